@@ -18,7 +18,7 @@ from normswap.expressions import Expression, Leaf
 from normswap.dtypes import is_float
 from normswap.graph import Node, Value
 from normswap.model import source_of
-from normswap.model.tensors import ArraySource, TensorSource
+from normswap.model.tensors import ArrayTensor, TensorSource
 from normswap.reasons import Reason
 
 EVALUABLE = frozenset(
@@ -105,7 +105,7 @@ def _computed(value: Value) -> TensorSource | Block:
             return variable
         for output, result in zip(node.outputs, results, strict=False):
             if output is not None:
-                output.source = ArraySource(result)
+                output.source = ArrayTensor(result)
         pending.pop()
     return value.source or variable
 
@@ -116,9 +116,9 @@ def _constant_node(node: Node) -> TensorSource | None:
         if isinstance(attribute, gs.Constant):
             return source_of(attribute)
         if name in ("value_float", "value_floats"):
-            return ArraySource(np.asarray(attribute, dtype=np.float32))
+            return ArrayTensor(np.asarray(attribute, dtype=np.float32))
         if name in ("value_int", "value_ints"):
-            return ArraySource(np.asarray(attribute, dtype=np.int64))
+            return ArrayTensor(np.asarray(attribute, dtype=np.int64))
     return None
 
 

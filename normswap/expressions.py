@@ -31,7 +31,7 @@ class Expression(ABC):
 
     @abstractmethod
     def wide(self) -> Wide:
-        """Evaluate the formula, not yet rounded: an array of :attr:`shape`."""
+        """Evaluate the formula, not yet rounded: a fresh array of :attr:`shape`."""
 
     @abstractmethod
     def bound(self) -> float:
@@ -165,7 +165,7 @@ class Scaled(Expression):
                 base = base * scale
             if self.shift is not None:
                 base = base + widened(self.shift, dtype)
-        return np.broadcast_to(base, self.shape)
+        return base if base.shape == self.shape else np.broadcast_to(base, self.shape).copy()
 
     def bound(self) -> float:
         shift = 0.0 if self.shift is None else magnitude(self.shift)

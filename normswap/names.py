@@ -25,9 +25,9 @@ class Names:
             for node in graph.nodes:
                 self._taken.add(node.name)
                 self._taken.update(tensor.name for tensor in (*node.inputs, *node.outputs))
-        for graph in model.proto.graph, *model.proto.functions:
+        for graph in model.skeleton.graph, *model.skeleton.functions:
             self._taken.update(info.name for info in graph.value_info)
-        self._taken.update(tensor.name for tensor in model.proto.graph.initializer)
+        self._taken.update(tensor.name for tensor in model.skeleton.graph.initializer)
 
     def fresh(self, hint: str) -> str:
         """Return a name that nothing has, and reserve it: the hint, numbered where that is taken."""

@@ -34,11 +34,11 @@ def infer_types(model: Model) -> dict[str, dict[str, TensorType]]:
         By key of the graph (:func:`subgraph_key`, :func:`function_key`; ``""`` is the main graph),
         then by name of the tensor.
     """
-    proto = model.proto
+    proto = model.skeleton
     try:
         proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
-        proto = model.proto
+        proto = model.skeleton
     types: dict[str, dict[str, TensorType]] = {}
     for key, graph in _graphs(proto.graph, ""):
         types[key] = _declared([*graph.value_info, *graph.input, *graph.output])

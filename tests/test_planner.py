@@ -29,7 +29,7 @@ def test_statistics_that_are_used(used):
     b = Builder(9)
     parameters = [b.const(v) for v in b.statistics(C)]
     outputs = b.node("BatchNormalization", conv(b), *parameters, outputs=5)
-    b.output(outputs[0]).output(outputs[used])
+    b.output(outputs[0]).output(outputs[used], (C,))
     check_kept(b.model(), Reason.USED_STATISTICS, tensor=outputs[used])
 
 
@@ -177,14 +177,14 @@ def test_operator_of_another_domain():
     b.extra_opsets.append(helper.make_opsetid("com.example", 1))
     w = b.normal(C, 4, 3, 3)
     y = b.node("Conv", b.input("N", 4, 7, 7), w, domain="com.example")
-    b.output(b.bn(y, C))
+    b.output(b.bn(y, C), ("N", C, 5, 5))
     check_kept(b.model(), Reason.OPERATOR)
 
 
 def test_batchnorm_of_another_domain_is_none():
     b = Builder()
     b.extra_opsets.append(helper.make_opsetid("com.example", 1))
-    b.output(b.bn(conv(b), C, domain="com.example"))
+    b.output(b.bn(conv(b), C, domain="com.example"), ("N", C, 5, 5))
     folded, plan = fold_model(b.model())
     assert not plan.folded
     assert not plan.kept

@@ -35,7 +35,7 @@ def test_folds_every_addend(c_shape, alpha, beta):
     assert [node.op_type for node in folded.graph.node] == ["Gemm"]
 
 
-@pytest.mark.parametrize(("trans_a", "trans_b"), itertools.product([0, 1], [0, 1]))
+@pytest.mark.parametrize(("trans_a", "trans_b"), list(itertools.product([0, 1], [0, 1])))
 @pytest.mark.parametrize("opset", [7, 9, 11, 13, 17, 21])
 def test_folds_every_transposition(trans_a, trans_b, opset):
     c_shape = (N,) if opset >= 11 else (1, N)
