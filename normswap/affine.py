@@ -5,12 +5,15 @@ Source: in inference, BatchNormalization (opset 7 and later) is such a map of ev
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normswap.dtypes import Wide
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from normswap.dtypes import Wide
 
 
 def align(array: Wide, rank: int) -> Wide:
@@ -52,7 +55,9 @@ class Affine:
         object.__setattr__(self, "scale", _canonical(self.scale))
         object.__setattr__(self, "shift", _canonical(self.shift))
         # + 0.0 makes -0.0 and 0.0 one; float64 is enough to tell affines apart.
-        parts = [(a.shape, (a + 0.0).astype(np.float64).tobytes()) for a in (self.scale, self.shift)]
+        parts = [
+            (a.shape, (a + 0.0).astype(np.float64).tobytes()) for a in (self.scale, self.shift)
+        ]
         object.__setattr__(self, "_key", tuple(parts))
 
     def __eq__(self, other: object) -> bool:
@@ -65,7 +70,7 @@ class Affine:
     def per_channel(cls, scale: Wide, shift: Wide, axis: int = 1) -> Affine:
         """Make the affine of two ``(C,)`` vectors along one axis."""
         lead = (1,) * axis
-        return cls(np.reshape(scale, lead + (-1,)), np.reshape(shift, lead + (-1,)))
+        return cls(np.reshape(scale, (*lead, -1)), np.reshape(shift, (*lead, -1)))
 
     @property
     def has_scale(self) -> bool:
@@ -129,7 +134,9 @@ class Affine:
             If the map varies along an axis beyond ``rank``.
         """
         if self.ndim > rank:
-            raise ValueError(f"an affine over {self.ndim} axes does not fit a tensor of rank {rank}")
+            raise ValueError(
+                f"an affine over {self.ndim} axes does not fit a tensor of rank {rank}"
+            )
         return align(self.scale, rank), align(self.shift, rank)
 
     def vectors(self, axis: int, length: int) -> tuple[Wide, Wide]:

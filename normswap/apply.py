@@ -35,7 +35,7 @@ def apply_plan(plan: Plan, model: Model) -> None:
     """
     if model.fingerprint() != plan.fingerprint:
         raise ModelError(
-            f"The plan was made for another model than {model.name}, or the model has changed since.",
+            f"The plan was not made for {model.name}, or the model has changed since.",
             tip="Plan again on the model that is to be rewritten.",
         )
     surgeon = _Surgeon(model)
@@ -55,7 +55,7 @@ def apply_plan(plan: Plan, model: Model) -> None:
 class _Surgeon:
     """Carries out edits on the graphsurgeon graphs of a model.
 
-    Node lists are rebuilt once at the end, so that the cost of an edit does not grow with the graph.
+    Node lists are rebuilt once at the end, so that an edit costs the same in a graph of any size.
     """
 
     def __init__(self, model: Model) -> None:
@@ -75,7 +75,9 @@ class _Surgeon:
         before = self.nodes[edit.node]
         value = before.outputs[edit.output]
         # The new node takes over the tensor and its name; what comes into it gets a fresh one.
-        raw = gs.Variable(self.names.fresh(f"{value.name}_{edit.op.lower()}"), value.dtype, value.shape)
+        raw = gs.Variable(
+            self.names.fresh(f"{value.name}_{edit.op.lower()}"), value.dtype, value.shape
+        )
         before.outputs[edit.output] = raw
         constant = make_constant(self.names.folded(edit.hint), edit.constant)
         node = gs.Node(edit.op, self.names.fresh(edit.hint), {}, [raw, constant], [value])

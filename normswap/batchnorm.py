@@ -7,14 +7,18 @@ Source: ONNX operator BatchNormalization, opsets 7, 9, 14 and 15 (opset 6 and be
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from normswap.affine import Affine
+from normswap.answers import Block
 from normswap.dtypes import Wide, is_float
 from normswap.evaluate import constant_of
-from normswap.graph import Node
 from normswap.reasons import Reason
-from normswap.answers import Block
+
+if TYPE_CHECKING:
+    from normswap.graph import Node
 
 DEFAULT_EPSILON = 1e-5
 
@@ -75,7 +79,9 @@ def affine_of(node: Node) -> Affine | Block:
         parameters.append(constant.load().astype(np.longdouble).reshape(-1))
     if len({len(vector) for vector in parameters}) != 1:
         lengths = ", ".join(str(len(vector)) for vector in parameters)
-        return Block(Reason.MALFORMED, node.title, f"scale, B, mean and var differ in length: {lengths}")
+        return Block(
+            Reason.MALFORMED, node.title, f"scale, B, mean and var differ in length: {lengths}"
+        )
     scale, bias, mean, var = parameters
     spread = var + np.longdouble(epsilon_of(node))
     bad = np.flatnonzero(~(np.isfinite(spread) & (spread > 0)))

@@ -14,21 +14,24 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from normswap.answers import Block
-from normswap.expressions import Expression, Leaf
 from normswap.dtypes import is_float
-from normswap.graph import Node, Value
+from normswap.expressions import Expression, Leaf
 from normswap.model import source_of
 from normswap.model.tensors import ArrayTensor, TensorSource
 from normswap.reasons import Reason
 
-EVALUABLE = frozenset(
-    """
-    Abs Add Cast CastLike Ceil Concat ConstantOfShape Div Equal Exp Expand Flatten Floor Gather
-    Greater Identity Less Log Max Min Mul Neg Not Pad Pow Range Reciprocal ReduceMax ReduceMean
-    ReduceMin ReduceProd ReduceSum Reshape Shape Size Slice Split Sqrt Squeeze Sub Tile Transpose
-    Unsqueeze Where
-    """.split()
-)
+if TYPE_CHECKING:
+    from normswap.graph import Node, Value
+
+# fmt: off
+EVALUABLE = frozenset({
+    "Abs", "Add", "Cast", "CastLike", "Ceil", "Concat", "ConstantOfShape", "Div", "Equal",
+    "Exp", "Expand", "Flatten", "Floor", "Gather", "Greater", "Identity", "Less", "Log",
+    "Max", "Min", "Mul", "Neg", "Not", "Pad", "Pow", "Range", "Reciprocal", "ReduceMax",
+    "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Shape", "Size", "Slice",
+    "Split", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where",
+})
+# fmt: on
 """Deterministic operators that are evaluated where all their inputs are constant.
 
 DequantizeLinear is not among them: a quantized weight stays quantized.

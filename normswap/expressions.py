@@ -174,7 +174,7 @@ class Scaled(Expression):
 
 @dataclass(frozen=True, eq=False)
 class Summed(Expression):
-    """``base + sum(weight * factor, axes)``: a bias that takes in what a shift adds through a weight.
+    """``base + sum(weight * factor, axes)``: what a shift adds through a weight.
 
     Parameters
     ----------

@@ -7,7 +7,6 @@ mirror (:mod:`normswap.draft`), never on the model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +16,8 @@ from normswap.model import source_of
 from normswap.shapes import Dim, TensorType, function_key, infer_types, subgraph_key
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from normswap.model import Model, TensorSource
 
 

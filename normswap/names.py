@@ -30,7 +30,7 @@ class Names:
         self._taken.update(tensor.name for tensor in model.skeleton.graph.initializer)
 
     def fresh(self, hint: str) -> str:
-        """Return a name that nothing has, and reserve it: the hint, numbered where that is taken."""
+        """Return and reserve a name that nothing has: the hint, numbered if that is taken."""
         name, number = hint, 1
         while name in self._taken:
             name, number = f"{hint}_{number}", number + 1

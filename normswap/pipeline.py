@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from normswap.apply import apply_plan
-from normswap.errors import ExitCode, NotEquivalentError, UsageError
-from normswap.model import Model, load, stage
-from normswap.plan import Plan
+from normswap.errors import ExitCode
+from normswap.model import Model, Staged, load, stage, write_to
 from normswap.planner import make_plan
 
 if TYPE_CHECKING:
     from normswap.check import CheckOptions, CheckReport
+    from normswap.plan import Plan
 
 Source = str | Path | bytes | BinaryIO
 Progress = Callable[[str], None]
@@ -69,7 +70,9 @@ def silent(message: str) -> None:
     del message
 
 
-def plan(source: Source, *, assume_constant: bool = False, progress: Progress = silent) -> FoldReport:
+def plan(
+    source: Source, *, assume_constant: bool = False, progress: Progress = silent
+) -> FoldReport:
     """Say what :func:`fold` would do to a model, and do nothing.
 
     Parameters
@@ -143,38 +146,61 @@ def fold(
     0
     """
     progress("reading the model")
-    with _on_disk(source, needed=check is not None) as (path, name):
-        model = load(path, name=name)
-        size = model.size
-        progress("planning")
-        made = make_plan(model, assume_constant=assume_constant)
-        apply_plan(made, model)
-        progress("writing")
-        with stage(model, output, overwrite=overwrite) as staged:
-            result = None
-            if check is not None:
-                from normswap.check import check as compare
-
-                progress("checking")
-                result = compare(Path(path), staged.path, check, progress=progress)  # type: ignore[arg-type]
-            report = FoldReport(name, "", made, result, size)
-            if report.exit_code == ExitCode.OK:
-                staged.commit()
-                report = FoldReport(name, staged.target_name, made, result, size, staged.size)
+    model = load(source)
+    progress("planning")
+    made = make_plan(model, assume_constant=assume_constant)
+    apply_plan(made, model)
+    report = FoldReport(model.name, "", made, size_before=model.size)
+    progress("writing")
+    with _staged(model, output, overwrite=overwrite) as staged:
+        if check is not None:
+            report = replace(report, check=_checked(model, staged.path, check, progress))
+        if report.exit_code is ExitCode.OK:
+            staged.commit()
+            report = replace(report, output=output_name(output), size_after=staged.size)
     return report
 
 
+def _checked(
+    model: Model, rewritten: Path, options: CheckOptions, progress: Progress
+) -> CheckReport:
+    from normswap.check import check
+
+    progress("checking")
+    with model.original() as original:
+        return check(original, rewritten, options, progress=progress)
+
+
 @contextlib.contextmanager
-def _on_disk(source: Source, *, needed: bool) -> Iterator[tuple[Source, str]]:
-    """Have a model that comes through a pipe in a file, if a check will need one."""
-    if isinstance(source, str | Path):
-        yield source, str(source)
-        return
-    name = "<bytes>" if isinstance(source, bytes) else getattr(source, "name", "<stream>")
-    if not needed:
-        yield source, str(name)
+def _staged(
+    model: Model, output: str | Path | BinaryIO, *, overwrite: bool
+) -> Iterator[Staged | _Piped]:
+    """Have the rewritten model in a file, wherever it goes in the end."""
+    if isinstance(output, str | Path):
+        with stage(model, output, overwrite=overwrite) as staged:
+            yield staged
         return
     with tempfile.TemporaryDirectory(prefix="normswap-") as folder:
         path = Path(folder, "model.onnx")
-        path.write_bytes(source if isinstance(source, bytes) else source.read())
-        yield path, str(name)
+        with path.open("wb") as stream:
+            write_to(model, stream)
+        yield _Piped(path, output)
+
+
+class _Piped:
+    """A rewritten model that goes into a stream, as a whole, once it is good."""
+
+    def __init__(self, path: Path, stream: BinaryIO) -> None:
+        self.path = path
+        self.size = path.stat().st_size
+        self._stream = stream
+
+    def commit(self) -> None:
+        with self.path.open("rb") as source:
+            shutil.copyfileobj(source, self._stream, 1 << 20)
+        self._stream.flush()
+
+
+def output_name(output: str | Path | BinaryIO) -> str:
+    """Return what to call an output in messages."""
+    return str(output) if isinstance(output, str | Path) else "<stdout>"

@@ -5,7 +5,6 @@ The planner is pure. It works on a mirror of the model's graphs and returns a :c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +20,8 @@ from normswap.reasons import Reason
 from normswap.route import Outcome, Router
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from normswap.model import Model
 
 
@@ -147,7 +148,10 @@ def _candidates(node: Node, affine: Affine) -> Iterator[tuple[str, list[Goal]]]:
     yield "down", [Down(result, affine)]
     if not (affine.has_scale and affine.has_shift):
         return
-    yield "scale up, shift down", [Up(source, affine.scale_only()), Down(result, affine.shift_only())]
+    yield (
+        "scale up, shift down",
+        [Up(source, affine.scale_only()), Down(result, affine.shift_only())],
+    )
     if (affine.scale != 0).all():
         before = Affine(np.ones(()), affine.shift / affine.scale)
         if before.is_finite:

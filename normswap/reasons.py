@@ -40,7 +40,7 @@ class Reason(enum.Enum):
 
 EXPLANATIONS: dict[Reason, str] = {
     Reason.TRAINING_MODE: "the node normalizes with the statistics of the batch",
-    Reason.USED_STATISTICS: "the node's mean or variance outputs are used, so it is in training mode",
+    Reason.USED_STATISTICS: "the node's statistics outputs are used, so it is in training mode",
     Reason.PER_ACTIVATION: "the node has statistics per activation (spatial=0), not per channel",
     Reason.NOT_CONSTANT: "a parameter or weight is computed at run time",
     Reason.OVERRIDABLE: "a parameter or weight is also a graph input, so a caller may replace it",

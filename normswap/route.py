@@ -8,18 +8,22 @@ are fine, and remembers which goals have failed, so it is linear where routes br
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from normswap.answers import Answer, Block, Down, Goal, Into, Up
-from normswap.expressions import Expression, Scaled
-from normswap.draft import Draft
 from normswap.edits import Edit, Insert, Replace
 from normswap.evaluate import constant_of
-from normswap.graph import Node, Use, Value
+from normswap.expressions import Expression, Scaled
 from normswap.operators import find
 from normswap.plan import Step
 from normswap.reasons import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from normswap.draft import Draft
+    from normswap.graph import Node, Use, Value
 
 
 @dataclass(slots=True)

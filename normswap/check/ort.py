@@ -46,7 +46,7 @@ def execute(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, An
         raise WorkerError("provider", f"{provider};{', '.join(available)}")
     model = request["model"]
     if request["pin_random"]:
-        from normswap.check.randomness import pinned  # noqa: PLC0415 - brings onnx, and is seldom needed
+        from normswap.check.randomness import pinned
 
         model = pinned(model), str(Path(model).parent)
     packer = Packer(folder, "result")

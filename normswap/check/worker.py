@@ -20,10 +20,10 @@ Task = Callable[[dict[str, Any], Path, Stage], dict[str, Any]]
 
 def _task(name: str) -> Task:
     if name == "arbiter":
-        from normswap.check.arbiter.task import evaluate  # noqa: PLC0415 - needs onnx, ort does not
+        from normswap.check.arbiter.task import evaluate
 
         return evaluate
-    from normswap.check.ort import execute  # noqa: PLC0415 - the arbiter needs no runtime
+    from normswap.check.ort import execute
 
     task: Task = execute
     return task
@@ -32,7 +32,7 @@ def _task(name: str) -> Task:
 def _peak_memory() -> int | None:
     """Return the most bytes this process has held in memory, or None where nobody counts."""
     try:
-        import resource  # noqa: PLC0415 - not on Windows
+        import resource
     except ImportError:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -43,7 +43,7 @@ def _limit_memory(limit: int | None) -> None:
     if limit is None:
         return
     try:
-        import resource  # noqa: PLC0415 - not on Windows
+        import resource
     except ImportError:
         return
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

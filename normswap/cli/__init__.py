@@ -30,10 +30,12 @@ class LazyGroup(click.Group):
     """A group that imports a command only to run it or to show its own help."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
         del ctx
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
         del ctx
         if cmd_name not in COMMANDS:
             return None
@@ -42,6 +44,7 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands, importing none of them."""
         del ctx
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
@@ -89,7 +92,7 @@ def run(arguments: list[str] | None = None) -> int:
             raise
         _tell(
             f"internal error: {type(error).__name__}: {error}",
-            "This is a bug in normswap. Set NORMSWAP_TRACEBACK=1 to see where, and please report it.",
+            "This is a bug in normswap; please report it. NORMSWAP_TRACEBACK=1 shows where.",
         )
         return ExitCode.RUN
     return int(code or ExitCode.OK)

@@ -6,15 +6,27 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 import click
 
 from normswap.errors import UsageError
 
+if TYPE_CHECKING:
+    from normswap.check import CheckOptions
+
 STDIO = "-"
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def _decorated(
+    function: Callable[..., Any], decorators: tuple[Decorator, ...]
+) -> Callable[..., Any]:
+    """Apply decorators so that the first one's option stands first in the help."""
+    for decorator in reversed(decorators):
+        function = decorator(function)
+    return function
 
 
 def model_argument(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -24,19 +36,18 @@ def model_argument(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say where the result goes."""
-    for option in reversed(
-        (
-            click.option(
-                "-o", "--output", metavar="FILE",
-                help="Where the result goes; - is standard output.  [default: beside MODEL, with a "
-                "name that can't overwrite it; standard output if MODEL comes through a pipe]",
-            ),
-            click.option("--force", is_flag=True, help="Replace FILE if it exists."),
-            click.option("--in-place", is_flag=True, help="Replace MODEL by the result."),
-        )
-    ):
-        function = option(function)
-    return function
+    decorators: tuple[Decorator, ...] = (
+        click.option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Where the result goes; - is standard output.  [default: beside MODEL, with a "
+            "name that can't overwrite it; standard output if MODEL comes through a pipe]",
+        ),
+        click.option("--force", is_flag=True, help="Replace FILE if it exists."),
+        click.option("--in-place", is_flag=True, help="Replace MODEL by the result."),
+    )
+    return _decorated(function, decorators)
 
 
 def source_of_command(model: str | None) -> Path | BinaryIO:
@@ -49,7 +60,7 @@ def source_of_command(model: str | None) -> Path | BinaryIO:
     """
     if model is not None and model != STDIO:
         return Path(model)
-    stream = click.get_binary_stream("stdin")
+    stream = sys.stdin.buffer
     if model is None and stream.isatty():
         raise UsageError(
             "No model: name a file, or pipe one in.", tip="For example: normswap fold model.onnx"
@@ -107,7 +118,7 @@ def target_of_command(
     if output is None and isinstance(source, Path):
         return Target(source.with_name(f"{source.stem}.{suffix}{source.suffix or '.onnx'}"), force)
     if output is None or output == STDIO:
-        stream = click.get_binary_stream("stdout")
+        stream = sys.stdout.buffer
         if stream.isatty():
             raise UsageError(
                 "The model would go to the terminal.", tip="Name a file with -o, or pipe it on."
@@ -125,6 +136,92 @@ def _same_file(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and one.samefile(other)
 
 
-def say_on(target_is_stdout: bool) -> Any:
-    """Return the stream for the report of a command: stdout, unless the model goes there."""
-    return sys.stderr if target_is_stdout else sys.stdout
+def check_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of the check that follows a rewrite."""
+    decorators: tuple[Decorator, ...] = (
+        click.option(
+            "--check/--no-check",
+            "checked",
+            default=True,
+            show_default=True,
+            help="Compare the result with MODEL in onnxruntime; if it differs, write nothing.",
+        ),
+        click.option(
+            "--provider",
+            default="cpu",
+            show_default=True,
+            metavar="NAME",
+            help="Execution provider that the check runs on.",
+        ),
+        click.option("--seed", default=0, show_default=True, help="Seed of the check's inputs."),
+        click.option(
+            "--input-shape",
+            "input_shapes",
+            multiple=True,
+            metavar="[NAME:]1,3,224,224",
+            help="Shape of an input in the check; may be given for several inputs.",
+        ),
+        click.option(
+            "--timeout",
+            default=600.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="How long one run of a model may take in the check.",
+        ),
+        click.option(
+            "--save-failing-inputs",
+            type=click.Path(dir_okay=False),
+            metavar="FILE.npz",
+            help="Where to save the exact inputs on which the models differ, if they do.",
+        ),
+    )
+    return _decorated(function, decorators)
+
+
+def check_options_of_command(values: dict[str, Any]) -> CheckOptions | None:
+    """Return how to check, from the values of :func:`check_options`; None for not at all.
+
+    Raises
+    ------
+    UsageError
+        If a shape is none.
+    """
+    if not values["checked"]:
+        return None
+    from normswap.check import CheckOptions
+
+    return CheckOptions(
+        provider=values["provider"],
+        seed=values["seed"],
+        input_shapes=dict(_input_shape(text) for text in values["input_shapes"]),
+        timeout=values["timeout"],
+    )
+
+
+def _input_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """Parse ``name:1,3,224,224``; without a name it is that of the only input."""
+    name, _, sizes = text.rpartition(":")
+    try:
+        shape = tuple(int(size) for size in sizes.replace("x", ",").split(",") if size)
+    except ValueError:
+        shape = (-1,)
+    if any(size < 0 for size in shape):
+        raise UsageError(
+            f"{text!r} is no input shape.", tip="For example: --input-shape x:1,3,224,224"
+        )
+    return name, shape
+
+
+def report_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how a command reports."""
+    decorators: tuple[Decorator, ...] = (
+        click.option("--json", "as_json", is_flag=True, help="Report as JSON."),
+        click.option("-q", "--quiet", is_flag=True, help="Report only what went wrong."),
+        click.option("-v", "--verbose", count=True, help="Report every node."),
+    )
+    return _decorated(function, decorators)
+
+
+def report_stream(*, to_stdout: bool) -> TextIO:
+    """Return where a report goes: standard output, unless the model goes there."""
+    return sys.stderr if to_stdout else sys.stdout

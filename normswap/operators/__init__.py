@@ -41,7 +41,9 @@ def registry() -> dict[tuple[str, str], Operator]:
                 operator = item()
                 for op in item.ops:
                     if (item.domain, op) in found:
-                        raise TypeError(f"two operators speak for {op}: {item} and {found[item.domain, op]}")
+                        raise TypeError(
+                            f"two operators speak for {op}: {item} and {found[item.domain, op]}"
+                        )
                     found[item.domain, op] = operator
     return found
 

@@ -6,19 +6,22 @@ them, a constant one first. Down: ``(s*a + t) + b``: a shift passes; a scale onl
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from normswap.affine import Affine, align
 from normswap.answers import Answer, Block, Down, Goal
-from normswap.expressions import Expression, Scaled
-from normswap.dtypes import Wide
 from normswap.edits import Edit, Replace
 from normswap.evaluate import constant_of
-from normswap.graph import Node
+from normswap.expressions import Expression, Scaled
 from normswap.operators.base import Answers, Operator
 from normswap.operators.layout import from_operand, output_rank, strip_leading, to_operand
 from normswap.reasons import Reason
 
+if TYPE_CHECKING:
+    from normswap.dtypes import Wide
+    from normswap.graph import Node
 
 LARGEST_MOVED = 1 << 16
 """Constants of more elements than this are not moved along with an affine."""
@@ -53,7 +56,7 @@ class Add(Operator):
                     break
                 edits += answer.edits
                 goals += answer.goals
-            yield blocked or Answer(tuple(edits), tuple(goals), "s*a + (s*b + t)")
+            yield blocked or Answer(tuple(edits), tuple(goals), note="s*a + (s*b + t)")
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answers:
         others = [other for other in range(len(node.inputs)) if other != slot]
@@ -76,7 +79,10 @@ class Add(Operator):
                 shift = lifted.shift if not (node.op == "Sub" and other == 1) else -lifted.shift
                 moved = strip_leading(align(shift, rank), len(constant.shape))
                 edit = Replace(
-                    node.key, other, Scaled(constant, np.ones(()), moved), node.inputs[other].name  # type: ignore[union-attr]
+                    node.key,
+                    other,
+                    Scaled(constant, np.ones(()), moved),
+                    node.inputs[other].name,  # type: ignore[union-attr]
                 )
                 yield Answer((edit,), note="K = K + t")
                 return

@@ -7,17 +7,21 @@ Mean and var stay; nothing is divided by s, which may be 0.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from normswap.affine import Affine
 from normswap.answers import Answer, Block
 from normswap.batchnorm import affine_of
-from normswap.expressions import Expression, Scaled
 from normswap.edits import Replace
 from normswap.evaluate import constant_of
-from normswap.graph import Node
+from normswap.expressions import Expression, Scaled
 from normswap.operators.base import Answers, Operator
 from normswap.reasons import Reason
+
+if TYPE_CHECKING:
+    from normswap.affine import Affine
+    from normswap.graph import Node
 
 
 class BatchNormalization(Operator):
@@ -59,7 +63,9 @@ class BatchNormalization(Operator):
         return self._edited(node, s, s, t)
 
     @staticmethod
-    def _edited(node: Node, scale: np.ndarray, bias: np.ndarray, shift: np.ndarray) -> Answer | Block:
+    def _edited(
+        node: Node, scale: np.ndarray, bias: np.ndarray, shift: np.ndarray
+    ) -> Answer | Block:
         edits: list[Replace] = []
         for slot, factor, addend in ((1, scale, None), (2, bias, shift)):
             value = node.inputs[slot]

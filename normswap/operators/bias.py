@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from normswap.answers import Block
-from normswap.expressions import Filled, Scaled
-from normswap.dtypes import Wide
 from normswap.edits import Replace
 from normswap.evaluate import constant_of
-from normswap.graph import Node
+from normswap.expressions import Filled, Scaled
+
+if TYPE_CHECKING:
+    from normswap.dtypes import Wide
+    from normswap.graph import Node
 
 
 def scaled_bias(

@@ -6,12 +6,16 @@ before was not; so an affine goes up through a cast only to a type with at least
 
 from __future__ import annotations
 
-from normswap.affine import Affine
+from typing import TYPE_CHECKING
+
 from normswap.answers import Answer, Block, Down, Up
 from normswap.dtypes import is_float, largest
 from normswap.graph import Node, Use
 from normswap.operators.base import Answers, Operator
 from normswap.reasons import Reason
+
+if TYPE_CHECKING:
+    from normswap.affine import Affine
 
 
 class Cast(Operator):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from normswap.affine import Affine
 from normswap.answers import Answer, Down, Goal, Up
-from normswap.dtypes import Wide
 from normswap.graph import Node, Use
 from normswap.operators.base import Answers, Operator
 from normswap.reasons import Reason
+
+if TYPE_CHECKING:
+    from normswap.dtypes import Wide
 
 
 class Concat(Operator):

@@ -6,15 +6,19 @@ dilation don't matter, since what is added to a sum of products is scaled with i
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from normswap.affine import Affine, align
 from normswap.answers import Answer, Block
-from normswap.expressions import Scaled
 from normswap.edits import Edit, Replace
 from normswap.evaluate import constant_of
-from normswap.graph import Node
+from normswap.expressions import Scaled
 from normswap.operators.base import Answers, Operator
 from normswap.operators.bias import scaled_bias
 from normswap.reasons import Reason
+
+if TYPE_CHECKING:
+    from normswap.graph import Node
 
 
 class Conv(Operator):

@@ -1,22 +1,26 @@
 """ConvTranspose: W of shape (C, M/group, *kernel), the output channel on the second axis.
 
-Output channel ``m`` is column ``m % (M/group)`` of the rows of its group, ``m // (M/group)``; so the
-factor of row ``c`` and column ``j`` is ``s[(c // (C/group)) * (M/group) + j]``.
+Output channel ``m`` is column ``m % (M/group)`` of the rows of its group, ``m // (M/group)``; so
+the factor of row ``c`` and column ``j`` is ``s[(c // (C/group)) * (M/group) + j]``.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from normswap.affine import Affine, align
 from normswap.answers import Answer, Block
-from normswap.expressions import Scaled
 from normswap.edits import Edit, Replace
 from normswap.evaluate import constant_of
-from normswap.graph import Node
+from normswap.expressions import Scaled
 from normswap.operators.base import Answers, Operator
 from normswap.operators.bias import scaled_bias
 from normswap.reasons import Reason
+
+if TYPE_CHECKING:
+    from normswap.graph import Node
 
 
 class ConvTranspose(Operator):

@@ -6,16 +6,20 @@ constant ``A'`` in the same way.
 
 from __future__ import annotations
 
-from normswap.affine import Affine
+from typing import TYPE_CHECKING
+
 from normswap.answers import Answer, Block
-from normswap.expressions import Expression, Filled, Scaled
-from normswap.dtypes import Wide
 from normswap.edits import Edit, Replace, SetAttribute
 from normswap.evaluate import constant_of
-from normswap.graph import Node
+from normswap.expressions import Expression, Filled, Scaled
 from normswap.operators.base import Answers, Operator
 from normswap.operators.layout import strip_leading
 from normswap.reasons import Reason
+
+if TYPE_CHECKING:
+    from normswap.affine import Affine
+    from normswap.dtypes import Wide
+    from normswap.graph import Node
 
 
 class Gemm(Operator):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from normswap.affine import Affine
+from typing import TYPE_CHECKING
+
 from normswap.answers import Answer, Block, Down, Up
 from normswap.evaluate import constant_source
 from normswap.graph import Node, Use
 from normswap.operators.base import Answers, Operator
 from normswap.reasons import Reason
+
+if TYPE_CHECKING:
+    from normswap.affine import Affine
 
 
 class Identity(Operator):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from normswap.affine import Affine
 from normswap.answers import Answer, Block, Up
-from normswap.expressions import Expression, Scaled
-from normswap.dtypes import Wide
 from normswap.edits import Replace
 from normswap.evaluate import constant_of
+from normswap.expressions import Expression, Scaled
 from normswap.graph import Node, Use, Value
 from normswap.reasons import Reason
+
+if TYPE_CHECKING:
+    from normswap.dtypes import Wide
 
 
 def strip_leading(array: Wide, least: int = 1) -> Wide:

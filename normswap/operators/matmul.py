@@ -6,15 +6,19 @@ The operand's own axes, batch axes included, may carry the scale; a shift become
 
 from __future__ import annotations
 
-from normswap.affine import Affine
+from typing import TYPE_CHECKING
+
 from normswap.answers import Answer, Block
-from normswap.expressions import Expression, Filled, Scaled
 from normswap.edits import Edit, Insert, Replace
 from normswap.evaluate import constant_of
-from normswap.graph import Node
+from normswap.expressions import Expression, Filled, Scaled
 from normswap.operators.base import Answers, Operator
 from normswap.operators.layout import strip_leading
 from normswap.reasons import Reason
+
+if TYPE_CHECKING:
+    from normswap.affine import Affine
+    from normswap.graph import Node
 
 
 class MatMul(Operator):

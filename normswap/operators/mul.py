@@ -7,14 +7,15 @@ constant becomes ``s*K`` and an Add follows. Down: ``K*(s*x + t) = s*(K*x) + K*t
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from normswap.affine import Affine
 from normswap.answers import Answer, Block, Down, Up
-from normswap.expressions import Expression, Filled, Scaled
-from normswap.dtypes import Wide
 from normswap.edits import Bypass, Edit, Insert, Replace
 from normswap.evaluate import constant_of
+from normswap.expressions import Expression, Filled, Scaled
 from normswap.graph import Node, Use
 from normswap.operators.base import Answers, Operator
 from normswap.operators.layout import (
@@ -25,6 +26,9 @@ from normswap.operators.layout import (
     to_operand,
 )
 from normswap.reasons import Reason
+
+if TYPE_CHECKING:
+    from normswap.dtypes import Wide
 
 LARGEST_MOVED = 1 << 16
 """Constants of more elements than this are not moved along with an affine."""
@@ -60,7 +64,7 @@ class Mul(Operator):
             data_type = node.out.data_type or constant_of(node.inputs[slot]).data_type  # type: ignore[union-attr]
             shift = Filled(strip_leading(affine.at(rank)[1]), data_type)
             insert = Insert(node.key, 0, "Add", shift, f"{node.title}_shift")
-            yield Answer((*answer.edits, insert), answer.goals, "K = s*K, and + t")
+            yield Answer((*answer.edits, insert), answer.goals, note="K = s*K, and + t")
 
     @staticmethod
     def _takers(node: Node, constants: list[int]) -> list[int]:
@@ -93,7 +97,9 @@ class Mul(Operator):
             return part
         # The node goes last: until then its operand is read here.
         return Answer(
-            goals=(Up(Use(node, 1 - slot), part),), then=(Bypass(node.key, 1 - slot),), note="s*K, t"
+            goals=(Up(Use(node, 1 - slot), part),),
+            then=(Bypass(node.key, 1 - slot),),
+            note="s*K, t",
         )
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answers:
@@ -126,7 +132,8 @@ class Mul(Operator):
             return
         scale, shift = lifted.at(rank)
         yield Answer(
-            goals=(Down(node.out, Affine(scale, shift * factor)),), note="K*(s*x + t) = s*(K*x) + K*t"
+            goals=(Down(node.out, Affine(scale, shift * factor)),),
+            note="K*(s*x + t) = s*(K*x) + K*t",
         )
 
 

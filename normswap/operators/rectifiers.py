@@ -5,20 +5,24 @@ A shift can't pass them in either direction.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, ClassVar
+
 import numpy as np
 
-from normswap.affine import Affine
 from normswap.answers import Answer, Block, Down, Up
 from normswap.evaluate import constant_source
 from normswap.graph import Node, Use
 from normswap.operators.base import Answers, Operator
 from normswap.reasons import Reason
 
+if TYPE_CHECKING:
+    from normswap.affine import Affine
+
 
 class PositivelyHomogeneous(Operator):
     """Carries a scale that is nowhere negative."""
 
-    ops = ("Relu", "LeakyRelu", "Abs")
+    ops: ClassVar[tuple[str, ...]] = ("Relu", "LeakyRelu", "Abs")
 
     def up(self, node: Node, index: int, affine: Affine) -> Answers:
         del index
@@ -82,7 +86,7 @@ class Clip(PositivelyHomogeneous):
             value = node.attr("min" if slot == 1 else "max", None)
             if value is not None and abs(value) >= float(np.finfo(np.float32).max):
                 return None  # the default of opset 6
-            return value
+            return None if value is None else float(value)
         operand = node.input(slot)
         if operand is None:
             return None

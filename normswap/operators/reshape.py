@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from normswap.affine import Affine
 from normswap.answers import Answer, Down, Up
-from normswap.dtypes import Wide
 from normswap.graph import Node, Use
 from normswap.operators.base import Answers, Operator
 from normswap.reasons import Reason
 from normswap.shapes import Dim
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from normswap.dtypes import Wide
 
 LARGEST_GROUP = 1 << 24
 """Elements of a group that are written out at most."""
@@ -155,7 +159,8 @@ def _common_cuts(old: Shape, new: Shape) -> list[tuple[int, int]]:
 
 def _products(shape: Shape) -> Iterator[Size]:
     """Yield how many elements the first 0, 1, 2, ... axes have, as long as that is known."""
-    static, names = 1, ()
+    static = 1
+    names: tuple[str, ...] = ()
     yield static, names
     for dim in shape:
         if dim is None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from normswap.affine import Affine
 from normswap.answers import Answer, Down, Up
 from normswap.graph import Node, Use
 from normswap.operators.base import Answers, Operator
 from normswap.reasons import Reason
+
+if TYPE_CHECKING:
+    from normswap.affine import Affine
 
 
 class Transpose(Operator):

@@ -3,52 +3,68 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
 from rich.markup import escape
-from rich.padding import Padding
 from rich.table import Table
 
+from normswap.errors import ExitCode
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from normswap.pipeline import FoldReport
     from normswap.plan import Folded, Kept, Plan, Step
+    from normswap.reasons import Reason
+
+SHOWN = 12
+"""Kept nodes that are listed one by one without being asked."""
 
 ARROW = {"up": "↑", "down": "↓"}
 
 
-def console_for(stream: TextIO) -> Console:
-    """Return a console: colour on a terminal only, and lines of any length into a pipe."""
-    console = Console(file=stream, highlight=False, soft_wrap=False)
-    if not console.is_terminal:
-        console.width = 160
-    return console
+WIDEST = 100_000
+"""Columns into a pipe or file, where nothing needs to be wrapped."""
 
 
-def render_fold(report: FoldReport, console: Console, *, verbose: int = 0) -> None:
+def render_fold(report: FoldReport, stream: TextIO, *, verbose: int = 0) -> None:
     """Print what a fold did, or would do.
 
     Parameters
     ----------
     report : FoldReport
-    console : rich.console.Console
+    stream : text stream
+        Gets colours only if it is a terminal.
     verbose : int
-        From 1 on every folded node and its route is listed, not only a summary.
+        From 1 on every node and its route is listed, not only a summary.
     """
+    console = Console(file=stream, highlight=False)
+    if not console.is_terminal:
+        console.width = WIDEST
+    with console.capture() as capture:
+        _fold(report, console, verbose=verbose)
+    stream.writelines(
+        line.rstrip() + "\n" for line in capture.get().splitlines()
+    )  # rich pads the cells of the last column
+
+
+def _fold(report: FoldReport, console: Console, *, verbose: int) -> None:
     plan = report.plan
-    total = len(plan.folded) + len(plan.kept)
-    console.print(f"[bold]{escape(report.source)}[/]  {_headline(plan, total)}")
+    console.print(f"[bold]{escape(report.source)}[/]  {_headline(plan)}")
     if plan.folded:
-        console.print(Padding(_routes(plan.folded) if verbose else _summary(plan.folded), (1, 0, 0, 2)))
+        console.print()
+        console.print(_routes(plan.folded) if verbose else _summary(plan.folded))
     if plan.kept:
-        console.print(Padding(_kept(plan.kept, verbose=verbose), (1, 0, 0, 2)))
+        console.print()
+        console.print(_kept(plan.kept, verbose=verbose))
     console.print()
     _check(report, console)
     _sizes(report, console)
 
 
-def _headline(plan: Plan, total: int) -> str:
+def _headline(plan: Plan) -> str:
+    total = len(plan.folded) + len(plan.kept)
     if not total:
         return (
             "no BatchNormalization found. Exporters fold them by themselves; "
@@ -63,8 +79,12 @@ def _way(route: Iterable[Step]) -> str:
     return " ".join(f"{ARROW[step.direction]} {step.op}" for step in route) or "nothing to do"
 
 
+def _table() -> Table:
+    return Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
+
+
 def _summary(folded: Iterable[Folded]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    table = _table()
     table.add_column("folded", justify="right")
     table.add_column("along")
     ways = Counter(_way(entry.route) for entry in folded)
@@ -72,12 +92,14 @@ def _summary(folded: Iterable[Folded]) -> Table:
         table.add_row(str(count), way)
     rest = ways.most_common()[12:]
     if rest:
-        table.add_row(str(sum(count for _, count in rest)), f"{len(rest)} other ways (-v lists all)")
+        table.add_row(
+            str(sum(count for _, count in rest)), f"{len(rest)} other ways (-v lists all)"
+        )
     return table
 
 
 def _routes(folded: Iterable[Folded]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    table = _table()
     for column in ("folded", "channels", "into", "along"):
         table.add_column(column, overflow="fold")
     for entry in folded:
@@ -92,24 +114,25 @@ def _routes(folded: Iterable[Folded]) -> Table:
 
 
 def _kept(kept: Iterable[Kept], *, verbose: int) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    table = _table()
     for column in ("kept", "reason", "because"):
         table.add_column(column, overflow="fold")
     entries = list(kept)
-    shown = entries if verbose or len(entries) <= 20 else entries[:20]
-    for entry in shown:
-        because = entry.detail or entry.reason.explanation
-        for attempt in entry.attempts[1:] if verbose else ():
-            because += f"\n{attempt.direction}: {attempt.detail} ({attempt.reason.value})"
-        table.add_row(
-            escape(_where(entry.site.graph, entry.site.node)),
-            f"[yellow]{entry.reason.value}[/]",
-            escape(because),
-        )
-    if len(shown) < len(entries):
-        more = Counter(entry.reason.value for entry in entries[len(shown) :])
-        listed = ", ".join(f"{count} {reason}" for reason, count in more.most_common())
-        table.add_row(f"and {len(entries) - len(shown)} more", "", f"{listed} (-v lists all)")
+    by_reason: dict[Reason, list[Kept]] = {}
+    for entry in entries:
+        by_reason.setdefault(entry.reason, []).append(entry)
+    for reason, group in by_reason.items():
+        shown = group if verbose or len(entries) <= SHOWN else group[:1]
+        for entry in shown:
+            because = entry.detail or reason.explanation
+            for attempt in entry.attempts[1:] if verbose else ():
+                because += f"\n{attempt.direction}: {attempt.detail} ({attempt.reason.value})"
+            where = _where(entry.site.graph, entry.site.node)
+            table.add_row(escape(where), f"[yellow]{reason.value}[/]", escape(because))
+        if len(shown) < len(group):
+            table.add_row(
+                f"and {len(group) - 1} more", f"[yellow]{reason.value}[/]", "-v lists all"
+            )
     return table
 
 
@@ -118,13 +141,22 @@ def _where(graph: str, node: str) -> str:
 
 
 def _check(report: FoldReport, console: Console) -> None:
-    if report.check is None:
+    check = report.check
+    if check is None:
         if report.output:
-            console.print("not checked (--no-check)")
+            console.print("[dim]not checked (--no-check)[/]")
         return
-    colour = {0: "green", 1: "red"}.get(int(report.exit_code), "yellow")
-    for line in report.check.lines():
-        console.print(f"[{colour}]{escape(line)}[/]")
+    colour = {ExitCode.OK: "green", ExitCode.FINDINGS: "red"}.get(check.exit_code, "yellow")
+    line = f"[{colour}]{check.verdict.value}[/]"
+    worst = check.worst
+    if worst is not None and worst.evidence.verdict_level is not None:
+        metrics = worst.evidence.verdict_level
+        line += f": {len(check.outputs)} comparisons over {len(check.cases)} sets of inputs"
+        line += f"; largest difference {metrics.max_abs:.1e} where the largest value is"
+        line += f" {metrics.reference_max:.3g} (by {check.basis})"
+    console.print(line)
+    for sentence in (*check.reasons, *check.notes):
+        console.print(f"  {escape(sentence)}")
 
 
 def _sizes(report: FoldReport, console: Console) -> None:
