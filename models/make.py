@@ -108,6 +108,9 @@ def give_statistics(
     module.train()
     for batch in batches:
         module(*batch)
+    for bn in batch_norms(module):
+        # A dead channel has no variance: dividing by sqrt(epsilon) would only amplify rounding.
+        bn.running_var.clamp_(min=0.05 * bn.running_var.mean().item())
     module.eval()
 
 
