@@ -59,11 +59,11 @@ def fold_command(
     cat model.onnx | normswap fold > small.onnx
     """
     source = source_of_command(model)
-    from normswap.pipeline import fold, plan
+    from normswap.pipeline import fold, plan_fold
 
     with progress(quiet=quiet) as say:
         if dry_run:
-            report = plan(source, assume_constant=assume_constant, progress=say)
+            report = plan_fold(source, assume_constant=assume_constant, progress=say)
             to_stdout = False
         else:
             target = target_of_command(
