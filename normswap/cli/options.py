@@ -136,7 +136,9 @@ def target_of_command(
 def _file_target(path: Path, *, force: bool) -> Target:
     """Refuse an existing file before any work is done for it."""
     if path.exists() and not force:
-        raise UsageError(f"{path} exists.", tip="Use --force to replace it, or -o for another name.")
+        raise UsageError(
+            f"{path} exists.", tip="Use --force to replace it, or -o for another name."
+        )
     return Target(path, force)
 
 

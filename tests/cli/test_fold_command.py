@@ -198,7 +198,8 @@ def test_a_failed_check_writes_nothing(model, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("shape", "code"), [("x:5,4,7,7", 0), ("x:2x4x7x7", 0), ("2,4,7,7", 2), ("x:a,b", 2), ("y:1,2", 2), ("x:1,2", 2)]
+    ("shape", "code"),
+    [("x:5,4,7,7", 0), ("x:2x4x7x7", 0), ("2,4,7,7", 2), ("x:a,b", 2), ("y:1,2", 2), ("x:1,2", 2)],
 )
 def test_input_shape(model, shape, code):
     result = invoke("fold", model, "--input-shape", shape, "--json")
@@ -293,7 +294,9 @@ def test_external_data_stays_external(tmp_path):
         "external.onnx",
         "w.bin",
     ]
-    assert_same_function(conv_bn(Builder(seed=3), kernel=(5, 5)), onnx.load(tmp_path / "external.folded.onnx"))
+    assert_same_function(
+        conv_bn(Builder(seed=3), kernel=(5, 5)), onnx.load(tmp_path / "external.folded.onnx")
+    )
 
 
 def test_help_and_version_import_nothing_heavy():
