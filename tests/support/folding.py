@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 import onnxruntime as ort
+import pytest
 from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 
@@ -92,11 +93,12 @@ def run(model: onnx.ModelProto, feeds, *, level=ort.GraphOptimizationLevel.ORT_D
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
         return session.run(None, feeds)
-    except (_ORT.NotImplemented, _ORT.InvalidArgument) as error:
-        # An old onnxruntime does not know a new opset.
-        if isinstance(error, _ORT.InvalidArgument) and "Opset" not in str(error):
-            raise
+    except _ORT.NotImplemented:
         return ReferenceEvaluator(model).run(None, feeds)
+    except _ORT.InvalidArgument as error:
+        if "Opset" in str(error):
+            pytest.skip("this onnxruntime does not know the opset yet")
+        raise
 
 
 def assert_same_function(original, folded, *, tolerance=None, sizes=None, seeds=(0, 1)):
