@@ -59,7 +59,7 @@ class Scope:
         self.constants_as_nodes = constants_as_nodes
 
     def random(self, *shape: int, dtype: Any = None) -> np.ndarray:
-        """Standard normal values."""
+        """Return standard normal values."""
         return self.rng.normal(size=shape).astype(dtype or self.dtype)
 
     def const(self, value: Any, name: str = "", *, node: bool | None = None) -> str:
@@ -278,7 +278,7 @@ class Net(Scope):
 class FunctionScope(Scope):
     """A model-local function; its constants are Constant nodes, since it has no initializers."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - Net.function is the only caller
         self,
         net: Net,
         name: str,

@@ -87,9 +87,11 @@ class Case:
         return net
 
     def build(self) -> onnx.ModelProto:
+        """Return the model."""
         return self.net().model()
 
     def feeds(self) -> dict[str, np.ndarray]:
+        """Return its inputs by name."""
         return self.net().feeds
 
 

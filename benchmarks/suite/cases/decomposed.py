@@ -73,7 +73,7 @@ def mul_sub(net: Net) -> None:
 
 
 @fold(
-    "Keras: y * (scale * rsqrt(var + eps)) + (B - mean * scale * rsqrt(var + eps)), all at run time",
+    "Keras: with r = scale * rsqrt(var + eps), y * r + (B - mean * r), all at run time",
     residue=ARITHMETIC,
 )
 def keras(net: Net) -> None:
