@@ -11,7 +11,7 @@ from onnx.reference import ReferenceEvaluator
 from benchmarks.runtime import run_unoptimized
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from benchmarks.suite.registry import Case
@@ -78,28 +78,46 @@ def deviation(expected: Mapping[str, np.ndarray], actual: Mapping[str, np.ndarra
 
 
 def nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    """Yield the nodes of the main graph, of every body, and of every function that is called."""
+    """Yield every node that computes something from the inputs.
+
+    The main graph's, those of the bodies, and those of a function once for every call; nodes that
+    only prepare constants are left out.
+    """
     functions = {(f.domain, f.name): f for f in model.functions}
 
-    def walk(sequence: list[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    def walk(sequence: Sequence[onnx.NodeProto], constants: set[str]) -> Iterator[onnx.NodeProto]:
         for node in sequence:
+            graphs = [a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
+            if all(name in constants for name in node.input if name) and not graphs:
+                constants.update(node.output)
+                continue
             yield node
-            for attribute in node.attribute:
-                for graph in (attribute.g, *attribute.graphs):
-                    yield from walk(graph.node)
+            for graph in graphs:
+                yield from walk(graph.node, constants | initializers(graph))
             function = functions.get((node.domain, node.op_type))
             if function is not None:
-                yield from walk(function.node)
+                arguments = zip(function.input, node.input, strict=False)
+                yield from walk(function.node, {f for f, name in arguments if name in constants})
 
-    yield from walk(model.graph.node)
+    yield from walk(model.graph.node, initializers(model.graph))
+
+
+def initializers(graph: onnx.GraphProto) -> set[str]:
+    """Return the names of the constants of `graph`, without those a caller may override."""
+    names = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
+    return names - {value.name for value in graph.input}
 
 
 def count(model: onnx.ModelProto, op_types: tuple[str, ...]) -> int:
-    """Count the nodes of the default domain that are one of `op_types`, once for every call."""
-    return sum(n.op_type in op_types and n.domain in ("", "ai.onnx") for n in nodes(model))
+    """Count the nodes of the default domain that are one of `op_types`."""
+    return sum(n.op_type in op_types and n.domain in {"", "ai.onnx"} for n in nodes(model))
 
 
 def interface(model: onnx.ModelProto) -> list[tuple[str, bytes]]:
-    """Return what a caller sees: inputs and outputs, in order, with their types."""
-    values = [*model.graph.input, *model.graph.output]
+    """Return what a caller sees: inputs and outputs, in order, with their types.
+
+    Up to IR 3 every initializer is listed as an input, which makes none of it.
+    """
+    listed = {t.name for t in model.graph.initializer} if model.ir_version < 4 else set()
+    values = [*(v for v in model.graph.input if v.name not in listed), *model.graph.output]
     return [(v.name, v.type.SerializeToString(deterministic=True)) for v in values]

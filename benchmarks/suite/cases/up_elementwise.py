@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.suite.registry import DECOMPOSED, fold, keep
+from benchmarks.suite.registry import DECOMPOSED, fold, keep, policy
 
 if TYPE_CHECKING:
     from benchmarks.suite.net import Net
@@ -140,8 +140,8 @@ def instance_normalization_dynamic(net: Net) -> None:
     net.output(net.op("Relu", net.bn(y, 4)))
 
 
-@keep(
-    "k (W) with W = C: t can't pass a factor that varies over the columns",
+@policy(
+    "k (W) with W = C: s can be put into it as (C, 1, W), t can only become an Add",
     vary={"op": ("Mul", "Div")},
 )
 def conv_mul_width_lookalike(net: Net, op: str) -> None:
@@ -150,13 +150,13 @@ def conv_mul_width_lookalike(net: Net, op: str) -> None:
     net.output(net.op("Relu", net.bn(net.op(op, y, k), 4)))
 
 
-@keep("(H, 1) with H = C")
+@policy("(H, 1) with H = C: the same")
 def conv_mul_height_lookalike(net: Net) -> None:
     y = net.conv(net.input("x", (2, 4, 6, 6)), 4, 4)
     net.output(net.op("Relu", net.bn(net.op("Mul", y, net.weight(4, 1)), 4)))
 
 
-@keep("(N, 1, 1, 1) with N = C: per sample, not per channel")
+@policy("(N, 1, 1, 1) with N = C: per sample; the same")
 def conv_mul_batch_lookalike(net: Net) -> None:
     y = net.conv(net.input("x", (4, 4, 6, 6)), 4, 4)
     net.output(net.op("Relu", net.bn(net.op("Mul", y, net.weight(4, 1, 1, 1)), 4)))
@@ -169,7 +169,7 @@ def squeeze_excite(net: Net) -> None:
     net.output(net.op("Relu", net.bn(net.op("Mul", y, gate), 4)))
 
 
-@keep("c / y isn't affine")
+@policy("c / y isn't affine, but s can be put into c; t can only become an Add")
 def reciprocal(net: Net) -> None:
     y = net.op("Exp", net.conv(net.input(), 4, 4))
     net.output(net.op("Relu", net.bn(net.op("Div", net.weight(4, 1, 1), y), 4)))
