@@ -252,9 +252,7 @@ class _Body:
 
     def _are_source_nodes(self, nodes: list[Any]) -> bool:
         source = self._source_nodes
-        return len(nodes) == len(source) and all(
-            a is b for a, b in zip(nodes, source, strict=True)
-        )
+        return len(nodes) == len(source) and all(a is b for a, b in zip(nodes, source, strict=True))
 
     def _write_nodes(self, target: Any, nodes: list[Any]) -> None:
         if not self._are_source_nodes(nodes):
