@@ -31,7 +31,7 @@ from normswap.model.attributes import AttributeWriter
 from normswap.model.constants import ComputedTensor, source_of
 from normswap.model.imported import ImportedFunction, ImportedGraph, ImportedNode
 from normswap.model.importer import default_opset
-from normswap.model.stored import LazyTensor, SparseTensor, StoredTensor
+from normswap.model.stored import LazyTensor, Locate, SparseTensor, StoredTensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, MutableMapping, Sequence
@@ -49,6 +49,8 @@ class Exporter:
     ----------
     skeleton : onnx.ModelProto
         What was loaded; never changed.
+    locate : callable
+        What its stored tensors were made with. Those of another model are read and written anew.
     first_payload : int
         The number of the first payload that isn't one of the skeleton's.
 
@@ -58,9 +60,10 @@ class Exporter:
         The values of the payloads from `first_payload` on.
     """
 
-    def __init__(self, skeleton: Any, first_payload: int) -> None:
+    def __init__(self, skeleton: Any, locate: Locate, first_payload: int) -> None:
         self.computed: list[LazyTensor] = []
         self._skeleton = skeleton
+        self._locate = locate
         self._first_payload = first_payload
         self._opset: int | None = None
         self._domains: set[str] = set()
@@ -162,12 +165,12 @@ class Exporter:
     def tensor(self, constant: gs.Constant) -> Any:
         """Return the ``TensorProto``, or ``SparseTensorProto``, of a constant."""
         values = constant._values  # noqa: SLF001 - reading the property loads and caches the array
-        if isinstance(values, SparseTensor):
+        if isinstance(values, SparseTensor) and values.locate is self._locate:
             sparse = onnx.SparseTensorProto()
             sparse.CopyFrom(values.tensor)
             sparse.values.name = constant.name
             return sparse
-        if isinstance(values, StoredTensor):
+        if isinstance(values, StoredTensor) and values.locate is self._locate:
             proto = onnx.TensorProto()
             proto.CopyFrom(values.tensor)
             if proto.name != constant.name:
@@ -252,9 +255,7 @@ class _Body:
 
     def _are_source_nodes(self, nodes: list[Any]) -> bool:
         source = self._source_nodes
-        return len(nodes) == len(source) and all(
-            a is b for a, b in zip(nodes, source, strict=True)
-        )
+        return len(nodes) == len(source) and all(a is b for a, b in zip(nodes, source, strict=True))
 
     def _write_nodes(self, target: Any, nodes: list[Any]) -> None:
         if not self._are_source_nodes(nodes):
@@ -452,7 +453,7 @@ def in_topological_order(nodes: list[Any]) -> list[Any]:
             if not missing[reader]:
                 heapq.heappush(ready, reader)
     if len(order) < len(nodes):
-        node = nodes[missing.index(max(missing))]
+        node = next(node for node, count in zip(nodes, missing, strict=True) if count)
         raise ValueError(f"the nodes form a cycle around {node.op_type} {node.name!r}")
     return [nodes[i] for i in order]
 

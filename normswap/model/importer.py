@@ -16,13 +16,12 @@ import onnx_graphsurgeon as gs
 
 from normswap.model.attributes import import_attribute
 from normswap.model.imported import ImportedFunction, ImportedGraph, ImportedNode
-from normswap.model.stored import SparseTensor, StoredTensor
+from normswap.model.stored import Locate, SparseTensor, StoredTensor
 from normswap.model.tensors import dtype_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping
+    from collections.abc import MutableMapping
 
-    from normswap.model.storage import Extent
     from normswap.model.stored import LazyTensor
 
     Scope = MutableMapping[str, gs.Tensor]
@@ -34,10 +33,10 @@ class Importer:
     Parameters
     ----------
     locate : callable
-        Where the values of a ``TensorProto`` lie; see :class:`StoredTensor`.
+        Where the values of a ``TensorProto`` lie; see :data:`Locate`.
     """
 
-    def __init__(self, locate: Callable[[Any], tuple[int, Extent] | None]) -> None:
+    def __init__(self, locate: Locate) -> None:
         self._locate = locate
         self._opset: int | None = None
         self._opset_import: list[Any] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import secrets
 import stat
@@ -99,15 +100,15 @@ def stage(
     with contextlib.ExitStack() as cleanup:
         try:
             assembly, data = _write_data(model, target, cleanup)
-            path, stream = _create(cleanup, _temporary_names(target))
-            with stream:
+            path = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+            with _create(path, cleanup) as stream:
                 if target.exists():
                     path.chmod(stat.S_IMODE(target.stat().st_mode))
                 assembly.write_model(stream)
                 _sync(stream)
+            size = path.stat().st_size + (data.stat().st_size if data else 0)
         except OSError as error:
             raise _not_written(target, error) from error
-        size = path.stat().st_size + (data.stat().st_size if data else 0)
         staged = Staged(target, path, data, size)
         yield staged
         if staged.is_committed:
@@ -118,18 +119,26 @@ def _write_data(
     model: Model, target: Path, cleanup: contextlib.ExitStack
 ) -> tuple[Assembly, Path | None]:
     """Lay the model out, and write its data file if it has one."""
-    for name in _data_names(target):
-        if name.exists():
+    for number in itertools.count():
+        suffix = f".{number}.data" if number else ".data"
+        path = target.with_name(target.name + suffix)
+        if path.exists() or path.is_symlink():
             continue
-        assembly = assemble(model, name.name)
+        assembly = assemble(model, path.name)
         if not assembly.data:
             return assembly, None
-        data, stream = _create(cleanup, iter((name,)))
-        with stream:
+        with contextlib.suppress(FileExistsError), _create(path, cleanup) as stream:
             assembly.write_data(stream)
             _sync(stream)
-        return assembly, data
+            return assembly, path
     raise AssertionError
+
+
+def _create(path: Path, cleanup: contextlib.ExitStack) -> BinaryIO:
+    """Create a file that doesn't exist, to be removed at the end."""
+    stream = path.open("xb")
+    cleanup.callback(path.unlink, missing_ok=True)
+    return stream
 
 
 def write_to(model: Model, stream: BinaryIO) -> None:
@@ -158,31 +167,6 @@ def _checked_target(target: Path, *, overwrite: bool) -> Path:
     if not target.parent.is_dir():
         raise UsageError(f"The folder {target.parent} doesn't exist.", tip="Create it first.")
     return target
-
-
-def _create(cleanup: contextlib.ExitStack, names: Iterator[Path]) -> tuple[Path, BinaryIO]:
-    """Create the first file of these that doesn't exist, to be removed at the end."""
-    for path in names:
-        try:
-            stream = path.open("xb")
-        except FileExistsError:
-            continue
-        cleanup.callback(path.unlink, missing_ok=True)
-        return path, stream
-    raise AssertionError
-
-
-def _temporary_names(target: Path) -> Iterator[Path]:
-    while True:
-        yield target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-
-
-def _data_names(target: Path) -> Iterator[Path]:
-    yield target.with_name(f"{target.name}.data")
-    number = 1
-    while True:
-        yield target.with_name(f"{target.name}.{number}.data")
-        number += 1
 
 
 def _sync(stream: BinaryIO) -> None:

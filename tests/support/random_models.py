@@ -22,7 +22,7 @@ class RandomModels:
     """Builds random messages, and records which fields it has set."""
 
     def __init__(self, seed):
-        self.random = random.Random(seed)
+        self.random = random.Random(seed)  # noqa: S311 - nothing secret
         self.seen = set()
 
     def model(self):
