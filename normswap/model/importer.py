@@ -49,7 +49,6 @@ class Importer:
             proto.graph,
             {},
             functions=functions,
-            ir_version=proto.ir_version,
             producer_name=proto.producer_name,
             producer_version=proto.producer_version,
         )
@@ -161,7 +160,7 @@ def _require_text(*names: Any) -> None:
     # protobuf gives a string that is not UTF-8 as bytes
     for name in names:
         if not isinstance(name, str):
-            raise TypeError(f"{name!r} is not UTF-8")
+            raise ValueError(f"the name {name!r} is no text")  # noqa: TRY004 - about the file
 
 
 def _describe(variable: gs.Variable, value_type: Any) -> None:

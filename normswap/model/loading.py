@@ -169,8 +169,7 @@ def _parse(view: Any, storage: Storage, path: Path | None, name: str) -> Model:
     locate = functools.partial(_locate, payloads, external)
     try:
         graph = Importer(locate).model(skeleton)
-    except (UnicodeDecodeError, TypeError, RecursionError) as error:
-        # protobuf gives a string that isn't UTF-8 as bytes, which no name can be
+    except ValueError as error:
         raise ModelError(f"{name} is damaged: {error}.") from error
     return Model(
         graph=graph,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import secrets
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -100,7 +99,7 @@ def stage(
     with contextlib.ExitStack() as cleanup:
         try:
             assembly, data = _write_data(model, target, cleanup)
-            path = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+            path = target.with_name(f".{target.name}.{os.urandom(8).hex()}.tmp")
             with _create(path, cleanup) as stream:
                 if target.exists():
                     path.chmod(stat.S_IMODE(target.stat().st_mode))
@@ -189,19 +188,20 @@ def _orphans(target: Path, *, keep: Path | None) -> list[Path]:
 
     Only those whose name begins with the target's own, and that no other model beside it uses.
     """
-    if not target.exists():
+    if not target.is_file():
         return []
-    own: set[Path | None] = {
-        target.with_name(location)
-        for location in data_files(target)
-        if location.startswith(target.name) and "/" not in location
+    orphans = {
+        name
+        for name in map(os.path.normpath, data_files(target))
+        if name.startswith(target.name) and os.path.basename(name) == name  # noqa: PTH119
     }
-    own -= {keep}
-    if own:
+    if keep is not None:
+        orphans.discard(keep.name)
+    if orphans:
         for other in target.parent.glob("*.onnx"):
             if other != target:
-                own -= {target.with_name(location) for location in data_files(other)}
-    return [path for path in own if path]
+                orphans.difference_update(map(os.path.normpath, data_files(other)))
+    return [target.with_name(name) for name in orphans]
 
 
 def _not_written(target: Path, error: OSError) -> ModelError:

@@ -247,6 +247,15 @@ def test_a_shared_constant_is_written_once():
     assert names(edited(chain(), edit).graph.initializer) == ["a", "b", "unused", "new"]
 
 
+def test_a_constant_may_get_another_name():
+    def edit(graph):
+        mul = graph.nodes[0]
+        mul.inputs[1] = make_constant("renamed", source_of(mul.inputs[1]))
+
+    tensor = edited(chain(), edit).graph.initializer[-1]
+    assert tensor == numpy_helper.from_array(array("a", 4), "renamed")
+
+
 def test_a_constant_of_another_model_brings_its_values():
     other_graph = graph_of(
         [helper.make_node("Add", ["x", "w"], ["y"])],
@@ -353,7 +362,8 @@ def test_the_editor_may_say_which_version_of_a_new_domain():
 
 
 def test_a_domain_that_is_imported_is_not_imported_again():
-    model = chain(opsets=[helper.make_opsetid("ai.onnx", 20)])
+    model = chain()
+    model.opset_import[0].domain = "ai.onnx"
 
     def edit(graph):
         graph.nodes.append(gs.Node("Relu", inputs=[graph.nodes[0].outputs[0]]))

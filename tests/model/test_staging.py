@@ -68,6 +68,9 @@ def replace_weight(model, name="folded"):
     model.graph.nodes[1].inputs[1] = make_constant(name, ArrayTensor(array(name, 30, 5000)))
 
 
+posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions and pipes")
+
+
 @pytest.fixture
 def out(tmp_path):
     folder = tmp_path / "out"
@@ -194,6 +197,35 @@ def test_data_that_another_model_uses_stays(tmp_path):
     assert same(values(tmp_path / "copy.onnx"), expected)
 
 
+@pytest.mark.parametrize("written", ["./model.onnx.data", "below/../model.onnx.data"])
+def test_data_that_another_model_uses_by_another_path_stays(tmp_path, written):
+    path = save(tmp_path, external=True)
+    other = onnx.load(path, load_external_data=False)
+    for tensor in other.graph.initializer:
+        tensor.external_data[0].value = written
+    (tmp_path / "other.onnx").write_bytes(other.SerializeToString())
+    (tmp_path / "text.onnx").write_text("no model")
+    with stage(load(path), path, overwrite=True) as staged:
+        staged.commit()
+    assert "model.onnx.data" in listing(tmp_path)
+
+
+def test_data_in_a_folder_below_stays(tmp_path):
+    path = save(tmp_path, external=True)
+    (tmp_path / "below").mkdir()
+    (tmp_path / "model.onnx.data").rename(tmp_path / "below" / "model.onnx.data")
+    proto = onnx.load(path, load_external_data=False)
+    for tensor in [*proto.graph.initializer, proto.graph.node[0].attribute[0].t]:
+        tensor.external_data[0].value = "below/model.onnx.data"
+    path.write_bytes(proto.SerializeToString())
+    expected = values(path)
+    with stage(load(path), path, overwrite=True) as staged:
+        staged.commit()
+    assert same(values(path), expected)
+    assert listing(tmp_path) == ["below", "model.onnx", "model.onnx.data"]
+    assert listing(tmp_path / "below") == ["model.onnx.data"]
+
+
 def test_data_of_a_replaced_model_goes(tmp_path, out):
     old = save(out, external=True, name="target.onnx", data="target.onnx.data", seed=1)
     path = save(tmp_path)
@@ -237,6 +269,7 @@ def test_an_existing_target_is_refused(tmp_path, out):
     assert listing(out) == ["dangling.onnx", "new.onnx"]
 
 
+@posix
 def test_places_for_no_file_are_refused(tmp_path):
     model = load(save(tmp_path))
     os.mkfifo(tmp_path / "pipe")
@@ -249,6 +282,7 @@ def test_places_for_no_file_are_refused(tmp_path):
             raise AssertionError
 
 
+@posix
 def test_permissions_of_a_replaced_file_stay(tmp_path):
     path = save(tmp_path)
     path.chmod(0o640)
@@ -257,6 +291,7 @@ def test_permissions_of_a_replaced_file_stay(tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
+@posix
 def test_permissions_of_a_new_file_are_the_users(tmp_path, out):
     path = save(tmp_path, external=True)
     old = os.umask(0o027)
