@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 import heapq
-from collections import ChainMap
+from collections import ChainMap, Counter
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -223,7 +223,14 @@ class _Body:
             and outputs == [tensor.name for tensor in self.graph.outputs]
         ):
             return source
-        _check_names(constants, source, nodes, self.stored)
+        _check_names(
+            before=[*_outputs(source.node), *self.stored, *inputs],
+            now=[
+                *_outputs(nodes),
+                *(self.stored.keys() | {constant.name for constant in constants}),
+                *(tensor.name for tensor in self.graph.inputs),
+            ],
+        )
         target = onnx.GraphProto()
         target.CopyFrom(source)
         self._write_nodes(target, nodes)
@@ -242,6 +249,10 @@ class _Body:
         source = self.graph.proto if is_imported else onnx.FunctionProto()
         constants = [self._constant_node(constant) for constant in self._new_constants()]
         nodes = [*constants, *(self._node(node) for node in self.graph.nodes)]
+        _check_names(
+            before=[*_outputs(source.node), *source.input],
+            now=[*_outputs(nodes), *(tensor.name for tensor in self.graph.inputs)],
+        )
         if not self._are_source_nodes(nodes):
             self._write_nodes(target, nodes)
             _drop_stale(target, source)
@@ -342,19 +353,24 @@ class _Body:
 
     def _new_constants(self) -> list[gs.Constant]:
         """Return the constants that this body must define, and bring them into scope."""
-        new: dict[str, gs.Constant] = {}
+        read: dict[str, Any] = {}
+        new = []
         for tensor in chain(*(node.inputs for node in self.graph.nodes), self.graph.outputs):
             if not isinstance(tensor, gs.Constant) or not tensor.name:
                 continue
             values = tensor._values  # noqa: SLF001 - the property loads them
-            known = self.scope.get(tensor.name)
-            if known is values:
+            if tensor.name in read:
+                if read[tensor.name] is not values:
+                    raise ValueError(f"two constants are named {tensor.name!r}")
                 continue
-            if known is not None and (tensor.name in new or tensor.name not in self.stored):
+            read[tensor.name] = values
+            if self.scope.get(tensor.name) is values:
+                continue
+            if tensor.name in self.outer and tensor.name not in self.stored:
                 raise ValueError(f"two constants are named {tensor.name!r}")
-            new[tensor.name] = tensor
-            self.scope[tensor.name] = values
-        return list(new.values())
+            new.append(tensor)
+        self.scope.update(read)
+        return new
 
     def _constant_node(self, constant: gs.Constant) -> Any:
         tensor = self.exporter.tensor(constant)
@@ -377,7 +393,9 @@ class _Body:
                 target.sparse_initializer.append(proto)
             elif constant.name in positions:
                 old = target.initializer[positions[constant.name]]
-                proto.doc_string = old.doc_string
+                if old.HasField("doc_string"):
+                    proto.doc_string = old.doc_string
+                proto.metadata_props.extend(old.metadata_props)
                 old.CopyFrom(proto)
             else:
                 target.initializer.append(proto)
@@ -521,14 +539,16 @@ def _patch_sharding(target: Any, source: Any) -> None:
         )
 
 
-def _check_names(
-    constants: Iterable[gs.Constant], source: Any, nodes: Iterable[Any], stored: Iterable[str]
-) -> None:
-    taken = {name for node in nodes for name in node.output}
-    taken |= {item.name for item in source.input}
-    for name in {constant.name for constant in constants} - set(stored):
-        if name in taken:
-            raise ValueError(f"a new constant has the name {name!r} of another tensor")
+def _outputs(nodes: Iterable[Any]) -> Iterator[str]:
+    return (name for node in nodes for name in node.output if name)
+
+
+def _check_names(*, before: list[str], now: list[str]) -> None:
+    """Refuse a name that an edit has given to a second tensor."""
+    counts = Counter(now)
+    added = counts - Counter(before)
+    if duplicates := [name for name in added if counts[name] > 1]:
+        raise ValueError(f"two tensors are named {min(duplicates)!r}")
 
 
 def _value_info(tensor: gs.Tensor) -> Any:

@@ -126,7 +126,8 @@ def load(source: str | os.PathLike[str] | bytes | BinaryIO, *, name: str | None 
         It can't be read, is no ONNX model, or is newer than the installed onnx.
     """
     if isinstance(source, bytes | bytearray | memoryview):
-        return _parse(bytes(source), MemoryStorage(bytes(source)), None, name or "<bytes>")
+        data = bytes(source)
+        return _parse(data, MemoryStorage(data), None, name or "<bytes>")
     if not isinstance(source, str | os.PathLike):
         data = source.read()
         return _parse(data, MemoryStorage(data), None, name or "<stdin>")

@@ -210,6 +210,7 @@ def test_a_constant_that_is_not_what_it_said_is_refused(announced):
 def test_new_values_for_an_old_name_replace_the_initializer_in_place():
     model = chain()
     model.graph.initializer[0].doc_string = "the factor"
+    model.graph.initializer[0].metadata_props.add(key="from", value="training")
 
     def edit(graph):
         graph.nodes[0].inputs[1].values = np.ones(4, np.float32)
@@ -218,6 +219,7 @@ def test_new_values_for_an_old_name_replace_the_initializer_in_place():
     assert names(after) == ["a", "b", "unused"]
     assert np.array_equal(numpy_helper.to_array(after[0]), np.ones(4))
     assert after[0].doc_string == "the factor"
+    assert after[0].metadata_props == model.graph.initializer[0].metadata_props
 
 
 def test_two_constants_of_one_name_are_refused():
@@ -229,13 +231,52 @@ def test_two_constants_of_one_name_are_refused():
         edited(chain(), edit)
 
 
+@pytest.mark.parametrize("reader", [0, 1])
+def test_a_new_constant_never_takes_the_readers_of_an_old_one_of_its_name(reader):
+    model = chain()
+    model.graph.node[1].input[1] = "a"
+
+    def edit(graph):
+        graph.nodes[reader].inputs[1] = make_constant("a", ArrayTensor(array("p", 4)))
+
+    with pytest.raises(ValueError, match="two constants are named 'a'"):
+        edited(model, edit)
+
+
+def test_a_new_constant_never_takes_the_readers_of_an_outer_one_of_its_name():
+    def edit(graph):
+        then = graph.nodes[1].attrs["then_branch"]
+        then.nodes[1].inputs[1] = make_constant("a", ArrayTensor(array("p", 4)))
+
+    with pytest.raises(ValueError, match="two constants are named 'a'"):
+        edited(with_branches(), edit)
+
+
 @pytest.mark.parametrize("taken", ["x", "s"])
 def test_a_constant_with_the_name_of_another_tensor_is_refused(taken):
     def edit(graph):
         graph.nodes[0].inputs[1] = make_constant(taken, ArrayTensor(array("p", 4)))
 
-    with pytest.raises(ValueError, match=f"'{taken}' of another tensor"):
+    with pytest.raises(ValueError, match=f"two tensors are named '{taken}'"):
         edited(chain(), edit)
+
+
+@pytest.mark.parametrize("taken", ["x", "s", "a"])
+def test_a_node_that_makes_a_tensor_of_a_name_in_use_is_refused(taken):
+    def edit(graph):
+        node = gs.Node("Neg", inputs=[graph.inputs[0]], outputs=[gs.Variable(taken)])
+        graph.nodes.append(node)
+
+    with pytest.raises(ValueError, match=f"two tensors are named '{taken}'|cycle"):
+        edited(chain(), edit)
+
+
+def test_a_function_input_with_the_name_of_another_tensor_is_refused():
+    def edit(graph):
+        graph.functions[0].inputs.append(gs.Variable("q"))
+
+    with pytest.raises(ValueError, match="two tensors are named 'q'"):
+        edited(with_function(), edit)
 
 
 def test_a_shared_constant_is_written_once():
