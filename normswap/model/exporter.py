@@ -228,7 +228,7 @@ class _Body:
             now=[
                 *_outputs(nodes),
                 *(self.stored.keys() | {constant.name for constant in constants}),
-                *(tensor.name for tensor in self.graph.inputs),
+                *{tensor.name for tensor in self.graph.inputs},
             ],
         )
         target = onnx.GraphProto()
@@ -547,7 +547,7 @@ def _check_names(*, before: list[str], now: list[str]) -> None:
     """Refuse a name that an edit has given to a second tensor."""
     counts = Counter(now)
     added = counts - Counter(before)
-    if duplicates := [name for name in added if counts[name] > 1]:
+    if duplicates := [name for name in added if name and counts[name] > 1]:
         raise ValueError(f"two tensors are named {min(duplicates)!r}")
 
 

@@ -30,6 +30,9 @@ class Staged:
         A complete model, external data included.
     target : pathlib.Path
         Where :meth:`commit` moves it.
+    data : pathlib.Path or None
+        Its external data file, under its final name.
+    is_committed : bool
     size : int
         Size in bytes, external data included.
     """

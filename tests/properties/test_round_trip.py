@@ -4,12 +4,13 @@ import io
 
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, assume, given, reject, settings
 from hypothesis import strategies as st
 from support.random_models import RandomModels, every_field
 
 from normswap.errors import ModelError
 from normswap.model import load, stage, wire, write_to
+from normswap.model.exporter import in_topological_order
 
 seeds = st.integers(min_value=0, max_value=2**63)
 # Both with nearly all payloads cut out of the file and with nearly none.
@@ -39,6 +40,26 @@ def test_the_random_models_set_every_field_that_onnx_defines():
         models.model()
         seen |= models.seen
     assert every_field() - seen == set()
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@given(seed=seeds, threshold=thresholds, which=st.integers(0, 3))
+def test_an_edited_node_is_all_that_changes(seed, threshold, which):
+    model = RandomModels(seed).model()
+    nodes = list(model.graph.node)
+    assume(which < len(nodes))
+    try:
+        assume(in_topological_order(nodes) is nodes)
+    except ValueError:
+        reject()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wire, "PAYLOAD_THRESHOLD", threshold)
+        loaded = load(model.SerializeToString())
+        loaded.graph.nodes[which].name = "edited"
+        stream = io.BytesIO()
+        write_to(loaded, stream)
+    nodes[which].name = "edited"
+    assert onnx.ModelProto.FromString(stream.getvalue()) == model
 
 
 @settings(max_examples=60, deadline=None)
