@@ -1,4 +1,4 @@
-"""The four edits of which every rewrite is made.
+"""The five edits of which every rewrite is made.
 
 Operators answer with edits, the planner tries them on its draft of the graph, and
 :mod:`normswap.apply` carries them out on the model. They name nodes by key (their number in the
@@ -90,4 +90,24 @@ class Bypass:
     renames: bool = False
 
 
-Edit = Replace | SetAttribute | Insert | Bypass
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """A node goes, and whoever read its output reads that of a node that computes the same.
+
+    Parameters
+    ----------
+    node : int
+        Key of the node.
+    into : int
+        Key of the other one, which comes before it.
+    renames : bool
+        Whether the output that stays takes the name of the one that goes: it does where that is an
+        output of the graph. Decided by the draft.
+    """
+
+    node: int
+    into: int
+    renames: bool = False
+
+
+Edit = Replace | SetAttribute | Insert | Bypass | Merge

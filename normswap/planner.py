@@ -13,9 +13,9 @@ from normswap.affine import Affine
 from normswap.answers import Block, Down, Goal, Up
 from normswap.batchnorm import affine_of
 from normswap.draft import Draft, takes_name
-from normswap.edits import Bypass
-from normswap.graph import Node, Use, build_network
-from normswap.plan import Attempt, Folded, Kept, Plan, Site
+from normswap.edits import Bypass, Merge
+from normswap.graph import Node, Use, Value, build_network
+from normswap.plan import Attempt, Folded, Kept, Plan, Site, Step
 from normswap.reasons import Reason
 from normswap.route import Outcome, Router
 
@@ -75,7 +75,8 @@ class _Planner:
 
     def fold(self, nodes: Sequence[Node]) -> None:
         """Fold the nodes of a graph, again as long as what was folded may help what was kept."""
-        pending = list(nodes)
+        self._merge_twins(nodes)
+        pending = [node for node in nodes if not node.removed]
         while pending:
             before = len(self.folded)
             for node in pending:
@@ -83,6 +84,23 @@ class _Planner:
             pending = [node for node in pending if node.key in self.kept]
             if len(self.folded) == before:
                 return
+
+    def _merge_twins(self, nodes: Sequence[Node]) -> None:
+        """Let one of several nodes that apply the same affine to the same tensor do it for all."""
+        twins: dict[tuple[Value, Affine], list[Node]] = {}
+        for node in sorted(nodes, key=lambda node: node.key):
+            value = node.input(0)
+            affine = affine_of(node)
+            if value is not None and isinstance(affine, Affine) and not node.out.captured:
+                twins.setdefault((value, affine), []).append(node)
+        for first, *others in twins.values():
+            for node in others:
+                if first.out.is_output and node.out.is_output:
+                    continue  # both names must stay
+                tensor = node.out.name
+                self.draft.commit([Merge(node.key, first.key)])
+                step = Step("up", "absorb", first.op, first.title, tensor, "the same of the same")
+                self.folded[node.key] = Folded(site_of(node), (step,))
 
     def _fold_one(self, node: Node) -> None:
         self.kept.pop(node.key, None)
