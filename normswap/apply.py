@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import onnx_graphsurgeon as gs
 
-from normswap.edits import Bypass, Insert, Replace, SetAttribute
+from normswap.edits import Bypass, Insert, Omit, Replace, SetAttribute
 from normswap.errors import ModelError
 from normswap.graph import all_graphs, gs_nodes
 from normswap.model import make_constant
@@ -47,6 +47,8 @@ def apply_plan(plan: Plan, model: Model) -> None:
                 surgeon.nodes[edit.node].attrs[edit.name] = edit.value
             case Insert():
                 surgeon.insert(edit)
+            case Omit():
+                surgeon.nodes[edit.node].inputs.pop(edit.slot)
             case Bypass():
                 surgeon.bypass(edit)
     surgeon.finish()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from normswap.edits import Bypass, Edit, Insert, Replace, SetAttribute
+from normswap.edits import Bypass, Edit, Insert, Omit, Replace, SetAttribute
 from normswap.graph import Network, Node, Use, Value
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class Draft:
                     self._set_attribute(edit)
                 case Insert():
                     self._insert(edit)
+                case Omit():
+                    self._omit(edit)
                 case Bypass():
                     done = replace(edit, renames=self._bypass(edit))
             self.edits.append(done)
@@ -131,6 +133,15 @@ class Draft:
         constant.source = edit.constant
         self._connect(node, 0, value)
         self._connect(node, 1, constant)
+
+    def _omit(self, edit: Omit) -> None:
+        node = self.nodes[edit.node]
+        last = len(node.inputs) - 1
+        for slot in range(edit.slot, last):
+            self._connect(node, slot, node.inputs[slot + 1])
+        self._connect(node, last, None)
+        node.inputs.pop()
+        self._later(lambda: node.inputs.append(None))
 
     def _bypass(self, edit: Bypass) -> bool:
         node = self.nodes[edit.node]

@@ -1,4 +1,4 @@
-"""The four edits of which every rewrite is made.
+"""The few edits of which every rewrite is made.
 
 Operators answer with edits, the planner tries them on its draft of the graph, and
 :mod:`normswap.apply` carries them out on the model. They name nodes by key (their number in the
@@ -90,4 +90,12 @@ class Bypass:
     renames: bool = False
 
 
-Edit = Replace | SetAttribute | Insert | Bypass
+@dataclass(frozen=True, slots=True)
+class Omit:
+    """A node of any number of operands, such as Sum, loses one; those after it move up."""
+
+    node: int
+    slot: int
+
+
+Edit = Replace | SetAttribute | Insert | Bypass | Omit

@@ -49,6 +49,9 @@ class Value:
         The values of an initializer.
     overridable : bool
         Whether a caller of the model may replace the initializer (it is listed as a graph input).
+    varies_with : Value or None
+        The tensor because of which this one was found not to be constant: itself, or one that it
+        is computed from; see :mod:`normswap.evaluate`.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Value:
     captured: bool = False
     source: TensorSource | None = None
     overridable: bool = False
+    varies_with: Value | None = None
 
     @property
     def rank(self) -> int | None:
@@ -205,7 +209,8 @@ def build_network(model: Model, *, assume_constant: bool = False) -> Network:
     -------
     Network
     """
-    overridable = frozenset() if assume_constant or model.ir_version < 4 else model.overridable
+    names = frozenset() if assume_constant or model.ir_version < 4 else model.overridable
+    overridable = {name: model.graph.stored[name] for name in names}
     builder = _Builder(Network(), infer_types(model), overridable)
     builder.add(model.graph, "", "", None)
     for number, function in enumerate(model.graph.functions):
@@ -216,7 +221,10 @@ def build_network(model: Model, *, assume_constant: bool = False) -> Network:
 
 class _Builder:
     def __init__(
-        self, network: Network, types: dict[str, dict[str, TensorType]], overridable: frozenset[str]
+        self,
+        network: Network,
+        types: dict[str, dict[str, TensorType]],
+        overridable: dict[str, TensorSource],
     ) -> None:
         self.network = network
         self.types = types
@@ -233,7 +241,7 @@ class _Builder:
                 found.source = source_of(tensor)
                 found.data_type = found.source.data_type
                 found.shape = tuple(found.source.shape)
-                found.overridable = graph.parent is None and tensor.name in self.overridable
+                found.overridable = found.source is self.overridable.get(tensor.name)
             else:
                 known = self.types.get(key, {}).get(tensor.name)
                 if known is not None:

@@ -22,7 +22,8 @@ class Step:
     Attributes
     ----------
     direction : str
-        Whether the affine came from the operator's output (``"up"``) or input (``"down"``).
+        Whether the affine came from the operator's output (``"up"``) or input (``"down"``), or is
+        on a branch parallel to it (``"beside"``).
     action : str
         What the operator did with it.
     op, node : str
@@ -33,7 +34,7 @@ class Step:
         The formula.
     """
 
-    direction: Literal["up", "down"]
+    direction: Literal["up", "down", "beside"]
     action: Literal["absorb", "carry"]
     op: str
     node: str
@@ -115,6 +116,25 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
+class Merged:
+    """A Conv that takes in what was added to it on parallel branches.
+
+    Attributes
+    ----------
+    node : str
+        What the Conv is called.
+    graph : str
+        Where it is, see :class:`normswap.graph.Graph`.
+    branches : tuple of str
+        The nodes that it takes in; the tensor itself where that was added.
+    """
+
+    node: str
+    graph: str
+    branches: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What a fold will do to one model.
 
@@ -124,6 +144,7 @@ class Plan:
         Of the model that was planned for, see :meth:`normswap.model.Model.fingerprint`.
     folded : tuple of Folded
     kept : tuple of Kept
+    merged : tuple of Merged
     edits : tuple of Edit
         In the order in which they are made.
     """
@@ -131,6 +152,7 @@ class Plan:
     fingerprint: str
     folded: tuple[Folded, ...]
     kept: tuple[Kept, ...]
+    merged: tuple[Merged, ...] = ()
     edits: tuple[Edit, ...] = field(default=(), repr=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -138,6 +160,7 @@ class Plan:
         return {
             "folded": [asdict(entry) for entry in self.folded],
             "kept": [_plain(asdict(entry)) for entry in self.kept],
+            "merged": [_plain(asdict(entry)) for entry in self.merged],
         }
 
 
