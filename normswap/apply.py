@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import onnx_graphsurgeon as gs
 
-from normswap.edits import Bypass, Insert, Omit, Replace, SetAttribute
+from normswap.edits import Bypass, Insert, Omit, Replace, SetAttribute, Specialise
 from normswap.errors import ModelError
-from normswap.graph import all_graphs, gs_nodes
+from normswap.functions import drop_unread_inputs, reachable
+from normswap.graph import all_graphs, gs_nodes, with_nested
 from normswap.model import make_constant
 from normswap.names import Names
 
@@ -39,6 +40,7 @@ def apply_plan(plan: Plan, model: Model) -> None:
             tip="Plan again on the model that is to be rewritten.",
         )
     surgeon = _Surgeon(model)
+    surgeon.copy_functions(edit for edit in plan.edits if isinstance(edit, Specialise))
     for edit in plan.edits:
         match edit:
             case Replace():
@@ -47,11 +49,22 @@ def apply_plan(plan: Plan, model: Model) -> None:
                 surgeon.nodes[edit.node].attrs[edit.name] = edit.value
             case Insert():
                 surgeon.insert(edit)
+            case Specialise():
+                surgeon.specialise(edit)
             case Omit():
                 surgeon.nodes[edit.node].inputs.pop(edit.slot)
             case Bypass():
                 surgeon.bypass(edit)
     surgeon.finish()
+
+
+class _Copy:
+    """A function that is specialised, the calls of it, and the names of the inputs it reads."""
+
+    def __init__(self, function: gs.Function) -> None:
+        self.function = function
+        self.calls: list[gs.Node] = []
+        self.read = {tensor.name for tensor in function.inputs if tensor.outputs}
 
 
 class _Surgeon:
@@ -66,6 +79,8 @@ class _Surgeon:
         self.names = Names(model)
         self.inserted: dict[int, list[gs.Node]] = {}  # by id of the node before
         self.removed: set[int] = set()  # ids of nodes
+        self.copies: dict[int, _Copy] = {}  # by first key
+        self.reachable = reachable(model)
 
     def replace(self, edit: Replace) -> None:
         node = self.nodes[edit.node]
@@ -101,6 +116,34 @@ class _Surgeon:
                     if operand is result:
                         reader.inputs[slot] = value
 
+    def copy_functions(self, edits: Iterable[Specialise]) -> None:
+        """Copy the functions that are specialised, before anything in them is edited."""
+        for edit in edits:
+            if edit.first not in self.copies:
+                original = self.model.graph.functions[edit.function]
+                copy = original.copy()
+                copy.attrs = dict(original.attrs)  # the very values: they are not changed
+                copy.name = self.names.fresh(f"{original.name}_specialised")
+                self.copies[edit.first] = _Copy(copy)
+
+    def specialise(self, edit: Specialise) -> None:
+        copy = self.copies[edit.first]
+        if not copy.calls:
+            self.model.graph.functions.append(copy.function)
+            nodes = (node for graph in with_nested(copy.function) for node in graph.nodes)
+            self.nodes.update(enumerate(nodes, edit.first))
+        call = self.nodes[edit.node]
+        call.op = copy.function.name
+        copy.calls.append(call)
+
+    def prune_functions(self) -> None:
+        """Drop what specialisation has left without a reader: inputs of copies, and functions."""
+        for copy in self.copies.values():
+            drop_unread_inputs(copy.function, copy.calls, copy.read)
+        orphans = self.reachable - reachable(self.model)
+        functions = self.model.graph.functions
+        functions[:] = [function for function in functions if id(function) not in orphans]
+
     def finish(self) -> None:
         """Bring the node lists of all graphs up to date."""
         for graph in all_graphs(self.model):
@@ -110,6 +153,8 @@ class _Surgeon:
                 for node in self._with_inserted(original)
                 if id(node) not in self.removed
             ]
+        if self.copies:
+            self.prune_functions()
 
     def _with_inserted(self, node: gs.Node) -> Iterator[gs.Node]:
         """Yield a node and what was inserted after it, the last insertion nearest to it."""

@@ -32,7 +32,7 @@ from normswap.reasons import Reason
 from normswap.route import unsound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Container, Iterator, Sequence
 
     from normswap.draft import Draft
     from normswap.graph import Graph, Value
@@ -195,12 +195,12 @@ class Merger:
             else:
                 return total
 
-    def report(self) -> tuple[Merged, ...]:
-        """Return what was merged into which Conv."""
+    def report(self, present: Container[int]) -> tuple[Merged, ...]:
+        """Return what was merged into which Conv, of those whose keys are present."""
         return tuple(
             Merged(self.draft.nodes[key].title, self.draft.nodes[key].graph.path, tuple(titles))
             for key, titles in self.merged.items()
-            if not self.draft.nodes[key].removed
+            if key in present and not self.draft.nodes[key].removed
         )
 
     def _pairs(self, total: Value) -> Iterator[tuple[Term, Node, Branch]]:

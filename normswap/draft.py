@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from normswap.edits import Bypass, Edit, Insert, Omit, Replace, SetAttribute
+from normswap.edits import Bypass, Edit, Insert, Omit, Replace, SetAttribute, Specialise
 from normswap.graph import Network, Node, Use, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+    from normswap.graph import Graph
 
 Undo = Callable[[], object]
 
@@ -53,9 +55,26 @@ class Draft:
                     self._insert(edit)
                 case Omit():
                     self._omit(edit)
+                case Specialise():
+                    pass  # to share a copy that is there
                 case Bypass():
                     done = replace(edit, renames=self._bypass(edit))
             self.edits.append(done)
+
+    def specialise(self, edit: Specialise, graphs: Sequence[Graph]) -> None:
+        """Let a call have a copy of its function, whose graphs were just added to the network."""
+        nodes = [node for graph in graphs for node in graph.nodes]
+        known = len(self.network.graphs) - len(graphs)
+        self.nodes |= {node.key: node for node in nodes}
+
+        def undo() -> None:
+            del self.network.graphs[known:]
+            for node in nodes:
+                del self.nodes[node.key]
+            self.network.keys = edit.first
+
+        self._later(undo)
+        self.edits.append(edit)
 
     def _later(self, undo: Undo) -> None:
         self._undo.append((len(self.edits), undo))

@@ -98,4 +98,24 @@ class Omit:
     slot: int
 
 
-Edit = Replace | SetAttribute | Insert | Bypass | Omit
+@dataclass(frozen=True, slots=True)
+class Specialise:
+    """A call of a model-local function gets a copy of the function to itself.
+
+    Parameters
+    ----------
+    node : int
+        Key of the call.
+    function : int
+        Place of the function in the model.
+    first : int
+        Key of the first node of the copy; the others follow. Where the copy is there already, for
+        an equal call before this one, it is shared.
+    """
+
+    node: int
+    function: int
+    first: int
+
+
+Edit = Replace | SetAttribute | Insert | Bypass | Omit | Specialise

@@ -14,7 +14,8 @@ from normswap.affine import Affine
 from normswap.answers import Block, Down, Goal, Up
 from normswap.branches import Merger
 from normswap.draft import Draft, takes_name
-from normswap.edits import Bypass
+from normswap.edits import Bypass, Specialise
+from normswap.functions import Library, with_subgraphs
 from normswap.graph import build_network
 from normswap.normalization import normalizations
 from normswap.plan import Attempt, Folded, Kept, Plan
@@ -22,8 +23,10 @@ from normswap.reasons import Reason
 from normswap.route import Outcome, Router
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from normswap.functions import Callee
+    from normswap.graph import Graph, Node
     from normswap.model import Model
     from normswap.normalization import Normalization
 
@@ -49,28 +52,108 @@ def make_plan(model: Model, *, assume_constant: bool = False, merge_branches: bo
         so is every chain of arithmetic that is one (:mod:`normswap.decomposed`).
     """
     network = build_network(model, assume_constant=assume_constant)
-    planner = _Planner(Draft(network))
-    for graph in network.graphs:
-        planner.fold(list(normalizations(graph)))
-        if merge_branches:
-            planner.merger.merge_everywhere(graph)
+    planner = _Planner(Draft(network), Library(model, network), merge_branches=merge_branches)
+    planner.plan(network.graphs)
+    planner.specialise()
+    present = planner.present()
     return Plan(
         model.fingerprint(),
-        tuple(planner.folded.values()),
-        tuple(entry for key, entry in planner.kept.items() if key not in planner.uncertain),
-        planner.merger.report(),
+        tuple(entry for key, entry in planner.folded.items() if key in present),
+        tuple(
+            entry
+            for key, entry in planner.kept.items()
+            if key in present and key not in planner.uncertain
+        ),
+        planner.merger.report(present),
         tuple(planner.draft.edits),
     )
 
 
 class _Planner:
-    def __init__(self, draft: Draft) -> None:
+    def __init__(self, draft: Draft, library: Library, *, merge_branches: bool) -> None:
         self.draft = draft
+        self.library = library
+        self.merge_branches = merge_branches
         self.router = Router(draft)
         self.merger = Merger(draft, self.router)
         self.folded: dict[int, Folded] = {}
         self.kept: dict[int, Kept] = {}
         self.uncertain: set[int] = set()  # count only if they fold
+        self.copies: dict[Callee, int] = {}  # first keys of the functions' copies
+
+    def plan(self, graphs: Iterable[Graph]) -> None:
+        """Fold and merge what is in some graphs."""
+        for graph in list(graphs):
+            self.fold(list(normalizations(graph)))
+            if self.merge_branches:
+                self.merger.merge_everywhere(graph)
+
+    def specialise(self) -> None:
+        """Specialise functions for the calls of them where that folds more than in place."""
+        for number in range(len(self.library.network.bodies)):
+            self._specialise_calls(self.library.family(number))
+        main = self.draft.network.graphs[0]
+        self._specialise_calls(with_subgraphs(self.draft.network.graphs, main))
+
+    def present(self) -> set[int]:
+        """Return the keys of the nodes of all graphs that will be in the model."""
+        graphs = self.draft.network.graphs
+        called_before = {n for _, n in self.library.calls(graphs)}
+        bodies = self.draft.network.bodies
+        pending = [graphs[0]]
+        pending += [body for number, body in enumerate(bodies) if number not in called_before]
+        found: dict[int, Graph] = {}
+        while pending:
+            root = pending.pop()
+            if id(root) in found:
+                continue
+            family = with_subgraphs(graphs, root)
+            found |= {id(graph): graph for graph in family}
+            pending += [self._callee(node, number) for node, number in self.library.calls(family)]
+        return {node.key for graph in found.values() for node in graph.nodes}
+
+    def _callee(self, node: Node, number: int) -> Graph:
+        """Return the body that a call has: that of a copy, or of the function itself."""
+        for edit in self.draft.edits:
+            if isinstance(edit, Specialise) and edit.node == node.key:
+                return self.draft.nodes[edit.first].graph
+        return self.draft.network.bodies[number]
+
+    def _specialise_calls(self, graphs: list[Graph]) -> None:
+        for node, number in list(self.library.calls(graphs)):
+            before = self._count_kept(self.draft.network.bodies[number])
+            callee = self.library.callee(node) if before else None
+            if callee is None:
+                continue
+            first = self.copies.get(callee)
+            if first is not None:
+                self.draft.commit([Specialise(node.key, number, first)])
+                continue
+            mark, first = self.draft.mark(), self.draft.network.keys
+            copy = self.library.instantiate(node, number)
+            self.draft.specialise(Specialise(node.key, number, first), copy)
+            self.plan(copy)
+            self._specialise_calls(copy)
+            if self._count_kept(copy[0]) < before:
+                self.copies[callee] = first
+                continue
+            self.draft.rollback(mark)
+            self._forget(first)
+
+    def _count_kept(self, root: Graph) -> int:
+        """Return how many normalizations stay in a graph, its subgraphs and what they call."""
+        family = with_subgraphs(self.draft.network.graphs, root)
+        own = sum(node.key in self.kept for graph in family for node in graph.nodes)
+        calls = self.library.calls(family)
+        return own + sum(self._count_kept(self._callee(node, number)) for node, number in calls)
+
+    def _forget(self, first: int) -> None:
+        """Drop what is known of nodes that are no more: all keys from ``first`` on."""
+        for known in (self.folded, self.kept, self.merger.merged):
+            for key in [key for key in known if key >= first]:
+                del known[key]
+        self.uncertain = {key for key in self.uncertain if key < first}
+        self.copies = {callee: key for callee, key in self.copies.items() if key < first}
 
     def fold(self, found: Sequence[Normalization]) -> None:
         """Fold what was found in a graph, again as long as that may help what was kept.
