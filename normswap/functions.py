@@ -11,8 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import onnx_graphsurgeon as gs
-
 from normswap.answers import Block
 from normswap.evaluate import constant_source
 from normswap.graph import Builder, Graph, Node, function_path
@@ -20,6 +18,8 @@ from normswap.shapes import TensorType, function_key, infer_call_types
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    import onnx_graphsurgeon as gs
 
     from normswap.graph import Network
     from normswap.model import Model, TensorSource
@@ -119,10 +119,6 @@ class Library:
                 inner.data_type, inner.shape = outer.data_type, outer.shape
         return self.network.graphs[start:]
 
-    def family(self, number: int) -> list[Graph]:
-        """Return the body of a function, as it is in the model, and its subgraphs."""
-        return with_subgraphs(self.network.graphs, self.network.bodies[number])
-
     def calls(self, graphs: Iterable[Graph]) -> Iterator[tuple[Node, int]]:
         """Yield the nodes that call a function, in order, and which."""
         for graph in graphs:
@@ -130,17 +126,6 @@ class Library:
                 number = None if node.removed else self.number_of(node)
                 if number is not None:
                     yield node, number
-
-
-def with_subgraphs(graphs: Iterable[Graph], root: Graph) -> list[Graph]:
-    """Return a graph and those that are nested in it."""
-    found = {id(root)}
-    family = []
-    for graph in graphs:  # outer ones come first
-        if id(graph) in found or (graph.parent is not None and id(graph.parent) in found):
-            found.add(id(graph))
-            family.append(graph)
-    return family
 
 
 def drop_unread_inputs(function: gs.Function, calls: Iterable[gs.Node], read: set[str]) -> None:

@@ -150,6 +150,14 @@ class Graph:
     nodes: list[Node] = field(default_factory=list)
     inputs: list[Value] = field(default_factory=list)
     outputs: list[Value] = field(default_factory=list)
+    subgraphs: list[Graph] = field(default_factory=list)
+
+    def family(self) -> list[Graph]:
+        """Return the graph and all that are nested in it, outer ones first."""
+        found = [self]
+        for graph in found:  # grows meanwhile
+            found += graph.subgraphs
+        return found
 
     def topological(self) -> list[Node]:
         """Return the nodes by depth, then by name: an order that does not depend on the file's."""
@@ -290,6 +298,8 @@ class Builder:
         """Add a graph and its subgraphs, and return it."""
         graph = Graph(path, source.opset or 0, parent)
         self.network.graphs.append(graph)
+        if parent is not None:
+            parent.subgraphs.append(graph)
         graph.inputs = [value for t in source.inputs if (value := self.value(t, graph, key))]
         outputs = [value for t in source.outputs if (value := self.value(t, graph, key))]
         # What a node makes belongs here, before anything is looked up: a subgraph may read it.

@@ -15,7 +15,7 @@ from normswap.answers import Block, Down, Goal, Up
 from normswap.branches import Merger
 from normswap.draft import Draft, takes_name
 from normswap.edits import Bypass, Specialise
-from normswap.functions import Library, with_subgraphs
+from normswap.functions import Library
 from normswap.graph import build_network
 from normswap.normalization import normalizations
 from normswap.plan import Attempt, Folded, Kept, Plan
@@ -80,6 +80,7 @@ class _Planner:
         self.kept: dict[int, Kept] = {}
         self.uncertain: set[int] = set()  # count only if they fold
         self.copies: dict[Callee, int] = {}  # first keys of the functions' copies
+        self.specialised: dict[int, int] = {}  # the same, by key of the call
 
     def plan(self, graphs: Iterable[Graph]) -> None:
         """Fold and merge what is in some graphs."""
@@ -90,10 +91,9 @@ class _Planner:
 
     def specialise(self) -> None:
         """Specialise functions for the calls of them where that folds more than in place."""
-        for number in range(len(self.library.network.bodies)):
-            self._specialise_calls(self.library.family(number))
-        main = self.draft.network.graphs[0]
-        self._specialise_calls(with_subgraphs(self.draft.network.graphs, main))
+        for body in self.draft.network.bodies:
+            self._specialise_calls(body)
+        self._specialise_calls(self.draft.network.graphs[0])
 
     def present(self) -> set[int]:
         """Return the keys of the nodes of all graphs that will be in the model."""
@@ -102,25 +102,25 @@ class _Planner:
         bodies = self.draft.network.bodies
         pending = [graphs[0]]
         pending += [body for number, body in enumerate(bodies) if number not in called_before]
-        found: dict[int, Graph] = {}
+        seen: set[int] = set()
+        keys: set[int] = set()
         while pending:
             root = pending.pop()
-            if id(root) in found:
+            if id(root) in seen:
                 continue
-            family = with_subgraphs(graphs, root)
-            found |= {id(graph): graph for graph in family}
+            seen.add(id(root))
+            family = root.family()
+            keys.update(node.key for graph in family for node in graph.nodes)
             pending += [self._callee(node, number) for node, number in self.library.calls(family)]
-        return {node.key for graph in found.values() for node in graph.nodes}
+        return keys
 
     def _callee(self, node: Node, number: int) -> Graph:
         """Return the body that a call has: that of a copy, or of the function itself."""
-        for edit in self.draft.edits:
-            if isinstance(edit, Specialise) and edit.node == node.key:
-                return self.draft.nodes[edit.first].graph
-        return self.draft.network.bodies[number]
+        first = self.specialised.get(node.key)
+        return self.draft.network.bodies[number] if first is None else self.draft.nodes[first].graph
 
-    def _specialise_calls(self, graphs: list[Graph]) -> None:
-        for node, number in list(self.library.calls(graphs)):
+    def _specialise_calls(self, root: Graph) -> None:
+        for node, number in list(self.library.calls(root.family())):
             before = self._count_kept(self.draft.network.bodies[number])
             callee = self.library.callee(node) if before else None
             if callee is None:
@@ -128,24 +128,27 @@ class _Planner:
             first = self.copies.get(callee)
             if first is not None:
                 self.draft.commit([Specialise(node.key, number, first)])
+                self.specialised[node.key] = first
                 continue
             mark, first = self.draft.mark(), self.draft.network.keys
             copy = self.library.instantiate(node, number)
             self.draft.specialise(Specialise(node.key, number, first), copy)
             self.plan(copy)
-            self._specialise_calls(copy)
+            self._specialise_calls(copy[0])
             if self._count_kept(copy[0]) < before:
-                self.copies[callee] = first
+                self.copies[callee] = self.specialised[node.key] = first
                 continue
             self.draft.rollback(mark)
             self._forget(first)
 
     def _count_kept(self, root: Graph) -> int:
         """Return how many normalizations stay in a graph, its subgraphs and what they call."""
-        family = with_subgraphs(self.draft.network.graphs, root)
-        own = sum(node.key in self.kept for graph in family for node in graph.nodes)
-        calls = self.library.calls(family)
-        return own + sum(self._count_kept(self._callee(node, number)) for node, number in calls)
+        total, pending = 0, [root]
+        while pending:
+            family = pending.pop().family()
+            total += sum(node.key in self.kept for graph in family for node in graph.nodes)
+            pending += [self._callee(node, number) for node, number in self.library.calls(family)]
+        return total
 
     def _forget(self, first: int) -> None:
         """Drop what is known of nodes that are no more: all keys from ``first`` on."""
@@ -154,6 +157,9 @@ class _Planner:
                 del known[key]
         self.uncertain = {key for key in self.uncertain if key < first}
         self.copies = {callee: key for callee, key in self.copies.items() if key < first}
+        self.specialised = {
+            call: key for call, key in self.specialised.items() if call < first and key < first
+        }
 
     def fold(self, found: Sequence[Normalization]) -> None:
         """Fold what was found in a graph, again as long as that may help what was kept.
