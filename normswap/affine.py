@@ -32,6 +32,10 @@ def _canonical(array: Wide) -> Wide:
     return array
 
 
+class RankError(ValueError):
+    """An affine varies along an axis that a tensor does not have: the model is malformed."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Affine:
     """``y = scale * x + shift`` over a tensor, constant along every axis where a length is 1.
@@ -125,18 +129,22 @@ class Affine:
         outer_s, outer_t = align(outer.scale, rank), align(outer.shift, rank)
         return Affine(outer_s * s, outer_s * t + outer_t)
 
+    def apply(self, value: float) -> Wide:
+        """Return ``scale * value + shift``, everywhere."""
+        scale, shift = self.at(self.ndim)
+        with np.errstate(invalid="ignore"):  # 0 * inf is no number, and none is wanted
+            return scale * value + shift
+
     def at(self, rank: int) -> tuple[Wide, Wide]:
         """Return scale and shift with ``rank`` axes.
 
         Raises
         ------
-        ValueError
+        RankError
             If the map varies along an axis beyond ``rank``.
         """
         if self.ndim > rank:
-            raise ValueError(
-                f"an affine over {self.ndim} axes does not fit a tensor of rank {rank}"
-            )
+            raise RankError(f"an affine over {self.ndim} axes does not fit a tensor of rank {rank}")
         return align(self.scale, rank), align(self.shift, rank)
 
     def vectors(self, axis: int, length: int) -> tuple[Wide, Wide]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import onnx_graphsurgeon as gs
 
-from normswap.edits import Bypass, Insert, Omit, Replace, SetAttribute, Specialise
+from normswap.edits import Bypass, Insert, Merge, Omit, Replace, SetAttribute, Specialise
 from normswap.errors import ModelError
 from normswap.functions import drop_unread_inputs, reachable
 from normswap.graph import all_graphs, gs_nodes, with_nested
@@ -55,6 +55,8 @@ def apply_plan(plan: Plan, model: Model) -> None:
                 surgeon.nodes[edit.node].inputs.pop(edit.slot)
             case Bypass():
                 surgeon.bypass(edit)
+            case Merge():
+                surgeon.merge(edit)
     surgeon.finish()
 
 
@@ -111,10 +113,19 @@ class _Surgeon:
             producer = value.inputs[0]
             producer.outputs[_position(producer.outputs, value)] = result
         else:
-            for reader in list(result.outputs):
-                for slot, operand in enumerate(reader.inputs):
-                    if operand is result:
-                        reader.inputs[slot] = value
+            _redirect(result, value)
+
+    def merge(self, edit: Merge) -> None:
+        node, into = self.nodes[edit.node], self.nodes[edit.into]
+        stays, goes = into.outputs[0], node.outputs[0]
+        node.inputs.clear()
+        node.outputs.clear()
+        self.removed.add(id(node))
+        if edit.renames:
+            _redirect(stays, goes)
+            into.outputs[0] = goes
+        else:
+            _redirect(goes, stays)
 
     def copy_functions(self, edits: Iterable[Specialise]) -> None:
         """Copy the functions that are specialised, before anything in them is edited."""
@@ -161,6 +172,14 @@ class _Surgeon:
         yield node
         for after in reversed(self.inserted.get(id(node), [])):
             yield from self._with_inserted(after)
+
+
+def _redirect(old: gs.Tensor, new: gs.Tensor) -> None:
+    """Let every node that reads one tensor read another."""
+    for reader in list(old.outputs):
+        for slot, operand in enumerate(reader.inputs):
+            if operand is old:
+                reader.inputs[slot] = new
 
 
 def _position(tensors: Iterable[gs.Tensor], tensor: gs.Tensor) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from normswap.edits import Bypass, Edit, Insert, Omit, Replace, SetAttribute, Specialise
+from normswap.edits import Bypass, Edit, Insert, Merge, Omit, Replace, SetAttribute, Specialise
 from normswap.graph import Network, Node, Use, Value
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ class Draft:
                     pass  # to share a copy that is there
                 case Bypass():
                     done = replace(edit, renames=self._bypass(edit))
+                case Merge():
+                    done = replace(edit, renames=self._merge(edit))
             self.edits.append(done)
 
     def specialise(self, edit: Specialise, graphs: Sequence[Graph]) -> None:
@@ -175,6 +177,21 @@ class Draft:
             value.name = result.name
             self._later(lambda: setattr(value, "name", name))
         self._take_over(value, result)
+        node.removed = True
+        self._later(lambda: setattr(node, "removed", False))
+        return renames
+
+    def _merge(self, edit: Merge) -> bool:
+        node, into = self.nodes[edit.node], self.nodes[edit.into]
+        stays, goes = into.out, node.out
+        for slot in range(len(node.inputs)):
+            self._connect(node, slot, None)
+        renames = goes.is_output
+        if renames:
+            name = stays.name
+            stays.name = goes.name
+            self._later(lambda: setattr(stays, "name", name))
+        self._take_over(stays, goes)
         node.removed = True
         self._later(lambda: setattr(node, "removed", False))
         return renames

@@ -99,6 +99,26 @@ class Omit:
 
 
 @dataclass(frozen=True, slots=True)
+class Merge:
+    """A node goes, and whoever read its output reads that of a node that computes the same.
+
+    Parameters
+    ----------
+    node : int
+        Key of the node.
+    into : int
+        Key of the other one, which comes before it.
+    renames : bool
+        Whether the output that stays takes the name of the one that goes: it does where that is an
+        output of the graph. Decided by the draft.
+    """
+
+    node: int
+    into: int
+    renames: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Specialise:
     """A call of a model-local function gets a copy of the function to itself.
 
@@ -118,4 +138,4 @@ class Specialise:
     first: int
 
 
-Edit = Replace | SetAttribute | Insert | Bypass | Omit | Specialise
+Edit = Replace | SetAttribute | Insert | Bypass | Omit | Merge | Specialise

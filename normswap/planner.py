@@ -14,11 +14,11 @@ from normswap.affine import Affine
 from normswap.answers import Block, Down, Goal, Up
 from normswap.branches import Merger
 from normswap.draft import Draft, takes_name
-from normswap.edits import Bypass, Specialise
+from normswap.edits import Bypass, Merge, Specialise
 from normswap.functions import Library
 from normswap.graph import build_network
 from normswap.normalization import normalizations
-from normswap.plan import Attempt, Folded, Kept, Plan
+from normswap.plan import Attempt, Folded, Kept, Plan, Step
 from normswap.reasons import Reason
 from normswap.route import Outcome, Router
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from normswap.functions import Callee
-    from normswap.graph import Graph, Node
+    from normswap.graph import Graph, Node, Value
     from normswap.model import Model
     from normswap.normalization import Normalization
 
@@ -169,6 +169,8 @@ class _Planner:
         # Each by itself, a BatchNormalization goes into arithmetic before it and not vice versa.
         pending = sorted(found, key=lambda normalization: not normalization.is_batchnorm)
         self.uncertain.update(n.key for n in pending if not n.certain)
+        self._merge_twins(pending)
+        pending = [n for n in pending if n.key not in self.folded]
         while pending:
             before = len(self.folded)
             for attempt in (self._fold, self._merge):
@@ -179,6 +181,28 @@ class _Planner:
             else:
                 return
             pending = [n for n in pending if n.key in self.kept]
+
+    def _merge_twins(self, found: Sequence[Normalization]) -> None:
+        """Let one of several nodes that apply the same affine to the same tensor do it for all."""
+        twins: dict[tuple[Value, Affine], list[Normalization]] = {}
+        for normalization in sorted(found, key=lambda n: n.key):
+            node = normalization.source.node
+            value = node.input(0)
+            if not normalization.is_batchnorm or value is None or node.out.captured:
+                continue
+            affine = normalization.affine()
+            if isinstance(affine, Affine):
+                twins.setdefault((value, affine), []).append(normalization)
+        for first, *others in twins.values():
+            for other in others:
+                if first.result.is_output and other.result.is_output:
+                    continue  # both names must stay
+                site = other.site()
+                self.draft.commit([Merge(other.key, first.key)])
+                node = first.source.node
+                note = "the same of the same"
+                step = Step("up", "absorb", node.op, node.title, site.output, note)
+                self.folded[other.key] = Folded(site, (step,))
 
     def _fold(self, whole: Normalization) -> None:
         """Fold a normalization along the cheapest complete route."""

@@ -30,6 +30,7 @@ class Reason(enum.Enum):
     NONLINEAR = "nonlinear"
     NEGATIVE_SCALE = "negative-scale"
     SHIFT = "shift"
+    SCALE = "scale"
     ZERO_PADDING = "zero-padding"
     AXIS = "axis"
     SHAPE_UNKNOWN = "shape-unknown"
@@ -64,6 +65,7 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.NONLINEAR: "the operator is not linear, so a shift can't pass it",
     Reason.NEGATIVE_SCALE: "the operator keeps order only under scales >= 0, and some are negative",
     Reason.SHIFT: "the operator can pass a scale but not a shift here",
+    Reason.SCALE: "the operator can pass a shift but not a scale here",
     Reason.ZERO_PADDING: "zero padding meets a shift, so the border would differ",
     Reason.AXIS: "the affine varies along an axis that the operator mixes or can't scale",
     Reason.SHAPE_UNKNOWN: "the shape that decides this is not known",

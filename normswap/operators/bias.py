@@ -1,4 +1,4 @@
-"""The optional bias of a linear operator, under an affine of its output: ``b' = s*b + t``."""
+"""The optional bias of a linear operator, and what an affine before or after it does to it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from normswap.answers import Block
 from normswap.edits import Replace
 from normswap.evaluate import constant_of
-from normswap.expressions import Filled, Scaled
+from normswap.expressions import Expression, Filled, Scaled, Summed
 
 if TYPE_CHECKING:
     from normswap.dtypes import Wide
@@ -44,3 +44,32 @@ def scaled_bias(
     if not (s != 1).any() and not (t != 0).any():
         return ()
     return (Replace(node.key, slot, Scaled(bias, s, t), present.name),)
+
+
+def summed_bias(
+    node: Node,
+    slot: int,
+    weight: Expression,
+    factor: Wide,
+    axes: tuple[int, ...],
+    channels: int,
+    view: tuple[int, ...] | None = None,
+) -> Replace | Block:
+    """Return the edit that makes the bias of a node ``b + sum(W * factor, axes)``.
+
+    Parameters
+    ----------
+    node : Node
+    slot : int
+        Where the operator has its bias.
+    weight, factor, axes, view
+        See :class:`~normswap.expressions.Summed`.
+    channels : int
+        Length of the bias.
+    """
+    present = node.input(slot)
+    bias = None if present is None else constant_of(present)
+    if isinstance(bias, Block):
+        return bias
+    total = Summed(bias, weight, factor, axes, (channels,), view=view)
+    return Replace(node.key, slot, total, f"{node.title}_bias" if present is None else present.name)

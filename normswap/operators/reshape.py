@@ -77,7 +77,11 @@ def relay(affine: Affine, old: Shape | None, new: Shape | None) -> Affine | None
     if old is None or new is None or affine.ndim > len(old):
         return None
     arrays: list[Wide] = []
-    for array in affine.at(len(old)):
+    scale, shift = affine.at(len(old))
+    sizes = [max(pair) for pair in zip(scale.shape, shift.shape, strict=True)]
+    # Where shape inference knows less, the affine still knows how many channels it has.
+    old = tuple(size if size > 1 else dim for size, dim in zip(sizes, old, strict=True))
+    for array in (scale, shift):
         moved = _relay_array(array, old, new)
         if moved is None:
             return None
