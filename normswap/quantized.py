@@ -85,6 +85,13 @@ class Dequantized(Expression):
             return parameter.repeat(self.block, self.axis).take(range(length), self.axis)
         return parameter.reshape((-1, *(1,) * (len(self.shape) - self.axis - 1)))
 
+    @staticmethod
+    def rounded(node: Node, slot: int) -> Block:
+        """Say that a sum with this, the bias of a node, has no exact quantized values."""
+        name = node.inputs[slot].name  # type: ignore[union-attr]
+        detail = f"{name}, the bias of {node.op} {node.title}, is quantized, and would be rounded"
+        return Block(Reason.QUANTIZED_BIAS, name, detail)
+
 
 @dataclass(frozen=True, eq=False)
 class Mirrored(Expression):
@@ -145,7 +152,7 @@ def dequantized(value: Value | None) -> Dequantized | None:
     axis = int(node.attr("axis", 1))
     axis += rank if axis < 0 else 0
     block = int(node.attr("block_size", 0))
-    per_tensor = np.prod(scale.shape, dtype=np.int64) == 1
+    per_tensor = tuple(scale.shape) in {(), (1,)}
     if not per_tensor and not 0 <= axis < rank:
         return None
     if not per_tensor and not block and tuple(scale.shape) != (stored.shape[axis],):
@@ -165,6 +172,9 @@ def scaled(weight: Dequantized, value: Value, factor: Wide) -> tuple[Edit, ...] 
         As many axes as the weight.
     """
     node = weight.node
+    if np.broadcast_shapes(weight.shape, factor.shape) != weight.shape:
+        detail = f"{value.name}, which is quantized, would become larger"
+        return Block(Reason.QUANTIZED_WEIGHT, value.name, detail)
     if len(value.readers) > 1 or value.is_output or value.captured:
         detail = f"{value.name}, a dequantized weight, is also read elsewhere"
         return Block(Reason.SEVERAL_READERS, value.name, detail)
@@ -211,9 +221,8 @@ def _scales(weight: Dequantized, value: Value, factor: Wide) -> list[Edit] | Blo
     if node.opset < 13:
         detail = f"{value.name} has one scale, and opset {node.opset} knows none per channel"
         return Block(Reason.QUANTIZED_WEIGHT, value.name, detail)
-    flat: Expression = scale if scale.shape in {(), (1,)} else Reshaped(scale, (1,))
     edits: list[Edit] = [
-        Replace(node.key, 1, Scaled(flat, vector), second.name),
+        Replace(node.key, 1, Scaled(scale, vector), second.name),
         SetAttribute(node.key, "axis", axis),
     ]
     if third is not None and weight.zero_point is not None:

@@ -23,6 +23,8 @@ class Reason(enum.Enum):
     NO_READER = "no-reader"
     CAPTURED = "captured"
     OUTER_SCOPE = "outer-scope"
+    QUANTIZED_WEIGHT = "quantized-weight"
+    QUANTIZED_BIAS = "quantized-bias"
     NO_SUM = "no-sum"
     NO_BRANCH = "no-branch"
     COST = "cost"
@@ -58,6 +60,8 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.NO_READER: "nothing reads the tensor",
     Reason.CAPTURED: "a subgraph reads the tensor",
     Reason.OUTER_SCOPE: "the tensor is computed outside this subgraph",
+    Reason.QUANTIZED_WEIGHT: "the factor can't go into the scales and integers of a quantized weight",
+    Reason.QUANTIZED_BIAS: "the integers of a quantized bias would have to be rounded",
     Reason.NO_SUM: "the tensor is not a term of a sum",
     Reason.COST: "folding would add as many nodes as it removes",
     Reason.NO_BRANCH: "no Conv of the same tensor is added to it, so there is none to merge with",

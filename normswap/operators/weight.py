@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from normswap.answers import Block
 from normswap.edits import Edit, Replace
 from normswap.evaluate import constant_of
 from normswap.expressions import Expression, Scaled
 from normswap.quantized import Dequantized, dequantized, scaled
 
 if TYPE_CHECKING:
+    from normswap.answers import Block
     from normswap.dtypes import Wide
     from normswap.graph import Node
 
@@ -33,11 +33,13 @@ def scaled_weight(
     weight : Expression
         From :func:`weight_of`.
     factor : ndarray
-        As many axes as the weight.
+        As many axes as the weight. No edit is needed where all factors are 1.
     """
     value = node.inputs[slot]
     if value is None:
         raise AssertionError("a weight is not left out")
+    if not (factor != 1).any():
+        return ()
     if isinstance(weight, Dequantized):
         return scaled(weight, value, factor)
     return (Replace(node.key, slot, Scaled(weight, factor), value.name),)
