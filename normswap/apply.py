@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import onnx_graphsurgeon as gs
 
-from normswap.edits import Bypass, Insert, Merge, Omit, Replace, SetAttribute, Specialise
+from normswap.edits import Bypass, Duplicate, Insert, Merge, Omit, Replace, SetAttribute, Specialise
 from normswap.errors import ModelError
 from normswap.functions import drop_unread_inputs, reachable
 from normswap.graph import all_graphs, gs_nodes, with_nested
@@ -51,6 +51,8 @@ def apply_plan(plan: Plan, model: Model) -> None:
                 surgeon.insert(edit)
             case Specialise():
                 surgeon.specialise(edit)
+            case Duplicate():
+                surgeon.duplicate(edit)
             case Omit():
                 surgeon.nodes[edit.node].inputs.pop(edit.slot)
             case Bypass():
@@ -102,6 +104,23 @@ class _Surgeon:
         node = gs.Node(edit.op, self.names.fresh(edit.hint), {}, [raw, constant], [value])
         self.inserted.setdefault(id(before), []).append(node)
         self.nodes[len(self.nodes)] = node
+
+    def duplicate(self, edit: Duplicate) -> None:
+        node, reader = self.nodes[edit.node], self.nodes[edit.reader]
+        value = node.outputs[0]
+        own = gs.Variable(self.names.fresh(f"{value.name}_own"), value.dtype, value.shape)
+        node.outputs[0] = own
+        copy = gs.Node(
+            node.op,
+            self.names.fresh(node.name or node.op),
+            dict(node.attrs),
+            list(node.inputs),
+            [value],
+            node.domain,
+        )
+        reader.inputs[edit.slot] = own
+        self.inserted.setdefault(id(node), []).append(copy)
+        self.nodes[len(self.nodes)] = copy
 
     def bypass(self, edit: Bypass) -> None:
         node = self.nodes[edit.node]

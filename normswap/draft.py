@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from normswap.edits import Bypass, Edit, Insert, Merge, Omit, Replace, SetAttribute, Specialise
+from normswap.edits import (
+    Bypass,
+    Duplicate,
+    Edit,
+    Insert,
+    Merge,
+    Omit,
+    Replace,
+    SetAttribute,
+    Specialise,
+)
 from normswap.graph import Network, Node, Use, Value
 
 if TYPE_CHECKING:
@@ -53,6 +63,8 @@ class Draft:
                     self._set_attribute(edit)
                 case Insert():
                     self._insert(edit)
+                case Duplicate():
+                    self._duplicate(edit)
                 case Omit():
                     self._omit(edit)
                 case Specialise():
@@ -136,10 +148,32 @@ class Draft:
         value = before.outputs[edit.output]
         if value is None:
             raise AssertionError("an output that is left out has no readers to insert before")
-        graph, keys = before.graph, self.network.keys
-        node = Node(self.network.next_key(), edit.op, "", edit.hint, {}, graph)
+        graph = before.graph
+        node = self._new_node(edit.op, graph, edit.hint, {})
         result = Value(value.name, graph, value.data_type, value.shape, node)
         node.outputs.append(result)
+        self._take_over(result, value)
+        constant = Value(edit.hint, graph, edit.constant.data_type, tuple(edit.constant.shape))
+        constant.source = edit.constant
+        self._connect(node, 0, value)
+        self._connect(node, 1, constant)
+
+    def _duplicate(self, edit: Duplicate) -> None:
+        node = self.nodes[edit.node]
+        value = node.out
+        copy = self._new_node(node.op, node.graph, node.title, node.attrs)
+        copy.domain = node.domain
+        result = Value(value.name, node.graph, value.data_type, value.shape, copy)
+        copy.outputs.append(result)
+        for slot, operand in enumerate(node.inputs):
+            self._connect(copy, slot, operand)
+        self._take_over(result, value)
+        self._connect(self.nodes[edit.reader], edit.slot, value)
+
+    def _new_node(self, op: str, graph: Graph, name: str, attrs: dict[str, Any]) -> Node:
+        """Add a node to a graph."""
+        keys = self.network.keys
+        node = Node(self.network.next_key(), op, "", name, dict(attrs), graph)
         graph.nodes.append(node)
         self.nodes[node.key] = node
 
@@ -149,11 +183,7 @@ class Draft:
             self.network.keys = keys
 
         self._later(undo)
-        self._take_over(result, value)
-        constant = Value(edit.hint, graph, edit.constant.data_type, tuple(edit.constant.shape))
-        constant.source = edit.constant
-        self._connect(node, 0, value)
-        self._connect(node, 1, constant)
+        return node
 
     def _omit(self, edit: Omit) -> None:
         node = self.nodes[edit.node]

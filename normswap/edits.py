@@ -119,6 +119,25 @@ class Merge:
 
 
 @dataclass(frozen=True, slots=True)
+class Duplicate:
+    """A small node that several read is doubled: it stays for one input of one reader.
+
+    The other readers get a copy of it, which takes over the name of the output.
+
+    Parameters
+    ----------
+    node : int
+        Key of the node.
+    reader, slot : int
+        Key of the reader that keeps it, and by which input.
+    """
+
+    node: int
+    reader: int
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
 class Specialise:
     """A call of a model-local function gets a copy of the function to itself.
 
@@ -138,4 +157,4 @@ class Specialise:
     first: int
 
 
-Edit = Replace | SetAttribute | Insert | Bypass | Omit | Merge | Specialise
+Edit = Replace | SetAttribute | Insert | Bypass | Omit | Merge | Duplicate | Specialise

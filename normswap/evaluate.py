@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 EVALUABLE = frozenset({
     "Abs", "Add", "Cast", "CastLike", "Ceil", "Concat", "ConstantOfShape", "Div", "Equal",
     "Exp", "Expand", "Flatten", "Floor", "Gather", "Greater", "Identity", "Less", "Log",
-    "Max", "Min", "Mul", "Neg", "Not", "Pad", "Pow", "Range", "Reciprocal", "ReduceMax",
-    "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Shape", "Size", "Slice",
-    "QuantizeLinear", "Split", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where",
+    "MatMul", "Max", "Min", "Mul", "Neg", "Not", "Pad", "Pow", "QuantizeLinear", "Range",
+    "Reciprocal", "ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
+    "ReduceSum", "Reshape", "Shape", "Size", "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Tile",
+    "Transpose", "Unsqueeze", "Where",
 })
 # fmt: on
 """Deterministic operators that are evaluated where all their inputs are constant.

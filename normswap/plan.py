@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from normswap.reasons import Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from normswap.edits import Edit
 
 
@@ -106,6 +108,8 @@ class Kept:
         The reason in words.
     attempts : tuple of Attempt
         Every route that was tried.
+    form : {"keep", "affine", "normalize"}
+        As what it stays, see :mod:`normswap.leftover`.
     """
 
     site: Site
@@ -113,6 +117,7 @@ class Kept:
     tensor: str
     detail: str
     attempts: tuple[Attempt, ...] = ()
+    form: Literal["keep", "affine", "normalize"] = "keep"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +160,50 @@ class Plan:
     merged: tuple[Merged, ...] = ()
     edits: tuple[Edit, ...] = field(default=(), repr=False)
 
+    def about(self, name: str) -> tuple[Folded | Kept, ...]:
+        """Return the entries that a name is about.
+
+        Parameters
+        ----------
+        name : str
+            Of a normalization or the tensor that it makes; else of a node or tensor that is on the
+            route of one, or blocks it.
+        """
+        entries: tuple[Folded | Kept, ...] = (*self.folded, *self.kept)
+        own = tuple(e for e in entries if name in (e.site.node, e.site.output))
+        return own or tuple(e for e in entries if name in _mentioned(e))
+
+    def names(self) -> frozenset[str]:
+        """Return every name that :meth:`about` knows."""
+        entries: tuple[Folded | Kept, ...] = (*self.folded, *self.kept)
+        return frozenset(name for entry in entries for name in _mentioned(entry))
+
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain data, without its edits."""
         return {
-            "folded": [asdict(entry) for entry in self.folded],
-            "kept": [_plain(asdict(entry)) for entry in self.kept],
-            "merged": [_plain(asdict(entry)) for entry in self.merged],
+            "folded": [entry_dict(entry) for entry in self.folded],
+            "kept": [entry_dict(entry) for entry in self.kept],
+            "merged": [asdict(entry) for entry in self.merged],
         }
+
+
+def entry_dict(entry: Folded | Kept) -> dict[str, Any]:
+    """Return an entry of a plan as plain data."""
+    plain: dict[str, Any] = _plain(asdict(entry))
+    return plain
+
+
+def _mentioned(entry: Folded | Kept) -> Iterator[str]:
+    """Yield the names of the nodes and tensors that an entry is about."""
+    yield from (entry.site.node, entry.site.output)
+    steps = list(entry.route) if isinstance(entry, Folded) else []
+    if isinstance(entry, Kept):
+        yield entry.tensor
+        for attempt in entry.attempts:
+            yield attempt.tensor
+            steps += attempt.trail
+    for step in steps:
+        yield from (step.node, step.tensor)
 
 
 def _plain(value: Any) -> Any:

@@ -17,21 +17,29 @@ from normswap.draft import Draft, takes_name
 from normswap.edits import Bypass, Merge, Specialise
 from normswap.functions import Library
 from normswap.graph import build_network
+from normswap.leftover import rewrite
 from normswap.normalization import normalizations
 from normswap.plan import Attempt, Folded, Kept, Plan, Step
 from normswap.reasons import Reason
 from normswap.route import Outcome, Router
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Container, Iterable, Iterator, Sequence
 
     from normswap.functions import Callee
     from normswap.graph import Graph, Node, Value
+    from normswap.leftover import Form
     from normswap.model import Model
     from normswap.normalization import Normalization
 
 
-def make_plan(model: Model, *, assume_constant: bool = False, merge_branches: bool = False) -> Plan:
+def make_plan(
+    model: Model,
+    *,
+    assume_constant: bool = False,
+    merge_branches: bool = False,
+    leftover: Form = "keep",
+) -> Plan:
     """Decide for every normalization of a model whether and how it is folded.
 
     Parameters
@@ -44,6 +52,8 @@ def make_plan(model: Model, *, assume_constant: bool = False, merge_branches: bo
     merge_branches : bool
         Merge parallel branches into one Conv everywhere, not only where that removes a
         normalization.
+    leftover : {"keep", "affine", "normalize"}
+        The form of what stays, see :mod:`normswap.leftover`.
 
     Returns
     -------
@@ -56,6 +66,7 @@ def make_plan(model: Model, *, assume_constant: bool = False, merge_branches: bo
     planner.plan(network.graphs)
     planner.specialise()
     present = planner.present()
+    planner.rewrite(present, leftover)
     return Plan(
         model.fingerprint(),
         tuple(entry for key, entry in planner.folded.items() if key in present),
@@ -78,6 +89,7 @@ class _Planner:
         self.merger = Merger(draft, self.router)
         self.folded: dict[int, Folded] = {}
         self.kept: dict[int, Kept] = {}
+        self.found: dict[int, Normalization] = {}
         self.uncertain: set[int] = set()  # count only if they fold
         self.copies: dict[Callee, int] = {}  # first keys of the functions' copies
         self.specialised: dict[int, int] = {}  # the same, by key of the call
@@ -94,6 +106,13 @@ class _Planner:
         for body in self.draft.network.bodies:
             self._specialise_calls(body)
         self._specialise_calls(self.draft.network.graphs[0])
+
+    def rewrite(self, present: Container[int], form: Form) -> None:
+        """Give what stays the form that is asked for."""
+        for key, entry in self.kept.items():
+            normalization = self.found[key].present() if key in present else None
+            if normalization is not None and rewrite(self.draft, normalization, form):
+                self.kept[key] = replace(entry, form=form)
 
     def present(self) -> set[int]:
         """Return the keys of the nodes of all graphs that will be in the model."""
@@ -152,7 +171,7 @@ class _Planner:
 
     def _forget(self, first: int) -> None:
         """Drop what is known of nodes that are no more: all keys from ``first`` on."""
-        for known in (self.folded, self.kept, self.merger.merged):
+        for known in (self.folded, self.kept, self.found, self.merger.merged):
             for key in [key for key in known if key >= first]:
                 del known[key]
         self.uncertain = {key for key in self.uncertain if key < first}
@@ -168,6 +187,7 @@ class _Planner:
         """
         # Each by itself, a BatchNormalization goes into arithmetic before it and not vice versa.
         pending = sorted(found, key=lambda normalization: not normalization.is_batchnorm)
+        self.found.update((n.key, n) for n in pending)
         self.uncertain.update(n.key for n in pending if not n.certain)
         self._merge_twins(pending)
         pending = [n for n in pending if n.key not in self.folded]

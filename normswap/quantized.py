@@ -17,7 +17,7 @@ import numpy as np
 
 from normswap.answers import Block
 from normswap.dtypes import Wide, is_float, wide_dtype
-from normswap.edits import Edit, Replace, SetAttribute
+from normswap.edits import Duplicate, Edit, Replace, SetAttribute
 from normswap.evaluate import constant_of, constant_source
 from normswap.expressions import Expression, Scaled, magnitude
 from normswap.reasons import Reason
@@ -25,7 +25,7 @@ from normswap.reasons import Reason
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from normswap.graph import Node, Value
+    from normswap.graph import Node, Use, Value
     from normswap.model import TensorSource
 
 
@@ -160,25 +160,27 @@ def dequantized(value: Value | None) -> Dequantized | None:
     return Dequantized(node, stored, scale, zero_point, axis, 0 if per_tensor else block)
 
 
-def scaled(weight: Dequantized, value: Value, factor: Wide) -> tuple[Edit, ...] | Block:
+def scaled(weight: Dequantized, use: Use, factor: Wide) -> tuple[Edit, ...] | Block:
     """Return the edits that multiply a quantized weight.
 
     Parameters
     ----------
     weight : Dequantized
-    value : Value
-        The tensor that its DequantizeLinear makes.
+    use : Use
+        Where the tensor that its DequantizeLinear makes is read as a weight.
     factor : ndarray
         As many axes as the weight.
     """
-    node = weight.node
+    node, value = weight.node, weight.node.out
     if np.broadcast_shapes(weight.shape, factor.shape) != weight.shape:
         detail = f"{value.name}, which is quantized, would become larger"
         return Block(Reason.QUANTIZED_WEIGHT, value.name, detail)
-    if len(value.readers) > 1 or value.is_output or value.captured:
-        detail = f"{value.name}, a dequantized weight, is also read elsewhere"
-        return Block(Reason.SEVERAL_READERS, value.name, detail)
+    if node.graph is not use.node.graph:
+        detail = f"{value.name}, which is quantized, comes from outside"
+        return Block(Reason.OUTER_SCOPE, value.name, detail)
     edits: list[Edit] = []
+    if len(value.readers) > 1 or value.is_output or value.captured:
+        edits.append(Duplicate(node.key, use.node.key, use.slot))
     negative = factor < 0
     if negative.any():
         mirrored = Mirrored(weight, negative)

@@ -60,7 +60,7 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.NO_READER: "nothing reads the tensor",
     Reason.CAPTURED: "a subgraph reads the tensor",
     Reason.OUTER_SCOPE: "the tensor is computed outside this subgraph",
-    Reason.QUANTIZED_WEIGHT: "the factor can't go into the scales and integers of a quantized weight",
+    Reason.QUANTIZED_WEIGHT: "scales and integers of a quantized weight can't take the factor",
     Reason.QUANTIZED_BIAS: "the integers of a quantized bias would have to be rounded",
     Reason.NO_SUM: "the tensor is not a term of a sum",
     Reason.COST: "folding would add as many nodes as it removes",

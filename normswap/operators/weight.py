@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from normswap.edits import Edit, Replace
 from normswap.evaluate import constant_of
 from normswap.expressions import Expression, Scaled
+from normswap.graph import Use
 from normswap.quantized import Dequantized, dequantized, scaled
 
 if TYPE_CHECKING:
@@ -41,5 +42,5 @@ def scaled_weight(
     if not (factor != 1).any():
         return ()
     if isinstance(weight, Dequantized):
-        return scaled(weight, value, factor)
+        return scaled(weight, Use(node, slot), factor)
     return (Replace(node.key, slot, Scaled(weight, factor), value.name),)
