@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 DEFAULT_EPSILON = 1e-5
 
 
+def is_batchnorm(node: Node) -> bool:
+    """Whether a node is a BatchNormalization of the default domain."""
+    return node.op == "BatchNormalization" and not node.domain
+
+
 def epsilon_of(node: Node) -> float:
     """Return the node's epsilon: a float32 attribute, whose value 0.0 is not its absence."""
     return float(np.float32(node.attr("epsilon", DEFAULT_EPSILON)))

@@ -299,3 +299,77 @@ def _contracted(weight: Wide, factor: Wide, axes: tuple[int, ...]) -> Wide:
             for i in range(0, weight.shape[0], step)
         ]
     return np.concatenate(parts) if parts else np.zeros(weight.shape[:kept], np.longdouble)
+
+
+@dataclass(frozen=True, eq=False)
+class Overlaid(Expression):
+    """``base`` with ``gain * other`` added to the part of it that begins at ``corner``.
+
+    Parameters
+    ----------
+    base : Expression
+    other : Expression
+        Of the same float type and rank; fits into ``base``.
+    corner : tuple of int
+        Index in ``base`` of the first element of ``other``.
+    gain : float
+    """
+
+    base: Expression
+    other: Expression
+    corner: tuple[int, ...]
+    gain: float = 1.0
+
+    @property
+    def data_type(self) -> int:  # type: ignore[override]
+        """Float type of the base."""
+        return self.base.data_type
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        """Shape of the base."""
+        return self.base.shape
+
+    def wide(self) -> Wide:
+        base, other = self.base.wide(), self.other.wide()
+        spans = zip(self.corner, other.shape, strict=True)
+        with np.errstate(over="ignore", invalid="ignore"):
+            base[tuple(slice(start, start + size) for start, size in spans)] += self.gain * other
+        return base
+
+    def bound(self) -> float:
+        return self.base.bound() + abs(self.gain) * self.other.bound()
+
+
+@dataclass(frozen=True, eq=False)
+class Diagonal(Expression):
+    """The weight ``(M, M/group, *1)`` of a Conv that scales every channel by its own factor.
+
+    Parameters
+    ----------
+    factors : (M,) ndarray
+    group : int
+    rank : int
+        Rank of the weight.
+    data_type : int
+    """
+
+    factors: Wide
+    group: int
+    rank: int
+    data_type: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        """Shape of the weight."""
+        channels = len(self.factors)
+        return (channels, channels // self.group, *(1,) * (self.rank - 2))
+
+    def wide(self) -> Wide:
+        weight = np.zeros(self.shape, wide_dtype(self.data_type))
+        channel = np.arange(len(self.factors))
+        weight[channel, channel % self.shape[1]] = self.factors.reshape(-1, *weight.shape[2:])
+        return weight
+
+    def bound(self) -> float:
+        return magnitude(self.factors)

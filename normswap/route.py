@@ -21,7 +21,7 @@ from normswap.plan import Step
 from normswap.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from normswap.draft import Draft
     from normswap.graph import Node, Use, Value
@@ -115,11 +115,10 @@ class Router:
         if failure is not None:
             return Outcome(failure[1], failure[0])
         edits = self.draft.edits[start:]
-        for edit in edits:
-            if isinstance(edit, Replace | Insert) and (problem := edit.constant.problem()):
-                self.draft.rollback(start)
-                reason = Reason.OVERFLOW if problem == "overflow" else Reason.NON_FINITE
-                return Outcome(tuple(steps), Block(reason, edit.hint, f"the new {edit.hint}"))
+        block = unsound(edits)
+        if block is not None:
+            self.draft.rollback(start)
+            return Outcome(tuple(steps), block)
         return Outcome(tuple(steps), cost=sum(isinstance(edit, Insert) for edit in edits))
 
     @staticmethod
@@ -186,6 +185,15 @@ class Router:
                 detail += "; all of its readers are BatchNormalizations, no two of them alike"
             return Block(Reason.SEVERAL_READERS, value.name, detail)
         return None
+
+
+def unsound(edits: Iterable[Edit]) -> Block | None:
+    """Say which new constant would not be what its formula says, or None."""
+    for edit in edits:
+        if isinstance(edit, Replace | Insert) and (problem := edit.constant.problem()):
+            reason = Reason.OVERFLOW if problem == "overflow" else Reason.NON_FINITE
+            return Block(reason, edit.hint, f"the new {edit.hint}")
+    return None
 
 
 def _misfit(goal: Goal) -> Block | None:

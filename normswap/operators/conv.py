@@ -15,12 +15,10 @@ import numpy as np
 
 from normswap.affine import Affine, align
 from normswap.answers import Answer, Block
-from normswap.edits import Edit, Replace
-from normswap.evaluate import constant_of
-from normswap.expressions import Scaled
 from normswap.operators import conditions
 from normswap.operators.base import Answers, Operator
 from normswap.operators.bias import scaled_bias, summed_bias
+from normswap.operators.weight import scaled_weight, weight_of
 from normswap.operators.windows import is_padded
 from normswap.reasons import Reason
 
@@ -36,27 +34,24 @@ class Conv(Operator):
 
     def up(self, node: Node, index: int, affine: Affine) -> Answers:
         del index
-        weight = constant_of(node.input(1))
+        weight = weight_of(node, 1)
         blocked = conditions.beyond(node, affine, 1)
         if blocked is not None or isinstance(weight, Block):
             yield blocked or weight  # type: ignore[misc]
             return
         s, t = affine.vectors(1, weight.shape[0])
-        edits: list[Edit] = []
-        if affine.has_scale:
-            scaled = Scaled(weight, align(s, len(weight.shape)))
-            edits.append(Replace(node.key, 1, scaled, node.inputs[1].name))  # type: ignore[union-attr]
+        scaled = scaled_weight(node, 1, weight, align(s, len(weight.shape)))
         bias = scaled_bias(node, 2, s, t, weight.data_type)
-        if isinstance(bias, Block):
-            yield bias
+        if isinstance(scaled, Block) or isinstance(bias, Block):
+            yield scaled if isinstance(scaled, Block) else bias  # type: ignore[misc]
             return
-        yield Answer((*edits, *bias), note="W[m] *= s[m], b = s*b + t")
+        yield Answer((*scaled, *bias), note="W[m] *= s[m], b = s*b + t")
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answers:
         if slot != 0:
             yield self.block(node, "takes its weight from the tensor", Reason.NOT_CONSTANT)
             return
-        weight = constant_of(node.input(1))
+        weight = weight_of(node, 1)
         blocked = conditions.beyond(node, affine, 1)
         if blocked is not None or isinstance(weight, Block):
             yield blocked or weight  # type: ignore[misc]
@@ -70,10 +65,11 @@ class Conv(Operator):
         group = int(node.attr("group", 1))
         rank, channels = len(weight.shape), weight.shape[1] * group
         s, t = (self._by_weight(v, group, weight.shape) for v in affine.vectors(1, channels))
-        edits: list[Edit] = []
-        if affine.has_scale:
-            name = node.inputs[1].name  # type: ignore[union-attr]
-            edits.append(Replace(node.key, 1, Scaled(weight, s), name))
+        scaled = scaled_weight(node, 1, weight, s)
+        if isinstance(scaled, Block):
+            yield scaled
+            return
+        edits = list(scaled)
         if affine.has_shift:
             bias = summed_bias(node, 2, weight, t, tuple(range(1, rank)), weight.shape[0])
             if isinstance(bias, Block):

@@ -17,13 +17,13 @@ import numpy as np
 
 from normswap.affine import Affine, align
 from normswap.answers import Answer, Block
-from normswap.edits import Edit, Insert, Replace
-from normswap.evaluate import constant_of
-from normswap.expressions import Expression, Filled, Scaled, Summed
+from normswap.edits import Edit, Insert
+from normswap.expressions import Expression, Filled, Summed
 from normswap.operators import conditions
 from normswap.operators.base import Answers, Operator
 from normswap.operators.bias import scaled_bias, summed_bias
 from normswap.operators.layout import LARGEST_MOVED
+from normswap.operators.weight import scaled_weight, weight_of
 from normswap.reasons import Reason
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class ConvTranspose(Operator):
 
     def up(self, node: Node, index: int, affine: Affine) -> Answers:
         del index
-        weight = constant_of(node.input(1))
+        weight = weight_of(node, 1)
         blocked = conditions.beyond(node, affine, 1)
         if blocked is not None or isinstance(weight, Block):
             yield blocked or weight  # type: ignore[misc]
@@ -46,31 +46,31 @@ class ConvTranspose(Operator):
         group = int(node.attr("group", 1))
         rows, columns = weight.shape[:2]
         s, t = affine.vectors(1, columns * group)
-        edits: list[Edit] = []
-        if affine.has_scale:
-            factor = np.repeat(s.reshape(group, columns), rows // group, axis=0)
-            scaled = Scaled(weight, align(factor, len(weight.shape)))
-            edits.append(Replace(node.key, 1, scaled, node.inputs[1].name))  # type: ignore[union-attr]
+        factor = s.reshape(group, columns)  # one row of factors for each group
+        if group > 1:
+            factor = np.repeat(factor, rows // group, axis=0)
+        scaled = scaled_weight(node, 1, weight, align(factor, len(weight.shape)))
         bias = scaled_bias(node, 2, s, t, weight.data_type)
-        if isinstance(bias, Block):
-            yield bias
+        if isinstance(scaled, Block) or isinstance(bias, Block):
+            yield scaled if isinstance(scaled, Block) else bias  # type: ignore[misc]
             return
-        yield Answer((*edits, *bias), note="W[:, m] *= s[m], b = s*b + t")
+        yield Answer((*scaled, *bias), note="W[:, m] *= s[m], b = s*b + t")
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answers:
         if slot != 0:
             yield self.block(node, "takes its weight from the tensor", Reason.NOT_CONSTANT)
             return
-        weight = constant_of(node.input(1))
+        weight = weight_of(node, 1)
         blocked = conditions.beyond(node, affine, 1)
         if blocked is not None or isinstance(weight, Block):
             yield blocked or weight  # type: ignore[misc]
             return
         s, t = affine.vectors(1, weight.shape[0])
-        edits: list[Edit] = []
-        if affine.has_scale:
-            name = node.inputs[1].name  # type: ignore[union-attr]
-            edits.append(Replace(node.key, 1, Scaled(weight, align(s, len(weight.shape))), name))
+        scaled = scaled_weight(node, 1, weight, align(s, len(weight.shape)))
+        if isinstance(scaled, Block):
+            yield scaled
+            return
+        edits = list(scaled)
         if affine.has_shift:
             added = self._shifted(node, weight, t)
             if isinstance(added, Block):

@@ -17,11 +17,12 @@ import numpy as np
 from normswap.affine import Affine
 from normswap.answers import Answer, Block, Down
 from normswap.edits import Edit, Replace, SetAttribute
-from normswap.evaluate import constant_of
 from normswap.expressions import Expression, Filled, Scaled, Summed
 from normswap.operators import conditions
 from normswap.operators.base import Answers, Operator
 from normswap.operators.layout import from_operand, strip_leading
+from normswap.operators.weight import scaled_weight, weight_of
+from normswap.quantized import Dequantized
 from normswap.reasons import Reason
 
 if TYPE_CHECKING:
@@ -43,21 +44,19 @@ class Gemm(Operator):
         else:
             yield self.block(node, "can scale rows or columns, not single elements", Reason.AXIS)
             return
-        operand = constant_of(node.input(slot))
+        operand = weight_of(node, slot)
         if isinstance(operand, Block):
             yield operand
             return
         s, t = affine.at(2)
-        edits: list[Edit] = []
-        if affine.has_scale:
-            # (1, N) scales the columns of an untransposed B, its transpose (N, 1) the rows of B^T.
-            factor = s.reshape(-1, 1) if transposed else s.reshape(1, -1)
-            edits.append(Replace(node.key, slot, Scaled(operand, factor), node.inputs[slot].name))  # type: ignore[union-attr]
+        # (1, N) scales the columns of an untransposed B, its transpose (N, 1) the rows of B^T.
+        factor = s.reshape(-1, 1) if transposed else s.reshape(1, -1)
+        scaled = scaled_weight(node, slot, operand, factor)
         addend = self._addend(node, s, t, operand)
-        if isinstance(addend, Block):
-            yield addend
+        if isinstance(scaled, Block) or isinstance(addend, Block):
+            yield scaled if isinstance(scaled, Block) else addend  # type: ignore[misc]
             return
-        yield Answer((*edits, *addend), note="B' *= s, C' = beta*s*C + t")
+        yield Answer((*scaled, *addend), note="B' *= s, C' = beta*s*C + t")
 
     @staticmethod
     def _addend(node: Node, s: Wide, t: Wide, operand: Expression) -> list[Edit] | Block:
@@ -71,7 +70,7 @@ class Gemm(Operator):
             name = f"{node.title}_bias" if present is None else present.name
             constant: Expression = Filled(strip_leading(t), operand.data_type)
         else:
-            addend = constant_of(present)
+            addend = weight_of(node, 2)
             if isinstance(addend, Block):
                 return addend
             if not (s != 1).any() and not (t != 0).any():
@@ -79,7 +78,15 @@ class Gemm(Operator):
             shape = addend.shape
             factor, shift = strip_leading(s * beta, len(shape)), strip_leading(t, len(shape))
             name, constant = present.name, Scaled(addend, factor, shift)
-        edits.append(Replace(node.key, 2, constant, name))
+            if isinstance(addend, Dequantized):
+                if (t != 0).any():
+                    return addend.rounded(node, 2)
+                scaled = scaled_weight(node, 2, addend, factor)
+                if isinstance(scaled, Block):
+                    return scaled
+                edits += scaled
+        if not edits:
+            edits.append(Replace(node.key, 2, constant, name))
         if beta != 1:
             edits.append(SetAttribute(node.key, "beta", 1.0))
         return edits
@@ -92,17 +99,17 @@ class Gemm(Operator):
         # Where the axis that is summed is in the operand that the affine is over, and in the other.
         summed = 1 - slot if not node.attr("transA" if slot == 0 else "transB", 0) else slot
         across = slot if not node.attr(name, 0) else 1 - slot
-        operand = constant_of(node.input(other))
+        operand = weight_of(node, other)
         blocked = conditions.beyond(node, affine, summed)
         if blocked is not None or isinstance(operand, Block):
             yield blocked or operand  # type: ignore[misc]
             return
         s, t = (self._along(v, across) for v in affine.vectors(summed, operand.shape[across]))
-        edits: list[Edit] = []
-        if affine.has_scale:
-            edits.append(
-                Replace(node.key, other, Scaled(operand, s), node.inputs[other].name)  # type: ignore[union-attr]
-            )
+        scaled = scaled_weight(node, other, operand, s)
+        if isinstance(scaled, Block):
+            yield scaled
+            return
+        edits = list(scaled)
         if affine.has_shift:
             kept = operand.shape[1 - across]
             result = (kept,) if slot == 0 else (kept, 1)
@@ -126,9 +133,11 @@ class Gemm(Operator):
         present = node.input(2)
         base: Expression | None = None
         if present is not None and beta != 0:
-            addend = constant_of(present)
+            addend = weight_of(node, 2)
             if isinstance(addend, Block):
                 return addend
+            if isinstance(addend, Dequantized):
+                return addend.rounded(node, 2)
             base = addend if beta == 1 else Scaled(addend, np.asarray(beta, dtype=np.longdouble))
         name = f"{node.title}_bias" if present is None else present.name
         total = Summed(base, operand, t, (axis,), result, gain=alpha)

@@ -16,9 +16,10 @@ import numpy as np
 from normswap.answers import Answer, Block
 from normswap.edits import Edit, Insert, Replace
 from normswap.evaluate import constant_of
-from normswap.expressions import Expression, Filled, Scaled, Summed
+from normswap.expressions import Expression, Filled, Summed
 from normswap.operators.base import Answers, Operator
 from normswap.operators.layout import strip_leading
+from normswap.operators.weight import scaled_weight, weight_of
 from normswap.reasons import Reason
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class MatMul(Operator):
         if rank is None:
             yield self.block(node, "has an output of unknown rank", Reason.SHAPE_UNKNOWN)
             return
-        constants = [(slot, constant_of(node.input(slot))) for slot in (1, 0)]
+        constants = [(slot, weight_of(node, slot)) for slot in (1, 0)]
         if all(isinstance(found, Block) for _, found in constants):
             yield self.block(node, "has no constant operand", Reason.NOT_CONSTANT)
             return
@@ -66,16 +67,17 @@ class MatMul(Operator):
             factor = self._fitting(s, operand)
             if factor is None:
                 return self.block(node, "would need a larger weight per batch entry", Reason.AXIS)
-            edits.append(
-                Replace(node.key, slot, Scaled(operand, factor), node.inputs[slot].name)  # type: ignore[union-attr]
-            )
+            scaled = scaled_weight(node, slot, operand, factor)
+            if isinstance(scaled, Block):
+                return scaled
+            edits += scaled
         if affine.has_shift:
             shift = Filled(strip_leading(t), operand.data_type)
             edits.append(Insert(node.key, 0, "Add", shift, f"{node.title}_shift"))
         return Answer(tuple(edits), note="W *= s, and + t")
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answers:
-        value, operand = node.inputs[slot], constant_of(node.input(1 - slot))
+        value, operand = node.inputs[slot], weight_of(node, 1 - slot)
         if isinstance(operand, Block):
             yield operand
             return
@@ -100,8 +102,11 @@ class MatMul(Operator):
             return
         edits: list[Edit] = []
         if affine.has_scale:
-            name = node.inputs[1 - slot].name  # type: ignore[union-attr]
-            edits.append(Replace(node.key, 1 - slot, Scaled(operand, s_fits), name))
+            scaled = scaled_weight(node, 1 - slot, operand, s_fits)
+            if isinstance(scaled, Block):
+                yield scaled
+                return
+            edits += scaled
         if affine.has_shift:
             edits.append(self._shifted(node, operand, t_fits, axis, vector=vector))
         yield Answer(tuple(edits), note="W *= s, and + t @ W")
