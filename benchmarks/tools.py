@@ -1,7 +1,5 @@
 """normswap and its peers, each as a function from a model file to a model file."""
 
-# ruff: noqa: PLC0415 - a tool is imported only where it is asked for, and may not be there
-
 from __future__ import annotations
 
 import importlib.metadata
