@@ -296,3 +296,13 @@ def if_value_info(net: Net) -> None:
         graph.value_info.append(helper.make_tensor_value_info(y, 1, (2, 6, 4, 4)))
         graphs.append(graph)
     net.output(net.op("If", "cond", then_branch=graphs[0], else_branch=graphs[1]))
+
+
+@fold(
+    "what a branch captures is the BN's output, which keeps its name", vary={"value": (True, False)}
+)
+def if_captures_folded_bn(net: Net, value: bool) -> None:
+    y = net.bn(net.conv(net.input(), 4, 6), 6)
+    condition(net, value=value)
+    z = if_node(net, net, lambda b: b.op("Sigmoid", y), lambda b: b.op("Tanh", y))
+    net.output(net.op("Add", y, z))

@@ -673,3 +673,37 @@ def carrier_is_output(net: Net) -> None:
     y = net.op("Reshape", net.conv(net.input(), 4, 6), ints(net, 0, 6, -1))
     net.output(y)
     relu_bn(net, y, 6)
+
+
+@fold("MaxPool's Indices have a name but no reader")
+def max_pool_indices_unread(net: Net) -> None:
+    y, _ = net.op("MaxPool", net.conv(net.input(), 4, 6), kernel_shape=[2, 2], out=2)
+    relu_bn(net, y, 6, sign="nonnegative")
+
+
+@fold("two Slices that share no channel, each with its BN")
+def slices_disjoint(net: Net) -> None:
+    y = net.conv(net.input(), 4, 6)
+    for start, end in ((0, 2), (2, 6)):
+        part = net.op("Slice", y, ints(net, start), ints(net, end), ints(net, 1))
+        relu_bn(net, part, end - start)
+
+
+@fold("operands and sum have BNs: the outer one goes on up", vary={"op": ("Add", "Concat")})
+def bns_joined_then_bn(net: Net, op: str) -> None:
+    x = net.input()
+    parts = net.bn(net.conv(x, 4, 3), 3), net.conv(x, 4, 3)
+    y = net.op(op, *parts, **({"axis": 1} if op == "Concat" else {}))
+    relu_bn(net, y, 6 if op == "Concat" else 3)
+
+
+@fold("Concat and Sum of a single operand", vary={"op": ("Concat", "Sum")})
+def join_of_one(net: Net, op: str) -> None:
+    attributes = {"axis": 1} if op == "Concat" else {}
+    relu_bn(net, net.op(op, net.conv(net.input(), 4, 6), **attributes), 6)
+
+
+@policy("y + y of one Conv: s*y and t/2 twice")
+def add_same_twice(net: Net) -> None:
+    y = net.conv(net.input(), 4, 6)
+    relu_bn(net, net.op("Add", y, y), 6)
