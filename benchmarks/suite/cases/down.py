@@ -557,3 +557,21 @@ def bn_split_one_relu(net: Net) -> None:
 def bns_add_conv(net: Net) -> None:
     z = net.op("Relu", net.input("z"))
     net.output(net.conv(net.op("Add", image_bn(net), net.bn(z, 4)), 4, 6, 1))
+
+
+@keep("the other operand has more axes: the channel is elsewhere then")
+def bn_add_raises_the_rank(net: Net) -> None:
+    y = net.op("Add", net.bn(net.input("x", (4, 4, 6)), 4), net.weight(2, 1, 1, 1))
+    net.output(net.conv(y, 4, 6, 1))
+
+
+@keep("C is what the model's input adds: the shift has a place, the scale has none")
+def bn_as_gemm_c(net: Net) -> None:
+    y = net.bn(net.input("c", (3, 6)), 6)
+    net.output(net.op("Gemm", net.input("x", (3, 5)), net.weight(5, 6), y))
+
+
+@keep("the Conv's weight is what BN makes")
+def bn_of_a_weight(net: Net) -> None:
+    w = net.bn(net.input("w", (6, 4, 3, 3)), 4)
+    net.output(net.op("Conv", net.input(), w))
