@@ -754,7 +754,7 @@ def affine_around_transpose(net: Net) -> None:
     relu_bn(net, net.op("Transpose", y, perm=[0, 3, 1, 2]), 6)
 
 
-@keep("no axes: the mean of everything, channels too")
+@fold("no axes: the mean of everything, and one affine for every channel of the Conv")
 def reduce_everything(net: Net) -> None:
     y = net.op("ReduceMean", net.conv(net.input(), 4, 6), keepdims=1)
     net.output(net.op("Sigmoid", net.bn(y, 1)))

@@ -199,10 +199,16 @@ def layer_normalization_mean_is_read(net: Net) -> None:
     net.output(mean)
 
 
-@keep("the constant has more axes: axis 1 is the Conv's batch now", vary={"op": ("Add", "Mul")})
-def constant_raises_the_rank(net: Net, op: str) -> None:
+@keep("the constant has more axes: axis 1 is the Conv's batch now")
+def constant_raises_the_rank(net: Net) -> None:
     y = net.op("Conv", net.input("x", (4, 3, 6)), net.weight(4, 3, 3))
-    net.output(net.op("Relu", net.bn(net.op(op, y, net.weight(2, 1, 1, 1)), 4)))
+    net.output(net.op("Relu", net.bn(net.op("Add", y, net.weight(2, 1, 1, 1)), 4)))
+
+
+@policy("the same with a factor: s can be put into it, t can only become an Add")
+def factor_raises_the_rank(net: Net) -> None:
+    y = net.op("Conv", net.input("x", (4, 3, 6)), net.weight(4, 3, 3))
+    net.output(net.op("Relu", net.bn(net.op("Mul", y, net.weight(2, 1, 1, 1)), 4)))
 
 
 @keep("the other tensor has more axes")
