@@ -88,5 +88,5 @@ def version(tool: str) -> str | None:
         return importlib.metadata.version(tool)
     except importlib.metadata.PackageNotFoundError:
         if tool == "normswap" and importlib.util.find_spec("normswap.pipeline"):
-            return "checkout"
+            return importlib.import_module("normswap").__version__
         return None
