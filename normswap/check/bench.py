@@ -13,12 +13,14 @@ from normswap.check.wire import Feeds, Packer, unpack_all
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from normswap.check.faults import Fault
     from normswap.check.inputs import Case
     from normswap.check.options import CheckOptions
     from normswap.check.signature import Signature
 
 Progress = Callable[[str], None]
 
+_ROOM = 2 << 30  # bytes of temporary files that localizing may take
 LEVELS = ("disabled", "default")  # the level of the verdict, and the one that users run
 
 
@@ -117,10 +119,13 @@ class Bench:
         role: str,
         feeds: Sequence[Mapping[str, Any]],
         *,
-        samples: int,
+        samples: int = 0,
+        faults: Sequence[Fault] = (),
         timeout: float,
     ) -> Results:
-        """Evaluate a model in float64: as it is, then with its weights perturbed `samples` times.
+        """Evaluate a model in float64.
+
+        As it is, then with its weights perturbed `samples` times, then with each fault.
 
         Raises
         ------
@@ -132,6 +137,7 @@ class Bench:
             "model": str(model.path.resolve()),
             "feeds": list(feeds),
             "samples": samples,
+            "faults": [fault.to_dict() for fault in faults],
             "pin_random": bool(model.random),
         }
         self.progress(f"evaluating the {role} model in float64")
@@ -150,6 +156,29 @@ class Bench:
         )
         values = tuple(tuple(unpack_all(r, home) for r in row) for row in response["results"])
         return Results(values, report)
+
+    def trace(
+        self,
+        original: Signature,
+        rewritten: Signature,
+        feeds: Mapping[str, Any],
+        matches: Mapping[str, str],
+        timeout: float,
+    ) -> dict[str, dict[str, float]]:
+        """Compare every tensor that both models have, in float64; see `arbiter.trace`."""
+        request = {
+            "task": "trace",
+            "model": str(original.path.resolve()),
+            "rewritten": str(rewritten.path.resolve()),
+            "feeds": feeds,
+            "matches": dict(matches),
+            "room": _ROOM,
+            "pin_random": bool(original.random),
+        }
+        self.progress("looking for the first tensor that diverges")
+        response, _ = self._child(request, original, "original", timeout=timeout)
+        tensors: dict[str, dict[str, float]] = response["tensors"]
+        return tensors
 
     def _child(
         self, request: Mapping[str, Any], model: Signature, role: str, timeout: float | None = None

@@ -23,6 +23,10 @@ def _task(name: str) -> Task:
         from normswap.check.arbiter.task import evaluate  # noqa: PLC0415 - needs onnx, ort does not
 
         return evaluate
+    if name == "trace":
+        from normswap.check.arbiter.trace import trace  # noqa: PLC0415 - needs onnx
+
+        return trace
     from normswap.check.ort import execute  # noqa: PLC0415 - the arbiter needs no runtime
 
     task: Task = execute
