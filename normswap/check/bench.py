@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -111,6 +112,7 @@ class Bench:
             version=response["version"],
         )
         values = tuple(tuple(unpack_all(r, home) for r in e["results"]) for e in found)
+        shutil.rmtree(home)
         return Results(values, report)
 
     def evaluate(
@@ -155,6 +157,7 @@ class Bench:
             version=response["version"],
         )
         values = tuple(tuple(unpack_all(r, home) for r in row) for row in response["results"])
+        shutil.rmtree(home)
         return Results(values, report)
 
     def trace(

@@ -65,8 +65,8 @@ def judge_all(
     reports = []
     for case, plain in evidence:
         item = plain
-        if plain.function is None:
-            item = replace(plain, backed=backed.get(plain.output, False))
+        if plain.function is None and backed.get(plain.output, False):
+            item = replace(plain, backed=True)
         reports.append(OutputReport(case, item, judge(item, tolerances)))
     return tuple(reports)
 

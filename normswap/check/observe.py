@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from normswap.check.bench import LEVELS, Bench, Execution, Results
 from normswap.check.cases import make_cases
-from normswap.check.cost import smaller
+from normswap.check.cost import multiply_adds, smaller
 from normswap.check.dims import Wishes, spatial_sizes
 from normswap.check.inputs import Case, Distribution, make_case
 from normswap.check.report import leaves
@@ -17,7 +17,7 @@ from normswap.check.runner import UnsupportedByRuntimeError
 from normswap.errors import RunError, RunTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from normswap.check.options import CheckOptions
     from normswap.check.report import RunReport
@@ -54,16 +54,29 @@ class Truths:
     resolution: float
 
 
+@dataclass(frozen=True, slots=True)
+class Arbitration:
+    """The original in float64: which cases, on which inputs, with what result."""
+
+    indices: tuple[int, ...]
+    feeds: tuple[dict[str, Any], ...]
+    results: Results
+
+
 @dataclass(slots=True)
 class Observations:
-    """What has been seen so far; filled in as a check goes on.
+    """What two models do; filled in as a check goes on.
 
     Attributes
     ----------
     cases : list of Case
         Those that the runtime ran; after them, if need be, one for the arbiter alone.
+    feeds : tuple of dict
+        Descriptions of their inputs, for children.
     original, rewritten : Results or None
         From the runtime; None where it has no kernels for the model.
+    arbitration : Arbitration or None
+        The original's part of `truths`.
     truths : dict of int to Truths
         From the arbiter, by index of the case.
     runs : list of RunReport
@@ -71,8 +84,10 @@ class Observations:
     """
 
     cases: list[Case] = field(default_factory=list)
+    feeds: tuple[dict[str, Any], ...] = ()
     original: Results | None = None
     rewritten: Results | None = None
+    arbitration: Arbitration | None = None
     truths: dict[int, Truths] = field(default_factory=dict)
     runs: list[RunReport] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -88,13 +103,11 @@ def tensors_of(values: Mapping[str, object]) -> Tensors:
     return {leaf: array for name, value in values.items() for leaf, array in leaves(name, value)}
 
 
-def observe(
-    bench: Bench, original: Signature, rewritten: Signature, options: CheckOptions
-) -> Observations:
-    """Run both models, in the runtime and in float64.
+def observe_original(bench: Bench, model: Signature, options: CheckOptions) -> Observations:
+    """Find inputs that the original takes, and run it on them, in the runtime and in float64.
 
     Where the sizes of inputs are open, sizes are tried until the original takes them. Where the
-    runtime has no kernels for the original, the arbiter alone judges.
+    runtime has no kernels for it, the arbiter alone observes.
 
     Raises
     ------
@@ -102,19 +115,19 @@ def observe(
         As `normswap.check.runner.run_worker`.
     """
     seen = Observations()
-    if original.random:
-        names = ", ".join(original.random[:5])
+    if model.random:
+        names = ", ".join(model.random[:5])
         seen.notes.append(f"the operators that draw random numbers got fixed seeds: {names}")
     refusal: RunError | None = None
     wishes = Wishes(options.input_shapes, options.symbolic_dims)
-    for spatial in [0] if options.data is not None else spatial_sizes(original, wishes):
-        seen.cases = make_cases(original, options, spatial=spatial)
-        feeds = bench.pack(seen.cases)
+    for spatial in [0] if options.data is not None else spatial_sizes(model, wishes):
+        seen.cases = make_cases(model, options, spatial=spatial)
+        seen.feeds = tuple(bench.pack(seen.cases))
         try:
-            seen.original = bench.execute(original, "original", _executions(options), feeds)
+            seen.original = bench.execute(model, "original", _executions(options), seen.feeds)
         except UnsupportedByRuntimeError as error:
-            _arbitrate(bench, original, rewritten, options, seen)
-            if not seen.truths:
+            _arbitrate(bench, model, options, seen)
+            if seen.arbitration is None:
                 raise
             seen.notes.append(f"judged in float64 alone: {error}")
             return seen
@@ -125,14 +138,58 @@ def observe(
             # that one comes back for each size, and then it is told.
             refusal = refusal or error
             continue
-        levels = [Execution(level) for level in LEVELS]
-        provider = options.against_provider
-        seen.rewritten = bench.execute(rewritten, "rewritten", levels, feeds, provider=provider)
-        seen.runs += [seen.original.report, seen.rewritten.report]
-        seen.notes += fallback_notes(seen.runs)
-        _arbitrate(bench, original, rewritten, options, seen)
+        seen.runs.append(seen.original.report)
+        seen.notes += fallback_notes(seen.original.report)
+        _arbitrate(bench, model, options, seen)
         return seen
     raise refusal or RunError("There was no input to try.")
+
+
+def observe_rewritten(
+    bench: Bench, model: Signature, options: CheckOptions, before: Observations
+) -> Observations:
+    """Return the observations of an original, with those of a rewritten model added.
+
+    `before` is left as it is, so that several rewrites can be compared with one original.
+
+    Raises
+    ------
+    RunError, RunTimeoutError, ModelError
+        As `normswap.check.runner.run_worker`.
+    """
+    seen = replace(
+        before,
+        cases=list(before.cases),
+        truths={},
+        runs=list(before.runs),
+        notes=list(before.notes),
+    )
+    if before.original is not None:
+        levels = [Execution(level) for level in LEVELS]
+        provider = options.against_provider
+        seen.rewritten = bench.execute(model, "rewritten", levels, seen.feeds, provider=provider)
+        seen.runs.append(seen.rewritten.report)
+        seen.notes += fallback_notes(seen.rewritten.report)
+    part = before.arbitration
+    if part is None:
+        return seen
+    try:
+        other = bench.evaluate(model, "rewritten", part.feeds, timeout=patience(options))
+    except RunError as error:
+        if before.original is None:
+            raise
+        seen.notes.append(f"no float64 arbiter, so the noise floor decides: {error}")
+        return seen
+    seen.runs.append(other.report)
+    imprecise = {*(part.results.report.fallback or ()), *(other.report.fallback or ())}
+    if imprecise:
+        seen.notes.append(f"the arbiter has no float64 for {', '.join(sorted(imprecise))}")
+    for position, index in enumerate(part.indices):
+        plain, *perturbed = (tensors_of(row[position]) for row in part.results.values)
+        rewritten = tensors_of(other.values[0][position])
+        resolution = _IMPRECISE if imprecise else _PRECISE
+        seen.truths[index] = Truths(plain, tuple(perturbed), rewritten, resolution)
+    return seen
 
 
 def _executions(options: CheckOptions) -> list[Execution]:
@@ -143,14 +200,13 @@ def _executions(options: CheckOptions) -> list[Execution]:
     return executions
 
 
-def fallback_notes(runs: Sequence[RunReport]) -> list[str]:
-    """Return a sentence for every run in which the CPU stood in for the provider asked for."""
-    return [
-        f"{len(run.fallback)} nodes of the {run.model} model ran on the CPU instead of "
-        f"{run.provider}: {', '.join(run.fallback[:3])}"
-        for run in runs
-        if run.fallback and run.engine == "onnxruntime"
-    ]
+def fallback_notes(run: RunReport) -> list[str]:
+    """Return a sentence, if need be, on the CPU standing in for the provider asked for."""
+    if not run.fallback:
+        return []
+    nodes = ", ".join(run.fallback[:3])
+    count = f"{len(run.fallback)} nodes of the {run.model} model"
+    return [f"{count} ran on the CPU instead of {run.provider}: {nodes}"]
 
 
 def patience(options: CheckOptions) -> float:
@@ -158,26 +214,22 @@ def patience(options: CheckOptions) -> float:
     return options.timeout if options.full else min(options.timeout, _PATIENCE)
 
 
-def _arbitrate(
-    bench: Bench,
-    original: Signature,
-    rewritten: Signature,
-    options: CheckOptions,
-    seen: Observations,
-) -> None:
-    """Evaluate both models in float64, on inputs that it can be done on in reasonable time."""
+def _arbitrate(bench: Bench, model: Signature, options: CheckOptions, seen: Observations) -> None:
+    """Evaluate the original in float64, on inputs that it can be done on in reasonable time."""
     if not options.arbiter:
         return
-    chosen = _for_arbiter(seen.cases, options)
+    chosen = _for_arbiter(model, options, seen)
     failures = []
-    for attempt in [*_reduced(original, options, seen.cases[chosen[0]]), None]:
-        cases = [seen.cases[i] for i in chosen] if attempt is None else [attempt]
-        feeds = bench.pack(cases)
-        limit = patience(options)
-        samples = _SAMPLES[options.full]
+    for attempt in [*_reduced(model, options, seen.cases[chosen[0]]), None]:
+        feeds = [seen.feeds[i] for i in chosen] if attempt is None else bench.pack([attempt])
         try:
-            first = bench.evaluate(original, "original", feeds, samples=samples, timeout=limit)
-            second = bench.evaluate(rewritten, "rewritten", feeds, timeout=limit)
+            results = bench.evaluate(
+                model,
+                "original",
+                feeds,
+                samples=_SAMPLES[options.full],
+                timeout=patience(options),
+            )
         except RunError as error:
             failures.append(str(error))
             continue
@@ -185,21 +237,23 @@ def _arbitrate(
         if attempt is not None:
             indices = [len(seen.cases)]
             seen.cases.append(attempt)
-        seen.runs += [first.report, second.report]
-        imprecise = {*(first.report.fallback or ()), *(second.report.fallback or ())}
-        if imprecise:
-            seen.notes.append(f"the arbiter has no float64 for {', '.join(sorted(imprecise))}")
-        for position, index in enumerate(indices):
-            plain, *perturbed = (tensors_of(row[position]) for row in first.values)
-            other = tensors_of(second.values[0][position])
-            resolution = _IMPRECISE if imprecise else _PRECISE
-            seen.truths[index] = Truths(plain, tuple(perturbed), other, resolution)
+        seen.runs.append(results.report)
+        seen.arbitration = Arbitration(tuple(indices), tuple(feeds), results)
         return
     seen.notes.append(f"no float64 arbiter, so the noise floor decides: {failures[-1]}")
 
 
-def _for_arbiter(cases: Sequence[Case], options: CheckOptions) -> list[int]:
-    """Return the indices of the cases to evaluate: the smallest at QUICK, all those at FULL."""
+def _for_arbiter(model: Signature, options: CheckOptions, seen: Observations) -> list[int]:
+    """Return the indices of the cases to evaluate.
+
+    All of them where nothing else judges, or where they are little work; else the smallest, at
+    depth QUICK the first of these.
+    """
+    cases = seen.cases
+    work = [multiply_adds(model.skeleton, case.shapes()) for case in cases]
+    little = _BUDGET[options.full] / 10
+    if seen.original is None or (None not in work and sum(filter(None, work)) <= little):
+        return list(range(len(cases)))
     sizes = [
         max((v.size for v in case.feeds.values() if isinstance(v, np.ndarray)), default=0)
         for case in cases

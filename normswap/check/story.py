@@ -12,7 +12,7 @@ from normswap.check.bench import LEVELS, Bench, Execution, Progress
 from normswap.check.compare import compare, judge_all
 from normswap.check.golden import against_expected
 from normswap.check.localize import localize
-from normswap.check.observe import Observations, fallback_notes, observe
+from normswap.check.observe import Observations, fallback_notes, observe_original, observe_rewritten
 from normswap.check.options import CheckOptions
 from normswap.check.power import estimate, self_test
 from normswap.check.report import CaseReport, CheckReport, OutputReport, reasons_of
@@ -69,11 +69,12 @@ def check(
         return _report(first, second, options, began, Observations(), structure=structure)
     with tempfile.TemporaryDirectory(prefix="normswap-check-") as folder:
         bench = Bench(Path(folder), options, progress or _silent)
-        seen = observe(bench, first, second, options)
+        alone = observe_original(bench, first, options)
+        seen = observe_rewritten(bench, second, options, alone)
         outputs = compare(first, seen, options.tolerances)
         if options.batch_invariant:
             found = batch_evidence(bench, second, "rewritten", seen.cases[0], options)
-            named = [("a sample alone, and in a batch", item) for item in found]
+            named = [(f"a sample alone, and in a batch, {level}", e) for level, e in found]
             outputs += judge_all(named, options.tolerances)
         power = estimate(outputs) if options.power else None
         if options.self_test:
@@ -123,7 +124,7 @@ def check_outputs(
         executions = [Execution(level) for level in LEVELS]
         seen.original = bench.execute(signature, "original", executions, bench.pack(cases))
     seen.runs.append(seen.original.report)
-    seen.notes += fallback_notes(seen.runs)
+    seen.notes += fallback_notes(seen.original.report)
     evidence = [
         (case.name, item)
         for index, case in enumerate(cases)

@@ -21,7 +21,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from normswap.check.inputs import Case, Distribution
-from normswap.check.wire import Feeds, Value, dtype_of
+from normswap.check.wire import Feeds, Value, dtype_of, is_foreign
 from normswap.errors import DataError
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def _as_declared(port: Port, value: Value, what: str) -> Value:
     dtype = dtype_of(port.dtype)
     if value.dtype != dtype:
         bits = value.dtype.kind == "u" and value.dtype.itemsize == dtype.itemsize
-        if not bits or _numpy_knows(dtype):
+        if not bits or not is_foreign(dtype):
             raise DataError(
                 f"{what} {port.name!r} is of type {value.dtype.name}; the model declares "
                 f"{port.dtype}."
@@ -220,8 +220,3 @@ def _as_declared(port: Port, value: Value, what: str) -> Value:
                 f"{what} {port.name!r} is of shape {list(value.shape)}; the model declares {port}."
             )
     return value
-
-
-def _numpy_knows(dtype: np.dtype[Any]) -> bool:
-    """Whether `dtype` is NumPy's own; those of ml_dtypes are saved as their bits."""
-    return dtype.name in np.sctypeDict

@@ -244,7 +244,8 @@ def _tolerances(given: dict[str, Any]) -> dict[str, Any]:
             if not value >= 0:
                 raise UsageError(f"--{kind} {text!r} is not a tolerance.")
             found.setdefault(name, {})[kind] = value
-    return {name: Tolerance(**values) for name, values in found.items()}
+    general = found.get("", {})
+    return {name: Tolerance(**{**general, **values}) for name, values in found.items()}
 
 
 def _progress(*, quiet: bool) -> Callable[[str], None]:

@@ -119,6 +119,7 @@ class Float64Evaluator(ReferenceEvaluator):  # type: ignore[misc]
             for name in step.reads:
                 self._last_read[name] = index
 
+    @np.errstate(all="ignore")  # NaN and infinity are values like any others here
     def run(
         self,
         output_names: Iterable[str] | None,

@@ -68,11 +68,12 @@ def _depthwise(x: np.ndarray, w: np.ndarray, window: Window) -> np.ndarray:
     times = w.shape[0] // x.shape[1]
     y = np.zeros((x.shape[0], w.shape[0], *window.output))
     ones = (1,) * len(window.kernel)
-    for tap, slices in window.taps():
+    flat = w.reshape(w.shape[0], -1)
+    for number, (_, slices) in enumerate(window.taps()):
         part = x[slices]
         if times > 1:
             part = np.repeat(part, times, axis=1)
-        y += part * w[(slice(None), 0, *tap)].reshape(-1, *ones)
+        y += part * flat[:, number].reshape(-1, *ones)
     return y
 
 
