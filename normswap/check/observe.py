@@ -140,6 +140,8 @@ def observe_original(bench: Bench, model: Signature, options: CheckOptions) -> O
             continue
         seen.runs.append(seen.original.report)
         seen.notes += fallback_notes(seen.original.report)
+        if options.full:
+            seen.notes += _determinism_notes(seen.original)
         _arbitrate(bench, model, options, seen)
         return seen
     raise refusal or RunError("There was no input to try.")
@@ -181,7 +183,7 @@ def observe_rewritten(
         seen.notes.append(f"no float64 arbiter, so the noise floor decides: {error}")
         return seen
     seen.runs.append(other.report)
-    imprecise = {*(part.results.report.fallback or ()), *(other.report.fallback or ())}
+    imprecise = {*part.results.report.imprecise, *other.report.imprecise}
     if imprecise:
         seen.notes.append(f"the arbiter has no float64 for {', '.join(sorted(imprecise))}")
     for position, index in enumerate(part.indices):
@@ -197,7 +199,30 @@ def _executions(options: CheckOptions) -> list[Execution]:
     executions = [Execution(level) for level in LEVELS]
     if options.full:
         executions += [Execution("disabled", 1), Execution("basic"), Execution("extended", 1)]
+        executions += [Execution("disabled")]  # once more, to see whether anything is random
     return executions
+
+
+def _determinism_notes(original: Results) -> list[str]:
+    """Return a sentence, if need be, on a model whose result changes from run to run."""
+    first, again = original.values[0], original.values[-1]
+    changing = {
+        leaf: None
+        for one, other in zip(first, again, strict=True)
+        for leaf, array in tensors_of(one).items()
+        if not _same_bits(array, tensors_of(other).get(leaf))
+    }
+    if not changing:
+        return []
+    return [f"the original gives another result every time it runs: {', '.join(changing)}"]
+
+
+def _same_bits(a: np.ndarray, b: np.ndarray | None) -> bool:
+    if b is None or a.shape != b.shape:
+        return False
+    if a.dtype == object:
+        return bool((a == b).all())
+    return a.tobytes() == b.tobytes()
 
 
 def fallback_notes(run: RunReport) -> list[str]:

@@ -34,7 +34,15 @@ def _task(name: str) -> Task:
 
 
 def _peak_memory() -> int | None:
-    """Return the most bytes this process has held in memory, or None where nobody counts."""
+    """Return the most bytes this process has held in memory, or None where nobody counts.
+
+    Linux's getrusage would count what the parent held when it forked; /proc does not.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     try:
         import resource  # noqa: PLC0415 - not on Windows
     except ImportError:

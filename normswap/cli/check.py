@@ -47,6 +47,7 @@ AnyPath = click.Path(path_type=Path)
 @click.option("--iterations", type=click.IntRange(min=1), help="Random inputs a distribution.")
 @click.option(
     "--input-shape",
+    "--input-shapes",
     "input_shapes",
     multiple=True,
     metavar="[NAME:]N,C,...",
@@ -283,6 +284,8 @@ def show(report: CheckReport, console: Console, *, quiet: bool, verbose: bool) -
             console.print(f"  {reason}", markup=False)
         _print_divergence(report, console)
         _print_power(report, console)
+        if verbose:
+            _print_runs(report, console)
         for note in report.notes:
             console.print(f"  note: {note}", markup=False, style="dim")
     from rich.text import Text  # noqa: PLC0415 - heavy
@@ -349,6 +352,18 @@ def _rows(report: CheckReport, *, verbose: bool) -> list[Any]:
 
 def _figure(value: Any) -> str:
     return "-" if value is None else f"{value:.2g}"
+
+
+def _print_runs(report: CheckReport, console: Console) -> None:
+    for run in report.runs:
+        peak = "" if run.peak_memory is None else f", peak {run.peak_memory / _MIB:.0f} MiB"
+        console.print(
+            f"  {run.model} in {run.engine} {run.version} {', '.join(run.providers)}: load "
+            f"{run.load_seconds:.2f} s, run {run.run_seconds:.2f} s, process "
+            f"{run.wall_seconds:.2f} s{peak}",
+            markup=False,
+            style="dim",
+        )
 
 
 def _print_divergence(report: CheckReport, console: Console) -> None:

@@ -318,6 +318,15 @@ def test_the_full_depth(tmp_path):
     assert all(o.evidence.function is not None for o in report.outputs)
 
 
+def test_dropout_that_trains_gets_a_seed(tmp_path):
+    weights = [tensor("r", np.float32(0.5)), tensor("t", np.array(True))]
+    made = one_node("Dropout", shape=("N", 40), weights=weights)
+    report = run(tmp_path, made, depth="full")
+    assert report.verdict is Verdict.EQUIVALENT
+    assert report.notes[0].startswith("the operators that draw random numbers")
+    assert not any("another result" in note for note in report.notes)
+
+
 def test_a_heavy_model_is_evaluated_on_smaller_inputs(tmp_path, monkeypatch):
     monkeypatch.setattr("normswap.check.observe._BUDGET", {False: 100_000})
     report = run(tmp_path, conv_bn(side=64), conv_bn(side=64, folded=True))
