@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from normswap.check.dims import Wishes, batch_is_free, solve
 from normswap.check.inputs import Case, Distribution, make_case
+from normswap.check.userdata import load_cases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,11 +18,13 @@ _QUICK = ((Distribution.NORMAL, 1), (Distribution.UNIFORM, 2))
 _SWEEP = (1, 2, 7)
 
 
-def random_cases(signature: Signature, options: CheckOptions, *, spatial: int) -> list[Case]:
-    """Draw the inputs of a check.
+def make_cases(signature: Signature, options: CheckOptions, *, spatial: int) -> list[Case]:
+    """Return the inputs of a check: a user's own, where there are any, else random ones.
 
-    At depth QUICK one sample of a normal distribution and a batch of two of a uniform one; at depth FULL every distribution at every batch size of a sweep. A batch size that the
-    model or the options fix is used throughout. A model without inputs has one case.
+    At depth QUICK the random ones are a sample of a normal distribution and a batch of two of a
+    uniform one; at depth FULL there is every distribution at every batch size of a sweep. A
+    batch size that the model or the options fix is used throughout. A model without inputs has
+    one case.
 
     Parameters
     ----------
@@ -30,6 +33,8 @@ def random_cases(signature: Signature, options: CheckOptions, *, spatial: int) -
     spatial : int
         Size of open spatial axes (`normswap.check.dims`).
     """
+    if options.data is not None:
+        return load_cases(signature, options.data)
     wishes = Wishes(options.input_shapes, options.symbolic_dims)
     free = batch_is_free(signature, wishes)
     cases: dict[str, Case] = {}

@@ -20,19 +20,31 @@ Task = Callable[[dict[str, Any], Path, Stage], dict[str, Any]]
 
 def _task(name: str) -> Task:
     if name == "arbiter":
-        from normswap.check.arbiter.task import evaluate
+        from normswap.check.arbiter.task import evaluate  # noqa: PLC0415 - needs onnx, ort does not
 
         return evaluate
-    from normswap.check.ort import execute
+    if name == "trace":
+        from normswap.check.arbiter.trace import trace  # noqa: PLC0415 - needs onnx
+
+        return trace
+    from normswap.check.ort import execute  # noqa: PLC0415 - the arbiter needs no runtime
 
     task: Task = execute
     return task
 
 
 def _peak_memory() -> int | None:
-    """Return the most bytes this process has held in memory, or None where nobody counts."""
+    """Return the most bytes this process has held in memory, or None where nobody counts.
+
+    Linux's getrusage would count what the parent held when it forked; /proc does not.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     try:
-        import resource
+        import resource  # noqa: PLC0415 - not on Windows
     except ImportError:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -43,7 +55,7 @@ def _limit_memory(limit: int | None) -> None:
     if limit is None:
         return
     try:
-        import resource
+        import resource  # noqa: PLC0415 - not on Windows
     except ImportError:
         return
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
