@@ -115,7 +115,7 @@ def optimized(path: Path, out: Path, level: str) -> None:
 
 def simplified(path: Path, out: Path) -> None:
     """Run onnxsim without its own check."""
-    import onnxsim  # noqa: PLC0415 - optional
+    import onnxsim
 
     with contextlib.redirect_stdout(io.StringIO()):
         model, _ = onnxsim.simplify(onnx.load(path), check_n=0)
@@ -124,7 +124,7 @@ def simplified(path: Path, out: Path) -> None:
 
 def slimmed(path: Path, out: Path) -> None:
     """Run onnxslim."""
-    import onnxslim  # noqa: PLC0415 - optional
+    import onnxslim
 
     with contextlib.redirect_stdout(io.StringIO()):
         model = onnxslim.slim(onnx.load(path))

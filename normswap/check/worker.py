@@ -20,14 +20,14 @@ Task = Callable[[dict[str, Any], Path, Stage], dict[str, Any]]
 
 def _task(name: str) -> Task:
     if name == "arbiter":
-        from normswap.check.arbiter.task import evaluate  # noqa: PLC0415 - needs onnx, ort does not
+        from normswap.check.arbiter.task import evaluate
 
         return evaluate
     if name == "trace":
-        from normswap.check.arbiter.trace import trace  # noqa: PLC0415 - needs onnx
+        from normswap.check.arbiter.trace import trace
 
         return trace
-    from normswap.check.ort import execute  # noqa: PLC0415 - the arbiter needs no runtime
+    from normswap.check.ort import execute
 
     task: Task = execute
     return task
@@ -44,7 +44,7 @@ def _peak_memory() -> int | None:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     try:
-        import resource  # noqa: PLC0415 - not on Windows
+        import resource
     except ImportError:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -55,7 +55,7 @@ def _limit_memory(limit: int | None) -> None:
     if limit is None:
         return
     try:
-        import resource  # noqa: PLC0415 - not on Windows
+        import resource
     except ImportError:
         return
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -125,13 +125,13 @@ def _report(given: dict[str, Any], progress: Callable[[str], None]) -> CheckRepo
     if given["rejudge"] is not None:
         if given["original"] is not None:
             raise UsageError("--rejudge reads a report; it takes no model.")
-        from normswap.check.report import load_report  # noqa: PLC0415 - heavy
+        from normswap.check.report import load_report
 
         return load_report(given["rejudge"]).rejudged(_tolerances(given))
     original, rewritten = given["original"], given["rewritten"]
     if original is None:
         raise UsageError("There is no model to check.", tip="normswap check A.onnx B.onnx")
-    from normswap.check import check, check_outputs  # noqa: PLC0415 - heavy
+    from normswap.check import check, check_outputs
 
     options = _options(given, original)
     if given["load_outputs"] is not None:
@@ -147,7 +147,7 @@ def _report(given: dict[str, Any], progress: Callable[[str], None]) -> CheckRepo
 
 
 def _options(given: dict[str, Any], original: Path) -> CheckOptions:
-    from normswap.check import CheckOptions  # noqa: PLC0415 - heavy
+    from normswap.check import CheckOptions
 
     memory = given["memory_limit"]
     return CheckOptions(
@@ -198,7 +198,7 @@ def _input_shapes(texts: Sequence[str], original: Path) -> dict[str, tuple[int, 
 
 
 def _only_input(model: Path) -> str:
-    from normswap.check.signature import read_signature  # noqa: PLC0415 - heavy
+    from normswap.check.signature import read_signature
 
     inputs = read_signature(model).inputs
     if len(inputs) != 1:
@@ -232,7 +232,7 @@ def _ranges(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
 
 
 def _tolerances(given: dict[str, Any]) -> dict[str, Any]:
-    from normswap.check import Tolerance  # noqa: PLC0415 - heavy
+    from normswap.check import Tolerance
 
     found: dict[str, dict[str, float]] = {}
     for kind in ("rtol", "atol"):
@@ -257,7 +257,7 @@ def _progress(*, quiet: bool) -> Callable[[str], None]:
 
 
 def _console() -> Console:
-    from rich.console import Console  # noqa: PLC0415 - heavy
+    from rich.console import Console
 
     if sys.stderr.isatty():
         click.echo("\r\033[K", nl=False, err=True)
@@ -288,7 +288,7 @@ def show(report: CheckReport, console: Console, *, quiet: bool, verbose: bool) -
             _print_runs(report, console)
         for note in report.notes:
             console.print(f"  note: {note}", markup=False, style="dim")
-    from rich.text import Text  # noqa: PLC0415 - heavy
+    from rich.text import Text
 
     verdict = report.verdict.value
     line = Text(verdict, style=_VERDICT_STYLES[verdict])
@@ -314,7 +314,7 @@ def _sentence(report: CheckReport) -> str:
 
 
 def _table(report: CheckReport, *, verbose: bool) -> Any:
-    from rich.table import Table  # noqa: PLC0415 - heavy
+    from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("output", "inputs", "max error", "deployed", "noise", "float64", "allowed"):
