@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from normswap.check.bench import LEVELS, Bench, Execution, Results
-from normswap.check.cases import make_cases
+from normswap.check.cases import LITTLE_WORK, make_cases
 from normswap.check.cost import multiply_adds, smaller
 from normswap.check.dims import Wishes, spatial_sizes
 from normswap.check.inputs import Case, Distribution, make_case
@@ -276,8 +276,8 @@ def _for_arbiter(model: Signature, options: CheckOptions, seen: Observations) ->
     """
     cases = seen.cases
     work = [multiply_adds(model.skeleton, case.shapes()) for case in cases]
-    little = _BUDGET[options.full] / 10
-    if seen.original is None or (None not in work and sum(filter(None, work)) <= little):
+    little = None not in work and sum(filter(None, work)) <= 2 * LITTLE_WORK
+    if seen.original is None or little:
         return list(range(len(cases)))
     sizes = [
         max((v.size for v in case.feeds.values() if isinstance(v, np.ndarray)), default=0)

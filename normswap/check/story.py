@@ -115,8 +115,8 @@ def check_outputs(
     expected = [case.expected for case in cases]
     if options.load_outputs is not None:
         expected = load_outputs(signature, options.load_outputs)
-    if len(expected) != len(cases) or not any(expected):
-        given = sum(map(bool, expected))
+    given = sum(map(bool, expected))
+    if given != len(cases):
         raise DataError(f"There are {len(cases)} sets of inputs, and {given} of outputs.")
     seen = Observations(cases=cases)
     with tempfile.TemporaryDirectory(prefix="normswap-check-") as folder:
