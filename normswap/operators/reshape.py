@@ -120,7 +120,7 @@ def _relay_array(array: Wide, old: Shape, new: Shape) -> Wide | Reason:
             return Reason.AXIS
         flat = repeated
         target += [1] * (len(new_axes) - len(sizes)) + sizes
-    return _shortened(flat.reshape(target))
+    return flat.reshape(target)
 
 
 def _repeated(array: Wide, axis: int, length: int) -> Wide | None:
@@ -130,16 +130,6 @@ def _repeated(array: Wide, axis: int, length: int) -> Wide | None:
     if common != period and not (array.take(np.arange(period) % common, axis) == array).all():
         return None
     return array.take(np.arange(length) % common, axis)
-
-
-def _shortened(array: Wide) -> Wide:
-    """Shorten the axes along which nothing varies."""
-    for axis, size in enumerate(array.shape):
-        if size > 1:
-            first = array.take([0], axis)
-            if (array == first).all():
-                array = first
-    return array
 
 
 def _inner_sizes(dims: Sequence[Dim], old: Sequence[Dim]) -> list[int]:
