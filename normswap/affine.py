@@ -22,7 +22,7 @@ def align(array: Wide, rank: int) -> Wide:
 
 
 def _canonical(array: Wide) -> Wide:
-    """Shorten axes along which nothing varies, drop trailing ones, and make it read-only."""
+    """Shorten axes along which nothing varies, drop trailing ones; long double and read-only."""
     array = np.asarray(array, dtype=np.longdouble)
     for axis, size in enumerate(array.shape):
         if size > 1:
@@ -53,8 +53,8 @@ class Affine:
     Parameters
     ----------
     scale, shift : array_like
-        Kept as read-only long double; an axis along which nothing varies is of length 1, so that
-        equal maps are equal and a zero shift is ``()``.
+        Kept as read-only long double, axes along which nothing varies shortened to 1, and trailing
+        axes of length 1 dropped; so equal maps have equal arrays.
     """
 
     scale: Wide

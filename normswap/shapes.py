@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import onnx
+
+from normswap.evaluate import EVALUABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,11 +39,10 @@ def infer_types(model: Model) -> dict[str, dict[str, TensorType]]:
         By key of the graph (:func:`subgraph_key`, :func:`function_key`; ``""`` is the main graph),
         then by name of the tensor.
     """
-    proto = model.skeleton
-    try:
+    proto = _with_computed_constants(model.skeleton)
+    failures = (onnx.shape_inference.InferenceError, ValueError, RuntimeError)
+    with contextlib.suppress(*failures):  # then what is declared is all that is known
         proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
-    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
-        proto = model.skeleton
     types: dict[str, dict[str, TensorType]] = {}
     for key, graph in _graphs(proto.graph, ""):
         types[key] = _declared([*graph.value_info, *graph.input, *graph.output])
@@ -151,6 +154,85 @@ def _info(name: str, known: TensorType) -> onnx.ValueInfoProto:
     if known.data_type is None:
         return onnx.helper.make_empty_tensor_value_info(name)
     return onnx.helper.make_tensor_value_info(name, known.data_type, known.shape)
+
+
+LARGEST_COMPUTED = 64
+"""Elements of an integer constant that is computed for the inference at most."""
+
+
+def _with_computed_constants(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with integers computed from constants as initializers.
+
+    Exporters that do not fold constants leave the bounds of a Slice to nodes (an Unsqueeze of a
+    scalar, a Concat), and ONNX's inference knows no shape behind it.
+    """
+    overridable = {info.name for info in model.graph.input} if model.ir_version >= 4 else set()
+    known = {
+        tensor.name: tensor
+        for tensor in model.graph.initializer
+        if tensor.data_type in _INTEGERS
+        and math.prod(tensor.dims) <= LARGEST_COMPUTED
+        and tensor.name not in overridable
+    }
+    given = set(known)
+    chosen: list[onnx.NodeProto] = []
+    computed = 0
+    for node in model.graph.node:
+        if node.op_type == "Constant" and not node.domain:
+            value = next((a.t for a in node.attribute if a.name == "value"), None)
+            if (
+                value is None
+                or value.data_type not in _INTEGERS
+                or math.prod(value.dims) > LARGEST_COMPUTED
+            ):
+                continue
+        elif (
+            node.domain
+            or node.op_type not in EVALUABLE
+            or not node.input
+            or not all(not name or name in known for name in node.input)
+        ):
+            continue
+        else:
+            computed += 1
+        chosen.append(node)
+        known.update(dict.fromkeys(node.output))
+    if not computed:
+        return model
+    values = _evaluated(model, chosen, [known[name] for name in given])
+    if values is None:
+        return model
+    names = {name for node in chosen for name in node.output}
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    kept = [node for node in copy.graph.node if names.isdisjoint(node.output)]
+    del copy.graph.node[:]
+    copy.graph.node.extend(kept)
+    copy.graph.initializer.extend(values)
+    return copy
+
+
+_INTEGERS = frozenset({onnx.TensorProto.INT64, onnx.TensorProto.INT32})
+
+
+def _evaluated(
+    model: onnx.ModelProto, nodes: list[onnx.NodeProto], constants: list[onnx.TensorProto]
+) -> list[onnx.TensorProto] | None:
+    """Compute the outputs of nodes; None where the reference implementation can't."""
+    from onnx.reference import ReferenceEvaluator
+
+    names = [name for node in nodes for name in node.output if name]
+    outputs = [onnx.helper.make_empty_tensor_value_info(name) for name in names]
+    graph = onnx.helper.make_graph(nodes, "constants", [], outputs, constants)
+    part = onnx.helper.make_model(graph, opset_imports=model.opset_import)
+    try:
+        results = ReferenceEvaluator(part).run(None, {})
+    except Exception:  # noqa: BLE001 - the evaluator raises anything; then less is known
+        return None
+    return [
+        onnx.numpy_helper.from_array(np.asarray(result), name)
+        for name, result in zip(names, results, strict=True)
+    ]
 
 
 def subgraph_key(outer: str, node_index: int, attribute: str) -> str:

@@ -9,18 +9,16 @@ Source: ONNX operators DepthToSpace (modes DCR and CRD) and SpaceToDepth, over (
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from normswap.affine import Affine
 from normswap.answers import Answer, Block, Down, Up
 from normswap.graph import Node, Use
 from normswap.operators.base import Answers, Operator
 from normswap.operators.reshape import Shape, relay
 from normswap.reasons import Reason
-
-if TYPE_CHECKING:
-    from normswap.affine import Affine
 
 
 class Stages(NamedTuple):
@@ -45,11 +43,11 @@ class DepthToSpace(Operator):
             return
         inverse = tuple(np.argsort(stages.perm))
         part = relay(affine, stages.merged, tuple(stages.split[axis] for axis in stages.perm))
-        if part is not None:
+        if isinstance(part, Affine):
             part = part.relaid(len(inverse), lambda array: array.transpose(inverse))
             part = relay(part, stages.split, stages.before)
-        if part is None:
-            yield self._mixed(node)
+        if isinstance(part, Reason):
+            yield self.block(node, "spreads the channels over space", part)
             return
         yield Answer(goals=(Up(Use(node, 0), part),), note="s, t re-laid-out by block")
 
@@ -60,16 +58,13 @@ class DepthToSpace(Operator):
             yield stages
             return
         part = relay(affine, stages.before, stages.split)
-        if part is not None:
+        if isinstance(part, Affine):
             part = part.relaid(len(stages.perm), lambda array: array.transpose(stages.perm))
             part = relay(part, tuple(stages.split[axis] for axis in stages.perm), stages.merged)
-        if part is None:
-            yield self._mixed(node)
+        if isinstance(part, Reason):
+            yield self.block(node, "spreads the channels over space", part)
             return
         yield Answer(goals=(Down(node.out, part),), note="s, t re-laid-out by block")
-
-    def _mixed(self, node: Node) -> Block:
-        return self.block(node, "spreads the channels over space", Reason.AXIS)
 
     def _stages(self, node: Node) -> Stages | Block:
         value = node.inputs[0]

@@ -59,7 +59,8 @@ class Normalization(Operator):
         magnitudes = np.unique(np.abs(affine.scale))
         epsilon = float(node.attr("epsilon", 1e-5))
         if blocked is None and (magnitudes == 0).any():
-            blocked = self.block(node, "divides by the spread, which a scale of 0 makes 0")
+            detail = "divides by the spread, which a scale of 0 makes 0"
+            blocked = self.block(node, detail, Reason.SCALE)
         if blocked is None and magnitudes.size > 1 and epsilon != 0:
             detail = "would need another epsilon in every channel"
             blocked = self.block(node, detail, Reason.SCALE)
