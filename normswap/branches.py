@@ -22,7 +22,7 @@ import numpy as np
 
 from normswap.affine import Affine
 from normswap.answers import Block, Up
-from normswap.batchnorm import affine_of, epsilon_of, is_batchnorm
+from normswap.batchnorm import affine_of, epsilon_of, is_batchnorm, is_per_activation
 from normswap.decomposed import is_private
 from normswap.edits import Bypass, Edit, Omit, Replace
 from normswap.evaluate import constant_of
@@ -176,7 +176,7 @@ class Merger:
         """
         node, slot = normalization.source
         value, found = node.inputs[slot], False
-        while normalization.is_batchnorm and value is not None:
+        while normalization.is_batchnorm and not is_per_activation(node) and value is not None:
             mark = self.draft.mark()
             total = _total_of(node.out)
             own, host = _term_of(value, total), _term_of(node.out, total)
@@ -203,6 +203,7 @@ class Merger:
             and is_batchnorm(node)
             and node.inputs[0] is value
             and isinstance(affine_of(node), Affine)
+            and not is_per_activation(node)
             and (node.out is total or is_private(node.out, _reader(node.out)))
         ]
 
@@ -216,14 +217,14 @@ class Merger:
         if sign is None:
             self.draft.rollback(mark)
             detail = f"{term.value.name} can't be taken out of its sum"
-            block = Block(Reason.NO_BRANCH, term.value.name, detail)
-            return remaining if isinstance(remaining, Block) else block
+            fallback = Block(Reason.NO_BRANCH, term.value.name, detail)
+            return remaining if isinstance(remaining, Block) else fallback
         edits = _added(host, affine, sign * term.sign)
         block = unsound(edits)
         if block is not None:
             self.draft.rollback(mark)
             return block
-        name = host.inputs[0].name  # type: ignore[union-attr]
+        name = _name(host, 0, "input")
         self.draft.commit(edits)
         self.draft.commit(Bypass(u.node.key, u.slot) for u in reversed(normalization.chain))
         note = "scale += s * sqrt(var + epsilon), B += t + s*mean"

@@ -153,7 +153,13 @@ def is_normalized(use: Use) -> bool:
 
 def link(node: Node) -> Use | None:
     """Return by which input a tensor passes through a node that applies an affine to it."""
-    if node.op not in LINKS or node.domain or not node.inputs or node.refers_to_attributes:
+    if (
+        node.op not in LINKS
+        or node.domain
+        or not node.inputs
+        or node.opaque
+        or node.refers_to_attributes
+    ):
         return None
     constants = [isinstance(constant_of(value), Expression) for value in node.inputs]
     if all(constants) or sum(not constant for constant in constants) != 1:

@@ -279,6 +279,9 @@ class _Planner:
         if best is None:
             first = attempts[0]
             block = Block(first.reason, first.tensor, first.detail)
+            if normalization.is_batchnorm and affine.ndim > 2:
+                detail = f"spatial=0, and {first.detail}"
+                block = Block(Reason.PER_ACTIVATION, first.tensor, detail)
             self._keep(normalization, block, tuple(attempts))
             return
         goals, outcome = best
