@@ -233,11 +233,9 @@ class Merger:
     def merge_everywhere(self, graph: Graph) -> None:
         """Merge all branches of a graph that can be, whether or not that removes a node."""
         for node in graph.topological():
-            if node.op in SUMS and not node.domain and not node.removed:
-                total = _total_of(node.out)
-                if total is node.out:
-                    self._fold_layer_scales(total)
-                    self.merge(total)
+            if not node.removed and _is_sum(node) and not _is_term(node.out):
+                self._fold_layer_scales(node.out)
+                self.merge(node.out)
 
     def merge(self, total: Value) -> Value:
         """Merge the terms of a sum as far as that goes, and return what then is the total."""
@@ -361,7 +359,7 @@ class Merger:
 
 def _term_of(value: Value, total: Value) -> Term | None:
     """Return a tensor as a term of a sum, None if it is none."""
-    terms = _terms(total)
+    terms = _terms(total, value)
     return next((term for term in terms if term.value is value and term.use), None)
 
 
@@ -386,12 +384,17 @@ def _added(host: Node, affine: Affine, gain: int) -> tuple[Replace, ...]:
 
 def _total_of(value: Value) -> Value:
     """Return the sum of which a tensor is a term; itself if it is in none."""
-    while len(value.readers) == 1:
-        (use,) = value.readers.values()
-        if not _is_sum(use.node) or not is_private(value, use.node):
-            break
-        value = use.node.out
+    while _is_term(value):
+        value = _reader(value).out
     return value
+
+
+def _is_term(value: Value) -> bool:
+    """Whether a tensor is there for a sum alone."""
+    if len(value.readers) != 1:
+        return False
+    reader = _reader(value)
+    return _is_sum(reader) and is_private(value, reader)
 
 
 def _is_sum(node: Node | None) -> bool:
@@ -404,14 +407,14 @@ def _is_sum(node: Node | None) -> bool:
     )
 
 
-def _terms(total: Value) -> Iterator[Term]:
-    """Yield what a sum adds up, in order."""
+def _terms(total: Value, whole: Value | None = None) -> Iterator[Term]:
+    """Yield what a sum adds up, in order; one of them as a whole even if it is a sum itself."""
     pending = [Term(total, 1, None)]
     while pending:
         term = pending.pop()
         node = term.value.producer
         inner = term.use is None or is_private(term.value, term.use.node)
-        if node is None or not inner or not _is_sum(node) or node.graph is not total.graph:
+        if term.value is whole or node is None or not inner or not _is_sum(node):
             yield term
             continue
         for slot in reversed(range(len(node.inputs))):

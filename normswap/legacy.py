@@ -1,9 +1,10 @@
 """Models of opset 6 and before, where broadcasting was asked for by attributes.
 
-Add, Sub, Mul and Div then broadcast only their second operand, if ``broadcast=1``, and its axes line
-up with those of the first from ``axis`` on (by default with the last ones). The planner knows one
-way to broadcast, that of NumPy: so in its mirror a constant operand is seen with the trailing axes
-that make it line up from the right, and what becomes of it is laid back when an edit is recorded.
+Add, Sub, Mul and Div then broadcast only their second operand, if ``broadcast=1``, and its axes
+line up with those of the first from ``axis`` on (by default with the last ones). The planner knows
+one way to broadcast, that of NumPy: so in its mirror a constant operand is seen with the trailing
+axes that make it line up from the right, and what becomes of it is laid back when an edit is
+recorded.
 
 Source: ONNX operators Add-1, Add-6 and the like, Gemm-1 and Gemm-6.
 """
@@ -40,8 +41,8 @@ def modern_operand(node: Node) -> Expression | None:
     Returns
     -------
     Expression or None
-        None where it is no constant of the model, or the rank of the first operand is not known: then the
-        node is a closed book.
+        None where it is no constant of the model, or the rank of the first operand is not known:
+        then the node is a closed book.
     """
     first, second = node.input(0), node.input(1)
     source = None if second is None else _constant(second)

@@ -229,7 +229,9 @@ class _Planner:
         for normalization in sorted(found, key=lambda n: n.key):
             node = normalization.source.node
             value = node.input(0)
-            if not normalization.is_batchnorm or value is None or node.out.captured:
+            if not normalization.is_batchnorm or value is None or len(value.readers) < 2:
+                continue
+            if node.out.captured:
                 continue
             affine = normalization.affine()
             if isinstance(affine, Affine):
