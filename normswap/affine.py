@@ -65,9 +65,10 @@ class Affine:
         object.__setattr__(self, "scale", _canonical(self.scale))
         object.__setattr__(self, "shift", _canonical(self.shift))
         # + 0.0 makes -0.0 and 0.0 one; float64 is enough to tell affines apart.
-        parts = [
-            (a.shape, (a + 0.0).astype(np.float64).tobytes()) for a in (self.scale, self.shift)
-        ]
+        with np.errstate(over="ignore"):
+            parts = [
+                (a.shape, (a + 0.0).astype(np.float64).tobytes()) for a in (self.scale, self.shift)
+            ]
         object.__setattr__(self, "_key", tuple(parts))
 
     def __eq__(self, other: object) -> bool:

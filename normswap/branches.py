@@ -22,6 +22,7 @@ import numpy as np
 
 from normswap.affine import Affine
 from normswap.answers import Block, Up
+from normswap.batchnorm import affine_of, epsilon_of, is_batchnorm, is_per_activation
 from normswap.decomposed import is_private
 from normswap.edits import Bypass, Edit, Omit, Replace
 from normswap.evaluate import constant_of
@@ -134,20 +135,20 @@ class Merger:
         """
         result, source = normalization.result, normalization.source
         value = source.node.inputs[source.slot]
-        term = _term_of(result)
+        total = _total_of(result)
+        term = _term_of(result, total)
         if term is None or value is None:
             detail = f"{result.name} is not added to anything"
             return Block(Reason.NO_SUM, result.name, detail)
         if not affine.varies_only_along(1):
             return Block(Reason.AXIS, result.name, "a Conv can scale its channels only")
-        total = _total_of(result)
         nodes = tuple(reversed(normalization.chain))
         mark = self.draft.mark()
-        hosts = [
-            node
-            for node in self._convs(total, value)
-            if _diagonal(node, affine, "", ()) is not None
-        ]
+        convs = self._convs(total, value)
+        hosts = [conv for conv in convs if _diagonal(conv, affine, "", ()) is not None]
+        others = [] if hosts else self._batchnorms(total, value, term)
+        if others:
+            return self._into_batchnorm(total, term, affine, normalization, others[0])
         if not hosts:
             detail = f"no Conv of {value.name} beside it makes a tensor of the same size"
             return Block(Reason.NO_BRANCH, result.name, detail)
@@ -168,14 +169,73 @@ class Merger:
         note = "W += s at the tap of the pixel itself, b += t"
         return (Step("beside", "absorb", "Conv", host.title, value.name, note),)
 
+    def gather(self, normalization: Normalization) -> bool:
+        """Let a BatchNormalization take in its own input, where that is added to what it makes.
+
+        ``BN(x) + x`` is a BatchNormalization of x, and may then be the only one who reads x.
+        """
+        node, slot = normalization.source
+        value, found = node.inputs[slot], False
+        while normalization.is_batchnorm and not is_per_activation(node) and value is not None:
+            mark = self.draft.mark()
+            total = _total_of(node.out)
+            own, host = _term_of(value, total), _term_of(node.out, total)
+            remaining = None if own is None or host is None else self._detach(total, own)
+            if own is None or host is None or isinstance(remaining, Block | None):
+                break
+            sign = self._sign(remaining, node)
+            identity = Affine(np.ones(()), np.zeros(()))
+            edits = _added(node, identity, own.sign * (sign or host.sign))
+            self.draft.commit(edits)
+            if unsound(edits):
+                self.draft.rollback(mark)
+                break
+            found = True
+        return found
+
+    def _batchnorms(self, total: Value, value: Value, but: Term) -> list[Node]:
+        """Return the other BatchNormalizations of a tensor among the terms of a sum."""
+        nodes = [term.value.producer for term in _terms(total) if term.value is not but.value]
+        return [
+            node
+            for node in nodes
+            if node is not None
+            and is_batchnorm(node)
+            and node.inputs[0] is value
+            and isinstance(affine_of(node), Affine)
+            and not is_per_activation(node)
+            and (node.out is total or is_private(node.out, _reader(node.out)))
+        ]
+
+    def _into_batchnorm(
+        self, total: Value, term: Term, affine: Affine, normalization: Normalization, host: Node
+    ) -> tuple[Step, ...] | Block:
+        """Add an affine to that of another BatchNormalization of the same tensor."""
+        mark = self.draft.mark()
+        remaining = self._detach(total, term)
+        sign = None if isinstance(remaining, Block) else self._sign(remaining, host)
+        if sign is None:
+            self.draft.rollback(mark)
+            detail = f"{term.value.name} can't be taken out of its sum"
+            fallback = Block(Reason.NO_BRANCH, term.value.name, detail)
+            return remaining if isinstance(remaining, Block) else fallback
+        edits = _added(host, affine, sign * term.sign)
+        block = unsound(edits)
+        if block is not None:
+            self.draft.rollback(mark)
+            return block
+        name = _name(host, 0, "input")
+        self.draft.commit(edits)
+        self.draft.commit(Bypass(u.node.key, u.slot) for u in reversed(normalization.chain))
+        note = "scale += s * sqrt(var + epsilon), B += t + s*mean"
+        return (Step("beside", "absorb", host.op, host.title, name, note),)
+
     def merge_everywhere(self, graph: Graph) -> None:
         """Merge all branches of a graph that can be, whether or not that removes a node."""
         for node in graph.topological():
-            if node.op in SUMS and not node.domain and not node.removed:
-                total = _total_of(node.out)
-                if total is node.out:
-                    self._fold_layer_scales(total)
-                    self.merge(total)
+            if not node.removed and _is_sum(node) and not _is_term(node.out):
+                self._fold_layer_scales(node.out)
+                self.merge(node.out)
 
     def merge(self, total: Value) -> Value:
         """Merge the terms of a sum as far as that goes, and return what then is the total."""
@@ -297,21 +357,44 @@ class Merger:
             self.draft.commit([Bypass(node.key, slot)])
 
 
-def _term_of(value: Value) -> Term | None:
-    """Return a tensor as a term of the sum in which it is, None if it is in none."""
-    return next(
-        (term for term in _terms(_total_of(value)) if term.value is value and term.use), None
+def _term_of(value: Value, total: Value) -> Term | None:
+    """Return a tensor as a term of a sum, None if it is none."""
+    terms = _terms(total, value)
+    return next((term for term in terms if term.value is value and term.use), None)
+
+
+def _reader(value: Value) -> Node:
+    """Return one who reads a tensor that is read."""
+    return next(iter(value.readers.values())).node
+
+
+def _added(host: Node, affine: Affine, gain: int) -> tuple[Replace, ...]:
+    """Return the edits that add ``gain * (s*x + t)`` to a BatchNormalization of x."""
+    found = [constant_of(value) for value in host.inputs[1:5]]
+    scale, bias, mean, var = (constant for constant in found if isinstance(constant, Expression))
+    s, t = (gain * vector for vector in affine.vectors(1, scale.shape[0]))
+    deviation = np.sqrt(var.load().astype(np.longdouble) + np.longdouble(epsilon_of(host)))
+    shift = t + s * mean.load().astype(np.longdouble)
+    one = np.ones(())
+    return (
+        Replace(host.key, 1, Scaled(scale, one, s * deviation), _name(host, 1, "scale")),
+        Replace(host.key, 2, Scaled(bias, one, shift), _name(host, 2, "bias")),
     )
 
 
 def _total_of(value: Value) -> Value:
     """Return the sum of which a tensor is a term; itself if it is in none."""
-    while len(value.readers) == 1:
-        (use,) = value.readers.values()
-        if not _is_sum(use.node) or not is_private(value, use.node):
-            break
-        value = use.node.out
+    while _is_term(value):
+        value = _reader(value).out
     return value
+
+
+def _is_term(value: Value) -> bool:
+    """Whether a tensor is there for a sum alone."""
+    if len(value.readers) != 1:
+        return False
+    reader = _reader(value)
+    return _is_sum(reader) and is_private(value, reader)
 
 
 def _is_sum(node: Node | None) -> bool:
@@ -324,14 +407,14 @@ def _is_sum(node: Node | None) -> bool:
     )
 
 
-def _terms(total: Value) -> Iterator[Term]:
-    """Yield what a sum adds up, in order."""
+def _terms(total: Value, whole: Value | None = None) -> Iterator[Term]:
+    """Yield what a sum adds up, in order; one of them as a whole even if it is a sum itself."""
     pending = [Term(total, 1, None)]
     while pending:
         term = pending.pop()
         node = term.value.producer
         inner = term.use is None or is_private(term.value, term.use.node)
-        if node is None or not inner or not _is_sum(node) or node.graph is not total.graph:
+        if term.value is whole or node is None or not inner or not _is_sum(node):
             yield term
             continue
         for slot in reversed(range(len(node.inputs))):

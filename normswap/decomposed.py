@@ -63,7 +63,7 @@ def chains(nodes: list[Node]) -> Iterator[tuple[Use, ...]]:
     following: dict[int, Use] = {}
     continued: set[int] = set()
     for node in nodes:
-        use = _link(node)
+        use = link(node)
         if use is None:
             continue
         links[node.key] = use
@@ -95,7 +95,7 @@ def affine_of_chain(chain: tuple[Use, ...]) -> Affine | Block:
     """Return the affine that a chain applies to the tensor that comes in."""
     whole = Affine(np.ones(()), np.zeros(()))
     for use in chain:
-        part = _affine_of_link(use)
+        part = affine_of_link(use)
         if isinstance(part, Block):
             return part
         whole = whole.then(part)
@@ -151,9 +151,15 @@ def is_normalized(use: Use) -> bool:
     return False
 
 
-def _link(node: Node) -> Use | None:
+def link(node: Node) -> Use | None:
     """Return by which input a tensor passes through a node that applies an affine to it."""
-    if node.op not in LINKS or node.domain or not node.inputs or node.refers_to_attributes:
+    if (
+        node.op not in LINKS
+        or node.domain
+        or not node.inputs
+        or node.opaque
+        or node.refers_to_attributes
+    ):
         return None
     constants = [isinstance(constant_of(value), Expression) for value in node.inputs]
     if all(constants) or sum(not constant for constant in constants) != 1:
@@ -161,10 +167,10 @@ def _link(node: Node) -> Use | None:
     use = Use(node, constants.index(False))
     if node.op == "Div" and use.slot == 1:
         return None
-    return use if isinstance(_affine_of_link(use), Affine) else None
+    return use if isinstance(affine_of_link(use), Affine) else None
 
 
-def _affine_of_link(use: Use) -> Affine | Block:
+def affine_of_link(use: Use) -> Affine | Block:
     """Return the affine that one node applies."""
     node, slot = use
     one, zero = np.ones(()), np.zeros(())
@@ -204,7 +210,7 @@ def _affine_of_link(use: Use) -> Affine | Block:
 
 def _axis(use: Use) -> int | None:
     """Return the axis along which a link's constant varies, None for a scalar."""
-    affine = _affine_of_link(use)
+    affine = affine_of_link(use)
     if isinstance(affine, Block):
         return None
     return next((axis for axis in range(affine.ndim) if affine.varies_along(axis)), None)

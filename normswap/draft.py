@@ -18,6 +18,7 @@ from normswap.edits import (
     Specialise,
 )
 from normswap.graph import Network, Node, Use, Value
+from normswap.legacy import recorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -73,7 +74,15 @@ class Draft:
                     done = replace(edit, renames=self._bypass(edit))
                 case Merge():
                     done = replace(edit, renames=self._merge(edit))
-            self.edits.append(done)
+            self.edits += self._recorded(done)
+
+    def _recorded(self, edit: Edit) -> list[Edit]:
+        """Return an edit, that was just made, as it is to be made on the model."""
+        if not isinstance(edit, Replace | Insert):
+            return [edit]
+        node = self.nodes[edit.node]
+        value = node.input(0) if isinstance(edit, Replace) else node.outputs[edit.output]
+        return recorded(edit, node, value, self.network.keys - 1)
 
     def specialise(self, edit: Specialise, graphs: Sequence[Graph]) -> None:
         """Let a call have a copy of its function, whose graphs were just added to the network."""

@@ -17,6 +17,7 @@ import onnx_graphsurgeon as gs
 from normswap.answers import Block
 from normswap.dtypes import is_float
 from normswap.expressions import Expression, Leaf
+from normswap.legacy import broadcasts_by_attribute
 from normswap.model import source_of
 from normswap.model.tensors import ArrayTensor, TensorSource
 from normswap.reasons import Reason
@@ -94,11 +95,16 @@ def _computed(value: Value) -> TensorSource | Block:
             pending.pop()
             continue
         node = current.producer
-        if node is None or node.domain or node.refers_to_attributes:
+        if (
+            node is None
+            or node.domain
+            or node.refers_to_attributes
+            or broadcasts_by_attribute(node)
+        ):
             current.varies_with = current
         elif node.op == "Constant":
             current.source = _constant_node(node)
-        elif node.op in EVALUABLE:
+        elif node.op in EVALUABLE and not broadcasts_by_attribute(node):
             inputs = [operand for operand in node.inputs if operand is not None]
             causes = [operand if operand.overridable else operand.varies_with for operand in inputs]
             current.varies_with = next((cause for cause in causes if cause is not None), None)

@@ -373,3 +373,33 @@ class Diagonal(Expression):
 
     def bound(self) -> float:
         return magnitude(self.factors)
+
+
+@dataclass(frozen=True, eq=False)
+class Reshaped(Expression):
+    """The same values under another shape.
+
+    Parameters
+    ----------
+    base : Expression
+    new_shape : tuple of int
+    """
+
+    base: Expression
+    new_shape: tuple[int, ...]
+
+    @property
+    def data_type(self) -> int:  # type: ignore[override]
+        """Float type of the base."""
+        return self.base.data_type
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The new shape."""
+        return self.new_shape
+
+    def wide(self) -> Wide:
+        return self.base.wide().reshape(self.new_shape)
+
+    def bound(self) -> float:
+        return self.base.bound()

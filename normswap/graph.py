@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import onnx_graphsurgeon as gs
 
+from normswap import legacy
 from normswap.model import source_of
 from normswap.model.imported import ImportedNode
 from normswap.shapes import Dim, TensorType, function_key, infer_types, subgraph_key
@@ -85,6 +86,9 @@ class Node:
         None where an optional one is left out.
     removed : bool
         Whether an edit of the draft took the node out.
+    opaque : bool
+        Whether no operator speaks for the node, although one has its name: it broadcasts in the
+        way of opset 6 (:mod:`normswap.legacy`), and it is not known how.
     overload : str
         Which of several functions of the same name the node calls, if it calls one.
     """
@@ -99,6 +103,7 @@ class Node:
     outputs: list[Value | None] = field(default_factory=list)
     removed: bool = False
     overload: str = ""
+    opaque: bool = False
 
     def attr(self, name: str, default: Any) -> Any:
         """Return an attribute, or what its absence means."""
@@ -327,6 +332,8 @@ class Builder:
                 node.inputs.append(value)
                 if value is not None:
                     self.read(value, Use(node, slot))
+            if legacy.broadcasts_by_attribute(node):
+                self.modernize(node)
         for value in outputs:
             graph.outputs.append(value)
             value.is_output = True
@@ -351,6 +358,18 @@ class Builder:
             elif self.attributes.get(value.name) is not None:
                 found[name] = self.attributes[value.name]
         return found
+
+    @staticmethod
+    def modernize(node: Node) -> None:
+        """Let a node of opset 6 read its second operand as NumPy would need it."""
+        operand, old = legacy.modern_operand(node), node.inputs[1]
+        node.opaque = operand is None
+        if operand is None or old is None:
+            return
+        view = Value(old.name, old.graph, operand.data_type, operand.shape)
+        view.source, view.overridable = operand, old.overridable
+        view.readers[node.key, 1] = old.readers.pop((node.key, 1))
+        node.inputs[1] = view
 
     @staticmethod
     def read(value: Value, use: Use) -> None:

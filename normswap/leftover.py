@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from normswap.answers import Block
-from normswap.batchnorm import epsilon_of
+from normswap.batchnorm import epsilon_of, is_per_activation
 from normswap.dtypes import is_float
 from normswap.edits import Bypass, Edit, Insert, Replace, SetAttribute
 from normswap.evaluate import constant_of
@@ -82,7 +82,7 @@ def _as_normalization(draft: Draft, normalization: Normalization, affine: Affine
     node = normalization.source.node
     parameters = [constant_of(value) for value in node.inputs[1:5]]
     constants = [found for found in parameters if isinstance(found, Expression)]
-    if not normalization.is_batchnorm or len(constants) < 4 or not affine.varies_only_along(1):
+    if not normalization.is_batchnorm or len(constants) < 4 or is_per_activation(node):
         return []
     mean, var = (constant.load() for constant in constants[2:])
     if not (mean != 0).any() and not (var != 1).any() and epsilon_of(node) == 0:

@@ -13,12 +13,13 @@ import numpy as np
 from normswap.affine import Affine
 from normswap.answers import Block, Down, Goal, Up
 from normswap.branches import Merger
+from normswap.decomposed import affine_of_link, link
 from normswap.draft import Draft, takes_name
-from normswap.edits import Bypass, Merge, Specialise
+from normswap.edits import Bypass, Merge, Replace, Specialise
 from normswap.functions import Library
 from normswap.graph import build_network
 from normswap.leftover import rewrite
-from normswap.normalization import normalizations
+from normswap.normalization import Normalization, normalizations
 from normswap.plan import Attempt, Folded, Kept, Plan, Step
 from normswap.reasons import Reason
 from normswap.route import Outcome, Router
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from normswap.graph import Graph, Node, Value
     from normswap.leftover import Form
     from normswap.model import Model
-    from normswap.normalization import Normalization
 
 
 def make_plan(
@@ -65,6 +65,7 @@ def make_plan(
     planner = _Planner(Draft(network), Library(model, network), merge_branches=merge_branches)
     planner.plan(network.graphs)
     planner.specialise()
+    planner.tidy()
     present = planner.present()
     planner.rewrite(present, leftover)
     return Plan(
@@ -202,13 +203,35 @@ class _Planner:
                 return
             pending = [n for n in pending if n.key in self.kept]
 
+    def tidy(self) -> None:
+        """Fold single operators by constants that other routes have gone into.
+
+        Nobody asks for a Mul or Add by itself to go; but where a normalization has just made it
+        what it is, it goes the rest of the way if that costs nothing.
+        """
+        edited = dict.fromkeys(edit.node for edit in self.draft.edits if isinstance(edit, Replace))
+        taken = {use.node.key for found in self.found.values() for use in found.chain}
+        for key in edited:
+            use = None if key in taken else link(self.draft.nodes[key])
+            affine = None if use is None else affine_of_link(use)
+            if use is None or not isinstance(affine, Affine):
+                continue
+            mark = self.draft.mark()
+            outcome = self.router.solve([Up(use, affine)])
+            if outcome.block or outcome.cost or _bypass_block(Normalization((use,))):
+                self.draft.rollback(mark)
+            else:
+                self.draft.commit([Bypass(key, use.slot)])
+
     def _merge_twins(self, found: Sequence[Normalization]) -> None:
         """Let one of several nodes that apply the same affine to the same tensor do it for all."""
         twins: dict[tuple[Value, Affine], list[Normalization]] = {}
         for normalization in sorted(found, key=lambda n: n.key):
             node = normalization.source.node
             value = node.input(0)
-            if not normalization.is_batchnorm or value is None or node.out.captured:
+            if not normalization.is_batchnorm or value is None or len(value.readers) < 2:
+                continue
+            if node.out.captured:
                 continue
             affine = normalization.affine()
             if isinstance(affine, Affine):
@@ -240,7 +263,8 @@ class _Planner:
         for direction, goals in _candidates(normalization, affine):
             outcome = self.router.solve(goals)
             block = outcome.block or _bypass_block(normalization)
-            if block is None and outcome.cost >= len(normalization.chain) > 1:
+            removed = len(normalization.chain)
+            if block is None and not normalization.is_batchnorm and outcome.cost >= removed:
                 detail = f"{normalization.result.name} would cost as many nodes as it has"
                 block = Block(Reason.COST, normalization.result.name, detail)
             if block is not None:
@@ -257,6 +281,9 @@ class _Planner:
         if best is None:
             first = attempts[0]
             block = Block(first.reason, first.tensor, first.detail)
+            if normalization.is_batchnorm and affine.ndim > 2:
+                detail = f"spatial=0, and {first.detail}"
+                block = Block(Reason.PER_ACTIVATION, first.tensor, detail)
             self._keep(normalization, block, tuple(attempts))
             return
         goals, outcome = best
@@ -279,7 +306,14 @@ class _Planner:
             if route.reason is not Reason.NO_SUM:
                 attempt = Attempt("beside", route.reason, route.tensor, route.detail)
                 known = tuple(a for a in entry.attempts if a.direction != "beside")
-                self.kept[whole.key] = replace(entry, attempts=(*known, attempt))
+                self.kept[whole.key] = entry = replace(entry, attempts=(*known, attempt))
+            mark = self.draft.mark()
+            if not self.merger.gather(normalization):
+                return
+            self._fold(whole)
+            if whole.key in self.kept and not self.merge_branches:
+                self.draft.rollback(mark)
+                self.kept[whole.key] = entry
             return
         del self.kept[whole.key]
         self.folded[whole.key] = Folded(site, route)

@@ -20,12 +20,13 @@ from normswap.dtypes import Wide, is_float, wide_dtype
 from normswap.edits import Duplicate, Edit, Replace, SetAttribute
 from normswap.evaluate import constant_of, constant_source
 from normswap.expressions import Expression, Scaled, magnitude
+from normswap.graph import Use
 from normswap.reasons import Reason
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from normswap.graph import Node, Use, Value
+    from normswap.graph import Node, Value
     from normswap.model import TensorSource
 
 
@@ -85,13 +86,6 @@ class Dequantized(Expression):
             return parameter.repeat(self.block, self.axis).take(range(length), self.axis)
         return parameter.reshape((-1, *(1,) * (len(self.shape) - self.axis - 1)))
 
-    @staticmethod
-    def rounded(node: Node, slot: int) -> Block:
-        """Say that a sum with this, the bias of a node, has no exact quantized values."""
-        name = node.inputs[slot].name  # type: ignore[union-attr]
-        detail = f"{name}, the bias of {node.op} {node.title}, is quantized, and would be rounded"
-        return Block(Reason.QUANTIZED_BIAS, name, detail)
-
 
 @dataclass(frozen=True, eq=False)
 class Mirrored(Expression):
@@ -134,6 +128,51 @@ class Mirrored(Expression):
         return None  # it is only made where every value is in range
 
 
+@dataclass(frozen=True, eq=False)
+class Transposed(Expression):
+    """A quantized weight that is transposed at run time, as PyTorch's Linear has it.
+
+    Parameters
+    ----------
+    node : Node
+        The Transpose.
+    base : Dequantized
+    perm : tuple of int
+    """
+
+    node: Node
+    base: Dequantized
+    perm: tuple[int, ...]
+
+    @property
+    def data_type(self) -> int:  # type: ignore[override]
+        """Float type of the scale."""
+        return self.base.data_type
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        """Shape of the base, permuted."""
+        return tuple(self.base.shape[axis] for axis in self.perm)
+
+    def wide(self) -> Wide:
+        return self.base.wide().transpose(self.perm)
+
+    def bound(self) -> float:
+        return self.base.bound()
+
+
+def quantized(value: Value | None) -> Dequantized | Transposed | None:
+    """Return a quantized constant, perhaps transposed, None if a value is none."""
+    node = None if value is None else value.producer
+    if node is None or node.op != "Transpose" or node.domain or node.refers_to_attributes:
+        return dequantized(value)
+    base = dequantized(node.input(0))
+    if base is None:
+        return None
+    perm = node.attr("perm", None) or range(len(base.shape))[::-1]
+    return Transposed(node, base, tuple(int(axis) for axis in perm))
+
+
 def dequantized(value: Value | None) -> Dequantized | None:
     """Return a quantized constant, None if a value is none."""
     node = None if value is None else value.producer
@@ -160,17 +199,24 @@ def dequantized(value: Value | None) -> Dequantized | None:
     return Dequantized(node, stored, scale, zero_point, axis, 0 if per_tensor else block)
 
 
-def scaled(weight: Dequantized, use: Use, factor: Wide) -> tuple[Edit, ...] | Block:
+def scaled(weight: Dequantized | Transposed, use: Use, factor: Wide) -> tuple[Edit, ...] | Block:
     """Return the edits that multiply a quantized weight.
 
     Parameters
     ----------
-    weight : Dequantized
+    weight : Dequantized or Transposed
     use : Use
-        Where the tensor that its DequantizeLinear makes is read as a weight.
+        Where it is read as a weight.
     factor : ndarray
         As many axes as the weight.
     """
+    if isinstance(weight, Transposed):
+        value = weight.node.out
+        if len(value.readers) > 1 or value.is_output or value.captured:
+            detail = f"{value.name}, which is quantized and transposed, is also read elsewhere"
+            return Block(Reason.SEVERAL_READERS, value.name, detail)
+        back = np.argsort(weight.perm)
+        return scaled(weight.base, Use(weight.node, 0), factor.transpose(back))
     node, value = weight.node, weight.node.out
     if np.broadcast_shapes(weight.shape, factor.shape) != weight.shape:
         detail = f"{value.name}, which is quantized, would become larger"
@@ -268,6 +314,13 @@ class Repeated(Expression):
 
     def problem(self) -> str | None:
         return None  # nothing is computed
+
+
+def rounded(node: Node, slot: int) -> Block:
+    """Say that what a quantized bias of a node would become has no exact quantized values."""
+    name = node.inputs[slot].name  # type: ignore[union-attr]
+    detail = f"{name}, the bias of {node.op} {node.title}, is quantized, and would be rounded"
+    return Block(Reason.QUANTIZED_BIAS, name, detail)
 
 
 def _range(dtype: np.dtype[Any]) -> tuple[float, float]:

@@ -215,7 +215,7 @@ def _misfit(goal: Goal) -> Block | None:
 
 def _operator_answers(node: Node, index: int, goal: Goal) -> Iterator[Answer | Block]:
     operator = find(node)
-    if operator is None:
+    if operator is None or node.opaque:
         name = f"{node.domain}::{node.op}" if node.domain else node.op
         yield Block(Reason.OPERATOR, node.title, f"{name} {node.title}")
     elif node.refers_to_attributes:

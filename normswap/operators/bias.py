@@ -8,7 +8,7 @@ from normswap.answers import Block
 from normswap.edits import Edit, Replace
 from normswap.expressions import Expression, Filled, Scaled, Summed
 from normswap.operators.weight import scaled_weight, weight_of
-from normswap.quantized import Dequantized
+from normswap.quantized import Dequantized, Transposed, rounded
 
 if TYPE_CHECKING:
     from normswap.dtypes import Wide
@@ -44,8 +44,8 @@ def scaled_bias(
         return bias
     if not (s != 1).any() and not (t != 0).any():
         return ()
-    if isinstance(bias, Dequantized):
-        return bias.rounded(node, slot) if (t != 0).any() else scaled_weight(node, slot, bias, s)
+    if isinstance(bias, Dequantized | Transposed):
+        return rounded(node, slot) if (t != 0).any() else scaled_weight(node, slot, bias, s)
     return (Replace(node.key, slot, Scaled(bias, s, t), present.name),)
 
 
@@ -74,7 +74,7 @@ def summed_bias(
     bias = None if present is None else weight_of(node, slot)
     if isinstance(bias, Block):
         return bias
-    if isinstance(bias, Dequantized):
-        return bias.rounded(node, slot)
+    if isinstance(bias, Dequantized | Transposed):
+        return rounded(node, slot)
     total = Summed(bias, weight, factor, axes, (channels,), view=view)
     return Replace(node.key, slot, total, f"{node.title}_bias" if present is None else present.name)

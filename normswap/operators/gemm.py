@@ -22,7 +22,7 @@ from normswap.operators import conditions
 from normswap.operators.base import Answers, Operator
 from normswap.operators.layout import from_operand, strip_leading
 from normswap.operators.weight import scaled_weight, weight_of
-from normswap.quantized import Dequantized
+from normswap.quantized import Dequantized, Transposed, rounded
 from normswap.reasons import Reason
 
 if TYPE_CHECKING:
@@ -78,9 +78,9 @@ class Gemm(Operator):
             shape = addend.shape
             factor, shift = strip_leading(s * beta, len(shape)), strip_leading(t, len(shape))
             name, constant = present.name, Scaled(addend, factor, shift)
-            if isinstance(addend, Dequantized):
+            if isinstance(addend, Dequantized | Transposed):
                 if (t != 0).any():
-                    return addend.rounded(node, 2)
+                    return rounded(node, 2)
                 scaled = scaled_weight(node, 2, addend, factor)
                 if isinstance(scaled, Block):
                     return scaled
@@ -136,8 +136,8 @@ class Gemm(Operator):
             addend = weight_of(node, 2)
             if isinstance(addend, Block):
                 return addend
-            if isinstance(addend, Dequantized):
-                return addend.rounded(node, 2)
+            if isinstance(addend, Dequantized | Transposed):
+                return rounded(node, 2)
             base = addend if beta == 1 else Scaled(addend, np.asarray(beta, dtype=np.longdouble))
         name = f"{node.title}_bias" if present is None else present.name
         total = Summed(base, operand, t, (axis,), result, gain=alpha)

@@ -8,7 +8,7 @@ from normswap.edits import Edit, Replace
 from normswap.evaluate import constant_of
 from normswap.expressions import Expression, Scaled
 from normswap.graph import Use
-from normswap.quantized import Dequantized, dequantized, scaled
+from normswap.quantized import Dequantized, Transposed, quantized, scaled
 
 if TYPE_CHECKING:
     from normswap.answers import Block
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def weight_of(node: Node, slot: int) -> Expression | Block:
     """Return the constant weight of a node, dequantized where it is quantized."""
     value = node.input(slot)
-    return dequantized(value) or constant_of(value)
+    return quantized(value) or constant_of(value)
 
 
 def scaled_weight(
@@ -41,6 +41,6 @@ def scaled_weight(
         raise AssertionError("a weight is not left out")
     if not (factor != 1).any():
         return ()
-    if isinstance(weight, Dequantized):
+    if isinstance(weight, Dequantized | Transposed):
         return scaled(weight, Use(node, slot), factor)
     return (Replace(node.key, slot, Scaled(weight, factor), value.name),)

@@ -76,7 +76,9 @@ def _headline(plan: Plan) -> str:
             "with torch.onnx.export, training=TrainingMode.PRESERVE keeps them."
         )
     kept = f", [yellow]{len(plan.kept)} kept[/]" if plan.kept else ""
-    return f"{total} BatchNormalization: [green]{len(plan.folded)} folded[/]{kept}"
+    ops = {entry.site.op for entry in plan.folded} | {entry.site.op for entry in plan.kept}
+    what = "BatchNormalization" if ops == {"BatchNormalization"} else "normalizations"
+    return f"{total} {what}: [green]{len(plan.folded)} folded[/]{kept}"
 
 
 def _way(route: Iterable[Step]) -> str:
