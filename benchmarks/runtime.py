@@ -1,0 +1,55 @@
+"""onnxruntime as the benchmarks use it: no optimizations, or the ones that users run with."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import TYPE_CHECKING
+
+import onnxruntime as ort
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import numpy as np
+
+
+def open_session(model: Path | bytes, level: ort.GraphOptimizationLevel) -> ort.InferenceSession:
+    """Open `model` on the CPU; what the runtime refuses is a RuntimeError."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = level
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 2
+    try:
+        return ort.InferenceSession(
+            model if isinstance(model, bytes) else str(model),
+            options,
+            providers=["CPUExecutionProvider"],
+        )
+    except Exception as error:  # onnxruntime's exceptions have no public common base
+        raise RuntimeError(str(error)) from error
+
+
+def run_unoptimized(model: Path | bytes, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Run `model` as it is written, without a single rewrite of onnxruntime's own."""
+    session = open_session(model, ort.GraphOptimizationLevel.ORT_DISABLE_ALL)
+    names = [output.name for output in session.get_outputs()]
+    try:
+        values = session.run(names, dict(inputs))
+    except Exception as error:  # as above
+        raise RuntimeError(str(error)) from error
+    return dict(zip(names, values, strict=True))
+
+
+def latency(model: Path | bytes, inputs: Mapping[str, np.ndarray], *, seconds: float = 3) -> float:
+    """Median time of a run in seconds, with onnxruntime's default optimizations."""
+    session = open_session(model, ort.GraphOptimizationLevel.ORT_ENABLE_ALL)
+    session.run(None, dict(inputs))
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < 5 or time.perf_counter() < end:
+        start = time.perf_counter()
+        session.run(None, dict(inputs))
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)

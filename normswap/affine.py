@@ -1,0 +1,164 @@
+"""The affine map that travels: ``y = scale * x + shift``, constant, elementwise.
+
+Source: in inference, BatchNormalization (opset 7 and later) is such a map of every channel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from normswap.dtypes import Wide
+
+
+def align(array: Wide, rank: int) -> Wide:
+    """Give an array trailing axes of length 1 up to ``rank``."""
+    return array.reshape(array.shape + (1,) * (rank - array.ndim))
+
+
+def _canonical(array: Wide) -> Wide:
+    """Drop trailing axes of length 1, and make the array long double and read-only."""
+    array = np.asarray(array, dtype=np.longdouble)
+    kept = array.ndim
+    while kept and array.shape[kept - 1] == 1:
+        kept -= 1
+    array = array.reshape(array.shape[:kept])
+    array.flags.writeable = False
+    return array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Affine:
+    """``y = scale * x + shift`` over a tensor, constant along every axis where a length is 1.
+
+    Scale and shift are laid out over the tensor's axes *from the left*: axis ``i`` of the arrays is
+    axis ``i`` of the tensor, and axes that are not there are of length 1. ``(1, C)`` is a value per
+    channel of a tensor of any rank from 2 on, as BatchNormalization has it, so the rank needs not
+    be known; ``(1, 1, C)`` a value per feature of a (N, L, C) tensor; ``()`` one value.
+
+    Parameters
+    ----------
+    scale, shift : array_like
+        Kept as read-only long double, trailing axes of length 1 dropped.
+    """
+
+    scale: Wide
+    shift: Wide
+    _key: tuple[object, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scale", _canonical(self.scale))
+        object.__setattr__(self, "shift", _canonical(self.shift))
+        # + 0.0 makes -0.0 and 0.0 one; float64 is enough to tell affines apart.
+        parts = [
+            (a.shape, (a + 0.0).astype(np.float64).tobytes()) for a in (self.scale, self.shift)
+        ]
+        object.__setattr__(self, "_key", tuple(parts))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Affine) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    @classmethod
+    def per_channel(cls, scale: Wide, shift: Wide, axis: int = 1) -> Affine:
+        """Make the affine of two ``(C,)`` vectors along one axis."""
+        lead = (1,) * axis
+        return cls(np.reshape(scale, (*lead, -1)), np.reshape(shift, (*lead, -1)))
+
+    @property
+    def has_scale(self) -> bool:
+        """Whether the scale is anything but 1."""
+        return bool((self.scale != 1).any())
+
+    @property
+    def has_shift(self) -> bool:
+        """Whether the shift is anything but 0."""
+        return bool((self.shift != 0).any())
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether ``y == x``."""
+        return not self.has_scale and not self.has_shift
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every scale and shift is a finite number."""
+        return bool(np.isfinite(self.scale).all() and np.isfinite(self.shift).all())
+
+    @property
+    def is_nonnegative(self) -> bool:
+        """Whether every scale is >= 0, so that the map keeps the order of values."""
+        return bool((self.scale >= 0).all())
+
+    @property
+    def ndim(self) -> int:
+        """One more than the last axis along which the map may vary."""
+        return max(self.scale.ndim, self.shift.ndim)
+
+    def varies_along(self, axis: int) -> bool:
+        """Whether the map differs along an axis."""
+        return any(axis < a.ndim and a.shape[axis] != 1 for a in (self.scale, self.shift))
+
+    def varies_only_along(self, *axes: int) -> bool:
+        """Whether the map is constant along all other axes."""
+        return not any(self.varies_along(axis) for axis in range(self.ndim) if axis not in axes)
+
+    def scale_only(self) -> Affine:
+        """Return the map without its shift."""
+        return Affine(self.scale, np.zeros(()))
+
+    def shift_only(self) -> Affine:
+        """Return the map without its scale."""
+        return Affine(np.ones(()), self.shift)
+
+    def then(self, outer: Affine) -> Affine:
+        """Return ``x -> outer(self(x))``."""
+        rank = max(self.ndim, outer.ndim)
+        s, t = align(self.scale, rank), align(self.shift, rank)
+        outer_s, outer_t = align(outer.scale, rank), align(outer.shift, rank)
+        return Affine(outer_s * s, outer_s * t + outer_t)
+
+    def at(self, rank: int) -> tuple[Wide, Wide]:
+        """Return scale and shift with ``rank`` axes.
+
+        Raises
+        ------
+        ValueError
+            If the map varies along an axis beyond ``rank``.
+        """
+        if self.ndim > rank:
+            raise ValueError(
+                f"an affine over {self.ndim} axes does not fit a tensor of rank {rank}"
+            )
+        return align(self.scale, rank), align(self.shift, rank)
+
+    def vectors(self, axis: int, length: int) -> tuple[Wide, Wide]:
+        """Return scale and shift as two ``(length,)`` vectors along ``axis``.
+
+        The map must vary along no other axis (:meth:`varies_only_along`).
+        """
+        s, t = (align(a, max(self.ndim, axis + 1)) for a in (self.scale, self.shift))
+        return (
+            np.broadcast_to(s.reshape(-1), (length,)),
+            np.broadcast_to(t.reshape(-1), (length,)),
+        )
+
+    def relaid(self, rank: int, layout: Callable[[Wide], Wide]) -> Affine:
+        """Return the map over another layout of the tensor's elements.
+
+        Parameters
+        ----------
+        rank : int
+            Rank of the tensor that the map is over.
+        layout : callable
+            Maps an array of ``rank`` axes (of length 1 where constant) to the new layout.
+        """
+        s, t = self.at(rank)
+        return Affine(layout(s), layout(t))

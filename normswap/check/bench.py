@@ -1,0 +1,155 @@
+"""Where the models are run: children, folders, and the values that go between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from normswap.check.report import RunReport
+from normswap.check.runner import run_worker
+from normswap.check.wire import Feeds, Packer, unpack_all
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from normswap.check.inputs import Case
+    from normswap.check.options import CheckOptions
+    from normswap.check.signature import Signature
+
+Progress = Callable[[str], None]
+
+LEVELS = ("disabled", "default")  # the level of the verdict, and the one that users run
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One legal way to run a model: an optimization level and a number of threads (0: all)."""
+
+    level: str
+    threads: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What a model gave.
+
+    Attributes
+    ----------
+    values : tuple of tuple of Feeds
+        By execution (of the arbiter: the plain evaluation, then the perturbed ones), then by
+        case; each a dict from output name to value.
+    report : RunReport
+    """
+
+    values: tuple[tuple[Feeds, ...], ...]
+    report: RunReport
+
+
+class Bench:
+    """Runs models in children that share one temporary folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Emptied by its owner when all is done.
+    options : CheckOptions
+    progress : callable
+    """
+
+    def __init__(self, folder: Path, options: CheckOptions, progress: Progress) -> None:
+        self._folder = folder
+        self._options = options
+        self.progress = progress
+        self._children = 0
+
+    def pack(self, cases: Sequence[Case]) -> list[dict[str, Any]]:
+        """Write the inputs of `cases` once, and return descriptions that any child can read."""
+        home = self._new_folder("inputs")
+        packer = Packer(home, "input")
+        packed = [packer.pack_all(case.feeds) for case in cases]
+        for feeds in packed:
+            _make_absolute(feeds, home)
+        return packed
+
+    def execute(
+        self,
+        model: Signature,
+        role: str,
+        executions: Sequence[Execution],
+        feeds: Sequence[Mapping[str, Any]],
+        *,
+        provider: str | None = None,
+    ) -> Results:
+        """Run a model in onnxruntime, in every one of several ways on every set of inputs."""
+        request = {
+            "task": "ort",
+            "model": str(model.path.resolve()),
+            "provider": provider or self._options.provider,
+            "provider_options": dict(self._options.provider_options),
+            "pin_random": bool(model.random),
+            "executions": [
+                {"level": e.level, "threads": e.threads, "feeds": list(feeds)} for e in executions
+            ],
+        }
+        self.progress(f"running the {role} model")
+        response, home = self._child(request, model, role)
+        found = response["executions"]
+        fallback = _fallback(response["provider"], [e["assignment"] for e in found])
+        report = RunReport(
+            model=role,
+            engine="onnxruntime",
+            provider=response["provider"],
+            providers=tuple(found[0]["providers"]),
+            fallback=fallback,
+            load_seconds=sum(e["load_seconds"] for e in found),
+            run_seconds=sum(sum(e["seconds"]) for e in found),
+            wall_seconds=response["wall_seconds"],
+            peak_memory=response["peak_memory"],
+            version=response["version"],
+        )
+        values = tuple(tuple(unpack_all(r, home) for r in e["results"]) for e in found)
+        return Results(values, report)
+
+    def _child(
+        self, request: Mapping[str, Any], model: Signature, role: str
+    ) -> tuple[dict[str, Any], Path]:
+        home = self._new_folder(role)
+        response = run_worker(
+            request,
+            home,
+            label=f"the {role} model ({model.path.name})",
+            timeout=self._options.timeout,
+            memory_limit=self._options.memory_limit,
+        )
+        return response, home
+
+    def _new_folder(self, role: str) -> Path:
+        self._children += 1
+        home = self._folder / f"{self._children}-{role}"
+        home.mkdir()
+        return home
+
+
+def _make_absolute(description: Any, home: Path) -> None:
+    """Turn the file names in a description into absolute paths, in place."""
+    for item in description.values() if isinstance(description, dict) else description:
+        if isinstance(item, dict | list):
+            _make_absolute(item, home)
+    if isinstance(description, dict) and isinstance(description.get("file"), str):
+        description["file"] = str(home / description["file"])
+
+
+def _fallback(
+    provider: str, assignments: Sequence[Mapping[str, list[str]] | None]
+) -> tuple[str, ...] | None:
+    if any(assignment is None for assignment in assignments):
+        return None
+    nodes = {
+        node: None
+        for assignment in assignments
+        for name, given in (assignment or {}).items()
+        if name != provider
+        for node in given
+    }
+    return tuple(nodes)

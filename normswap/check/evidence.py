@@ -1,0 +1,307 @@
+"""What was seen of one output on one set of inputs, boiled down to what a verdict needs.
+
+The arrays are gone afterwards; these numbers go into the JSON report, and a verdict can be
+reached again from them with another tolerance (`normswap.check.verdict`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+
+from normswap.check.inputs import is_float
+from normswap.check.metrics import Metrics, measure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# A channel's floor from few values is a poor estimate; it is drawn towards the pooled one, which
+# counts as this many values.
+_PRIOR = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """An error over all elements: its root mean square and its maximum."""
+
+    rms: float
+    max: float
+
+    def larger(self, other: Distance | None) -> Distance:
+        """Return the larger of two errors, number by number."""
+        if other is None:
+            return self
+        return Distance(max(self.rms, other.rms), max(self.max, other.max))
+
+
+ZERO = Distance(0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """How far the two models are apart as functions, both evaluated in float64.
+
+    Attributes
+    ----------
+    deviation : Distance
+        Rewritten against original.
+    floor : Distance
+        The weight-rounding floor: what the original moves by when each of its weights is
+        perturbed within half a unit in the last place of its storage type. Rounding a folded
+        weight once does no more than that.
+    channel : int or None
+        Of all channels (axis 1), the one with the largest deviation for its own floor.
+    channel_ratio : float
+        That deviation in units of that floor, both RMS.
+    mismatches, floor_mismatches : int
+        For types that are no floats: elements that differ, and that differ by the perturbation.
+    """
+
+    deviation: Distance
+    floor: Distance
+    channel: int | None = None
+    channel_ratio: float = 0.0
+    mismatches: int = 0
+    floor_mismatches: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One output, on one set of inputs.
+
+    Attributes
+    ----------
+    output, dtype : str
+    shape : tuple of int
+    unit_roundoff : float
+        Half a unit in the last place of the dtype, relative; 0 for types that are no floats.
+    scale : Distance
+        RMS and maximum of the original's output.
+    verdict_level, deployed : Metrics or None
+        Rewritten against original with the runtime's optimizations off, and at its default
+        level. None where the runtime could not run the models.
+    noise : Distance
+        The noise floor: the largest difference among legal executions of the original.
+    noise_mismatches, noise_disagreements : int
+        The same in elements of types that are no floats, and in NaN and infinity.
+    error_original, error_rewritten : Distance or None
+        Each model's own error in the runtime, against itself in float64; the larger of the
+        levels for the original.
+    error_deployed : Distance or None
+        The rewritten model's at the runtime's default level.
+    function : Function or None
+        What the float64 arbiter says; None where it was not asked or could not answer.
+    constant : bool
+        The original's output did not vary at all, though it depends on the inputs.
+    fault : str or None
+        What makes a comparison impossible: another shape, a missing element.
+    """
+
+    output: str
+    dtype: str
+    shape: tuple[int, ...]
+    unit_roundoff: float = 0.0
+    scale: Distance = ZERO
+    verdict_level: Metrics | None = None
+    deployed: Metrics | None = None
+    noise: Distance = ZERO
+    noise_mismatches: int = 0
+    noise_disagreements: int = 0
+    error_original: Distance | None = None
+    error_rewritten: Distance | None = None
+    error_deployed: Distance | None = None
+    function: Function | None = None
+    constant: bool = False
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """One output in float64.
+
+    Attributes
+    ----------
+    original, rewritten : numpy.ndarray
+    perturbed : sequence of numpy.ndarray
+        The original's, with its weights perturbed.
+    """
+
+    original: np.ndarray
+    rewritten: np.ndarray
+    perturbed: Sequence[np.ndarray]
+
+
+def gather(
+    output: str,
+    original: Sequence[np.ndarray],
+    rewritten: Sequence[np.ndarray],
+    truth: Truth | None,
+    *,
+    comparable: bool = True,
+    constant: bool = False,
+    storage: np.dtype[Any] | None = None,
+) -> Evidence:
+    """Boil the arrays of one output down.
+
+    Parameters
+    ----------
+    output : str
+    original : sequence of numpy.ndarray
+        At optimization level ``disabled``, at ``default``, then any further legal executions.
+        Empty where the runtime could not run the model.
+    rewritten : sequence of numpy.ndarray
+        At the first two of these levels.
+    truth : Truth or None
+    comparable : bool
+        Whether runtime and arbiter compute the same thing; they do not where a model draws
+        random numbers.
+    constant : bool
+        Whether the original's output is the same whatever the input (`is_constant`).
+    storage : numpy.dtype, optional
+        Type of the output, where the runtime ran neither model.
+    """
+    if not original:
+        if truth is None:
+            raise ValueError("there is nothing to gather")
+        return _from_truth_alone(output, truth, storage or truth.original.dtype, constant=constant)
+    first = original[0]
+    shape, dtype = tuple(first.shape), first.dtype
+    fault = _fault(first, rewritten)
+    if fault is not None:
+        return Evidence(output, dtype.name, shape, fault=fault)
+    levels = [measure(a, b) for a, b in zip(original, rewritten, strict=False)]
+    executions = [measure(first, other) for other in original[1:] if other.shape == first.shape]
+    floating = is_float(dtype)
+    noise = ZERO
+    for execution in executions:
+        noise = noise.larger(Distance(execution.rms, execution.max_abs))
+    evidence = Evidence(
+        output=output,
+        dtype=dtype.name,
+        shape=shape,
+        unit_roundoff=float(ml_dtypes.finfo(dtype).eps) / 2 if floating else 0.0,
+        scale=Distance(levels[0].reference_rms, levels[0].reference_max),
+        verdict_level=levels[0],
+        deployed=levels[1] if len(levels) > 1 else None,
+        constant=constant,
+        noise=noise,
+        noise_mismatches=max((e.mismatches for e in executions), default=0),
+        noise_disagreements=max(
+            (e.nan_disagreements + e.inf_disagreements for e in executions), default=0
+        ),
+    )
+    if truth is None:
+        return evidence
+    evidence = replace(evidence, function=_function(truth))
+    if not (comparable and floating and truth.original.shape == shape):
+        return evidence
+    own = [_error(truth.original, a) for a in original[:2]]
+    others = [_error(truth.rewritten, b) for b in rewritten]
+    return replace(
+        evidence,
+        error_original=own[0].larger(own[-1]),
+        error_rewritten=others[0],
+        error_deployed=others[-1],
+    )
+
+
+def _from_truth_alone(
+    output: str, truth: Truth, storage: np.dtype[Any], *, constant: bool
+) -> Evidence:
+    values = truth.original
+    if values.shape != truth.rewritten.shape:
+        fault = f"it was of shape {list(values.shape)}, and is of {list(truth.rewritten.shape)}"
+        return Evidence(output, storage.name, tuple(values.shape), fault=fault)
+    floating = is_float(storage)
+    return Evidence(
+        output,
+        storage.name,
+        tuple(values.shape),
+        unit_roundoff=float(ml_dtypes.finfo(storage).eps) / 2 if floating else 0.0,
+        scale=_error(np.zeros_like(values), values) if floating else ZERO,
+        constant=constant,
+        function=_function(truth),
+    )
+
+
+def is_constant(values: Sequence[np.ndarray]) -> bool:
+    """Whether an output had one value only, in all its elements and for all sets of inputs.
+
+    A single element seen once is a value like any other, and no constant. Floats may differ by
+    two units in the last place: the mean of a constant input is not exact.
+    """
+    flat = np.concatenate([np.asarray(value).ravel() for value in values])
+    if flat.size < 2:
+        return False
+    if not is_float(flat.dtype):
+        return bool((flat == flat[0]).all())
+    numbers = flat.astype(np.float64)
+    if not np.isfinite(numbers).all():
+        return False
+    spread = float(numbers.max() - numbers.min())
+    return spread <= 2 * float(ml_dtypes.finfo(flat.dtype).eps) * float(np.abs(numbers).max())
+
+
+def _fault(first: np.ndarray, rewritten: Sequence[np.ndarray]) -> str | None:
+    for other in rewritten:
+        if other.shape != first.shape:
+            return f"it was of shape {list(first.shape)}, and is of {list(other.shape)}"
+        if other.dtype != first.dtype:
+            return f"it was of type {first.dtype.name}, and is of {other.dtype.name}"
+    return None
+
+
+def _error(truth: np.ndarray, value: np.ndarray) -> Distance:
+    a, b = truth.astype(np.float64), value.astype(np.float64)
+    finite = np.isfinite(a) & np.isfinite(b)
+    if not finite.any():
+        return ZERO
+    error = np.abs(b[finite] - a[finite])
+    return Distance(float(np.sqrt(np.mean(error**2))), float(error.max()))
+
+
+def _function(truth: Truth) -> Function:
+    a, b = truth.original, truth.rewritten
+    if a.shape != b.shape:
+        return Function(Distance(np.inf, np.inf), ZERO)
+    if not is_float(a.dtype):
+        counts = [int(np.count_nonzero(a != p)) for p in truth.perturbed if p.shape == a.shape]
+        return Function(
+            ZERO,
+            ZERO,
+            mismatches=int(np.count_nonzero(a != b)),
+            floor_mismatches=max(counts, default=0),
+        )
+    deviation = _error(a, b)
+    moved = [np.nan_to_num(p - a) for p in truth.perturbed if p.shape == a.shape]
+    if not moved:
+        return Function(deviation, ZERO)
+    floor = Distance(
+        float(np.sqrt(np.mean([np.mean(m**2) for m in moved]))),
+        float(max(np.abs(m).max(initial=0.0) for m in moved)),
+    )
+    channel, ratio = _worst_channel(np.nan_to_num(b - a), moved, floor.rms)
+    nan_apart = int(np.count_nonzero(np.isfinite(a) != np.isfinite(b)))
+    return Function(deviation, floor, channel, ratio, mismatches=nan_apart)
+
+
+def _worst_channel(
+    deviation: np.ndarray, moved: Sequence[np.ndarray], pooled: float
+) -> tuple[int | None, float]:
+    """Return the channel that deviates most for its floor, and by how many floors.
+
+    A fault in one channel of an output whose other channels are larger by orders of magnitude
+    is lost in an error over all elements, but not here.
+    """
+    if deviation.ndim < 2 or deviation.size == 0 or pooled == 0.0:
+        return None, 0.0
+    axes = tuple(axis for axis in range(deviation.ndim) if axis != 1)
+    own = np.mean([np.mean(m**2, axis=axes) for m in moved], axis=0)
+    values = len(moved) * deviation.size / deviation.shape[1]
+    floor = np.sqrt((values * own + _PRIOR * pooled**2) / (values + _PRIOR))
+    ratio = np.sqrt(np.mean(deviation**2, axis=axes)) / floor
+    channel = int(ratio.argmax())
+    return channel, float(ratio[channel])

@@ -1,0 +1,107 @@
+"""What a check may be told; every field has a default that needs no thought."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+class Depth(str, enum.Enum):
+    """How much a check does.
+
+    QUICK is what a rewrite runs by default: two inputs, a short noise floor and one pass of the
+    float64 arbiter. FULL adds distributions, a sweep over the batch size, more legal executions
+    for the noise floor and more samples of the weight-rounding floor.
+    """
+
+    QUICK = "quick"
+    FULL = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """``|rewritten - original| <= atol + rtol * |original|``, set by a person."""
+
+    rtol: float = 0.0
+    atol: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOptions:
+    """How two models are compared.
+
+    Attributes
+    ----------
+    provider : str
+        Execution provider: ``cpu``, ``cuda``, ``tensorrt``, another short name of onnxruntime's,
+        or its full name.
+    provider_options : Mapping[str, Any]
+        Options handed to that provider.
+    against_provider : str or None
+        The provider of the second model, where it is to be another one.
+    seed : int
+        Makes the inputs, and the Random operators of both models, reproducible.
+    depth : Depth
+        How much is done.
+    input_shapes : Mapping[str, tuple of int]
+        Whole shapes by input name.
+    symbolic_dims : Mapping[str, int]
+        Sizes by symbolic dimension name.
+    iterations : int or None
+        Random inputs per distribution; None lets the depth decide.
+    value_ranges : Mapping[str, (float, float)]
+        Range of an input's values, by input name; the name ``""`` stands for every input.
+    tolerances : Mapping[str, Tolerance]
+        Overrides of the tolerance, by output name; ``""`` stands for every output.
+    data : Path or None
+        User data: ``.npz``, ``.npy``, ``.pb``, or a folder of these.
+    load_outputs : Path or None
+        Golden outputs (``.npz``) that stand for the original's own.
+    arbiter : bool
+        Whether the float64 arbiter may be asked.
+    batch_invariant : bool
+        Also test that the result of a sample does not depend on its batch.
+    localize : bool
+        Find the first tensor at which the second model leaves the first.
+    self_test : int
+        Faults to plant in order to measure the check's own power; 0 plants none.
+    power : bool
+        Estimate the power cheaply, from the evidence at hand.
+    timeout : float
+        Seconds that one child process may take.
+    memory_limit : int or None
+        Bytes of address space that one child process may take, where the system can limit it.
+    """
+
+    provider: str = "cpu"
+    provider_options: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
+    against_provider: str | None = None
+    seed: int = 0
+    depth: Depth | str = Depth.QUICK
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: _EMPTY)
+    symbolic_dims: Mapping[str, int] = field(default_factory=lambda: _EMPTY)
+    iterations: int | None = None
+    value_ranges: Mapping[str, tuple[float, float]] = field(default_factory=lambda: _EMPTY)
+    tolerances: Mapping[str, Tolerance] = field(default_factory=lambda: _EMPTY)
+    data: Path | None = None
+    load_outputs: Path | None = None
+    arbiter: bool = True
+    batch_invariant: bool = False
+    localize: bool = False
+    self_test: int = 0
+    power: bool = True
+    timeout: float = 600.0
+    memory_limit: int | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether the depth is FULL."""
+        return Depth(self.depth) is Depth.FULL

@@ -1,0 +1,433 @@
+"""What a check found, as data: everything a renderer needs, and everything to judge it again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from normswap.check.evidence import Distance, Evidence, Function
+from normswap.check.metrics import Envelope, Metrics
+from normswap.check.verdict import Judgement, Verdict, judge, overall
+from normswap.check.wire import to_bits
+from normswap.errors import DataError, ExitCode
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from normswap.check.inputs import Case
+    from normswap.check.options import Tolerance
+
+SCHEMA = 1
+
+_EXIT_CODES = {
+    Verdict.EQUIVALENT: ExitCode.OK,
+    Verdict.DIFFERENT: ExitCode.FINDINGS,
+    Verdict.INCONCLUSIVE: ExitCode.INCONCLUSIVE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """One model in one child process.
+
+    Attributes
+    ----------
+    model : str
+        ``original`` or ``rewritten``.
+    engine : str
+        ``onnxruntime`` or ``arbiter``.
+    provider : str
+        The execution provider asked for; empty for the arbiter.
+    providers : tuple of str
+        The providers really in use, as the runtime tells.
+    fallback : tuple of str or None
+        Nodes that the runtime gave to the CPU in spite of the provider asked for; None where
+        this runtime does not tell.
+    load_seconds, run_seconds, wall_seconds : float
+        Loading and running as the child measured, all levels and inputs together; and the whole
+        life of the child.
+    peak_memory : int or None
+        Bytes.
+    version : str
+        Of the engine.
+    """
+
+    model: str
+    engine: str
+    provider: str
+    providers: tuple[str, ...]
+    fallback: tuple[str, ...] | None
+    load_seconds: float
+    run_seconds: float
+    wall_seconds: float
+    peak_memory: int | None
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutputReport:
+    """One output on one set of inputs: the evidence and the judgement on it."""
+
+    case: str
+    evidence: Evidence
+    judgement: Judgement
+
+    @property
+    def name(self) -> str:
+        """Name of the output."""
+        return self.evidence.output
+
+
+@dataclass(frozen=True, slots=True)
+class CaseReport:
+    """One set of inputs."""
+
+    name: str
+    distribution: str
+    shapes: dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """What this very check would have caught.
+
+    Attributes
+    ----------
+    method : str
+        ``estimate`` (from the evidence at hand) or ``planted`` (`--self-test`).
+    smallest_scale_error : float or None
+        Of the outputs' scale: the smallest error that every output's tolerance rejects.
+    planted, caught, silent : int
+        Faults planted, those caught, and those that change no output by more than float64's own
+        rounding on these inputs, which no comparison could catch.
+    missed : tuple of str
+        The faults that changed an output and were not caught.
+    """
+
+    method: str
+    smallest_scale_error: float | None = None
+    planted: int = 0
+    caught: int = 0
+    silent: int = 0
+    missed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """The first tensor at which the rewritten model leaves the original (`--localize`).
+
+    Attributes
+    ----------
+    tensor : str
+    operator, node : str
+        What makes it in the original.
+    error, scale : float
+        RMS in float64, of the difference and of the original's tensor.
+    input_errors : dict of str to float
+        Relative RMS errors of the tensors the node reads, of those both models have.
+    amplification : float or None
+        Relative error of the tensor over the largest of its inputs'.
+    compared : int
+        Tensors that both models have and that were compared.
+    """
+
+    tensor: str
+    operator: str
+    node: str
+    error: float
+    scale: float
+    input_errors: dict[str, float]
+    amplification: float | None
+    compared: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """The result of a check.
+
+    Attributes
+    ----------
+    verdict : Verdict
+    reasons : tuple of str
+        Why, when it is not EQUIVALENT: one sentence each, the gravest first.
+    notes : tuple of str
+        What else a person should know.
+    original, rewritten : str
+        Paths.
+    structure : tuple of str
+        Differences that need no run (`structural_differences`).
+    cases : tuple of CaseReport
+    outputs : tuple of OutputReport
+        One for every output (every element of a sequence) on every set of inputs.
+    runs : tuple of RunReport
+    power : Power or None
+    divergence : Divergence or None
+    depth, provider, against_provider : str
+    seed : int
+    seconds : float
+        Of the whole check.
+    failing : tuple of Case
+        The inputs on which the models differ, as arrays; not part of the JSON.
+    """
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+    original: str
+    rewritten: str
+    structure: tuple[str, ...] = ()
+    cases: tuple[CaseReport, ...] = ()
+    outputs: tuple[OutputReport, ...] = ()
+    runs: tuple[RunReport, ...] = ()
+    power: Power | None = None
+    divergence: Divergence | None = None
+    depth: str = "quick"
+    provider: str = "cpu"
+    against_provider: str | None = None
+    seed: int = 0
+    seconds: float = 0.0
+    failing: tuple[Case, ...] = field(default=(), compare=False, repr=False)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """How a command that did nothing but this check ends."""
+        return _EXIT_CODES[self.verdict]
+
+    @property
+    def worst(self) -> OutputReport | None:
+        """The output that decides: the first of the gravest judgement, else the largest error."""
+        order = (Verdict.DIFFERENT, Verdict.INCONCLUSIVE)
+        for verdict in order:
+            for output in self.outputs:
+                if output.judgement.verdict is verdict:
+                    return output
+        return max(self.outputs, key=lambda output: relative_error(output.evidence), default=None)
+
+    @property
+    def basis(self) -> str:
+        """What the verdict rests on: the least telling of the bases of its outputs."""
+        order = ("noise floor", "tolerance", "values", "arbiter", "shape")
+        bases = {output.judgement.basis for output in self.outputs}
+        return next((basis for basis in order if basis in bases), "structure")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the arrays, JSON-serialisable; NaN and infinity become strings."""
+        fields = {
+            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "failing"
+        }
+        plain: dict[str, Any] = _plain({"schema": SCHEMA, **fields})
+        plain["exit_code"] = int(self.exit_code)
+        return plain
+
+    def save_failing_inputs(self, path: Path) -> tuple[Path, ...]:
+        """Save the exact inputs on which the models differ; returns the files written.
+
+        With one failing set of inputs `path` is the file, with several it is numbered
+        (``failing.npz``, ``failing.1.npz``). Load them with ``--load-inputs``. Tensors of types
+        that NumPy does not know are saved as the unsigned integers of their bits. Sequences are
+        saved element by element.
+        """
+        written = []
+        for number, case in enumerate(self.failing):
+            file = path if number == 0 else path.with_suffix(f".{number}{path.suffix}")
+            save_npz(file, case.feeds)
+            written.append(file)
+        return tuple(written)
+
+    def rejudged(self, tolerances: Mapping[str, Tolerance]) -> CheckReport:
+        """Return the report that other tolerances would have led to, from the same evidence."""
+        outputs = tuple(
+            dataclasses.replace(output, judgement=judge(output.evidence, tolerances))
+            for output in self.outputs
+        )
+        verdict = overall([output.judgement for output in outputs])
+        if self.structure:
+            verdict = Verdict.DIFFERENT
+        reasons = (*self.structure, *reasons_of(outputs))
+        return dataclasses.replace(self, outputs=outputs, verdict=verdict, reasons=reasons)
+
+
+def relative_error(evidence: Evidence) -> float:
+    """Return the largest error of an output, relative to the largest value of the original's."""
+    metrics = evidence.verdict_level
+    if metrics is None or metrics.reference_max == 0:
+        return 0.0
+    return metrics.max_abs / metrics.reference_max
+
+
+def reasons_of(outputs: tuple[OutputReport, ...]) -> tuple[str, ...]:
+    """Return what speaks against equivalence, a sentence for each output, the gravest first."""
+    found: dict[str, str] = {}
+    for verdict in (Verdict.DIFFERENT, Verdict.INCONCLUSIVE):
+        for output in outputs:
+            if output.judgement.verdict is verdict:
+                sentence = f"output {output.name!r}: {output.judgement.reason} ({output.case})"
+                found.setdefault(output.name, sentence)
+    return tuple(found.values())
+
+
+def save_npz(path: Path, values: Mapping[str, Any]) -> None:
+    """Write tensors to an ``.npz`` without pickling; sequences as ``name[0]``, ``name[1]``, ..."""
+    flat: dict[str, np.ndarray] = {}
+    for name, value in values.items():
+        for leaf, array in leaves(name, value):
+            flat[leaf] = array.astype(str) if array.dtype == object else to_bits(array)
+    # The ** spelling would let a tensor called "file" collide with savez's own parameter.
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in flat.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+
+
+def leaves(name: str, value: Any) -> list[tuple[str, np.ndarray]]:
+    """Return the tensors of a value: itself, or the elements of a sequence or map, by name."""
+    if value is None:
+        return []
+    if isinstance(value, list):
+        return [leaf for i, item in enumerate(value) for leaf in leaves(f"{name}[{i}]", item)]
+    if isinstance(value, dict):
+        return [leaf for key, item in value.items() for leaf in leaves(f"{name}[{key!r}]", item)]
+    return [(name, np.asarray(value))]
+
+
+def from_dict(data: Mapping[str, Any]) -> CheckReport:
+    """Return the report that `CheckReport.to_dict` turned into `data`, without its arrays.
+
+    Raises
+    ------
+    DataError
+        `data` is no report of this schema.
+    """
+    try:
+        if data["schema"] != SCHEMA:
+            raise DataError(f"This is a check report of schema {data['schema']}, not {SCHEMA}.")
+        return CheckReport(
+            verdict=Verdict(data["verdict"]),
+            reasons=tuple(data["reasons"]),
+            notes=tuple(data["notes"]),
+            original=data["original"],
+            rewritten=data["rewritten"],
+            structure=tuple(data["structure"]),
+            cases=tuple(
+                CaseReport(c["name"], c["distribution"], _shapes(c["shapes"]))
+                for c in data["cases"]
+            ),
+            outputs=tuple(_output(o) for o in data["outputs"]),
+            runs=tuple(_run(r) for r in data["runs"]),
+            power=None if data["power"] is None else _tupled(Power, data["power"]),
+            divergence=None if data["divergence"] is None else Divergence(**data["divergence"]),
+            depth=data["depth"],
+            provider=data["provider"],
+            against_provider=data["against_provider"],
+            seed=data["seed"],
+            seconds=data["seconds"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"This is not a check report: {error!r}.") from error
+
+
+def load_report(path: Path) -> CheckReport:
+    """Read a report that was saved as JSON.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, or is no report.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not a check report: {error}.") from error
+    if not isinstance(data, dict):
+        raise DataError(f"{path} is not a check report.")
+    return from_dict(data)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Verdict):
+        return value.value
+    return value
+
+
+def _number(value: Any) -> float:
+    return float(value)
+
+
+def _shapes(shapes: Mapping[str, list[int]]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(shape) for name, shape in shapes.items()}
+
+
+def _tupled(cls: type[Any], data: Mapping[str, Any]) -> Any:
+    """Return a dataclass whose sequences are all tuples, and whose numbers are all floats."""
+    kinds = {f.name: str(f.type) for f in dataclasses.fields(cls)}
+    values: dict[str, Any] = {}
+    for name, value in data.items():
+        if isinstance(value, list):
+            values[name] = tuple(_number(v) if "float" in kinds[name] else v for v in value)
+        elif isinstance(value, str) and kinds[name].startswith("float"):
+            values[name] = _number(value)
+        else:
+            values[name] = value
+    return cls(**values)
+
+
+def _distance(data: Mapping[str, Any] | None) -> Distance | None:
+    return None if data is None else Distance(_number(data["rms"]), _number(data["max"]))
+
+
+def _metrics(data: Mapping[str, Any] | None) -> Metrics | None:
+    if data is None:
+        return None
+    envelope = data["envelope"]
+    corners = None
+    if envelope is not None:
+        corners = Envelope(tuple((_number(x), _number(y)) for x, y in envelope["corners"]))
+    metrics: Metrics = _tupled(Metrics, {**data, "envelope": None})
+    return dataclasses.replace(metrics, envelope=corners)
+
+
+def _function(data: Mapping[str, Any] | None) -> Function | None:
+    if data is None:
+        return None
+    distances = {name: _distance(data[name]) for name in ("deviation", "floor")}
+    function: Function = _tupled(Function, {**data, **distances})
+    return function
+
+
+def _output(data: Mapping[str, Any]) -> OutputReport:
+    raw = dict(data["evidence"])
+    for name in (
+        "scale",
+        "noise",
+        "error_original",
+        "error_rewritten",
+        "error_deployed",
+    ):
+        raw[name] = _distance(raw[name])
+    raw["verdict_level"] = _metrics(raw["verdict_level"])
+    raw["deployed"] = _metrics(raw["deployed"])
+    raw["function"] = _function(raw["function"])
+    evidence: Evidence = _tupled(Evidence, raw)
+    judged = data["judgement"]
+    judgement: Judgement = _tupled(Judgement, {**judged, "verdict": Verdict(judged["verdict"])})
+    return OutputReport(data["case"], evidence, judgement)
+
+
+def _run(data: Mapping[str, Any]) -> RunReport:
+    report: RunReport = _tupled(RunReport, data)
+    return report

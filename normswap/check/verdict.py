@@ -1,0 +1,317 @@
+"""From evidence to a verdict: a pure function, with every threshold in one place.
+
+Two questions are asked of an output.
+
+*Is it the same function?* In float64 both models are evaluated on the same inputs. They may
+differ by what rounding the rewritten weights once can do, which is measured: the weight-rounding
+floor of the original (`normswap.check.evidence.Function`). A channel scaled by 1.001 stands out
+of it by orders of magnitude in float32.
+
+*Is it as accurate in the runtime?* Each model's float32 (float16, ...) result is compared with
+its own float64 truth. The rewritten model may err no more than the original does, give or take
+a factor for the fluctuation of rounding.
+
+Where float64 cannot be had, the two runtime results are compared with each other, against the
+noise floor of the original: legal executions that differ only in rounding. That floor is
+bounded, so that a wildly noisy model hides no fault: beyond the bound the answer is
+"inconclusive", never "equivalent".
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from normswap.check.evidence import Distance, Evidence
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from normswap.check.metrics import Metrics
+    from normswap.check.options import Tolerance
+
+
+class Verdict(str, enum.Enum):
+    """Whether the rewritten model is the same function as the original."""
+
+    EQUIVALENT = "equivalent"
+    DIFFERENT = "different"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict, what it rests on, and why.
+
+    Attributes
+    ----------
+    verdict : Verdict
+    basis : str
+        ``arbiter``, ``noise floor``, ``tolerance``, ``values`` or ``shape``.
+    reason : str
+        One sentence for a person.
+    allowed : float or None
+        The largest error that would have passed, in the terms of the basis.
+    """
+
+    verdict: Verdict
+    basis: str
+    reason: str
+    allowed: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The thresholds.
+
+    Attributes
+    ----------
+    function : float
+        Weight-rounding floors that the two functions may be apart. Perturbations are uniform
+        within half a unit in the last place, of RMS 0.58 of that; a rewriter that rounds in
+        float32 three or four times instead of once stays below 8.
+    function_relative : float
+        Part of the output's scale that they may be apart in any case: float64's own rounding.
+    runtime : float
+        How many times the original's error the rewritten model may err. Both are maxima over
+        many roundings; ratios above 4 have not been seen on correct rewrites.
+    runtime_ulps : float
+        Units of roundoff, at the scale of the output, that any model may err.
+    noise : float
+        The same as `runtime`, where only the noise floor is known.
+    noise_ulps : float
+        The same as `runtime_ulps`, where only the noise floor is known.
+    noise_bound : float
+        Square root of the unit roundoff times this is the part of the output's scale beyond
+        which noise explains nothing: 5e-4 in float32, 0.04 in float16.
+    mismatches : float
+        Part of the elements of a discrete output that may flip in any case; near ties happen.
+    """
+
+    function: float = 8.0
+    function_relative: float = 1e-9
+    runtime: float = 16.0
+    runtime_ulps: float = 8.0
+    noise: float = 8.0
+    noise_ulps: float = 64.0
+    noise_bound: float = 2.0
+    mismatches: float = 1e-5
+
+
+RULES = Rules()
+
+
+def judge(
+    evidence: Evidence, tolerances: Mapping[str, Tolerance], rules: Rules = RULES
+) -> Judgement:
+    """Reach the verdict on one output.
+
+    Parameters
+    ----------
+    evidence : Evidence
+    tolerances : Mapping of str to Tolerance
+        A person's overrides by output name; ``""`` stands for every output.
+    rules : Rules
+    """
+    if evidence.fault is not None:
+        return Judgement(Verdict.DIFFERENT, "shape", evidence.fault)
+    elements = _product(evidence.shape)
+    if elements == 0:
+        return Judgement(Verdict.INCONCLUSIVE, "values", "it has no elements, so nothing compares")
+    metrics = evidence.verdict_level
+    if metrics is not None:
+        apart = metrics.nan_disagreements + metrics.inf_disagreements
+        if apart > evidence.noise_disagreements:
+            return Judgement(
+                Verdict.DIFFERENT,
+                "values",
+                f"{apart} of its elements are NaN or infinite in one of the models only",
+            )
+        if evidence.unit_roundoff and metrics.reference_max == 0 and not metrics.histogram:
+            return Judgement(
+                Verdict.INCONCLUSIVE, "values", "the original's values are all NaN or infinite"
+            )
+    tolerance = tolerances.get(evidence.output, tolerances.get(""))
+    if tolerance is not None and metrics is not None:
+        found = _by_tolerance(metrics, tolerance)
+    elif evidence.unit_roundoff == 0.0:
+        found = _by_mismatches(evidence, elements, rules)
+    elif evidence.function is not None:
+        found = _by_arbiter(evidence, rules)
+    else:
+        found = _by_noise(evidence, rules)
+    if evidence.constant and found.verdict is Verdict.EQUIVALENT:
+        return Judgement(
+            Verdict.INCONCLUSIVE,
+            "values",
+            "the original's values are all the same whatever the input, which shows nothing",
+        )
+    return found
+
+
+def _product(shape: Sequence[int]) -> int:
+    elements = 1
+    for size in shape:
+        elements *= size
+    return elements
+
+
+def _by_tolerance(metrics: Metrics, tolerance: Tolerance) -> Judgement:
+    if metrics.envelope is None:
+        least = float(metrics.mismatches > 0)
+    else:
+        least = metrics.envelope.least_atol(tolerance.rtol)
+    passed = least <= tolerance.atol
+    return Judgement(
+        Verdict.EQUIVALENT if passed else Verdict.DIFFERENT,
+        "tolerance",
+        f"with rtol {tolerance.rtol:g} the least atol that passes is {least:.3g}; "
+        f"{tolerance.atol:g} was allowed",
+        tolerance.atol,
+    )
+
+
+def _by_mismatches(evidence: Evidence, elements: int, rules: Rules) -> Judgement:
+    """Judge an output of integers, booleans or strings by how many elements flip."""
+    seen = evidence.verdict_level.mismatches if evidence.verdict_level else 0
+    noise = evidence.noise_mismatches
+    if evidence.function is not None:
+        seen = max(seen, evidence.function.mismatches)
+        noise = max(noise, evidence.function.floor_mismatches)
+    allowed = rules.runtime / 4 * noise + int(rules.mismatches * elements)
+    return Judgement(
+        Verdict.EQUIVALENT if seen <= allowed else Verdict.DIFFERENT,
+        "values",
+        f"{seen} of {elements} elements differ; rounding alone accounts for {allowed:g}",
+        allowed,
+    )
+
+
+def _by_arbiter(evidence: Evidence, rules: Rules) -> Judgement:
+    function = evidence.function
+    if function is None:
+        raise ValueError("the arbiter was not asked")
+    if function.mismatches:
+        return Judgement(
+            Verdict.DIFFERENT,
+            "arbiter",
+            f"in float64, {function.mismatches} of its elements are finite in one model only",
+        )
+    spare = rules.function_relative
+    allowed = Distance(
+        rules.function * function.floor.rms + spare * evidence.scale.rms,
+        rules.function * function.floor.max + spare * evidence.scale.max,
+    )
+    where = f" in channel {function.channel}" if function.channel is not None else ""
+    for quantity, deviation, limit in (
+        ("RMS", function.deviation.rms, allowed.rms),
+        ("maximum", function.deviation.max, allowed.max),
+    ):
+        if not deviation <= limit:
+            return Judgement(
+                Verdict.DIFFERENT,
+                "arbiter",
+                f"in float64 the functions are {deviation:.3g} apart ({quantity}), and rounding "
+                f"the weights explains {limit:.3g}; most{where}",
+                limit,
+            )
+    resolved = function.deviation.rms > spare * evidence.scale.rms
+    if resolved and function.channel_ratio > rules.function:
+        return Judgement(
+            Verdict.DIFFERENT,
+            "arbiter",
+            f"in float64 channel {function.channel} is off by {function.channel_ratio:.3g} times "
+            f"what rounding the weights does there",
+            rules.function,
+        )
+    return _as_accurate(evidence, function.floor, rules)
+
+
+def _as_accurate(evidence: Evidence, floor: Distance, rules: Rules) -> Judgement:
+    """Judge whether the rewritten model, the same function, is as accurate in the runtime."""
+    same = "in float64 the functions differ by no more than rounding the weights does"
+    if evidence.error_rewritten is None or evidence.error_original is None:
+        return Judgement(Verdict.EQUIVALENT, "arbiter", same)
+    own = evidence.error_original.larger(evidence.noise).larger(floor)
+    ulps = rules.runtime_ulps * evidence.unit_roundoff
+    allowed = Distance(
+        rules.runtime * own.rms + ulps * evidence.scale.rms,
+        rules.runtime * own.max + ulps * evidence.scale.max,
+    )
+    for level, error in (
+        ("with optimizations off", evidence.error_rewritten),
+        ("at the default level", evidence.error_deployed),
+    ):
+        if error is not None and not (error.rms <= allowed.rms and error.max <= allowed.max):
+            return Judgement(
+                Verdict.DIFFERENT,
+                "arbiter",
+                f"the function is the same, but {level} the runtime errs by {error.max:.3g} on "
+                f"it, and by {evidence.error_original.max:.3g} on the original",
+                allowed.max,
+            )
+    return Judgement(
+        Verdict.EQUIVALENT,
+        "arbiter",
+        f"{same}, and the runtime's error is {evidence.error_rewritten.max:.3g} "
+        f"({evidence.error_original.max:.3g} on the original)",
+        allowed.max,
+    )
+
+
+def _by_noise(evidence: Evidence, rules: Rules) -> Judgement:
+    metrics = evidence.verdict_level
+    if metrics is None:
+        return Judgement(Verdict.INCONCLUSIVE, "noise floor", "neither model was run")
+    deviation = Distance(metrics.rms, metrics.max_abs)
+    if deviation.max == 0.0:
+        return Judgement(Verdict.EQUIVALENT, "values", "every element is the same", 0.0)
+    ulps = rules.noise_ulps * evidence.unit_roundoff
+    bound = rules.noise_bound * evidence.unit_roundoff**0.5
+    wanted = Distance(
+        rules.noise * evidence.noise.rms + ulps * evidence.scale.rms,
+        rules.noise * evidence.noise.max + ulps * evidence.scale.max,
+    )
+    most = Distance(bound * evidence.scale.rms, bound * evidence.scale.max)
+    if deviation.rms > most.rms or deviation.max > most.max:
+        if deviation.rms <= wanted.rms and deviation.max <= wanted.max:
+            return Judgement(
+                Verdict.INCONCLUSIVE,
+                "noise floor",
+                f"the original itself is too noisy to tell: its own executions differ by "
+                f"{evidence.noise.max:.3g}",
+                most.max,
+            )
+        return Judgement(
+            Verdict.DIFFERENT,
+            "noise floor",
+            f"it is off by {deviation.max:.3g}; the original's own noise is "
+            f"{evidence.noise.max:.3g}",
+            min(wanted.max, most.max),
+        )
+    if deviation.rms <= wanted.rms and deviation.max <= wanted.max:
+        return Judgement(
+            Verdict.EQUIVALENT,
+            "noise floor",
+            f"it is off by {deviation.max:.3g}, which the original's own noise of "
+            f"{evidence.noise.max:.3g} explains",
+            min(wanted.max, most.max),
+        )
+    return Judgement(
+        Verdict.INCONCLUSIVE,
+        "noise floor",
+        f"it is off by {deviation.max:.3g}, more than the original's noise of "
+        f"{evidence.noise.max:.3g} explains and too little to be sure of a fault",
+        wanted.max,
+    )
+
+
+def overall(judgements: Sequence[Judgement]) -> Verdict:
+    """Return the verdict on the model: the worst of those on its outputs, never a pass of none."""
+    verdicts = {judgement.verdict for judgement in judgements}
+    if Verdict.DIFFERENT in verdicts:
+        return Verdict.DIFFERENT
+    if not verdicts or Verdict.INCONCLUSIVE in verdicts:
+        return Verdict.INCONCLUSIVE
+    return Verdict.EQUIVALENT

@@ -1,0 +1,227 @@
+"""Arguments and options that several commands share, and what they mean."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
+
+import click
+
+from normswap.errors import UsageError
+
+if TYPE_CHECKING:
+    from normswap.check import CheckOptions
+
+STDIO = "-"
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def _decorated(
+    function: Callable[..., Any], decorators: tuple[Decorator, ...]
+) -> Callable[..., Any]:
+    """Apply decorators so that the first one's option stands first in the help."""
+    for decorator in reversed(decorators):
+        function = decorator(function)
+    return function
+
+
+def model_argument(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the MODEL argument: a path, ``-`` or nothing for a pipe."""
+    return click.argument("model", required=False, metavar="[MODEL]")(function)
+
+
+def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say where the result goes."""
+    decorators: tuple[Decorator, ...] = (
+        click.option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Where the result goes; - is standard output.  [default: beside MODEL, with a "
+            "name that can't overwrite it; standard output if MODEL comes through a pipe]",
+        ),
+        click.option("--force", is_flag=True, help="Replace FILE if it exists."),
+        click.option("--in-place", is_flag=True, help="Replace MODEL by the result."),
+    )
+    return _decorated(function, decorators)
+
+
+def source_of_command(model: str | None) -> Path | BinaryIO:
+    """Return what a command reads.
+
+    Raises
+    ------
+    UsageError
+        If no model is named and standard input is a terminal.
+    """
+    if model is not None and model != STDIO:
+        return Path(model)
+    stream = sys.stdin.buffer
+    if model is None and stream.isatty():
+        raise UsageError(
+            "No model: name a file, or pipe one in.", tip="For example: normswap fold model.onnx"
+        )
+    return stream
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a command writes.
+
+    Attributes
+    ----------
+    output : Path or binary stream
+    overwrite : bool
+        Whether an existing file may be replaced.
+    """
+
+    output: Path | BinaryIO
+    overwrite: bool
+
+    @property
+    def is_stdout(self) -> bool:
+        """Whether the model goes to standard output, which then carries nothing else."""
+        return not isinstance(self.output, Path)
+
+
+def target_of_command(
+    source: Path | BinaryIO, output: str | None, *, suffix: str, force: bool, in_place: bool
+) -> Target:
+    """Return where a command writes.
+
+    Parameters
+    ----------
+    source : Path or binary stream
+        What the command reads.
+    output : str or None
+        The value of ``--output``.
+    suffix : str
+        What the default name adds to the model's: ``"folded"`` for ``model.folded.onnx``.
+    force, in_place : bool
+        The flags of :func:`output_options`.
+
+    Raises
+    ------
+    UsageError
+        If the options contradict each other, or a model would go to a terminal.
+    """
+    if in_place:
+        if output is not None:
+            raise UsageError("--in-place and --output exclude each other.")
+        if not isinstance(source, Path):
+            raise UsageError("--in-place needs a model file, not a pipe.")
+        return Target(source, overwrite=True)
+    if output is None and isinstance(source, Path):
+        return Target(source.with_name(f"{source.stem}.{suffix}{source.suffix or '.onnx'}"), force)
+    if output is None or output == STDIO:
+        stream = sys.stdout.buffer
+        if stream.isatty():
+            raise UsageError(
+                "The model would go to the terminal.", tip="Name a file with -o, or pipe it on."
+            )
+        return Target(stream, overwrite=True)
+    target = Path(output)
+    if isinstance(source, Path) and not force and _same_file(source, target):
+        raise UsageError(
+            f"{target} is the model itself.", tip="Use --in-place if that is what you want."
+        )
+    return Target(target, force)
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)
+
+
+def check_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of the check that follows a rewrite."""
+    decorators: tuple[Decorator, ...] = (
+        click.option(
+            "--check/--no-check",
+            "checked",
+            default=True,
+            show_default=True,
+            help="Compare the result with MODEL in onnxruntime; if it differs, write nothing.",
+        ),
+        click.option(
+            "--provider",
+            default="cpu",
+            show_default=True,
+            metavar="NAME",
+            help="Execution provider that the check runs on.",
+        ),
+        click.option("--seed", default=0, show_default=True, help="Seed of the check's inputs."),
+        click.option(
+            "--input-shape",
+            "input_shapes",
+            multiple=True,
+            metavar="[NAME:]1,3,224,224",
+            help="Shape of an input in the check; may be given for several inputs.",
+        ),
+        click.option(
+            "--timeout",
+            default=600.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="How long one run of a model may take in the check.",
+        ),
+        click.option(
+            "--save-failing-inputs",
+            type=click.Path(dir_okay=False),
+            metavar="FILE.npz",
+            help="Where to save the exact inputs on which the models differ, if they do.",
+        ),
+    )
+    return _decorated(function, decorators)
+
+
+def check_options_of_command(values: dict[str, Any]) -> CheckOptions | None:
+    """Return how to check, from the values of :func:`check_options`; None for not at all.
+
+    Raises
+    ------
+    UsageError
+        If a shape is none.
+    """
+    if not values["checked"]:
+        return None
+    from normswap.check import CheckOptions
+
+    return CheckOptions(
+        provider=values["provider"],
+        seed=values["seed"],
+        input_shapes=dict(_input_shape(text) for text in values["input_shapes"]),
+        timeout=values["timeout"],
+    )
+
+
+def _input_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """Parse ``name:1,3,224,224``; without a name it is that of the only input."""
+    name, _, sizes = text.rpartition(":")
+    try:
+        shape = tuple(int(size) for size in sizes.replace("x", ",").split(",") if size)
+    except ValueError:
+        shape = (-1,)
+    if any(size < 0 for size in shape):
+        raise UsageError(
+            f"{text!r} is no input shape.", tip="For example: --input-shape x:1,3,224,224"
+        )
+    return name, shape
+
+
+def report_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how a command reports."""
+    decorators: tuple[Decorator, ...] = (
+        click.option("--json", "as_json", is_flag=True, help="Report as JSON."),
+        click.option("-q", "--quiet", is_flag=True, help="Report only what went wrong."),
+        click.option("-v", "--verbose", count=True, help="Report every node."),
+    )
+    return _decorated(function, decorators)
+
+
+def report_stream(*, to_stdout: bool) -> TextIO:
+    """Return where a report goes: standard output, unless the model goes there."""
+    return sys.stderr if to_stdout else sys.stdout

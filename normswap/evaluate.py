@@ -1,0 +1,158 @@
+"""Where constants hide: initializers, Constant nodes, and what is computed from them alone.
+
+PyTorch shares initializers through Identity, tf2onnx emits Constant nodes in every value form,
+Keras and Paddle leave ``Sqrt(Add(var, eps))`` to the runtime. All of these are constants.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_graphsurgeon as gs
+
+from normswap.answers import Block
+from normswap.dtypes import is_float
+from normswap.expressions import Expression, Leaf
+from normswap.model import source_of
+from normswap.model.tensors import ArrayTensor, TensorSource
+from normswap.reasons import Reason
+
+if TYPE_CHECKING:
+    from normswap.graph import Node, Value
+
+# fmt: off
+EVALUABLE = frozenset({
+    "Abs", "Add", "Cast", "CastLike", "Ceil", "Concat", "ConstantOfShape", "Div", "Equal",
+    "Exp", "Expand", "Flatten", "Floor", "Gather", "Greater", "Identity", "Less", "Log",
+    "Max", "Min", "Mul", "Neg", "Not", "Pad", "Pow", "Range", "Reciprocal", "ReduceMax",
+    "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Shape", "Size", "Slice",
+    "Split", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where",
+})
+# fmt: on
+"""Deterministic operators that are evaluated where all their inputs are constant.
+
+DequantizeLinear is not among them: a quantized weight stays quantized.
+"""
+
+
+def constant_of(value: Value | None) -> Expression | Block:
+    """Return a float constant as an expression, or why it is not one."""
+    if value is None:
+        return Block(Reason.MALFORMED, "", "a required input is left out")
+    source = constant_source(value)
+    if isinstance(source, Block | Expression):
+        return source
+    if not is_float(source.data_type):
+        name = onnx.TensorProto.DataType.Name(source.data_type)
+        return Block(Reason.ELEMENT_TYPE, value.name, f"{value.name} is {name}")
+    leaf = Leaf(source)
+    value.source = leaf  # so that its range is looked at only once
+    return leaf
+
+
+def integers_of(value: Value | None) -> list[int] | None:
+    """Return the values of a constant integer tensor, None where it is not one."""
+    if value is None:
+        return None
+    source = constant_source(value)
+    if isinstance(source, Block):
+        return None
+    values = source.load()
+    if values.dtype.kind not in "iu":
+        return None
+    return [int(v) for v in values.reshape(-1)]
+
+
+def constant_source(value: Value) -> TensorSource | Block:
+    """Return the values of a constant tensor, or why it is not constant."""
+    if value.source is None:
+        found = _computed(value)
+        if isinstance(found, Block):
+            return found
+        value.source = found
+    if value.overridable:
+        return Block(
+            Reason.OVERRIDABLE, value.name, f"{value.name} is a graph input with a default value"
+        )
+    return value.source
+
+
+def _computed(value: Value) -> TensorSource | Block:
+    """Evaluate the nodes that make a value, if they depend on constants alone."""
+    variable = Block(Reason.NOT_CONSTANT, value.name, f"{value.name} is computed at run time")
+    pending = [value]
+    while pending:  # not recursive: chains may be long
+        node = pending[-1].producer
+        if node is None or node.domain or node.refers_to_attributes:
+            return variable
+        if node.op == "Constant":
+            pending[-1].source = _constant_node(node)
+            pending.pop()
+            continue
+        if node.op not in EVALUABLE:
+            return variable
+        inputs = [operand for operand in node.inputs if operand is not None]
+        missing = [operand for operand in inputs if operand.source is None]
+        if missing:
+            pending.extend(missing)
+            continue
+        overridden = next((operand for operand in inputs if operand.overridable), None)
+        if overridden is not None:
+            detail = f"{value.name} is computed from {overridden.name}, a graph input"
+            return Block(Reason.OVERRIDABLE, overridden.name, detail)
+        results = _run(node)
+        if results is None:
+            return variable
+        for output, result in zip(node.outputs, results, strict=False):
+            if output is not None:
+                output.source = ArrayTensor(result)
+        pending.pop()
+    return value.source or variable
+
+
+def _constant_node(node: Node) -> TensorSource | None:
+    """Return the value of a Constant node, whichever attribute has it."""
+    for name, attribute in node.attrs.items():
+        if isinstance(attribute, gs.Constant):
+            return source_of(attribute)
+        if name in ("value_float", "value_floats"):
+            return ArrayTensor(np.asarray(attribute, dtype=np.float32))
+        if name in ("value_int", "value_ints"):
+            return ArrayTensor(np.asarray(attribute, dtype=np.int64))
+    return None
+
+
+def _run(node: Node) -> list[npt.NDArray[Any]] | None:
+    """Evaluate one node with the ONNX reference implementation; None where it can't."""
+    from onnx.reference import ReferenceEvaluator
+
+    feeds: dict[str, npt.NDArray[Any]] = {}
+    names: list[str] = []
+    for slot, operand in enumerate(node.inputs):
+        names.append("" if operand is None else f"i{slot}")
+        if operand is not None and operand.source is not None:
+            feeds[f"i{slot}"] = operand.source.load()
+    outputs = [f"o{index}" if output else "" for index, output in enumerate(node.outputs)]
+    attributes = {
+        name: onnx.numpy_helper.from_array(source_of(attribute).load())
+        if isinstance(attribute, gs.Constant)
+        else attribute
+        for name, attribute in node.attrs.items()
+    }
+    try:
+        proto = onnx.helper.make_graph(
+            [onnx.helper.make_node(node.op, names, outputs, **attributes)],
+            "constant",
+            [onnx.helper.make_empty_tensor_value_info(name) for name in feeds],
+            [onnx.helper.make_empty_tensor_value_info(name) for name in outputs if name],
+        )
+        opsets = [onnx.helper.make_opsetid("", node.opset)]
+        model = onnx.helper.make_model(proto, opset_imports=opsets)
+        with np.errstate(all="ignore"):
+            results = ReferenceEvaluator(model).run(None, feeds)
+    except Exception:  # noqa: BLE001 - the evaluator raises anything; then it stays a run-time value
+        return None
+    return [np.asarray(result) for result in results]

@@ -1,0 +1,290 @@
+"""The planner's view of a model: questions to a graph, answered in constant time.
+
+A :class:`Network` is built once from the onnx-graphsurgeon graphs of a model and mirrors them: who
+makes a tensor, who reads it, is it an output, is it constant. The planner tries its edits on the
+mirror (:mod:`normswap.draft`), never on the model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import onnx_graphsurgeon as gs
+
+from normswap.model import source_of
+from normswap.shapes import Dim, TensorType, function_key, infer_types, subgraph_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from normswap.model import Model, TensorSource
+
+
+class Use(NamedTuple):
+    """One input of one node: where a tensor is read."""
+
+    node: Node
+    slot: int
+
+
+@dataclass(slots=True, eq=False)
+class Value:
+    """A tensor of a graph.
+
+    Attributes
+    ----------
+    data_type : int or None
+        ``TensorProto.DataType``, None where unknown.
+    shape : tuple or None
+        An int where a dimension is static, a name where it is symbolic, None where unknown; None as
+        a whole where even the rank is.
+    producer : Node or None
+        None for graph inputs and initializers.
+    readers : dict
+        The uses of the tensor in nodes of any graph, in graph order.
+    captured : bool
+        Whether a subgraph of :attr:`graph` reads the tensor.
+    source : TensorSource or None
+        The values of an initializer.
+    overridable : bool
+        Whether a caller of the model may replace the initializer (it is listed as a graph input).
+    """
+
+    name: str
+    graph: Graph
+    data_type: int | None = None
+    shape: tuple[Dim, ...] | None = None
+    producer: Node | None = None
+    readers: dict[tuple[int, int], Use] = field(default_factory=dict)
+    is_output: bool = False
+    captured: bool = False
+    source: TensorSource | None = None
+    overridable: bool = False
+
+    @property
+    def rank(self) -> int | None:
+        """Number of axes, None where unknown."""
+        return None if self.shape is None else len(self.shape)
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """An operator of a graph.
+
+    Attributes
+    ----------
+    key : int
+        Number of the node, unique within the :class:`Network`.
+    inputs, outputs : list of (Value or None)
+        None where an optional one is left out.
+    removed : bool
+        Whether an edit of the draft took the node out.
+    """
+
+    key: int
+    op: str
+    domain: str
+    name: str
+    attrs: dict[str, Any]
+    graph: Graph
+    inputs: list[Value | None] = field(default_factory=list)
+    outputs: list[Value | None] = field(default_factory=list)
+    removed: bool = False
+
+    def attr(self, name: str, default: Any) -> Any:
+        """Return an attribute, or what its absence means."""
+        return self.attrs.get(name, default)
+
+    def input(self, slot: int) -> Value | None:
+        """Return an input; None where it is left out, in either way that ONNX has for that."""
+        return self.inputs[slot] if slot < len(self.inputs) else None
+
+    def output(self, index: int) -> Value | None:
+        """Return an output; None where it is left out."""
+        return self.outputs[index] if index < len(self.outputs) else None
+
+    @property
+    def out(self) -> Value:
+        """The first output that is not left out."""
+        return next(value for value in self.outputs if value is not None)
+
+    @property
+    def opset(self) -> int:
+        """Version of the default operator set that the node's graph imports."""
+        return self.graph.opset
+
+    @property
+    def title(self) -> str:
+        """What to call the node: its name, or that of its output where it has none."""
+        return self.name or next((value.name for value in self.outputs if value), f"#{self.key}")
+
+    @property
+    def refers_to_attributes(self) -> bool:
+        """Whether an attribute is a function's parameter, so that its value is not known here."""
+        return any(isinstance(value, gs.Node.AttributeRef) for value in self.attrs.values())
+
+
+@dataclass(slots=True, eq=False)
+class Graph:
+    """The main graph, a subgraph of a node, or the body of a function.
+
+    Attributes
+    ----------
+    path : str
+        Where it is, for people: ``""`` for the main graph, ``"If_3.then_branch"`` for a subgraph
+        (one after another where nested), ``"domain:name"`` for a function.
+    """
+
+    path: str
+    opset: int
+    parent: Graph | None = None
+    nodes: list[Node] = field(default_factory=list)
+    inputs: list[Value] = field(default_factory=list)
+    outputs: list[Value] = field(default_factory=list)
+
+    def topological(self) -> list[Node]:
+        """Return the nodes by depth, then by name: an order that does not depend on the file's."""
+        depth: dict[int, int] = {}
+        for node in self.nodes:  # ONNX requires nodes to be sorted
+            before = [v.producer.key for v in node.inputs if v and v.producer]
+            depth[node.key] = 1 + max((depth.get(key, 0) for key in before), default=0)
+        return sorted(self.nodes, key=lambda node: (depth[node.key], node.title, node.key))
+
+
+@dataclass(slots=True, eq=False)
+class Network:
+    """All graphs of a model: the main graph first, then subgraphs and functions."""
+
+    graphs: list[Graph] = field(default_factory=list)
+    keys: int = 0
+
+    def next_key(self) -> int:
+        """Return a number for a new node."""
+        self.keys += 1
+        return self.keys - 1
+
+    def nodes(self) -> Iterator[Node]:
+        """Iterate over the nodes of all graphs that are still there."""
+        for graph in self.graphs:
+            for node in graph.nodes:
+                if not node.removed:
+                    yield node
+
+
+def all_graphs(model: Model) -> Iterator[gs.Graph]:
+    """Iterate over the graphsurgeon graphs of a model: main graph, subgraphs, function bodies."""
+
+    def walk(graph: gs.Graph) -> Iterator[gs.Graph]:
+        yield graph
+        for node in graph.nodes:
+            for subgraph in node.subgraphs():
+                yield from walk(subgraph)
+
+    for graph in (model.graph, *model.graph.functions):
+        yield from walk(graph)
+
+
+def gs_nodes(model: Model) -> Iterator[gs.Node]:
+    """Iterate over the graphsurgeon nodes of all graphs, in the order of :attr:`Node.key`."""
+    for graph in all_graphs(model):
+        yield from graph.nodes
+
+
+def build_network(model: Model, *, assume_constant: bool = False) -> Network:
+    """Mirror a model.
+
+    Parameters
+    ----------
+    model : Model
+    assume_constant : bool
+        Take initializers that are listed as graph inputs for constants. Up to IR version 3 all
+        initializers are listed, and they are constants in any case.
+
+    Returns
+    -------
+    Network
+    """
+    overridable = frozenset() if assume_constant or model.ir_version < 4 else model.overridable
+    builder = _Builder(Network(), infer_types(model), overridable)
+    builder.add(model.graph, "", "", None)
+    for number, function in enumerate(model.graph.functions):
+        path = f"{function.domain or ''}:{function.name}"
+        builder.add(function, path, function_key(number), None)
+    return builder.network
+
+
+class _Builder:
+    def __init__(
+        self, network: Network, types: dict[str, dict[str, TensorType]], overridable: frozenset[str]
+    ) -> None:
+        self.network = network
+        self.types = types
+        self.overridable = overridable
+        self.values: dict[int, Value] = {}  # by id of the graphsurgeon tensor
+
+    def value(self, tensor: gs.Tensor, graph: Graph, key: str) -> Value | None:
+        if not tensor.name:
+            return None
+        found = self.values.get(id(tensor))
+        if found is None:
+            found = self.values[id(tensor)] = Value(tensor.name, graph)
+            if isinstance(tensor, gs.Constant):
+                found.source = source_of(tensor)
+                found.data_type = found.source.data_type
+                found.shape = tuple(found.source.shape)
+                found.overridable = graph.parent is None and tensor.name in self.overridable
+            else:
+                known = self.types.get(key, {}).get(tensor.name)
+                if known is not None:
+                    found.data_type, found.shape = known
+        return found
+
+    def add(
+        self, source: gs.Graph | gs.Function, path: str, key: str, parent: Graph | None
+    ) -> None:
+        graph = Graph(path, source.opset or 0, parent)
+        self.network.graphs.append(graph)
+        graph.inputs = [value for t in source.inputs if (value := self.value(t, graph, key))]
+        outputs = [value for t in source.outputs if (value := self.value(t, graph, key))]
+        # What a node makes belongs here, before anything is looked up: a subgraph may read it.
+        for gs_node in source.nodes:
+            node = Node(
+                self.network.next_key(),
+                gs_node.op,
+                gs_node.domain or "",
+                gs_node.name,
+                dict(gs_node.attrs),
+                graph,
+            )
+            if node.domain == "ai.onnx":
+                node.domain = ""
+            graph.nodes.append(node)
+            for tensor in gs_node.outputs:
+                value = self.value(tensor, graph, key)
+                if value is not None:
+                    value.producer = node
+                node.outputs.append(value)
+        for node, gs_node in zip(graph.nodes, source.nodes, strict=True):
+            for slot, tensor in enumerate(gs_node.inputs):
+                value = self.value(tensor, graph, key)
+                node.inputs.append(value)
+                if value is not None:
+                    self.read(value, Use(node, slot))
+        for value in outputs:
+            graph.outputs.append(value)
+            value.is_output = True
+            if value.graph is not graph:
+                value.captured = True
+        lead = f"{path}/" if path else ""
+        for index, node in enumerate(graph.nodes):
+            for name, attribute in node.attrs.items():
+                if isinstance(attribute, gs.Graph):
+                    inner = subgraph_key(key, index, name)
+                    self.add(attribute, f"{lead}{node.title}.{name}", inner, graph)
+
+    @staticmethod
+    def read(value: Value, use: Use) -> None:
+        value.readers[use.node.key, use.slot] = use
+        if value.graph is not use.node.graph:
+            value.captured = True

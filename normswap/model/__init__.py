@@ -1,0 +1,46 @@
+"""Load and save ONNX models, with everything in them that nobody edits left as it was.
+
+An editor works on :attr:`Model.graph`, an onnx-graphsurgeon graph::
+
+    model = load("resnet.onnx")                    # reads the structure, not the weights
+    ...                                            # edit model.graph in place
+    with stage(model, "resnet.folded.onnx") as staged:
+        ...                                        # check the model at staged.path
+        staged.commit()                            # without this, nothing has happened
+
+What happens on the way, a module each:
+
+``wire``
+    Cuts the weights out of the file's bytes; what is left, the *skeleton*, is a small
+    ``ModelProto``. Puts weights back into a serialized skeleton.
+``storage``, ``external``
+    Where bytes lie: in the model file, in a data file beside it, in memory.
+``tensors``, ``stored``, ``constants``
+    :class:`TensorSource`: a constant that is read, or computed, when it is needed.
+``importer``, ``attributes``, ``imported``
+    From the skeleton to graphsurgeon's objects, each remembering the message it came from.
+``exporter``
+    From graphsurgeon's objects back to a skeleton: those messages, with the edits patched in.
+``assembly``, ``staging``
+    Lays the bytes out and writes them, beside the target and then, in one step, in its place.
+
+So a model of any size is rewritten in the memory of its largest layer, and what graphsurgeon does
+not know (doc strings, metadata, annotations, fields of a future ONNX) survives.
+"""
+
+from normswap.model.constants import make_constant, source_of
+from normswap.model.loading import Model, load
+from normswap.model.staging import Staged, stage, write_to
+from normswap.model.tensors import ArrayTensor, TensorSource
+
+__all__ = [
+    "ArrayTensor",
+    "Model",
+    "Staged",
+    "TensorSource",
+    "load",
+    "make_constant",
+    "source_of",
+    "stage",
+    "write_to",
+]

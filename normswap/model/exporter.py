@@ -1,0 +1,562 @@
+"""From graphsurgeon's graph back to a skeleton: the source messages with the edits patched in.
+
+graphsurgeon's own exporter builds every message anew from the few fields it knows. This one starts
+from the message that was read and changes only what differs from it, so that whatever nobody
+edited survives, fields that normswap has never heard of included:
+
+- a node keeps its message; inputs, outputs, operator, name and attributes are patched one by one;
+- an initializer that was read by a node and now is read by none is dropped; one that never was
+  read stays;
+- a constant that is new becomes an initializer; in a function, or in a subgraph of a model of IR
+  version 3, which can't have any, it becomes a ``Constant`` node;
+- in IR version 3 every initializer is a graph input as well: both come and go together;
+- ``value_info`` and quantization annotations go when their tensor goes.
+"""
+
+from __future__ import annotations
+
+import functools
+import heapq
+from collections import ChainMap
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from onnx import numpy_helper
+
+from normswap.model import wire
+from normswap.model.attributes import AttributeWriter
+from normswap.model.constants import ComputedTensor, source_of
+from normswap.model.imported import ImportedFunction, ImportedGraph, ImportedNode
+from normswap.model.importer import default_opset
+from normswap.model.stored import LazyTensor, SparseTensor, StoredTensor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+
+    Scope = MutableMapping[str, Any]
+
+# In this IR version and before, initializers are default values of graph inputs of the same name.
+LAST_IR_WITH_INITIALIZERS_AS_INPUTS = 3
+
+
+class Exporter:
+    """Writes the graphs of one model back.
+
+    Parameters
+    ----------
+    skeleton : onnx.ModelProto
+        What was loaded; never changed.
+    first_payload : int
+        The number of the first payload that isn't one of the skeleton's.
+
+    Attributes
+    ----------
+    computed : list of LazyTensor
+        The values of the payloads from `first_payload` on.
+    """
+
+    def __init__(self, skeleton: Any, first_payload: int) -> None:
+        self.computed: list[LazyTensor] = []
+        self._skeleton = skeleton
+        self._first_payload = first_payload
+        self._opset: int | None = None
+        self._domains: set[str] = set()
+
+    def model(self, graph: gs.Graph) -> Any:
+        """Return the ``ModelProto`` of the edited main graph and its functions.
+
+        Raises
+        ------
+        ValueError
+            Two tensors have the same name, or the nodes form a cycle: the edit was wrong.
+        """
+        model = onnx.ModelProto()
+        model.CopyFrom(self._skeleton)
+        self._enter(model.opset_import)
+        _Body(self, graph, {}).write_graph(model.graph, is_main=True)
+        self._leave(model.opset_import, graph)
+        functions = [self._function(function) for function in graph.functions]
+        del model.functions[:]
+        model.functions.extend(functions)
+        return model
+
+    @property
+    def has_initializers_as_inputs(self) -> bool:
+        """Whether every initializer of the main graph must be a graph input as well."""
+        return bool(self._skeleton.ir_version <= LAST_IR_WITH_INITIALIZERS_AS_INPUTS)
+
+    @property
+    def has_training_info(self) -> bool:
+        """Whether initializers may be read by training algorithms, which aren't graphs of nodes."""
+        return len(self._skeleton.training_info) > 0
+
+    def _enter(self, opset_import: Any) -> None:
+        self._opset = default_opset(opset_import)
+        self._domains = set()
+
+    def _leave(self, opset_import: Any, graph: gs.Graph) -> None:
+        """Import the operator sets that new nodes need, or that the editor asked for."""
+        known = {_canonical(item.domain) for item in opset_import}
+        for item in graph.import_domains or ():
+            if _canonical(item.domain) not in known:
+                opset_import.add().CopyFrom(item)
+                known.add(_canonical(item.domain))
+        for domain in sorted(self._domains - known):
+            opset_import.add(domain=domain, version=1)
+
+    def _function(self, function: gs.Function) -> Any:
+        proto = onnx.FunctionProto()
+        if isinstance(function, ImportedFunction):
+            proto.CopyFrom(function.proto)
+        if function.name != proto.name:
+            proto.name = function.name
+        if function.domain != proto.domain:
+            proto.domain = function.domain
+        self._enter(proto.opset_import or self._skeleton.opset_import)
+        body = _Body(self, function, {})
+        body.write_function(proto)
+        self._function_attributes(function, proto, body)
+        self._leave(proto.opset_import, function)
+        return proto
+
+    @staticmethod
+    def _function_attributes(function: gs.Function, proto: Any, body: _Body) -> None:
+        imported = function.default_values if isinstance(function, ImportedFunction) else {}
+        changed = {
+            name
+            for name in imported.keys() | function.attrs.keys()
+            if name not in imported
+            or name not in function.attrs
+            or imported[name] is not function.attrs[name]
+        }
+        if not changed:
+            return
+        required = [name for name in proto.attribute if name not in changed]
+        defaults = [item for item in proto.attribute_proto if item.name not in changed]
+        for name, value in function.attrs.items():
+            if name not in changed:
+                continue
+            if value is None:
+                required.append(name)
+            else:
+                defaults.append(body.attributes.write(name, value))
+        del proto.attribute[:]
+        proto.attribute.extend(required)
+        _replace(proto.attribute_proto, defaults)
+
+    def use_domain(self, domain: str | None) -> None:
+        """Note that a new node is of this domain."""
+        self._domains.add(_canonical(domain or ""))
+
+    def attribute_kind(self, node: gs.Node, name: str) -> int | None:
+        """Return the attribute type that the operator of a node asks for, None if unknown."""
+        if self._opset is None:
+            return None
+        return _schema_attributes(node.op, node.domain or "", self._opset).get(name)
+
+    def tensor(self, constant: gs.Constant) -> Any:
+        """Return the ``TensorProto``, or ``SparseTensorProto``, of a constant."""
+        values = constant._values  # noqa: SLF001 - reading the property loads and caches the array
+        if isinstance(values, SparseTensor):
+            sparse = onnx.SparseTensorProto()
+            sparse.CopyFrom(values.tensor)
+            sparse.values.name = constant.name
+            return sparse
+        if isinstance(values, StoredTensor):
+            proto = onnx.TensorProto()
+            proto.CopyFrom(values.tensor)
+            if proto.name != constant.name:
+                proto.name = constant.name
+            return proto
+        if not isinstance(values, LazyTensor):
+            values = ComputedTensor(source_of(constant))
+        if values.data_type == onnx.TensorProto.STRING:
+            # The one type whose size is not known before its values are.
+            return numpy_helper.from_array(values.load(), constant.name)
+        proto = onnx.TensorProto(name=constant.name, data_type=values.data_type, dims=values.shape)
+        proto.MergeFromString(wire.token(self._first_payload + len(self.computed)))
+        self.computed.append(values)
+        return proto
+
+
+class _Body:
+    """The nodes of a graph or function, written in the scope of the graphs around it."""
+
+    def __init__(self, exporter: Exporter, graph: gs.Graph, outer: Scope) -> None:
+        self.exporter = exporter
+        self.graph = graph
+        self.stored: dict[str, LazyTensor] = (
+            dict(graph.stored) if isinstance(graph, ImportedGraph) else {}
+        )
+        self.outer = outer
+        self.scope: Scope = ChainMap(dict(self.stored), outer)
+        self.attributes = AttributeWriter(exporter.tensor, self._subgraph)
+        self._source_nodes = (
+            graph.node_protos if isinstance(graph, ImportedGraph | ImportedFunction) else ()
+        )
+
+    def write_graph(self, target: Any, *, is_main: bool = False) -> None:
+        """Patch `target`, a copy of the ``GraphProto`` that was imported or an empty one."""
+        source = self.graph.proto if isinstance(self.graph, ImportedGraph) else onnx.GraphProto()
+        constants = self._new_constants()
+        nodes = [self._node(node) for node in self.graph.nodes]
+        as_inputs = self.exporter.has_initializers_as_inputs
+        if as_inputs and not is_main:
+            nodes = [*map(self._constant_node, constants), *nodes]
+            constants = []
+        _check_names(constants, source, nodes, self.stored)
+        changed = _set_nodes(target, self._source_nodes, nodes)
+        outputs_changed = self._write_outputs(target)
+        if changed or outputs_changed:
+            self._drop_unread(target, source, keep_all=is_main and self.exporter.has_training_info)
+        self._write_initializers(target, constants, as_inputs=as_inputs)
+        self._write_inputs(target, source)
+        if changed:
+            _drop_stale(target, source)
+            self._describe_new(target, source)
+
+    def write_function(self, target: Any) -> None:
+        """Patch `target`, a copy of the ``FunctionProto`` that was imported or an empty one."""
+        is_imported = isinstance(self.graph, ImportedFunction)
+        source = self.graph.proto if is_imported else onnx.FunctionProto()
+        constants = [self._constant_node(constant) for constant in self._new_constants()]
+        nodes = [*constants, *(self._node(node) for node in self.graph.nodes)]
+        changed = _set_nodes(target, self._source_nodes, nodes)
+        for field, tensors in (("input", self.graph.inputs), ("output", self.graph.outputs)):
+            names = [tensor.name for tensor in tensors]
+            if names != list(getattr(source, field)):
+                del getattr(target, field)[:]
+                getattr(target, field).extend(names)
+        if changed:
+            _drop_stale(target, source)
+
+    # Nodes
+
+    def _node(self, node: gs.Node) -> Any:
+        """Return the message of a node: the one it came from, if it still says the same."""
+        source = node.proto if isinstance(node, ImportedNode) else onnx.NodeProto()
+        attributes, same_attributes = self._attributes(node, source)
+        patch = {
+            "op_type": node.op,
+            "name": node.name,
+            "domain": node.domain or "",
+        }
+        patch = {field: value for field, value in patch.items() if value != getattr(source, field)}
+        names = {
+            "input": [tensor.name for tensor in node.inputs],
+            "output": [tensor.name for tensor in node.outputs],
+        }
+        names = {field: value for field, value in names.items() if value != getattr(source, field)}
+        if source.op_type == "" or "domain" in patch or "op_type" in patch:
+            self.exporter.use_domain(node.domain)
+        if not patch and not names and same_attributes:
+            return source
+        target = onnx.NodeProto()
+        target.CopyFrom(source)
+        for field, value in patch.items():
+            setattr(target, field, value)
+        for field, value in names.items():
+            del getattr(target, field)[:]
+            getattr(target, field).extend(value)
+        if not same_attributes:
+            _replace(target.attribute, attributes)
+        if names:
+            _patch_sharding(target, source)
+        return target
+
+    def _attributes(self, node: gs.Node, source: Any) -> tuple[list[Any], bool]:
+        """Return the attributes of a node, and whether they are those of its source."""
+        attributes = []
+        same = True
+        written = set()
+        for item in source.attribute:
+            name = item.name
+            if node.keeps(name):
+                proto = self._with_subgraphs(item, node.attrs[name])
+            elif name in node.attrs and name not in written:
+                proto = self.attributes.write(name, node.attrs[name], item.type or None)
+                if item.HasField("doc_string"):
+                    proto.doc_string = item.doc_string
+            else:
+                proto = None
+            if proto is not None:
+                attributes.append(proto)
+            same &= proto is item
+            written.add(name)
+        for name, value in node.attrs.items():
+            if name not in written:
+                kind = self.exporter.attribute_kind(node, name)
+                attributes.append(self.attributes.write(name, value, kind))
+                same = False
+        return attributes, same
+
+    def _with_subgraphs(self, item: Any, value: Any) -> Any:
+        """Return an attribute with the graphs in it written as they are now."""
+        if isinstance(value, gs.Graph):
+            proto = onnx.AttributeProto()
+            proto.CopyFrom(item)
+            proto.g.CopyFrom(self._subgraph(value))
+            return proto
+        if isinstance(value, list) and any(isinstance(each, gs.Graph) for each in value):
+            proto = onnx.AttributeProto()
+            proto.CopyFrom(item)
+            _replace(proto.graphs, [self._subgraph(each) for each in value])
+            return proto
+        return item
+
+    def _subgraph(self, graph: gs.Graph) -> Any:
+        proto = onnx.GraphProto()
+        if isinstance(graph, ImportedGraph):
+            proto.CopyFrom(graph.proto)
+        else:
+            proto.name = graph.name
+        _Body(self.exporter, graph, self.scope).write_graph(proto)
+        return proto
+
+    # Constants
+
+    def _new_constants(self) -> list[gs.Constant]:
+        """Return the constants that this body must define, and bring them into scope."""
+        new: dict[str, gs.Constant] = {}
+        for tensor in chain(*(node.inputs for node in self.graph.nodes), self.graph.outputs):
+            if not isinstance(tensor, gs.Constant) or not tensor.name:
+                continue
+            values = tensor._values  # noqa: SLF001 - the property loads them
+            known = self.scope.get(tensor.name)
+            if known is values:
+                continue
+            if known is not None and (tensor.name in new or tensor.name not in self.stored):
+                raise ValueError(f"two constants are named {tensor.name!r}")
+            new[tensor.name] = tensor
+            self.scope[tensor.name] = values
+        return list(new.values())
+
+    def _constant_node(self, constant: gs.Constant) -> Any:
+        tensor = self.exporter.tensor(constant)
+        name = "value" if isinstance(tensor, onnx.TensorProto) else "sparse_value"
+        self.exporter.use_domain("")
+        return onnx.NodeProto(
+            op_type="Constant",
+            output=[constant.name],
+            attribute=[onnx.helper.make_attribute(name, tensor)],
+        )
+
+    def _write_initializers(
+        self, target: Any, constants: Sequence[gs.Constant], *, as_inputs: bool
+    ) -> None:
+        """Add new constants as initializers; those with the name of an old one replace it."""
+        positions = {item.name: i for i, item in enumerate(target.initializer)}
+        for constant in constants:
+            proto = self.exporter.tensor(constant)
+            if isinstance(proto, onnx.SparseTensorProto):
+                target.sparse_initializer.append(proto)
+            elif constant.name in positions:
+                old = target.initializer[positions[constant.name]]
+                proto.doc_string = old.doc_string
+                old.CopyFrom(proto)
+            else:
+                target.initializer.append(proto)
+            if as_inputs and constant.name not in self.stored:
+                target.input.append(_value_info(constant))
+
+    def _drop_unread(self, target: Any, source: Any, *, keep_all: bool) -> None:
+        """Drop the initializers that an edit has left without a reader."""
+        if keep_all:
+            return
+        read_now = _read_by_graph(target)
+        dropped = (_read_by_graph(source) - read_now) & self.stored.keys()
+        if not self.exporter.has_initializers_as_inputs:  # then they are inputs with a default
+            dropped -= {item.name for item in source.input}
+        for annotation in target.quantization_annotation:
+            if annotation.tensor_name in _names(target, read_now):
+                dropped -= {item.value for item in annotation.quant_parameter_tensor_names}
+        if not dropped:
+            return
+        _retain(target.initializer, lambda item: item.name not in dropped)
+        _retain(target.sparse_initializer, lambda item: item.values.name not in dropped)
+        _retain(target.input, lambda item: item.name not in dropped)
+
+    # Inputs, outputs, and what is said about the tensors between them
+
+    def _write_inputs(self, target: Any, source: Any) -> None:
+        now = {tensor.name for tensor in self.graph.inputs}
+        before = {item.name for item in source.input} - self.stored.keys()
+        if before - now:
+            gone = before - now
+            _retain(target.input, lambda item: item.name not in gone)
+        target.input.extend(
+            _value_info(tensor) for tensor in self.graph.inputs if tensor.name not in before
+        )
+
+    def _write_outputs(self, target: Any) -> bool:
+        names = [tensor.name for tensor in self.graph.outputs]
+        if names == [item.name for item in target.output]:
+            return False
+        known = {item.name: item for item in target.output}
+        outputs = [known.get(t.name) or _value_info(t) for t in self.graph.outputs]
+        _replace(target.output, outputs)
+        return True
+
+    def _describe_new(self, target: Any, source: Any) -> None:
+        """Add the type and shape of new tensors, where the editor gave them."""
+        known = _names(source) | {item.name for item in target.output}
+        known |= {item.name for item in target.value_info}
+        for tensor in chain(*(node.outputs for node in self.graph.nodes)):
+            if tensor.name not in known and tensor.dtype is not None and tensor.shape is not None:
+                target.value_info.append(_value_info(tensor))
+
+
+def _set_nodes(target: Any, source: Sequence[Any], nodes: list[Any]) -> bool:
+    """Write the nodes, each after those it reads from; return whether any is changed."""
+    if len(nodes) == len(source) and all(a is b for a, b in zip(nodes, source, strict=True)):
+        return False
+    _replace(target.node, in_topological_order(nodes))
+    return True
+
+
+def in_topological_order(nodes: list[Any]) -> list[Any]:
+    """Return the nodes as they are if each comes after those it reads from, else sorted stably.
+
+    Raises
+    ------
+    ValueError
+        The nodes form a cycle.
+    """
+    producer = {name: i for i, node in enumerate(nodes) for name in node.output if name}
+    needs = [{producer[name] for name in _read_by_node(node) if name in producer} for node in nodes]
+    if all(all(need < i for need in needed) for i, needed in enumerate(needs)):
+        return nodes
+    readers: list[list[int]] = [[] for _ in nodes]
+    for i, needed in enumerate(needs):
+        for need in needed:
+            readers[need].append(i)
+    ready = [i for i, needed in enumerate(needs) if not needed]
+    missing = [len(needed) for needed in needs]
+    order = []
+    while ready:
+        i = heapq.heappop(ready)
+        order.append(i)
+        for reader in readers[i]:
+            missing[reader] -= 1
+            if not missing[reader]:
+                heapq.heappush(ready, reader)
+    if len(order) < len(nodes):
+        node = nodes[missing.index(max(missing))]
+        raise ValueError(f"the nodes form a cycle around {node.op_type} {node.name!r}")
+    return [nodes[i] for i in order]
+
+
+def _read_by_node(node: Any) -> Iterator[str]:
+    """Yield the names a node reads, those that its subgraphs capture included."""
+    for name in node.input:
+        if name:
+            yield name
+    for item in node.attribute:
+        if item.HasField("g"):
+            yield from _captured(item.g)
+        for graph in item.graphs:
+            yield from _captured(graph)
+
+
+def _read_by_graph(graph: Any) -> set[str]:
+    """Return the names that nodes or outputs of a ``GraphProto`` read, captured ones included."""
+    names = {name for node in graph.node for name in _read_by_node(node)}
+    return names | {item.name for item in graph.output}
+
+
+def _captured(graph: Any) -> set[str]:
+    local = {name for node in graph.node for name in node.output}
+    local |= {item.name for item in graph.input} | {item.name for item in graph.initializer}
+    local |= {item.values.name for item in graph.sparse_initializer}
+    return _read_by_graph(graph) - local
+
+
+def _names(graph: Any, read: set[str] | None = None) -> set[str]:
+    """Return the names of all tensors of a ``GraphProto`` or ``FunctionProto``."""
+    names = {name for node in graph.node for name in node.output}
+    if isinstance(graph, onnx.FunctionProto):
+        names |= {name for node in graph.node for name in _read_by_node(node)}
+        return names | {*graph.input, *graph.output}
+    names |= _read_by_graph(graph) if read is None else read
+    names |= {item.name for item in graph.input} | {item.name for item in graph.initializer}
+    return names | {item.values.name for item in graph.sparse_initializer}
+
+
+def _drop_stale(target: Any, source: Any) -> None:
+    """Drop what is said about tensors that are no longer there."""
+    gone = _names(source) - _names(target)
+    if not gone:
+        return
+    _retain(target.value_info, lambda item: item.name not in gone)
+    if isinstance(target, onnx.GraphProto):
+        _retain(target.quantization_annotation, lambda item: item.tensor_name not in gone)
+
+
+def _patch_sharding(target: Any, source: Any) -> None:
+    """Let the device annotations of a node follow the tensors that took the place of others."""
+    before, now = [*source.input, *source.output], [*target.input, *target.output]
+    if len(before) == len(now):
+        renamed = {a: b for a, b in zip(before, now, strict=True) if a not in now}
+    else:
+        renamed = {}
+    for configuration in target.device_configurations:
+        for spec in configuration.sharding_spec:
+            if spec.tensor_name in renamed:
+                spec.tensor_name = renamed[spec.tensor_name]
+        _retain(
+            configuration.sharding_spec,
+            lambda spec: spec.tensor_name in now or spec.tensor_name not in before,
+        )
+
+
+def _check_names(
+    constants: Iterable[gs.Constant], source: Any, nodes: Iterable[Any], stored: Iterable[str]
+) -> None:
+    taken = {name for node in nodes for name in node.output}
+    taken |= {item.name for item in source.input}
+    for name in {constant.name for constant in constants} - set(stored):
+        if name in taken:
+            raise ValueError(f"a new constant has the name {name!r} of another tensor")
+
+
+def _value_info(tensor: gs.Tensor) -> Any:
+    """Return the ``ValueInfoProto`` of a tensor that graphsurgeon describes."""
+    if isinstance(tensor, gs.Constant):
+        source = source_of(tensor)
+        return onnx.helper.make_tensor_value_info(tensor.name, source.data_type, source.shape)
+    if tensor.dtype is None:
+        return onnx.helper.make_empty_tensor_value_info(tensor.name)
+    data_type = (
+        tensor.dtype
+        if isinstance(tensor.dtype, int)
+        else onnx.helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
+    )
+    return onnx.helper.make_tensor_value_info(tensor.name, data_type, tensor.shape)
+
+
+def _replace(repeated: Any, items: Iterable[Any]) -> None:
+    items = list(items)
+    del repeated[:]
+    repeated.extend(items)
+
+
+def _retain(repeated: Any, keep: Any) -> None:
+    items = [item for item in repeated if keep(item)]
+    if len(items) < len(repeated):
+        _replace(repeated, items)
+
+
+def _canonical(domain: str) -> str:
+    return "" if domain == "ai.onnx" else domain
+
+
+@functools.cache
+def _schema_attributes(op: str, domain: str, opset: int) -> dict[str, int]:
+    try:
+        schema = onnx.defs.get_schema(op, opset, _canonical(domain))
+    except onnx.defs.SchemaError:
+        return {}
+    return {name: int(item.type.value) for name, item in schema.attributes.items()}

@@ -1,0 +1,279 @@
+"""Read a model: its structure at once, its weights when they are needed."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import stat
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from normswap.errors import ModelError
+from normswap.model import wire
+from normswap.model.external import ExternalData, is_external, location_of
+from normswap.model.importer import Importer, default_opset
+from normswap.model.storage import Extent, FileStorage, MemoryStorage, Storage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import onnx_graphsurgeon as gs
+
+# What people give by mistake: the first bytes, what it is, and what to do.
+_LOOK_ALIKES: tuple[tuple[bytes, str, str], ...] = (
+    (b"version https://git-lfs", "a Git LFS pointer", "Fetch the model itself: git lfs pull."),
+    (b"PK\x03\x04", "a zip archive, perhaps a PyTorch checkpoint", "Export it to ONNX first."),
+    (b"\x80\x02", "a Python pickle, perhaps a PyTorch checkpoint", "Export it to ONNX first."),
+    (b"\x89HDF", "an HDF5 file, perhaps a Keras model", "Export it to ONNX first."),
+    (b"\x1f\x8b", "a gzip archive", "Unpack it first."),
+)
+
+
+@dataclass(eq=False, slots=True)
+class Model:
+    """An ONNX model to be rewritten, and saved with all that was not.
+
+    Attributes
+    ----------
+    graph : onnx_graphsurgeon.Graph
+        The main graph, to be edited in place; ``graph.functions`` are the model's functions. The
+        values of every constant are a :class:`TensorSource`: use :func:`source_of` and
+        :func:`make_constant`, and never ``Constant.values``.
+    name : str
+        What to call the model in messages: its file name, or ``<stdin>``.
+    path : pathlib.Path or None
+        None if it didn't come from a file.
+    opset : int
+        Version of the default domain; 0 for a model that uses only other domains.
+    overridable : frozenset of str
+        Graph inputs that have an initializer. From IR version 4 on, a caller may give other
+        values; in IR version 3 and before, every initializer is listed as an input.
+    size : int
+        Size in bytes, external data included.
+    """
+
+    graph: gs.Graph
+    name: str
+    path: Path | None
+    skeleton: Any = field(repr=False)
+    storage: Storage = field(repr=False)
+    payloads: list[tuple[int, Extent]] = field(repr=False)
+    external: ExternalData = field(repr=False)
+    opset: int
+    overridable: frozenset[str]
+    size: int
+    _digest: str = field(repr=False)
+
+    @property
+    def ir_version(self) -> int:
+        """IR version, as in the file."""
+        return int(self.skeleton.ir_version)
+
+    @property
+    def has_external_data(self) -> bool:
+        """Whether tensors are kept in files beside the model."""
+        return bool(self.external.files)
+
+    def fingerprint(self) -> str:
+        """Return a digest of the model's structure as it was read (not of its large weights)."""
+        return self._digest
+
+    @contextlib.contextmanager
+    def original(self) -> Iterator[Path]:
+        """Give the path of the model as it was read, for programs that want a file.
+
+        A model from a pipe is written to a temporary file for as long as the context lasts.
+        """
+        if self.path is not None:
+            yield self.path
+            return
+        with tempfile.TemporaryDirectory(prefix="normswap-") as folder:
+            path = Path(folder) / "model.onnx"
+            with path.open("wb") as stream:
+                self.storage.copy(0, self.size, stream)
+            yield path
+
+
+def load(source: str | os.PathLike[str] | bytes | BinaryIO, *, name: str | None = None) -> Model:
+    """Read a model.
+
+    Parameters
+    ----------
+    source : path, bytes, or binary stream
+        From a path only the structure is read now, and tensors when they are asked for. Bytes and
+        what a stream gives are kept in memory; such a model can't have external data.
+    name : str, optional
+        What to call the model in messages.
+
+    Raises
+    ------
+    ModelError
+        It can't be read, is no ONNX model, or is newer than the installed onnx.
+    """
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _parse(bytes(source), MemoryStorage(bytes(source)), None, name or "<bytes>")
+    if not isinstance(source, str | os.PathLike):
+        data = source.read()
+        return _parse(data, MemoryStorage(data), None, name or "<stdin>")
+    path = Path(source)
+    name = name or path.name or str(path)
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise ModelError(f"{path} is a folder.", tip="Give the path of an .onnx file in it.")
+        if not stat.S_ISREG(status.st_mode):
+            with path.open("rb") as pipe:
+                return load(pipe, name=name)
+        storage = FileStorage(path)
+        with storage.view() as view:
+            return _parse(view, storage, path, name)
+    except FileNotFoundError as error:
+        raise ModelError(f"{path} doesn't exist.") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(f"{path} can't be read: {reason}.") from error
+
+
+def _parse(view: Any, storage: Storage, path: Path | None, name: str) -> Model:
+    nbytes = len(view)
+    if not nbytes:
+        raise ModelError(f"{name} is empty.", tip="Was the export or download interrupted?")
+    try:
+        serialized, spans = wire.detach(view)
+        skeleton = onnx.ModelProto.FromString(serialized)
+    except (wire.Malformed, DecodeError) as error:
+        raise _not_a_model(bytes(view[:512]), name, error) from error
+    payloads = [(span.field, Extent(storage, span.offset, span.nbytes)) for span in spans]
+    external = ExternalData(path, name)
+    try:
+        _check_versions(skeleton, name)
+        size = nbytes + _external_size(serialized, external)
+        graph = Importer(functools.partial(_locate, payloads, external)).model(skeleton)
+    except (UnicodeDecodeError, TypeError, RecursionError) as error:
+        # protobuf gives a string that isn't UTF-8 as bytes, which no name can be
+        raise ModelError(f"{name} is damaged: it has names that are no text ({error}).") from error
+    return Model(
+        graph=graph,
+        name=name,
+        path=path,
+        skeleton=skeleton,
+        storage=storage,
+        payloads=payloads,
+        external=external,
+        opset=default_opset(skeleton.opset_import) or 0,
+        overridable=frozenset({item.name for item in skeleton.graph.input} & graph.stored.keys()),
+        size=size,
+        _digest=hashlib.sha256(serialized).hexdigest(),
+    )
+
+
+def _locate(
+    payloads: list[tuple[int, Extent]], external: ExternalData, tensor: Any
+) -> tuple[int, Extent] | None:
+    """Return where the values of a tensor of the skeleton lie; None if in the tensor itself."""
+    if is_external(tensor):
+        return wire.RAW_DATA, external.extent(tensor)
+    _, payload = wire.split_token(tensor.SerializeToString())
+    return None if payload is None else payloads[payload]
+
+
+def _external_size(serialized: bytes, external: ExternalData) -> int:
+    """Find all external tensors, and return how many bytes they are."""
+    extents = set()
+
+    def visit(tensor: bytes) -> wire.Pieces[Extent]:
+        fields, _ = wire.split_token(tensor)
+        proto = onnx.TensorProto.FromString(fields)
+        if is_external(proto):
+            extents.add(external.extent(proto))
+        return wire.Pieces()
+
+    wire.map_tensors(serialized, visit)
+    return sum(extent.nbytes for extent in extents)
+
+
+def data_files(path: Path) -> set[str]:
+    """Return the locations of the external data of the model at `path`; none if it is no model."""
+    locations: set[str] = set()
+
+    def visit(tensor: bytes) -> wire.Pieces[Extent]:
+        fields, _ = wire.split_token(tensor)
+        proto = onnx.TensorProto.FromString(fields)
+        if is_external(proto):
+            locations.add(location_of(proto))
+        return wire.Pieces()
+
+    try:
+        with FileStorage(path).view() as view:
+            wire.map_tensors(wire.detach(view)[0], visit)
+    except (OSError, ValueError, DecodeError):
+        return set()
+    return locations
+
+
+def _check_versions(model: Any, name: str) -> None:
+    """Refuse what the installed onnx can't understand."""
+    if not model.HasField("graph"):
+        raise ModelError(
+            f"{name} is no ONNX model: it has no graph.", tip="Give the path of an .onnx file."
+        )
+    if model.ir_version > onnx.IR_VERSION:
+        raise ModelError(
+            f"{name} has IR version {model.ir_version}, and the installed onnx "
+            f"{onnx.__version__} knows versions up to {onnx.IR_VERSION}.",
+            tip="Install a newer onnx, or export the model with an older IR version.",
+        )
+    if model.ir_version < 1:
+        raise ModelError(f"{name} is no ONNX model: it has no IR version.")
+    newest = onnx.defs.onnx_opset_version()
+    for holder in (model, *model.functions):
+        opset = default_opset(holder.opset_import)
+        if opset is None:
+            continue
+        if opset > newest:
+            raise ModelError(
+                f"{name} uses opset {opset}, and the installed onnx {onnx.__version__} knows "
+                f"opsets up to {newest}.",
+                tip="Install a newer onnx, or export the model with an older opset.",
+            )
+        if opset < 1:
+            raise ModelError(f"{name} uses opset {opset}, which doesn't exist.")
+    if default_opset(model.opset_import) is None and any(
+        node.domain in {"", "ai.onnx"} for node in model.graph.node
+    ):
+        raise ModelError(
+            f"{name} has standard operators, but doesn't say which opset they are of.",
+            tip="Add the opset import of the default domain to the model.",
+        )
+
+
+def _not_a_model(head: bytes, name: str, reason: Exception) -> ModelError:
+    for magic, what, tip in _LOOK_ALIKES:
+        if head.startswith(magic):
+            return ModelError(f"{name} is {what}, not an ONNX model.", tip=tip)
+    if head[4:8] == b"ORTM":
+        return ModelError(
+            f"{name} is in onnxruntime's own format, not ONNX.",
+            tip="Give the .onnx model that it was made from.",
+        )
+    if all(byte >= 32 or byte in b"\t\n\r\f" for byte in head) and _is_text(head):
+        return ModelError(f"{name} is a text file, not an ONNX model.")
+    return ModelError(
+        f"{name} is truncated, or no ONNX model: {reason}.",
+        tip="Was the export or download interrupted?",
+    )
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        head[:-3].decode()
+    except UnicodeDecodeError:
+        return False
+    return True

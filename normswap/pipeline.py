@@ -1,0 +1,206 @@
+"""The whole story of a rewrite: load, plan, apply, check, and only then save."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from normswap.apply import apply_plan
+from normswap.errors import ExitCode
+from normswap.model import Model, Staged, load, stage, write_to
+from normswap.planner import make_plan
+
+if TYPE_CHECKING:
+    from normswap.check import CheckOptions, CheckReport
+    from normswap.plan import Plan
+
+Source = str | Path | bytes | BinaryIO
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class FoldReport:
+    """What a fold did.
+
+    Attributes
+    ----------
+    source, output : str
+        What was read, and what was written; the output is empty where nothing was.
+    plan : Plan
+    check : CheckReport or None
+        None where no check was asked for.
+    size_before, size_after : int
+        Bytes of the model, external data included; the latter 0 where nothing was written.
+    """
+
+    source: str
+    output: str
+    plan: Plan
+    check: CheckReport | None = None
+    size_before: int = 0
+    size_after: int = 0
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """How a command that did this ends."""
+        return ExitCode.OK if self.check is None else ExitCode(self.check.exit_code)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain data."""
+        return {
+            "command": "fold",
+            "source": self.source,
+            "output": self.output or None,
+            "written": bool(self.output),
+            "size_before": self.size_before,
+            "size_after": self.size_after or None,
+            "plan": self.plan.to_dict(),
+            "check": None if self.check is None else self.check.to_dict(),
+            "exit_code": int(self.exit_code),
+        }
+
+
+def silent(message: str) -> None:
+    """Take a progress message and do nothing with it."""
+    del message
+
+
+def plan(
+    source: Source, *, assume_constant: bool = False, progress: Progress = silent
+) -> FoldReport:
+    """Say what :func:`fold` would do to a model, and do nothing.
+
+    Parameters
+    ----------
+    source : path, bytes or binary stream
+    assume_constant : bool
+        See :func:`normswap.planner.make_plan`.
+    progress : callable
+        Is told what is being done.
+
+    Returns
+    -------
+    FoldReport
+        With nothing written and nothing checked.
+
+    Raises
+    ------
+    ModelError
+        If the model is unreadable, invalid or unsupported.
+    """
+    progress("reading the model")
+    model = load(source)
+    progress("planning")
+    return FoldReport(
+        model.name, "", make_plan(model, assume_constant=assume_constant), size_before=model.size
+    )
+
+
+def fold(
+    source: Source,
+    output: str | Path | BinaryIO,
+    *,
+    overwrite: bool = False,
+    assume_constant: bool = False,
+    check: CheckOptions | None = None,
+    progress: Progress = silent,
+) -> FoldReport:
+    """Fold the BatchNormalizations of a model, check the result, and save it.
+
+    Parameters
+    ----------
+    source : path, bytes or binary stream
+        The model. It may be the output too, with ``overwrite``.
+    output : path or binary stream
+        Where the folded model goes. It is complete there or untouched, whatever happens.
+    overwrite : bool
+        Whether an existing file may be replaced.
+    assume_constant : bool
+        See :func:`normswap.planner.make_plan`.
+    check : CheckOptions, optional
+        How the result is compared with the original; no check is made if it is left out.
+    progress : callable
+        Is told what is being done.
+
+    Returns
+    -------
+    FoldReport
+        Where the check failed, nothing was written and :attr:`FoldReport.output` is empty.
+
+    Raises
+    ------
+    ModelError
+        If the model is unreadable, invalid or unsupported, or the output can't be written.
+    RunError
+        If the runtime is unavailable, crashed or timed out in the check.
+
+    Examples
+    --------
+    >>> report = fold("model.onnx", "model.folded.onnx")  # doctest: +SKIP
+    >>> len(report.plan.kept)  # doctest: +SKIP
+    0
+    """
+    progress("reading the model")
+    model = load(source)
+    progress("planning")
+    made = make_plan(model, assume_constant=assume_constant)
+    apply_plan(made, model)
+    report = FoldReport(model.name, "", made, size_before=model.size)
+    progress("writing")
+    with _staged(model, output, overwrite=overwrite) as staged:
+        if check is not None:
+            report = replace(report, check=_checked(model, staged.path, check, progress))
+        if report.exit_code is ExitCode.OK:
+            staged.commit()
+            report = replace(report, output=output_name(output), size_after=staged.size)
+    return report
+
+
+def _checked(
+    model: Model, rewritten: Path, options: CheckOptions, progress: Progress
+) -> CheckReport:
+    from normswap.check import check
+
+    progress("checking")
+    with model.original() as original:
+        return check(original, rewritten, options, progress=progress)
+
+
+@contextlib.contextmanager
+def _staged(
+    model: Model, output: str | Path | BinaryIO, *, overwrite: bool
+) -> Iterator[Staged | _Piped]:
+    """Have the rewritten model in a file, wherever it goes in the end."""
+    if isinstance(output, str | Path):
+        with stage(model, output, overwrite=overwrite) as staged:
+            yield staged
+        return
+    with tempfile.TemporaryDirectory(prefix="normswap-") as folder:
+        path = Path(folder, "model.onnx")
+        with path.open("wb") as stream:
+            write_to(model, stream)
+        yield _Piped(path, output)
+
+
+class _Piped:
+    """A rewritten model that goes into a stream, as a whole, once it is good."""
+
+    def __init__(self, path: Path, stream: BinaryIO) -> None:
+        self.path = path
+        self.size = path.stat().st_size
+        self._stream = stream
+
+    def commit(self) -> None:
+        with self.path.open("rb") as source:
+            shutil.copyfileobj(source, self._stream, 1 << 20)
+        self._stream.flush()
+
+
+def output_name(output: str | Path | BinaryIO) -> str:
+    """Return what to call an output in messages."""
+    return str(output) if isinstance(output, str | Path) else "<stdout>"

@@ -1,0 +1,1 @@
+"""What a command tells: one file an output format."""

@@ -1,0 +1,176 @@
+"""Reports for people: what was folded into what, what was kept and why, and the check's figures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, TextIO
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from normswap.errors import ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from normswap.pipeline import FoldReport
+    from normswap.plan import Folded, Kept, Plan, Step
+    from normswap.reasons import Reason
+
+SHOWN = 12
+"""Kept nodes that are listed one by one without being asked."""
+
+ARROW = {"up": "↑", "down": "↓"}
+
+
+WIDEST = 100_000
+"""Columns into a pipe or file, where nothing needs to be wrapped."""
+
+
+def render_fold(report: FoldReport, stream: TextIO, *, verbose: int = 0) -> None:
+    """Print what a fold did, or would do.
+
+    Parameters
+    ----------
+    report : FoldReport
+    stream : text stream
+        Gets colours only if it is a terminal.
+    verbose : int
+        From 1 on every node and its route is listed, not only a summary.
+    """
+    console = Console(file=stream, highlight=False)
+    if not console.is_terminal:
+        console.width = WIDEST
+    with console.capture() as capture:
+        _fold(report, console, verbose=verbose)
+    stream.writelines(
+        line.rstrip() + "\n" for line in capture.get().splitlines()
+    )  # rich pads the cells of the last column
+
+
+def _fold(report: FoldReport, console: Console, *, verbose: int) -> None:
+    plan = report.plan
+    console.print(f"[bold]{escape(report.source)}[/]  {_headline(plan)}")
+    if plan.folded:
+        console.print()
+        console.print(_routes(plan.folded) if verbose else _summary(plan.folded))
+    if plan.kept:
+        console.print()
+        console.print(_kept(plan.kept, verbose=verbose))
+    console.print()
+    _check(report, console)
+    _sizes(report, console)
+
+
+def _headline(plan: Plan) -> str:
+    total = len(plan.folded) + len(plan.kept)
+    if not total:
+        return (
+            "no BatchNormalization found. Exporters fold them by themselves; "
+            "with torch.onnx.export, training=TrainingMode.PRESERVE keeps them."
+        )
+    kept = f", [yellow]{len(plan.kept)} kept[/]" if plan.kept else ""
+    return f"{total} BatchNormalization: [green]{len(plan.folded)} folded[/]{kept}"
+
+
+def _way(route: Iterable[Step]) -> str:
+    """Say along which operators an affine travels, such as ``↑ Add ↑ Conv``."""
+    return " ".join(f"{ARROW[step.direction]} {step.op}" for step in route) or "nothing to do"
+
+
+def _table() -> Table:
+    return Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
+
+
+def _summary(folded: Iterable[Folded]) -> Table:
+    table = _table()
+    table.add_column("folded", justify="right")
+    table.add_column("along")
+    ways = Counter(_way(entry.route) for entry in folded)
+    for way, count in ways.most_common(12):
+        table.add_row(str(count), way)
+    rest = ways.most_common()[12:]
+    if rest:
+        table.add_row(
+            str(sum(count for _, count in rest)), f"{len(rest)} other ways (-v lists all)"
+        )
+    return table
+
+
+def _routes(folded: Iterable[Folded]) -> Table:
+    table = _table()
+    for column in ("folded", "channels", "into", "along"):
+        table.add_column(column, overflow="fold")
+    for entry in folded:
+        absorbers = ", ".join(escape(f"{step.op} {step.node}") for step in entry.absorbers)
+        table.add_row(
+            escape(_where(entry.site.graph, entry.site.node)),
+            str(entry.site.channels or "?"),
+            absorbers or "-",
+            _way(entry.route),
+        )
+    return table
+
+
+def _kept(kept: Iterable[Kept], *, verbose: int) -> Table:
+    table = _table()
+    for column in ("kept", "reason", "because"):
+        table.add_column(column, overflow="fold")
+    entries = list(kept)
+    by_reason: dict[Reason, list[Kept]] = {}
+    for entry in entries:
+        by_reason.setdefault(entry.reason, []).append(entry)
+    for reason, group in by_reason.items():
+        shown = group if verbose or len(entries) <= SHOWN else group[:1]
+        for entry in shown:
+            because = entry.detail or reason.explanation
+            for attempt in entry.attempts[1:] if verbose else ():
+                because += f"\n{attempt.direction}: {attempt.detail} ({attempt.reason.value})"
+            where = _where(entry.site.graph, entry.site.node)
+            table.add_row(escape(where), f"[yellow]{reason.value}[/]", escape(because))
+        if len(shown) < len(group):
+            table.add_row(
+                f"and {len(group) - 1} more", f"[yellow]{reason.value}[/]", "-v lists all"
+            )
+    return table
+
+
+def _where(graph: str, node: str) -> str:
+    return f"{graph}/{node}" if graph else node
+
+
+def _check(report: FoldReport, console: Console) -> None:
+    check = report.check
+    if check is None:
+        if report.output:
+            console.print("[dim]not checked (--no-check)[/]")
+        return
+    colour = {ExitCode.OK: "green", ExitCode.FINDINGS: "red"}.get(check.exit_code, "yellow")
+    line = f"[{colour}]{check.verdict.value}[/]"
+    worst = check.worst
+    if worst is not None and worst.evidence.verdict_level is not None:
+        metrics = worst.evidence.verdict_level
+        line += f": {len(check.outputs)} comparisons over {len(check.cases)} sets of inputs"
+        line += f"; largest difference {metrics.max_abs:.1e} where the largest value is"
+        line += f" {metrics.reference_max:.3g} (by {check.basis})"
+    console.print(line)
+    for sentence in (*check.reasons, *check.notes):
+        console.print(f"  {escape(sentence)}")
+
+
+def _sizes(report: FoldReport, console: Console) -> None:
+    before = _bytes(report.size_before)
+    if not report.output:
+        console.print(f"nothing written ({before})")
+        return
+    console.print(f"{escape(report.output)}  {before} → {_bytes(report.size_after)}")
+
+
+def _bytes(size: int) -> str:
+    value, unit = float(size), "B"
+    for larger in ("KB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
