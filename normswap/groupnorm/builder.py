@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
 from normswap.dtypes import round_to
-from normswap.groupnorm.layer import HALF_PRECISION
+from normswap.groupnorm.layer import HALF_PRECISION, Runtime
 from normswap.model import ArrayTensor, make_constant
 
 if TYPE_CHECKING:
@@ -106,16 +106,30 @@ class Builder:
         prefix = "groupnorm" if shared else self.layer.name
         return self._pool.get(np.asarray(array), f"{prefix}/{what}")
 
-    def parameter(self, value: Parameter, shape: list[int], what: str) -> gs.Tensor:
+    def parameter(self, value: npt.NDArray[Any] | Runtime, shape: list[int], what: str) -> gs.Tensor:
         """Return a scale or bias in a given shape and in the compute type."""
         layer = self.layer
-        if isinstance(value, np.ndarray):
-            return self.floats(value.reshape(shape), what, shared=False)
-        if self.layer.compute_type != layer.data_type:
-            value = self.op("Cast", [value], f"{what}_float32", to=layer.compute_type)
+        if not isinstance(value, Runtime):
+            return self.floats(np.reshape(value, shape), what, shared=False)
+        tensor = self.tensor(value, layer.compute_type, what)
         if len(shape) > 1:
-            value = self.op("Reshape", [value, self.integers(shape, f"{what}_shape")], what)
-        return value
+            tensor = self.op("Reshape", [tensor, self.integers(shape, f"{what}_shape")], what)
+        return tensor
+
+    def vector(self, value: Parameter, neutral: float, data_type: int, what: str) -> gs.Tensor:
+        """Return a scale or bias as (C,), for an operator that must be given one."""
+        if isinstance(value, Runtime):
+            return self.tensor(value, data_type, what)
+        if value is None:
+            values = np.full(self.layer.channels, neutral)
+            return self.typed(values, data_type, f"{what}_{neutral:g}", shared=True)
+        return self.typed(value, data_type, what, shared=False)
+
+    def tensor(self, value: Runtime, data_type: int, what: str) -> gs.Tensor:
+        """Return a run-time parameter in a given float type."""
+        if value.data_type == data_type:
+            return value.tensor
+        return self.op("Cast", [value.tensor], f"{what}_cast", to=data_type)
 
     # Steps that several forms share --------------------------------------------------------------
 
@@ -168,7 +182,8 @@ class Builder:
             value = self.op("Reshape", [value, view], "channels")
             value = self._multiply_add(value, scale, bias, [layer.channels, 1])
             return self.op("Reshape", [value, self.original_shape()], "unflattened")
-        if layer.beside_conv and layer.rank == 4 and isinstance(scale, np.ndarray):
+        constant = isinstance(scale, np.ndarray) and not isinstance(bias, Runtime)
+        if layer.in_blocked_layout and layer.rank == 4 and constant:
             return self._depthwise(value, scale, bias)
         return self._multiply_add(value, scale, bias, [layer.channels] + [1] * (layer.rank - 2))
 
@@ -181,7 +196,9 @@ class Builder:
             value = self.op("Add", [value, self.parameter(bias, shape, "bias")], "shifted")
         return value
 
-    def _depthwise(self, value: gs.Tensor, scale: Parameter, bias: Parameter) -> gs.Tensor:
+    def _depthwise(
+        self, value: gs.Tensor, scale: npt.NDArray[Any], bias: npt.NDArray[Any] | None
+    ) -> gs.Tensor:
         """Scale and shift with a 1x1 depthwise convolution.
 
         Between convolutions onnxruntime keeps activations in a blocked layout. A convolution goes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,25 @@ if TYPE_CHECKING:
 
 HALF_PRECISION = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
 
-Parameter = npt.NDArray[np.float64] | Any | None
-"""A scale or bias: a constant ``(C,)`` array, a tensor that is computed at run time
-(``gs.Tensor``), or None where it has no effect."""
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """A scale or bias that is computed at run time, or that a caller may override.
+
+    Attributes
+    ----------
+    tensor : gs.Tensor
+        ``(C,)``
+    data_type : int
+        ``TensorProto.DataType``
+    """
+
+    tensor: gs.Tensor
+    data_type: int
+
+
+Parameter = npt.NDArray[np.float64] | Runtime | None
+"""A scale or bias: a constant ``(C,)`` array, a tensor, or None where it has no effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +58,8 @@ class Layer:
     data_type : int
         ``TensorProto.DataType`` of x and y.
     opset : int
-    beside_conv : bool
-        Whether the result goes, perhaps through an activation, into a convolution.
-    in_main_graph : bool
+    in_blocked_layout : bool
+        Whether onnxruntime will keep the tensors around in the blocked layout of convolutions.
     """
 
     name: str
@@ -58,8 +73,7 @@ class Layer:
     shape: tuple[Dim, ...] | None
     data_type: int
     opset: int
-    beside_conv: bool = False
-    in_main_graph: bool = True
+    in_blocked_layout: bool = False
 
     @property
     def rank(self) -> int | None:

@@ -6,10 +6,11 @@ serialized, and that is what a dry run shows.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from normswap.groupnorm.layer import Layer
     from normswap.plan import Site
 
 
@@ -68,11 +69,15 @@ class SwapPlan:
     swaps : tuple of Swap
         In the order of the graph.
     untouched : tuple of Untouched
+    layers : tuple of Layer
+        One for each swap. They hold tensors of the model that was planned for, and ride along for
+        :func:`normswap.groupnorm.apply.apply_swaps`.
     """
 
     fingerprint: str
     swaps: tuple[Swap, ...]
     untouched: tuple[Untouched, ...] = ()
+    layers: tuple[Layer, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def total(self) -> int:

@@ -6,11 +6,10 @@ CUDA only, for batches of images in float32 or float16; its scale and bias are f
 
 from __future__ import annotations
 
-import numpy as np
 from onnx import TensorProto
 
 from normswap.groupnorm.builder import Builder
-from normswap.groupnorm.layer import Layer, Parameter
+from normswap.groupnorm.layer import Layer
 
 DOMAIN = "com.microsoft"
 
@@ -38,8 +37,8 @@ class Contrib:
             "GroupNorm",
             [
                 last,
-                self._vector(builder, layer.scale, 1.0, "scale"),
-                self._vector(builder, layer.bias, 0.0, "bias"),
+                builder.vector(layer.scale, 1.0, TensorProto.FLOAT, "scale"),
+                builder.vector(layer.bias, 0.0, TensorProto.FLOAT, "bias"),
             ],
             "groupnorm",
             domain=DOMAIN,
@@ -49,17 +48,6 @@ class Contrib:
             channels_last=1,
         )
         builder.finish(builder.op("Transpose", [y], "channels_first", perm=[0, 3, 1, 2]))
-
-    @staticmethod
-    def _vector(builder: Builder, value: Parameter, neutral: float, what: str) -> object:
-        shared = value is None
-        if value is None:
-            value = np.full(builder.layer.channels, neutral)
-        if isinstance(value, np.ndarray):
-            return builder.typed(value, TensorProto.FLOAT, what, shared=shared)
-        if builder.layer.data_type != TensorProto.FLOAT:
-            return builder.op("Cast", [value], f"{what}_float32", to=TensorProto.FLOAT)
-        return value
 
 
 FORM = Contrib()

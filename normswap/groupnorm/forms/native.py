@@ -8,11 +8,10 @@ kernel for it on CPU and expands it into its definition, with the variance as
 
 from __future__ import annotations
 
-import numpy as np
 from onnx import TensorProto
 
 from normswap.groupnorm.builder import Builder
-from normswap.groupnorm.layer import Layer, Parameter
+from normswap.groupnorm.layer import Layer
 
 
 class Native:
@@ -32,8 +31,11 @@ class Native:
     def build(self, builder: Builder) -> None:
         """Make the node."""
         layer = builder.layer
-        inputs = [layer.x, self._vector(builder, layer.scale, 1.0, "scale")]
-        inputs.append(self._vector(builder, layer.bias, 0.0, "bias"))
+        inputs = [
+            layer.x,
+            builder.vector(layer.scale, 1.0, layer.data_type, "scale"),
+            builder.vector(layer.bias, 0.0, layer.data_type, "bias"),
+        ]
         attributes = {}
         if layer.data_type == TensorProto.DOUBLE:
             attributes["stash_type"] = int(TensorProto.DOUBLE)
@@ -46,15 +48,6 @@ class Native:
             **attributes,
         )
         builder.finish(y)
-
-    @staticmethod
-    def _vector(builder: Builder, value: Parameter, neutral: float, what: str) -> object:
-        layer = builder.layer
-        if value is not None and not isinstance(value, np.ndarray):
-            return value
-        shared = value is None
-        values = np.full(layer.channels, neutral) if value is None else value
-        return builder.typed(values, layer.data_type, what, shared=shared)
 
 
 FORM = Native()
