@@ -1,3 +1,41 @@
-"""Rewrite the normalization layers of ONNX models, and prove that the rewrite is right."""
+"""Rewrite the normalization layers of ONNX models, and prove that the rewrite is right.
+
+The story of a fold is :func:`fold`; what it would do is :func:`plan_fold`. The parts that they are
+made of are public too: :mod:`normswap.model` loads and saves, :mod:`normswap.planner` decides,
+:mod:`normswap.apply` edits, :mod:`normswap.check` compares.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from normswap.pipeline import FoldReport, fold, plan_fold
+    from normswap.plan import Folded, Kept, Plan
+    from normswap.reasons import Reason
 
 __version__ = "0.1.0"
+
+__all__ = ["FoldReport", "Folded", "Kept", "Plan", "Reason", "fold", "plan_fold"]
+
+_HOME = {
+    "FoldReport": "pipeline",
+    "Folded": "plan",
+    "Kept": "plan",
+    "Plan": "plan",
+    "Reason": "reasons",
+    "fold": "pipeline",
+    "plan_fold": "pipeline",
+}
+"""Where each public name is. They are imported on first use: onnx takes its time."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -22,8 +22,13 @@ def align(array: Wide, rank: int) -> Wide:
 
 
 def _canonical(array: Wide) -> Wide:
-    """Drop trailing axes of length 1, and make the array long double and read-only."""
+    """Shorten axes along which nothing varies, drop trailing ones, and make it read-only."""
     array = np.asarray(array, dtype=np.longdouble)
+    for axis, size in enumerate(array.shape):
+        if size > 1:
+            first = array.take([0], axis)
+            if (array == first).all():
+                array = first
     kept = array.ndim
     while kept and array.shape[kept - 1] == 1:
         kept -= 1
@@ -44,7 +49,8 @@ class Affine:
     Parameters
     ----------
     scale, shift : array_like
-        Kept as read-only long double, trailing axes of length 1 dropped.
+        Kept as read-only long double; an axis along which nothing varies is of length 1, so that
+        equal maps are equal and a zero shift is ``()``.
     """
 
     scale: Wide

@@ -62,13 +62,16 @@ class _Surgeon:
         self.model = model
         self.nodes: dict[int, gs.Node] = dict(enumerate(gs_nodes(model)))
         self.names = Names(model)
+        self.outputs = {id(t) for graph in all_graphs(model) for t in graph.outputs}
         self.inserted: dict[int, list[gs.Node]] = {}  # by id of the node before
         self.removed: set[int] = set()  # ids of nodes
+        self.released: list[gs.Tensor] = []  # what an edit stopped reading
 
     def replace(self, edit: Replace) -> None:
         node = self.nodes[edit.node]
         while len(node.inputs) <= edit.slot:
             node.inputs.append(gs.Variable.empty())
+        self.released.append(node.inputs[edit.slot])
         node.inputs[edit.slot] = make_constant(self.names.folded(edit.hint), edit.constant)
 
     def insert(self, edit: Insert) -> None:
@@ -87,9 +90,7 @@ class _Surgeon:
     def bypass(self, edit: Bypass) -> None:
         node = self.nodes[edit.node]
         value, result = node.inputs[edit.slot], node.outputs[0]
-        node.inputs.clear()
-        node.outputs.clear()
-        self.removed.add(id(node))
+        self.remove(node)
         if edit.renames:
             producer = value.inputs[0]
             producer.outputs[_position(producer.outputs, value)] = result
@@ -99,8 +100,23 @@ class _Surgeon:
                     if operand is result:
                         reader.inputs[slot] = value
 
+    def remove(self, node: gs.Node) -> None:
+        self.released += node.inputs
+        node.inputs.clear()
+        node.outputs.clear()
+        self.removed.add(id(node))
+
+    def sweep(self) -> None:
+        """Remove nodes that nobody reads any more, such as those that computed a folded weight."""
+        while self.released:
+            tensor = self.released.pop()
+            for node in list(tensor.inputs):
+                if not any(out.outputs or id(out) in self.outputs for out in node.outputs):
+                    self.remove(node)
+
     def finish(self) -> None:
         """Bring the node lists of all graphs up to date."""
+        self.sweep()
         for graph in all_graphs(self.model):
             graph.nodes = [
                 node

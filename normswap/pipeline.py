@@ -70,7 +70,7 @@ def silent(message: str) -> None:
     del message
 
 
-def plan(
+def plan_fold(
     source: Source, *, assume_constant: bool = False, progress: Progress = silent
 ) -> FoldReport:
     """Say what :func:`fold` would do to a model, and do nothing.

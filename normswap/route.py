@@ -141,13 +141,12 @@ class Router:
                     yield _absorbed_by_constant(constant, goal, value)
                     return
                 block = self._reader_block(value, use, goal)
+                node = value.producer
                 if block is not None:
                     yield block
                     return
-                node = value.producer
                 if node is None:
-                    yield Block(Reason.GRAPH_INPUT, value.name, f"{value.name} is an input")
-                    return
+                    raise AssertionError("a value of this graph that nothing makes is an input")
                 index = next(i for i, output in enumerate(node.outputs) if output is value)
                 yield from _operator_answers(node, index, goal)
             case Down(value, affine):
@@ -166,6 +165,8 @@ class Router:
         """Say who must not see the tensor changed, if anyone."""
         if value.graph is not use.node.graph:
             return Block(Reason.OUTER_SCOPE, value.name, f"{value.name} comes from outside")
+        if value.producer is None:
+            return Block(Reason.GRAPH_INPUT, value.name, f"{value.name} is an input")
         if value.is_output:
             return Block(Reason.GRAPH_OUTPUT, value.name, f"{value.name} is an output")
         if value.captured:

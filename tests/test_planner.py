@@ -223,6 +223,24 @@ def test_the_plan_does_not_depend_on_node_order():
     assert plan.to_dict() == other.to_dict()
 
 
+def test_nodes_that_computed_a_folded_weight_go():
+    b = Builder()
+    w = b.node("Transpose", b.node("Identity", b.normal(C, 5)), perm=[1, 0])
+    b.output(b.bn(b.node("MatMul", b.input("N", 5), w), C))
+    folded, _ = check_folds(b.model())
+    assert [node.op_type for node in folded.graph.node] == ["MatMul", "Add"]
+    assert len(folded.graph.initializer) == 2
+
+
+def test_nodes_that_are_still_read_stay():
+    b = Builder()
+    w = b.node("Transpose", b.normal(C, 5), perm=[1, 0])
+    x = b.input("N", 5)
+    b.output(b.bn(b.node("MatMul", x, w), C)).output(b.node("MatMul", x, w))
+    folded, _ = check_folds(b.model())
+    assert [node.op_type for node in folded.graph.node].count("Transpose") == 1
+
+
 def test_planning_changes_nothing():
     from normswap.model import load
     from normswap.planner import make_plan

@@ -111,15 +111,55 @@ class Bench:
         values = tuple(tuple(unpack_all(r, home) for r in e["results"]) for e in found)
         return Results(values, report)
 
+    def evaluate(
+        self,
+        model: Signature,
+        role: str,
+        feeds: Sequence[Mapping[str, Any]],
+        *,
+        samples: int,
+        timeout: float,
+    ) -> Results:
+        """Evaluate a model in float64: as it is, then with its weights perturbed `samples` times.
+
+        Raises
+        ------
+        RunError
+            It cannot be evaluated, or not in time.
+        """
+        request = {
+            "task": "arbiter",
+            "model": str(model.path.resolve()),
+            "feeds": list(feeds),
+            "samples": samples,
+            "pin_random": bool(model.random),
+        }
+        self.progress(f"evaluating the {role} model in float64")
+        response, home = self._child(request, model, role, timeout=timeout)
+        report = RunReport(
+            model=role,
+            engine="arbiter",
+            provider="",
+            providers=(),
+            fallback=tuple(response["imprecise"]),
+            load_seconds=response["load_seconds"],
+            run_seconds=sum(response["seconds"]),
+            wall_seconds=response["wall_seconds"],
+            peak_memory=response["peak_memory"],
+            version=response["version"],
+        )
+        values = tuple(tuple(unpack_all(r, home) for r in row) for row in response["results"])
+        return Results(values, report)
+
     def _child(
-        self, request: Mapping[str, Any], model: Signature, role: str
+        self, request: Mapping[str, Any], model: Signature, role: str, timeout: float | None = None
     ) -> tuple[dict[str, Any], Path]:
         home = self._new_folder(role)
         response = run_worker(
             request,
             home,
             label=f"the {role} model ({model.path.name})",
-            timeout=self._options.timeout,
+            timeout=min(timeout or self._options.timeout, self._options.timeout),
             memory_limit=self._options.memory_limit,
         )
         return response, home

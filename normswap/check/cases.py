@@ -13,15 +13,14 @@ if TYPE_CHECKING:
     from normswap.check.options import CheckOptions
     from normswap.check.signature import Signature
 
-_QUICK = ((Distribution.NORMAL, 2), (Distribution.UNIFORM, 1))
+_QUICK = ((Distribution.NORMAL, 1), (Distribution.UNIFORM, 2))
 _SWEEP = (1, 2, 7)
 
 
 def random_cases(signature: Signature, options: CheckOptions, *, spatial: int) -> list[Case]:
     """Draw the inputs of a check.
 
-    At depth QUICK a batch of two drawn from a normal distribution and one sample of a uniform
-    one; at depth FULL every distribution at every batch size of a sweep. A batch size that the
+    At depth QUICK one sample of a normal distribution and a batch of two of a uniform one; at depth FULL every distribution at every batch size of a sweep. A batch size that the
     model or the options fix is used throughout. A model without inputs has one case.
 
     Parameters

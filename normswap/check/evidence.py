@@ -58,6 +58,9 @@ class Function:
         That deviation in units of that floor, both RMS.
     mismatches, floor_mismatches : int
         For types that are no floats: elements that differ, and that differ by the perturbation.
+        For floats: elements that are finite in one model only, and in one perturbation only.
+    resolution : float
+        Part of the output's scale that the evaluation itself resolves.
     """
 
     deviation: Distance
@@ -66,6 +69,7 @@ class Function:
     channel_ratio: float = 0.0
     mismatches: int = 0
     floor_mismatches: int = 0
+    resolution: float = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,8 @@ class Evidence:
         What the float64 arbiter says; None where it was not asked or could not answer.
     constant : bool
         The original's output did not vary at all, though it depends on the inputs.
+    backed : bool
+        On other inputs the arbiter found this output to be the same function.
     fault : str or None
         What makes a comparison impossible: another shape, a missing element.
     """
@@ -115,6 +121,7 @@ class Evidence:
     error_deployed: Distance | None = None
     function: Function | None = None
     constant: bool = False
+    backed: bool = False
     fault: str | None = None
 
 
@@ -127,11 +134,14 @@ class Truth:
     original, rewritten : numpy.ndarray
     perturbed : sequence of numpy.ndarray
         The original's, with its weights perturbed.
+    resolution : float
+        As in `Function`; larger where an operator was evaluated in less than float64.
     """
 
     original: np.ndarray
     rewritten: np.ndarray
     perturbed: Sequence[np.ndarray]
+    resolution: float = 1e-9
 
 
 def gather(
@@ -274,18 +284,34 @@ def _function(truth: Truth) -> Function:
             ZERO,
             mismatches=int(np.count_nonzero(a != b)),
             floor_mismatches=max(counts, default=0),
+            resolution=truth.resolution,
         )
     deviation = _error(a, b)
-    moved = [np.nan_to_num(p - a) for p in truth.perturbed if p.shape == a.shape]
-    if not moved:
-        return Function(deviation, ZERO)
+    samples = [p for p in truth.perturbed if p.shape == a.shape]
+    moved = [_difference(a, p) for p in samples]
     floor = Distance(
-        float(np.sqrt(np.mean([np.mean(m**2) for m in moved]))),
-        float(max(np.abs(m).max(initial=0.0) for m in moved)),
+        float(np.sqrt(np.mean([np.mean(m**2) for m in moved]))) if moved else 0.0,
+        float(max((np.abs(m).max(initial=0.0) for m in moved), default=0.0)),
     )
-    channel, ratio = _worst_channel(np.nan_to_num(b - a), moved, floor.rms)
-    nan_apart = int(np.count_nonzero(np.isfinite(a) != np.isfinite(b)))
-    return Function(deviation, floor, channel, ratio, mismatches=nan_apart)
+    channel, ratio = _worst_channel(_difference(a, b), moved, floor.rms)
+    return Function(
+        deviation,
+        floor,
+        channel,
+        ratio,
+        mismatches=_finite_in_one(a, b),
+        floor_mismatches=max((_finite_in_one(a, p) for p in samples), default=0),
+        resolution=truth.resolution,
+    )
+
+
+def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    both = np.isfinite(a) & np.isfinite(b)
+    return np.subtract(b, a, out=np.zeros_like(a), where=both)
+
+
+def _finite_in_one(a: np.ndarray, b: np.ndarray) -> int:
+    return int(np.count_nonzero(np.isfinite(a) != np.isfinite(b)))
 
 
 def _worst_channel(

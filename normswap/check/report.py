@@ -49,7 +49,7 @@ class RunReport:
         The providers really in use, as the runtime tells.
     fallback : tuple of str or None
         Nodes that the runtime gave to the CPU in spite of the provider asked for; None where
-        this runtime does not tell.
+        this runtime does not tell. Of the arbiter: operators that it had in less than float64.
     load_seconds, run_seconds, wall_seconds : float
         Loading and running as the child measured, all levels and inputs together; and the whole
         life of the child.

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+from normswap.check.cost import skeleton
 from normswap.check.randomness import OPERATORS
 from normswap.check.semantics import Semantics, input_semantics
+from normswap.check.wire import dtype_of
 from normswap.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    import numpy as np
 
 Dim = int | str | None  # a size, a symbol, or unknown
 
@@ -64,6 +68,8 @@ class Signature:
         Names of the nodes that draw random numbers.
     varying : frozenset of str
         The outputs that depend on the values of inputs, not only on their shapes.
+    skeleton : bytes
+        The graph without its weights (`normswap.check.cost`).
     """
 
     path: Path
@@ -73,6 +79,7 @@ class Signature:
     opset: int
     random: tuple[str, ...]
     varying: frozenset[str]
+    skeleton: bytes
 
 
 def read_signature(path: Path) -> Signature:
@@ -105,6 +112,7 @@ def read_signature(path: Path) -> Signature:
             node.name or node.output[0] for node in graph.node if node.op_type in OPERATORS
         ),
         varying=_varying(graph, {port.name for port in inputs}),
+        skeleton=skeleton(model),
     )
 
 
@@ -201,3 +209,12 @@ def _shape_differences(what: str, name: str, a: Port, b: Port) -> Iterator[str]:
         if isinstance(new, int) and old != new and (isinstance(old, int) or what == "input"):
             was = "any size" if not isinstance(old, int) else str(old)
             yield f"axis {axis} of {what} {name!r} took {was}, and is fixed at {new}"
+
+
+def dtype_of_port(ports: tuple[Port, ...], leaf: str) -> np.dtype[Any] | None:
+    """Return the declared dtype of the output that tensor `leaf` is (an element of), if known."""
+    for port in ports:
+        if leaf == port.name or leaf.startswith(f"{port.name}["):
+            known = port.dtype not in {"string", "unknown"}
+            return dtype_of(port.dtype) if known else None
+    return None

@@ -192,13 +192,13 @@ def _by_arbiter(evidence: Evidence, rules: Rules) -> Judgement:
     function = evidence.function
     if function is None:
         raise ValueError("the arbiter was not asked")
-    if function.mismatches:
+    if function.mismatches > function.floor_mismatches:
         return Judgement(
             Verdict.DIFFERENT,
             "arbiter",
             f"in float64, {function.mismatches} of its elements are finite in one model only",
         )
-    spare = rules.function_relative
+    spare = max(rules.function_relative, function.resolution)
     allowed = Distance(
         rules.function * function.floor.rms + spare * evidence.scale.rms,
         rules.function * function.floor.max + spare * evidence.scale.max,
@@ -297,6 +297,13 @@ def _by_noise(evidence: Evidence, rules: Rules) -> Judgement:
             f"it is off by {deviation.max:.3g}, which the original's own noise of "
             f"{evidence.noise.max:.3g} explains",
             min(wanted.max, most.max),
+        )
+    if evidence.backed:
+        return Judgement(
+            Verdict.EQUIVALENT,
+            "noise floor",
+            f"it is off by {deviation.max:.3g}; on other inputs float64 shows the same function",
+            most.max,
         )
     return Judgement(
         Verdict.INCONCLUSIVE,

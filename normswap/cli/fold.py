@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     from normswap.pipeline import FoldReport
 
 
-@click.command("fold", context_settings={"help_option_names": ["-h", "--help"]})
+EXAMPLES = """\b
+Examples:
+  normswap fold model.onnx                      writes model.folded.onnx
+  normswap fold model.onnx -o small.onnx
+  normswap fold model.onnx --dry-run -v         says what it would do, and why
+  cat model.onnx | normswap fold > small.onnx
+"""
+
+
+@click.command("fold", context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXAMPLES)
 @model_argument
 @output_options
 @click.option("--dry-run", is_flag=True, help="Only say what would be folded; write nothing.")
@@ -47,23 +56,18 @@ def fold_command(
     verbose: int,
     **check: object,
 ) -> ExitCode:
-    r"""Fold BatchNormalization into the linear operators around it.
+    """Fold BatchNormalization into the linear operators around it.
 
     Every inference-mode BatchNormalization of MODEL is folded wherever that is exact, and the
     result is compared with MODEL in onnxruntime before it is saved. What can't be folded is kept,
     and the report says why.
-
-    \b
-    normswap fold model.onnx                   writes model.folded.onnx
-    normswap fold model.onnx -o small.onnx
-    cat model.onnx | normswap fold > small.onnx
     """
     source = source_of_command(model)
-    from normswap.pipeline import fold, plan
+    from normswap.pipeline import fold, plan_fold
 
     with progress(quiet=quiet) as say:
         if dry_run:
-            report = plan(source, assume_constant=assume_constant, progress=say)
+            report = plan_fold(source, assume_constant=assume_constant, progress=say)
             to_stdout = False
         else:
             target = target_of_command(

@@ -107,7 +107,7 @@ def target_of_command(
     Raises
     ------
     UsageError
-        If the options contradict each other, or a model would go to a terminal.
+        If the options contradict each other, the output exists, or a model would go to a terminal.
     """
     if in_place:
         if output is not None:
@@ -116,7 +116,8 @@ def target_of_command(
             raise UsageError("--in-place needs a model file, not a pipe.")
         return Target(source, overwrite=True)
     if output is None and isinstance(source, Path):
-        return Target(source.with_name(f"{source.stem}.{suffix}{source.suffix or '.onnx'}"), force)
+        beside = source.with_name(f"{source.stem}.{suffix}{source.suffix or '.onnx'}")
+        return _file_target(beside, force=force)
     if output is None or output == STDIO:
         stream = sys.stdout.buffer
         if stream.isatty():
@@ -129,7 +130,16 @@ def target_of_command(
         raise UsageError(
             f"{target} is the model itself.", tip="Use --in-place if that is what you want."
         )
-    return Target(target, force)
+    return _file_target(target, force=force)
+
+
+def _file_target(path: Path, *, force: bool) -> Target:
+    """Refuse an existing file before any work is done for it."""
+    if path.exists() and not force:
+        raise UsageError(
+            f"{path} exists.", tip="Use --force to replace it, or -o for another name."
+        )
+    return Target(path, force)
 
 
 def _same_file(one: Path, other: Path) -> bool:
@@ -158,7 +168,7 @@ def check_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--input-shape",
             "input_shapes",
             multiple=True,
-            metavar="[NAME:]1,3,224,224",
+            metavar="NAME:1,3,224,224",
             help="Shape of an input in the check; may be given for several inputs.",
         ),
         click.option(
@@ -199,13 +209,13 @@ def check_options_of_command(values: dict[str, Any]) -> CheckOptions | None:
 
 
 def _input_shape(text: str) -> tuple[str, tuple[int, ...]]:
-    """Parse ``name:1,3,224,224``; without a name it is that of the only input."""
+    """Parse ``name:1,3,224,224``."""
     name, _, sizes = text.rpartition(":")
     try:
         shape = tuple(int(size) for size in sizes.replace("x", ",").split(",") if size)
     except ValueError:
         shape = (-1,)
-    if any(size < 0 for size in shape):
+    if not name or any(size < 0 for size in shape):
         raise UsageError(
             f"{text!r} is no input shape.", tip="For example: --input-shape x:1,3,224,224"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import onnx
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 MAX_MODEL_NBYTES = 2**31 - 1
 """protobuf's limit: what is larger can't be parsed again."""
 
+# Smaller tensors stay in the model file, as onnx.save_model has it too.
+_EXTERNAL_THRESHOLD = 1024
 _PAGE = 4096
 _LINE = 64
 # Tensors of this size start on a page of their own, so that they can be memory-mapped.
@@ -165,30 +167,30 @@ class _Assembler:
         """Return what to write for a tensor that has a token or external data."""
         fields, number = wire.split_token(serialized)
         tensor = onnx.TensorProto.FromString(fields)
-        if number is not None:
-            field_number, payload = self._payloads[number]
-            if self._goes_out(field_number, payload):
-                return self._external(tensor, payload)
-            return _inline(fields, field_number, payload)
-        pieces: wire.Pieces[Payload] = wire.Pieces()
-        if not is_external(tensor):
-            pieces.add(serialized)
-            return pieces
-        payload = StoredPayload(self._model.external.extent(tensor))
-        if self._placement is not Placement.INLINE:
-            return self._external(tensor, payload)
-        tensor.ClearField("data_location")
-        tensor.ClearField("external_data")
-        return _inline(tensor.SerializeToString(), wire.RAW_DATA, payload)
+        if is_external(tensor):
+            payload: Payload = StoredPayload(self._model.external.extent(tensor))
+            if self._placement is Placement.INLINE:
+                tensor.ClearField("data_location")
+                tensor.ClearField("external_data")
+                return _inline(tensor, wire.RAW_DATA, payload)
+            self._put_outside(tensor, payload)
+            fields = tensor.SerializeToString()
+        if number is None:
+            return _whole(fields)
+        field_number, payload = self._payloads[number]
+        if not self._goes_out(field_number, payload):
+            return _inline(tensor, field_number, payload)
+        self._put_outside(tensor, payload)
+        return _whole(tensor.SerializeToString())
 
     def _goes_out(self, field_number: int, payload: Payload) -> bool:
-        if payload.nbytes < wire.PAYLOAD_THRESHOLD or field_number not in RAW_LIKE_FIELDS:
+        if payload.nbytes < _EXTERNAL_THRESHOLD or field_number not in RAW_LIKE_FIELDS:
             return False
         if self._placement is Placement.KEEP:
             return self._model.has_external_data and isinstance(payload, ComputedPayload)
         return self._placement is Placement.EXTERNAL
 
-    def _external(self, tensor: onnx.TensorProto, payload: Payload) -> wire.Pieces[Payload]:
+    def _put_outside(self, tensor: Any, payload: Payload) -> None:
         """Put the payload into the data file, once for all tensors that share it."""
         if payload not in self._offsets:
             alignment = _PAGE if payload.nbytes >= _PAGE_ALIGNED_FROM else _LINE
@@ -197,13 +199,15 @@ class _Assembler:
             self._position = offset + payload.nbytes
             self.data.append((offset, payload))
         set_location(tensor, self._location, self._offsets[payload], payload.nbytes)
-        pieces: wire.Pieces[Payload] = wire.Pieces()
-        pieces.add(tensor.SerializeToString())
-        return pieces
 
 
-def _inline(fields: bytes, number: int, payload: Payload) -> wire.Pieces[Payload]:
+def _whole(serialized: bytes) -> wire.Pieces[Payload]:
     pieces: wire.Pieces[Payload] = wire.Pieces()
-    pieces.add(fields + wire.length_delimited(number, payload.nbytes))
+    pieces.add(serialized)
+    return pieces
+
+
+def _inline(tensor: Any, number: int, payload: Payload) -> wire.Pieces[Payload]:
+    pieces = _whole(tensor.SerializeToString() + wire.length_delimited(number, payload.nbytes))
     pieces.add(payload)
     return pieces

@@ -165,4 +165,4 @@ class AttributeWriter:
             return self._tensor(make_constant("", ArrayTensor(value)))
         if isinstance(value, np.dtype | type):
             return data_type_of(np.dtype(value))
-        return value
+        return value.item() if isinstance(value, np.generic) else value

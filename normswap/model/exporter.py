@@ -76,7 +76,9 @@ class Exporter:
         model = onnx.ModelProto()
         model.CopyFrom(self._skeleton)
         self._enter(model.opset_import)
-        _Body(self, graph, {}).write_graph(model.graph, is_main=True)
+        main = _Body(self, graph, {}).graph_proto(is_main=True)
+        if main is not self._skeleton.graph:
+            model.graph.CopyFrom(main)
         self._leave(model.opset_import, graph)
         functions = [self._function(function) for function in graph.functions]
         del model.functions[:]
@@ -198,25 +200,38 @@ class _Body:
             graph.node_protos if isinstance(graph, ImportedGraph | ImportedFunction) else ()
         )
 
-    def write_graph(self, target: Any, *, is_main: bool = False) -> None:
-        """Patch `target`, a copy of the ``GraphProto`` that was imported or an empty one."""
-        source = self.graph.proto if isinstance(self.graph, ImportedGraph) else onnx.GraphProto()
+    def graph_proto(self, *, is_main: bool = False) -> Any:
+        """Return the ``GraphProto``: the one that was imported, if it still says the same."""
+        is_imported = isinstance(self.graph, ImportedGraph)
+        source = self.graph.proto if is_imported else onnx.GraphProto(name=self.graph.name)
         constants = self._new_constants()
         nodes = [self._node(node) for node in self.graph.nodes]
         as_inputs = self.exporter.has_initializers_as_inputs
         if as_inputs and not is_main:
             nodes = [*map(self._constant_node, constants), *nodes]
             constants = []
+        inputs = {item.name for item in source.input} - self.stored.keys()
+        outputs = [item.name for item in source.output]
+        if (
+            is_imported
+            and not constants
+            and self._are_source_nodes(nodes)
+            and inputs == {tensor.name for tensor in self.graph.inputs}
+            and outputs == [tensor.name for tensor in self.graph.outputs]
+        ):
+            return source
         _check_names(constants, source, nodes, self.stored)
-        changed = _set_nodes(target, self._source_nodes, nodes)
-        outputs_changed = self._write_outputs(target)
-        if changed or outputs_changed:
-            self._drop_unread(target, source, keep_all=is_main and self.exporter.has_training_info)
+        target = onnx.GraphProto()
+        target.CopyFrom(source)
+        self._write_nodes(target, nodes)
+        self._write_outputs(target)
+        if not (is_main and self.exporter.has_training_info):
+            self._drop_unread(target, source)
         self._write_initializers(target, constants, as_inputs=as_inputs)
-        self._write_inputs(target, source)
-        if changed:
-            _drop_stale(target, source)
-            self._describe_new(target, source)
+        self._write_inputs(target, inputs)
+        _drop_stale(target, source)
+        self._describe_new(target, source)
+        return target
 
     def write_function(self, target: Any) -> None:
         """Patch `target`, a copy of the ``FunctionProto`` that was imported or an empty one."""
@@ -224,16 +239,24 @@ class _Body:
         source = self.graph.proto if is_imported else onnx.FunctionProto()
         constants = [self._constant_node(constant) for constant in self._new_constants()]
         nodes = [*constants, *(self._node(node) for node in self.graph.nodes)]
-        changed = _set_nodes(target, self._source_nodes, nodes)
+        if not self._are_source_nodes(nodes):
+            self._write_nodes(target, nodes)
+            _drop_stale(target, source)
         for field, tensors in (("input", self.graph.inputs), ("output", self.graph.outputs)):
             names = [tensor.name for tensor in tensors]
             if names != list(getattr(source, field)):
                 del getattr(target, field)[:]
                 getattr(target, field).extend(names)
-        if changed:
-            _drop_stale(target, source)
 
     # Nodes
+
+    def _are_source_nodes(self, nodes: list[Any]) -> bool:
+        source = self._source_nodes
+        return len(nodes) == len(source) and all(a is b for a, b in zip(nodes, source, strict=True))
+
+    def _write_nodes(self, target: Any, nodes: list[Any]) -> None:
+        if not self._are_source_nodes(nodes):
+            _replace(target.node, in_topological_order(nodes))
 
     def _node(self, node: gs.Node) -> Any:
         """Return the message of a node: the one it came from, if it still says the same."""
@@ -250,7 +273,7 @@ class _Body:
             "output": [tensor.name for tensor in node.outputs],
         }
         names = {field: value for field, value in names.items() if value != getattr(source, field)}
-        if source.op_type == "" or "domain" in patch or "op_type" in patch:
+        if not isinstance(node, ImportedNode) or patch.keys() & {"domain", "op_type"}:
             self.exporter.use_domain(node.domain)
         if not patch and not names and same_attributes:
             return source
@@ -272,10 +295,11 @@ class _Body:
         attributes = []
         same = True
         written = set()
-        for item in source.attribute:
+        last = {item.name: i for i, item in enumerate(source.attribute)}  # of the same name
+        for i, item in enumerate(source.attribute):
             name = item.name
             if node.keeps(name):
-                proto = self._with_subgraphs(item, node.attrs[name])
+                proto = item if i < last[name] else self._with_subgraphs(item, node.attrs[name])
             elif name in node.attrs and name not in written:
                 proto = self.attributes.write(name, node.attrs[name], item.type or None)
                 if item.HasField("doc_string"):
@@ -295,26 +319,21 @@ class _Body:
 
     def _with_subgraphs(self, item: Any, value: Any) -> Any:
         """Return an attribute with the graphs in it written as they are now."""
-        if isinstance(value, gs.Graph):
-            proto = onnx.AttributeProto()
-            proto.CopyFrom(item)
-            proto.g.CopyFrom(self._subgraph(value))
-            return proto
-        if isinstance(value, list) and any(isinstance(each, gs.Graph) for each in value):
-            proto = onnx.AttributeProto()
-            proto.CopyFrom(item)
-            _replace(proto.graphs, [self._subgraph(each) for each in value])
-            return proto
-        return item
+        values = value if isinstance(value, list) else [value]
+        graphs = [each for each in values if isinstance(each, gs.Graph)]
+        protos = [self._subgraph(graph) for graph in graphs]
+        if all(a is graph.proto for a, graph in zip(protos, graphs, strict=True)):
+            return item
+        target = onnx.AttributeProto()
+        target.CopyFrom(item)
+        if isinstance(value, list):
+            _replace(target.graphs, protos)
+        else:
+            target.g.CopyFrom(protos[0])
+        return target
 
     def _subgraph(self, graph: gs.Graph) -> Any:
-        proto = onnx.GraphProto()
-        if isinstance(graph, ImportedGraph):
-            proto.CopyFrom(graph.proto)
-        else:
-            proto.name = graph.name
-        _Body(self.exporter, graph, self.scope).write_graph(proto)
-        return proto
+        return _Body(self.exporter, graph, self.scope).graph_proto()
 
     # Constants
 
@@ -362,16 +381,15 @@ class _Body:
             if as_inputs and constant.name not in self.stored:
                 target.input.append(_value_info(constant))
 
-    def _drop_unread(self, target: Any, source: Any, *, keep_all: bool) -> None:
+    def _drop_unread(self, target: Any, source: Any) -> None:
         """Drop the initializers that an edit has left without a reader."""
-        if keep_all:
-            return
         read_now = _read_by_graph(target)
         dropped = (_read_by_graph(source) - read_now) & self.stored.keys()
         if not self.exporter.has_initializers_as_inputs:  # then they are inputs with a default
             dropped -= {item.name for item in source.input}
+        names = _names(target)
         for annotation in target.quantization_annotation:
-            if annotation.tensor_name in _names(target, read_now):
+            if annotation.tensor_name in names:
                 dropped -= {item.value for item in annotation.quant_parameter_tensor_names}
         if not dropped:
             return
@@ -381,24 +399,20 @@ class _Body:
 
     # Inputs, outputs, and what is said about the tensors between them
 
-    def _write_inputs(self, target: Any, source: Any) -> None:
-        now = {tensor.name for tensor in self.graph.inputs}
-        before = {item.name for item in source.input} - self.stored.keys()
-        if before - now:
-            gone = before - now
-            _retain(target.input, lambda item: item.name not in gone)
+    def _write_inputs(self, target: Any, before: set[str]) -> None:
+        gone = before - {tensor.name for tensor in self.graph.inputs}
+        _retain(target.input, lambda item: item.name not in gone)
         target.input.extend(
             _value_info(tensor) for tensor in self.graph.inputs if tensor.name not in before
         )
 
-    def _write_outputs(self, target: Any) -> bool:
+    def _write_outputs(self, target: Any) -> None:
         names = [tensor.name for tensor in self.graph.outputs]
         if names == [item.name for item in target.output]:
-            return False
+            return
         known = {item.name: item for item in target.output}
         outputs = [known.get(t.name) or _value_info(t) for t in self.graph.outputs]
         _replace(target.output, outputs)
-        return True
 
     def _describe_new(self, target: Any, source: Any) -> None:
         """Add the type and shape of new tensors, where the editor gave them."""
@@ -407,14 +421,6 @@ class _Body:
         for tensor in chain(*(node.outputs for node in self.graph.nodes)):
             if tensor.name not in known and tensor.dtype is not None and tensor.shape is not None:
                 target.value_info.append(_value_info(tensor))
-
-
-def _set_nodes(target: Any, source: Sequence[Any], nodes: list[Any]) -> bool:
-    """Write the nodes, each after those it reads from; return whether any is changed."""
-    if len(nodes) == len(source) and all(a is b for a, b in zip(nodes, source, strict=True)):
-        return False
-    _replace(target.node, in_topological_order(nodes))
-    return True
 
 
 def in_topological_order(nodes: list[Any]) -> list[Any]:
@@ -474,13 +480,13 @@ def _captured(graph: Any) -> set[str]:
     return _read_by_graph(graph) - local
 
 
-def _names(graph: Any, read: set[str] | None = None) -> set[str]:
+def _names(graph: Any) -> set[str]:
     """Return the names of all tensors of a ``GraphProto`` or ``FunctionProto``."""
     names = {name for node in graph.node for name in node.output}
     if isinstance(graph, onnx.FunctionProto):
         names |= {name for node in graph.node for name in _read_by_node(node)}
         return names | {*graph.input, *graph.output}
-    names |= _read_by_graph(graph) if read is None else read
+    names |= _read_by_graph(graph)
     names |= {item.name for item in graph.input} | {item.name for item in graph.initializer}
     return names | {item.values.name for item in graph.sparse_initializer}
 

@@ -8,7 +8,6 @@ the same objects, and each keeps the message it came from (see :mod:`normswap.mo
 
 from __future__ import annotations
 
-import copy
 from collections import ChainMap
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +61,7 @@ class Importer:
         self._opset = default_opset(opset_import)
 
     def _function(self, proto: Any, model: Any) -> ImportedFunction:
+        _require_text(proto.name, proto.domain)
         self._enter(proto.opset_import or model.opset_import)
         scope: Scope = {}
         inputs = [self._variable(name, scope) for name in proto.input]
@@ -78,7 +78,7 @@ class Importer:
             inputs=inputs,
             outputs=[self._variable(name, scope) for name in proto.output],
             opset=self._opset,
-            import_domains=copy.copy(self._opset_import),
+            import_domains=list(proto.opset_import),
         )
 
     def subgraph(self, proto: Any, scope: Scope) -> ImportedGraph:
@@ -118,9 +118,9 @@ class Importer:
             stored,
             nodes=nodes,
             inputs=inputs,
-            outputs=[self._variable(item.name, local, item.type) for item in proto.output],
+            outputs=[self._tensor(item.name, scope, local, item.type) for item in proto.output],
             opset=self._opset,
-            import_domains=copy.copy(self._opset_import),
+            import_domains=list(self._opset_import),
             **fields,
         )
 
@@ -137,12 +137,13 @@ class Importer:
         return ImportedNode(
             proto,
             {item.name: import_attribute(item, self, scope) for item in proto.attribute},
-            inputs=[
-                scope[name] if name in scope else self._variable(name, local)
-                for name in proto.input
-            ],
+            inputs=[self._tensor(name, scope, local) for name in proto.input],
             outputs=[self._variable(name, local) for name in proto.output],
         )
+
+    def _tensor(self, name: str, scope: Scope, local: Scope, value_type: Any = None) -> gs.Tensor:
+        """Return the tensor of that name in scope, a new local variable if there is none."""
+        return scope[name] if name in scope else self._variable(name, local, value_type)
 
     @staticmethod
     def _variable(name: str, local: Scope, value_type: Any = None) -> gs.Tensor:

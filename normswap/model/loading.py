@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import functools
 import hashlib
@@ -36,7 +37,7 @@ _LOOK_ALIKES: tuple[tuple[bytes, str, str], ...] = (
 )
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Model:
     """An ONNX model to be rewritten, and saved with all that was not.
 
@@ -57,19 +58,23 @@ class Model:
         values; in IR version 3 and before, every initializer is listed as an input.
     size : int
         Size in bytes, external data included.
+    digest : str
+        See :meth:`fingerprint`.
+    skeleton, payloads, storage, external
+        What was read; for the modules of this package.
     """
 
     graph: gs.Graph
     name: str
     path: Path | None
-    skeleton: Any = field(repr=False)
-    storage: Storage = field(repr=False)
-    payloads: list[tuple[int, Extent]] = field(repr=False)
-    external: ExternalData = field(repr=False)
     opset: int
     overridable: frozenset[str]
     size: int
-    _digest: str = field(repr=False)
+    digest: str = field(repr=False)
+    skeleton: Any = field(repr=False)
+    payloads: list[tuple[int, Extent]] = field(repr=False)
+    storage: Storage = field(repr=False)
+    external: ExternalData = field(repr=False)
 
     @property
     def ir_version(self) -> int:
@@ -83,7 +88,7 @@ class Model:
 
     def fingerprint(self) -> str:
         """Return a digest of the model's structure as it was read (not of its large weights)."""
-        return self._digest
+        return self.digest
 
     @contextlib.contextmanager
     def original(self) -> Iterator[Path]:
@@ -125,20 +130,22 @@ def load(source: str | os.PathLike[str] | bytes | BinaryIO, *, name: str | None 
     path = Path(source)
     name = name or path.name or str(path)
     try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise ModelError(f"{path} is a folder.", tip="Give the path of an .onnx file in it.")
-        if not stat.S_ISREG(status.st_mode):
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise ModelError(f"{path} doesn't exist.") from error
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    if stat.S_ISDIR(mode):
+        raise ModelError(f"{path} is a folder.", tip="Give the path of an .onnx file in it.")
+    try:
+        if not stat.S_ISREG(mode):
             with path.open("rb") as pipe:
                 return load(pipe, name=name)
         storage = FileStorage(path)
         with storage.view() as view:
             return _parse(view, storage, path, name)
-    except FileNotFoundError as error:
-        raise ModelError(f"{path} doesn't exist.") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ModelError(f"{path} can't be read: {reason}.") from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def _parse(view: Any, storage: Storage, path: Path | None, name: str) -> Model:
@@ -149,29 +156,35 @@ def _parse(view: Any, storage: Storage, path: Path | None, name: str) -> Model:
         serialized, spans = wire.detach(view)
         skeleton = onnx.ModelProto.FromString(serialized)
     except (wire.Malformed, DecodeError) as error:
-        raise _not_a_model(bytes(view[:512]), name, error) from error
-    payloads = [(span.field, Extent(storage, span.offset, span.nbytes)) for span in spans]
+        raise _not_a_model(view[:512], name, str(error)) from error
+    if not skeleton.HasField("graph"):
+        raise _not_a_model(view[:512], name, "it has no graph")
+    _check_versions(skeleton, name)
     external = ExternalData(path, name)
+    extents = {external.extent(tensor) for tensor in _external_tensors(skeleton)}
+    payloads = [(span.field, Extent(storage, span.offset, span.nbytes)) for span in spans]
     try:
-        _check_versions(skeleton, name)
-        size = nbytes + _external_size(serialized, external)
         graph = Importer(functools.partial(_locate, payloads, external)).model(skeleton)
     except (UnicodeDecodeError, TypeError, RecursionError) as error:
         # protobuf gives a string that isn't UTF-8 as bytes, which no name can be
-        raise ModelError(f"{name} is damaged: it has names that are no text ({error}).") from error
+        raise ModelError(f"{name} is damaged: {error}.") from error
     return Model(
         graph=graph,
         name=name,
         path=path,
-        skeleton=skeleton,
-        storage=storage,
-        payloads=payloads,
-        external=external,
         opset=default_opset(skeleton.opset_import) or 0,
         overridable=frozenset({item.name for item in skeleton.graph.input} & graph.stored.keys()),
-        size=size,
-        _digest=hashlib.sha256(serialized).hexdigest(),
+        size=nbytes + sum(extent.nbytes for extent in extents),
+        digest=hashlib.sha256(serialized).hexdigest(),
+        skeleton=skeleton,
+        payloads=payloads,
+        storage=storage,
+        external=external,
     )
+
+
+def _unreadable(path: Path, error: Exception) -> ModelError:
+    return ModelError(f"{path} can't be read: {getattr(error, 'strerror', None) or error}.")
 
 
 def _locate(
@@ -184,46 +197,32 @@ def _locate(
     return None if payload is None else payloads[payload]
 
 
-def _external_size(serialized: bytes, external: ExternalData) -> int:
-    """Find all external tensors, and return how many bytes they are."""
-    extents = set()
+def _external_tensors(skeleton: Any) -> list[Any]:
+    """Return all tensors, at any depth, whose values are in another file."""
+    tensors = []
 
-    def visit(tensor: bytes) -> wire.Pieces[Extent]:
-        fields, _ = wire.split_token(tensor)
-        proto = onnx.TensorProto.FromString(fields)
-        if is_external(proto):
-            extents.add(external.extent(proto))
+    def visit(serialized: bytes) -> wire.Pieces[Extent]:
+        tensor = onnx.TensorProto.FromString(serialized)
+        if is_external(tensor):
+            tensors.append(tensor)
         return wire.Pieces()
 
-    wire.map_tensors(serialized, visit)
-    return sum(extent.nbytes for extent in extents)
+    wire.map_tensors(skeleton.SerializeToString(), visit)
+    return tensors
 
 
 def data_files(path: Path) -> set[str]:
     """Return the locations of the external data of the model at `path`; none if it is no model."""
-    locations: set[str] = set()
-
-    def visit(tensor: bytes) -> wire.Pieces[Extent]:
-        fields, _ = wire.split_token(tensor)
-        proto = onnx.TensorProto.FromString(fields)
-        if is_external(proto):
-            locations.add(location_of(proto))
-        return wire.Pieces()
-
     try:
         with FileStorage(path).view() as view:
-            wire.map_tensors(wire.detach(view)[0], visit)
-    except (OSError, ValueError, DecodeError):
+            skeleton = onnx.ModelProto.FromString(wire.detach(view)[0])
+        return {location_of(tensor) for tensor in _external_tensors(skeleton)}
+    except (OSError, wire.Malformed, DecodeError, ModelError):
         return set()
-    return locations
 
 
 def _check_versions(model: Any, name: str) -> None:
     """Refuse what the installed onnx can't understand."""
-    if not model.HasField("graph"):
-        raise ModelError(
-            f"{name} is no ONNX model: it has no graph.", tip="Give the path of an .onnx file."
-        )
     if model.ir_version > onnx.IR_VERSION:
         raise ModelError(
             f"{name} has IR version {model.ir_version}, and the installed onnx "
@@ -254,7 +253,7 @@ def _check_versions(model: Any, name: str) -> None:
         )
 
 
-def _not_a_model(head: bytes, name: str, reason: Exception) -> ModelError:
+def _not_a_model(head: bytes, name: str, reason: str) -> ModelError:
     for magic, what, tip in _LOOK_ALIKES:
         if head.startswith(magic):
             return ModelError(f"{name} is {what}, not an ONNX model.", tip=tip)
@@ -263,17 +262,17 @@ def _not_a_model(head: bytes, name: str, reason: Exception) -> ModelError:
             f"{name} is in onnxruntime's own format, not ONNX.",
             tip="Give the .onnx model that it was made from.",
         )
-    if all(byte >= 32 or byte in b"\t\n\r\f" for byte in head) and _is_text(head):
+    if _is_text(head):
         return ModelError(f"{name} is a text file, not an ONNX model.")
     return ModelError(
-        f"{name} is truncated, or no ONNX model: {reason}.",
+        f"{name} is truncated, damaged, or no ONNX model: {reason}.",
         tip="Was the export or download interrupted?",
     )
 
 
 def _is_text(head: bytes) -> bool:
     try:
-        head[:-3].decode()
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
         return False
-    return True
+    return all(character.isprintable() or character.isspace() for character in text)

@@ -144,13 +144,14 @@ def write_to(model: Model, stream: BinaryIO) -> None:
 
 
 def _checked_target(target: Path, *, overwrite: bool) -> Path:
-    # Through a symbolic link, the file it points to is replaced and not the link.
-    target = target.resolve()
+    # A symbolic link is replaced by a file: what it points to may be one of several models' (in a
+    # content-addressed cache), and external data must lie beside the path that is opened.
+    target = target.absolute()
     if target.is_dir():
         raise UsageError(f"{target} is a folder.", tip="Give the path of a file in it.")
     if target.exists() and not target.is_file():
         raise UsageError(f"{target} is no regular file.", tip="To write to a pipe, use -.")
-    if target.exists() and not overwrite:
+    if (target.exists() or target.is_symlink()) and not overwrite:
         raise UsageError(
             f"{target} exists.", tip="Choose another name, or say that it may be overwritten."
         )
@@ -206,17 +207,17 @@ def _orphans(target: Path, *, keep: Path | None) -> list[Path]:
     """
     if not target.exists():
         return []
-    own = {
+    own: set[Path | None] = {
         target.with_name(location)
         for location in data_files(target)
         if location.startswith(target.name) and "/" not in location
     }
-    own.discard(keep or target)
+    own -= {keep}
     if own:
         for other in target.parent.glob("*.onnx"):
             if other != target:
                 own -= {target.with_name(location) for location in data_files(other)}
-    return sorted(own)
+    return [path for path in own if path]
 
 
 def _not_written(target: Path, error: OSError) -> ModelError:

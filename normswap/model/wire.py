@@ -26,8 +26,8 @@ import onnx
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PAYLOAD_THRESHOLD = 1024
-"""Payloads of fewer bytes stay in the skeleton."""
+PAYLOAD_THRESHOLD = 8192
+"""Payloads of fewer bytes stay in the skeleton: a model has many, and together they are little."""
 
 RAW_DATA = onnx.TensorProto.RAW_DATA_FIELD_NUMBER
 """Field number of ``TensorProto.raw_data``."""

@@ -1,0 +1,1 @@
+"""One file an operator family; `normswap.check.arbiter.registry` finds them all."""

@@ -1,0 +1,235 @@
+"""Conv by im2col and BLAS, ConvTranspose by its taps; any rank, groups, strides, dilations.
+
+Source: ONNX operators Conv-22, ConvTranspose-22; com.microsoft FusedConv-1.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from normswap.check.arbiter.operators.activation import ACTIVATIONS
+from normswap.check.arbiter.operators.windows import Window
+from normswap.check.arbiter.registry import Unhandled, operator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_COLUMNS = 1 << 22  # elements of the im2col matrix at a time: 32 MiB
+
+
+@operator("Conv")
+def conv(
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray | None = None,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Sequence[int] | None = None,
+    group: int = 1,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> np.ndarray:
+    """Convolve.
+
+    Parameters
+    ----------
+    x : (N, C, *spatial)
+    w : (M, C/group, *kernel)
+    b : (M,), optional
+
+    Returns
+    -------
+    (N, M, *output)
+    """
+    window = Window.over(
+        x.shape[2:],
+        w.shape[2:],
+        strides=strides,
+        dilations=dilations,
+        pads=pads,
+        auto_pad=auto_pad,
+    )
+    padded = window.pad(_cropped(x, window), 0.0)
+    if w.shape[1] == 1:
+        y = _depthwise(padded, w, window)
+    else:
+        y = _by_columns(padded, w, window, group)
+    return y if b is None else y + b.reshape(-1, *(1,) * (x.ndim - 2))
+
+
+def _cropped(x: np.ndarray, window: Window) -> np.ndarray:
+    """Return `x` without what negative padding takes away; legal, and no one's favourite."""
+    if min(window.begin, default=0) < 0:
+        raise Unhandled
+    return x
+
+
+def _depthwise(x: np.ndarray, w: np.ndarray, window: Window) -> np.ndarray:
+    """Convolve channels one by one: w is (M, 1, *kernel), M a multiple of C."""
+    times = w.shape[0] // x.shape[1]
+    y = np.zeros((x.shape[0], w.shape[0], *window.output))
+    ones = (1,) * len(window.kernel)
+    for tap, slices in window.taps():
+        part = x[slices]
+        if times > 1:
+            part = np.repeat(part, times, axis=1)
+        y += part * w[(slice(None), 0, *tap)].reshape(-1, *ones)
+    return y
+
+
+def _by_columns(x: np.ndarray, w: np.ndarray, window: Window, group: int) -> np.ndarray:
+    n, c = x.shape[:2]
+    m = w.shape[0]
+    taps = int(np.prod(window.kernel))
+    kernels = w.reshape(group, m // group, -1)
+    y = np.empty((n, m, *window.output))
+    if not window.output:  # a convolution without spatial axes is a matrix product
+        columns = x.reshape(n, group, c // group, 1)
+        return np.matmul(kernels, columns).reshape(n, m)
+    rows = window.output[0]
+    row = c * taps * int(np.prod(window.output[1:]))
+    step = max(1, min(rows, _COLUMNS // max(row, 1)))
+    patches = _patches(x, window)
+    for sample in range(n):
+        for start in range(0, rows, step):
+            part = patches[sample][
+                (..., slice(start, start + step)) + (slice(None),) * (len(window.output) - 1)
+            ]
+            columns = part.reshape(group, c // group * taps, -1)
+            shape = (m, min(step, rows - start), *window.output[1:])
+            y[sample][:, start : start + step] = np.matmul(kernels, columns).reshape(shape)
+    return y
+
+
+def _patches(x: np.ndarray, window: Window) -> np.ndarray:
+    """Return a view (N, C, *kernel, *output) of a padded array; nothing is copied."""
+    spatial = x.strides[2:]
+    taps = tuple(s * d for s, d in zip(spatial, window.dilations, strict=True))
+    steps = tuple(s * d for s, d in zip(spatial, window.strides, strict=True))
+    return np.lib.stride_tricks.as_strided(
+        x,
+        (*x.shape[:2], *window.kernel, *window.output),
+        (*x.strides[:2], *taps, *steps),
+        writeable=False,
+    )
+
+
+@operator("ConvTranspose")
+def conv_transpose(
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray | None = None,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Sequence[int] | None = None,
+    group: int = 1,
+    output_padding: Sequence[int] | None = None,
+    output_shape: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> np.ndarray:
+    """Convolve, transposed: every element of `x` adds its kernel to the output.
+
+    Parameters
+    ----------
+    x : (N, C, *spatial)
+    w : (C, M/group, *kernel)
+    b : (M,), optional
+
+    Returns
+    -------
+    (N, M, *output)
+    """
+    rank = x.ndim - 2
+    strides = tuple(strides or (1,) * rank)
+    dilations = tuple(dilations or (1,) * rank)
+    extra = tuple(output_padding or (0,) * rank)
+    kernel = w.shape[2:]
+    full = tuple(
+        (x.shape[2 + i] - 1) * strides[i] + dilations[i] * (kernel[i] - 1) + 1 for i in range(rank)
+    )
+    crop = _crop(x.shape[2:], full, strides, extra, pads, auto_pad, output_shape)
+    n, c = x.shape[:2]
+    m = w.shape[1] * group
+    canvas = np.zeros((n, m, *(size + more for size, more in zip(full, extra, strict=True))))
+    columns = x.reshape(n, group, c // group, -1)
+    for tap in np.ndindex(*kernel):
+        part = w[(slice(None), slice(None), *tap)].reshape(group, c // group, -1)
+        added = np.matmul(part.transpose(0, 2, 1), columns).reshape(n, m, *x.shape[2:])
+        slices = tuple(
+            slice(t * d, t * d + (size - 1) * s + 1, s)
+            for t, d, s, size in zip(tap, dilations, strides, x.shape[2:], strict=True)
+        )
+        canvas[(slice(None), slice(None), *slices)] += added
+    y = canvas[(slice(None), slice(None), *crop)]
+    return y if b is None else y + b.reshape(-1, *(1,) * rank)
+
+
+def _crop(
+    spatial: Sequence[int],
+    full: Sequence[int],
+    strides: Sequence[int],
+    extra: Sequence[int],
+    pads: Sequence[int] | None,
+    auto_pad: str,
+    output_shape: Sequence[int] | None,
+) -> tuple[slice, ...]:
+    """Return what of the full result padding leaves, by the formulas of ConvTranspose."""
+    rank = len(spatial)
+    given = tuple(pads or (0,) * (2 * rank))
+    slices = []
+    for axis in range(rank):
+        size = full[axis] + extra[axis]
+        before, after = given[axis], given[rank + axis]
+        if output_shape is not None or auto_pad in {"SAME_UPPER", "SAME_LOWER"}:
+            wanted = (
+                output_shape[-rank:][axis]
+                if output_shape is not None
+                else spatial[axis] * strides[axis]
+            )
+            total = size - wanted
+            if total < 0:
+                raise Unhandled
+            before = total // 2 if auto_pad == "SAME_UPPER" else total - total // 2
+            if auto_pad not in {"SAME_UPPER", "SAME_LOWER"}:
+                before = total - total // 2
+            after = total - before
+        elif auto_pad == "VALID":
+            before = after = 0
+        if before < 0 or after < 0:
+            raise Unhandled
+        slices.append(slice(before, size - after))
+    return tuple(slices)
+
+
+@operator("FusedConv", domain="com.microsoft")
+def fused_conv(
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray | None = None,
+    z: np.ndarray | None = None,
+    *,
+    activation: str = "",
+    activation_params: Sequence[float] = (),
+    auto_pad: str = "NOTSET",
+    dilations: Sequence[int] | None = None,
+    group: int = 1,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> np.ndarray:
+    """Convolve, add `z` if there is one, and apply an activation."""
+    y = conv(
+        x,
+        w,
+        b,
+        auto_pad=auto_pad,
+        dilations=dilations,
+        group=group,
+        pads=pads,
+        strides=strides,
+    )
+    if z is not None:
+        y = y + z
+    return ACTIVATIONS[activation](y, *activation_params) if activation else y

@@ -1,0 +1,71 @@
+"""Whatever is tried on a draft can be taken back."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.build import Builder
+
+from normswap.draft import Draft
+from normswap.edits import Bypass, Insert, Replace, SetAttribute
+from normswap.expressions import Filled
+from normswap.graph import build_network
+from normswap.model import load
+
+
+def network():
+    b = Builder()
+    x = b.input("N", 4, 6, 6)
+    y = b.bn(b.conv(x, 4, 4, pads=[1, 1, 1, 1]), 4)
+    y = b.node("Relu", y)
+    z = b.bn(b.conv(y, 4, 4, pads=[1, 1, 1, 1], bias=False), 4)
+    b.output(b.node("Add", y, z)).output(z)
+    return build_network(load(b.model().SerializeToString()))
+
+
+def picture(net):
+    """Everything that an edit could change."""
+    return (
+        [
+            (
+                node.key,
+                node.op,
+                node.removed,
+                dict(node.attrs),
+                [(value and (value.name, id(value))) for value in node.inputs],
+                [
+                    (value.name, sorted(value.readers), value.is_output, value.captured)
+                    for value in node.outputs
+                ],
+            )
+            for graph in net.graphs
+            for node in graph.nodes
+        ]
+        + [[id(value) for value in graph.outputs] for graph in net.graphs]
+        + [net.keys]
+    )
+
+
+CONSTANT = Filled(__import__("numpy").ones((4, 1, 1)), 1)
+BATCHNORMS = [1, 4]
+NODES = st.integers(0, 5)
+EDITS = st.one_of(
+    st.builds(Replace, NODES, st.integers(0, 3), st.just(CONSTANT), st.just("k")),
+    st.builds(SetAttribute, NODES, st.sampled_from(["group", "new"]), st.integers(0, 3)),
+    st.builds(Insert, NODES, st.just(0), st.just("Add"), st.just(CONSTANT), st.just("k")),
+)
+
+
+@given(st.lists(EDITS, max_size=8), st.lists(EDITS, max_size=8), st.sampled_from(BATCHNORMS))
+@settings(max_examples=50)
+def test_rollback_restores_everything(first, second, batchnorm):
+    net = network()
+    draft = Draft(net)
+    draft.commit(first)
+    before, mark = picture(net), draft.mark()
+    draft.commit(second)
+    draft.commit([Bypass(batchnorm)])
+    draft.rollback(mark)
+    assert picture(net) == before
+    assert draft.mark() == mark
+    draft.rollback(0)
+    assert picture(net) != before or not first
+    assert draft.edits == []

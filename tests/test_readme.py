@@ -1,0 +1,108 @@
+"""What the README says is true: its commands run, its tables are complete."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from normswap.errors import ExitCode
+from normswap.reasons import Reason
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands():
+    lines = [line for block in blocks("console") for line in block.splitlines()]
+    return [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A copy of what the commands need, in which ``normswap`` is on the path."""
+    shutil.copytree(ROOT / "models", tmp_path / "models")
+    for made in (tmp_path / "models").glob("*.folded.onnx"):
+        made.unlink()
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "normswap"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m normswap "$@"\n')
+    program.chmod(0o755)
+    return tmp_path
+
+
+def run(command, folder):
+    command = command.replace("/tmp/", f"{folder}/")  # noqa: S108 - the README's, not ours
+    return subprocess.run(
+        ["/bin/sh", "-c", command],
+        cwd=folder,
+        env={"PATH": f"{folder}/bin:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the README's commands are for a POSIX shell")
+@pytest.mark.parametrize("command", commands())
+def test_commands_run(command, checkout):
+    # Installing is what a fresh environment is for; here the checkout is on the path already.
+    command = re.sub(r"^pip install \S+ && ", "", command)
+    if command.startswith("python -m pytest"):
+        assert (ROOT / "tests").is_dir()
+        return
+    done = run(command, checkout)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the README's commands are for a POSIX shell")
+def test_the_capture_is_what_the_command_prints(checkout):
+    command, _, shown = blocks("console")[0].partition("\n")
+    printed = run(command.removeprefix("$ "), checkout).stdout
+
+    def without_figures(text):
+        return re.sub(r"\d+(\.\d+)?(e-\d+)?", "#", text).split()
+
+    assert without_figures(printed) == without_figures(shown)
+
+
+def test_every_reason_is_explained():
+    rows = dict(re.findall(r"^\| `([a-z][a-z-]+)` \| (.*) \|$", README, flags=re.MULTILINE))
+    assert rows == {reason.value: reason.explanation for reason in Reason}
+
+
+def test_every_exit_code_is_explained():
+    rows = re.findall(r"^\| (\d) \| .+ \|$", README, flags=re.MULTILINE)
+    assert [int(code) for code in rows] == sorted(ExitCode)
+
+
+def test_every_option_of_fold_is_named():
+    from normswap.cli.fold import fold_command
+
+    names = {name for option in fold_command.params for name in option.opts if name[:2] == "--"}
+    assert names <= set(re.findall(r"--[a-z-]+", README)) | {
+        "--check",
+        "--quiet",
+        "--verbose",
+        "--output",
+    }
+
+
+def test_the_python_example_runs(checkout):
+    (code,) = blocks("python")
+    code = code.replace("/tmp/", f"{checkout.as_posix()}/")  # noqa: S108 - the README's
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=checkout,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
