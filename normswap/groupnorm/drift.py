@@ -59,6 +59,7 @@ class Comparison:
             cosine=self.product / length if length else math.nan,
             snr=_decibels(self.theirs, self.difference),
             top1=self.agreed / self.samples if self.samples else None,
+            samples=self.samples,
         )
 
 
@@ -74,11 +75,14 @@ class Drift:
         Energy of the original beside that of the difference, in dB; infinite is no drift.
     top1 : float or None
         Share of samples whose largest value is at the same place, for class scores.
+    samples : int
+        How many samples that is a share of.
     """
 
     cosine: float
     snr: float
     top1: float | None = None
+    samples: int = 0
 
 
 @dataclass(frozen=True, slots=True)
