@@ -31,7 +31,7 @@ SETTINGS = {"help_option_names": ["-h", "--help"]}
 CHANNELS = "channels"
 
 
-class Groups(click.ParamType):
+class Groups(click.ParamType):  # type: ignore[type-arg, unused-ignore] # generic from click 8.2
     """A number of groups, or ``channels``."""
 
     name = "number of groups"
@@ -40,8 +40,8 @@ class Groups(click.ParamType):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | str:
         """Parse the option."""
-        if value == CHANNELS or isinstance(value, int):
-            return value
+        if value == CHANNELS:
+            return CHANNELS
         try:
             return int(value)
         except ValueError:
@@ -174,9 +174,7 @@ def bn_to_gn_command(
         raise UsageError("--groups and --group-size exclude each other.")
     if search_groups and rest["calibrate_on"] is None:
         raise UsageError("--search-groups needs data.", tip="Give it with --calibrate DATA.")
-    return _run(
-        "bn-to-gn", "gn", groups, group_size, on_indivisible, search_groups=search_groups, **rest
-    )
+    return _run("gn", groups, group_size, on_indivisible, search_groups=search_groups, **rest)
 
 
 @click.command("bn-to-ln", context_settings=SETTINGS)
@@ -190,7 +188,7 @@ def bn_to_ln_command(**rest: Any) -> ExitCode:
 
     The same as bn-to-gn --groups 1.
     """
-    return _run("bn-to-ln", "ln", 1, None, "error", search_groups=False, **rest)
+    return _run("ln", 1, None, "error", search_groups=False, **rest)
 
 
 @click.command("bn-to-in", context_settings=SETTINGS)
@@ -204,11 +202,10 @@ def bn_to_in_command(**rest: Any) -> ExitCode:
 
     The same as bn-to-gn --groups channels.
     """
-    return _run("bn-to-in", "in", CHANNELS, None, "error", search_groups=False, **rest)
+    return _run("in", CHANNELS, None, "error", search_groups=False, **rest)
 
 
 def _run(
-    command: str,
     suffix: str,
     groups: int | str | None,
     group_size: int | None,
@@ -259,7 +256,7 @@ def _run(
                 calibration=calibration,
                 progress=say,
             )
-    _tell(command, report, as_json=as_json, quiet=quiet, verbose=verbose, to_stdout=to_stdout)
+    _tell(report, as_json=as_json, quiet=quiet, verbose=verbose, to_stdout=to_stdout)
     return report.exit_code
 
 
@@ -299,7 +296,6 @@ def _verify_options(values: dict[str, Any]) -> VerifyOptions | None:
 
 
 def _tell(
-    command: str,
     report: SwapReport,
     *,
     as_json: bool,

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     help="Running estimate: M * running + (1 - M) * batch, batch after batch, from the statistics "
     "that MODEL has.  [default: the statistics of all of DATA as one batch]",
 )
-@click.option(
-    "--freeze", is_flag=True, help="Turn a training-mode export into an inference model."
-)
+@click.option("--freeze", is_flag=True, help="Turn a training-mode export into an inference model.")
 @click.option("--samples", type=click.IntRange(min=1), metavar="N", help="Use only the first N.")
 @click.option(
     "--batch",

@@ -56,13 +56,11 @@ def apply_swaps(plan: SwapPlan, model: Model) -> None:
         if swap.form == "contrib":
             _import_domain(home, DOMAIN)
     for graph in all_graphs(model):
-        graph.nodes = [
-            new for node in graph.nodes for new in replacements.get(id(node), [node])
-        ]
+        graph.nodes = [new for node in graph.nodes for new in replacements.get(id(node), [node])]
 
 
 def _import_domain(graph: gs.Graph, domain: str) -> None:
-    import onnx  # noqa: PLC0415
+    import onnx
 
     imported = graph.import_domains or []
     if all(item.domain != domain for item in imported):

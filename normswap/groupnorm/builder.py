@@ -106,7 +106,9 @@ class Builder:
         prefix = "groupnorm" if shared else self.layer.name
         return self._pool.get(np.asarray(array), f"{prefix}/{what}")
 
-    def parameter(self, value: npt.NDArray[Any] | Runtime, shape: list[int], what: str) -> gs.Tensor:
+    def parameter(
+        self, value: npt.NDArray[Any] | Runtime, shape: list[int], what: str
+    ) -> gs.Tensor:
         """Return a scale or bias in a given shape and in the compute type."""
         layer = self.layer
         if not isinstance(value, Runtime):
@@ -182,8 +184,11 @@ class Builder:
             value = self.op("Reshape", [value, view], "channels")
             value = self._multiply_add(value, scale, bias, [layer.channels, 1])
             return self.op("Reshape", [value, self.original_shape()], "unflattened")
-        constant = isinstance(scale, np.ndarray) and not isinstance(bias, Runtime)
-        if layer.in_blocked_layout and layer.rank == 4 and constant:
+        if (
+            layer.depthwise_affine
+            and isinstance(scale, np.ndarray)
+            and not isinstance(bias, Runtime)
+        ):
             return self._depthwise(value, scale, bias)
         return self._multiply_add(value, scale, bias, [layer.channels] + [1] * (layer.rank - 2))
 
@@ -210,4 +215,3 @@ class Builder:
         if bias is not None:
             inputs.append(self.parameter(bias, [channels], "bias"))
         return self.op("Conv", inputs, "affine", group=channels, kernel_shape=[1, 1])
-

@@ -23,7 +23,6 @@ import onnx_graphsurgeon as gs
 
 from normswap.dtypes import NUMPY_DTYPES
 from normswap.groupnorm.apply import apply_swaps
-from normswap.groupnorm.drift import CHUNK
 from normswap.groupnorm.layer import Layer, Runtime
 from normswap.groupnorm.planner import Affine, SwapOptions, plan_swap
 from normswap.groupnorm.policy import divisors
@@ -33,12 +32,16 @@ from normswap.model import load, stage
 from normswap.names import Names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
     Progress = Callable[[str], None]
     Batches = Iterable[Mapping[str, Any]]
+
+
+CHUNK = 16
+"""Layers whose tensors are fetched at once in the one-pass variant."""
 
 
 class Moments:
@@ -63,9 +66,7 @@ class Moments:
         n, z : (N, C, *spatial) ndarray
         """
         channels = n.shape[1]
-        pair = [
-            np.moveaxis(v.astype(np.float64), 1, 0).reshape(channels, -1) for v in (n, z)
-        ]
+        pair = [np.moveaxis(v.astype(np.float64), 1, 0).reshape(channels, -1) for v in (n, z)]
         count = pair[0].shape[1]
         mean = np.stack([v.mean(axis=1) for v in pair])
         a, b = (v - m[:, None] for v, m in zip(pair, mean, strict=True))
@@ -185,8 +186,7 @@ def _one_pass(
             for layer, moments in zip(chunk, found[start : start + CHUNK], strict=True):
                 _add(moments, layer, tensors[layer.x.name], tensors[layer.y.name])
     return {
-        layer.y.name: _fitted(moments, layer)
-        for layer, moments in zip(layers, found, strict=True)
+        layer.y.name: _fitted(moments, layer) for layer, moments in zip(layers, found, strict=True)
     }
 
 

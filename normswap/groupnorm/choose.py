@@ -63,6 +63,8 @@ def choose_form(layer: Layer, asked: str, provider: str) -> tuple[Form, str]:
                 tip=f"Use --form {AUTO}, or one of {', '.join(others)}.",
             )
         return form, "asked for"
+    if layer.group_elements == 1:
+        return FORMS["primitive"], "exact where a group is one element, so that the result is B"
     for name, why in _ORDER.get(provider, _ELSEWHERE):
         if FORMS[name].obstacle(layer, provider) is None:
             return FORMS[name], why

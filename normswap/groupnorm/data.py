@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 
 from normswap.check.wire import dtype_of
 from normswap.errors import DataError
@@ -206,7 +206,7 @@ def _fitted(arrays: Feeds, signature: Signature, where: str) -> Feeds:
             raise DataError(
                 f"{where} has no array for the input {port.name} of the model; it has "
                 f"{', '.join(sorted(arrays)) or 'none'}.",
-                tip=f"Save it under the name of the input: numpy.savez(file, **{{{port.name!r}: x}})",
+                tip="Save it with numpy.savez, each array under the name of its input.",
             )
         obstacle = _obstacle(array, port)
         if obstacle is not None:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from normswap.groupnorm.session import Session
 
-CHUNK = 16  # tensors that are fetched at once, so that memory does not grow with the network
+BUDGET = 256 * 2**20
+"""Bytes of tensors that are fetched at once, so that memory does not grow with the network."""
 
 
 @dataclass(slots=True)
@@ -107,6 +108,8 @@ def measure_drift(
     outputs: Sequence[str],
     layers: Sequence[str],
     progress: Callable[[str], None],
+    *,
+    sizes: Mapping[str, int] | None = None,
 ) -> DriftReport:
     """Run two networks on the same data and compare their tensors.
 
@@ -119,13 +122,14 @@ def measure_drift(
         Names of tensors that both networks have.
     progress : callable
         Told what is being done.
+    sizes : Mapping[str, int], optional
+        Bytes of a tensor for one sample, where they are known.
     """
     names = [*outputs, *layers]
     found = {name: Comparison() for name in names}
     for number, feeds in enumerate(batches, start=1):
         progress(f"measuring the drift, batch {number}")
-        for start in range(0, len(names), CHUNK):
-            chunk = names[start : start + CHUNK]
+        for chunk in chunks(names, sizes or {}, samples_of(feeds)):
             theirs = original.run(feeds, chunk)
             ours = swapped.run(feeds, chunk)
             for name in chunk:
@@ -135,6 +139,25 @@ def measure_drift(
         {name: found[name].result() for name in outputs},
         {name: found[name].result() for name in layers},
     )
+
+
+def chunks(names: Sequence[str], sizes: Mapping[str, int], samples: int) -> list[list[str]]:
+    """Divide tensors into lots that fit the budget; of unknown ones, sixteen do."""
+    lots: list[list[str]] = []
+    room = 0.0
+    for name in names:
+        size = sizes.get(name, BUDGET / 16 / samples) * samples
+        if not lots or size > room:
+            lots.append([])
+            room = BUDGET
+        lots[-1].append(name)
+        room -= size
+    return lots
+
+
+def samples_of(feeds: Mapping[str, Any]) -> int:
+    """Return how many samples are in a batch."""
+    return max((len(value) for value in feeds.values() if np.ndim(value)), default=1)
 
 
 def _decibels(signal: float, noise: float) -> float:

@@ -33,8 +33,7 @@ def send(
     ]
     head = json.dumps({**message, "arrays": described}).encode()
     stream.write(_LENGTH.pack(len(head)) + head)
-    for array in packed.values():
-        stream.write(to_bits(array).data if array.size else b"")
+    stream.writelines(to_bits(array).data if array.size else b"" for array in packed.values())
     stream.flush()
 
 

@@ -58,8 +58,8 @@ class Layer:
     data_type : int
         ``TensorProto.DataType`` of x and y.
     opset : int
-    in_blocked_layout : bool
-        Whether onnxruntime will keep the tensors around in the blocked layout of convolutions.
+    depthwise_affine : bool
+        Whether a constant affine is faster as a 1x1 depthwise convolution than as Mul and Add.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Layer:
     shape: tuple[Dim, ...] | None
     data_type: int
     opset: int
-    in_blocked_layout: bool = False
+    depthwise_affine: bool = False
 
     @property
     def rank(self) -> int | None:

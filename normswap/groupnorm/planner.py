@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx_graphsurgeon as gs
 
-    from normswap.graph import Node, Value
+    from normswap.graph import Network, Node, Value
     from normswap.model import Model
     from normswap.plan import Site
     from normswap.shapes import Dim
@@ -115,9 +115,8 @@ def plan_swap(model: Model, options: SwapOptions) -> SwapPlan:
     if options.epsilon is not None and not options.epsilon >= 0:
         raise UsageError(f"The epsilon is {options.epsilon:g}, and must not be negative.")
     network = build_network(model)
-    nodes = [
-        node for graph in network.graphs for node in graph.topological() if is_batchnorm(node)
-    ]
+    _learn_from_calls(network)
+    nodes = [node for graph in network.graphs for node in graph.topological() if is_batchnorm(node)]
     selected, untouched = _select(nodes, options, model)
     surgeon_nodes = dict(enumerate(gs_nodes(model)))
     channels = {node.key: _channels(node) for node in selected}
@@ -205,10 +204,9 @@ def _where(node: Node) -> str:
 def _channels(node: Node) -> int | None:
     """Return the number of channels, from whichever tensor tells it."""
     for value in node.inputs[1:5]:
-        if value is not None and value.shape is not None and len(value.shape) == 1:
-            size = value.shape[0]
-            if isinstance(size, int):
-                return size
+        shape = _known(value)[1]
+        if shape is not None and len(shape) == 1 and isinstance(shape[0], int):
+            return shape[0]
     shape = _shape(node)
     size = shape[1] if shape is not None and len(shape) > 1 else None
     return size if isinstance(size, int) else None
@@ -224,9 +222,42 @@ def _shape(node: Node) -> tuple[Dim, ...] | None:
 def _data_type(node: Node) -> int | None:
     """Return the element type of x; a function's body may tell it only by its constants."""
     for value in (node.inputs[0], node.out, node.input(1), node.input(2)):
-        if value is not None and value.data_type is not None:
-            return value.data_type
+        data_type = _known(value)[0]
+        if data_type is not None:
+            return data_type
     return None
+
+
+def _known(value: Value | None) -> tuple[int | None, tuple[Dim, ...] | None]:
+    """Return element type and shape of a tensor, where they can be known."""
+    if value is None:
+        return None, None
+    if value.data_type is None or value.shape is None:
+        source = constant_source(value)
+        if not isinstance(source, Block):
+            return source.data_type, tuple(source.shape)
+    return value.data_type, value.shape
+
+
+def _learn_from_calls(network: Network) -> None:
+    """Give the inputs of functions the types on which all calls agree.
+
+    A function's body declares nothing, and its weights may be arguments.
+    """
+    functions = {graph.path: graph for graph in network.graphs if ":" in graph.path}
+    for _ in functions:  # a function may be called by another
+        calls: dict[int, list[tuple[int | None, tuple[Dim, ...] | None]]] = {}
+        inputs: dict[int, Value] = {}
+        for node in network.nodes():
+            body = functions.get(f"{node.domain}:{node.op}")
+            for slot, value in enumerate(body.inputs if body else ()):
+                inputs[id(value)] = value
+                calls.setdefault(id(value), []).append(_known(node.input(slot)))
+        for key, known in calls.items():
+            types, shapes = zip(*known, strict=True)
+            value = inputs[key]
+            value.data_type = types[0] if len(set(types)) == 1 else None
+            value.shape = shapes[0] if len(set(shapes)) == 1 else None
 
 
 def _obstacle(node: Node, channels: int | None) -> str | None:
@@ -271,9 +302,7 @@ def _refuse_all(model: Model, found: Sequence[tuple[Node, str | None]]) -> None:
     )
 
 
-def _layer(
-    node: Node, surgeon: gs.Node, channels: int, groups: int, options: SwapOptions
-) -> Layer:
+def _layer(node: Node, surgeon: gs.Node, channels: int, groups: int, options: SwapOptions) -> Layer:
     affine = options.affines.get(node.out.name)
     scale: Parameter = None
     bias: Parameter = None
@@ -285,6 +314,7 @@ def _layer(
         if options.keep_bias:
             bias = _parameter(node.inputs[2], surgeon.inputs[2], 0.0)
     shape = _shape(node)
+    data_type = _data_type(node) or TensorProto.FLOAT
     return Layer(
         name=_where(node),
         x=surgeon.inputs[0],
@@ -295,9 +325,11 @@ def _layer(
         num_groups=groups,
         epsilon=epsilon_of(node) if options.epsilon is None else options.epsilon,
         shape=None if shape is None else (shape[0], channels, *shape[2:]),
-        data_type=_data_type(node) or TensorProto.FLOAT,
+        data_type=data_type,
         opset=node.opset,
-        in_blocked_layout=options.provider == "cpu" and _in_blocked_layout(node, channels),
+        depthwise_affine=options.provider == "cpu"
+        and data_type != TensorProto.DOUBLE  # onnxruntime's Conv has no float64
+        and (_in_blocked_layout(node, channels) or _is_small_image(shape)),
     )
 
 
@@ -320,6 +352,17 @@ ELEMENTWISE = frozenset({"Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", 
 
 BLOCK = 16
 """Channels in a block of that layout; 8 where the processor has no AVX-512."""
+
+
+SMALL = 64
+"""Pixels of an image for which Mul and Add, of one number a channel, are all overhead."""
+
+
+def _is_small_image(shape: tuple[Dim, ...] | None) -> bool:
+    if shape is None or len(shape) != 4:
+        return False
+    height, width = shape[2:]
+    return isinstance(height, int) and isinstance(width, int) and height * width <= SMALL
 
 
 def _in_blocked_layout(node: Node, channels: int) -> bool:

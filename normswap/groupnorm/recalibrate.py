@@ -15,10 +15,9 @@ from __future__ import annotations
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
-import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
 from normswap.batchnorm import epsilon_of
@@ -38,7 +37,9 @@ from normswap.planner import is_batchnorm, site_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from normswap.graph import Node
+    import onnx_graphsurgeon as gs
+
+    from normswap.graph import Node, Value
     from normswap.model import Model
     from normswap.plan import Site
 
@@ -284,9 +285,7 @@ def _estimate(
                 progress(f"estimating statistics, batch {number}")
                 values = session.run(feeds, sorted(taps))
                 for key, (mean, var, count) in outputs.items():
-                    found[key][0].add(
-                        values[mean], values[var], int(values[count].reshape(-1)[0])
-                    )
+                    found[key][0].add(values[mean], values[var], int(values[count].reshape(-1)[0]))
                 samples += max((len(v) for v in feeds.values() if v.ndim), default=1)
     return found, samples
 
@@ -319,8 +318,8 @@ def _open_statistics(
             name=node.title,
             x=gs_node.inputs[0],
             y=gs_node.outputs[0],
-            scale=Runtime(scale, node.inputs[1].data_type or data_type),
-            bias=Runtime(bias, node.inputs[2].data_type or data_type),
+            scale=Runtime(scale, _type_of(node.input(1), data_type)),
+            bias=Runtime(bias, _type_of(node.input(2), data_type)),
             channels=len(old[0]),
             num_groups=1,
             epsilon=epsilon_of(node),
@@ -336,6 +335,10 @@ def _open_statistics(
     graph = model.graph
     graph.nodes = [part for node in graph.nodes for part in new.get(id(node), [node])]
     return outputs, found
+
+
+def _type_of(value: Value | None, default: int) -> int:
+    return default if value is None or value.data_type is None else value.data_type
 
 
 def _training_mode(builder: Builder) -> tuple[str, str, str]:
@@ -367,13 +370,13 @@ def _training_mode(builder: Builder) -> tuple[str, str, str]:
     float_counts = builder.op("Cast", [picked], "counts_wide", to=TensorProto.DOUBLE)
     count = builder.op("ReduceProd", [float_counts], "count", keepdims=1)
     epsilon = builder.typed(layer.epsilon, TensorProto.DOUBLE, "epsilon_wide", shared=True)
-    deviation = builder.op("Sqrt", [builder.op("Add", [spread, epsilon], "var_epsilon")], "deviation")
+    deviation = builder.op(
+        "Sqrt", [builder.op("Add", [spread, epsilon], "var_epsilon")], "deviation"
+    )
     y = builder.op("Div", [centred, deviation], "normalized")
     column = builder.integers([layer.channels, 1], "column_shape")
     for op, parameter, what in (("Mul", layer.scale, "scale"), ("Add", layer.bias, "bias")):
-        if not isinstance(parameter, Runtime):
-            raise AssertionError("the parameters were given as tensors")
-        tensor = builder.tensor(parameter, TensorProto.DOUBLE, what)
+        tensor = builder.tensor(cast("Runtime", parameter), TensorProto.DOUBLE, what)
         y = builder.op(op, [y, builder.op("Reshape", [tensor, column], what)], f"{what}d")
     y = builder.op("Reshape", [y, builder.original_shape()], "unflattened")
     builder.finish(builder.op("Cast", [y], "narrow", to=layer.data_type))
@@ -389,7 +392,10 @@ def _install(
     names: Names,
 ) -> Recalibrated:
     """Give a node its new statistics as constants of its own."""
-    for slot, values, what in ((3, statistics.mean, "input_mean"), (4, statistics.var, "input_var")):
+    for slot, values, what in (
+        (3, statistics.mean, "input_mean"),
+        (4, statistics.var, "input_var"),
+    ):
         value = node.inputs[slot]
         data_type = (value and value.data_type) or TensorProto.FLOAT
         if not (np.isfinite(values).all() and np.abs(values).max() <= largest(data_type)):

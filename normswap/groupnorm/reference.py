@@ -40,7 +40,9 @@ def normalize(x: npt.NDArray[Any], *, num_groups: int, epsilon: float) -> Float6
     batch, channels = x.shape[:2]
     if num_groups < 1 or channels % num_groups:
         raise ValueError(f"{channels} channels can't be split into {num_groups} equal groups")
-    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):  # infinities and NaNs are passed on
+    with np.errstate(
+        invalid="ignore", over="ignore", divide="ignore"
+    ):  # infinities and NaNs are passed on
         groups = x.astype(np.float64).reshape(batch, num_groups, -1)
         centred = groups - groups.mean(axis=2, keepdims=True)
         # The first mean is rounded; what it left behind is taken out by a second one.

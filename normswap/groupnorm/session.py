@@ -136,7 +136,7 @@ class Session:
         self._child.kill()
         self._child.wait()
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> Session:  # noqa: PYI034 - typing.Self is there from Python 3.11 on
         return self
 
     def __exit__(

@@ -1,8 +1,8 @@
-"""The check of a swap: is it a group normalization, in every node and in the whole network?
+"""The check of a swap: every node, and the whole network, against float64.
 
 Two promises are kept apart. That the swapped network *is* the group-normalization network is
-checked, against float64 NumPy that shares nothing with the forms. How far that network has *drifted*
-from the original is measured, and is no error.
+checked, against float64 NumPy that shares nothing with the forms. How far that network has
+*drifted* from the original is measured, and is no error.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
-from onnx import TensorProto
 
 from normswap.check.dims import Wishes, batch_is_free, solve, spatial_sizes
 from normswap.check.inputs import Distribution, make_case
 from normswap.check.signature import read_signature
 from normswap.dtypes import NUMPY_DTYPES
 from normswap.errors import ExitCode, RunError, RunTimeoutError
-from normswap.groupnorm.drift import CHUNK, DriftReport, measure_drift
+from normswap.groupnorm.drift import DriftReport, measure_drift, samples_of
 from normswap.groupnorm.layer import Layer, Parameter, Runtime
 from normswap.groupnorm.reference import group_normalization
 from normswap.groupnorm.session import Session
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     Progress = Callable[[str], None]
 
 SAMPLES = 2
+CHUNK = 32  # layers whose tensors are fetched at once
 SLACK = 32.0
 """How many times the effect of one rounding in each layer an output may be away from the truth."""
 
@@ -188,9 +188,7 @@ def verify_swap(
     """
     signature = read_signature(original)
     layers = [
-        layer
-        for swap, layer in zip(plan.swaps, plan.layers, strict=True)
-        if not swap.site.graph
+        layer for swap, layer in zip(plan.swaps, plan.layers, strict=True) if not swap.site.graph
     ]
     notes = []
     hidden = len(plan.layers) - len(layers)
@@ -213,7 +211,8 @@ def verify_swap(
             level="disabled",
         ) as plain:
             progress("checking every swapped node")
-            checked = _check_layers(plain, layers, feeds)
+            sizes: dict[str, int] = {}
+            checked = _check_layers(plain, layers, feeds, sizes)
             outputs = plain.run(feeds, _floats(signature))
         with open_model(swapped, "the swapped model", taps=taps["y"]) as after:
             deployed = after.run(feeds, _floats(signature))
@@ -226,13 +225,14 @@ def verify_swap(
                     taps={**taps["x"], **taps["parameters"]},
                     level="disabled",
                 ) as cut:
-                    truth = _hybrid(cut, layers, feeds, _floats(signature), None)
-                    rounded = _hybrid(
+                    truth, rounded = _hybrid(
                         cut, layers, feeds, _floats(signature), np.random.default_rng(options.seed)
                     )
                 noise = {name: _distance(rounded[name], truth[name]) for name in truth}
                 network = [
-                    _judged(name, max(_distance(run[name], truth[name]) for run in runs), noise, truth)
+                    _judged(
+                        name, max(_distance(run[name], truth[name]) for run in runs), noise, truth
+                    )
                     for runs in [(outputs, deployed)]
                     for name in truth
                 ]
@@ -246,6 +246,7 @@ def verify_swap(
                 _floats(signature),
                 [layer.y.name for layer in layers],
                 progress,
+                sizes=sizes,
             )
     return SwapCheck(tuple(checked), tuple(network), tuple(invariance), drift, tuple(notes))
 
@@ -304,8 +305,9 @@ def _values(parameter: Parameter, tensors: Mapping[str, np.ndarray]) -> np.ndarr
 
 
 def _check_layers(
-    session: Session, layers: Sequence[Layer], feeds: Mapping[str, Any]
+    session: Session, layers: Sequence[Layer], feeds: Mapping[str, Any], sizes: dict[str, int]
 ) -> list[LayerCheck]:
+    """Check every layer, and note how large its result is for one sample."""
     checks = []
     for start in range(0, len(layers), CHUNK):
         chunk = layers[start : start + CHUNK]
@@ -315,6 +317,7 @@ def _check_layers(
             x, y = tensors[layer.x.name], tensors[layer.y.name]
             scale, bias = _values(layer.scale, tensors), _values(layer.bias, tensors)
             checks.append(check_layer(layer, x, y, scale, bias))
+            sizes[layer.y.name] = y.nbytes // samples_of(feeds)
     return checks
 
 
@@ -335,9 +338,7 @@ def check_layer(
     # Half precision is only what the result is rounded to, in the operators that compute in it.
     steps = float(ml_dtypes.finfo(NUMPY_DTYPES[layer.data_type]).eps) / 2
     tiny = float(ml_dtypes.finfo(NUMPY_DTYPES[layer.data_type]).tiny)
-    truth = group_normalization(
-        x, scale, bias, num_groups=layer.num_groups, epsilon=layer.epsilon
-    )
+    truth = group_normalization(x, scale, bias, num_groups=layer.num_groups, epsilon=layer.epsilon)
     batch, channels = x.shape[:2]
     with np.errstate(all="ignore"):
         groups = x.astype(np.float64).reshape(batch, layer.num_groups, -1)
@@ -370,39 +371,42 @@ def check_layer(
 
 
 def _hybrid(
-    cut: Session,
+    session: Session,
     layers: Sequence[Layer],
     feeds: Mapping[str, Any],
     outputs: Sequence[str],
-    rounding: np.random.Generator | None,
-) -> dict[str, np.ndarray]:
+    rng: np.random.Generator,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Run the original network with every swapped normalization computed in float64 NumPy.
 
     Layer by layer, what comes to the node is fetched, normalized here, and fed in behind it; each
     run executes only what lies between.
 
-    Parameters
-    ----------
-    rounding : numpy.random.Generator, optional
-        Move every result by up to one unit of rounding, to see what that does to the outputs.
+    Returns
+    -------
+    truth, rounded : dict of str to ndarray
+        The outputs; and what they are when every normalization is off by up to one unit of
+        rounding, which tells what rounding alone can do to them.
     """
-    made: dict[str, np.ndarray] = {}
+    runs: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = ({}, {})
     for layer in layers:
         names = [layer.x.name]
         names += [p.tensor.name for p in (layer.scale, layer.bias) if isinstance(p, Runtime)]
-        tensors = cut.run({**feeds, **made}, names)
-        y = group_normalization(
-            tensors[layer.x.name],
-            _values(layer.scale, tensors),
-            _values(layer.bias, tensors),
-            num_groups=layer.num_groups,
-            epsilon=layer.epsilon,
-        )
-        if rounding is not None:
-            unit = float(ml_dtypes.finfo(NUMPY_DTYPES[layer.data_type]).eps)
-            y = y * (1 + unit * rounding.uniform(-1, 1, y.shape))
-        made[layer.y.name] = y.astype(NUMPY_DTYPES[layer.data_type])
-    return cut.run({**feeds, **made}, outputs)
+        dtype = NUMPY_DTYPES[layer.data_type]
+        for is_rounded, made in enumerate(runs):
+            tensors = session.run({**feeds, **made}, names)
+            y = group_normalization(
+                tensors[layer.x.name],
+                _values(layer.scale, tensors),
+                _values(layer.bias, tensors),
+                num_groups=layer.num_groups,
+                epsilon=layer.epsilon,
+            )
+            if is_rounded:
+                y *= 1 + float(ml_dtypes.finfo(dtype).eps) * rng.uniform(-1, 1, y.shape)
+            made[layer.y.name] = y.astype(dtype)
+    truth, rounded = (session.run({**feeds, **made}, outputs) for made in runs)
+    return truth, rounded
 
 
 def _distance(one: np.ndarray, other: np.ndarray) -> float:
@@ -446,9 +450,14 @@ def _invariance(
         notes.append("batch invariance can't be tested with one sample in a batch")
         return []
     if batch_is_free(signature, Wishes(options.input_shapes, {})):
-        alone = {n: v[:1] if getattr(v, "ndim", 0) and len(v) == size else v for n, v in feeds.items()}
+        alone = {
+            n: v[:1] if getattr(v, "ndim", 0) and len(v) == size else v for n, v in feeds.items()
+        }
     else:
-        alone = {n: _others(v) if getattr(v, "ndim", 0) and len(v) == size else v for n, v in feeds.items()}
+        alone = {
+            n: _others(v) if getattr(v, "ndim", 0) and len(v) == size else v
+            for n, v in feeds.items()
+        }
     try:
         again = session.run(alone, list(outputs))
     except RunError as error:
@@ -466,5 +475,3 @@ def _others(value: np.ndarray) -> np.ndarray:
     other = value[::-1].copy() if value.dtype.kind not in "fV" else value * value.dtype.type(2)
     other[0] = value[0]
     return other
-
-

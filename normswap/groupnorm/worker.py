@@ -52,6 +52,9 @@ class Network:
         self.sparse = {tensor.values.name: tensor for tensor in graph.sparse_initializer}
         self.inputs = {value.name: value for value in graph.input}
         self.outputs = {value.name: value for value in graph.output}
+        self.frame = onnx.ModelProto(ir_version=self.model.ir_version, graph={"name": "part"})
+        self.frame.opset_import.extend(self.model.opset_import)
+        self.frame.functions.extend(self.model.functions)
         self.sessions: dict[tuple[Any, ...], tuple[ort.InferenceSession, list[str]]] = {}
 
     def run(self, outputs: Sequence[str], feeds: Arrays) -> Arrays:
@@ -81,12 +84,8 @@ class Network:
                     seen.add(source)
                     pending.append(source)
         part = onnx.ModelProto()
-        part.CopyFrom(self.model)
+        part.CopyFrom(self.frame)
         graph = part.graph
-        for kind in (graph.node, graph.initializer, graph.sparse_initializer):
-            del kind[:]
-        for infos in (graph.input, graph.output, graph.value_info):
-            del infos[:]
         graph.node.extend(node for node in self.model.graph.node if id(node) in nodes)
         graph.initializer.extend(t for n, t in self.initializers.items() if n in seen)
         graph.sparse_initializer.extend(t for n, t in self.sparse.items() if n in seen)

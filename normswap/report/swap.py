@@ -177,8 +177,10 @@ def _drift(report: SwapReport, console: Console) -> None:
 
 def _figures(drift: Drift) -> str:
     told = f"cosine {drift.cosine:.4f}, SNR {drift.snr:.1f} dB"
-    return told if drift.top1 is None else (
-        f"{told}, same top-1 in {drift.top1:.1%} of {drift.samples} samples"
+    return (
+        told
+        if drift.top1 is None
+        else (f"{told}, same top-1 in {drift.top1:.1%} of {drift.samples} samples")
     )
 
 

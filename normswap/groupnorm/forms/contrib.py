@@ -6,10 +6,13 @@ CUDA only, for batches of images in float32 or float16; its scale and bias are f
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from onnx import TensorProto
 
-from normswap.groupnorm.builder import Builder
-from normswap.groupnorm.layer import Layer
+if TYPE_CHECKING:
+    from normswap.groupnorm.builder import Builder
+    from normswap.groupnorm.layer import Layer
 
 DOMAIN = "com.microsoft"
 

@@ -7,11 +7,19 @@ channel it is all of it, in one node.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+import numpy.typing as npt
 from onnx import TensorProto
 
-from normswap.groupnorm.builder import Builder
-from normswap.groupnorm.layer import Layer, Parameter
+if TYPE_CHECKING:
+    import onnx_graphsurgeon as gs
+
+    from normswap.groupnorm.builder import Builder
+    from normswap.groupnorm.layer import Layer, Parameter, Runtime
+
+Vector = npt.NDArray[np.float64]
 
 
 class InstanceNorm:
@@ -36,16 +44,20 @@ class InstanceNorm:
             bias = np.zeros(groups) if layer.bias is None else layer.bias
             builder.output(self._normalize(builder, x, scale, bias))
             return
-        # What is the same for all channels of a group, the operator can apply by itself.
+        # What is the same for all channels of a group, the operator can apply by itself; but it
+        # applies its bias last, so only if no scale comes after it.
         scale, scale_left = per_group(layer.scale, groups, 1.0)
-        bias, bias_left = per_group(layer.bias, groups, 0.0)
-        if scale_left is not None and layer.bias is not None:
-            bias, bias_left = np.zeros(groups), layer.bias  # the scale must come first
+        if scale_left is None:
+            bias, bias_left = per_group(layer.bias, groups, 0.0)
+        else:
+            bias, bias_left = np.zeros(groups), layer.bias
         y = self._normalize(builder, builder.grouped(x), scale, bias)
         builder.output(builder.affine(builder.ungrouped(y), scale_left, bias_left))
 
     @staticmethod
-    def _normalize(builder: Builder, x: object, scale: Parameter, bias: Parameter) -> object:
+    def _normalize(
+        builder: Builder, x: gs.Tensor, scale: Vector | Runtime, bias: Vector | Runtime
+    ) -> gs.Tensor:
         size = [builder.layer.num_groups]
         inputs = [
             x,
@@ -57,9 +69,7 @@ class InstanceNorm:
         )
 
 
-def per_group(
-    value: Parameter, groups: int, neutral: float
-) -> tuple[Parameter, Parameter]:
+def per_group(value: Parameter, groups: int, neutral: float) -> tuple[Vector, Parameter]:
     """Split a scale or bias in what the operator applies by group, and what is left by channel."""
     if value is None:
         return np.full(groups, neutral), None

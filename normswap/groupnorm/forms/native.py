@@ -8,10 +8,13 @@ kernel for it on CPU and expands it into its definition, with the variance as
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from onnx import TensorProto
 
-from normswap.groupnorm.builder import Builder
-from normswap.groupnorm.layer import Layer
+if TYPE_CHECKING:
+    from normswap.groupnorm.builder import Builder
+    from normswap.groupnorm.layer import Layer
 
 
 class Native:
@@ -36,7 +39,7 @@ class Native:
             builder.vector(layer.scale, 1.0, layer.data_type, "scale"),
             builder.vector(layer.bias, 0.0, layer.data_type, "bias"),
         ]
-        attributes = {}
+        attributes: dict[str, Any] = {}
         if layer.data_type == TensorProto.DOUBLE:
             attributes["stash_type"] = int(TensorProto.DOUBLE)
         y = builder.op(

@@ -66,7 +66,9 @@ class Primitive:
         if layer.bias is None:
             shift = builder.op("Neg", [shift], "shift")
         else:
-            shift = builder.op("Sub", [builder.parameter(layer.bias, along, "bias"), shift], "shift")
+            shift = builder.op(
+                "Sub", [builder.parameter(layer.bias, along, "bias"), shift], "shift"
+            )
         self._apply(builder, centred, factor, shift)
 
     @staticmethod
