@@ -1,0 +1,96 @@
+"""``normswap recalibrate``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from normswap.cli.options import output_options, report_options, report_stream, target_of_command
+from normswap.cli.progress import progress
+
+if TYPE_CHECKING:
+    from normswap.errors import ExitCode
+
+
+@click.command("recalibrate", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("model")
+@click.argument("data", type=click.Path())
+@click.option(
+    "--momentum",
+    type=click.FloatRange(0, 1, max_open=True),
+    metavar="M",
+    help="Running estimate: M * running + (1 - M) * batch, batch after batch, from the statistics "
+    "that MODEL has.  [default: the statistics of all of DATA as one batch]",
+)
+@click.option("--freeze", is_flag=True, help="Turn a training-mode export into an inference model.")
+@click.option("--samples", type=click.IntRange(min=1), metavar="N", help="Use only the first N.")
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    metavar="N",
+    help="Samples in a batch, if MODEL leaves it open.",
+)
+@click.option(
+    "--timeout",
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long one run of the model may take.",
+)
+@output_options
+@report_options
+def recalibrate_command(
+    model: str,
+    data: str,
+    momentum: float | None,
+    freeze: bool,
+    samples: int | None,
+    batch: int,
+    timeout: float,
+    output: str | None,
+    force: bool,
+    in_place: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: int,
+) -> ExitCode:
+    r"""Re-estimate the mean and variance of every BatchNormalization of MODEL on DATA.
+
+    For models whose statistics are stale, or come from small batches. DATA is an .npz with an array
+    for each input, an .npy, or a folder of these or of test_data_set_*.
+
+    \b
+    normswap recalibrate model.onnx images.npz           writes model.recalibrated.onnx
+    normswap recalibrate training.onnx images.npz --freeze -o inference.onnx
+    """
+    from normswap.cli.options import source_of_command
+    from normswap.groupnorm.recalibrate import RecalibrateOptions, recalibrate
+
+    source = source_of_command(model)
+    target = target_of_command(
+        source, output, suffix="recalibrated", force=force, in_place=in_place
+    )
+    with progress(quiet=quiet) as say:
+        report = recalibrate(
+            source,
+            data,
+            target.output,
+            RecalibrateOptions(momentum, freeze, timeout),
+            overwrite=target.overwrite,
+            samples=samples,
+            batch=batch,
+            progress=say,
+        )
+    stream = report_stream(to_stdout=target.is_stdout)
+    if as_json:
+        from normswap.report.json import render_json
+
+        click.echo(render_json(report), file=stream)
+    elif not quiet:
+        from normswap.report.swap import render_recalibrate
+
+        render_recalibrate(report, stream, verbose=verbose)
+    return report.exit_code

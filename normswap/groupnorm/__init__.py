@@ -1,0 +1,12 @@
+"""BatchNormalization to group normalization: another network, and provably the one it says it is.
+
+::
+
+    story                 load, plan, calibrate, apply, check, save
+      planner -> plan     which nodes, how many groups (policy), which form (choose)
+      calibrate           the affine that follows the original network on the user's data
+      apply, builder      nodes in the place of nodes; forms/: one file a way to write it
+      verify, drift       float64 reference against every node and the network; drift is no error
+      session, worker     models in processes of their own, run many times
+    recalibrate           new running statistics for BatchNormalization itself
+"""

@@ -1,0 +1,67 @@
+"""Carry out a swap on a model: the only module of the swap that edits a graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from normswap.errors import ModelError
+from normswap.graph import all_graphs, gs_nodes
+from normswap.groupnorm.builder import Builder, ConstantPool
+from normswap.groupnorm.forms import FORMS
+from normswap.groupnorm.forms.contrib import DOMAIN
+from normswap.names import Names
+
+if TYPE_CHECKING:
+    import onnx_graphsurgeon as gs
+
+    from normswap.groupnorm.plan import SwapPlan
+    from normswap.model import Model
+
+
+def apply_swaps(plan: SwapPlan, model: Model) -> None:
+    """Put group normalizations in the place of BatchNormalizations, as planned.
+
+    Every output tensor keeps its name, so that all that reads it stays as it is.
+
+    Parameters
+    ----------
+    plan : SwapPlan
+    model : Model
+        The model that was planned for, not edited since.
+
+    Raises
+    ------
+    ModelError
+        If the model is not the one that was planned for.
+    """
+    if model.fingerprint() != plan.fingerprint:
+        raise ModelError(
+            f"The plan was made for another model than {model.name}.",
+            tip="Plan again on the model that is to be rewritten.",
+        )
+    nodes = dict(enumerate(gs_nodes(model)))
+    names = Names(model)
+    replacements: dict[int, list[gs.Node]] = {}
+    pools: dict[int, ConstantPool] = {}
+    homes = {id(node): graph for graph in all_graphs(model) for node in graph.nodes}
+    for swap, layer in zip(plan.swaps, plan.layers, strict=True):
+        node = nodes[swap.key]
+        home = homes[id(node)]
+        pool = pools.setdefault(id(home), ConstantPool(names))
+        node.inputs.clear()
+        node.outputs.clear()
+        builder = Builder(layer, pool, names)
+        FORMS[swap.form].build(builder)
+        replacements[id(node)] = builder.nodes
+        if swap.form == "contrib":
+            _import_domain(home, DOMAIN)
+    for graph in all_graphs(model):
+        graph.nodes = [new for node in graph.nodes for new in replacements.get(id(node), [node])]
+
+
+def _import_domain(graph: gs.Graph, domain: str) -> None:
+    import onnx
+
+    imported = graph.import_domains or []
+    if all(item.domain != domain for item in imported):
+        graph.import_domains = [*imported, onnx.helper.make_opsetid(domain, 1)]

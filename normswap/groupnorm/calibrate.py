@@ -1,0 +1,297 @@
+"""Refit the affine of every layer, so that the swapped network follows the original on real data.
+
+For channel c of a layer, with n the normalized activation and z what the BatchNormalization of the
+original network gives for the same element::
+
+    minimize sum (scale * n + bias - z)^2      =>      scale = cov(n, z) / var(n)
+                                                       bias  = mean(z) - scale * mean(n)
+
+over all elements of the channel in all samples. Layer by layer, each with the refitted ones before
+it in place, so that later layers make up for what earlier ones could not; or, in one pass, with n
+from the activations of the original network.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from normswap.dtypes import NUMPY_DTYPES
+from normswap.groupnorm.apply import apply_swaps
+from normswap.groupnorm.layer import Layer, Runtime
+from normswap.groupnorm.planner import Affine, SwapOptions, plan_swap
+from normswap.groupnorm.policy import divisors
+from normswap.groupnorm.reference import normalize
+from normswap.groupnorm.session import Session
+from normswap.model import load, stage
+from normswap.names import Names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    Progress = Callable[[str], None]
+    Batches = Iterable[Mapping[str, Any]]
+
+
+CHUNK = 16
+"""Layers whose tensors are fetched at once in the one-pass variant."""
+
+
+class Moments:
+    """Running means and second moments of pairs (n, z) by channel.
+
+    Batches are merged by the update of Chan, Golub and LeVeque (1983), so that large means don't
+    cancel and memory does not grow with the data.
+    """
+
+    def __init__(self, channels: int) -> None:
+        self.count = 0
+        self.mean = np.zeros((2, channels))
+        self.nn = np.zeros(channels)
+        self.nz = np.zeros(channels)
+        self.zz = np.zeros(channels)
+
+    def add(self, n: npt.NDArray[Any], z: npt.NDArray[Any]) -> None:
+        """Take in a batch.
+
+        Parameters
+        ----------
+        n, z : (N, C, *spatial) ndarray
+        """
+        channels = n.shape[1]
+        pair = [np.moveaxis(v.astype(np.float64), 1, 0).reshape(channels, -1) for v in (n, z)]
+        count = pair[0].shape[1]
+        mean = np.stack([v.mean(axis=1) for v in pair])
+        a, b = (v - m[:, None] for v, m in zip(pair, mean, strict=True))
+        total = self.count + count
+        shift = mean - self.mean
+        weight = self.count * count / total
+        self.nn += np.einsum("ce,ce->c", a, a) + weight * shift[0] ** 2
+        self.nz += np.einsum("ce,ce->c", a, b) + weight * shift[0] * shift[1]
+        self.zz += np.einsum("ce,ce->c", b, b) + weight * shift[1] ** 2
+        self.mean += shift * (count / total)
+        self.count = total
+
+    def fit(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return the scale and bias of least squares.
+
+        A channel whose n never varies gets scale 0: the best that is left is the mean of z.
+        """
+        scale = np.divide(self.nz, self.nn, out=np.zeros_like(self.nn), where=self.nn > 0)
+        return scale, self.mean[1] - scale * self.mean[0]
+
+    @property
+    def loss(self) -> float:
+        """Sum of squares that the fit leaves."""
+        explained = np.divide(self.nz**2, self.nn, out=np.zeros_like(self.nn), where=self.nn > 0)
+        return float(np.maximum(self.zz - explained, 0).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationOptions:
+    """How layers are refitted.
+
+    Attributes
+    ----------
+    one_pass : bool
+        Fit all layers to the activations of the original network, in a single pass over the data.
+    search_groups : bool
+        Give every layer the number of groups, of all that divide its channels, with which the fit
+        is best.
+    timeout : float
+        Seconds for one run.
+    """
+
+    one_pass: bool = False
+    search_groups: bool = False
+    timeout: float = 600.0
+
+
+def calibrate(
+    original: Path,
+    options: SwapOptions,
+    batches: Batches,
+    how: CalibrationOptions,
+    progress: Progress,
+) -> dict[str, Affine]:
+    """Fit the affine of every layer in the main graph.
+
+    Parameters
+    ----------
+    original : Path
+        The model before the swap.
+    options : SwapOptions
+    batches : iterable of feeds
+        Gone through once for each layer, or once in all with `CalibrationOptions.one_pass`.
+    how : CalibrationOptions
+    progress : callable
+
+    Returns
+    -------
+    dict of str to Affine
+        By name of the layer's output, for `SwapOptions.affines`.
+
+    Raises
+    ------
+    RunError
+        The runtime can't run a model.
+    """
+    layers = _main_layers(original, options)
+    taps = {t.name: layer.data_type for layer in layers for t in (layer.x, layer.y)}
+    with Session(original, label="the original model", taps=taps, timeout=how.timeout) as before:
+        if how.one_pass:
+            return _one_pass(before, layers, batches, how, progress)
+        return _in_order(original, before, layers, options, batches, how, progress)
+
+
+def _main_layers(original: Path, options: SwapOptions) -> list[Layer]:
+    plan = plan_swap(load(original), options)
+    return [
+        layer for swap, layer in zip(plan.swaps, plan.layers, strict=True) if not swap.site.graph
+    ]
+
+
+def _candidates(layer: Layer, how: CalibrationOptions) -> list[int]:
+    return divisors(layer.channels) if how.search_groups else [layer.num_groups]
+
+
+def _fitted(moments: Mapping[int, Moments], layer: Layer) -> Affine:
+    """Return the fit of the number of groups that leaves the least; of equals, that asked for."""
+    groups = min(moments, key=lambda g: (moments[g].loss, g != layer.num_groups, g))
+    scale, bias = moments[groups].fit()
+    return Affine(scale, bias, groups)
+
+
+def _one_pass(
+    before: Session,
+    layers: Sequence[Layer],
+    batches: Batches,
+    how: CalibrationOptions,
+    progress: Progress,
+) -> dict[str, Affine]:
+    found = [{g: Moments(layer.channels) for g in _candidates(layer, how)} for layer in layers]
+    for number, feeds in enumerate(batches, start=1):
+        progress(f"calibrating, batch {number}")
+        for start in range(0, len(layers), CHUNK):
+            chunk = layers[start : start + CHUNK]
+            names = sorted({t.name for layer in chunk for t in (layer.x, layer.y)})
+            tensors = before.run(feeds, names)
+            for layer, moments in zip(chunk, found[start : start + CHUNK], strict=True):
+                _add(moments, layer, tensors[layer.x.name], tensors[layer.y.name])
+    return {
+        layer.y.name: _fitted(moments, layer) for layer, moments in zip(layers, found, strict=True)
+    }
+
+
+def _add(
+    moments: Mapping[int, Moments], layer: Layer, x: npt.NDArray[Any], z: npt.NDArray[Any]
+) -> None:
+    for groups, running in moments.items():
+        running.add(normalize(x, num_groups=groups, epsilon=layer.epsilon), z)
+
+
+def _in_order(
+    original: Path,
+    before: Session,
+    layers: Sequence[Layer],
+    options: SwapOptions,
+    batches: Batches,
+    how: CalibrationOptions,
+    progress: Progress,
+) -> dict[str, Affine]:
+    fitted: dict[str, Affine] = {}
+    network = _Parametrized(original, options, how.timeout)
+    try:
+        for number, layer in enumerate(layers, start=1):
+            progress(f"calibrating layer {number} of {len(layers)}")
+            moments = {g: Moments(layer.channels) for g in _candidates(layer, how)}
+            for feeds in batches:
+                z = before.run(feeds, [layer.y.name])[layer.y.name]
+                x = network.activation(layer.x.name, feeds, fitted)
+                _add(moments, layer, x, z)
+            affine = fitted[layer.y.name] = _fitted(moments, layer)
+            if affine.num_groups != layer.num_groups:
+                network.regroup(fitted)
+    finally:
+        network.close()
+    return fitted
+
+
+class _Parametrized:
+    """The swapped network with every scale and bias as an input, so that one session does."""
+
+    def __init__(self, original: Path, options: SwapOptions, timeout: float) -> None:
+        self._original = original
+        self._options = options
+        self._timeout = timeout
+        self._folder = tempfile.TemporaryDirectory(prefix="normswap-")
+        self._session: Session | None = None
+        self._inputs: dict[str, tuple[str, str, np.dtype[Any]]] = {}
+        self._neutral: dict[str, np.ndarray] = {}
+        self.regroup({})
+
+    def regroup(self, fitted: Mapping[str, Affine]) -> None:
+        """Build the network anew, with the numbers of groups that were found."""
+        if self._session is not None:
+            self._session.close()
+        model = load(self._original)
+        plan = plan_swap(model, replace(self._options, affines=fitted, form="auto", provider="cpu"))
+        names = Names(model)
+        layers = []
+        for swap, layer in zip(plan.swaps, plan.layers, strict=True):
+            layers.append(layer if swap.site.graph else self._opened(layer, model.graph, names))
+        apply_swaps(replace(plan, layers=tuple(layers)), model)
+        with stage(model, Path(self._folder.name, "network.onnx"), overwrite=True) as staged:
+            staged.commit()
+        taps = {layer.x.name: layer.data_type for layer in layers if layer.y.name in self._inputs}
+        self._session = Session(
+            Path(self._folder.name, "network.onnx"),
+            label="the swapped model",
+            taps=taps,
+            timeout=self._timeout,
+        )
+
+    def _opened(self, layer: Layer, graph: gs.Graph, names: Names) -> Layer:
+        """Make a layer's scale and bias inputs of the graph."""
+        dtype = NUMPY_DTYPES[layer.compute_type]
+        tensors = [
+            gs.Variable(names.fresh(f"{layer.name}/{what}"), dtype, (layer.channels,))
+            for what in ("scale_input", "bias_input")
+        ]
+        graph.inputs.extend(tensors)
+        key = layer.y.name
+        self._inputs[key] = (tensors[0].name, tensors[1].name, dtype)
+        self._neutral[tensors[0].name] = np.ones(layer.channels, dtype)
+        self._neutral[tensors[1].name] = np.zeros(layer.channels, dtype)
+        return replace(
+            layer,
+            scale=Runtime(tensors[0], layer.compute_type),
+            bias=Runtime(tensors[1], layer.compute_type),
+        )
+
+    def activation(
+        self, name: str, feeds: Mapping[str, Any], fitted: Mapping[str, Affine]
+    ) -> np.ndarray:
+        """Return what comes to a layer, the layers before it being fitted."""
+        parameters = dict(self._neutral)
+        for key, affine in fitted.items():
+            scale, bias, dtype = self._inputs[key]
+            parameters[scale] = affine.scale.astype(dtype)
+            parameters[bias] = affine.bias.astype(dtype)
+        if self._session is None:
+            raise AssertionError("the network is closed")
+        return self._session.run({**feeds, **parameters}, [name])[name]
+
+    def close(self) -> None:
+        """Remove the network."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+        self._folder.cleanup()

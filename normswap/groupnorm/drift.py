@@ -1,0 +1,166 @@
+"""How far one network has moved from another: information, never a verdict.
+
+A swapped network is another function than the original. These figures say how different its
+outputs and activations are.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from normswap.groupnorm.session import Session
+
+BUDGET = 256 * 2**20
+"""Bytes of tensors that are fetched at once, so that memory does not grow with the network."""
+
+
+@dataclass(slots=True)
+class Comparison:
+    """Running sums of two tensors, in float64.
+
+    Attributes
+    ----------
+    ours, theirs, product, difference : float
+        Sums of squares of what changed, of the original, of their product and of their difference.
+    agreed, samples : int
+        In how many samples the largest value is at the same place, and of how many.
+    """
+
+    ours: float = 0.0
+    theirs: float = 0.0
+    product: float = 0.0
+    difference: float = 0.0
+    agreed: int = 0
+    samples: int = 0
+
+    def add(self, ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> None:
+        """Take in more values."""
+        a, b = ours.astype(np.float64).ravel(), theirs.astype(np.float64).ravel()
+        self.ours += float(a @ a)
+        self.theirs += float(b @ b)
+        self.product += float(a @ b)
+        self.difference += float(np.square(a - b).sum())
+        if ours.ndim == 2 and ours.shape[1] > 1:
+            self.agreed += int((ours.argmax(axis=1) == theirs.argmax(axis=1)).sum())
+            self.samples += len(ours)
+
+    def result(self) -> Drift:
+        """Return the figures."""
+        length = math.sqrt(self.ours * self.theirs)
+        return Drift(
+            cosine=self.product / length if length else math.nan,
+            snr=_decibels(self.theirs, self.difference),
+            top1=self.agreed / self.samples if self.samples else None,
+            samples=self.samples,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How far a tensor has moved.
+
+    Attributes
+    ----------
+    cosine : float
+        Of the angle between the tensors; 1 is no drift.
+    snr : float
+        Energy of the original beside that of the difference, in dB; infinite is no drift.
+    top1 : float or None
+        Share of samples whose largest value is at the same place, for class scores.
+    samples : int
+        How many samples that is a share of.
+    """
+
+    cosine: float
+    snr: float
+    top1: float | None = None
+    samples: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DriftReport:
+    """The drift of a network, by name of the tensor."""
+
+    outputs: dict[str, Drift] = field(default_factory=dict)
+    layers: dict[str, Drift] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain data."""
+        return {
+            "outputs": {name: asdict(drift) for name, drift in self.outputs.items()},
+            "layers": {name: asdict(drift) for name, drift in self.layers.items()},
+        }
+
+
+def measure_drift(
+    original: Session,
+    swapped: Session,
+    batches: Iterable[Mapping[str, Any]],
+    outputs: Sequence[str],
+    layers: Sequence[str],
+    progress: Callable[[str], None],
+    *,
+    sizes: Mapping[str, int] | None = None,
+) -> DriftReport:
+    """Run two networks on the same data and compare their tensors.
+
+    Parameters
+    ----------
+    original, swapped : Session
+        With `layers` tapped.
+    batches : iterable of feeds
+    outputs, layers : sequence of str
+        Names of tensors that both networks have.
+    progress : callable
+        Told what is being done.
+    sizes : Mapping[str, int], optional
+        Bytes of a tensor for one sample, where they are known.
+    """
+    names = [*outputs, *layers]
+    found = {name: Comparison() for name in names}
+    for number, feeds in enumerate(batches, start=1):
+        progress(f"measuring the drift, batch {number}")
+        for chunk in chunks(names, sizes or {}, samples_of(feeds)):
+            theirs = original.run(feeds, chunk)
+            ours = swapped.run(feeds, chunk)
+            for name in chunk:
+                if ours[name].dtype.kind in "fV" and ours[name].shape == theirs[name].shape:
+                    found[name].add(ours[name], theirs[name])
+    return DriftReport(
+        {name: found[name].result() for name in outputs},
+        {name: found[name].result() for name in layers},
+    )
+
+
+def chunks(names: Sequence[str], sizes: Mapping[str, int], samples: int) -> list[list[str]]:
+    """Divide tensors into lots that fit the budget; of unknown ones, sixteen do."""
+    lots: list[list[str]] = []
+    room = 0.0
+    for name in names:
+        size = sizes.get(name, BUDGET / 16 / samples) * samples
+        if not lots or size > room:
+            lots.append([])
+            room = BUDGET
+        lots[-1].append(name)
+        room -= size
+    return lots
+
+
+def samples_of(feeds: Mapping[str, Any]) -> int:
+    """Return how many samples are in a batch."""
+    return max((len(value) for value in feeds.values() if np.ndim(value)), default=1)
+
+
+def _decibels(signal: float, noise: float) -> float:
+    if noise == 0:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal else -math.inf

@@ -1,0 +1,83 @@
+"""Reshape, InstanceNormalization over (N, G, everything of a group), Reshape, the affine.
+
+Source: ONNX operators InstanceNormalization (opset 6) and Reshape. Instance normalization of a
+tensor whose channels are the groups is group normalization without the affine; with a group per
+channel it is all of it, in one node.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from onnx import TensorProto
+
+if TYPE_CHECKING:
+    import onnx_graphsurgeon as gs
+
+    from normswap.groupnorm.builder import Builder
+    from normswap.groupnorm.layer import Layer, Parameter, Runtime
+
+Vector = npt.NDArray[np.float64]
+
+
+class InstanceNorm:
+    """``InstanceNormalization`` of the groups."""
+
+    name = "instancenorm"
+
+    def obstacle(self, layer: Layer, provider: str) -> str | None:
+        """Say why not; see :class:`normswap.groupnorm.forms.base.Form`."""
+        del provider
+        if layer.data_type == TensorProto.DOUBLE:
+            return "onnxruntime's InstanceNormalization has no float64"
+        return None
+
+    def build(self, builder: Builder) -> None:
+        """Make the nodes."""
+        layer = builder.layer
+        groups = layer.num_groups
+        x = builder.input()
+        if layer.is_instance and layer.rank is not None and layer.rank > 2:
+            scale = np.ones(groups) if layer.scale is None else layer.scale
+            bias = np.zeros(groups) if layer.bias is None else layer.bias
+            builder.output(self._normalize(builder, x, scale, bias))
+            return
+        # What is the same for all channels of a group, the operator can apply by itself; but it
+        # applies its bias last, so only if no scale comes after it.
+        scale, scale_left = per_group(layer.scale, groups, 1.0)
+        if scale_left is None:
+            bias, bias_left = per_group(layer.bias, groups, 0.0)
+        else:
+            bias, bias_left = np.zeros(groups), layer.bias
+        y = self._normalize(builder, builder.grouped(x), scale, bias)
+        builder.output(builder.affine(builder.ungrouped(y), scale_left, bias_left))
+
+    @staticmethod
+    def _normalize(
+        builder: Builder, x: gs.Tensor, scale: Vector | Runtime, bias: Vector | Runtime
+    ) -> gs.Tensor:
+        size = [builder.layer.num_groups]
+        inputs = [
+            x,
+            builder.parameter(scale, size, "group_scale"),
+            builder.parameter(bias, size, "group_bias"),
+        ]
+        return builder.op(
+            "InstanceNormalization", inputs, "normalized", epsilon=builder.layer.epsilon
+        )
+
+
+def per_group(value: Parameter, groups: int, neutral: float) -> tuple[Vector, Parameter]:
+    """Split a scale or bias in what the operator applies by group, and what is left by channel."""
+    if value is None:
+        return np.full(groups, neutral), None
+    if isinstance(value, np.ndarray):
+        table = value.reshape(groups, -1)
+        if bool((table == table[:, :1]).all()):
+            return table[:, 0], None
+    return np.full(groups, neutral), value
+
+
+FORM = InstanceNorm()

@@ -1,0 +1,56 @@
+"""One GroupNormalization node.
+
+Source: ONNX operator GroupNormalization, opset 21. (That of opset 18 has its scale per group and is
+deprecated.) The node is the most readable form, and what compilers recognise; onnxruntime has no
+kernel for it on CPU and expands it into its definition, with the variance as
+``E[x^2] - E[x]^2``, which cancels where the mean is large.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from onnx import TensorProto
+
+if TYPE_CHECKING:
+    from normswap.groupnorm.builder import Builder
+    from normswap.groupnorm.layer import Layer
+
+
+class Native:
+    """``GroupNormalization``."""
+
+    name = "native"
+
+    def obstacle(self, layer: Layer, provider: str) -> str | None:
+        """Say why not; see :class:`normswap.groupnorm.forms.base.Form`."""
+        del provider
+        if layer.opset < 21:
+            return f"GroupNormalization needs opset 21, the model has {layer.opset}"
+        if layer.rank == 2:
+            return "GroupNormalization needs at least one spatial axis"
+        return None
+
+    def build(self, builder: Builder) -> None:
+        """Make the node."""
+        layer = builder.layer
+        inputs = [
+            layer.x,
+            builder.vector(layer.scale, 1.0, layer.data_type, "scale"),
+            builder.vector(layer.bias, 0.0, layer.data_type, "bias"),
+        ]
+        attributes: dict[str, Any] = {}
+        if layer.data_type == TensorProto.DOUBLE:
+            attributes["stash_type"] = int(TensorProto.DOUBLE)
+        y = builder.op(
+            "GroupNormalization",
+            inputs,
+            "groupnorm",
+            epsilon=layer.epsilon,
+            num_groups=layer.num_groups,
+            **attributes,
+        )
+        builder.finish(y)
+
+
+FORM = Native()

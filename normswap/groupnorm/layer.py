@@ -1,0 +1,103 @@
+"""One normalization layer, as the forms see it: its tensors, its numbers, its surroundings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from onnx import TensorProto
+
+if TYPE_CHECKING:
+    import onnx_graphsurgeon as gs
+
+    from normswap.shapes import Dim
+
+HALF_PRECISION = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """A scale or bias that is computed at run time, or that a caller may override.
+
+    Attributes
+    ----------
+    tensor : gs.Tensor
+        ``(C,)``
+    data_type : int
+        ``TensorProto.DataType``
+    """
+
+    tensor: gs.Tensor
+    data_type: int
+
+
+Parameter = npt.NDArray[np.float64] | Runtime | None
+"""A scale or bias: a constant ``(C,)`` array, a tensor, or None where it has no effect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What is to be computed: ``y = scale * (x - mean) / sqrt(var + epsilon) + bias`` by groups.
+
+    Attributes
+    ----------
+    name : str
+        What the names of nodes and tensors start with.
+    x, y : gs.Tensor
+        ``(N, C, *spatial)``
+    scale, bias : Parameter
+        ``(C,)``
+    channels, num_groups : int
+        C and G; G divides C.
+    epsilon : float
+    shape : tuple or None
+        Of x: an int where static, a name or None where not; None as a whole if not even the rank
+        is known.
+    data_type : int
+        ``TensorProto.DataType`` of x and y.
+    opset : int
+    depthwise_affine : bool
+        Whether a constant affine is faster as a 1x1 depthwise convolution than as Mul and Add.
+    """
+
+    name: str
+    x: gs.Tensor
+    y: gs.Tensor
+    scale: Parameter
+    bias: Parameter
+    channels: int
+    num_groups: int
+    epsilon: float
+    shape: tuple[Dim, ...] | None
+    data_type: int
+    opset: int
+    depthwise_affine: bool = False
+
+    @property
+    def rank(self) -> int | None:
+        """Number of axes of x, None where unknown."""
+        return None if self.shape is None else len(self.shape)
+
+    @property
+    def is_instance(self) -> bool:
+        """Whether every channel is a group of its own."""
+        return self.num_groups == self.channels
+
+    @property
+    def compute_type(self) -> int:
+        """Element type of the statistics: float32 for half precision, else that of x."""
+        return TensorProto.FLOAT if self.data_type in HALF_PRECISION else self.data_type
+
+    @property
+    def group_elements(self) -> int | None:
+        """Number of elements of a group of one sample, None where a size is not static."""
+        if self.shape is None:
+            return None
+        count = self.channels // self.num_groups
+        for dim in self.shape[2:]:
+            if not isinstance(dim, int):
+                return None
+            count *= dim
+        return count

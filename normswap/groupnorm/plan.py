@@ -1,0 +1,92 @@
+"""What a swap will do: every BatchNormalization once, swapped or kept, with the reason.
+
+A plan is data: names and numbers, no arrays and no nodes. It can be printed, compared and
+serialized, and that is what a dry run shows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from normswap.groupnorm.layer import Layer
+    from normswap.plan import Site
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """A BatchNormalization that becomes a group normalization.
+
+    Attributes
+    ----------
+    site : Site
+    key : int
+        Number of the node among all nodes of the model.
+    num_groups : int
+    epsilon : float
+    scale, bias : bool
+        Whether the node's scale and B are kept as the affine.
+    form : str
+        Which form of :mod:`normswap.groupnorm.forms` is built.
+    why : str
+        Why that one.
+    """
+
+    site: Site
+    key: int
+    num_groups: int
+    epsilon: float
+    scale: bool
+    bias: bool
+    form: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Untouched:
+    """A BatchNormalization that stays.
+
+    Attributes
+    ----------
+    site : Site
+    why : str
+        In words.
+    """
+
+    site: Site
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class SwapPlan:
+    """What a swap will do to one model.
+
+    Attributes
+    ----------
+    fingerprint : str
+        Of the model that was planned for, see :meth:`normswap.model.Model.fingerprint`.
+    swaps : tuple of Swap
+        In the order of the graph.
+    untouched : tuple of Untouched
+    layers : tuple of Layer
+        One for each swap. They hold tensors of the model that was planned for, and ride along for
+        :func:`normswap.groupnorm.apply.apply_swaps`.
+    """
+
+    fingerprint: str
+    swaps: tuple[Swap, ...]
+    untouched: tuple[Untouched, ...] = ()
+    layers: tuple[Layer, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def total(self) -> int:
+        """How many BatchNormalizations the model has."""
+        return len(self.swaps) + len(self.untouched)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as plain data."""
+        return {
+            "swaps": [asdict(swap) for swap in self.swaps],
+            "kept": [asdict(entry) for entry in self.untouched],
+        }

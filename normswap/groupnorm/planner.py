@@ -1,0 +1,383 @@
+"""Plan a swap: which BatchNormalizations become group normalizations, and how each is written.
+
+The planner is pure: it reads a model and changes nothing.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from onnx import TensorProto
+
+from normswap.answers import Block
+from normswap.batchnorm import epsilon_of
+from normswap.dtypes import is_float
+from normswap.errors import ModelError, UsageError
+from normswap.evaluate import constant_source
+from normswap.graph import build_network, gs_nodes
+from normswap.groupnorm.choose import AUTO, choose_form
+from normswap.groupnorm.layer import Layer, Parameter, Runtime
+from normswap.groupnorm.plan import Swap, SwapPlan, Untouched
+from normswap.groupnorm.policy import GroupPolicy
+from normswap.planner import is_batchnorm, make_plan, site_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy.typing as npt
+    import onnx_graphsurgeon as gs
+
+    from normswap.graph import Network, Node, Value
+    from normswap.model import Model
+    from normswap.plan import Site
+    from normswap.shapes import Dim
+
+LISTED = 8  # how many layers an error message names
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """A scale and bias that take the place of a layer's own; see the calibration.
+
+    Attributes
+    ----------
+    scale, bias : (C,) ndarray of float64
+    num_groups : int or None
+        A number of groups in place of the policy's.
+    """
+
+    scale: npt.NDArray[np.float64]
+    bias: npt.NDArray[np.float64]
+    num_groups: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SwapOptions:
+    """What is swapped, and for what.
+
+    Attributes
+    ----------
+    policy : GroupPolicy
+    form : str
+        ``"auto"`` or the name of a form.
+    provider : str
+        Execution provider that the model is for.
+    epsilon : float or None
+        None keeps each layer's own.
+    keep_scale, keep_bias : bool
+        Whether a layer's scale and B stay as the affine.
+    include, exclude : tuple of str
+        Patterns (``*`` and ``?``) on names of nodes and of their input and output tensors. Without
+        `include` all nodes are; `exclude` wins.
+    only_kept : bool
+        Swap only what folding can't remove.
+    affines : Mapping[str, Affine]
+        By the name of the layer's output.
+    """
+
+    policy: GroupPolicy = field(default_factory=GroupPolicy)
+    form: str = AUTO
+    provider: str = "cpu"
+    epsilon: float | None = None
+    keep_scale: bool = True
+    keep_bias: bool = True
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    only_kept: bool = False
+    affines: Mapping[str, Affine] = field(default_factory=dict)
+
+
+def plan_swap(model: Model, options: SwapOptions) -> SwapPlan:
+    """Decide for every BatchNormalization of a model whether and how it is swapped.
+
+    Parameters
+    ----------
+    model : Model
+        Is not changed.
+    options : SwapOptions
+
+    Returns
+    -------
+    SwapPlan
+        Every BatchNormalization of the main graph, of subgraphs and functions is in it once.
+
+    Raises
+    ------
+    UsageError
+        If the number of groups does not fit layers, a pattern fits nothing, or the form that was
+        asked for can't be used. All layers that don't fit are named at once.
+    ModelError
+        If a selected layer can't be swapped at all.
+    """
+    if options.epsilon is not None and not options.epsilon >= 0:
+        raise UsageError(f"The epsilon is {options.epsilon:g}, and must not be negative.")
+    network = build_network(model)
+    _learn_from_calls(network)
+    nodes = [node for graph in network.graphs for node in graph.topological() if is_batchnorm(node)]
+    selected, untouched = _select(nodes, options, model)
+    surgeon_nodes = dict(enumerate(gs_nodes(model)))
+    channels = {node.key: _channels(node) for node in selected}
+    _refuse_all(model, [(node, _obstacle(node, channels[node.key])) for node in selected])
+    if options.policy.on_indivisible.value == "error":
+        options.policy.require({_where(node): channels[node.key] or 0 for node in selected})
+    swaps: list[Swap] = []
+    layers: list[Layer] = []
+    for node in selected:
+        count = channels[node.key] or 0
+        affine = options.affines.get(node.out.name)
+        groups = affine and affine.num_groups
+        groups = groups or options.policy.num_groups(count)
+        if groups is None:
+            untouched.append(
+                Untouched(site_of(node), f"{count} channels don't fit {options.policy}")
+            )
+            continue
+        layer = _layer(node, surgeon_nodes[node.key], count, groups, options)
+        form, why = choose_form(layer, options.form, options.provider)
+        swaps.append(
+            Swap(
+                site=site_of(node),
+                key=node.key,
+                num_groups=groups,
+                epsilon=layer.epsilon,
+                scale=layer.scale is not None,
+                bias=layer.bias is not None,
+                form=form.name,
+                why=why,
+            )
+        )
+        layers.append(layer)
+    return SwapPlan(model.fingerprint(), tuple(swaps), tuple(untouched), tuple(layers))
+
+
+def _select(
+    nodes: Sequence[Node], options: SwapOptions, model: Model
+) -> tuple[list[Node], list[Untouched]]:
+    """Divide the normalizations by the options into those to swap and those to leave alone."""
+    for pattern in (*options.include, *options.exclude):
+        if nodes and not any(_fits(node, pattern) for node in nodes):
+            raise UsageError(
+                f"No BatchNormalization of {model.name} fits the pattern {pattern!r}.",
+                tip="Patterns are matched against names of nodes and of their input and output "
+                "tensors; --dry-run lists them.",
+            )
+    foldable: set[tuple[str, str]] = set()
+    if options.only_kept:
+        foldable = {(entry.site.graph, entry.site.output) for entry in make_plan(model).folded}
+    selected: list[Node] = []
+    untouched: list[Untouched] = []
+    for node in nodes:
+        site = site_of(node)
+        why = _why_not(node, site, options, foldable)
+        if why is None:
+            selected.append(node)
+        else:
+            untouched.append(Untouched(site, why))
+    return selected, untouched
+
+
+def _why_not(
+    node: Node, site: Site, options: SwapOptions, foldable: set[tuple[str, str]]
+) -> str | None:
+    if options.include and not any(_fits(node, pattern) for pattern in options.include):
+        return "not included"
+    excluded = next((pattern for pattern in options.exclude if _fits(node, pattern)), None)
+    if excluded is not None:
+        return f"excluded by {excluded!r}"
+    if (site.graph, site.output) in foldable:
+        return "it can be folded"
+    return None
+
+
+def _fits(node: Node, pattern: str) -> bool:
+    tensors = [value.name for value in (*node.inputs, *node.outputs) if value]
+    return any(fnmatch.fnmatchcase(name, pattern) for name in (_where(node), node.name, *tensors))
+
+
+def _where(node: Node) -> str:
+    return f"{node.graph.path}/{node.title}" if node.graph.path else node.title
+
+
+def _channels(node: Node) -> int | None:
+    """Return the number of channels, from whichever tensor tells it."""
+    for value in node.inputs[1:5]:
+        shape = _known(value)[1]
+        if shape is not None and len(shape) == 1 and isinstance(shape[0], int):
+            return shape[0]
+    shape = _shape(node)
+    size = shape[1] if shape is not None and len(shape) > 1 else None
+    return size if isinstance(size, int) else None
+
+
+def _shape(node: Node) -> tuple[Dim, ...] | None:
+    x = node.inputs[0]
+    if x is not None and x.shape is not None:
+        return x.shape
+    return node.out.shape
+
+
+def _data_type(node: Node) -> int | None:
+    """Return the element type of x; a function's body may tell it only by its constants."""
+    for value in (node.inputs[0], node.out, node.input(1), node.input(2)):
+        data_type = _known(value)[0]
+        if data_type is not None:
+            return data_type
+    return None
+
+
+def _known(value: Value | None) -> tuple[int | None, tuple[Dim, ...] | None]:
+    """Return element type and shape of a tensor, where they can be known."""
+    if value is None:
+        return None, None
+    if value.data_type is None or value.shape is None:
+        source = constant_source(value)
+        if not isinstance(source, Block):
+            return source.data_type, tuple(source.shape)
+    return value.data_type, value.shape
+
+
+def _learn_from_calls(network: Network) -> None:
+    """Give the inputs of functions the types on which all calls agree.
+
+    A function's body declares nothing, and its weights may be arguments.
+    """
+    functions = {graph.path: graph for graph in network.graphs if ":" in graph.path}
+    for _ in functions:  # a function may be called by another
+        calls: dict[int, list[tuple[int | None, tuple[Dim, ...] | None]]] = {}
+        inputs: dict[int, Value] = {}
+        for node in network.nodes():
+            body = functions.get(f"{node.domain}:{node.op}")
+            for slot, value in enumerate(body.inputs if body else ()):
+                inputs[id(value)] = value
+                calls.setdefault(id(value), []).append(_known(node.input(slot)))
+        for key, known in calls.items():
+            types, shapes = zip(*known, strict=True)
+            value = inputs[key]
+            value.data_type = types[0] if len(set(types)) == 1 else None
+            value.shape = shapes[0] if len(set(shapes)) == 1 else None
+
+
+def _obstacle(node: Node, channels: int | None) -> str | None:
+    """Say why a node can't be swapped, or None if it can."""
+    if len(node.inputs) < 5 or any(value is None for value in node.inputs[:5]):
+        return "it lacks an input"
+    used = [v.name for v in node.outputs[1:] if v and (v.readers or v.is_output or v.captured)]
+    if used:
+        return f"its output {used[0]} is used, for which a group normalization has no counterpart"
+    if node.opset < 7:
+        return f"it is of opset {node.opset}, and swaps begin at opset 7"
+    if node.opset < 9 and not node.attr("spatial", 1):
+        return "its parameters are per activation (spatial=0)"
+    if node.refers_to_attributes:
+        return "an attribute is a parameter of the function it is in"
+    if not channels:
+        return "the number of its channels is not known"
+    data_type = _data_type(node)
+    if data_type is None:
+        return "its element type is not known"
+    if not is_float(data_type):
+        return f"its element type is {TensorProto.DataType.Name(data_type)}"
+    shape = _shape(node)
+    if shape is not None and len(shape) < 2:
+        return "its input has no channel axis"
+    if shape is not None and isinstance(shape[1], int) and shape[1] != channels:
+        return f"its input has {shape[1]} channels and its parameters {channels}"
+    return None
+
+
+def _refuse_all(model: Model, found: Sequence[tuple[Node, str | None]]) -> None:
+    """Raise one error for all nodes that can't be swapped."""
+    refused = [(node, why) for node, why in found if why is not None]
+    if not refused:
+        return
+    listed = "; ".join(f"{_where(node)}: {why}" for node, why in refused[:LISTED])
+    more = f"; and {len(refused) - LISTED} more" if len(refused) > LISTED else ""
+    raise ModelError(
+        f"{len(refused)} of {len(found)} BatchNormalizations of {model.name} can't be swapped: "
+        f"{listed}{more}.",
+        tip="--exclude leaves them as they are.",
+    )
+
+
+def _layer(node: Node, surgeon: gs.Node, channels: int, groups: int, options: SwapOptions) -> Layer:
+    affine = options.affines.get(node.out.name)
+    scale: Parameter = None
+    bias: Parameter = None
+    if affine is not None:
+        scale, bias = _effective(affine.scale, 1.0), _effective(affine.bias, 0.0)
+    else:
+        if options.keep_scale:
+            scale = _parameter(node.inputs[1], surgeon.inputs[1], 1.0)
+        if options.keep_bias:
+            bias = _parameter(node.inputs[2], surgeon.inputs[2], 0.0)
+    shape = _shape(node)
+    data_type = _data_type(node) or TensorProto.FLOAT
+    return Layer(
+        name=_where(node),
+        x=surgeon.inputs[0],
+        y=surgeon.outputs[0],
+        scale=scale,
+        bias=bias,
+        channels=channels,
+        num_groups=groups,
+        epsilon=epsilon_of(node) if options.epsilon is None else options.epsilon,
+        shape=None if shape is None else (shape[0], channels, *shape[2:]),
+        data_type=data_type,
+        opset=node.opset,
+        depthwise_affine=options.provider == "cpu"
+        and data_type != TensorProto.DOUBLE  # onnxruntime's Conv has no float64
+        and (_in_blocked_layout(node, channels) or _is_small_image(shape)),
+    )
+
+
+def _parameter(value: Value | None, tensor: gs.Tensor, neutral: float) -> Parameter:
+    """Return a scale or B as constant, run-time tensor, or None where it has no effect."""
+    if value is None:
+        return None
+    source = constant_source(value)
+    if isinstance(source, Block):
+        return Runtime(tensor, value.data_type or TensorProto.FLOAT)
+    return _effective(source.load().astype(np.float64).reshape(-1), neutral)
+
+
+def _effective(values: npt.NDArray[np.float64], neutral: float) -> npt.NDArray[np.float64] | None:
+    return None if bool((values == neutral).all()) else values
+
+
+ELEMENTWISE = frozenset({"Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish"})
+"""Operators through which onnxruntime keeps its blocked layout."""
+
+BLOCK = 16
+"""Channels in a block of that layout; 8 where the processor has no AVX-512."""
+
+
+SMALL = 64
+"""Pixels of an image for which Mul and Add, of one number a channel, are all overhead."""
+
+
+def _is_small_image(shape: tuple[Dim, ...] | None) -> bool:
+    if shape is None or len(shape) != 4:
+        return False
+    height, width = shape[2:]
+    return isinstance(height, int) and isinstance(width, int) and height * width <= SMALL
+
+
+def _in_blocked_layout(node: Node, channels: int) -> bool:
+    """Whether a convolution reads the result, perhaps through an activation."""
+    shape = _shape(node)
+    if shape is None or len(shape) != 4 or channels % BLOCK:
+        return False
+    pending = [node.out]
+    for _ in range(LISTED):  # an activation is a few nodes at most
+        readers = [use.node for value in pending for use in value.readers.values()]
+        if any(reader.op == "Conv" for reader in readers):
+            return True
+        pending = [
+            reader.out for reader in readers if reader.op in {*ELEMENTWISE, "Mul", "Add", "Sum"}
+        ]
+        if not pending:
+            return False
+    return False

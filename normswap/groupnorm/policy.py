@@ -1,0 +1,146 @@
+"""How many groups a layer gets, and what to say where that is impossible.
+
+Wu and He, "Group Normalization" (ECCV 2018), table 3: either the number of groups is fixed (32 by
+default), or the number of channels in a group is.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from normswap.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULT_GROUPS = 32
+
+
+class OnIndivisible(enum.Enum):
+    """What happens to a layer whose channels can't be divided as asked."""
+
+    ERROR = "error"
+    """Nothing is swapped, and all such layers are named."""
+    GCD = "gcd"
+    """The greatest common divisor of the number asked for and the layer's channels."""
+    NEAREST = "nearest"
+    """The divisor of the layer's channels nearest to the number asked for, of two the smaller."""
+    KEEP = "keep"
+    """The layer keeps its BatchNormalization."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPolicy:
+    """The rule that gives every layer its number of groups.
+
+    Parameters
+    ----------
+    groups : int or None
+        Number of groups; None is one for each channel (instance normalization).
+    group_size : int or None
+        Channels in a group, in place of `groups`.
+    on_indivisible : OnIndivisible
+
+    Raises
+    ------
+    UsageError
+        If a number is below 1.
+
+    Examples
+    --------
+    >>> GroupPolicy(groups=32).num_groups(256)
+    32
+    >>> GroupPolicy(group_size=16).num_groups(256)
+    16
+    >>> GroupPolicy(groups=32, on_indivisible=OnIndivisible.GCD).num_groups(24)
+    8
+    """
+
+    groups: int | None = DEFAULT_GROUPS
+    group_size: int | None = None
+    on_indivisible: OnIndivisible = OnIndivisible.ERROR
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        for number, what in ((self.groups, "number of groups"), (self.group_size, "group size")):
+            if number is not None and number < 1:
+                raise UsageError(
+                    f"The {what} is {number}, and must be at least 1.",
+                    tip="1 group is layer normalization; 'channels' is instance normalization.",
+                )
+
+    @property
+    def divisor(self) -> int | None:
+        """The number that must divide a layer's channels; None if any layer will do."""
+        return self.group_size or self.groups
+
+    def __str__(self) -> str:
+        """Say it as a person would."""
+        if self.group_size:
+            return f"groups of {self.group_size} channels"
+        return "a group per channel" if self.groups is None else f"{self.groups} groups"
+
+    def num_groups(self, channels: int) -> int | None:
+        """Return the number of groups for a layer, None where the rule has none for it.
+
+        Parameters
+        ----------
+        channels : int
+            At least 1.
+        """
+        asked = self.divisor
+        if asked is None:
+            return channels
+        if channels % asked:
+            match self.on_indivisible:
+                case OnIndivisible.GCD:
+                    asked = math.gcd(asked, channels)
+                case OnIndivisible.NEAREST:
+                    asked = nearest_divisor(channels, asked)
+                case _:
+                    return None
+        return channels // asked if self.group_size else asked
+
+    def require(self, layers: Mapping[str, int]) -> None:
+        """Raise one error for all layers that have no number of groups.
+
+        Parameters
+        ----------
+        layers : mapping of str to int
+            The channels of every layer, by the layer's name.
+
+        Raises
+        ------
+        UsageError
+            It names the layers, and the smallest change with which all of them would work.
+        """
+        asked = self.divisor
+        if asked is None:
+            return
+        bad = {name: channels for name, channels in layers.items() if channels % asked}
+        if not bad:
+            return
+        listed = "; ".join(f"{name} has {channels}" for name, channels in list(bad.items())[:8])
+        more = f"; and {len(bad) - 8} more" if len(bad) > 8 else ""
+        layer = "1 layer" if len(bad) == 1 else f"{len(bad)} layers"
+        common = nearest_divisor(math.gcd(*layers.values()), asked)
+        option = "--group-size" if self.group_size else "--groups"
+        raise UsageError(
+            f"{self} don't fit the channels of {layer} of {len(layers)}: {listed}{more}.",
+            tip=f"{option} {common} fits every layer; --on-indivisible gcd (or nearest, keep) "
+            "changes only the layers that don't fit.",
+        )
+
+
+def nearest_divisor(channels: int, wanted: int) -> int:
+    """Return the divisor of `channels` nearest to `wanted`; of two the smaller."""
+    return min(divisors(channels), key=lambda divisor: (abs(divisor - wanted), divisor))
+
+
+def divisors(number: int) -> list[int]:
+    """Return the divisors of a number, ascending."""
+    small = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
+    return sorted({*small, *(number // d for d in small)})

@@ -1,0 +1,424 @@
+"""Re-estimate the running statistics of BatchNormalization, and freeze training-mode exports.
+
+Source: ONNX operator BatchNormalization, opset 15: with ``current_mean`` and ``current_var`` the
+mean and the population variance of a batch, by channel ::
+
+    running = momentum * running + (1 - momentum) * current
+
+The cumulative estimate is that of all data seen as one batch, which is what momentum only
+approaches. Every normalization works with the statistics of its batch meanwhile, as in training
+(Wu and Johnson, "Rethinking Batch in BatchNorm", 2021, section 3).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+import numpy as np
+from onnx import TensorProto
+
+from normswap.batchnorm import epsilon_of
+from normswap.dtypes import NUMPY_DTYPES, is_float, largest, round_to
+from normswap.errors import ExitCode, ModelError
+from normswap.graph import build_network, gs_nodes
+from normswap.groupnorm.builder import Builder, ConstantPool
+from normswap.groupnorm.data import open_data
+from normswap.groupnorm.layer import Layer, Runtime
+from normswap.groupnorm.session import Session
+from normswap.model import ArrayTensor, load, make_constant, stage
+from normswap.names import Names
+from normswap.pipeline import _staged as staged_output
+from normswap.pipeline import output_name, silent
+from normswap.planner import is_batchnorm, site_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    import onnx_graphsurgeon as gs
+
+    from normswap.graph import Node, Value
+    from normswap.model import Model
+    from normswap.plan import Site
+
+    Progress = Callable[[str], None]
+
+DEFAULT_MOMENTUM = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class RecalibrateOptions:
+    """How statistics are estimated.
+
+    Attributes
+    ----------
+    momentum : float or None
+        Of the running estimate, batch after batch, from the statistics that the model has; None for
+        the statistics of all data as one batch.
+    freeze : bool
+        Turn normalizations in training mode into inference ones.
+    timeout : float
+        Seconds for one run.
+    """
+
+    momentum: float | None = None
+    freeze: bool = False
+    timeout: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Recalibrated:
+    """A normalization with new statistics.
+
+    Attributes
+    ----------
+    site : Site
+    mean_shift : float
+        How far the means moved: root mean square over channels, in old standard deviations.
+    variance_ratio : float
+        Geometric mean over channels of new variance over old.
+    frozen : bool
+        Whether it was in training mode and is not any more.
+    """
+
+    site: Site
+    mean_shift: float
+    variance_ratio: float
+    frozen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RecalibrateReport:
+    """What was done.
+
+    Attributes
+    ----------
+    source, output : str
+    layers : tuple of Recalibrated
+    samples : int
+        How many samples the statistics are of.
+    size_before, size_after : int
+        Bytes.
+    """
+
+    source: str
+    output: str
+    layers: tuple[Recalibrated, ...]
+    samples: int
+    size_before: int = 0
+    size_after: int = 0
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """How a command that did this ends."""
+        return ExitCode.OK
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain data."""
+        return {
+            "command": "recalibrate",
+            "source": self.source,
+            "output": self.output or None,
+            "samples": self.samples,
+            "size_before": self.size_before,
+            "size_after": self.size_after or None,
+            "layers": [asdict(layer) for layer in self.layers],
+            "exit_code": int(self.exit_code),
+        }
+
+
+class Statistics:
+    """Mean and population variance by channel, over batches.
+
+    Parameters
+    ----------
+    mean, var : (C,) ndarray of float64
+        What there is before the first batch; counts with a momentum only.
+    momentum : float or None
+    """
+
+    def __init__(self, mean: np.ndarray, var: np.ndarray, momentum: float | None) -> None:
+        self.mean = mean
+        self.var = var
+        self._momentum = momentum
+        self._count = 0
+
+    def add(self, mean: np.ndarray, var: np.ndarray, count: int) -> None:
+        """Take in the statistics of a batch of `count` elements a channel."""
+        if self._momentum is not None:
+            self.mean = self._momentum * self.mean + (1 - self._momentum) * mean
+            self.var = self._momentum * self.var + (1 - self._momentum) * var
+            return
+        # The law of total variance: within batches, and between them.
+        share = count / (self._count + count)
+        shift = mean - self.mean
+        self.var = (1 - share) * self.var + share * var + share * (1 - share) * shift**2
+        self.mean = self.mean + share * shift
+        if not self._count:
+            self.mean, self.var = mean, var
+        self._count += count
+
+
+def recalibrate(
+    source: str | Path | bytes | BinaryIO,
+    data: str | Path | Iterable[Mapping[str, Any]],
+    output: str | Path | BinaryIO,
+    options: RecalibrateOptions,
+    *,
+    overwrite: bool = False,
+    samples: int | None = None,
+    batch: int = 32,
+    progress: Progress = silent,
+) -> RecalibrateReport:
+    """Give the BatchNormalizations of a model the statistics of data.
+
+    Parameters
+    ----------
+    source : path, bytes or binary stream
+    data : path or iterable of feeds
+        See :func:`normswap.groupnorm.data.open_data`.
+    output : path or binary stream
+    options : RecalibrateOptions
+    overwrite : bool
+    samples, batch : int
+        How many samples of the data, and how many at once.
+    progress : callable
+
+    Returns
+    -------
+    RecalibrateReport
+
+    Raises
+    ------
+    ModelError, DataError
+        The model or data can't be read, or a normalization can't be recalibrated.
+    RunError
+        The runtime can't run the model.
+    """
+    from normswap.check.signature import read_signature
+
+    progress("reading the model")
+    model = load(source)
+    nodes = _nodes(model, freeze=options.freeze)
+    with model.original() as original:
+        dataset = open_data(data, read_signature(original), batch=batch, samples=samples)
+        found, count = _estimate(original, dataset, options, progress)
+    surgeon = dict(enumerate(gs_nodes(model)))
+    names = Names(model)
+    done = []
+    for node in nodes:
+        statistics, old = found[node.out.name]
+        done.append(_install(node, surgeon[node.key], statistics, old, options, names))
+    progress("writing")
+    report = RecalibrateReport(model.name, "", tuple(done), count, model.size)
+    with staged_output(model, output, overwrite=overwrite) as staged:
+        staged.commit()
+        return replace(report, output=output_name(output), size_after=staged.size)
+
+
+def _nodes(model: Model, *, freeze: bool) -> list[Node]:
+    """Return the normalizations to recalibrate, or raise one error for all that can't be."""
+    network = build_network(model)
+    nodes = [node for graph in network.graphs for node in graph.topological() if is_batchnorm(node)]
+    refused = []
+    for node in nodes:
+        why = _obstacle(node, freeze=freeze)
+        if why is not None:
+            refused.append(f"{node.title}: {why}")
+    if refused:
+        more = f"; and {len(refused) - 8} more" if len(refused) > 8 else ""
+        raise ModelError(
+            f"{len(refused)} of {len(nodes)} BatchNormalizations of {model.name} can't be "
+            f"recalibrated: {'; '.join(refused[:8])}{more}."
+        )
+    if not nodes:
+        raise ModelError(
+            f"{model.name} has no BatchNormalization to recalibrate.",
+            tip="Exporters fold it away; torch.onnx.export keeps it with "
+            "training=TrainingMode.PRESERVE and do_constant_folding=False.",
+        )
+    return nodes
+
+
+def _obstacle(node: Node, *, freeze: bool) -> str | None:
+    if node.graph.path:
+        return f"it is in {node.graph.path}, and only the main graph can be recalibrated"
+    if any(value is None or value.source is None for value in node.inputs[3:5]):
+        return "its mean and variance are not constants"
+    if any(value.overridable for value in node.inputs[3:5] if value):
+        return "its mean or variance is a graph input"
+    if node.opset < 7 or (node.opset < 9 and not node.attr("spatial", 1)):
+        return "its statistics are not by channel, or it is of an opset before 7"
+    used = [v.name for v in node.outputs[1:] if v and (v.readers or v.is_output or v.captured)]
+    if freeze and used:
+        return f"its output {used[0]} is used, and an inference-mode node has none"
+    mean = node.inputs[3]
+    if mean is None or not is_float(mean.data_type):
+        return "its statistics are of no float type"
+    return None
+
+
+Found = dict[str, tuple[Statistics, tuple[np.ndarray, np.ndarray]]]
+
+
+def _estimate(
+    original: Path,
+    batches: Iterable[Mapping[str, Any]],
+    options: RecalibrateOptions,
+    progress: Progress,
+) -> tuple[Found, int]:
+    """Run the network with the statistics of each batch, and gather them."""
+    model = load(original)
+    with tempfile.TemporaryDirectory(prefix="normswap-") as folder:
+        outputs, found = _open_statistics(model, options)
+        path = Path(folder, "training.onnx")
+        with stage(model, path) as staged:
+            staged.commit()
+        taps = {name: TensorProto.DOUBLE for names in outputs.values() for name in names}
+        samples = 0
+        with Session(
+            path, label="the model in training mode", taps=taps, timeout=options.timeout
+        ) as session:
+            for number, feeds in enumerate(batches, start=1):
+                progress(f"estimating statistics, batch {number}")
+                values = session.run(feeds, sorted(taps))
+                for key, (mean, var, count) in outputs.items():
+                    found[key][0].add(values[mean], values[var], int(values[count].reshape(-1)[0]))
+                samples += max((len(v) for v in feeds.values() if v.ndim), default=1)
+    return found, samples
+
+
+def _open_statistics(
+    model: Model, options: RecalibrateOptions
+) -> tuple[dict[str, tuple[str, str, str]], Found]:
+    """Put every normalization in training mode, with its statistics as tensors to tap."""
+    network = build_network(model)
+    surgeon = dict(enumerate(gs_nodes(model)))
+    names = Names(model)
+    pool = ConstantPool(names)
+    outputs: dict[str, tuple[str, str, str]] = {}
+    found: Found = {}
+    new: dict[int, list[gs.Node]] = {}
+    for node in network.graphs[0].topological():
+        if not is_batchnorm(node):
+            continue
+        gs_node = surgeon[node.key]
+        old = tuple(
+            value.source.load().astype(np.float64).reshape(-1)
+            for value in node.inputs[3:5]
+            if value is not None and value.source is not None
+        )
+        key = node.out.name
+        found[key] = (Statistics(old[0], old[1], options.momentum), (old[0], old[1]))
+        scale, bias = gs_node.inputs[1:3]
+        data_type = next(v.data_type for v in node.inputs if v and v.data_type is not None)
+        layer = Layer(
+            name=node.title,
+            x=gs_node.inputs[0],
+            y=gs_node.outputs[0],
+            scale=Runtime(scale, _type_of(node.input(1), data_type)),
+            bias=Runtime(bias, _type_of(node.input(2), data_type)),
+            channels=len(old[0]),
+            num_groups=1,
+            epsilon=epsilon_of(node),
+            shape=None,
+            data_type=data_type,
+            opset=node.opset,
+        )
+        gs_node.inputs.clear()
+        gs_node.outputs.clear()
+        builder = Builder(layer, pool, names)
+        outputs[key] = _training_mode(builder)
+        new[id(gs_node)] = builder.nodes
+    graph = model.graph
+    graph.nodes = [part for node in graph.nodes for part in new.get(id(node), [node])]
+    return outputs, found
+
+
+def _type_of(value: Value | None, default: int) -> int:
+    return default if value is None or value.data_type is None else value.data_type
+
+
+def _training_mode(builder: Builder) -> tuple[str, str, str]:
+    """Build a normalization by the statistics of the batch; return the names of these.
+
+    In float64, so that the statistics are those of the activations and not of the summation.
+    """
+    layer = builder.layer
+    wide = builder.op("Cast", [layer.x], "wide", to=TensorProto.DOUBLE)
+    view = builder.integers([0, layer.channels, -1], "channels_shape")
+    x = builder.op("Reshape", [wide, view], "channels")
+
+    def mean(value: gs.Tensor, what: str) -> gs.Variable:
+        if layer.opset < 18:
+            return builder.op("ReduceMean", [value], what, axes=[0, 2], keepdims=1)
+        axes = builder.integers([0, 2], "batch_axes")
+        return builder.op("ReduceMean", [value, axes], what, keepdims=1)
+
+    average = mean(x, "batch_mean")
+    centred = builder.op("Sub", [x, average], "centred")
+    spread = mean(builder.op("Mul", [centred, centred], "squares"), "batch_var")
+    vector = builder.integers([-1], "vector_shape")
+    results = [
+        builder.op("Reshape", [value, vector], what)
+        for value, what in ((average, "current_mean"), (spread, "current_var"))
+    ]
+    sizes = builder.op("Shape", [x], "sizes")
+    picked = builder.op("Gather", [sizes, builder.integers([0, 2], "batch_axes")], "counts", axis=0)
+    float_counts = builder.op("Cast", [picked], "counts_wide", to=TensorProto.DOUBLE)
+    count = builder.op("ReduceProd", [float_counts], "count", keepdims=1)
+    epsilon = builder.typed(layer.epsilon, TensorProto.DOUBLE, "epsilon_wide", shared=True)
+    deviation = builder.op(
+        "Sqrt", [builder.op("Add", [spread, epsilon], "var_epsilon")], "deviation"
+    )
+    y = builder.op("Div", [centred, deviation], "normalized")
+    column = builder.integers([layer.channels, 1], "column_shape")
+    for op, parameter, what in (("Mul", layer.scale, "scale"), ("Add", layer.bias, "bias")):
+        tensor = builder.tensor(cast("Runtime", parameter), TensorProto.DOUBLE, what)
+        y = builder.op(op, [y, builder.op("Reshape", [tensor, column], what)], f"{what}d")
+    y = builder.op("Reshape", [y, builder.original_shape()], "unflattened")
+    builder.finish(builder.op("Cast", [y], "narrow", to=layer.data_type))
+    return results[0].name, results[1].name, count.name
+
+
+def _install(
+    node: Node,
+    gs_node: gs.Node,
+    statistics: Statistics,
+    old: tuple[np.ndarray, np.ndarray],
+    options: RecalibrateOptions,
+    names: Names,
+) -> Recalibrated:
+    """Give a node its new statistics as constants of its own."""
+    for slot, values, what in (
+        (3, statistics.mean, "input_mean"),
+        (4, statistics.var, "input_var"),
+    ):
+        value = node.inputs[slot]
+        data_type = (value and value.data_type) or TensorProto.FLOAT
+        if not (np.isfinite(values).all() and np.abs(values).max() <= largest(data_type)):
+            raise ModelError(
+                f"The {what} of {node.title} is not finite on this data, or beyond the range of "
+                f"{NUMPY_DTYPES[data_type].name}."
+            )
+        constant = ArrayTensor(np.asarray(round_to(values, data_type)))
+        gs_node.inputs[slot] = make_constant(names.fresh(f"{node.title}/{what}"), constant)
+    training = bool(node.opset >= 14 and node.attr("training_mode", 0)) or (
+        node.opset < 14 and len(gs_node.outputs) > 1
+    )
+    if options.freeze:
+        gs_node.attrs.pop("training_mode", None)
+        while len(gs_node.outputs) > 1:
+            gs_node.outputs.pop()
+    epsilon = epsilon_of(node)
+    with np.errstate(all="ignore"):
+        shift = (statistics.mean - old[0]) / np.sqrt(old[1] + epsilon)
+        ratio = (statistics.var + epsilon) / (old[1] + epsilon)
+    return Recalibrated(
+        site_of(node),
+        float(np.sqrt(np.mean(shift**2))),
+        float(np.exp(np.mean(np.log(ratio)))),
+        frozen=options.freeze and training,
+    )

@@ -1,0 +1,148 @@
+"""A model in a process of its own, that is loaded once and run many times.
+
+The check runs each model once, in a process that is gone afterwards; calibration and drift need
+many runs of a few tensors each. A runtime that dies takes only its process with it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from normswap.check import providers
+from normswap.errors import RunError, RunTimeoutError
+from normswap.groupnorm.frames import Arrays, receive, send
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+_HOME = Path(__file__).resolve().parents[2]
+
+
+class Session:
+    """A loaded model.
+
+    Parameters
+    ----------
+    model : Path
+    label : str
+        What to call it in messages.
+    taps : Mapping[str, int]
+        Tensors that may be asked for besides the outputs, and their ``TensorProto.DataType``.
+    provider : str
+    level : str
+        ``"default"``, or ``"disabled"`` for no optimizations.
+    threads : int
+        0 for as many as there are cores.
+    timeout : float
+        Seconds that loading, or one run, may take.
+
+    Raises
+    ------
+    RunError
+        If the runtime can't load or run the model, or died of it.
+    RunTimeoutError
+        If it took too long.
+    """
+
+    def __init__(
+        self,
+        model: Path,
+        *,
+        label: str,
+        taps: Mapping[str, int] | None = None,
+        provider: str = "cpu",
+        level: str = "default",
+        threads: int = 0,
+        timeout: float = 600.0,
+    ) -> None:
+        self.label = label
+        self._timeout = timeout
+        path = os.pathsep.join(filter(None, [str(_HOME), os.environ.get("PYTHONPATH")]))
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "normswap.groupnorm.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **providers.ENVIRONMENT, "PYTHONPATH": path},
+        )
+        try:
+            self._call(
+                {
+                    "model": str(Path(model).resolve()),
+                    "taps": dict(taps or {}),
+                    "provider": provider,
+                    "level": level,
+                    "threads": threads,
+                }
+            )
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, feeds: Mapping[str, Any], outputs: Sequence[str] = ()) -> Arrays:
+        """Compute tensors of the model, and nothing that they don't need.
+
+        Parameters
+        ----------
+        feeds : mapping of str to ndarray
+            Inputs; or any tensors in the middle of the network, which are then not computed.
+        outputs : sequence of str
+            Outputs and taps; all outputs if left out.
+        """
+        return self._call({"outputs": list(outputs)}, dict(feeds))
+
+    def _call(self, request: dict[str, Any], arrays: Arrays | None = None) -> Arrays:
+        late = threading.Event()
+
+        def stop() -> None:
+            late.set()
+            self._child.kill()
+
+        timer = threading.Timer(self._timeout, stop)
+        timer.start()
+        try:
+            send(cast("BinaryIO", self._child.stdin), request, arrays)
+            message, results = receive(cast("BinaryIO", self._child.stdout))
+        except (EOFError, BrokenPipeError) as error:
+            if late.is_set():
+                raise RunTimeoutError(
+                    f"{self.label} took longer than {self._timeout:g} s.",
+                    tip="Raise the limit with --timeout.",
+                ) from error
+            raise RunError(
+                f"{self.label} killed the process it ran in (exit code {self._child.wait()}).",
+                tip="It is the runtime that died; another onnxruntime version may live.",
+            ) from error
+        finally:
+            timer.cancel()
+        if "error" in message:
+            raise RunError(f"onnxruntime could not run {self.label}: {message['error']}")
+        return results
+
+    def close(self) -> None:
+        """End the process."""
+        for stream in (self._child.stdin, self._child.stdout):
+            if stream is not None:
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    continue
+        self._child.kill()
+        self._child.wait()
+
+    def __enter__(self) -> Session:  # noqa: PYI034 - typing.Self is there from Python 3.11 on
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,212 @@
+"""The whole story of a swap: load, plan, calibrate, apply, check, and only then save."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from normswap.errors import ExitCode
+from normswap.groupnorm.apply import apply_swaps
+from normswap.groupnorm.calibrate import CalibrationOptions, calibrate
+from normswap.groupnorm.data import open_data
+from normswap.groupnorm.drift import DriftReport, measure_drift
+from normswap.groupnorm.planner import SwapOptions, plan_swap
+from normswap.groupnorm.session import Session
+from normswap.groupnorm.verify import SwapCheck, VerifyOptions, verify_swap
+from normswap.model import load
+from normswap.pipeline import _staged as staged_output
+from normswap.pipeline import output_name, silent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from normswap.groupnorm.data import Dataset
+    from normswap.groupnorm.plan import SwapPlan
+
+    Progress = Callable[[str], None]
+    Source = str | Path | bytes | BinaryIO
+    Data = str | Path | Iterable[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class SwapReport:
+    """What a swap did.
+
+    Attributes
+    ----------
+    source, output : str
+        What was read, and what was written; the output is empty where nothing was.
+    plan : SwapPlan
+    check : SwapCheck or None
+        None where no check was asked for.
+    uncalibrated : DriftReport or None
+        The drift without the calibration, where there was one; that with it is in the check.
+    calibrated : int
+        Number of layers that were refitted.
+    size_before, size_after : int
+        Bytes of the model, external data included; the latter 0 where nothing was written.
+    """
+
+    source: str
+    output: str
+    plan: SwapPlan
+    check: SwapCheck | None = None
+    uncalibrated: DriftReport | None = None
+    calibrated: int = 0
+    size_before: int = 0
+    size_after: int = 0
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """How a command that did this ends."""
+        return ExitCode.OK if self.check is None else self.check.exit_code
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain data."""
+        return {
+            "command": "bn-to-gn",
+            "source": self.source,
+            "output": self.output or None,
+            "written": bool(self.output),
+            "size_before": self.size_before,
+            "size_after": self.size_after or None,
+            "plan": self.plan.to_dict(),
+            "calibrated": self.calibrated,
+            "drift_before_calibration": self.uncalibrated and self.uncalibrated.to_dict(),
+            "check": None if self.check is None else self.check.to_dict(),
+            "exit_code": int(self.exit_code),
+        }
+
+
+def plan_report(source: Source, options: SwapOptions, *, progress: Progress = silent) -> SwapReport:
+    """Say what :func:`swap` would do to a model, and do nothing.
+
+    Raises
+    ------
+    ModelError
+        If the model is unreadable, or a layer can't be swapped.
+    UsageError
+        If the options don't fit the model.
+    """
+    progress("reading the model")
+    model = load(source)
+    progress("planning")
+    return SwapReport(model.name, "", plan_swap(model, options), size_before=model.size)
+
+
+def swap(
+    source: Source,
+    output: str | Path | BinaryIO,
+    options: SwapOptions,
+    *,
+    overwrite: bool = False,
+    check: VerifyOptions | None = None,
+    data: Data | None = None,
+    samples: int | None = None,
+    calibration: CalibrationOptions | None = None,
+    progress: Progress = silent,
+) -> SwapReport:
+    """Swap the BatchNormalizations of a model for group normalizations, check it, and save it.
+
+    Parameters
+    ----------
+    source : path, bytes or binary stream
+    output : path or binary stream
+        Where the swapped model goes. It is complete there or untouched, whatever happens.
+    options : SwapOptions
+    overwrite : bool
+        Whether an existing file may be replaced.
+    check : VerifyOptions, optional
+        How the result is checked; not at all if it is left out.
+    data : path or iterable of feeds, optional
+        See :func:`normswap.groupnorm.data.open_data`. The check and the drift use it, and so does
+        the calibration.
+    samples : int, optional
+        Use the first so many samples of the data.
+    calibration : CalibrationOptions, optional
+        Refit the layers on the data.
+    progress : callable
+        Is told what is being done.
+
+    Returns
+    -------
+    SwapReport
+        Where the check failed, nothing was written and :attr:`SwapReport.output` is empty.
+
+    Raises
+    ------
+    ModelError, DataError
+        If the model or the data is unreadable, invalid or unsupported.
+    UsageError
+        If the options don't fit the model.
+    RunError
+        If the runtime is unavailable, crashed or timed out.
+
+    Examples
+    --------
+    >>> report = swap("model.onnx", "model.gn.onnx", SwapOptions())  # doctest: +SKIP
+    >>> report.check.verdict.value  # doctest: +SKIP
+    'group normalization'
+    """
+    progress("reading the model")
+    model = load(source)
+    progress("planning")
+    plan = plan_swap(model, options)
+    report = SwapReport(model.name, "", plan, size_before=model.size)
+    with model.original() as original:
+        batches: Dataset | None = None
+        if data is not None:
+            from normswap.check.signature import read_signature
+
+            batches = open_data(data, read_signature(original), samples=samples)
+        if calibration is not None and batches is not None and plan.swaps:
+            affines = calibrate(original, options, batches, calibration, progress)
+            if check is not None:
+                before = _plain_drift(original, model_options=options, batches=batches, check=check)
+                report = replace(report, uncalibrated=before)
+            model = load(original, name=model.name)
+            plan = plan_swap(model, replace(options, affines=affines))
+            report = replace(report, plan=plan, calibrated=len(affines))
+        apply_swaps(plan, model)
+        progress("writing")
+        with staged_output(model, output, overwrite=overwrite) as staged:
+            if check is not None and plan.swaps:
+                result = verify_swap(
+                    original, staged.path, plan, check, batches=batches, progress=progress
+                )
+                report = replace(report, check=result)
+            if report.exit_code is ExitCode.OK:
+                staged.commit()
+                report = replace(report, output=output_name(output), size_after=staged.size)
+    return report
+
+
+def _plain_drift(
+    original: Path, *, model_options: SwapOptions, batches: Dataset, check: VerifyOptions
+) -> DriftReport:
+    """Measure the drift of the swap without its calibration."""
+    import tempfile
+
+    from normswap.check.signature import read_signature
+    from normswap.model import stage
+
+    model = load(original)
+    plan = plan_swap(model, model_options)
+    layers = {
+        layer.y.name: layer.data_type
+        for swap, layer in zip(plan.swaps, plan.layers, strict=True)
+        if not swap.site.graph
+    }
+    apply_swaps(plan, model)
+    outputs = [port.name for port in read_signature(original).outputs if "float" in port.dtype]
+    with tempfile.TemporaryDirectory(prefix="normswap-") as folder:
+        path = Path(folder, "swapped.onnx")
+        with stage(model, path) as staged:
+            staged.commit()
+        how: dict[str, Any] = {"taps": layers, "provider": check.provider, "timeout": check.timeout}
+        with (
+            Session(original, label="the original model", **how) as before,
+            Session(path, label="the swapped model", **how) as after,
+        ):
+            return measure_drift(before, after, batches, outputs, list(layers), silent)

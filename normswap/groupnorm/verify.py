@@ -1,0 +1,477 @@
+"""The check of a swap: every node, and the whole network, against float64.
+
+Two promises are kept apart. That the swapped network *is* the group-normalization network is
+checked, against float64 NumPy that shares nothing with the forms. How far that network has
+*drifted* from the original is measured, and is no error.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+
+from normswap.check.dims import Wishes, batch_is_free, solve, spatial_sizes
+from normswap.check.inputs import Distribution, make_case
+from normswap.check.signature import read_signature
+from normswap.dtypes import NUMPY_DTYPES
+from normswap.errors import ExitCode, RunError, RunTimeoutError
+from normswap.groupnorm.drift import DriftReport, measure_drift, samples_of
+from normswap.groupnorm.layer import Layer, Parameter, Runtime
+from normswap.groupnorm.reference import group_normalization
+from normswap.groupnorm.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from normswap.check.signature import Signature
+    from normswap.groupnorm.plan import SwapPlan
+
+    Progress = Callable[[str], None]
+
+SAMPLES = 2
+CHUNK = 32  # layers whose tensors are fetched at once
+SLACK = 32.0
+"""How many times the effect of one rounding in each layer an output may be away from the truth."""
+
+
+class SwapVerdict(str, enum.Enum):
+    """What the check found."""
+
+    RIGHT = "group normalization"
+    WRONG = "not group normalization"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCheck:
+    """One swapped node on the activations that reached it.
+
+    Attributes
+    ----------
+    layer : str
+    max_error : float
+        Largest distance from the float64 group normalization.
+    ratio : float
+        The largest error in units of what rounding may do; above 1 the node is wrong.
+    """
+
+    layer: str
+    max_error: float
+    ratio: float
+
+
+@dataclass(frozen=True, slots=True)
+class OutputCheck:
+    """One output of the network.
+
+    Attributes
+    ----------
+    output : str
+    max_error : float
+        Largest distance from the network whose normalizations are computed in float64.
+    allowed : float
+        What rounding may do, from the effect that one rounding in each layer has.
+    """
+
+    output: str
+    max_error: float
+    allowed: float
+
+    @property
+    def right(self) -> bool:
+        """Whether the output is within what rounding may do."""
+        return self.max_error <= self.allowed
+
+
+@dataclass(frozen=True, slots=True)
+class SwapCheck:
+    """What was found.
+
+    Attributes
+    ----------
+    layers : tuple of LayerCheck
+    outputs : tuple of OutputCheck
+    invariance : tuple of OutputCheck
+        How far the outputs of a sample depend on the other samples of its batch.
+    drift : DriftReport
+    notes : tuple of str
+        What could not be checked, and why.
+    """
+
+    layers: tuple[LayerCheck, ...]
+    outputs: tuple[OutputCheck, ...]
+    invariance: tuple[OutputCheck, ...]
+    drift: DriftReport
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def verdict(self) -> SwapVerdict:
+        """Whether every node and the network are what they should be."""
+        checks = (*self.outputs, *self.invariance)
+        if any(not c.ratio <= 1 for c in self.layers) or any(not c.right for c in checks):
+            return SwapVerdict.WRONG
+        return SwapVerdict.RIGHT if self.layers or self.outputs else SwapVerdict.INCONCLUSIVE
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """How a command that found this ends."""
+        return {
+            SwapVerdict.RIGHT: ExitCode.OK,
+            SwapVerdict.WRONG: ExitCode.FINDINGS,
+            SwapVerdict.INCONCLUSIVE: ExitCode.INCONCLUSIVE,
+        }[self.verdict]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the check as plain data."""
+        return {
+            "verdict": self.verdict.value,
+            "layers": [asdict(check) for check in self.layers],
+            "outputs": [{**asdict(check), "right": check.right} for check in self.outputs],
+            "batch_invariance": [
+                {**asdict(check), "right": check.right} for check in self.invariance
+            ],
+            "drift": self.drift.to_dict(),
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyOptions:
+    """How a swap is checked.
+
+    Attributes
+    ----------
+    provider : str
+    seed : int
+    input_shapes : Mapping[str, tuple of int]
+    timeout : float
+        Seconds for one run.
+    """
+
+    provider: str = "cpu"
+    seed: int = 0
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    timeout: float = 600.0
+
+
+def verify_swap(
+    original: Path,
+    swapped: Path,
+    plan: SwapPlan,
+    options: VerifyOptions,
+    *,
+    batches: Iterable[Mapping[str, Any]] | None = None,
+    progress: Progress,
+) -> SwapCheck:
+    """Check a swapped model.
+
+    Parameters
+    ----------
+    original, swapped : Path
+    plan : SwapPlan
+        By which `swapped` was made from `original`.
+    options : VerifyOptions
+    batches : iterable of feeds, optional
+        Data for the check and the drift; random inputs if left out.
+    progress : callable
+
+    Raises
+    ------
+    RunError
+        A model can't be run.
+    """
+    signature = read_signature(original)
+    layers = [
+        layer for swap, layer in zip(plan.swaps, plan.layers, strict=True) if not swap.site.graph
+    ]
+    notes = []
+    hidden = len(plan.layers) - len(layers)
+    if hidden:
+        notes.append(
+            f"{hidden} swapped nodes are in subgraphs or functions, whose activations can't be "
+            "seen; they were checked by their effect on the outputs only"
+        )
+    taps = _types(layers)
+
+    def open_model(path: Path, label: str, **how: Any) -> Session:
+        return Session(path, label=label, provider=options.provider, timeout=options.timeout, **how)
+
+    with open_model(original, "the original model", taps=taps["y"]) as before:
+        feeds = _feeds(before, signature, options, batches, progress)
+        with open_model(
+            swapped,
+            "the swapped model",
+            taps={**taps["x"], **taps["y"], **taps["parameters"]},
+            level="disabled",
+        ) as plain:
+            progress("checking every swapped node")
+            sizes: dict[str, int] = {}
+            checked = _check_layers(plain, layers, feeds, sizes)
+            outputs = plain.run(feeds, _floats(signature))
+        with open_model(swapped, "the swapped model", taps=taps["y"]) as after:
+            deployed = after.run(feeds, _floats(signature))
+            noise = None
+            if not hidden:
+                progress("checking the whole network")
+                with open_model(
+                    original,
+                    "the original model",
+                    taps={**taps["x"], **taps["parameters"]},
+                    level="disabled",
+                ) as cut:
+                    truth, rounded = _hybrid(
+                        cut, layers, feeds, _floats(signature), np.random.default_rng(options.seed)
+                    )
+                noise = {name: _distance(rounded[name], truth[name]) for name in truth}
+                network = [
+                    _judged(
+                        name, max(_distance(run[name], truth[name]) for run in runs), noise, truth
+                    )
+                    for runs in [(outputs, deployed)]
+                    for name in truth
+                ]
+            else:
+                network = []
+            invariance = _invariance(after, feeds, deployed, signature, options, noise, notes)
+            drift = measure_drift(
+                before,
+                after,
+                batches if batches is not None else [feeds],
+                _floats(signature),
+                [layer.y.name for layer in layers],
+                progress,
+                sizes=sizes,
+            )
+    return SwapCheck(tuple(checked), tuple(network), tuple(invariance), drift, tuple(notes))
+
+
+def _types(layers: Sequence[Layer]) -> dict[str, dict[str, int]]:
+    runtime = [p for layer in layers for p in (layer.scale, layer.bias) if isinstance(p, Runtime)]
+    return {
+        "x": {layer.x.name: layer.data_type for layer in layers},
+        "y": {layer.y.name: layer.data_type for layer in layers},
+        "parameters": {p.tensor.name: p.data_type for p in runtime},
+    }
+
+
+def _floats(signature: Signature) -> list[str]:
+    """Return the outputs that can be compared."""
+    return [
+        port.name
+        for port in signature.outputs
+        if port.kind == "tensor" and port.dtype.startswith(("float", "bfloat"))
+    ]
+
+
+def _feeds(
+    session: Session,
+    signature: Signature,
+    options: VerifyOptions,
+    batches: Iterable[Mapping[str, Any]] | None,
+    progress: Progress,
+) -> Mapping[str, Any]:
+    """Return the inputs of the check: some of the user's, or random ones that the model takes."""
+    if batches is not None:
+        first = next(iter(batches))
+        free = batch_is_free(signature, Wishes({}, {}))
+        return {name: value[:SAMPLES] if free else value for name, value in first.items()}
+    wishes = Wishes(options.input_shapes, {})
+    refusal: RunError | None = None
+    for spatial in spatial_sizes(signature, wishes):
+        progress("looking for inputs that the model takes")
+        shapes = solve(signature, wishes, batch=SAMPLES, spatial=spatial)
+        case = make_case(signature, shapes, Distribution.NORMAL, seed=options.seed, ranges={})
+        try:
+            session.run(case.feeds)
+        except RunTimeoutError:
+            raise
+        except RunError as error:
+            refusal = refusal or error
+        else:
+            return case.feeds
+    raise refusal or RunError("There is no input to try.")
+
+
+def _values(parameter: Parameter, tensors: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    if isinstance(parameter, Runtime):
+        return tensors[parameter.tensor.name]
+    return parameter
+
+
+def _check_layers(
+    session: Session, layers: Sequence[Layer], feeds: Mapping[str, Any], sizes: dict[str, int]
+) -> list[LayerCheck]:
+    """Check every layer, and note how large its result is for one sample."""
+    checks = []
+    for start in range(0, len(layers), CHUNK):
+        chunk = layers[start : start + CHUNK]
+        names = {name for kind in _types(chunk).values() for name in kind}
+        tensors = session.run(feeds, sorted(names))
+        for layer in chunk:
+            x, y = tensors[layer.x.name], tensors[layer.y.name]
+            scale, bias = _values(layer.scale, tensors), _values(layer.bias, tensors)
+            checks.append(check_layer(layer, x, y, scale, bias))
+            sizes[layer.y.name] = y.nbytes // samples_of(feeds)
+    return checks
+
+
+def check_layer(
+    layer: Layer,
+    x: np.ndarray,
+    y: np.ndarray,
+    scale: np.ndarray | None,
+    bias: np.ndarray | None,
+) -> LayerCheck:
+    """Compare what a node made of its input with the float64 group normalization of that.
+
+    What rounding may do, for sums of L elements in a type of unit roundoff u: the mean is off by
+    ``(16 + sqrt(L)) * u`` of the largest element, and so is the variance, relative to it; where it
+    is computed as ``E[x^2] - E[x]^2``, relative to ``E[x^2]``. Then every step rounds the result.
+    """
+    unit = float(np.finfo(NUMPY_DTYPES[layer.compute_type]).eps) / 2
+    # Half precision is only what the result is rounded to, in the operators that compute in it.
+    steps = float(ml_dtypes.finfo(NUMPY_DTYPES[layer.data_type]).eps) / 2
+    tiny = float(ml_dtypes.finfo(NUMPY_DTYPES[layer.data_type]).tiny)
+    truth = group_normalization(x, scale, bias, num_groups=layer.num_groups, epsilon=layer.epsilon)
+    batch, channels = x.shape[:2]
+    with np.errstate(all="ignore"):
+        groups = x.astype(np.float64).reshape(batch, layer.num_groups, -1)
+        mean = groups.mean(axis=2)
+        spread = groups.var(axis=2) + layer.epsilon
+        sums = (16 + math.sqrt(groups.shape[2])) * unit
+
+        def by_channel(per_group: np.ndarray) -> np.ndarray:
+            wide = np.repeat(per_group, channels // layer.num_groups, axis=1)
+            return wide.reshape(batch, channels, *(1,) * (x.ndim - 2))
+
+        along = (-1,) + (1,) * (x.ndim - 2)
+        size = np.ones(along) if scale is None else np.abs(scale.astype(np.float64)).reshape(along)
+        offset = np.zeros(along) if bias is None else np.abs(bias.astype(np.float64)).reshape(along)
+        gain = size * by_channel(1 / np.sqrt(spread))
+        largest = by_channel(np.abs(groups).max(axis=2))
+        body = np.abs(truth) + offset
+        second_moment = by_channel((np.square(mean) + spread) / spread)
+        allowed = sums * gain * largest + sums * body * second_moment + 8 * steps * body + tiny
+        error = np.abs(y.astype(np.float64) - truth)
+    finite = np.isfinite(truth)
+    if not np.array_equal(finite, np.isfinite(y.astype(np.float64))):
+        overflow = np.abs(truth) > float(ml_dtypes.finfo(NUMPY_DTYPES[layer.data_type]).max)
+        if not (overflow | finite).all() or not np.isfinite(y.astype(np.float64))[finite].all():
+            return LayerCheck(layer.name, math.inf, math.inf)
+    if not finite.any():
+        return LayerCheck(layer.name, 0.0, 0.0)
+    ratio = (error / allowed)[finite].max()
+    return LayerCheck(layer.name, float(error[finite].max()), float(ratio))
+
+
+def _hybrid(
+    session: Session,
+    layers: Sequence[Layer],
+    feeds: Mapping[str, Any],
+    outputs: Sequence[str],
+    rng: np.random.Generator,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Run the original network with every swapped normalization computed in float64 NumPy.
+
+    Layer by layer, what comes to the node is fetched, normalized here, and fed in behind it; each
+    run executes only what lies between.
+
+    Returns
+    -------
+    truth, rounded : dict of str to ndarray
+        The outputs; and what they are when every normalization is off by up to one unit of
+        rounding, which tells what rounding alone can do to them.
+    """
+    runs: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = ({}, {})
+    for layer in layers:
+        names = [layer.x.name]
+        names += [p.tensor.name for p in (layer.scale, layer.bias) if isinstance(p, Runtime)]
+        dtype = NUMPY_DTYPES[layer.data_type]
+        for is_rounded, made in enumerate(runs):
+            tensors = session.run({**feeds, **made}, names)
+            y = group_normalization(
+                tensors[layer.x.name],
+                _values(layer.scale, tensors),
+                _values(layer.bias, tensors),
+                num_groups=layer.num_groups,
+                epsilon=layer.epsilon,
+            )
+            if is_rounded:
+                y *= 1 + float(ml_dtypes.finfo(dtype).eps) * rng.uniform(-1, 1, y.shape)
+            made[layer.y.name] = y.astype(dtype)
+    truth, rounded = (session.run({**feeds, **made}, outputs) for made in runs)
+    return truth, rounded
+
+
+def _distance(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the largest difference; infinite where only one is finite, or the shapes differ."""
+    if one.shape != other.shape:
+        return math.inf
+    a, b = one.astype(np.float64), other.astype(np.float64)
+    if not np.array_equal(np.isfinite(a), np.isfinite(b)):
+        return math.inf
+    finite = np.isfinite(a)
+    return float(np.abs(a - b)[finite].max()) if finite.any() else 0.0
+
+
+def _judged(
+    name: str,
+    distance: float,
+    noise: Mapping[str, float] | None,
+    truth: Mapping[str, np.ndarray],
+) -> OutputCheck:
+    """Return a distance beside what rounding may do to this output."""
+    values = truth[name].astype(np.float64)
+    largest = float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
+    unit = float(ml_dtypes.finfo(truth[name].dtype).eps)
+    floor = SLACK * unit * largest
+    return OutputCheck(name, distance, SLACK * (noise or {}).get(name, 0.0) + floor)
+
+
+def _invariance(
+    session: Session,
+    feeds: Mapping[str, Any],
+    outputs: Mapping[str, np.ndarray],
+    signature: Signature,
+    options: VerifyOptions,
+    noise: Mapping[str, float] | None,
+    notes: list[str],
+) -> list[OutputCheck]:
+    """Run the first sample without its batch, or with another batch where the size is fixed."""
+    arrays = {name: value for name, value in feeds.items() if isinstance(value, np.ndarray)}
+    size = max((len(a) for a in arrays.values() if a.ndim), default=0)
+    if size < 2:
+        notes.append("batch invariance can't be tested with one sample in a batch")
+        return []
+    if batch_is_free(signature, Wishes(options.input_shapes, {})):
+        alone = {
+            n: v[:1] if getattr(v, "ndim", 0) and len(v) == size else v for n, v in feeds.items()
+        }
+    else:
+        alone = {
+            n: _others(v) if getattr(v, "ndim", 0) and len(v) == size else v
+            for n, v in feeds.items()
+        }
+    try:
+        again = session.run(alone, list(outputs))
+    except RunError as error:
+        notes.append(f"batch invariance can't be tested: {error}")
+        return []
+    return [
+        _judged(name, _distance(again[name][:1], whole[:1]), noise, {name: whole})
+        for name, whole in outputs.items()
+        if whole.ndim and len(whole) == size
+    ]
+
+
+def _others(value: np.ndarray) -> np.ndarray:
+    """Return a batch with the same first sample and others after it."""
+    other = value[::-1].copy() if value.dtype.kind not in "fV" else value * value.dtype.type(2)
+    other[0] = value[0]
+    return other

@@ -1,0 +1,205 @@
+"""The check of a swap finds what is wrong, and nothing that is right."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from support.build import Builder
+from support.swapping import swap_options
+
+from normswap.errors import ExitCode
+from normswap.groupnorm.apply import apply_swaps
+from normswap.groupnorm.planner import plan_swap
+from normswap.groupnorm.verify import SwapVerdict, VerifyOptions, verify_swap
+from normswap.model import load, stage
+from normswap.pipeline import silent
+
+
+def small_network(dtype="float32", batch="N", opset=21):
+    b = Builder(opset, dtype)
+    x = b.conv(b.input(batch, 3, 8, 8), 3, 16, pads=[1, 1, 1, 1])
+    x = b.node("Relu", b.bn(x, 16, name="bn1", out="bn1", epsilon=1e-5, positive=True))
+    x = b.conv(x, 16, 16, pads=[1, 1, 1, 1])
+    x = b.node("Relu", b.bn(x, 16, name="bn2", out="bn2", epsilon=1e-3, positive=True))
+    pooled = b.node("Flatten", b.node("GlobalAveragePool", x))
+    b.output(b.node("Gemm", pooled, b.normal(16, 5), b.normal(5), out="scores"), None)
+    return b.model()
+
+
+@pytest.fixture
+def swapped(tmp_path):
+    """Write a network and its swap; return what to verify them with, and the swap's path."""
+
+    def make(model, groups=4, **fields):
+        original = tmp_path / "original.onnx"
+        onnx.save(model, original)
+        loaded = load(original)
+        plan = plan_swap(loaded, swap_options(groups, **fields))
+        apply_swaps(plan, loaded)
+        path = tmp_path / "swapped.onnx"
+        with stage(loaded, path, overwrite=True) as staged:
+            staged.commit()
+
+        def verify(**options):
+            return verify_swap(original, path, plan, VerifyOptions(**options), progress=silent)
+
+        return verify, path
+
+    return make
+
+
+def edit(path, change):
+    model = onnx.load(path)
+    change(model)
+    onnx.save(model, path)
+
+
+@pytest.mark.parametrize("form", ["native", "layernorm", "instancenorm", "primitive"])
+def test_a_right_swap_is_right(swapped, form):
+    verify, _ = swapped(small_network(), form=form)
+    check = verify()
+    assert check.verdict is SwapVerdict.RIGHT
+    assert check.exit_code is ExitCode.OK
+    assert [layer.layer for layer in check.layers] == ["bn1", "bn2"]
+    assert [output.output for output in check.outputs] == ["scores"]
+    assert [output.output for output in check.invariance] == ["scores"]
+    assert not check.notes
+    # Another function than the original, and no error.
+    assert check.drift.outputs["scores"].snr < 60
+    assert set(check.drift.layers) == {"bn1", "bn2"}
+
+
+def test_half_precision(swapped):
+    verify, _ = swapped(small_network("float16", opset=17))
+    assert verify().verdict is SwapVerdict.RIGHT
+
+
+def epsilon(model):
+    node = next(n for n in model.graph.node if n.op_type == "InstanceNormalization")
+    node.attribute[0].f = 1e-2
+
+
+def one_scale(model):
+    tensor = next(t for t in model.graph.initializer if t.name.endswith("bn2/scale"))
+    values = numpy_helper.to_array(tensor).copy()
+    values.flat[3] *= 1.01
+    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+
+def lost_bias(model):
+    conv = next(n for n in model.graph.node if n.name.startswith("bn1/affine"))
+    del conv.input[2]
+
+
+def wrong_groups(model):
+    """Twice as many groups in the first layer."""
+    for node in model.graph.node:
+        if node.name.startswith("bn1/grouped"):
+            tensor = numpy_helper.from_array(np.array([0, 8, -1]), "eight")
+            model.graph.initializer.append(tensor)
+            node.input[1] = "eight"
+        if node.op_type == "InstanceNormalization" and node.name.startswith("bn1"):
+            for slot, value in ((1, 1.0), (2, 0.0)):
+                name = f"by_eight_{slot}"
+                vector = numpy_helper.from_array(np.full(8, value, np.float32), name)
+                model.graph.initializer.append(vector)
+                node.input[slot] = name
+
+
+def swapped_channels(model):
+    tensor = next(t for t in model.graph.initializer if t.name.endswith("bn1/bias"))
+    values = numpy_helper.to_array(tensor).copy()
+    values[[0, 1]] = values[[1, 0]]
+    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+
+@pytest.mark.parametrize(
+    "fault", [epsilon, one_scale, lost_bias, wrong_groups, swapped_channels], ids=lambda f: f.__name__
+)
+def test_faults_are_found(swapped, fault):
+    verify, path = swapped(small_network(), form="instancenorm")
+    edit(path, fault)
+    check = verify()
+    assert check.verdict is SwapVerdict.WRONG
+    assert check.exit_code is ExitCode.FINDINGS
+    assert max(layer.ratio for layer in check.layers) > 1
+
+
+def test_a_fault_outside_the_swapped_nodes_is_found_at_the_outputs(swapped):
+    verify, path = swapped(small_network())
+
+    def change(model):
+        node = next(n for n in model.graph.node if n.op_type == "Relu")
+        node.op_type = "LeakyRelu"
+
+    edit(path, change)
+    check = verify()
+    assert all(layer.ratio <= 1 for layer in check.layers)
+    assert not check.outputs[0].right
+    assert check.verdict is SwapVerdict.WRONG
+
+
+def test_dependence_on_the_batch_is_found(swapped):
+    verify, path = swapped(small_network())
+
+    def change(model):  # the scores lose their mean over the batch
+        producer = model.graph.node[-1]
+        producer.output[0] = "raw"
+        axes = numpy_helper.from_array(np.array([0]), "batch_axis")
+        model.graph.initializer.append(axes)
+        model.graph.node.append(helper.make_node("ReduceMean", ["raw", "batch_axis"], ["mean"]))
+        model.graph.node.append(helper.make_node("Sub", ["raw", "mean"], ["scores"]))
+
+    edit(path, change)
+    check = verify()
+    assert not check.invariance[0].right
+
+
+@pytest.mark.parametrize(("batch", "tested"), [("N", True), (3, True), (1, False)])
+def test_batch_invariance_with_open_and_fixed_batches(swapped, batch, tested):
+    verify, _ = swapped(small_network(batch=batch))
+    check = verify()
+    assert check.verdict is SwapVerdict.RIGHT
+    assert bool(check.invariance) is tested
+    assert bool(check.notes) is not tested
+
+
+def test_layers_that_cannot_be_seen_are_said_to_be(swapped):
+    b = Builder(17)
+    x = b.input("N", 8, 6, 6)
+    condition = b.const(np.array(True))
+    parameters = [b.const(v) for v in b.statistics(8)]
+    branches = {}
+    for name in ("then_branch", "else_branch"):
+        node = helper.make_node("BatchNormalization", [x, *parameters], [f"{name}_y"], name)
+        info = helper.make_tensor_value_info(f"{name}_y", TensorProto.FLOAT, ["N", 8, 6, 6])
+        branches[name] = helper.make_graph([node], name, [], [info])
+    y = b.node("If", condition, name="choice", **branches)
+    b.output(b.bn(y, 8, out="y"), None)
+    verify, _ = swapped(b.model(), 2)
+    check = verify()
+    assert len(check.layers) == 1
+    assert "2 swapped nodes are in subgraphs" in check.notes[0]
+
+
+def test_to_dict_is_complete(swapped):
+    verify, _ = swapped(small_network())
+    check = verify()
+    data = check.to_dict()
+    assert data["verdict"] == "group normalization"
+    fields = {field.name for field in dataclasses.fields(check)} - {"invariance"}
+    assert fields <= set(data)
+
+
+def test_overridden_parameters_are_read_where_they_are(swapped):
+    b = Builder(17)
+    b.output(b.bn(b.input("N", 8, 6, 6), 8, epsilon=1e-5, out="y"), None)
+    model = b.model()
+    name = model.graph.node[0].input[1]
+    model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [8]))
+    verify, _ = swapped(model, 2)
+    assert verify().verdict is SwapVerdict.RIGHT

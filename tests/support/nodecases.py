@@ -1,0 +1,27 @@
+"""The test cases of single operators that ship in the onnx package."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+
+import onnx
+from onnx.backend.test.case import node as cases
+
+MODULES = ("groupnormalization", "instance_normalization", "layernormalization")
+
+
+def node_cases(op):
+    """Return ``(name, attributes, inputs, outputs)`` of every case of one operator."""
+    # Importing the case modules makes the cases; importing all of them takes seconds.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for module in MODULES:
+            importlib.import_module(f"{cases.__name__}.{module}")
+    found = {}
+    for case in cases._NodeTestCases:
+        nodes = case.model.graph.node
+        if [node.op_type for node in nodes] == [op] and not nodes[0].domain:
+            attributes = {a.name: onnx.helper.get_attribute_value(a) for a in nodes[0].attribute}
+            found[case.name] = (case.name, attributes, *case.data_sets[0])
+    return list(found.values())

@@ -1,0 +1,50 @@
+"""Swap the normalizations of a test model, and run what comes out."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from normswap.groupnorm.apply import apply_swaps
+from normswap.groupnorm.planner import SwapOptions, plan_swap
+from normswap.groupnorm.policy import GroupPolicy
+from normswap.model import load, write_to
+
+
+def swap_options(groups=4, **fields):
+    policy = fields.pop("policy", None) or GroupPolicy(groups=groups)
+    return SwapOptions(policy=policy, **fields)
+
+
+def swap_model(model, groups=4, **fields):
+    """Swap all normalizations; return the new model and the plan."""
+    loaded = load(model.SerializeToString())
+    plan = plan_swap(loaded, swap_options(groups, **fields))
+    apply_swaps(plan, loaded)
+    stream = io.BytesIO()
+    write_to(loaded, stream)
+    result = onnx.load_from_string(stream.getvalue())
+    onnx.checker.check_model(result, full_check=True)
+    return result, plan
+
+
+def run_ort(model, *, optimized=True, **feeds):
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    if not optimized:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return session.run(None, feeds)
+
+
+def ops(model):
+    return [node.op_type for node in model.graph.node]
+
+
+def distance(one, other):
+    return float(np.abs(np.asarray(one, np.float64) - np.asarray(other, np.float64)).max())
