@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from normswap.affine import Affine
     from normswap.answers import Block
-    from normswap.graph import Graph, Value
+    from normswap.graph import Graph, Node, Value
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,6 +79,11 @@ class Normalization:
             return self
         found = list(chains([use.node for use in chain]))
         return Normalization(found[0], self.certain) if len(found) == 1 else None
+
+
+def site_of(batchnorm: Node) -> Site:
+    """Describe a BatchNormalization by names."""
+    return Normalization((Use(batchnorm, 0),)).site()
 
 
 def normalizations(graph: Graph) -> Iterator[Normalization]:

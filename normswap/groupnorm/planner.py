@@ -13,7 +13,7 @@ import numpy as np
 from onnx import TensorProto
 
 from normswap.answers import Block
-from normswap.batchnorm import epsilon_of
+from normswap.batchnorm import epsilon_of, is_batchnorm
 from normswap.dtypes import is_float
 from normswap.errors import ModelError, UsageError
 from normswap.evaluate import constant_source
@@ -22,7 +22,8 @@ from normswap.groupnorm.choose import AUTO, choose_form
 from normswap.groupnorm.layer import Layer, Parameter, Runtime
 from normswap.groupnorm.plan import Swap, SwapPlan, Untouched
 from normswap.groupnorm.policy import GroupPolicy
-from normswap.planner import is_batchnorm, make_plan, site_of
+from normswap.normalization import site_of
+from normswap.planner import make_plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -118,7 +118,9 @@ def swapped_channels(model):
 
 
 @pytest.mark.parametrize(
-    "fault", [epsilon, one_scale, lost_bias, wrong_groups, swapped_channels], ids=lambda f: f.__name__
+    "fault",
+    [epsilon, one_scale, lost_bias, wrong_groups, swapped_channels],
+    ids=lambda f: f.__name__,
 )
 def test_faults_are_found(swapped, fault):
     verify, path = swapped(small_network(), form="instancenorm")
