@@ -22,6 +22,22 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "normswap.cli.fold:fold_command",
         "Fold BatchNormalization into the linear operators around it.",
     ),
+    "bn-to-gn": (
+        "normswap.cli.bn_to_gn:bn_to_gn_command",
+        "Replace BatchNormalization by GroupNormalization.",
+    ),
+    "bn-to-ln": (
+        "normswap.cli.bn_to_gn:bn_to_ln_command",
+        "Replace it by LayerNormalization over channels and space: one group.",
+    ),
+    "bn-to-in": (
+        "normswap.cli.bn_to_gn:bn_to_in_command",
+        "Replace it by InstanceNormalization: a group for every channel.",
+    ),
+    "recalibrate": (
+        "normswap.cli.recalibrate:recalibrate_command",
+        "Estimate the statistics of BatchNormalization anew on data.",
+    ),
     "check": (
         "normswap.cli.check:check_command",
         "Say whether two models are the same function.",
