@@ -3,11 +3,12 @@
     python benchmarks/check_power.py --zoo DIR [--work DIR] [--mutations 400] [--only NAME ...]
 
 `--zoo` is a folder of ONNX models with BatchNormalizations in them. Each becomes a set of right
-rewrites (itself, onnxruntime's own optimizer at two levels, a Conv+BN fold, onnxsim, onnxslim
-where they are installed), in float32 and float16, on which every alarm is false; and of wrong
-ones (a fold of a model in which one BatchNormalization was changed), of which every one should
-be caught. The tolerances of Polygraphy, onnxsim and onnxslim judge the same arrays: their rules
-are applied to the outputs that the check compared, their programs are not run.
+rewrites (itself, `normswap fold`, a plain Conv+BN fold, onnxruntime's own optimizer at two
+levels, onnxsim, onnxslim where they are installed), in float32 and float16, on which every alarm
+is false; and of wrong ones (a fold of a model in which one BatchNormalization was changed), of
+which every one should be caught. The tolerances of Polygraphy, onnxsim and onnxslim judge the
+same arrays: their rules are applied to the outputs that the check compared, their programs are
+not run.
 
 The tables go to benchmarks/RESULTS-CHECK.md; every line of evidence to WORK/check-power.jsonl.
 """
@@ -47,6 +48,8 @@ PEERS = {
     "onnxsim 0.8": (1e-4, 1e-5, "disabled"),
     "onnxslim 0.1": (1e-3, 1e-4, "default"),
 }
+# The rewrites that are tried in float16 too.
+HALVED = {"normswap fold", "folded", "ORT basic", "onnxslim"}
 # Small enough to be checked hundreds of times, and as different as can be.
 MUTATED = (
     "mobilenetv3_small",
@@ -166,10 +169,20 @@ def _halve(tensor: TensorProto) -> None:
         tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
 
 
-def rewrites(path: Path, work: Path, dtype: str) -> Iterator[tuple[str, Path]]:
+def rewritten_by_normswap(path: Path, out: Path) -> None:
+    """Run ``normswap fold`` without its own check."""
+    command = [sys.executable, "-m", "normswap", "fold", str(path), "-o", str(out)]
+    subprocess.run([*command, "--no-check", "--force", "-q"], check=True, capture_output=True)
+
+
+def rewrites(
+    path: Path, work: Path, dtype: str, chosen: Sequence[str]
+) -> Iterator[tuple[str, Path]]:
     """Yield every right rewrite of a model that can be made here; in float16 some of them."""
-    yield "itself", path  # no alarm, and no difference at all, is what it takes
+    if not chosen or "itself" in chosen:
+        yield "itself", path  # no alarm, and no difference at all, is what it takes
     makers: dict[str, Callable[[Path, Path], None]] = {
+        "normswap fold": rewritten_by_normswap,
         "folded": lambda a, b: onnx.save(fold(onnx.load(a)), b),
         "ORT basic": lambda a, b: optimized(a, b, "ORT_ENABLE_BASIC"),
         "ORT extended": lambda a, b: optimized(a, b, "ORT_ENABLE_EXTENDED"),
@@ -177,7 +190,7 @@ def rewrites(path: Path, work: Path, dtype: str) -> Iterator[tuple[str, Path]]:
         "onnxslim": slimmed,
     }
     for name, make in makers.items():
-        if dtype == "float16" and name not in {"folded", "ORT basic", "onnxslim"}:
+        if (dtype == "float16" and name not in HALVED) or (chosen and name not in chosen):
             continue
         out = work / f"{path.stem}.{name.replace(' ', '-')}.onnx"
         try:
@@ -216,9 +229,12 @@ def mutate(model: onnx.ModelProto, kind: str, rng: np.random.Generator) -> tuple
         for array in arrays:
             array[[channel, other]] = array[[other, channel]]
     elif kind == "epsilon":
-        for attribute in [a for a in bn.attribute if a.name == "epsilon"]:
+        given = [a for a in bn.attribute if a.name == "epsilon"]
+        right = given[0].f if given else 1e-5
+        for attribute in given:
             bn.attribute.remove(attribute)
-        bn.attribute.append(onnx.helper.make_attribute("epsilon", 1e-3))
+        wrong = 1e-3 if right < 1e-4 else 1e-5
+        bn.attribute.append(onnx.helper.make_attribute("epsilon", wrong))
     for name, array in zip(bn.input[1:5], arrays, strict=True):
         fresh = f"{bn.output[0]}.{name}.mutant"  # parameters may be shared with another node
         mutant.graph.initializer.append(numpy_helper.from_array(array, fresh))
@@ -315,8 +331,8 @@ def _numbers(outputs: Sequence[OutputReport]) -> dict[str, Any]:
     }
 
 
-def false_alarms(zoo: list[Path], work: Path, log: Any) -> None:
-    """Check every right rewrite."""
+def false_alarms(zoo: list[Path], work: Path, log: Any, chosen: list[str]) -> None:
+    """Check every right rewrite, or the `chosen` ones."""
     for path in zoo:
         for dtype in ("float32", "float16"):
             source = path
@@ -325,7 +341,7 @@ def false_alarms(zoo: list[Path], work: Path, log: Any) -> None:
                 onnx.save(halved(onnx.load(path)), source)
             with tempfile.TemporaryDirectory() as folder:
                 baseline = Baseline(source, Path(folder))
-                for name, rewritten in rewrites(source, work, dtype):
+                for name, rewritten in rewrites(source, work, dtype, chosen):
                     log(baseline.judge(rewritten, model=path.stem, dtype=dtype, rewrite=name))
             if source != path:
                 source.unlink()
@@ -509,6 +525,7 @@ def main() -> None:
     parser.add_argument("--mutations", type=int, default=400)
     parser.add_argument("--only", nargs="*", default=[], help="models, by name")
     parser.add_argument("--parts", nargs="*", default=["rewrites", "faults", "timing"])
+    parser.add_argument("--rewrites", nargs="*", default=[], help="rewrites, by name")
     parser.add_argument(
         "--tables", nargs="*", type=Path, help="only write the tables of these logs"
     )
@@ -532,7 +549,7 @@ def main() -> None:
             print(line["model"], what, line["verdict"], ratio, line["reason"][:200], flush=True)
 
         if "rewrites" in options.parts:
-            false_alarms(zoo, options.work, log)
+            false_alarms(zoo, options.work, log, options.rewrites)
         if "faults" in options.parts:
             faults(zoo, options.work, log, options.mutations)
         if "timing" in options.parts:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 
 from normswap.check.inputs import Case, Distribution
 from normswap.check.wire import Feeds, Value, dtype_of, is_foreign
