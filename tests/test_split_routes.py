@@ -138,9 +138,11 @@ def test_one_negative_scale_is_kept():
 
 def test_another_reader_of_the_relu_is_kept():
     b = Builder()
-    y = b.node("Relu", b.conv(b.input("N", C, 6, 6), C, C))
+    x = b.input("N", C, 6, 6)
+    y = b.node("Relu", b.conv(x, C, C, **PADDED))
     z = b.bn(y, C, stats=statistics(b, C, signs="nonnegative"))
-    b.output(b.conv(b.node("Add", z, y), C, 6, kernel=(1, 1)))
+    b.output(b.conv(b.node("Add", z, x), C, 6, kernel=(1, 1)))
+    b.output(b.node("Sigmoid", y))
     check_kept(b.model(), Reason.SEVERAL_READERS)
 
 
