@@ -10,7 +10,7 @@ from onnx.reference import ReferenceEvaluator
 from support.folding import assert_same_signature, count, feeds_for, fold_model
 from support.random_graphs import Choices, random_graph
 
-EXACT = 1e-9
+EXACT = 1e-12
 """Largest difference in float64, relative to the largest value of an output (or to 1)."""
 
 
