@@ -15,6 +15,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 import numpy as np
+from onnx import TensorProto
 
 from normswap.affine import Affine
 from normswap.answers import Answer, Block
@@ -69,9 +70,13 @@ class Normalization(Operator):
             return
         edits: list[Edit] = []
         if epsilon != 0 and magnitudes[0] != 1:
-            changed = np.float32(epsilon / magnitudes[0] ** 2)
-            if not 0 < changed < np.inf:
-                yield self.block(node, "would need an epsilon beyond range", Reason.OVERFLOW)
+            wanted = epsilon / magnitudes[0] ** 2
+            changed = np.float32(wanted)
+            rounded = changed != wanted and scale.data_type == TensorProto.DOUBLE
+            if not 0 < changed < np.inf or rounded:
+                # An attribute is a float32, which is not enough for a float64 tensor.
+                detail = f"would need an epsilon of {float(wanted):g}, more or finer than a float32"
+                yield self.block(node, detail, Reason.OVERFLOW)
                 return
             edits.append(SetAttribute(node.key, "epsilon", float(changed)))
         signs = self.parameters(node, Affine(np.sign(affine.scale), np.zeros(())), scale)

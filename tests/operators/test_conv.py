@@ -160,3 +160,125 @@ def test_weight_that_is_not_finite_is_kept(bad):
     w[1, 2, 0, 0] = bad
     b.output(b.bn(b.node("Conv", b.input(2, 4, 8, 8), b.const(w)), 6))
     check_kept(b.model(), Reason.NON_FINITE)
+
+
+# Down
+
+
+def bn_conv(b, *, rank=2, c_in=4, c_out=6, spatial=None, shift=True, **conv):
+    x = b.input("N", c_in, *(spatial or SPATIAL[rank]))
+    scale, bias, mean, var = b.statistics(c_in)
+    if not shift:
+        bias, mean = bias * 0, mean * 0
+    conv.setdefault("kernel", KERNELS[rank])
+    y = b.bn(x, c_in, stats=(scale, bias, mean, var))
+    b.output(b.conv(y, c_in, c_out, **conv))
+    return b.model()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("bias", [True, False])
+def test_down_every_type_and_rank(dtype, rank, bias):
+    tolerance = {"bfloat16": 0.1, "float16": 1e-2}.get(dtype)
+    check_folds(bn_conv(Builder(17, dtype, seed=rank), rank=rank, bias=bias), tolerance=tolerance)
+
+
+@pytest.mark.parametrize("opset", [7, 11, 15, 22])
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"group": 2},
+        {"group": 4, "c_out": 4},
+        {"group": 4, "c_out": 8},
+        {"group": 2, "c_in": 6, "c_out": 4},
+        {"strides": [2, 1], "dilations": [1, 2]},
+        {"auto_pad": "VALID"},
+        {"auto_pad": "SAME_UPPER", "kernel": (1, 1)},
+        {"auto_pad": "SAME_UPPER", "kernel": (1, 1), "strides": [3, 2]},
+        {"auto_pad": "SAME_LOWER", "kernel": (2, 2), "strides": [2, 2], "spatial": (6, 8)},
+        {"pads": [0, 0, 0, 0]},
+    ],
+    ids=str,
+)
+def test_down_without_padding(attributes, opset):
+    check_folds(bn_conv(Builder(opset), **attributes))
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"pads": [1, 1, 1, 1]},
+        {"pads": [0, 0, 0, 1]},
+        {"pads": [1, 1, 1, 1], "kernel": (1, 1)},
+        {"auto_pad": "SAME_UPPER"},
+        {"auto_pad": "SAME_LOWER", "kernel": (2, 2), "strides": [2, 2], "spatial": (7, 8)},
+        {"auto_pad": "SAME_UPPER", "kernel": (2, 2), "strides": [2, 2], "spatial": ("H", 8)},
+        {"group": 2, "pads": [1, 1, 1, 1]},
+    ],
+    ids=str,
+)
+def test_down_zero_padding_meets_a_shift(attributes):
+    plan = check_kept(bn_conv(Builder(), **attributes), Reason.ZERO_PADDING)
+    assert "shift is not 0 in" in plan.kept[0].attempts[1].detail
+    check_folds(bn_conv(Builder(), shift=False, **attributes), sizes={"H": 6})
+
+
+def test_down_to_several():
+    b = Builder()
+    y = b.bn(b.input("N", 4, 7, 7), 4)
+    b.output(b.conv(y, 4, 3)).output(b.conv(y, 4, 2, kernel=(1, 1), bias=False))
+    folded, plan = check_folds(b.model())
+    assert len(plan.folded[0].absorbers) == 2
+
+
+def test_down_to_several_that_share_a_weight():
+    b = Builder()
+    y, w = b.bn(b.input("N", 4, 7, 7), 4), b.normal(3, 4, 3, 3, name="w")
+    b.output(b.node("Conv", y, w)).output(b.node("Conv", b.input("N", 4, 7, 7, name="z"), w))
+    folded, _ = check_folds(b.model())
+    assert {"w", "w_folded"} <= {tensor.name for tensor in folded.graph.initializer}
+
+
+def test_down_to_several_of_which_one_is_padded_is_kept():
+    b = Builder()
+    y = b.bn(b.input("N", 4, 7, 7), 4)
+    b.output(b.conv(y, 4, 3)).output(b.conv(y, 4, 3, pads=[1, 1, 1, 1]))
+    check_kept(b.model(), Reason.ZERO_PADDING)
+
+
+def test_down_beside_another_reader_is_kept():
+    b = Builder()
+    y = b.bn(b.input("N", 4, 7, 7), 4)
+    b.output(b.conv(y, 4, 3)).output(b.node("Sigmoid", y))
+    check_kept(b.model(), Reason.OPERATOR)
+
+
+def test_down_of_a_graph_output_is_kept():
+    b = Builder()
+    y = b.bn(b.input("N", 4, 7, 7), 4)
+    b.output(b.conv(y, 4, 3)).output(y)
+    check_kept(b.model(), Reason.GRAPH_OUTPUT, tensor=y)
+
+
+def test_down_into_a_weight_is_kept():
+    b = Builder()
+    w = b.bn(b.input(6, 4, 3, 3, name="w"), 4)
+    b.output(b.node("Conv", b.input("N", 4, 7, 7), w))
+    check_kept(b.model(), Reason.NOT_CONSTANT)
+
+
+def test_both_sides():
+    b = Builder()
+    y = b.conv(b.bn(b.input("N", 4, 7, 7), 4), 4, 6)
+    b.output(b.bn(b.conv(b.bn(y, 6), 6, 3), 3))
+    folded, _ = check_folds(b.model())
+    assert [node.op_type for node in folded.graph.node] == ["Conv", "Conv"]
+
+
+def test_down_half_precision_overflow_is_kept():
+    b = Builder(17, "float16")
+    stats = (np.array([600.0, 1.0]), np.zeros(2), np.zeros(2), np.ones(2))
+    y = b.bn(b.input(1, 2, 4, 4), 2, stats=stats)
+    b.output(b.node("Conv", y, b.const(np.full((2, 2, 1, 1), 300.0))))
+    check_kept(b.model(), Reason.OVERFLOW)

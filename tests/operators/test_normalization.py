@@ -163,6 +163,18 @@ def test_down_one_magnitude(magnitude):
     check_folds(before(group_of(C), magnitude=magnitude))
 
 
+@pytest.mark.parametrize(("magnitude", "fits"), [(2.0, True), (3.0, False)])
+def test_down_an_epsilon_that_a_float32_holds_or_not(magnitude, fits):
+    b = Builder(17, "float64")
+    stats = (np.full(C, magnitude), np.zeros(C), np.zeros(C), np.ones(C))
+    y = b.bn(b.input("N", C, 4, 5), C, stats=stats, epsilon=0.0)
+    model = b.output(instance(b, y, epsilon=1e-2)).model()
+    if fits:
+        check_folds(model)
+    else:
+        check_kept(model, Reason.OVERFLOW)
+
+
 def test_down_without_epsilon_any_scale():
     check_folds(before(instance_of, scale=[1, -2, 3, 0.5, -0.1, 7], epsilon=0.0))
 

@@ -110,6 +110,12 @@ def test_norm(build, p):
     check_kept(build(pool("LpPool", p=p), signs="nonnegative"), Reason.NONLINEAR)
 
 
+def test_norm_of_the_whole_space():
+    model = upward(pool("GlobalLpPool"), signs="nonnegative", shift=False)
+    check_folds(model)
+    check_kept(upward(pool("GlobalLpPool"), signs="nonnegative"), Reason.NONLINEAR)
+
+
 def test_norm_of_negative_scales():
     check_kept(upward(pool("LpPool"), shift=False), Reason.NEGATIVE_SCALE)
     check_folds(downward(pool("LpPool"), shift=False))
