@@ -70,13 +70,13 @@ def affine_of(node: Node) -> Affine | Block:
         ``s = scale / sqrt(var + epsilon)`` and ``t = B - mean * s`` along axis 1 (with
         ``spatial=0`` along all that follow too); or what stands in the way of that.
     """
+    if node.refers_to_attributes:
+        return Block(Reason.NOT_CONSTANT, node.title, "an attribute is a parameter of the function")
     training = training_mode(node)
     if training is not None:
         return training
     if len(node.inputs) < 5 or any(value is None for value in node.inputs[:5]):
         return Block(Reason.MALFORMED, node.title, "BatchNormalization needs five inputs")
-    if node.refers_to_attributes:
-        return Block(Reason.NOT_CONSTANT, node.title, "an attribute is a parameter of the function")
     parameters: list[Wide] = []
     for name, value in zip(("scale", "B", "mean", "var"), node.inputs[1:5], strict=True):
         constant = constant_of(value)

@@ -123,7 +123,8 @@ def _computed(value: Value) -> TensorSource | Block:
     if cause is not None and cause.overridable:
         detail = f"{value.name} is computed from {cause.name}, a graph input with a default value"
         return Block(Reason.OVERRIDABLE, cause.name, detail)
-    return Block(Reason.NOT_CONSTANT, value.name, f"{value.name} is computed at run time")
+    how = "an input" if value.producer is None else "computed at run time"
+    return Block(Reason.NOT_CONSTANT, value.name, f"{value.name} is {how}")
 
 
 def _constant_node(node: Node) -> TensorSource | None:

@@ -49,7 +49,7 @@ class Expression(ABC):
         -------
         str or None
             ``"non-finite"`` where an operand is not finite, ``"overflow"`` where a value is beyond
-            the range of :attr:`data_type`.
+            the range of :attr:`data_type`, ``"layout"`` where the values have no place.
         """
         if self.bound() <= largest(self.data_type):
             return None
@@ -400,6 +400,11 @@ class Reshaped(Expression):
 
     def wide(self) -> Wide:
         return self.base.wide().reshape(self.new_shape)
+
+    def problem(self) -> str | None:
+        if math.prod(self.new_shape) != math.prod(self.base.shape):
+            return "layout"
+        return super().problem()
 
     def bound(self) -> float:
         return self.base.bound()

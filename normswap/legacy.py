@@ -14,11 +14,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
 from normswap.dtypes import is_float
 from normswap.edits import Edit, Insert, Replace, SetAttribute
-from normswap.expressions import Expression, Leaf, Reshaped
+from normswap.expressions import Expression, Leaf, Reshaped, Scaled
 from normswap.model import source_of
 
 if TYPE_CHECKING:
@@ -104,16 +105,25 @@ def _broadcast(key: int, axis: int | None) -> list[Edit]:
 
 
 def _laid_back(constant: Expression, value: Value | None) -> tuple[Expression, int | None]:
-    """Drop the axes of length 1 at both ends of a constant, and say where its axes begin."""
-    shape = list(constant.shape)
-    if math.prod(shape) == 1:
+    """Drop the axes of length 1 at both ends of a constant, and say where its axes begin.
+
+    Those between must be written out: opset 6 repeats nothing there. Where the sizes for that are
+    not known, the constant that is returned has no place for its values.
+    """
+    if math.prod(constant.shape) == 1:
         return Reshaped(constant, (1,)), None
-    trailing = 0
-    while shape[-1] == 1:
-        shape.pop()
-        trailing += 1
-    while shape[0] == 1:
-        shape.pop(0)
-    if value is None or value.rank is None:
-        return constant, None
-    return Reshaped(constant, tuple(shape)), value.rank - trailing - len(shape)
+    nowhere = Reshaped(constant, ()), None
+    if value is None or value.shape is None or len(constant.shape) > len(value.shape):
+        return nowhere
+    rank = len(value.shape)
+    shape = [1] * (rank - len(constant.shape)) + list(constant.shape)
+    varying = [axis for axis, size in enumerate(shape) if size != 1]
+    first, last = varying[0], varying[-1] + 1
+    full: list[int] = []
+    for axis in range(first, last):
+        size = value.shape[axis] if shape[axis] == 1 else shape[axis]
+        if not isinstance(size, int):
+            return nowhere
+        full.append(size)
+    written = Scaled(Reshaped(constant, tuple(shape[first:last])), np.ones(full))
+    return written, first

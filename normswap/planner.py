@@ -253,7 +253,7 @@ class _Planner:
         normalization = whole.present()
         if normalization is None:
             return  # a route of another one has taken it apart
-        affine = normalization.affine()
+        site, affine = normalization.site(), normalization.affine()
         if isinstance(affine, Block):
             self._keep(normalization, affine, ())
             return
@@ -291,7 +291,6 @@ class _Planner:
             self.draft.rollback(mark)
             self.router.solve(goals)
         self.draft.commit(Bypass(use.node.key, use.slot) for use in reversed(normalization.chain))
-        site = normalization.site()
         self.folded[whole.key] = Folded(site, outcome.steps, outcome.cost)
 
     def _merge(self, whole: Normalization) -> None:

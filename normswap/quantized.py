@@ -224,6 +224,7 @@ def scaled(weight: Dequantized | Transposed, use: Use, factor: Wide) -> tuple[Ed
     if node.graph is not use.node.graph:
         detail = f"{value.name}, which is quantized, comes from outside"
         return Block(Reason.OUTER_SCOPE, value.name, detail)
+    factor = _shortened(factor)
     edits: list[Edit] = []
     if len(value.readers) > 1 or value.is_output or value.captured:
         edits.append(Duplicate(node.key, use.node.key, use.slot))
@@ -240,6 +241,15 @@ def scaled(weight: Dequantized | Transposed, use: Use, factor: Wide) -> tuple[Ed
     if isinstance(scales, Block):
         return scales
     return (*edits, *scales)
+
+
+def _shortened(array: Wide) -> Wide:
+    """Shorten the axes along which nothing varies."""
+    for axis, size in enumerate(array.shape):
+        first = array.take([0], axis) if size > 1 else array
+        if (array == first).all():
+            array = first
+    return array
 
 
 def _scales(weight: Dequantized, value: Value, factor: Wide) -> list[Edit] | Block:

@@ -187,12 +187,18 @@ class Router:
         return None
 
 
+PROBLEMS = {
+    "non-finite": Reason.NON_FINITE,
+    "overflow": Reason.OVERFLOW,
+    "layout": Reason.SHAPE_UNKNOWN,
+}
+
+
 def unsound(edits: Iterable[Edit]) -> Block | None:
     """Say which new constant would not be what its formula says, or None."""
     for edit in edits:
         if isinstance(edit, Replace | Insert) and (problem := edit.constant.problem()):
-            reason = Reason.OVERFLOW if problem == "overflow" else Reason.NON_FINITE
-            return Block(reason, edit.hint, f"the new {edit.hint}")
+            return Block(PROBLEMS[problem], edit.hint, f"the new {edit.hint}")
     return None
 
 
