@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import onnxruntime as ort
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -42,14 +42,21 @@ def run_unoptimized(model: Path | bytes, inputs: Mapping[str, np.ndarray]) -> di
     return dict(zip(names, values, strict=True))
 
 
-def latency(model: Path | bytes, inputs: Mapping[str, np.ndarray], *, seconds: float = 3) -> float:
-    """Median time of a run in seconds, with onnxruntime's default optimizations."""
-    session = open_session(model, ort.GraphOptimizationLevel.ORT_ENABLE_ALL)
-    session.run(None, dict(inputs))
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(times) < 5 or time.perf_counter() < end:
-        start = time.perf_counter()
+def latencies(
+    models: Sequence[Path], inputs: Mapping[str, np.ndarray], *, seconds: float = 10
+) -> list[float]:
+    """Median times of a run in seconds, with onnxruntime's default optimizations.
+
+    The models take turns, so that whatever else the machine does hits all of them alike.
+    """
+    sessions = [open_session(m, ort.GraphOptimizationLevel.ORT_ENABLE_ALL) for m in models]
+    times: list[list[float]] = [[] for _ in models]
+    for session in sessions:
         session.run(None, dict(inputs))
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    end = time.perf_counter() + seconds
+    while len(times[-1]) < 5 or time.perf_counter() < end:
+        for session, own in zip(sessions, times, strict=True):
+            start = time.perf_counter()
+            session.run(None, dict(inputs))
+            own.append(time.perf_counter() - start)
+    return [statistics.median(own) for own in times]

@@ -1,7 +1,5 @@
 """normswap and its peers, each as a function from a model file to a model file."""
 
-# ruff: noqa: PLC0415 - a tool is imported only where it is asked for, and may not be there
-
 from __future__ import annotations
 
 import importlib.metadata
@@ -90,5 +88,5 @@ def version(tool: str) -> str | None:
         return importlib.metadata.version(tool)
     except importlib.metadata.PackageNotFoundError:
         if tool == "normswap" and importlib.util.find_spec("normswap.pipeline"):
-            return "checkout"
+            return importlib.import_module("normswap").__version__
         return None

@@ -22,7 +22,7 @@ def align(array: Wide, rank: int) -> Wide:
 
 
 def _canonical(array: Wide) -> Wide:
-    """Shorten axes along which nothing varies, drop trailing ones, and make it read-only."""
+    """Shorten axes along which nothing varies, drop trailing ones; long double and read-only."""
     array = np.asarray(array, dtype=np.longdouble)
     for axis, size in enumerate(array.shape):
         if size > 1:
@@ -37,6 +37,10 @@ def _canonical(array: Wide) -> Wide:
     return array
 
 
+class RankError(ValueError):
+    """An affine varies along an axis that a tensor does not have: the model is malformed."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Affine:
     """``y = scale * x + shift`` over a tensor, constant along every axis where a length is 1.
@@ -49,8 +53,8 @@ class Affine:
     Parameters
     ----------
     scale, shift : array_like
-        Kept as read-only long double; an axis along which nothing varies is of length 1, so that
-        equal maps are equal and a zero shift is ``()``.
+        Kept as read-only long double, axes along which nothing varies shortened to 1, and trailing
+        axes of length 1 dropped; so equal maps have equal arrays.
     """
 
     scale: Wide
@@ -61,9 +65,10 @@ class Affine:
         object.__setattr__(self, "scale", _canonical(self.scale))
         object.__setattr__(self, "shift", _canonical(self.shift))
         # + 0.0 makes -0.0 and 0.0 one; float64 is enough to tell affines apart.
-        parts = [
-            (a.shape, (a + 0.0).astype(np.float64).tobytes()) for a in (self.scale, self.shift)
-        ]
+        with np.errstate(over="ignore"):
+            parts = [
+                (a.shape, (a + 0.0).astype(np.float64).tobytes()) for a in (self.scale, self.shift)
+            ]
         object.__setattr__(self, "_key", tuple(parts))
 
     def __eq__(self, other: object) -> bool:
@@ -131,18 +136,22 @@ class Affine:
         outer_s, outer_t = align(outer.scale, rank), align(outer.shift, rank)
         return Affine(outer_s * s, outer_s * t + outer_t)
 
+    def apply(self, value: float) -> Wide:
+        """Return ``scale * value + shift``, everywhere."""
+        scale, shift = self.at(self.ndim)
+        with np.errstate(invalid="ignore"):  # 0 * inf is no number, and none is wanted
+            return scale * value + shift
+
     def at(self, rank: int) -> tuple[Wide, Wide]:
         """Return scale and shift with ``rank`` axes.
 
         Raises
         ------
-        ValueError
+        RankError
             If the map varies along an axis beyond ``rank``.
         """
         if self.ndim > rank:
-            raise ValueError(
-                f"an affine over {self.ndim} axes does not fit a tensor of rank {rank}"
-            )
+            raise RankError(f"an affine over {self.ndim} axes does not fit a tensor of rank {rank}")
         return align(self.scale, rank), align(self.shift, rank)
 
     def vectors(self, axis: int, length: int) -> tuple[Wide, Wide]:

@@ -23,9 +23,19 @@ if TYPE_CHECKING:
 DEFAULT_EPSILON = 1e-5
 
 
+def is_batchnorm(node: Node) -> bool:
+    """Whether a node is a BatchNormalization of the default domain."""
+    return node.op == "BatchNormalization" and not node.domain
+
+
 def epsilon_of(node: Node) -> float:
     """Return the node's epsilon: a float32 attribute, whose value 0.0 is not its absence."""
     return float(np.float32(node.attr("epsilon", DEFAULT_EPSILON)))
+
+
+def is_per_activation(node: Node) -> bool:
+    """Whether statistics are of every channel and pixel, (C, D1, ...), as ``spatial=0`` says."""
+    return node.opset < 9 and not node.attr("spatial", 1)
 
 
 def training_mode(node: Node) -> Block | None:
@@ -57,16 +67,14 @@ def affine_of(node: Node) -> Affine | Block:
     Returns
     -------
     Affine or Block
-        ``s = scale / sqrt(var + epsilon)`` and ``t = B - mean * s`` along axis 1; or what stands in
-        the way of that.
+        ``s = scale / sqrt(var + epsilon)`` and ``t = B - mean * s`` along axis 1 (with
+        ``spatial=0`` along all that follow too); or what stands in the way of that.
     """
     training = training_mode(node)
     if training is not None:
         return training
     if len(node.inputs) < 5 or any(value is None for value in node.inputs[:5]):
         return Block(Reason.MALFORMED, node.title, "BatchNormalization needs five inputs")
-    if node.opset < 9 and not node.attr("spatial", 1):
-        return Block(Reason.PER_ACTIVATION, node.title, "spatial=0")
     if node.refers_to_attributes:
         return Block(Reason.NOT_CONSTANT, node.title, "an attribute is a parameter of the function")
     parameters: list[Wide] = []
@@ -76,9 +84,11 @@ def affine_of(node: Node) -> Affine | Block:
             return Block(constant.reason, constant.tensor, f"its {name}: {constant.detail}")
         if not is_float(constant.data_type):
             return Block(Reason.ELEMENT_TYPE, node.title, f"its {name}")
-        parameters.append(constant.load().astype(np.longdouble).reshape(-1))
-    if len({len(vector) for vector in parameters}) != 1:
-        lengths = ", ".join(str(len(vector)) for vector in parameters)
+        parameters.append(constant.load().astype(np.longdouble))
+    if not is_per_activation(node):
+        parameters = [parameter.reshape(-1) for parameter in parameters]
+    if len({parameter.shape for parameter in parameters}) != 1:
+        lengths = ", ".join("x".join(map(str, parameter.shape)) for parameter in parameters)
         return Block(
             Reason.MALFORMED, node.title, f"scale, B, mean and var differ in length: {lengths}"
         )
@@ -88,7 +98,8 @@ def affine_of(node: Node) -> Affine | Block:
     if bad.size:
         return Block(Reason.INVALID_STATISTICS, node.title, channels("var + epsilon", spread, bad))
     s = scale / np.sqrt(spread)
-    affine = Affine.per_channel(s, bias - mean * s)
+    # Over the axes after that of the samples: one for each channel, or one for each activation.
+    affine = Affine(s[np.newaxis], (bias - mean * s)[np.newaxis])
     if not affine.is_finite:
         bad = np.flatnonzero(~(np.isfinite(s) & np.isfinite(bias - mean * s)))
         return Block(Reason.NON_FINITE, node.title, channels("scale or shift", s, bad))
@@ -99,4 +110,4 @@ def channels(what: str, values: Wide, which: np.ndarray) -> str:
     """Name the channels that something is about, with the first one's value."""
     first = int(which[0])
     more = f" and {which.size - 1} more" if which.size > 1 else ""
-    return f"{what} is {float(values[first]):g} in channel {first}{more}"
+    return f"{what} is {float(values.reshape(-1)[first]):g} in channel {first}{more}"

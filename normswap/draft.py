@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from normswap.edits import Bypass, Edit, Insert, Replace, SetAttribute
+from normswap.edits import (
+    Bypass,
+    Duplicate,
+    Edit,
+    Insert,
+    Merge,
+    Omit,
+    Replace,
+    SetAttribute,
+    Specialise,
+)
 from normswap.graph import Network, Node, Use, Value
+from normswap.legacy import recorded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+    from normswap.graph import Graph
 
 Undo = Callable[[], object]
 
@@ -51,9 +64,40 @@ class Draft:
                     self._set_attribute(edit)
                 case Insert():
                     self._insert(edit)
+                case Duplicate():
+                    self._duplicate(edit)
+                case Omit():
+                    self._omit(edit)
+                case Specialise():
+                    pass  # to share a copy that is there
                 case Bypass():
                     done = replace(edit, renames=self._bypass(edit))
-            self.edits.append(done)
+                case Merge():
+                    done = replace(edit, renames=self._merge(edit))
+            self.edits += self._recorded(done)
+
+    def _recorded(self, edit: Edit) -> list[Edit]:
+        """Return an edit, that was just made, as it is to be made on the model."""
+        if not isinstance(edit, Replace | Insert):
+            return [edit]
+        node = self.nodes[edit.node]
+        value = node.input(0) if isinstance(edit, Replace) else node.outputs[edit.output]
+        return recorded(edit, node, value, self.network.keys - 1)
+
+    def specialise(self, edit: Specialise, graphs: Sequence[Graph]) -> None:
+        """Let a call have a copy of its function, whose graphs were just added to the network."""
+        nodes = [node for graph in graphs for node in graph.nodes]
+        known = len(self.network.graphs) - len(graphs)
+        self.nodes |= {node.key: node for node in nodes}
+
+        def undo() -> None:
+            del self.network.graphs[known:]
+            for node in nodes:
+                del self.nodes[node.key]
+            self.network.keys = edit.first
+
+        self._later(undo)
+        self.edits.append(edit)
 
     def _later(self, undo: Undo) -> None:
         self._undo.append((len(self.edits), undo))
@@ -113,10 +157,32 @@ class Draft:
         value = before.outputs[edit.output]
         if value is None:
             raise AssertionError("an output that is left out has no readers to insert before")
-        graph, keys = before.graph, self.network.keys
-        node = Node(self.network.next_key(), edit.op, "", edit.hint, {}, graph)
+        graph = before.graph
+        node = self._new_node(edit.op, graph, edit.hint, {})
         result = Value(value.name, graph, value.data_type, value.shape, node)
         node.outputs.append(result)
+        self._take_over(result, value)
+        constant = Value(edit.hint, graph, edit.constant.data_type, tuple(edit.constant.shape))
+        constant.source = edit.constant
+        self._connect(node, 0, value)
+        self._connect(node, 1, constant)
+
+    def _duplicate(self, edit: Duplicate) -> None:
+        node = self.nodes[edit.node]
+        value = node.out
+        copy = self._new_node(node.op, node.graph, node.title, node.attrs)
+        copy.domain = node.domain
+        result = Value(value.name, node.graph, value.data_type, value.shape, copy)
+        copy.outputs.append(result)
+        for slot, operand in enumerate(node.inputs):
+            self._connect(copy, slot, operand)
+        self._take_over(result, value)
+        self._connect(self.nodes[edit.reader], edit.slot, value)
+
+    def _new_node(self, op: str, graph: Graph, name: str, attrs: dict[str, Any]) -> Node:
+        """Add a node to a graph."""
+        keys = self.network.keys
+        node = Node(self.network.next_key(), op, "", name, dict(attrs), graph)
         graph.nodes.append(node)
         self.nodes[node.key] = node
 
@@ -126,11 +192,16 @@ class Draft:
             self.network.keys = keys
 
         self._later(undo)
-        self._take_over(result, value)
-        constant = Value(edit.hint, graph, edit.constant.data_type, tuple(edit.constant.shape))
-        constant.source = edit.constant
-        self._connect(node, 0, value)
-        self._connect(node, 1, constant)
+        return node
+
+    def _omit(self, edit: Omit) -> None:
+        node = self.nodes[edit.node]
+        last = len(node.inputs) - 1
+        for slot in range(edit.slot, last):
+            self._connect(node, slot, node.inputs[slot + 1])
+        self._connect(node, last, None)
+        node.inputs.pop()
+        self._later(lambda: node.inputs.append(None))
 
     def _bypass(self, edit: Bypass) -> bool:
         node = self.nodes[edit.node]
@@ -145,6 +216,21 @@ class Draft:
             value.name = result.name
             self._later(lambda: setattr(value, "name", name))
         self._take_over(value, result)
+        node.removed = True
+        self._later(lambda: setattr(node, "removed", False))
+        return renames
+
+    def _merge(self, edit: Merge) -> bool:
+        node, into = self.nodes[edit.node], self.nodes[edit.into]
+        stays, goes = into.out, node.out
+        for slot in range(len(node.inputs)):
+            self._connect(node, slot, None)
+        renames = goes.is_output
+        if renames:
+            name = stays.name
+            stays.name = goes.name
+            self._later(lambda: setattr(stays, "name", name))
+        self._take_over(stays, goes)
         node.removed = True
         self._later(lambda: setattr(node, "removed", False))
         return renames

@@ -1,4 +1,4 @@
-"""The four edits of which every rewrite is made.
+"""The few edits of which every rewrite is made.
 
 Operators answer with edits, the planner tries them on its draft of the graph, and
 :mod:`normswap.apply` carries them out on the model. They name nodes by key (their number in the
@@ -90,4 +90,71 @@ class Bypass:
     renames: bool = False
 
 
-Edit = Replace | SetAttribute | Insert | Bypass
+@dataclass(frozen=True, slots=True)
+class Omit:
+    """A node of any number of operands, such as Sum, loses one; those after it move up."""
+
+    node: int
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """A node goes, and whoever read its output reads that of a node that computes the same.
+
+    Parameters
+    ----------
+    node : int
+        Key of the node.
+    into : int
+        Key of the other one, which comes before it.
+    renames : bool
+        Whether the output that stays takes the name of the one that goes: it does where that is an
+        output of the graph. Decided by the draft.
+    """
+
+    node: int
+    into: int
+    renames: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """A small node that several read is doubled: it stays for one input of one reader.
+
+    The other readers get a copy of it, which takes over the name of the output.
+
+    Parameters
+    ----------
+    node : int
+        Key of the node.
+    reader, slot : int
+        Key of the reader that keeps it, and by which input.
+    """
+
+    node: int
+    reader: int
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Specialise:
+    """A call of a model-local function gets a copy of the function to itself.
+
+    Parameters
+    ----------
+    node : int
+        Key of the call.
+    function : int
+        Place of the function in the model.
+    first : int
+        Key of the first node of the copy; the others follow. Where the copy is there already, for
+        an equal call before this one, it is shared.
+    """
+
+    node: int
+    function: int
+    first: int
+
+
+Edit = Replace | SetAttribute | Insert | Bypass | Omit | Merge | Duplicate | Specialise

@@ -6,6 +6,7 @@ Keras and Paddle leave ``Sqrt(Add(var, eps))`` to the runtime. All of these are 
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import onnx_graphsurgeon as gs
 from normswap.answers import Block
 from normswap.dtypes import is_float
 from normswap.expressions import Expression, Leaf
+from normswap.legacy import broadcasts_by_attribute
 from normswap.model import source_of
 from normswap.model.tensors import ArrayTensor, TensorSource
 from normswap.reasons import Reason
@@ -27,9 +29,10 @@ if TYPE_CHECKING:
 EVALUABLE = frozenset({
     "Abs", "Add", "Cast", "CastLike", "Ceil", "Concat", "ConstantOfShape", "Div", "Equal",
     "Exp", "Expand", "Flatten", "Floor", "Gather", "Greater", "Identity", "Less", "Log",
-    "Max", "Min", "Mul", "Neg", "Not", "Pad", "Pow", "Range", "Reciprocal", "ReduceMax",
-    "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Shape", "Size", "Slice",
-    "Split", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where",
+    "MatMul", "Max", "Min", "Mul", "Neg", "Not", "Pad", "Pow", "QuantizeLinear", "Range",
+    "Reciprocal", "ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
+    "ReduceSum", "Reshape", "Shape", "Size", "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Tile",
+    "Transpose", "Unsqueeze", "Where",
 })
 # fmt: on
 """Deterministic operators that are evaluated where all their inputs are constant.
@@ -81,48 +84,110 @@ def constant_source(value: Value) -> TensorSource | Block:
 
 
 def _computed(value: Value) -> TensorSource | Block:
-    """Evaluate the nodes that make a value, if they depend on constants alone."""
-    variable = Block(Reason.NOT_CONSTANT, value.name, f"{value.name} is computed at run time")
+    """Evaluate the nodes that make a value, if they depend on constants alone.
+
+    What is found is kept at every tensor on the way, so that asking again costs nothing.
+    """
     pending = [value]
     while pending:  # not recursive: chains may be long
-        node = pending[-1].producer
-        if node is None or node.domain or node.refers_to_attributes:
-            return variable
-        if node.op == "Constant":
-            pending[-1].source = _constant_node(node)
+        current = pending[-1]
+        if current.source is not None or current.varies_with is not None:
             pending.pop()
             continue
-        if node.op not in EVALUABLE:
-            return variable
-        inputs = [operand for operand in node.inputs if operand is not None]
-        missing = [operand for operand in inputs if operand.source is None]
-        if missing:
-            pending.extend(missing)
-            continue
-        overridden = next((operand for operand in inputs if operand.overridable), None)
-        if overridden is not None:
-            detail = f"{value.name} is computed from {overridden.name}, a graph input"
-            return Block(Reason.OVERRIDABLE, overridden.name, detail)
-        results = _run(node)
-        if results is None:
-            return variable
-        for output, result in zip(node.outputs, results, strict=False):
-            if output is not None:
-                output.source = ArrayTensor(result)
-        pending.pop()
-    return value.source or variable
+        node = current.producer
+        if (
+            node is None
+            or node.domain
+            or node.refers_to_attributes
+            or broadcasts_by_attribute(node)
+        ):
+            current.varies_with = current
+        elif node.op == "Constant":
+            current.source = _constant_node(node)
+        elif node.op in EVALUABLE and not broadcasts_by_attribute(node):
+            inputs = [operand for operand in node.inputs if operand is not None]
+            causes = [operand if operand.overridable else operand.varies_with for operand in inputs]
+            current.varies_with = next((cause for cause in causes if cause is not None), None)
+            missing = next((operand for operand in inputs if operand.source is None), None)
+            if current.varies_with is not None:
+                continue
+            if missing is not None:
+                pending.append(missing)
+                continue
+            _evaluate(node)
+        if current.source is None and current.varies_with is None:
+            current.varies_with = current
+    if value.source is not None:
+        return value.source
+    cause = value.varies_with
+    if cause is not None and cause.overridable:
+        detail = f"{value.name} is computed from {cause.name}, a graph input with a default value"
+        return Block(Reason.OVERRIDABLE, cause.name, detail)
+    return Block(Reason.NOT_CONSTANT, value.name, f"{value.name} is computed at run time")
 
 
 def _constant_node(node: Node) -> TensorSource | None:
-    """Return the value of a Constant node, whichever attribute has it."""
+    """Return the value of a Constant node, whichever attribute has it; None where it is text."""
     for name, attribute in node.attrs.items():
-        if isinstance(attribute, gs.Constant):
+        if isinstance(attribute, gs.Constant):  # value, sparse_value
             return source_of(attribute)
         if name in ("value_float", "value_floats"):
             return ArrayTensor(np.asarray(attribute, dtype=np.float32))
         if name in ("value_int", "value_ints"):
             return ArrayTensor(np.asarray(attribute, dtype=np.int64))
     return None
+
+
+LARGEST_KEPT = 1 << 16
+"""Elements of a computed constant that are kept; larger ones are computed anew when written."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Computed:
+    """A large constant that a node computes: a :class:`TensorSource` that keeps no values.
+
+    Parameters
+    ----------
+    node : Node
+        All its inputs are constant.
+    index : int
+        Which of its outputs.
+    data_type, shape
+        What the node was found to make.
+    """
+
+    node: Node
+    index: int
+    data_type: int
+    shape: tuple[int, ...]
+
+    def load(self) -> npt.NDArray[Any]:
+        """Evaluate the node again."""
+        results = _run(self.node)
+        if results is None:
+            raise AssertionError("a node that was evaluated once can be evaluated again")
+        return results[self.index]
+
+
+def _evaluate(node: Node) -> None:
+    """Give the outputs of a node with constant inputs their values, if it can be evaluated."""
+    first = node.input(0)
+    if node.op == "Identity" and first is not None:
+        node.out.source = first.source
+        return
+    results = _run(node)
+    if results is None:
+        return
+    present = [index for index, output in enumerate(node.outputs) if output is not None]
+    for index, result in zip(present, results, strict=True):
+        source: TensorSource = ArrayTensor(result)
+        if result.size > LARGEST_KEPT:
+            # Its inputs are in use elsewhere or were loaded for this; they can be again.
+            frozen = replace(node, inputs=list(node.inputs), outputs=list(node.outputs))
+            source = Computed(frozen, present.index(index), source.data_type, result.shape)
+        output = node.outputs[index]
+        if output is not None:
+            output.source = source
 
 
 def _run(node: Node) -> list[npt.NDArray[Any]] | None:

@@ -9,6 +9,7 @@ and a model of any size is folded in the memory of one layer.
 from __future__ import annotations
 
 import functools
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -132,6 +133,9 @@ class Filled(Expression):
 class Scaled(Expression):
     """``base * scale + shift``, elementwise, NumPy broadcasting.
 
+    Scaled twice is scaled once: where that takes no more memory, the factors are multiplied and the
+    base of the base is kept, so that a constant that many folds reach stays one formula.
+
     Parameters
     ----------
     base : Expression
@@ -142,6 +146,20 @@ class Scaled(Expression):
     base: Expression
     scale: Wide
     shift: Wide | None = None
+
+    def __post_init__(self) -> None:
+        inner = self.base
+        if not isinstance(inner, Scaled) or not _no_larger(inner.scale, self.scale):
+            return
+        shift = self.shift
+        if inner.shift is not None:
+            zero = np.zeros(()) if shift is None else shift
+            if not _no_larger(inner.shift, self.scale, zero):
+                return
+            shift = inner.shift.astype(np.longdouble) * self.scale + zero
+        object.__setattr__(self, "scale", inner.scale.astype(np.longdouble) * self.scale)
+        object.__setattr__(self, "shift", shift)
+        object.__setattr__(self, "base", inner.base)
 
     @property
     def data_type(self) -> int:  # type: ignore[override]
@@ -174,7 +192,10 @@ class Scaled(Expression):
 
 @dataclass(frozen=True, eq=False)
 class Summed(Expression):
-    """``base + sum(weight * factor, axes)``: what a shift adds through a weight.
+    """``base + gain * sum(weight * factor, axes)``: what a shift adds through a weight.
+
+    Many shifts through one weight are one: where the base is such a sum already, over the same
+    weight, the factors are added.
 
     Parameters
     ----------
@@ -182,38 +203,203 @@ class Summed(Expression):
         The bias there was.
     weight : Expression
     factor : ndarray
-        Broadcastable with ``weight``.
+        Broadcastable with ``weight`` (with ``view``, where that is given).
     axes : tuple of int
-        The axes of ``weight`` that are summed.
+        The axes of ``weight`` (of ``view``) that are summed.
+    result : tuple of int
+        Shape of the sum before it is added to the base.
     gain : float
         A constant factor of the sum, such as Gemm's alpha.
+    view : tuple of int, optional
+        Another shape of the same elements, under which ``weight`` is multiplied and summed.
     """
 
     base: Expression | None
     weight: Expression
     factor: Wide
     axes: tuple[int, ...]
+    result: tuple[int, ...]
     gain: float = 1.0
+    view: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        weight, base = self.weight, self.base
+        if (
+            isinstance(weight, Scaled)
+            and weight.shift is None
+            and self.view is None
+            and weight.base.shape == weight.shape
+            and _no_larger(weight.scale, self.factor)
+        ):
+            factor = weight.scale.astype(np.longdouble) * self.factor
+            object.__setattr__(self, "factor", factor)
+            object.__setattr__(self, "weight", weight.base)
+        if (
+            isinstance(base, Summed)
+            and base.weight is self.weight
+            and (base.axes, base.result, base.view) == (self.axes, self.result, self.view)
+            and base.gain == self.gain
+            and _no_larger(base.factor, self.factor)
+        ):
+            object.__setattr__(self, "factor", base.factor.astype(np.longdouble) + self.factor)
+            object.__setattr__(self, "base", base.base)
 
     @property
     def data_type(self) -> int:  # type: ignore[override]
-        """Float type of the weight."""
+        """Float type of the base, else of the weight."""
         return self.weight.data_type if self.base is None else self.base.data_type
 
     @functools.cached_property
     def shape(self) -> tuple[int, ...]:  # type: ignore[override]
         """Shape of the sum, broadcast with the base."""
-        rest = tuple(d for i, d in enumerate(self.weight.shape) if i not in self.axes)
-        return rest if self.base is None else np.broadcast_shapes(self.base.shape, rest)
+        return np.broadcast_shapes(self.result, () if self.base is None else self.base.shape)
 
     def wide(self) -> Wide:
-        dtype = wide_dtype(self.weight.data_type)
-        with np.errstate(over="ignore", invalid="ignore"):
-            weight = self.weight.wide() * widened(self.factor, dtype)
-            total: Wide = weight.sum(axis=self.axes, dtype=dtype) * self.gain
-        return total if self.base is None else self.base.wide() + total
+        weight = self.weight.wide()
+        if self.view is not None:
+            weight = weight.reshape(self.view)
+        total = _contracted(weight, self.factor, self.axes).reshape(self.result) * self.gain
+        if self.base is not None:
+            total = self.base.wide() + total
+        return total.astype(wide_dtype(self.data_type))
 
     def bound(self) -> float:
-        terms = int(np.prod([self.weight.shape[axis] for axis in self.axes], dtype=np.int64))
+        shape = self.weight.shape if self.view is None else self.view
+        terms = math.prod(shape[axis] for axis in self.axes)
         total = self.weight.bound() * magnitude(self.factor) * terms * abs(self.gain)
         return total + (0.0 if self.base is None else self.base.bound())
+
+
+def _no_larger(*arrays: Wide) -> bool:
+    """Whether arrays that are broadcast together take no more memory than the largest of them."""
+    shape = np.broadcast_shapes(*(array.shape for array in arrays))
+    return math.prod(shape) <= max(array.size for array in arrays)
+
+
+ROWS_AT_ONCE = 1 << 20
+"""Elements of a weight that are widened to long double at a time."""
+
+
+def _contracted(weight: Wide, factor: Wide, axes: tuple[int, ...]) -> Wide:
+    """Return ``sum(weight * factor, axes)``, computed in long double.
+
+    Terms of both signs cancel, and what is left must still be right to the last bit of a float32.
+    """
+    last = tuple(range(-len(axes), 0))
+    factor = np.moveaxis(np.broadcast_to(factor, weight.shape), axes, last)
+    weight = np.moveaxis(weight, axes, last)
+    kept = weight.ndim - len(axes)
+    rows = 1 if kept == 0 or weight.size == 0 else weight.shape[0]
+    step = max(1, ROWS_AT_ONCE * rows // max(weight.size, 1))
+    with np.errstate(over="ignore", invalid="ignore"):
+        if kept == 0:
+            return np.asarray((weight.astype(np.longdouble) * factor).sum())
+        parts = [
+            (weight[i : i + step].astype(np.longdouble) * factor[i : i + step]).sum(axis=last)
+            for i in range(0, weight.shape[0], step)
+        ]
+    return np.concatenate(parts) if parts else np.zeros(weight.shape[:kept], np.longdouble)
+
+
+@dataclass(frozen=True, eq=False)
+class Overlaid(Expression):
+    """``base`` with ``gain * other`` added to the part of it that begins at ``corner``.
+
+    Parameters
+    ----------
+    base : Expression
+    other : Expression
+        Of the same float type and rank; fits into ``base``.
+    corner : tuple of int
+        Index in ``base`` of the first element of ``other``.
+    gain : float
+    """
+
+    base: Expression
+    other: Expression
+    corner: tuple[int, ...]
+    gain: float = 1.0
+
+    @property
+    def data_type(self) -> int:  # type: ignore[override]
+        """Float type of the base."""
+        return self.base.data_type
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        """Shape of the base."""
+        return self.base.shape
+
+    def wide(self) -> Wide:
+        base, other = self.base.wide(), self.other.wide()
+        spans = zip(self.corner, other.shape, strict=True)
+        with np.errstate(over="ignore", invalid="ignore"):
+            base[tuple(slice(start, start + size) for start, size in spans)] += self.gain * other
+        return base
+
+    def bound(self) -> float:
+        return self.base.bound() + abs(self.gain) * self.other.bound()
+
+
+@dataclass(frozen=True, eq=False)
+class Diagonal(Expression):
+    """The weight ``(M, M/group, *1)`` of a Conv that scales every channel by its own factor.
+
+    Parameters
+    ----------
+    factors : (M,) ndarray
+    group : int
+    rank : int
+        Rank of the weight.
+    data_type : int
+    """
+
+    factors: Wide
+    group: int
+    rank: int
+    data_type: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        """Shape of the weight."""
+        channels = len(self.factors)
+        return (channels, channels // self.group, *(1,) * (self.rank - 2))
+
+    def wide(self) -> Wide:
+        weight = np.zeros(self.shape, wide_dtype(self.data_type))
+        channel = np.arange(len(self.factors))
+        weight[channel, channel % self.shape[1]] = self.factors.reshape(-1, *weight.shape[2:])
+        return weight
+
+    def bound(self) -> float:
+        return magnitude(self.factors)
+
+
+@dataclass(frozen=True, eq=False)
+class Reshaped(Expression):
+    """The same values under another shape.
+
+    Parameters
+    ----------
+    base : Expression
+    new_shape : tuple of int
+    """
+
+    base: Expression
+    new_shape: tuple[int, ...]
+
+    @property
+    def data_type(self) -> int:  # type: ignore[override]
+        """Float type of the base."""
+        return self.base.data_type
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The new shape."""
+        return self.new_shape
+
+    def wide(self) -> Wide:
+        return self.base.wide().reshape(self.new_shape)
+
+    def bound(self) -> float:
+        return self.base.bound()

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import onnx_graphsurgeon as gs
 
+from normswap import legacy
 from normswap.model import source_of
+from normswap.model.imported import ImportedNode
 from normswap.shapes import Dim, TensorType, function_key, infer_types, subgraph_key
 
 if TYPE_CHECKING:
@@ -49,6 +51,9 @@ class Value:
         The values of an initializer.
     overridable : bool
         Whether a caller of the model may replace the initializer (it is listed as a graph input).
+    varies_with : Value or None
+        The tensor because of which this one was found not to be constant: itself, or one that it
+        is computed from; see :mod:`normswap.evaluate`.
     """
 
     name: str
@@ -61,6 +66,7 @@ class Value:
     captured: bool = False
     source: TensorSource | None = None
     overridable: bool = False
+    varies_with: Value | None = None
 
     @property
     def rank(self) -> int | None:
@@ -80,6 +86,11 @@ class Node:
         None where an optional one is left out.
     removed : bool
         Whether an edit of the draft took the node out.
+    opaque : bool
+        Whether no operator speaks for the node, although one has its name: it broadcasts in the
+        way of opset 6 (:mod:`normswap.legacy`), and it is not known how.
+    overload : str
+        Which of several functions of the same name the node calls, if it calls one.
     """
 
     key: int
@@ -91,6 +102,8 @@ class Node:
     inputs: list[Value | None] = field(default_factory=list)
     outputs: list[Value | None] = field(default_factory=list)
     removed: bool = False
+    overload: str = ""
+    opaque: bool = False
 
     def attr(self, name: str, default: Any) -> Any:
         """Return an attribute, or what its absence means."""
@@ -142,6 +155,14 @@ class Graph:
     nodes: list[Node] = field(default_factory=list)
     inputs: list[Value] = field(default_factory=list)
     outputs: list[Value] = field(default_factory=list)
+    subgraphs: list[Graph] = field(default_factory=list)
+
+    def family(self) -> list[Graph]:
+        """Return the graph and all that are nested in it, outer ones first."""
+        found = [self]
+        for graph in found:  # grows meanwhile
+            found += graph.subgraphs
+        return found
 
     def topological(self) -> list[Node]:
         """Return the nodes by depth, then by name: an order that does not depend on the file's."""
@@ -154,9 +175,19 @@ class Graph:
 
 @dataclass(slots=True, eq=False)
 class Network:
-    """All graphs of a model: the main graph first, then subgraphs and functions."""
+    """All graphs of a model: the main graph first, then subgraphs and functions.
+
+    Attributes
+    ----------
+    graphs : list of Graph
+        A function's body is there once; and once more, after all others, for each call for which
+        it is specialised (:mod:`normswap.functions`).
+    bodies : list of Graph
+        Those of the functions, in the model's order.
+    """
 
     graphs: list[Graph] = field(default_factory=list)
+    bodies: list[Graph] = field(default_factory=list)
     keys: int = 0
 
     def next_key(self) -> int:
@@ -172,17 +203,18 @@ class Network:
                     yield node
 
 
+def with_nested(graph: gs.Graph) -> Iterator[gs.Graph]:
+    """Iterate over a graphsurgeon graph and its subgraphs."""
+    yield graph
+    for node in graph.nodes:
+        for subgraph in node.subgraphs():
+            yield from with_nested(subgraph)
+
+
 def all_graphs(model: Model) -> Iterator[gs.Graph]:
     """Iterate over the graphsurgeon graphs of a model: main graph, subgraphs, function bodies."""
-
-    def walk(graph: gs.Graph) -> Iterator[gs.Graph]:
-        yield graph
-        for node in graph.nodes:
-            for subgraph in node.subgraphs():
-                yield from walk(subgraph)
-
     for graph in (model.graph, *model.graph.functions):
-        yield from walk(graph)
+        yield from with_nested(graph)
 
 
 def gs_nodes(model: Model) -> Iterator[gs.Node]:
@@ -205,25 +237,50 @@ def build_network(model: Model, *, assume_constant: bool = False) -> Network:
     -------
     Network
     """
-    overridable = frozenset() if assume_constant or model.ir_version < 4 else model.overridable
-    builder = _Builder(Network(), infer_types(model), overridable)
+    names = frozenset() if assume_constant or model.ir_version < 4 else model.overridable
+    overridable = {name: model.graph.stored[name] for name in names}
+    builder = Builder(Network(), infer_types(model), overridable)
     builder.add(model.graph, "", "", None)
     for number, function in enumerate(model.graph.functions):
-        path = f"{function.domain or ''}:{function.name}"
-        builder.add(function, path, function_key(number), None)
+        body = builder.add(function, function_path(function), function_key(number), None)
+        builder.network.bodies.append(body)
     return builder.network
 
 
-class _Builder:
+def function_path(function: gs.Function) -> str:
+    """Return what to call the body of a function, see :attr:`Graph.path`."""
+    return f"{function.domain or ''}:{function.name}"
+
+
+class Builder:
+    """Adds graphsurgeon graphs to a network.
+
+    Parameters
+    ----------
+    network : Network
+    types : dict
+        See :func:`normswap.shapes.infer_types`.
+    overridable : dict of str to TensorSource
+        The initializers that a caller may replace.
+    attributes : dict, optional
+        Of the call for which the body of a function is added.
+    """
+
     def __init__(
-        self, network: Network, types: dict[str, dict[str, TensorType]], overridable: frozenset[str]
+        self,
+        network: Network,
+        types: dict[str, dict[str, TensorType]],
+        overridable: dict[str, TensorSource],
+        attributes: dict[str, Any] | None = None,
     ) -> None:
         self.network = network
         self.types = types
         self.overridable = overridable
+        self.attributes = attributes
         self.values: dict[int, Value] = {}  # by id of the graphsurgeon tensor
 
     def value(self, tensor: gs.Tensor, graph: Graph, key: str) -> Value | None:
+        """Return the mirror of a tensor."""
         if not tensor.name:
             return None
         found = self.values.get(id(tensor))
@@ -233,7 +290,7 @@ class _Builder:
                 found.source = source_of(tensor)
                 found.data_type = found.source.data_type
                 found.shape = tuple(found.source.shape)
-                found.overridable = graph.parent is None and tensor.name in self.overridable
+                found.overridable = found.source is self.overridable.get(tensor.name)
             else:
                 known = self.types.get(key, {}).get(tensor.name)
                 if known is not None:
@@ -242,9 +299,12 @@ class _Builder:
 
     def add(
         self, source: gs.Graph | gs.Function, path: str, key: str, parent: Graph | None
-    ) -> None:
+    ) -> Graph:
+        """Add a graph and its subgraphs, and return it."""
         graph = Graph(path, source.opset or 0, parent)
         self.network.graphs.append(graph)
+        if parent is not None:
+            parent.subgraphs.append(graph)
         graph.inputs = [value for t in source.inputs if (value := self.value(t, graph, key))]
         outputs = [value for t in source.outputs if (value := self.value(t, graph, key))]
         # What a node makes belongs here, before anything is looked up: a subgraph may read it.
@@ -254,8 +314,9 @@ class _Builder:
                 gs_node.op,
                 gs_node.domain or "",
                 gs_node.name,
-                dict(gs_node.attrs),
+                self.resolved(gs_node.attrs),
                 graph,
+                overload=gs_node.proto.overload if isinstance(gs_node, ImportedNode) else "",
             )
             if node.domain == "ai.onnx":
                 node.domain = ""
@@ -271,6 +332,8 @@ class _Builder:
                 node.inputs.append(value)
                 if value is not None:
                     self.read(value, Use(node, slot))
+            if legacy.broadcasts_by_attribute(node):
+                self.modernize(node)
         for value in outputs:
             graph.outputs.append(value)
             value.is_output = True
@@ -282,9 +345,35 @@ class _Builder:
                 if isinstance(attribute, gs.Graph):
                     inner = subgraph_key(key, index, name)
                     self.add(attribute, f"{lead}{node.title}.{name}", inner, graph)
+        return graph
+
+    def resolved(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Return attributes with the values that the call gives them, as far as there is one."""
+        if self.attributes is None:
+            return dict(attrs)
+        found = {}
+        for name, value in attrs.items():
+            if not isinstance(value, gs.Node.AttributeRef):
+                found[name] = value
+            elif self.attributes.get(value.name) is not None:
+                found[name] = self.attributes[value.name]
+        return found
+
+    @staticmethod
+    def modernize(node: Node) -> None:
+        """Let a node of opset 6 read its second operand as NumPy would need it."""
+        operand, old = legacy.modern_operand(node), node.inputs[1]
+        node.opaque = operand is None
+        if operand is None or old is None:
+            return
+        view = Value(old.name, old.graph, operand.data_type, operand.shape)
+        view.source, view.overridable = operand, old.overridable
+        view.readers[node.key, 1] = old.readers.pop((node.key, 1))
+        node.inputs[1] = view
 
     @staticmethod
     def read(value: Value, use: Use) -> None:
+        """Note that a tensor is read."""
         value.readers[use.node.key, use.slot] = use
         if value.graph is not use.node.graph:
             value.captured = True

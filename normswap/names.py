@@ -25,6 +25,7 @@ class Names:
             for node in graph.nodes:
                 self._taken.add(node.name)
                 self._taken.update(tensor.name for tensor in (*node.inputs, *node.outputs))
+        self._taken.update(function.name for function in model.graph.functions)
         for graph in model.skeleton.graph, *model.skeleton.functions:
             self._taken.update(info.name for info in graph.value_info)
         self._taken.update(tensor.name for tensor in model.skeleton.graph.initializer)

@@ -17,6 +17,7 @@ from normswap.planner import make_plan
 
 if TYPE_CHECKING:
     from normswap.check import CheckOptions, CheckReport
+    from normswap.leftover import Form
     from normswap.plan import Plan
 
 Source = str | Path | bytes | BinaryIO
@@ -71,14 +72,19 @@ def silent(message: str) -> None:
 
 
 def plan_fold(
-    source: Source, *, assume_constant: bool = False, progress: Progress = silent
+    source: Source,
+    *,
+    assume_constant: bool = False,
+    merge_branches: bool = False,
+    leftover: Form = "keep",
+    progress: Progress = silent,
 ) -> FoldReport:
     """Say what :func:`fold` would do to a model, and do nothing.
 
     Parameters
     ----------
     source : path, bytes or binary stream
-    assume_constant : bool
+    assume_constant, merge_branches, leftover
         See :func:`normswap.planner.make_plan`.
     progress : callable
         Is told what is being done.
@@ -96,9 +102,13 @@ def plan_fold(
     progress("reading the model")
     model = load(source)
     progress("planning")
-    return FoldReport(
-        model.name, "", make_plan(model, assume_constant=assume_constant), size_before=model.size
+    made = make_plan(
+        model,
+        assume_constant=assume_constant,
+        merge_branches=merge_branches,
+        leftover=leftover,
     )
+    return FoldReport(model.name, "", made, size_before=model.size)
 
 
 def fold(
@@ -107,6 +117,8 @@ def fold(
     *,
     overwrite: bool = False,
     assume_constant: bool = False,
+    merge_branches: bool = False,
+    leftover: Form = "keep",
     check: CheckOptions | None = None,
     progress: Progress = silent,
 ) -> FoldReport:
@@ -120,7 +132,7 @@ def fold(
         Where the folded model goes. It is complete there or untouched, whatever happens.
     overwrite : bool
         Whether an existing file may be replaced.
-    assume_constant : bool
+    assume_constant, merge_branches, leftover
         See :func:`normswap.planner.make_plan`.
     check : CheckOptions, optional
         How the result is compared with the original; no check is made if it is left out.
@@ -148,7 +160,12 @@ def fold(
     progress("reading the model")
     model = load(source)
     progress("planning")
-    made = make_plan(model, assume_constant=assume_constant)
+    made = make_plan(
+        model,
+        assume_constant=assume_constant,
+        merge_branches=merge_branches,
+        leftover=leftover,
+    )
     apply_plan(made, model)
     report = FoldReport(model.name, "", made, size_before=model.size)
     progress("writing")

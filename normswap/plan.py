@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from normswap.reasons import Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from normswap.edits import Edit
 
 
@@ -22,7 +24,8 @@ class Step:
     Attributes
     ----------
     direction : str
-        Whether the affine came from the operator's output (``"up"``) or input (``"down"``).
+        Whether the affine came from the operator's output (``"up"``) or input (``"down"``), or is
+        on a branch parallel to it (``"beside"``).
     action : str
         What the operator did with it.
     op, node : str
@@ -33,7 +36,7 @@ class Step:
         The formula.
     """
 
-    direction: Literal["up", "down"]
+    direction: Literal["up", "down", "beside"]
     action: Literal["absorb", "carry"]
     op: str
     node: str
@@ -105,6 +108,8 @@ class Kept:
         The reason in words.
     attempts : tuple of Attempt
         Every route that was tried.
+    form : {"keep", "affine", "normalize"}
+        As what it stays, see :mod:`normswap.leftover`.
     """
 
     site: Site
@@ -112,6 +117,26 @@ class Kept:
     tensor: str
     detail: str
     attempts: tuple[Attempt, ...] = ()
+    form: Literal["keep", "affine", "normalize"] = "keep"
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """A Conv that takes in what was added to it on parallel branches.
+
+    Attributes
+    ----------
+    node : str
+        What the Conv is called.
+    graph : str
+        Where it is, see :class:`normswap.graph.Graph`.
+    branches : tuple of str
+        The nodes that it takes in; the tensor itself where that was added.
+    """
+
+    node: str
+    graph: str
+    branches: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +149,7 @@ class Plan:
         Of the model that was planned for, see :meth:`normswap.model.Model.fingerprint`.
     folded : tuple of Folded
     kept : tuple of Kept
+    merged : tuple of Merged
     edits : tuple of Edit
         In the order in which they are made.
     """
@@ -131,14 +157,53 @@ class Plan:
     fingerprint: str
     folded: tuple[Folded, ...]
     kept: tuple[Kept, ...]
+    merged: tuple[Merged, ...] = ()
     edits: tuple[Edit, ...] = field(default=(), repr=False)
+
+    def about(self, name: str) -> tuple[Folded | Kept, ...]:
+        """Return the entries that a name is about.
+
+        Parameters
+        ----------
+        name : str
+            Of a normalization or the tensor that it makes; else of a node or tensor that is on the
+            route of one, or blocks it.
+        """
+        entries: tuple[Folded | Kept, ...] = (*self.folded, *self.kept)
+        own = tuple(e for e in entries if name in (e.site.node, e.site.output))
+        return own or tuple(e for e in entries if name in _mentioned(e))
+
+    def names(self) -> frozenset[str]:
+        """Return every name that :meth:`about` knows."""
+        entries: tuple[Folded | Kept, ...] = (*self.folded, *self.kept)
+        return frozenset(name for entry in entries for name in _mentioned(entry))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain data, without its edits."""
         return {
-            "folded": [asdict(entry) for entry in self.folded],
-            "kept": [_plain(asdict(entry)) for entry in self.kept],
+            "folded": [entry_dict(entry) for entry in self.folded],
+            "kept": [entry_dict(entry) for entry in self.kept],
+            "merged": [asdict(entry) for entry in self.merged],
         }
+
+
+def entry_dict(entry: Folded | Kept) -> dict[str, Any]:
+    """Return an entry of a plan as plain data."""
+    plain: dict[str, Any] = _plain(asdict(entry))
+    return plain
+
+
+def _mentioned(entry: Folded | Kept) -> Iterator[str]:
+    """Yield the names of the nodes and tensors that an entry is about."""
+    yield from (entry.site.node, entry.site.output)
+    steps = list(entry.route) if isinstance(entry, Folded) else []
+    if isinstance(entry, Kept):
+        yield entry.tensor
+        for attempt in entry.attempts:
+            yield attempt.tensor
+            steps += attempt.trail
+    for step in steps:
+        yield from (step.node, step.tensor)
 
 
 def _plain(value: Any) -> Any:

@@ -23,10 +23,16 @@ class Reason(enum.Enum):
     NO_READER = "no-reader"
     CAPTURED = "captured"
     OUTER_SCOPE = "outer-scope"
+    QUANTIZED_WEIGHT = "quantized-weight"
+    QUANTIZED_BIAS = "quantized-bias"
+    NO_SUM = "no-sum"
+    NO_BRANCH = "no-branch"
+    COST = "cost"
     OPERATOR = "operator"
     NONLINEAR = "nonlinear"
     NEGATIVE_SCALE = "negative-scale"
     SHIFT = "shift"
+    SCALE = "scale"
     ZERO_PADDING = "zero-padding"
     AXIS = "axis"
     SHAPE_UNKNOWN = "shape-unknown"
@@ -54,10 +60,16 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.NO_READER: "nothing reads the tensor",
     Reason.CAPTURED: "a subgraph reads the tensor",
     Reason.OUTER_SCOPE: "the tensor is computed outside this subgraph",
+    Reason.QUANTIZED_WEIGHT: "scales and integers of a quantized weight can't take the factor",
+    Reason.QUANTIZED_BIAS: "the integers of a quantized bias would have to be rounded",
+    Reason.NO_SUM: "the tensor is not a term of a sum",
+    Reason.COST: "folding would add as many nodes as it removes",
+    Reason.NO_BRANCH: "no Conv of the same tensor is added to it, so there is none to merge with",
     Reason.OPERATOR: "the operator neither absorbs an affine nor commutes with one",
     Reason.NONLINEAR: "the operator is not linear, so a shift can't pass it",
     Reason.NEGATIVE_SCALE: "the operator keeps order only under scales >= 0, and some are negative",
     Reason.SHIFT: "the operator can pass a scale but not a shift here",
+    Reason.SCALE: "the operator can pass a shift but not a scale here",
     Reason.ZERO_PADDING: "zero padding meets a shift, so the border would differ",
     Reason.AXIS: "the affine varies along an axis that the operator mixes or can't scale",
     Reason.SHAPE_UNKNOWN: "the shape that decides this is not known",

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from normswap.affine import RankError
 from normswap.answers import Answer, Block, Down, Goal, Into, Up
 from normswap.edits import Edit, Insert, Replace
 from normswap.evaluate import constant_of
@@ -20,7 +21,7 @@ from normswap.plan import Step
 from normswap.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from normswap.draft import Draft
     from normswap.graph import Node, Use, Value
@@ -114,11 +115,10 @@ class Router:
         if failure is not None:
             return Outcome(failure[1], failure[0])
         edits = self.draft.edits[start:]
-        for edit in edits:
-            if isinstance(edit, Replace | Insert) and (problem := edit.constant.problem()):
-                self.draft.rollback(start)
-                reason = Reason.OVERFLOW if problem == "overflow" else Reason.NON_FINITE
-                return Outcome(tuple(steps), Block(reason, edit.hint, f"the new {edit.hint}"))
+        block = unsound(edits)
+        if block is not None:
+            self.draft.rollback(start)
+            return Outcome(tuple(steps), block)
         return Outcome(tuple(steps), cost=sum(isinstance(edit, Insert) for edit in edits))
 
     @staticmethod
@@ -130,6 +130,10 @@ class Router:
     def _answers(self, goal: Goal) -> Iterator[Answer | Block]:
         if goal.affine.is_identity:
             yield Answer()
+            return
+        misfit = _misfit(goal)
+        if misfit is not None:
+            yield misfit
             return
         match goal:
             case Up(use, affine):
@@ -177,22 +181,52 @@ class Router:
             names = ", ".join(f"{node.op} {node.title}" for node in affected[:3])
             more = f" and {len(affected) - 3} more" if len(affected) > 3 else ""
             detail = f"{value.name} is also read by {names}{more}"
+            if use.node.op == "BatchNormalization" and {n.op for n in affected} == {use.node.op}:
+                detail += "; all of its readers are BatchNormalizations, no two of them alike"
             return Block(Reason.SEVERAL_READERS, value.name, detail)
         return None
 
 
+def unsound(edits: Iterable[Edit]) -> Block | None:
+    """Say which new constant would not be what its formula says, or None."""
+    for edit in edits:
+        if isinstance(edit, Replace | Insert) and (problem := edit.constant.problem()):
+            reason = Reason.OVERFLOW if problem == "overflow" else Reason.NON_FINITE
+            return Block(reason, edit.hint, f"the new {edit.hint}")
+    return None
+
+
+def _misfit(goal: Goal) -> Block | None:
+    """Say where an affine has not the shape of the tensor that it is over, if anywhere.
+
+    Only a malformed model brings it there; no operator has to look out for that.
+    """
+    value = goal.value if isinstance(goal, Down) else goal.use.node.inputs[goal.use.slot]
+    if value is None or value.shape is None:
+        return None
+    for array in goal.affine.scale, goal.affine.shift:
+        for axis, size in enumerate(array.shape):
+            known = value.shape[axis] if axis < len(value.shape) else 1
+            if size != 1 and isinstance(known, int) and known != size:
+                detail = f"axis {axis} of {value.name} has size {known}, not {size}"
+                return Block(Reason.MALFORMED, value.name, detail)
+    return None
+
+
 def _operator_answers(node: Node, index: int, goal: Goal) -> Iterator[Answer | Block]:
     operator = find(node)
-    if operator is None:
+    if operator is None or node.opaque:
         name = f"{node.domain}::{node.op}" if node.domain else node.op
         yield Block(Reason.OPERATOR, node.title, f"{name} {node.title}")
     elif node.refers_to_attributes:
         detail = f"an attribute of {node.op} {node.title} is a parameter of the function"
         yield Block(Reason.NOT_CONSTANT, node.title, detail)
-    elif isinstance(goal, Up):
-        yield from operator.up(node, index, goal.affine)
     else:
-        yield from operator.down(node, index, goal.affine)
+        answer = operator.up if isinstance(goal, Up) else operator.down
+        try:
+            yield from answer(node, index, goal.affine)
+        except RankError as error:
+            yield Block(Reason.MALFORMED, node.title, f"{node.op} {node.title}: {error}")
 
 
 def _unaffected(use: Use, goal: Up) -> bool:

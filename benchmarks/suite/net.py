@@ -278,7 +278,7 @@ class Net(Scope):
 class FunctionScope(Scope):
     """A model-local function; its constants are Constant nodes, since it has no initializers."""
 
-    def __init__(  # noqa: PLR0917 - Net.function is the only caller
+    def __init__(
         self,
         net: Net,
         name: str,

@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from normswap.check.options import CheckOptions, Depth, Tolerance
     from normswap.check.report import CheckReport
-    from normswap.check.story import check
+    from normswap.check.story import check, check_outputs
     from normswap.check.verdict import Verdict
 
-__all__ = ["CheckOptions", "CheckReport", "Depth", "Tolerance", "Verdict", "check"]
+__all__ = ["CheckOptions", "CheckReport", "Depth", "Tolerance", "Verdict", "check", "check_outputs"]
 
 _HOME = {
     "CheckOptions": "options",
@@ -35,6 +35,7 @@ _HOME = {
     "Tolerance": "options",
     "Verdict": "verdict",
     "check": "story",
+    "check_outputs": "story",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,14 @@ from normswap.check.wire import Feeds, Packer, unpack_all
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from normswap.check.faults import Fault
     from normswap.check.inputs import Case
     from normswap.check.options import CheckOptions
     from normswap.check.signature import Signature
 
 Progress = Callable[[str], None]
 
+_ROOM = 2 << 30  # bytes of temporary files that localizing may take
 LEVELS = ("disabled", "default")  # the level of the verdict, and the one that users run
 
 
@@ -102,6 +105,7 @@ class Bench:
             provider=response["provider"],
             providers=tuple(found[0]["providers"]),
             fallback=fallback,
+            imprecise=(),
             load_seconds=sum(e["load_seconds"] for e in found),
             run_seconds=sum(sum(e["seconds"]) for e in found),
             wall_seconds=response["wall_seconds"],
@@ -109,6 +113,7 @@ class Bench:
             version=response["version"],
         )
         values = tuple(tuple(unpack_all(r, home) for r in e["results"]) for e in found)
+        shutil.rmtree(home)
         return Results(values, report)
 
     def evaluate(
@@ -117,10 +122,13 @@ class Bench:
         role: str,
         feeds: Sequence[Mapping[str, Any]],
         *,
-        samples: int,
+        samples: int = 0,
+        faults: Sequence[Fault] = (),
         timeout: float,
     ) -> Results:
-        """Evaluate a model in float64: as it is, then with its weights perturbed `samples` times.
+        """Evaluate a model in float64.
+
+        As it is, then with its weights perturbed `samples` times, then with each fault.
 
         Raises
         ------
@@ -132,6 +140,7 @@ class Bench:
             "model": str(model.path.resolve()),
             "feeds": list(feeds),
             "samples": samples,
+            "faults": [fault.to_dict() for fault in faults],
             "pin_random": bool(model.random),
         }
         self.progress(f"evaluating the {role} model in float64")
@@ -141,7 +150,8 @@ class Bench:
             engine="arbiter",
             provider="",
             providers=(),
-            fallback=tuple(response["imprecise"]),
+            fallback=None,
+            imprecise=tuple(response["imprecise"]),
             load_seconds=response["load_seconds"],
             run_seconds=sum(response["seconds"]),
             wall_seconds=response["wall_seconds"],
@@ -149,7 +159,31 @@ class Bench:
             version=response["version"],
         )
         values = tuple(tuple(unpack_all(r, home) for r in row) for row in response["results"])
+        shutil.rmtree(home)
         return Results(values, report)
+
+    def trace(
+        self,
+        original: Signature,
+        rewritten: Signature,
+        feeds: Mapping[str, Any],
+        matches: Mapping[str, str],
+        timeout: float,
+    ) -> dict[str, dict[str, float]]:
+        """Compare every tensor that both models have, in float64; see `arbiter.trace`."""
+        request = {
+            "task": "trace",
+            "model": str(original.path.resolve()),
+            "rewritten": str(rewritten.path.resolve()),
+            "feeds": feeds,
+            "matches": dict(matches),
+            "room": _ROOM,
+            "pin_random": bool(original.random),
+        }
+        self.progress("looking for the first tensor that diverges")
+        response, _ = self._child(request, original, "original", timeout=timeout)
+        tensors: dict[str, dict[str, float]] = response["tensors"]
+        return tensors
 
     def _child(
         self, request: Mapping[str, Any], model: Signature, role: str, timeout: float | None = None

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from normswap.check.cost import multiply_adds
 from normswap.check.dims import Wishes, batch_is_free, solve
 from normswap.check.inputs import Case, Distribution, make_case
+from normswap.check.userdata import load_cases
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from normswap.check.options import CheckOptions
     from normswap.check.signature import Signature
 
 _QUICK = ((Distribution.NORMAL, 1), (Distribution.UNIFORM, 2))
+_MORE = (Distribution.NORMAL, 8)  # where it is little work: channels dead on few samples live here
 _SWEEP = (1, 2, 7)
+LITTLE_WORK = 500_000_000  # multiply-adds of all samples together; a tenth of a second or two
 
 
-def random_cases(signature: Signature, options: CheckOptions, *, spatial: int) -> list[Case]:
-    """Draw the inputs of a check.
+def make_cases(signature: Signature, options: CheckOptions, *, spatial: int) -> list[Case]:
+    """Return the inputs of a check: a user's own, where there are any, else random ones.
 
-    At depth QUICK one sample of a normal distribution and a batch of two of a uniform one; at depth FULL every distribution at every batch size of a sweep. A batch size that the
-    model or the options fix is used throughout. A model without inputs has one case.
+    At depth QUICK the random ones are a sample of a normal distribution and a batch of two of a
+    uniform one, and eight more samples for a model that is little work; at depth FULL there is
+    every distribution at every batch size of a sweep. A batch size that the model or the options
+    fix is used throughout. A model without inputs has one case.
 
     Parameters
     ----------
@@ -30,10 +36,13 @@ def random_cases(signature: Signature, options: CheckOptions, *, spatial: int) -
     spatial : int
         Size of open spatial axes (`normswap.check.dims`).
     """
+    if options.data is not None:
+        return load_cases(signature, options.data)
     wishes = Wishes(options.input_shapes, options.symbolic_dims)
     free = batch_is_free(signature, wishes)
     cases: dict[str, Case] = {}
-    for distribution, batch, seed in _plan(options, free=free):
+    quick = [*_QUICK, _MORE] if free and _is_little(signature, wishes, spatial) else _QUICK
+    for distribution, batch, seed in _plan(options, quick, free=free):
         shapes = solve(signature, wishes, batch=batch, spatial=spatial)
         case = make_case(signature, shapes, distribution, seed=seed, ranges=options.value_ranges)
         cases.setdefault(case.name, case)
@@ -42,11 +51,19 @@ def random_cases(signature: Signature, options: CheckOptions, *, spatial: int) -
     return list(cases.values())
 
 
-def _plan(options: CheckOptions, *, free: bool) -> Iterator[tuple[Distribution, int, int]]:
+def _is_little(signature: Signature, wishes: Wishes, spatial: int) -> bool:
+    shapes = solve(signature, wishes, batch=_MORE[1], spatial=spatial)
+    work = multiply_adds(signature.skeleton, shapes)
+    return work is not None and work <= LITTLE_WORK
+
+
+def _plan(
+    options: CheckOptions, quick: Sequence[tuple[Distribution, int]], *, free: bool
+) -> Iterator[tuple[Distribution, int, int]]:
     iterations = options.iterations or 1
     for seed in range(options.seed, options.seed + iterations):
         if not options.full:
-            yield from ((distribution, batch, seed) for distribution, batch in _QUICK)
+            yield from ((distribution, batch, seed) for distribution, batch in quick)
             continue
         for batch in _SWEEP if free else (1,):
             for distribution in Distribution:

@@ -71,6 +71,8 @@ class CheckOptions:
         Also test that the result of a sample does not depend on its batch.
     localize : bool
         Find the first tensor at which the second model leaves the first.
+    matches : Mapping[str, str]
+        For `localize`: names of tensors of the second model that are another's of the first.
     self_test : int
         Faults to plant in order to measure the check's own power; 0 plants none.
     power : bool
@@ -96,6 +98,7 @@ class CheckOptions:
     arbiter: bool = True
     batch_invariant: bool = False
     localize: bool = False
+    matches: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
     self_test: int = 0
     power: bool = True
     timeout: float = 600.0

@@ -86,6 +86,8 @@ def _session(
     options.log_severity_level = _SILENT
     options.graph_optimization_level = _LEVELS[wanted["level"]]
     options.intra_op_num_threads = wanted["threads"]
+    # A check is in no hurry: threads that wait should not take the cores from what they wait for.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Unknown entries are ignored by a runtime that is older than they are.
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     source: str | bytes

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,9 @@ import numpy as np
 
 from normswap.check.evidence import Distance, Evidence, Function
 from normswap.check.metrics import Envelope, Metrics
+from normswap.check.userdata import continuation
 from normswap.check.verdict import Judgement, Verdict, judge, overall
-from normswap.check.wire import to_bits
+from normswap.check.wire import Feeds, to_bits
 from normswap.errors import DataError, ExitCode
 
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ class RunReport:
         The providers really in use, as the runtime tells.
     fallback : tuple of str or None
         Nodes that the runtime gave to the CPU in spite of the provider asked for; None where
-        this runtime does not tell. Of the arbiter: operators that it had in less than float64.
+        this runtime does not tell.
+    imprecise : tuple of str
+        Of the arbiter: operators that it evaluated in less than float64.
     load_seconds, run_seconds, wall_seconds : float
         Loading and running as the child measured, all levels and inputs together; and the whole
         life of the child.
@@ -64,6 +67,7 @@ class RunReport:
     provider: str
     providers: tuple[str, ...]
     fallback: tuple[str, ...] | None
+    imprecise: tuple[str, ...]
     load_seconds: float
     run_seconds: float
     wall_seconds: float
@@ -173,8 +177,10 @@ class CheckReport:
     seed : int
     seconds : float
         Of the whole check.
-    failing : tuple of Case
-        The inputs on which the models differ, as arrays; not part of the JSON.
+    failing, inputs : tuple of Case
+        The inputs on which the models differ, and all of them, as arrays; not part of the JSON.
+    golden : tuple of dict
+        What the original gave with the runtime's optimizations off, for each of `inputs`.
     """
 
     verdict: Verdict
@@ -194,6 +200,8 @@ class CheckReport:
     seed: int = 0
     seconds: float = 0.0
     failing: tuple[Case, ...] = field(default=(), compare=False, repr=False)
+    inputs: tuple[Case, ...] = field(default=(), compare=False, repr=False)
+    golden: tuple[Feeds, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def exit_code(self) -> ExitCode:
@@ -212,15 +220,20 @@ class CheckReport:
 
     @property
     def basis(self) -> str:
-        """What the verdict rests on: the least telling of the bases of its outputs."""
-        order = ("noise floor", "tolerance", "values", "arbiter", "shape")
-        bases = {output.judgement.basis for output in self.outputs}
-        return next((basis for basis in order if basis in bases), "structure")
+        """What the verdict rests on: of each output its most telling basis, of those the least."""
+        order = ("structure", "noise floor", "tolerance", "values", "arbiter", "shape")
+        best: dict[str, int] = {}
+        for output in self.outputs:
+            rank = order.index(output.judgement.basis)
+            best[output.name] = max(rank, best.get(output.name, 0))
+        return order[min(best.values(), default=0)]
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the arrays, JSON-serialisable; NaN and infinity become strings."""
         fields = {
-            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "failing"
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)
+            if f.name not in {"failing", "inputs", "golden"}
         }
         plain: dict[str, Any] = _plain({"schema": SCHEMA, **fields})
         plain["exit_code"] = int(self.exit_code)
@@ -234,12 +247,15 @@ class CheckReport:
         that NumPy does not know are saved as the unsigned integers of their bits. Sequences are
         saved element by element.
         """
-        written = []
-        for number, case in enumerate(self.failing):
-            file = path if number == 0 else path.with_suffix(f".{number}{path.suffix}")
-            save_npz(file, case.feeds)
-            written.append(file)
-        return tuple(written)
+        return save_sets(path, [case.feeds for case in self.failing])
+
+    def save_inputs(self, path: Path) -> tuple[Path, ...]:
+        """Save all inputs of the check, as `save_failing_inputs` does."""
+        return save_sets(path, [case.feeds for case in self.inputs])
+
+    def save_outputs(self, path: Path) -> tuple[Path, ...]:
+        """Save what the original gave for these inputs: golden files, for ``--load-outputs``."""
+        return save_sets(path, self.golden)
 
     def rejudged(self, tolerances: Mapping[str, Tolerance]) -> CheckReport:
         """Return the report that other tolerances would have led to, from the same evidence."""
@@ -284,6 +300,14 @@ def save_npz(path: Path, values: Mapping[str, Any]) -> None:
         for name, array in flat.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+
+
+def save_sets(path: Path, sets: Sequence[Mapping[str, Any]]) -> tuple[Path, ...]:
+    """Write sets of values to ``path``, ``path`` with ``.1`` before its suffix, and so on."""
+    files = tuple(continuation(path, number) for number in range(len(sets)))
+    for file, values in zip(files, sets, strict=True):
+        save_npz(file, values)
+    return files
 
 
 def leaves(name: str, value: Any) -> list[tuple[str, np.ndarray]]:

@@ -9,7 +9,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from normswap.check.cost import skeleton
-from normswap.check.randomness import OPERATORS
+from normswap.check.randomness import is_random
 from normswap.check.semantics import Semantics, input_semantics
 from normswap.check.wire import dtype_of
 from normswap.errors import ModelError
@@ -108,9 +108,7 @@ def read_signature(path: Path) -> Signature:
         outputs=tuple(_port(value) for value in graph.output),
         semantics=input_semantics(graph, [port.name for port in inputs]),
         opset=next((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), 0),
-        random=tuple(
-            node.name or node.output[0] for node in graph.node if node.op_type in OPERATORS
-        ),
+        random=tuple(node.name or node.output[0] for node in graph.node if is_random(node)),
         varying=_varying(graph, {port.name for port in inputs}),
         skeleton=skeleton(model),
     )

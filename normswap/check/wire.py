@@ -28,9 +28,14 @@ def dtype_of(name: str) -> np.dtype[Any]:
     return np.dtype(getattr(ml_dtypes, name, name))
 
 
+def is_foreign(dtype: np.dtype[Any]) -> bool:
+    """Whether a dtype is from ml_dtypes: NumPy computes with it, and cannot save it."""
+    return hasattr(ml_dtypes, dtype.name)
+
+
 def to_bits(array: np.ndarray) -> np.ndarray:
     """Return `array`, or the bits of it where its dtype is one that NumPy cannot save."""
-    if array.dtype.kind == "V" or hasattr(ml_dtypes, array.dtype.name):
+    if is_foreign(array.dtype):
         return array.view(_UNSIGNED[array.dtype.itemsize])
     return array
 

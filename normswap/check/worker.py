@@ -23,6 +23,10 @@ def _task(name: str) -> Task:
         from normswap.check.arbiter.task import evaluate
 
         return evaluate
+    if name == "trace":
+        from normswap.check.arbiter.trace import trace
+
+        return trace
     from normswap.check.ort import execute
 
     task: Task = execute
@@ -30,7 +34,15 @@ def _task(name: str) -> Task:
 
 
 def _peak_memory() -> int | None:
-    """Return the most bytes this process has held in memory, or None where nobody counts."""
+    """Return the most bytes this process has held in memory, or None where nobody counts.
+
+    Linux's getrusage would count what the parent held when it forked; /proc does not.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     try:
         import resource
     except ImportError:

@@ -22,6 +22,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "normswap.cli.fold:fold_command",
         "Fold BatchNormalization into the linear operators around it.",
     ),
+    "check": (
+        "normswap.cli.check:check_command",
+        "Say whether two models are the same function.",
+    ),
 }
 """Where each command is, and what the list of commands says of it."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,13 @@ from normswap.cli.options import (
     target_of_command,
 )
 from normswap.cli.progress import progress
+from normswap.errors import UsageError
 
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from normswap.errors import ExitCode
+    from normswap.leftover import Form
     from normswap.pipeline import FoldReport
 
 
@@ -42,6 +47,26 @@ Examples:
     is_flag=True,
     help="Fold initializers that are also graph inputs, which a caller could override.",
 )
+@click.option(
+    "--merge-branches",
+    is_flag=True,
+    help="Merge parallel branches into one Conv everywhere, not only where a "
+    "BatchNormalization goes with that.",
+)
+@click.option(
+    "--leftover",
+    type=click.Choice(["keep", "affine", "normalize"]),
+    default="keep",
+    show_default=True,
+    help="What becomes of what can't be folded: it stays as it is, as one Mul and one Add, or as a "
+    "BatchNormalization with mean 0, var 1 and epsilon 0.",
+)
+@click.option(
+    "--explain",
+    metavar="NAME",
+    help="Only show which routes were tried, step by step, for a BatchNormalization, its output, "
+    "or whatever node or tensor is on the way; write nothing.",
+)
 @check_options
 @report_options
 def fold_command(
@@ -51,6 +76,9 @@ def fold_command(
     in_place: bool,
     dry_run: bool,
     assume_constant: bool,
+    merge_branches: bool,
+    leftover: Form,
+    explain: str | None,
     as_json: bool,
     quiet: bool,
     verbose: int,
@@ -66,8 +94,14 @@ def fold_command(
     from normswap.pipeline import fold, plan_fold
 
     with progress(quiet=quiet) as say:
-        if dry_run:
-            report = plan_fold(source, assume_constant=assume_constant, progress=say)
+        if dry_run or explain is not None:
+            report = plan_fold(
+                source,
+                assume_constant=assume_constant,
+                merge_branches=merge_branches,
+                leftover=leftover,
+                progress=say,
+            )
             to_stdout = False
         else:
             target = target_of_command(
@@ -79,11 +113,16 @@ def fold_command(
                 target.output,
                 overwrite=target.overwrite,
                 assume_constant=assume_constant,
+                merge_branches=merge_branches,
+                leftover=leftover,
                 check=check_options_of_command(check),
                 progress=say,
             )
     _save_failing_inputs(report, check)
     stream = report_stream(to_stdout=to_stdout)
+    if explain is not None:
+        _explain(report, explain, stream, as_json=as_json)
+        return report.exit_code
     if as_json:
         from normswap.report.json import render_json
 
@@ -93,6 +132,22 @@ def fold_command(
 
         render_fold(report, stream, verbose=verbose)
     return report.exit_code
+
+
+def _explain(report: FoldReport, name: str, stream: TextIO, *, as_json: bool) -> None:
+    from normswap.report.explain import explanation_json, render_explanation
+
+    entries = report.plan.about(name)
+    if not entries:
+        close = difflib.get_close_matches(name, report.plan.names(), n=3)
+        raise UsageError(
+            f"No normalization of {report.source} has to do with {name!r}.",
+            tip=f"Did you mean {' or '.join(close)}?" if close else "--dry-run -v lists them all.",
+        )
+    if as_json:
+        click.echo(explanation_json(name, entries), file=stream)
+    else:
+        render_explanation(entries, stream)
 
 
 def _save_failing_inputs(report: FoldReport, check: dict[str, object]) -> None:

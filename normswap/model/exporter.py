@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 import heapq
-from collections import ChainMap
+from collections import ChainMap, Counter
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ from normswap.model.attributes import AttributeWriter
 from normswap.model.constants import ComputedTensor, source_of
 from normswap.model.imported import ImportedFunction, ImportedGraph, ImportedNode
 from normswap.model.importer import default_opset
-from normswap.model.stored import LazyTensor, SparseTensor, StoredTensor
+from normswap.model.stored import LazyTensor, Locate, SparseTensor, StoredTensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, MutableMapping, Sequence
@@ -49,6 +49,8 @@ class Exporter:
     ----------
     skeleton : onnx.ModelProto
         What was loaded; never changed.
+    locate : callable
+        What its stored tensors were made with. Those of another model are read and written anew.
     first_payload : int
         The number of the first payload that isn't one of the skeleton's.
 
@@ -58,9 +60,10 @@ class Exporter:
         The values of the payloads from `first_payload` on.
     """
 
-    def __init__(self, skeleton: Any, first_payload: int) -> None:
+    def __init__(self, skeleton: Any, locate: Locate, first_payload: int) -> None:
         self.computed: list[LazyTensor] = []
         self._skeleton = skeleton
+        self._locate = locate
         self._first_payload = first_payload
         self._opset: int | None = None
         self._domains: set[str] = set()
@@ -162,12 +165,12 @@ class Exporter:
     def tensor(self, constant: gs.Constant) -> Any:
         """Return the ``TensorProto``, or ``SparseTensorProto``, of a constant."""
         values = constant._values  # noqa: SLF001 - reading the property loads and caches the array
-        if isinstance(values, SparseTensor):
+        if isinstance(values, SparseTensor) and values.locate is self._locate:
             sparse = onnx.SparseTensorProto()
             sparse.CopyFrom(values.tensor)
             sparse.values.name = constant.name
             return sparse
-        if isinstance(values, StoredTensor):
+        if isinstance(values, StoredTensor) and values.locate is self._locate:
             proto = onnx.TensorProto()
             proto.CopyFrom(values.tensor)
             if proto.name != constant.name:
@@ -220,7 +223,14 @@ class _Body:
             and outputs == [tensor.name for tensor in self.graph.outputs]
         ):
             return source
-        _check_names(constants, source, nodes, self.stored)
+        _check_names(
+            before=[*_outputs(source.node), *self.stored, *inputs],
+            now=[
+                *_outputs(nodes),
+                *(self.stored.keys() | {constant.name for constant in constants}),
+                *{tensor.name for tensor in self.graph.inputs},
+            ],
+        )
         target = onnx.GraphProto()
         target.CopyFrom(source)
         self._write_nodes(target, nodes)
@@ -239,6 +249,10 @@ class _Body:
         source = self.graph.proto if is_imported else onnx.FunctionProto()
         constants = [self._constant_node(constant) for constant in self._new_constants()]
         nodes = [*constants, *(self._node(node) for node in self.graph.nodes)]
+        _check_names(
+            before=[*_outputs(source.node), *source.input],
+            now=[*_outputs(nodes), *(tensor.name for tensor in self.graph.inputs)],
+        )
         if not self._are_source_nodes(nodes):
             self._write_nodes(target, nodes)
             _drop_stale(target, source)
@@ -339,19 +353,24 @@ class _Body:
 
     def _new_constants(self) -> list[gs.Constant]:
         """Return the constants that this body must define, and bring them into scope."""
-        new: dict[str, gs.Constant] = {}
+        read: dict[str, Any] = {}
+        new = []
         for tensor in chain(*(node.inputs for node in self.graph.nodes), self.graph.outputs):
             if not isinstance(tensor, gs.Constant) or not tensor.name:
                 continue
             values = tensor._values  # noqa: SLF001 - the property loads them
-            known = self.scope.get(tensor.name)
-            if known is values:
+            if tensor.name in read:
+                if read[tensor.name] is not values:
+                    raise ValueError(f"two constants are named {tensor.name!r}")
                 continue
-            if known is not None and (tensor.name in new or tensor.name not in self.stored):
+            read[tensor.name] = values
+            if self.scope.get(tensor.name) is values:
+                continue
+            if tensor.name in self.outer and tensor.name not in self.stored:
                 raise ValueError(f"two constants are named {tensor.name!r}")
-            new[tensor.name] = tensor
-            self.scope[tensor.name] = values
-        return list(new.values())
+            new.append(tensor)
+        self.scope.update(read)
+        return new
 
     def _constant_node(self, constant: gs.Constant) -> Any:
         tensor = self.exporter.tensor(constant)
@@ -374,7 +393,9 @@ class _Body:
                 target.sparse_initializer.append(proto)
             elif constant.name in positions:
                 old = target.initializer[positions[constant.name]]
-                proto.doc_string = old.doc_string
+                if old.HasField("doc_string"):
+                    proto.doc_string = old.doc_string
+                proto.metadata_props.extend(old.metadata_props)
                 old.CopyFrom(proto)
             else:
                 target.initializer.append(proto)
@@ -450,7 +471,7 @@ def in_topological_order(nodes: list[Any]) -> list[Any]:
             if not missing[reader]:
                 heapq.heappush(ready, reader)
     if len(order) < len(nodes):
-        node = nodes[missing.index(max(missing))]
+        node = next(node for node, count in zip(nodes, missing, strict=True) if count)
         raise ValueError(f"the nodes form a cycle around {node.op_type} {node.name!r}")
     return [nodes[i] for i in order]
 
@@ -518,14 +539,16 @@ def _patch_sharding(target: Any, source: Any) -> None:
         )
 
 
-def _check_names(
-    constants: Iterable[gs.Constant], source: Any, nodes: Iterable[Any], stored: Iterable[str]
-) -> None:
-    taken = {name for node in nodes for name in node.output}
-    taken |= {item.name for item in source.input}
-    for name in {constant.name for constant in constants} - set(stored):
-        if name in taken:
-            raise ValueError(f"a new constant has the name {name!r} of another tensor")
+def _outputs(nodes: Iterable[Any]) -> Iterator[str]:
+    return (name for node in nodes for name in node.output if name)
+
+
+def _check_names(*, before: list[str], now: list[str]) -> None:
+    """Refuse a name that an edit has given to a second tensor."""
+    counts = Counter(now)
+    added = counts - Counter(before)
+    if duplicates := [name for name in added if name and counts[name] > 1]:
+        raise ValueError(f"two tensors are named {min(duplicates)!r}")
 
 
 def _value_info(tensor: gs.Tensor) -> Any:

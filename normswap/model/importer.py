@@ -16,13 +16,12 @@ import onnx_graphsurgeon as gs
 
 from normswap.model.attributes import import_attribute
 from normswap.model.imported import ImportedFunction, ImportedGraph, ImportedNode
-from normswap.model.stored import SparseTensor, StoredTensor
+from normswap.model.stored import Locate, SparseTensor, StoredTensor
 from normswap.model.tensors import dtype_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping
+    from collections.abc import MutableMapping
 
-    from normswap.model.storage import Extent
     from normswap.model.stored import LazyTensor
 
     Scope = MutableMapping[str, gs.Tensor]
@@ -34,10 +33,10 @@ class Importer:
     Parameters
     ----------
     locate : callable
-        Where the values of a ``TensorProto`` lie; see :class:`StoredTensor`.
+        Where the values of a ``TensorProto`` lie; see :data:`Locate`.
     """
 
-    def __init__(self, locate: Callable[[Any], tuple[int, Extent] | None]) -> None:
+    def __init__(self, locate: Locate) -> None:
         self._locate = locate
         self._opset: int | None = None
         self._opset_import: list[Any] = []
@@ -50,7 +49,6 @@ class Importer:
             proto.graph,
             {},
             functions=functions,
-            ir_version=proto.ir_version,
             producer_name=proto.producer_name,
             producer_version=proto.producer_version,
         )
@@ -162,7 +160,7 @@ def _require_text(*names: Any) -> None:
     # protobuf gives a string that is not UTF-8 as bytes
     for name in names:
         if not isinstance(name, str):
-            raise TypeError(f"{name!r} is not UTF-8")
+            raise ValueError(f"the name {name!r} is no text")  # noqa: TRY004 - about the file
 
 
 def _describe(variable: gs.Variable, value_type: Any) -> None:

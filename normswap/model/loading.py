@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     import onnx_graphsurgeon as gs
 
+    from normswap.model.stored import Locate
+
 # What people give by mistake: the first bytes, what it is, and what to do.
 _LOOK_ALIKES: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer", "Fetch the model itself: git lfs pull."),
@@ -60,7 +62,7 @@ class Model:
         Size in bytes, external data included.
     digest : str
         See :meth:`fingerprint`.
-    skeleton, payloads, storage, external
+    skeleton, payloads, locate, storage, external
         What was read; for the modules of this package.
     """
 
@@ -73,6 +75,7 @@ class Model:
     digest: str = field(repr=False)
     skeleton: Any = field(repr=False)
     payloads: list[tuple[int, Extent]] = field(repr=False)
+    locate: Locate = field(repr=False)
     storage: Storage = field(repr=False)
     external: ExternalData = field(repr=False)
 
@@ -123,7 +126,8 @@ def load(source: str | os.PathLike[str] | bytes | BinaryIO, *, name: str | None 
         It can't be read, is no ONNX model, or is newer than the installed onnx.
     """
     if isinstance(source, bytes | bytearray | memoryview):
-        return _parse(bytes(source), MemoryStorage(bytes(source)), None, name or "<bytes>")
+        data = bytes(source)
+        return _parse(data, MemoryStorage(data), None, name or "<bytes>")
     if not isinstance(source, str | os.PathLike):
         data = source.read()
         return _parse(data, MemoryStorage(data), None, name or "<stdin>")
@@ -163,10 +167,10 @@ def _parse(view: Any, storage: Storage, path: Path | None, name: str) -> Model:
     external = ExternalData(path, name)
     extents = {external.extent(tensor) for tensor in _external_tensors(skeleton)}
     payloads = [(span.field, Extent(storage, span.offset, span.nbytes)) for span in spans]
+    locate = functools.partial(_locate, payloads, external)
     try:
-        graph = Importer(functools.partial(_locate, payloads, external)).model(skeleton)
-    except (UnicodeDecodeError, TypeError, RecursionError) as error:
-        # protobuf gives a string that isn't UTF-8 as bytes, which no name can be
+        graph = Importer(locate).model(skeleton)
+    except ValueError as error:
         raise ModelError(f"{name} is damaged: {error}.") from error
     return Model(
         graph=graph,
@@ -178,6 +182,7 @@ def _parse(view: Any, storage: Storage, path: Path | None, name: str) -> Model:
         digest=hashlib.sha256(serialized).hexdigest(),
         skeleton=skeleton,
         payloads=payloads,
+        locate=locate,
         storage=storage,
         external=external,
     )

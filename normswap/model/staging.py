@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
-import secrets
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -30,6 +30,9 @@ class Staged:
         A complete model, external data included.
     target : pathlib.Path
         Where :meth:`commit` moves it.
+    data : pathlib.Path or None
+        Its external data file, under its final name.
+    is_committed : bool
     size : int
         Size in bytes, external data included.
     """
@@ -99,15 +102,15 @@ def stage(
     with contextlib.ExitStack() as cleanup:
         try:
             assembly, data = _write_data(model, target, cleanup)
-            path, stream = _create(cleanup, _temporary_names(target))
-            with stream:
+            path = target.with_name(f".{target.name}.{os.urandom(8).hex()}.tmp")
+            with _create(path, cleanup) as stream:
                 if target.exists():
                     path.chmod(stat.S_IMODE(target.stat().st_mode))
                 assembly.write_model(stream)
                 _sync(stream)
+            size = path.stat().st_size + (data.stat().st_size if data else 0)
         except OSError as error:
             raise _not_written(target, error) from error
-        size = path.stat().st_size + (data.stat().st_size if data else 0)
         staged = Staged(target, path, data, size)
         yield staged
         if staged.is_committed:
@@ -118,18 +121,26 @@ def _write_data(
     model: Model, target: Path, cleanup: contextlib.ExitStack
 ) -> tuple[Assembly, Path | None]:
     """Lay the model out, and write its data file if it has one."""
-    for name in _data_names(target):
-        if name.exists():
+    for number in itertools.count():
+        suffix = f".{number}.data" if number else ".data"
+        path = target.with_name(target.name + suffix)
+        if path.exists() or path.is_symlink():
             continue
-        assembly = assemble(model, name.name)
+        assembly = assemble(model, path.name)
         if not assembly.data:
             return assembly, None
-        data, stream = _create(cleanup, iter((name,)))
-        with stream:
+        with contextlib.suppress(FileExistsError), _create(path, cleanup) as stream:
             assembly.write_data(stream)
             _sync(stream)
-        return assembly, data
+            return assembly, path
     raise AssertionError
+
+
+def _create(path: Path, cleanup: contextlib.ExitStack) -> BinaryIO:
+    """Create a file that doesn't exist, to be removed at the end."""
+    stream = path.open("xb")
+    cleanup.callback(path.unlink, missing_ok=True)
+    return stream
 
 
 def write_to(model: Model, stream: BinaryIO) -> None:
@@ -160,31 +171,6 @@ def _checked_target(target: Path, *, overwrite: bool) -> Path:
     return target
 
 
-def _create(cleanup: contextlib.ExitStack, names: Iterator[Path]) -> tuple[Path, BinaryIO]:
-    """Create the first file of these that doesn't exist, to be removed at the end."""
-    for path in names:
-        try:
-            stream = path.open("xb")
-        except FileExistsError:
-            continue
-        cleanup.callback(path.unlink, missing_ok=True)
-        return path, stream
-    raise AssertionError
-
-
-def _temporary_names(target: Path) -> Iterator[Path]:
-    while True:
-        yield target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-
-
-def _data_names(target: Path) -> Iterator[Path]:
-    yield target.with_name(f"{target.name}.data")
-    number = 1
-    while True:
-        yield target.with_name(f"{target.name}.{number}.data")
-        number += 1
-
-
 def _sync(stream: BinaryIO) -> None:
     stream.flush()
     os.fsync(stream.fileno())
@@ -205,19 +191,20 @@ def _orphans(target: Path, *, keep: Path | None) -> list[Path]:
 
     Only those whose name begins with the target's own, and that no other model beside it uses.
     """
-    if not target.exists():
+    if not target.is_file():
         return []
-    own: set[Path | None] = {
-        target.with_name(location)
-        for location in data_files(target)
-        if location.startswith(target.name) and "/" not in location
+    orphans = {
+        name
+        for name in map(os.path.normpath, data_files(target))
+        if name.startswith(target.name) and os.path.basename(name) == name  # noqa: PTH119
     }
-    own -= {keep}
-    if own:
+    if keep is not None:
+        orphans.discard(keep.name)
+    if orphans:
         for other in target.parent.glob("*.onnx"):
             if other != target:
-                own -= {target.with_name(location) for location in data_files(other)}
-    return [path for path in own if path]
+                orphans.difference_update(map(os.path.normpath, data_files(other)))
+    return [target.with_name(name) for name in orphans]
 
 
 def _not_written(target: Path, error: OSError) -> ModelError:

@@ -156,7 +156,7 @@ class FileView:
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, slice):
             start, stop, _ = key.indices(self._nbytes)
-            return self._read(start, stop - start)
+            return self._read(start, max(stop - start, 0))
         index = key - self._start
         if not 0 <= index < len(self._block):
             self._block = self._read(key, min(_BLOCK, self._nbytes - key))

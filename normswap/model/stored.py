@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import onnx
@@ -29,6 +29,14 @@ RAW_LIKE_FIELDS = frozenset(
         onnx.TensorProto.DOUBLE_DATA_FIELD_NUMBER,
     }
 )
+
+
+Locate: TypeAlias = "Callable[[Any], tuple[int, Extent] | None]"
+"""Says where the values of a ``TensorProto`` lie.
+
+Returns the number of the ``TensorProto`` field they are encoded as and their extent; None where the
+message holds them itself.
+"""
 
 
 class LazyTensor(LazyValues):  # type: ignore[misc]
@@ -72,14 +80,13 @@ class StoredTensor(LazyTensor):
     tensor : onnx.TensorProto
         As in the skeleton of the model.
     locate : callable
-        Returns where the values of a tensor lie, as the number of the ``TensorProto`` field they
-        are encoded as and their extent; None where `tensor` holds them itself.
+        Of the model; see :data:`Locate`.
     """
 
-    def __init__(self, tensor: Any, locate: Callable[[Any], tuple[int, Extent] | None]) -> None:
+    def __init__(self, tensor: Any, locate: Locate) -> None:
         super().__init__(tensor.data_type, tuple(tensor.dims))
         self.tensor = tensor
-        self._locate = locate
+        self.locate = locate
 
     def load(self) -> npt.NDArray[Any]:
         """Read the values.
@@ -112,7 +119,7 @@ class StoredTensor(LazyTensor):
             ) from error
 
     def _read(self, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        located = self._locate(self.tensor)
+        located = self.locate(self.tensor)
         if located is None:
             return np.array(numpy_helper.to_array(self.tensor))
         field, extent = located
@@ -134,12 +141,13 @@ class SparseTensor(LazyTensor):
     ----------
     tensor : onnx.SparseTensorProto
     locate : callable
-        As for :class:`StoredTensor`.
+        Of the model; see :data:`Locate`.
     """
 
-    def __init__(self, tensor: Any, locate: Callable[[Any], tuple[int, Extent] | None]) -> None:
+    def __init__(self, tensor: Any, locate: Locate) -> None:
         super().__init__(tensor.values.data_type, tuple(tensor.dims))
         self.tensor = tensor
+        self.locate = locate
         self._values = StoredTensor(tensor.values, locate)
         self._indices = StoredTensor(tensor.indices, locate)
 

@@ -169,7 +169,7 @@ def _routes() -> dict[str, dict[int, _Route]]:
         if message.full_name in edges:
             continue
         edges[message.full_name] = {
-            item.number: _Route(item.message_type.full_name, _is_repeated(item))
+            item.number: _Route(item.message_type.full_name, is_repeated(item))
             for item in message.fields
             if item.message_type is not None
         }
@@ -190,7 +190,8 @@ def _routes() -> dict[str, dict[int, _Route]]:
     }
 
 
-def _is_repeated(item: Any) -> bool:
+def is_repeated(item: Any) -> bool:
+    """Return whether a protobuf field descriptor is of a repeated field."""
     try:
         return bool(item.is_repeated)
     except AttributeError:  # protobuf before version 6.31

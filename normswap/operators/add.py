@@ -1,7 +1,8 @@
-"""Add, Sub and Sum of tensors, constants among them.
+"""Add, Sub, Sum and Mean of tensors, constants among them.
 
 Up: ``s * (a + b) + t = (s*a) + (s*b + t)``: the scale goes to every operand, the shift to one of
 them, a constant one first. Down: ``(s*a + t) + b``: a shift passes; a scale only beside constants.
+Of the mean of n tensors, n times the shift goes up, and an nth of it down.
 """
 
 from __future__ import annotations
@@ -16,21 +17,24 @@ from normswap.edits import Edit, Replace
 from normswap.evaluate import constant_of
 from normswap.expressions import Expression, Scaled
 from normswap.operators.base import Answers, Operator
-from normswap.operators.layout import from_operand, output_rank, strip_leading, to_operand
+from normswap.operators.layout import (
+    LARGEST_MOVED,
+    from_operand,
+    output_rank,
+    strip_leading,
+    to_operand,
+)
 from normswap.reasons import Reason
 
 if TYPE_CHECKING:
     from normswap.dtypes import Wide
     from normswap.graph import Node
 
-LARGEST_MOVED = 1 << 16
-"""Constants of more elements than this are not moved along with an affine."""
-
 
 class Add(Operator):
     """Carries a scale to all operands and a shift to one."""
 
-    ops = ("Add", "Sub", "Sum")
+    ops = ("Add", "Sub", "Sum", "Mean")
 
     def up(self, node: Node, index: int, affine: Affine) -> Answers:
         del index
@@ -50,6 +54,8 @@ class Add(Operator):
                 part = affine if slot == taker else affine.scale_only()
                 if slot == taker and node.op == "Sub" and slot == 1:
                     part = Affine(affine.scale, -affine.shift)
+                elif slot == taker and node.op == "Mean":
+                    part = Affine(affine.scale, affine.shift * len(slots))
                 answer = to_operand(node, slot, part, rank)
                 if isinstance(answer, Block):
                     blocked = answer
@@ -74,6 +80,7 @@ class Add(Operator):
             affine = Affine(affine.scale, -affine.shift)
         # The affine is over this operand; the output may have more axes to the left.
         lifted = from_operand(affine, value.rank, rank)
+        count = len(node.inputs) if node.op == "Mean" else 1
         if not affine.has_scale:
             for other, constant in constants.items():
                 shift = lifted.shift if not (node.op == "Sub" and other == 1) else -lifted.shift
@@ -86,10 +93,11 @@ class Add(Operator):
                 )
                 yield Answer((edit,), note="K = K + t")
                 return
-            yield Answer(goals=(Down(node.out, lifted),), note="(x + t) + z = (x + z) + t")
+            passed = Affine(lifted.scale, lifted.shift / count)
+            yield Answer(goals=(Down(node.out, passed),), note="(x + t) + z = (x + z) + t")
             return
         if len(constants) < len(others):
-            yield self.block(node, "adds another tensor, which a scale would not fit", Reason.SHIFT)
+            yield self.block(node, "adds another tensor, which a scale would not fit", Reason.SCALE)
             return
         # s*x + t + K = s*(x + K) + (t + K - s*K), for constants that are as simple as the affine
         total: Wide = np.zeros((1,) * rank)
@@ -101,5 +109,5 @@ class Add(Operator):
             wide = constant.wide()
             total = total + sign * wide.reshape((1,) * (rank - wide.ndim) + wide.shape)
         scale, shift = lifted.at(rank)
-        moved_on = Affine(scale, shift + total - scale * total)
+        moved_on = Affine(scale, (shift + total - scale * total) / count)
         yield Answer(goals=(Down(node.out, moved_on),), note="s*x + t + K = s*(x + K) + ...")

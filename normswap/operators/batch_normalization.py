@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normswap.answers import Answer, Block
-from normswap.batchnorm import affine_of
+from normswap.batchnorm import affine_of, is_per_activation
 from normswap.edits import Replace
 from normswap.evaluate import constant_of
 from normswap.expressions import Expression, Scaled
@@ -41,7 +41,7 @@ class BatchNormalization(Operator):
             yield own
         elif isinstance(mean, Block):
             yield mean
-        elif not affine.varies_only_along(1):
+        elif not affine.varies_only_along(1) or is_per_activation(node):
             yield self.block(node, "can scale its channels only", Reason.AXIS)
         else:
             channels = mean.shape[0]
@@ -54,7 +54,7 @@ class BatchNormalization(Operator):
         own = affine_of(node)
         if isinstance(own, Block):
             return own
-        if not affine.varies_only_along(1):
+        if not affine.varies_only_along(1) or is_per_activation(node):
             return self.block(node, "can scale its channels only", Reason.AXIS)
         scale = constant_of(node.input(1))
         if isinstance(scale, Block):

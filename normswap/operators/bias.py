@@ -1,13 +1,14 @@
-"""The optional bias of a linear operator, under an affine of its output: ``b' = s*b + t``."""
+"""The optional bias of a linear operator, and what an affine before or after it does to it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from normswap.answers import Block
-from normswap.edits import Replace
-from normswap.evaluate import constant_of
-from normswap.expressions import Filled, Scaled
+from normswap.edits import Edit, Replace
+from normswap.expressions import Expression, Filled, Scaled, Summed
+from normswap.operators.weight import scaled_weight, weight_of
+from normswap.quantized import Dequantized, Transposed, rounded
 
 if TYPE_CHECKING:
     from normswap.dtypes import Wide
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def scaled_bias(
     node: Node, slot: int, s: Wide, t: Wide, data_type: int
-) -> tuple[Replace, ...] | Block:
+) -> tuple[Edit, ...] | Block:
     """Return the edits that make the bias of a node ``s*b + t``.
 
     Parameters
@@ -30,7 +31,7 @@ def scaled_bias(
 
     Returns
     -------
-    tuple of Replace or Block
+    tuple of Edit or Block
         No edit where the bias stays as it is: absent and no shift, or an affine that is none.
     """
     present = node.input(slot)
@@ -38,9 +39,42 @@ def scaled_bias(
         if not (t != 0).any():
             return ()
         return (Replace(node.key, slot, Filled(t, data_type), f"{node.title}_bias"),)
-    bias = constant_of(present)
+    bias = weight_of(node, slot)
     if isinstance(bias, Block):
         return bias
     if not (s != 1).any() and not (t != 0).any():
         return ()
+    if isinstance(bias, Dequantized | Transposed):
+        return rounded(node, slot) if (t != 0).any() else scaled_weight(node, slot, bias, s)
     return (Replace(node.key, slot, Scaled(bias, s, t), present.name),)
+
+
+def summed_bias(
+    node: Node,
+    slot: int,
+    weight: Expression,
+    factor: Wide,
+    axes: tuple[int, ...],
+    channels: int,
+    view: tuple[int, ...] | None = None,
+) -> Replace | Block:
+    """Return the edit that makes the bias of a node ``b + sum(W * factor, axes)``.
+
+    Parameters
+    ----------
+    node : Node
+    slot : int
+        Where the operator has its bias.
+    weight, factor, axes, view
+        See :class:`~normswap.expressions.Summed`.
+    channels : int
+        Length of the bias.
+    """
+    present = node.input(slot)
+    bias = None if present is None else weight_of(node, slot)
+    if isinstance(bias, Block):
+        return bias
+    if isinstance(bias, Dequantized | Transposed):
+        return rounded(node, slot)
+    total = Summed(bias, weight, factor, axes, (channels,), view=view)
+    return Replace(node.key, slot, total, f"{node.title}_bias" if present is None else present.name)

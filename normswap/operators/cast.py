@@ -1,15 +1,18 @@
-"""Cast between float types: only rounding differs.
+"""Cast and CastLike between float types: only rounding differs, as long as nothing overflows.
 
-To a narrower type, what is scaled before the cast may be beyond its range where what was cast
-before was not; so an affine goes up through a cast only to a type with at least the range.
+An affine that crosses a cast is computed in the other type. Where that is narrower, what the affine
+makes of the values has to be within its range too. The values are not known, so the affine may take
+up half of the range, in powers (256 of a half's 65504), and leaves the other half to them.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from normswap.answers import Answer, Block, Down, Up
 from normswap.dtypes import is_float, largest
+from normswap.expressions import magnitude
 from normswap.graph import Node, Use
 from normswap.operators.base import Answers, Operator
 from normswap.reasons import Reason
@@ -21,24 +24,30 @@ if TYPE_CHECKING:
 class Cast(Operator):
     """Carries an affine between float types where no range is lost."""
 
-    ops = ("Cast",)
+    ops = ("Cast", "CastLike")
 
     def up(self, node: Node, index: int, affine: Affine) -> Answers:
         del index
-        yield self._blocked(node, up=True) or Answer(goals=(Up(Use(node, 0), affine),))
+        yield self._blocked(node, affine, up=True) or Answer(goals=(Up(Use(node, 0), affine),))
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answers:
-        del slot
-        yield self._blocked(node, up=False) or Answer(goals=(Down(node.out, affine),))
+        if slot != 0:
+            yield Answer(note="reads no values")  # CastLike takes the type from it
+            return
+        yield self._blocked(node, affine, up=False) or Answer(goals=(Down(node.out, affine),))
 
-    def _blocked(self, node: Node, *, up: bool) -> Block | None:
+    def _blocked(self, node: Node, affine: Affine, *, up: bool) -> Block | None:
         value = node.inputs[0]
         before = None if value is None else value.data_type
-        after = int(node.attr("to", 0))
-        if before is None or not is_float(before) or not is_float(after):
+        after = node.attr("to", None) if node.op == "Cast" else node.out.data_type
+        if before is None or after is None or not is_float(before) or not is_float(after):
             return self.block(node, "is not between float types", Reason.ELEMENT_TYPE)
-        # Up, the affine is computed in the type before the cast; down, in the one after it.
         was, now = (after, before) if up else (before, after)
-        if largest(now) < largest(was):
-            return self.block(node, "would have it computed in a narrower type", Reason.OVERFLOW)
+        room = math.sqrt(largest(now))
+        if (
+            largest(now) < largest(was)
+            and max(magnitude(affine.scale), magnitude(affine.shift)) > room
+        ):
+            detail = "has a narrower type on its other side, which the affine may go beyond"
+            return self.block(node, detail, Reason.OVERFLOW)
         return None

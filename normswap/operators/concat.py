@@ -14,6 +14,7 @@ from normswap.reasons import Reason
 
 if TYPE_CHECKING:
     from normswap.dtypes import Wide
+    from normswap.shapes import Dim
 
 
 class Concat(Operator):
@@ -31,7 +32,7 @@ class Concat(Operator):
         if not affine.varies_along(axis):
             yield Answer(goals=tuple(Up(Use(node, i), affine) for i in range(len(node.inputs))))
             return
-        sizes = self._sizes(node, axis)
+        sizes = self._sizes(node, axis, max(array.shape[axis] for array in affine.at(rank)))
         if sizes is None:
             yield self.block(node, "has operands of unknown size", Reason.SHAPE_UNKNOWN)
             return
@@ -46,7 +47,8 @@ class Concat(Operator):
     def down(self, node: Node, slot: int, affine: Affine) -> Answers:
         rank = self._rank(node)
         axis = None if rank is None else int(node.attr("axis", 1)) % rank
-        sizes = None if axis is None else self._sizes(node, axis)
+        total = None if axis is None or node.out.shape is None else node.out.shape[axis]
+        sizes = None if axis is None else self._sizes(node, axis, total)
         if rank is None or axis is None or sizes is None:
             yield self.block(node, "has operands of unknown size", Reason.SHAPE_UNKNOWN)
             return
@@ -64,10 +66,15 @@ class Concat(Operator):
         return ranks[0] if ranks else None
 
     @staticmethod
-    def _sizes(node: Node, axis: int) -> list[int] | None:
+    def _sizes(node: Node, axis: int, total: Dim) -> list[int] | None:
+        """Return the sizes of the operands; a single one that is not known follows from the sum."""
         sizes = [v.shape[axis] if v is not None and v.shape else None for v in node.inputs]
         static = [size for size in sizes if isinstance(size, int)]
-        return static if len(static) == len(sizes) else None
+        if len(static) == len(sizes):
+            return static
+        if len(static) < len(sizes) - 1 or not isinstance(total, int):
+            return None
+        return [size if isinstance(size, int) else total - sum(static) for size in sizes]
 
 
 def _part(array: Wide, axis: int, start: int, size: int) -> Wide:

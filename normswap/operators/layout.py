@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from normswap.affine import Affine
 from normswap.answers import Answer, Block, Up
@@ -14,6 +17,10 @@ from normswap.reasons import Reason
 
 if TYPE_CHECKING:
     from normswap.dtypes import Wide
+
+
+LARGEST_MOVED = 1 << 16
+"""Elements of a constant that moves along with an affine, or grows to take one, at most."""
 
 
 def strip_leading(array: Wide, least: int = 1) -> Wide:
@@ -57,6 +64,10 @@ def to_operand(node: Node, slot: int, affine: Affine, rank: int) -> Answer | Blo
     constant = constant_of(value)
     if isinstance(constant, Expression):
         scale, shift = (strip_leading(a, len(constant.shape)) for a in affine.at(rank))
+        grown = math.prod(np.broadcast_shapes(constant.shape, scale.shape, shift.shape))
+        if grown > max(LARGEST_MOVED, math.prod(constant.shape)):
+            detail = f"{value.name} would have to grow to {grown} elements to take it"
+            return Block(Reason.AXIS, value.name, detail)
         changed = Scaled(constant, scale, shift if affine.has_shift else None)
         return Answer((Replace(node.key, slot, changed, value.name),))
     part = for_operand(affine, value, rank)

@@ -19,6 +19,7 @@ from normswap.expressions import Expression, Filled, Scaled
 from normswap.graph import Node, Use
 from normswap.operators.base import Answers, Operator
 from normswap.operators.layout import (
+    LARGEST_MOVED,
     for_operand,
     from_operand,
     output_rank,
@@ -29,9 +30,6 @@ from normswap.reasons import Reason
 
 if TYPE_CHECKING:
     from normswap.dtypes import Wide
-
-LARGEST_MOVED = 1 << 16
-"""Constants of more elements than this are not moved along with an affine."""
 
 
 class Mul(Operator):

@@ -5,24 +5,23 @@ A shift can't pass them in either direction.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from normswap.affine import Affine
 from normswap.answers import Answer, Block, Down, Up
 from normswap.evaluate import constant_source
 from normswap.graph import Node, Use
+from normswap.operators import conditions
 from normswap.operators.base import Answers, Operator
 from normswap.reasons import Reason
-
-if TYPE_CHECKING:
-    from normswap.affine import Affine
 
 
 class PositivelyHomogeneous(Operator):
     """Carries a scale that is nowhere negative."""
 
-    ops: ClassVar[tuple[str, ...]] = ("Relu", "LeakyRelu", "Abs")
+    ops: ClassVar[tuple[str, ...]] = ("Relu", "LeakyRelu")
 
     def up(self, node: Node, index: int, affine: Affine) -> Answers:
         del index
@@ -38,16 +37,19 @@ class PositivelyHomogeneous(Operator):
 
     def blocked(self, node: Node, affine: Affine) -> Block | None:
         """Say what of an affine can't pass, if anything."""
-        if not affine.is_nonnegative:
-            which = np.flatnonzero(affine.scale.reshape(-1) < 0)
-            count = f"{which.size} of {affine.scale.size} channels"
-            first = ", ".join(str(channel) for channel in which[:5])
-            more = ", ..." if which.size > 5 else ""
-            detail = f"keeps order, and the scale is negative in {count} ({first}{more})"
-            return self.block(node, detail, Reason.NEGATIVE_SCALE)
-        if affine.has_shift:
-            return self.block(node, "is not linear, so a shift can't pass it", Reason.NONLINEAR)
-        return None
+        why = "is not linear, so a shift can't pass it"
+        return conditions.negative_scale(node, affine) or conditions.shift(
+            node, affine, why, Reason.NONLINEAR
+        )
+
+
+class Abs(PositivelyHomogeneous):
+    """Down, ``|s*x| = |s| * |x|`` whatever s is."""
+
+    ops = ("Abs",)
+
+    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+        yield from super().down(node, slot, Affine(np.abs(affine.scale), affine.shift))
 
 
 class PRelu(PositivelyHomogeneous):
@@ -84,11 +86,14 @@ class Clip(PositivelyHomogeneous):
         """Return a limit, None where there is none, NaN where it is not known."""
         if node.opset < 11:
             value = node.attr("min" if slot == 1 else "max", None)
-            if value is not None and abs(value) >= float(np.finfo(np.float32).max):
-                return None  # the default of opset 6
-            return None if value is None else float(value)
+            return None if value is None else _finite(float(value))
         operand = node.input(slot)
         if operand is None:
             return None
         source = constant_source(operand)
-        return float("nan") if isinstance(source, Block) else float(source.load().reshape(-1)[0])
+        return float("nan") if isinstance(source, Block) else _finite(float(source.load().item()))
+
+
+def _finite(limit: float) -> float | None:
+    """Return a limit, None where it limits nothing: the defaults of opset 6 among others."""
+    return None if abs(limit) >= float(np.finfo(np.float32).max) else limit

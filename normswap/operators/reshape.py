@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from normswap.dtypes import Wide
 
-LARGEST_GROUP = 1 << 24
-"""Elements of a group that are written out at most."""
+LARGEST_WRITTEN = 1 << 24
+"""Elements of an affine that are written out at most."""
 
 Shape = tuple[Dim, ...]
 
@@ -41,8 +41,8 @@ class Reshape(Operator):
         del index
         value = node.inputs[0]
         part = relay(affine, node.out.shape, None if value is None else value.shape)
-        if part is None:
-            yield self.block(node, "mixes the axis with others", self._reason(node))
+        if isinstance(part, Reason):
+            yield self.block(node, BLOCKED[part], part)
             return
         yield Answer(goals=(Up(Use(node, 0), part),))
 
@@ -52,78 +52,97 @@ class Reshape(Operator):
             yield self.block(node, "takes its shape from the tensor")
             return
         part = relay(affine, value.shape, node.out.shape)
-        if part is None:
-            yield self.block(node, "mixes the axis with others", self._reason(node))
+        if isinstance(part, Reason):
+            yield self.block(node, BLOCKED[part], part)
             return
         yield Answer(goals=(Down(node.out, part),))
 
-    @staticmethod
-    def _reason(node: Node) -> Reason:
-        value = node.inputs[0]
-        known = node.out.shape is not None and value is not None and value.shape is not None
-        return Reason.AXIS if known else Reason.SHAPE_UNKNOWN
+
+BLOCKED = {
+    Reason.AXIS: "mixes the axis that is scaled with others",
+    Reason.SHAPE_UNKNOWN: "mixes the axis that is scaled with others of unknown size",
+}
 
 
-def relay(affine: Affine, old: Shape | None, new: Shape | None) -> Affine | None:
+def relay(affine: Affine, old: Shape | None, new: Shape | None) -> Affine | Reason:
     """Lay an affine of a tensor out over another shape of the same elements.
 
     Returns
     -------
-    Affine or None
-        None where the shapes do not tell which elements an affine's entries belong to.
+    Affine or Reason
+        ``AXIS`` where an element of the new shape stands for several of the old one, which differ;
+        ``SHAPE_UNKNOWN`` where the shapes do not tell which.
     """
     if affine.ndim == 0:
         return affine
-    if old is None or new is None or affine.ndim > len(old):
-        return None
+    if old is None or new is None:
+        return Reason.SHAPE_UNKNOWN
     arrays: list[Wide] = []
-    for array in affine.at(len(old)):
+    scale, shift = affine.at(len(old))
+    sizes = [max(pair) for pair in zip(scale.shape, shift.shape, strict=True)]
+    # Where shape inference knows less, the affine still knows how many channels it has.
+    old = tuple(size if size > 1 else dim for size, dim in zip(sizes, old, strict=True))
+    for array in (scale, shift):
         moved = _relay_array(array, old, new)
-        if moved is None:
-            return None
+        if isinstance(moved, Reason):
+            return moved
         arrays.append(moved)
     return Affine(*arrays)
 
 
-def _relay_array(array: Wide, old: Shape, new: Shape) -> Wide | None:
+def _relay_array(array: Wide, old: Shape, new: Shape) -> Wide | Reason:
     """Relay one array of ``len(old)`` axes, each of length 1 or that of the tensor's axis."""
-    written = list(array.shape)  # with the axes of varying groups written out
+    groups = list(_groups(old, new))
+    written = list(array.shape)
+    for axes, _ in groups:
+        varying = [axis for axis in axes if array.shape[axis] != 1]
+        for axis in axes[axes.index(varying[0]) :] if varying else ():
+            size = old[axis]
+            if not isinstance(size, int):
+                return Reason.SHAPE_UNKNOWN
+            written[axis] = size
+    lengths = [math.prod(written[axis] for axis in axes) for axes, _ in groups]
+    if math.prod(lengths) > LARGEST_WRITTEN:
+        return Reason.SHAPE_UNKNOWN
+    # An axis for each group now, along which the values repeat with the period that its length is.
+    flat = np.broadcast_to(array, written).reshape(lengths)
     target: list[int] = []
-    for old_axes, new_axes in _groups(old, new):
-        if all(array.shape[axis] == 1 for axis in old_axes):
+    for index, (old_axes, new_axes) in enumerate(groups):
+        if flat.shape[index] == 1:
             target += [1] * len(new_axes)
             continue
-        sizes = _static([old[axis] for axis in old_axes])
-        if sizes is None or math.prod(sizes) > LARGEST_GROUP:
-            return None
-        targets = _solved([new[axis] for axis in new_axes], math.prod(sizes))
-        if targets is None:
-            return None
-        target += targets
-        for axis, size in zip(old_axes, sizes, strict=True):
-            written[axis] = size
-    laid = np.ascontiguousarray(np.broadcast_to(array, written)).reshape(target)
-    for axis, size in enumerate(laid.shape):  # shorten the axes along which nothing varies
-        if size > 1:
-            first = laid.take([0], axis)
-            if (laid == first).all():
-                laid = first
-    return laid
+        sizes = _inner_sizes([new[axis] for axis in new_axes], [old[axis] for axis in old_axes])
+        grown = flat.size // flat.shape[index] * math.prod(sizes)
+        if not sizes or grown > LARGEST_WRITTEN:
+            return Reason.SHAPE_UNKNOWN
+        repeated = _repeated(flat, index, math.prod(sizes))
+        if repeated is None:
+            return Reason.AXIS
+        flat = repeated
+        target += [1] * (len(new_axes) - len(sizes)) + sizes
+    return flat.reshape(target)
 
 
-def _static(dims: Sequence[Dim]) -> list[int] | None:
-    """Return the sizes if all are static."""
-    sizes = [dim for dim in dims if isinstance(dim, int)]
-    return sizes if len(sizes) == len(dims) else None
-
-
-def _solved(dims: Sequence[Dim], total: int) -> list[int] | None:
-    """Return the sizes of a group of axes; one that is not known follows from the total."""
-    known = math.prod(dim for dim in dims if isinstance(dim, int))
-    unknown = sum(not isinstance(dim, int) for dim in dims)
-    if unknown > 1 or known == 0 or total % known or (unknown == 0 and known != total):
+def _repeated(array: Wide, axis: int, length: int) -> Wide | None:
+    """Repeat an axis up to a length; None where the length is no multiple of the period."""
+    period = array.shape[axis]
+    common = math.gcd(period, length)
+    if common != period and not (array.take(np.arange(period) % common, axis) == array).all():
         return None
-    return [dim if isinstance(dim, int) else total // known for dim in dims]
+    return array.take(np.arange(length) % common, axis)
+
+
+def _inner_sizes(dims: Sequence[Dim], old: Sequence[Dim]) -> list[int]:
+    """Return the sizes of the last axes of a group, as many as are known.
+
+    One that is not known follows from the total, if that is known.
+    """
+    sizes = [dim for dim in old if isinstance(dim, int)]
+    known = math.prod(dim for dim in dims if isinstance(dim, int))
+    if len(sizes) == len(old) and sum(not isinstance(dim, int) for dim in dims) <= 1 and known:
+        return [dim if isinstance(dim, int) else math.prod(sizes) // known for dim in dims]
+    inner = itertools.takewhile(lambda dim: isinstance(dim, int), reversed(dims))
+    return [dim for dim in inner if isinstance(dim, int)][::-1]
 
 
 def _groups(old: Shape, new: Shape) -> Iterator[tuple[list[int], list[int]]]:

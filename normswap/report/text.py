@@ -15,14 +15,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from normswap.pipeline import FoldReport
-    from normswap.plan import Folded, Kept, Plan, Step
+    from normswap.plan import Folded, Kept, Merged, Plan, Step
     from normswap.reasons import Reason
 
 SHOWN = 12
 """Kept nodes that are listed one by one without being asked."""
 
-ARROW = {"up": "↑", "down": "↓"}
+ARROW = {"up": "↑", "down": "↓", "beside": "→"}
 
+
+FORM = {"affine": "as Mul and Add", "normalize": "with mean 0 and var 1"}
 
 WIDEST = 100_000
 """Columns into a pipe or file, where nothing needs to be wrapped."""
@@ -58,6 +60,9 @@ def _fold(report: FoldReport, console: Console, *, verbose: int) -> None:
     if plan.kept:
         console.print()
         console.print(_kept(plan.kept, verbose=verbose))
+    if plan.merged:
+        console.print()
+        console.print(_merged(plan.merged, verbose=verbose))
     console.print()
     _check(report, console)
     _sizes(report, console)
@@ -71,7 +76,9 @@ def _headline(plan: Plan) -> str:
             "with torch.onnx.export, training=TrainingMode.PRESERVE keeps them."
         )
     kept = f", [yellow]{len(plan.kept)} kept[/]" if plan.kept else ""
-    return f"{total} BatchNormalization: [green]{len(plan.folded)} folded[/]{kept}"
+    ops = {entry.site.op for entry in plan.folded} | {entry.site.op for entry in plan.kept}
+    what = "BatchNormalization" if ops == {"BatchNormalization"} else "normalizations"
+    return f"{total} {what}: [green]{len(plan.folded)} folded[/]{kept}"
 
 
 def _way(route: Iterable[Step]) -> str:
@@ -125,6 +132,8 @@ def _kept(kept: Iterable[Kept], *, verbose: int) -> Table:
         shown = group if verbose or len(entries) <= SHOWN else group[:1]
         for entry in shown:
             because = entry.detail or reason.explanation
+            if entry.form != "keep":
+                because += f" (now {FORM[entry.form]})"
             for attempt in entry.attempts[1:] if verbose else ():
                 because += f"\n{attempt.direction}: {attempt.detail} ({attempt.reason.value})"
             where = _where(entry.site.graph, entry.site.node)
@@ -133,6 +142,23 @@ def _kept(kept: Iterable[Kept], *, verbose: int) -> Table:
             table.add_row(
                 f"and {len(group) - 1} more", f"[yellow]{reason.value}[/]", "-v lists all"
             )
+    return table
+
+
+def _merged(merged: Iterable[Merged], *, verbose: int) -> Table:
+    table = _table()
+    for column in ("merged", "into", "branches"):
+        table.add_column(column, overflow="fold")
+    entries = list(merged)
+    shown = entries if verbose or len(entries) <= SHOWN else entries[:1]
+    for entry in shown:
+        into = f"Conv {_where(entry.graph, entry.node)}"
+        names = ", ".join(entry.branches)
+        table.add_row(str(len(entry.branches)), escape(into), escape(names))
+    if len(shown) < len(entries):
+        rest = entries[len(shown) :]
+        count = sum(len(entry.branches) for entry in rest)
+        table.add_row(str(count), f"{len(rest)} other Convs", "-v lists all")
     return table
 
 

@@ -6,10 +6,11 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
+
 from normswap.errors import ModelError
 from normswap.model import TensorSource, load, source_of, wire
 from normswap.model.stored import LazyTensor
-from onnx import TensorProto, helper, numpy_helper
 
 TYPES = [kind for kind in TensorProto.DataType.values() if kind != 0]
 

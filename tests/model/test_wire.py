@@ -1,8 +1,9 @@
 import numpy as np
 import onnx
 import pytest
-from normswap.model import wire
 from onnx import TensorProto, helper, numpy_helper
+
+from normswap.model import wire
 
 
 def model_of(*initializers, **fields):

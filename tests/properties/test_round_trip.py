@@ -4,11 +4,13 @@ import io
 
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, assume, given, reject, settings
 from hypothesis import strategies as st
+from support.random_models import RandomModels, every_field
+
 from normswap.errors import ModelError
 from normswap.model import load, stage, wire, write_to
-from support.random_models import RandomModels, every_field
+from normswap.model.exporter import in_topological_order
 
 seeds = st.integers(min_value=0, max_value=2**63)
 # Both with nearly all payloads cut out of the file and with nearly none.
@@ -38,6 +40,26 @@ def test_the_random_models_set_every_field_that_onnx_defines():
         models.model()
         seen |= models.seen
     assert every_field() - seen == set()
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@given(seed=seeds, threshold=thresholds, which=st.integers(0, 3))
+def test_an_edited_node_is_all_that_changes(seed, threshold, which):
+    model = RandomModels(seed).model()
+    nodes = list(model.graph.node)
+    assume(which < len(nodes))
+    try:
+        assume(in_topological_order(nodes) is nodes)
+    except ValueError:
+        reject()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wire, "PAYLOAD_THRESHOLD", threshold)
+        loaded = load(model.SerializeToString())
+        loaded.graph.nodes[which].name = "edited"
+        stream = io.BytesIO()
+        write_to(loaded, stream)
+    nodes[which].name = "edited"
+    assert onnx.ModelProto.FromString(stream.getvalue()) == model
 
 
 @settings(max_examples=60, deadline=None)
@@ -70,20 +92,23 @@ def test_a_damaged_model_is_a_model_or_a_clear_error(seed, threshold, damage):
 
 def read_or_refuse(data):
     """Load, read all tensors and write: nothing but a ModelError may come of it."""
-    try:
-        model = load(data)
-    except ModelError as error:
-        assert str(error)
-        assert len(str(error).splitlines()) == 1
+    model = attempt(lambda: load(data))
+    if model is None:
         return
     for values in model.graph.stored.values():
-        try:
-            array = values.load()
-        except ModelError as error:
-            assert str(error)
-        else:
-            assert array.shape == values.shape
+        array = attempt(values.load)
+        assert array is None or array.shape == values.shape
     write_to(model, io.BytesIO())
+
+
+def attempt(call):
+    """Return what a call returns, or None if it raises a ModelError of one line."""
+    try:
+        return call()
+    except ModelError as error:
+        message = str(error)
+    assert len(message.splitlines()) == 1
+    return None
 
 
 def with_external_data(model, folder, random):

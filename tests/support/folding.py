@@ -134,7 +134,8 @@ def check_folds(model, *, left=0, op="BatchNormalization", tolerance=None, sizes
     folded, plan = fold_model(model, **options)
     onnx.checker.check_model(folded, full_check=True)
     assert count(folded, op) == left, [(k.site.node, k.reason, k.detail) for k in plan.kept]
-    assert len(plan.kept) == count(folded)
+    kept = [entry for entry in plan.kept if entry.site.op == "BatchNormalization"]
+    assert len(kept) == count(folded)
     assert_same_signature(model, folded)
     assert_same_function(model, folded, tolerance=tolerance, sizes=sizes)
     again, second = fold_model(folded, **options)

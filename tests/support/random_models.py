@@ -11,6 +11,8 @@ import struct
 import onnx
 from google.protobuf.descriptor import FieldDescriptor as F
 
+from normswap.model.wire import is_repeated
+
 MAX_DEPTH = 9
 LARGE = 100  # elements of a payload that is large, for a test that lowers the threshold
 
@@ -22,7 +24,7 @@ class RandomModels:
     """Builds random messages, and records which fields it has set."""
 
     def __init__(self, seed):
-        self.random = random.Random(seed)
+        self.random = random.Random(seed)  # noqa: S311 - nothing secret
         self.seen = set()
 
     def model(self):
@@ -56,7 +58,7 @@ class RandomModels:
 
     def set(self, message, field, depth):
         count = 1
-        if field.is_repeated:
+        if is_repeated(field):
             is_payload = field.full_name.startswith("onnx.TensorProto.") and "_data" in field.name
             count = self.random.choice([0, 1, 2])
             if is_payload and self.random.random() < 0.2:
@@ -69,7 +71,7 @@ class RandomModels:
             values = [self.scalar(field) for _ in range(count)]
         if count:
             self.seen.add(field.full_name)
-        if field.is_repeated:
+        if is_repeated(field):
             getattr(message, field.name).extend(values)
         elif field.type == F.TYPE_MESSAGE:
             getattr(message, field.name).CopyFrom(values[0])

@@ -286,3 +286,28 @@ def trivial_bn(net: Net) -> None:
     one, zero = np.ones(4, np.float32), np.zeros(4, np.float32)
     y = net.conv(net.input(), 4, 4)
     net.output(net.bn(y, 4, parameters=(one, zero, zero, one), epsilon=0.0))
+
+
+@fold(
+    "the Conv's padding is SAME: it has a centre all the same",
+    vary={"auto_pad": ("SAME_UPPER", "SAME_LOWER")},
+)
+def identity_same_padding(net: Net, auto_pad: str) -> None:
+    x = image(net)
+    y = net.conv(x, 4, 4, 3, auto_pad=auto_pad)
+    net.output(net.op("Relu", net.op("Add", y, net.bn(x, 4))))
+
+
+@fold("symbolic sizes: padding by a centred kernel keeps any")
+def repvgg_dynamic(net: Net) -> None:
+    x = net.op("Relu", net.input("x", ("N", 4, "H", "W"), sizes=(2, 4, 5, 7)))
+    y = net.op("Add", conv_bn(net, x, 3), conv_bn(net, x, 1))
+    z = net.op("Relu", net.op("Add", y, net.bn(x, 4)))
+    net.output(z, shape=("N", 4, None, None))
+
+
+@keep("symbolic sizes and no padding: a kernel as large as the image would broadcast")
+def branch_broadcast_unknown(net: Net) -> None:
+    x = net.op("Relu", net.input("x", ("N", 4, "H", "W"), sizes=(2, 4, 3, 3)))
+    y = net.conv(x, 4, 4, 3)
+    net.output(net.op("Relu", net.op("Add", y, net.bn(x, 4))), shape=("N", 4, None, None))

@@ -133,10 +133,15 @@ def scalars(net: Net) -> None:
     net.output(net.op("Relu", net.op("Add", y, net.const(np.float32([[[[0.1]]]])))))
 
 
-@fold("c - y, and (-y)", residue=ARITHMETIC, vary={"op": ("Sub", "Neg")})
-def reversed_sign(net: Net, op: str) -> None:
-    y = net.conv(net.input(), 4, 6)
-    y = net.op("Neg", y) if op == "Neg" else net.op("Sub", net.weight(6, 1, 1), y)
+@fold("c - y", residue=ARITHMETIC)
+def reversed_sub(net: Net) -> None:
+    y = net.op("Sub", net.weight(6, 1, 1), net.conv(net.input(), 4, 6))
+    net.output(net.op("Relu", net.op("Mul", y, net.weight(6, 1, 1))))
+
+
+@policy("-y is a scale of -1", residue=ARITHMETIC)
+def negated(net: Net) -> None:
+    y = net.op("Neg", net.conv(net.input(), 4, 6))
     net.output(net.op("Relu", net.op("Mul", y, net.weight(6, 1, 1))))
 
 
@@ -185,7 +190,7 @@ def image_normalization(net: Net) -> None:
     net.output(net.conv(x, 3, 6))
 
 
-@fold("a scale alone in front of a padded Conv: zero stays zero", residue=ARITHMETIC)
+@policy("a scale alone, half a BN, in front of a padded Conv: zero stays zero", residue=ARITHMETIC)
 def image_scale_padded(net: Net) -> None:
     x = net.op("Div", net.input("x", (2, 3, 6, 6)), net.const(np.float32(255)))
     net.output(net.conv(x, 3, 6, pads=[1] * 4))
@@ -197,9 +202,8 @@ def decomposed_and_bn(net: Net) -> None:
     net.output(net.op("Relu", net.bn(net.op("Add", y, net.weight(6, 1, 1)), 6)))
 
 
-@fold(
-    "layer scale: gamma * Conv(x), added to x: gamma goes, the residual Add stays",
-    left=1,
+@policy(
+    "layer scale: gamma * Conv(x), added to x: gamma alone is half a BN; it can go into the Conv",
     residue=ARITHMETIC,
 )
 def layer_scale(net: Net) -> None:
@@ -298,3 +302,19 @@ def integers(net: Net) -> None:
     x = net.input("x", (2, 4), np.int64, feed=np.arange(8).reshape(2, 4))
     y = net.op("Div", net.op("Add", x, ints(net, 1, 2, 3, 4)), ints(net, 3, 2, 2, 3))
     net.output(y, np.int64)
+
+
+@policy(
+    "1-D: (C, 1, 1) has one axis too many, so that it is (N, 1, 1), per sample", residue=ARITHMETIC
+)
+def batch_lookalike_1d(net: Net) -> None:
+    y = net.op("Conv", net.input("x", (4, 3, 6)), net.weight(4, 3, 3))
+    y = net.op("Add", net.op("Mul", y, net.weight(4, 1, 1)), net.weight(4, 1, 1))
+    net.output(net.op("Relu", y))
+
+
+@keep("(M, 1) behind a Gemm scales rows, square", left=1, residue=("Mul",))
+def row_lookalike(net: Net) -> None:
+    y = net.op("Gemm", net.input("x", (4, 5)), net.weight(5, 4), net.weight(4))
+    y = net.op("Add", net.op("Mul", y, net.weight(4, 1)), net.weight(4, 1))
+    net.output(net.op("Relu", y))

@@ -491,3 +491,87 @@ def bn_reshape_mixes_gemm(net: Net) -> None:
 def bn_gate_conv(net: Net) -> None:
     y = image_bn(net)
     net.output(net.conv(net.op("Mul", y, net.op("Sigmoid", y)), 4, 6, 1))
+
+
+@fold("LeakyRelu and PRelu let a scale s >= 0 pass", vary={"op": ("LeakyRelu", "PRelu")})
+def bn_homogeneous_conv(net: Net, op: str) -> None:
+    y = image_bn(net, sign="nonnegative", shift=False)
+    y = net.op(op, y, *([net.weight(4, 1, 1)] if op == "PRelu" else []))
+    net.output(net.conv(y, 4, 6, pads=[1] * 4))
+
+
+@fold(
+    "the maximum of the space, s >= 0, then a classifier",
+    vary={"op": ("GlobalMaxPool", "ReduceMax")},
+)
+def bn_max_gemm(net: Net, op: str) -> None:
+    y = image_bn(net, sign="nonnegative")
+    y = net.op(op, y, **({"axes": [2, 3]} if op == "ReduceMax" else {}))
+    net.output(net.op("Gemm", net.op("Flatten", y), net.weight(4, 5)))
+
+
+@fold("a new axis, and a Conv over it")
+def bn_unsqueeze_conv(net: Net) -> None:
+    y = net.op("Unsqueeze", net.bn(net.input("x", (2, 4, 6)), 4), ints(net, 2))
+    net.output(net.conv(y, 4, 6, 1))
+
+
+@fold("space is repeated")
+def bn_expand_conv(net: Net) -> None:
+    y = net.op("Expand", net.bn(net.input("x", (2, 4, 1, 1)), 4), ints(net, 2, 4, 5, 5))
+    net.output(net.conv(y, 4, 6))
+
+
+@fold("a crop of the space")
+def bn_slice_space_conv(net: Net) -> None:
+    y = net.op("Slice", image_bn(net), ints(net, 1), ints(net, 5), ints(net, 2))
+    net.output(net.conv(y, 4, 6))
+
+
+@fold("c - BN(x): scale and shift change their sign")
+def bn_reversed_sub_conv(net: Net) -> None:
+    net.output(net.conv(net.op("Sub", net.weight(4, 1, 1), image_bn(net)), 4, 6))
+
+
+@fold("one weight, read by a Conv behind the BN and by one that isn't")
+def bn_conv_shared_weight(net: Net) -> None:
+    x, w = net.input(), net.weight(4, 4, 3, 3)
+    y = net.op("Conv", net.bn(net.op("Relu", x), 4), w)
+    net.output(net.op("Add", y, net.op("Conv", x, w)))
+
+
+@keep("a Concat over space: half of the image has the affine")
+def bn_concat_space_conv(net: Net) -> None:
+    y = net.op("Concat", image_bn(net), net.input("z"), axis=2)
+    net.output(net.conv(y, 4, 6))
+
+
+@keep("one half goes to a Conv, the other to a Relu")
+def bn_split_one_relu(net: Net) -> None:
+    parts = net.op("Split", image_bn(net), axis=1, out=2)
+    net.output(net.conv(parts[0], 2, 6))
+    net.output(net.op("Relu", parts[1]))
+
+
+@keep("two BNs with two scales are added", left=2)
+def bns_add_conv(net: Net) -> None:
+    z = net.op("Relu", net.input("z"))
+    net.output(net.conv(net.op("Add", image_bn(net), net.bn(z, 4)), 4, 6, 1))
+
+
+@keep("the other operand has more axes: the channel is elsewhere then")
+def bn_add_raises_the_rank(net: Net) -> None:
+    y = net.op("Add", net.bn(net.input("x", (4, 4, 6)), 4), net.weight(2, 1, 1, 1))
+    net.output(net.conv(y, 4, 6, 1))
+
+
+@keep("C is what the model's input adds: the shift has a place, the scale has none")
+def bn_as_gemm_c(net: Net) -> None:
+    y = net.bn(net.input("c", (3, 6)), 6)
+    net.output(net.op("Gemm", net.input("x", (3, 5)), net.weight(5, 6), y))
+
+
+@keep("the Conv's weight is what BN makes")
+def bn_of_a_weight(net: Net) -> None:
+    w = net.bn(net.input("w", (6, 4, 3, 3)), 4)
+    net.output(net.op("Conv", net.input(), w))

@@ -202,3 +202,20 @@ def overload_of_another_domain(net: Net) -> None:
         f.returns(f.op("Relu", f.bn(y, 4) if domain == "local" else y))
     y = net.op("Block", net.input(), domain="local")
     net.output(net.op("Block", y, domain="other"), shape=(2, 4, 6, 6))
+
+
+@fold("an If within the function; its branches capture the function's arguments")
+def if_inside(net: Net) -> None:
+    f = net.function("Block", ["cond", *ARGUMENTS])
+    graphs = []
+    for name in ("then", "else"):
+        body = net.body()
+        y = body.op("Conv", "x", "w")
+        y = body.op("BatchNormalization", y, *ARGUMENTS[2:]) if name == "then" else y
+        body.output(y, shape=(2, 6, 4, 4))
+        graphs.append(body.graph(name))
+    f.returns(f.op("Relu", f.op("If", "cond", then_branch=graphs[0], else_branch=graphs[1])))
+    weights = [net.weight(6, 4, 3, 3)] + [net.const(p) for p in net.statistics(6)]
+    cond = net.input("cond", (), np.bool_, feed=True)
+    y = net.op("Block", cond, net.input(), *weights, domain="local")
+    net.output(y, shape=(2, 6, 4, 4))

@@ -213,3 +213,17 @@ def int4_minus_8(net: Net) -> None:
     proto = helper.make_tensor("q", TensorProto.INT4, q.shape, q.ravel())
     w = net.op("DequantizeLinear", net.const(proto, "q"), scales(net, 6), axis=0)
     finish(net, net.op("Conv", net.input(), w))
+
+
+@fold("dequantized, then transposed: PyTorch's Linear without a Gemm")
+def transposed_matmul(net: Net) -> None:
+    w = net.op("Transpose", weight(net, (6, 5), axis=0), perm=[1, 0])
+    finish(net, net.op("MatMul", net.input("x", (3, 5)), w))
+
+
+@keep("uint8 around 100: 200 - q isn't there for q > 200")
+def uint8_off_centre(net: Net) -> None:
+    q = net.rng.integers(0, 256, (6, 4, 3, 3)).astype(np.uint8)
+    q[:, 0, 0, 0] = 255
+    w = net.op("DequantizeLinear", net.const(q), scales(net, None), net.const(np.uint8(100)))
+    finish(net, net.op("Conv", net.input(), w))

@@ -296,3 +296,40 @@ def if_value_info(net: Net) -> None:
         graph.value_info.append(helper.make_tensor_value_info(y, 1, (2, 6, 4, 4)))
         graphs.append(graph)
     net.output(net.op("If", "cond", then_branch=graphs[0], else_branch=graphs[1]))
+
+
+@fold(
+    "what a branch captures is the BN's output, which keeps its name", vary={"value": (True, False)}
+)
+def if_captures_folded_bn(net: Net, value: bool) -> None:
+    y = net.bn(net.conv(net.input(), 4, 6), 6)
+    condition(net, value=value)
+    z = if_node(net, net, lambda b: b.op("Sigmoid", y), lambda b: b.op("Tanh", y))
+    net.output(net.op("Add", y, z))
+
+
+@fold("the body's constants are Constant nodes of its own")
+def if_constant_nodes(net: Net) -> None:
+    x = net.input()
+    condition(net)
+
+    def branch(body: Scope) -> str:
+        body.constants_as_nodes = True
+        return body.bn(body.conv(x, 4, 6), 6)
+
+    net.output(if_node(net, net, branch, branch))
+
+
+@fold("the body's weights are in a file", external=True)
+def if_external_data(net: Net) -> None:
+    x = net.input()
+    condition(net)
+    y = if_node(net, net, lambda b: b.bn(b.conv(x, 4, 6), 6), lambda b: b.conv(x, 4, 6))
+    net.output(y)
+
+
+@keep("each branch has another BN for one Conv outside", left=2, vary={"value": (True, False)})
+def if_two_bns_of_captured_conv(net: Net, value: bool) -> None:
+    y = net.conv(net.input(), 4, 6)
+    condition(net, value=value)
+    net.output(if_node(net, net, lambda b: b.bn(y, 6), lambda b: b.bn(y, 6)))

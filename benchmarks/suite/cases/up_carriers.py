@@ -673,3 +673,171 @@ def carrier_is_output(net: Net) -> None:
     y = net.op("Reshape", net.conv(net.input(), 4, 6), ints(net, 0, 6, -1))
     net.output(y)
     relu_bn(net, y, 6)
+
+
+@fold("MaxPool's Indices have a name but no reader")
+def max_pool_indices_unread(net: Net) -> None:
+    y, _ = net.op("MaxPool", net.conv(net.input(), 4, 6), kernel_shape=[2, 2], out=2)
+    relu_bn(net, y, 6, sign="nonnegative")
+
+
+@fold("two Slices that share no channel, each with its BN")
+def slices_disjoint(net: Net) -> None:
+    y = net.conv(net.input(), 4, 6)
+    for start, end in ((0, 2), (2, 6)):
+        part = net.op("Slice", y, ints(net, start), ints(net, end), ints(net, 1))
+        relu_bn(net, part, end - start)
+
+
+@fold("operands and sum have BNs: the outer one goes on up", vary={"op": ("Add", "Concat")})
+def bns_joined_then_bn(net: Net, op: str) -> None:
+    x = net.input()
+    parts = net.bn(net.conv(x, 4, 3), 3), net.conv(x, 4, 3)
+    y = net.op(op, *parts, **({"axis": 1} if op == "Concat" else {}))
+    relu_bn(net, y, 6 if op == "Concat" else 3)
+
+
+@fold("Concat and Sum of a single operand", vary={"op": ("Concat", "Sum")})
+def join_of_one(net: Net, op: str) -> None:
+    attributes = {"axis": 1} if op == "Concat" else {}
+    relu_bn(net, net.op(op, net.conv(net.input(), 4, 6), **attributes), 6)
+
+
+@policy("y + y of one Conv: s*y and t/2 twice")
+def add_same_twice(net: Net) -> None:
+    y = net.conv(net.input(), 4, 6)
+    relu_bn(net, net.op("Add", y, y), 6)
+
+
+@fold("over the batch: the channel is untouched", vary={"op": ("ReduceMean", "ReduceMax")})
+def reduce_batch(net: Net, op: str) -> None:
+    y = net.op(op, net.conv(net.input(), 4, 6), axes=[0], keepdims=1)
+    relu_bn(net, y, 6, sign="nonnegative")
+
+
+@fold("no axes and noop_with_empty_axes: nothing is reduced", opset=18)
+def reduce_nothing(net: Net) -> None:
+    y = net.op("ReduceMean", net.conv(net.input(), 4, 6), noop_with_empty_axes=1)
+    relu_bn(net, y, 6)
+
+
+@fold("pads for the axes that are named", opset=18)
+def pad_axes(net: Net) -> None:
+    y = net.op(
+        "Pad", net.conv(net.input(), 4, 6), ints(net, 1, 2), "", ints(net, 3), mode="reflect"
+    )
+    relu_bn(net, y, 6)
+
+
+@fold("scales for the axes that are named", opset=18)
+def resize_axes(net: Net) -> None:
+    scales = net.const(np.float32([2, 1.5]))
+    y = net.op("Resize", net.conv(net.input(), 4, 6), "", scales, axes=[2, 3], mode="linear")
+    relu_bn(net, y, 6)
+
+
+@fold("dilated pooling", opset=19, vary={"op": ("MaxPool", "AveragePool")})
+def pool_dilated(net: Net, op: str) -> None:
+    y = net.op(op, net.conv(net.input(), 4, 6), kernel_shape=[2, 2], dilations=[2, 2])
+    relu_bn(net, y, 6, sign="nonnegative")
+
+
+@fold("Gather of samples")
+def gather_batch(net: Net) -> None:
+    relu_bn(net, net.op("Gather", net.conv(net.input(), 4, 6), ints(net, 1, 0, 1), axis=0), 6)
+
+
+@fold("Mul and Add with a Transpose between")
+def affine_around_transpose(net: Net) -> None:
+    y = net.op("Mul", net.conv(net.input(), 4, 6), net.weight(6, 1, 1))
+    y = net.op("Add", net.op("Transpose", y, perm=[0, 2, 3, 1]), net.weight(6))
+    relu_bn(net, net.op("Transpose", y, perm=[0, 3, 1, 2]), 6)
+
+
+@fold("no axes: the mean of everything, and one affine for every channel of the Conv")
+def reduce_everything(net: Net) -> None:
+    y = net.op("ReduceMean", net.conv(net.input(), 4, 6), keepdims=1)
+    net.output(net.op("Sigmoid", net.bn(y, 1)))
+
+
+@keep("the batch axis is gone, axis 1 is H, as long as C")
+def reduce_batch_away(net: Net) -> None:
+    y = net.conv(net.input("x", (2, 4, 6, 6)), 4, 4)
+    relu_bn(net, net.op("ReduceMean", y, axes=[0], keepdims=0), 4)
+
+
+@keep("which axes are reduced is known at run time only", opset=18)
+def reduce_dynamic_axes(net: Net) -> None:
+    axes = net.input("axes", (1,), np.int64, feed=[0])
+    y = net.op("ReduceMean", net.conv(net.input(), 4, 4), axes, keepdims=1)
+    net.output(net.op("Relu", net.bn(y, 4)), shape=(None, None, None, None))
+
+
+@keep("how much each axis grows is known at run time only: channels too, perhaps")
+def resize_dynamic(net: Net) -> None:
+    scales = net.op("Cast", net.input("s", (4,), np.int64, feed=[1, 2, 1, 1]), to=1)
+    y = net.op("Resize", net.conv(net.input(), 4, 3), "", scales, mode="nearest")
+    net.output(net.op("Relu", net.bn(y, 6)), shape=(None, None, None, None))
+
+
+@keep("the pads are known at run time only: on the channels, perhaps")
+def pad_dynamic(net: Net) -> None:
+    pads = net.input("p", (8,), np.int64, feed=[0, 1, 0, 0, 0, 1, 0, 0])
+    y = net.op("Pad", net.conv(net.input(), 4, 4), pads, mode="reflect")
+    net.output(net.op("Relu", net.bn(y, 6)), shape=(None, None, None, None))
+
+
+@keep("where the Slice starts, on the channels, is known at run time only")
+def slice_dynamic(net: Net) -> None:
+    start = net.input("i", (1,), np.int64, feed=[1])
+    y = net.op("Slice", net.conv(net.input(), 4, 6), start, ints(net, 5), ints(net, 1))
+    net.output(net.op("Relu", net.bn(y, 4)), shape=(2, None, 4, 4))
+
+
+@keep("the target shape is known at run time only")
+def reshape_to_input(net: Net) -> None:
+    shape = net.input("shape", (4,), np.int64, feed=[2, 4, 6, 4])
+    y = net.op("Reshape", net.conv(net.input("x", (2, 4, 8, 6)), 4, 4), shape)
+    net.output(net.op("Relu", net.bn(y, 4)), shape=(None, None, None, None))
+
+
+@keep("zeros are added to the batch")
+def pad_batch(net: Net) -> None:
+    y = net.op("Pad", net.conv(net.input(), 4, 6), ints(net, 0, 0, 0, 0, 1, 0, 0, 0))
+    relu_bn(net, y, 6)
+
+
+@keep("indices of rank two: a BN channel is a pair of the Conv's")
+def gather_pairs(net: Net) -> None:
+    pairs = net.const(np.int64([[0, 1], [1, 2]]))
+    relu_bn(net, net.op("Gather", net.conv(net.input(), 4, 3), pairs, axis=1), 2)
+
+
+@keep("a new axis in front: axis 1 is the batch, as large as C")
+def unsqueeze_batch(net: Net) -> None:
+    y = net.conv(net.input("x", (4, 4, 6, 6)), 4, 4)
+    relu_bn(net, net.op("Unsqueeze", y, ints(net, 0)), 4)
+
+
+@keep("Flatten before W: the columns are W, as many as channels")
+def flatten_before_width(net: Net) -> None:
+    y = net.conv(net.input("x", (2, 4, 6, 6)), 4, 4)
+    relu_bn(net, net.op("Flatten", y, axis=3), 4)
+
+
+@keep("Dropout in training, by a constant: a random mask between", runs_in="nothing")
+def dropout_training(net: Net) -> None:
+    ratio, training = net.const(np.float32(0.5)), net.const(np.bool_(1))
+    relu_bn(net, net.op("Dropout", net.conv(net.input(), 4, 6), ratio, training), 6)
+
+
+@keep("the scale of a channel decides which elements win: LpPool, sum of squares' root; s < 0")
+def lp_pool(net: Net) -> None:
+    relu_bn(net, net.op("GlobalLpPool", net.conv(net.input(), 4, 6)), 6)
+
+
+@keep("elements are scattered into the Conv's result", opset=18)
+def scatter(net: Net) -> None:
+    indices = net.const(np.zeros((1, 6, 4, 4), np.int64))
+    y = net.op("ScatterElements", net.conv(net.input(), 4, 6), indices, net.weight(1, 6, 4, 4))
+    relu_bn(net, y, 6)

@@ -315,3 +315,29 @@ def shape_reads_the_conv(net: Net) -> None:
     y = net.conv(net.input(), 4, 6)
     z = net.bn(y, 6)
     net.output(net.op("Expand", net.op("Relu", z), net.op("Shape", y)))
+
+
+@fold("kernel_shape and group written out, as exporters do; all attributes stay")
+def conv_attributes_written_out(net: Net) -> None:
+    y = net.conv(
+        net.input(), 4, 6, kernel_shape=[3, 3], group=1, strides=[1, 1], dilations=[1, 1],
+        pads=[1, 1, 1, 1], auto_pad="NOTSET",
+    )  # fmt: skip
+    net.output(net.bn(y, 6))
+
+
+@fold("a thousand Convs and BNs in a row: time must not grow with the square", tolerance=1e-3)
+def very_deep_chain(net: Net) -> None:
+    y = net.input("x", (1, 2, 2, 2))
+    for i in range(1000):
+        matrix = np.linalg.qr(net.rng.normal(size=(2, 2)))[0].astype(np.float32)
+        y = net.op("Conv", y, net.const(matrix[:, :, None, None]), name=f"conv_{i}")
+        y = net.bn(y, 2, parameters=np.float32([[1, -1], [0.1, 0], [0, 0.1], [1, 1]]))
+    net.output(y)
+
+
+@fold("a Concat of three hundred Convs")
+def very_wide_concat(net: Net) -> None:
+    x = net.input("x", (1, 2, 3, 3))
+    parts = [net.conv(x, 2, 1 + i % 2, 1) for i in range(300)]
+    net.output(net.op("Relu", net.bn(net.op("Concat", *parts, axis=1), 450)))

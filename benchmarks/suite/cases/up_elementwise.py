@@ -6,17 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.suite.registry import DECOMPOSED, fold, keep, policy
+from benchmarks.suite.registry import fold, keep, policy
 
 if TYPE_CHECKING:
     from benchmarks.suite.net import Net
 
-BOTH = ("BatchNormalization", *DECOMPOSED)
-
 
 @fold(
     "Conv, a constant, BN: affine after affine",
-    residue=BOTH,
     vary={"op": ("Add", "Sub", "Mul", "Div"), "shape": ((6, 1, 1), (1, 6, 1, 1), ())},
 )
 def conv_constant_bn(net: Net, op: str, shape: tuple[int, ...]) -> None:
@@ -25,13 +22,13 @@ def conv_constant_bn(net: Net, op: str, shape: tuple[int, ...]) -> None:
     net.output(net.bn(net.op(op, net.conv(net.input(), 4, 6), net.const(constant)), 6))
 
 
-@fold("c - y: scale -1, shift c", residue=BOTH)
+@fold("c - y: scale -1, shift c")
 def conv_reversed_sub_bn(net: Net) -> None:
     y = net.op("Sub", net.weight(6, 1, 1), net.conv(net.input(), 4, 6))
     net.output(net.bn(y, 6))
 
 
-@fold("constant on the left", residue=BOTH, vary={"op": ("Add", "Mul")})
+@fold("constant on the left", vary={"op": ("Add", "Mul")})
 def constant_left_bn(net: Net, op: str) -> None:
     net.output(net.bn(net.op(op, net.weight(1, 6, 1, 1), net.conv(net.input(), 4, 6)), 6))
 
@@ -192,3 +189,38 @@ def add_makes_the_channels(net: Net) -> None:
 def power(net: Net) -> None:
     y = net.op("Pow", net.conv(net.input(), 4, 4), net.const(np.float32(2)))
     net.output(net.op("Relu", net.bn(y, 4)))
+
+
+@fold("the normalization's other outputs don't depend on its scale")
+def layer_normalization_mean_is_read(net: Net) -> None:
+    inputs = net.input("x", (3, 6)), net.weight(6), net.weight(6)
+    y, mean, _ = net.op("LayerNormalization", *inputs, axis=1, out=3)
+    net.output(net.op("Relu", net.bn(y, 6)))
+    net.output(mean)
+
+
+@keep("the constant has more axes: axis 1 is the Conv's batch now")
+def constant_raises_the_rank(net: Net) -> None:
+    y = net.op("Conv", net.input("x", (4, 3, 6)), net.weight(4, 3, 3))
+    net.output(net.op("Relu", net.bn(net.op("Add", y, net.weight(2, 1, 1, 1)), 4)))
+
+
+@policy("the same with a factor: s can be put into it, t can only become an Add")
+def factor_raises_the_rank(net: Net) -> None:
+    y = net.op("Conv", net.input("x", (4, 3, 6)), net.weight(4, 3, 3))
+    net.output(net.op("Relu", net.bn(net.op("Mul", y, net.weight(2, 1, 1, 1)), 4)))
+
+
+@keep("the other tensor has more axes")
+def sum_raises_the_rank(net: Net) -> None:
+    y = net.op("Conv", net.input("x", (4, 3, 6)), net.weight(4, 3, 3))
+    z = net.op("Conv", net.input("z", (2, 3, 4, 4)), net.weight(4, 3, 1, 1))
+    net.output(net.op("Relu", net.bn(net.op("Add", y, z), 4)))
+
+
+@keep("an operator of the runtime with a Relu inside")
+def fused_conv(net: Net) -> None:
+    net.opsets["com.microsoft"] = 1
+    weights = net.weight(6, 4, 3, 3), net.weight(6)
+    y = net.op("FusedConv", net.input(), *weights, domain="com.microsoft", activation="Relu")
+    net.output(net.op("Tanh", net.bn(y, 6)), shape=(2, 6, 4, 4))

@@ -278,3 +278,21 @@ def matmul_before_add_has_another_reader(net: Net) -> None:
     y = net.op("MatMul", net.input("x", (3, 5)), net.weight(5, 6))
     z = net.bn(net.op("Add", y, net.weight(6)), 6)
     net.output(net.op("Add", net.op("Relu", z), net.op("Tanh", y)))
+
+
+@fold("(A @ x)^T: the channel is a row of the constant A, C becomes a column")
+def gemm_constant_a_transposed(net: Net) -> None:
+    y = net.op("Gemm", net.weight(3, 5), net.input("x", (5, 6)))
+    net.output(net.op("Relu", net.bn(net.op("Transpose", y, perm=[1, 0]), 3)))
+
+
+@keep("the weight's batch axis is one and broadcast: the channel is x's")
+def matmul_broadcast_batch(net: Net) -> None:
+    y = net.op("MatMul", net.input("x", (2, 4, 3, 5)), net.weight(1, 5, 6))
+    net.output(net.op("Relu", net.bn(y, 4)))
+
+
+@keep("x (M, K) against a batch of weights: axis 1 is M, from x")
+def matmul_rows_of_a_batch(net: Net) -> None:
+    y = net.op("MatMul", net.input("x", (4, 5)), net.weight(4, 5, 6))
+    net.output(net.op("Relu", net.bn(y, 4)))

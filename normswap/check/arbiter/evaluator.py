@@ -22,6 +22,8 @@ from normswap.check.inputs import is_float
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from normswap.check.faults import Fault
+
 # Inputs that hold no weights: perturbing a size, an exponent, a bound or a threshold changes
 # what a model does, not how its weights were rounded.
 _NOT_WEIGHTS = {
@@ -78,6 +80,8 @@ class Settings:
         Where external data is.
     tap : callable or None
         Called with every result of the main graph: name and value.
+    fault : Fault or None
+        Planted in the weight that it names.
     imprecise : set of str
         Operators that returned less than float64; filled in.
     """
@@ -85,6 +89,7 @@ class Settings:
     sample: int = 0
     folder: str = ""
     tap: Callable[[str, Any], None] | None = None
+    fault: Fault | None = None
     imprecise: set[str] = field(default_factory=set)
 
 
@@ -103,7 +108,8 @@ class Float64Evaluator(ReferenceEvaluator):  # type: ignore[misc]
         super().__init__(proto, *args, **options)
 
     def _init(self) -> None:
-        tensors, self.inits_ = self.inits_, []
+        tensors: list[Any] = list(self.inits_)
+        self.inits_: list[Any] = []
         super()._init()
         self._tensors = {_tensor_name(tensor): tensor for tensor in tensors}
         self._steps = [_Step.of(node) for node in self.rt_nodes_]
@@ -113,6 +119,7 @@ class Float64Evaluator(ReferenceEvaluator):  # type: ignore[misc]
             for name in step.reads:
                 self._last_read[name] = index
 
+    @np.errstate(all="ignore")  # NaN and infinity are values like any others here
     def run(
         self,
         output_names: Iterable[str] | None,
@@ -160,6 +167,8 @@ class Float64Evaluator(ReferenceEvaluator):  # type: ignore[misc]
     def _weight(self, name: str, settings: Settings) -> np.ndarray:
         stored = _array(self._tensors[name], settings.folder)
         value: np.ndarray = _widened(stored, "", settings)
+        if settings.fault is not None and settings.fault.tensor == name:
+            value = settings.fault.applied(value)
         if name in self._exempt:
             return value
         return perturbed(value, name, settings.sample, _storage(stored))

@@ -46,8 +46,6 @@ def operator(*names: str, domain: str = "") -> Callable[[Implementation], Implem
 def _operator_class(name: str, domain: str, function: Implementation) -> type[OpRun]:
     parameters = inspect.signature(function).parameters.values()
     attributes = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
-    most_inputs = sum(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)
-    takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
 
     def run(self: Any, *inputs: Any, **given: Any) -> tuple[Any, ...]:
         chosen = {k: v for k, v in given.items() if k in attributes and v is not None}
@@ -57,8 +55,6 @@ def _operator_class(name: str, domain: str, function: Implementation) -> type[Op
         if "n_outputs" in attributes:
             chosen["n_outputs"] = sum(map(bool, self.onnx_node.output))
         try:
-            if len(inputs) > most_inputs and not takes_any:
-                raise Unhandled
             result = function(*inputs, **chosen)
         except Unhandled:
             reference = load_op(domain, name, version)(self.onnx_node, self.run_params)

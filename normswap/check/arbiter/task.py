@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from normswap.check.arbiter.evaluator import SETTINGS, EvaluationError, Float64Evaluator, Settings
+from normswap.check.faults import Fault
 from normswap.check.inputs import is_float
 from normswap.check.protocol import Stage, WorkerError
 from normswap.check.randomness import pinned
@@ -20,7 +21,8 @@ def evaluate(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, A
     """Evaluate one model in float64; the task ``arbiter`` of the worker.
 
     The request holds ``model``, ``feeds`` (descriptions of inputs, one a case), ``samples`` (how
-    many times the weights are perturbed, beside the plain evaluation) and ``pin_random``.
+    many times the weights are perturbed, beside the plain evaluation), ``faults`` (each planted
+    in one more evaluation) and ``pin_random``.
     """
     path = request["model"]
     stage("reading it for the float64 arbiter")
@@ -40,11 +42,12 @@ def evaluate(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, A
     packer = Packer(folder, "truth")
     results = []
     seconds = []
-    for sample in range(request["samples"] + 1):
-        settings.sample = sample
+    variants: list[tuple[int, Fault | None]] = [(k, None) for k in range(request["samples"] + 1)]
+    variants += [(0, Fault(**fault)) for fault in request["faults"]]
+    for settings.sample, settings.fault in variants:
         row = []
         for feeds in request["feeds"]:
-            inputs = {k: _float64(v) for k, v in unpack_all(feeds, folder).items()}
+            inputs = {k: as_float64(v) for k, v in unpack_all(feeds, folder).items()}
             started = time.perf_counter()
             try:
                 values = evaluator.run(None, inputs)
@@ -62,9 +65,10 @@ def evaluate(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, A
     }
 
 
-def _float64(value: Value) -> Value:
+def as_float64(value: Value) -> Value:
+    """Return a value with its floats, in whatever they are nested, in float64."""
     if isinstance(value, list):
-        return [_float64(item) for item in value]
+        return [as_float64(item) for item in value]
     if isinstance(value, np.ndarray) and is_float(value.dtype):
         return value.astype(np.float64)
     return value

@@ -5,7 +5,7 @@ Source: ONNX operators Conv-22, ConvTranspose-22; com.microsoft FusedConv-1.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -52,10 +52,7 @@ def conv(
         auto_pad=auto_pad,
     )
     padded = window.pad(_cropped(x, window), 0.0)
-    if w.shape[1] == 1:
-        y = _depthwise(padded, w, window)
-    else:
-        y = _by_columns(padded, w, window, group)
+    y = _depthwise(padded, w, window) if w.shape[1] == 1 else _by_columns(padded, w, window, group)
     return y if b is None else y + b.reshape(-1, *(1,) * (x.ndim - 2))
 
 
@@ -71,11 +68,12 @@ def _depthwise(x: np.ndarray, w: np.ndarray, window: Window) -> np.ndarray:
     times = w.shape[0] // x.shape[1]
     y = np.zeros((x.shape[0], w.shape[0], *window.output))
     ones = (1,) * len(window.kernel)
-    for tap, slices in window.taps():
+    flat = w.reshape(w.shape[0], -1)
+    for number, (_, slices) in enumerate(window.taps()):
         part = x[slices]
         if times > 1:
             part = np.repeat(part, times, axis=1)
-        y += part * w[(slice(None), 0, *tap)].reshape(-1, *ones)
+        y += part * flat[:, number].reshape(-1, *ones)
     return y
 
 
@@ -92,11 +90,11 @@ def _by_columns(x: np.ndarray, w: np.ndarray, window: Window, group: int) -> np.
     row = c * taps * int(np.prod(window.output[1:]))
     step = max(1, min(rows, _COLUMNS // max(row, 1)))
     patches = _patches(x, window)
+    every = (slice(None),) * (1 + len(window.kernel))
     for sample in range(n):
         for start in range(0, rows, step):
-            part = patches[sample][
-                (..., slice(start, start + step)) + (slice(None),) * (len(window.output) - 1)
-            ]
+            here: Any = (*every, slice(start, start + step))
+            part = patches[sample][here]
             columns = part.reshape(group, c // group * taps, -1)
             shape = (m, min(step, rows - start), *window.output[1:])
             y[sample][:, start : start + step] = np.matmul(kernels, columns).reshape(shape)
@@ -150,7 +148,15 @@ def conv_transpose(
     full = tuple(
         (x.shape[2 + i] - 1) * strides[i] + dilations[i] * (kernel[i] - 1) + 1 for i in range(rank)
     )
-    crop = _crop(x.shape[2:], full, strides, extra, pads, auto_pad, output_shape)
+    crop = _crop(
+        x.shape[2:],
+        full,
+        strides,
+        extra,
+        pads=pads,
+        auto_pad=auto_pad,
+        output_shape=output_shape,
+    )
     n, c = x.shape[:2]
     m = w.shape[1] * group
     canvas = np.zeros((n, m, *(size + more for size, more in zip(full, extra, strict=True))))
@@ -172,6 +178,7 @@ def _crop(
     full: Sequence[int],
     strides: Sequence[int],
     extra: Sequence[int],
+    *,
     pads: Sequence[int] | None,
     auto_pad: str,
     output_shape: Sequence[int] | None,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @operator("Resize")
 def resize(
     x: np.ndarray,
-    roi: np.ndarray | None = None,
+    _roi: np.ndarray | None = None,
     scales: np.ndarray | None = None,
     sizes: np.ndarray | None = None,
     *,
@@ -51,7 +51,9 @@ def resize(
             raise Unhandled
         if scale == 1.0:
             continue
-        source = _coordinates(coordinate_transformation_mode, length, size, scale)
+        # With scales the specification takes the length before it is rounded down.
+        exact = size * scale if scales is not None and scales.size else float(length)
+        source = _coordinates(coordinate_transformation_mode, length, exact, size, scale)
         if mode == "nearest":
             y = np.take(y, _nearest(source, size, nearest_mode), axis=axis)
         else:
@@ -60,15 +62,15 @@ def resize(
     return y
 
 
-def _coordinates(mode: str, length: int, size: int, scale: float) -> np.ndarray:
-    """Return, for every position of the result, its place in the source."""
+def _coordinates(mode: str, length: int, exact: float, size: int, scale: float) -> np.ndarray:
+    """Return, for each of `length` positions of the result, its place in the source."""
     at = np.arange(length, dtype=np.float64)
     if mode == "half_pixel":
         return (at + 0.5) / scale - 0.5
     if mode == "asymmetric":
         return at / scale
     if mode == "align_corners":
-        return at * (size - 1) / (length - 1) if length > 1 else np.zeros(length)
+        return at * (size - 1) / (exact - 1) if exact > 1 else np.zeros(length)
     if mode == "pytorch_half_pixel":
         return (at + 0.5) / scale - 0.5 if length > 1 else np.zeros(length)
     if mode == "half_pixel_symmetric":

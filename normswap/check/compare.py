@@ -1,0 +1,132 @@
+"""From observations to a judged report for every output on every set of inputs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from normswap.check.evidence import Evidence, Truth, gather, is_constant
+from normswap.check.golden import against_expected
+from normswap.check.observe import Observations, Tensors, Truths, tensors_of
+from normswap.check.report import OutputReport
+from normswap.check.signature import Signature, dtype_of_port
+from normswap.check.verdict import Verdict, judge
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+
+    from normswap.check.bench import Results
+    from normswap.check.options import Tolerance
+
+
+def compare(
+    signature: Signature, seen: Observations, tolerances: Mapping[str, Tolerance]
+) -> tuple[OutputReport, ...]:
+    """Compare all outputs on all inputs.
+
+    Parameters
+    ----------
+    signature : Signature
+        Of the original.
+    seen : Observations
+    tolerances : Mapping of str to Tolerance
+        As in `normswap.check.verdict.judge`.
+    """
+    evidence: list[tuple[str, Evidence]] = []
+    constants = _constants(seen, signature)
+    for index, case in enumerate(seen.cases):
+        truths = seen.truths.get(index)
+        before, after = _executions(seen.original, index), _executions(seen.rewritten, index)
+        if before or truths is not None:
+            found = _compare_case(before, after, truths, signature, constants)
+            evidence += [(case.name, item) for item in found]
+        if case.expected and seen.rewritten is not None:
+            given = [execution[index] for execution in seen.rewritten.values]
+            expected = against_expected(case.expected, given)
+            evidence += [(f"{case.name}, expected outputs", item) for item in expected]
+    return judge_all(evidence, tolerances)
+
+
+def judge_all(
+    evidence: Sequence[tuple[str, Evidence]], tolerances: Mapping[str, Tolerance]
+) -> tuple[OutputReport, ...]:
+    """Judge pieces of evidence, each with the name of its case.
+
+    What the arbiter saw is judged first: where it found an output to be the same function, that
+    backs the noise floor's judgement of the same output on other inputs.
+    """
+    backed: dict[str, bool] = {}
+    for _, item in evidence:
+        if item.function is not None:
+            same = judge(item, tolerances).verdict is Verdict.EQUIVALENT
+            backed[item.output] = backed.get(item.output, True) and same
+    reports = []
+    for case, plain in evidence:
+        item = plain
+        if plain.function is None and backed.get(plain.output, False):
+            item = replace(plain, backed=True)
+        reports.append(OutputReport(case, item, judge(item, tolerances)))
+    return tuple(reports)
+
+
+def _executions(results: Results | None, index: int) -> list[Tensors]:
+    if results is None or index >= len(results.values[0]):
+        return []
+    return [tensors_of(execution[index]) for execution in results.values]
+
+
+def _compare_case(
+    old: Sequence[Tensors],
+    new: Sequence[Tensors],
+    truths: Truths | None,
+    signature: Signature,
+    constants: frozenset[str],
+) -> list[Evidence]:
+    """Compare all outputs, of whatever kind, tensor by tensor; `old` and `new` by execution."""
+    leading = old[0] if old or truths is None else truths.original
+    others = new or ([truths.rewritten] if truths is not None else [])
+    found = []
+    for leaf, array in leading.items():
+        if any(leaf not in tensors for tensors in others):
+            fault = "the rewritten model did not give it"
+            found.append(Evidence(leaf, array.dtype.name, array.shape, fault=fault))
+            continue
+        found.append(
+            gather(
+                leaf,
+                [tensors[leaf] for tensors in old if leaf in tensors],
+                [tensors[leaf] for tensors in new],
+                _truth(truths, leaf),
+                comparable=not signature.random,
+                constant=leaf in constants,
+                storage=dtype_of_port(signature.outputs, leaf),
+            )
+        )
+    for leaf, array in others[0].items() if others else ():
+        if leaf not in leading:
+            fault = "the original did not give it"
+            found.append(Evidence(leaf, array.dtype.name, array.shape, fault=fault))
+    return found
+
+
+def _truth(truths: Truths | None, leaf: str) -> Truth | None:
+    if truths is None or leaf not in truths.original or leaf not in truths.rewritten:
+        return None
+    perturbed = [sample[leaf] for sample in truths.perturbed if leaf in sample]
+    return Truth(truths.original[leaf], truths.rewritten[leaf], perturbed, truths.resolution)
+
+
+def _constants(seen: Observations, signature: Signature) -> frozenset[str]:
+    """Return the tensors that never varied, of the outputs that ought to."""
+    if seen.original is not None:
+        observed = [tensors_of(values) for values in seen.original.values[0]]
+    else:
+        observed = [truths.original for truths in seen.truths.values()]
+    arrays: dict[str, list[np.ndarray]] = {}
+    for tensors in observed:
+        for leaf, array in tensors.items():
+            if leaf in signature.varying or leaf.split("[", 1)[0] in signature.varying:
+                arrays.setdefault(leaf, []).append(array)
+    return frozenset(leaf for leaf, values in arrays.items() if is_constant(values))

@@ -1,0 +1,303 @@
+"""What two models do on the same inputs: in the runtime, and in float64 where that can be had."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from normswap.check.bench import LEVELS, Bench, Execution, Results
+from normswap.check.cases import LITTLE_WORK, make_cases
+from normswap.check.cost import multiply_adds, smaller
+from normswap.check.dims import Wishes, spatial_sizes
+from normswap.check.inputs import Case, Distribution, make_case
+from normswap.check.report import leaves
+from normswap.check.runner import UnsupportedByRuntimeError
+from normswap.errors import RunError, RunTimeoutError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from normswap.check.options import CheckOptions
+    from normswap.check.report import RunReport
+    from normswap.check.signature import Signature
+
+Tensors = dict[str, np.ndarray]
+
+# Multiply-adds of one evaluation by the arbiter that are worth their time, at depth QUICK and at
+# FULL; a ResNet-50 at 224 x 224 has 4e9 of them and takes about a second.
+_BUDGET = {False: 5_000_000_000, True: 30_000_000_000}
+_SAMPLES = {False: 2, True: 4}
+_PATIENCE = 120.0  # seconds that the arbiter may take at depth QUICK
+_PRECISE = 1e-9
+_IMPRECISE = 1e-6  # what the arbiter resolves where it has an operator in float32 only
+
+
+@dataclass(frozen=True, slots=True)
+class Truths:
+    """One case in float64.
+
+    Attributes
+    ----------
+    original, rewritten : dict of str to numpy.ndarray
+        By tensor.
+    perturbed : tuple of dict
+        The original with its weights perturbed.
+    resolution : float
+        As in `normswap.check.evidence.Function`.
+    """
+
+    original: Tensors
+    perturbed: tuple[Tensors, ...]
+    rewritten: Tensors
+    resolution: float
+
+
+@dataclass(frozen=True, slots=True)
+class Arbitration:
+    """The original in float64: which cases, on which inputs, with what result."""
+
+    indices: tuple[int, ...]
+    feeds: tuple[dict[str, Any], ...]
+    results: Results
+
+
+@dataclass(slots=True)
+class Observations:
+    """What two models do; filled in as a check goes on.
+
+    Attributes
+    ----------
+    cases : list of Case
+        Those that the runtime ran; after them, if need be, one for the arbiter alone.
+    feeds : tuple of dict
+        Descriptions of their inputs, for children.
+    original, rewritten : Results or None
+        From the runtime; None where it has no kernels for the model.
+    arbitration : Arbitration or None
+        The original's part of `truths`.
+    truths : dict of int to Truths
+        From the arbiter, by index of the case.
+    runs : list of RunReport
+    notes : list of str
+    """
+
+    cases: list[Case] = field(default_factory=list)
+    feeds: tuple[dict[str, Any], ...] = ()
+    original: Results | None = None
+    rewritten: Results | None = None
+    arbitration: Arbitration | None = None
+    truths: dict[int, Truths] = field(default_factory=dict)
+    runs: list[RunReport] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def arbiter_case(self) -> Case | None:
+        """The first case that the arbiter evaluated."""
+        return next((self.cases[index] for index in self.truths), None)
+
+
+def tensors_of(values: Mapping[str, object]) -> Tensors:
+    """Return all tensors among some outputs, by name."""
+    return {leaf: array for name, value in values.items() for leaf, array in leaves(name, value)}
+
+
+def observe_original(bench: Bench, model: Signature, options: CheckOptions) -> Observations:
+    """Find inputs that the original takes, and run it on them, in the runtime and in float64.
+
+    Where the sizes of inputs are open, sizes are tried until the original takes them. Where the
+    runtime has no kernels for it, the arbiter alone observes.
+
+    Raises
+    ------
+    RunError, RunTimeoutError, ModelError
+        As `normswap.check.runner.run_worker`.
+    """
+    seen = Observations()
+    if model.random:
+        names = ", ".join(model.random[:5])
+        seen.notes.append(f"the operators that draw random numbers got fixed seeds: {names}")
+    refusal: RunError | None = None
+    wishes = Wishes(options.input_shapes, options.symbolic_dims)
+    for spatial in [0] if options.data is not None else spatial_sizes(model, wishes):
+        seen.cases = make_cases(model, options, spatial=spatial)
+        seen.feeds = tuple(bench.pack(seen.cases))
+        try:
+            seen.original = bench.execute(model, "original", _executions(options), seen.feeds)
+        except UnsupportedByRuntimeError as error:
+            _arbitrate(bench, model, options, seen)
+            if seen.arbitration is None:
+                raise
+            seen.notes.append(f"judged in float64 alone: {error}")
+            return seen
+        except RunTimeoutError:
+            raise
+        except RunError as error:
+            # A shape that the model cannot take ends here. So does every other failure, but
+            # that one comes back for each size, and then it is told.
+            refusal = refusal or error
+            continue
+        seen.runs.append(seen.original.report)
+        seen.notes += fallback_notes(seen.original.report)
+        if options.full:
+            seen.notes += _determinism_notes(seen.original)
+        _arbitrate(bench, model, options, seen)
+        return seen
+    raise refusal or RunError("There was no input to try.")
+
+
+def observe_rewritten(
+    bench: Bench, model: Signature, options: CheckOptions, before: Observations
+) -> Observations:
+    """Return the observations of an original, with those of a rewritten model added.
+
+    `before` is left as it is, so that several rewrites can be compared with one original.
+
+    Raises
+    ------
+    RunError, RunTimeoutError, ModelError
+        As `normswap.check.runner.run_worker`.
+    """
+    seen = replace(
+        before,
+        cases=list(before.cases),
+        truths={},
+        runs=list(before.runs),
+        notes=list(before.notes),
+    )
+    if before.original is not None:
+        levels = [Execution(level) for level in LEVELS]
+        provider = options.against_provider
+        seen.rewritten = bench.execute(model, "rewritten", levels, seen.feeds, provider=provider)
+        seen.runs.append(seen.rewritten.report)
+        seen.notes += fallback_notes(seen.rewritten.report)
+    part = before.arbitration
+    if part is None:
+        return seen
+    try:
+        other = bench.evaluate(model, "rewritten", part.feeds, timeout=patience(options))
+    except RunError as error:
+        if before.original is None:
+            raise
+        seen.notes.append(f"no float64 arbiter, so the noise floor decides: {error}")
+        return seen
+    seen.runs.append(other.report)
+    imprecise = {*part.results.report.imprecise, *other.report.imprecise}
+    if imprecise:
+        seen.notes.append(f"the arbiter has no float64 for {', '.join(sorted(imprecise))}")
+    for position, index in enumerate(part.indices):
+        plain, *perturbed = (tensors_of(row[position]) for row in part.results.values)
+        rewritten = tensors_of(other.values[0][position])
+        resolution = _IMPRECISE if imprecise else _PRECISE
+        seen.truths[index] = Truths(plain, tuple(perturbed), rewritten, resolution)
+    return seen
+
+
+def _executions(options: CheckOptions) -> list[Execution]:
+    """Return the legal executions of the original that its noise floor is taken from."""
+    executions = [Execution(level) for level in LEVELS]
+    if options.full:
+        executions += [Execution("disabled", 1), Execution("basic"), Execution("extended", 1)]
+        executions += [Execution("disabled")]  # once more, to see whether anything is random
+    return executions
+
+
+def _determinism_notes(original: Results) -> list[str]:
+    """Return a sentence, if need be, on a model whose result changes from run to run."""
+    first, again = original.values[0], original.values[-1]
+    changing = {
+        leaf: None
+        for one, other in zip(first, again, strict=True)
+        for leaf, array in tensors_of(one).items()
+        if not _same_bits(array, tensors_of(other).get(leaf))
+    }
+    if not changing:
+        return []
+    return [f"the original gives another result every time it runs: {', '.join(changing)}"]
+
+
+def _same_bits(a: np.ndarray, b: np.ndarray | None) -> bool:
+    if b is None or a.shape != b.shape:
+        return False
+    if a.dtype == object:
+        return bool((a == b).all())
+    return a.tobytes() == b.tobytes()
+
+
+def fallback_notes(run: RunReport) -> list[str]:
+    """Return a sentence, if need be, on the CPU standing in for the provider asked for."""
+    if not run.fallback:
+        return []
+    nodes = ", ".join(run.fallback[:3])
+    count = f"{len(run.fallback)} nodes of the {run.model} model"
+    return [f"{count} ran on the CPU instead of {run.provider}: {nodes}"]
+
+
+def patience(options: CheckOptions) -> float:
+    """Return the seconds that one child of the arbiter may take."""
+    return options.timeout if options.full else min(options.timeout, _PATIENCE)
+
+
+def _arbitrate(bench: Bench, model: Signature, options: CheckOptions, seen: Observations) -> None:
+    """Evaluate the original in float64, on inputs that it can be done on in reasonable time."""
+    if not options.arbiter:
+        return
+    chosen = _for_arbiter(model, options, seen)
+    failures = []
+    for attempt in [*_reduced(model, options, seen.cases[chosen[0]]), None]:
+        feeds = [seen.feeds[i] for i in chosen] if attempt is None else bench.pack([attempt])
+        try:
+            results = bench.evaluate(
+                model,
+                "original",
+                feeds,
+                samples=_SAMPLES[options.full],
+                timeout=patience(options),
+            )
+        except RunError as error:
+            failures.append(str(error))
+            continue
+        indices = chosen
+        if attempt is not None:
+            indices = [len(seen.cases)]
+            seen.cases.append(attempt)
+        seen.runs.append(results.report)
+        seen.arbitration = Arbitration(tuple(indices), tuple(feeds), results)
+        return
+    seen.notes.append(f"no float64 arbiter, so the noise floor decides: {failures[-1]}")
+
+
+def _for_arbiter(model: Signature, options: CheckOptions, seen: Observations) -> list[int]:
+    """Return the indices of the cases to evaluate.
+
+    All of them where nothing else judges, or where they are little work; else the smallest, at
+    depth QUICK the first of these.
+    """
+    cases = seen.cases
+    work = [multiply_adds(model.skeleton, case.shapes()) for case in cases]
+    little = None not in work and sum(filter(None, work)) <= 2 * LITTLE_WORK
+    if seen.original is None or little:
+        return list(range(len(cases)))
+    sizes = [
+        max((v.size for v in case.feeds.values() if isinstance(v, np.ndarray)), default=0)
+        for case in cases
+    ]
+    least = [index for index, size in enumerate(sizes) if size == min(sizes)]
+    return least if options.full else least[:1]
+
+
+def _reduced(signature: Signature, options: CheckOptions, case: Case) -> list[Case]:
+    """Return smaller inputs for a model that is too much work at the size of `case`, if it is."""
+    if case.distribution is Distribution.USER:
+        return []
+    return [
+        make_case(
+            signature,
+            shapes,
+            Distribution.NORMAL,
+            seed=options.seed,
+            ranges=options.value_ranges,
+        )
+        for shapes in smaller(signature, case.shapes(), _BUDGET[options.full])
+    ]

@@ -1,0 +1,400 @@
+"""``normswap check``: whether one model is the same function as another."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from normswap.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rich.console import Console
+
+    from normswap.check import CheckOptions, CheckReport
+
+_MIB = 1 << 20
+_VERDICT_STYLES = {"equivalent": "bold green", "different": "bold red", "inconclusive": "yellow"}
+_SHOWN_REASONS = 8
+
+FilePath = click.Path(dir_okay=False, path_type=Path)
+AnyPath = click.Path(path_type=Path)
+
+
+@click.command(
+    "check",
+    short_help="Tell whether two models are the same function.",
+    epilog="Exit codes: 0 equivalent, 1 different, 2 wrong usage, 3 unreadable model or data, "
+    "4 the runtime failed, 5 inconclusive.",
+)
+@click.argument("original", type=FilePath, required=False)
+@click.argument("rewritten", type=FilePath, required=False)
+@click.option("--depth", type=click.Choice(["quick", "full"]), default="quick", show_default=True)
+@click.option("--provider", default="cpu", show_default=True, help="cpu, cuda, ..., or auto.")
+@click.option("--provider-option", "provider_options", multiple=True, metavar="KEY=VALUE")
+@click.option(
+    "--against-provider",
+    metavar="PROVIDER",
+    help="Run REWRITTEN (or ORIGINAL once more) on another provider.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the random inputs.")
+@click.option("--iterations", type=click.IntRange(min=1), help="Random inputs a distribution.")
+@click.option(
+    "--input-shape",
+    "--input-shapes",
+    "input_shapes",
+    multiple=True,
+    metavar="[NAME:]N,C,...",
+    help="Shape of an input; may be repeated.",
+)
+@click.option(
+    "--symbolic-dim",
+    "--symbolic-dims",
+    "symbolic_dims",
+    multiple=True,
+    metavar="SYMBOL=SIZE[,...]",
+    help="Size of a symbolic dimension; may be repeated.",
+)
+@click.option("--val-range", "ranges", multiple=True, metavar="[NAME:]LOW,HIGH")
+@click.option(
+    "--load-inputs",
+    type=AnyPath,
+    metavar="PATH",
+    help="Real inputs: .npz, .npy, .pb, or a folder (of these, or of onnx test data sets).",
+)
+@click.option("--save-inputs", type=FilePath, metavar="FILE.npz")
+@click.option(
+    "--load-outputs",
+    type=AnyPath,
+    metavar="PATH",
+    help="Hold ORIGINAL to outputs that were saved earlier; no REWRITTEN then.",
+)
+@click.option("--save-outputs", type=FilePath, metavar="FILE.npz", help="Save ORIGINAL's outputs.")
+@click.option("--save-failing", type=FilePath, metavar="FILE.npz", help="Inputs that differ.")
+@click.option("--rtol", "rtols", multiple=True, metavar="[OUTPUT:]VALUE")
+@click.option("--atol", "atols", multiple=True, metavar="[OUTPUT:]VALUE")
+@click.option("--arbiter/--no-arbiter", default=True, help="Evaluate in float64 too.")
+@click.option("--localize", is_flag=True, help="Find the first tensor that differs.")
+@click.option(
+    "--self-test",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Plant N faults, and tell how many this check catches.",
+)
+@click.option("--batch-invariant", is_flag=True, help="Also test samples alone and in a batch.")
+@click.option("--timeout", type=float, default=600.0, show_default=True, metavar="SECONDS")
+@click.option("--memory-limit", type=click.IntRange(min=1), metavar="MIB")
+@click.option(
+    "--rejudge",
+    type=FilePath,
+    metavar="REPORT.json",
+    help="Judge a saved report with other tolerances; nothing is run.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="The verdict line only.")
+@click.option("-v", "--verbose", is_flag=True, help="Every output on every input.")
+@click.pass_context
+def check_command(context: click.Context, /, **given: Any) -> None:
+    """Tell whether REWRITTEN is the same function as ORIGINAL.
+
+    No tolerance has to be chosen: it comes from the models themselves, from what rounding does
+    to them in the runtime and in float64.
+    """
+    report = _report(given, _progress(quiet=given["quiet"]))
+    if given["save_failing"] and report.failing:
+        report.save_failing_inputs(given["save_failing"])
+    if given["save_inputs"]:
+        report.save_inputs(given["save_inputs"])
+    if given["save_outputs"]:
+        report.save_outputs(given["save_outputs"])
+    if given["as_json"]:
+        click.echo(json.dumps(report.to_dict(), allow_nan=False, indent=1))
+    else:
+        show(report, _console(), quiet=given["quiet"], verbose=given["verbose"])
+    context.exit(int(report.exit_code))
+
+
+def _report(given: dict[str, Any], progress: Callable[[str], None]) -> CheckReport:
+    if given["rejudge"] is not None:
+        if given["original"] is not None:
+            raise UsageError("--rejudge reads a report; it takes no model.")
+        from normswap.check.report import load_report
+
+        return load_report(given["rejudge"]).rejudged(_tolerances(given))
+    original, rewritten = given["original"], given["rewritten"]
+    if original is None:
+        raise UsageError("There is no model to check.", tip="normswap check A.onnx B.onnx")
+    from normswap.check import check, check_outputs
+
+    options = _options(given, original)
+    if given["load_outputs"] is not None:
+        if rewritten is not None:
+            raise UsageError("--load-outputs stands for the other model; give one model only.")
+        return check_outputs(original, options, progress=progress)
+    if rewritten is None and options.against_provider is None and not options.batch_invariant:
+        raise UsageError(
+            "There is nothing to compare the model with.",
+            tip="Give a second model, --against-provider, --batch-invariant or --load-outputs.",
+        )
+    return check(original, rewritten or original, options, progress=progress)
+
+
+def _options(given: dict[str, Any], original: Path) -> CheckOptions:
+    from normswap.check import CheckOptions
+
+    memory = given["memory_limit"]
+    return CheckOptions(
+        provider=given["provider"],
+        provider_options=dict(_pair(text, "=") for text in given["provider_options"]),
+        against_provider=given["against_provider"],
+        seed=given["seed"],
+        depth=given["depth"],
+        input_shapes=_input_shapes(given["input_shapes"], original),
+        symbolic_dims=_symbolic_dims(given["symbolic_dims"]),
+        iterations=given["iterations"],
+        value_ranges=_ranges(given["ranges"]),
+        tolerances=_tolerances(given),
+        data=given["load_inputs"],
+        load_outputs=given["load_outputs"],
+        arbiter=given["arbiter"],
+        batch_invariant=given["batch_invariant"],
+        localize=given["localize"],
+        self_test=given["self_test"],
+        timeout=given["timeout"],
+        memory_limit=None if memory is None else memory * _MIB,
+    )
+
+
+def _pair(text: str, separator: str) -> tuple[str, str]:
+    name, found, value = text.rpartition(separator)
+    if not found:
+        raise UsageError(f"{text!r} is not of the form NAME{separator}VALUE.")
+    return name, value
+
+
+def _numbers(text: str, separators: str = "[,x]") -> list[float]:
+    try:
+        return [float(number) for number in re.split(separators, text.strip("[] "))]
+    except ValueError:
+        raise UsageError(f"{text!r} is not a list of numbers.") from None
+
+
+def _input_shapes(texts: Sequence[str], original: Path) -> dict[str, tuple[int, ...]]:
+    shapes = {}
+    for text in texts:
+        name, _, sizes = text.rpartition(":")
+        numbers = _numbers(sizes)
+        if any(number != int(number) or number < 0 for number in numbers):
+            raise UsageError(f"{sizes!r} is not a shape.")
+        shapes[name or _only_input(original)] = tuple(int(number) for number in numbers)
+    return shapes
+
+
+def _only_input(model: Path) -> str:
+    from normswap.check.signature import read_signature
+
+    inputs = read_signature(model).inputs
+    if len(inputs) != 1:
+        raise UsageError(
+            f"The model has {len(inputs)} inputs, so a shape needs a name.",
+            tip=f"--input-shape {inputs[0].name}:1,3,224,224" if inputs else None,
+        )
+    return inputs[0].name
+
+
+def _symbolic_dims(texts: Sequence[str]) -> dict[str, int]:
+    dims = {}
+    for text in texts:
+        for part in text.split(","):
+            name, size = _pair(part.strip(), "=")
+            if not size.strip().isdigit():
+                raise UsageError(f"{size!r} is not a size for {name!r}.")
+            dims[name] = int(size)
+    return dims
+
+
+def _ranges(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
+    ranges = {}
+    for text in texts:
+        name, _, bounds = text.rpartition(":")
+        numbers = _numbers(bounds, ",")
+        if len(numbers) != 2 or numbers[0] > numbers[1]:
+            raise UsageError(f"{bounds!r} is not a range LOW,HIGH.")
+        ranges[name] = (numbers[0], numbers[1])
+    return ranges
+
+
+def _tolerances(given: dict[str, Any]) -> dict[str, Any]:
+    from normswap.check import Tolerance
+
+    found: dict[str, dict[str, float]] = {}
+    for kind in ("rtol", "atol"):
+        for text in given[f"{kind}s"]:
+            name, _, number = text.rpartition(":")
+            try:
+                value = float(number)
+            except ValueError:
+                raise UsageError(f"--{kind} {text!r} is not a number.") from None
+            if not value >= 0:
+                raise UsageError(f"--{kind} {text!r} is not a tolerance.")
+            found.setdefault(name, {})[kind] = value
+    general = found.get("", {})
+    return {name: Tolerance(**{**general, **values}) for name, values in found.items()}
+
+
+def _progress(*, quiet: bool) -> Callable[[str], None]:
+    """Return a teller of what is being done: one line on stderr, where a person watches it."""
+    if quiet or not sys.stderr.isatty():
+        return lambda _: None
+    return lambda text: click.echo(f"\r\033[K{text} ...", nl=False, err=True)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    if sys.stderr.isatty():
+        click.echo("\r\033[K", nl=False, err=True)
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def show(report: CheckReport, console: Console, *, quiet: bool, verbose: bool) -> None:
+    """Print a report for people: a table, then the verdict line.
+
+    Parameters
+    ----------
+    report : CheckReport
+    console : rich.console.Console
+        Decides on width and colour.
+    quiet : bool
+        Leave out all but the verdict line.
+    verbose : bool
+        A row for every output on every set of inputs, where it would be one an output.
+    """
+    if not quiet:
+        if report.outputs:
+            console.print(_table(report, verbose=verbose))
+        for reason in report.reasons[:_SHOWN_REASONS]:
+            console.print(f"  {reason}", markup=False)
+        _print_divergence(report, console)
+        _print_power(report, console)
+        if verbose:
+            _print_runs(report, console)
+        for note in report.notes:
+            console.print(f"  note: {note}", markup=False, style="dim")
+    from rich.text import Text
+
+    verdict = report.verdict.value
+    line = Text(verdict, style=_VERDICT_STYLES[verdict])
+    line.append(f": {_sentence(report)}", style="default not bold")
+    console.print(line)
+
+
+def _sentence(report: CheckReport) -> str:
+    names = f"{Path(report.original).name} and {Path(report.rewritten).name}"
+    if report.structure:
+        return f"{names} do not take or give the same"
+    rests = {
+        "arbiter": "in float64 and in the runtime",
+        "noise floor": "within the original's own noise",
+        "tolerance": "by the tolerance given",
+        "values": "value by value",
+    }.get(report.basis, "by what was compared")
+    cases, outputs = len(report.cases), len({output.name for output in report.outputs})
+    return (
+        f"{names}, {outputs} output{'s' * (outputs != 1)} on {cases} set{'s' * (cases != 1)} of "
+        f"inputs, {rests} ({report.seconds:.1f} s)"
+    )
+
+
+def _table(report: CheckReport, *, verbose: bool) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("output", "inputs", "max error", "deployed", "noise", "float64", "allowed"):
+        table.add_column(title, justify="left" if title in {"output", "inputs"} else "right")
+    table.add_column("verdict")
+    for output in _rows(report, verbose=verbose):
+        evidence, judgement = output.evidence, output.judgement
+        function = evidence.function
+        table.add_row(
+            f"{output.name} {evidence.dtype}",
+            output.case,
+            _figure(evidence.verdict_level and evidence.verdict_level.max_abs),
+            _figure(evidence.deployed and evidence.deployed.max_abs),
+            _figure(evidence.noise.max),
+            _figure(function and function.deviation.max),
+            _figure(judgement.allowed),
+            judgement.verdict.value,
+            style=None if judgement.verdict.value == "equivalent" else "bold",
+        )
+    return table
+
+
+def _rows(report: CheckReport, *, verbose: bool) -> list[Any]:
+    """Return all outputs, or of each one the gravest and most telling row."""
+    if verbose:
+        return list(report.outputs)
+    order = ["different", "inconclusive", "equivalent"]
+    chosen: dict[str, Any] = {}
+    for output in report.outputs:
+        rank = (order.index(output.judgement.verdict.value), output.evidence.function is None)
+        if output.name not in chosen or rank < chosen[output.name][0]:
+            chosen[output.name] = (rank, output)
+    return [output for _, output in chosen.values()]
+
+
+def _figure(value: Any) -> str:
+    return "-" if value is None else f"{value:.2g}"
+
+
+def _print_runs(report: CheckReport, console: Console) -> None:
+    for run in report.runs:
+        peak = "" if run.peak_memory is None else f", peak {run.peak_memory / _MIB:.0f} MiB"
+        console.print(
+            f"  {run.model} in {run.engine} {run.version} {', '.join(run.providers)}: load "
+            f"{run.load_seconds:.2f} s, run {run.run_seconds:.2f} s, process "
+            f"{run.wall_seconds:.2f} s{peak}",
+            markup=False,
+            style="dim",
+        )
+
+
+def _print_divergence(report: CheckReport, console: Console) -> None:
+    found = report.divergence
+    if found is None:
+        return
+    console.print(
+        f"  first diverges at {found.tensor!r}, made by {found.operator} {found.node}: RMS error "
+        f"{found.error:.3g} of {found.scale:.3g}",
+        markup=False,
+    )
+    for name, error in found.input_errors.items():
+        console.print(f"    its input {name!r}: relative error {error:.2g}", markup=False)
+    if found.amplification is not None:
+        console.print(f"    it amplifies by {found.amplification:.3g}", markup=False)
+
+
+def _print_power(report: CheckReport, console: Console) -> None:
+    power = report.power
+    if power is None:
+        return
+    if power.method == "estimate":
+        console.print(
+            f"  would have caught errors from {power.smallest_scale_error:.1g} of an output's "
+            "scale",
+            style="dim",
+        )
+        return
+    console.print(
+        f"  self-test: {power.caught} of {power.planted} planted faults caught, {power.silent} "
+        f"change nothing on these inputs, {len(power.missed)} missed"
+    )
+    for missed in power.missed[:_SHOWN_REASONS]:
+        console.print(f"    missed: {missed}", markup=False)

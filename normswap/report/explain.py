@@ -1,0 +1,69 @@
+"""Why one normalization was folded or kept: every route that was tried, step by step."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, TextIO
+
+from normswap.plan import Folded, entry_dict
+from normswap.report.text import ARROW
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from normswap.plan import Kept, Step
+
+
+def explanation_json(name: str, entries: Iterable[Folded | Kept]) -> str:
+    """Return entries of a plan as one JSON object."""
+    found: dict[str, list[dict[str, Any]]] = {"folded": [], "kept": []}
+    for entry in entries:
+        found["folded" if isinstance(entry, Folded) else "kept"].append(entry_dict(entry))
+    return json.dumps({"command": "explain", "name": name} | found, indent=2, ensure_ascii=False)
+
+
+def render_explanation(entries: Iterable[Folded | Kept], stream: TextIO) -> None:
+    """Print entries of a plan.
+
+    Parameters
+    ----------
+    entries : iterable of Folded or Kept
+    stream : text stream
+    """
+    for number, entry in enumerate(entries):
+        lines = _folded(entry) if isinstance(entry, Folded) else _kept(entry)
+        stream.writelines(("\n" if number else "", *(line + "\n" for line in lines)))
+
+
+def _title(entry: Folded | Kept) -> str:
+    site = entry.site
+    where = f" in {site.graph}" if site.graph else ""
+    channels = f", {site.channels} channels" if site.channels else ""
+    return f"{site.op} {site.node}{where} makes {site.output}{channels}"
+
+
+def _folded(entry: Folded) -> Iterator[str]:
+    yield _title(entry)
+    nodes = f", {entry.added_nodes} added" if entry.added_nodes else ""
+    yield f"folded{nodes}:"
+    yield from _steps(entry.route)
+    if not entry.route:
+        yield "  it changes nothing"
+
+
+def _kept(entry: Kept) -> Iterator[str]:
+    yield _title(entry)
+    yield f"kept, {entry.reason.value}: {entry.reason.explanation}"
+    if not entry.attempts:
+        yield f"  {entry.detail}"
+    for attempt in entry.attempts:
+        yield f"tried {attempt.direction}:"
+        yield from _steps(attempt.trail)
+        yield f"  ✗ {attempt.reason.value}: {attempt.detail}"
+
+
+def _steps(steps: Iterable[Step]) -> Iterator[str]:
+    for step in steps:
+        verb = "carries" if step.action == "carry" else "absorbs"
+        note = f": {step.note}" if step.note else ""
+        yield f"  {ARROW[step.direction]} {step.op} {step.node} {verb} it at {step.tensor}{note}"

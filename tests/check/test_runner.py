@@ -1,0 +1,118 @@
+import json
+import sys
+
+import pytest
+
+from normswap.check import runner
+from normswap.check.providers import full_name, how_to_get, settings
+from normswap.errors import ModelError, RunError, RunTimeoutError
+
+AVAILABLE = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+@pytest.fixture
+def child(tmp_path, monkeypatch):
+    """Return a function that runs some code in place of the worker."""
+
+    def run(code, *, timeout=30.0, task=None):
+        script = tmp_path / "script.py"
+        script.write_text(
+            "import json, os, pathlib, signal, sys, time\n"
+            "folder = pathlib.Path(sys.argv[1])\n"
+            "(folder / 'stage').write_text('doing its work')\n" + code
+        )
+        real = runner.subprocess.Popen
+
+        def popen(command, **options):
+            return real([sys.executable, str(script), command[-1]], **options)
+
+        monkeypatch.setattr(runner.subprocess, "Popen", popen)
+        folder = tmp_path / "job"
+        folder.mkdir(exist_ok=True)
+        return runner.run_worker(
+            task or {"provider": "cuda"},
+            folder,
+            label="the original model (a.onnx)",
+            timeout=timeout,
+            memory_limit=None,
+        )
+
+    return run
+
+
+def respond(response):
+    return f"(folder / 'response.json').write_text({json.dumps(json.dumps(response))})"
+
+
+def test_a_response_comes_back_with_its_time(child):
+    response = child(respond({"fine": 1, "peak_memory": 5}))
+    assert response["fine"] == 1
+    assert response["wall_seconds"] > 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no signals")
+@pytest.mark.parametrize(
+    ("name", "word"), [("SIGSEGV", "SIGSEGV"), ("SIGKILL", "too much memory"), ("SIGABRT", "ABRT")]
+)
+def test_a_killed_child_is_told_with_its_stage(child, name, word):
+    with pytest.raises(RunError, match=word) as info:
+        child(f"os.kill(os.getpid(), signal.{name})")
+    assert "the original model (a.onnx)" in str(info.value)
+    assert "while doing its work" in str(info.value)
+
+
+def test_a_hanging_child_is_ended(child):
+    with pytest.raises(RunTimeoutError, match="while doing its work"):
+        child("time.sleep(60)", timeout=1.0)
+
+
+def test_a_child_that_ends_without_a_word(child):
+    with pytest.raises(RunError, match="exit code 3"):
+        child("os._exit(3)")
+    with pytest.raises(RunError, match="ValueError: oh"):
+        child("raise ValueError('oh')")
+    with pytest.raises(RunError, match="ran out of memory"):
+        child("raise MemoryError('1 TB')")
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "error", "word"),
+    [
+        ("provider", "CUDAExecutionProvider;CPUExecutionProvider", RunError, "not available"),
+        ("memory", "", RunError, "ran out of memory"),
+        ("invalid", "no graph", ModelError, "invalid: no graph"),
+        ("unsupported", "Relu(14)", runner.UnsupportedByRuntimeError, r"Relu\(14\)"),
+        ("arbiter", "no such op", runner.ArbiterError, "no such op"),
+        ("run", "bad shape", RunError, "bad shape"),
+    ],
+)
+def test_what_went_wrong_in_the_child_is_told_in_the_parents_words(
+    child, kind, message, error, word
+):
+    with pytest.raises(error, match=word) as info:
+        child(respond({"error": {"kind": kind, "message": message}}))
+    if kind == "provider":
+        assert "onnxruntime-gpu" in info.value.tip
+
+
+@pytest.mark.parametrize(
+    ("name", "full"),
+    [
+        ("cpu", "CPUExecutionProvider"),
+        ("CUDA", "CUDAExecutionProvider"),
+        ("TensorRT", "TensorrtExecutionProvider"),
+        ("auto", "TensorrtExecutionProvider"),
+        ("openvino", "OpenVINOExecutionProvider"),
+        ("CoreMLExecutionProvider", "CoreMLExecutionProvider"),
+        ("mine", "mine"),
+    ],
+)
+def test_names_of_providers(name, full):
+    assert full_name(name, AVAILABLE) == full
+
+
+def test_a_check_asks_cuda_for_exact_arithmetic_unless_told_otherwise():
+    assert settings("CUDAExecutionProvider", {})["use_tf32"] == "0"
+    assert settings("CUDAExecutionProvider", {"use_tf32": "1"})["use_tf32"] == "1"
+    assert settings("CPUExecutionProvider", {}) == {}
+    assert how_to_get("CPUExecutionProvider") is None

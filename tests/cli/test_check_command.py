@@ -1,0 +1,120 @@
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from support.check_models import conv_bn, one_node, save, tensor
+
+from normswap.cli.check import check_command
+from normswap.errors import ExitCode, NormswapError
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("check")
+    save(folder / "a.onnx", conv_bn(side=8))
+    save(folder / "folded.onnx", conv_bn(side=8, folded=True))
+    save(folder / "spoiled.onnx", conv_bn(side=8, folded=True, scale=1.01))
+    save(folder / "constant.onnx", one_node("Mul", weights=[tensor("w", np.zeros(4, "f"))]))
+    (folder / "text.onnx").write_text("hello")
+    np.save(folder / "data.npy", np.ones((3, 3, 8, 8), np.float32))
+    np.save(folder / "wrong.npy", np.ones((3, 3, 8, 9), np.float32))
+    return folder
+
+
+def run(home, *arguments):
+    names = [
+        str(home / a) if a.endswith((".onnx", ".npy", ".npz", ".json")) else a for a in arguments
+    ]
+    result = CliRunner().invoke(check_command, names)
+    if isinstance(result.exception, NormswapError):
+        return int(result.exception.exit_code), str(result.exception)
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result.exit_code, result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        (["a.onnx", "folded.onnx"], ExitCode.OK, "equivalent: a.onnx and folded.onnx"),
+        (["a.onnx", "spoiled.onnx"], ExitCode.FINDINGS, "different: a.onnx and spoiled.onnx"),
+        (["a.onnx", "constant.onnx"], ExitCode.FINDINGS, "do not take or give the same"),
+        (["a.onnx", "text.onnx"], ExitCode.MODEL, "text.onnx is not an ONNX model"),
+        (["a.onnx", "absent.onnx"], ExitCode.MODEL, "no model at"),
+        (["a.onnx", "a.onnx", "--load-inputs", "wrong.npy"], ExitCode.MODEL, "shape"),
+        (["a.onnx", "a.onnx", "--provider", "cuda9"], ExitCode.RUN, "'cuda9' is not available"),
+        (["a.onnx", "a.onnx", "--timeout", "0.01"], ExitCode.RUN, "longer than"),
+        (["constant.onnx", "constant.onnx"], ExitCode.INCONCLUSIVE, "inconclusive"),
+        ([], ExitCode.USAGE, "no model"),
+        (["a.onnx"], ExitCode.USAGE, "nothing to compare"),
+        (["a.onnx", "a.onnx", "--depth", "deep"], ExitCode.USAGE, "deep"),
+        (["a.onnx", "a.onnx", "--input-shape", "q:1,2"], ExitCode.USAGE, "no input 'q'"),
+        (["a.onnx", "a.onnx", "--input-shape", "one,two"], ExitCode.USAGE, "not a list"),
+        (["a.onnx", "a.onnx", "--input-shape", "1.5,2"], ExitCode.USAGE, "not a shape"),
+        (["a.onnx", "a.onnx", "--symbolic-dim", "N"], ExitCode.USAGE, "NAME=VALUE"),
+        (["a.onnx", "a.onnx", "--symbolic-dim", "N=x"], ExitCode.USAGE, "not a size"),
+        (["a.onnx", "a.onnx", "--val-range", "3"], ExitCode.USAGE, "not a range"),
+        (["a.onnx", "a.onnx", "--rtol", "small"], ExitCode.USAGE, "not a number"),
+        (["a.onnx", "a.onnx", "--atol", "-1"], ExitCode.USAGE, "not a tolerance"),
+        (["a.onnx", "a.onnx", "--atol", "zzz:1"], ExitCode.USAGE, "no output 'zzz'"),
+        (["a.onnx", "--rejudge", "r.json"], ExitCode.USAGE, "takes no model"),
+        (["--rejudge", "absent.json"], ExitCode.MODEL, "not a check report"),
+    ],
+)
+def test_exit_codes(home, arguments, code, word):
+    found, said = run(home, *arguments)
+    assert (found, word in said) == (code, True), said
+
+
+def test_the_options_of_a_full_call(home):
+    arguments = ["a.onnx", "folded.onnx", "--input-shape", "2x3x8x8", "--symbolic-dim", "N=2"]
+    arguments += ["--val-range", "x:-1,1", "--seed", "3", "--self-test", "2", "--batch-invariant"]
+    found, said = run(home, *arguments[:4], *arguments[6:-1], "-v")
+    assert found == ExitCode.OK, said
+    assert "self-test: 2 of 2 planted faults caught" in said
+
+
+def test_the_table_names_what_was_allowed(home):
+    _, said = run(home, "a.onnx", "spoiled.onnx", "--localize")
+    for word in ("output", "deployed", "noise", "float64", "allowed", "first diverges at 'y'"):
+        assert word in said
+    assert "\x1b" not in said
+
+
+def test_quiet_is_one_line(home):
+    _, said = run(home, "a.onnx", "folded.onnx", "-q")
+    assert said.count("\n") == 1
+
+
+def test_json_can_be_judged_again(home):
+    code, said = run(home, "a.onnx", "spoiled.onnx", "--json")
+    report = json.loads(said)
+    assert (code, report["exit_code"], report["verdict"]) == (1, 1, "different")
+    (home / "r.json").write_text(said)
+    assert run(home, "--rejudge", "r.json", "--rtol", "1", "--atol", "out:1")[0] == ExitCode.OK
+    code, said = run(home, "--rejudge", "r.json", "--atol", "1", "--atol", "out:1e-9")
+    assert code == ExitCode.FINDINGS  # the output's own tolerance goes before the general one
+    assert "least atol that passes" in said
+    assert run(home, "--rejudge", "r.json")[0] == ExitCode.FINDINGS
+
+
+def test_golden_files_and_failing_inputs(home):
+    saved = ["--save-inputs", "in.npz", "--save-outputs", "out.npz", "--save-failing", "bad.npz"]
+    assert run(home, "a.onnx", "spoiled.onnx", *saved)[0] == ExitCode.FINDINGS
+    golden = ["--load-inputs", "in.npz", "--load-outputs", "out.npz"]
+    assert run(home, "folded.onnx", *golden)[0] == ExitCode.OK
+    assert run(home, "spoiled.onnx", *golden)[0] != ExitCode.OK
+    assert run(home, "a.onnx", "a.onnx", *golden)[0] == ExitCode.USAGE
+    assert run(home, "a.onnx", "spoiled.onnx", "--load-inputs", "bad.npz")[0] == ExitCode.FINDINGS
+
+
+def test_one_model_on_two_providers(home):
+    code, said = run(home, "a.onnx", "--provider", "cpu", "--against-provider", "cpu", "--json")
+    assert code == ExitCode.OK
+    assert json.loads(said)["against_provider"] == "cpu"
+
+
+def test_help_needs_no_runtime():
+    result = CliRunner().invoke(check_command, ["--help"])
+    assert result.exit_code == 0
+    assert "5 inconclusive" in result.output
