@@ -13,16 +13,17 @@ import numpy as np
 from onnx import TensorProto
 
 from normswap.answers import Block
-from normswap.batchnorm import epsilon_of
+from normswap.batchnorm import epsilon_of, is_batchnorm
 from normswap.dtypes import is_float
 from normswap.errors import ModelError, UsageError
 from normswap.evaluate import constant_source
-from normswap.graph import build_network, gs_nodes
+from normswap.graph import Use, build_network, gs_nodes
 from normswap.groupnorm.choose import AUTO, choose_form
 from normswap.groupnorm.layer import Layer, Parameter, Runtime
 from normswap.groupnorm.plan import Swap, SwapPlan, Untouched
 from normswap.groupnorm.policy import GroupPolicy
-from normswap.planner import is_batchnorm, make_plan, site_of
+from normswap.normalization import Normalization
+from normswap.planner import make_plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -151,6 +152,11 @@ def plan_swap(model: Model, options: SwapOptions) -> SwapPlan:
         )
         layers.append(layer)
     return SwapPlan(model.fingerprint(), tuple(swaps), tuple(untouched), tuple(layers))
+
+
+def site_of(node: Node) -> Site:
+    """Describe a BatchNormalization by names."""
+    return Normalization((Use(node, 0),)).site()
 
 
 def _select(

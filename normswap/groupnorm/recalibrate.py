@@ -20,19 +20,19 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import numpy as np
 from onnx import TensorProto
 
-from normswap.batchnorm import epsilon_of
+from normswap.batchnorm import epsilon_of, is_batchnorm
 from normswap.dtypes import NUMPY_DTYPES, is_float, largest, round_to
 from normswap.errors import ExitCode, ModelError
 from normswap.graph import build_network, gs_nodes
 from normswap.groupnorm.builder import Builder, ConstantPool
 from normswap.groupnorm.data import open_data
 from normswap.groupnorm.layer import Layer, Runtime
+from normswap.groupnorm.planner import site_of
 from normswap.groupnorm.session import Session
 from normswap.model import ArrayTensor, load, make_constant, stage
 from normswap.names import Names
 from normswap.pipeline import _staged as staged_output
 from normswap.pipeline import output_name, silent
-from normswap.planner import is_batchnorm, site_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
