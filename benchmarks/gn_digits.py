@@ -100,11 +100,15 @@ def plot(curves: dict[str, dict[int, float]], path: Path) -> None:
         return x, height - bottom - value / top * (height - bottom - 30)
 
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        'font-family="sans-serif" font-size="12">',
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+            'font-family="sans-serif" font-size="12">'
+        ),
         f'<rect width="{width}" height="{height}" fill="white"/>',
-        f'<text x="{left}" y="18" font-size="13">Change of the logits against batches of '
-        f"{BATCHES[0]} (RMS, relative)</text>",
+        (
+            f'<text x="{left}" y="18" font-size="13">Change of the logits against batches of '
+            f"{BATCHES[0]} (RMS, relative)</text>"
+        ),
     ]
     for number in range(5):
         share = top * number / 4
@@ -155,8 +159,10 @@ def main() -> None:
         ),
         table(header, rows),
         "## Dependence on the batch",
-        "How far the logits of 512 images move, relative to their size, when they are run in "
-        f"smaller batches than {BATCHES[0]}.",
+        (
+            "How far the logits of 512 images move, relative to their size, when they are run in "
+            f"smaller batches than {BATCHES[0]}."
+        ),
         table(
             ["images in a batch", *map(str, BATCHES)],
             [[name, *(f"{curve[b]:.2g}" for b in BATCHES)] for name, curve in curves.items()],

@@ -151,7 +151,16 @@ def test_dry_run(model):
 
 def test_selection_and_affine(model):
     result = invoke(
-        "bn-to-gn", "--groups", 4, "--exclude", "bn1", "--no-scale", "--epsilon", 0.5, "--json", model
+        "bn-to-gn",
+        "--groups",
+        4,
+        "--exclude",
+        "bn1",
+        "--no-scale",
+        "--epsilon",
+        0.5,
+        "--json",
+        model,
     )
     assert result.code == 0, result.err
     plan = json.loads(result.text)["plan"]
@@ -182,9 +191,7 @@ def test_calibration(model, data, extra):
 
 
 def test_calibration_is_told(model, data):
-    result = invoke(
-        "bn-to-gn", "--groups", 4, "--calibrate", data, "--samples", 8, "-v", model
-    )
+    result = invoke("bn-to-gn", "--groups", 4, "--calibrate", data, "--samples", 8, "-v", model)
     assert "→ calibrated" in result.text
     assert "of 8 samples" in result.text
 

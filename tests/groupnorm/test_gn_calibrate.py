@@ -16,7 +16,7 @@ from normswap.groupnorm.story import swap
 from normswap.groupnorm.verify import VerifyOptions
 from normswap.pipeline import silent
 
-# --- moments ---------------------------------------------------------------------------------------
+# --- moments --------------------------------------------------------------------------
 
 
 @settings(max_examples=50)
@@ -63,7 +63,7 @@ def test_a_perfect_fit_has_no_loss():
     assert moments.loss < 1e-9
 
 
-# --- whole networks --------------------------------------------------------------------------------
+# --- whole networks -------------------------------------------------------------------
 
 
 def deep_network(dtype="float32"):

@@ -121,7 +121,7 @@ def test_no_data(tmp_path, signature):
     with pytest.raises(DataError, match="There is no data at"):
         open_data(tmp_path / "nothing", signature())
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="has no .npz"):
+    with pytest.raises(DataError, match=r"has no \.npz"):
         open_data(tmp_path / "empty", signature())
     (tmp_path / "data.npz").write_text("not a zip")
     with pytest.raises(DataError, match="can't be read"):

@@ -38,9 +38,7 @@ def test_number_of_groups(policy, channels, groups):
     st.booleans(),
 )
 def test_a_number_of_groups_always_divides_the_channels(channels, asked, rule, by_size):
-    policy = GroupPolicy(
-        groups=asked, group_size=asked if by_size else None, on_indivisible=rule
-    )
+    policy = GroupPolicy(groups=asked, group_size=asked if by_size else None, on_indivisible=rule)
     groups = policy.num_groups(channels)
     if groups is None:
         assert channels % asked

@@ -166,10 +166,8 @@ def test_shared_statistics_are_split(tmp_path):
 def test_used_outputs_are_refused_when_freezing(tmp_path):
     model = network(training=True)
     mean = next(n for n in model.graph.node if n.name == "bn0").output[1]
-    model.graph.output.append(
-        onnx.helper.make_tensor_value_info(mean, onnx.TensorProto.FLOAT, [4])
-    )
-    with pytest.raises(ModelError, match="bn0: its output .* is used"):
+    model.graph.output.append(onnx.helper.make_tensor_value_info(mean, onnx.TensorProto.FLOAT, [4]))
+    with pytest.raises(ModelError, match=r"bn0: its output .* is used"):
         run_recalibrate(tmp_path, model, data(1), freeze=True)
 
 
