@@ -169,7 +169,7 @@ def fold(
     apply_plan(made, model)
     report = FoldReport(model.name, "", made, size_before=model.size)
     progress("writing")
-    with _staged(model, output, overwrite=overwrite) as staged:
+    with staged_output(model, output, overwrite=overwrite) as staged:
         if check is not None:
             report = replace(report, check=_checked(model, staged.path, check, progress))
         if report.exit_code is ExitCode.OK:
@@ -189,10 +189,10 @@ def _checked(
 
 
 @contextlib.contextmanager
-def _staged(
+def staged_output(
     model: Model, output: str | Path | BinaryIO, *, overwrite: bool
 ) -> Iterator[Staged | _Piped]:
-    """Have the rewritten model in a file, wherever it goes in the end."""
+    """Have a rewritten model in a file, wherever it goes in the end: nothing moves before a commit."""
     if isinstance(output, str | Path):
         with stage(model, output, overwrite=overwrite) as staged:
             yield staged

@@ -31,8 +31,7 @@ from normswap.groupnorm.session import Session
 from normswap.model import ArrayTensor, load, make_constant, stage
 from normswap.names import Names
 from normswap.normalization import site_of
-from normswap.pipeline import _staged as staged_output
-from normswap.pipeline import output_name, silent
+from normswap.pipeline import output_name, silent, staged_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

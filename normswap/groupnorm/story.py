@@ -15,8 +15,7 @@ from normswap.groupnorm.planner import SwapOptions, plan_swap
 from normswap.groupnorm.session import Session
 from normswap.groupnorm.verify import SwapCheck, VerifyOptions, verify_swap
 from normswap.model import load
-from normswap.pipeline import _staged as staged_output
-from normswap.pipeline import output_name, silent
+from normswap.pipeline import output_name, silent, staged_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

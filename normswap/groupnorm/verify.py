@@ -351,8 +351,8 @@ def check_layer(
             return wide.reshape(batch, channels, *(1,) * (x.ndim - 2))
 
         along = (-1,) + (1,) * (x.ndim - 2)
-        size = np.ones(along) if scale is None else np.abs(scale.astype(np.float64)).reshape(along)
-        offset = np.zeros(along) if bias is None else np.abs(bias.astype(np.float64)).reshape(along)
+        size = np.ones(1) if scale is None else np.abs(scale.astype(np.float64)).reshape(along)
+        offset = np.zeros(1) if bias is None else np.abs(bias.astype(np.float64)).reshape(along)
         gain = size * by_channel(1 / np.sqrt(spread))
         largest = by_channel(np.abs(groups).max(axis=2))
         body = np.abs(truth) + offset

@@ -129,7 +129,7 @@ def test_bfloat16_is_cast_around_float32():
     assert targets == [TensorProto.FLOAT, TensorProto.BFLOAT16]
 
 
-# --- as small as it can be -------------------------------------------------------------------------
+# --- as small as it can be ------------------------------------------------------------
 
 UNIT = (np.ones(8), np.zeros(8), np.zeros(8), np.ones(8))
 SCALED = (np.arange(1.0, 9), np.zeros(8), np.zeros(8), np.ones(8))
@@ -224,7 +224,7 @@ def test_between_convolutions_the_affine_is_a_depthwise_convolution():
     assert "Mul" in ops(swap_model(model, 4, provider="tensorrt", form="instancenorm")[0])
 
 
-# --- activations that hurt -------------------------------------------------------------------------
+# --- activations that hurt ------------------------------------------------------------
 
 SHAPE = (2, 64, 16, 16)
 RNG = np.random.default_rng(5)
@@ -269,7 +269,7 @@ def test_one_element_a_group_gives_exactly_the_bias(dims):
     assert (y == np.broadcast_to(stats[1].reshape(-1, *[1] * (len(dims) - 2)), dims)).all()
 
 
-# --- what is not known ------------------------------------------------------------------------------
+# --- what is not known ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", ["layernorm", "instancenorm", "primitive"])

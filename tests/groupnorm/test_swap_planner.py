@@ -68,7 +68,7 @@ def test_a_pattern_that_fits_nothing_is_a_mistake():
 
 
 def test_all_layers_that_do_not_fit_are_named_at_once():
-    with pytest.raises(UsageError, match="stem/bn has 10.*head/bn has 24") as caught:
+    with pytest.raises(UsageError, match=r"stem/bn has 10.*head/bn has 24") as caught:
         plan_of(two_layers(10, 24), 16)
     assert "--groups 2 fits every layer" in caught.value.tip
 
@@ -131,7 +131,7 @@ def test_a_model_without_normalizations_stays_as_it_is():
     assert swapped == model
 
 
-# --- epsilon and the affine ----------------------------------------------------------------------
+# --- epsilon and the affine -----------------------------------------------------------
 
 
 def test_epsilon_and_affine_are_kept_set_or_dropped():
@@ -208,7 +208,7 @@ def test_a_parameter_that_a_caller_may_override_can_still_be_overridden():
         assert distance(run_ort(swapped, x=x, **given)[0], expected) < 1e-4
 
 
-# --- training mode, old opsets, what is refused ---------------------------------------------------
+# --- training mode, old opsets, what is refused ---------------------------------------
 
 
 def training(opset, *, used):
@@ -240,7 +240,7 @@ def test_training_mode_is_swapped(opset):
 @pytest.mark.parametrize("opset", [9, 15])
 def test_training_mode_whose_statistics_are_used_is_refused(opset):
     model, _ = training(opset, used=True)
-    with pytest.raises(ModelError, match="bn: its output batchnormalization_.* is used") as caught:
+    with pytest.raises(ModelError, match=r"bn: its output batchnormalization_.* is used") as caught:
         swap_model(model, 2)
     assert "--exclude" in caught.value.tip
 
@@ -275,7 +275,7 @@ def test_refusals_come_all_at_once():
         swap_model(b.model(), 2)
 
 
-# --- subgraphs and functions -----------------------------------------------------------------------
+# --- subgraphs and functions ----------------------------------------------------------
 
 
 def test_normalizations_in_subgraphs_are_swapped():

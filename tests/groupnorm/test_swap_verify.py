@@ -9,14 +9,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from support.build import Builder
-from support.swapping import swap_options
+from support.swapping import distance, ops, run_ort, swap_options
 
 from normswap.errors import ExitCode
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.planner import plan_swap
 from normswap.groupnorm.verify import SwapVerdict, VerifyOptions, verify_swap
 from normswap.model import load, stage
-from normswap.pipeline import silent
+from normswap.pipeline import fold, silent
 
 
 def small_network(dtype="float32", batch="N", opset=21):
@@ -205,3 +205,34 @@ def test_overridden_parameters_are_read_where_they_are(swapped):
     model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [8]))
     verify, _ = swapped(model, 2)
     assert verify().verdict is SwapVerdict.RIGHT
+
+
+@pytest.mark.parametrize("kept", [(True, False), (False, True), (False, False)])
+def test_without_scale_or_bias(swapped, kept):
+    verify, _ = swapped(small_network(), keep_scale=kept[0], keep_bias=kept[1])
+    assert verify().verdict is SwapVerdict.RIGHT
+
+
+def test_a_normalization_after_the_swapped_one_is_folded_into_it(tmp_path):
+    """What follows a swap, the fold mechanism brings into its affine.
+
+    Not in the primitive form, where the affine is inside.
+    """
+    for form in ("native", "layernorm", "instancenorm"):
+        for groups in (4, 16):
+            b = Builder(21)
+            x = b.input("N", 16, 9, 9)
+            y = b.bn(x, 16, name="first", out="first", epsilon=1e-3)
+            b.output(b.node("Relu", b.bn(y, 16, name="second", epsilon=1e-3), out="y"), None)
+            loaded = load(b.model().SerializeToString())
+            options = swap_options(groups, form=form, exclude=("second",))
+            apply_swaps(plan_swap(loaded, options), loaded)
+            path, target = tmp_path / "swapped.onnx", tmp_path / "folded.onnx"
+            with stage(loaded, path, overwrite=True) as staged:
+                staged.commit()
+            fold(path, target, overwrite=True)
+            folded = onnx.load(target)
+            assert "BatchNormalization" not in ops(folded)
+            x = b.rng.normal(size=(2, 16, 9, 9)).astype(np.float32)
+            before, after = (run_ort(onnx.load(p), x=x)[0] for p in (path, target))
+            assert distance(before, after) < 1e-4, (form, groups)

@@ -48,3 +48,13 @@ def ops(model):
 
 def distance(one, other):
     return float(np.abs(np.asarray(one, np.float64) - np.asarray(other, np.float64)).max())
+
+
+def tensor_of(model, name, **feeds):
+    """Return any tensor of a model, as onnxruntime computes it without optimizations."""
+    tapped = onnx.ModelProto()
+    tapped.CopyFrom(model)
+    elem_type = model.graph.input[0].type.tensor_type.elem_type
+    del tapped.graph.output[:]
+    tapped.graph.output.append(onnx.helper.make_tensor_value_info(name, elem_type, None))
+    return run_ort(tapped, optimized=False, **feeds)[0]

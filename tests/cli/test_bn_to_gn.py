@@ -1,0 +1,269 @@
+"""``normswap bn-to-gn`` and ``normswap recalibrate``, as users call them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+from support.build import Builder
+from support.cli import invoke
+
+from normswap.cli import COMMANDS
+
+FOUR = {
+    "bn-to-gn": "normswap.cli.bn_to_gn:bn_to_gn_command",
+    "bn-to-ln": "normswap.cli.bn_to_gn:bn_to_ln_command",
+    "bn-to-in": "normswap.cli.bn_to_gn:bn_to_in_command",
+    "recalibrate": "normswap.cli.recalibrate:recalibrate_command",
+}
+
+
+@pytest.fixture(autouse=True)
+def commands(monkeypatch):
+    for name, place in FOUR.items():
+        monkeypatch.setitem(COMMANDS, name, (place, ""))
+
+
+def network(channels=(8, 16), batch="N"):
+    b = Builder(17, seed=1)
+    x, before = b.input(batch, 3, 8, 8), 3
+    for number, count in enumerate(channels):
+        x = b.conv(x, before, count, pads=[1, 1, 1, 1])
+        stats = b.statistics(count, positive=True)
+        x = b.bn(x, count, stats=stats, name=f"bn{number}", out=f"n{number}", epsilon=1e-5)
+        x, before = b.node("Relu", x), count
+    pooled = b.node("Flatten", b.node("GlobalAveragePool", x))
+    b.output(b.node("Gemm", pooled, b.normal(before, 4), out="y"), None)
+    return b.model()
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "model.onnx"
+    onnx.save(network(), path)
+    return path
+
+
+@pytest.fixture
+def data(tmp_path):
+    path = tmp_path / "data.npz"
+    rng = np.random.default_rng(0)
+    np.savez(path, x=rng.normal(size=(24, 3, 8, 8)).astype(np.float32))
+    return path
+
+
+def batchnorms(path):
+    loaded = onnx.load(path) if not isinstance(path, bytes) else onnx.load_from_string(path)
+    return sum(node.op_type == "BatchNormalization" for node in loaded.graph.node)
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_default_output_is_beside_the_model(model):
+    result = invoke("bn-to-gn", "--groups", 4, model)
+    assert result.code == 0, result.err
+    assert batchnorms(model.with_name("model.gn.onnx")) == 0
+    assert batchnorms(model) == 2
+    assert "2 BatchNormalization: 2 swapped" in result.text
+    assert "group normalization: 2 nodes against float64" in result.text
+    assert "drift from the original network, which is no error" in result.text
+    assert "does not depend on its batch" in result.text
+    assert files(model.parent) == ["model.gn.onnx", "model.onnx"]
+
+
+def test_a_pipe(model):
+    result = invoke("bn-to-gn", "--groups", 4, stdin=model.read_bytes())
+    assert result.code == 0, result.err
+    assert batchnorms(result.out) == 0
+    assert "2 swapped" in result.err
+
+
+def test_nothing_on_a_terminal_is_a_usage_error():
+    result = invoke("bn-to-gn", terminal=True)
+    assert result.code == 2
+    assert "No model" in result.err
+
+
+@pytest.mark.parametrize(
+    ("command", "groups", "suffix"), [("bn-to-ln", [1, 1], "ln"), ("bn-to-in", [8, 16], "in")]
+)
+def test_special_cases(model, command, groups, suffix):
+    result = invoke(command, model, "--json")
+    assert result.code == 0, result.err
+    report = json.loads(result.text)
+    assert [swap["num_groups"] for swap in report["plan"]["swaps"]] == groups
+    assert batchnorms(model.with_name(f"model.{suffix}.onnx")) == 0
+
+
+def test_groups_that_do_not_fit_name_every_layer(tmp_path):
+    path = tmp_path / "model.onnx"
+    onnx.save(network((12, 20)), path)
+    result = invoke("bn-to-gn", path)
+    assert result.code == 2
+    assert "bn0 has 12; bn1 has 20" in result.err
+    assert "--groups 4 fits every layer" in result.err
+    assert files(tmp_path) == ["model.onnx"]
+    result = invoke("bn-to-gn", path, "--on-indivisible", "gcd", "--no-check", "--json")
+    assert [s["num_groups"] for s in json.loads(result.text)["plan"]["swaps"]] == [4, 4]
+    result = invoke("bn-to-gn", path, "--on-indivisible", "keep", "--no-check", "--force")
+    assert "2 kept" in result.text
+    assert "12 channels don't fit 32 groups" in result.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--groups", 0), "must be at least 1"),
+        (("--groups", "many"), "neither a number nor"),
+        (("--group-size", -1), "must be at least 1"),
+        (("--groups", 4, "--group-size", 4), "exclude each other"),
+        (("--groups", 4, "--search-groups"), "needs data"),
+        (("--groups", 4, "--one-pass"), "needs data"),
+        (("--groups", 4, "--samples", 3), "needs data"),
+        (("--groups", 4, "--epsilon", -1), "must not be negative"),
+        (("--groups", 4, "--include", "nothing*"), "fits the pattern"),
+        (("--groups", 4, "--form", "native"), "needs opset 21"),
+        (("--groups", 4, "--form", "contrib"), "CUDA only"),
+        (("--groups", 4, "--in-place", "-o", "x.onnx"), "exclude each other"),
+    ],
+)
+def test_usage_errors(model, arguments, message):
+    result = invoke("bn-to-gn", *arguments, model)
+    assert result.code == 2
+    assert message in result.err
+    assert len(result.err.splitlines()) <= 4
+    assert files(model.parent) == ["model.onnx"]
+
+
+def test_dry_run(model):
+    result = invoke("bn-to-gn", "--group-size", 4, "--dry-run", "-v", model)
+    assert result.code == 0
+    assert "bn0" in result.text
+    assert "bn1" in result.text
+    assert "nothing written" in result.text
+    assert files(model.parent) == ["model.onnx"]
+
+
+def test_selection_and_affine(model):
+    result = invoke(
+        "bn-to-gn",
+        "--groups",
+        4,
+        "--exclude",
+        "bn1",
+        "--no-scale",
+        "--epsilon",
+        0.5,
+        "--json",
+        model,
+    )
+    assert result.code == 0, result.err
+    plan = json.loads(result.text)["plan"]
+    (swap,) = plan["swaps"]
+    assert (swap["site"]["node"], swap["scale"], swap["bias"]) == ("bn0", False, True)
+    assert swap["epsilon"] == 0.5
+    assert plan["kept"][0]["why"] == "excluded by 'bn1'"
+
+
+def test_an_existing_file_is_not_overwritten(model):
+    target = model.with_name("model.gn.onnx")
+    target.write_bytes(b"mine")
+    assert invoke("bn-to-gn", "--groups", 4, "--no-check", model).code == 2
+    assert target.read_bytes() == b"mine"
+    assert invoke("bn-to-gn", "--groups", 4, "--no-check", "--force", model).code == 0
+    assert invoke("bn-to-gn", "--groups", 4, "--no-check", "--in-place", model).code == 0
+    assert batchnorms(model) == 0
+
+
+@pytest.mark.parametrize("extra", [(), ("--one-pass",), ("--search-groups",)])
+def test_calibration(model, data, extra):
+    result = invoke("bn-to-gn", "--groups", 4, "--calibrate", data, *extra, "--json", model)
+    assert result.code == 0, result.err
+    report = json.loads(result.text)
+    assert report["calibrated"] == 2
+    before = report["drift_before_calibration"]["outputs"]["y"]["snr"]
+    assert report["check"]["drift"]["outputs"]["y"]["snr"] > before
+
+
+def test_calibration_is_told(model, data):
+    result = invoke("bn-to-gn", "--groups", 4, "--calibrate", data, "--samples", 8, "-v", model)
+    assert "→ calibrated" in result.text
+    assert "of 8 samples" in result.text
+
+
+def test_data_that_does_not_fit(model, tmp_path):
+    np.savez(tmp_path / "bad.npz", x=np.zeros((4, 5, 8, 8), np.float32))
+    result = invoke("bn-to-gn", "--groups", 4, "--calibrate", tmp_path / "bad.npz", model)
+    assert result.code == 3
+    assert "its axis 1 is 5, and 3 is needed" in result.err
+    assert files(tmp_path) == ["bad.npz", "model.onnx"]
+
+
+def test_a_model_without_normalizations_says_how_to_export_them(tmp_path):
+    b = Builder()
+    b.output(b.node("Relu", b.input(2, 3)), None)
+    path = tmp_path / "model.onnx"
+    onnx.save(b.model(), path)
+    result = invoke("bn-to-gn", path)
+    assert result.code == 0
+    assert "no BatchNormalization found" in result.text
+    assert "TrainingMode.PRESERVE" in result.text
+
+
+def test_a_model_that_can_not_be_swapped(tmp_path):
+    b = Builder(15)
+    parameters = [b.const(v) for v in b.statistics(8)]
+    y, mean, _ = b.node(
+        "BatchNormalization", b.input(2, 8, 6), *parameters, outputs=3, name="bn", training_mode=1
+    )
+    b.output(y, None).output(mean, [8])
+    path = tmp_path / "model.onnx"
+    onnx.save(b.model(), path)
+    result = invoke("bn-to-gn", "--groups", 4, path)
+    assert result.code == 3
+    assert "bn: its output" in result.err
+
+
+def test_no_model(tmp_path):
+    (tmp_path / "text.onnx").write_text("hello, I am a text file")
+    assert invoke("bn-to-gn", tmp_path / "text.onnx").code == 3
+    assert invoke("recalibrate", tmp_path / "text.onnx", tmp_path / "text.onnx").code == 3
+
+
+def test_a_missing_provider(model):
+    result = invoke("bn-to-gn", "--groups", 4, "--provider", "openvino", model)
+    assert result.code == 4
+    assert "not available here" in result.err
+    assert files(model.parent) == ["model.onnx"]
+
+
+def test_recalibrate(model, data):
+    result = invoke("recalibrate", model, data)
+    assert result.code == 0, result.err
+    assert "2 BatchNormalization recalibrated on 24 samples" in result.text
+    assert batchnorms(model.with_name("model.recalibrated.onnx")) == 2
+    report = json.loads(invoke("recalibrate", model, data, "--force", "--json").text)
+    assert [layer["site"]["node"] for layer in report["layers"]] == ["bn0", "bn1"]
+
+
+def test_recalibrate_freezes(tmp_path):
+    b = Builder(17)
+    parameters = [b.const(v) for v in b.statistics(3)]
+    x = b.input("N", 3, 4, elem_type=TensorProto.FLOAT)
+    y, *_ = b.node("BatchNormalization", x, *parameters, outputs=3, training_mode=1)
+    b.output(b.node("Relu", y, out="y"), ["N", 3, 4])
+    onnx.save(b.model(), tmp_path / "model.onnx")
+    np.save(tmp_path / "data.npy", np.random.default_rng(0).normal(size=(8, 3, 4)))
+    result = invoke(
+        "recalibrate", tmp_path / "model.onnx", tmp_path / "data.npy", "--freeze",
+        "-o", tmp_path / "out.onnx",
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    assert "1 turned from training to inference mode" in result.text
+    node = onnx.load(tmp_path / "out.onnx").graph.node[0]
+    assert len(node.output) == 1
