@@ -227,11 +227,9 @@ def _array(tensor: Any, folder: str) -> np.ndarray:
         dense: np.ndarray = _dense(tensor)
         return dense
     if onnx.external_data_helper.uses_external_data(tensor):
-        copy = onnx.TensorProto()
-        copy.CopyFrom(tensor)
-        onnx.external_data_helper.load_external_data_for_tensor(copy, folder)
-        tensor = copy
-    array: np.ndarray = onnx.numpy_helper.to_array(tensor)
+        kept, tensor = tensor, onnx.TensorProto()
+        tensor.CopyFrom(kept)  # reading puts the data into the tensor, where it would stay
+    array: np.ndarray = onnx.numpy_helper.to_array(tensor, base_dir=folder)
     return array
 
 
