@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from support.build import Builder
 
 C = 6
