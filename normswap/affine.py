@@ -37,8 +37,8 @@ def _canonical(array: Wide) -> Wide:
     return array
 
 
-class RankError(ValueError):
-    """An affine varies along an axis that a tensor does not have: the model is malformed."""
+class MisfitError(ValueError):
+    """An affine has not the shape of the tensor that it is over: the model is malformed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,19 +147,29 @@ class Affine:
 
         Raises
         ------
-        RankError
+        MisfitError
             If the map varies along an axis beyond ``rank``.
         """
         if self.ndim > rank:
-            raise RankError(f"an affine over {self.ndim} axes does not fit a tensor of rank {rank}")
+            raise MisfitError(
+                f"an affine over {self.ndim} axes does not fit a tensor of rank {rank}"
+            )
         return align(self.scale, rank), align(self.shift, rank)
 
     def vectors(self, axis: int, length: int) -> tuple[Wide, Wide]:
         """Return scale and shift as two ``(length,)`` vectors along ``axis``.
 
         The map must vary along no other axis (:meth:`varies_only_along`).
+
+        Raises
+        ------
+        MisfitError
+            If it is over another number of channels.
         """
         s, t = (align(a, max(self.ndim, axis + 1)) for a in (self.scale, self.shift))
+        for array in (s, t):
+            if array.size not in (1, length):
+                raise MisfitError(f"an affine of {array.size} channels does not fit {length}")
         return (
             np.broadcast_to(s.reshape(-1), (length,)),
             np.broadcast_to(t.reshape(-1), (length,)),

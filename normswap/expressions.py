@@ -141,14 +141,23 @@ class Scaled(Expression):
     base : Expression
     scale, shift : ndarray of float64 or long double
         Broadcastable with each other and with ``base``; their common shape is the result's.
+
+    Raises
+    ------
+    ValueError
+        If they are not.
     """
 
     base: Expression
     scale: Wide
     shift: Wide | None = None
+    shape: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         inner = self.base
+        added = () if self.shift is None else self.shift.shape
+        shape = np.broadcast_shapes(inner.shape, self.scale.shape, added)
+        object.__setattr__(self, "shape", shape)
         if not isinstance(inner, Scaled) or not _no_larger(inner.scale, self.scale):
             return
         shift = self.shift
@@ -165,12 +174,6 @@ class Scaled(Expression):
     def data_type(self) -> int:  # type: ignore[override]
         """Float type of the base."""
         return self.base.data_type
-
-    @functools.cached_property
-    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
-        """Shape of the base, broadcast with scale and shift."""
-        shift = () if self.shift is None else self.shift.shape
-        return np.broadcast_shapes(self.base.shape, self.scale.shape, shift)
 
     def wide(self) -> Wide:
         dtype = wide_dtype(self.data_type)
@@ -212,6 +215,11 @@ class Summed(Expression):
         A constant factor of the sum, such as Gemm's alpha.
     view : tuple of int, optional
         Another shape of the same elements, under which ``weight`` is multiplied and summed.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit.
     """
 
     base: Expression | None
@@ -221,9 +229,15 @@ class Summed(Expression):
     result: tuple[int, ...]
     gain: float = 1.0
     view: tuple[int, ...] | None = None
+    shape: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         weight, base = self.weight, self.base
+        terms = weight.shape if self.view is None else self.view
+        if np.broadcast_shapes(self.factor.shape, terms) != terms:
+            raise ValueError(f"a factor of shape {self.factor.shape} does not fit {terms}")
+        shape = np.broadcast_shapes(self.result, () if base is None else base.shape)
+        object.__setattr__(self, "shape", shape)
         if (
             isinstance(weight, Scaled)
             and weight.shift is None
@@ -248,11 +262,6 @@ class Summed(Expression):
     def data_type(self) -> int:  # type: ignore[override]
         """Float type of the base, else of the weight."""
         return self.weight.data_type if self.base is None else self.base.data_type
-
-    @functools.cached_property
-    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
-        """Shape of the sum, broadcast with the base."""
-        return np.broadcast_shapes(self.result, () if self.base is None else self.base.shape)
 
     def wide(self) -> Wide:
         weight = self.weight.wide()

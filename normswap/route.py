@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from normswap.affine import RankError
 from normswap.answers import Answer, Block, Down, Goal, Into, Up
 from normswap.edits import Edit, Insert, Replace
 from normswap.evaluate import constant_of
@@ -86,7 +85,7 @@ class Router:
                 del steps[frame.steps :]
                 frame.pending, failure = None, None
             if frame.pending is None:
-                answer = next(frame.answers, None)
+                answer = _next_answer(frame)
                 if answer is None:
                     stack.pop()
                     failure = (frame.block or Block(Reason.OPERATOR, ""), frame.trail)
@@ -187,6 +186,7 @@ class Router:
         return None
 
 
+<<<<<<< HEAD
 PROBLEMS = {
     "non-finite": Reason.NON_FINITE,
     "overflow": Reason.OVERFLOW,
@@ -200,6 +200,20 @@ def unsound(edits: Iterable[Edit]) -> Block | None:
         if isinstance(edit, Replace | Insert) and (problem := edit.constant.problem()):
             return Block(PROBLEMS[problem], edit.hint, f"the new {edit.hint}")
     return None
+=======
+def _next_answer(frame: _Frame) -> Answer | Block | None:
+    """Return the next answer to a goal, None after the last.
+
+    Operators read a node as their specification has it: shapes that fit each other, inputs and
+    axes that are there. Where that fails, the node breaks the specification, and stays as it is.
+    """
+    try:
+        return next(frame.answers, None)
+    except (ValueError, IndexError) as error:
+        node = frame.goal.use.node if isinstance(frame.goal, Up | Into) else None
+        name = "" if node is None else f"{node.op} {node.title} or what is before it: "
+        return Block(Reason.MALFORMED, "" if node is None else node.title, f"{name}{error}")
+>>>>>>> ops
 
 
 def _misfit(goal: Goal) -> Block | None:
@@ -229,10 +243,7 @@ def _operator_answers(node: Node, index: int, goal: Goal) -> Iterator[Answer | B
         yield Block(Reason.NOT_CONSTANT, node.title, detail)
     else:
         answer = operator.up if isinstance(goal, Up) else operator.down
-        try:
-            yield from answer(node, index, goal.affine)
-        except RankError as error:
-            yield Block(Reason.MALFORMED, node.title, f"{node.op} {node.title}: {error}")
+        yield from answer(node, index, goal.affine)
 
 
 def _unaffected(use: Use, goal: Up) -> bool:

@@ -24,9 +24,13 @@ def commands():
     return [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
 
 
-@pytest.fixture
-def checkout(tmp_path):
-    """A copy of what the commands need, in which ``normswap`` is on the path."""
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A copy of what the commands need, in which ``normswap`` is on the path.
+
+    The commands run in it one after another, as a reader would run them.
+    """
+    tmp_path = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "models", tmp_path / "models")
     for made in (tmp_path / "models").glob("*.folded.onnx"):
         made.unlink()
@@ -50,20 +54,21 @@ def run(command, folder):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the README's commands are for a POSIX shell")
-@pytest.mark.parametrize("command", commands())
-def test_commands_run(command, checkout):
-    # Installing is what a fresh environment is for; here the checkout is on the path already.
-    command = re.sub(r"^pip install \S+ && ", "", command)
-    if command.startswith("python -m pytest"):
-        assert (ROOT / "tests").is_dir()
-        return
-    done = run(command, checkout)
-    assert done.returncode == 0, done.stderr
+def test_commands_run(checkout):
+    for command in commands():
+        # Installing is what a fresh environment is for; here the checkout is on the path already.
+        installed = re.sub(r"^pip install \S+ && ", "", command)
+        if installed.startswith("python -m pytest"):
+            assert (ROOT / "tests").is_dir()
+            continue
+        done = run(installed, checkout)
+        assert done.returncode == 0, (command, done.stderr)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the README's commands are for a POSIX shell")
 def test_the_capture_is_what_the_command_prints(checkout):
     command, _, shown = blocks("console")[0].partition("\n")
+    (checkout / "models" / "partial.folded.onnx").unlink(missing_ok=True)
     printed = run(command.removeprefix("$ "), checkout).stdout
 
     def without_figures(text):

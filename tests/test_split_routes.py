@@ -164,7 +164,7 @@ def test_the_same_of_the_same_is_one(copies):
     y = b.conv(b.input("N", C, 6, 6), C, C)
     for z in twins(b, y, range(copies)):
         b.output(b.node("Relu", z))
-    folded, plan = check_folds(b.model())
+    _folded, plan = check_folds(b.model())
     assert len(plan.folded) == copies
 
 
@@ -173,7 +173,7 @@ def test_without_an_absorber_one_is_enough():
     y = b.node("Exp", b.input("N", C, 6, 6))
     for z in twins(b, y):
         b.output(b.node("Relu", z))
-    folded, plan = check_folds(b.model(), left=1)
+    _folded, plan = check_folds(b.model(), left=1)
     assert len(plan.folded) == len(plan.kept) == 1
 
 

@@ -86,7 +86,8 @@ def _part(array: Wide, axis: int, start: int, size: int) -> Wide:
 
 def _padded(array: Wide, axis: int, before: int, own: int, after: int, rest: float) -> Wide:
     """Widen an axis with ``rest`` on both sides."""
-    if array.shape[axis] == 1:
-        array = array.repeat(own, axis)
-    widths = [(before, after) if i == axis else (0, 0) for i in range(array.ndim)]
-    return np.pad(array, widths, constant_values=rest)
+    shape = list(array.shape)
+    shape[axis] = before + own + after
+    whole = np.full(shape, rest, dtype=np.longdouble)
+    whole[(*(slice(None),) * axis, slice(before, before + own))] = array
+    return whole

@@ -228,7 +228,7 @@ def test_down_to_several():
     b = Builder()
     y = b.bn(b.input("N", 4, 7, 7), 4)
     b.output(b.conv(y, 4, 3)).output(b.conv(y, 4, 2, kernel=(1, 1), bias=False))
-    folded, plan = check_folds(b.model())
+    _folded, plan = check_folds(b.model())
     assert len(plan.folded[0].absorbers) == 2
 
 

@@ -97,7 +97,7 @@ def test_down_groups_of_a_kernel_of_one(group):
 def test_down_a_kernel_as_large_as_its_stride(group, rank):
     # Each place in a block has one tap, with a shift of its own: an Add repeats them.
     model = bn_deconv(Builder(), rank=rank, group=group, strides=[2] * rank)
-    folded, plan = check_folds(model)
+    folded, _plan = check_folds(model)
     assert [node.op_type for node in folded.graph.node] == ["ConvTranspose", "Add"]
 
 

@@ -87,7 +87,7 @@ def test_what_is_read_elsewhere_takes_the_identity():
     y = b.conv(b.input("N", 4, 7, 7), 4, C)
     b.output(b.node("Sigmoid", b.bn(cut([0], [2], [1])(b, y), 2)))
     b.output(b.node("Sigmoid", cut([2], [6], [1])(b, y)))
-    folded, plan = check_folds(b.model())
+    _folded, plan = check_folds(b.model())
     assert len(plan.folded) == 1
 
 

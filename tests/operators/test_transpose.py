@@ -37,7 +37,7 @@ def test_linear_over_a_sequence(opset, add):
         bias = b.normal(8)
         y = b.node("Add", *((bias, y) if add == "left" else (y, bias)))
     b.output(b.bn(b.node("Transpose", y, perm=[0, 2, 1]), 8))
-    folded, plan = check_folds(b.model())
+    _folded, plan = check_folds(b.model())
     assert plan.folded[0].added_nodes == (0 if add else 1)
 
 

@@ -15,7 +15,7 @@ from support.build import Builder
 from support.folding import count, fold_model
 
 HALF = {"float16": 0.5, "bfloat16": 0.5, "float32": 0.5, "float64": 1.0}
-"""Units in the last place that a constant may be off; long double has few bits more than float64."""
+"""Units in the last place that a constant may be off; long double is not that much finer."""
 
 SLACK = 1e-6
 BITS = {"float16": (11, -24), "bfloat16": (8, -133), "float32": (24, -149), "float64": (53, -1074)}

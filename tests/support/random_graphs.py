@@ -7,12 +7,15 @@ random generator can make thousands.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from support.build import Builder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LARGEST = 1500
 """Elements of a tensor at most: the reference evaluator is no fast one."""
