@@ -186,7 +186,6 @@ class Router:
         return None
 
 
-<<<<<<< HEAD
 PROBLEMS = {
     "non-finite": Reason.NON_FINITE,
     "overflow": Reason.OVERFLOW,
@@ -200,7 +199,8 @@ def unsound(edits: Iterable[Edit]) -> Block | None:
         if isinstance(edit, Replace | Insert) and (problem := edit.constant.problem()):
             return Block(PROBLEMS[problem], edit.hint, f"the new {edit.hint}")
     return None
-=======
+
+
 def _next_answer(frame: _Frame) -> Answer | Block | None:
     """Return the next answer to a goal, None after the last.
 
@@ -213,7 +213,6 @@ def _next_answer(frame: _Frame) -> Answer | Block | None:
         node = frame.goal.use.node if isinstance(frame.goal, Up | Into) else None
         name = "" if node is None else f"{node.op} {node.title} or what is before it: "
         return Block(Reason.MALFORMED, "" if node is None else node.title, f"{name}{error}")
->>>>>>> ops
 
 
 def _misfit(goal: Goal) -> Block | None:
