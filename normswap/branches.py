@@ -233,12 +233,14 @@ class Merger:
         note = "scale += s * sqrt(var + epsilon), B += t + s*mean"
         return (Step("beside", "absorb", host.op, host.title, name, note),)
 
-    def merge_everywhere(self, graph: Graph) -> None:
-        """Merge all branches of a graph that can be, whether or not that removes a node."""
+    def merge_everywhere(self, graph: Graph) -> bool:
+        """Merge all branches of a graph that can be, and say whether there were any."""
+        before = self.draft.mark()
         for node in graph.topological():
             if not node.removed and _is_sum(node) and not _is_term(node.out):
                 self._fold_layer_scales(node.out)
                 self.merge(node.out)
+        return self.draft.mark() > before
 
     def merge(self, total: Value) -> Value:
         """Merge the terms of a sum as far as that goes, and return what then is the total."""

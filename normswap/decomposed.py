@@ -91,24 +91,9 @@ def is_private(value: Value, node: Node) -> bool:
     )
 
 
-def affine_of_chain(chain: tuple[Use, ...]) -> Affine | Block:
-    """Return the affine that a chain applies to the tensor that comes in."""
-    whole = Affine(np.ones(()), np.zeros(()))
-    for use in chain:
-        part = affine_of_link(use)
-        if isinstance(part, Block):
-            return part
-        whole = whole.then(part)
-    if not whole.is_finite:
-        title = chain[-1].node.title
-        return Block(Reason.NON_FINITE, title, f"the scale or shift of {title} is not finite")
-    return whole
-
-
 def looks_like_batchnorm(chain: tuple[Use, ...]) -> bool:
     """Whether a chain has parameters per channel, as a BatchNormalization has them."""
-    affine = affine_of_chain(chain)
-    return isinstance(affine, Block) or affine.varies_along(1)
+    return any(axis_of(use) == 1 for use in chain)
 
 
 def _split(chain: list[Use]) -> Iterator[tuple[Use, ...]]:
@@ -116,7 +101,7 @@ def _split(chain: list[Use]) -> Iterator[tuple[Use, ...]]:
     part: list[Use] = []
     axis: int | None = None
     for use in chain:
-        own = _axis(use)
+        own = axis_of(use)
         if axis is not None and own is not None and own != axis:
             yield from _complete(part)
             part, axis = [], None
@@ -208,7 +193,7 @@ def affine_of_link(use: Use) -> Affine | Block:
                 return Affine(1 / wide, zero)
 
 
-def _axis(use: Use) -> int | None:
+def axis_of(use: Use) -> int | None:
     """Return the axis along which a link's constant varies, None for a scalar."""
     affine = affine_of_link(use)
     if isinstance(affine, Block):

@@ -40,6 +40,8 @@ def rewrite(draft: Draft, normalization: Normalization, form: Form) -> bool:
         False where it is left as it is: it has that form already, its parameters are not known, or
         the new ones would be beyond the range of their type.
     """
+    if form == "affine":
+        normalization = normalization.extended()
     affine = normalization.affine()
     if isinstance(affine, Block) or form == "keep":
         return False

@@ -5,16 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from normswap.affine import Affine
+from normswap.answers import Block
 from normswap.batchnorm import affine_of, is_batchnorm
-from normswap.decomposed import affine_of_chain, chains, looks_like_batchnorm
+from normswap.decomposed import (
+    affine_of_link,
+    axis_of,
+    chains,
+    is_private,
+    link,
+    looks_like_batchnorm,
+)
 from normswap.graph import Use
 from normswap.plan import Site
+from normswap.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from normswap.affine import Affine
-    from normswap.answers import Block
     from normswap.graph import Graph, Node, Value
 
 
@@ -49,13 +59,47 @@ class Normalization:
         return self.chain[-1].node.out
 
     @property
+    def graph(self) -> Graph:
+        """The graph that it is in."""
+        return self.chain[-1].node.graph
+
+    @property
     def is_batchnorm(self) -> bool:
         """Whether it is a single BatchNormalization."""
-        return is_batchnorm(self.chain[-1].node)
+        return len(self.chain) == 1 and is_batchnorm(self.chain[0].node)
 
     def affine(self) -> Affine | Block:
         """Return the affine that it applies at present, or why that is none."""
-        return affine_of(self.chain[-1].node) if self.is_batchnorm else affine_of_chain(self.chain)
+        whole = Affine(np.ones(()), np.zeros(()))
+        for use in self.chain:
+            part = affine_of(use.node) if is_batchnorm(use.node) else affine_of_link(use)
+            if isinstance(part, Block):
+                return part
+            whole = whole.then(part)
+        if not whole.is_finite:
+            title = self.chain[-1].node.title
+            return Block(Reason.NON_FINITE, title, f"the scale or shift of {title} is not finite")
+        return whole
+
+    def extended(self) -> Normalization:
+        """Return it together with the operators by constants that are next to it."""
+        chain = list(self.chain)
+        axes = {axis_of(use) for use in chain if not is_batchnorm(use.node)} | {1, None}
+        while (value := chain[0].node.inputs[chain[0].slot]) is not None:
+            before = None if value.producer is None else link(value.producer)
+            if before is None or not is_private(value, chain[0].node):
+                break
+            if axis_of(before) not in axes:
+                break
+            chain.insert(0, before)
+        while len(chain[-1].node.out.readers) == 1:
+            value = chain[-1].node.out
+            (use,) = value.readers.values()
+            after = link(use.node)
+            if after != use or not is_private(value, use.node) or axis_of(after) not in axes:
+                break
+            chain.append(after)
+        return Normalization(tuple(chain), self.certain)
 
     def site(self) -> Site:
         """Describe it by names."""
@@ -91,7 +135,7 @@ def normalizations(graph: Graph) -> Iterator[Normalization]:
     nodes = graph.topological()
     by_last = {chain[-1].node.key: chain for chain in chains(nodes)}
     for node in nodes:
-        if is_batchnorm(node):
+        if is_batchnorm(node) and not node.removed:
             yield Normalization((Use(node, 0),))
         elif node.key in by_last:
             chain = by_last[node.key]

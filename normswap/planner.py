@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from normswap.graph import Graph, Node, Value
     from normswap.leftover import Form
     from normswap.model import Model
+    from normswap.plan import Site
 
 
 def make_plan(
@@ -70,7 +71,11 @@ def make_plan(
     planner.rewrite(present, leftover)
     return Plan(
         model.fingerprint(),
-        tuple(entry for key, entry in planner.folded.items() if key in present),
+        tuple(
+            entry
+            for key, entry in planner.folded.items()
+            if key in present and key not in planner.late
+        ),
         tuple(
             entry
             for key, entry in planner.kept.items()
@@ -92,6 +97,7 @@ class _Planner:
         self.kept: dict[int, Kept] = {}
         self.found: dict[int, Normalization] = {}
         self.uncertain: set[int] = set()  # count only if they fold
+        self.late: set[int] = set()  # what edits have made, and the model did not have
         self.copies: dict[Callee, int] = {}  # first keys of the functions' copies
         self.specialised: dict[int, int] = {}  # the same, by key of the call
 
@@ -99,8 +105,8 @@ class _Planner:
         """Fold and merge what is in some graphs."""
         for graph in list(graphs):
             self.fold(list(normalizations(graph)))
-            if self.merge_branches:
-                self.merger.merge_everywhere(graph)
+            while self.merge_branches and self.merger.merge_everywhere(graph):
+                self.fold(self._left(graph))
 
     def specialise(self) -> None:
         """Specialise functions for the calls of them where that folds more than in place."""
@@ -111,7 +117,8 @@ class _Planner:
     def rewrite(self, present: Container[int], form: Form) -> None:
         """Give what stays the form that is asked for."""
         for key, entry in self.kept.items():
-            normalization = self.found[key].present() if key in present else None
+            counts = key in present and key not in self.uncertain
+            normalization = self.found[key].present() if counts else None
             if normalization is not None and rewrite(self.draft, normalization, form):
                 self.kept[key] = replace(entry, form=form)
 
@@ -176,6 +183,7 @@ class _Planner:
             for key in [key for key in known if key >= first]:
                 del known[key]
         self.uncertain = {key for key in self.uncertain if key < first}
+        self.late = {key for key in self.late if key < first}
         self.copies = {callee: key for callee, key in self.copies.items() if key < first}
         self.specialised = {
             call: key for call, key in self.specialised.items() if call < first and key < first
@@ -187,12 +195,13 @@ class _Planner:
         Branches are merged last: what is left of them then is simplest.
         """
         # Each by itself, a BatchNormalization goes into arithmetic before it and not vice versa.
-        pending = sorted(found, key=lambda normalization: not normalization.is_batchnorm)
-        self.found.update((n.key, n) for n in pending)
-        self.uncertain.update(n.key for n in pending if not n.certain)
-        self._merge_twins(pending)
-        pending = [n for n in pending if n.key not in self.folded]
+        pending = list(found)
         while pending:
+            pending.sort(key=lambda normalization: not normalization.is_batchnorm)
+            self.found.update((n.key, n) for n in pending)
+            self.uncertain.update(n.key for n in pending if not n.certain)
+            self._merge_twins(pending)
+            pending = [n for n in pending if n.key not in self.folded]
             before = len(self.folded)
             for attempt in (self._fold, self._merge):
                 for normalization in pending:
@@ -201,7 +210,17 @@ class _Planner:
                     break
             else:
                 return
-            pending = [n for n in pending if n.key in self.kept]
+            pending = self._left(pending[0].source.node.graph)
+
+    def _left(self, graph: Graph) -> list[Normalization]:
+        """Return what is still to be folded in a graph.
+
+        What was folded may have brought operators together that now are a normalization.
+        """
+        known = [n for n in self.found.values() if n.key in self.kept and n.graph is graph]
+        new = [replace(n, certain=False) for n in normalizations(graph) if n.key not in self.found]
+        self.late.update(n.key for n in new)
+        return [*known, *new]
 
     def tidy(self) -> None:
         """Fold single operators by constants that other routes have gone into.
@@ -255,7 +274,7 @@ class _Planner:
             return  # a route of another one has taken it apart
         site, affine = normalization.site(), normalization.affine()
         if isinstance(affine, Block):
-            self._keep(normalization, affine, ())
+            self._keep(whole.key, site, affine, ())
             return
         attempts: list[Attempt] = []
         best: tuple[list[Goal], Outcome] | None = None
@@ -284,7 +303,7 @@ class _Planner:
             if normalization.is_batchnorm and affine.ndim > 2:
                 detail = f"spatial=0, and {first.detail}"
                 block = Block(Reason.PER_ACTIVATION, first.tensor, detail)
-            self._keep(normalization, block, tuple(attempts))
+            self._keep(whole.key, site, block, tuple(attempts))
             return
         goals, outcome = best
         if outcome.cost:  # it was taken back, to look for a cheaper one
@@ -296,11 +315,17 @@ class _Planner:
     def _merge(self, whole: Normalization) -> None:
         """Merge a normalization that found no route into a Conv beside it."""
         entry, normalization = self.kept.get(whole.key), whole.present()
-        affine = None if normalization is None else normalization.affine()
-        if entry is None or normalization is None or not isinstance(affine, Affine):
+        if entry is None or normalization is None:
             return
         site = normalization.site()
-        route = self.merger.absorb(normalization, affine)
+        route: tuple[Step, ...] | Block | None = None
+        for candidate in (normalization, normalization.extended()):
+            affine = candidate.affine()
+            if isinstance(affine, Block):
+                return
+            route = self.merger.absorb(candidate, affine)
+            if isinstance(route, tuple):
+                break
         if route is None:
             return
         if isinstance(route, Block):
@@ -323,12 +348,8 @@ class _Planner:
             self.draft.rollback(mark)
             self.kept[whole.key] = entry
 
-    def _keep(
-        self, normalization: Normalization, block: Block, attempts: tuple[Attempt, ...]
-    ) -> None:
-        self.kept[normalization.key] = Kept(
-            normalization.site(), block.reason, block.tensor, block.detail, attempts
-        )
+    def _keep(self, key: int, site: Site, block: Block, attempts: tuple[Attempt, ...]) -> None:
+        self.kept[key] = Kept(site, block.reason, block.tensor, block.detail, attempts)
 
 
 def _bypass_block(normalization: Normalization) -> Block | None:

@@ -203,6 +203,16 @@ def test_overflow(form):
     check_kept(stuck(b, stats=stats, epsilon=0.0), Reason.OPERATOR, leftover=form)
 
 
+def test_arithmetic_that_is_no_normalization_for_certain_stays():
+    b = Builder()
+    x = b.node("Softmax", b.input("N", 7, C))
+    y = b.node("Div", b.node("Sub", x, b.normal(C)), b.normal(C))
+    y = b.node("Mul", y, b.normal(C))
+    b.output(b.node("Sigmoid", y))
+    model = b.model()
+    assert fold_model(model, leftover="affine")[0] == model
+
+
 def test_unknown_rank_has_no_affine_form():
     b = Builder()
     shape = b.input("R", name="shape", elem_type=7)
