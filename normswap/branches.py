@@ -125,21 +125,23 @@ class Merger:
         self.router = router
         self.merged: dict[int, list[str]] = {}  # titles of what a Conv took in, by its key
 
-    def absorb(self, normalization: Normalization, affine: Affine) -> tuple[Step, ...] | Block:
+    def absorb(
+        self, normalization: Normalization, affine: Affine
+    ) -> tuple[Step, ...] | Block | None:
         """Merge the branch that a normalization is into a Conv beside it.
 
         Returns
         -------
-        tuple of Step or Block
-            The route, whose edits are then in the draft; or why there is none.
+        tuple of Step or Block or None
+            The route, whose edits are then in the draft; or why there is none; None if what the
+            normalization makes is not added to anything.
         """
         result, source = normalization.result, normalization.source
         value = source.node.inputs[source.slot]
         total = _total_of(result)
         term = _term_of(result, total)
         if term is None or value is None:
-            detail = f"{result.name} is not added to anything"
-            return Block(Reason.NO_SUM, result.name, detail)
+            return None
         if not affine.varies_only_along(1):
             return Block(Reason.AXIS, result.name, "a Conv can scale its channels only")
         nodes = tuple(reversed(normalization.chain))
@@ -165,6 +167,7 @@ class Merger:
         if block is not None:
             self.draft.rollback(mark)
             return block
+        self._report(host, branch)
         self.merge(remaining)
         note = "W += s at the tap of the pixel itself, b += t"
         return (Step("beside", "absorb", "Conv", host.title, value.name, note),)
@@ -249,11 +252,15 @@ class Merger:
                     continue
                 self._take_in(host, branch, sign * term.sign)
                 if unsound(self.draft.edits[mark:]) is None:
+                    self._report(host, branch)
                     total = remaining
                     break
                 self.draft.rollback(mark)
             else:
                 return total
+
+    def _report(self, host: Node, branch: Branch) -> None:
+        self.merged.setdefault(host.key, []).append(branch.title)
 
     def report(self, present: Container[int]) -> tuple[Merged, ...]:
         """Return what was merged into which Conv, of those whose keys are present."""
@@ -332,7 +339,6 @@ class Merger:
             edits.append(Replace(host.key, 2, bias, _name(host, 2, "bias")))
         edits += [Bypass(use.node.key, use.slot) for use in branch.nodes]
         self.draft.commit(edits)
-        self.merged.setdefault(host.key, []).append(branch.title)
 
     def _fold_layer_scales(self, total: Value) -> None:
         """Let the Convs of a sum take in the constants that they are multiplied with."""

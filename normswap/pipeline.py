@@ -192,7 +192,7 @@ def _checked(
 def staged_output(
     model: Model, output: str | Path | BinaryIO, *, overwrite: bool
 ) -> Iterator[Staged | _Piped]:
-    """Have a rewritten model in a file, wherever it goes in the end: nothing moves before a commit."""
+    """Have a rewritten model in a file, wherever it goes; nothing moves before a commit."""
     if isinstance(output, str | Path):
         with stage(model, output, overwrite=overwrite) as staged:
             yield staged

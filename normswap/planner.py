@@ -226,7 +226,7 @@ class _Planner:
     def _merge_twins(self, found: Sequence[Normalization]) -> None:
         """Let one of several nodes that apply the same affine to the same tensor do it for all."""
         twins: dict[tuple[Value, Affine], list[Normalization]] = {}
-        for normalization in sorted(found, key=lambda n: n.key):
+        for normalization in found:
             node = normalization.source.node
             value = node.input(0)
             if not normalization.is_batchnorm or value is None or len(value.readers) < 2:
@@ -301,21 +301,27 @@ class _Planner:
             return
         site = normalization.site()
         route = self.merger.absorb(normalization, affine)
+        if route is None:
+            return
         if isinstance(route, Block):
-            if route.reason is not Reason.NO_SUM:
-                attempt = Attempt("beside", route.reason, route.tensor, route.detail)
-                known = tuple(a for a in entry.attempts if a.direction != "beside")
-                self.kept[whole.key] = entry = replace(entry, attempts=(*known, attempt))
-            mark = self.draft.mark()
-            if not self.merger.gather(normalization):
-                return
-            self._fold(whole)
-            if whole.key in self.kept and not self.merge_branches:
-                self.draft.rollback(mark)
-                self.kept[whole.key] = entry
+            attempt = Attempt("beside", route.reason, route.tensor, route.detail)
+            known = tuple(a for a in entry.attempts if a.direction != "beside")
+            entry = replace(entry, attempts=(*known, attempt))
+            self.kept[whole.key] = entry
+            self._gather(whole, normalization, entry)
             return
         del self.kept[whole.key]
         self.folded[whole.key] = Folded(site, route)
+
+    def _gather(self, whole: Normalization, normalization: Normalization, entry: Kept) -> None:
+        """Fold a normalization together with its own input, where that is added to it."""
+        mark = self.draft.mark()
+        if not self.merger.gather(normalization):
+            return
+        self._fold(whole)
+        if whole.key in self.kept and not self.merge_branches:
+            self.draft.rollback(mark)
+            self.kept[whole.key] = entry
 
     def _keep(
         self, normalization: Normalization, block: Block, attempts: tuple[Attempt, ...]

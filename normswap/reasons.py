@@ -25,7 +25,6 @@ class Reason(enum.Enum):
     OUTER_SCOPE = "outer-scope"
     QUANTIZED_WEIGHT = "quantized-weight"
     QUANTIZED_BIAS = "quantized-bias"
-    NO_SUM = "no-sum"
     NO_BRANCH = "no-branch"
     COST = "cost"
     OPERATOR = "operator"
@@ -62,7 +61,6 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.OUTER_SCOPE: "the tensor is computed outside this subgraph",
     Reason.QUANTIZED_WEIGHT: "scales and integers of a quantized weight can't take the factor",
     Reason.QUANTIZED_BIAS: "the integers of a quantized bias would have to be rounded",
-    Reason.NO_SUM: "the tensor is not a term of a sum",
     Reason.COST: "folding would add as many nodes as it removes",
     Reason.NO_BRANCH: "no Conv of the same tensor is added to it, so there is none to merge with",
     Reason.OPERATOR: "the operator neither absorbs an affine nor commutes with one",

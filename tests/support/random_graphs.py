@@ -42,6 +42,7 @@ class RandomGraph:
     tensors: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
     read: set[str] = field(default_factory=set)
     batchnorms: int = 0
+    chained: bool = False  # the next operator reads what the one before made
 
     def add(self, op, *inputs, shape, outputs=1, **attrs):
         """Add a node and note its (first) output."""
@@ -58,8 +59,10 @@ class RandomGraph:
         fitting = [t for t in self.tensors if rank is None or len(t[1]) in rank]
         if not fitting:
             return None
-        recent = fitting[-3:]
-        return self.choose.one_of(recent if self.choose.chance(75) else fitting)
+        if self.chained and self.tensors[-1] not in fitting:
+            return None if rank else self.tensors[-1]
+        recent = fitting[-1:] if self.chained else fitting[-3:]
+        return self.choose.one_of(recent if self.chained or self.choose.chance(75) else fitting)
 
     def like(self, shape):
         """Return a tensor of the same shape."""
@@ -388,9 +391,38 @@ def layer_norm(g):
         g.add("LayerNormalization", x, *parameters, shape=shape, epsilon=0.1)
 
 
+LINEAR = (conv, conv, conv_transpose, gemm, matmul)
+
+
+def route_up(g):
+    """A linear operator, some others one after another, and a BatchNormalization."""
+    g.choose.one_of(LINEAR)(g)
+    g.chained = True
+    for _ in range(g.choose.integer(3) + 1):
+        g.choose.one_of(CARRIERS)(g)
+    batch_norm(g)
+    g.chained = False
+
+
+def route_down(g):
+    """A BatchNormalization, some others one after another, and a linear operator."""
+    batch_norm(g)
+    g.chained = True
+    for _ in range(g.choose.integer(3) + 1):
+        g.choose.one_of(CARRIERS)(g)
+    g.choose.one_of(LINEAR)(g)
+    g.chained = False
+
+
+CARRIERS = (
+    *(activation, combine, constant, concat, split, pool, reduce, transpose, reshape, flatten),
+    *(squeeze, pad, resize, slice_, gather, where, depth_to_space, expand, instance_norm),
+)
+
 GROW = (
-    (batch_norm,) * 14
-    + (conv,) * 9
+    (batch_norm,) * 8
+    + (conv,) * 5
+    + (route_up, route_down) * 10
     + (activation, gemm, matmul) * 3
     + (conv_transpose, combine, constant, concat, split, pool) * 2
     + (reduce, transpose, reshape, flatten, squeeze, pad, resize, slice_, gather, where)

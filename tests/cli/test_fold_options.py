@@ -1,0 +1,180 @@
+"""What ``normswap fold`` tells of branches, leftovers, and single nodes."""
+
+import json
+
+import onnx
+import pytest
+from onnx import helper
+from support.build import Builder
+from support.cli import invoke
+from support.graphs import live_ops
+
+C = 6
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A BatchNormalization that folds, one that is merged, and one that stays."""
+    b = Builder()
+    x = b.node("Softmax", b.input(2, 4, 7, 7), axis=-1)
+    y = b.bn(b.conv(x, 4, C, pads=[1] * 4), C, name="first", out="folded_here")
+    y = b.node("Relu", y, name="relu")
+    z = b.node("Add", b.conv(y, C, C, pads=[1] * 4), b.bn(y, C, name="second"))
+    z = b.node("Add", z, b.conv(y, C, C, kernel=(1, 1)))
+    z = b.node("Softmax", z, axis=-1, name="softmax")
+    b.output(b.node("Sigmoid", b.bn(z, C, name="third", out="kept_here")))
+    path = tmp_path / "model.onnx"
+    onnx.save(b.model(), path)
+    return path
+
+
+@pytest.fixture
+def branches(tmp_path):
+    """Two Convs of one tensor, without a BatchNormalization."""
+    b = Builder()
+    x = b.input(2, 4, 7, 7)
+    y = b.node("Add", b.conv(x, 4, C, pads=[1] * 4), b.conv(x, 4, C, kernel=(1, 1)))
+    b.output(y)
+    path = tmp_path / "branches.onnx"
+    onnx.save(b.model(), path)
+    return path
+
+
+def folded(path):
+    return live_ops(onnx.load(path.with_name(f"{path.stem}.folded.onnx")))
+
+
+def test_merged_branches_are_reported(model):
+    result = invoke("fold", model, "--no-check")
+    assert result.code == 0
+    assert "merged" in result.text
+    assert "second" in result.text
+    assert folded(model).count("Conv") == 2
+
+
+def test_merge_branches(branches):
+    assert invoke("fold", branches, "--no-check", "--force").code == 0
+    assert folded(branches) == ["Conv", "Conv", "Add"]
+    result = invoke("fold", branches, "--merge-branches", "--no-check", "--force", "--json")
+    assert folded(branches) == ["Conv"]
+    (merged,) = json.loads(result.text)["plan"]["merged"]
+    assert len(merged["branches"]) == 1
+
+
+def test_many_merged_branches_are_summed_up(tmp_path):
+    b = Builder()
+    x = b.input(2, C, 5, 5)
+    for _ in range(14):
+        y = b.node("Add", b.conv(x, C, C, kernel=(1, 1)), b.conv(x, C, C, kernel=(1, 1)))
+        x = b.node("Relu", y)
+    b.output(x)
+    onnx.save(b.model(), tmp_path / "m.onnx")
+    result = invoke("fold", tmp_path / "m.onnx", "--merge-branches", "--dry-run")
+    assert "13 other Convs" in result.text
+    result = invoke("fold", tmp_path / "m.onnx", "--merge-branches", "--dry-run", "-v")
+    assert "other Convs" not in result.text
+
+
+@pytest.mark.parametrize(
+    ("form", "ops"),
+    [
+        ("keep", ["BatchNormalization"]),
+        ("affine", ["Mul", "Add"]),
+        ("normalize", ["BatchNormalization"]),
+    ],
+)
+def test_leftover(model, form, ops):
+    result = invoke("fold", model, "--leftover", form, "--no-check")
+    assert result.code == 0
+    assert folded(model)[-len(ops) - 1 : -1] == ops
+    assert ("now" in result.text) is (form != "keep")
+
+
+def test_leftover_in_json(model):
+    result = invoke("fold", model, "--leftover", "affine", "--dry-run", "--json")
+    (kept,) = json.loads(result.text)["plan"]["kept"]
+    assert kept["form"] == "affine"
+
+
+@pytest.mark.parametrize("name", ["first", "folded_here"])
+def test_explain_what_is_folded(model, name):
+    result = invoke("fold", model, "--explain", name)
+    assert result.code == 0
+    assert "first makes folded_here, 6 channels" in result.text
+    assert "↑ Conv" in result.text
+    assert "W[m] *= s[m]" in result.text
+    assert "third" not in result.text
+    assert not model.with_name("model.folded.onnx").exists()
+
+
+@pytest.mark.parametrize("name", ["third", "kept_here"])
+def test_explain_what_is_kept(model, name):
+    text = invoke("fold", model, "--explain", name).text
+    assert "kept, operator" in text
+    assert "tried up:" in text
+    assert "✗ operator: Softmax softmax" in text
+    assert "tried down:" in text
+
+
+def test_explain_a_tensor_on_the_way(model):
+    text = invoke("fold", model, "--explain", "softmax").text
+    assert "third" in text
+
+
+def test_explain_what_merged(model):
+    text = invoke("fold", model, "--explain", "second").text
+    assert "→ Conv" in text
+
+
+def test_explain_in_json(model):
+    found = json.loads(invoke("fold", model, "--explain", "third", "--json").text)
+    assert found["command"] == "explain"
+    assert [entry["site"]["node"] for entry in found["kept"]] == ["third"]
+    assert found["kept"][0]["attempts"][0]["reason"] == "operator"
+    assert found["folded"] == []
+
+
+def test_explain_a_name_that_is_none(model):
+    result = invoke("fold", model, "--explain", "thrid")
+    assert result.code == 2
+    assert "Did you mean third" in result.err
+    result = invoke("fold", model, "--explain", "@@@@")
+    assert result.code == 2
+    assert "--dry-run" in result.err
+
+
+def test_explain_what_has_no_route(tmp_path):
+    b = Builder(15)
+    parameters = [b.const(v) for v in b.statistics(C)]
+    x = b.input(2, C, 5, 5)
+    y = b.node("BatchNormalization", x, *parameters, outputs=3, training_mode=1, name="bn")[0]
+    b.output(y)
+    onnx.save(b.model(), tmp_path / "m.onnx")
+    text = invoke("fold", tmp_path / "m.onnx", "--explain", "bn").text
+    assert "kept, training-mode" in text
+    assert "training_mode=1" in text
+
+
+def test_explain_says_where(tmp_path):
+    b = Builder()
+    x = b.input(2, C, 5, 5)
+    condition = b.input(name="condition", elem_type=onnx.TensorProto.BOOL)
+    outer, b.nodes = b.nodes, []
+    y = b.bn(b.conv(x, C, C, kernel=(1, 1)), C, name="inside")
+    info = helper.make_tensor_value_info
+    then = helper.make_graph(b.nodes, "then", [], [info(y, 1, None)])
+    b.nodes = outer
+    node = helper.make_node("Neg", [x], ["e"])
+    other = helper.make_graph([node], "else", [], [info("e", 1, None)])
+    b.output(b.node("If", condition, name="choice", then_branch=then, else_branch=other))
+    onnx.save(b.model(), tmp_path / "m.onnx")
+    text = invoke("fold", tmp_path / "m.onnx", "--explain", "inside").text
+    assert "in choice.then_branch" in text
+
+
+def test_arithmetic_is_counted_as_a_normalization(tmp_path):
+    b = Builder()
+    y = b.node("Mul", b.conv(b.input(2, 4, 7, 7), 4, C), b.normal(C, 1, 1))
+    b.output(b.node("Add", y, b.normal(C, 1, 1)))
+    onnx.save(b.model(), tmp_path / "m.onnx")
+    assert "1 normalizations: 1 folded" in invoke("fold", tmp_path / "m.onnx", "--dry-run").text
