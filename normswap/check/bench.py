@@ -111,6 +111,9 @@ class Bench:
             wall_seconds=response["wall_seconds"],
             peak_memory=response["peak_memory"],
             version=response["version"],
+            options=response["options"],
+            device=response["device"],
+            remarks=tuple(response["remarks"]),
         )
         values = tuple(tuple(unpack_all(r, home) for r in e["results"]) for e in found)
         shutil.rmtree(home)

@@ -163,7 +163,8 @@ def gather(
         At optimization level ``disabled``, at ``default``, then any further legal executions.
         Empty where the runtime could not run the model.
     rewritten : sequence of numpy.ndarray
-        At the first two of these levels.
+        At the first two of these levels; then, where it is the same model on another provider,
+        further legal executions there, whose noise counts as well.
     truth : Truth or None
     comparable : bool
         Whether runtime and arbiter compute the same thing; they do not where a model draws
@@ -182,8 +183,10 @@ def gather(
     fault = _fault(first, rewritten)
     if fault is not None:
         return Evidence(output, dtype.name, shape, fault=fault)
-    levels = [measure(a, b) for a, b in zip(original, rewritten, strict=False)]
+    levels = [measure(a, b) for a, b in zip(original[:2], rewritten, strict=False)]
     executions = [measure(first, other) for other in original[1:] if other.shape == first.shape]
+    if len(rewritten) > 2:
+        executions += [measure(rewritten[0], other) for other in rewritten[1:]]
     floating = is_float(dtype)
     noise = ZERO
     for execution in executions:
@@ -209,7 +212,7 @@ def gather(
     if not (comparable and floating and truth.original.shape == shape):
         return evidence
     own = [_error(truth.original, a) for a in original[:2]]
-    others = [_error(truth.rewritten, b) for b in rewritten]
+    others = [_error(truth.rewritten, b) for b in rewritten[:2]]
     return replace(
         evidence,
         error_original=own[0].larger(own[-1]),

@@ -12,12 +12,14 @@ from normswap.check.cases import LITTLE_WORK, make_cases
 from normswap.check.cost import multiply_adds, smaller
 from normswap.check.dims import Wishes, spatial_sizes
 from normswap.check.inputs import Case, Distribution, make_case
+from normswap.check.providers import CPU, arithmetic, full_name
 from normswap.check.report import leaves
-from normswap.check.runner import UnsupportedByRuntimeError
+from normswap.check.runner import ProviderError, UnsupportedByRuntimeError
 from normswap.errors import RunError, RunTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from normswap.check.options import CheckOptions
     from normswap.check.report import RunReport
@@ -31,6 +33,7 @@ _BUDGET = {False: 5_000_000_000, True: 30_000_000_000}
 _SAMPLES = {False: 2, True: 4}
 _PATIENCE = 120.0  # seconds that the arbiter may take at depth QUICK
 _PRECISE = 1e-9
+_NAMED = 8  # nodes that did not run where they should, in a sentence
 _IMPRECISE = 1e-6  # what the arbiter resolves where it has an operator in float32 only
 
 
@@ -81,6 +84,8 @@ class Observations:
         From the arbiter, by index of the case.
     runs : list of RunReport
     notes : list of str
+    path : Path or None
+        Of the original.
     """
 
     cases: list[Case] = field(default_factory=list)
@@ -91,6 +96,11 @@ class Observations:
     truths: dict[int, Truths] = field(default_factory=dict)
     runs: list[RunReport] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    path: Path | None = None
+
+    def add_notes(self, notes: Sequence[str]) -> None:
+        """Add notes, each once."""
+        self.notes += [note for note in notes if note not in self.notes]
 
     @property
     def arbiter_case(self) -> Case | None:
@@ -114,7 +124,7 @@ def observe_original(bench: Bench, model: Signature, options: CheckOptions) -> O
     RunError, RunTimeoutError, ModelError
         As `normswap.check.runner.run_worker`.
     """
-    seen = Observations()
+    seen = Observations(path=model.path)
     if model.random:
         names = ", ".join(model.random[:5])
         seen.notes.append(f"the operators that draw random numbers got fixed seeds: {names}")
@@ -124,14 +134,15 @@ def observe_original(bench: Bench, model: Signature, options: CheckOptions) -> O
         seen.cases = make_cases(model, options, spatial=spatial)
         seen.feeds = tuple(bench.pack(seen.cases))
         try:
-            seen.original = bench.execute(model, "original", _executions(options), seen.feeds)
+            executions = _executions(options, options.provider)
+            seen.original = bench.execute(model, "original", executions, seen.feeds)
         except UnsupportedByRuntimeError as error:
             _arbitrate(bench, model, options, seen)
             if seen.arbitration is None:
                 raise
             seen.notes.append(f"judged in float64 alone: {error}")
             return seen
-        except RunTimeoutError:
+        except (RunTimeoutError, ProviderError):
             raise
         except RunError as error:
             # A shape that the model cannot take ends here. So does every other failure, but
@@ -139,8 +150,8 @@ def observe_original(bench: Bench, model: Signature, options: CheckOptions) -> O
             refusal = refusal or error
             continue
         seen.runs.append(seen.original.report)
-        seen.notes += fallback_notes(seen.original.report)
-        if options.full:
+        seen.add_notes(provider_notes(seen.original.report))
+        if _repeats(options, options.provider):
             seen.notes += _determinism_notes(seen.original)
         _arbitrate(bench, model, options, seen)
         return seen
@@ -167,11 +178,16 @@ def observe_rewritten(
         notes=list(before.notes),
     )
     if before.original is not None:
-        levels = [Execution(level) for level in LEVELS]
         provider = options.against_provider
-        seen.rewritten = bench.execute(model, "rewritten", levels, seen.feeds, provider=provider)
+        # Between providers the noise floor is that of both: of the other one it is taken from the
+        # same model, where it is the same.
+        both = provider is not None and _same_file(model.path, before.path)
+        executions = _executions(options, provider or "") if both else _levels()
+        seen.rewritten = bench.execute(
+            model, "rewritten", executions, seen.feeds, provider=provider
+        )
         seen.runs.append(seen.rewritten.report)
-        seen.notes += fallback_notes(seen.rewritten.report)
+        seen.add_notes(provider_notes(seen.rewritten.report))
     part = before.arbitration
     if part is None:
         return seen
@@ -194,13 +210,27 @@ def observe_rewritten(
     return seen
 
 
-def _executions(options: CheckOptions) -> list[Execution]:
-    """Return the legal executions of the original that its noise floor is taken from."""
-    executions = [Execution(level) for level in LEVELS]
+def _same_file(one: Path, other: Path | None) -> bool:
+    return other is not None and one.samefile(other)
+
+
+def _levels() -> list[Execution]:
+    return [Execution(level) for level in LEVELS]
+
+
+def _executions(options: CheckOptions, provider: str) -> list[Execution]:
+    """Return the legal executions of a model that its noise floor on a provider is taken from."""
+    executions = _levels()
     if options.full:
         executions += [Execution("disabled", 1), Execution("basic"), Execution("extended", 1)]
+    if _repeats(options, provider):
         executions += [Execution("disabled")]  # once more, to see whether anything is random
     return executions
+
+
+def _repeats(options: CheckOptions, provider: str) -> bool:
+    """Whether a run is repeated: devices may sum in another order every time, the CPU does not."""
+    return options.full or full_name(provider) != CPU
 
 
 def _determinism_notes(original: Results) -> list[str]:
@@ -225,13 +255,30 @@ def _same_bits(a: np.ndarray, b: np.ndarray | None) -> bool:
     return a.tobytes() == b.tobytes()
 
 
-def fallback_notes(run: RunReport) -> list[str]:
-    """Return a sentence, if need be, on the CPU standing in for the provider asked for."""
-    if not run.fallback:
-        return []
-    nodes = ", ".join(run.fallback[:3])
-    count = f"{len(run.fallback)} nodes of the {run.model} model"
-    return [f"{count} ran on the CPU instead of {run.provider}: {nodes}"]
+def provider_notes(run: RunReport) -> list[str]:
+    """Return what a person should know of where and how a model was run; nothing of the CPU."""
+    notes = list(run.remarks)
+    if run.provider == CPU:
+        return notes
+    where = f" on device {run.device}" if run.device else ""
+    how = arithmetic(run.provider, run.options)
+    notes.append(
+        f"the {run.model} model ran in {run.provider}{where}, onnxruntime {run.version}"
+        + (f": {how}" if how else "")
+    )
+    if run.fallback is None:
+        notes.append(
+            f"onnxruntime {run.version} does not tell which nodes of the {run.model} model ran "
+            "on the CPU instead; later ones do"
+        )
+    elif run.fallback:
+        nodes = ", ".join(run.fallback[:_NAMED])
+        more = f" and {len(run.fallback) - _NAMED} more" if len(run.fallback) > _NAMED else ""
+        notes.append(
+            f"{len(run.fallback)} nodes of the {run.model} model did not run in {run.provider}: "
+            f"{nodes}{more}"
+        )
+    return notes
 
 
 def patience(options: CheckOptions) -> float:

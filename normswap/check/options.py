@@ -42,11 +42,12 @@ class CheckOptions:
     ----------
     provider : str
         Execution provider: ``cpu``, ``cuda``, ``tensorrt``, another short name of onnxruntime's,
-        or its full name.
+        its full name, or ``auto`` for the best that runs here.
     provider_options : Mapping[str, Any]
-        Options handed to that provider.
+        Options handed to it, ``device_id`` and ``gpu_mem_limit`` (bytes) among them. The CPU gets
+        none.
     against_provider : str or None
-        The provider of the second model, where it is to be another one.
+        The provider of the second model, where it is to be another one; with the same options.
     seed : int
         Makes the inputs, and the Random operators of both models, reproducible.
     depth : Depth

@@ -16,12 +16,19 @@ class WorkerError(Exception):
     kind : str
         ``provider``, ``unsupported``, ``invalid``, ``run``, ``memory`` or ``arbiter``.
     message : str
-        What the runtime said, on one line.
+        What the runtime said, on one line; of ``provider`` a sentence for a person.
+    tip : str, optional
+        What to do about it, where only the child can tell.
     """
 
-    def __init__(self, kind: str, message: str) -> None:
+    def __init__(self, kind: str, message: str, tip: str | None = None) -> None:
         super().__init__(message)
         self.kind = kind
+        self.tip = tip
+
+    def to_dict(self) -> dict[str, str | None]:
+        """Return the error as it goes to the parent."""
+        return {"kind": self.kind, "message": str(self), "tip": self.tip}
 
 
 class Stage:

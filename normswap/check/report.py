@@ -60,6 +60,12 @@ class RunReport:
         Bytes.
     version : str
         Of the engine.
+    options : dict of str to str
+        Of the execution provider, those in effect.
+    device : str
+        What the provider ran on, its number first; empty where that is the CPU, or not known.
+    remarks : tuple of str
+        What the process found out about providers and packages, one sentence each.
     """
 
     model: str
@@ -73,6 +79,9 @@ class RunReport:
     wall_seconds: float
     peak_memory: int | None
     version: str
+    options: dict[str, str] = field(default_factory=dict)
+    device: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

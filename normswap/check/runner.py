@@ -25,6 +25,10 @@ class UnsupportedByRuntimeError(RunError):
     """The runtime has no kernel for an operator of the model, at the types it has there."""
 
 
+class ProviderError(RunError):
+    """The execution provider, or onnxruntime itself, can't be used here."""
+
+
 class ArbiterError(RunError):
     """The float64 arbiter cannot evaluate the model."""
 
@@ -70,7 +74,8 @@ def run_worker(
         json.dumps({**request, "memory_limit": memory_limit}), encoding="utf-8"
     )
     path = os.pathsep.join(filter(None, [str(_PACKAGE_HOME), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, **providers.ENVIRONMENT, "PYTHONPATH": path}
+    options = request.get("provider_options", {})
+    environment = {**os.environ, **providers.environment(options), "PYTHONPATH": path}
     began = time.perf_counter()
     # The folder is the working directory too, so that a user's ``numpy.py`` cannot be imported.
     with (
@@ -101,7 +106,7 @@ def run_worker(
         raise _death(code, label, folder)
     response: dict[str, Any] = json.loads(response_path.read_text(encoding="utf-8"))
     if "error" in response:
-        raise _failure(response["error"], label, request)
+        raise failure(response["error"], label)
     response["wall_seconds"] = time.perf_counter() - began
     return response
 
@@ -133,20 +138,23 @@ def _death(code: int, label: str, folder: Path) -> RunError:
 def _out_of_memory(label: str, message: str) -> RunError:
     detail = f": {message}" if message else "."
     return RunError(
-        f"{label} ran out of memory{detail}", tip="Make the inputs smaller with --input-shape."
+        f"{label} ran out of memory{detail}",
+        tip="Make the inputs smaller with --input-shape, or raise the limit that was set.",
     )
 
 
-def _failure(error: Mapping[str, str], label: str, request: Mapping[str, Any]) -> NormswapError:
-    kind, message = error["kind"], error["message"]
+def failure(error: Mapping[str, str | None], label: str) -> NormswapError:
+    """Return what a child tells (`WorkerError.to_dict`) as an error for a person.
+
+    Parameters
+    ----------
+    error : Mapping of str to str or None
+    label : str
+        What to call the model.
+    """
+    kind, message = error["kind"], error["message"] or ""
     if kind == "provider":
-        provider, _, available = message.partition(";")
-        package = providers.how_to_get(provider)
-        return RunError(
-            f"The execution provider {request['provider']!r} is not available here; "
-            f"this onnxruntime offers {available}.",
-            tip=f"Install {package} in place of onnxruntime." if package else None,
-        )
+        return ProviderError(message, tip=error["tip"])
     if kind == "memory":
         return _out_of_memory(label, message)
     if kind == "invalid":

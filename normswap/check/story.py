@@ -12,9 +12,10 @@ from normswap.check.bench import LEVELS, Bench, Execution, Progress
 from normswap.check.compare import compare, judge_all
 from normswap.check.golden import against_expected
 from normswap.check.localize import localize
-from normswap.check.observe import Observations, fallback_notes, observe_original, observe_rewritten
+from normswap.check.observe import Observations, observe_original, observe_rewritten, provider_notes
 from normswap.check.options import CheckOptions
 from normswap.check.power import estimate, self_test
+from normswap.check.providers import CPU, full_name
 from normswap.check.report import CaseReport, CheckReport, OutputReport, reasons_of
 from normswap.check.signature import Signature, read_signature, structural_differences
 from normswap.check.userdata import load_cases, load_outputs
@@ -62,6 +63,7 @@ def check(
     """
     began = time.perf_counter()
     options = options or CheckOptions()
+    _refuse_useless_limit(options)
     first, second = read_signature(Path(original)), read_signature(Path(rewritten))
     _refuse_unknown_outputs(first, options)
     structure = tuple(structural_differences(first, second))
@@ -105,6 +107,7 @@ def check_outputs(
         There are no expected outputs, or not as many as inputs.
     """
     began = time.perf_counter()
+    _refuse_useless_limit(options)
     signature = read_signature(Path(model))
     _refuse_unknown_outputs(signature, options)
     if options.data is None:
@@ -124,7 +127,7 @@ def check_outputs(
         executions = [Execution(level) for level in LEVELS]
         seen.original = bench.execute(signature, "original", executions, bench.pack(cases))
     seen.runs.append(seen.original.report)
-    seen.notes += fallback_notes(seen.original.report)
+    seen.add_notes(provider_notes(seen.original.report))
     evidence = [
         (case.name, item)
         for index, case in enumerate(cases)
@@ -148,6 +151,16 @@ def _refuse_unknown_outputs(signature: Signature, options: CheckOptions) -> None
                 f"The model has no output {name!r} to give a tolerance to.",
                 tip=f"Its outputs are {', '.join(names)}.",
             )
+
+
+def _refuse_useless_limit(options: CheckOptions) -> None:
+    """Refuse to limit the address space of a device: its driver reserves far more than it uses."""
+    names = (options.provider, options.against_provider or CPU)
+    if options.memory_limit is not None and any(full_name(name) != CPU for name in names):
+        raise UsageError(
+            "The memory limit is one of address space, with which a device can't even start.",
+            tip="Use --gpu-mem-limit for the memory of the device.",
+        )
 
 
 def _report(

@@ -27,6 +27,13 @@ def _task(name: str) -> Task:
         from normswap.check.arbiter.trace import trace
 
         return trace
+    from normswap.check.diagnosis import import_runtime
+
+    import_runtime()  # so that a missing or broken one is told in words
+    if name == "survey":
+        from normswap.check.sessions import survey
+
+        return survey
     from normswap.check.ort import execute
 
     task: Task = execute
@@ -70,9 +77,9 @@ def main(folder: Path) -> None:
         _limit_memory(request["memory_limit"])
         response = _task(request["task"])(request, folder, stage)
     except WorkerError as error:
-        response = {"error": {"kind": error.kind, "message": str(error)}}
+        response = {"error": error.to_dict()}
     except MemoryError as error:
-        response = {"error": {"kind": "memory", "message": str(error)}}
+        response = {"error": WorkerError("memory", str(error)).to_dict()}
     response["peak_memory"] = _peak_memory()
     (folder / "response.json").write_text(json.dumps(response), encoding="utf-8")
 

@@ -42,6 +42,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "normswap.cli.check:check_command",
         "Say whether two models are the same function.",
     ),
+    "providers": (
+        "normswap.cli.providers:providers_command",
+        "Say which execution providers run here, and why others don't.",
+    ),
 }
 """Where each command is, and what the list of commands says of it."""
 

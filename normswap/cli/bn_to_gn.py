@@ -292,7 +292,13 @@ def _verify_options(values: dict[str, Any]) -> VerifyOptions | None:
     check = check_options_of_command(values)
     if check is None:
         return None
-    return VerifyOptions(check.provider, check.seed, check.input_shapes, check.timeout)
+    return VerifyOptions(
+        provider=check.provider,
+        provider_options=check.provider_options,
+        seed=check.seed,
+        input_shapes=check.input_shapes,
+        timeout=check.timeout,
+    )
 
 
 def _tell(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from normswap.cli.options import MIB, device_options, provider_options_of_command
 from normswap.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from normswap.check import CheckOptions, CheckReport
 
-_MIB = 1 << 20
 _VERDICT_STYLES = {"equivalent": "bold green", "different": "bold red", "inconclusive": "yellow"}
 _SHOWN_REASONS = 8
 
@@ -36,8 +36,7 @@ AnyPath = click.Path(path_type=Path)
 @click.argument("original", type=FilePath, required=False)
 @click.argument("rewritten", type=FilePath, required=False)
 @click.option("--depth", type=click.Choice(["quick", "full"]), default="quick", show_default=True)
-@click.option("--provider", default="cpu", show_default=True, help="cpu, cuda, ..., or auto.")
-@click.option("--provider-option", "provider_options", multiple=True, metavar="KEY=VALUE")
+@device_options
 @click.option(
     "--against-provider",
     metavar="PROVIDER",
@@ -152,7 +151,7 @@ def _options(given: dict[str, Any], original: Path) -> CheckOptions:
     memory = given["memory_limit"]
     return CheckOptions(
         provider=given["provider"],
-        provider_options=dict(_pair(text, "=") for text in given["provider_options"]),
+        provider_options=provider_options_of_command(given),
         against_provider=given["against_provider"],
         seed=given["seed"],
         depth=given["depth"],
@@ -168,7 +167,7 @@ def _options(given: dict[str, Any], original: Path) -> CheckOptions:
         localize=given["localize"],
         self_test=given["self_test"],
         timeout=given["timeout"],
-        memory_limit=None if memory is None else memory * _MIB,
+        memory_limit=None if memory is None else memory * MIB,
     )
 
 
@@ -356,7 +355,7 @@ def _figure(value: Any) -> str:
 
 def _print_runs(report: CheckReport, console: Console) -> None:
     for run in report.runs:
-        peak = "" if run.peak_memory is None else f", peak {run.peak_memory / _MIB:.0f} MiB"
+        peak = "" if run.peak_memory is None else f", peak {run.peak_memory / MIB:.0f} MiB"
         console.print(
             f"  {run.model} in {run.engine} {run.version} {', '.join(run.providers)}: load "
             f"{run.load_seconds:.2f} s, run {run.run_seconds:.2f} s, process "

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from normswap.check import CheckOptions
 
 STDIO = "-"
+MIB = 1 << 20
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -146,6 +147,67 @@ def _same_file(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and one.samefile(other)
 
 
+def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say what models are run on."""
+    decorators: tuple[Decorator, ...] = (
+        click.option(
+            "--provider",
+            default="cpu",
+            show_default=True,
+            metavar="NAME",
+            help="Execution provider that the check runs on: cpu, cuda, tensorrt, another of "
+            "onnxruntime's, or auto for the best that runs here.",
+        ),
+        click.option(
+            "--device-id",
+            type=click.IntRange(min=0),
+            metavar="N",
+            help="Which of several devices.  [default: 0]",
+        ),
+        click.option(
+            "--gpu-mem-limit",
+            type=click.IntRange(min=1),
+            metavar="MIB",
+            help="How much of the device's memory a model may take.  [default: all]",
+        ),
+        click.option(
+            "--provider-option",
+            "provider_options",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Any option of onnxruntime's for the provider, such as use_tf32=1.",
+        ),
+    )
+    return _decorated(function, decorators)
+
+
+def provider_options_of_command(values: dict[str, Any]) -> dict[str, str]:
+    """Return the provider's options, from the values of :func:`device_options`.
+
+    Raises
+    ------
+    UsageError
+        An option is none, or there is no device that it could be for.
+    """
+    options = {}
+    for text in values["provider_options"]:
+        key, found, value = text.partition("=")
+        if not found or not key:
+            raise UsageError(f"--provider-option {text!r} is not of the form KEY=VALUE.")
+        options[key] = value
+    names = [name for name in (values["provider"], values.get("against_provider")) if name]
+    for key, unit in (("device_id", 1), ("gpu_mem_limit", MIB)):
+        if values[key] is None:
+            continue
+        if all(name.lower().startswith("cpu") for name in names):
+            raise UsageError(
+                f"--{key.replace('_', '-')} is for a device, and the provider is cpu.",
+                tip="Give --provider cuda too.",
+            )
+        options[key] = str(values[key] * unit)
+    return options
+
+
 def check_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of the check that follows a rewrite."""
     decorators: tuple[Decorator, ...] = (
@@ -156,13 +218,7 @@ def check_options(function: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="Compare the result with MODEL in onnxruntime; if it differs, write nothing.",
         ),
-        click.option(
-            "--provider",
-            default="cpu",
-            show_default=True,
-            metavar="NAME",
-            help="Execution provider that the check runs on.",
-        ),
+        device_options,
         click.option("--seed", default=0, show_default=True, help="Seed of the check's inputs."),
         click.option(
             "--input-shape",
@@ -202,6 +258,7 @@ def check_options_of_command(values: dict[str, Any]) -> CheckOptions | None:
 
     return CheckOptions(
         provider=values["provider"],
+        provider_options=provider_options_of_command(values),
         seed=values["seed"],
         input_shapes=dict(_input_shape(text) for text in values["input_shapes"]),
         timeout=values["timeout"],

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from normswap.check import providers
+from normswap.check.runner import failure
 from normswap.errors import RunError, RunTimeoutError
 from normswap.groupnorm.frames import Arrays, receive, send
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _HOME = Path(__file__).resolve().parents[2]
+NAMED = 8
+"""Nodes that did not run where they should, in a sentence."""
 
 
 class Session:
@@ -35,6 +38,8 @@ class Session:
     taps : Mapping[str, int]
         Tensors that may be asked for besides the outputs, and their ``TensorProto.DataType``.
     provider : str
+    provider_options : Mapping[str, Any]
+        Options handed to it.
     level : str
         ``"default"``, or ``"disabled"`` for no optimizations.
     threads : int
@@ -57,11 +62,16 @@ class Session:
         label: str,
         taps: Mapping[str, int] | None = None,
         provider: str = "cpu",
+        provider_options: Mapping[str, Any] | None = None,
         level: str = "default",
         threads: int = 0,
         timeout: float = 600.0,
     ) -> None:
         self.label = label
+        self.provider = ""
+        self._remarks: list[str] = []
+        self._elsewhere: list[str] = []
+        options = dict(provider_options or {})
         self._timeout = timeout
         path = os.pathsep.join(filter(None, [str(_HOME), os.environ.get("PYTHONPATH")]))
         self._child = subprocess.Popen(
@@ -69,7 +79,7 @@ class Session:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, **providers.ENVIRONMENT, "PYTHONPATH": path},
+            env={**os.environ, **providers.environment(options), "PYTHONPATH": path},
         )
         try:
             self._call(
@@ -77,6 +87,7 @@ class Session:
                     "model": str(Path(model).resolve()),
                     "taps": dict(taps or {}),
                     "provider": provider,
+                    "provider_options": options,
                     "level": level,
                     "threads": threads,
                 }
@@ -122,8 +133,24 @@ class Session:
         finally:
             timer.cancel()
         if "error" in message:
-            raise RunError(f"onnxruntime could not run {self.label}: {message['error']}")
+            raise failure(message["error"], self.label)
+        self.provider = message["provider"]
+        self._elsewhere = message["elsewhere"]
+        self._remarks += message.get("remarks", [])
         return results
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know of where the model was run; nothing of the CPU."""
+        notes = list(self._remarks)
+        if self._elsewhere:
+            named = ", ".join(self._elsewhere[:NAMED])
+            more = f" and {len(self._elsewhere) - NAMED} more" * (len(self._elsewhere) > NAMED)
+            notes.append(
+                f"{len(self._elsewhere)} nodes of {self.label} did not run in {self.provider}: "
+                f"{named}{more}"
+            )
+        return notes
 
     def close(self) -> None:
         """End the process."""

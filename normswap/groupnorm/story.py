@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from normswap.check.survey import resolve
 from normswap.errors import ExitCode
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.calibrate import CalibrationOptions, calibrate
@@ -91,6 +92,7 @@ def plan_report(source: Source, options: SwapOptions, *, progress: Progress = si
     progress("reading the model")
     model = load(source)
     progress("planning")
+    options = replace(options, provider=resolve(options.provider))
     return SwapReport(model.name, "", plan_swap(model, options), size_before=model.size)
 
 
@@ -151,6 +153,7 @@ def swap(
     progress("reading the model")
     model = load(source)
     progress("planning")
+    options = replace(options, provider=resolve(options.provider))
     plan = plan_swap(model, options)
     report = SwapReport(model.name, "", plan, size_before=model.size)
     with model.original() as original:
@@ -203,7 +206,12 @@ def _plain_drift(
         path = Path(folder, "swapped.onnx")
         with stage(model, path) as staged:
             staged.commit()
-        how: dict[str, Any] = {"taps": layers, "provider": check.provider, "timeout": check.timeout}
+        how: dict[str, Any] = {
+            "taps": layers,
+            "provider": check.provider,
+            "provider_options": check.provider_options,
+            "timeout": check.timeout,
+        }
         with (
             Session(original, label="the original model", **how) as before,
             Session(path, label="the swapped model", **how) as after,

@@ -17,6 +17,7 @@ import numpy as np
 
 from normswap.check.dims import Wishes, batch_is_free, solve, spatial_sizes
 from normswap.check.inputs import Distribution, make_case
+from normswap.check.runner import ProviderError
 from normswap.check.signature import read_signature
 from normswap.dtypes import NUMPY_DTYPES
 from normswap.errors import ExitCode, RunError, RunTimeoutError
@@ -148,6 +149,8 @@ class VerifyOptions:
     Attributes
     ----------
     provider : str
+    provider_options : Mapping[str, Any]
+        Options handed to it.
     seed : int
     input_shapes : Mapping[str, tuple of int]
     timeout : float
@@ -155,6 +158,7 @@ class VerifyOptions:
     """
 
     provider: str = "cpu"
+    provider_options: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     timeout: float = 600.0
@@ -200,7 +204,14 @@ def verify_swap(
     taps = _types(layers)
 
     def open_model(path: Path, label: str, **how: Any) -> Session:
-        return Session(path, label=label, provider=options.provider, timeout=options.timeout, **how)
+        return Session(
+            path,
+            label=label,
+            provider=options.provider,
+            provider_options=options.provider_options,
+            timeout=options.timeout,
+            **how,
+        )
 
     with open_model(original, "the original model", taps=taps["y"]) as before:
         feeds = _feeds(before, signature, options, batches, progress)
@@ -248,6 +259,7 @@ def verify_swap(
                 progress,
                 sizes=sizes,
             )
+            notes += dict.fromkeys((*before.notes, *after.notes))
     return SwapCheck(tuple(checked), tuple(network), tuple(invariance), drift, tuple(notes))
 
 
@@ -289,7 +301,7 @@ def _feeds(
         case = make_case(signature, shapes, Distribution.NORMAL, seed=options.seed, ranges={})
         try:
             session.run(case.feeds)
-        except RunTimeoutError:
+        except (RunTimeoutError, ProviderError):
             raise
         except RunError as error:
             refusal = refusal or error

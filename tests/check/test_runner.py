@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from normswap.check import runner
-from normswap.check.providers import full_name, how_to_get, settings
+from normswap.check.providers import CPU, CUDA, PACKAGES, TENSORRT, chain, environment, full_name
 from normswap.errors import ModelError, RunError, RunTimeoutError
 
 AVAILABLE = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
@@ -78,7 +78,7 @@ def test_a_child_that_ends_without_a_word(child):
 @pytest.mark.parametrize(
     ("kind", "message", "error", "word"),
     [
-        ("provider", "CUDAExecutionProvider;CPUExecutionProvider", RunError, "not available"),
+        ("provider", "there is no CUDA here", runner.ProviderError, "no CUDA here"),
         ("memory", "", RunError, "ran out of memory"),
         ("invalid", "no graph", ModelError, "invalid: no graph"),
         ("unsupported", "Relu(14)", runner.UnsupportedByRuntimeError, r"Relu\(14\)"),
@@ -90,9 +90,9 @@ def test_what_went_wrong_in_the_child_is_told_in_the_parents_words(
     child, kind, message, error, word
 ):
     with pytest.raises(error, match=word) as info:
-        child(respond({"error": {"kind": kind, "message": message}}))
+        child(respond({"error": {"kind": kind, "message": message, "tip": "do this"}}))
     if kind == "provider":
-        assert "onnxruntime-gpu" in info.value.tip
+        assert info.value.tip == "do this"
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_what_went_wrong_in_the_child_is_told_in_the_parents_words(
         ("cpu", "CPUExecutionProvider"),
         ("CUDA", "CUDAExecutionProvider"),
         ("TensorRT", "TensorrtExecutionProvider"),
-        ("auto", "TensorrtExecutionProvider"),
+        ("auto", "auto"),
         ("openvino", "OpenVINOExecutionProvider"),
         ("CoreMLExecutionProvider", "CoreMLExecutionProvider"),
         ("mine", "mine"),
@@ -112,7 +112,28 @@ def test_names_of_providers(name, full):
 
 
 def test_a_check_asks_cuda_for_exact_arithmetic_unless_told_otherwise():
-    assert settings("CUDAExecutionProvider", {})["use_tf32"] == "0"
-    assert settings("CUDAExecutionProvider", {"use_tf32": "1"})["use_tf32"] == "1"
-    assert settings("CPUExecutionProvider", {}) == {}
-    assert how_to_get("CPUExecutionProvider") is None
+    (name, options), last = chain(CUDA, {}, AVAILABLE)
+    assert (name, options["use_tf32"], options["cudnn_conv_algo_search"]) == (
+        CUDA,
+        "0",
+        "HEURISTIC",
+    )
+    assert last == (CPU, {})
+    assert chain(CUDA, {"use_tf32": 1}, AVAILABLE)[0][1]["use_tf32"] == "1"
+    assert environment({})["NVIDIA_TF32_OVERRIDE"] == "0"
+    assert "NVIDIA_TF32_OVERRIDE" not in environment({"use_tf32": "1"})
+
+
+def test_what_tensorrt_leaves_goes_to_cuda_with_the_options_that_each_knows():
+    given = {"device_id": 1, "gpu_mem_limit": 5, "trt_fp16_enable": 1}
+    (_, tensorrt), (_, cuda), last = chain(TENSORRT, given, AVAILABLE)
+    assert tensorrt == {"device_id": "1", "trt_fp16_enable": "1"}
+    assert (cuda["device_id"], cuda["gpu_mem_limit"]) == ("1", "5")
+    assert "trt_fp16_enable" not in cuda
+    assert last == (CPU, {})
+    assert [name for name, _ in chain(TENSORRT, {}, [CPU])] == [TENSORRT, CPU]
+
+
+def test_the_cpu_takes_no_options_of_a_device():
+    assert chain(CPU, {"device_id": 1}, AVAILABLE) == [(CPU, {})]
+    assert CPU not in PACKAGES
