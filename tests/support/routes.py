@@ -25,7 +25,8 @@ def upward(
 ):
     """Conv, the operator, BN, and a Sigmoid: the BN can only go up.
 
-    ``op(b, y)`` adds the operator under test, which reads y of shape (N, C, size-2, size-2). ``out`` is
+    ``op(b, y)`` adds the operator under test, which reads y of shape (N, C, size-2, size-2).
+    ``out`` is
     the shape of the output, where ONNX can't infer it.
     """
     b = Builder(opset, dtype, seed)
