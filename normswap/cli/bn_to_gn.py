@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from normswap.cli.options import (
+    CheckedCommand,
     Decorator,
     check_options,
     model_argument,
@@ -145,7 +146,7 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-@click.command("bn-to-gn", context_settings=SETTINGS)
+@click.command("bn-to-gn", cls=CheckedCommand, context_settings=SETTINGS)
 @model_argument
 @group_options
 @swap_options
@@ -177,7 +178,7 @@ def bn_to_gn_command(
     return _run("gn", groups, group_size, on_indivisible, search_groups=search_groups, **rest)
 
 
-@click.command("bn-to-ln", context_settings=SETTINGS)
+@click.command("bn-to-ln", cls=CheckedCommand, context_settings=SETTINGS)
 @model_argument
 @swap_options
 @output_options
@@ -191,7 +192,7 @@ def bn_to_ln_command(**rest: Any) -> ExitCode:
     return _run("ln", 1, None, "error", search_groups=False, **rest)
 
 
-@click.command("bn-to-in", context_settings=SETTINGS)
+@click.command("bn-to-in", cls=CheckedCommand, context_settings=SETTINGS)
 @model_argument
 @swap_options
 @output_options

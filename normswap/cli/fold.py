@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from normswap.cli.options import (
+    CheckedCommand,
     check_options,
     check_options_of_command,
     model_argument,
@@ -38,7 +39,12 @@ Examples:
 """
 
 
-@click.command("fold", context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXAMPLES)
+@click.command(
+    "fold",
+    cls=CheckedCommand,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EXAMPLES,
+)
 @model_argument
 @output_options
 @click.option("--dry-run", is_flag=True, help="Only say what would be folded; write nothing.")

@@ -21,6 +21,27 @@ MIB = 1 << 20
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
+DEPTHS = ("quick", "full", "off")
+"""How thorough the check of a rewrite is."""
+
+
+class CheckedCommand(click.Command):
+    """A command whose ``--check`` may stand alone: ``--check``, ``--check full``, ``--check=full``.
+
+    click would take whatever follows it for its value, also the model.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments, with its value given to every ``--check``."""
+        given = [
+            f"--check={DEPTHS[0]}"
+            if argument == "--check" and args[at + 1 : at + 2] not in ([depth] for depth in DEPTHS)
+            else argument
+            for at, argument in enumerate(args)
+        ]
+        return super().parse_args(ctx, given)
+
+
 def _decorated(
     function: Callable[..., Any], decorators: tuple[Decorator, ...]
 ) -> Callable[..., Any]:
@@ -212,12 +233,15 @@ def check_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of the check that follows a rewrite."""
     decorators: tuple[Decorator, ...] = (
         click.option(
-            "--check/--no-check",
-            "checked",
-            default=True,
+            "--check",
+            "depth",
+            type=click.Choice(DEPTHS),
+            default=DEPTHS[0],
             show_default=True,
-            help="Compare the result with MODEL in onnxruntime; if it differs, write nothing.",
+            help="How thoroughly to compare the result with MODEL in onnxruntime; if it differs, "
+            "nothing is written. Alone it means quick.",
         ),
+        click.option("--no-check", "depth", flag_value="off", help="The same as --check off."),
         device_options,
         click.option("--seed", default=0, show_default=True, help="Seed of the check's inputs."),
         click.option(
@@ -252,11 +276,12 @@ def check_options_of_command(values: dict[str, Any]) -> CheckOptions | None:
     UsageError
         If a shape is none.
     """
-    if not values["checked"]:
+    if values["depth"] == "off":
         return None
     from normswap.check import CheckOptions
 
     return CheckOptions(
+        depth=values["depth"],
         provider=values["provider"],
         provider_options=provider_options_of_command(values),
         seed=values["seed"],

@@ -140,6 +140,24 @@ def test_json_names_the_reason(tmp_path):
     assert not report["written"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "checked"),
+    [
+        (["--check"], True),
+        (["--check", "quick"], True),
+        (["--check=full"], True),
+        (["--check", "off"], False),
+        (["--no-check"], False),
+    ],
+    ids=str,
+)
+def test_depth_of_the_check(model, arguments, checked):
+    report = json.loads(invoke("fold", *arguments, model, "--json").out)
+    assert (report["check"] is not None) == checked
+    if checked:
+        assert report["check"]["depth"] == ("full" if "full" in arguments[0] else "quick")
+
+
 def test_quiet_says_nothing(model):
     result = invoke("fold", model, "-q")
     assert (result.code, result.out, result.err) == (0, b"", "")
