@@ -26,8 +26,7 @@ def upward(
     """Conv, the operator, BN, and a Sigmoid: the BN can only go up.
 
     ``op(b, y)`` adds the operator under test, which reads y of shape (N, C, size-2, size-2).
-    ``out`` is
-    the shape of the output, where ONNX can't infer it.
+    ``out`` is the shape of the output, where ONNX can't infer it.
     """
     b = Builder(opset, dtype, seed)
     y = op(b, b.conv(b.input(batch, 4, size, size), 4, C))
