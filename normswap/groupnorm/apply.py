@@ -48,8 +48,10 @@ def apply_swaps(plan: SwapPlan, model: Model) -> None:
         node = nodes[swap.key]
         home = homes[id(node)]
         pool = pools.setdefault(id(home), ConstantPool(names))
-        node.inputs.clear()
-        node.outputs.clear()
+        for taken in (node, *(nodes[key] for key in swap.fused)):
+            taken.inputs.clear()
+            taken.outputs.clear()
+            replacements[id(taken)] = []
         builder = Builder(layer, pool, names)
         FORMS[swap.form].build(builder)
         replacements[id(node)] = builder.nodes

@@ -152,7 +152,8 @@ def calibrate(
 
 
 def _main_layers(original: Path, options: SwapOptions) -> list[Layer]:
-    plan = plan_swap(load(original), options)
+    # As in `_Parametrized`: no form that takes an activation along, which would move y behind it.
+    plan = plan_swap(load(original), replace(options, form="auto", provider="cpu"))
     return [
         layer for swap, layer in zip(plan.swaps, plan.layers, strict=True) if not swap.site.graph
     ]

@@ -1,7 +1,10 @@
 """Which form a layer gets.
 
-The order for CPU is that of ``benchmarks/RESULTS-GN-CPU.md``; that for other providers rests on
-which operators they have kernels for.
+The order for CPU is that of ``benchmarks/RESULTS-GN-CPU.md``. That for CUDA rests on how often each
+form goes through memory, and is to be confirmed by ``python -m benchmarks.cuda``: contrib reads
+twice and writes once, beside two transposes, with the activation for nothing and float16 as it is;
+instancenorm does the same without transposes, and then needs passes for scale, bias and activation,
+and casts where it is float16. TensorRT compiles what is plain, and fails on GroupNormalization.
 """
 
 from __future__ import annotations
@@ -26,6 +29,10 @@ _ORDER: dict[str, tuple[tuple[str, str], ...]] = {
         ("contrib", "onnxruntime's fused CUDA kernel"),
         ("instancenorm", "cuDNN's kernel; com.microsoft.GroupNorm does not take this layer"),
         ("primitive", "the element type has no fused kernel"),
+    ),
+    "tensorrt": (
+        ("instancenorm", "TensorRT's own layer; GroupNormalization fails there"),
+        ("primitive", "the element type has no InstanceNormalization"),
     ),
 }
 _ELSEWHERE = (

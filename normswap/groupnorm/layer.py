@@ -58,6 +58,8 @@ class Layer:
     data_type : int
         ``TensorProto.DataType`` of x and y.
     opset : int
+    activation : str
+        ``"silu"`` where y is the SiLU of that; else empty.
     depthwise_affine : bool
         Whether a constant affine is faster as a 1x1 depthwise convolution than as Mul and Add.
     """
@@ -73,6 +75,7 @@ class Layer:
     shape: tuple[Dim, ...] | None
     data_type: int
     opset: int
+    activation: str = ""
     depthwise_affine: bool = False
 
     @property

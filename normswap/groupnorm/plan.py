@@ -31,6 +31,10 @@ class Swap:
         Which form of :mod:`normswap.groupnorm.forms` is built.
     why : str
         Why that one.
+    activation : str
+        Of the nodes behind it, what the form takes along; empty where it takes none.
+    fused : tuple of int
+        Numbers of these nodes; the last one makes the output.
     """
 
     site: Site
@@ -41,6 +45,8 @@ class Swap:
     bias: bool
     form: str
     why: str
+    activation: str = ""
+    fused: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

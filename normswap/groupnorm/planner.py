@@ -6,7 +6,7 @@ The planner is pure: it reads a model and changes nothing.
 from __future__ import annotations
 
 import fnmatch
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,7 @@ from normswap.errors import ModelError, UsageError
 from normswap.evaluate import constant_source
 from normswap.graph import build_network, gs_nodes
 from normswap.groupnorm.choose import AUTO, choose_form
+from normswap.groupnorm.fusion import fusible_activation
 from normswap.groupnorm.layer import Layer, Parameter, Runtime
 from normswap.groupnorm.plan import Swap, SwapPlan, Untouched
 from normswap.groupnorm.policy import GroupPolicy
@@ -138,6 +139,10 @@ def plan_swap(model: Model, options: SwapOptions) -> SwapPlan:
             continue
         layer = _layer(node, surgeon_nodes[node.key], count, groups, options)
         form, why = choose_form(layer, options.form, options.provider)
+        fusible = fusible_activation(node) if form.fuses_activation else None
+        if fusible is not None:
+            last = surgeon_nodes[fusible.nodes[-1]]
+            layer = replace(layer, y=last.outputs[0], activation=fusible.activation)
         swaps.append(
             Swap(
                 site=site_of(node),
@@ -148,6 +153,8 @@ def plan_swap(model: Model, options: SwapOptions) -> SwapPlan:
                 bias=layer.bias is not None,
                 form=form.name,
                 why=why,
+                activation=layer.activation,
+                fused=fusible.nodes if fusible is not None else (),
             )
         )
         layers.append(layer)

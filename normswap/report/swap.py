@@ -111,10 +111,11 @@ def _layers(report: SwapReport) -> Table:
     before = report.uncalibrated.layers if report.uncalibrated else {}
     after = check.drift.layers if check else {}
     table = _table("swapped", "channels", "groups", "form", "max error", "drift (SNR)")
-    for swap in plan.swaps:
+    outputs = [layer.y.name for layer in plan.layers]
+    for swap, output in zip(plan.swaps, outputs, strict=True):
         where = _where(swap.site.graph, swap.site.node)
-        error, drift = errors.get(where), after.get(swap.site.output)
-        old = before.get(swap.site.output)
+        error, drift = errors.get(where), after.get(output)
+        old = before.get(output)
         told = "" if drift is None else f"{drift.snr:.1f} dB"
         if old is not None and drift is not None:
             told = f"{old.snr:.1f} → {told}"
@@ -122,7 +123,7 @@ def _layers(report: SwapReport) -> Table:
             escape(where),
             str(swap.site.channels or "?"),
             str(swap.num_groups),
-            swap.form,
+            f"{swap.form}+{swap.activation}" if swap.activation else swap.form,
             "" if error is None else f"{error.max_error:.1e}",
             told,
         )

@@ -17,6 +17,11 @@ class Form(Protocol):
         """What users call it."""
         ...
 
+    @property
+    def fuses_activation(self) -> bool:
+        """Whether it takes along the activation that `Layer.activation` names."""
+        ...
+
     def obstacle(self, layer: Layer, provider: str) -> str | None:
         """Say why the form can't be used for a layer, or None if it can.
 

@@ -26,6 +26,7 @@ class InstanceNorm:
     """``InstanceNormalization`` of the groups."""
 
     name = "instancenorm"
+    fuses_activation = False
 
     def obstacle(self, layer: Layer, provider: str) -> str | None:
         """Say why not; see :class:`normswap.groupnorm.forms.base.Form`."""

@@ -25,6 +25,7 @@ class LayerNorm:
     """``LayerNormalization`` of the groups."""
 
     name = "layernorm"
+    fuses_activation = False
 
     def obstacle(self, layer: Layer, provider: str) -> str | None:
         """Say why not; see :class:`normswap.groupnorm.forms.base.Form`."""

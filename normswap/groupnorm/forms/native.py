@@ -21,6 +21,7 @@ class Native:
     """``GroupNormalization``."""
 
     name = "native"
+    fuses_activation = False
 
     def obstacle(self, layer: Layer, provider: str) -> str | None:
         """Say why not; see :class:`normswap.groupnorm.forms.base.Form`."""

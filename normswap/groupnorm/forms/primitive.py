@@ -33,6 +33,7 @@ class Primitive:
     """``ReduceMean``, ``Sub``, ``MatMul``, ``Mul``, ``Add``."""
 
     name = "primitive"
+    fuses_activation = False
 
     def obstacle(self, layer: Layer, provider: str) -> str | None:
         """Say why not; see :class:`normswap.groupnorm.forms.base.Form`."""
