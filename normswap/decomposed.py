@@ -141,7 +141,7 @@ def link(node: Node) -> Use | None:
     if (
         node.op not in LINKS
         or node.domain
-        or not node.inputs
+        or len(node.inputs) != (1 if node.op == "Neg" else 2)
         or node.opaque
         or node.refers_to_attributes
     ):
