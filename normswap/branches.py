@@ -356,6 +356,9 @@ class Merger:
             rank = node.out.rank
             if value is None or isinstance(factor, Block) or rank is None or value.rank != rank:
                 continue
+            maker = value.producer
+            if maker is None or not (maker.op == "Conv" or _is_sum(maker)):
+                continue  # what comes out would be no branch
             mark = self.draft.mark()
             scale = factor.wide().reshape((1,) * (rank - len(factor.shape)) + factor.shape)
             outcome = self.router.solve([Up(Use(node, slot), Affine(scale, np.zeros(())))])

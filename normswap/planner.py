@@ -66,7 +66,6 @@ def make_plan(
     planner = _Planner(Draft(network), Library(model, network), merge_branches=merge_branches)
     planner.plan(network.graphs)
     planner.specialise()
-    planner.tidy()
     present = planner.present()
     planner.rewrite(present, leftover)
     return Plan(
@@ -104,8 +103,11 @@ class _Planner:
     def plan(self, graphs: Iterable[Graph]) -> None:
         """Fold and merge what is in some graphs."""
         for graph in list(graphs):
+            mark = self.draft.mark()
             self.fold(list(normalizations(graph)))
-            while self.merge_branches and self.merger.merge_everywhere(graph):
+            while self._tidy(graph, mark) or (
+                self.merge_branches and self.merger.merge_everywhere(graph)
+            ):
                 self.fold(self._left(graph))
 
     def specialise(self) -> None:
@@ -202,11 +204,11 @@ class _Planner:
             self.uncertain.update(n.key for n in pending if not n.certain)
             self._merge_twins(pending)
             pending = [n for n in pending if n.key not in self.folded]
-            before = len(self.folded)
+            before = self.draft.mark()
             for attempt in (self._fold, self._merge):
                 for normalization in pending:
                     attempt(normalization)
-                if len(self.folded) > before:
+                if self.draft.mark() > before:
                     break
             else:
                 return
@@ -222,16 +224,19 @@ class _Planner:
         self.late.update(n.key for n in new)
         return [*known, *new]
 
-    def tidy(self) -> None:
-        """Fold single operators by constants that other routes have gone into.
+    def _tidy(self, graph: Graph, mark: int) -> bool:
+        """Fold single operators by constants that routes have gone into since a mark.
 
         Nobody asks for a Mul or Add by itself to go; but where a normalization has just made it
         what it is, it goes the rest of the way if that costs nothing.
         """
-        edited = dict.fromkeys(edit.node for edit in self.draft.edits if isinstance(edit, Replace))
+        start = self.draft.mark()
+        edits = self.draft.edits[mark:]
+        edited = dict.fromkeys(edit.node for edit in edits if isinstance(edit, Replace))
         taken = {use.node.key for found in self.found.values() for use in found.chain}
         for key in edited:
-            use = None if key in taken else link(self.draft.nodes[key])
+            node = self.draft.nodes[key]
+            use = None if key in taken or node.graph is not graph else link(node)
             affine = None if use is None else affine_of_link(use)
             if use is None or not isinstance(affine, Affine):
                 continue
@@ -241,6 +246,7 @@ class _Planner:
                 self.draft.rollback(mark)
             else:
                 self.draft.commit([Bypass(key, use.slot)])
+        return self.draft.mark() > start
 
     def _merge_twins(self, found: Sequence[Normalization]) -> None:
         """Let one of several nodes that apply the same affine to the same tensor do it for all."""
