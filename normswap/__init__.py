@@ -1,8 +1,8 @@
 """Rewrite the normalization layers of ONNX models, and prove that the rewrite is right.
 
 The story of a fold is :func:`fold`; what it would do is :func:`plan_fold`. The parts that they are
-made of are public too: :mod:`normswap.model` loads and saves, :mod:`normswap.planner` decides,
-:mod:`normswap.apply` edits, :mod:`normswap.check` compares.
+made of are public too: :mod:`normswap.model` loads and saves, :mod:`normswap.folding` decides and
+edits, :mod:`normswap.groupnorm` swaps, :mod:`normswap.check` compares.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from normswap.folding.plan import Folded, Kept, Plan
+    from normswap.folding.reasons import Reason
     from normswap.pipeline import FoldReport, fold, plan_fold
-    from normswap.plan import Folded, Kept, Plan
-    from normswap.reasons import Reason
 
 __version__ = "0.1.0"
 
@@ -21,10 +21,10 @@ __all__ = ["FoldReport", "Folded", "Kept", "Plan", "Reason", "fold", "plan_fold"
 
 _HOME = {
     "FoldReport": "pipeline",
-    "Folded": "plan",
-    "Kept": "plan",
-    "Plan": "plan",
-    "Reason": "reasons",
+    "Folded": "folding.plan",
+    "Kept": "folding.plan",
+    "Plan": "folding.plan",
+    "Reason": "folding.reasons",
     "fold": "pipeline",
     "plan_fold": "pipeline",
 }

@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from normswap.apply import apply_plan
 from normswap.errors import ExitCode
+from normswap.folding.apply import apply_plan
+from normswap.folding.planner import make_plan
 from normswap.model import Model, Staged, load, stage, write_to
-from normswap.planner import make_plan
 
 if TYPE_CHECKING:
     from normswap.check import CheckOptions, CheckReport
-    from normswap.leftover import Form
-    from normswap.plan import Plan
+    from normswap.folding.leftover import Form
+    from normswap.folding.plan import Plan
 
 Source = str | Path | bytes | BinaryIO
 Progress = Callable[[str], None]
@@ -85,7 +85,7 @@ def plan_fold(
     ----------
     source : path, bytes or binary stream
     assume_constant, merge_branches, leftover
-        See :func:`normswap.planner.make_plan`.
+        See :func:`normswap.folding.planner.make_plan`.
     progress : callable
         Is told what is being done.
 
@@ -133,7 +133,7 @@ def fold(
     overwrite : bool
         Whether an existing file may be replaced.
     assume_constant, merge_branches, leftover
-        See :func:`normswap.planner.make_plan`.
+        See :func:`normswap.folding.planner.make_plan`.
     check : CheckOptions, optional
         How the result is compared with the original; no check is made if it is left out.
     progress : callable

@@ -8,8 +8,8 @@ from support.build import Builder
 from support.folding import check_folds, check_kept, count, fold_model
 from support.graphs import live_ops
 
-from normswap.branches import Window
-from normswap.reasons import Reason
+from normswap.folding.branches import Window
+from normswap.folding.reasons import Reason
 
 C = 6
 KERNELS = {1: (3,), 2: (3, 3), 3: (3, 3, 3)}

@@ -9,11 +9,11 @@ from onnx import TensorProto, helper, numpy_helper
 from support.build import Builder
 from support.folding import assert_same_function, check_folds, check_kept, count, fold_model
 
-from normswap import evaluate
-from normswap.apply import apply_plan
+from normswap.folding import evaluate
+from normswap.folding.apply import apply_plan
+from normswap.folding.planner import make_plan
+from normswap.folding.reasons import Reason
 from normswap.model import load, write_to
-from normswap.planner import make_plan
-from normswap.reasons import Reason
 
 C = 6
 
@@ -253,7 +253,7 @@ def test_asking_again_costs_nothing():
     for _ in range(2000):
         x = b.node("Add", x, x)
     b.output(x)
-    network = __import__("normswap.graph", fromlist=["x"]).build_network(
+    network = __import__("normswap.folding.graph", fromlist=["x"]).build_network(
         load(b.model().SerializeToString())
     )
     nodes = network.graphs[0].nodes

@@ -6,7 +6,7 @@ from support.build import Builder
 from support.folding import check_folds, fold_model
 from support.graphs import live_ops
 
-from normswap.reasons import Reason
+from normswap.folding.reasons import Reason
 
 C = 6
 EPSILON = 1e-3

@@ -9,7 +9,7 @@ from onnx import AttributeProto, helper, numpy_helper
 from support.build import Builder
 from support.folding import assert_same_function, check_kept, count, fold_model
 
-from normswap.reasons import Reason
+from normswap.folding.reasons import Reason
 
 ARGUMENTS = ["x", "w", "scale", "B", "mean", "var"]
 
@@ -410,9 +410,9 @@ def test_result_of_the_conv_is_returned_too():
 
 
 def test_specialised_functions_survive_external_data(tmp_path):
-    from normswap.apply import apply_plan
+    from normswap.folding.apply import apply_plan
+    from normswap.folding.planner import make_plan
     from normswap.model import load, write_to
-    from normswap.planner import make_plan
 
     b = Builder()
     conv_bn(b)

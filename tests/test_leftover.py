@@ -13,7 +13,7 @@ from support.folding import (
 )
 from support.graphs import live_ops
 
-from normswap.reasons import Reason
+from normswap.folding.reasons import Reason
 
 C = 6
 

@@ -7,10 +7,10 @@ from onnx import helper, numpy_helper
 from support.build import Builder
 from support.folding import assert_same_function, check_folds, check_kept, count, fold_model
 
-from normswap.graph import build_network
-from normswap.legacy import modern_operand
+from normswap.folding.graph import build_network
+from normswap.folding.legacy import modern_operand
+from normswap.folding.reasons import Reason
 from normswap.model import load
-from normswap.reasons import Reason
 
 C = 6
 

@@ -76,9 +76,9 @@ def test_progress_is_told_in_order(path):
 
 
 def test_a_plan_for_another_model_is_refused(path):
-    from normswap.apply import apply_plan
+    from normswap.folding.apply import apply_plan
+    from normswap.folding.planner import make_plan
     from normswap.model import load
-    from normswap.planner import make_plan
 
     plan = make_plan(load(model(kept=True).SerializeToString()))
     with pytest.raises(ModelError, match="not made for"):
@@ -95,7 +95,7 @@ def test_what_the_fold_does_not_touch_survives(path):
 
 
 def test_a_failing_check_is_the_reports_exit_code(path, monkeypatch):
-    from normswap.expressions import Scaled
+    from normswap.folding.expressions import Scaled
 
     whole = Scaled.wide
     monkeypatch.setattr(Scaled, "wide", lambda self: whole(self) + np.float64(0.25))

@@ -7,7 +7,7 @@ from onnx import TensorProto, helper
 from support.build import Builder
 from support.folding import check_folds, check_kept, count, fold_model
 
-from normswap.reasons import Reason
+from normswap.folding.reasons import Reason
 
 C = 6
 
@@ -242,8 +242,8 @@ def test_nodes_that_are_still_read_stay():
 
 
 def test_planning_changes_nothing():
+    from normswap.folding.planner import make_plan
     from normswap.model import load
-    from normswap.planner import make_plan
 
     b = Builder()
     b.output(b.bn(conv(b), C))

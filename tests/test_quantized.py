@@ -9,7 +9,7 @@ from support.build import Builder
 from support.folding import check_folds, check_kept, count
 from support.graphs import live_ops
 
-from normswap.reasons import Reason
+from normswap.folding.reasons import Reason
 
 C = 6
 

@@ -6,7 +6,7 @@ from onnx import TensorProto, helper, numpy_helper
 from support.build import Builder
 from support.folding import fold_model
 
-from normswap.reasons import EXPLANATIONS, Reason
+from normswap.folding.reasons import EXPLANATIONS, Reason
 
 C = 6
 

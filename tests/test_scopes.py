@@ -7,7 +7,7 @@ from onnx import TensorProto, helper
 from support.build import Builder
 from support.folding import check_folds, check_kept, count, fold_model
 
-from normswap.reasons import Reason
+from normswap.folding.reasons import Reason
 
 C = 4
 info = helper.make_tensor_value_info

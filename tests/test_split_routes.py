@@ -6,7 +6,7 @@ from support.build import Builder
 from support.folding import check_folds, check_kept, count
 from support.routes import statistics
 
-from normswap.reasons import Reason
+from normswap.folding.reasons import Reason
 
 C = 4
 PADDED = {"pads": [1, 1, 1, 1]}

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from normswap.errors import ExitCode
-    from normswap.leftover import Form
+    from normswap.folding.leftover import Form
     from normswap.pipeline import FoldReport
 
 

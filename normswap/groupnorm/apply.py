@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from normswap.errors import ModelError
-from normswap.graph import all_graphs, gs_nodes
+from normswap.folding.graph import all_graphs, gs_nodes
+from normswap.folding.names import Names
 from normswap.groupnorm.builder import Builder, ConstantPool
 from normswap.groupnorm.forms import FORMS
 from normswap.groupnorm.forms.contrib import DOMAIN
-from normswap.names import Names
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs

@@ -14,8 +14,8 @@ from normswap.groupnorm.layer import HALF_PRECISION, Runtime
 from normswap.model import ArrayTensor, make_constant
 
 if TYPE_CHECKING:
+    from normswap.folding.names import Names
     from normswap.groupnorm.layer import Layer, Parameter
-    from normswap.names import Names
 
 
 class ConstantPool:

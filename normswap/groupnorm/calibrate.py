@@ -22,6 +22,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from normswap.dtypes import NUMPY_DTYPES
+from normswap.folding.names import Names
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.layer import Layer, Runtime
 from normswap.groupnorm.planner import Affine, SwapOptions, plan_swap
@@ -29,7 +30,6 @@ from normswap.groupnorm.policy import divisors
 from normswap.groupnorm.reference import normalize
 from normswap.groupnorm.session import Session
 from normswap.model import load, stage
-from normswap.names import Names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

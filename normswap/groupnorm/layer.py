@@ -12,7 +12,7 @@ from onnx import TensorProto
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
-    from normswap.shapes import Dim
+    from normswap.folding.shapes import Dim
 
 HALF_PRECISION = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
 

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from normswap.folding.plan import Site
     from normswap.groupnorm.layer import Layer
-    from normswap.plan import Site
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
-from normswap.answers import Block
-from normswap.batchnorm import epsilon_of, is_batchnorm
 from normswap.dtypes import is_float
 from normswap.errors import ModelError, UsageError
-from normswap.evaluate import constant_source
-from normswap.graph import build_network, gs_nodes
+from normswap.folding.answers import Block
+from normswap.folding.batchnorm import epsilon_of, is_batchnorm
+from normswap.folding.evaluate import constant_source
+from normswap.folding.graph import build_network, gs_nodes
+from normswap.folding.normalization import site_of
+from normswap.folding.planner import make_plan
 from normswap.groupnorm.choose import AUTO, choose_form
 from normswap.groupnorm.fusion import fusible_activation
 from normswap.groupnorm.layer import Layer, Parameter, Runtime
 from normswap.groupnorm.plan import Swap, SwapPlan, Untouched
 from normswap.groupnorm.policy import GroupPolicy
-from normswap.normalization import site_of
-from normswap.planner import make_plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx_graphsurgeon as gs
 
-    from normswap.graph import Network, Node, Value
+    from normswap.folding.graph import Network, Node, Value
+    from normswap.folding.plan import Site
+    from normswap.folding.shapes import Dim
     from normswap.model import Model
-    from normswap.plan import Site
-    from normswap.shapes import Dim
 
 LISTED = 8  # how many layers an error message names
 

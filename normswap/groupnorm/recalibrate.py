@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import numpy as np
 from onnx import TensorProto
 
-from normswap.batchnorm import epsilon_of, is_batchnorm
 from normswap.dtypes import NUMPY_DTYPES, is_float, largest, round_to
 from normswap.errors import ExitCode, ModelError
-from normswap.graph import build_network, gs_nodes
+from normswap.folding.batchnorm import epsilon_of, is_batchnorm
+from normswap.folding.graph import build_network, gs_nodes
+from normswap.folding.names import Names
+from normswap.folding.normalization import site_of
 from normswap.groupnorm.builder import Builder, ConstantPool
 from normswap.groupnorm.data import open_data
 from normswap.groupnorm.layer import Layer, Runtime
 from normswap.groupnorm.session import Session
 from normswap.model import ArrayTensor, load, make_constant, stage
-from normswap.names import Names
-from normswap.normalization import site_of
 from normswap.pipeline import output_name, silent, staged_output
 
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
     import onnx_graphsurgeon as gs
 
-    from normswap.graph import Node, Value
+    from normswap.folding.graph import Node, Value
+    from normswap.folding.plan import Site
     from normswap.model import Model
-    from normswap.plan import Site
 
     Progress = Callable[[str], None]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, TextIO
 
-from normswap.plan import Folded, entry_dict
+from normswap.folding.plan import Folded, entry_dict
 from normswap.report.text import ARROW
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from normswap.plan import Kept, Step
+    from normswap.folding.plan import Kept, Step
 
 
 def explanation_json(name: str, entries: Iterable[Folded | Kept]) -> str:

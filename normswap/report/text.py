@@ -14,9 +14,9 @@ from normswap.errors import ExitCode
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from normswap.folding.plan import Folded, Kept, Merged, Plan, Step
+    from normswap.folding.reasons import Reason
     from normswap.pipeline import FoldReport
-    from normswap.plan import Folded, Kept, Merged, Plan, Step
-    from normswap.reasons import Reason
 
 SHOWN = 12
 """Kept nodes that are listed one by one without being asked."""

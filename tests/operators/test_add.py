@@ -4,7 +4,7 @@ from support.build import DTYPES, Builder
 from support.folding import check_folds, check_kept, count, fold_model
 from support.routes import downward, ints, statistics
 
-from normswap.reasons import Reason
+from normswap.folding.reasons import Reason
 
 C = 6
 

@@ -3,7 +3,7 @@ import pytest
 from support.build import DTYPES, Builder
 from support.folding import check_folds, check_kept, count, fold_model
 
-from normswap.reasons import Reason
+from normswap.folding.reasons import Reason
 
 C = 5
 

@@ -5,7 +5,7 @@ from support.build import Builder
 from support.folding import check_folds, check_kept
 from support.routes import C, statistics
 
-from normswap.reasons import Reason
+from normswap.folding.reasons import Reason
 
 
 def half_conv(b):

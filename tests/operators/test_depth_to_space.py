@@ -3,7 +3,7 @@ import pytest
 from support.build import Builder
 from support.folding import check_folds, check_kept
 
-from normswap.reasons import Reason
+from normswap.folding.reasons import Reason
 
 
 def up(b, op, before, after, *, sizes=(7, 7), stats=None, **attrs):

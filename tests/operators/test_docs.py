@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from normswap.answers import Block
-from normswap.operators import Operator, registry
+from normswap.folding.answers import Block
+from normswap.folding.operators import Operator, registry
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "operators.md").read_text(encoding="utf-8")
@@ -63,7 +63,7 @@ def test_tests_have_traps():
 
 
 def test_operators_have_a_name_for_what_they_say():
-    from normswap.graph import Graph, Node, Value
+    from normswap.folding.graph import Graph, Node, Value
 
     graph = Graph("", 17)
     node = Node(0, "Relu", "", "", {}, graph, outputs=[Value("y", graph)])

@@ -5,7 +5,7 @@ import pytest
 from support.build import DTYPES, Builder
 from support.folding import check_folds, check_kept
 
-from normswap.reasons import Reason
+from normswap.folding.reasons import Reason
 
 M, K, N = 4, 5, 6
 C_SHAPES = [None, "", (), (1,), (N,), (1, N), (M, 1), (1, 1), (M, N)]

@@ -8,9 +8,9 @@ from support.random_graphs import Choices, random_graph
 from support.routes import C, downward, ints, upward
 
 from normswap.errors import NormswapError
+from normswap.folding.planner import make_plan
+from normswap.folding.reasons import Reason
 from normswap.model import load
-from normswap.planner import make_plan
-from normswap.reasons import Reason
 
 
 def plan_of(model):

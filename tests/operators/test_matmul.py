@@ -2,7 +2,7 @@ import pytest
 from support.build import DTYPES, Builder
 from support.folding import check_folds, check_kept
 
-from normswap.reasons import Reason
+from normswap.folding.reasons import Reason
 
 
 def ops(model):

@@ -4,7 +4,7 @@ from support.build import Builder
 from support.folding import assert_same_function, check_folds, check_kept, count, fold_model
 from support.routes import C, statistics
 
-from normswap.reasons import Reason
+from normswap.folding.reasons import Reason
 
 
 def instance(b, y, channels=C, **attrs):

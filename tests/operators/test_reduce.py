@@ -3,7 +3,7 @@ from support.build import Builder
 from support.folding import check_folds, check_kept
 from support.routes import C, ints, statistics
 
-from normswap.reasons import Reason
+from normswap.folding.reasons import Reason
 
 SIGNS = {"ReduceMax": "nonnegative", "ReduceMin": "nonnegative"}
 AFFINE = pytest.mark.parametrize("op", ["ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin"])

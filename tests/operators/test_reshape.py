@@ -4,9 +4,9 @@ from support.build import Builder
 from support.folding import check_folds, check_kept
 from support.routes import C, downward, ints, upward
 
-from normswap.affine import Affine
-from normswap.operators.reshape import relay
-from normswap.reasons import Reason
+from normswap.folding.affine import Affine
+from normswap.folding.operators.reshape import relay
+from normswap.folding.reasons import Reason
 
 
 def reshape(*shape):

@@ -5,7 +5,7 @@ import pytest
 from support.build import Builder
 from support.folding import count, fold_model
 
-from normswap import route
+from normswap.folding import route
 
 C = 4
 
@@ -54,7 +54,7 @@ def test_a_concat_of_a_thousand(asked, up):
 
 
 def test_a_thousand_folds_into_one_weight_are_one_formula():
-    from normswap.expressions import Leaf, Scaled, Summed
+    from normswap.folding.expressions import Leaf, Scaled, Summed
 
     b = Builder()
     y = b.input("N", C, 4, 4)

@@ -4,7 +4,7 @@ from support.build import Builder
 from support.folding import check_folds, check_kept
 from support.routes import C, downward, ints, upward
 
-from normswap.reasons import Reason
+from normswap.folding.reasons import Reason
 
 
 def cut(starts, ends, axes, steps=None):

@@ -3,7 +3,7 @@ from support.build import Builder
 from support.folding import check_folds, check_kept
 from support.routes import C, ints
 
-from normswap.reasons import Reason
+from normswap.folding.reasons import Reason
 
 
 def split(b, y, sizes=(2, 4), axis=1):

@@ -5,10 +5,10 @@ import pytest
 from support.build import Builder
 from support.routes import C, ints
 
+from normswap.folding.operators import registry
+from normswap.folding.planner import make_plan
+from normswap.folding.reasons import Reason
 from normswap.model import load
-from normswap.operators import registry
-from normswap.planner import make_plan
-from normswap.reasons import Reason
 
 ATTRIBUTES = {
     "Cast": {"to": 1},

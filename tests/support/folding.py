@@ -12,13 +12,13 @@ import pytest
 from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 
-from normswap.apply import apply_plan
+from normswap.folding.apply import apply_plan
+from normswap.folding.planner import make_plan
 from normswap.model import load, write_to
-from normswap.planner import make_plan
 
 if TYPE_CHECKING:
-    from normswap.plan import Plan
-    from normswap.reasons import Reason
+    from normswap.folding.plan import Plan
+    from normswap.folding.reasons import Reason
 
 _ORT = ort.capi.onnxruntime_pybind11_state
 

@@ -1,0 +1,88 @@
+"""What an operator may answer to an affine that wants to travel through it.
+
+A route is made of goals. The planner asks the operator that stands at a goal, and it answers with
+
+- an :class:`Answer` of edits only: it *absorbs* the affine, the goal is reached;
+- an :class:`Answer` with further goals: it *carries* the affine, and all of them must be reached;
+- a :class:`Block`: it does neither, and this is what the user reads.
+
+An operator may give several answers, best first; the first that can be completed is taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from normswap.folding.affine import Affine
+    from normswap.folding.edits import Edit
+    from normswap.folding.graph import Use, Value
+    from normswap.folding.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Why an affine can't go on.
+
+    Parameters
+    ----------
+    reason : Reason
+    tensor : str
+        The tensor (or the node, by the tensor it makes) that it is about.
+    detail : str
+        What a person needs to know beyond the reason: the operator, the channel, the other reader.
+    """
+
+    reason: Reason
+    tensor: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """The tensor read at ``use`` shall become ``affine`` of what it is, for this reader."""
+
+    use: Use
+    affine: Affine
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    """All readers of ``value`` shall apply ``affine`` to what they read of it."""
+
+    value: Value
+    affine: Affine
+
+
+@dataclass(frozen=True, slots=True)
+class Into:
+    """One reader shall apply ``affine`` to what it reads."""
+
+    use: Use
+    affine: Affine
+
+
+Goal = Up | Down | Into
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an operator does with an affine.
+
+    Parameters
+    ----------
+    edits : tuple of Edit
+        Made at once, before the goals are looked at.
+    goals : tuple of Goal
+        Where the affine (or its parts) has to go on from here; empty where it is absorbed.
+    then : tuple of Edit
+        Made when all goals are reached.
+    note : str
+        The formula, for people: ``"W *= s, b = s*b + t"``.
+    """
+
+    edits: tuple[Edit, ...] = ()
+    goals: tuple[Goal, ...] = ()
+    then: tuple[Edit, ...] = ()
+    note: str = ""

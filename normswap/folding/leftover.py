@@ -1,0 +1,98 @@
+"""What stays, in the form that is asked for.
+
+``affine``
+    One Mul and one Add with the channel's shape: what a runtime fuses or vectorizes best.
+``normalize``
+    A BatchNormalization with mean 0, var 1 and epsilon 0, so that its scale and B are the affine.
+
+Both compute the same ``s * x + t``, with s and t rounded once from what the statistics say.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from normswap.dtypes import is_float
+from normswap.folding.answers import Block
+from normswap.folding.batchnorm import epsilon_of, is_per_activation
+from normswap.folding.edits import Bypass, Edit, Insert, Replace, SetAttribute
+from normswap.folding.evaluate import constant_of
+from normswap.folding.expressions import Expression, Filled
+from normswap.folding.operators.layout import strip_leading
+from normswap.folding.route import unsound
+
+if TYPE_CHECKING:
+    from normswap.folding.affine import Affine
+    from normswap.folding.draft import Draft
+    from normswap.folding.normalization import Normalization
+
+Form = Literal["keep", "affine", "normalize"]
+
+
+def rewrite(draft: Draft, normalization: Normalization, form: Form) -> bool:
+    """Give a normalization that stays another form, if it has one.
+
+    Returns
+    -------
+    bool
+        False where it is left as it is: it has that form already, its parameters are not known, or
+        the new ones would be beyond the range of their type.
+    """
+    if form == "affine":
+        normalization = normalization.extended()
+    affine = normalization.affine()
+    if isinstance(affine, Block) or form == "keep":
+        return False
+    make = _as_affine if form == "affine" else _as_normalization
+    edits = make(draft, normalization, affine)
+    if not edits or unsound(edits):
+        return False
+    draft.commit(edits)
+    return True
+
+
+def _as_affine(draft: Draft, normalization: Normalization, affine: Affine) -> list[Edit]:
+    """Return the edits that put a Mul and an Add in the place of a normalization."""
+    node, slot = normalization.source
+    value, last = node.inputs[slot], normalization.chain[-1].node
+    if value is None or value.rank is None or value.data_type is None:
+        return []
+    if not is_float(value.data_type) or normalization.result.data_type != value.data_type:
+        return []
+    scale, shift = (strip_leading(array, 0) for array in affine.at(value.rank))
+    parts = [
+        ("Mul", Filled(scale, value.data_type), "scale", affine.has_scale),
+        ("Add", Filled(shift, value.data_type), "shift", affine.has_shift),
+    ]
+    wanted = [(op, constant, part) for op, constant, part, is_needed in parts if is_needed]
+    if not wanted or [use.node.op for use in normalization.chain] == [op for op, *_ in wanted]:
+        return []
+    edits: list[Edit] = []
+    before = last.key
+    for key, (op, constant, part) in enumerate(wanted, draft.network.keys):
+        edits.append(Insert(before, 0, op, constant, f"{last.title}_{part}"))
+        before = key
+    edits += [Bypass(use.node.key, use.slot) for use in reversed(normalization.chain)]
+    return edits
+
+
+def _as_normalization(draft: Draft, normalization: Normalization, affine: Affine) -> list[Edit]:
+    """Return the edits that make the statistics of a BatchNormalization trivial."""
+    del draft
+    node = normalization.source.node
+    parameters = [constant_of(value) for value in node.inputs[1:5]]
+    constants = [found for found in parameters if isinstance(found, Expression)]
+    if not normalization.is_batchnorm or len(constants) < 4 or is_per_activation(node):
+        return []
+    mean, var = (constant.load() for constant in constants[2:])
+    if not (mean != 0).any() and not (var != 1).any() and epsilon_of(node) == 0:
+        return []
+    (channels,) = constants[0].shape
+    new = (*affine.vectors(1, channels), np.zeros(channels), np.ones(channels))
+    edits: list[Edit] = [
+        Replace(node.key, slot, Filled(values, constant.data_type), node.inputs[slot].name)  # type: ignore[union-attr]
+        for slot, (values, constant) in enumerate(zip(new, constants, strict=True), 1)
+    ]
+    return [*edits, SetAttribute(node.key, "epsilon", 0.0)]

@@ -1,0 +1,129 @@
+"""Models of opset 6 and before, where broadcasting was asked for by attributes.
+
+Add, Sub, Mul and Div then broadcast only their second operand, if ``broadcast=1``, and its axes
+line up with those of the first from ``axis`` on (by default with the last ones). The planner knows
+one way to broadcast, that of NumPy: so in its mirror a constant operand is seen with the trailing
+axes that make it line up from the right, and what becomes of it is laid back when an edit is
+recorded.
+
+Source: ONNX operators Add-1, Add-6 and the like, Gemm-1 and Gemm-6.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from normswap.dtypes import is_float
+from normswap.folding.edits import Edit, Insert, Replace, SetAttribute
+from normswap.folding.expressions import Expression, Leaf, Reshaped, Scaled
+from normswap.model import source_of
+
+if TYPE_CHECKING:
+    from normswap.folding.graph import Node, Value
+    from normswap.model import TensorSource
+
+BROADCASTING = frozenset({"Add", "Sub", "Mul", "Div"})
+
+
+def broadcasts_by_attribute(node: Node) -> bool:
+    """Whether a node lines its operands up in a way that NumPy does not."""
+    return bool(
+        node.opset < 7 and node.op in BROADCASTING and not node.domain and node.attr("broadcast", 0)
+    )
+
+
+def modern_operand(node: Node) -> Expression | None:
+    """Return the second operand of such a node as NumPy would need it.
+
+    Returns
+    -------
+    Expression or None
+        None where it is no constant of the model, or the rank of the first operand is not known:
+        then the node is a closed book.
+    """
+    first, second = node.input(0), node.input(1)
+    source = None if second is None else _constant(second)
+    if first is None or source is None:
+        return None
+    if not is_float(source.data_type) or first.rank is None:
+        return None
+    rank = len(source.shape)
+    axis = int(node.attr("axis", first.rank - rank))
+    trailing = first.rank - (axis + first.rank if axis < 0 else axis) - rank
+    if math.prod(source.shape) == 1:
+        return Reshaped(Leaf(source), ())
+    return Reshaped(Leaf(source), (*source.shape, *(1,) * trailing)) if trailing >= 0 else None
+
+
+def _constant(value: Value) -> TensorSource | None:
+    """Return the values of an initializer or of a Constant node."""
+    node = value.producer
+    if value.source is not None or node is None or node.op != "Constant" or node.domain:
+        return value.source
+    attribute = node.attr("value", None)
+    return source_of(attribute) if isinstance(attribute, gs.Constant) else None
+
+
+def recorded(edit: Edit, node: Node, value: Value | None, new_key: int) -> list[Edit]:
+    """Return an edit as it is made on the model.
+
+    Parameters
+    ----------
+    edit : Edit
+        As the planner means it.
+    node : Node
+        The node that it names.
+    value : Value or None
+        The tensor to which a new constant is broadcast: the first operand, or what is inserted
+        upon.
+    new_key : int
+        Key of the node that an Insert makes.
+    """
+    if node.opset >= 7:
+        return [edit]
+    if isinstance(edit, Insert):
+        constant, axis = _laid_back(edit.constant, value)
+        made = Insert(edit.node, edit.output, edit.op, constant, edit.hint)
+        return [made, *_broadcast(new_key, axis)]
+    if not isinstance(edit, Replace) or node.domain:
+        return [edit]
+    if node.op == "Gemm" and edit.slot == 2:
+        return [edit, SetAttribute(edit.node, "broadcast", 1)]
+    if node.op not in BROADCASTING or edit.slot != 1:
+        return [edit]
+    constant, axis = _laid_back(edit.constant, value)
+    return [Replace(edit.node, 1, constant, edit.hint), *_broadcast(edit.node, axis)]
+
+
+def _broadcast(key: int, axis: int | None) -> list[Edit]:
+    edits: list[Edit] = [SetAttribute(key, "broadcast", 1)]
+    return edits if axis is None else [*edits, SetAttribute(key, "axis", axis)]
+
+
+def _laid_back(constant: Expression, value: Value | None) -> tuple[Expression, int | None]:
+    """Drop the axes of length 1 at both ends of a constant, and say where its axes begin.
+
+    Those between must be written out: opset 6 repeats nothing there. Where the sizes for that are
+    not known, the constant that is returned has no place for its values.
+    """
+    if math.prod(constant.shape) == 1:
+        return Reshaped(constant, (1,)), None
+    nowhere = Reshaped(constant, ()), None
+    if value is None or value.shape is None or len(constant.shape) > len(value.shape):
+        return nowhere
+    rank = len(value.shape)
+    shape = [1] * (rank - len(constant.shape)) + list(constant.shape)
+    varying = [axis for axis, size in enumerate(shape) if size != 1]
+    first, last = varying[0], varying[-1] + 1
+    full: list[int] = []
+    for axis in range(first, last):
+        size = value.shape[axis] if shape[axis] == 1 else shape[axis]
+        if not isinstance(size, int):
+            return nowhere
+        full.append(size)
+    written = Scaled(Reshaped(constant, tuple(shape[first:last])), np.ones(full))
+    return written, first

@@ -1,0 +1,113 @@
+"""Add, Sub, Sum and Mean of tensors, constants among them.
+
+Up: ``s * (a + b) + t = (s*a) + (s*b + t)``: the scale goes to every operand, the shift to one of
+them, a constant one first. Down: ``(s*a + t) + b``: a shift passes; a scale only beside constants.
+Of the mean of n tensors, n times the shift goes up, and an nth of it down.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from normswap.folding.affine import Affine, align
+from normswap.folding.answers import Answer, Block, Down, Goal
+from normswap.folding.edits import Edit, Replace
+from normswap.folding.evaluate import constant_of
+from normswap.folding.expressions import Expression, Scaled
+from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.operators.layout import (
+    LARGEST_MOVED,
+    from_operand,
+    output_rank,
+    strip_leading,
+    to_operand,
+)
+from normswap.folding.reasons import Reason
+
+if TYPE_CHECKING:
+    from normswap.dtypes import Wide
+    from normswap.folding.graph import Node
+
+
+class Add(Operator):
+    """Carries a scale to all operands and a shift to one."""
+
+    ops = ("Add", "Sub", "Sum", "Mean")
+
+    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+        del index
+        rank = output_rank(node, affine)
+        if rank is None:
+            yield self.block(node, "has an output of unknown rank", Reason.SHAPE_UNKNOWN)
+            return
+        slots = [slot for slot, value in enumerate(node.inputs) if value is not None]
+        # Constants first: there a route ends.
+        slots.sort(key=lambda slot: not isinstance(constant_of(node.inputs[slot]), Expression))
+        takers = slots if affine.has_shift else slots[:1]
+        for taker in takers:
+            edits: list[Edit] = []
+            goals: list[Goal] = []
+            blocked: Block | None = None
+            for slot in [taker, *(other for other in slots if other != taker)]:
+                part = affine if slot == taker else affine.scale_only()
+                if slot == taker and node.op == "Sub" and slot == 1:
+                    part = Affine(affine.scale, -affine.shift)
+                elif slot == taker and node.op == "Mean":
+                    part = Affine(affine.scale, affine.shift * len(slots))
+                answer = to_operand(node, slot, part, rank)
+                if isinstance(answer, Block):
+                    blocked = answer
+                    break
+                edits += answer.edits
+                goals += answer.goals
+            yield blocked or Answer(tuple(edits), tuple(goals), note="s*a + (s*b + t)")
+
+    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+        others = [other for other in range(len(node.inputs)) if other != slot]
+        constants = {
+            other: found
+            for other in others
+            if isinstance(found := constant_of(node.inputs[other]), Expression)
+        }
+        rank = node.out.rank
+        value = node.inputs[slot]
+        if rank is None or value is None or value.rank is None:
+            yield self.block(node, "has operands of unknown rank", Reason.SHAPE_UNKNOWN)
+            return
+        if node.op == "Sub" and slot == 1:
+            affine = Affine(affine.scale, -affine.shift)
+        # The affine is over this operand; the output may have more axes to the left.
+        lifted = from_operand(affine, value.rank, rank)
+        count = len(node.inputs) if node.op == "Mean" else 1
+        if not affine.has_scale:
+            for other, constant in constants.items():
+                shift = lifted.shift if not (node.op == "Sub" and other == 1) else -lifted.shift
+                moved = strip_leading(align(shift, rank), len(constant.shape))
+                edit = Replace(
+                    node.key,
+                    other,
+                    Scaled(constant, np.ones(()), moved),
+                    node.inputs[other].name,  # type: ignore[union-attr]
+                )
+                yield Answer((edit,), note="K = K + t")
+                return
+            passed = Affine(lifted.scale, lifted.shift / count)
+            yield Answer(goals=(Down(node.out, passed),), note="(x + t) + z = (x + z) + t")
+            return
+        if len(constants) < len(others):
+            yield self.block(node, "adds another tensor, which a scale would not fit", Reason.SCALE)
+            return
+        # s*x + t + K = s*(x + K) + (t + K - s*K), for constants that are as simple as the affine
+        total: Wide = np.zeros((1,) * rank)
+        for other, constant in constants.items():
+            if np.prod(constant.shape) > LARGEST_MOVED:
+                yield self.block(node, "adds a constant too large to be moved", Reason.AXIS)
+                return
+            sign = -1 if node.op == "Sub" and other == 1 else 1
+            wide = constant.wide()
+            total = total + sign * wide.reshape((1,) * (rank - wide.ndim) + wide.shape)
+        scale, shift = lifted.at(rank)
+        moved_on = Affine(scale, (shift + total - scale * total) / count)
+        yield Answer(goals=(Down(node.out, moved_on),), note="s*x + t + K = s*(x + K) + ...")

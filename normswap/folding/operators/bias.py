@@ -1,0 +1,80 @@
+"""The optional bias of a linear operator, and what an affine before or after it does to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from normswap.folding.answers import Block
+from normswap.folding.edits import Edit, Replace
+from normswap.folding.expressions import Expression, Filled, Scaled, Summed
+from normswap.folding.operators.weight import scaled_weight, weight_of
+from normswap.folding.quantized import Dequantized, Transposed, rounded
+
+if TYPE_CHECKING:
+    from normswap.dtypes import Wide
+    from normswap.folding.graph import Node
+
+
+def scaled_bias(
+    node: Node, slot: int, s: Wide, t: Wide, data_type: int
+) -> tuple[Edit, ...] | Block:
+    """Return the edits that make the bias of a node ``s*b + t``.
+
+    Parameters
+    ----------
+    node : Node
+    slot : int
+        Where the operator has its bias.
+    s, t : (M,) ndarray
+    data_type : int
+        Type of a bias that is new.
+
+    Returns
+    -------
+    tuple of Edit or Block
+        No edit where the bias stays as it is: absent and no shift, or an affine that is none.
+    """
+    present = node.input(slot)
+    if present is None:
+        if not (t != 0).any():
+            return ()
+        return (Replace(node.key, slot, Filled(t, data_type), f"{node.title}_bias"),)
+    bias = weight_of(node, slot)
+    if isinstance(bias, Block):
+        return bias
+    if not (s != 1).any() and not (t != 0).any():
+        return ()
+    if isinstance(bias, Dequantized | Transposed):
+        return rounded(node, slot) if (t != 0).any() else scaled_weight(node, slot, bias, s)
+    return (Replace(node.key, slot, Scaled(bias, s, t), present.name),)
+
+
+def summed_bias(
+    node: Node,
+    slot: int,
+    weight: Expression,
+    factor: Wide,
+    axes: tuple[int, ...],
+    channels: int,
+    view: tuple[int, ...] | None = None,
+) -> Replace | Block:
+    """Return the edit that makes the bias of a node ``b + sum(W * factor, axes)``.
+
+    Parameters
+    ----------
+    node : Node
+    slot : int
+        Where the operator has its bias.
+    weight, factor, axes, view
+        See :class:`~normswap.folding.expressions.Summed`.
+    channels : int
+        Length of the bias.
+    """
+    present = node.input(slot)
+    bias = None if present is None else weight_of(node, slot)
+    if isinstance(bias, Block):
+        return bias
+    if isinstance(bias, Dequantized | Transposed):
+        return rounded(node, slot)
+    total = Summed(bias, weight, factor, axes, (channels,), view=view)
+    return Replace(node.key, slot, total, f"{node.title}_bias" if present is None else present.name)

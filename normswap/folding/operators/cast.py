@@ -1,0 +1,53 @@
+"""Cast and CastLike between float types: only rounding differs, as long as nothing overflows.
+
+An affine that crosses a cast is computed in the other type. Where that is narrower, what the affine
+makes of the values has to be within its range too. The values are not known, so the affine may take
+up half of the range, in powers (256 of a half's 65504), and leaves the other half to them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from normswap.dtypes import is_float, largest
+from normswap.folding.answers import Answer, Block, Down, Up
+from normswap.folding.expressions import magnitude
+from normswap.folding.graph import Node, Use
+from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.reasons import Reason
+
+if TYPE_CHECKING:
+    from normswap.folding.affine import Affine
+
+
+class Cast(Operator):
+    """Carries an affine between float types where no range is lost."""
+
+    ops = ("Cast", "CastLike")
+
+    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+        del index
+        yield self._blocked(node, affine, up=True) or Answer(goals=(Up(Use(node, 0), affine),))
+
+    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+        if slot != 0:
+            yield Answer(note="reads no values")  # CastLike takes the type from it
+            return
+        yield self._blocked(node, affine, up=False) or Answer(goals=(Down(node.out, affine),))
+
+    def _blocked(self, node: Node, affine: Affine, *, up: bool) -> Block | None:
+        value = node.inputs[0]
+        before = None if value is None else value.data_type
+        after = node.attr("to", None) if node.op == "Cast" else node.out.data_type
+        if before is None or after is None or not is_float(before) or not is_float(after):
+            return self.block(node, "is not between float types", Reason.ELEMENT_TYPE)
+        was, now = (after, before) if up else (before, after)
+        room = math.sqrt(largest(now))
+        if (
+            largest(now) < largest(was)
+            and max(magnitude(affine.scale), magnitude(affine.shift)) > room
+        ):
+            detail = "has a narrower type on its other side, which the affine may go beyond"
+            return self.block(node, detail, Reason.OVERFLOW)
+        return None

@@ -1,0 +1,87 @@
+"""Conv: ``Y[n, m] = sum_c W[m, c] * X[n, group(m) + c] + b[m]``, W of shape (M, C/group, *kernel).
+
+Up: ``s * Y + t`` has the weight ``s[m] * W[m]`` and the bias ``s*b + t``; padding, stride and
+dilation don't matter, since what is added to a sum of products is scaled with it.
+
+Down: of ``s * X + t`` the weight is ``W[m, c] * s[group(m) + c]`` and the bias ``b + sum(W * t)``:
+but only if no window reaches into the padding, where there is no t.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from normswap.folding.affine import Affine, align
+from normswap.folding.answers import Answer, Block
+from normswap.folding.operators import conditions
+from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.operators.bias import scaled_bias, summed_bias
+from normswap.folding.operators.weight import scaled_weight, weight_of
+from normswap.folding.operators.windows import is_padded
+from normswap.folding.reasons import Reason
+
+if TYPE_CHECKING:
+    from normswap.dtypes import Wide
+    from normswap.folding.graph import Node
+
+
+class Conv(Operator):
+    """Absorbs an affine of its output channels, or of its input channels."""
+
+    ops = ("Conv",)
+
+    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+        del index
+        weight = weight_of(node, 1)
+        blocked = conditions.beyond(node, affine, 1)
+        if blocked is not None or isinstance(weight, Block):
+            yield blocked or weight  # type: ignore[misc]
+            return
+        s, t = affine.vectors(1, weight.shape[0])
+        scaled = scaled_weight(node, 1, weight, align(s, len(weight.shape)))
+        bias = scaled_bias(node, 2, s, t, weight.data_type)
+        if isinstance(scaled, Block) or isinstance(bias, Block):
+            yield scaled if isinstance(scaled, Block) else bias  # type: ignore[misc]
+            return
+        yield Answer((*scaled, *bias), note="W[m] *= s[m], b = s*b + t")
+
+    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+        if slot != 0:
+            yield self.block(node, "takes its weight from the tensor", Reason.NOT_CONSTANT)
+            return
+        weight = weight_of(node, 1)
+        blocked = conditions.beyond(node, affine, 1)
+        if blocked is not None or isinstance(weight, Block):
+            yield blocked or weight  # type: ignore[misc]
+            return
+        if is_padded(node, weight.shape[2:]):
+            why = "pads with zeros"
+            blocked = conditions.shift(node, affine, why, Reason.ZERO_PADDING)
+            if blocked is not None:
+                yield blocked
+                return
+        group = int(node.attr("group", 1))
+        rank, channels = len(weight.shape), weight.shape[1] * group
+        s, t = (self._by_weight(v, group, weight.shape) for v in affine.vectors(1, channels))
+        scaled = scaled_weight(node, 1, weight, s)
+        if isinstance(scaled, Block):
+            yield scaled
+            return
+        edits = list(scaled)
+        if affine.has_shift:
+            bias = summed_bias(node, 2, weight, t, tuple(range(1, rank)), weight.shape[0])
+            if isinstance(bias, Block):
+                yield bias
+                return
+            edits.append(bias)
+        yield Answer(tuple(edits), note="W[:, c] *= s[c], b += sum(W * t)")
+
+    @staticmethod
+    def _by_weight(vector: Wide, group: int, shape: tuple[int, ...]) -> Wide:
+        """Lay a value for each input channel out over the weight, in which groups are stacked."""
+        rows = vector.reshape(group, shape[1])
+        if group > 1:
+            rows = np.repeat(rows, shape[0] // group, axis=0)
+        return align(rows, len(shape))

@@ -1,0 +1,117 @@
+"""ConvTranspose: W of shape (C, M/group, *kernel), the output channel on the second axis.
+
+Output channel ``m`` is column ``m % (M/group)`` of the rows of its group, ``m // (M/group)``; so
+the factor of row ``c`` and column ``j`` is ``s[(c // (C/group)) * (M/group) + j]``.
+
+Down: row ``c`` times ``s[c]``, wherever its taps fall. A shift adds to each output element the sum
+of ``W * t`` over the taps that reach it. Those are the same everywhere if the kernel is 1, and one
+each if the kernel is as large as the stride and nothing is cut off: then the sums repeat from block
+to block, and are added by an Add of their own if they are not all the same.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from normswap.folding.affine import Affine, align
+from normswap.folding.answers import Answer, Block
+from normswap.folding.edits import Edit, Insert
+from normswap.folding.expressions import Expression, Filled, Summed
+from normswap.folding.operators import conditions
+from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.operators.bias import scaled_bias, summed_bias
+from normswap.folding.operators.layout import LARGEST_MOVED
+from normswap.folding.operators.weight import scaled_weight, weight_of
+from normswap.folding.reasons import Reason
+
+if TYPE_CHECKING:
+    from normswap.dtypes import Wide
+    from normswap.folding.graph import Node
+
+
+class ConvTranspose(Operator):
+    """Absorbs an affine of its output channels, or of its input channels."""
+
+    ops = ("ConvTranspose",)
+
+    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+        del index
+        weight = weight_of(node, 1)
+        blocked = conditions.beyond(node, affine, 1)
+        if blocked is not None or isinstance(weight, Block):
+            yield blocked or weight  # type: ignore[misc]
+            return
+        group = int(node.attr("group", 1))
+        rows, columns = weight.shape[:2]
+        s, t = affine.vectors(1, columns * group)
+        factor = s.reshape(group, columns)  # one row of factors for each group
+        if group > 1:
+            factor = np.repeat(factor, rows // group, axis=0)
+        scaled = scaled_weight(node, 1, weight, align(factor, len(weight.shape)))
+        bias = scaled_bias(node, 2, s, t, weight.data_type)
+        if isinstance(scaled, Block) or isinstance(bias, Block):
+            yield scaled if isinstance(scaled, Block) else bias  # type: ignore[misc]
+            return
+        yield Answer((*scaled, *bias), note="W[:, m] *= s[m], b = s*b + t")
+
+    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+        if slot != 0:
+            yield self.block(node, "takes its weight from the tensor", Reason.NOT_CONSTANT)
+            return
+        weight = weight_of(node, 1)
+        blocked = conditions.beyond(node, affine, 1)
+        if blocked is not None or isinstance(weight, Block):
+            yield blocked or weight  # type: ignore[misc]
+            return
+        s, t = affine.vectors(1, weight.shape[0])
+        scaled = scaled_weight(node, 1, weight, align(s, len(weight.shape)))
+        if isinstance(scaled, Block):
+            yield scaled
+            return
+        edits = list(scaled)
+        if affine.has_shift:
+            added = self._shifted(node, weight, t)
+            if isinstance(added, Block):
+                yield added
+                return
+            edits.append(added)
+        yield Answer(tuple(edits), note="W[c] *= s[c], b += sum(W * t)")
+
+    def _shifted(self, node: Node, weight: Expression, t: Wide) -> Edit | Block:
+        """Return the edit that adds what the shift becomes."""
+        group = int(node.attr("group", 1))
+        rows, columns, *kernel = weight.shape
+        channels = group * columns
+        view = (group, rows // group, columns, *kernel)
+        factor = align(t.reshape(group, -1), len(view))
+        if not self._tiles(node, kernel):
+            detail = "adds up other taps at the border than inside, so that a shift is not the same"
+            return self.block(node, detail, Reason.ZERO_PADDING)
+        if all(size == 1 for size in kernel):
+            axes = (1, *range(3, len(view)))
+            return summed_bias(node, 2, weight, factor, axes, channels, view)
+        taps = Summed(None, weight, factor, (1,), (channels, *kernel), view=view).wide()
+        value = node.inputs[0]
+        space = None if value is None or value.shape is None else value.shape[2:]
+        blocks = [size for size in space or [None] if isinstance(size, int)]
+        if len(blocks) != len(kernel) or taps.size * np.prod(blocks) > LARGEST_MOVED:
+            detail = "adds another shift at each place of a block, of too many or unknown blocks"
+            return self.block(node, detail, Reason.SHIFT)
+        shift = Filled(np.tile(taps, (1, *blocks)), weight.data_type)
+        return Insert(node.key, 0, "Add", shift, f"{node.title}_shift")
+
+    @staticmethod
+    def _tiles(node: Node, kernel: list[int]) -> bool:
+        """Whether the kernel covers the output without overlap, holes or cut-off borders."""
+        ones = [1] * len(kernel)
+        padded = (node.attr("auto_pad", "NOTSET") or "NOTSET") not in ("NOTSET", "VALID")
+        cut = [*node.attr("pads", []), *node.attr("output_padding", [])]
+        if padded or any(cut) or node.attr("output_shape", None):
+            return False
+        strides, dilations = node.attr("strides", ones), node.attr("dilations", ones)
+        return all(
+            size == stride and (dilation == 1 or size == 1)
+            for size, stride, dilation in zip(kernel, strides, dilations, strict=True)
+        )

@@ -1,0 +1,79 @@
+"""Expand and Tile: elements are repeated.
+
+Down, each copy has the affine of its original. Up, all copies of an element must have the same.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from normswap.folding.answers import Answer, Block, Down, Up
+from normswap.folding.evaluate import integers_of
+from normswap.folding.graph import Node, Use
+from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.operators.layout import for_operand, from_operand
+from normswap.folding.operators.selection import picked, put_back
+from normswap.folding.reasons import Reason
+
+if TYPE_CHECKING:
+    from normswap.folding.affine import Affine
+
+
+class Expand(Operator):
+    """Carries an affine along the axes that are not expanded."""
+
+    ops = ("Expand",)
+
+    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+        del index
+        value, rank = node.inputs[0], node.out.rank
+        if value is None or rank is None:
+            yield self.block(node, "has an output of unknown rank", Reason.SHAPE_UNKNOWN)
+            return
+        part = for_operand(affine, value, rank)
+        yield part if isinstance(part, Block) else Answer(goals=(Up(Use(node, 0), part),))
+
+    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+        value, rank = node.inputs[0], node.out.rank
+        if slot != 0:
+            yield self.block(node, "takes its shape from the tensor")
+        elif value is None or value.rank is None or rank is None:
+            yield self.block(node, "has an output of unknown rank", Reason.SHAPE_UNKNOWN)
+        else:
+            yield Answer(goals=(Down(node.out, from_operand(affine, value.rank, rank)),))
+
+
+class Tile(Operator):
+    """Carries an affine; along a repeated axis it is repeated too."""
+
+    ops = ("Tile",)
+
+    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+        del index
+        yield self._repeated(node, affine, up=True)
+
+    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+        if slot != 0:
+            yield self.block(node, "takes its repeats from the tensor")
+            return
+        yield self._repeated(node, affine, up=False)
+
+    def _repeated(self, node: Node, affine: Affine, *, up: bool) -> Answer | Block:
+        value, repeats = node.inputs[0], integers_of(node.input(1))
+        for axis in range(affine.ndim):
+            if not affine.varies_along(axis):
+                continue
+            shape = None if value is None else value.shape
+            size = None if shape is None else shape[axis]
+            if shape is None or repeats is None or not isinstance(size, int):
+                return self.block(node, f"repeats axis {axis} at run time", Reason.SHAPE_UNKNOWN)
+            originals = list(range(size)) * repeats[axis]
+            part = (
+                put_back(affine, len(shape), axis, originals, size)
+                if up
+                else picked(affine, len(shape), axis, originals)
+            )
+            if part is None:
+                return self.block(node, f"repeats axis {axis} with other scales", Reason.AXIS)
+            affine = part
+        return Answer(goals=(Up(Use(node, 0), affine) if up else Down(node.out, affine),))

@@ -1,0 +1,59 @@
+"""Identity, and Dropout in inference: the affine passes as it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from normswap.folding.answers import Answer, Block, Down, Up
+from normswap.folding.evaluate import constant_source
+from normswap.folding.graph import Node, Use
+from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.reasons import Reason
+
+if TYPE_CHECKING:
+    from normswap.folding.affine import Affine
+
+
+class Identity(Operator):
+    """Carries everything."""
+
+    ops = ("Identity",)
+
+    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+        del index
+        yield Answer(goals=(Up(Use(node, 0), affine),))
+
+    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+        del slot
+        yield Answer(goals=(Down(node.out, affine),))
+
+
+class Dropout(Operator):
+    """Carries everything in inference.
+
+    In training mode (an input from opset 12 on, ``is_test=0`` before opset 7) it draws a mask.
+    """
+
+    ops = ("Dropout",)
+
+    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+        if index != 0 or self._training(node):
+            yield self.block(node, "is (or may be) in training mode", Reason.TRAINING_MODE)
+            return
+        yield Answer(goals=(Up(Use(node, 0), affine),))
+
+    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+        if slot != 0 or self._training(node) or node.outputs[0] is None:
+            yield self.block(node, "is (or may be) in training mode", Reason.TRAINING_MODE)
+            return
+        yield Answer(goals=(Down(node.outputs[0], affine),))
+
+    @staticmethod
+    def _training(node: Node) -> bool:
+        if node.opset < 7:
+            return not node.attr("is_test", 0)
+        mode = node.input(2)
+        if mode is None:
+            return False
+        source = constant_source(mode)
+        return isinstance(source, Block) or bool(source.load().any())

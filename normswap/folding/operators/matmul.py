@@ -1,0 +1,155 @@
+"""MatMul with one constant operand: ``Y = X @ W`` scales columns, ``Y = W @ X`` scales rows.
+
+Up: the operand's own axes, batch axes included, may carry the scale; a shift becomes an Add after
+it (an Add that is there already takes the shift before it comes here).
+
+Down: ``(s*X + t) @ W = X @ (s[:, None] * W) + t @ W``; the last term goes into the constant of an
+Add that follows, or becomes an Add.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from normswap.folding.answers import Answer, Block
+from normswap.folding.edits import Edit, Insert, Replace
+from normswap.folding.evaluate import constant_of
+from normswap.folding.expressions import Expression, Filled, Summed
+from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.operators.layout import strip_leading
+from normswap.folding.operators.weight import scaled_weight, weight_of
+from normswap.folding.reasons import Reason
+
+if TYPE_CHECKING:
+    from normswap.dtypes import Wide
+    from normswap.folding.affine import Affine
+    from normswap.folding.graph import Node
+
+
+class MatMul(Operator):
+    """Absorbs an affine along the axes that its constant operand makes, or that it sums."""
+
+    ops = ("MatMul",)
+
+    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+        del index
+        rank = node.out.rank
+        if rank is None:
+            yield self.block(node, "has an output of unknown rank", Reason.SHAPE_UNKNOWN)
+            return
+        constants = [(slot, weight_of(node, slot)) for slot in (1, 0)]
+        if all(isinstance(found, Block) for _, found in constants):
+            yield self.block(node, "has no constant operand", Reason.NOT_CONSTANT)
+            return
+        for slot, found in constants:
+            if isinstance(found, Expression):
+                yield self._absorb(node, slot, found, affine, rank)
+
+    def _absorb(
+        self, node: Node, slot: int, operand: Expression, affine: Affine, rank: int
+    ) -> Answer | Block:
+        other = node.inputs[1 - slot]
+        if len(operand.shape) < 2 or other is None or other.rank is None:
+            return self.block(node, "makes no axis by a vector", Reason.AXIS)
+        # The matrix axis of the output that this operand does not make: it sums over that of the
+        # operand, and scaling it is up to the other one (a vector makes none).
+        foreign = rank - 2 if slot == 1 else rank - 1
+        s, t = affine.at(rank)
+        if other.rank == 1:
+            s = np.expand_dims(s, -2 if slot == 1 else -1)
+        elif affine.varies_along(foreign):
+            side = "right" if slot == 1 else "left"
+            return self.block(node, f"can't scale that axis by its {side} operand", Reason.AXIS)
+        edits: list[Edit] = []
+        if affine.has_scale:
+            factor = self._fitting(s, operand)
+            if factor is None:
+                return self.block(node, "would need a larger weight per batch entry", Reason.AXIS)
+            scaled = scaled_weight(node, slot, operand, factor)
+            if isinstance(scaled, Block):
+                return scaled
+            edits += scaled
+        if affine.has_shift:
+            shift = Filled(strip_leading(t), operand.data_type)
+            edits.append(Insert(node.key, 0, "Add", shift, f"{node.title}_shift"))
+        return Answer(tuple(edits), note="W *= s, and + t")
+
+    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+        value, operand = node.inputs[slot], weight_of(node, 1 - slot)
+        if isinstance(operand, Block):
+            yield operand
+            return
+        if value is None or value.rank is None:
+            yield self.block(node, "has an operand of unknown rank", Reason.SHAPE_UNKNOWN)
+            return
+        s, t = affine.at(value.rank)
+        # X[..., m, k] @ W[..., k, n], or W[..., m, k] @ X[..., k, n]: k is the axis that is summed.
+        vector, summed = value.rank == 1, -1 if slot == 0 else -2
+        if not vector and any(array.shape[-3 - summed] != 1 for array in (s, t)):
+            yield self.block(node, "does not sum the axis that is scaled", Reason.AXIS)
+            return
+        flat = len(operand.shape) == 1
+        axis = -1 if flat or slot == 1 else -2  # of the operand
+        if flat and affine.ndim and not affine.varies_only_along(value.rank + summed):
+            yield self.block(node, "would need a vector per batch entry", Reason.AXIS)
+            return
+        s, t = (self._turned(array, vector=vector, flat=flat, axis=axis) for array in (s, t))
+        s_fits, t_fits = self._fitting(s, operand), self._fitting(t, operand)
+        if s_fits is None or t_fits is None:
+            yield self.block(node, "would need a larger weight per batch entry", Reason.AXIS)
+            return
+        edits: list[Edit] = []
+        if affine.has_scale:
+            scaled = scaled_weight(node, 1 - slot, operand, s_fits)
+            if isinstance(scaled, Block):
+                yield scaled
+                return
+            edits += scaled
+        if affine.has_shift:
+            edits.append(self._shifted(node, operand, t_fits, axis, vector=vector))
+        yield Answer(tuple(edits), note="W *= s, and + t @ W")
+
+    @staticmethod
+    def _turned(array: Wide, *, vector: bool, flat: bool, axis: int) -> Wide:
+        """Lay an affine's array, of the tensor's axes, out along the operand's summed axis."""
+        values = array.reshape(-1) if vector else array
+        if flat:
+            return values.reshape(-1)
+        if vector:
+            return values.reshape((-1, 1) if axis == -2 else (1, -1))
+        return values.swapaxes(-1, -2)
+
+    @staticmethod
+    def _fitting(array: Wide, operand: Expression) -> Wide | None:
+        """Drop leading axes of an array; None where the operand would have to grow to take it."""
+        factor = strip_leading(array, min(2, len(operand.shape)))
+        if len(factor.shape) > len(operand.shape):
+            return None
+        own = operand.shape[len(operand.shape) - factor.ndim :]
+        fits = all(size in (1, dim) for size, dim in zip(factor.shape, own, strict=True))
+        return factor if fits else None
+
+    @staticmethod
+    def _shifted(node: Node, operand: Expression, t: Wide, axis: int, *, vector: bool) -> Edit:
+        """Return the edit that adds ``t @ W``, into the constant that is added anyway if one is."""
+        summed = len(operand.shape) + axis
+        result = list(operand.shape)
+        if vector or len(result) == 1:  # a vector has no axis for what it makes
+            del result[summed]
+        else:
+            result[summed] = 1
+        while len(result) > 1 and result[0] == 1:
+            del result[0]
+        readers = list(node.out.readers.values())
+        lonely = not node.out.is_output and not node.out.captured and len(readers) == 1
+        if lonely and (add := readers[0].node).op in ("Add", "Sub") and not add.domain:
+            constant = constant_of(add.inputs[1 - readers[0].slot])
+            if isinstance(constant, Expression):
+                gain = 1.0 if add.op == "Add" else -1.0  # y - K and K - y: K takes it with a minus
+                total = Summed(constant, operand, t, (summed,), tuple(result), gain=gain)
+                name = add.inputs[1 - readers[0].slot].name  # type: ignore[union-attr]
+                return Replace(add.key, 1 - readers[0].slot, total, name)
+        total = Summed(None, operand, t, (summed,), tuple(result))
+        return Insert(node.key, 0, "Add", total, f"{node.title}_shift")

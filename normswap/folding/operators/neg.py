@@ -1,0 +1,24 @@
+"""Neg: ``s * (-x) + t = -(s*x - t)``."""
+
+from __future__ import annotations
+
+from normswap.folding.affine import Affine
+from normswap.folding.answers import Answer, Down, Up
+from normswap.folding.graph import Node, Use
+from normswap.folding.operators.base import Answers, Operator
+
+
+class Neg(Operator):
+    """Carries everything; the shift changes its sign."""
+
+    ops = ("Neg",)
+
+    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+        del index
+        part = Affine(affine.scale, -affine.shift)
+        yield Answer(goals=(Up(Use(node, 0), part),), note="s, -t")
+
+    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+        del slot
+        part = Affine(affine.scale, -affine.shift)
+        yield Answer(goals=(Down(node.out, part),), note="s, -t")

@@ -1,0 +1,133 @@
+"""Pad: elements are put in at the border, or cut off.
+
+Copies of what is inside (edge, reflect, wrap) are picked elements. A constant does not change with
+the affine, so it must be one that the affine leaves as it is: 0 without a shift, for one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from normswap.folding.answers import Answer, Block, Down, Up
+from normswap.folding.evaluate import constant_source, integers_of
+from normswap.folding.graph import Node, Use
+from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.operators.selection import OUTSIDE, picked, put_back
+from normswap.folding.reasons import Reason
+
+if TYPE_CHECKING:
+    from normswap.folding.affine import Affine
+
+Pads = dict[int, tuple[int, int]]
+
+
+class Pad(Operator):
+    """Carries an affine; past a constant only one that leaves the constant as it is."""
+
+    ops = ("Pad",)
+
+    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+        del index
+        yield self._carried(node, affine, up=True)
+
+    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+        if slot != 0:
+            yield self.block(node, "takes its padding from the tensor")
+            return
+        yield self._carried(node, affine, up=False)
+
+    def _carried(self, node: Node, affine: Affine, *, up: bool) -> Answer | Block:
+        pads = self._pads(node)
+        value = node.inputs[0]
+        if isinstance(pads, Block):
+            return pads
+        if value is None or value.shape is None:
+            return self.block(node, "has an input of unknown rank", Reason.SHAPE_UNKNOWN)
+        rank = len(value.shape)
+        constant = node.attr("mode", "constant") == "constant"
+        if constant and any(
+            max(pads[axis]) > 0 and (up or not affine.varies_along(axis)) for axis in pads
+        ):
+            # Down, padding along the axis that varies has channels of its own: the identity.
+            blocked = self._unlike_padding(node, affine, pads, up=up)
+            if blocked is not None:
+                return blocked
+        for axis, (before, after) in pads.items():
+            if not affine.varies_along(axis) or (before, after) == (0, 0):
+                continue
+            size = value.shape[axis]
+            if not isinstance(size, int):
+                return self.block(node, f"pads axis {axis} of unknown size", Reason.SHAPE_UNKNOWN)
+            indices = _indices(size, before, after, node.attr("mode", "constant"))
+            part = (
+                put_back(affine, rank, axis, indices, size)
+                if up
+                else picked(affine, rank, axis, indices)
+            )
+            if part is None:
+                return self.block(node, f"repeats axis {axis} with other scales", Reason.AXIS)
+            affine = part
+        return Answer(goals=(Up(Use(node, 0), affine) if up else Down(node.out, affine),))
+
+    def _unlike_padding(self, node: Node, affine: Affine, pads: Pads, *, up: bool) -> Block | None:
+        """Say that the affine would change the padding, unless it does not."""
+        value = self._constant(node)
+        if value is None:
+            return self.block(node, "pads with a value that is computed", Reason.NOT_CONSTANT)
+        padded = [axis for axis, widths in pads.items() if max(widths) > 0]
+        part = affine
+        if up and all(affine.varies_along(axis) for axis in padded) and len(padded) == 1:
+            # Only the channels that are put in have to stay.
+            (axis,) = padded
+            before, after = pads[axis]
+            size = max(affine.scale.shape[axis : axis + 1] + affine.shift.shape[axis : axis + 1])
+            outside = (
+                [*range(before), *range(size - after, size)] if after > 0 else [*range(before)]
+            )
+            part = picked(affine, affine.ndim, axis, outside)
+        if (part.apply(value) != value).any():
+            detail = f"pads with {value:g}, which the affine would change"
+            return self.block(node, detail, Reason.ZERO_PADDING)
+        return None
+
+    @staticmethod
+    def _constant(node: Node) -> float | None:
+        """Return what is padded with, None where it is computed at run time."""
+        if node.opset < 11:
+            return float(node.attr("value", 0.0))
+        operand = node.input(2)
+        if operand is None:
+            return 0.0
+        source = constant_source(operand)
+        return None if isinstance(source, Block) else float(source.load().reshape(-1)[0])
+
+    def _pads(self, node: Node) -> Pads | Block:
+        """Return the padding before and after each axis that has any."""
+        value = node.inputs[0]
+        if value is None or value.rank is None:
+            return self.block(node, "has an input of unknown rank", Reason.SHAPE_UNKNOWN)
+        pads = node.attr("pads", None) if node.opset < 11 else integers_of(node.input(1))
+        axes = list(range(value.rank))
+        if node.input(3) is not None:
+            named = integers_of(node.input(3))
+            if named is None:
+                return self.block(node, "takes its axes from a tensor", Reason.NOT_CONSTANT)
+            axes = [axis % value.rank for axis in named]
+        if pads is None:
+            return self.block(node, "takes its padding from a tensor", Reason.NOT_CONSTANT)
+        count = len(axes)
+        widths = [(int(pads[i]), int(pads[i + count])) for i in range(count)]
+        return {axis: width for axis, width in zip(axes, widths, strict=True) if width != (0, 0)}
+
+
+def _indices(size: int, before: int, after: int, mode: str) -> list[int]:
+    """Return which element each one of a padded axis is a copy of."""
+    widths = (max(before, 0), max(after, 0))
+    inside = np.arange(size)[max(-before, 0) : size - max(-after, 0)]
+    if mode == "constant":
+        padded = np.pad(inside, widths, constant_values=OUTSIDE)
+    else:
+        padded = np.pad(inside, widths, mode=mode)  # type: ignore[call-overload]
+    return [int(i) for i in padded]

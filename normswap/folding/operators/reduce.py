@@ -1,0 +1,168 @@
+"""Reductions: what is constant along the axes that are reduced passes them.
+
+mean(s*x + t) = s*mean(x) + t            sum(s*x + t) = s*sum(x) + n*t
+max(s*x + t) = s*max(x) + t, s >= 0      |s*x| = |s| * |x| for the norms L1 and L2
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from normswap.folding.affine import Affine
+from normswap.folding.answers import Answer, Block, Down, Up
+from normswap.folding.evaluate import integers_of
+from normswap.folding.graph import Node, Use
+from normswap.folding.operators import conditions
+from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.reasons import Reason
+
+if TYPE_CHECKING:
+    from normswap.dtypes import Wide
+
+
+class Reduce(Operator):
+    """What reductions have in common: the axes."""
+
+    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+        del index
+        axes = reduced_axes(node)
+        if isinstance(axes, Block):
+            yield axes
+            return
+        if not node.attr("keepdims", 1):
+            kept = _rank(node) - len(axes)
+            affine = affine.relaid(kept, lambda array: np.expand_dims(array, tuple(axes)))
+        part = self.before(node, affine, axes)
+        yield part if isinstance(part, Block) else Answer(goals=(Up(Use(node, 0), part),))
+
+    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+        axes = reduced_axes(node)
+        if slot != 0:
+            yield self.block(node, "takes its axes from the tensor")
+            return
+        if isinstance(axes, Block):
+            yield axes
+            return
+        part = self.after(node, affine, axes)
+        if isinstance(part, Block):
+            yield part
+            return
+        if not node.attr("keepdims", 1):
+            part = part.relaid(_rank(node), lambda array: array.squeeze(tuple(axes)))
+        yield Answer(goals=(Down(node.out, part),))
+
+    @abstractmethod
+    def before(self, node: Node, affine: Affine, axes: list[int]) -> Affine | Block:
+        """Return the affine of the input that makes this one of the output."""
+
+    @abstractmethod
+    def after(self, node: Node, affine: Affine, axes: list[int]) -> Affine | Block:
+        """Return what an affine of the input makes of the output."""
+
+
+class ReduceMean(Reduce):
+    """Carries everything; a sum of n elements has n times the shift."""
+
+    ops = ("ReduceMean", "ReduceSum")
+
+    def before(self, node: Node, affine: Affine, axes: list[int]) -> Affine | Block:
+        count = self._count(node, axes) if affine.has_shift else 1
+        return count if isinstance(count, Block) else Affine(affine.scale, affine.shift / count)
+
+    def after(self, node: Node, affine: Affine, axes: list[int]) -> Affine | Block:
+        varying = conditions.beyond(node, affine.scale_only(), *_others(node, axes))
+        count = self._count(node, axes) if affine.has_shift else 1
+        if varying is not None:
+            return varying
+        if isinstance(count, Block):
+            return count
+        scale, shift = affine.at(_rank(node))
+        return Affine(scale, shift.mean(axis=tuple(axes), keepdims=True) * count)
+
+    def _count(self, node: Node, axes: list[int]) -> int | Block:
+        """Return by how much more than the mean the result is."""
+        if node.op == "ReduceMean":
+            return 1
+        value = node.inputs[0]
+        sizes = [value.shape[axis] for axis in axes] if value and value.shape else [None]
+        static = [size for size in sizes if isinstance(size, int)]
+        if len(static) < len(sizes) or 0 in static:
+            detail = "sums a number of elements that is not known"
+            return self.block(node, detail, Reason.SHAPE_UNKNOWN)
+        return math.prod(static)
+
+
+class ReduceMax(Reduce):
+    """Carries everything where no scale is negative."""
+
+    ops = ("ReduceMax", "ReduceMin")
+
+    def before(self, node: Node, affine: Affine, axes: list[int]) -> Affine | Block:
+        del axes
+        return conditions.negative_scale(node, affine) or affine
+
+    def after(self, node: Node, affine: Affine, axes: list[int]) -> Affine | Block:
+        return (
+            conditions.beyond(node, affine, *_others(node, axes))
+            or conditions.negative_scale(node, affine)
+            or affine
+        )
+
+
+class ReduceL1(Reduce):
+    """Carries a scale; that of the norm is its magnitude."""
+
+    ops = ("ReduceL1", "ReduceL2")
+
+    def before(self, node: Node, affine: Affine, axes: list[int]) -> Affine | Block:
+        del axes
+        why = "is a norm, which a shift can't pass"
+        return (
+            conditions.negative_scale(node, affine)
+            or conditions.shift(node, affine, why, Reason.NONLINEAR)
+            or affine
+        )
+
+    def after(self, node: Node, affine: Affine, axes: list[int]) -> Affine | Block:
+        why = "is a norm, which a shift can't pass"
+        return (
+            conditions.beyond(node, affine, *_others(node, axes))
+            or conditions.shift(node, affine, why, Reason.NONLINEAR)
+            or Affine(_magnitude(affine.scale), affine.shift)
+        )
+
+
+def reduced_axes(node: Node) -> list[int] | Block:
+    """Return the axes that a reduction reduces: an attribute, or an input in later versions."""
+    value = node.inputs[0]
+    if value is None or value.rank is None:
+        return Operator.block(node, "has an input of unknown rank", Reason.SHAPE_UNKNOWN)
+    axes = node.attr("axes", None)
+    operand = node.input(1)
+    if operand is not None:
+        axes = integers_of(operand)
+        if axes is None:
+            return Operator.block(node, "takes its axes from a tensor", Reason.NOT_CONSTANT)
+    if not axes:
+        return [] if node.attr("noop_with_empty_axes", 0) else list(range(value.rank))
+    return sorted({int(axis) % value.rank for axis in axes})
+
+
+def _rank(node: Node) -> int:
+    value = node.inputs[0]
+    if value is None or value.rank is None:
+        raise AssertionError("the axes are not known without the rank")
+    return value.rank
+
+
+def _others(node: Node, axes: list[int]) -> list[int]:
+    """Return the axes that are not reduced."""
+    return [axis for axis in range(_rank(node)) if axis not in axes]
+
+
+def _magnitude(array: Wide) -> Wide:
+    return np.abs(array)

@@ -1,0 +1,22 @@
+"""Shape and Size: they read no values, so an affine of their input is nothing to them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from normswap.folding.answers import Answer
+from normswap.folding.operators.base import Answers, Operator
+
+if TYPE_CHECKING:
+    from normswap.folding.affine import Affine
+    from normswap.folding.graph import Node
+
+
+class Shape(Operator):
+    """Absorbs anything that comes down, unchanged."""
+
+    ops = ("Shape", "Size")
+
+    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+        del node, slot, affine
+        yield Answer(note="reads no values")

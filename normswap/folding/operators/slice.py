@@ -1,0 +1,111 @@
+"""Slice: a range of elements along some axes.
+
+Up, along an axis where the affine does not vary, it may hold for the elements that are cut off too;
+where they are read elsewhere they take the identity instead.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from normswap.folding.answers import Answer, Down, Up
+from normswap.folding.evaluate import integers_of
+from normswap.folding.graph import Node, Use
+from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.operators.selection import picked, put_back
+from normswap.folding.reasons import Reason
+
+if TYPE_CHECKING:
+    from normswap.folding.affine import Affine
+
+
+class Slice(Operator):
+    """Carries an affine to the elements that are cut out."""
+
+    ops = ("Slice",)
+
+    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+        del index
+        ranges = self._ranges(node)
+        value = node.inputs[0]
+        if value is None or value.shape is None or ranges is None:
+            yield self.block(node, "cuts axes that are not known", Reason.SHAPE_UNKNOWN)
+            return
+        rank = len(value.shape)
+        everywhere: Affine = affine
+        for axis, cut in ranges.items():
+            if not affine.varies_along(axis):
+                continue
+            size = value.shape[axis]
+            part = (
+                put_back(everywhere, rank, axis, range(size)[cut], size)
+                if isinstance(size, int) and cut is not None
+                else None
+            )
+            if part is None:
+                yield self.block(node, f"cuts axis {axis} where it is scaled", Reason.AXIS)
+                return
+            everywhere = part
+        yield Answer(goals=(Up(Use(node, 0), everywhere),), note="s, t of the elements cut out")
+        alone: Affine = everywhere
+        for axis, cut in ranges.items():
+            size = value.shape[axis]
+            if affine.varies_along(axis) or not isinstance(size, int) or cut is None:
+                continue
+            alone = put_back(alone, rank, axis, range(size)[cut], size) or alone
+        if alone != everywhere:
+            yield Answer(goals=(Up(Use(node, 0), alone),), note="s, t; identity for the others")
+
+    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+        ranges = self._ranges(node)
+        value = node.inputs[0]
+        if slot != 0:
+            yield self.block(node, "takes its range from the tensor")
+            return
+        if value is None or value.shape is None or ranges is None:
+            yield self.block(node, "cuts axes that are not known", Reason.SHAPE_UNKNOWN)
+            return
+        for axis, cut in ranges.items():
+            if not affine.varies_along(axis):
+                continue
+            size = value.shape[axis]
+            if not isinstance(size, int) or cut is None:
+                yield self.block(node, f"cuts axis {axis} at run time", Reason.SHAPE_UNKNOWN)
+                return
+            affine = picked(affine, len(value.shape), axis, range(size)[cut])
+        yield Answer(goals=(Down(node.out, affine),), note="s, t of the elements cut out")
+
+    @staticmethod
+    def _ranges(node: Node) -> dict[int, slice | None] | None:
+        """Return what is cut along each axis, None for what is not known."""
+        value = node.inputs[0]
+        if value is None or value.rank is None:
+            return None
+        if node.opset < 10:
+            starts, ends = node.attr("starts", []), node.attr("ends", [])
+            axes, steps = node.attr("axes", None), None
+        else:
+            starts, ends = integers_of(node.input(1)), integers_of(node.input(2))
+            axes, steps = integers_of(node.input(3)), integers_of(node.input(4))
+            if (node.input(3) and axes is None) or (node.input(4) and steps is None):
+                return None
+        if axes is None:
+            bounds = node.input(1)
+            count = len(starts) if starts is not None else (bounds.shape or (None,))[0]  # type: ignore[union-attr]
+            if not isinstance(count, int):
+                return None
+            axes = list(range(count))
+        axes = [int(axis) % value.rank for axis in axes]
+        if starts is None or ends is None:
+            return dict.fromkeys(axes)
+        steps = steps or [1] * len(axes)
+        return {
+            axis: slice(*_limits(int(start), int(end), int(step)))
+            for axis, start, end, step in zip(axes, starts, ends, steps, strict=True)
+        }
+
+
+def _limits(start: int, end: int, step: int) -> tuple[int, int | None, int]:
+    """Return the arguments of Python's slice; an end before the beginning has no number there."""
+    lowest = -(1 << 31)
+    return start, None if step < 0 and end <= lowest else end, step

@@ -1,0 +1,46 @@
+"""The weight of a linear operator, as it is or quantized, multiplied by a factor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from normswap.folding.edits import Edit, Replace
+from normswap.folding.evaluate import constant_of
+from normswap.folding.expressions import Expression, Scaled
+from normswap.folding.graph import Use
+from normswap.folding.quantized import Dequantized, Transposed, quantized, scaled
+
+if TYPE_CHECKING:
+    from normswap.dtypes import Wide
+    from normswap.folding.answers import Block
+    from normswap.folding.graph import Node
+
+
+def weight_of(node: Node, slot: int) -> Expression | Block:
+    """Return the constant weight of a node, dequantized where it is quantized."""
+    value = node.input(slot)
+    return quantized(value) or constant_of(value)
+
+
+def scaled_weight(
+    node: Node, slot: int, weight: Expression, factor: Wide
+) -> tuple[Edit, ...] | Block:
+    """Return the edits that make the weight of a node ``factor * W``.
+
+    Parameters
+    ----------
+    node : Node
+    slot : int
+    weight : Expression
+        From :func:`weight_of`.
+    factor : ndarray
+        As many axes as the weight. No edit is needed where all factors are 1.
+    """
+    value = node.inputs[slot]
+    if value is None:
+        raise AssertionError("a weight is not left out")
+    if not (factor != 1).any():
+        return ()
+    if isinstance(weight, Dequantized | Transposed):
+        return scaled(weight, Use(node, slot), factor)
+    return (Replace(node.key, slot, Scaled(weight, factor), value.name),)

@@ -1,0 +1,394 @@
+"""Plan a fold: find every normalization of a model, and the cheapest complete route for each.
+
+The planner is pure. It works on a mirror of the model's graphs and returns a :class:`Plan`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from normswap.folding.affine import Affine
+from normswap.folding.answers import Block, Down, Goal, Up
+from normswap.folding.branches import Merger
+from normswap.folding.decomposed import affine_of_link, link
+from normswap.folding.draft import Draft, takes_name
+from normswap.folding.edits import Bypass, Merge, Replace, Specialise
+from normswap.folding.functions import Library
+from normswap.folding.graph import build_network
+from normswap.folding.leftover import rewrite
+from normswap.folding.normalization import Normalization, normalizations
+from normswap.folding.plan import Attempt, Folded, Kept, Plan, Step
+from normswap.folding.reasons import Reason
+from normswap.folding.route import Outcome, Router
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Iterator, Sequence
+
+    from normswap.folding.functions import Callee
+    from normswap.folding.graph import Graph, Node, Value
+    from normswap.folding.leftover import Form
+    from normswap.folding.plan import Site
+    from normswap.model import Model
+
+
+def make_plan(
+    model: Model,
+    *,
+    assume_constant: bool = False,
+    merge_branches: bool = False,
+    leftover: Form = "keep",
+) -> Plan:
+    """Decide for every normalization of a model whether and how it is folded.
+
+    Parameters
+    ----------
+    model : Model
+        Is not changed.
+    assume_constant : bool
+        Fold initializers that are also graph inputs, which a caller could override. Up to IR
+        version 3 they are constants in any case.
+    merge_branches : bool
+        Merge parallel branches into one Conv everywhere, not only where that removes a
+        normalization.
+    leftover : {"keep", "affine", "normalize"}
+        The form of what stays, see :mod:`normswap.folding.leftover`.
+
+    Returns
+    -------
+    Plan
+        Every BatchNormalization of the main graph, of subgraphs and functions is in it once, and
+        so is every chain of arithmetic that is one (:mod:`normswap.folding.decomposed`).
+    """
+    network = build_network(model, assume_constant=assume_constant)
+    planner = _Planner(Draft(network), Library(model, network), merge_branches=merge_branches)
+    planner.plan(network.graphs)
+    planner.specialise()
+    present = planner.present()
+    planner.rewrite(present, leftover)
+    return Plan(
+        model.fingerprint(),
+        tuple(
+            entry
+            for key, entry in planner.folded.items()
+            if key in present and key not in planner.late
+        ),
+        tuple(
+            entry
+            for key, entry in planner.kept.items()
+            if key in present and key not in planner.uncertain
+        ),
+        planner.merger.report(present),
+        tuple(planner.draft.edits),
+    )
+
+
+class _Planner:
+    def __init__(self, draft: Draft, library: Library, *, merge_branches: bool) -> None:
+        self.draft = draft
+        self.library = library
+        self.merge_branches = merge_branches
+        self.router = Router(draft)
+        self.merger = Merger(draft, self.router)
+        self.folded: dict[int, Folded] = {}
+        self.kept: dict[int, Kept] = {}
+        self.found: dict[int, Normalization] = {}
+        self.uncertain: set[int] = set()  # count only if they fold
+        self.late: set[int] = set()  # what edits have made, and the model did not have
+        self.copies: dict[Callee, int] = {}  # first keys of the functions' copies
+        self.specialised: dict[int, int] = {}  # the same, by key of the call
+
+    def plan(self, graphs: Iterable[Graph]) -> None:
+        """Fold and merge what is in some graphs."""
+        for graph in list(graphs):
+            mark = self.draft.mark()
+            self.fold(list(normalizations(graph)))
+            while self._tidy(graph, mark) or (
+                self.merge_branches and self.merger.merge_everywhere(graph)
+            ):
+                self.fold(self._left(graph))
+
+    def specialise(self) -> None:
+        """Specialise functions for the calls of them where that folds more than in place."""
+        for body in self.draft.network.bodies:
+            self._specialise_calls(body)
+        self._specialise_calls(self.draft.network.graphs[0])
+
+    def rewrite(self, present: Container[int], form: Form) -> None:
+        """Give what stays the form that is asked for."""
+        for key, entry in self.kept.items():
+            counts = key in present and key not in self.uncertain
+            normalization = self.found[key].present() if counts else None
+            if normalization is not None and rewrite(self.draft, normalization, form):
+                self.kept[key] = replace(entry, form=form)
+
+    def present(self) -> set[int]:
+        """Return the keys of the nodes of all graphs that will be in the model."""
+        graphs = self.draft.network.graphs
+        called_before = {n for _, n in self.library.calls(graphs)}
+        bodies = self.draft.network.bodies
+        pending = [graphs[0]]
+        pending += [body for number, body in enumerate(bodies) if number not in called_before]
+        seen: set[int] = set()
+        keys: set[int] = set()
+        while pending:
+            root = pending.pop()
+            if id(root) in seen:
+                continue
+            seen.add(id(root))
+            family = root.family()
+            keys.update(node.key for graph in family for node in graph.nodes)
+            pending += [self._callee(node, number) for node, number in self.library.calls(family)]
+        return keys
+
+    def _callee(self, node: Node, number: int) -> Graph:
+        """Return the body that a call has: that of a copy, or of the function itself."""
+        first = self.specialised.get(node.key)
+        return self.draft.network.bodies[number] if first is None else self.draft.nodes[first].graph
+
+    def _specialise_calls(self, root: Graph) -> None:
+        for node, number in list(self.library.calls(root.family())):
+            before = self._count_kept(self.draft.network.bodies[number])
+            callee = self.library.callee(node) if before else None
+            if callee is None:
+                continue
+            first = self.copies.get(callee)
+            if first is not None:
+                self.draft.commit([Specialise(node.key, number, first)])
+                self.specialised[node.key] = first
+                continue
+            mark, first = self.draft.mark(), self.draft.network.keys
+            copy = self.library.instantiate(node, number)
+            self.draft.specialise(Specialise(node.key, number, first), copy)
+            self.plan(copy)
+            self._specialise_calls(copy[0])
+            if self._count_kept(copy[0]) < before:
+                self.copies[callee] = self.specialised[node.key] = first
+                continue
+            self.draft.rollback(mark)
+            self._forget(first)
+
+    def _count_kept(self, root: Graph) -> int:
+        """Return how many normalizations stay in a graph, its subgraphs and what they call."""
+        total, pending = 0, [root]
+        while pending:
+            family = pending.pop().family()
+            total += sum(node.key in self.kept for graph in family for node in graph.nodes)
+            pending += [self._callee(node, number) for node, number in self.library.calls(family)]
+        return total
+
+    def _forget(self, first: int) -> None:
+        """Drop what is known of nodes that are no more: all keys from ``first`` on."""
+        for known in (self.folded, self.kept, self.found, self.merger.merged):
+            for key in [key for key in known if key >= first]:
+                del known[key]
+        self.uncertain = {key for key in self.uncertain if key < first}
+        self.late = {key for key in self.late if key < first}
+        self.copies = {callee: key for callee, key in self.copies.items() if key < first}
+        self.specialised = {
+            call: key for call, key in self.specialised.items() if call < first and key < first
+        }
+
+    def fold(self, found: Sequence[Normalization]) -> None:
+        """Fold what was found in a graph, again as long as that may help what was kept.
+
+        Branches are merged last: what is left of them then is simplest.
+        """
+        # Each by itself, a BatchNormalization goes into arithmetic before it and not vice versa.
+        pending = list(found)
+        while pending:
+            pending.sort(key=lambda normalization: not normalization.is_batchnorm)
+            self.found.update((n.key, n) for n in pending)
+            self.uncertain.update(n.key for n in pending if not n.certain)
+            self._merge_twins(pending)
+            pending = [n for n in pending if n.key not in self.folded]
+            before = self.draft.mark()
+            for attempt in (self._fold, self._merge):
+                for normalization in pending:
+                    attempt(normalization)
+                if self.draft.mark() > before:
+                    break
+            else:
+                return
+            pending = self._left(pending[0].source.node.graph)
+
+    def _left(self, graph: Graph) -> list[Normalization]:
+        """Return what is still to be folded in a graph.
+
+        What was folded may have brought operators together that now are a normalization.
+        """
+        known = [n for n in self.found.values() if n.key in self.kept and n.graph is graph]
+        new = [replace(n, certain=False) for n in normalizations(graph) if n.key not in self.found]
+        self.late.update(n.key for n in new)
+        return [*known, *new]
+
+    def _tidy(self, graph: Graph, mark: int) -> bool:
+        """Fold single operators by constants that routes have gone into since a mark.
+
+        Nobody asks for a Mul or Add by itself to go; but where a normalization has just made it
+        what it is, it goes the rest of the way if that costs nothing.
+        """
+        start = self.draft.mark()
+        edits = self.draft.edits[mark:]
+        edited = dict.fromkeys(edit.node for edit in edits if isinstance(edit, Replace))
+        taken = {use.node.key for found in self.found.values() for use in found.chain}
+        for key in edited:
+            node = self.draft.nodes[key]
+            use = None if key in taken or node.graph is not graph else link(node)
+            affine = None if use is None else affine_of_link(use)
+            if use is None or not isinstance(affine, Affine):
+                continue
+            mark = self.draft.mark()
+            outcome = self.router.solve([Up(use, affine)])
+            if outcome.block or outcome.cost or _bypass_block(Normalization((use,))):
+                self.draft.rollback(mark)
+            else:
+                self.draft.commit([Bypass(key, use.slot)])
+        return self.draft.mark() > start
+
+    def _merge_twins(self, found: Sequence[Normalization]) -> None:
+        """Let one of several nodes that apply the same affine to the same tensor do it for all."""
+        twins: dict[tuple[Value, Affine], list[Normalization]] = {}
+        for normalization in found:
+            node = normalization.source.node
+            value = node.input(0)
+            if not normalization.is_batchnorm or value is None or len(value.readers) < 2:
+                continue
+            if node.out.captured:
+                continue
+            affine = normalization.affine()
+            if isinstance(affine, Affine):
+                twins.setdefault((value, affine), []).append(normalization)
+        for first, *others in twins.values():
+            for other in others:
+                if first.result.is_output and other.result.is_output:
+                    continue  # both names must stay
+                site = other.site()
+                self.draft.commit([Merge(other.key, first.key)])
+                node = first.source.node
+                note = "the same of the same"
+                step = Step("up", "absorb", node.op, node.title, site.output, note)
+                self.folded[other.key] = Folded(site, (step,))
+
+    def _fold(self, whole: Normalization) -> None:
+        """Fold a normalization along the cheapest complete route."""
+        self.kept.pop(whole.key, None)
+        normalization = whole.present()
+        if normalization is None:
+            return  # a route of another one has taken it apart
+        site, affine = normalization.site(), normalization.affine()
+        if isinstance(affine, Block):
+            self._keep(whole.key, site, affine, ())
+            return
+        attempts: list[Attempt] = []
+        best: tuple[list[Goal], Outcome] | None = None
+        mark = self.draft.mark()
+        for direction, goals in _candidates(normalization, affine):
+            outcome = self.router.solve(goals)
+            block = outcome.block or _bypass_block(normalization)
+            removed = len(normalization.chain)
+            if block is None and not normalization.is_batchnorm and outcome.cost >= removed:
+                detail = f"{normalization.result.name} would cost as many nodes as it has"
+                block = Block(Reason.COST, normalization.result.name, detail)
+            if block is not None:
+                self.draft.rollback(mark)
+                attempts.append(
+                    Attempt(direction, block.reason, block.tensor, block.detail, outcome.steps)
+                )
+                continue
+            if best is None or outcome.cost < best[1].cost:
+                best = (goals, outcome)
+            if outcome.cost == 0:
+                break
+            self.draft.rollback(mark)
+        if best is None:
+            first = attempts[0]
+            block = Block(first.reason, first.tensor, first.detail)
+            if normalization.is_batchnorm and affine.ndim > 2:
+                detail = f"spatial=0, and {first.detail}"
+                block = Block(Reason.PER_ACTIVATION, first.tensor, detail)
+            self._keep(whole.key, site, block, tuple(attempts))
+            return
+        goals, outcome = best
+        if outcome.cost:  # it was taken back, to look for a cheaper one
+            self.draft.rollback(mark)
+            self.router.solve(goals)
+        self.draft.commit(Bypass(use.node.key, use.slot) for use in reversed(normalization.chain))
+        self.folded[whole.key] = Folded(site, outcome.steps, outcome.cost)
+
+    def _merge(self, whole: Normalization) -> None:
+        """Merge a normalization that found no route into a Conv beside it."""
+        entry, normalization = self.kept.get(whole.key), whole.present()
+        if entry is None or normalization is None:
+            return
+        site = normalization.site()
+        route: tuple[Step, ...] | Block | None = None
+        for candidate in (normalization, normalization.extended()):
+            affine = candidate.affine()
+            if isinstance(affine, Block):
+                return
+            route = self.merger.absorb(candidate, affine)
+            if isinstance(route, tuple):
+                break
+        if route is None:
+            return
+        if isinstance(route, Block):
+            attempt = Attempt("beside", route.reason, route.tensor, route.detail)
+            known = tuple(a for a in entry.attempts if a.direction != "beside")
+            entry = replace(entry, attempts=(*known, attempt))
+            self.kept[whole.key] = entry
+            self._gather(whole, normalization, entry)
+            return
+        del self.kept[whole.key]
+        self.folded[whole.key] = Folded(site, route)
+
+    def _gather(self, whole: Normalization, normalization: Normalization, entry: Kept) -> None:
+        """Fold a normalization together with its own input, where that is added to it."""
+        mark = self.draft.mark()
+        if not self.merger.gather(normalization):
+            return
+        self._fold(whole)
+        if whole.key in self.kept and not self.merge_branches:
+            self.draft.rollback(mark)
+            self.kept[whole.key] = entry
+
+    def _keep(self, key: int, site: Site, block: Block, attempts: tuple[Attempt, ...]) -> None:
+        self.kept[key] = Kept(site, block.reason, block.tensor, block.detail, attempts)
+
+
+def _bypass_block(normalization: Normalization) -> Block | None:
+    """Say why a normalization can't be taken out, or None if it can.
+
+    Its output must keep its name where the graph's caller or a subgraph knows it, and then it must
+    be possible to give that name to its input.
+    """
+    node, slot = normalization.source
+    value, result = node.inputs[slot], normalization.result
+    if value is None or takes_name(value, node):
+        return None
+    if result.is_output:
+        return Block(Reason.GRAPH_OUTPUT, result.name, f"{result.name} is an output")
+    return None
+
+
+def _candidates(normalization: Normalization, affine: Affine) -> Iterator[tuple[str, list[Goal]]]:
+    """Yield the ways that an affine can go, the preferred one first.
+
+    All the way up or down; or in two parts, of which the one that goes down is applied last:
+    ``y = s*x + t`` is x scaled, then shifted, and (where no s is 0) x shifted by t/s, then scaled.
+    """
+    source, result = normalization.source, normalization.result
+    yield "up", [Up(source, affine)]
+    yield "down", [Down(result, affine)]
+    if not (affine.has_scale and affine.has_shift):
+        return
+    yield (
+        "scale up, shift down",
+        [Up(source, affine.scale_only()), Down(result, affine.shift_only())],
+    )
+    if (affine.scale != 0).all():
+        before = Affine(np.ones(()), affine.shift / affine.scale)
+        if before.is_finite:
+            yield "shift up, scale down", [Up(source, before), Down(result, affine.scale_only())]
