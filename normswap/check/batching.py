@@ -13,7 +13,7 @@ import numpy as np
 
 from normswap.check.bench import LEVELS, Bench, Execution
 from normswap.check.dims import Wishes, batch_is_free
-from normswap.check.evidence import Evidence, gather
+from normswap.check.evidence import ZERO, Evidence, gather
 from normswap.check.inputs import Case, Distribution
 from normswap.check.observe import tensors_of
 from normswap.errors import UsageError
@@ -74,7 +74,7 @@ def batch_evidence(
             evidence = gather(leaf, [joined], [array], None)
             # What batches share shows grossly; kernels that round otherwise for another batch
             # size do not, and need no further excuse below the bound of noise.
-            found.append((level, replace(evidence, backed=True)))
+            found.append((level, replace(evidence, backed=ZERO)))
     return found
 
 

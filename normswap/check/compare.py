@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from normswap.check.evidence import Evidence, Truth, gather, is_constant
+from normswap.check.evidence import Distance, Evidence, Truth, gather, is_constant
 from normswap.check.golden import against_expected
 from normswap.check.observe import Observations, Tensors, Truths, tensors_of
 from normswap.check.report import OutputReport
@@ -57,18 +57,29 @@ def judge_all(
     What the arbiter saw is judged first: where it found an output to be the same function, that
     backs the noise floor's judgement of the same output on other inputs.
     """
-    backed: dict[str, bool] = {}
+    floors: dict[str, Distance] = {}
+    doubted: set[str] = set()
     for _, item in evidence:
-        if item.function is not None:
-            same = judge(item, tolerances).verdict is Verdict.EQUIVALENT
-            backed[item.output] = backed.get(item.output, True) and same
+        if item.function is None:
+            continue
+        if judge(item, tolerances).verdict is not Verdict.EQUIVALENT:
+            doubted.add(item.output)
+        relative = _relative(item.function.floor, item.scale)
+        floors[item.output] = relative.larger(floors.get(item.output))
     reports = []
     for case, plain in evidence:
         item = plain
-        if plain.function is None and backed.get(plain.output, False):
-            item = replace(plain, backed=True)
+        if plain.function is None and plain.output in floors.keys() - doubted:
+            item = replace(plain, backed=floors[plain.output])
         reports.append(OutputReport(case, item, judge(item, tolerances)))
     return tuple(reports)
+
+
+def _relative(floor: Distance, scale: Distance) -> Distance:
+    return Distance(
+        floor.rms / scale.rms if scale.rms > 0 else 0.0,
+        floor.max / scale.max if scale.max > 0 else 0.0,
+    )
 
 
 def _executions(results: Results | None, index: int) -> list[Tensors]:

@@ -100,8 +100,9 @@ class Evidence:
         What the float64 arbiter says; None where it was not asked or could not answer.
     constant : bool
         The original's output did not vary at all, though it depends on the inputs.
-    backed : bool
-        On other inputs the arbiter found this output to be the same function.
+    backed : Distance or None
+        Given where the arbiter found this output to be the same function on other inputs: the
+        weight-rounding floor there, in parts of the output's scale.
     fault : str or None
         What makes a comparison impossible: another shape, a missing element.
     """
@@ -121,7 +122,7 @@ class Evidence:
     error_deployed: Distance | None = None
     function: Function | None = None
     constant: bool = False
-    backed: bool = False
+    backed: Distance | None = None
     fault: str | None = None
 
 

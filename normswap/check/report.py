@@ -450,6 +450,7 @@ def _output(data: Mapping[str, Any]) -> OutputReport:
         "error_original",
         "error_rewritten",
         "error_deployed",
+        "backed",
     ):
         raw[name] = _distance(raw[name])
     raw["verdict_level"] = _metrics(raw["verdict_level"])

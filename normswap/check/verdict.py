@@ -267,51 +267,35 @@ def _by_noise(evidence: Evidence, rules: Rules) -> Judgement:
     deviation = Distance(metrics.rms, metrics.max_abs)
     if deviation.max == 0.0:
         return Judgement(Verdict.EQUIVALENT, "values", "every element is the same", 0.0)
+    noise, scale = evidence.noise, evidence.scale
+    if evidence.backed is not None:
+        # What half a unit in the last place of the weights does, any execution may do.
+        floor = Distance(evidence.backed.rms * scale.rms, evidence.backed.max * scale.max)
+        noise = noise.larger(floor)
     ulps = rules.noise_ulps * evidence.unit_roundoff
     bound = rules.noise_bound * evidence.unit_roundoff**0.5
     wanted = Distance(
-        rules.noise * evidence.noise.rms + ulps * evidence.scale.rms,
-        rules.noise * evidence.noise.max + ulps * evidence.scale.max,
+        rules.noise * noise.rms + ulps * scale.rms, rules.noise * noise.max + ulps * scale.max
     )
-    most = Distance(bound * evidence.scale.rms, bound * evidence.scale.max)
-    if deviation.rms > most.rms or deviation.max > most.max:
-        if deviation.rms <= wanted.rms and deviation.max <= wanted.max:
-            return Judgement(
-                Verdict.INCONCLUSIVE,
-                "noise floor",
-                f"the original itself is too noisy to tell: its own executions differ by "
-                f"{evidence.noise.max:.3g}",
-                most.max,
-            )
-        return Judgement(
-            Verdict.DIFFERENT,
-            "noise floor",
-            f"it is off by {deviation.max:.3g}; the original's own noise is "
-            f"{evidence.noise.max:.3g}",
-            min(wanted.max, most.max),
-        )
-    if deviation.rms <= wanted.rms and deviation.max <= wanted.max:
-        return Judgement(
-            Verdict.EQUIVALENT,
-            "noise floor",
-            f"it is off by {deviation.max:.3g}, which the original's own noise of "
-            f"{evidence.noise.max:.3g} explains",
-            min(wanted.max, most.max),
-        )
-    if evidence.backed:
-        return Judgement(
-            Verdict.EQUIVALENT,
-            "noise floor",
-            f"it is off by {deviation.max:.3g}; on other inputs float64 shows the same function",
-            most.max,
-        )
-    return Judgement(
-        Verdict.INCONCLUSIVE,
-        "noise floor",
-        f"it is off by {deviation.max:.3g}, more than the original's noise of "
-        f"{evidence.noise.max:.3g} explains and too little to be sure of a fault",
-        wanted.max,
-    )
+    most = Distance(bound * scale.rms, bound * scale.max)
+    explained = deviation.rms <= wanted.rms and deviation.max <= wanted.max
+    small = deviation.rms <= most.rms and deviation.max <= most.max
+    off = f"it is off by {deviation.max:.3g}"
+    own = f"the original's own noise of {noise.max:.3g}"
+    if evidence.backed is not None and (explained or small):
+        reason = f"{off}; on other inputs float64 shows the same function"
+        return Judgement(Verdict.EQUIVALENT, "noise floor", reason, max(wanted.max, most.max))
+    if explained and small:
+        reason = f"{off}, which {own} explains"
+        return Judgement(Verdict.EQUIVALENT, "noise floor", reason, min(wanted.max, most.max))
+    if explained:
+        reason = f"{off}; {own} is too much to tell"
+        return Judgement(Verdict.INCONCLUSIVE, "noise floor", reason, most.max)
+    if small:
+        reason = f"{off}, more than {own} explains and too little to be sure of a fault"
+        return Judgement(Verdict.INCONCLUSIVE, "noise floor", reason, wanted.max)
+    reason = f"{off}, and {own} does not explain it"
+    return Judgement(Verdict.DIFFERENT, "noise floor", reason, min(wanted.max, most.max))
 
 
 def overall(judgements: Sequence[Judgement]) -> Verdict:
