@@ -113,6 +113,7 @@ class Bench:
             version=response["version"],
             options=response["options"],
             device=response["device"],
+            arithmetic=response["arithmetic"],
             remarks=tuple(response["remarks"]),
         )
         values = tuple(tuple(unpack_all(r, home) for r in e["results"]) for e in found)

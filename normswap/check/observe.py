@@ -12,7 +12,7 @@ from normswap.check.cases import LITTLE_WORK, make_cases
 from normswap.check.cost import multiply_adds, smaller
 from normswap.check.dims import Wishes, spatial_sizes
 from normswap.check.inputs import Case, Distribution, make_case
-from normswap.check.providers import CPU, arithmetic, full_name
+from normswap.check.providers import CPU, full_name
 from normswap.check.report import leaves
 from normswap.check.runner import ProviderError, UnsupportedByRuntimeError
 from normswap.errors import RunError, RunTimeoutError
@@ -261,10 +261,9 @@ def provider_notes(run: RunReport) -> list[str]:
     if run.provider == CPU:
         return notes
     where = f" on device {run.device}" if run.device else ""
-    how = arithmetic(run.provider, run.options)
     notes.append(
         f"the {run.model} model ran in {run.provider}{where}, onnxruntime {run.version}"
-        + (f": {how}" if how else "")
+        + (f": {run.arithmetic}" if run.arithmetic else "")
     )
     if run.fallback is None:
         notes.append(

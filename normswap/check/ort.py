@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import onnxruntime as ort
 
 from normswap.check.binding import Device, bindable, run_bound
 from normswap.check.diagnosis import device_name
+from normswap.check.providers import arithmetic
 from normswap.check.sessions import (
     Provider,
     assignment,
@@ -88,6 +90,7 @@ def execute(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, An
         "provider": provider.name,
         "options": options,
         "device": device_name(provider.name, options),
+        "arithmetic": arithmetic(provider.name, options, os.environ),
         "remarks": list(provider.remarks),
     }
 

@@ -128,7 +128,7 @@ def environment(options: Mapping[str, Any]) -> dict[str, str]:
     return {**fixed, "NVIDIA_TF32_OVERRIDE": "0"}
 
 
-def arithmetic(provider: str, options: Mapping[str, str]) -> str:
+def arithmetic(provider: str, options: Mapping[str, str], variables: Mapping[str, str]) -> str:
     """Say how a device computes, as far as it is a matter of options; empty for the CPU.
 
     Parameters
@@ -137,9 +137,13 @@ def arithmetic(provider: str, options: Mapping[str, str]) -> str:
         Full name.
     options : Mapping of str to str
         Those in effect.
+    variables : Mapping of str to str
+        The environment, whose ``NVIDIA_TF32_OVERRIDE`` has the last word.
     """
     if provider not in ON_NVIDIA:
         return ""
-    told = "TF32 on" if options.get("use_tf32", "0") in _YES else "TF32 off"
+    asked = provider == TENSORRT or options.get("use_tf32", "1") in _YES
+    on = asked and variables.get("NVIDIA_TF32_OVERRIDE") != "0"
+    told = f"TF32 {'on' if on else 'off'}"
     search = options.get("cudnn_conv_algo_search")
     return f"{told}, cuDNN algorithms by {search}" if search else told

@@ -64,6 +64,8 @@ class RunReport:
         Of the execution provider, those in effect.
     device : str
         What the provider ran on, its number first; empty where that is the CPU, or not known.
+    arithmetic : str
+        How that device computes: with TF32 or without, by which choice of algorithms.
     remarks : tuple of str
         What the process found out about providers and packages, one sentence each.
     """
@@ -81,6 +83,7 @@ class RunReport:
     version: str
     options: dict[str, str] = field(default_factory=dict)
     device: str = ""
+    arithmetic: str = ""
     remarks: tuple[str, ...] = ()
 
 

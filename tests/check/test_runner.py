@@ -4,7 +4,16 @@ import sys
 import pytest
 
 from normswap.check import runner
-from normswap.check.providers import CPU, CUDA, PACKAGES, TENSORRT, chain, environment, full_name
+from normswap.check.providers import (
+    CPU,
+    CUDA,
+    PACKAGES,
+    TENSORRT,
+    arithmetic,
+    chain,
+    environment,
+    full_name,
+)
 from normswap.errors import ModelError, RunError, RunTimeoutError
 
 AVAILABLE = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
@@ -137,3 +146,21 @@ def test_what_tensorrt_leaves_goes_to_cuda_with_the_options_that_each_knows():
 def test_the_cpu_takes_no_options_of_a_device():
     assert chain(CPU, {"device_id": 1}, AVAILABLE) == [(CPU, {})]
     assert CPU not in PACKAGES
+
+
+@pytest.mark.parametrize(
+    ("provider", "options", "variables", "told"),
+    [
+        (CUDA, {"use_tf32": "0"}, {}, "TF32 off"),
+        (CUDA, {"use_tf32": "1"}, {}, "TF32 on"),
+        (CUDA, {"use_tf32": "1"}, {"NVIDIA_TF32_OVERRIDE": "0"}, "TF32 off"),
+        (CUDA, {}, {}, "TF32 on"),  # the runtime's default
+        (TENSORRT, {}, {"NVIDIA_TF32_OVERRIDE": "0"}, "TF32 off"),
+        (TENSORRT, {}, {}, "TF32 on"),
+        (CUDA, {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"}, {}, "TF32 off, cuDNN algo"),
+        (CPU, {}, {}, ""),
+    ],
+)
+def test_what_is_said_of_the_arithmetic(provider, options, variables, told):
+    assert arithmetic(provider, options, variables).startswith(told)
+    assert bool(arithmetic(provider, options, variables)) == bool(told)
