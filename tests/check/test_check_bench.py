@@ -7,19 +7,6 @@ from normswap.check.report import RunReport
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 RAN = ("original", "onnxruntime", CUDA, (CUDA, CPU), (), (), 0, 0, 0, None, "1.32")
 RUN = RunReport(*RAN, arithmetic="TF32 off")
-    "original",
-    "onnxruntime",
-    CUDA,
-    (CUDA, CPU),
-    (),
-    (),
-    0,
-    0,
-    0,
-    None,
-    "1.32",
-    arithmetic="TF32 off",
-)
 
 
 def test_nodes_that_another_provider_got_are_named_once():
