@@ -79,7 +79,9 @@ def import_runtime() -> Any:
     if not hasattr(onnxruntime, "InferenceSession"):
         # Uninstalling one of two packages takes the files that they had in common.
         raise WorkerError(
-            "provider", "onnxruntime is broken: there is a folder without a runtime.", _reinstall()
+            "provider",
+            "onnxruntime is broken: its folder is there, and no runtime in it.",
+            _reinstall(),
         )
     return onnxruntime
 
@@ -291,7 +293,8 @@ def _no_device(provider: str, wanted: Any) -> Obstacle | None:
 def _reinstall() -> str:
     """Return commands that repair what is installed, or install it."""
     packages = installed()
-    return _replace_all(packages, next(reversed(packages), "onnxruntime"))
+    told = _replace_all(packages, next(reversed(packages), "onnxruntime"))
+    return told.replace("Leave one:", "Install it anew:")
 
 
 def _replace_all(packages: Mapping[str, str], wanted: str | None = None) -> str:
