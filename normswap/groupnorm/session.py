@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _HOME = Path(__file__).resolve().parents[2]
 NAMED = 8
+FAREWELL = 5.0  # seconds that a process has to end by itself
 """Nodes that did not run where they should, in a sentence."""
 
 
@@ -153,15 +154,18 @@ class Session:
         return notes
 
     def close(self) -> None:
-        """End the process."""
+        """End the process: it stops by itself when nobody asks any more, and is made to if not."""
         for stream in (self._child.stdin, self._child.stdout):
             if stream is not None:
                 try:
                     stream.close()
                 except BrokenPipeError:
                     continue
-        self._child.kill()
-        self._child.wait()
+        try:
+            self._child.wait(timeout=FAREWELL)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
 
     def __enter__(self) -> Session:  # noqa: PYI034 - typing.Self is there from Python 3.11 on
         return self
