@@ -241,7 +241,8 @@ def check_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="How thoroughly to compare the result with MODEL in onnxruntime; if it differs, "
             "nothing is written. Alone it means quick.",
         ),
-        click.option("--no-check", "depth", flag_value="off", help="The same as --check off."),
+        # A flag of its own: click 8.1 lets one of two options for a parameter reset the other's.
+        click.option("--no-check", is_flag=True, help="The same as --check off."),
         device_options,
         click.option("--seed", default=0, show_default=True, help="Seed of the check's inputs."),
         click.option(
@@ -276,7 +277,7 @@ def check_options_of_command(values: dict[str, Any]) -> CheckOptions | None:
     UsageError
         If a shape is none.
     """
-    if values["depth"] == "off":
+    if values["no_check"] or values["depth"] == "off":
         return None
     from normswap.check import CheckOptions
 
