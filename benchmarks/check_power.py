@@ -83,6 +83,8 @@ def fold(model: onnx.ModelProto) -> onnx.ModelProto:
             continue
         if conv.input[1] not in weights or readers[conv.input[1]] != 1:
             continue
+        if any(name not in weights for name in bn.input[1:5]):
+            continue
         scale, shift, mean, var = (_array(weights[n]) for n in bn.input[1:5])
         epsilon = next((a.f for a in bn.attribute if a.name == "epsilon"), 1e-5)
         s = scale / np.sqrt(var + epsilon)
@@ -410,7 +412,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
-def document(lines: list[dict[str, Any]]) -> str:
+def document(lines: list[dict[str, Any]], note: str) -> str:
     """Return the results as Markdown, from the lines that were logged."""
     right = [line for line in lines if "rewrite" in line]
     wrong = [line for line in lines if "fault" in line]
@@ -418,7 +420,10 @@ def document(lines: list[dict[str, Any]]) -> str:
     versions = f"{platform.system()} {platform.machine()}, onnx {onnx.__version__}"
     made = "Made by `python benchmarks/check_power.py --zoo DIR`"
     plain = "No option was set: depth quick, no tolerance."
-    parts = ["# The check, measured\n", f"{made}. {versions}, NumPy {np.__version__}. {plain}\n"]
+    parts = [
+        "# The check, measured\n",
+        f"{made}. {versions}, NumPy {np.__version__}. {plain} {note}\n",
+    ]
     if right:
         parts += [_false_alarm_part(right)]
     if wrong:
@@ -525,6 +530,7 @@ def main() -> None:
     parser.add_argument("--mutations", type=int, default=400)
     parser.add_argument("--only", nargs="*", default=[], help="models, by name")
     parser.add_argument("--parts", nargs="*", default=["rewrites", "faults", "timing"])
+    parser.add_argument("--note", default="", help="a remark on the machine, for the tables")
     parser.add_argument("--rewrites", nargs="*", default=[], help="rewrites, by name")
     parser.add_argument(
         "--tables", nargs="*", type=Path, help="only write the tables of these logs"
@@ -532,7 +538,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.tables:
         texts = [path.read_text().splitlines() for path in options.tables]
-        RESULTS.write_text(document([json.loads(line) for text in texts for line in text]))
+        RESULTS.write_text(
+            document([json.loads(line) for text in texts for line in text], options.note)
+        )
         return
     options.work.mkdir(parents=True, exist_ok=True)
     zoo = sorted(options.zoo.glob("*.onnx"), key=lambda path: path.stat().st_size)
@@ -554,7 +562,7 @@ def main() -> None:
             faults(zoo, options.work, log, options.mutations)
         if "timing" in options.parts:
             timing(zoo, options.work, log)
-    RESULTS.write_text(document(lines))
+    RESULTS.write_text(document(lines, options.note))
 
 
 if __name__ == "__main__":

@@ -55,7 +55,8 @@ class Function:
     channel : int or None
         Of all channels (axis 1), the one with the largest deviation for its own floor.
     channel_ratio : float
-        That deviation in units of that floor, both RMS.
+        That deviation in units of that floor, both RMS, and less what the largest of so many
+        channels of so few values exceeds the floor by without any fault.
     mismatches, floor_mismatches : int
         For types that are no floats: elements that differ, and that differ by the perturbation.
         For floats: elements that are finite in one model only, and in one perturbation only.
@@ -324,7 +325,9 @@ def _worst_channel(
     """Return the channel that deviates most for its floor, and by how many floors.
 
     A fault in one channel of an output whose other channels are larger by orders of magnitude
-    is lost in an error over all elements, but not here.
+    is lost in an error over all elements, but not here. The RMS of n normal values exceeds its
+    expectation by a factor of about ``1 + sqrt(2 ln(C) / n)`` in the worst of C channels; the
+    ratio is taken to that.
     """
     if deviation.ndim < 2 or deviation.size == 0 or pooled == 0.0:
         return None, 0.0
@@ -332,6 +335,8 @@ def _worst_channel(
     own = np.mean([np.mean(m**2, axis=axes) for m in moved], axis=0)
     values = len(moved) * deviation.size / deviation.shape[1]
     floor = np.sqrt((values * own + _PRIOR * pooled**2) / (values + _PRIOR))
-    ratio = np.sqrt(np.mean(deviation**2, axis=axes)) / floor
+    each = deviation.size / deviation.shape[1]
+    luck = 1 + np.sqrt(2 * np.log(deviation.shape[1]) / each)
+    ratio = np.sqrt(np.mean(deviation**2, axis=axes)) / (floor * luck)
     channel = int(ratio.argmax())
     return channel, float(ratio[channel])

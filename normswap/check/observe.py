@@ -322,7 +322,7 @@ def _for_arbiter(model: Signature, options: CheckOptions, seen: Observations) ->
     """
     cases = seen.cases
     work = [multiply_adds(model.skeleton, case.shapes()) for case in cases]
-    little = None not in work and sum(filter(None, work)) <= 2 * LITTLE_WORK
+    little = None not in work and sum(filter(None, work)) <= 1.5 * LITTLE_WORK
     if seen.original is None or little:
         return list(range(len(cases)))
     sizes = [

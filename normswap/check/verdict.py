@@ -70,7 +70,7 @@ class Rules:
     function : float
         Weight-rounding floors that the two functions may be apart. Perturbations are uniform
         within half a unit in the last place, of RMS 0.58 of that; a rewriter that rounds in
-        float32 three or four times instead of once stays below 8.
+        float32 three or four times instead of once has been seen at 3.5.
     function_relative : float
         Part of the output's scale that they may be apart in any case: float64's own rounding.
     runtime : float
