@@ -145,7 +145,9 @@ def _explain(report: FoldReport, name: str, stream: TextIO, *, as_json: bool) ->
 
     entries = report.plan.about(name)
     if not entries:
-        close = difflib.get_close_matches(name, report.plan.names(), n=3)
+        names = sorted(report.plan.names(), key=len)
+        close = [known for known in names if name in known][:3]
+        close = close or difflib.get_close_matches(name, names, n=3)
         raise UsageError(
             f"No normalization of {report.source} has to do with {name!r}.",
             tip=f"Did you mean {' or '.join(close)}?" if close else "--dry-run -v lists them all.",

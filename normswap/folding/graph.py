@@ -8,6 +8,7 @@ mirror (:mod:`normswap.folding.draft`), never on the model.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import onnx_graphsurgeon as gs
@@ -166,10 +167,18 @@ class Graph:
 
     def topological(self) -> list[Node]:
         """Return the nodes by depth, then by name: an order that does not depend on the file's."""
+        # The list itself is in order in a valid model, but for what a draft has put at its end.
+        makers = {
+            node.key: [v.producer.key for v in node.inputs if v and v.producer]
+            for node in self.nodes
+        }
+        try:
+            order = list(TopologicalSorter(makers).static_order())
+        except CycleError:  # not a valid model: any order is as good
+            order = list(makers)
         depth: dict[int, int] = {}
-        for node in self.nodes:  # ONNX requires nodes to be sorted
-            before = [v.producer.key for v in node.inputs if v and v.producer]
-            depth[node.key] = 1 + max((depth.get(key, 0) for key in before), default=0)
+        for key in order:
+            depth[key] = 1 + max((depth.get(maker, 0) for maker in makers.get(key, ())), default=0)
         return sorted(self.nodes, key=lambda node: (depth[node.key], node.title, node.key))
 
 
