@@ -8,6 +8,7 @@ from support.cli import invoke
 from support.runtimes import CPU, CUDA, TENSORRT, Runtime
 
 from normswap.check import CheckOptions, check
+from normswap.check.diagnosis import _DRIVER
 from normswap.check.runner import ProviderError
 from normswap.check.survey import resolve, survey
 from normswap.errors import UsageError
@@ -66,7 +67,7 @@ TROUBLE = {
         "Install CUDA 13.0",
     ),
     "the driver": (
-        {"dropped": [CUDA], "missing_library": "libcuda.so.1", "devices": None},
+        {"dropped": [CUDA], "missing_library": _DRIVER, "devices": None},
         "this machine has no NVIDIA driver",
         "--gpus all",
     ),
