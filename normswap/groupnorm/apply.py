@@ -61,7 +61,8 @@ def apply_swaps(plan: SwapPlan, model: Model) -> None:
         replacements[id(node)] = builder.nodes
         if swap.form == "contrib":
             _import_domain(home, DOMAIN)
-    replacements.update(dict.fromkeys(_unread(released, model), []))
+    for key in _unread(released, model):
+        replacements[key] = []
     for graph in all_graphs(model):
         graph.nodes = [new for node in graph.nodes for new in replacements.get(id(node), [node])]
 

@@ -77,21 +77,21 @@ class SwapPlan:
     ----------
     fingerprint : str
         Of the model that was planned for, see :meth:`normswap.model.Model.fingerprint`.
+    options : SwapOptions
+        By which it was made.
     swaps : tuple of Swap
         In the order of the graph.
     untouched : tuple of Untouched
     layers : tuple of Layer
         One for each swap. They hold tensors of the model that was planned for, and ride along for
         :func:`normswap.groupnorm.apply.apply_swaps`.
-    options : SwapOptions
-        By which it was made.
     """
 
     fingerprint: str
+    options: SwapOptions = field(repr=False, compare=False)
     swaps: tuple[Swap, ...]
     untouched: tuple[Untouched, ...] = ()
     layers: tuple[Layer, ...] = field(default=(), repr=False, compare=False)
-    options: SwapOptions | None = field(default=None, repr=False, compare=False)
 
     @property
     def total(self) -> int:

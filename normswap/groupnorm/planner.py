@@ -186,7 +186,7 @@ def plan_swap(model: Model, options: SwapOptions) -> SwapPlan:
         )
         layers.append(layer)
     kept = tuple(entry for key, entry in untouched.items() if key not in taken)
-    return SwapPlan(model.fingerprint(), tuple(swaps), kept, tuple(layers), options)
+    return SwapPlan(model.fingerprint(), options, tuple(swaps), kept, tuple(layers))
 
 
 def _select(

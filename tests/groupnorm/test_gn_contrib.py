@@ -13,8 +13,8 @@ from support.swapping import distance, ops, run_ort, swap_model, tensor_of
 from normswap.errors import UsageError
 from normswap.groupnorm.fusion import SILU
 from normswap.groupnorm.layer import Layer
+from normswap.groupnorm.layercheck import check_layer
 from normswap.groupnorm.reference import group_normalization, silu
-from normswap.groupnorm.verify import check_layer
 
 SHAPE = (2, 8, 5, 4)
 
@@ -26,7 +26,7 @@ def data(shape=SHAPE, dtype=np.float32, seed=1):
 def network(
     behind="", *, shape=SHAPE, dims=None, opset=17, dtype="float32", epsilon=1e-3, reads=()
 ):
-    """Return BN, what stands behind it, and Identity; `reads` are tensors that something else reads."""
+    """Return BN, what stands behind it, and Identity; something else reads the tensors `reads`."""
     b = Builder(opset, dtype)
     dims = shape if dims is None else dims
     stats = b.statistics(shape[1])
