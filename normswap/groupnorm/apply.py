@@ -12,6 +12,8 @@ from normswap.groupnorm.forms import FORMS
 from normswap.groupnorm.forms.contrib import DOMAIN
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import onnx_graphsurgeon as gs
 
     from normswap.groupnorm.plan import SwapPlan
@@ -44,11 +46,13 @@ def apply_swaps(plan: SwapPlan, model: Model) -> None:
     replacements: dict[int, list[gs.Node]] = {}
     pools: dict[int, ConstantPool] = {}
     homes = {id(node): graph for graph in all_graphs(model) for node in graph.nodes}
+    released: list[gs.Tensor] = []
     for swap, layer in zip(plan.swaps, plan.layers, strict=True):
         node = nodes[swap.key]
         home = homes[id(node)]
         pool = pools.setdefault(id(home), ConstantPool(names))
         for taken in (node, *(nodes[key] for key in swap.fused)):
+            released += taken.inputs
             taken.inputs.clear()
             taken.outputs.clear()
             replacements[id(taken)] = []
@@ -57,8 +61,22 @@ def apply_swaps(plan: SwapPlan, model: Model) -> None:
         replacements[id(node)] = builder.nodes
         if swap.form == "contrib":
             _import_domain(home, DOMAIN)
+    for key in _unread(released, model):
+        replacements[key] = []
     for graph in all_graphs(model):
         graph.nodes = [new for node in graph.nodes for new in replacements.get(id(node), [node])]
+
+
+def _unread(released: list[gs.Tensor], model: Model) -> Iterator[int]:
+    """Yield the ids of nodes that nobody reads any more, such as those that computed a variance."""
+    outputs = {id(tensor) for graph in all_graphs(model) for tensor in graph.outputs}
+    while released:
+        for node in list(released.pop().inputs):
+            if not any(out.outputs or id(out) in outputs for out in node.outputs):
+                released += node.inputs
+                node.inputs.clear()
+                node.outputs.clear()
+                yield id(node)
 
 
 def _import_domain(graph: gs.Graph, domain: str) -> None:

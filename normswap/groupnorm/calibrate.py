@@ -152,8 +152,7 @@ def calibrate(
 
 
 def _main_layers(original: Path, options: SwapOptions) -> list[Layer]:
-    # As in `_Parametrized`: no form that takes an activation along, which would move y behind it.
-    plan = plan_swap(load(original), replace(options, form="auto", provider="cpu"))
+    plan = plan_swap(load(original), options.by_itself())
     return [
         layer for swap, layer in zip(plan.swaps, plan.layers, strict=True) if not swap.site.graph
     ]
@@ -243,7 +242,7 @@ class _Parametrized:
         if self._session is not None:
             self._session.close()
         model = load(self._original)
-        plan = plan_swap(model, replace(self._options, affines=fitted, form="auto", provider="cpu"))
+        plan = plan_swap(model, replace(self._options.by_itself(), affines=fitted))
         names = Names(model)
         layers = []
         for swap, layer in zip(plan.swaps, plan.layers, strict=True):

@@ -104,3 +104,8 @@ class Layer:
                 return None
             count *= dim
         return count
+
+
+def effective(values: npt.NDArray[np.float64], neutral: float) -> npt.NDArray[np.float64] | None:
+    """Return a constant scale or bias, None where it has no effect."""
+    return None if bool((values == neutral).all()) else values

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from normswap.folding.plan import Site
     from normswap.groupnorm.layer import Layer
+    from normswap.groupnorm.planner import SwapOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,11 @@ class Swap:
         Why that one.
     activation : str
         Of the nodes behind it, what the form takes along; empty where it takes none.
+    absorbed : tuple of Site
+        The neighbours whose constants are in the layer's scale, bias and epsilon
+        (:mod:`normswap.groupnorm.neighbours`), in the order of the graph.
     fused : tuple of int
-        Numbers of these nodes; the last one makes the output.
+        Numbers of all nodes that go with it: these neighbours, and those of the activation.
     """
 
     site: Site
@@ -46,6 +50,7 @@ class Swap:
     form: str
     why: str
     activation: str = ""
+    absorbed: tuple[Site, ...] = ()
     fused: tuple[int, ...] = ()
 
 
@@ -72,6 +77,8 @@ class SwapPlan:
     ----------
     fingerprint : str
         Of the model that was planned for, see :meth:`normswap.model.Model.fingerprint`.
+    options : SwapOptions
+        By which it was made.
     swaps : tuple of Swap
         In the order of the graph.
     untouched : tuple of Untouched
@@ -81,6 +88,7 @@ class SwapPlan:
     """
 
     fingerprint: str
+    options: SwapOptions = field(repr=False, compare=False)
     swaps: tuple[Swap, ...]
     untouched: tuple[Untouched, ...] = ()
     layers: tuple[Layer, ...] = field(default=(), repr=False, compare=False)
@@ -88,7 +96,13 @@ class SwapPlan:
     @property
     def total(self) -> int:
         """How many BatchNormalizations the model has."""
-        return len(self.swaps) + len(self.untouched)
+        return len(self.swaps) + len(self.untouched) + self.absorbed_batchnorms
+
+    @property
+    def absorbed_batchnorms(self) -> int:
+        """How many of them are no layer of their own any more, but in the affine of another."""
+        sites = [site for swap in self.swaps for site in swap.absorbed]
+        return sum(site.op == "BatchNormalization" for site in sites)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain data."""

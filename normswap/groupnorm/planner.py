@@ -18,11 +18,12 @@ from normswap.folding.answers import Block
 from normswap.folding.batchnorm import epsilon_of, is_batchnorm
 from normswap.folding.evaluate import constant_source
 from normswap.folding.graph import build_network, gs_nodes
-from normswap.folding.normalization import site_of
+from normswap.folding.normalization import Normalization, site_of
 from normswap.folding.planner import make_plan
 from normswap.groupnorm.choose import AUTO, choose_form
 from normswap.groupnorm.fusion import fusible_activation
-from normswap.groupnorm.layer import Layer, Parameter, Runtime
+from normswap.groupnorm.layer import Layer, Parameter, Runtime, effective
+from normswap.groupnorm.neighbours import Absorbed, absorb
 from normswap.groupnorm.plan import Swap, SwapPlan, Untouched
 from normswap.groupnorm.policy import GroupPolicy
 
@@ -76,6 +77,9 @@ class SwapOptions:
         `include` all nodes are; `exclude` wins.
     only_kept : bool
         Swap only what folding can't remove.
+    absorb : bool
+        Whether constants beside a layer go into its affine; see
+        :mod:`normswap.groupnorm.neighbours`.
     affines : Mapping[str, Affine]
         By the name of the layer's output.
     """
@@ -89,7 +93,12 @@ class SwapOptions:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     only_kept: bool = False
+    absorb: bool = True
     affines: Mapping[str, Affine] = field(default_factory=dict)
+
+    def by_itself(self, form: str = AUTO) -> SwapOptions:
+        """Return the same swap with every layer at its own x and y, taking nothing along."""
+        return replace(self, form=form, provider="cpu", absorb=False)
 
 
 def plan_swap(model: Model, options: SwapOptions) -> SwapPlan:
@@ -125,46 +134,65 @@ def plan_swap(model: Model, options: SwapOptions) -> SwapPlan:
     _refuse_all(model, [(node, _obstacle(node, channels[node.key])) for node in selected])
     if options.policy.on_indivisible.value == "error":
         options.policy.require({_where(node): channels[node.key] or 0 for node in selected})
-    swaps: list[Swap] = []
-    layers: list[Layer] = []
+    groups: dict[int, int] = {}
     for node in selected:
         count = channels[node.key] or 0
         affine = options.affines.get(node.out.name)
-        groups = affine and affine.num_groups
-        groups = groups or options.policy.num_groups(count)
-        if groups is None:
-            untouched.append(
-                Untouched(site_of(node), f"{count} channels don't fit {options.policy}")
-            )
+        number = (affine and affine.num_groups) or options.policy.num_groups(count)
+        if number is None:
+            why = f"{count} channels don't fit {options.policy}"
+            untouched[node.key] = Untouched(site_of(node), why)
+        else:
+            groups[node.key] = number
+    swaps: list[Swap] = []
+    layers: list[Layer] = []
+    taken = set(groups)  # what is swapped, or goes with what is
+    for node in selected:
+        if node.key not in groups:
             continue
-        layer = _layer(node, surgeon_nodes[node.key], count, groups, options)
+        count = channels[node.key] or 0
+        layer = _layer(node, surgeon_nodes[node.key], count, groups[node.key], options)
+        absorbed = absorb(node, layer, taken) if options.absorb else Absorbed(layer)
+        neighbours = [*absorbed.before, *absorbed.behind]
+        fused = [use.node.key for use in neighbours]
+        layer, last = absorbed.layer, node
+        if absorbed.before:
+            use = absorbed.before[0]
+            layer = replace(layer, x=surgeon_nodes[use.node.key].inputs[use.slot])
+        if absorbed.behind:
+            last = absorbed.behind[-1].node
+            layer = replace(layer, y=surgeon_nodes[last.key].outputs[0])
         form, why = choose_form(layer, options.form, options.provider)
-        fusible = fusible_activation(node) if form.fuses_activation else None
+        fusible = fusible_activation(last) if form.fuses_activation else None
         if fusible is not None:
-            last = surgeon_nodes[fusible.nodes[-1]]
-            layer = replace(layer, y=last.outputs[0], activation=fusible.activation)
+            end = surgeon_nodes[fusible.nodes[-1]]
+            layer = replace(layer, y=end.outputs[0], activation=fusible.activation)
+            fused += fusible.nodes
+        taken.update(fused)
         swaps.append(
             Swap(
                 site=site_of(node),
                 key=node.key,
-                num_groups=groups,
+                num_groups=layer.num_groups,
                 epsilon=layer.epsilon,
                 scale=layer.scale is not None,
                 bias=layer.bias is not None,
                 form=form.name,
                 why=why,
                 activation=layer.activation,
-                fused=fusible.nodes if fusible is not None else (),
+                absorbed=tuple(Normalization((use,)).site() for use in neighbours),
+                fused=tuple(fused),
             )
         )
         layers.append(layer)
-    return SwapPlan(model.fingerprint(), tuple(swaps), tuple(untouched), tuple(layers))
+    kept = tuple(entry for key, entry in untouched.items() if key not in taken)
+    return SwapPlan(model.fingerprint(), options, tuple(swaps), kept, tuple(layers))
 
 
 def _select(
     nodes: Sequence[Node], options: SwapOptions, model: Model
-) -> tuple[list[Node], list[Untouched]]:
-    """Divide the normalizations by the options into those to swap and those to leave alone."""
+) -> tuple[list[Node], dict[int, Untouched]]:
+    """Divide the normalizations by the options into those to swap and, by key, the others."""
     for pattern in (*options.include, *options.exclude):
         if nodes and not any(_fits(node, pattern) for node in nodes):
             raise UsageError(
@@ -176,14 +204,14 @@ def _select(
     if options.only_kept:
         foldable = {(entry.site.graph, entry.site.output) for entry in make_plan(model).folded}
     selected: list[Node] = []
-    untouched: list[Untouched] = []
+    untouched: dict[int, Untouched] = {}
     for node in nodes:
         site = site_of(node)
         why = _why_not(node, site, options, foldable)
         if why is None:
             selected.append(node)
         else:
-            untouched.append(Untouched(site, why))
+            untouched[node.key] = Untouched(site, why)
     return selected, untouched
 
 
@@ -315,7 +343,7 @@ def _layer(node: Node, surgeon: gs.Node, channels: int, groups: int, options: Sw
     scale: Parameter = None
     bias: Parameter = None
     if affine is not None:
-        scale, bias = _effective(affine.scale, 1.0), _effective(affine.bias, 0.0)
+        scale, bias = effective(affine.scale, 1.0), effective(affine.bias, 0.0)
     else:
         if options.keep_scale:
             scale = _parameter(node.inputs[1], surgeon.inputs[1], 1.0)
@@ -348,11 +376,7 @@ def _parameter(value: Value | None, tensor: gs.Tensor, neutral: float) -> Parame
     source = constant_source(value)
     if isinstance(source, Block):
         return Runtime(tensor, value.data_type or TensorProto.FLOAT)
-    return _effective(source.load().astype(np.float64).reshape(-1), neutral)
-
-
-def _effective(values: npt.NDArray[np.float64], neutral: float) -> npt.NDArray[np.float64] | None:
-    return None if bool((values == neutral).all()) else values
+    return effective(source.load().astype(np.float64).reshape(-1), neutral)
 
 
 ELEMENTWISE = frozenset({"Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish"})

@@ -19,12 +19,11 @@ from normswap.check.dims import Wishes, batch_is_free, solve, spatial_sizes
 from normswap.check.inputs import Distribution, make_case
 from normswap.check.runner import ProviderError
 from normswap.check.signature import read_signature
-from normswap.dtypes import NUMPY_DTYPES
 from normswap.errors import ExitCode, RunError, RunTimeoutError
 from normswap.groupnorm.drift import DriftReport, measure_drift, samples_of
-from normswap.groupnorm.fusion import SILU
-from normswap.groupnorm.layer import Layer, Parameter, Runtime
-from normswap.groupnorm.reference import group_normalization, silu
+from normswap.groupnorm.hybrid import run_hybrid, taps, values
+from normswap.groupnorm.isolation import check_isolated
+from normswap.groupnorm.layercheck import LayerCheck, check_layer
 from normswap.groupnorm.session import Session
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from normswap.check.signature import Signature
+    from normswap.groupnorm.layer import Layer
     from normswap.groupnorm.plan import SwapPlan
 
     Progress = Callable[[str], None]
@@ -48,24 +48,6 @@ class SwapVerdict(str, enum.Enum):
     RIGHT = "group normalization"
     WRONG = "not group normalization"
     INCONCLUSIVE = "inconclusive"
-
-
-@dataclass(frozen=True, slots=True)
-class LayerCheck:
-    """One swapped node on the activations that reached it.
-
-    Attributes
-    ----------
-    layer : str
-    max_error : float
-        Largest distance from the float64 group normalization.
-    ratio : float
-        The largest error in units of what rounding may do; above 1 the node is wrong.
-    """
-
-    layer: str
-    max_error: float
-    ratio: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,14 +177,9 @@ def verify_swap(
     layers = [
         layer for swap, layer in zip(plan.swaps, plan.layers, strict=True) if not swap.site.graph
     ]
-    notes = []
-    hidden = len(plan.layers) - len(layers)
-    if hidden:
-        notes.append(
-            f"{hidden} swapped nodes are in subgraphs or functions, whose activations can't be "
-            "seen; they were checked by their effect on the outputs only"
-        )
-    taps = _types(layers)
+    notes: list[str] = []
+    known = taps(layers)
+    floats = _floats(signature)
 
     def open_model(path: Path, label: str, **how: Any) -> Session:
         return Session(
@@ -214,63 +191,48 @@ def verify_swap(
             **how,
         )
 
-    with open_model(original, "the original model", taps=taps["y"]) as before:
+    with open_model(original, "the original model", taps=known["y"]) as before:
         feeds = _feeds(before, signature, options, batches, progress)
+        progress("checking every swapped node")
+        sizes: dict[str, int] = {}
         with open_model(
             swapped,
             "the swapped model",
-            taps={**taps["x"], **taps["y"], **taps["parameters"]},
+            taps={**known["x"], **known["y"], **known["parameters"]},
             level="disabled",
         ) as plain:
-            progress("checking every swapped node")
-            sizes: dict[str, int] = {}
             checked = _check_layers(plain, layers, feeds, sizes)
-            outputs = plain.run(feeds, _floats(signature))
-        with open_model(swapped, "the swapped model", taps=taps["y"]) as after:
-            deployed = after.run(feeds, _floats(signature))
-            noise = None
-            if not hidden:
-                progress("checking the whole network")
-                with open_model(
-                    original,
-                    "the original model",
-                    taps={**taps["x"], **taps["parameters"]},
-                    level="disabled",
-                ) as cut:
-                    truth, rounded = _hybrid(
-                        cut, layers, feeds, _floats(signature), np.random.default_rng(options.seed)
-                    )
-                noise = {name: _distance(rounded[name], truth[name]) for name in truth}
-                network = [
-                    _judged(
-                        name, max(_distance(run[name], truth[name]) for run in runs), noise, truth
-                    )
-                    for runs in [(outputs, deployed)]
-                    for name in truth
-                ]
-            else:
-                network = []
+            outputs = plain.run(feeds, floats)
+        checked += check_isolated(swapped, plan, open_model, np.random.default_rng(options.seed))
+        progress("checking the whole network")
+        wanted = run_hybrid(
+            original, plan, feeds, floats, open_model, np.random.default_rng(options.seed)
+        )
+        truth = wanted.truth
+        noise = {name: _distance(wanted.rounded[name], truth[name]) for name in truth}
+        with open_model(swapped, "the swapped model", taps=known["y"]) as after:
+            deployed = after.run(feeds, floats)
+            network = [
+                _judged(
+                    name,
+                    max(_distance(run[name], truth[name]) for run in (outputs, deployed)),
+                    noise[name],
+                    truth[name],
+                )
+                for name in truth
+            ]
             invariance = _invariance(after, feeds, deployed, signature, options, noise, notes)
             drift = measure_drift(
                 before,
                 after,
                 batches if batches is not None else [feeds],
-                _floats(signature),
+                floats,
                 [layer.y.name for layer in layers],
                 progress,
                 sizes=sizes,
             )
             notes += dict.fromkeys((*before.notes, *after.notes))
     return SwapCheck(tuple(checked), tuple(network), tuple(invariance), drift, tuple(notes))
-
-
-def _types(layers: Sequence[Layer]) -> dict[str, dict[str, int]]:
-    runtime = [p for layer in layers for p in (layer.scale, layer.bias) if isinstance(p, Runtime)]
-    return {
-        "x": {layer.x.name: layer.data_type for layer in layers},
-        "y": {layer.y.name: layer.data_type for layer in layers},
-        "parameters": {p.tensor.name: p.data_type for p in runtime},
-    }
 
 
 def _floats(signature: Signature) -> list[str]:
@@ -311,12 +273,6 @@ def _feeds(
     raise refusal or RunError("There is no input to try.")
 
 
-def _values(parameter: Parameter, tensors: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    if isinstance(parameter, Runtime):
-        return tensors[parameter.tensor.name]
-    return parameter
-
-
 def _check_layers(
     session: Session, layers: Sequence[Layer], feeds: Mapping[str, Any], sizes: dict[str, int]
 ) -> list[LayerCheck]:
@@ -324,108 +280,14 @@ def _check_layers(
     checks = []
     for start in range(0, len(layers), CHUNK):
         chunk = layers[start : start + CHUNK]
-        names = {name for kind in _types(chunk).values() for name in kind}
+        names = {name for kind in taps(chunk).values() for name in kind}
         tensors = session.run(feeds, sorted(names))
         for layer in chunk:
             x, y = tensors[layer.x.name], tensors[layer.y.name]
-            scale, bias = _values(layer.scale, tensors), _values(layer.bias, tensors)
+            scale, bias = values(layer.scale, tensors), values(layer.bias, tensors)
             checks.append(check_layer(layer, x, y, scale, bias))
             sizes[layer.y.name] = y.nbytes // samples_of(feeds)
     return checks
-
-
-def check_layer(
-    layer: Layer,
-    x: np.ndarray,
-    y: np.ndarray,
-    scale: np.ndarray | None,
-    bias: np.ndarray | None,
-) -> LayerCheck:
-    """Compare what a node made of its input with the float64 group normalization of that.
-
-    What rounding may do, for sums of L elements in a type of unit roundoff u: the mean is off by
-    ``(16 + sqrt(L)) * u`` of the largest element, and so is the variance, relative to it; where it
-    is computed as ``E[x^2] - E[x]^2``, relative to ``E[x^2]``. Then every step rounds the result.
-    """
-    unit = float(np.finfo(NUMPY_DTYPES[layer.compute_type]).eps) / 2
-    # Half precision is only what the result is rounded to, in the operators that compute in it.
-    steps = float(ml_dtypes.finfo(NUMPY_DTYPES[layer.data_type]).eps) / 2
-    tiny = float(ml_dtypes.finfo(NUMPY_DTYPES[layer.data_type]).tiny)
-    truth = group_normalization(x, scale, bias, num_groups=layer.num_groups, epsilon=layer.epsilon)
-    batch, channels = x.shape[:2]
-    with np.errstate(all="ignore"):
-        groups = x.astype(np.float64).reshape(batch, layer.num_groups, -1)
-        mean = groups.mean(axis=2)
-        spread = groups.var(axis=2) + layer.epsilon
-        sums = (16 + math.sqrt(groups.shape[2])) * unit
-
-        def by_channel(per_group: np.ndarray) -> np.ndarray:
-            wide = np.repeat(per_group, channels // layer.num_groups, axis=1)
-            return wide.reshape(batch, channels, *(1,) * (x.ndim - 2))
-
-        along = (-1,) + (1,) * (x.ndim - 2)
-        size = np.ones(1) if scale is None else np.abs(scale.astype(np.float64)).reshape(along)
-        offset = np.zeros(1) if bias is None else np.abs(bias.astype(np.float64)).reshape(along)
-        gain = size * by_channel(1 / np.sqrt(spread))
-        largest = by_channel(np.abs(groups).max(axis=2))
-        body = np.abs(truth) + offset
-        second_moment = by_channel((np.square(mean) + spread) / spread)
-        allowed = sums * gain * largest + sums * body * second_moment + 8 * steps * body + tiny
-        if layer.activation == SILU:
-            # Its slope is 1.1 at most, and it is one step more.
-            truth = silu(truth)
-            allowed = 1.1 * allowed + 8 * steps * np.abs(truth)
-        error = np.abs(y.astype(np.float64) - truth)
-    finite = np.isfinite(truth)
-    if not np.array_equal(finite, np.isfinite(y.astype(np.float64))):
-        overflow = np.abs(truth) > float(ml_dtypes.finfo(NUMPY_DTYPES[layer.data_type]).max)
-        if not (overflow | finite).all() or not np.isfinite(y.astype(np.float64))[finite].all():
-            return LayerCheck(layer.name, math.inf, math.inf)
-    if not finite.any():
-        return LayerCheck(layer.name, 0.0, 0.0)
-    ratio = (error / allowed)[finite].max()
-    return LayerCheck(layer.name, float(error[finite].max()), float(ratio))
-
-
-def _hybrid(
-    session: Session,
-    layers: Sequence[Layer],
-    feeds: Mapping[str, Any],
-    outputs: Sequence[str],
-    rng: np.random.Generator,
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Run the original network with every swapped normalization computed in float64 NumPy.
-
-    Layer by layer, what comes to the node is fetched, normalized here, and fed in behind it; each
-    run executes only what lies between.
-
-    Returns
-    -------
-    truth, rounded : dict of str to ndarray
-        The outputs; and what they are when every normalization is off by up to one unit of
-        rounding, which tells what rounding alone can do to them.
-    """
-    runs: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = ({}, {})
-    for layer in layers:
-        names = [layer.x.name]
-        names += [p.tensor.name for p in (layer.scale, layer.bias) if isinstance(p, Runtime)]
-        dtype = NUMPY_DTYPES[layer.data_type]
-        for is_rounded, made in enumerate(runs):
-            tensors = session.run({**feeds, **made}, names)
-            y = group_normalization(
-                tensors[layer.x.name],
-                _values(layer.scale, tensors),
-                _values(layer.bias, tensors),
-                num_groups=layer.num_groups,
-                epsilon=layer.epsilon,
-            )
-            if layer.activation == SILU:
-                y = silu(y)
-            if is_rounded:
-                y *= 1 + float(ml_dtypes.finfo(dtype).eps) * rng.uniform(-1, 1, y.shape)
-            made[layer.y.name] = y.astype(dtype)
-    truth, rounded = (session.run({**feeds, **made}, outputs) for made in runs)
-    return truth, rounded
 
 
 def _distance(one: np.ndarray, other: np.ndarray) -> float:
@@ -439,18 +301,12 @@ def _distance(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(a - b)[finite].max()) if finite.any() else 0.0
 
 
-def _judged(
-    name: str,
-    distance: float,
-    noise: Mapping[str, float] | None,
-    truth: Mapping[str, np.ndarray],
-) -> OutputCheck:
+def _judged(name: str, distance: float, noise: float, truth: np.ndarray) -> OutputCheck:
     """Return a distance beside what rounding may do to this output."""
-    values = truth[name].astype(np.float64)
-    largest = float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
-    unit = float(ml_dtypes.finfo(truth[name].dtype).eps)
-    floor = SLACK * unit * largest
-    return OutputCheck(name, distance, SLACK * (noise or {}).get(name, 0.0) + floor)
+    wide = truth.astype(np.float64)
+    largest = float(np.abs(wide[np.isfinite(wide)]).max(initial=0.0))
+    unit = float(ml_dtypes.finfo(truth.dtype).eps)
+    return OutputCheck(name, distance, SLACK * (noise + unit * largest))
 
 
 def _invariance(
@@ -459,7 +315,7 @@ def _invariance(
     outputs: Mapping[str, np.ndarray],
     signature: Signature,
     options: VerifyOptions,
-    noise: Mapping[str, float] | None,
+    noise: Mapping[str, float],
     notes: list[str],
 ) -> list[OutputCheck]:
     """Run the first sample without its batch, or with another batch where the size is fixed."""
@@ -483,7 +339,7 @@ def _invariance(
         notes.append(f"batch invariance can't be tested: {error}")
         return []
     return [
-        _judged(name, _distance(again[name][:1], whole[:1]), noise, {name: whole})
+        _judged(name, _distance(again[name][:1], whole[:1]), noise[name], whole)
         for name, whole in outputs.items()
         if whole.ndim and len(whole) == size
     ]

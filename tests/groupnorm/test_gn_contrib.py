@@ -13,8 +13,8 @@ from support.swapping import distance, ops, run_ort, swap_model, tensor_of
 from normswap.errors import UsageError
 from normswap.groupnorm.fusion import SILU
 from normswap.groupnorm.layer import Layer
+from normswap.groupnorm.layercheck import check_layer
 from normswap.groupnorm.reference import group_normalization, silu
-from normswap.groupnorm.verify import check_layer
 
 SHAPE = (2, 8, 5, 4)
 
@@ -26,7 +26,7 @@ def data(shape=SHAPE, dtype=np.float32, seed=1):
 def network(
     behind="", *, shape=SHAPE, dims=None, opset=17, dtype="float32", epsilon=1e-3, reads=()
 ):
-    """Return BN, what stands behind it, and Neg; `reads` are tensors that something else reads."""
+    """Return BN, what stands behind it, and Identity; something else reads the tensors `reads`."""
     b = Builder(opset, dtype)
     dims = shape if dims is None else dims
     stats = b.statistics(shape[1])
@@ -41,7 +41,7 @@ def network(
         y = b.node("Swish", y, out="s")
     elif behind:
         y = b.node(behind, y, out="s")
-    b.output(b.node("Neg", y, out="z"), dims)
+    b.output(b.node("Identity", y, out="z"), dims)
     for name in reads:
         b.output(b.node("Abs", name), dims)
     return b.model(), [np.asarray(v).astype(b.np_dtype) for v in stats]
@@ -49,7 +49,7 @@ def network(
 
 def truth(x, stats, groups, *, activation=False, epsilon=1e-3):
     y = group_normalization(x, stats[0], stats[1], num_groups=groups, epsilon=np.float32(epsilon))
-    return -(silu(y) if activation else y)
+    return silu(y) if activation else y
 
 
 def on_cuda(model, groups, form="contrib", **fields):
@@ -68,7 +68,7 @@ def attributes(model):
 def test_is_group_normalization(opset, dims, dtype, groups):
     model, stats = network(dims=dims, opset=opset, dtype=dtype)
     swapped, plan = on_cuda(model, groups)
-    assert ops(swapped) == ["Transpose", "GroupNorm", "Transpose", "Neg"]
+    assert ops(swapped) == ["Transpose", "GroupNorm", "Transpose", "Identity"]
     assert attributes(swapped)["channels_last"] == 1
     assert attributes(swapped)["activation"] == 0
     assert plan.swaps[0].form == "contrib"
@@ -83,7 +83,7 @@ def test_is_group_normalization(opset, dims, dtype, groups):
 def test_takes_the_silu_along(behind, opset, dtype):
     model, stats = network(behind, opset=opset, dtype=dtype)
     swapped, plan = on_cuda(model, 2)
-    assert ops(swapped) == ["Transpose", "GroupNorm", "Transpose", "Neg"]
+    assert ops(swapped) == ["Transpose", "GroupNorm", "Transpose", "Identity"]
     assert attributes(swapped)["activation"] == 1
     assert plan.swaps[0].activation == SILU
     assert plan.to_dict()["swaps"][0]["activation"] == SILU
@@ -97,7 +97,7 @@ def test_only_the_form_whose_kernel_has_it_takes_the_silu():
     model, stats = network("silu")
     for form in ("instancenorm", "primitive", "layernorm"):
         swapped, plan = on_cuda(model, 2, form=form)
-        assert ops(swapped)[-3:] == ["Sigmoid", "Mul", "Neg"]
+        assert ops(swapped)[-3:] == ["Sigmoid", "Mul", "Identity"]
         assert plan.swaps[0].activation == ""
         x = data()
         wanted = truth(x, stats, 2, activation=True)

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from support.build import Builder
 from support.swapping import distance, ops, run_ort, swap_options
 
-from normswap.errors import ExitCode
+from normswap.errors import ExitCode, RunError
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.planner import plan_swap
 from normswap.groupnorm.verify import SwapVerdict, VerifyOptions, verify_swap
@@ -170,7 +170,8 @@ def test_batch_invariance_with_open_and_fixed_batches(swapped, batch, tested):
     assert bool(check.notes) is not tested
 
 
-def test_layers_that_cannot_be_seen_are_said_to_be(swapped):
+def hidden_network():
+    """An If with a BN in each branch, a function with one, and one in the main graph."""
     b = Builder(17)
     x = b.input("N", 8, 6, 6)
     condition = b.const(np.array(True))
@@ -181,11 +182,93 @@ def test_layers_that_cannot_be_seen_are_said_to_be(swapped):
         info = helper.make_tensor_value_info(f"{name}_y", TensorProto.FLOAT, ["N", 8, 6, 6])
         branches[name] = helper.make_graph([node], name, [], [info])
     y = b.node("If", condition, name="choice", **branches)
-    b.output(b.bn(y, 8, out="y"), None)
-    verify, _ = swapped(b.model(), 2)
+    arguments = [b.const(v) for v in b.statistics(8)]
+    node = helper.make_node("BatchNormalization", list("xsbmv"), ["y"], "bn", epsilon=1e-3)
+    opsets = [helper.make_opsetid("", 17)]
+    b.functions.append(helper.make_function("local", "Block", list("xsbmv"), ["y"], [node], opsets))
+    b.extra_opsets.append(helper.make_opsetid("local", 1))
+    y = b.node("Block", y, *arguments, domain="local", out="between")
+    b.output(b.bn(y, 8, out="y", name="last", epsilon=1e-5), None)
+    return b.model()
+
+
+HIDDEN = ["choice.then_branch/then_branch", "choice.else_branch/else_branch", "local:Block/bn"]
+
+
+@pytest.mark.parametrize("form", ["layernorm", "instancenorm", "primitive"])
+def test_layers_in_subgraphs_and_functions_are_run_by_themselves(swapped, form):
+    verify, _ = swapped(hidden_network(), 2, form=form)
     check = verify()
-    assert len(check.layers) == 1
-    assert "2 swapped nodes are in subgraphs" in check.notes[0]
+    assert check.verdict is SwapVerdict.RIGHT
+    assert {layer.layer for layer in check.layers if layer.isolated} == set(HIDDEN)
+    assert {layer.layer for layer in check.layers if not layer.isolated} == {"last"}
+    assert [output.output for output in check.outputs] == ["y"]
+    assert check.outputs[0].allowed < 1e-2
+
+
+def other_epsilon(nodes):
+    node = next(n for n in nodes if n.op_type == "InstanceNormalization")
+    node.attribute[0].f = 1e-2
+
+
+@pytest.mark.parametrize("layer", HIDDEN)
+def test_faults_in_hidden_layers_are_found(swapped, layer):
+    """Also in the branch that no input of the check takes."""
+    verify, path = swapped(hidden_network(), 2, form="instancenorm")
+
+    def change(model):
+        if layer.startswith("local"):
+            other_epsilon(model.functions[0].node)
+        else:
+            choice = next(n for n in model.graph.node if n.op_type == "If")
+            name = layer.split("/")[1]
+            other_epsilon(next(a.g for a in choice.attribute if a.name == name).node)
+
+    edit(path, change)
+    check = verify()
+    assert check.verdict is SwapVerdict.WRONG
+    assert [entry.layer for entry in check.layers if not entry.ratio <= 1] == [layer]
+
+
+def test_a_fault_beside_hidden_layers_is_found_at_the_outputs(swapped):
+    verify, path = swapped(hidden_network(), 2)
+
+    def change(model):  # the function reads another tensor
+        next(n for n in model.graph.node if n.op_type == "Block").input[0] = "x"
+
+    edit(path, change)
+    check = verify()
+    assert all(entry.ratio <= 1 for entry in check.layers)
+    assert not check.outputs[0].right
+
+
+def test_a_hidden_layer_that_is_gone(swapped):
+    verify, path = swapped(hidden_network(), 2)
+
+    def change(model):
+        next(n for n in model.graph.node if n.op_type == "If").name = "other"
+
+    edit(path, change)
+    with pytest.raises(RunError, match=r"has no choice\.else_branch"):
+        verify()
+
+
+def test_constants_taken_in_are_compared_with_the_original(swapped):
+    b = Builder(17)
+    y = b.bn(b.input("N", 8, 6, 6), 8, name="bn", epsilon=1e-5)
+    y = b.node("Mul", y, b.const(b.rng.normal(size=(8, 1, 1))))
+    b.output(b.bn(y, 8, name="behind", out="y"), None)
+    verify, path = swapped(b.model(), 2, exclude=("behind",))
+    assert verify().verdict is SwapVerdict.RIGHT
+
+    def change(model):  # as if the Mul had been forgotten
+        for tensor in model.graph.initializer:
+            if tensor.name.endswith("bn/scale"):
+                doubled = 2 * numpy_helper.to_array(tensor)
+                tensor.CopyFrom(numpy_helper.from_array(doubled, tensor.name))
+
+    edit(path, change)
+    assert not verify().outputs[0].right
 
 
 def test_to_dict_is_complete(swapped):
@@ -214,10 +297,7 @@ def test_without_scale_or_bias(swapped, kept):
 
 
 def test_a_normalization_after_the_swapped_one_is_folded_into_it(tmp_path):
-    """What follows a swap, the fold mechanism brings into its affine.
-
-    Not in the primitive form, where the affine is inside.
-    """
+    """What a swap was told to leave alone, the fold mechanism brings into its affine afterwards."""
     for form in ("native", "layernorm", "instancenorm"):
         for groups in (4, 16):
             b = Builder(21)
@@ -225,7 +305,7 @@ def test_a_normalization_after_the_swapped_one_is_folded_into_it(tmp_path):
             y = b.bn(x, 16, name="first", out="first", epsilon=1e-3)
             b.output(b.node("Relu", b.bn(y, 16, name="second", epsilon=1e-3), out="y"), None)
             loaded = load(b.model().SerializeToString())
-            options = swap_options(groups, form=form, exclude=("second",))
+            options = swap_options(groups, form=form, exclude=("second",), absorb=False)
             apply_swaps(plan_swap(loaded, options), loaded)
             path, target = tmp_path / "swapped.onnx", tmp_path / "folded.onnx"
             with stage(loaded, path, overwrite=True) as staged:

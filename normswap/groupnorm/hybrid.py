@@ -1,0 +1,174 @@
+"""The network that a swap should be: the original one, its normalizations computed in float64.
+
+Layer by layer, what comes to a BatchNormalization of the original is fetched, normalized in NumPy,
+and fed in behind it; so nothing of the swapped file is in it, neither its nodes nor the constants
+that they took in from beside them. NumPy can't be put into a subgraph or a function. There the
+layers are swapped in the ``primitive`` form, the most precise one, whatever form the file has.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ml_dtypes
+import numpy as np
+
+from normswap.dtypes import NUMPY_DTYPES
+from normswap.groupnorm.apply import apply_swaps
+from normswap.groupnorm.layer import Layer, Parameter, Runtime
+from normswap.groupnorm.planner import plan_swap
+from normswap.groupnorm.reference import group_normalization
+from normswap.model import load, stage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from normswap.groupnorm.plan import SwapPlan
+    from normswap.groupnorm.session import Session
+
+    Open = Callable[..., Session]
+    Arrays = dict[str, np.ndarray]
+
+
+def values(parameter: Parameter, tensors: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """Return a scale or bias, which may be among the tensors of a run."""
+    if isinstance(parameter, Runtime):
+        return tensors[parameter.tensor.name]
+    return parameter
+
+
+def taps(layers: Sequence[Layer]) -> dict[str, dict[str, int]]:
+    """Return name and element type of the tensors that layers read and make."""
+    runtime = [p for layer in layers for p in (layer.scale, layer.bias) if isinstance(p, Runtime)]
+    return {
+        "x": {layer.x.name: layer.data_type for layer in layers},
+        "y": {layer.y.name: layer.data_type for layer in layers},
+        "parameters": {p.tensor.name: p.data_type for p in runtime},
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Hybrid:
+    """What the outputs should be.
+
+    Attributes
+    ----------
+    truth : dict of str to ndarray
+        The outputs of the network with float64 normalizations.
+    rounded : dict of str to ndarray
+        What they are when every normalization is off by up to one unit of rounding, which tells
+        what rounding alone can do to them.
+    """
+
+    truth: Arrays
+    rounded: Arrays
+
+
+def run_hybrid(
+    original: Path,
+    plan: SwapPlan,
+    feeds: Mapping[str, np.ndarray],
+    outputs: Sequence[str],
+    open_model: Open,
+    rng: np.random.Generator,
+) -> Hybrid:
+    """Run the original network with every normalization that was swapped computed in float64.
+
+    Parameters
+    ----------
+    original : Path
+    plan : SwapPlan
+        Of the swap.
+    feeds : Mapping[str, ndarray]
+    outputs : sequence of str
+    open_model : callable
+        Opens a :class:`Session`.
+    rng : numpy.random.Generator
+        Of the rounding errors.
+    """
+    whole = plan_swap(load(original), plan.options.by_itself("primitive"))
+    layers = [
+        layer for swap, layer in zip(whole.swaps, whole.layers, strict=True) if not swap.site.graph
+    ]
+    known = taps(layers)
+
+    def open_reference(path: Path) -> Session:
+        return open_model(
+            path,
+            "the original model",
+            taps={**known["x"], **known["parameters"]},
+            level="disabled",
+        )
+
+    if len(layers) == len(whole.layers):
+        with open_reference(original) as session:
+            return Hybrid(*(_run(session, layers, feeds, outputs, noise) for noise in (None, rng)))
+    results = []
+    for noise in (None, rng):
+        with (
+            tempfile.TemporaryDirectory(prefix="normswap-") as folder,
+            open_reference(_with_hidden_swapped(original, plan, noise, Path(folder))) as session,
+        ):
+            results.append(_run(session, layers, feeds, outputs, noise))
+    return Hybrid(*results)
+
+
+def _with_hidden_swapped(
+    original: Path, plan: SwapPlan, rng: np.random.Generator | None, folder: Path
+) -> Path:
+    """Write the original with the layers swapped that are not in its main graph."""
+    model = load(original)
+    whole = plan_swap(model, plan.options.by_itself("primitive"))
+    hidden = [
+        (swap, layer if rng is None else _rounded(layer, rng))
+        for swap, layer in zip(whole.swaps, whole.layers, strict=True)
+        if swap.site.graph
+    ]
+    swaps, layers = zip(*hidden, strict=True)
+    apply_swaps(replace(whole, swaps=swaps, layers=layers), model)
+    path = folder / "reference.onnx"
+    with stage(model, path) as staged:
+        staged.commit()
+    return path
+
+
+def _rounded(layer: Layer, rng: np.random.Generator) -> Layer:
+    """Return a layer whose results are off by up to one unit of rounding, channel by channel."""
+    unit = float(ml_dtypes.finfo(NUMPY_DTYPES[layer.data_type]).eps)
+    error = unit * rng.uniform(-1, 1, (2, layer.channels))
+    scale, bias = layer.scale, layer.bias
+    if not isinstance(scale, Runtime):
+        scale = (np.ones(layer.channels) if scale is None else scale) * (1 + error[0])
+    if isinstance(bias, np.ndarray):
+        bias = bias * (1 + error[1])
+    return replace(layer, scale=scale, bias=bias)
+
+
+def _run(
+    session: Session,
+    layers: Sequence[Layer],
+    feeds: Mapping[str, np.ndarray],
+    outputs: Sequence[str],
+    rng: np.random.Generator | None,
+) -> Arrays:
+    """Compute the outputs; each run executes only what lies between two layers."""
+    made: Arrays = {}
+    for layer in layers:
+        names = [layer.x.name]
+        names += [p.tensor.name for p in (layer.scale, layer.bias) if isinstance(p, Runtime)]
+        dtype = NUMPY_DTYPES[layer.data_type]
+        tensors = session.run({**feeds, **made}, names)
+        y = group_normalization(
+            tensors[layer.x.name],
+            values(layer.scale, tensors),
+            values(layer.bias, tensors),
+            num_groups=layer.num_groups,
+            epsilon=layer.epsilon,
+        )
+        if rng is not None:
+            y *= 1 + float(ml_dtypes.finfo(dtype).eps) * rng.uniform(-1, 1, y.shape)
+        made[layer.y.name] = y.astype(dtype)
+    return session.run({**feeds, **made}, outputs)

@@ -1,0 +1,178 @@
+"""Constant affines beside a normalization, that its own scale, bias and epsilon can take in.
+
+Behind it, any affine per channel, since a group normalization applies its own last::
+
+    s * (scale * n + bias) + t = (s * scale) * n + (s * bias + t)
+
+Before it, only one that is the same for all channels of a group. The mean of the group takes the
+shift away again, and its deviation the scale, but for the sign and what it is to epsilon::
+
+    (a*x + b - mean(a*x + b)) / sqrt(var(a*x + b) + epsilon)
+        = sign(a) * (x - mean(x)) / sqrt(var(x) + epsilon / a^2)
+
+A layer has one epsilon, so ``|a|`` is the same for all its groups unless epsilon is 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from normswap.dtypes import round_to
+from normswap.folding.affine import Affine
+from normswap.folding.answers import Block
+from normswap.folding.batchnorm import affine_of, is_batchnorm
+from normswap.folding.decomposed import affine_of_link, is_private, link
+from normswap.folding.graph import Use
+from normswap.groupnorm.layer import Layer, Runtime, effective
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterator
+
+    from normswap.folding.graph import Node
+
+IDENTITY = Affine(np.ones(()), np.zeros(()))
+
+
+@dataclass(frozen=True, slots=True)
+class Absorbed:
+    """A layer that does the work of its neighbours too.
+
+    Attributes
+    ----------
+    layer : Layer
+        With the scale, bias and epsilon of all; its x and y are still those of the node itself.
+    before, behind : tuple of Use
+        The neighbours in the order of the graph, each with the input by which the tensor comes.
+    """
+
+    layer: Layer
+    before: tuple[Use, ...] = ()
+    behind: tuple[Use, ...] = ()
+
+
+def absorb(node: Node, layer: Layer, taken: Container[int]) -> Absorbed:
+    """Take in the constant affines beside a normalization, as far as that is exact.
+
+    Parameters
+    ----------
+    node : Node
+        The normalization.
+    layer : Layer
+        What it becomes.
+    taken : container of int
+        Keys of nodes that are no neighbours: they are swapped, or belong to another layer.
+    """
+    found = Absorbed(layer)
+    behind: list[Use] = []
+    for use in _behind(node, taken):
+        grown = _with_behind(found.layer, use)
+        if grown is None:
+            break
+        behind.append(use)
+        found = replace(found, layer=grown, behind=tuple(behind))
+    before: list[Use] = []
+    affine = IDENTITY
+    start = found.layer
+    for use in _before(node, taken):
+        part = _affine(use)
+        if isinstance(part, Block):
+            break
+        before.insert(0, use)
+        affine = part.then(affine)
+        # Two shifts that differ by channel may cancel out: the longest run that fits counts.
+        grown = _with_before(start, affine)
+        if grown is not None:
+            found = replace(found, layer=grown, before=tuple(before))
+    return found
+
+
+def _behind(node: Node, taken: Container[int]) -> Iterator[Use]:
+    """Yield the affines that one after another read what a node makes, and alone do."""
+    value = node.out
+    while len(value.readers) == 1:
+        (use,) = value.readers.values()
+        if not is_private(value, use.node) or use.node.key in taken or _affine_use(use.node) != use:
+            return
+        yield use
+        value = use.node.out
+
+
+def _before(node: Node, taken: Container[int]) -> Iterator[Use]:
+    """Yield the affines that one before another make what a node alone reads, nearest first."""
+    value = node.inputs[0]
+    while value is not None and value.producer is not None and is_private(value, node):
+        node = value.producer
+        use = None if node.key in taken else _affine_use(node)
+        if use is None or node.out is not value:
+            return
+        yield use
+        value = node.inputs[use.slot]
+
+
+def _affine_use(node: Node) -> Use | None:
+    """Return by which input a tensor passes through a node that applies an affine to it."""
+    return Use(node, 0) if is_batchnorm(node) else link(node)
+
+
+def _affine(use: Use) -> Affine | Block:
+    return affine_of(use.node) if is_batchnorm(use.node) else affine_of_link(use)
+
+
+def _vectors(affine: Affine, channels: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return scale and shift as ``(C,)``, None where they are not one a channel."""
+    fits = all(part.size in (1, channels) for part in (affine.scale, affine.shift))
+    if not affine.is_finite or not fits or not affine.varies_only_along(1):
+        return None
+    return affine.vectors(1, channels)
+
+
+def _with_behind(layer: Layer, use: Use) -> Layer | None:
+    """Return the layer with an affine after its own, None where it can't take that in."""
+    if isinstance(layer.scale, Runtime) or isinstance(layer.bias, Runtime):
+        return None
+    affine = _affine(use)
+    vectors = None if isinstance(affine, Block) else _vectors(affine, layer.channels)
+    if vectors is None:
+        return None
+    s, t = vectors
+    scale = s * (1 if layer.scale is None else layer.scale)
+    bias = s * (0 if layer.bias is None else layer.bias) + t
+    for values in (scale, bias):
+        with np.errstate(over="ignore"):  # what does not fit the element type stays outside
+            rounded = round_to(values.astype(np.float64), layer.data_type)
+        if not np.isfinite(rounded.astype(np.float64)).all():
+            return None
+    return replace(
+        layer,
+        scale=effective(scale.astype(np.float64), 1.0),
+        bias=effective(bias.astype(np.float64), 0.0),
+    )
+
+
+def _with_before(layer: Layer, affine: Affine) -> Layer | None:
+    """Return the layer with an affine before the normalization, None where that is not exact."""
+    vectors = _vectors(affine, layer.channels)
+    if vectors is None:
+        return None
+    a, b = (vector.reshape(layer.num_groups, -1) for vector in vectors)
+    if not (a == a[:, :1]).all() or not (b == b[:, :1]).all() or not (a != 0).all():
+        return None
+    epsilon = layer.epsilon
+    if epsilon:
+        if not (np.abs(a) == np.abs(a[0, 0])).all():
+            return None
+        with np.errstate(over="ignore", under="ignore"):
+            attribute = np.float32(epsilon / np.square(a[0, 0]))
+        if not np.finfo(np.float32).tiny <= attribute < np.inf:
+            return None
+        epsilon = float(attribute)
+    scale = layer.scale
+    if (a < 0).any():
+        if isinstance(scale, Runtime):
+            return None
+        signs = np.sign(a).astype(np.float64).reshape(-1)
+        scale = effective(signs * (1 if scale is None else scale), 1.0)
+    return replace(layer, scale=scale, epsilon=epsilon)
