@@ -252,3 +252,12 @@ def test_planning_changes_nothing():
     first = make_plan(model)
     assert model.fingerprint() == before
     assert make_plan(model).to_dict() == first.to_dict()
+
+
+def test_channels_are_known_from_the_parameters():
+    b = Builder()
+    y = b.bn(b.input("N", "channels", 4, 4), C)
+    bounds = [b.const(np.array([k])) for k in (0, 2**31, 1, 2)]
+    y = b.node("Slice", y, *bounds)
+    b.output(b.bn(y, C // 2))
+    check_folds(b.model(), left=1, sizes={"channels": C})

@@ -343,6 +343,8 @@ class Builder:
                     self.read(value, Use(node, slot))
             if broadcasts_by_attribute(node):
                 self.modernize(node)
+            if node.op == "BatchNormalization" and not node.domain:
+                self.count_channels(node)
         for value in outputs:
             graph.outputs.append(value)
             value.is_output = True
@@ -367,6 +369,21 @@ class Builder:
             elif self.attributes.get(value.name) is not None:
                 found[name] = self.attributes[value.name]
         return found
+
+    @staticmethod
+    def count_channels(node: Node) -> None:
+        """Learn how many channels a tensor has from the parameters that normalize it."""
+        scale = node.input(1)
+        channels = scale.shape[0] if scale and scale.shape and len(scale.shape) == 1 else None
+        for value in (node.input(0), node.output(0)):
+            if (
+                isinstance(channels, int)
+                and value is not None
+                and value.shape is not None
+                and len(value.shape) > 1
+                and not isinstance(value.shape[1], int)
+            ):
+                value.shape = (value.shape[0], channels, *value.shape[2:])
 
     @staticmethod
     def modernize(node: Node) -> None:
