@@ -157,6 +157,8 @@ def target_of_command(
 
 def _file_target(path: Path, *, force: bool) -> Target:
     """Refuse an existing file before any work is done for it."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder.", tip="Give the path of a file in it.")
     if path.exists() and not force:
         raise UsageError(
             f"{path} exists.", tip="Use --force to replace it, or -o for another name."

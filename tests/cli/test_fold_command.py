@@ -58,6 +58,12 @@ def test_an_existing_file_is_not_overwritten(model):
     assert count(onnx.load(target)) == 0
 
 
+def test_a_folder_is_no_output(model):
+    result = invoke("fold", model, "-o", model.parent, "--force")
+    assert result.code == 2
+    assert "folder" in result.err
+
+
 def test_the_model_itself_is_not_the_output_by_accident(model):
     before = model.read_bytes()
     result = invoke("fold", model, "-o", model)
