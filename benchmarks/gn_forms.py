@@ -126,11 +126,13 @@ def network(
     return model, scale, bias
 
 
-def swapped(model: onnx.ModelProto, groups: int, form: str) -> tuple[bytes, str] | None:
+def swapped(
+    model: onnx.ModelProto, groups: int, form: str, threads: int = 1
+) -> tuple[bytes, str] | None:
     """Return a model with a form in the place of the normalization, None where it can't be."""
     loaded = load(model.SerializeToString())
     try:
-        plan = plan_swap(loaded, SwapOptions(GroupPolicy(groups=groups), form=form))
+        plan = plan_swap(loaded, SwapOptions(GroupPolicy(groups=groups), form, threads=threads))
     except UsageError:
         return None
     apply_swaps(plan, loaded)
@@ -143,6 +145,8 @@ def session(model: bytes, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    # Or the threads of the session that ran last would go on spinning, beside those of the next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
@@ -160,7 +164,7 @@ def latencies(
         made = swapped(model, groups, form)
         if made is not None:
             sessions[form] = session(made[0], threads)
-    made = swapped(model, groups, "auto")
+    made = swapped(model, groups, "auto", threads)
     assert made is not None
     auto = made[1]  # the same graph as that form's, so it is measured once
     for name, build in TRIED.items():
