@@ -3,8 +3,9 @@
 The order for CPU is that of ``benchmarks/RESULTS-GN-CPU.md``. On one thread instancenorm is the
 fastest everywhere. onnxruntime runs its InstanceNormalization on one core though, and spreads a
 LayerNormalization over the threads by rows (a row is a group of a sample): with two threads,
-layernorm is ahead from about 2^17 elements on if there are rows enough, and behind below that,
-where starting the threads costs more than they save. A size that is not static counts as small.
+between convolutions, layernorm is ahead from about 2^17 elements on if there are a few rows, and
+behind below that, where waking the threads costs more than they save. A size that is not static
+counts as small. Two threads are what was measured; more make it no slower.
 
 That for CUDA rests on how often each
 form goes through memory, and is to be confirmed by ``python -m benchmarks.cuda``: contrib reads
@@ -54,7 +55,7 @@ _ELSEWHERE = (
 PARALLEL_ELEMENTS = 1 << 17
 """Elements of a tensor from which on a second thread pays for layernorm."""
 
-PARALLEL_ROWS = 8
+PARALLEL_ROWS = 4
 """Rows below which the threads can't share a LayerNormalization well."""
 
 
@@ -116,6 +117,4 @@ def _pays_in_parallel(layer: Layer, threads: int) -> bool:
         return False
     batch = layer.shape[0] if isinstance(layer.shape[0], int) else 1
     rows = batch * layer.num_groups
-    return rows >= max(PARALLEL_ROWS, threads) and (
-        rows * layer.group_elements >= PARALLEL_ELEMENTS
-    )
+    return rows >= PARALLEL_ROWS and (rows * layer.group_elements >= PARALLEL_ELEMENTS)

@@ -240,9 +240,7 @@ def _drift(report: SwapReport, console: Console) -> None:
     console.print(table)
     worst = min(drift.snr for drift in check.drift.outputs.values())
     if not report.calibrated and worst < FAR:
-        console.print(
-            "  --calibrate DATA fits scale and bias to your data, and wins back much of it"
-        )
+        console.print("  --calibrate DATA fits scale and bias to data, and wins much of it back")
 
 
 def _recalibrate(report: RecalibrateReport, console: Console, *, verbose: int) -> None:

@@ -378,7 +378,7 @@ def test_what_is_not_swapped_survives():
         ((4, 64, 32, 32), 32, 17, 2, "layernorm"),
         ((1, 64, 64, 64), 1, 17, 2, "instancenorm"),  # one row can't be shared
         ((16, 64, 64, 64), 1, 17, 2, "layernorm"),
-        ((1, 64, 64, 64), 32, 17, 64, "instancenorm"),  # more threads than rows
+        ((1, 64, 64, 64), 2, 17, 2, "instancenorm"),
         ((1, 64, 64, 64), 64, 17, 2, "instancenorm"),  # a single node
         (("N", 64, "H", "W"), 32, 17, 2, "instancenorm"),
     ],
