@@ -268,7 +268,7 @@ def _recalibrate(report: RecalibrateReport, console: Console, *, verbose: int) -
 
 def _sizes(output: str, before: int, after: int, console: Console) -> None:
     if not output:
-        console.print(f"nothing written ({_bytes(before)} as it is)")
+        console.print(f"nothing written; the model has {_bytes(before)}")
         return
     console.print(f"{escape(output)}  {_bytes(before)} → {_bytes(after)}")
 
