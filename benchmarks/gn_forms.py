@@ -9,7 +9,9 @@ normalization alone, at its place in a network: the cost of copying graph inputs
 onnxruntime spares tensors in the middle of a network, is not in them. Between convolutions the
 figure of a BatchNormalization is about zero, since onnxruntime folds it into the convolution.
 
-With more than one thread, the figures mean something only on a machine that does nothing else.
+Every thread has a core to itself (Linux only): else the scheduler may leave two of a session on one
+core for all of its rounds. With several threads the figures mean something only where that many
+cores are free at once in some rounds; on a machine that has other work to do, ``--rounds`` is high.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 OPSET = 21
+CORES = sorted(os.sched_getaffinity(0))
 EPSILON = 1e-5
 
 # The shape of the input, and the number of groups.
@@ -126,11 +129,13 @@ def network(
     return model, scale, bias
 
 
-def swapped(model: onnx.ModelProto, groups: int, form: str) -> tuple[bytes, str] | None:
+def swapped(
+    model: onnx.ModelProto, groups: int, form: str, threads: int = 1
+) -> tuple[bytes, str] | None:
     """Return a model with a form in the place of the normalization, None where it can't be."""
     loaded = load(model.SerializeToString())
     try:
-        plan = plan_swap(loaded, SwapOptions(GroupPolicy(groups=groups), form=form))
+        plan = plan_swap(loaded, SwapOptions(GroupPolicy(groups=groups), form, threads=threads))
     except UsageError:
         return None
     apply_swaps(plan, loaded)
@@ -143,6 +148,11 @@ def session(model: bytes, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    # Or the threads of the session that ran last would go on spinning, beside those of the next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if threads > 1:
+        cores = ";".join(str(core + 1) for core in CORES[1:threads])  # counted from 1
+        options.add_session_config_entry("session.intra_op_thread_affinities", cores)
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
@@ -160,7 +170,7 @@ def latencies(
         made = swapped(model, groups, form)
         if made is not None:
             sessions[form] = session(made[0], threads)
-    made = swapped(model, groups, "auto")
+    made = swapped(model, groups, "auto", threads)
     assert made is not None
     auto = made[1]  # the same graph as that form's, so it is measured once
     for name, build in TRIED.items():
@@ -239,14 +249,15 @@ def _latency_table(threads: int, rounds: int, *, convolutions: bool) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/RESULTS-GN-CPU.md"))
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=150)
     args = parser.parse_args()
+    os.sched_setaffinity(0, CORES[:1])
     forms = [form for form in FORMS if form != "contrib"]
     parts = [
         "# Forms of group normalization on CPU",
         (
-            f"onnxruntime {ort.__version__}, onnx {onnx.__version__}, {args.threads} threads, "
+            f"onnxruntime {ort.__version__}, onnx {onnx.__version__}, "
             f"{os.cpu_count()} cores ({platform.machine()}). "
             "Made by `python benchmarks/gn_forms.py`; "
             "its docstring says how. Compare within a row only. "
@@ -254,11 +265,14 @@ def main() -> None:
             "(`benchmarks/gn_tried.py` says why)."
         ),
     ]
-    for convolutions, title in (
-        (False, "## Alone (between element-wise operators)"),
-        (True, "## Between convolutions (Conv, the node, Relu, Conv)"),
-    ):
-        parts += [title, _latency_table(args.threads, args.rounds, convolutions=convolutions)]
+    for threads in args.threads:
+        count = "one thread" if threads == 1 else f"{threads} threads"
+        for convolutions, title in (
+            (False, "Alone (between element-wise operators)"),
+            (True, "Between convolutions (Conv, the node, Relu, Conv)"),
+        ):
+            rows = _latency_table(threads, args.rounds, convolutions=convolutions)
+            parts += [f"## {title}, {count}", rows]
     parts.append("## Largest error beside float64 (2x64x32x32, G=8, |scale| up to 2.5)")
     rows = [[name, *(f"{found[form]:.1e}" for form in forms)] for name, found in errors(8).items()]
     parts.append(table(["activations", *forms], rows))

@@ -100,6 +100,12 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "GroupNormalization node (opset 21); contrib is onnxruntime's CUDA kernel.",
         ),
         click.option(
+            "--threads",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Threads that the model will run on, for --form auto.  [default: as many as here]",
+        ),
+        click.option(
             "--epsilon", type=float, metavar="X", help="In place of each layer's own epsilon."
         ),
         click.option("--no-scale", is_flag=True, help="Drop the layers' scale."),
@@ -277,6 +283,7 @@ def _swap_options(
         ),
         form=values["form"],
         provider=values["provider"],
+        threads=values["threads"],
         epsilon=values["epsilon"],
         keep_scale=not values["no_scale"],
         keep_bias=not values["no_center"],

@@ -61,16 +61,35 @@ def check_isolated(
     with tempfile.TemporaryDirectory(prefix="normswap-") as folder:
         path = Path(folder, "layer.onnx")
         for home, body in _bodies(onnx.load(swapped), homes):
+            layers = _taken_from(homes[home], body)
+            if not layers:
+                continue
             onnx.save(body, path)
-            layers = homes.pop(home)
             known = taps(layers)
             with open_model(
                 path, f"{home} by itself", taps={**known["y"], **known["parameters"]}
             ) as session:
                 checks += [_check(session, layer, rng) for layer in layers]
-    if homes:
-        raise RunError(f"{swapped.name} has no {min(homes)}, in which layers were swapped.")
+    for home, layers in homes.items():
+        if layers:
+            raise RunError(f"{swapped.name} has no {layers[0].name} in {home}.")
     return checks
+
+
+def _taken_from(layers: list[Layer], body: onnx.ModelProto) -> list[Layer]:
+    """Take out the layers that are in a body.
+
+    Two bodies may have the same path and the same names in them, such as overloads of a function;
+    they come in the order of their layers.
+    """
+    made = {name for node in body.graph.node for name in node.output}
+    found: list[Layer] = []
+    others: list[Layer] = []
+    for layer in layers:
+        (found if layer.y.name in made else others).append(layer)
+        made.discard(layer.y.name)
+    layers[:] = others
+    return found
 
 
 def _check(session: Session, layer: Layer, rng: np.random.Generator) -> LayerCheck:

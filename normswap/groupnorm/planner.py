@@ -20,7 +20,7 @@ from normswap.folding.evaluate import constant_source
 from normswap.folding.graph import build_network, gs_nodes
 from normswap.folding.normalization import Normalization, site_of
 from normswap.folding.planner import make_plan
-from normswap.groupnorm.choose import AUTO, choose_form
+from normswap.groupnorm.choose import AUTO, choose_form, threads_here
 from normswap.groupnorm.fusion import fusible_activation
 from normswap.groupnorm.layer import Layer, Parameter, Runtime, effective
 from normswap.groupnorm.neighbours import Absorbed, absorb
@@ -68,6 +68,8 @@ class SwapOptions:
         ``"auto"`` or the name of a form.
     provider : str
         Execution provider that the model is for.
+    threads : int or None
+        Threads that it will have on a CPU; None takes as many as this machine has.
     epsilon : float or None
         None keeps each layer's own.
     keep_scale, keep_bias : bool
@@ -87,6 +89,7 @@ class SwapOptions:
     policy: GroupPolicy = field(default_factory=GroupPolicy)
     form: str = AUTO
     provider: str = "cpu"
+    threads: int | None = None
     epsilon: float | None = None
     keep_scale: bool = True
     keep_bias: bool = True
@@ -146,6 +149,7 @@ def plan_swap(model: Model, options: SwapOptions) -> SwapPlan:
             groups[node.key] = number
     swaps: list[Swap] = []
     layers: list[Layer] = []
+    threads = options.threads or threads_here()
     taken = set(groups)  # what is swapped, or goes with what is
     for node in selected:
         if node.key not in groups:
@@ -162,7 +166,7 @@ def plan_swap(model: Model, options: SwapOptions) -> SwapPlan:
         if absorbed.behind:
             last = absorbed.behind[-1].node
             layer = replace(layer, y=surgeon_nodes[last.key].outputs[0])
-        form, why = choose_form(layer, options.form, options.provider)
+        form, why = choose_form(layer, options.form, options.provider, threads)
         fusible = fusible_activation(last) if form.fuses_activation else None
         if fusible is not None:
             end = surgeon_nodes[fusible.nodes[-1]]

@@ -125,11 +125,11 @@ class GroupPolicy:
             return
         listed = "; ".join(f"{name} has {channels}" for name, channels in list(bad.items())[:8])
         more = f"; and {len(bad) - 8} more" if len(bad) > 8 else ""
-        layer = "1 layer" if len(bad) == 1 else f"{len(bad)} layers"
         common = nearest_divisor(math.gcd(*layers.values()), asked)
         option = "--group-size" if self.group_size else "--groups"
         raise UsageError(
-            f"{self} don't fit the channels of {layer} of {len(layers)}: {listed}{more}.",
+            f"{self} don't divide the channels of {len(bad)} of {len(layers)} layers: "
+            f"{listed}{more}.",
             tip=f"{option} {common} fits every layer; --on-indivisible gcd (or nearest, keep) "
             "changes only the layers that don't fit.",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING, TextIO
 
@@ -15,14 +16,16 @@ from normswap.report.text import WIDEST
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from normswap.groupnorm.drift import Drift
     from normswap.groupnorm.plan import SwapPlan
     from normswap.groupnorm.recalibrate import RecalibrateReport
     from normswap.groupnorm.story import SwapReport
-    from normswap.groupnorm.verify import SwapCheck
+    from normswap.groupnorm.verify import OutputCheck, SwapCheck
 
 SHOWN = 8
 """Layers that are listed one by one without being asked."""
+
+FAR = 20.0
+"""Signal-to-noise ratio in dB from which on nobody needs to be told of the calibration."""
 
 NO_BATCHNORM = (
     "no BatchNormalization found: the exporter has folded them into the convolutions before, and "
@@ -59,8 +62,8 @@ def _print(stream: TextIO, tell: Callable[[Console], None]) -> None:
     stream.writelines(line.rstrip() + "\n" for line in capture.get().splitlines())
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+def _table(*columns: str, indent: int = 2) -> Table:
+    table = Table(box=None, header_style="dim", padding=(0, 1, 0, indent))
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
@@ -72,19 +75,17 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
     if plan.swaps:
         console.print()
         console.print(_layers(report) if verbose else _forms(plan))
+    if any(swap.absorbed for swap in plan.swaps):
+        console.print()
+        console.print(_absorbed(plan, verbose=verbose))
     if plan.untouched:
         console.print()
-        table = _table("kept", "because")
-        entries = plan.untouched if verbose else plan.untouched[:SHOWN]
-        for entry in entries:
-            table.add_row(escape(_where(entry.site.graph, entry.site.node)), escape(entry.why))
-        if len(entries) < plan.total - len(plan.swaps):
-            table.add_row(f"and {len(plan.untouched) - len(entries)} more", "-v lists all")
-        console.print(table)
+        console.print(_kept(plan, verbose=verbose))
     console.print()
     if report.check is not None:
         _check(report.check, console)
         _drift(report, console)
+        console.print()
     elif report.output and plan.swaps:
         console.print("[dim]not checked (--no-check)[/]")
     _sizes(report.output, report.size_before, report.size_after, console)
@@ -93,8 +94,10 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
 def _headline(plan: SwapPlan) -> str:
     if not plan.total:
         return NO_BATCHNORM
-    kept = f", [yellow]{len(plan.untouched)} kept[/]" if plan.untouched else ""
-    return f"{plan.total} BatchNormalization: [green]{len(plan.swaps)} swapped[/]{kept}"
+    absorbed, kept = plan.absorbed_batchnorms, len(plan.untouched)
+    line = f"{plan.total} BatchNormalization: [green]{len(plan.swaps)} swapped[/]"
+    line += f", [green]{absorbed} absorbed[/]" if absorbed else ""
+    return line + (f", [yellow]{kept} kept[/]" if kept else "")
 
 
 def _forms(plan: SwapPlan) -> Table:
@@ -110,23 +113,53 @@ def _layers(report: SwapReport) -> Table:
     errors = {entry.layer: entry for entry in check.layers} if check else {}
     before = report.uncalibrated.layers if report.uncalibrated else {}
     after = check.drift.layers if check else {}
-    table = _table("swapped", "channels", "groups", "form", "max error", "drift (SNR)")
+    columns = ["swapped", "channels", "groups", "form", "because"]
+    if check is not None:
+        columns[-1:] = ["error", "SNR to the original"]
+    table = _table(*columns)
     outputs = [layer.y.name for layer in plan.layers]
     for swap, output in zip(plan.swaps, outputs, strict=True):
         where = _where(swap.site.graph, swap.site.node)
         error, drift = errors.get(where), after.get(output)
-        old = before.get(output)
-        told = "" if drift is None else f"{drift.snr:.1f} dB"
-        if old is not None and drift is not None:
-            told = f"{old.snr:.1f} → {told}"
-        table.add_row(
-            escape(where),
+        cells = [
+            where,
             str(swap.site.channels or "?"),
             str(swap.num_groups),
             f"{swap.form}+{swap.activation}" if swap.activation else swap.form,
-            "" if error is None else f"{error.max_error:.1e}",
-            told,
-        )
+        ]
+        if check is None:
+            cells.append(swap.why)
+        else:
+            old = before.get(output)
+            told = "" if drift is None else f"{drift.snr:.1f} dB"
+            if old is not None and drift is not None:
+                told = f"{old.snr:.1f} → {told}"
+            cells += ["" if error is None else f"{error.max_error:.1e}", told]
+        table.add_row(*map(escape, cells))
+    return table
+
+
+def _absorbed(plan: SwapPlan, *, verbose: int) -> Table:
+    """List what went into the affine of another layer."""
+    table = _table("absorbed", "node", "into the affine of")
+    rows = [(site, swap.site) for swap in plan.swaps for site in swap.absorbed]
+    shown = rows if verbose else rows[:SHOWN]
+    for site, by in shown:
+        names = (_where(each.graph, each.node) for each in (site, by))
+        table.add_row(site.op, *map(escape, names))
+    if len(shown) < len(rows):
+        table.add_row(f"and {len(rows) - len(shown)} more", "-v lists all")
+    return table
+
+
+def _kept(plan: SwapPlan, *, verbose: int) -> Table:
+    table = _table("kept", "because")
+    shown = plan.untouched if verbose else plan.untouched[:SHOWN]
+    for entry in shown:
+        where = _where(entry.site.graph, entry.site.node)
+        table.add_row(escape(where), escape(entry.why))
+    if len(shown) < len(plan.untouched):
+        table.add_row(f"and {len(plan.untouched) - len(shown)} more", "-v lists all")
     return table
 
 
@@ -135,54 +168,79 @@ def _where(graph: str, node: str) -> str:
 
 
 def _check(check: SwapCheck, console: Console) -> None:
+    """Print the verdict and what it rests on: the layers, the network, the batch."""
     colour = {ExitCode.OK: "green", ExitCode.FINDINGS: "red"}.get(check.exit_code, "yellow")
-    line = f"[{colour}]{check.verdict.value}[/]"
-    if check.layers:
-        worst = max(check.layers, key=lambda entry: entry.ratio)
-        line += (
-            f": {len(check.layers)} nodes against float64, largest error "
-            f"{max(entry.max_error for entry in check.layers):.1e}, at most {worst.ratio:.2f} of "
-            "what rounding may do"
-        )
-        if worst.ratio > 1:
-            line += f" (in {escape(worst.layer)})"
-    console.print(line)
+    console.print(f"[{colour}]{check.verdict.value}[/], checked against float64:")
+    table = _table("", "", "difference", "rounding may do")
+    table.show_header = bool(check.layers or check.outputs or check.invariance)
+    for isolated, where in (
+        (False, "on the activations that reach it"),
+        (True, "in subgraphs and functions, by itself on random activations"),
+    ):
+        layers = [entry for entry in check.layers if entry.isolated is isolated]
+        if layers:
+            worst = max(layers, key=lambda entry: entry.ratio)
+            what = f"{'each' if len(layers) > 1 else 'the'} layer"
+            what = f"{what} ({len(layers)}), {where}" if len(layers) > 1 else f"{what}, {where}"
+            table.add_row(
+                _mark(right=worst.ratio <= 1),
+                what if worst.ratio <= 1 else f"{what}: {escape(worst.layer)} is wrong",
+                f"{worst.max_error:.1e}",
+                _allowed(worst.max_error, worst.ratio),
+            )
     for output in check.outputs:
-        mark = "" if output.right else "[red]wrong:[/] "
-        console.print(
-            f"  {mark}output {escape(output.output)} within {output.max_error:.1e} of the network "
-            f"with float64 normalizations ({output.allowed:.1e} allowed)"
-        )
+        what = f"output {escape(output.output)}, beside the network with exact normalizations"
+        table.add_row(_mark(right=output.right), what, *_figures_of(output))
     for output in check.invariance:
-        word = "does not depend" if output.right else "[red]depends[/]"
-        console.print(
-            f"  output {escape(output.output)} of a sample {word} on its batch "
-            f"(within {output.max_error:.1e})"
-        )
+        what = f"output {escape(output.output)} of a sample, alone and in its batch"
+        table.add_row(_mark(right=output.right), what, *_figures_of(output))
+    console.print(table)
     for note in check.notes:
         console.print(f"  {escape(note)}")
+
+
+def _mark(*, right: bool) -> str:
+    return "[green]✓[/]" if right else "[red]✗[/]"
+
+
+def _figures_of(output: OutputCheck) -> tuple[str, str]:
+    return f"{output.max_error:.1e}", f"{output.allowed:.1e}"
+
+
+def _allowed(error: float, ratio: float) -> str:
+    """Say what rounding may do, where an error is known in units of that."""
+    return f"{error / ratio:.1e}" if 0 < ratio < math.inf else ""
 
 
 def _drift(report: SwapReport, console: Console) -> None:
     check = report.check
     if check is None or not check.drift.outputs:
         return
-    console.print("drift from the original network, which is no error:")
+    console.print()
+    console.print("drift from the original network (another function, so this is no error):")
+    scores = any(drift.top1 is not None for drift in check.drift.outputs.values())
+    table = _table("", "", "cosine", "SNR", *["same top class"] * scores)
     before = report.uncalibrated.outputs if report.uncalibrated else {}
     for name, drift in check.drift.outputs.items():
-        told = _figures(drift)
-        if name in before:
-            told = f"{_figures(before[name])} → calibrated {told}"
-        console.print(f"  {escape(name)}: {told}")
-
-
-def _figures(drift: Drift) -> str:
-    told = f"cosine {drift.cosine:.4f}, SNR {drift.snr:.1f} dB"
-    return (
-        told
-        if drift.top1 is None
-        else (f"{told}, same top-1 in {drift.top1:.1%} of {drift.samples} samples")
-    )
+        stages = [("swapped", before[name]), ("calibrated", drift)] if name in before else []
+        for number, (stage, figures) in enumerate(stages or [("", drift)]):
+            agreed = (
+                ""
+                if figures.top1 is None
+                else f"{figures.top1:.1%} ({round(figures.top1 * figures.samples)} "
+                f"of {figures.samples} samples)"
+            )
+            table.add_row(
+                "" if number else f"output {escape(name)}",
+                stage,
+                f"{figures.cosine:.4f}",
+                f"{figures.snr:.1f} dB",
+                *[agreed] * scores,
+            )
+    console.print(table)
+    worst = min(drift.snr for drift in check.drift.outputs.values())
+    if not report.calibrated and worst < FAR:
+        console.print("  --calibrate DATA fits scale and bias to data, and wins much of it back")
 
 
 def _recalibrate(report: RecalibrateReport, console: Console, *, verbose: int) -> None:
@@ -210,7 +268,7 @@ def _recalibrate(report: RecalibrateReport, console: Console, *, verbose: int) -
 
 def _sizes(output: str, before: int, after: int, console: Console) -> None:
     if not output:
-        console.print(f"nothing written ({_bytes(before)})")
+        console.print(f"nothing written; the model has {_bytes(before)}")
         return
     console.print(f"{escape(output)}  {_bytes(before)} → {_bytes(after)}")
 

@@ -70,9 +70,11 @@ def test_default_output_is_beside_the_model(model):
     assert batchnorms(model.with_name("model.gn.onnx")) == 0
     assert batchnorms(model) == 2
     assert "2 BatchNormalization: 2 swapped" in result.text
-    assert "group normalization: 2 nodes against float64" in result.text
-    assert "drift from the original network, which is no error" in result.text
-    assert "does not depend on its batch" in result.text
+    assert "group normalization, checked against float64:" in result.text
+    assert "✓   each layer (2), on the activations that reach it" in result.text
+    assert "✓   output y, beside the network with exact normalizations" in result.text
+    assert "✓   output y of a sample, alone and in its batch" in result.text
+    assert "drift from the original network (another function, so this is no error)" in result.text
     assert files(model.parent) == ["model.gn.onnx", "model.onnx"]
 
 
@@ -192,8 +194,42 @@ def test_calibration(model, data, extra):
 
 def test_calibration_is_told(model, data):
     result = invoke("bn-to-gn", "--groups", 4, "--calibrate", data, "--samples", 8, "-v", model)
-    assert "→ calibrated" in result.text
+    assert "output y   swapped " in result.text
+    assert "\n             calibrated " in result.text
     assert "of 8 samples" in result.text
+    assert "--calibrate DATA" not in result.text
+
+
+def test_what_is_absorbed_is_told(tmp_path):
+    b = Builder(17)
+    y = b.bn(b.input("N", 8, 6, 6), 8, name="first", epsilon=1e-5)
+    y = b.node("Mul", y, b.const(np.array(2.0)), name="double")
+    b.output(b.bn(y, 8, name="second", epsilon=1e-5, out="y"), None)
+    onnx.save(b.model(), tmp_path / "model.onnx")
+    result = invoke(
+        "bn-to-gn", tmp_path / "model.onnx", "--groups", 2, "--exclude", "second", "--dry-run"
+    )
+    assert "2 BatchNormalization: 1 swapped, 1 absorbed" in result.text
+    rows = [line.split() for line in result.text.splitlines()]
+    assert ["Mul", "double", "first"] in rows
+    assert ["BatchNormalization", "second", "first"] in rows
+    assert "kept" not in result.text
+
+
+def test_a_wrong_swap_is_told_and_not_written(model, monkeypatch):
+    import normswap.groupnorm.forms.instancenorm as form
+
+    monkeypatch.setattr(
+        form, "per_group", lambda _value, groups, neutral: (np.full(groups, neutral), None)
+    )
+    result = invoke("bn-to-gn", "--groups", 4, model)
+    assert result.code == 1
+    assert "not group normalization, checked against float64:" in result.text
+    assert "✗   each layer (2), on the activations that reach it: bn" in result.text
+    assert "✗   output y, beside" in result.text
+    assert "✓   output y of a sample, alone and in its batch" in result.text
+    assert "nothing written" in result.text
+    assert files(model.parent) == ["model.onnx"]
 
 
 def test_data_that_does_not_fit(model, tmp_path):

@@ -362,3 +362,32 @@ def test_what_is_not_swapped_survives():
     assert swapped.graph.input == model.graph.input
     assert swapped.graph.output == model.graph.output
     assert swapped.graph.node[0] == model.graph.node[0]
+
+
+# --- the form that auto takes -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dims", "groups", "opset", "threads", "form"),
+    [
+        ((1, 64, 64, 64), 32, 17, 1, "instancenorm"),
+        ((1, 64, 64, 64), 32, 17, 2, "layernorm"),
+        (("N", 64, 64, 64), 32, 17, 2, "layernorm"),
+        ((1, 64, 64, 64), 32, 16, 2, "instancenorm"),  # LayerNormalization is of opset 17
+        ((1, 64, 32, 32), 32, 17, 2, "instancenorm"),  # small
+        ((4, 64, 32, 32), 32, 17, 2, "layernorm"),
+        ((1, 64, 64, 64), 1, 17, 2, "instancenorm"),  # one row can't be shared
+        ((16, 64, 64, 64), 1, 17, 2, "layernorm"),
+        ((1, 64, 64, 64), 2, 17, 2, "instancenorm"),
+        ((1, 64, 64, 64), 64, 17, 2, "instancenorm"),  # a single node
+        (("N", 64, "H", "W"), 32, 17, 2, "instancenorm"),
+    ],
+)
+def test_auto_goes_by_size_and_threads(dims, groups, opset, threads, form):
+    b = Builder(opset)
+    b.output(b.bn(b.input(*dims), 64, epsilon=1e-5), dims)
+    plan = plan_of(b.model(), groups, threads=threads)
+    assert plan.swaps[0].form == form
+    assert ("2 CPU threads" in plan.swaps[0].why) is (form == "layernorm")
+    if form == "layernorm":
+        assert plan_of(b.model(), groups, threads=threads, provider="cuda").swaps[0].form != form

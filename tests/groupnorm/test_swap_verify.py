@@ -249,8 +249,33 @@ def test_a_hidden_layer_that_is_gone(swapped):
         next(n for n in model.graph.node if n.op_type == "If").name = "other"
 
     edit(path, change)
-    with pytest.raises(RunError, match=r"has no choice\.else_branch"):
+    with pytest.raises(RunError, match=r"has no choice\.(\w+)/\1 in choice\.\1"):
         verify()
+
+
+def test_overloads_of_a_function(swapped):
+    """They have the same name, and so has what is in them."""
+    b = Builder(21)
+    y = b.input("N", 8, 6, 6)
+    opsets = [helper.make_opsetid("", 21)]
+    b.extra_opsets.append(helper.make_opsetid("local", 1))
+    for overload, epsilon in (("one", 1e-3), ("two", 0.5)):
+        body = helper.make_node("BatchNormalization", list("xsbmv"), ["y"], "bn", epsilon=epsilon)
+        values = [numpy_helper.from_array(v.astype(np.float32)) for v in b.statistics(8)]
+        nodes = [
+            helper.make_node("Constant", [], [name], value=value)
+            for name, value in zip("sbmv", values, strict=True)
+        ]
+        function = helper.make_function("local", "Block", ["x"], ["y"], [*nodes, body], opsets)
+        function.overload = overload
+        b.functions.append(function)
+        y = b.node("Block", y, domain="local")
+        b.nodes[-1].overload = overload
+    b.output(b.node("Identity", y), ["N", 8, 6, 6])
+    verify, _ = swapped(b.model(), 2)
+    check = verify()
+    assert check.verdict is SwapVerdict.RIGHT
+    assert [layer.isolated for layer in check.layers] == [True, True]
 
 
 def test_constants_taken_in_are_compared_with_the_original(swapped):
