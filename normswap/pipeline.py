@@ -6,19 +6,21 @@ import contextlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from normswap.errors import ExitCode
 from normswap.folding.apply import apply_plan
 from normswap.folding.planner import make_plan
+from normswap.folding.residual import residuals
 from normswap.model import Model, Staged, load, stage, write_to
 
 if TYPE_CHECKING:
     from normswap.check import CheckOptions, CheckReport
     from normswap.folding.leftover import Form
     from normswap.folding.plan import Plan
+    from normswap.folding.residual import Residual
 
 Source = str | Path | bytes | BinaryIO
 Progress = Callable[[str], None]
@@ -35,6 +37,8 @@ class FoldReport:
     plan : Plan
     check : CheckReport or None
         None where no check was asked for.
+    residuals : tuple of Residual
+        Of the constants that were written, as they were read back; empty without a check.
     size_before, size_after : int
         Bytes of the model, external data included; the latter 0 where nothing was written.
     """
@@ -43,12 +47,15 @@ class FoldReport:
     output: str
     plan: Plan
     check: CheckReport | None = None
+    residuals: tuple[Residual, ...] = ()
     size_before: int = 0
     size_after: int = 0
 
     @property
     def exit_code(self) -> ExitCode:
         """How a command that did this ends."""
+        if not all(residual.is_rounding for residual in self.residuals):
+            return ExitCode.FINDINGS
         return ExitCode.OK if self.check is None else ExitCode(self.check.exit_code)
 
     def to_dict(self) -> dict[str, Any]:
@@ -62,6 +69,7 @@ class FoldReport:
             "size_after": self.size_after or None,
             "plan": self.plan.to_dict(),
             "check": None if self.check is None else self.check.to_dict(),
+            "residuals": [asdict(residual) for residual in self.residuals],
             "exit_code": int(self.exit_code),
         }
 
@@ -171,7 +179,11 @@ def fold(
     progress("writing")
     with staged_output(model, output, overwrite=overwrite) as staged:
         if check is not None:
-            report = replace(report, check=_checked(model, staged.path, check, progress))
+            report = replace(
+                report,
+                residuals=residuals(model, load(staged.path)),
+                check=_checked(model, staged.path, check, progress),
+            )
         if report.exit_code is ExitCode.OK:
             staged.commit()
             report = replace(report, output=output_name(output), size_after=staged.size)

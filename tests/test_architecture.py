@@ -26,7 +26,7 @@ LAYERS = [
     ["folding.route"],
     ["folding.branches", "folding.leftover"],
     ["folding.planner"],
-    ["folding.apply"],
+    ["folding.apply", "folding.residual"],
     ["check"],
     ["pipeline"],
     ["groupnorm"],

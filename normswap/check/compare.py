@@ -40,7 +40,9 @@ def compare(
         truths = seen.truths.get(index)
         before, after = _executions(seen.original, index), _executions(seen.rewritten, index)
         if before or truths is not None:
-            found = _compare_case(before, after, truths, signature, constants)
+            found = _compare_case(
+                before, after, truths, signature, constants, seen.reordered.get(index, {})
+            )
             evidence += [(case.name, item) for item in found]
         if case.expected and seen.rewritten is not None:
             given = [execution[index] for execution in seen.rewritten.values]
@@ -94,6 +96,7 @@ def _compare_case(
     truths: Truths | None,
     signature: Signature,
     constants: frozenset[str],
+    reordered: Tensors,
 ) -> list[Evidence]:
     """Compare all outputs, of whatever kind, tensor by tensor; `old` and `new` by execution."""
     leading = old[0] if old or truths is None else truths.original
@@ -113,6 +116,7 @@ def _compare_case(
                 comparable=not signature.random,
                 constant=leaf in constants,
                 storage=dtype_of_port(signature.outputs, leaf),
+                reordered=reordered.get(leaf),
             )
         )
     for leaf, array in others[0].items() if others else ():

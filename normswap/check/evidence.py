@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 # counts as this many values.
 _PRIOR = 16
 
+# Samples in another order are a legal execution if they move a result by no more than this many
+# times what the other executions do, and units of roundoff: more is no rounding, but a model that
+# tells the places of a batch apart. So a floor can't grow by more than that either.
+_REORDERED = 8.0
+_REORDERED_ULPS = 8.0
+
 
 @dataclass(frozen=True, slots=True)
 class Distance:
@@ -155,6 +161,7 @@ def gather(
     comparable: bool = True,
     constant: bool = False,
     storage: np.dtype[Any] | None = None,
+    reordered: np.ndarray | None = None,
 ) -> Evidence:
     """Boil the arrays of one output down.
 
@@ -175,6 +182,9 @@ def gather(
         Whether the original's output is the same whatever the input (`is_constant`).
     storage : numpy.dtype, optional
         Type of the output, where the runtime ran neither model.
+    reordered : numpy.ndarray, optional
+        The original's at level ``disabled`` for the samples in another order, each back in its
+        place; counts as noise where it is rounding (`normswap.check.reorder`).
     """
     if not original:
         if truth is None:
@@ -193,12 +203,16 @@ def gather(
     noise = ZERO
     for execution in executions:
         noise = noise.larger(Distance(execution.rms, execution.max_abs))
+    unit_roundoff = float(ml_dtypes.finfo(dtype).eps) / 2 if floating else 0.0
+    scale = Distance(levels[0].reference_rms, levels[0].reference_max)
+    if floating and reordered is not None and reordered.shape == shape:
+        noise = noise.larger(_of_reordering(first, reordered, noise, scale, unit_roundoff))
     evidence = Evidence(
         output=output,
         dtype=dtype.name,
         shape=shape,
-        unit_roundoff=float(ml_dtypes.finfo(dtype).eps) / 2 if floating else 0.0,
-        scale=Distance(levels[0].reference_rms, levels[0].reference_max),
+        unit_roundoff=unit_roundoff,
+        scale=scale,
         verdict_level=levels[0],
         deployed=levels[1] if len(levels) > 1 else None,
         constant=constant,
@@ -221,6 +235,20 @@ def gather(
         error_rewritten=others[0],
         error_deployed=others[-1],
     )
+
+
+def _of_reordering(
+    first: np.ndarray, other: np.ndarray, noise: Distance, scale: Distance, unit_roundoff: float
+) -> Distance | None:
+    """Return what another order of the samples did to a result, None where it is no rounding."""
+    found = measure(first, other)
+    ulps = _REORDERED_ULPS * unit_roundoff
+    is_rounding = (
+        found.nan_disagreements + found.inf_disagreements == 0
+        and found.rms <= _REORDERED * noise.rms + ulps * scale.rms
+        and found.max_abs <= _REORDERED * noise.max + ulps * scale.max
+    )
+    return Distance(found.rms, found.max_abs) if is_rounding else None
 
 
 def _from_truth_alone(

@@ -13,6 +13,7 @@ from normswap.check.cost import multiply_adds, smaller
 from normswap.check.dims import Wishes, spatial_sizes
 from normswap.check.inputs import Case, Distribution, make_case
 from normswap.check.providers import CPU, full_name
+from normswap.check.reorder import batch_size, reordered, restored
 from normswap.check.report import leaves
 from normswap.check.runner import ProviderError, UnsupportedByRuntimeError
 from normswap.errors import RunError, RunTimeoutError
@@ -78,6 +79,9 @@ class Observations:
         Descriptions of their inputs, for children.
     original, rewritten : Results or None
         From the runtime; None where it has no kernels for the model.
+    reordered : dict of int to dict
+        By index of the case: what the original gave for its samples in another order, put back
+        in theirs.
     arbitration : Arbitration or None
         The original's part of `truths`.
     truths : dict of int to Truths
@@ -92,6 +96,7 @@ class Observations:
     feeds: tuple[dict[str, Any], ...] = ()
     original: Results | None = None
     rewritten: Results | None = None
+    reordered: dict[int, Tensors] = field(default_factory=dict)
     arbitration: Arbitration | None = None
     truths: dict[int, Truths] = field(default_factory=dict)
     runs: list[RunReport] = field(default_factory=list)
@@ -153,6 +158,8 @@ def observe_original(bench: Bench, model: Signature, options: CheckOptions) -> O
         seen.add_notes(provider_notes(seen.original.report))
         if _repeats(options, options.provider):
             seen.notes += _determinism_notes(seen.original)
+        if options.full:
+            _reorder(bench, model, seen)
         _arbitrate(bench, model, options, seen)
         return seen
     raise refusal or RunError("There was no input to try.")
@@ -231,6 +238,28 @@ def _executions(options: CheckOptions, provider: str) -> list[Execution]:
 def _repeats(options: CheckOptions, provider: str) -> bool:
     """Whether a run is repeated: devices may sum in another order every time, the CPU does not."""
     return options.full or full_name(provider) != CPU
+
+
+def _reorder(bench: Bench, model: Signature, seen: Observations) -> None:
+    """Run the original once more on all batches, with their samples in another order."""
+    if model.random:
+        return  # a fixed seed gives every place of a batch a number of its own
+    sizes = {index: batch_size(case) for index, case in enumerate(seen.cases)}
+    batches = {index: size for index, size in sizes.items() if size is not None}
+    if not batches:
+        return
+    feeds = bench.pack([reordered(seen.cases[index]) for index in batches])
+    try:
+        results = bench.execute(model, "original", [Execution(LEVELS[0])], feeds)
+    except (RunTimeoutError, ProviderError):
+        raise
+    except RunError as error:
+        # Batches sorted by length, for example, have one order only.
+        seen.notes.append(f"samples in another order are not taken by the original: {error}")
+        return
+    seen.runs.append(results.report)
+    for (index, size), outputs in zip(batches.items(), results.values[0], strict=True):
+        seen.reordered[index] = restored(tensors_of(outputs), size)
 
 
 def _determinism_notes(original: Results) -> list[str]:

@@ -19,7 +19,8 @@ class Depth(str, enum.Enum):
 
     QUICK is what a rewrite runs by default: two inputs, a short noise floor and one pass of the
     float64 arbiter. FULL adds distributions, a sweep over the batch size, more legal executions
-    for the noise floor and more samples of the weight-rounding floor.
+    for the noise floor (numbers of threads, samples in another order) and more samples of the
+    weight-rounding floor.
     """
 
     QUICK = "quick"

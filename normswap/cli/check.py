@@ -11,17 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from normswap.cli.options import MIB, device_options, provider_options_of_command
+from normswap.cli.progress import progress
 from normswap.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from rich.console import Console
-
     from normswap.check import CheckOptions, CheckReport
-
-_VERDICT_STYLES = {"equivalent": "bold green", "different": "bold red", "inconclusive": "yellow"}
-_SHOWN_REASONS = 8
 
 FilePath = click.Path(dir_okay=False, path_type=Path)
 AnyPath = click.Path(path_type=Path)
@@ -106,7 +102,8 @@ def check_command(context: click.Context, /, **given: Any) -> None:
     No tolerance has to be chosen: it comes from the models themselves, from what rounding does
     to them in the runtime and in float64.
     """
-    report = _report(given, _progress(quiet=given["quiet"]))
+    with progress(quiet=given["quiet"]) as say:
+        report = _report(given, say)
     if given["save_failing"] and report.failing:
         report.save_failing_inputs(given["save_failing"])
     if given["save_inputs"]:
@@ -116,11 +113,13 @@ def check_command(context: click.Context, /, **given: Any) -> None:
     if given["as_json"]:
         click.echo(json.dumps(report.to_dict(), allow_nan=False, indent=1))
     else:
-        show(report, _console(), quiet=given["quiet"], verbose=given["verbose"])
+        from normswap.report.check import render_check
+
+        render_check(report, sys.stdout, quiet=given["quiet"], verbose=given["verbose"])
     context.exit(int(report.exit_code))
 
 
-def _report(given: dict[str, Any], progress: Callable[[str], None]) -> CheckReport:
+def _report(given: dict[str, Any], say: Callable[[str], None]) -> CheckReport:
     if given["rejudge"] is not None:
         if given["original"] is not None:
             raise UsageError("--rejudge reads a report; it takes no model.")
@@ -136,13 +135,13 @@ def _report(given: dict[str, Any], progress: Callable[[str], None]) -> CheckRepo
     if given["load_outputs"] is not None:
         if rewritten is not None:
             raise UsageError("--load-outputs stands for the other model; give one model only.")
-        return check_outputs(original, options, progress=progress)
+        return check_outputs(original, options, progress=say)
     if rewritten is None and options.against_provider is None and not options.batch_invariant:
         raise UsageError(
             "There is nothing to compare the model with.",
             tip="Give a second model, --against-provider, --batch-invariant or --load-outputs.",
         )
-    return check(original, rewritten or original, options, progress=progress)
+    return check(original, rewritten or original, options, progress=say)
 
 
 def _options(given: dict[str, Any], original: Path) -> CheckOptions:
@@ -246,154 +245,3 @@ def _tolerances(given: dict[str, Any]) -> dict[str, Any]:
             found.setdefault(name, {})[kind] = value
     general = found.get("", {})
     return {name: Tolerance(**{**general, **values}) for name, values in found.items()}
-
-
-def _progress(*, quiet: bool) -> Callable[[str], None]:
-    """Return a teller of what is being done: one line on stderr, where a person watches it."""
-    if quiet or not sys.stderr.isatty():
-        return lambda _: None
-    return lambda text: click.echo(f"\r\033[K{text} ...", nl=False, err=True)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    if sys.stderr.isatty():
-        click.echo("\r\033[K", nl=False, err=True)
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-
-
-def show(report: CheckReport, console: Console, *, quiet: bool, verbose: bool) -> None:
-    """Print a report for people: a table, then the verdict line.
-
-    Parameters
-    ----------
-    report : CheckReport
-    console : rich.console.Console
-        Decides on width and colour.
-    quiet : bool
-        Leave out all but the verdict line.
-    verbose : bool
-        A row for every output on every set of inputs, where it would be one an output.
-    """
-    if not quiet:
-        if report.outputs:
-            console.print(_table(report, verbose=verbose))
-        for reason in report.reasons[:_SHOWN_REASONS]:
-            console.print(f"  {reason}", markup=False)
-        _print_divergence(report, console)
-        _print_power(report, console)
-        if verbose:
-            _print_runs(report, console)
-        for note in report.notes:
-            console.print(f"  note: {note}", markup=False, style="dim")
-    from rich.text import Text
-
-    verdict = report.verdict.value
-    line = Text(verdict, style=_VERDICT_STYLES[verdict])
-    line.append(f": {_sentence(report)}", style="default not bold")
-    console.print(line)
-
-
-def _sentence(report: CheckReport) -> str:
-    names = f"{Path(report.original).name} and {Path(report.rewritten).name}"
-    if report.structure:
-        return f"{names} do not take or give the same"
-    rests = {
-        "arbiter": "in float64 and in the runtime",
-        "noise floor": "within the original's own noise",
-        "tolerance": "by the tolerance given",
-        "values": "value by value",
-    }.get(report.basis, "by what was compared")
-    cases, outputs = len(report.cases), len({output.name for output in report.outputs})
-    return (
-        f"{names}, {outputs} output{'s' * (outputs != 1)} on {cases} set{'s' * (cases != 1)} of "
-        f"inputs, {rests} ({report.seconds:.1f} s)"
-    )
-
-
-def _table(report: CheckReport, *, verbose: bool) -> Any:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("output", "inputs", "max error", "deployed", "noise", "float64", "allowed"):
-        table.add_column(title, justify="left" if title in {"output", "inputs"} else "right")
-    table.add_column("verdict")
-    for output in _rows(report, verbose=verbose):
-        evidence, judgement = output.evidence, output.judgement
-        function = evidence.function
-        table.add_row(
-            f"{output.name} {evidence.dtype}",
-            output.case,
-            _figure(evidence.verdict_level and evidence.verdict_level.max_abs),
-            _figure(evidence.deployed and evidence.deployed.max_abs),
-            _figure(evidence.noise.max),
-            _figure(function and function.deviation.max),
-            _figure(judgement.allowed),
-            judgement.verdict.value,
-            style=None if judgement.verdict.value == "equivalent" else "bold",
-        )
-    return table
-
-
-def _rows(report: CheckReport, *, verbose: bool) -> list[Any]:
-    """Return all outputs, or of each one the gravest and most telling row."""
-    if verbose:
-        return list(report.outputs)
-    order = ["different", "inconclusive", "equivalent"]
-    chosen: dict[str, Any] = {}
-    for output in report.outputs:
-        rank = (order.index(output.judgement.verdict.value), output.evidence.function is None)
-        if output.name not in chosen or rank < chosen[output.name][0]:
-            chosen[output.name] = (rank, output)
-    return [output for _, output in chosen.values()]
-
-
-def _figure(value: Any) -> str:
-    return "-" if value is None else f"{value:.2g}"
-
-
-def _print_runs(report: CheckReport, console: Console) -> None:
-    for run in report.runs:
-        peak = "" if run.peak_memory is None else f", peak {run.peak_memory / MIB:.0f} MiB"
-        console.print(
-            f"  {run.model} in {run.engine} {run.version} {', '.join(run.providers)}: load "
-            f"{run.load_seconds:.2f} s, run {run.run_seconds:.2f} s, process "
-            f"{run.wall_seconds:.2f} s{peak}",
-            markup=False,
-            style="dim",
-        )
-
-
-def _print_divergence(report: CheckReport, console: Console) -> None:
-    found = report.divergence
-    if found is None:
-        return
-    console.print(
-        f"  first diverges at {found.tensor!r}, made by {found.operator} {found.node}: RMS error "
-        f"{found.error:.3g} of {found.scale:.3g}",
-        markup=False,
-    )
-    for name, error in found.input_errors.items():
-        console.print(f"    its input {name!r}: relative error {error:.2g}", markup=False)
-    if found.amplification is not None:
-        console.print(f"    it amplifies by {found.amplification:.3g}", markup=False)
-
-
-def _print_power(report: CheckReport, console: Console) -> None:
-    power = report.power
-    if power is None:
-        return
-    if power.method == "estimate":
-        console.print(
-            f"  would have caught errors from {power.smallest_scale_error:.1g} of an output's "
-            "scale",
-            style="dim",
-        )
-        return
-    console.print(
-        f"  self-test: {power.caught} of {power.planted} planted faults caught, {power.silent} "
-        f"change nothing on these inputs, {len(power.missed)} missed"
-    )
-    for missed in power.missed[:_SHOWN_REASONS]:
-        console.print(f"    missed: {missed}", markup=False)

@@ -181,8 +181,21 @@ def _check(report: FoldReport, console: Console) -> None:
         line += f"; largest difference {metrics.max_abs:.1e} where the largest value is"
         line += f" {metrics.reference_max:.3g} (by {check.basis})"
     console.print(line)
+    _residuals(report, console)
     for sentence in (*check.reasons, *check.notes):
         console.print(f"  {escape(sentence)}")
+
+
+def _residuals(report: FoldReport, console: Console) -> None:
+    off = [residual for residual in report.residuals if not residual.is_rounding]
+    if report.residuals and not off:
+        largest = max(residual.ulps for residual in report.residuals)
+        console.print(f"  constants within {largest:.2f} ulp of the formula")
+    for residual in off:
+        console.print(
+            f"  [red]{escape(residual.tensor)}[/] is stored {residual.ulps:.3g} ulp off its "
+            f"formula, where rounding leaves {residual.allowed:g} at most"
+        )
 
 
 def _sizes(report: FoldReport, console: Console) -> None:

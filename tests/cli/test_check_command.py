@@ -30,7 +30,7 @@ def run(home, *arguments):
     if isinstance(result.exception, NormswapError):
         return int(result.exception.exit_code), str(result.exception)
     assert result.exception is None or isinstance(result.exception, SystemExit)
-    return result.exit_code, result.output
+    return result.exit_code, result.stdout or result.stderr
 
 
 @pytest.mark.parametrize(

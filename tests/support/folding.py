@@ -14,6 +14,7 @@ from onnx.reference import ReferenceEvaluator
 
 from normswap.folding.apply import apply_plan
 from normswap.folding.planner import make_plan
+from normswap.folding.residual import residuals
 from normswap.model import load, write_to
 
 if TYPE_CHECKING:
@@ -32,12 +33,14 @@ TOLERANCE = {
 
 
 def fold_model(model: onnx.ModelProto, **options) -> tuple[onnx.ModelProto, Plan]:
-    """Fold a model that is in memory."""
+    """Fold a model that is in memory; every constant that is written is as its formula says."""
     loaded = load(model.SerializeToString())
     plan = make_plan(loaded, **options)
     apply_plan(plan, loaded)
     stream = io.BytesIO()
     write_to(loaded, stream)
+    written = load(stream.getvalue())
+    assert [residual for residual in residuals(loaded, written) if not residual.is_rounding] == []
     return onnx.ModelProto.FromString(stream.getvalue()), plan
 
 

@@ -1,0 +1,179 @@
+"""Reports for people of what a check found: a table, what explains it, and the verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from normswap.report.text import WIDEST
+
+if TYPE_CHECKING:
+    from normswap.check import CheckReport
+    from normswap.check.report import OutputReport
+
+STYLES = {"equivalent": "bold green", "different": "bold red", "inconclusive": "yellow"}
+
+SHOWN = 8
+"""Reasons, and faults that were missed, that are listed."""
+
+MIB = 1 << 20
+
+_GRAVEST_FIRST = ("different", "inconclusive", "equivalent")
+
+
+def render_check(
+    report: CheckReport, stream: TextIO, *, quiet: bool = False, verbose: bool = False
+) -> None:
+    """Print what a check found.
+
+    Parameters
+    ----------
+    report : CheckReport
+    stream : text stream
+        Gets colours, and lines of its width, only if it is a terminal.
+    quiet : bool
+        Print the verdict line only.
+    verbose : bool
+        List every output on every set of inputs, where it would be one row an output.
+    """
+    console = Console(file=stream, highlight=False)
+    if not console.is_terminal:
+        console.width = WIDEST
+    with console.capture() as capture:
+        if not quiet:
+            _findings(report, console, verbose=verbose)
+        verdict = report.verdict.value
+        console.print(Text.assemble((verdict, STYLES[verdict]), f": {_sentence(report)}"))
+    stream.writelines(
+        line.rstrip() + "\n" for line in capture.get().splitlines()
+    )  # rich pads the cells of the last column
+
+
+def _findings(report: CheckReport, console: Console, *, verbose: bool) -> None:
+    if report.outputs:
+        _outputs(_rows(report, verbose=verbose), console)
+    for reason in report.reasons[:SHOWN]:
+        console.print(f"  {escape(reason)}")
+    _divergence(report, console)
+    _power(report, console)
+    if verbose:
+        _runs(report, console)
+    for note in report.notes:
+        console.print(f"  [dim]note: {escape(note)}[/]")
+
+
+def _sentence(report: CheckReport) -> str:
+    names = f"{Path(report.original).name} and {Path(report.rewritten).name}"
+    if report.structure:
+        return f"{names} do not take or give the same"
+    rests = {
+        "arbiter": "in float64 and in the runtime",
+        "noise floor": "within the original's own noise",
+        "tolerance": "by the tolerance given",
+        "values": "value by value",
+    }.get(report.basis, "by what was compared")
+    cases, outputs = len(report.cases), len({output.name for output in report.outputs})
+    return (
+        f"{names}, {outputs} output{'s' * (outputs != 1)} on {cases} set{'s' * (cases != 1)} of "
+        f"inputs, {rests} ({report.seconds:.1f} s)"
+    )
+
+
+def _rows(report: CheckReport, *, verbose: bool) -> list[OutputReport]:
+    """Return all outputs, or of each one the gravest and most telling row."""
+    if verbose:
+        return list(report.outputs)
+    chosen: dict[str, tuple[tuple[int, bool], OutputReport]] = {}
+    for output in report.outputs:
+        gravity = _GRAVEST_FIRST.index(output.judgement.verdict.value)
+        rank = (gravity, output.evidence.function is None)
+        if output.name not in chosen or rank < chosen[output.name][0]:
+            chosen[output.name] = (rank, output)
+    return [output for _, output in chosen.values()]
+
+
+def _outputs(rows: list[OutputReport], console: Console) -> None:
+    """Print a row an output; where that is too wide, the sets of inputs become numbers."""
+    table = _table(rows, "inputs", {row.case: row.case for row in rows})
+    roomy = console.options.update(width=WIDEST)
+    if console.measure(table, options=roomy).maximum <= console.width:
+        console.print(table)
+        return
+    numbers = {case: str(n) for n, case in enumerate(dict.fromkeys(row.case for row in rows), 1)}
+    console.print(_table(rows, "set", numbers))
+    for case, number in numbers.items():
+        console.print(f"  [dim]set {number}: {escape(case)}[/]")
+
+
+def _table(rows: list[OutputReport], title: str, cases: dict[str, str]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("output", overflow="fold")
+    table.add_column(title, no_wrap=True)
+    for figure in ("max error", "deployed", "noise", "float64", "allowed"):
+        table.add_column(figure, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for row in rows:
+        evidence, judgement = row.evidence, row.judgement
+        plain, deployed, function = evidence.verdict_level, evidence.deployed, evidence.function
+        verdict = judgement.verdict.value
+        table.add_row(
+            escape(f"{row.name} {evidence.dtype}"),
+            escape(cases[row.case]),
+            _figure(None if plain is None else plain.max_abs),
+            _figure(None if deployed is None else deployed.max_abs),
+            _figure(evidence.noise.max),
+            _figure(None if function is None else function.deviation.max),
+            _figure(judgement.allowed),
+            verdict,
+            style=None if verdict == "equivalent" else "bold",
+        )
+    return table
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2g}"
+
+
+def _runs(report: CheckReport, console: Console) -> None:
+    for run in report.runs:
+        peak = "" if run.peak_memory is None else f", peak {run.peak_memory / MIB:.0f} MiB"
+        where = " ".join((run.engine, run.version, ", ".join(run.providers))).rstrip()
+        console.print(
+            f"  [dim]{run.model} in {escape(where)}: load {run.load_seconds:.2f} s, run "
+            f"{run.run_seconds:.2f} s, process {run.wall_seconds:.2f} s{peak}[/]"
+        )
+
+
+def _divergence(report: CheckReport, console: Console) -> None:
+    found = report.divergence
+    if found is None:
+        return
+    made = f"first diverges at {found.tensor!r}, made by {found.operator} {found.node}"
+    console.print(f"  {escape(made)}: RMS error {found.error:.3g} of {found.scale:.3g}")
+    for name, error in found.input_errors.items():
+        console.print(f"    its input {escape(repr(name))}: relative error {error:.2g}")
+    if found.amplification is not None:
+        console.print(f"    it amplifies by {found.amplification:.3g}")
+
+
+def _power(report: CheckReport, console: Console) -> None:
+    power = report.power
+    if power is None:
+        return
+    if power.method == "estimate":
+        console.print(
+            f"  [dim]would have caught errors from {power.smallest_scale_error:.1g} of an "
+            "output's scale[/]"
+        )
+        return
+    console.print(
+        f"  self-test: {power.caught} of {power.planted} planted faults caught, {power.silent} "
+        f"change nothing on these inputs, {len(power.missed)} missed"
+    )
+    for missed in power.missed[:SHOWN]:
+        console.print(f"    missed: {escape(missed)}")
