@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import onnx_graphsurgeon as gs
 
-from normswap.errors import ModelError
 from normswap.folding.edits import (
     Bypass,
     Duplicate,
@@ -43,11 +42,7 @@ def apply_plan(plan: Plan, model: Model) -> None:
     ModelError
         If the model is not the one that was planned for.
     """
-    if model.fingerprint() != plan.fingerprint:
-        raise ModelError(
-            f"The plan was not made for {model.name}, or the model has changed since.",
-            tip="Plan again on the model that is to be rewritten.",
-        )
+    model.require(plan.fingerprint)
     surgeon = _Surgeon(model)
     surgeon.copy_functions(edit for edit in plan.edits if isinstance(edit, Specialise))
     for edit in plan.edits:

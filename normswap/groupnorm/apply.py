@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from normswap.errors import ModelError
 from normswap.folding.graph import all_graphs, gs_nodes
 from normswap.folding.names import Names
 from normswap.groupnorm.builder import Builder, ConstantPool
@@ -36,11 +35,7 @@ def apply_swaps(plan: SwapPlan, model: Model) -> None:
     ModelError
         If the model is not the one that was planned for.
     """
-    if model.fingerprint() != plan.fingerprint:
-        raise ModelError(
-            f"The plan was made for another model than {model.name}.",
-            tip="Plan again on the model that is to be rewritten.",
-        )
+    model.require(plan.fingerprint)
     nodes = dict(enumerate(gs_nodes(model)))
     names = Names(model)
     replacements: dict[int, list[gs.Node]] = {}

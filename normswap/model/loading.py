@@ -93,6 +93,25 @@ class Model:
         """Return a digest of the model's structure as it was read (not of its large weights)."""
         return self.digest
 
+    def require(self, fingerprint: str) -> None:
+        """Refuse a plan that was made for another model.
+
+        Parameters
+        ----------
+        fingerprint : str
+            Of the model that was planned for.
+
+        Raises
+        ------
+        ModelError
+            If it is not this one.
+        """
+        if fingerprint != self.digest:
+            raise ModelError(
+                f"The plan was not made for {self.name}: this is another model, or it was edited since.",
+                tip="Plan again on the model that is to be rewritten.",
+            )
+
     @contextlib.contextmanager
     def original(self) -> Iterator[Path]:
         """Give the path of the model as it was read, for programs that want a file.

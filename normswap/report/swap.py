@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from normswap.errors import ExitCode
+from normswap.report.sizes import human_size
 from normswap.report.text import WIDEST
 
 if TYPE_CHECKING:
@@ -268,15 +269,6 @@ def _recalibrate(report: RecalibrateReport, console: Console, *, verbose: int) -
 
 def _sizes(output: str, before: int, after: int, console: Console) -> None:
     if not output:
-        console.print(f"nothing written; the model has {_bytes(before)}")
+        console.print(f"nothing written; the model has {human_size(before)}")
         return
-    console.print(f"{escape(output)}  {_bytes(before)} → {_bytes(after)}")
-
-
-def _bytes(size: int) -> str:
-    value, unit = float(size), "B"
-    for larger in ("KB", "MB", "GB", "TB"):
-        if value < 1000:
-            break
-        value, unit = value / 1000, larger
-    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+    console.print(f"{escape(output)}  {human_size(before)} → {human_size(after)}")

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from normswap.errors import ExitCode
+from normswap.report.sizes import human_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -199,17 +200,8 @@ def _residuals(report: FoldReport, console: Console) -> None:
 
 
 def _sizes(report: FoldReport, console: Console) -> None:
-    before = _bytes(report.size_before)
+    before = human_size(report.size_before)
     if not report.output:
         console.print(f"nothing written ({before})")
         return
-    console.print(f"{escape(report.output)}  {before} → {_bytes(report.size_after)}")
-
-
-def _bytes(size: int) -> str:
-    value, unit = float(size), "B"
-    for larger in ("KB", "MB", "GB", "TB"):
-        if value < 1000:
-            break
-        value, unit = value / 1000, larger
-    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+    console.print(f"{escape(report.output)}  {before} → {human_size(report.size_after)}")
