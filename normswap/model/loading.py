@@ -108,7 +108,7 @@ class Model:
         """
         if fingerprint != self.digest:
             raise ModelError(
-                f"The plan was not made for {self.name}: this is another model, or it was edited since.",
+                f"The plan was not made for {self.name}: it is another model, or was edited since.",
                 tip="Plan again on the model that is to be rewritten.",
             )
 
