@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from support.build import Builder
-from support.folding import check_folds, fold_model
+from support.folding import assert_same_function, check_folds, fold_model
 from support.graphs import live_ops
 
 from normswap.folding.reasons import Reason
@@ -334,3 +334,12 @@ def test_unknown_rank():
     folded, plan = fold_model(b.model())
     assert folded == b.model()
     assert not plan.kept
+
+
+def test_a_scale_and_a_shift_may_vary_along_different_axes():
+    b = Builder()
+    y = b.conv(b.input(2, 4, 7, 7), 4, 6)
+    y = b.node("Mul", b.node("Add", y, b.normal(6, 1, 1)), b.normal(1, 1, 5))
+    b.output(b.node("Sigmoid", y))
+    folded, _ = fold_model(b.model())
+    assert_same_function(b.model(), folded)

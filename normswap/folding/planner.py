@@ -389,6 +389,7 @@ def _candidates(normalization: Normalization, affine: Affine) -> Iterator[tuple[
         [Up(source, affine.scale_only()), Down(result, affine.shift_only())],
     )
     if (affine.scale != 0).all():
-        before = Affine(np.ones(()), affine.shift / affine.scale)
+        scale, shift = affine.at(affine.ndim)
+        before = Affine(np.ones(()), shift / scale)
         if before.is_finite:
             yield "shift up, scale down", [Up(source, before), Down(result, affine.scale_only())]

@@ -73,3 +73,51 @@ def test_there_is_something_to_fold():
         total += batchnorms
         gone += assert_folds_exactly(model, batchnorms)
     assert gone > total / 5
+
+
+def in_a_body(model):
+    """Put a whole graph into the branches of an If, half of its weights left outside."""
+    inner = model.graph
+    outputs_of = {info.name: info for info in inner.output}
+    outside = list(inner.initializer)[::2]
+    branches = []
+    for suffix in ("_then", "_else"):
+        body = onnx.GraphProto()
+        body.CopyFrom(inner)
+        made = {name for node in body.node for name in node.output if name}
+        kept = [tensor for tensor in body.initializer if tensor not in outside]
+        own = made | {tensor.name for tensor in kept}
+        del body.input[:], body.initializer[:], body.value_info[:]
+        body.initializer.extend(kept)
+        body.name += suffix
+        for tensor in body.initializer:
+            tensor.name += suffix
+        for node in body.node:
+            node.input[:] = [n + suffix if n in own else n for n in node.input]
+            node.output[:] = [n + suffix if n else n for n in node.output]
+        for info in body.output:
+            info.name += suffix
+        branches.append(body)
+    names = list(outputs_of)
+    choose = onnx.helper.make_node(
+        "If", ["condition"], names, "If", then_branch=branches[0], else_branch=branches[1]
+    )
+    condition = onnx.helper.make_tensor_value_info("condition", onnx.TensorProto.BOOL, [])
+    graph = onnx.helper.make_graph(
+        [choose], "outer", [*inner.input, condition], list(inner.output), outside
+    )
+    return onnx.helper.make_model(
+        graph, opset_imports=model.opset_import, ir_version=model.ir_version
+    )
+
+
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+@given(graphs(largest=12))
+def test_folding_in_a_body_is_exact(graph):
+    model, batchnorms = graph
+    if not all(
+        info.name in {n for node in model.graph.node for n in node.output}
+        for info in model.graph.output
+    ):
+        return  # a body may not hand on what it did not make
+    assert_folds_exactly(in_a_body(model), 2 * batchnorms)
