@@ -121,3 +121,11 @@ def test_folding_in_a_body_is_exact(graph):
     ):
         return  # a body may not hand on what it did not make
     assert_folds_exactly(in_a_body(model), 2 * batchnorms)
+
+
+def test_a_scale_and_a_shift_along_different_axes():
+    # Found by chance: an affine whose scale has more axes than its shift.
+    rng = np.random.default_rng(5008)
+    choose = Choices(lambda below: int(rng.integers(below)))
+    model, batchnorms = random_graph(choose, nodes=16, seed=5008)
+    assert_folds_exactly(in_a_body(model), 2 * batchnorms)
