@@ -17,7 +17,6 @@ round; the figure is the smallest over the rounds, since what disturbs a run onl
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import subprocess
 import sys
@@ -30,17 +29,14 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from normswap.check import CheckOptions, check
 from normswap.check.providers import environment, full_name
 from normswap.check.survey import Survey, survey
 from normswap.errors import NormswapError, UsageError
-from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.forms import FORMS
-from normswap.groupnorm.planner import SwapOptions, plan_swap
-from normswap.groupnorm.policy import GroupPolicy
-from normswap.model import load, write_to
+from normswap.groupnorm.surroundings import in_form, small_network
 from normswap.pipeline import fold
 
 if TYPE_CHECKING:
@@ -172,62 +168,16 @@ def network(
     shape: tuple[int, ...], data_type: int, activation: str, *, normalized: bool
 ) -> onnx.ModelProto:
     """Return depthwise convolution, BatchNormalization (or none), activation, convolution."""
-    rng = np.random.default_rng(0)
-    channels = shape[1]
-    dtype = helper.tensor_dtype_to_np_dtype(data_type)
-    values = {
-        "scale": rng.normal(size=channels),
-        "B": rng.normal(size=channels),
-        "mean": rng.normal(size=channels),
-        "var": rng.uniform(0.5, 2, channels),
-        "W0": rng.normal(size=(channels, 1, 3, 3)),
-        "W1": rng.normal(size=(channels, 1, 3, 3)),
-    }
-    how = {"group": channels, "pads": [1, 1, 1, 1]}
-    nodes = [helper.make_node("Conv", ["input", "W0"], ["x"], **how)]
-    y = "x"
-    if normalized:
-        operands = ["x", "scale", "B", "mean", "var"]
-        nodes.append(helper.make_node("BatchNormalization", operands, ["y"], epsilon=EPSILON))
-        y = "y"
-    if activation == "Relu":
-        nodes.append(helper.make_node("Relu", [y], ["a"]))
-        y = "a"
-    elif activation == "SiLU":
-        nodes.append(helper.make_node("Sigmoid", [y], ["gate"]))
-        nodes.append(helper.make_node("Mul", [y, "gate"], ["a"]))
-        y = "a"
-    nodes.append(helper.make_node("Conv", [y, "W1"], ["output"], **how))
-    read = {name for node in nodes for name in node.input}
-    graph = helper.make_graph(
-        nodes,
-        "network",
-        [helper.make_tensor_value_info("input", data_type, shape)],
-        [helper.make_tensor_value_info("output", data_type, shape)],
-        [
-            numpy_helper.from_array(value.astype(dtype), name)
-            for name, value in values.items()
-            if name in read
-        ],
+    scale, bias = np.random.default_rng(0).normal(size=(2, shape[1]))
+    return small_network(
+        shape,
+        (scale, bias) if normalized else None,
+        data_type=data_type,
+        opset=OPSET,
+        epsilon=EPSILON,
+        convolutions=True,
+        activation=activation,
     )
-    opsets = [helper.make_opsetid("", OPSET)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
-
-
-def swapped(
-    model: onnx.ModelProto, groups: int, form: str, provider: str
-) -> tuple[bytes, str] | None:
-    """Return the model with a form in the normalization's place, and which; None where it can't."""
-    loaded = load(model.SerializeToString())
-    options = SwapOptions(GroupPolicy(groups=groups), form=form, provider=provider)
-    try:
-        plan = plan_swap(loaded, options)
-    except UsageError:
-        return None
-    apply_swaps(plan, loaded)
-    stream = io.BytesIO()
-    write_to(loaded, stream)
-    return stream.getvalue(), plan.swaps[0].form
 
 
 class Bound:
@@ -272,11 +222,12 @@ def latencies(
     }
     auto = ""
     for form in (*FORMS, "auto"):
-        made = swapped(model, groups, form, provider)
-        if made is not None:
-            auto = made[1]
-            if form != "auto":
-                sessions[form] = Bound(made[0], provider, x)
+        try:
+            made, auto = in_form(model, groups, form, provider)
+        except UsageError:
+            continue  # not on this provider
+        if form != "auto":
+            sessions[form] = Bound(made, provider, x)
     best = dict.fromkeys(sessions, float("inf"))
     for number in range(rounds + 5):
         for name, each in sessions.items():

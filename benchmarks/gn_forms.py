@@ -17,7 +17,6 @@ cores are free at once in some rounds; on a machine that has other work to do, `
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import platform
 import time
@@ -28,15 +27,11 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from gn_tried import TRIED
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
-from normswap.errors import UsageError
-from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.forms import FORMS
-from normswap.groupnorm.planner import SwapOptions, plan_swap
-from normswap.groupnorm.policy import GroupPolicy
 from normswap.groupnorm.reference import group_normalization
-from normswap.model import load, write_to
+from normswap.groupnorm.surroundings import in_form, small_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +39,7 @@ if TYPE_CHECKING:
 OPSET = 21
 CORES = sorted(os.sched_getaffinity(0))
 EPSILON = 1e-5
+FORMS_ON_CPU = ["native", *(form for form in FORMS if form not in ("contrib", "native"))]
 
 # The shape of the input, and the number of groups.
 SHAPES: list[tuple[tuple[int, ...], int]] = [
@@ -82,66 +78,23 @@ def _outlier(x: np.ndarray) -> np.ndarray:
     return x
 
 
+def affine_of(channels: int) -> tuple[np.ndarray, np.ndarray]:
+    scale, bias = np.random.default_rng(0).normal(size=(2, channels)).astype(np.float32)
+    return scale, bias
+
+
 def network(
-    shape: tuple[int, ...], *, convolutions: bool, normalized: bool
-) -> tuple[onnx.ModelProto, np.ndarray, np.ndarray]:
-    """Return a model with one BatchNormalization (or none) in the middle, and its scale and B."""
-    rng = np.random.default_rng(0)
-    channels = shape[1]
-    scale, bias = rng.normal(size=(2, channels)).astype(np.float32)
-    mean, var = rng.normal(size=channels), rng.uniform(0.5, 2, channels)
-    constants = [scale, bias, mean, var]
-    initializers = [
-        numpy_helper.from_array(np.asarray(value, np.float32), name)
-        for name, value in zip(("scale", "B", "mean", "var"), constants, strict=True)
-    ]
-    weights = rng.normal(size=(2, channels, 1, *[3] * (len(shape) - 2)))
-    if convolutions:
-        initializers += [
-            numpy_helper.from_array(value.astype(np.float32), f"W{i}")
-            for i, value in enumerate(weights)
-        ]
-    pads = [1] * (2 * len(shape) - 4)  # depthwise, so that they take little time themselves
-    if convolutions:
-        nodes = [helper.make_node("Conv", ["input", "W0"], ["x"], group=channels, pads=pads)]
-    else:
-        nodes = [helper.make_node("Abs", ["input"], ["x"])]
-    y = "x"
-    if normalized:
-        operands = ["x", "scale", "B", "mean", "var"]
-        nodes.append(helper.make_node("BatchNormalization", operands, ["y"], epsilon=EPSILON))
-        y = "y"
-    if convolutions:
-        nodes.append(helper.make_node("Relu", [y], ["r"]))
-        last = helper.make_node("Conv", ["r", "W1"], ["output"], group=channels, pads=pads)
-        nodes.append(last)
-    else:
-        nodes.append(helper.make_node("Abs", [y], ["output"]))
-    info = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        nodes,
-        "network",
-        [info("input", TensorProto.FLOAT, shape)],
-        [info("output", TensorProto.FLOAT, shape)],
-        initializers if normalized else [t for t in initializers if t.name.startswith("W")],
+    shape: tuple[int, ...], affine: tuple[np.ndarray, np.ndarray] | None, *, convolutions: bool
+) -> onnx.ModelProto:
+    return small_network(
+        shape,
+        affine,
+        data_type=TensorProto.FLOAT,
+        opset=OPSET,
+        epsilon=EPSILON,
+        convolutions=convolutions,
+        activation="Relu" if convolutions else "",
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
-    return model, scale, bias
-
-
-def swapped(
-    model: onnx.ModelProto, groups: int, form: str, threads: int = 1
-) -> tuple[bytes, str] | None:
-    """Return a model with a form in the place of the normalization, None where it can't be."""
-    loaded = load(model.SerializeToString())
-    try:
-        plan = plan_swap(loaded, SwapOptions(GroupPolicy(groups=groups), form, threads=threads))
-    except UsageError:
-        return None
-    apply_swaps(plan, loaded)
-    stream = io.BytesIO()
-    write_to(loaded, stream)
-    return stream.getvalue(), plan.swaps[0].form
 
 
 def session(model: bytes, threads: int) -> ort.InferenceSession:
@@ -160,23 +113,19 @@ def latencies(
     shape: tuple[int, ...], groups: int, *, convolutions: bool, threads: int, rounds: int
 ) -> tuple[dict[str, float], str]:
     """Return milliseconds by form, net of the network around, and what ``auto`` is."""
-    model, scale, bias = network(shape, convolutions=convolutions, normalized=True)
-    bare, _, _ = network(shape, convolutions=convolutions, normalized=False)
+    affine = affine_of(shape[1])
+    model = network(shape, affine, convolutions=convolutions)
+    bare = network(shape, None, convolutions=convolutions)
     sessions = {
         "": session(bare.SerializeToString(), threads),
         "bn": session(model.SerializeToString(), threads),
     }
-    for form in FORMS:
-        made = swapped(model, groups, form)
-        if made is not None:
-            sessions[form] = session(made[0], threads)
-    made = swapped(model, groups, "auto", threads)
-    assert made is not None
-    auto = made[1]  # the same graph as that form's, so it is measured once
+    for form in FORMS_ON_CPU:
+        sessions[form] = session(in_form(model, groups, form)[0], threads)
+    # The same graph as that form's, so it is measured once.
+    _, auto = in_form(model, groups, "auto", threads=threads)
     for name, build in TRIED.items():
-        tried = build(model, groups, scale, bias, EPSILON)
-        if tried is not None:
-            sessions[name] = session(tried, threads)
+        sessions[name] = session(build(model, groups, *affine, EPSILON), threads)
     x = np.random.default_rng(1).normal(size=shape).astype(np.float32)
     best = dict.fromkeys(sessions, float("inf"))
     for number in range(rounds + 2):
@@ -193,17 +142,14 @@ def latencies(
 def errors(groups: int) -> dict[str, dict[str, float]]:
     """Return the largest error beside float64, by activation and form."""
     shape = (2, 64, 32, 32)
-    model, scale, bias = network(shape, convolutions=False, normalized=True)
+    scale, bias = affine_of(shape[1])
+    model = network(shape, (scale, bias), convolutions=False)
     # The Abs after the node would hide the sign of its result.
     graph = model.graph
     del graph.node[-1]
     graph.node[0].op_type = "Identity"
     graph.node[-1].output[0] = "output"
-    sessions = {
-        form: session(made[0], 2)
-        for form in FORMS
-        if (made := swapped(model, groups, form)) is not None and form != "contrib"
-    }
+    sessions = {form: session(in_form(model, groups, form)[0], 2) for form in FORMS_ON_CPU}
     found: dict[str, dict[str, float]] = {}
     for name, make in ACTIVATIONS.items():
         x = make(np.random.default_rng(2), shape).astype(np.float32)
@@ -221,7 +167,7 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def _latency_table(threads: int, rounds: int, *, convolutions: bool) -> str:
-    names = ["bn", "native", "layernorm", "instancenorm", "primitive", "auto", *TRIED]
+    names = ["bn", *FORMS_ON_CPU, "auto", *TRIED]
     rows = []
     for shape, groups in SHAPES:
         if convolutions and len(shape) != 4:
@@ -229,9 +175,9 @@ def _latency_table(threads: int, rounds: int, *, convolutions: bool) -> str:
         found, auto = latencies(
             shape, groups, convolutions=convolutions, threads=threads, rounds=rounds
         )
-        best = min(found[name] for name in FORMS if name in found)
+        best = min(found[name] for name in FORMS_ON_CPU)
         label = f"{'x'.join(map(str, shape))}, G={groups}"
-        cells = [f"{found[name]:.3f}" if name in found else "" for name in names]
+        cells = [f"{found[name]:.3f}" for name in names]
         cells[names.index("auto")] += f" ({auto})"
         rows.append(
             [
@@ -253,7 +199,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=150)
     args = parser.parse_args()
     os.sched_setaffinity(0, CORES[:1])
-    forms = [form for form in FORMS if form != "contrib"]
     parts = [
         "# Forms of group normalization on CPU",
         (
@@ -274,8 +219,11 @@ def main() -> None:
             rows = _latency_table(threads, args.rounds, convolutions=convolutions)
             parts += [f"## {title}, {count}", rows]
     parts.append("## Largest error beside float64 (2x64x32x32, G=8, |scale| up to 2.5)")
-    rows = [[name, *(f"{found[form]:.1e}" for form in forms)] for name, found in errors(8).items()]
-    parts.append(table(["activations", *forms], rows))
+    rows = [
+        [name, *(f"{found[form]:.1e}" for form in FORMS_ON_CPU)]
+        for name, found in errors(8).items()
+    ]
+    parts.append(table(["activations", *FORMS_ON_CPU], rows))
     args.output.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     print(args.output)
 

@@ -124,7 +124,13 @@ def try_out(full: str, options: Mapping[str, Any]) -> diagnosis.Obstacle | None:
 
 
 def open_session(
-    model: str | bytes, provider: Provider, *, level: str, threads: int, home: str | None = None
+    model: str | bytes,
+    provider: Provider,
+    *,
+    level: str,
+    threads: int,
+    home: str | None = None,
+    in_a_hurry: bool = False,
 ) -> ort.InferenceSession:
     """Return a session of a model on a provider.
 
@@ -139,6 +145,8 @@ def open_session(
         0 for as many as there are cores.
     home : str, optional
         Folder of the external data of a serialized model.
+    in_a_hurry : bool
+        Whether its time is taken: then its threads wait for work as they would in deployment.
 
     Raises
     ------
@@ -151,9 +159,13 @@ def open_session(
     options.intra_op_num_threads = threads
     # Unknown entries are ignored by a runtime that is older than they are.
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    # A check is in no hurry: threads that wait should not take the cores from what they wait for.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if provider.name != providers.CPU:
+    if in_a_hurry:
+        # Between runs they must not wait for more, beside those of the session whose turn it is.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+    else:
+        # A check has time: threads that wait should not take the cores from what they wait for.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if provider.name != providers.CPU and not in_a_hurry:
         # Kernels that sum by atomic additions give way to those that don't, where there are any;
         # convolutions are not among them, which is what cudnn_conv_algo_search is for.
         options.use_deterministic_compute = True

@@ -34,6 +34,10 @@ def _task(name: str) -> Task:
         from normswap.check.sessions import survey
 
         return survey
+    if name == "stopwatch":
+        from normswap.check.stopwatch import race
+
+        return race
     from normswap.check.ort import execute
 
     task: Task = execute

@@ -10,6 +10,7 @@ from normswap.cli.options import (
     CheckedCommand,
     Decorator,
     check_options,
+    is_checked,
     model_argument,
     output_options,
     report_options,
@@ -91,19 +92,30 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--form",
             type=click.Choice(
-                ["auto", "native", "layernorm", "instancenorm", "primitive", "contrib"]
+                [
+                    "auto",
+                    "fastest",
+                    "native",
+                    "layernorm",
+                    "instancenorm",
+                    "centred",
+                    "primitive",
+                    "contrib",
+                ]
             ),
             default="auto",
             show_default=True,
-            help="Operators that the normalization is written in. auto takes the fastest for the "
-            "opset, shape and provider; primitive is the most precise; native is one "
-            "GroupNormalization node (opset 21); contrib is onnxruntime's CUDA kernel.",
+            help="Operators that the normalization is written in. auto knows the fastest for the "
+            "opset, shape and provider; fastest times them all here; primitive is the most "
+            "precise; native is one GroupNormalization node (opset 21); contrib is onnxruntime's "
+            "CUDA kernel.",
         ),
         click.option(
             "--threads",
             type=click.IntRange(min=1),
             metavar="N",
-            help="Threads that the model will run on, for --form auto.  [default: as many as here]",
+            help="Threads that the model will run on, for --form auto and fastest.  [default: as "
+            "many as here]",
         ),
         click.option(
             "--epsilon", type=float, metavar="X", help="In place of each layer's own epsilon."
@@ -240,9 +252,10 @@ def _run(
     from normswap.groupnorm.story import plan_report, swap
 
     options = _swap_options(groups, group_size, on_indivisible, values)
+    how = _verify_options(values)
     with progress(quiet=quiet) as say:
         if dry_run:
-            report = plan_report(source, options, progress=say)
+            report = plan_report(source, options, how=how, progress=say)
             to_stdout = False
         else:
             target = target_of_command(
@@ -257,7 +270,8 @@ def _run(
                 target.output,
                 options,
                 overwrite=target.overwrite,
-                check=_verify_options(values),
+                check=how if is_checked(values) else None,
+                how=how,
                 data=calibrate_on,
                 samples=samples,
                 calibration=calibration,
@@ -293,13 +307,11 @@ def _swap_options(
     )
 
 
-def _verify_options(values: dict[str, Any]) -> VerifyOptions | None:
+def _verify_options(values: dict[str, Any]) -> VerifyOptions:
     from normswap.cli.options import check_options_of_command
     from normswap.groupnorm.verify import VerifyOptions
 
     check = check_options_of_command(values)
-    if check is None:
-        return None
     return VerifyOptions(
         provider=check.provider,
         provider_options=check.provider_options,

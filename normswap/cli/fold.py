@@ -12,6 +12,7 @@ from normswap.cli.options import (
     CheckedCommand,
     check_options,
     check_options_of_command,
+    is_checked,
     model_argument,
     output_options,
     report_options,
@@ -121,7 +122,7 @@ def fold_command(
                 assume_constant=assume_constant,
                 merge_branches=merge_branches,
                 leftover=leftover,
-                check=check_options_of_command(check),
+                check=check_options_of_command(check) if is_checked(check) else None,
                 progress=say,
             )
     _save_failing_inputs(report, check)

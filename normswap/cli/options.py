@@ -271,20 +271,23 @@ def check_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return _decorated(function, decorators)
 
 
-def check_options_of_command(values: dict[str, Any]) -> CheckOptions | None:
-    """Return how to check, from the values of :func:`check_options`; None for not at all.
+def is_checked(values: dict[str, Any]) -> bool:
+    """Whether the result is to be checked, from the values of :func:`check_options`."""
+    return not values["no_check"] and values["depth"] != "off"
+
+
+def check_options_of_command(values: dict[str, Any]) -> CheckOptions:
+    """Return how to check, from the values of :func:`check_options`.
 
     Raises
     ------
     UsageError
         If a shape is none.
     """
-    if values["no_check"] or values["depth"] == "off":
-        return None
     from normswap.check import CheckOptions
 
     return CheckOptions(
-        depth=values["depth"],
+        depth=values["depth"] if is_checked(values) else DEPTHS[0],
         provider=values["provider"],
         provider_options=provider_options_of_command(values),
         seed=values["seed"],

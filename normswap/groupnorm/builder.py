@@ -164,6 +164,13 @@ class Builder:
             return grouped
         return self.op("Reshape", [grouped, self.original_shape()], "ungrouped")
 
+    def mean(self, value: gs.Tensor, axis: int, what: str, *, keepdims: bool) -> gs.Tensor:
+        """Average along an axis."""
+        if self.layer.opset < 18:
+            return self.op("ReduceMean", [value], what, axes=[axis], keepdims=int(keepdims))
+        inputs = [value, self.integers([axis], "axis")]
+        return self.op("ReduceMean", inputs, what, keepdims=int(keepdims))
+
     def original_shape(self) -> gs.Tensor:
         """Return the shape of x: a constant where at most one size but the batch's is dynamic."""
         layer = self.layer

@@ -1,17 +1,21 @@
 """Which form a layer gets.
 
-The order for CPU is that of ``benchmarks/RESULTS-GN-CPU.md``. On one thread instancenorm is the
-fastest everywhere. onnxruntime runs its InstanceNormalization on one core though, and spreads a
-LayerNormalization over the threads by rows (a row is a group of a sample): with two threads,
-between convolutions, layernorm is ahead from about 2^17 elements on if there are a few rows, and
-behind below that, where waking the threads costs more than they save. A size that is not static
-counts as small. Two threads are what was measured; more make it no slower.
+The order for CPU is that of ``benchmarks/RESULTS-GN-CPU.md``. What decides there is how a form goes
+through memory, and on how many cores. instancenorm reads a group from the cache and writes the
+result, on one core. layernorm does the same on all threads, by rows (a row is a group of a sample),
+and slower on each. centred runs plain operators, each over all of memory, on all threads, and
+applies the affine on the way; that pays for layers that are large, of groups that are. Between
+convolutions the affine costs next to nothing, see `Builder.affine`, so that centred has no more to
+win there. Two threads are what was measured; more make layernorm and centred no slower.
 
-That for CUDA rests on how often each
-form goes through memory, and is to be confirmed by ``python -m benchmarks.cuda``: contrib reads
-twice and writes once, beside two transposes, with the activation for nothing and float16 as it is;
-instancenorm does the same without transposes, and then needs passes for scale, bias and activation,
-and casts where it is float16. TensorRT compiles what is plain, and fails on GroupNormalization.
+That for CUDA rests on how often each form goes through memory, and is to be confirmed by
+``python -m benchmarks.cuda``: contrib reads twice and writes once, beside two transposes, with the
+activation for nothing and float16 as it is; instancenorm does the same without transposes, and then
+needs passes for scale, bias and activation, and casts where it is float16. TensorRT compiles what
+is plain, and fails on GroupNormalization.
+
+``fastest`` asks no table: it takes what was measured on this machine, see
+:mod:`normswap.groupnorm.race`.
 """
 
 from __future__ import annotations
@@ -27,14 +31,13 @@ from normswap.groupnorm.forms import FORMS
 if TYPE_CHECKING:
     from normswap.groupnorm.forms import Form
     from normswap.groupnorm.layer import Layer
+    from normswap.groupnorm.plan import Timings
 
 AUTO = "auto"
+FASTEST = "fastest"
 
 _ORDER: dict[str, tuple[tuple[str, str], ...]] = {
-    "cpu": (
-        ("instancenorm", "the fastest in onnxruntime on CPU"),
-        ("primitive", "float64, for which onnxruntime has no InstanceNormalization"),
-    ),
+    "cpu": (("primitive", "float64, for which onnxruntime has no InstanceNormalization"),),
     "cuda": (
         ("contrib", "onnxruntime's fused CUDA kernel"),
         ("instancenorm", "cuDNN's kernel; com.microsoft.GroupNorm does not take this layer"),
@@ -52,11 +55,21 @@ _ELSEWHERE = (
 )
 
 
-PARALLEL_ELEMENTS = 1 << 17
-"""Elements of a tensor from which on a second thread pays for layernorm."""
+LARGE = {1: 1 << 19, 2: 1 << 17}
+"""Elements of a tensor from which on centred pays, by threads; 2 stands for two and more."""
 
-PARALLEL_ROWS = 4
-"""Rows below which the threads can't share a LayerNormalization well."""
+LONG_GROUP = 1 << 14
+"""Elements of a group that this takes where the tensor is just large enough; one that is k times
+as large may have groups that are k times as small."""
+
+LARGE_BETWEEN_CONVOLUTIONS = 1 << 20
+"""The same where the affine of the other forms costs nothing, and layernorm has too few rows."""
+
+ENOUGH_ROWS = 4
+"""Rows from which on threads can share a LayerNormalization well."""
+
+CLOSE = 1.03
+"""How much longer than the fastest a form may take and be the same for all that can be measured."""
 
 
 def threads_here() -> int:
@@ -66,55 +79,96 @@ def threads_here() -> int:
     return os.cpu_count() or 1
 
 
-def choose_form(layer: Layer, asked: str, provider: str, threads: int) -> tuple[Form, str]:
+def choose_form(
+    layer: Layer, asked: str, provider: str, threads: int, timings: Timings | None = None
+) -> tuple[Form, str]:
     """Return the form of a layer, and why it is that one.
 
     Parameters
     ----------
     layer : Layer
     asked : str
-        The name of a form, or ``"auto"``.
+        The name of a form, ``"auto"`` or ``"fastest"``.
     provider : str
         Execution provider that the model is for, such as ``"cpu"``.
     threads : int
         How many threads it will have on a CPU.
+    timings : Timings, optional
+        What was measured for the layer; without it ``"fastest"`` is as ``"auto"``.
 
     Raises
     ------
     UsageError
         If the form that was asked for can't be used for this layer.
     """
-    if asked != AUTO:
+    if asked not in (AUTO, FASTEST):
         form = FORMS[asked]
         obstacle = form.obstacle(layer, provider)
         if obstacle is not None:
-            others = [
-                name for name, other in FORMS.items() if other.obstacle(layer, provider) is None
-            ]
             raise UsageError(
                 f"{layer.name} can't take the {asked} form: {obstacle}.",
-                tip=f"Use --form {AUTO}, or one of {', '.join(others)}.",
+                tip=f"Use --form {AUTO}, or one of {', '.join(possible_forms(layer, provider))}.",
             )
         return form, "asked for"
     if layer.group_elements == 1:
         return FORMS["primitive"], "exact where a group is one element, so that the result is B"
-    if provider == "cpu" and _pays_in_parallel(layer, threads):
-        why = f"the fastest in onnxruntime on {threads} CPU threads for this size"
-        return FORMS["layernorm"], why
+    form, why = _by_rule(layer, provider, threads)
+    if asked == FASTEST and timings is not None and timings.seconds:
+        return _by_timings(form, timings)
+    return form, why
+
+
+def possible_forms(layer: Layer, provider: str) -> list[str]:
+    """Return the names of the forms that a layer can take."""
+    return [name for name, form in FORMS.items() if form.obstacle(layer, provider) is None]
+
+
+def _by_timings(expected: Form, timings: Timings) -> tuple[Form, str]:
+    """Take the fastest; of those that are as fast for all one can tell, the expected one."""
+    name, least = min(timings.seconds.items(), key=lambda entry: entry[1])
+    if timings.seconds.get(expected.name, float("inf")) <= least * CLOSE:
+        name = expected.name
+    size = "x".join(map(str, timings.shape))
+    return FORMS[name], f"the fastest here of {len(timings.seconds)} measured for {size}"
+
+
+def _by_rule(layer: Layer, provider: str, threads: int) -> tuple[Form, str]:
+    if provider == "cpu" and layer.data_type != TensorProto.DOUBLE:
+        for name in _on_cpu(layer, threads):
+            if FORMS[name].obstacle(layer, provider) is None:
+                on = f"{threads} CPU threads" if threads > 1 else "one CPU thread"
+                size = "this size" if layer.group_elements else "a size that is not static"
+                return FORMS[name], f"the fastest in onnxruntime on {on} for {size}"
     for name, why in _ORDER.get(provider, _ELSEWHERE):
         if FORMS[name].obstacle(layer, provider) is None:
             return FORMS[name], why
     raise AssertionError("the primitive form takes every layer")
 
 
-def _pays_in_parallel(layer: Layer, threads: int) -> bool:
-    """Whether layernorm on several threads is faster than instancenorm on one."""
-    if threads < 2 or layer.is_instance or layer.data_type == TensorProto.DOUBLE:
-        return False
-    if layer.shape is None or layer.group_elements is None:
-        return False
-    if FORMS["layernorm"].obstacle(layer, "cpu") is not None:
-        return False
-    batch = layer.shape[0] if isinstance(layer.shape[0], int) else 1
-    rows = batch * layer.num_groups
-    return rows >= PARALLEL_ROWS and (rows * layer.group_elements >= PARALLEL_ELEMENTS)
+def _on_cpu(layer: Layer, threads: int) -> list[str]:
+    """Return the forms that were fastest for layers like this one, the best first."""
+    batch = layer.shape[0] if layer.shape else None
+    rows = layer.num_groups * (batch if isinstance(batch, int) else 1)
+    # Unknown sizes are taken for small ones on one thread, where there is little between the forms,
+    # and for large ones on several, where there is.
+    unknown = 0 if threads == 1 else LARGE_BETWEEN_CONVOLUTIONS
+    size = layer.group_elements or unknown
+    elements = layer.group_elements * rows if layer.group_elements else unknown
+    shared = threads > 1 and rows >= ENOUGH_ROWS
+    if layer.before_convolution:
+        pays = {
+            "layernorm": shared,
+            "centred": threads > 1 and elements >= LARGE_BETWEEN_CONVOLUTIONS,
+        }
+    else:
+        large = LARGE[min(threads, 2)]
+        several = not layer.is_instance or layer.rank == 2  # else instancenorm is a single node
+        pays = {
+            "centred": elements >= large
+            and elements * size >= large * LONG_GROUP
+            and (several or threads > 1),
+            "layernorm": shared
+            and several
+            and elements >= (large // 2 if layer.depthwise_affine else large),
+        }
+    return [*(name for name, does in pays.items() if does), "instancenorm"]

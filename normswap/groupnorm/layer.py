@@ -62,6 +62,8 @@ class Layer:
         ``"silu"`` where y is the SiLU of that; else empty.
     depthwise_affine : bool
         Whether a constant affine is faster as a 1x1 depthwise convolution than as Mul and Add.
+    before_convolution : bool
+        Whether a convolution reads y, perhaps through an activation.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Layer:
     opset: int
     activation: str = ""
     depthwise_affine: bool = False
+    before_convolution: bool = False
 
     @property
     def rank(self) -> int | None:

@@ -10,9 +10,27 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from normswap.folding.plan import Site
     from normswap.groupnorm.layer import Layer
     from normswap.groupnorm.planner import SwapOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """What the forms of a layer took when they were run here.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of x in these runs.
+    seconds : Mapping[str, float]
+        By form: the shortest run of a small network around the layer, less the network itself.
+    """
+
+    shape: tuple[int, ...]
+    seconds: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +57,8 @@ class Swap:
         (:mod:`normswap.groupnorm.neighbours`), in the order of the graph.
     fused : tuple of int
         Numbers of all nodes that go with it: these neighbours, and those of the activation.
+    timings : Timings or None
+        What the forms took, where they were measured.
     """
 
     site: Site
@@ -52,6 +72,7 @@ class Swap:
     activation: str = ""
     absorbed: tuple[Site, ...] = ()
     fused: tuple[int, ...] = ()
+    timings: Timings | None = None
 
 
 @dataclass(frozen=True, slots=True)

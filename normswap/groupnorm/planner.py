@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from normswap.folding.graph import Network, Node, Value
     from normswap.folding.plan import Site
     from normswap.folding.shapes import Dim
+    from normswap.groupnorm.plan import Timings
     from normswap.model import Model
 
 LISTED = 8  # how many layers an error message names
@@ -65,7 +66,7 @@ class SwapOptions:
     ----------
     policy : GroupPolicy
     form : str
-        ``"auto"`` or the name of a form.
+        ``"auto"``, ``"fastest"`` or the name of a form.
     provider : str
         Execution provider that the model is for.
     threads : int or None
@@ -84,6 +85,9 @@ class SwapOptions:
         :mod:`normswap.groupnorm.neighbours`.
     affines : Mapping[str, Affine]
         By the name of the layer's output.
+    timings : Mapping[int, Timings]
+        What ``"fastest"`` goes by, see :func:`normswap.groupnorm.race.measure`; by the number of
+        the node.
     """
 
     policy: GroupPolicy = field(default_factory=GroupPolicy)
@@ -98,6 +102,7 @@ class SwapOptions:
     only_kept: bool = False
     absorb: bool = True
     affines: Mapping[str, Affine] = field(default_factory=dict)
+    timings: Mapping[int, Timings] = field(default_factory=dict)
 
     def by_itself(self, form: str = AUTO) -> SwapOptions:
         """Return the same swap with every layer at its own x and y, taking nothing along."""
@@ -166,7 +171,8 @@ def plan_swap(model: Model, options: SwapOptions) -> SwapPlan:
         if absorbed.behind:
             last = absorbed.behind[-1].node
             layer = replace(layer, y=surgeon_nodes[last.key].outputs[0])
-        form, why = choose_form(layer, options.form, options.provider, threads)
+        timings = options.timings.get(node.key)
+        form, why = choose_form(layer, options.form, options.provider, threads, timings)
         fusible = fusible_activation(last) if form.fuses_activation else None
         if fusible is not None:
             end = surgeon_nodes[fusible.nodes[-1]]
@@ -186,6 +192,7 @@ def plan_swap(model: Model, options: SwapOptions) -> SwapPlan:
                 activation=layer.activation,
                 absorbed=tuple(Normalization((use,)).site() for use in neighbours),
                 fused=tuple(fused),
+                timings=timings,
             )
         )
         layers.append(layer)
@@ -355,6 +362,7 @@ def _layer(node: Node, surgeon: gs.Node, channels: int, groups: int, options: Sw
             bias = _parameter(node.inputs[2], surgeon.inputs[2], 0.0)
     shape = _shape(node)
     data_type = _data_type(node) or TensorProto.FLOAT
+    blocked = _in_blocked_layout(node, channels)
     return Layer(
         name=_where(node),
         x=surgeon.inputs[0],
@@ -369,7 +377,8 @@ def _layer(node: Node, surgeon: gs.Node, channels: int, groups: int, options: Sw
         opset=node.opset,
         depthwise_affine=options.provider == "cpu"
         and data_type != TensorProto.DOUBLE  # onnxruntime's Conv has no float64
-        and (_in_blocked_layout(node, channels) or _is_small_image(shape)),
+        and (blocked or _is_small_image(shape)),
+        before_convolution=blocked,
     )
 
 

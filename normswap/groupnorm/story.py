@@ -10,9 +10,11 @@ from normswap.check.survey import resolve
 from normswap.errors import ExitCode
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.calibrate import CalibrationOptions, calibrate
+from normswap.groupnorm.choose import FASTEST
 from normswap.groupnorm.data import open_data
 from normswap.groupnorm.drift import DriftReport, measure_drift
 from normswap.groupnorm.planner import SwapOptions, plan_swap
+from normswap.groupnorm.race import measure
 from normswap.groupnorm.session import Session
 from normswap.groupnorm.verify import SwapCheck, VerifyOptions, verify_swap
 from normswap.model import load
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from normswap.groupnorm.data import Dataset
     from normswap.groupnorm.plan import SwapPlan
+    from normswap.model import Model
 
     Progress = Callable[[str], None]
     Source = str | Path | bytes | BinaryIO
@@ -79,8 +82,23 @@ class SwapReport:
         }
 
 
-def plan_report(source: Source, options: SwapOptions, *, progress: Progress = silent) -> SwapReport:
+def plan_report(
+    source: Source,
+    options: SwapOptions,
+    *,
+    how: VerifyOptions | None = None,
+    progress: Progress = silent,
+) -> SwapReport:
     """Say what :func:`swap` would do to a model, and do nothing.
+
+    Parameters
+    ----------
+    source : path, bytes or binary stream
+    options : SwapOptions
+    how : VerifyOptions, optional
+        How forms are timed, where the fastest is asked for.
+    progress : callable
+        Is told what is being done.
 
     Raises
     ------
@@ -88,12 +106,18 @@ def plan_report(source: Source, options: SwapOptions, *, progress: Progress = si
         If the model is unreadable, or a layer can't be swapped.
     UsageError
         If the options don't fit the model.
+    RunError
+        If forms are timed, and the runtime is unavailable, crashed or timed out.
     """
     progress("reading the model")
     model = load(source)
     progress("planning")
     options = replace(options, provider=resolve(options.provider))
-    return SwapReport(model.name, "", plan_swap(model, options), size_before=model.size)
+    plan = plan_swap(model, options)
+    if options.form == FASTEST:
+        with model.original() as original:
+            plan = _raced(model, original, plan, how, None, progress)
+    return SwapReport(model.name, "", plan, size_before=model.size)
 
 
 def swap(
@@ -103,6 +127,7 @@ def swap(
     *,
     overwrite: bool = False,
     check: VerifyOptions | None = None,
+    how: VerifyOptions | None = None,
     data: Data | None = None,
     samples: int | None = None,
     calibration: CalibrationOptions | None = None,
@@ -120,6 +145,8 @@ def swap(
         Whether an existing file may be replaced.
     check : VerifyOptions, optional
         How the result is checked; not at all if it is left out.
+    how : VerifyOptions, optional
+        How forms are timed, where the fastest is asked for; as the check is, if it is left out.
     data : path or iterable of feeds, optional
         See :func:`normswap.groupnorm.data.open_data`. The check and the drift use it, and so does
         the calibration.
@@ -170,6 +197,9 @@ def swap(
             model = load(original, name=model.name)
             plan = plan_swap(model, replace(options, affines=affines))
             report = replace(report, plan=plan, calibrated=len(affines))
+        if options.form == FASTEST:
+            plan = _raced(model, original, plan, how or check, batches, progress)
+            report = replace(report, plan=plan)
         apply_swaps(plan, model)
         progress("writing")
         with staged_output(model, output, overwrite=overwrite) as staged:
@@ -182,6 +212,22 @@ def swap(
                 staged.commit()
                 report = replace(report, output=output_name(output), size_after=staged.size)
     return report
+
+
+def _raced(
+    model: Model,
+    original: Path,
+    plan: SwapPlan,
+    how: VerifyOptions | None,
+    batches: Dataset | None,
+    progress: Progress,
+) -> SwapPlan:
+    """Return the plan with every layer in the form that is the fastest here."""
+    if not plan.swaps:
+        return plan
+    how = how or VerifyOptions(plan.options.provider)
+    timings = measure(original, plan, how, batches=batches, progress=progress)
+    return plan_swap(model, replace(plan.options, timings=timings))
 
 
 def _plain_drift(

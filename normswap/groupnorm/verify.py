@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
-from normswap.check.dims import Wishes, batch_is_free, solve, spatial_sizes
-from normswap.check.inputs import Distribution, make_case
-from normswap.check.runner import ProviderError
+from normswap.check.dims import Wishes, batch_is_free
 from normswap.check.signature import read_signature
-from normswap.errors import ExitCode, RunError, RunTimeoutError
+from normswap.errors import ExitCode, RunError
 from normswap.groupnorm.drift import DriftReport, measure_drift, samples_of
+from normswap.groupnorm.feeds import make_feeds
 from normswap.groupnorm.hybrid import run_hybrid, taps, values
 from normswap.groupnorm.isolation import check_isolated
 from normswap.groupnorm.layercheck import LayerCheck, check_layer
@@ -192,7 +191,7 @@ def verify_swap(
         )
 
     with open_model(original, "the original model", taps=known["y"]) as before:
-        feeds = _feeds(before, signature, options, batches, progress)
+        feeds = make_feeds(before, signature, options, batches, progress, samples=SAMPLES)
         progress("checking every swapped node")
         sizes: dict[str, int] = {}
         with open_model(
@@ -242,35 +241,6 @@ def _floats(signature: Signature) -> list[str]:
         for port in signature.outputs
         if port.kind == "tensor" and port.dtype.startswith(("float", "bfloat"))
     ]
-
-
-def _feeds(
-    session: Session,
-    signature: Signature,
-    options: VerifyOptions,
-    batches: Iterable[Mapping[str, Any]] | None,
-    progress: Progress,
-) -> Mapping[str, Any]:
-    """Return the inputs of the check: some of the user's, or random ones that the model takes."""
-    if batches is not None:
-        first = next(iter(batches))
-        free = batch_is_free(signature, Wishes({}, {}))
-        return {name: value[:SAMPLES] if free else value for name, value in first.items()}
-    wishes = Wishes(options.input_shapes, {})
-    refusal: RunError | None = None
-    for spatial in spatial_sizes(signature, wishes):
-        progress("looking for inputs that the model takes")
-        shapes = solve(signature, wishes, batch=SAMPLES, spatial=spatial)
-        case = make_case(signature, shapes, Distribution.NORMAL, seed=options.seed, ranges={})
-        try:
-            session.run(case.feeds)
-        except (RunTimeoutError, ProviderError):
-            raise
-        except RunError as error:
-            refusal = refusal or error
-        else:
-            return case.feeds
-    raise refusal or RunError("There is no input to try.")
 
 
 def _check_layers(

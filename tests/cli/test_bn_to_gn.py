@@ -222,7 +222,7 @@ def test_a_wrong_swap_is_told_and_not_written(model, monkeypatch):
     monkeypatch.setattr(
         form, "per_group", lambda _value, groups, neutral: (np.full(groups, neutral), None)
     )
-    result = invoke("bn-to-gn", "--groups", 4, model)
+    result = invoke("bn-to-gn", "--groups", 4, "--form", "instancenorm", model)
     assert result.code == 1
     assert "not group normalization, checked against float64:" in result.text
     assert "✗   each layer (2), on the activations that reach it: bn" in result.text
@@ -230,6 +230,28 @@ def test_a_wrong_swap_is_told_and_not_written(model, monkeypatch):
     assert "✓   output y of a sample, alone and in its batch" in result.text
     assert "nothing written" in result.text
     assert files(model.parent) == ["model.onnx"]
+
+
+def test_the_fastest_form_is_measured(model):
+    result = invoke("bn-to-gn", "--groups", 4, "--form", "fastest", "--json", model)
+    assert result.code == 0, result.err
+    assert "timing the forms of 2 kinds of layers" in result.err
+    for swap, channels in zip(json.loads(result.text)["plan"]["swaps"], (8, 16), strict=True):
+        assert swap["why"] == f"the fastest here of 4 measured for 1x{channels}x8x8"
+        seconds = swap["timings"]["seconds"]
+        assert sorted(seconds) == ["centred", "instancenorm", "layernorm", "primitive"]
+        assert seconds[swap["form"]] <= 1.03 * min(seconds.values())
+
+
+def test_a_dry_run_measures_too(model):
+    arguments = ["bn-to-gn", "--groups", 4, "--form", "fastest", "--dry-run", "--threads", 1]
+    result = invoke(*arguments, "--no-check", "--input-shape", "x:5,3,8,8", model)
+    assert result.code == 0, result.err
+    assert "measured for 5x8x8x8" in result.text
+    assert files(model.parent) == ["model.onnx"]
+    result = invoke(*arguments, "--no-check", "--input-shape", "x:5,-3", model)
+    assert result.code == 2
+    assert "is no input shape" in result.err
 
 
 def test_data_that_does_not_fit(model, tmp_path):

@@ -128,7 +128,9 @@ def test_the_command_that_folds(provider, tmp_path):
 
 @pytest.mark.parametrize("groups", [1, 32, 64])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-@pytest.mark.parametrize("form", ["auto", "native", "layernorm", "instancenorm", "primitive"])
+@pytest.mark.parametrize(
+    "form", ["auto", "native", "layernorm", "instancenorm", "centred", "primitive"]
+)
 def test_every_form_is_right(provider, tmp_path, form, dtype, groups):
     model = save(tmp_path / "model.onnx", images(dtype))
     report = swap(

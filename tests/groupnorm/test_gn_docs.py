@@ -61,9 +61,10 @@ def test_commands(command, checkout):
     assert left == (8 if "recalibrate" in command else 0)
 
 
-def test_the_report_that_is_shown(checkout):
-    """Word by word; the figures are those of another machine."""
+def test_the_report_that_is_shown(checkout, monkeypatch):
+    """Word by word; the figures are those of another machine, of several cores."""
     del checkout
+    monkeypatch.setattr("normswap.groupnorm.planner.threads_here", lambda: 2)
     shown = re.search(r"```console\n(.*?)\n```\n\n```\n(.*?)```", TEXT, re.DOTALL)
     told = run(shown[1]).text
 

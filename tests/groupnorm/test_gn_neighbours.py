@@ -12,7 +12,7 @@ from support.swapping import distance, ops, run_ort, swap_model
 from normswap.groupnorm.reference import group_normalization
 
 CHANNELS = 8
-FORMS = ["native", "layernorm", "instancenorm", "primitive"]
+FORMS = ["native", "layernorm", "instancenorm", "centred", "primitive"]
 
 
 class Case:

@@ -14,6 +14,7 @@ from support.swapping import distance, ops, run_ort, swap_model, swap_options
 
 from normswap.errors import ModelError, UsageError
 from normswap.groupnorm.apply import apply_swaps
+from normswap.groupnorm.plan import Timings
 from normswap.groupnorm.planner import Affine, plan_swap
 from normswap.groupnorm.policy import GroupPolicy, OnIndivisible
 from normswap.groupnorm.reference import group_normalization
@@ -99,7 +100,7 @@ def test_layers_that_do_not_fit_may_stay():
 
 
 def test_the_plan_is_plain_data():
-    plan = plan_of(two_layers())
+    plan = plan_of(two_layers(), threads=1)
     data = json.loads(json.dumps(plan.to_dict()))
     assert data["swaps"][0]["site"]["node"] == "stem/bn"
     assert data["swaps"][0]["num_groups"] == 4
@@ -302,7 +303,7 @@ def test_normalizations_in_subgraphs_are_swapped():
         assert distance(y, expected) < 1e-5
 
 
-@pytest.mark.parametrize("form", ["layernorm", "instancenorm", "primitive"])
+@pytest.mark.parametrize("form", ["layernorm", "instancenorm", "centred", "primitive"])
 def test_normalizations_in_functions_are_swapped(form):
     b = Builder(17)
     constants = [
@@ -328,7 +329,7 @@ def test_normalizations_in_functions_are_swapped(form):
     assert distance(run_ort(swapped, x=feed)[0], expected) < 1e-5
 
 
-@pytest.mark.parametrize("form", ["layernorm", "instancenorm", "primitive"])
+@pytest.mark.parametrize("form", ["layernorm", "instancenorm", "centred", "primitive"])
 def test_a_function_whose_weights_are_arguments(form):
     b = Builder(17)
     node = helper.make_node("BatchNormalization", list("xsbmv"), ["y"], "bn", epsilon=1e-3)
@@ -370,24 +371,90 @@ def test_what_is_not_swapped_survives():
 @pytest.mark.parametrize(
     ("dims", "groups", "opset", "threads", "form"),
     [
+        # One thread: little between the forms but where the layer is large, of large groups.
         ((1, 64, 64, 64), 32, 17, 1, "instancenorm"),
-        ((1, 64, 64, 64), 32, 17, 2, "layernorm"),
-        (("N", 64, 64, 64), 32, 17, 2, "layernorm"),
-        ((1, 64, 64, 64), 32, 16, 2, "instancenorm"),  # LayerNormalization is of opset 17
+        ((1, 64, 128, 128), 32, 17, 1, "centred"),
+        ((1, 64, 128, 128), 64, 17, 1, "instancenorm"),  # a single node
+        ((16, 256, 14, 14), 32, 17, 1, "instancenorm"),  # small groups
+        ((1, 64, "H", "W"), 32, 17, 1, "instancenorm"),
+        # Several: instancenorm has one of them.
+        ((1, 64, 128, 128), 32, 17, 2, "centred"),
+        ((1, 64, 64, 64), 1, 17, 2, "centred"),
+        ((1, 64, 128, 128), 64, 16, 2, "centred"),
+        (("N", 64, 128, 128), 32, 17, 2, "centred"),
+        ((16, 128, 28, 28), 32, 17, 2, "centred"),  # groups that are small for a smaller layer
+        ((1, 128, 28, 56), 32, 17, 2, "layernorm"),
+        (("N", 64, "H", "W"), 32, 17, 2, "centred"),
+        (None, 32, 17, 2, "centred"),
+        ((8, 256, 14, 14), 32, 17, 2, "layernorm"),  # groups too small for centred
+        ((8, 256, 14, 14), 32, 16, 2, "instancenorm"),  # LayerNormalization is of opset 17
+        ((1, 2048, 7, 7), 32, 17, 2, "layernorm"),  # an affine that costs nothing
+        ((1, 512, 7, 7), 32, 17, 2, "instancenorm"),
+        ((8, 512, 7, 7), 512, 17, 2, "instancenorm"),
         ((1, 64, 32, 32), 32, 17, 2, "instancenorm"),  # small
-        ((4, 64, 32, 32), 32, 17, 2, "layernorm"),
-        ((1, 64, 64, 64), 1, 17, 2, "instancenorm"),  # one row can't be shared
-        ((16, 64, 64, 64), 1, 17, 2, "layernorm"),
-        ((1, 64, 64, 64), 2, 17, 2, "instancenorm"),
-        ((1, 64, 64, 64), 64, 17, 2, "instancenorm"),  # a single node
-        (("N", 64, "H", "W"), 32, 17, 2, "instancenorm"),
+        ((2, 64), 32, 17, 2, "instancenorm"),
     ],
 )
 def test_auto_goes_by_size_and_threads(dims, groups, opset, threads, form):
+    channels = dims[1] if dims else 64
     b = Builder(opset)
-    b.output(b.bn(b.input(*dims), 64, epsilon=1e-5), dims)
-    plan = plan_of(b.model(), groups, threads=threads)
-    assert plan.swaps[0].form == form
-    assert ("2 CPU threads" in plan.swaps[0].why) is (form == "layernorm")
-    if form == "layernorm":
-        assert plan_of(b.model(), groups, threads=threads, provider="cuda").swaps[0].form != form
+    x = b.input(*(dims or ("size",)))
+    if dims is None:
+        x = b.node("Reshape", x, b.input("rank", name="shape", elem_type=TensorProto.INT64))
+    y = b.bn(x, channels, epsilon=1e-5)
+    b.output(b.node("Reshape", y, b.const(np.array([-1]))), ["size"])
+    (swap,) = plan_of(b.model(), groups, threads=threads).swaps
+    assert swap.form == form
+    on = "one CPU thread" if threads == 1 else "2 CPU threads"
+    static = dims is not None and all(isinstance(dim, int) for dim in dims[2:])
+    size = "this size" if static else "a size that is not static"
+    assert swap.why == f"the fastest in onnxruntime on {on} for {size}"
+    if form != "instancenorm":
+        cuda = plan_of(b.model(), groups, threads=threads, provider="cuda").swaps[0].form
+        assert cuda in ("contrib", "instancenorm")
+
+
+@pytest.mark.parametrize(
+    ("dims", "groups", "opset", "threads", "form"),
+    [
+        ((1, 64, 128, 128), 32, 17, 1, "instancenorm"),
+        ((1, 64, 128, 128), 32, 17, 2, "layernorm"),
+        ((1, 64, 8, 8), 32, 17, 2, "layernorm"),
+        (("N", 64, "H", "W"), 32, 17, 2, "layernorm"),
+        ((1, 64, 64, 64), 1, 17, 2, "instancenorm"),  # one row can't be shared
+        ((1, 64, 128, 128), 1, 17, 2, "centred"),
+        ((1, 64, 128, 128), 32, 16, 2, "centred"),
+        ((1, 64, 32, 32), 32, 16, 2, "instancenorm"),
+    ],
+)
+def test_auto_before_a_convolution(dims, groups, opset, threads, form):
+    b = Builder(opset)
+    y = b.node("Relu", b.bn(b.input(*dims), 64, epsilon=1e-5))
+    b.output(b.conv(y, 64, 8), None)
+    assert plan_of(b.model(), groups, threads=threads).swaps[0].form == form
+
+
+@pytest.mark.parametrize(
+    ("seconds", "form"),
+    [
+        ({"native": 1.0, "layernorm": 3.0, "instancenorm": 2.0}, "native"),
+        ({"native": 1.0, "layernorm": 3.0, "instancenorm": 1.02}, "instancenorm"),  # as fast
+        ({"layernorm": 0.5, "instancenorm": 1.0}, "layernorm"),
+        ({"layernorm": 0.5}, "layernorm"),
+        ({}, "instancenorm"),
+    ],
+)
+def test_fastest_goes_by_what_was_measured(seconds, form):
+    b = Builder(21)
+    b.output(b.bn(b.input(1, 64, 8, 8), 64, epsilon=1e-5), None)
+    timings = {0: Timings((1, 64, 8, 8), seconds)}
+    (swap,) = plan_of(b.model(), 32, form="fastest", timings=timings, threads=1).swaps
+    assert swap.form == form
+    if seconds:
+        assert swap.why == f"the fastest here of {len(seconds)} measured for 1x64x8x8"
+    else:
+        assert swap.why == "the fastest in onnxruntime on one CPU thread for this size"
+    assert swap.timings is timings[0]
+    # A form that is asked for, or the only exact one, is not raced against.
+    (swap,) = plan_of(b.model(), 32, form="centred", timings=timings).swaps
+    assert (swap.form, swap.why) == ("centred", "asked for")

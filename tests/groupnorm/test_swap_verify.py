@@ -58,7 +58,7 @@ def edit(path, change):
     onnx.save(model, path)
 
 
-@pytest.mark.parametrize("form", ["native", "layernorm", "instancenorm", "primitive"])
+@pytest.mark.parametrize("form", ["native", "layernorm", "instancenorm", "centred", "primitive"])
 def test_a_right_swap_is_right(swapped, form):
     verify, _ = swapped(small_network(), form=form)
     check = verify()
@@ -195,7 +195,7 @@ def hidden_network():
 HIDDEN = ["choice.then_branch/then_branch", "choice.else_branch/else_branch", "local:Block/bn"]
 
 
-@pytest.mark.parametrize("form", ["layernorm", "instancenorm", "primitive"])
+@pytest.mark.parametrize("form", ["layernorm", "instancenorm", "centred", "primitive"])
 def test_layers_in_subgraphs_and_functions_are_run_by_themselves(swapped, form):
     verify, _ = swapped(hidden_network(), 2, form=form)
     check = verify()

@@ -13,6 +13,8 @@ mean. The sum of squares is a dot product, ``MatMul(d, Transpose(d))``, which on
 runs vectorised; its ReduceSumSquare is five times slower, and squares that are stored first cost a
 pass over memory. It fuses a constant factor into a MatMul too, and then takes a slow path: so the
 division by L is done on the other side, ``scale * sqrt(L) / sqrt(d . d + L * (epsilon - r^2))``.
+
+``centred`` is the same without the second mean, see :mod:`normswap.groupnorm.forms.centred`.
 """
 
 from __future__ import annotations
@@ -30,10 +32,20 @@ if TYPE_CHECKING:
 
 
 class Primitive:
-    """``ReduceMean``, ``Sub``, ``MatMul``, ``Mul``, ``Add``."""
+    """``ReduceMean``, ``Sub``, ``MatMul``, ``Mul``, ``Add``.
 
-    name = "primitive"
+    Parameters
+    ----------
+    name : str
+    second_mean : bool
+        Whether what rounding left of the mean is taken out too.
+    """
+
     fuses_activation = False
+
+    def __init__(self, name: str = "primitive", *, second_mean: bool = True) -> None:
+        self.name = name
+        self._second_mean = second_mean
 
     def obstacle(self, layer: Layer, provider: str) -> str | None:
         """Say why not; see :class:`normswap.groupnorm.forms.base.Form`."""
@@ -43,14 +55,23 @@ class Primitive:
     def build(self, builder: Builder) -> None:
         """Make the nodes."""
         layer = builder.layer
-        grouped = builder.grouped(builder.input())
-        centred = builder.op("Sub", [grouped, self._mean(builder, grouped, "mean")], "centred")
-        rest = self._mean(builder, centred, "mean_rest")
+        x = builder.input()
+        grouped = builder.grouped(x)
+        if self._second_mean:
+            mean = builder.mean(grouped, 2, "mean", keepdims=True)
+        else:
+            mean = self._mean_of_channels(builder, x)
+        centred = builder.op("Sub", [grouped, mean], "centred")
+        rest = None
+        if self._second_mean:
+            rest = builder.mean(centred, 2, "mean_rest", keepdims=True)
         deviation, root = self._deviation(builder, centred, rest)
         if layer.scale is None:
             numerator = builder.floats(root, "numerator")
             factor = builder.op("Div", [numerator, deviation], "factor")
-            value = builder.op("Sub", [centred, rest], "recentred")
+            value: gs.Tensor = centred
+            if rest is not None:
+                value = builder.op("Sub", [centred, rest], "recentred")
             value = builder.ungrouped(builder.op("Mul", [value, factor], "normalized"))
             builder.output(builder.affine(value, None, layer.bias))
             return
@@ -63,24 +84,24 @@ class Primitive:
             if root != 1:
                 scale = builder.op("Mul", [scale, builder.floats(root, "numerator")], "numerator")
         factor = builder.op("Div", [scale, deviation], "factor")
-        shift = builder.op("Mul", [factor, rest], "shift_rest")
-        if layer.bias is None:
-            shift = builder.op("Neg", [shift], "shift")
-        else:
-            shift = builder.op(
-                "Sub", [builder.parameter(layer.bias, along, "bias"), shift], "shift"
-            )
-        self._apply(builder, centred, factor, shift)
+        self._apply(builder, centred, factor, self._shift(builder, factor, rest, along))
 
     @staticmethod
-    def _mean(builder: Builder, value: gs.Tensor, what: str) -> gs.Tensor:
-        if builder.layer.opset < 18:
-            return builder.op("ReduceMean", [value], what, axes=[2], keepdims=1)
-        return builder.op("ReduceMean", [value, builder.integers([2], "axis")], what, keepdims=1)
+    def _mean_of_channels(builder: Builder, x: gs.Tensor) -> gs.Tensor:
+        """Return the mean of each group, as that of its channels' means.
+
+        It costs nothing more, and a sum of few numbers is rounded less than one of many.
+        """
+        layer = builder.layer
+        each = layer.channels // layer.num_groups
+        shape = builder.integers([0, layer.num_groups, each, -1], "channels_of_groups_shape")
+        channels = builder.op("Reshape", [x, shape], "channels_of_groups")
+        means = builder.mean(channels, 3, "channel_means", keepdims=False)
+        return builder.mean(means, 2, "mean", keepdims=True)
 
     @staticmethod
     def _deviation(
-        builder: Builder, centred: gs.Tensor, rest: gs.Tensor
+        builder: Builder, centred: gs.Tensor, rest: gs.Tensor | None
     ) -> tuple[gs.Tensor, float]:
         """Return sqrt(L * (v + epsilon)) and sqrt(L); or sqrt(v + epsilon) and 1, L unknown."""
         layer = builder.layer
@@ -90,28 +111,43 @@ class Primitive:
         )
         columns = builder.op("Transpose", [rows], "columns", perm=[0, 1, 3, 2])
         squares = builder.op("MatMul", [rows, columns], "squares")
-        squares = builder.op(
+        variance = builder.op(
             "Reshape", [squares, builder.integers([0, groups, 1], "sums_shape")], "sum_of_squares"
         )
-        correction = builder.op("Mul", [rest, rest], "mean_rest_squared")
         if size is None:
             whole = builder.op("Shape", [centred], "grouped_sizes")
             count = builder.op("Gather", [whole, builder.integers([2], "axis")], "size", axis=0)
             count = builder.op("Cast", [count], "size_float", to=layer.compute_type)
-            squares = builder.op("Div", [squares, count], "mean_square")
-            root = 1.0
-        else:
-            correction = builder.op(
-                "Mul", [correction, builder.floats(size, "size")], "mean_rest_energy"
-            )
-            root = math.sqrt(size)
-        variance = builder.op("Sub", [squares, correction], "variance")
+            variance = builder.op("Div", [variance, count], "mean_square")
+        root = 1.0 if size is None else math.sqrt(size)
+        if rest is not None:
+            correction = builder.op("Mul", [rest, rest], "mean_rest_squared")
+            if size is not None:
+                energy = [correction, builder.floats(size, "size")]
+                correction = builder.op("Mul", energy, "mean_rest_energy")
+            variance = builder.op("Sub", [variance, correction], "variance")
         epsilon = builder.floats(layer.epsilon * root * root, "epsilon")
         spread = builder.op("Add", [variance, epsilon], "variance_epsilon")
         return builder.op("Sqrt", [spread], "deviation"), root
 
     @staticmethod
-    def _apply(builder: Builder, centred: gs.Tensor, factor: gs.Tensor, shift: gs.Tensor) -> None:
+    def _shift(
+        builder: Builder, factor: gs.Tensor, rest: gs.Tensor | None, along: list[int]
+    ) -> gs.Tensor | None:
+        """Return what is added to the scaled elements, by group and channel; None for nothing."""
+        bias = builder.layer.bias
+        added = None if bias is None else builder.parameter(bias, along, "bias")
+        if rest is None:
+            return added
+        shift = builder.op("Mul", [factor, rest], "shift_rest")
+        if added is None:
+            return builder.op("Neg", [shift], "shift")
+        return builder.op("Sub", [added, shift], "shift")
+
+    @staticmethod
+    def _apply(
+        builder: Builder, centred: gs.Tensor, factor: gs.Tensor, shift: gs.Tensor | None
+    ) -> None:
         layer = builder.layer
         if layer.rank is None:
             view = builder.integers([0, layer.channels, -1], "channels_shape")
@@ -121,8 +157,9 @@ class Primitive:
         spatial = 1 if layer.rank is None else layer.rank - 2
         along = builder.integers([-1, layer.channels] + [1] * spatial, "channel_shape")
         for op, small, what in (("Mul", factor, "scaled"), ("Add", shift, "shifted")):
-            operand = builder.op("Reshape", [small, along], f"{what}_by")
-            value = builder.op(op, [value, operand], what)
+            if small is not None:
+                operand = builder.op("Reshape", [small, along], f"{what}_by")
+                value = builder.op(op, [value, operand], what)
         if layer.rank is None:
             value = builder.op("Reshape", [value, builder.original_shape()], "ungrouped")
         builder.output(value)

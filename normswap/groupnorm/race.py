@@ -1,0 +1,223 @@
+"""Which form is the fastest on this machine: all that a layer can take, in a small network each.
+
+Layers that are alike in all that matters race once. The small network without a normalization runs
+beside them, and is subtracted.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from normswap.check.runner import run_worker
+from normswap.check.signature import read_signature
+from normswap.dtypes import NUMPY_DTYPES
+from normswap.groupnorm.choose import possible_forms
+from normswap.groupnorm.feeds import make_feeds
+from normswap.groupnorm.plan import Timings
+from normswap.groupnorm.session import Session
+from normswap.groupnorm.surroundings import INPUT, in_form, small_network
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    import numpy.typing as npt
+
+    from normswap.folding.shapes import Dim
+    from normswap.groupnorm.layer import Layer, Parameter
+    from normswap.groupnorm.plan import SwapPlan
+    from normswap.groupnorm.verify import VerifyOptions
+
+    Progress = Callable[[str], None]
+
+SECONDS = 0.3
+"""That the runs of one kind of layer take at least."""
+
+USUAL_SIZE = 224
+"""Pixels of a side of an image, where the model leaves it open."""
+
+MOST_ELEMENTS = 1 << 24
+"""Of an activation; a larger one is cut, since all forms are in memory at once."""
+
+_BARE = "bare"  # the small network without a normalization
+_LEAST = 1e-7  # seconds that a form takes, whatever the noise says
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """All of a layer that its speed depends on."""
+
+    dims: tuple[Dim, ...]
+    shape: tuple[int, ...]
+    num_groups: int
+    data_type: int
+    opset: int
+    scale: bool
+    bias: bool
+    before_convolution: bool
+
+
+def measure(
+    original: Path,
+    plan: SwapPlan,
+    how: VerifyOptions,
+    *,
+    batches: Iterable[Mapping[str, Any]] | None = None,
+    progress: Progress,
+) -> dict[int, Timings]:
+    """Time every form of every layer of a plan.
+
+    Parameters
+    ----------
+    original : Path
+        The model that was planned for. It is run once where sizes are not static.
+    plan : SwapPlan
+    how : VerifyOptions
+        The provider, the shapes of the model's inputs, and how long a run may take.
+    batches : iterable of feeds, optional
+        Data whose sizes are taken where the model leaves them open.
+    progress : callable
+
+    Returns
+    -------
+    dict of int to Timings
+        By the number of the node, for ``SwapOptions.timings``. Layers of subgraphs and functions
+        whose sizes are not static are not in it.
+
+    Raises
+    ------
+    RunError
+        The runtime or the provider can't be used, or the model can't be run.
+    """
+    shapes = _shapes(original, plan, how, batches, progress)
+    layers = {
+        swap.key: layer
+        for swap, layer in zip(plan.swaps, plan.layers, strict=True)
+        if np.prod(shapes.get(swap.key, (0,))) > 0
+    }
+    kinds = {key: _kind(layer, shapes[key]) for key, layer in layers.items()}
+    kept = {kind: layers[key] for key, kind in kinds.items()}
+    if not kept:
+        return {}
+    progress(f"timing the forms of {len(kept)} kinds of layers")
+    with tempfile.TemporaryDirectory(prefix="normswap-") as name:
+        folder = Path(name)
+        response = run_worker(
+            {
+                "task": "stopwatch",
+                "provider": how.provider,
+                "provider_options": dict(how.provider_options),
+                "threads": plan.options.threads or 0,
+                "seconds": SECONDS,
+                "heats": [
+                    _heat(number, kind, layer, plan.options.provider, folder)
+                    for number, (kind, layer) in enumerate(kept.items())
+                ],
+            },
+            folder,
+            label="timing the forms",
+            timeout=how.timeout,
+            memory_limit=None,
+        )
+    timings = {}
+    for kind, found in zip(kept, response["heats"], strict=True):
+        bare = found.pop(_BARE, 0.0)
+        seconds = {form: max(each - bare, _LEAST) for form, each in found.items()}
+        timings[kind] = Timings(kind.shape, seconds)
+    return {key: timings[kind] for key, kind in kinds.items()}
+
+
+def _shapes(
+    original: Path,
+    plan: SwapPlan,
+    how: VerifyOptions,
+    batches: Iterable[Mapping[str, Any]] | None,
+    progress: Progress,
+) -> dict[int, tuple[int, ...]]:
+    """Return the shape of each layer's x, by the number of its node."""
+    found: dict[int, tuple[int, ...]] = {}
+    seen: dict[int, Layer] = {}
+    for swap, layer in zip(plan.swaps, plan.layers, strict=True):
+        sizes = tuple(dim for dim in layer.shape or () if isinstance(dim, int))
+        if len(sizes) == layer.rank:
+            found[swap.key] = sizes
+        elif not swap.site.graph:  # onnxruntime shows the tensors of the main graph only
+            seen[swap.key] = layer
+    if not seen:
+        return found
+    with Session(
+        original,
+        label="the original model",
+        taps={layer.x.name: layer.data_type for layer in seen.values()},
+        provider=how.provider,
+        provider_options=how.provider_options,
+        timeout=how.timeout,
+    ) as session:
+        signature = read_signature(original)
+        feeds = make_feeds(
+            session, signature, how, batches, progress, samples=1, first_size=USUAL_SIZE
+        )
+        for key, layer in seen.items():
+            found[key] = session.run(feeds, [layer.x.name])[layer.x.name].shape
+    return found
+
+
+def _kind(layer: Layer, shape: tuple[int, ...]) -> _Kind:
+    dims = layer.shape or (None, layer.channels, *[None] * (len(shape) - 2))
+    sizes = _cut(shape)
+    return _Kind(
+        dims=tuple(
+            size if isinstance(dim, int) else dim for dim, size in zip(dims, sizes, strict=True)
+        ),
+        shape=sizes,
+        num_groups=layer.num_groups,
+        data_type=layer.data_type,
+        opset=layer.opset,
+        scale=layer.scale is not None,
+        bias=layer.bias is not None,
+        before_convolution=layer.before_convolution,
+    )
+
+
+def _cut(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Halve the batch, and then the longest sides, until an activation is small enough."""
+    sizes = list(shape)
+    sides = [0, *range(2, len(sizes))]
+    while np.prod(sizes, dtype=np.float64) > MOST_ELEMENTS and any(sizes[at] > 1 for at in sides):
+        at = 0 if sizes[0] > 1 else max(sides, key=lambda side: sizes[side])
+        sizes[at] = (sizes[at] + 1) // 2
+    return tuple(sizes)
+
+
+def _heat(number: int, kind: _Kind, layer: Layer, provider: str, folder: Path) -> dict[str, Any]:
+    """Write the networks of one kind of layer, and return what the stopwatch is to do."""
+    how: dict[str, Any] = {
+        "data_type": kind.data_type,
+        "opset": kind.opset,
+        "epsilon": layer.epsilon,
+        "convolutions": kind.before_convolution,
+        "activation": "Relu" if kind.before_convolution else "",
+    }
+    affine = (_like(layer.scale, layer, 1.0), _like(layer.bias, layer, 0.0))
+    models = {_BARE: small_network(kind.dims, None, **how).SerializeToString()}
+    network = small_network(kind.dims, affine, **how)
+    for form in possible_forms(layer, provider):
+        models[form], _ = in_form(network, kind.num_groups, form, provider)
+    files = {form: f"{number}-{form}.onnx" for form in models}
+    for form, model in models.items():
+        (folder / files[form]).write_bytes(model)
+    dtype = np.dtype(NUMPY_DTYPES[kind.data_type]).name
+    return {"models": files, "input": INPUT, "shape": kind.shape, "dtype": dtype}
+
+
+def _like(parameter: Parameter, layer: Layer, neutral: float) -> npt.NDArray[np.float64]:
+    """Return a constant scale or B that costs what a layer's own does."""
+    if parameter is None:
+        return np.full(layer.channels, neutral)
+    if isinstance(parameter, np.ndarray):
+        return parameter
+    return np.random.default_rng(0).normal(size=layer.channels)
