@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from onnx import TensorProto
 
 from normswap.dtypes import round_to
 from normswap.folding.affine import Affine
@@ -165,9 +166,12 @@ def _with_before(layer: Layer, affine: Affine) -> Layer | None:
         if not (np.abs(a) == np.abs(a[0, 0])).all():
             return None
         with np.errstate(over="ignore", under="ignore"):
-            attribute = np.float32(epsilon / np.square(a[0, 0]))
+            wanted = epsilon / np.square(a[0, 0])
+            attribute = np.float32(wanted)
         if not np.finfo(np.float32).tiny <= attribute < np.inf:
             return None
+        if layer.data_type == TensorProto.DOUBLE and attribute != wanted:
+            return None  # the attribute would be rounded more than anything else is
         epsilon = float(attribute)
     scale = layer.scale
     if (a < 0).any():

@@ -103,6 +103,23 @@ def test_behind_in_other_types(dtype):
     case.agrees(swapped, 5e-3 if dtype == "float16" else 1e-6)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "scale", "absorbed"),
+    [
+        ("float32", 3.0, ["Mul"]),
+        ("float64", 3.0, []),  # epsilon / 9 is no float32, as which an attribute is stored
+        ("float64", -4.0, ["Mul"]),
+    ],
+)
+@pytest.mark.parametrize("form", ["layernorm", "primitive"])
+def test_an_epsilon_that_would_be_rounded_more_than_the_rest(dtype, scale, absorbed, form):
+    case = Case(dtype=dtype, epsilon=2.0**-10).affine(2.0**-4 * scale)
+    case.bn("bn", swapped=True)
+    swapped, plan = case.swap(form=form)
+    assert removed(plan) == absorbed
+    case.agrees(swapped, 1e-6 if dtype == "float32" else 1e-14)
+
+
 def test_what_is_swapped_itself_is_no_neighbour():
     case = Case().bn("first", swapped=True).bn("second", swapped=True)
     swapped, plan = case.swap()
