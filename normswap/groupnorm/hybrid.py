@@ -20,17 +20,23 @@ from normswap.dtypes import NUMPY_DTYPES
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.layer import Layer, Parameter, Runtime
 from normswap.groupnorm.planner import plan_swap
-from normswap.groupnorm.reference import group_normalization
+from normswap.groupnorm.reference import affine, normalize
+from normswap.groupnorm.rounding import SLACK, Statistics, by_channel
 from normswap.model import load, stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    import numpy.typing as npt
 
     from normswap.groupnorm.plan import SwapPlan
     from normswap.groupnorm.session import Session
 
     Open = Callable[..., Session]
     Arrays = dict[str, np.ndarray]
+
+SHARE = 1 / SLACK
+"""Of what sums are off by: unlike one rounding, that is all that they can be."""
 
 
 def values(parameter: Parameter, tensors: Mapping[str, np.ndarray]) -> np.ndarray | None:
@@ -59,8 +65,8 @@ class Hybrid:
     truth : dict of str to ndarray
         The outputs of the network with float64 normalizations.
     rounded : dict of str to ndarray
-        What they are when every normalization is off by up to one unit of rounding, which tells
-        what rounding alone can do to them.
+        What they are when every normalization is off by up to one unit of rounding, and its
+        statistics by a share of what sums are, which tells what rounding alone can do to them.
     """
 
     truth: Arrays
@@ -161,14 +167,23 @@ def _run(
         names += [p.tensor.name for p in (layer.scale, layer.bias) if isinstance(p, Runtime)]
         dtype = NUMPY_DTYPES[layer.data_type]
         tensors = session.run({**feeds, **made}, names)
-        y = group_normalization(
-            tensors[layer.x.name],
-            values(layer.scale, tensors),
-            values(layer.bias, tensors),
-            num_groups=layer.num_groups,
-            epsilon=layer.epsilon,
-        )
+        y = normalize(tensors[layer.x.name], num_groups=layer.num_groups, epsilon=layer.epsilon)
+        if rng is not None:
+            y = _with_rounding(y, layer, tensors[layer.x.name], rng)
+        y = affine(y, values(layer.scale, tensors), values(layer.bias, tensors))
         if rng is not None:
             y *= 1 + float(ml_dtypes.finfo(dtype).eps) * rng.uniform(-1, 1, y.shape)
         made[layer.y.name] = y.astype(dtype)
     return session.run({**feeds, **made}, outputs)
+
+
+def _with_rounding(
+    normalized: npt.NDArray[np.float64], layer: Layer, x: np.ndarray, rng: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """Return normalized activations whose statistics are off by what sums are, group by group."""
+    with np.errstate(all="ignore"):
+        statistics = Statistics.of(layer, x)
+        signs = rng.choice([-1.0, 1.0], (2, *statistics.mean.shape))
+        factor = 1 + SHARE * signs[0] * statistics.spread_off / 2
+        shift = SHARE * signs[1] * statistics.mean_off / np.sqrt(statistics.spread)
+        return normalized * by_channel(layer, factor, x.ndim) + by_channel(layer, shift, x.ndim)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import ml_dtypes
 import numpy as np
@@ -12,10 +12,9 @@ import numpy as np
 from normswap.dtypes import NUMPY_DTYPES
 from normswap.groupnorm.fusion import SILU
 from normswap.groupnorm.reference import group_normalization, silu
+from normswap.groupnorm.rounding import Statistics, by_channel
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from normswap.groupnorm.layer import Layer
 
 
@@ -54,39 +53,32 @@ def check_layer(
     ``(16 + sqrt(L)) * u`` of the largest element, and so is the variance, relative to it; where it
     is computed as ``E[x^2] - E[x]^2``, relative to ``E[x^2]``. That is how errors that go either
     way add up. Where many elements are equal, as behind an activation and a convolution of zeros,
-    they go one way; so what sums of these very elements are off by comes on top. Then every step
-    rounds the result.
+    they go one way; so what sums of these very elements are off by comes on top
+    (:mod:`normswap.groupnorm.rounding`). Then every step rounds the result.
     """
     unit = float(np.finfo(NUMPY_DTYPES[layer.compute_type]).eps) / 2
     # Half precision is only what the result is rounded to, in the operators that compute in it.
     steps = float(ml_dtypes.finfo(NUMPY_DTYPES[layer.data_type]).eps) / 2
     tiny = float(ml_dtypes.finfo(NUMPY_DTYPES[layer.data_type]).tiny)
     truth = group_normalization(x, scale, bias, num_groups=layer.num_groups, epsilon=layer.epsilon)
-    batch, channels = x.shape[:2]
     with np.errstate(all="ignore"):
-        groups = x.astype(np.float64).reshape(batch, layer.num_groups, -1)
-        mean = groups.mean(axis=2)
-        spread = groups.var(axis=2) + layer.epsilon
-        count = groups.shape[2]
-        sums = (16 + math.sqrt(count)) * unit
-        compute = NUMPY_DTYPES[layer.compute_type]
-        off_mean = _off(groups, compute) / count
-        squares = (np.square(groups), np.square(groups - mean[..., None]))
-        off_variance = np.maximum(*(_off(each, compute) for each in squares)) / count / spread
+        statistics = Statistics.of(layer, x)
+        mean, spread = statistics.mean, statistics.spread
+        groups = np.abs(x.astype(np.float64)).reshape(*mean.shape, -1)
+        sums = (16 + math.sqrt(groups.shape[2])) * unit
 
-        def by_channel(per_group: np.ndarray) -> np.ndarray:
-            wide = np.repeat(per_group, channels // layer.num_groups, axis=1)
-            return wide.reshape(batch, channels, *(1,) * (x.ndim - 2))
+        def wide(per_group: np.ndarray) -> np.ndarray:
+            return by_channel(layer, per_group, x.ndim)
 
         along = (-1,) + (1,) * (x.ndim - 2)
         size = np.ones(1) if scale is None else np.abs(scale.astype(np.float64)).reshape(along)
         offset = np.zeros(1) if bias is None else np.abs(bias.astype(np.float64)).reshape(along)
-        gain = size * by_channel(1 / np.sqrt(spread))
-        largest = by_channel(np.abs(groups).max(axis=2))
+        gain = size * wide(1 / np.sqrt(spread))
+        largest = wide(groups.max(axis=2))
         body = np.abs(truth) + offset
-        second_moment = by_channel((np.square(mean) + spread) / spread)
+        second_moment = wide((np.square(mean) + spread) / spread)
         allowed = sums * gain * largest + sums * body * second_moment + 8 * steps * body + tiny
-        allowed += gain * by_channel(off_mean) + body * by_channel(off_variance)
+        allowed += gain * wide(statistics.mean_off) + body * wide(statistics.spread_off)
         if layer.activation == SILU:
             # Its slope is 1.1 at most, and it is one step more.
             truth = silu(truth)
@@ -101,24 +93,3 @@ def check_layer(
         return LayerCheck(layer.name, 0.0, 0.0)
     ratio = (error / allowed)[finite].max()
     return LayerCheck(layer.name, float(error[finite].max()), float(ratio))
-
-
-LANES = (1, 4)
-"""Running sums that kernels keep, of which the last step adds up what they have."""
-
-
-def _off(values: npt.NDArray[np.float64], dtype: np.dtype[Any]) -> npt.NDArray[np.float64]:
-    """Return by how much sums along the last axis are off, in a type and one after the other."""
-    narrow = values.astype(dtype)
-    exact = narrow.sum(axis=-1, dtype=np.longdouble)
-    size = narrow.shape[-1]
-    worst = np.zeros(exact.shape)
-    for lanes in LANES:
-        even = narrow[..., : size // lanes * lanes].reshape(*exact.shape, -1, lanes)
-        rest = narrow[..., size // lanes * lanes :].sum(axis=-1, dtype=np.longdouble)
-        if even.shape[-2]:
-            # NumPy's own sum is pairwise; a cumulative one can't be.
-            sums = even.cumsum(axis=-2)[..., -1, :].sum(axis=-1, dtype=np.longdouble)
-            off = np.abs(sums + rest - exact).astype(np.float64)
-            worst = np.fmax(worst, off)
-    return worst

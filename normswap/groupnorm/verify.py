@@ -23,6 +23,7 @@ from normswap.groupnorm.feeds import make_feeds
 from normswap.groupnorm.hybrid import run_hybrid, taps, values
 from normswap.groupnorm.isolation import check_isolated
 from normswap.groupnorm.layercheck import LayerCheck, check_layer
+from normswap.groupnorm.rounding import SLACK
 from normswap.groupnorm.session import Session
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 
 SAMPLES = 2
 CHUNK = 32  # layers whose tensors are fetched at once
-SLACK = 32.0
-"""How many times the effect of one rounding in each layer an output may be away from the truth."""
 
 
 class SwapVerdict(str, enum.Enum):
