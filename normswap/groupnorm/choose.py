@@ -20,11 +20,14 @@ is plain, and fails on GroupNormalization.
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 from typing import TYPE_CHECKING
 
 from onnx import TensorProto
 
+from normswap.check.diagnosis import installed
 from normswap.errors import UsageError
 from normswap.groupnorm.forms import FORMS
 
@@ -70,6 +73,18 @@ ENOUGH_ROWS = 4
 
 CLOSE = 1.03
 """How much longer than the fastest a form may take and be the same for all that can be measured."""
+
+
+CENTRED_LAYERNORM = (1, 27)
+"""The onnxruntime from which on a LayerNormalization on a CPU subtracts the mean before it squares.
+Those before lose all precision where the mean is large, and give NaN where a group is constant."""
+
+
+@functools.cache
+def layernorm_is_precise() -> bool:
+    """Whether the onnxruntime here, if there is one, computes a LayerNormalization well."""
+    versions = [re.findall(r"\d+", version)[:2] for version in installed().values()]
+    return all(tuple(map(int, version)) >= CENTRED_LAYERNORM for version in versions)
 
 
 def threads_here() -> int:
@@ -123,6 +138,15 @@ def possible_forms(layer: Layer, provider: str) -> list[str]:
     return [name for name, form in FORMS.items() if form.obstacle(layer, provider) is None]
 
 
+def contenders(layer: Layer, provider: str) -> list[str]:
+    """Return the names of the forms that a layer can take with no loss of precision."""
+    possible = possible_forms(layer, provider)
+    if provider == "cpu":
+        imprecise = {"native"} if layernorm_is_precise() else {"native", "layernorm"}
+        return [name for name in possible if name not in imprecise]
+    return possible
+
+
 def _by_timings(expected: Form, timings: Timings) -> tuple[Form, str]:
     """Take the fastest; of those that are as fast for all one can tell, the expected one."""
     name, least = min(timings.seconds.items(), key=lambda entry: entry[1])
@@ -134,8 +158,9 @@ def _by_timings(expected: Form, timings: Timings) -> tuple[Form, str]:
 
 def _by_rule(layer: Layer, provider: str, threads: int) -> tuple[Form, str]:
     if provider == "cpu" and layer.data_type != TensorProto.DOUBLE:
+        can = contenders(layer, provider)
         for name in _on_cpu(layer, threads):
-            if FORMS[name].obstacle(layer, provider) is None:
+            if name in can:
                 on = f"{threads} CPU threads" if threads > 1 else "one CPU thread"
                 size = "this size" if layer.group_elements else "a size that is not static"
                 return FORMS[name], f"the fastest in onnxruntime on {on} for {size}"

@@ -1,4 +1,4 @@
-"""Which form is the fastest on this machine: all that a layer can take, in a small network each.
+"""Which form is the fastest on this machine: all that are precise, in a small network each.
 
 Layers that are alike in all that matters race once. The small network without a normalization runs
 beside them, and is subtracted.
@@ -16,7 +16,7 @@ import numpy as np
 from normswap.check.runner import run_worker
 from normswap.check.signature import read_signature
 from normswap.dtypes import NUMPY_DTYPES
-from normswap.groupnorm.choose import possible_forms
+from normswap.groupnorm.choose import contenders
 from normswap.groupnorm.feeds import make_feeds
 from normswap.groupnorm.plan import Timings
 from normswap.groupnorm.session import Session
@@ -69,7 +69,7 @@ def measure(
     batches: Iterable[Mapping[str, Any]] | None = None,
     progress: Progress,
 ) -> dict[int, Timings]:
-    """Time every form of every layer of a plan.
+    """Time every form of every layer of a plan, but those that are imprecise.
 
     Parameters
     ----------
@@ -205,7 +205,7 @@ def _heat(number: int, kind: _Kind, layer: Layer, provider: str, folder: Path) -
     affine = (_like(layer.scale, layer, 1.0), _like(layer.bias, layer, 0.0))
     models = {_BARE: small_network(kind.dims, None, **how).SerializeToString()}
     network = small_network(kind.dims, affine, **how)
-    for form in possible_forms(layer, provider):
+    for form in contenders(layer, provider):
         models[form], _ = in_form(network, kind.num_groups, form, provider)
     files = {form: f"{number}-{form}.onnx" for form in models}
     for form, model in models.items():

@@ -2,11 +2,10 @@ import json
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from support.check_models import conv_bn, one_node, save, tensor
+from support.cli import invoke
 
-from normswap.cli.check import check_command
-from normswap.errors import ExitCode, NormswapError
+from normswap.errors import ExitCode
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +25,8 @@ def run(home, *arguments):
     names = [
         str(home / a) if a.endswith((".onnx", ".npy", ".npz", ".json")) else a for a in arguments
     ]
-    result = CliRunner().invoke(check_command, names)
-    if isinstance(result.exception, NormswapError):
-        return int(result.exception.exit_code), str(result.exception)
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    return result.exit_code, result.stdout or result.stderr
+    result = invoke("check", *names)
+    return result.code, result.text or result.err
 
 
 @pytest.mark.parametrize(
@@ -115,6 +111,6 @@ def test_one_model_on_two_providers(home):
 
 
 def test_help_needs_no_runtime():
-    result = CliRunner().invoke(check_command, ["--help"])
-    assert result.exit_code == 0
-    assert "5 inconclusive" in result.output
+    result = invoke("check", "--help")
+    assert result.code == 0
+    assert "5 inconclusive" in result.text

@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper
 from support.build import Builder
 from support.nodecases import node_cases
-from support.swapping import distance, ops, run_ort, swap_model
+from support.swapping import distance, ops, run_ort, skip_if_imprecise, swap_model
 
 from normswap.errors import UsageError
 from normswap.groupnorm.forms import FORMS
@@ -160,6 +160,7 @@ VIEW = ["Reshape", "InstanceNormalization", "Reshape"]
     ],
 )
 def test_no_node_too_many(stats, groups, form, wanted):
+    skip_if_imprecise(form)
     shape = (2, 8, 9, 9)
     model, typed = one_batchnorm(shape, opset=21, stats=stats, epsilon=1e-5)
     swapped, _ = swap_model(model, groups, form=form)
@@ -176,6 +177,7 @@ def test_layer_normalization_of_vectors_is_one_node():
 @pytest.mark.parametrize("form", ON_CPU)
 @pytest.mark.parametrize("stats", [UNIT, SCALED, SHIFTED, BY_GROUP])
 def test_a_part_that_vanishes_changes_nothing(stats, form):
+    skip_if_imprecise(form)
     shape = (2, 8, 9, 9)
     for groups in (1, 2, 8):
         model, typed = one_batchnorm(shape, opset=21, stats=stats, epsilon=1e-3)
@@ -240,6 +242,7 @@ ADVERSARIAL = {
 @pytest.mark.parametrize("name", ADVERSARIAL)
 @pytest.mark.parametrize("form", ["layernorm", "instancenorm", "centred", "primitive"])
 def test_adversarial_activations(form, name):
+    skip_if_imprecise(form)
     x = ADVERSARIAL[name].astype(np.float32)
     model, stats = one_batchnorm(SHAPE, opset=21, epsilon=1e-5)
     swapped, _ = swap_model(model, 8, form=form)
@@ -249,6 +252,7 @@ def test_adversarial_activations(form, name):
 
 
 def test_the_primitive_form_is_exact_at_any_mean():
+    skip_if_imprecise("layernorm")
     x = (np.random.default_rng(2).normal(size=SHAPE) * 1e-2 + 1e4).astype(np.float32)
     model, stats = one_batchnorm(SHAPE, opset=21, epsilon=1e-5)
     truth = expected(x, stats, 8, 1e-5)

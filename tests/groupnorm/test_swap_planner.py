@@ -13,12 +13,31 @@ from support.build import Builder
 from support.swapping import distance, ops, run_ort, swap_model, swap_options
 
 from normswap.errors import ModelError, UsageError
+from normswap.groupnorm import choose
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.plan import Timings
 from normswap.groupnorm.planner import Affine, plan_swap
 from normswap.groupnorm.policy import GroupPolicy, OnIndivisible
 from normswap.groupnorm.reference import group_normalization
 from normswap.model import load, write_to
+
+
+@pytest.fixture
+def runtime(monkeypatch):
+    """Pretend that other versions of onnxruntime are installed."""
+
+    def pretend(**packages):
+        monkeypatch.setattr(choose, "installed", lambda: packages)
+        choose.layernorm_is_precise.cache_clear()
+
+    yield pretend
+    monkeypatch.undo()
+    choose.layernorm_is_precise.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def recent(runtime):
+    runtime(onnxruntime="1.32.0")
 
 
 def two_layers(first=8, second=24):
@@ -432,6 +451,29 @@ def test_auto_before_a_convolution(dims, groups, opset, threads, form):
     y = b.node("Relu", b.bn(b.input(*dims), 64, epsilon=1e-5))
     b.output(b.conv(y, 64, 8), None)
     assert plan_of(b.model(), groups, threads=threads).swaps[0].form == form
+
+
+@pytest.mark.parametrize(
+    ("packages", "form"),
+    [
+        ({"onnxruntime": "1.26.0"}, "instancenorm"),
+        ({"onnxruntime": "1.27.0"}, "layernorm"),
+        ({"onnxruntime_gpu": "1.31.1rc1"}, "layernorm"),
+        ({"onnxruntime": "1.32.0", "onnxruntime_gpu": "1.20.1"}, "instancenorm"),
+        ({"onnxruntime": "2.0"}, "layernorm"),
+        ({}, "layernorm"),
+    ],
+)
+def test_no_layernorm_where_the_runtime_computes_it_badly(runtime, packages, form):
+    runtime(**packages)
+    b = Builder(17)
+    b.output(b.conv(b.bn(b.input(1, 64, 8, 8), 64, epsilon=1e-5), 64, 8), None)
+    model = b.model()
+    (swap,) = plan_of(model, 32, threads=2).swaps
+    assert swap.form == form
+    layer = plan_of(model, 32, form="layernorm").layers[0]  # who asks for it gets it
+    assert ("layernorm" in choose.contenders(layer, "cpu")) is (form == "layernorm")
+    assert "layernorm" in choose.contenders(layer, "tensorrt")
 
 
 @pytest.mark.parametrize(

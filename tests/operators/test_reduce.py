@@ -1,6 +1,7 @@
 import pytest
+from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 from support.build import Builder
-from support.folding import check_folds, check_kept
+from support.folding import check_folds, check_kept, feeds_for, run
 from support.routes import C, ints, statistics
 
 from normswap.folding.reasons import Reason
@@ -121,7 +122,12 @@ def test_no_axes_are_all_axes_or_none(noop):
         b.output(b.node("Sigmoid", b.bn(y, C)))
     else:
         b.output(b.node("Sigmoid", b.bn(y, 1)))
-    check_folds(b.model())
+    model = b.model()
+    try:
+        run(model, feeds_for(model))
+    except RuntimeException:
+        pytest.skip("this onnxruntime does not know noop_with_empty_axes")
+    check_folds(model)
 
 
 def test_axes_known_at_run_time_only_are_kept():

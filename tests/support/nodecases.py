@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import warnings
 
 import onnx
 from onnx.backend.test.case import node as cases
 
-MODULES = ("groupnormalization", "instance_normalization", "layernormalization")
+MODULES = (
+    ("groupnormalization",),
+    ("instance_normalization", "instancenorm"),  # before onnx 1.20
+    ("layernormalization",),
+)
 
 
 def node_cases(op):
@@ -16,8 +21,10 @@ def node_cases(op):
     # Importing the case modules makes the cases; importing all of them takes seconds.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for module in MODULES:
-            importlib.import_module(f"{cases.__name__}.{module}")
+        there = {module.name for module in pkgutil.iter_modules(cases.__path__)}
+        for names in MODULES:
+            (name,) = there.intersection(names)
+            importlib.import_module(f"{cases.__name__}.{name}")
     found = {}
     for case in cases._NodeTestCases:
         nodes = case.model.graph.node

@@ -11,8 +11,10 @@ The mean that is taken out first is rounded, which is all the error there is whe
 beside the spread; the second mean brings it back, so that this form is right to rounding for any
 mean. The sum of squares is a dot product, ``MatMul(d, Transpose(d))``, which onnxruntime fuses and
 runs vectorised; its ReduceSumSquare is five times slower, and squares that are stored first cost a
-pass over memory. It fuses a constant factor into a MatMul too, and then takes a slow path: so the
-division by L is done on the other side, ``scale * sqrt(L) / sqrt(d . d + L * (epsilon - r^2))``.
+pass over memory. In float64, for which old versions fuse it and then have no kernel, a Reshape
+takes the place of the Transpose. onnxruntime fuses a constant factor into a MatMul too, and then
+takes a slow path: so the division by L is done on the other side,
+``scale * sqrt(L) / sqrt(d . d + L * (epsilon - r^2))``.
 
 ``centred`` is the same without the second mean, see :mod:`normswap.groupnorm.forms.centred`.
 """
@@ -23,6 +25,7 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+from onnx import TensorProto
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -109,7 +112,11 @@ class Primitive:
         rows = builder.op(
             "Reshape", [centred, builder.integers([0, groups, 1, -1], "rows_shape")], "rows"
         )
-        columns = builder.op("Transpose", [rows], "columns", perm=[0, 1, 3, 2])
+        if layer.compute_type == TensorProto.DOUBLE:
+            shape = builder.integers([0, groups, -1, 1], "columns_shape")
+            columns = builder.op("Reshape", [centred, shape], "columns")
+        else:
+            columns = builder.op("Transpose", [rows], "columns", perm=[0, 1, 3, 2])
         squares = builder.op("MatMul", [rows, columns], "squares")
         variance = builder.op(
             "Reshape", [squares, builder.integers([0, groups, 1], "sums_shape")], "sum_of_squares"
