@@ -8,13 +8,13 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.choose import layernorm_is_precise
 from normswap.groupnorm.planner import SwapOptions, plan_swap
 from normswap.groupnorm.policy import GroupPolicy
 from normswap.model import load, write_to
+from support.folding import skipping_what_old_runtimes_refuse
 
 
 def swap_options(groups=4, **fields):
@@ -39,15 +39,11 @@ def run_ort(model, *, optimized=True, **feeds):
     options.log_severity_level = 4
     if not optimized:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
+    with skipping_what_old_runtimes_refuse():
         session = ort.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-    except InvalidArgument as error:
-        if "Opset" in str(error):
-            pytest.skip("this onnxruntime does not know the opset yet")
-        raise
-    return session.run(None, feeds)
+        return session.run(None, feeds)
 
 
 def skip_if_imprecise(form):
