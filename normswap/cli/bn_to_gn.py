@@ -164,7 +164,16 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-@click.command("bn-to-gn", cls=CheckedCommand, context_settings=SETTINGS)
+EXAMPLES = """\b
+Examples:
+  normswap bn-to-gn --groups 32 model.onnx           writes model.gn.onnx
+  normswap bn-to-gn --groups 8 --calibrate images.npz model.onnx
+  normswap bn-to-gn --groups 32 --form fastest model.onnx
+  cat model.onnx | normswap bn-to-gn --groups 32 > out.onnx
+"""
+
+
+@click.command("bn-to-gn", cls=CheckedCommand, context_settings=SETTINGS, epilog=EXAMPLES)
 @model_argument
 @group_options
 @swap_options
@@ -178,16 +187,11 @@ def bn_to_gn_command(
     search_groups: bool,
     **rest: Any,
 ) -> ExitCode:
-    r"""Swap BatchNormalization for GroupNormalization.
+    """Swap BatchNormalization for GroupNormalization.
 
     The result is another network, which no longer depends on batch statistics. It is checked to be
     exactly the group normalization network, and its drift from MODEL is reported. --calibrate wins
     back most of what the swap costs.
-
-    \b
-    normswap bn-to-gn --groups 32 model.onnx           writes model.gn.onnx
-    normswap bn-to-gn --groups 8 --calibrate images.npz model.onnx
-    cat model.onnx | normswap bn-to-gn --groups 32 > out.onnx
     """
     if groups is not None and group_size is not None:
         raise UsageError("--groups and --group-size exclude each other.")

@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from normswap.errors import ExitCode
 
 
-@click.command("recalibrate", context_settings={"help_option_names": ["-h", "--help"]})
+EXAMPLES = """\b
+Examples:
+  normswap recalibrate model.onnx images.npz         writes model.recalibrated.onnx
+  normswap recalibrate training.onnx images.npz --freeze -o inference.onnx
+"""
+
+
+@click.command(
+    "recalibrate", context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXAMPLES
+)
 @click.argument("model")
 @click.argument("data", type=click.Path())
 @click.option(
@@ -57,14 +66,10 @@ def recalibrate_command(
     quiet: bool,
     verbose: int,
 ) -> ExitCode:
-    r"""Re-estimate the mean and variance of every BatchNormalization of MODEL on DATA.
+    """Re-estimate the mean and variance of every BatchNormalization of MODEL on DATA.
 
     For models whose statistics are stale, or come from small batches. DATA is an .npz with an array
     for each input, an .npy, or a folder of these or of test_data_set_*.
-
-    \b
-    normswap recalibrate model.onnx images.npz           writes model.recalibrated.onnx
-    normswap recalibrate training.onnx images.npz --freeze -o inference.onnx
     """
     from normswap.cli.options import source_of_command
     from normswap.groupnorm.recalibrate import RecalibrateOptions, recalibrate

@@ -340,6 +340,9 @@ def test_every_command_has_help():
         result = invoke(name, "--help")
         assert result.code == 0
         assert result.text.startswith("Usage: normswap")
+        assert "\\" not in result.text  # click's marks, which are no text
+        *_, examples = result.text.partition("Examples:\n")
+        assert all(f"normswap {name} " in line for line in examples.splitlines()), examples
 
 
 @pytest.mark.parametrize(
