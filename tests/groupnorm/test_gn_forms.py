@@ -92,6 +92,25 @@ def test_agrees_with_the_onnx_node_cases(case, opset, form):
 
 
 @pytest.mark.parametrize("form", ON_CPU)
+@pytest.mark.parametrize("opset", [7, 13, 17, 21])
+@pytest.mark.parametrize("case", node_cases("LayerNormalization"), ids=lambda case: case[0])
+def test_agrees_with_the_onnx_layer_normalization_cases(case, opset, form):
+    _, attributes, (x, scale, bias), (y, *_) = case
+    axis = attributes.get("axis", -1) % x.ndim
+    # One group of the axes that are normalized, the first of them for channels.
+    rows = x.reshape(-1, *x.shape[axis:])
+    if not possible(form, opset, "float32", rows.ndim):
+        pytest.skip("the form needs a later opset")
+    ones, zeros = np.ones(rows.shape[1]), np.zeros(rows.shape[1])
+    epsilon = attributes.get("epsilon", 1e-5)
+    stats = (ones, zeros, zeros, ones)
+    model, _ = one_batchnorm(rows.shape, opset=opset, stats=stats, epsilon=epsilon)
+    swapped, _ = swap_model(model, 1, form=form)
+    normalized = run_ort(swapped, x=rows)[0].reshape(x.shape)
+    np.testing.assert_allclose(normalized * scale + bias, y, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ON_CPU)
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
 @pytest.mark.parametrize("opset", [13, 21])
 def test_other_types(dtype, opset, form):

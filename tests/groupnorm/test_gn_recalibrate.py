@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 from support.build import Builder
+from support.nodecases import node_cases
 from support.swapping import distance, run_ort, tensor_of
 
 from normswap.errors import ModelError
@@ -117,6 +118,32 @@ def test_momentum_estimate(tmp_path):
     new_mean, new_var = statistics_of(result, "bn0")
     np.testing.assert_allclose(new_mean, mean, rtol=1e-5)
     np.testing.assert_allclose(new_var, var, rtol=1e-5)
+
+
+TRAINING = [case for case in node_cases("BatchNormalization") if len(case[3]) == 3]
+
+
+@pytest.mark.parametrize("case", TRAINING, ids=lambda case: case[0])
+def test_agrees_with_the_onnx_node_cases_in_training_mode(tmp_path, case):
+    _, attributes, (x, *parameters), (y, running_mean, running_var) = case
+    b = Builder(15)
+    names = [b.const(value) for value in parameters]
+    operands = [b.input(*x.shape), *names]
+    outputs = b.node("BatchNormalization", *operands, outputs=3, name="bn", out="y", **attributes)
+    b.output(outputs[0], x.shape)
+    model = b.model()
+    momentum = attributes.get("momentum", 0.9)
+    _, result = run_recalibrate(tmp_path, model, [{"x": x}], momentum=momentum)
+    mean, var = statistics_of(result, "bn")
+    np.testing.assert_allclose(mean, running_mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(var, running_var, rtol=1e-5, atol=1e-6)
+    # With the statistics of the batch itself, inference gives what training gave.
+    _, result = run_recalibrate(tmp_path, model, [{"x": x}], freeze=True)
+    np.testing.assert_allclose(run_ort(result, x=x)[0], y, rtol=1e-4, atol=1e-5)
+
+
+def test_there_are_node_cases_in_training_mode():
+    assert len(TRAINING) >= 2
 
 
 @pytest.mark.parametrize("opset", [9, 17])

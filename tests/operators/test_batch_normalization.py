@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 from support.build import DTYPES, Builder
-from support.folding import check_folds, check_kept, count, fold_model
+from support.folding import check_folds, check_kept, count, fold_model, run
+from support.nodecases import node_cases
 
 from normswap.folding.reasons import Reason
 
@@ -70,3 +71,25 @@ def test_shared_parameters_are_split():
     folded, _ = fold_model(b.model())
     assert count(folded) == 1
     check_folds(b.model(), left=1)
+
+
+INFERENCE = [case for case in node_cases("BatchNormalization") if len(case[3]) == 1]
+
+
+@pytest.mark.parametrize("case", INFERENCE, ids=lambda case: case[0])
+def test_what_is_folded_agrees_with_the_onnx_node_cases(case):
+    _, attributes, (x, *parameters), (y,) = case
+    channels = x.shape[1]
+    b = Builder(15)
+    identity = b.const(np.eye(channels).reshape(channels, channels, 1, 1))
+    names = [b.const(value) for value in parameters]
+    out = b.node(
+        "BatchNormalization", b.node("Conv", b.input(*x.shape), identity), *names, **attributes
+    )
+    b.output(out, x.shape)
+    folded, _ = check_folds(b.model())
+    np.testing.assert_allclose(run(folded, {"x": x})[0], y, rtol=1e-4, atol=1e-5)
+
+
+def test_there_are_node_cases():
+    assert len(INFERENCE) >= 2

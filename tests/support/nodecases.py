@@ -10,8 +10,9 @@ import onnx
 from onnx.backend.test.case import node as cases
 
 MODULES = (
+    ("batch_normalization", "batchnorm"),  # the latter before onnx 1.20
     ("groupnormalization",),
-    ("instance_normalization", "instancenorm"),  # before onnx 1.20
+    ("instance_normalization", "instancenorm"),
     ("layernormalization",),
 )
 
