@@ -171,6 +171,13 @@ class Builder:
         inputs = [value, self.integers([axis], "axis")]
         return self.op("ReduceMean", inputs, what, keepdims=int(keepdims))
 
+    def size_of(self, value: gs.Tensor, axis: int, what: str) -> gs.Tensor:
+        """Return one size of a tensor as a vector of one integer, computed at run time."""
+        if self.layer.opset >= 15:
+            return self.op("Shape", [value], what, start=axis, end=axis + 1)
+        whole = self.op("Shape", [value], f"{what}_of_all")
+        return self.op("Gather", [whole, self.integers([axis], "axis")], what, axis=0)
+
     def original_shape(self) -> gs.Tensor:
         """Return the shape of x: a constant where at most one size but the batch's is dynamic."""
         layer = self.layer

@@ -72,9 +72,7 @@ class LayerNorm:
                 sizes = [layer.channels, *(dim for dim in layer.shape[2:] if isinstance(dim, int))]
             shape = builder.integers(sizes, "normalized_shape")
         else:
-            whole = builder.op("Shape", [x], "grouped_sizes")
-            ends = [builder.integers([n], "axis") for n in (axis, np.iinfo(np.int64).max)]
-            shape = builder.op("Slice", [whole, *ends], "normalized_shape")
+            shape = builder.op("Shape", [x], "normalized_shape", start=axis)
         double = layer.compute_type == TensorProto.DOUBLE
         one = ArrayTensor(np.ones(1, np.float64 if double else np.float32))
         return builder.op("ConstantOfShape", [shape], "ones", value=make_constant("ones", one))

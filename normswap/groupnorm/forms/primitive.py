@@ -122,8 +122,7 @@ class Primitive:
             "Reshape", [squares, builder.integers([0, groups, 1], "sums_shape")], "sum_of_squares"
         )
         if size is None:
-            whole = builder.op("Shape", [centred], "grouped_sizes")
-            count = builder.op("Gather", [whole, builder.integers([2], "axis")], "size", axis=0)
+            count = builder.size_of(centred, 2, "size")
             count = builder.op("Cast", [count], "size_float", to=layer.compute_type)
             variance = builder.op("Div", [variance, count], "mean_square")
         root = 1.0 if size is None else math.sqrt(size)
