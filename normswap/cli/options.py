@@ -85,7 +85,8 @@ def source_of_command(model: str | None) -> Path | BinaryIO:
     stream = sys.stdin.buffer
     if model is None and stream.isatty():
         raise UsageError(
-            "No model: name a file, or pipe one in.", tip="For example: normswap fold model.onnx"
+            "No model: name a file, or pipe one in.",
+            tip=f"For example: {click.get_current_context().command_path} model.onnx",
         )
     return stream
 

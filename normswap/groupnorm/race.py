@@ -21,6 +21,7 @@ from normswap.groupnorm.feeds import make_feeds
 from normswap.groupnorm.plan import Timings
 from normswap.groupnorm.session import Session
 from normswap.groupnorm.surroundings import INPUT, in_form, small_network
+from normswap.groupnorm.verify import CHUNK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -161,8 +162,11 @@ def _shapes(
         feeds = make_feeds(
             session, signature, how, batches, progress, samples=1, first_size=USUAL_SIZE
         )
-        for key, layer in seen.items():
-            found[key] = session.run(feeds, [layer.x.name])[layer.x.name].shape
+        entries = list(seen.items())
+        for start in range(0, len(entries), CHUNK):
+            chunk = entries[start : start + CHUNK]
+            tensors = session.run(feeds, sorted({layer.x.name for _, layer in chunk}))
+            found.update((key, tensors[layer.x.name].shape) for key, layer in chunk)
     return found
 
 
