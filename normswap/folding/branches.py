@@ -30,6 +30,7 @@ from normswap.folding.expressions import Diagonal, Expression, Filled, Overlaid,
 from normswap.folding.graph import Node, Use
 from normswap.folding.plan import Merged, Step
 from normswap.folding.reasons import Reason
+from normswap.folding.removal import name_block, removal_block
 from normswap.folding.route import unsound
 
 if TYPE_CHECKING:
@@ -306,7 +307,11 @@ class Merger:
         return next((term.sign for term in _terms(total) if term.value is host.out), None)
 
     def _detach(self, total: Value, term: Term) -> Value | Block:
-        """Take a term out of a sum, and return what then is the total."""
+        """Take a term out of a sum, and return what then is the total.
+
+        The term goes into another one of the same shape, which stays in the sum; so what is left is
+        broadcast to the same shape as before.
+        """
         if term.use is None:
             return Block(Reason.NO_BRANCH, term.value.name, "it is the only term")
         node, slot = term.use
@@ -314,6 +319,9 @@ class Merger:
             self.draft.commit([Omit(node.key, slot)])
             return total
         other = 1 - slot
+        block = name_block([Use(node, other)])
+        if block is not None:
+            return block
         if node.op == "Sub" and slot == 0:
             outcome = self.router.solve([Up(Use(node, 1), Affine(-np.ones(()), np.zeros(())))])
             if outcome.block is not None:
@@ -359,6 +367,8 @@ class Merger:
             maker = value.producer
             if maker is None or not (maker.op == "Conv" or _is_sum(maker)):
                 continue  # what comes out would be no branch
+            if removal_block([Use(node, slot)]):
+                continue
             mark = self.draft.mark()
             scale = factor.wide().reshape((1,) * (rank - len(factor.shape)) + factor.shape)
             outcome = self.router.solve([Up(Use(node, slot), Affine(scale, np.zeros(())))])

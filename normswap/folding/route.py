@@ -15,7 +15,7 @@ from normswap.folding.answers import Answer, Block, Down, Goal, Into, Up
 from normswap.folding.edits import Edit, Insert, Replace
 from normswap.folding.evaluate import constant_of
 from normswap.folding.expressions import Expression, Scaled
-from normswap.folding.operators import find
+from normswap.folding.operators import Operator, find
 from normswap.folding.plan import Step
 from normswap.folding.reasons import Reason
 
@@ -240,9 +240,25 @@ def _operator_answers(node: Node, index: int, goal: Goal) -> Iterator[Answer | B
     elif node.refers_to_attributes:
         detail = f"an attribute of {node.op} {node.title} is a parameter of the function"
         yield Block(Reason.NOT_CONSTANT, node.title, detail)
+    elif (block := _unanswered(node, operator, index, goal)) is not None:
+        yield block
     else:
         answer = operator.up if isinstance(goal, Up) else operator.down
         yield from answer(node, index, goal.affine)
+
+
+def _unanswered(node: Node, operator: Operator, index: int, goal: Goal) -> Block | None:
+    """Say which output of a node is read that its operator does not answer for, if any is."""
+    asked = index if isinstance(goal, Up) else 0
+    right = operator.right_up if isinstance(goal, Up) else operator.right_down
+    if isinstance(goal, Up) and index not in operator.ways_up:
+        detail = "makes it beside its result, of which alone an affine can be taken in"
+        return operator.block(node, detail)
+    for other, value in enumerate(node.outputs):
+        if value is not None and other != asked and value.is_read and other not in right:
+            detail = f"makes {value.name} too, which is read and would not be the same"
+            return operator.block(node, detail)
+    return None
 
 
 def _unaffected(use: Use, goal: Up) -> bool:
