@@ -96,6 +96,7 @@ class _Planner:
         self.folded: dict[int, Folded] = {}
         self.kept: dict[int, Kept] = {}
         self.found: dict[int, Normalization] = {}
+        self.sites: dict[int, Site] = {}  # of what was found, as it was then
         self.rewritten: dict[int, Kept] = {}  # what has been given another form, as it was kept
         self.uncertain: set[int] = set()  # count only if they fold
         self.late: set[int] = set()  # what edits have made, and the model did not have
@@ -136,7 +137,7 @@ class _Planner:
                 continue
             # From now on it is known by what it has become, and told as what it was.
             del self.kept[key], self.found[key]
-            self.found[new.key] = new
+            self.found[new.key], self.sites[new.key] = new, self.sites[key]
             self.kept[new.key] = self.rewritten[new.key] = replace(entry, form=self.leftover)
             for keys in (self.late, self.uncertain):
                 if key in keys:
@@ -200,8 +201,8 @@ class _Planner:
 
     def _forget(self, first: int) -> None:
         """Drop what is known of nodes that are no more: all keys from ``first`` on."""
-        tables = (self.folded, self.kept, self.found, self.rewritten, self.merger.merged)
-        for known in tables:
+        tables = (self.folded, self.kept, self.found, self.sites, self.rewritten)
+        for known in (*tables, self.merger.merged):
             for key in [key for key in known if key >= first]:
                 del known[key]
         self.uncertain = {key for key in self.uncertain if key < first}
@@ -222,6 +223,7 @@ class _Planner:
             pending.sort(key=lambda normalization: not normalization.is_batchnorm)
             new = [n for n in pending if n.key not in self.found]
             self.uncertain.update(n.key for n in new if not n.certain)
+            self.sites.update((n.key, n.site()) for n in new)
             self.found.update((n.key, n) for n in pending)
             self._merge_twins(pending)
             pending = [n for n in pending if n.key not in self.folded]
@@ -289,7 +291,7 @@ class _Planner:
             for other in others:
                 if first.result.is_output and other.result.is_output:
                     continue  # both names must stay
-                site = other.site()
+                site = self.sites[other.key]
                 self.draft.commit([Merge(other.key, first.key)])
                 node = first.source.node
                 note = "the same of the same"
@@ -302,7 +304,7 @@ class _Planner:
         normalization = whole.present()
         if normalization is None:
             return  # a route of another one has taken it apart
-        site, affine = self._site(whole, normalization), normalization.affine()
+        site, affine = self.sites[whole.key], normalization.affine()
         if isinstance(affine, Block):
             self._keep(whole.key, site, affine, ())
             return
@@ -347,7 +349,7 @@ class _Planner:
         entry, normalization = self.kept.get(whole.key), whole.present()
         if entry is None or normalization is None:
             return
-        site = self._site(whole, normalization)
+        site = self.sites[whole.key]
         route: tuple[Step, ...] | Block | None = None
         for candidate in (normalization, normalization.extended()):
             affine = candidate.affine()
@@ -377,11 +379,6 @@ class _Planner:
         if whole.key in self.kept and not self.merge_branches:
             self.draft.rollback(mark)
             self.kept[whole.key] = entry
-
-    def _site(self, whole: Normalization, present: Normalization) -> Site:
-        """Describe a normalization as the model has it, whatever form it has been given."""
-        entry = self.rewritten.get(whole.key)
-        return present.site() if entry is None else entry.site
 
     def _keep(self, key: int, site: Site, block: Block, attempts: tuple[Attempt, ...]) -> None:
         entry = Kept(site, block.reason, block.tensor, block.detail, attempts)
