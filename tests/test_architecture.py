@@ -11,7 +11,7 @@ ROOT = Path(normswap.__file__).parent
 
 LAYERS = [
     ["errors"],
-    ["dtypes"],
+    ["dtypes", "finite"],
     ["model"],
     ["folding.reasons"],
     ["folding.affine", "folding.expressions"],
@@ -20,7 +20,7 @@ LAYERS = [
     ["folding.evaluate"],
     ["folding.shapes"],
     ["folding.graph"],
-    ["folding.names", "folding.draft"],
+    ["folding.mode", "folding.names", "folding.draft"],
     ["folding.batchnorm", "folding.decomposed", "folding.functions", "folding.quantized"],
     ["folding.operators", "folding.normalization"],
     ["folding.route"],

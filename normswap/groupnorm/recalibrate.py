@@ -24,6 +24,7 @@ from normswap.dtypes import NUMPY_DTYPES, is_float, largest, round_to
 from normswap.errors import ExitCode, ModelError
 from normswap.folding.batchnorm import epsilon_of, is_batchnorm
 from normswap.folding.graph import build_network, gs_nodes
+from normswap.folding.mode import mode_of
 from normswap.folding.names import Names
 from normswap.folding.normalization import site_of
 from normswap.groupnorm.builder import Builder, ConstantPool
@@ -250,7 +251,7 @@ def _obstacle(node: Node, *, freeze: bool) -> str | None:
         return "its mean or variance is a graph input"
     if node.opset < 7 or (node.opset < 9 and not node.attr("spatial", 1)):
         return "its statistics are not by channel, or it is of an opset before 7"
-    used = [v.name for v in node.outputs[1:] if v and (v.readers or v.is_output or v.captured)]
+    used = mode_of(node).used
     if freeze and used:
         return f"its output {used[0]} is used, and an inference-mode node has none"
     mean = node.inputs[3]
@@ -404,9 +405,7 @@ def _install(
             )
         constant = ArrayTensor(np.asarray(round_to(values, data_type)))
         gs_node.inputs[slot] = make_constant(names.fresh(f"{node.title}/{what}"), constant)
-    training = bool(node.opset >= 14 and node.attr("training_mode", 0)) or (
-        node.opset < 14 and len(gs_node.outputs) > 1
-    )
+    training = mode_of(node).is_training
     if options.freeze:
         gs_node.attrs.pop("training_mode", None)
         while len(gs_node.outputs) > 1:
