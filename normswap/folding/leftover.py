@@ -21,7 +21,7 @@ from normswap.folding.edits import Bypass, Edit, Insert, Replace, SetAttribute
 from normswap.folding.evaluate import constant_of
 from normswap.folding.expressions import Expression, Filled
 from normswap.folding.operators.layout import strip_leading
-from normswap.folding.route import unsound
+from normswap.folding.soundness import unsound
 
 if TYPE_CHECKING:
     from normswap.folding.affine import Affine
@@ -38,7 +38,7 @@ def rewrite(draft: Draft, normalization: Normalization, form: Form) -> bool:
     -------
     bool
         False where it is left as it is: it has that form already, its parameters are not known, or
-        the new ones would be beyond the range of their type.
+        the new ones would be beyond the range or the digits of their type.
     """
     if form == "affine":
         normalization = normalization.extended()
@@ -47,7 +47,7 @@ def rewrite(draft: Draft, normalization: Normalization, form: Form) -> bool:
         return False
     make = _as_affine if form == "affine" else _as_normalization
     edits = make(draft, normalization, affine)
-    if not edits or unsound(edits):
+    if not edits or unsound(edits, draft.nodes):
         return False
     draft.commit(edits)
     return True

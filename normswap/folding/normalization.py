@@ -21,6 +21,7 @@ from normswap.folding.decomposed import (
 from normswap.folding.graph import Use
 from normswap.folding.plan import Site
 from normswap.folding.reasons import Reason
+from normswap.folding.soundness import flawed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +76,11 @@ class Normalization:
             part = affine_of(use.node) if is_batchnorm(use.node) else affine_of_link(use)
             if isinstance(part, Block):
                 return part
-            whole = whole.then(part)
+            block = flawed(use.node)
+            if block is not None:
+                return block
+            with np.errstate(over="ignore", invalid="ignore"):
+                whole = whole.then(part)
         if not whole.is_finite:
             title = self.chain[-1].node.title
             return Block(Reason.NON_FINITE, title, f"the scale or shift of {title} is not finite")

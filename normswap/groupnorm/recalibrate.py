@@ -20,14 +20,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import numpy as np
 from onnx import TensorProto
 
-from normswap.dtypes import NUMPY_DTYPES, is_float, largest, round_to
-from normswap.errors import ExitCode, ModelError
+from normswap.dtypes import NUMPY_DTYPES, is_float, round_to
+from normswap.errors import DataError, ExitCode, ModelError
+from normswap.finite import flaw_of
 from normswap.folding.batchnorm import epsilon_of, is_batchnorm
 from normswap.folding.graph import build_network, gs_nodes
 from normswap.folding.mode import mode_of
 from normswap.folding.names import Names
 from normswap.folding.normalization import site_of
 from normswap.groupnorm.builder import Builder, ConstantPool
+from normswap.groupnorm.carried import require_finite
 from normswap.groupnorm.data import open_data
 from normswap.groupnorm.layer import Layer, Runtime
 from normswap.groupnorm.session import Session
@@ -147,6 +149,10 @@ class Statistics:
 
     def add(self, mean: np.ndarray, var: np.ndarray, count: int) -> None:
         """Take in the statistics of a batch of `count` elements a channel."""
+        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is refused later
+            self._add(mean, var, count)
+
+    def _add(self, mean: np.ndarray, var: np.ndarray, count: int) -> None:
         if self._momentum is not None:
             self.mean = self._momentum * self.mean + (1 - self._momentum) * mean
             self.var = self._momentum * self.var + (1 - self._momentum) * var
@@ -202,6 +208,10 @@ def recalibrate(
     progress("reading the model")
     model = load(source)
     nodes = _nodes(model, freeze=options.freeze)
+    # Old means and variances are replaced; with a momentum they count.
+    replaced = (3, 4) if options.momentum is None else ()
+    targets = {node.key for node in nodes}
+    require_finite(model.name, build_network(model), targets, "recalibrated", but=replaced)
     with model.original() as original:
         dataset = open_data(data, read_signature(original), batch=batch, samples=samples)
         found, count = _estimate(original, dataset, options, progress)
@@ -398,10 +408,12 @@ def _install(
     ):
         value = node.inputs[slot]
         data_type = (value and value.data_type) or TensorProto.FLOAT
-        if not (np.isfinite(values).all() and np.abs(values).max() <= largest(data_type)):
-            raise ModelError(
-                f"The {what} of {node.title} is not finite on this data, or beyond the range of "
-                f"{NUMPY_DTYPES[data_type].name}."
+        flaw = flaw_of(f"the new {what} of {node.title}", values, NUMPY_DTYPES[data_type])
+        if flaw is not None:
+            raise DataError(
+                f"On this data {flaw}.",
+                tip="The network overflows on it: scale it as in training, or leave out what is "
+                "far off.",
             )
         constant = ArrayTensor(np.asarray(round_to(values, data_type)))
         gs_node.inputs[slot] = make_constant(names.fresh(f"{node.title}/{what}"), constant)
