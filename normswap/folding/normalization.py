@@ -79,8 +79,7 @@ class Normalization:
             block = flawed(use.node)
             if block is not None:
                 return block
-            with np.errstate(over="ignore", invalid="ignore"):
-                whole = whole.then(part)
+            whole = whole.then(part)
         if not whole.is_finite:
             title = self.chain[-1].node.title
             return Block(Reason.NON_FINITE, title, f"the scale or shift of {title} is not finite")

@@ -141,8 +141,9 @@ def _with_behind(layer: Layer, use: Use) -> Layer | None:
     if vectors is None:
         return None
     s, t = vectors
-    scale = s * (1 if layer.scale is None else layer.scale)
-    bias = s * (0 if layer.bias is None else layer.bias) + t
+    with np.errstate(over="ignore", invalid="ignore"):
+        scale = s * (1 if layer.scale is None else layer.scale)
+        bias = s * (0 if layer.bias is None else layer.bias) + t
     # What does not fit the element type, or has not digits enough in it, stays outside.
     for values in (scale, bias):
         if flaw_of("", values.astype(np.float64), NUMPY_DTYPES[layer.data_type]) is not None:

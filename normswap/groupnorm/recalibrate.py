@@ -12,6 +12,7 @@ approaches. Every normalization works with the statistics of its batch meanwhile
 
 from __future__ import annotations
 
+import math
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -78,17 +79,21 @@ class Recalibrated:
     ----------
     site : Site
     mean_shift : float
-        How far the means moved: root mean square over channels, in old standard deviations.
+        How far the means moved: root mean square over channels, in old standard deviations. Of
+        channels whose old statistics were finite; NaN where none were.
     variance_ratio : float
-        Geometric mean over channels of new variance over old.
+        Geometric mean over these channels of new variance over old.
     frozen : bool
         Whether it was in training mode and is not any more.
+    mended : tuple of str
+        What was not finite of the old statistics.
     """
 
     site: Site
     mean_shift: float
     variance_ratio: float
     frozen: bool
+    mended: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,12 +428,20 @@ def _install(
         while len(gs_node.outputs) > 1:
             gs_node.outputs.pop()
     epsilon = epsilon_of(node)
+    flaws = [
+        flaw_of(value.name, values)
+        for value, values in zip(node.inputs[3:5], old, strict=True)
+        if value is not None
+    ]
+    known = np.isfinite(old[0]) & np.isfinite(old[1])
+    old_mean, old_var, mean, var = (v[known] for v in (*old, statistics.mean, statistics.var))
     with np.errstate(all="ignore"):
-        shift = (statistics.mean - old[0]) / np.sqrt(old[1] + epsilon)
-        ratio = (statistics.var + epsilon) / (old[1] + epsilon)
+        shift = (mean - old_mean) / np.sqrt(old_var + epsilon)
+        ratio = (var + epsilon) / (old_var + epsilon)
     return Recalibrated(
         site_of(node),
-        float(np.sqrt(np.mean(shift**2))),
-        float(np.exp(np.mean(np.log(ratio)))),
+        float(np.sqrt(np.mean(shift**2))) if known.any() else math.nan,
+        float(np.exp(np.mean(np.log(ratio)))) if known.any() else math.nan,
         frozen=options.freeze and training,
+        mended=tuple(str(flaw) for flaw in flaws if flaw is not None),
     )
