@@ -180,7 +180,7 @@ class _Typed:
 
     def __init__(self, pieces: Iterable[Piece], signature: Signature) -> None:
         self.pieces = pieces
-        self.dtypes = {port.name: dtype_of(port.dtype) for port in signature.inputs}
+        self.dtypes = {port.name: _dtype(port) for port in signature.inputs}
 
     def __iter__(self) -> Iterator[Feeds]:
         for where, feeds in self.pieces:
@@ -263,9 +263,13 @@ def _fitted(arrays: Feeds, signature: Signature, where: str) -> Feeds:
     return feeds
 
 
+def _dtype(port: Port) -> np.dtype[Any]:
+    return np.dtype(object) if port.dtype == "string" else dtype_of(port.dtype)
+
+
 def _obstacle(array: np.ndarray, port: Port) -> str | None:
     """Say why an array can't be an input, or None if it can."""
-    wanted = np.dtype(dtype_of(port.dtype)) if port.dtype != "string" else np.dtype(object)
+    wanted = _dtype(port)
     if array.dtype != wanted and not np.can_cast(array.dtype, wanted, casting="same_kind"):
         return f"it is {array.dtype}, and {port.dtype} is needed"
     if port.shape is None:
