@@ -31,7 +31,7 @@ from normswap.folding.graph import Node, Use
 from normswap.folding.plan import Merged, Step
 from normswap.folding.reasons import Reason
 from normswap.folding.removal import name_block, removal_block
-from normswap.folding.route import unsound
+from normswap.folding.soundness import unsound
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
@@ -164,7 +164,7 @@ class Merger:
         if sign is None or branch is None:
             raise AssertionError("a Conv stays in its sum when another term goes")
         self._take_in(host, branch, sign * term.sign)
-        block = unsound(self.draft.edits[mark:])
+        block = unsound(self.draft.edits[mark:], self.draft.nodes)
         if block is not None:
             self.draft.rollback(mark)
             return block
@@ -191,7 +191,7 @@ class Merger:
             identity = Affine(np.ones(()), np.zeros(()))
             edits = _added(node, identity, own.sign * (sign or host.sign))
             self.draft.commit(edits)
-            if unsound(edits):
+            if unsound(edits, self.draft.nodes):
                 self.draft.rollback(mark)
                 break
             found = True
@@ -224,7 +224,7 @@ class Merger:
             fallback = Block(Reason.NO_BRANCH, term.value.name, detail)
             return remaining if isinstance(remaining, Block) else fallback
         edits = _added(host, affine, sign * term.sign)
-        block = unsound(edits)
+        block = unsound(edits, self.draft.nodes)
         if block is not None:
             self.draft.rollback(mark)
             return block
@@ -254,7 +254,7 @@ class Merger:
                     self.draft.rollback(mark)
                     continue
                 self._take_in(host, branch, sign * term.sign)
-                if unsound(self.draft.edits[mark:]) is None:
+                if unsound(self.draft.edits[mark:], self.draft.nodes) is None:
                     self._report(host, branch)
                     total = remaining
                     break

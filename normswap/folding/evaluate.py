@@ -51,7 +51,7 @@ def constant_of(value: Value | None) -> Expression | Block:
     if not is_float(source.data_type):
         name = onnx.TensorProto.DataType.Name(source.data_type)
         return Block(Reason.ELEMENT_TYPE, value.name, f"{value.name} is {name}")
-    leaf = Leaf(source)
+    leaf = Leaf(source, value.name)
     value.source = leaf  # so that its range is looked at only once
     return leaf
 

@@ -23,7 +23,7 @@ from normswap.folding.evaluate import constant_of
 from normswap.folding.expressions import Expression, Filled
 from normswap.folding.graph import Use
 from normswap.folding.operators.layout import strip_leading
-from normswap.folding.route import unsound
+from normswap.folding.soundness import unsound
 
 if TYPE_CHECKING:
     from normswap.folding.affine import Affine
@@ -40,7 +40,7 @@ def rewrite(draft: Draft, normalization: Normalization, form: Form) -> Normaliza
     -------
     Normalization or None
         What it is then; None where it is left as it is: it has that form already, its parameters
-        are not known, or the new ones would be beyond the range of their type.
+        are not known, or the new ones would be beyond the range or the digits of their type.
     """
     if form == "affine":
         normalization = normalization.extended()
@@ -49,7 +49,7 @@ def rewrite(draft: Draft, normalization: Normalization, form: Form) -> Normaliza
         return None
     make = _as_affine if form == "affine" else _as_normalization
     edits = make(draft, normalization, affine)
-    if not edits or unsound(edits):
+    if not edits or unsound(edits, draft.nodes):
         return None
     first = draft.network.keys
     draft.commit(edits)

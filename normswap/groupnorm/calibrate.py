@@ -22,6 +22,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from normswap.dtypes import NUMPY_DTYPES
+from normswap.errors import DataError
+from normswap.finite import flaw_of
 from normswap.folding.names import Names
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.layer import Layer, Runtime
@@ -65,6 +67,10 @@ class Moments:
         ----------
         n, z : (N, C, *spatial) ndarray
         """
+        with np.errstate(invalid="ignore", over="ignore"):  # a fit that is not finite is refused
+            self._add(n, z)
+
+    def _add(self, n: npt.NDArray[Any], z: npt.NDArray[Any]) -> None:
         channels = n.shape[1]
         pair = [np.moveaxis(v.astype(np.float64), 1, 0).reshape(channels, -1) for v in (n, z)]
         count = pair[0].shape[1]
@@ -84,14 +90,19 @@ class Moments:
 
         A channel whose n never varies gets scale 0: the best that is left is the mean of z.
         """
-        scale = np.divide(self.nz, self.nn, out=np.zeros_like(self.nn), where=self.nn > 0)
-        return scale, self.mean[1] - scale * self.mean[0]
+        varies = ~(self.nn == 0)  # NaN counts, so that it is not lost
+        with np.errstate(invalid="ignore", over="ignore"):
+            scale = np.divide(self.nz, self.nn, out=np.zeros_like(self.nn), where=varies)
+            return scale, self.mean[1] - scale * self.mean[0]
 
     @property
     def loss(self) -> float:
         """Sum of squares that the fit leaves."""
-        explained = np.divide(self.nz**2, self.nn, out=np.zeros_like(self.nn), where=self.nn > 0)
-        return float(np.maximum(self.zz - explained, 0).sum())
+        with np.errstate(invalid="ignore", over="ignore"):
+            explained = np.divide(
+                self.nz**2, self.nn, out=np.zeros_like(self.nn), where=self.nn > 0
+            )
+            return float(np.maximum(self.zz - explained, 0).sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +151,8 @@ def calibrate(
 
     Raises
     ------
+    DataError
+        What is fitted to a layer is not finite.
     RunError
         The runtime can't run a model.
     """
@@ -163,9 +176,24 @@ def _candidates(layer: Layer, how: CalibrationOptions) -> list[int]:
 
 
 def _fitted(moments: Mapping[int, Moments], layer: Layer) -> Affine:
-    """Return the fit of the number of groups that leaves the least; of equals, that asked for."""
+    """Return the fit of the number of groups that leaves the least; of equals, that asked for.
+
+    Raises
+    ------
+    DataError
+        If that is not finite, or not in the type in which the layer computes.
+    """
     groups = min(moments, key=lambda g: (moments[g].loss, g != layer.num_groups, g))
     scale, bias = moments[groups].fit()
+    for what, values in (("scale", scale), ("bias", bias)):
+        name = f"the {what} that was fitted to the data for {layer.name}"
+        flaw = flaw_of(name, values, NUMPY_DTYPES[layer.compute_type])
+        if flaw is not None:
+            raise DataError(
+                f"On this data {flaw}.",
+                tip="The network overflows on this data: scale it as in training, or leave out "
+                "what is far off.",
+            )
     return Affine(scale, bias, groups)
 
 

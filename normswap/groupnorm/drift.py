@@ -45,10 +45,11 @@ class Comparison:
     def add(self, ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> None:
         """Take in more values."""
         a, b = ours.astype(np.float64).ravel(), theirs.astype(np.float64).ravel()
-        self.ours += float(a @ a)
-        self.theirs += float(b @ b)
-        self.product += float(a @ b)
-        self.difference += float(np.square(a - b).sum())
+        with np.errstate(invalid="ignore", over="ignore"):  # a half-precision network may overflow
+            self.ours += float(a @ a)
+            self.theirs += float(b @ b)
+            self.product += float(a @ b)
+            self.difference += float(np.square(a - b).sum())
         if ours.ndim == 2 and ours.shape[1] > 1:
             self.agreed += int((ours.argmax(axis=1) == theirs.argmax(axis=1)).sum())
             self.samples += len(ours)

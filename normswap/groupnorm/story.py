@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from normswap.check.survey import resolve
 from normswap.errors import ExitCode
+from normswap.folding.graph import build_network
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.calibrate import CalibrationOptions, calibrate
+from normswap.groupnorm.carried import require_finite
 from normswap.groupnorm.choose import FASTEST
 from normswap.groupnorm.data import open_data
 from normswap.groupnorm.drift import DriftReport, measure_drift
@@ -103,7 +105,7 @@ def plan_report(
     Raises
     ------
     ModelError
-        If the model is unreadable, or a layer can't be swapped.
+        If the model is unreadable, a layer can't be swapped, or a constant is not finite.
     UsageError
         If the options don't fit the model.
     RunError
@@ -114,6 +116,7 @@ def plan_report(
     progress("planning")
     options = replace(options, provider=resolve(options.provider))
     plan = plan_swap(model, options)
+    _require_finite(model, plan)
     if options.form == FASTEST:
         with model.original() as original:
             plan = _raced(model, original, plan, how, None, progress)
@@ -165,7 +168,8 @@ def swap(
     Raises
     ------
     ModelError, DataError
-        If the model or the data is unreadable, invalid or unsupported.
+        If the model or the data is unreadable, invalid or unsupported, or a constant of the model,
+        the data or what is fitted to it is not finite.
     UsageError
         If the options don't fit the model.
     RunError
@@ -182,6 +186,7 @@ def swap(
     progress("planning")
     options = replace(options, provider=resolve(options.provider))
     plan = plan_swap(model, options)
+    _require_finite(model, plan)
     report = SwapReport(model.name, "", plan, size_before=model.size)
     with model.original() as original:
         batches: Dataset | None = None
@@ -212,6 +217,13 @@ def swap(
                 staged.commit()
                 report = replace(report, output=output_name(output), size_after=staged.size)
     return report
+
+
+def _require_finite(model: Model, plan: SwapPlan) -> None:
+    """Raise an error if a swap would carry a constant on that is not finite."""
+    if plan.swaps:
+        targets = {swap.key for swap in plan.swaps}
+        require_finite(model.name, build_network(model), targets, "swapped")
 
 
 def _raced(

@@ -257,12 +257,15 @@ def _recalibrate(report: RecalibrateReport, console: Console, *, verbose: int) -
         table.add_row(
             escape(_where(layer.site.graph, layer.site.node)),
             str(layer.site.channels or "?"),
-            f"{layer.mean_shift:.3f} std",
-            f"{layer.variance_ratio:.3f}",
+            "unknown" if math.isnan(layer.mean_shift) else f"{layer.mean_shift:.3f} std",
+            "unknown" if math.isnan(layer.variance_ratio) else f"{layer.variance_ratio:.3f}",
         )
     if len(shown) < len(report.layers):
         table.add_row(f"and {len(report.layers) - len(shown)} more", "-v lists all")
     console.print(table)
+    for layer in report.layers:
+        for mended in layer.mended:
+            console.print(f"  replaced: {escape(mended)}")
     console.print()
     _sizes(report.output, report.size_before, report.size_after, console)
 
