@@ -99,14 +99,15 @@ class RichBuilder(Builder):
 class RichGraph(RandomGraph):
     """A graph some of whose results are read from outside."""
 
-    outside: list[tuple[str, int]] = field(default_factory=list)  # names and element types
+    outside: list[tuple[str, int, int]] = field(default_factory=list)
+    """Names, element types and ranks."""
 
     def constant(self, *shape):
         rng = self.b.rng
         return self.b.weight(rng.uniform(0.5, 1.5, shape) * rng.choice([-1, 1], shape))
 
-    def read_outside(self, name, elem_type=None):
-        self.outside.append((name, elem_type or self.b.elem_type))
+    def read_outside(self, name, elem_type, rank):
+        self.outside.append((name, elem_type, rank))
 
 
 # Poolings and convolutions ------------------------------------------------------------------------
@@ -167,7 +168,7 @@ def any_pool(g):
         attrs["p"] = g.choose.integer(2) + 1
     if op == "MaxPool" and g.choose.chance(20):
         if g.add(op, x, shape=(n, c, *after), outputs=2, **attrs) and g.choose.chance(60):
-            g.read_outside(g.b.nodes[-1].output[1], TensorProto.INT64)
+            g.read_outside(g.b.nodes[-1].output[1], TensorProto.INT64, 2 + len(after))
     else:
         g.add(op, x, shape=(n, c, *after), **attrs)
 
@@ -366,7 +367,7 @@ def any_layer_norm(g):
     if made and outputs > 1:
         for name in g.b.nodes[-1].output[1:]:
             if g.choose.chance(60):
-                g.read_outside(name, TensorProto.FLOAT)
+                g.read_outside(name, TensorProto.FLOAT, len(shape))
 
 
 def any_instance_norm(g):
@@ -426,7 +427,7 @@ def dropout(g):
     else:
         made = g.add("Dropout", x, shape=shape, outputs=outputs, ratio=0.3)
     if made and outputs == 2 and g.opset >= 10 and g.choose.chance(50):
-        g.read_outside(g.b.nodes[-1].output[1], TensorProto.BOOL)
+        g.read_outside(g.b.nodes[-1].output[1], TensorProto.BOOL, len(shape))
 
 
 def training(g):
@@ -530,8 +531,8 @@ def rich_graph(choose: Choices, *, nodes: int, seed: int) -> Case:
     wanted += [name for name in shapes if name in g.read and name != "x" and choose.chance(6)]
     for name in wanted:
         g.b.output(name, [None] * len(shapes[name]))
-    for name, elem_type in g.outside:
-        g.b.output(name, elem_type=elem_type)
+    for name, elem_type, rank in g.outside:
+        g.b.output(name, [None] * rank, elem_type)
     model = g.b.model()
     if choose.chance(30):  # as exporters do
         model = onnx.shape_inference.infer_shapes(model)
