@@ -389,7 +389,13 @@ def compare(model, folded, feeds, wants, gots, found) -> str:
     detail = in_runtime(model, feeds, wants, gots, truths)
     if detail or not any(trusted):
         return detail
-    return in_float64(names, truth, evaluate(folded, feeds), trusted)
+    try:
+        results = evaluate(folded, feeds)
+    except UnknownError as error:
+        found.in_float64 = False
+        found.notes.append(f"the fold: {error}")
+        return ""
+    return in_float64(names, truth, results, trusted)
 
 
 def in_runtime(model, feeds, wants, gots, truths) -> str:
