@@ -293,7 +293,8 @@ def evaluate(model, feeds, unit=0.0):
 def stacked(value, info):
     """Return what two turns of a Loop made as a stack, where the reference has it in a row."""
     dims = info.type.tensor_type.shape.dim
-    if info.type.tensor_type.HasField("shape") and value.ndim and value.ndim == len(dims) - 1:
+    is_flat = info.type.tensor_type.HasField("shape") and value.ndim == len(dims) - 1 > 0
+    if is_flat and value.shape[0] % 2 == 0:
         return value.reshape(2, value.shape[0] // 2, *value.shape[1:])
     return value
 
