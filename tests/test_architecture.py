@@ -18,6 +18,8 @@ LAYERS = [
     ["folding.answers", "folding.edits", "folding.plan"],
     ["folding.legacy"],
     ["folding.evaluate"],
+    ["folding.sizes"],
+    ["folding.trust"],
     ["folding.shapes"],
     ["folding.graph"],
     ["folding.mode", "folding.names", "folding.removal"],

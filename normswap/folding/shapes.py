@@ -1,37 +1,32 @@
-"""Types and shapes of a model's tensors, as far as ONNX can infer them."""
+"""Types and shapes of a model's tensors, as far as ONNX can infer them and runtimes make them."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 
 from normswap.folding.evaluate import EVALUABLE
+from normswap.folding.sizes import DOUBT, Dim, TensorType
+from normswap.folding.trust import Doubtless, declared
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from normswap.model import Model, TensorSource
 
-Dim = int | str | None
-"""A static size, the name of a symbolic one, or None where unknown."""
-
-
-class TensorType(NamedTuple):
-    """Element type (``TensorProto.DataType``) and shape of a tensor, None where unknown."""
-
-    data_type: int | None
-    shape: tuple[Dim, ...] | None
+__all__ = ["Dim", "TensorType", "function_key", "infer_call_types", "infer_types", "subgraph_key"]
 
 
 def infer_types(model: Model) -> dict[str, dict[str, TensorType]]:
     """Infer the types of all tensors.
 
     The inference runs on the model without its weights, so its cost is that of the graph. Where it
-    fails, what the model itself declares is all that is known.
+    fails, what the inputs of the model declare is all that is known. Sizes are those that hold in
+    every runtime: see :mod:`normswap.folding.trust`.
 
     Returns
     -------
@@ -39,19 +34,74 @@ def infer_types(model: Model) -> dict[str, dict[str, TensorType]]:
         By key of the graph (:func:`subgraph_key`, :func:`function_key`; ``""`` is the main graph),
         then by name of the tensor.
     """
-    proto = _with_computed_constants(model.skeleton)
+    graph = model.skeleton.graph
+    types = _known(graph, _with_computed_constants(model.skeleton), "")
+    for number, function in enumerate(model.skeleton.functions):
+        # What is noted there may hold for one call and not for another; ranks are the same.
+        key = function_key(number)
+        types[key] = {
+            name: TensorType(known.data_type, known.shape and (None,) * len(known.shape))
+            for name, known in declared(function.value_info)
+        }
+        for index, node in enumerate(function.node):
+            for inner, body in _subgraphs(index, node, node, key):
+                types[inner] = {
+                    name: TensorType(known.data_type, known.shape and (None,) * len(known.shape))
+                    for name, known in _types(body).items()
+                }
+    return types
+
+
+def _known(
+    graph: onnx.GraphProto, model: onnx.ModelProto, key: str
+) -> dict[str, dict[str, TensorType]]:
+    """Return what is known of the tensors of a graph.
+
+    Parameters
+    ----------
+    graph : onnx.GraphProto
+        As it is in the file.
+    model : onnx.ModelProto
+        With this graph, or one that computes the same.
+    key : str
+        Of the graph.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    prepared = Doubtless(copy)
+    first = _by_onnx(copy)
+    if not prepared.resolve(first):
+        return {inner: _types(found) for inner, found in _graphs(graph, first.graph, key)}
+    believed = dict(_graphs(graph, _by_onnx(copy).graph, key))
+    return {
+        inner: {
+            name: _with_doubts(known, naive.get(name))
+            for name, known in _types(believed[inner]).items()
+        }
+        for inner, naive in (
+            (inner, _types(found)) for inner, found in _graphs(graph, first.graph, key)
+        )
+    }
+
+
+def _with_doubts(known: TensorType, naive: TensorType | None) -> TensorType:
+    """Name the sizes that ONNX takes for numbers, but that are not known."""
+    if known.shape is None or naive is None or naive.shape is None:
+        return known
+    if len(known.shape) != len(naive.shape):
+        return known
+    shape = tuple(
+        f"{DOUBT}{size or ''}" if isinstance(number, int) and not isinstance(size, int) else size
+        for size, number in zip(known.shape, naive.shape, strict=True)
+    )
+    return TensorType(known.data_type, shape)
+
+
+def _by_onnx(model: onnx.ModelProto) -> onnx.ModelProto:
     failures = (onnx.shape_inference.InferenceError, ValueError, RuntimeError)
     with contextlib.suppress(*failures):  # then what is declared is all that is known
-        proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
-    types: dict[str, dict[str, TensorType]] = {}
-    for key, graph in _graphs(proto.graph, ""):
-        types[key] = _declared([*graph.value_info, *graph.input, *graph.output])
-    for number, function in enumerate(proto.functions):
-        key = function_key(number)
-        types[key] = _declared(function.value_info)
-        for inner, graph in _subgraphs(function.node, key):
-            types[inner] = _declared([*graph.value_info, *graph.input, *graph.output])
-    return types
+        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    return model
 
 
 LARGEST_KNOWN = 64
@@ -116,15 +166,7 @@ def infer_call_types(
     imports |= {item.domain: item.version for item in function.opset_import}
     imports.setdefault("", opset)
     proto.opset_import.extend(onnx.helper.make_opsetid(d, v) for d, v in imports.items())
-    try:
-        proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
-    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
-        return {}
-    key = function_key(number)
-    return {
-        key + inner: _declared([*graph.value_info, *graph.input, *graph.output])
-        for inner, graph in _graphs(proto.graph, "")
-    }
+    return _known(proto.graph, proto, function_key(number))
 
 
 def _resolve(nodes: Iterable[onnx.NodeProto], attributes: Mapping[str, Any]) -> None:
@@ -245,31 +287,31 @@ def function_key(number: int) -> str:
     return f"function {number}"
 
 
-def _graphs(graph: onnx.GraphProto, key: str) -> Iterator[tuple[str, onnx.GraphProto]]:
-    yield key, graph
-    yield from _subgraphs(graph.node, key)
+def _graphs(
+    graph: onnx.GraphProto, found: onnx.GraphProto, key: str
+) -> Iterator[tuple[str, onnx.GraphProto]]:
+    """Yield a graph and its bodies as they were found, by the keys that they have in the model.
+
+    What was prepared for the inference has other nodes between, but none of those with bodies.
+    """
+    yield key, found
+    twins = (node for node in found.node if _has_bodies(node))
+    for index, node in enumerate(graph.node):
+        if _has_bodies(node):
+            yield from _subgraphs(index, node, next(twins), key)
 
 
 def _subgraphs(
-    nodes: Iterable[onnx.NodeProto], outer: str
+    index: int, node: onnx.NodeProto, found: onnx.NodeProto, outer: str
 ) -> Iterator[tuple[str, onnx.GraphProto]]:
-    for index, node in enumerate(nodes):
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                yield from _graphs(attribute.g, subgraph_key(outer, index, attribute.name))
+    for attribute, twin in zip(node.attribute, found.attribute, strict=True):
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            yield from _graphs(attribute.g, twin.g, subgraph_key(outer, index, attribute.name))
 
 
-def _declared(infos: Iterable[onnx.ValueInfoProto]) -> dict[str, TensorType]:
-    types: dict[str, TensorType] = {}
-    for info in infos:
-        if not info.type.HasField("tensor_type"):
-            continue
-        tensor = info.type.tensor_type
-        shape: tuple[Dim, ...] | None = None
-        if tensor.HasField("shape"):
-            shape = tuple(
-                dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
-                for dim in tensor.shape.dim
-            )
-        types[info.name] = TensorType(tensor.elem_type or None, shape)
-    return types
+def _has_bodies(node: onnx.NodeProto) -> bool:
+    return any(item.type == onnx.AttributeProto.GRAPH for item in node.attribute)
+
+
+def _types(graph: onnx.GraphProto) -> dict[str, TensorType]:
+    return dict(declared((*graph.value_info, *graph.input, *graph.output)))

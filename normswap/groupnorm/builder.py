@@ -176,11 +176,31 @@ class Builder:
             return grouped
         return self.op("Reshape", [grouped, self.original_shape()], "ungrouped")
 
-    def mean(self, value: gs.Tensor, axis: int, what: str, *, keepdims: bool) -> gs.Tensor:
-        """Average along an axis."""
+    def rows(self, x: gs.Tensor) -> gs.Tensor:
+        """View (N, C, *spatial) as (N * G, C / G, *spatial), for which no size need be known."""
+        layer = self.layer
+        return self._with_channels(x, layer.channels // layer.num_groups, "rows")
+
+    def unrowed(self, rows: gs.Tensor) -> gs.Tensor:
+        """View (N * G, C / G, *spatial) as (N, C, *spatial) again."""
+        return self._with_channels(rows, self.layer.channels, "unrowed")
+
+    def _with_channels(self, value: gs.Tensor, channels: int, what: str) -> gs.Tensor:
+        """View a tensor with another number of channels; those of space are copied, by 0."""
+        rank = self.layer.rank
+        if rank is None:
+            raise AssertionError("space can't be copied where the rank is not known")
+        shape = self.integers([-1, channels] + [0] * (rank - 2), f"{what}_shape")
+        return self.op("Reshape", [value, shape], what)
+
+    def mean(
+        self, value: gs.Tensor, axis: int | list[int], what: str, *, keepdims: bool
+    ) -> gs.Tensor:
+        """Average along an axis, or several."""
+        axes = axis if isinstance(axis, list) else [axis]
         if self.layer.opset < 18:
-            return self.op("ReduceMean", [value], what, axes=[axis], keepdims=int(keepdims))
-        inputs = [value, self.integers([axis], "axis")]
+            return self.op("ReduceMean", [value], what, axes=axes, keepdims=int(keepdims))
+        inputs = [value, self.integers(axes, "axis" if len(axes) == 1 else "axes")]
         return self.op("ReduceMean", inputs, what, keepdims=int(keepdims))
 
     def size_of(self, value: gs.Tensor, axis: int, what: str) -> gs.Tensor:

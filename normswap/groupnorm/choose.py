@@ -118,7 +118,7 @@ def choose_form(
     """
     if asked not in (AUTO, FASTEST):
         form = FORMS[asked]
-        obstacle = form.obstacle(layer, provider)
+        obstacle = _obstacle(form, layer, provider)
         if obstacle is not None:
             raise UsageError(
                 f"{layer.name} can't take the {asked} form: {obstacle}.",
@@ -127,6 +127,8 @@ def choose_form(
         return form, "asked for"
     if layer.group_elements == 1:
         return FORMS["primitive"], "exact where a group is one element, so that the result is B"
+    if layer.has_sizes_in_doubt:
+        return FORMS["primitive"], "onnxruntime and ONNX make different sizes of its input"
     form, why = _by_rule(layer, provider, threads)
     if asked == FASTEST and timings is not None and timings.seconds:
         return _by_timings(form, timings)
@@ -135,7 +137,17 @@ def choose_form(
 
 def possible_forms(layer: Layer, provider: str) -> list[str]:
     """Return the names of the forms that a layer can take."""
-    return [name for name, form in FORMS.items() if form.obstacle(layer, provider) is None]
+    return [name for name, form in FORMS.items() if _obstacle(form, layer, provider) is None]
+
+
+ASK_FOR_NO_SIZE = frozenset({"primitive", "centred"})
+"""The forms that do without sizes where these are in doubt."""
+
+
+def _obstacle(form: Form, layer: Layer, provider: str) -> str | None:
+    if layer.has_sizes_in_doubt and form.name not in ASK_FOR_NO_SIZE:
+        return "ONNX infers other sizes of its input than onnxruntime makes"
+    return form.obstacle(layer, provider)
 
 
 def contenders(layer: Layer, provider: str) -> list[str]:

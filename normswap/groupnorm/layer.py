@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto
 
+from normswap.folding.sizes import is_in_doubt
+
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
@@ -95,6 +97,14 @@ class Layer:
     def compute_type(self) -> int:
         """Element type of the statistics: float32 for half precision, else that of x."""
         return TensorProto.FLOAT if self.data_type in HALF_PRECISION else self.data_type
+
+    @property
+    def has_sizes_in_doubt(self) -> bool:
+        """Whether ONNX may infer other sizes of x than runtimes make, such as behind ``ceil_mode``.
+
+        onnxruntime then computes with what ONNX infers where a node asks for the shape of x.
+        """
+        return self.shape is not None and any(map(is_in_doubt, self.shape))
 
     @property
     def group_elements(self) -> int | None:

@@ -72,8 +72,17 @@ class RandomGraph:
         same = [name for name, other in self.tensors if other == shape]
         return self.choose.one_of(same) if same else None
 
+    @property
+    def opset(self):
+        return self.b.opset
+
     def ints(self, *values):
         return self.b.const(np.array(values, dtype=np.int64))
+
+    def listed(self, name, values, since):
+        """Return a list of integers as an operand, or as an attribute before opset ``since``."""
+        values = list(values)
+        return ([self.ints(*values)], {}) if self.opset >= since else ([], {name: values})
 
     def constant(self, *shape):
         return self.b.const(self.b.rng.uniform(0.5, 1.5, shape) * self.b.rng.choice([-1, 1], shape))
@@ -173,10 +182,8 @@ def reduce(g):
         axes = list(range(2, len(shape)))
     keep = g.choose.integer(2)
     after = [1 if i in axes else size for i, size in enumerate(shape) if keep or i not in axes]
-    if op == "ReduceSum":
-        g.add(op, x, g.ints(*axes), shape=after, keepdims=keep)
-    else:
-        g.add(op, x, shape=after, axes=axes, keepdims=keep)
+    operands, attrs = g.listed("axes", axes, 13 if op == "ReduceSum" else 18)
+    g.add(op, x, *operands, shape=after, keepdims=keep, **attrs)
 
 
 def transpose(g):
@@ -227,7 +234,8 @@ def squeeze(g):
     axes = [i for i, size in enumerate(shape) if size == 1 and i > 0]
     if axes and len(shape) > 2:
         axis = g.choose.one_of(axes)
-        g.add("Squeeze", x, g.ints(axis), shape=shape[:axis] + shape[axis + 1 :])
+        operands, attrs = g.listed("axes", [axis], 13)
+        g.add("Squeeze", x, *operands, shape=shape[:axis] + shape[axis + 1 :], **attrs)
 
 
 def pad(g):
@@ -241,7 +249,8 @@ def pad(g):
     before, after = [0] * len(shape), [0] * len(shape)
     before[axis], after[axis] = g.choose.integer(3), g.choose.integer(2)
     total = [a + b + s for a, b, s in zip(before, after, shape, strict=True)]
-    g.add("Pad", x, g.ints(*before, *after), shape=total, mode=mode)
+    operands, attrs = g.listed("pads", before + after, 11)
+    g.add("Pad", x, *operands, shape=total, mode=mode, **attrs)
 
 
 def resize(g):
@@ -250,7 +259,11 @@ def resize(g):
     x, (n, c, h, w) = found
     mode = g.choose.one_of(["nearest", "linear"])
     scales = g.b.const(np.array([1.0, 1.0, 2.0, 2.0]), dtype=np.float32)
-    g.add("Resize", x, "", scales, shape=(n, c, 2 * h, 2 * w), mode=mode)
+    operands = [scales] if g.opset < 11 else ["", scales]
+    if g.opset in (11, 12):  # roi may not be left out
+        operands[0] = g.b.const(np.zeros(0), dtype=np.float32)
+    op = "Resize" if g.opset >= 10 else "Upsample"
+    g.add(op, x, *operands, shape=(n, c, 2 * h, 2 * w), mode=mode)
 
 
 def slice_(g):
@@ -261,8 +274,10 @@ def slice_(g):
     end = -size - 1 if step < 0 else size
     length = len(range(size)[slice(start, None if step < 0 else end, step)])
     after = (*shape[:axis], length, *shape[axis + 1 :])
-    bounds = [g.ints(v) for v in (start, end, axis, step)]
-    g.add("Slice", x, *bounds, shape=after)
+    if g.opset >= 10:
+        g.add("Slice", x, *[g.ints(v) for v in (start, end, axis, step)], shape=after)
+    elif step == 1:
+        g.add("Slice", x, shape=after, starts=[start], ends=[end], axes=[axis])
 
 
 def split(g):
@@ -272,7 +287,8 @@ def split(g):
         return
     first = 1 + g.choose.integer(shape[axis] - 1)
     sizes = (first, shape[axis] - first)
-    names = g.b.node("Split", x, g.ints(*sizes), outputs=2, axis=axis)
+    operands, attrs = g.listed("split", sizes, 13)
+    names = g.b.node("Split", x, *operands, outputs=2, axis=axis, **attrs)
     g.read.add(x)
     for name, size in zip(names, sizes, strict=True):
         g.tensors.append((name, (*shape[:axis], size, *shape[axis + 1 :])))
@@ -331,7 +347,7 @@ def gemm(g):
     x, (m, k) = found
     n, transposed = g.choose.one_of([2, 4]), g.choose.integer(2)
     w = g.b.normal(*((n, k) if transposed else (k, n)), scale=1 / math.sqrt(k))
-    addend = g.choose.one_of([None, (n,), (m, 1), (), (m, n)])
+    addend = g.choose.one_of([None if g.opset >= 11 else (n,), (n,), (m, 1), (), (m, n)])
     inputs = [x, w] + ([] if addend is None else [g.b.normal(*addend)])
     g.add(
         "Gemm",
@@ -359,8 +375,8 @@ def depth_to_space(g):
         return
     x, (n, c, h, w) = found
     if c % 4 == 0 and g.choose.chance(60):
-        mode = g.choose.one_of(["DCR", "CRD"])
-        g.add("DepthToSpace", x, shape=(n, c // 4, 2 * h, 2 * w), blocksize=2, mode=mode)
+        mode = {"mode": g.choose.one_of(["DCR", "CRD"])} if g.opset >= 11 else {}
+        g.add("DepthToSpace", x, shape=(n, c // 4, 2 * h, 2 * w), blocksize=2, **mode)
     elif h % 2 == 0 and w % 2 == 0:
         g.add("SpaceToDepth", x, shape=(n, 4 * c, h // 2, w // 2), blocksize=2)
 
@@ -389,7 +405,7 @@ def instance_norm(g):
 
 def layer_norm(g):
     x, shape = g.operand()
-    if shape[-1] > 1:
+    if shape[-1] > 1 and g.opset >= 17:
         parameters = [g.constant(shape[-1]) for _ in range(2)]
         g.add("LayerNormalization", x, *parameters, shape=shape, epsilon=0.1)
 

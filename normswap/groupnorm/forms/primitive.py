@@ -16,6 +16,10 @@ takes the place of the Transpose. onnxruntime fuses a constant factor into a Mat
 takes a slow path: so the division by L is done on the other side,
 ``scale * sqrt(L) / sqrt(d . d + L * (epsilon - r^2))``.
 
+Where sizes are in doubt, all of that is done in the view (N * G, C / G, *spatial), and with means in
+the place of the dot product: that asks for no size, which onnxruntime would take from ONNX's
+inference.
+
 ``centred`` is the same without the second mean, see :mod:`normswap.groupnorm.forms.centred`.
 """
 
@@ -59,6 +63,9 @@ class Primitive:
         """Make the nodes."""
         layer = builder.layer
         x = builder.input()
+        if layer.has_sizes_in_doubt:
+            self._by_means(builder, x)
+            return
         grouped = builder.grouped(x)
         if self._second_mean:
             mean = builder.mean(grouped, 2, "mean", keepdims=True)
@@ -88,6 +95,24 @@ class Primitive:
                 scale = builder.op("Mul", [scale, builder.floats(root, "numerator")], "numerator")
         factor = builder.op("Div", [scale, deviation], "factor")
         self._apply(builder, centred, factor, self._shift(builder, factor, rest, along))
+
+    def _by_means(self, builder: Builder, x: gs.Tensor) -> None:
+        """Make the nodes without asking for a size, in the view (N * G, C / G, *spatial)."""
+        layer = builder.layer
+        axes = list(range(1, layer.rank or 0))
+        rows = builder.rows(x)
+        mean = builder.mean(rows, axes, "mean", keepdims=True)
+        value: gs.Tensor = builder.op("Sub", [rows, mean], "centred")
+        if self._second_mean:
+            rest = builder.mean(value, axes, "mean_rest", keepdims=True)
+            value = builder.op("Sub", [value, rest], "recentred")
+        squares = builder.op("Mul", [value, value], "squares")
+        variance = builder.mean(squares, axes, "variance", keepdims=True)
+        epsilon = builder.floats(layer.epsilon, "epsilon")
+        spread = builder.op("Add", [variance, epsilon], "variance_epsilon")
+        deviation = builder.op("Sqrt", [spread], "deviation")
+        value = builder.unrowed(builder.op("Div", [value, deviation], "normalized"))
+        builder.output(builder.affine(value, layer.scale, layer.bias))
 
     @staticmethod
     def _mean_of_channels(builder: Builder, x: gs.Tensor) -> gs.Tensor:

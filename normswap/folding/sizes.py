@@ -1,0 +1,225 @@
+"""Where the size that ONNX infers is not the size that runtimes make.
+
+ONNX's inference and onnxruntime have a formula each for what a window, a slice or a transposed
+convolution makes of a size, and these differ at the edges: a pooling that rounds up counts a last
+window that lies in the padding for ONNX, and not for onnxruntime. A size is believed where both
+formulas give the same, or else it is not known.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import onnx
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+Dim = int | str | None
+"""A static size, the name of a symbolic one, or None where unknown."""
+
+
+class TensorType(NamedTuple):
+    """Element type (``TensorProto.DataType``) and shape of a tensor, None where unknown."""
+
+    data_type: int | None
+    shape: tuple[Dim, ...] | None
+
+
+DOUBT = "?"
+"""What the name of a size starts with that ONNX infers as a number, and perhaps another one."""
+
+WHOLE = -1
+"""In the place of axes: not even the rank is sure."""
+
+TO_THE_END = frozenset({2**31 - 1, 2**63 - 1})
+"""Ends of a Slice that onnxruntime takes for "as far as there is something", in any direction."""
+
+
+def is_in_doubt(size: Dim) -> bool:
+    """Whether a runtime that infers sizes as ONNX does may take a size for another one."""
+    return isinstance(size, str) and size.startswith(DOUBT)
+
+
+def doubtful_axes(
+    node: onnx.NodeProto,
+    opset: int,
+    shape: Sequence[Dim] | None,
+    constants: Mapping[str, Sequence[int]],
+) -> tuple[int, ...]:
+    """Return the axes of a node's input from which ONNX may infer another size than is made.
+
+    Parameters
+    ----------
+    node : onnx.NodeProto
+        Of the default domain.
+    opset : int
+    shape : sequence of int, str or None, or None
+        Of the first input, as far as it is known.
+    constants : mapping of str to sequence of int
+        The values of integer constants.
+
+    Returns
+    -------
+    tuple of int
+        Empty where the size is beyond doubt, :data:`WHOLE` alone where even the rank is not.
+    """
+    rule = _RULES.get(node.op_type)
+    if rule is None:
+        return ()
+    attributes = _Attributes(node)
+    return rule(node, attributes, opset, shape, constants)
+
+
+class _Attributes:
+    """The attributes of a node; in the body of a function some are known to a call only."""
+
+    def __init__(self, node: onnx.NodeProto) -> None:
+        self._given = {item.name: item for item in node.attribute}
+
+    def get(self, name: str, default: Any) -> Any:
+        """Return a value, the default where it is left out, None where a call says it."""
+        item = self._given.get(name)
+        if item is None:
+            return default
+        if item.ref_attr_name:
+            return None
+        value = onnx.helper.get_attribute_value(item)
+        return value.decode() if isinstance(value, bytes) else value
+
+    def is_left_open(self, *names: str) -> bool:
+        """Whether a call says what one of them is."""
+        return any(name in self._given and self._given[name].ref_attr_name for name in names)
+
+
+_WINDOW = ("ceil_mode", "auto_pad", "kernel_shape", "strides", "dilations", "pads")
+
+
+def _pool(
+    node: onnx.NodeProto,
+    attributes: _Attributes,
+    opset: int,
+    shape: Sequence[Dim] | None,
+    constants: Mapping[str, Sequence[int]],
+) -> tuple[int, ...]:
+    """Poolings: rounding up beside padding, and SAME padding beside dilation.
+
+    ``ceil((in + pads - reach) / stride) + 1`` windows, less one in onnxruntime if the last would
+    start beyond the input and the padding in front of it. With SAME padding onnxruntime pads as
+    if there were no dilation, and ONNX rounds up twice if ``ceil_mode`` is set.
+    """
+    del node, opset, constants
+    if attributes.is_left_open(*_WINDOW):
+        return (WHOLE,)
+    kernel = attributes.get("kernel_shape", [])
+    count = len(kernel)
+    ceil, auto = attributes.get("ceil_mode", 0), attributes.get("auto_pad", "NOTSET") or "NOTSET"
+    strides = attributes.get("strides", [1] * count)
+    dilations = attributes.get("dilations", [1] * count)
+    pads = attributes.get("pads", [0] * 2 * count) if auto == "NOTSET" else [0] * 2 * count
+    if not len(strides) == len(dilations) == len(pads) // 2 == count:
+        return (WHOLE,)
+    found = []
+    for axis, (k, stride, dilation) in enumerate(zip(kernel, strides, dilations, strict=True)):
+        if auto.startswith("SAME"):
+            doubt = (dilation > 1 and k > 1) or (ceil and stride > 1)
+        elif not ceil or stride == 1:
+            doubt = False
+        else:
+            size = shape[axis + 2] if shape is not None and len(shape) == count + 2 else None
+            before, behind, reach = pads[axis], pads[axis + count], (k - 1) * dilation + 1
+            if isinstance(size, int):
+                last = -((reach - size - before - behind) // stride) * stride
+                doubt = last >= size + before
+            else:
+                # Whatever the size is, the last window starts less than a stride behind the last
+                # one that fits, so within the input if a window is no shorter than that.
+                doubt = behind + stride > reach
+        if doubt:
+            found.append(axis + 2)
+    return tuple(found)
+
+
+def _conv_transpose(
+    node: onnx.NodeProto,
+    attributes: _Attributes,
+    opset: int,
+    shape: Sequence[Dim] | None,
+    constants: Mapping[str, Sequence[int]],
+) -> tuple[int, ...]:
+    """ConvTranspose: ``output_padding`` beside SAME padding, an ``output_shape`` that shrinks.
+
+    onnxruntime lets SAME padding decide the size alone, where ONNX adds the output padding to it;
+    and ONNX stops at an ``output_shape`` that is smaller than the input.
+    """
+    del node, opset, constants
+    names = ("auto_pad", "output_padding", "output_shape")
+    if attributes.is_left_open(*names):
+        return (WHOLE,)
+    auto, given = attributes.get("auto_pad", "NOTSET"), attributes.get("output_shape", [])
+    if given:
+        sizes = [] if shape is None else shape[-len(given) :]
+        fits = len(sizes) == len(given) and all(
+            isinstance(size, int) and wanted >= size
+            for size, wanted in zip(sizes, given, strict=True)
+        )
+        return () if fits else (WHOLE,)
+    if (auto or "NOTSET").startswith("SAME") and any(attributes.get("output_padding", [])):
+        return (WHOLE,) if shape is None else tuple(range(2, len(shape)))
+    return ()
+
+
+def _slice(
+    node: onnx.NodeProto,
+    attributes: _Attributes,
+    opset: int,
+    shape: Sequence[Dim] | None,
+    constants: Mapping[str, Sequence[int]],
+) -> tuple[int, ...]:
+    """Slice: a negative step to an end that means "as far as there is something".
+
+    For onnxruntime the largest int32 and int64 are that in both directions; for ONNX it is the far
+    end of the axis, which a negative step does not reach.
+    """
+    del attributes, shape
+    if opset < 10 or len(node.input) < 5 or not node.input[4]:
+        return ()
+    ends, steps = constants.get(node.input[2]), constants.get(node.input[4])
+    if ends is None or steps is None:
+        return ()  # and ONNX infers no size
+    backward = any(
+        step < 0 and end in TO_THE_END for end, step in zip(ends, steps, strict=False)
+    )
+    return (WHOLE,) if backward else ()
+
+
+def _squeeze(
+    node: onnx.NodeProto,
+    attributes: _Attributes,
+    opset: int,
+    shape: Sequence[Dim] | None,
+    constants: Mapping[str, Sequence[int]],
+) -> tuple[int, ...]:
+    """Squeeze, Unsqueeze: axes from the end before they were allowed to be; unsorted ones.
+
+    Before opset 11 ONNX overlooks negative axes, which onnxruntime takes for what they are, and
+    it takes axes to be removed for sorted.
+    """
+    del shape, constants
+    if opset >= 11:
+        return ()
+    axes = attributes.get("axes", [])
+    unsure = axes is None or min(axes, default=0) < 0
+    unsorted = node.op_type == "Squeeze" and axes is not None and list(axes) != sorted(axes)
+    return (WHOLE,) if unsure or unsorted else ()
+
+
+_RULES = {
+    "AveragePool": _pool,
+    "ConvTranspose": _conv_transpose,
+    "LpPool": _pool,
+    "MaxPool": _pool,
+    "Slice": _slice,
+    "Squeeze": _squeeze,
+    "Unsqueeze": _squeeze,
+}

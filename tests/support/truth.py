@@ -1,0 +1,482 @@
+"""Whether a fold is right, judged by onnxruntime in float32 and by NumPy in float64.
+
+A graph in float64 is judged twice: onnxruntime runs it and its fold in float32, without its
+optimizer, where a fold that is another function shows; and both are evaluated in float64, where
+the fold differs from the original by rounding only, or is wrong. The evaluator counts only where it
+agrees with onnxruntime about the original. What rounding explains is measured: the weights of the
+original are moved by half a unit in their last place, and what that does to the result is allowed
+for, many times over.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import enum
+import io
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto
+from onnx.reference.op_run import OpRun
+
+from normswap.check.arbiter.evaluator import SETTINGS, Float64Evaluator, Settings
+from normswap.check.arbiter.registry import operators
+from normswap.folding.apply import apply_plan
+from normswap.folding.planner import make_plan
+from normswap.model import load, write_to
+from support.folding import every_node, feeds_for
+
+FLOOR = 1e-12
+"""What is allowed in float64 in any case, relative to the largest value of an output (or to 1)."""
+
+SLACK = 32.0
+"""By how much more than a perturbation of half a unit a fold may move a result."""
+
+COARSE = 1e-3
+"""How far apart two runs in float32 may be, relative to the largest value (or to 1).
+
+What a fold does wrong within it shows in float64.
+"""
+
+
+ROUGH = 0.01
+"""A result that moves by this much with the last place of the weights tells nothing."""
+
+
+class Fault(enum.Enum):
+    """What may be wrong with a fold."""
+
+    CRASHED = "crashed"
+    INVALID = "invalid"
+    WRONG = "wrong"
+    LOST = "not accounted for"
+    SECOND = "changed by a second fold"
+
+
+@dataclass
+class Judgement:
+    """What was found out about one graph.
+
+    Attributes
+    ----------
+    fault : Fault or None
+    detail : str
+    folded, batchnorms : int
+        How many BatchNormalizations went, of how many.
+    unmade : str
+        Why the graph is no model in the first place: onnxruntime's words. Then nothing is judged.
+    in_float64 : bool
+        Whether the evaluator in float64 counted.
+    """
+
+    fault: Fault | None = None
+    detail: str = ""
+    folded: int = 0
+    batchnorms: int = 0
+    unmade: str = ""
+    in_float64: bool = False
+    notes: list[str] = field(default_factory=list)
+
+
+def fold(model, options):
+    """Fold a model that is in memory; return it, as bytes, and the plan."""
+    loaded = load(model.SerializeToString())
+    plan = make_plan(loaded, **options)
+    apply_plan(plan, loaded)
+    stream = io.BytesIO()
+    write_to(loaded, stream)
+    return stream.getvalue(), plan
+
+
+def judge(case) -> Judgement:
+    """Fold a graph and say whether that is right."""
+    found = Judgement(batchnorms=case.batchnorms)
+    feeds = feeds_for(case.model, sizes={"N": 2})
+    if "condition" in feeds:
+        feeds["condition"] = np.array(True)
+    original = narrowed(case.model)
+    try:
+        wants = run(original, feeds)
+    except Exception as error:  # noqa: BLE001 - the runtime raises anything
+        found.unmade = " ".join(str(error).split())[:200]
+        return found
+    try:
+        written, plan = fold(case.model, case.options)
+        folded = onnx.ModelProto.FromString(written)
+        again, second = fold(folded, case.options)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is a fault
+        found.fault, found.detail = Fault.CRASHED, f"{type(error).__name__}: {error}"[:300]
+        return found
+    gone = [entry for entry in plan.folded if entry.site.op == "BatchNormalization"]
+    found.folded = len(gone)
+    checks = (
+        (Fault.INVALID, lambda: validity(case.model, folded)),
+        (Fault.LOST, lambda: accounting(case, plan, folded)),
+    )
+    for fault, check in checks:
+        if detail := check():
+            found.fault, found.detail = fault, detail
+            return found
+    try:
+        gots = run(narrowed(folded), feeds)
+    except Exception as error:  # noqa: BLE001 - the runtime raises anything
+        found.fault, found.detail = Fault.INVALID, " ".join(str(error).split())[:300]
+        return found
+    if detail := compare(case.model, folded, feeds, wants, gots, found):
+        found.fault, found.detail = Fault.WRONG, detail
+    elif second.folded or again != written:
+        nodes = [entry.site.node for entry in second.folded]
+        found.fault, found.detail = Fault.SECOND, f"folds {nodes}" if nodes else "other bytes"
+    return found
+
+
+# Validity -----------------------------------------------------------------------------------------
+
+
+def validity(model, folded) -> str:
+    """Say why a folded model is no model, if it is none."""
+    try:
+        onnx.checker.check_model(folded)
+        if is_fully_valid(model):
+            onnx.checker.check_model(folded, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        return " ".join(str(error).split())[:300]
+    if list(folded.graph.input) != list(model.graph.input):
+        return "the inputs are others"
+    if list(folded.graph.output) != list(model.graph.output):
+        return "the outputs are others"
+    return ""
+
+
+def is_fully_valid(model) -> bool:
+    """Whether onnx's inference has nothing against a model, which may be right nonetheless."""
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError):
+        return False
+    return True
+
+
+def accounting(case, plan, folded) -> str:
+    """Say which BatchNormalization is in a plan not once, if any."""
+    entries = [*plan.folded, *plan.kept]
+    own = [e for e in entries if e.site.op == "BatchNormalization"]
+    sites = [(entry.site.graph, entry.site.output) for entry in own]
+    if len(set(sites)) < len(sites):
+        return "one is in the plan twice"
+    if any(not entry.detail for entry in plan.kept):
+        return "one is kept without a reason"
+    if case.model.functions:  # whose copies have sites of their own
+        return "" if len(own) >= case.batchnorms else f"{len(own)} of {case.batchnorms} in the plan"
+    if len(own) != case.batchnorms:
+        return f"{len(own)} of {case.batchnorms} in the plan"
+    nodes = [node.op_type for node in every_node(folded.graph)].count("BatchNormalization")
+    stay = sum(e.site.op == "BatchNormalization" and e.form != "affine" for e in plan.kept)
+    stay += sum(e.site.op != "BatchNormalization" and e.form == "normalize" for e in plan.kept)
+    return "" if nodes == stay else f"{nodes} nodes where {stay} stay"
+
+
+# Runs ---------------------------------------------------------------------------------------------
+
+
+def run(model, feeds):
+    """Run a model in onnxruntime, as it is written, on one thread."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.use_deterministic_compute = True
+    session = ort.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    types = {port.name: port.type for port in session.get_inputs()}
+    given = {
+        name: value.astype(np.float32) if types[name] == "tensor(float)" else value
+        for name, value in feeds.items()
+    }
+    return session.run(None, given)
+
+
+def narrowed(model):
+    """Return a model in float64 as one in float32; the runtime has kernels for that."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    _narrow_graph(copy.graph)
+    for function in copy.functions:
+        _narrow_nodes(function.node)
+    return copy
+
+
+def _narrow_graph(graph):
+    for tensor in graph.initializer:
+        _narrow(tensor)
+    for info in (*graph.input, *graph.output, *graph.value_info):
+        if info.type.tensor_type.elem_type == TensorProto.DOUBLE:
+            info.type.tensor_type.elem_type = TensorProto.FLOAT
+    _narrow_nodes(graph.node)
+
+
+def _narrow_nodes(nodes):
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                _narrow(attribute.t)
+            elif attribute.HasField("g"):
+                _narrow_graph(attribute.g)
+            elif attribute.name == "to" and attribute.i == TensorProto.DOUBLE:
+                attribute.i = TensorProto.FLOAT
+
+
+def _narrow(tensor):
+    if tensor.data_type == TensorProto.DOUBLE:
+        array = onnx.numpy_helper.to_array(tensor).astype(np.float32)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+
+
+class GlobalLpPool(OpRun):
+    """What onnx's reference does not have."""
+
+    def _run(self, x, p=2):
+        norms = np.linalg.norm(x.reshape(*x.shape[:2], -1), p, axis=2)
+        return (norms.reshape(*x.shape[:2], *[1] * (x.ndim - 2)),)
+
+
+UNIT = contextvars.ContextVar("UNIT", default=0.0)
+"""By how much of itself every result is moved, as rounding in another type would."""
+
+
+class Evaluator(Float64Evaluator):
+    """An evaluator that has it in bodies and functions too, and that can round as a runtime does."""
+
+    def __init__(self, proto, *args, **fields):
+        super().__init__(proto, *args, **{**fields, "new_ops": [*operators(), GlobalLpPool]})
+        if unit := UNIT.get():
+            for number, node in enumerate(self.rt_nodes_):
+                node.run = rounded(node.run, unit, number)
+
+
+def rounded(function, unit, seed):
+    """Return a function that returns what another one does, a little off."""
+    rng = np.random.default_rng(seed)
+
+    def moved_a_little(array):
+        if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+            return array
+        return array * (1 + rng.uniform(-unit, unit, array.shape))
+
+    def run_and_move(*args, **fields):
+        return tuple(moved_a_little(array) for array in function(*args, **fields))
+
+    return run_and_move
+
+
+class UnknownError(Exception):
+    """The evaluator in float64 has no value."""
+
+
+def evaluate(model, feeds, unit=0.0):
+    """Evaluate a model in float64, with its results moved by up to a unit."""
+    token, other = SETTINGS.set(Settings()), UNIT.set(unit)
+    try:
+        wide = {k: v.astype(np.float64) if v.dtype.kind == "f" else v for k, v in feeds.items()}
+        results = Evaluator(model).run(None, wide)
+    except Exception as error:
+        raise UnknownError(" ".join(str(error).split())[:80]) from error
+    finally:
+        SETTINGS.reset(token)
+        UNIT.reset(other)
+    return [stacked(v, info) for v, info in zip(results, model.graph.output, strict=True)]
+
+
+def stacked(value, info):
+    """Return what two turns of a Loop made as a stack, where the reference has it in a row."""
+    dims = info.type.tensor_type.shape.dim
+    is_flat = info.type.tensor_type.HasField("shape") and value.ndim == len(dims) - 1 > 0
+    if is_flat and value.shape[0] % 2 == 0:
+        return value.reshape(2, value.shape[0] // 2, *value.shape[1:])
+    return value
+
+
+NOT_WEIGHTS = {"Resize", "Upsample", "Clip", "Dropout"}
+"""What reads sizes, bounds and ratios, which rounding does not move."""
+
+
+def moved(model, sample, *, widened=True):
+    """Return a model whose weights are moved by up to a unit in the last place of their type.
+
+    Widened, they are in float64 then, where a step of less than a unit is one: the evaluator
+    computes in float64 whatever the type is. The runtime needs them as they were.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    nodes = list(every_node(copy.graph))
+    for function in copy.functions:
+        nodes += list(every_node(function))
+    kept = {n for node in nodes if node.op_type in NOT_WEIGHTS for n in node.input[1:]}
+    tensors = [t for graph in every_graph(copy.graph) for t in graph.initializer]
+    tensors = [t for t in tensors if t.name not in kept]
+    tensors += [
+        node.attribute[0].t
+        for node in nodes
+        if node.op_type == "Constant" and node.output[0] not in kept
+    ]
+    rng = np.random.default_rng(sample)
+    for tensor in tensors:
+        array = onnx.numpy_helper.to_array(tensor)
+        if array.dtype.kind == "f":
+            unit = float(np.finfo(array.dtype).eps)
+            wide = array.astype(np.float64) * (1 + rng.uniform(-unit, unit, array.shape))
+            values = wide if widened else wide.astype(array.dtype)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    return copy
+
+
+def every_graph(graph):
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from every_graph(attribute.g)
+
+
+# Comparison ---------------------------------------------------------------------------------------
+
+
+class Truth:
+    """The results of a model in float64, and what rounding does to them.
+
+    Attributes
+    ----------
+    values : list of numpy.ndarray
+    """
+
+    def __init__(self, model, feeds):
+        self.model, self.feeds = model, feeds
+        self.values = evaluate(model, feeds)
+        self._runs = {}
+
+    def noise(self, index, *, unit=0.0):
+        """Return how far an output moves with the last place of weights, and perhaps of results."""
+        if unit not in self._runs:
+            base = narrowed(self.model) if unit else self.model
+            variants = [moved(base, sample) for sample in (1, 2, 3)]
+            self._runs[unit] = [evaluate(variant, self.feeds, unit) for variant in variants]
+        return max(deviation(self.values[index], run[index]) for run in self._runs[unit])
+
+
+def compare(model, folded, feeds, wants, gots, found) -> str:
+    """Say which output of a fold differs, if any."""
+    names = [info.name for info in model.graph.output]
+    for name, want, got in zip(names, wants, gots, strict=True):
+        if want.shape != got.shape:
+            return f"{name} is of shape {got.shape}, not {want.shape}"
+        if want.dtype != got.dtype:
+            return f"{name} is {got.dtype}, not {want.dtype}"
+    try:
+        truth = Truth(model, feeds)
+    except UnknownError as error:
+        found.notes.append(str(error))
+        truth = None
+    trusted = [truth is not None and agree(truth, i, want) for i, want in enumerate(wants)]
+    if truth is not None and not all(trusted):
+        nodes = list(every_node(model.graph))
+        makers = {n: f"{node.op_type}.{i}" for node in nodes for i, n in enumerate(node.output)}
+        maker = makers.get(names[trusted.index(False)])
+        found.notes.append(f"float64 departs from the runtime on a {maker}")
+    found.in_float64 = all(trusted)
+    truths = [truth if fine else None for fine in trusted]
+    detail = in_runtime(model, feeds, wants, gots, truths)
+    if detail or not any(trusted):
+        return detail
+    try:
+        results = evaluate(folded, feeds)
+    except UnknownError as error:
+        found.in_float64 = False
+        found.notes.append(f"the fold: {error}")
+        return ""
+    return in_float64(names, truth, results, trusted)
+
+
+def in_runtime(model, feeds, wants, gots, truths) -> str:
+    """Say which output differs in the runtime by more than it errs on the original."""
+    names = [info.name for info in model.graph.output]
+    runs = None
+    for index, (name, want, got, truth) in enumerate(zip(names, wants, gots, truths, strict=True)):
+        if want.dtype.kind != "f":
+            continue
+        unit = float(np.finfo(want.dtype).eps) / float(np.finfo(np.float32).eps)
+        magnitude = size_of(want)
+        if truth is None:
+            error, allowed = deviation(want, got), 10 * COARSE * unit * magnitude
+            if not error <= allowed:
+                if runs is None:
+                    variants = [moved(narrowed(model), n, widened=False) for n in (1, 2, 3)]
+                    runs = [run(variant, feeds) for variant in variants]
+                noise = max(deviation(want, other[index]) for other in runs)
+                if noise > ROUGH * magnitude:
+                    continue  # what comes out is rounding
+                allowed += SLACK * noise
+        else:
+            defined = np.isfinite(truth.values[index])
+            error = deviation(want[defined], got[defined])
+            departs = deviation(truth.values[index], want)
+            allowed = COARSE * unit * magnitude + SLACK * departs
+            if not error <= allowed:
+                allowed += SLACK * truth.noise(index, unit=float(np.finfo(want.dtype).eps))
+        if not error <= allowed:
+            return f"{name} is {error:.1e} off in the runtime where {magnitude:.1e} is the largest"
+    return ""
+
+
+def in_float64(names, truth, gots, trusted) -> str:
+    """Say which output differs in float64 by more than rounding of the weights explains."""
+    for index, (name, got) in enumerate(zip(names, gots, strict=True)):
+        want = truth.values[index]
+        if not trusted[index]:
+            continue
+        if want.shape != got.shape:
+            return f"{name} is of shape {got.shape} in float64, not {want.shape}"
+        if want.dtype.kind != "f":
+            if not np.array_equal(want, got):
+                return f"{name} differs in float64"
+            continue
+        error, floor = deviation(want, got), FLOOR * size_of(want)
+        if error > floor and not error <= floor + SLACK * truth.noise(index):
+            return (
+                f"{name} is {error:.1e} off in float64 where {size_of(want):.1e} is the largest"
+                f" and rounding does {truth.noise(index):.1e}"
+            )
+    return ""
+
+
+def size_of(array) -> float:
+    finite = np.abs(array[np.isfinite(array)], dtype=np.float64)
+    return max(float(finite.max(initial=0)), 1.0)
+
+
+def deviation(want, got) -> float:
+    """Return the largest difference of what is finite in the first; infinite where only one is."""
+    want, got = np.asarray(want, np.float64), np.asarray(got, np.float64)
+    defined = np.isfinite(want) & (np.abs(want) < 1e30)
+    with np.errstate(all="ignore"):
+        error = np.abs(want - got)[defined]
+    return float(np.where(np.isnan(error), np.inf, error).max(initial=0))
+
+
+def agree(truth, index, want) -> bool:
+    """Whether the evaluator and the runtime compute the same of the original."""
+    value = truth.values[index]
+    if value.shape != want.shape:
+        return False
+    if want.dtype.kind != "f":
+        return np.array_equal(value, want)
+    departs = deviation(value, want)
+    unit = float(np.finfo(want.dtype).eps)
+    if departs <= 2e3 * unit * size_of(want):
+        return True
+    return departs <= SLACK * truth.noise(index, unit=unit)
+
+
+__all__ = ["Fault", "Judgement", "fold", "judge", "narrowed"]
