@@ -20,7 +20,7 @@ from normswap.errors import ModelError
 from normswap.model import wire
 from normswap.model.external import ExternalData, is_external, location_of
 from normswap.model.importer import Importer, default_opset
-from normswap.model.storage import Extent, FileStorage, MemoryStorage, Storage
+from normswap.model.storage import Extent, FileStorage, FileView, MemoryStorage, Storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -236,13 +236,20 @@ def _external_tensors(skeleton: Any) -> list[Any]:
 
 
 def data_files(path: Path) -> set[str]:
-    """Return the locations of the external data of the model at `path`; none if it is no model."""
-    try:
-        with FileStorage(path).view() as view:
+    """Return the locations of the external data of the model at `path`; none if it is no model.
+
+    Raises
+    ------
+    OSError
+        It can't be read.
+    """
+    with path.open("rb", buffering=0) as stream:
+        view = FileView(stream, os.fstat(stream.fileno()).st_size)
+        try:
             skeleton = onnx.ModelProto.FromString(wire.detach(view)[0])
-        return {location_of(tensor) for tensor in _external_tensors(skeleton)}
-    except (OSError, wire.Malformed, DecodeError, ModelError):
-        return set()
+            return {location_of(tensor) for tensor in _external_tensors(skeleton)}
+        except (wire.Malformed, DecodeError):
+            return set()
 
 
 def _check_versions(model: Any, name: str) -> None:
