@@ -27,14 +27,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import onnx
+
+from normswap.locks import hold, is_at, is_dead
 from normswap.model.loading import data_files
-from normswap.model.locks import hold, is_at, is_dead
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
 
 _LOCK = re.compile(r"\.(?P<data>.+\.data)\.lock")
 _NUMBERED = re.compile(r"(\.\d+)?\.data$")
+_IR_VERSION_TAG = 0x08
 NO_DATA = 0
 """The inode of no file."""
 # Windows would translate the ends of lines, and Linux would follow a link that lies in wait.
@@ -251,19 +254,26 @@ def _remove_unneeded(paths: Iterable[Path], target: Path, *, besides: Container[
         if path in doomed.values() or path in besides:
             continue
         try:
-            locations = data_files(path)
-        except FileNotFoundError:
-            continue
+            if path != target and path.suffix != ".onnx" and not _begins_as_model(path):
+                continue
         except PermissionError:
-            if path == target or path.suffix == ".onnx":
-                raise
             continue  # nothing says that it is a model
-        for location in locations:
+        for location in data_files(path):
             doomed.pop(_real(path.parent / location), None)
         if not doomed:
             return
     for path in doomed.values():
         path.unlink(missing_ok=True)
+
+
+def _begins_as_model(path: Path) -> bool:
+    """Return whether a file begins with the IR version, the first field of a ``ModelProto``."""
+    try:
+        with path.open("rb", buffering=0) as stream:
+            head = stream.read(2)
+    except FileNotFoundError:
+        return False
+    return len(head) == 2 and head[0] == _IR_VERSION_TAG and head[1] <= onnx.IR_VERSION
 
 
 def _real(path: Path) -> str:

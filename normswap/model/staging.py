@@ -14,6 +14,7 @@ from normswap.errors import ModelError, UsageError
 from normswap.model.assembly import Assembly, assemble
 from normswap.model.claims import NO_DATA, Claim, has_inode, sweep
 from normswap.model.loading import data_files
+from normswap.scratch import sweep_scratch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,6 +97,7 @@ def stage(
     save = _Save(_checked_target(Path(target), overwrite=overwrite))
     try:
         sweep(save.target.parent)
+        sweep_scratch()
         try:
             path, size = save.write(model)
         except OSError as error:
