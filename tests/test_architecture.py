@@ -11,7 +11,8 @@ ROOT = Path(normswap.__file__).parent
 
 LAYERS = [
     ["errors"],
-    ["dtypes", "finite"],
+    ["dtypes", "finite", "locks"],
+    ["scratch"],
     ["model"],
     ["folding.reasons"],
     ["folding.affine", "folding.expressions", "folding.precision"],

@@ -71,7 +71,8 @@ def run_worker(
         The runtime says that the model is invalid.
     """
     (folder / "request.json").write_text(
-        json.dumps({**request, "memory_limit": memory_limit}), encoding="utf-8"
+        json.dumps({**request, "memory_limit": memory_limit, "parent": os.getpid()}),
+        encoding="utf-8",
     )
     path = os.pathsep.join(filter(None, [str(_PACKAGE_HOME), os.environ.get("PYTHONPATH")]))
     options = request.get("provider_options", {})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from normswap.check.signature import Signature, read_signature, structural_diffe
 from normswap.check.userdata import load_cases, load_outputs
 from normswap.check.verdict import Verdict, overall
 from normswap.errors import DataError, UsageError
+from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,8 +69,8 @@ def check(
     structure = tuple(structural_differences(first, second))
     if structure:
         return _report(first, second, options, began, Observations(), structure=structure)
-    with tempfile.TemporaryDirectory(prefix="normswap-check-") as folder:
-        bench = Bench(Path(folder), options, progress or _silent)
+    with scratch_folder("check") as folder:
+        bench = Bench(folder, options, progress or _silent)
         alone = observe_original(bench, first, options)
         seen = observe_rewritten(bench, second, options, alone)
         outputs = compare(first, seen, options.tolerances)
@@ -122,8 +122,8 @@ def check_outputs(
     if given != len(cases):
         raise DataError(f"There are {len(cases)} sets of inputs, and {given} of outputs.")
     seen = Observations(cases=cases)
-    with tempfile.TemporaryDirectory(prefix="normswap-check-") as folder:
-        bench = Bench(Path(folder), options, progress or _silent)
+    with scratch_folder("check") as folder:
+        bench = Bench(folder, options, progress or _silent)
         executions = [Execution(level) for level in LEVELS]
         seen.original = bench.execute(signature, "original", executions, bench.pack(cases))
     seen.runs.append(seen.original.report)

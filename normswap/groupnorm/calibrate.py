@@ -13,9 +13,8 @@ from the activations of the original network.
 
 from __future__ import annotations
 
-import tempfile
+import contextlib
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,9 +31,11 @@ from normswap.groupnorm.policy import divisors
 from normswap.groupnorm.reference import normalize
 from normswap.groupnorm.session import Session
 from normswap.model import load, stage
+from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -259,7 +260,8 @@ class _Parametrized:
         self._original = original
         self._options = options
         self._timeout = timeout
-        self._folder = tempfile.TemporaryDirectory(prefix="normswap-")
+        self._life = contextlib.ExitStack()
+        self._folder = self._life.enter_context(scratch_folder())
         self._session: Session | None = None
         self._inputs: dict[str, tuple[str, str, np.dtype[Any]]] = {}
         self._neutral: dict[str, np.ndarray] = {}
@@ -276,11 +278,11 @@ class _Parametrized:
         for swap, layer in zip(plan.swaps, plan.layers, strict=True):
             layers.append(layer if swap.site.graph else self._opened(layer, model.graph, names))
         apply_swaps(replace(plan, layers=tuple(layers)), model)
-        with stage(model, Path(self._folder.name, "network.onnx"), overwrite=True) as staged:
+        with stage(model, self._folder / "network.onnx", overwrite=True) as staged:
             staged.commit()
         taps = {layer.x.name: layer.data_type for layer in layers if layer.y.name in self._inputs}
         self._session = Session(
-            Path(self._folder.name, "network.onnx"),
+            self._folder / "network.onnx",
             label="the swapped model",
             taps=taps,
             timeout=self._timeout,
@@ -322,4 +324,4 @@ class _Parametrized:
         if self._session is not None:
             self._session.close()
             self._session = None
-        self._folder.cleanup()
+        self._life.close()

@@ -13,9 +13,7 @@ approaches. Every normalization works with the statistics of its batch meanwhile
 from __future__ import annotations
 
 import math
-import tempfile
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
@@ -36,9 +34,11 @@ from normswap.groupnorm.layer import Layer, Runtime
 from normswap.groupnorm.session import Session
 from normswap.model import ArrayTensor, load, make_constant, stage
 from normswap.pipeline import output_name, silent, staged_output
+from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
     import onnx_graphsurgeon as gs
 
@@ -286,9 +286,9 @@ def _estimate(
 ) -> tuple[Found, int]:
     """Run the network with the statistics of each batch, and gather them."""
     model = load(original)
-    with tempfile.TemporaryDirectory(prefix="normswap-") as folder:
+    with scratch_folder() as folder:
         outputs, found = _open_statistics(model, options)
-        path = Path(folder, "training.onnx")
+        path = folder / "training.onnx"
         with stage(model, path) as staged:
             staged.commit()
         taps = {name: TensorProto.DOUBLE for names in outputs.values() for name in names}

@@ -85,6 +85,7 @@ class Session:
         try:
             self._call(
                 {
+                    "parent": os.getpid(),
                     "model": str(Path(model).resolve()),
                     "taps": dict(taps or {}),
                     "provider": provider,
@@ -131,6 +132,9 @@ class Session:
                 f"{self.label} killed the process it ran in (exit code {self._child.wait()}).",
                 tip="It is the runtime that died; another onnxruntime version may live.",
             ) from error
+        except BaseException:
+            self._child.kill()  # nobody wants the answer any more, and it can't be told from others
+            raise
         finally:
             timer.cancel()
         if "error" in message:

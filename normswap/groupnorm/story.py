@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from normswap.check.survey import resolve
@@ -21,9 +20,11 @@ from normswap.groupnorm.session import Session
 from normswap.groupnorm.verify import SwapCheck, VerifyOptions, verify_swap
 from normswap.model import load
 from normswap.pipeline import output_name, silent, staged_output
+from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
     from normswap.groupnorm.data import Dataset
     from normswap.groupnorm.plan import SwapPlan
@@ -246,8 +247,6 @@ def _plain_drift(
     original: Path, *, model_options: SwapOptions, batches: Dataset, check: VerifyOptions
 ) -> DriftReport:
     """Measure the drift of the swap without its calibration."""
-    import tempfile
-
     from normswap.check.signature import read_signature
     from normswap.model import stage
 
@@ -260,8 +259,8 @@ def _plain_drift(
     }
     apply_swaps(plan, model)
     outputs = [port.name for port in read_signature(original).outputs if "float" in port.dtype]
-    with tempfile.TemporaryDirectory(prefix="normswap-") as folder:
-        path = Path(folder, "swapped.onnx")
+    with scratch_folder() as folder:
+        path = folder / "swapped.onnx"
         with stage(model, path) as staged:
             staged.commit()
         how: dict[str, Any] = {
