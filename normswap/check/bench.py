@@ -90,7 +90,7 @@ class Bench:
             "model": str(model.path.resolve()),
             "provider": provider or self._options.provider,
             "provider_options": dict(self._options.provider_options),
-            "pin_random": bool(model.random),
+            "seeds": list(model.seeds),
             "executions": [
                 {"level": e.level, "threads": e.threads, "feeds": list(feeds)} for e in executions
             ],
@@ -145,7 +145,7 @@ class Bench:
             "feeds": list(feeds),
             "samples": samples,
             "faults": [fault.to_dict() for fault in faults],
-            "pin_random": bool(model.random),
+            "seeds": list(model.seeds),
         }
         self.progress(f"evaluating the {role} model in float64")
         response, home = self._child(request, model, role, timeout=timeout)
@@ -182,7 +182,7 @@ class Bench:
             "feeds": feeds,
             "matches": dict(matches),
             "room": _ROOM,
-            "pin_random": bool(original.random),
+            "seeds": [list(original.seeds), list(rewritten.seeds)],
         }
         self.progress("looking for the first tensor that diverges")
         response, _ = self._child(request, original, "original", timeout=timeout)

@@ -13,6 +13,7 @@ from normswap.check.cost import multiply_adds, smaller
 from normswap.check.dims import Wishes, spatial_sizes
 from normswap.check.inputs import Case, Distribution, make_case
 from normswap.check.providers import CPU, full_name
+from normswap.check.randomness import seed_notes
 from normswap.check.reorder import batch_size, reordered, restored
 from normswap.check.report import leaves
 from normswap.check.runner import ProviderError, UnsupportedByRuntimeError
@@ -130,9 +131,7 @@ def observe_original(bench: Bench, model: Signature, options: CheckOptions) -> O
         As `normswap.check.runner.run_worker`.
     """
     seen = Observations(path=model.path)
-    if model.random:
-        names = ", ".join(model.random[:5])
-        seen.notes.append(f"the operators that draw random numbers got fixed seeds: {names}")
+    seen.notes += seed_notes(model.random)
     refusal: RunError | None = None
     wishes = Wishes(options.input_shapes, options.symbolic_dims)
     for spatial in [0] if options.data is not None else spatial_sizes(model, wishes):

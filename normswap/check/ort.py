@@ -41,18 +41,19 @@ def execute(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, An
     """Run one model in one or more ways; the task ``ort`` of the worker.
 
     The request holds ``model``, ``executions`` (each a ``level``, ``threads``, and ``feeds``:
-    descriptions of inputs), ``provider``, ``provider_options`` and ``pin_random``.
+    descriptions of inputs), ``provider``, ``provider_options`` and ``seeds`` (`normswap.check.randomness`).
     """
     stage(f"choosing the execution provider {request['provider']!r}")
     provider = choose_provider(request["provider"], request["provider_options"])
     device = Device.of(provider)
     model: str | bytes = request["model"]
     home: str | None = None
-    if request["pin_random"]:
+    if request["seeds"]:
         from normswap.check.randomness import pinned
 
         path = request["model"]
-        model, home = pinned(path), str(Path(path).parent)
+        model = pinned(path, request["seeds"]).SerializeToString()
+        home = str(Path(path).parent)
     packer = Packer(folder, "result")
     executions = []
     options: dict[str, str] = {}

@@ -17,7 +17,12 @@ from normswap.check.options import CheckOptions
 from normswap.check.power import estimate, self_test
 from normswap.check.providers import CPU, full_name
 from normswap.check.report import CaseReport, CheckReport, OutputReport, reasons_of
-from normswap.check.signature import Signature, read_signature, structural_differences
+from normswap.check.signature import (
+    Signature,
+    drawing_alike,
+    read_signature,
+    structural_differences,
+)
 from normswap.check.userdata import load_cases, load_outputs
 from normswap.check.verdict import Verdict, overall
 from normswap.errors import DataError, UsageError
@@ -64,7 +69,7 @@ def check(
     began = time.perf_counter()
     options = options or CheckOptions()
     _refuse_useless_limit(options)
-    first, second = read_signature(Path(original)), read_signature(Path(rewritten))
+    first, second = drawing_alike(read_signature(Path(original)), read_signature(Path(rewritten)))
     _refuse_unknown_outputs(first, options)
     structure = tuple(structural_differences(first, second))
     if structure:

@@ -22,15 +22,12 @@ def evaluate(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, A
 
     The request holds ``model``, ``feeds`` (descriptions of inputs, one a case), ``samples`` (how
     many times the weights are perturbed, beside the plain evaluation), ``faults`` (each planted
-    in one more evaluation) and ``pin_random``.
+    in one more evaluation) and ``seeds`` (`normswap.check.randomness`).
     """
     path = request["model"]
     stage("reading it for the float64 arbiter")
     began = time.perf_counter()
-    if request["pin_random"]:
-        model = onnx.load_from_string(pinned(path))
-    else:
-        model = onnx.load(path, load_external_data=False)
+    model = pinned(path, request["seeds"])
     settings = Settings(folder=str(Path(path).parent))
     SETTINGS.set(settings)
     try:
