@@ -128,11 +128,13 @@ class Bench:
         *,
         samples: int = 0,
         faults: Sequence[Fault] = (),
+        rounding: str = "",
         timeout: float,
     ) -> Results:
         """Evaluate a model in float64.
 
-        As it is, then with its weights perturbed `samples` times, then with each fault.
+        As it is, then with its weights perturbed `samples` times, every result too where
+        `rounding` names a type to perturb them in, then with each fault.
 
         Raises
         ------
@@ -145,6 +147,7 @@ class Bench:
             "feeds": list(feeds),
             "samples": samples,
             "faults": [fault.to_dict() for fault in faults],
+            "rounding": rounding,
             "seeds": list(model.seeds),
         }
         self.progress(f"evaluating the {role} model in float64")
@@ -188,6 +191,33 @@ class Bench:
         response, _ = self._child(request, original, "original", timeout=timeout)
         tensors: dict[str, dict[str, float]] = response["tensors"]
         return tensors
+
+    def locate(
+        self,
+        model: Signature,
+        role: str,
+        feeds: Mapping[str, Any],
+        *,
+        level: str,
+        provider: str,
+        rounding: str,
+        timeout: float,
+    ) -> dict[str, Any] | None:
+        """Find the node at which the runtime leaves float64; see `arbiter.nodes`."""
+        request = {
+            "task": "locate",
+            "model": str(model.path.resolve()),
+            "seeds": list(model.seeds),
+            "feeds": feeds,
+            "level": level,
+            "provider": provider,
+            "provider_options": dict(self._options.provider_options),
+            "rounding": rounding,
+        }
+        self.progress(f"looking for the operator of the {role} model that departs from float64")
+        response, _ = self._child(request, model, role, timeout=timeout)
+        found: dict[str, Any] | None = response["found"]
+        return found
 
     def _child(
         self, request: Mapping[str, Any], model: Signature, role: str, timeout: float | None = None

@@ -51,12 +51,16 @@ class Truths:
         The original with its weights perturbed.
     resolution : float
         As in `normswap.check.evidence.Function`.
+    rounded : tuple of (dict, dict)
+        Either model, and the same with its weights and results perturbed; where that was needed
+        (`normswap.check.departure`).
     """
 
     original: Tensors
     perturbed: tuple[Tensors, ...]
     rewritten: Tensors
     resolution: float
+    rounded: tuple[tuple[Tensors, Tensors], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,11 +339,38 @@ def _arbitrate(bench: Bench, model: Signature, options: CheckOptions, seen: Obse
         indices = chosen
         if attempt is not None:
             indices = [len(seen.cases)]
-            seen.cases.append(attempt)
+            _run_too(bench, model, attempt, feeds, options, seen)
         seen.runs.append(results.report)
         seen.arbitration = Arbitration(tuple(indices), tuple(feeds), results)
         return
     seen.notes.append(f"no float64 arbiter, so the noise floor decides: {failures[-1]}")
+
+
+def _run_too(
+    bench: Bench,
+    model: Signature,
+    case: Case,
+    feeds: Sequence[dict[str, Any]],
+    options: CheckOptions,
+    seen: Observations,
+) -> None:
+    """Run the original on inputs made for the arbiter: neither is worth much without the other."""
+    seen.cases.append(case)
+    before = seen.original
+    if before is None:
+        return
+    executions = _executions(options, options.provider)
+    try:
+        results = bench.execute(model, "original", executions, feeds)
+    except (RunTimeoutError, ProviderError):
+        raise
+    except RunError as error:
+        seen.notes.append(f"the runtime does not take the inputs made for the arbiter: {error}")
+        return
+    values = tuple(row + more for row, more in zip(before.values, results.values, strict=True))
+    seen.original = replace(before, values=values)
+    seen.feeds = (*seen.feeds, *feeds)
+    seen.runs.append(results.report)
 
 
 def _for_arbiter(model: Signature, options: CheckOptions, seen: Observations) -> list[int]:

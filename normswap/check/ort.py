@@ -25,6 +25,8 @@ from normswap.check.sessions import (
 from normswap.check.wire import Feeds, Packer, Value, dtype_of, to_bits, unpack_all
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from normswap.check.protocol import Stage
 
 # Types that onnxruntime cannot hand to NumPy: onnx's number, and the dtype in ml_dtypes.
@@ -41,7 +43,8 @@ def execute(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, An
     """Run one model in one or more ways; the task ``ort`` of the worker.
 
     The request holds ``model``, ``executions`` (each a ``level``, ``threads``, and ``feeds``:
-    descriptions of inputs), ``provider``, ``provider_options`` and ``seeds`` (`normswap.check.randomness`).
+    descriptions of inputs), ``provider``, ``provider_options`` and ``seeds``
+    (`normswap.check.randomness`).
     """
     stage(f"choosing the execution provider {request['provider']!r}")
     provider = choose_provider(request["provider"], request["provider_options"])
@@ -72,7 +75,7 @@ def execute(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, An
         for feeds in wanted["feeds"]:
             inputs = unpack_all(feeds, folder)
             started = time.perf_counter()
-            outputs = _run(session, inputs, provider, device, feeds)
+            outputs = outputs_of(session, inputs, provider, device, feeds)
             seconds.append(time.perf_counter() - started)
             results.append(packer.pack_all(outputs))
         executions.append(
@@ -96,13 +99,30 @@ def execute(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, An
     }
 
 
-def _run(
+def outputs_of(
     session: ort.InferenceSession,
     inputs: Feeds,
     provider: Provider,
-    device: Device | None,
-    feeds: dict[str, Any],
+    device: Device | None = None,
+    feeds: Mapping[str, Any] | None = None,
 ) -> Feeds:
+    """Run a session.
+
+    Parameters
+    ----------
+    session : InferenceSession
+    inputs : dict of str to Value
+    provider : Provider
+    device : Device, optional
+        Where inputs stay between runs, by the files of their descriptions.
+    feeds : Mapping, optional
+        These descriptions.
+
+    Raises
+    ------
+    WorkerError
+        The runtime could not run it.
+    """
     names = [output.name for output in session.get_outputs()]
     foreign = {
         value.name
@@ -111,7 +131,7 @@ def _run(
     }
     # Since IR 4 an input with an initializer may be left out; onnxruntime lists it apart.
     try:
-        if device is not None and bindable(session, inputs):
+        if device is not None and feeds is not None and bindable(session, inputs):
             keys = {name: feeds[name]["file"] for name in inputs}
             return dict(zip(names, run_bound(session, inputs, device, keys), strict=True))
         if not foreign:

@@ -71,9 +71,10 @@ def _sentence(report: CheckReport) -> str:
     names = f"{Path(report.original).name} and {Path(report.rewritten).name}"
     if report.structure:
         return f"{names} do not take or give the same"
+    same = report.verdict.value == "equivalent"
     rests = {
         "arbiter": "in float64 and in the runtime",
-        "noise floor": "within the original's own noise",
+        "noise floor": "within the original's own noise" if same else "by the original's own noise",
         "tolerance": "by the tolerance given",
         "values": "value by value",
     }.get(report.basis, "by what was compared")

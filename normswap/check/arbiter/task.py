@@ -14,14 +14,15 @@ from normswap.check.faults import Fault
 from normswap.check.inputs import is_float
 from normswap.check.protocol import Stage, WorkerError
 from normswap.check.randomness import pinned
-from normswap.check.wire import Packer, Value, unpack_all
+from normswap.check.wire import Packer, Value, dtype_of, unpack_all
 
 
 def evaluate(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, Any]:
     """Evaluate one model in float64; the task ``arbiter`` of the worker.
 
     The request holds ``model``, ``feeds`` (descriptions of inputs, one a case), ``samples`` (how
-    many times the weights are perturbed, beside the plain evaluation), ``faults`` (each planted
+    many times the weights are perturbed, beside the plain evaluation), ``rounding`` (the name of
+    the type that results are perturbed in as well, empty for none), ``faults`` (each planted
     in one more evaluation) and ``seeds`` (`normswap.check.randomness`).
     """
     path = request["model"]
@@ -29,6 +30,8 @@ def evaluate(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, A
     began = time.perf_counter()
     model = pinned(path, request["seeds"])
     settings = Settings(folder=str(Path(path).parent))
+    if request["rounding"]:
+        settings.rounding = dtype_of(request["rounding"])
     SETTINGS.set(settings)
     try:
         evaluator = Float64Evaluator(model)
