@@ -142,6 +142,7 @@ def _located(
             model,
             report.role,
             bench.pack([case])[0],
+            output=report.output,
             level="default" if report.level == "default" else "disabled",
             provider=provider,
             rounding=rounding,
@@ -194,8 +195,8 @@ def _why(report: DepartureReport) -> str:
         )
     if report.searched:
         return (
-            "each node agrees with float64 where its result is looked at, so it is onnxruntime "
-            "that errs, or a result that hangs by a thread"
+            "each node by itself agrees with float64, so it is onnxruntime that errs, or the "
+            "result hangs by a thread"
         )
     return "the operator was not found, so float64 is not believed here"
 

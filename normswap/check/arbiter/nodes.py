@@ -2,8 +2,11 @@
 
 Every node of the main graph is evaluated in float64 by itself, on the inputs that it has in the
 runtime, and held to what the runtime makes of them there; so an operator is not blamed for what
-was wrong before it. That of the first node that is off is then run alone, in the runtime, on the
-same inputs: a kernel that is right alone and wrong in the model says whose fault it is.
+was wrong before it. The first node that is off is then run alone, in the runtime, on the same
+inputs: a kernel that is right alone and wrong in the model says whose fault it is.
+
+Some faults are gone as soon as results are looked at: fusions, and buffers that are written over.
+Then the model is cut off behind ever earlier nodes, up to the first whose result is off.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from normswap.check.arbiter.task import as_float64
 from normswap.check.inputs import is_float
 from normswap.check.protocol import Stage, WorkerError
 from normswap.check.randomness import is_random, pinned
-from normswap.check.wire import unpack_all
+from normswap.check.wire import dtype_of, unpack_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -29,14 +32,17 @@ _CHUNK = 128  # nodes whose tensors are fetched at once
 _SAMPLES = 2
 _FLOORS = 64.0  # movements under rounding of the inputs; a long sum rounds oftener than once
 _ULPS = 64.0
+_CUTS = 64  # places that a model is cut off at
+_UNEVALUATED = (EvaluationError, RuntimeError, TypeError, ValueError)
 _FLIPS = 0.05  # part of the elements of a result of integers; near ties happen
 
 
 def locate(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, Any]:
     """Find the first node at which the runtime leaves float64; the task ``locate`` of the worker.
 
-    The request holds ``model``, ``seeds``, ``feeds`` (one set), ``level`` (of optimization),
-    ``provider`` and ``provider_options``, and ``rounding`` (the type that it computes in). The
+    The request holds ``model``, ``seeds``, ``feeds`` (one set), ``output`` (that is off),
+    ``level`` (of optimization), ``provider`` and ``provider_options``, and ``rounding`` (the type
+    that it computes in). The
     response's ``found`` is None where no node is off. Else it has ``operator``, ``node``,
     ``tensor``, ``error``, ``explained``, and ``alone``: by level, whether the node alone is right.
     """
@@ -60,7 +66,102 @@ def locate(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, Any
             if found is not None:
                 found["alone"] = runtime.alone(found.pop("single"), found.pop("truth"), found)
                 return {"found": found}
-    return {"found": None}
+    return {"found": _walk_back(runtime, model, feeds, request, path)}
+
+
+def _walk_back(
+    runtime: _Runtime,
+    model: onnx.ModelProto,
+    feeds: Mapping[str, Any],
+    request: Mapping[str, Any],
+    path: Path,
+) -> dict[str, Any] | None:
+    """Cut the model off behind ever earlier nodes as long as it is off there."""
+    makers = {name: node for node in model.graph.node for name in node.output if name}
+    known: dict[str, dict[str, Any] | None] = {}
+
+    def off(name: str) -> dict[str, Any] | None:
+        if name not in known and len(known) < _CUTS:
+            known[name] = _off_when_cut(runtime, model, name, feeds, request, path)
+        return known.get(name)
+
+    tensor = request["output"].split("[", 1)[0]
+    last = None
+    while tensor in makers and (found := off(tensor)) is not None:
+        last = found
+        earlier = (name for name in dict.fromkeys(_reads(makers[tensor])) if name in makers)
+        tensor = next((name for name in earlier if off(name) is not None), "")
+    if last is None or len(known) == _CUTS:
+        return None
+    node = makers[last["tensor"]]
+    values = runtime.tensors(model, [node], feeds, request["level"])
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    single = _Single(model, node, {**feeds, **values}, weights)
+    try:
+        truth = single.truths(str(path.parent))[0][last["tensor"]]
+    except _UNEVALUATED:
+        return {**last, "alone": {}}
+    return {**last, "alone": runtime.alone(single, truth, last)}
+
+
+def _off_when_cut(
+    runtime: _Runtime,
+    model: onnx.ModelProto,
+    tensor: str,
+    feeds: Mapping[str, Any],
+    request: Mapping[str, Any],
+    path: Path,
+) -> dict[str, Any] | None:
+    """Return what a tensor is off by where the model ends with it, None where it is right."""
+    cut = onnx.ModelProto()
+    cut.CopyFrom(model)
+    nodes, seen = [], {tensor}
+    for node in reversed(model.graph.node):
+        if not seen.isdisjoint(node.output):
+            nodes.append(node)
+            seen.update(_reads(node))
+    del cut.graph.node[:], cut.graph.output[:], cut.graph.input[:]
+    cut.graph.node.extend(reversed(nodes))
+    cut.graph.output.append(onnx.ValueInfoProto(name=tensor))
+    cut.graph.input.extend(value for value in model.graph.input if value.name in seen)
+    needed = {name: value for name, value in feeds.items() if name in seen}
+    settings = Settings(folder=str(path.parent), rounding=dtype_of(request["rounding"]))
+    SETTINGS.set(settings)
+    try:
+        given = runtime.outputs(cut, needed, request["level"])[tensor]
+        evaluator = Float64Evaluator(cut)
+        wide = {name: as_float64(value) for name, value in needed.items()}
+        truth, *perturbed = _samples(evaluator, wide, settings)
+    except (WorkerError, *_UNEVALUATED):
+        return None
+    if not isinstance(given, np.ndarray) or not isinstance(truth[tensor], np.ndarray):
+        return None
+    error, explained = _distance(given, truth[tensor], [p[tensor] for p in perturbed], request)
+    if error <= explained:
+        return None
+    maker = next(node for node in nodes if tensor in node.output)
+    return _told(maker, tensor, error, explained)
+
+
+def _told(node: onnx.NodeProto, tensor: str, error: float, explained: float) -> dict[str, Any]:
+    return {
+        "operator": node.op_type,
+        "node": node.name,
+        "tensor": tensor,
+        "error": error,
+        "explained": explained,
+    }
+
+
+def _samples(
+    evaluator: Float64Evaluator, feeds: Mapping[str, Any], settings: Settings
+) -> list[dict[str, Any]]:
+    """Evaluate as it is, then perturbed."""
+    results = []
+    for settings.sample in range(_SAMPLES + 1):
+        made = evaluator.run(None, feeds)
+        results.append(dict(zip(evaluator.output_names, made, strict=True)))
+    return results
 
 
 class _Single:
@@ -97,12 +198,7 @@ class _Single:
                 feeds[name] = as_float64(value)
         settings = Settings(folder=home)
         SETTINGS.set(settings)
-        evaluator = Float64Evaluator(model)
-        results = []
-        for settings.sample in range(_SAMPLES + 1):
-            made = evaluator.run(None, feeds)
-            results.append(dict(zip(evaluator.output_names, made, strict=True)))
-        return results
+        return _samples(Float64Evaluator(model), feeds, settings)
 
 
 def _off(
@@ -111,7 +207,7 @@ def _off(
     """Return what a node is off by, None where it is right or can't be told."""
     try:
         truth, *perturbed = single.truths(str(path.parent))
-    except (EvaluationError, RuntimeError, TypeError, ValueError):
+    except _UNEVALUATED:
         return None  # the whole model was evaluated; this node can't be by itself
     for name, value in truth.items():
         given = values.get(name)
@@ -119,15 +215,8 @@ def _off(
             continue
         error, explained = _distance(given, value, [p[name] for p in perturbed], request)
         if not error <= explained:
-            return {
-                "operator": single.node.op_type,
-                "node": single.node.name,
-                "tensor": name,
-                "error": error,
-                "explained": explained,
-                "single": single,
-                "truth": value,
-            }
+            told = _told(single.node, name, error, explained)
+            return {**told, "single": single, "truth": value}
     return None
 
 
@@ -141,10 +230,7 @@ def _distance(
         flips = [int(np.count_nonzero(truth != p)) for p in perturbed if p.shape == truth.shape]
         allowed = 4 * max(flips, default=0) + int(_FLIPS * truth.size) + 1
         return float(np.count_nonzero(given != truth)), float(allowed)
-    units = [np.finfo(np.float32) if given.dtype == object else ml_dtypes.finfo(given.dtype)]
-    if request["rounding"]:
-        units.append(ml_dtypes.finfo(request["rounding"]))
-    unit = max(float(each.eps) for each in units) / 2
+    unit = max(float(ml_dtypes.finfo(d).eps) for d in (given.dtype, request["rounding"])) / 2
     finite = np.isfinite(truth) & np.isfinite(given)
     if np.count_nonzero(np.isfinite(given) & ~np.isfinite(truth)) > 1e-3 * truth.size + 1:
         return float("inf"), 0.0
@@ -186,7 +272,7 @@ class _Runtime:
         tapped.graph.output.extend(
             onnx.ValueInfoProto(name=name) for name in wanted if name not in known
         )
-        results = self._run(tapped, feeds, level)
+        results = self.outputs(tapped, feeds, level)
         return {name: results[name] for name in wanted}
 
     def alone(self, single: _Single, truth: np.ndarray, found: dict[str, Any]) -> dict[str, bool]:
@@ -202,7 +288,7 @@ class _Runtime:
         verdicts = {}
         for level in ("disabled", "default"):
             try:
-                given = self._run(model, single.values, level)[found["tensor"]]
+                given = self.outputs(model, single.values, level)[found["tensor"]]
             except WorkerError:
                 continue
             same = given.shape == truth.shape
@@ -213,7 +299,10 @@ class _Runtime:
             verdicts[level] = error <= found["explained"]
         return verdicts
 
-    def _run(self, model: onnx.ModelProto, feeds: Mapping[str, Any], level: str) -> dict[str, Any]:
+    def outputs(
+        self, model: onnx.ModelProto, feeds: Mapping[str, Any], level: str
+    ) -> dict[str, Any]:
+        """Run a model and return its outputs."""
         from normswap.check.ort import outputs_of
         from normswap.check.sessions import open_session
 
