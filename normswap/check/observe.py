@@ -11,11 +11,11 @@ from normswap.check.bench import LEVELS, Bench, Execution, Results
 from normswap.check.cases import LITTLE_WORK, make_cases
 from normswap.check.cost import multiply_adds, smaller
 from normswap.check.dims import Wishes, spatial_sizes
+from normswap.check.elements import tensors
 from normswap.check.inputs import Case, Distribution, make_case
 from normswap.check.providers import CPU, full_name
 from normswap.check.randomness import seed_notes
 from normswap.check.reorder import batch_size, reordered, restored
-from normswap.check.report import leaves
 from normswap.check.runner import ProviderError, UnsupportedByRuntimeError
 from normswap.errors import RunError, RunTimeoutError
 
@@ -120,7 +120,7 @@ class Observations:
 
 def tensors_of(values: Mapping[str, object]) -> Tensors:
     """Return all tensors among some outputs, by name."""
-    return {leaf: array for name, value in values.items() for leaf, array in leaves(name, value)}
+    return {leaf: array for name, value in values.items() for leaf, array in tensors(name, value)}
 
 
 def observe_original(bench: Bench, model: Signature, options: CheckOptions) -> Observations:

@@ -39,6 +39,9 @@ _FOREIGN = {
 }
 
 
+_FLOAT_MAP = ("tensor(float))", "tensor(float)))")
+
+
 def execute(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, Any]:
     """Run one model in one or more ways; the task ``ort`` of the worker.
 
@@ -135,12 +138,27 @@ def outputs_of(
             keys = {name: feeds[name]["file"] for name in inputs}
             return dict(zip(names, run_bound(session, inputs, device, keys), strict=True))
         if not foreign:
-            return dict(zip(names, session.run(names, inputs), strict=True))
-        values = {name: _to_ort(value) for name, value in inputs.items()}
-        results = session.run_with_ort_values(names, values)
+            types = [output.type for output in session.get_outputs()]
+            values = map(_typed, session.run(names, inputs), types)
+            return dict(zip(names, values, strict=True))
+        wrapped = {name: _to_ort(value) for name, value in inputs.items()}
+        results = session.run_with_ort_values(names, wrapped)
         return {name: _from_ort(value) for name, value in zip(names, results, strict=True)}
     except Exception as error:
         raise translated(error, provider, loading=False) from error
+
+
+def _typed(value: Value, kind: str) -> Value:
+    """Return a value whose maps hold numbers of their type, not Python's.
+
+    `kind` is the runtime's name of the type, such as ``seq(map(int64,tensor(float)))``.
+    """
+    if isinstance(value, list):
+        return [_typed(item, kind) for item in value]
+    if isinstance(value, dict):
+        dtype = np.float32 if kind.endswith(_FLOAT_MAP) else None
+        return {key: np.asarray(item, dtype) for key, item in value.items()}
+    return value
 
 
 def _to_ort(value: Value) -> ort.OrtValue:

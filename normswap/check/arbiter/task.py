@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from normswap.check.inputs import is_float
 from normswap.check.protocol import Stage, WorkerError
 from normswap.check.randomness import pinned
 from normswap.check.wire import Packer, Value, dtype_of, unpack_all
+
+_LACKING = re.compile(r"No registered implementation for operator '(\w+)' and domain '([\w.]*)'")
 
 
 def evaluate(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, Any]:
@@ -33,10 +36,7 @@ def evaluate(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, A
     if request["rounding"]:
         settings.rounding = dtype_of(request["rounding"])
     SETTINGS.set(settings)
-    try:
-        evaluator = Float64Evaluator(model)
-    except Exception as error:
-        raise WorkerError("arbiter", " ".join(str(error).split())[:500]) from error
+    evaluator = evaluator_of(model)
     loaded = time.perf_counter()
     stage("evaluating it in float64")
     packer = Packer(folder, "truth")
@@ -63,6 +63,25 @@ def evaluate(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, A
         "imprecise": sorted(settings.imprecise),
         "version": onnx.__version__,
     }
+
+
+def evaluator_of(model: onnx.ModelProto) -> Float64Evaluator:
+    """Return an evaluator of a model; `SETTINGS` must be set.
+
+    Raises
+    ------
+    WorkerError
+        It has an operator that the arbiter lacks, or is otherwise beyond it.
+    """
+    try:
+        return Float64Evaluator(model)
+    except Exception as error:
+        text = " ".join(str(error).split())
+        lacking = _LACKING.match(text)  # onnx goes on with all that there is, as Python's classes
+        if lacking is not None:
+            domain = f" of {lacking[2]}" if lacking[2] else ""
+            text = f"it has no operator {lacking[1]}{domain}"
+        raise WorkerError("arbiter", text[:500]) from error
 
 
 def as_float64(value: Value) -> Value:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from normswap.check.arbiter.evaluator import SETTINGS, EvaluationError, Float64Evaluator, Settings
-from normswap.check.arbiter.task import as_float64
+from normswap.check.arbiter.evaluator import SETTINGS, EvaluationError, Settings
+from normswap.check.arbiter.task import as_float64, evaluator_of
 from normswap.check.protocol import Stage, WorkerError
 from normswap.check.randomness import pinned
 from normswap.check.wire import unpack_all
@@ -80,10 +80,7 @@ class _Model:
         model = pinned(path, seeds)
         self.settings = Settings(folder=str(Path(path).parent))
         SETTINGS.set(self.settings)
-        try:
-            self._evaluator = Float64Evaluator(model)
-        except Exception as error:
-            raise WorkerError("arbiter", " ".join(str(error).split())[:500]) from error
+        self._evaluator = evaluator_of(model)
 
     def tensors(self) -> set[str]:
         """Return the names of all results of the main graph."""
