@@ -107,6 +107,7 @@ def _compare_case(
                 [tensors[leaf] for tensors in new],
                 _truth(truths, leaf),
                 comparable=not signature.random,
+                alike=bool(signature.random),
                 constant=leaf in constants,
                 storage=dtype_of_port(signature.outputs, leaf),
                 reordered=reordered.get(leaf),

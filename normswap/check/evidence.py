@@ -116,6 +116,8 @@ class Evidence:
         The same in elements, as in `flips_original`.
     function : Function or None
         What the float64 arbiter says; None where it was not asked or could not answer.
+    alike : bool
+        Both models draw the same random numbers in the runtime, which float64 does not.
     constant : bool
         The original's output did not vary at all, though it depends on the inputs.
     backed : Distance or None
@@ -144,6 +146,7 @@ class Evidence:
     rounding: Distance | None = None
     rounding_flips: int = 0
     function: Function | None = None
+    alike: bool = False
     constant: bool = False
     backed: Distance | None = None
     fault: str | None = None
@@ -178,6 +181,7 @@ def gather(
     truth: Truth | None,
     *,
     comparable: bool = True,
+    alike: bool = False,
     constant: bool = False,
     storage: np.dtype[Any] | None = None,
     reordered: np.ndarray | None = None,
@@ -197,6 +201,8 @@ def gather(
     comparable : bool
         Whether runtime and arbiter compute the same thing; they do not where a model draws
         random numbers.
+    alike : bool
+        Whether the two models, where they draw any, draw the same in the runtime.
     constant : bool
         Whether the original's output is the same whatever the input (`is_constant`).
     storage : numpy.dtype, optional
@@ -234,6 +240,7 @@ def gather(
         scale=scale,
         verdict_level=levels[0],
         deployed=levels[1] if len(levels) > 1 else None,
+        alike=alike,
         constant=constant,
         noise=noise,
         noise_mismatches=max((e.mismatches for e in executions), default=0),

@@ -274,13 +274,17 @@ class CheckReport:
 
     @property
     def basis(self) -> str:
-        """What the verdict rests on: of each output its most telling basis, of those the least."""
+        """What the verdict rests on: of each output its most telling basis, of those the least.
+
+        The arbiter is none where the runtime departs from it.
+        """
         order = ("structure", "noise floor", "tolerance", "values", "arbiter", "shape")
         best: dict[str, int] = {}
         for output in self.outputs:
             rank = order.index(output.judgement.basis)
             best[output.name] = max(rank, best.get(output.name, 0))
-        return order[min(best.values(), default=0)]
+        least = min(best.values(), default=0)
+        return order[min(least, order.index("noise floor")) if self.departures else least]
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the arrays, JSON-serialisable; NaN and infinity become strings."""

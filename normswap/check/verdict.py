@@ -226,8 +226,8 @@ def judge(
     tolerance = tolerances.get(evidence.output, tolerances.get(""))
     if tolerance is not None and metrics is not None:
         found = _by_tolerance(metrics, tolerance)
-    elif departures(evidence, rules):
-        found = _by_runtime(evidence, elements, rules)
+    elif departed := departures(evidence, rules):
+        found = _by_runtime(evidence, departed, elements, rules)
     elif evidence.unit_roundoff == 0.0:
         found = _by_mismatches(evidence, elements, rules)
     elif evidence.function is not None:
@@ -330,7 +330,7 @@ def _as_accurate(evidence: Evidence, function: Function, rules: Rules) -> Judgem
     """Judge whether the rewritten model, the same function, is as accurate in the runtime."""
     same = "in float64 the functions differ by no more than rounding the weights does"
     if evidence.error_rewritten is None or evidence.error_original is None:
-        if evidence.verdict_level is None:
+        if evidence.verdict_level is None or not evidence.alike:
             return Judgement(Verdict.EQUIVALENT, "arbiter", same)
         # Random numbers are others in float64, so the runtime is judged by itself.
         backed = replace(evidence, backed=relative(function.floor, evidence.scale))
@@ -367,48 +367,50 @@ def _as_accurate(evidence: Evidence, function: Function, rules: Rules) -> Judgem
     )
 
 
-def _by_runtime(evidence: Evidence, elements: int, rules: Rules) -> Judgement:
+def _by_runtime(
+    evidence: Evidence, departed: Sequence[Departure], elements: int, rules: Rules
+) -> Judgement:
     """Judge by the runtime alone, at both levels, where it departs from float64."""
-    if evidence.unit_roundoff == 0.0:
-        found = _by_mismatches(
-            replace(evidence, function=None, noise_mismatches=0), elements, rules
-        )
-    else:
-        most = explained(evidence, rules)
-        # Where the levels of one model are further apart than that, it is no noise.
-        calm = replace(
-            evidence,
-            backed=None,
-            noise=Distance(min(evidence.noise.rms, most.rms), min(evidence.noise.max, most.max)),
-        )
-        each = [
-            _by_noise(replace(calm, verdict_level=metrics), rules, most)
+    most = explained(evidence, rules)
+    # Where the levels of one model are further apart than rounding explains, it is no noise.
+    noise = Distance(min(evidence.noise.rms, most.rms), min(evidence.noise.max, most.max))
+    calm = replace(evidence, backed=None, function=None, noise=noise, noise_mismatches=0)
+    each = [
+        _by_mismatches(level, elements, rules)
+        if evidence.unit_roundoff == 0.0
+        else _by_noise(level, rules, most)
+        for level in (
+            replace(calm, verdict_level=metrics)
             for metrics in (evidence.verdict_level, evidence.deployed)
             if metrics is not None
-        ]
-        found = next(
-            (j for verdict in _GRAVEST for j in each if j.verdict is verdict),
-            Judgement(Verdict.INCONCLUSIVE, "noise floor", "neither model was run"),
         )
-    function = evidence.function
-    if function is None:
-        return found
-    another = (
-        function.mismatches > function.floor_mismatches
+    ]
+    found = next(j for verdict in _GRAVEST for j in each if j.verdict is verdict)
+    another = evidence.function is not None and (
+        evidence.function.mismatches > evidence.function.floor_mismatches
         if evidence.unit_roundoff == 0.0
-        else _another_function(evidence, function, rules) is not None
+        else _another_function(evidence, evidence.function, rules) is not None
     )
-    if found.verdict is Verdict.EQUIVALENT:
-        if another:
-            reason = (
-                "both models give the same in the runtime and not in float64, from which the "
-                "runtime departs; one of the two is wrong"
-            )
-            return Judgement(Verdict.INCONCLUSIVE, found.basis, reason, found.allowed)
-        reason = f"{found.reason}; in float64 it is the same too, but the runtime departs from that"
-        return replace(found, reason=reason)
-    said = "another one" if another else "the same one"
-    reason = f"{found.reason}; the runtime departs from float64, where the function is {said}"
+    if found.verdict is Verdict.EQUIVALENT and another:
+        reason = (
+            "onnxruntime gives the same for both models and float64 does not; it departs from "
+            "float64, so one of the two is wrong"
+        )
+        return Judgement(Verdict.INCONCLUSIVE, found.basis, reason, found.allowed)
+    if evidence.unit_roundoff == 0.0:
+        said = found.reason
+    else:
+        levels = (evidence.verdict_level, evidence.deployed)
+        off = max(metrics.max_abs for metrics in levels if metrics is not None)
+        said = (
+            f"onnxruntime's results for the two models are {off:.3g} apart, and rounding explains "
+            f"{found.allowed or 0.0:.2g}"
+        )
+    same = "another function" if another else "the same function"
+    reason = f"{said}; it departs from float64, where they are {same}"
+    if found.basis == "noise floor" and not any(d.model == "original" for d in departed):
+        # Of the original the two agree, so it is known what the rewritten one should give.
+        return replace(found, basis="arbiter", reason=reason)
     return replace(found, reason=reason)
 
 

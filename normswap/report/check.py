@@ -78,6 +78,9 @@ def _sentence(report: CheckReport) -> str:
         "tolerance": "by the tolerance given",
         "values": "value by value",
     }.get(report.basis, "by what was compared")
+    if report.departures:
+        named = " and ".join(departure.model for departure in report.departures)
+        rests = f"by onnxruntime alone, which departs from float64 on {named}"
     cases, outputs = len(report.cases), len({output.name for output in report.outputs})
     return (
         f"{names}, {outputs} output{'s' * (outputs != 1)} on {cases} set{'s' * (cases != 1)} of "
