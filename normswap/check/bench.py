@@ -90,7 +90,7 @@ class Bench:
             "model": str(model.path.resolve()),
             "provider": provider or self._options.provider,
             "provider_options": dict(self._options.provider_options),
-            "pin_random": bool(model.random),
+            "seeds": list(model.seeds),
             "executions": [
                 {"level": e.level, "threads": e.threads, "feeds": list(feeds)} for e in executions
             ],
@@ -128,11 +128,13 @@ class Bench:
         *,
         samples: int = 0,
         faults: Sequence[Fault] = (),
+        rounding: str = "",
         timeout: float,
     ) -> Results:
         """Evaluate a model in float64.
 
-        As it is, then with its weights perturbed `samples` times, then with each fault.
+        As it is, then with its weights perturbed `samples` times, every result too where
+        `rounding` names a type to perturb them in, then with each fault.
 
         Raises
         ------
@@ -145,7 +147,8 @@ class Bench:
             "feeds": list(feeds),
             "samples": samples,
             "faults": [fault.to_dict() for fault in faults],
-            "pin_random": bool(model.random),
+            "rounding": rounding,
+            "seeds": list(model.seeds),
         }
         self.progress(f"evaluating the {role} model in float64")
         response, home = self._child(request, model, role, timeout=timeout)
@@ -182,12 +185,41 @@ class Bench:
             "feeds": feeds,
             "matches": dict(matches),
             "room": _ROOM,
-            "pin_random": bool(original.random),
+            "seeds": [list(original.seeds), list(rewritten.seeds)],
         }
         self.progress("looking for the first tensor that diverges")
         response, _ = self._child(request, original, "original", timeout=timeout)
         tensors: dict[str, dict[str, float]] = response["tensors"]
         return tensors
+
+    def locate(
+        self,
+        model: Signature,
+        role: str,
+        feeds: Mapping[str, Any],
+        *,
+        output: str,
+        level: str,
+        provider: str,
+        rounding: str,
+        timeout: float,
+    ) -> dict[str, Any] | None:
+        """Find the node at which the runtime leaves float64; see `arbiter.nodes`."""
+        request = {
+            "task": "locate",
+            "model": str(model.path.resolve()),
+            "seeds": list(model.seeds),
+            "feeds": feeds,
+            "output": output,
+            "level": level,
+            "provider": provider,
+            "provider_options": dict(self._options.provider_options),
+            "rounding": rounding,
+        }
+        self.progress(f"looking for the operator of the {role} model that departs from float64")
+        response, _ = self._child(request, model, role, timeout=timeout)
+        found: dict[str, Any] | None = response["found"]
+        return found
 
     def _child(
         self, request: Mapping[str, Any], model: Signature, role: str, timeout: float | None = None

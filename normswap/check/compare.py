@@ -10,7 +10,7 @@ from normswap.check.golden import against_expected
 from normswap.check.observe import Observations, Tensors, Truths, tensors_of
 from normswap.check.report import OutputReport
 from normswap.check.signature import Signature, dtype_of_port
-from normswap.check.verdict import Verdict, judge
+from normswap.check.verdict import Verdict, departures, judge, relative
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,10 +64,10 @@ def judge_all(
     for _, item in evidence:
         if item.function is None:
             continue
-        if judge(item, tolerances).verdict is not Verdict.EQUIVALENT:
+        if judge(item, tolerances).verdict is not Verdict.EQUIVALENT or departures(item):
             doubted.add(item.output)
-        relative = _relative(item.function.floor, item.scale)
-        floors[item.output] = relative.larger(floors.get(item.output))
+        floor = relative(item.function.floor, item.scale)
+        floors[item.output] = floor.larger(floors.get(item.output))
     reports = []
     for case, plain in evidence:
         item = plain
@@ -75,13 +75,6 @@ def judge_all(
             item = replace(plain, backed=floors[plain.output])
         reports.append(OutputReport(case, item, judge(item, tolerances)))
     return tuple(reports)
-
-
-def _relative(floor: Distance, scale: Distance) -> Distance:
-    return Distance(
-        floor.rms / scale.rms if scale.rms > 0 else 0.0,
-        floor.max / scale.max if scale.max > 0 else 0.0,
-    )
 
 
 def _executions(results: Results | None, index: int) -> list[Tensors]:
@@ -114,6 +107,7 @@ def _compare_case(
                 [tensors[leaf] for tensors in new],
                 _truth(truths, leaf),
                 comparable=not signature.random,
+                alike=bool(signature.random),
                 constant=leaf in constants,
                 storage=dtype_of_port(signature.outputs, leaf),
                 reordered=reordered.get(leaf),
@@ -130,7 +124,10 @@ def _truth(truths: Truths | None, leaf: str) -> Truth | None:
     if truths is None or leaf not in truths.original or leaf not in truths.rewritten:
         return None
     perturbed = [sample[leaf] for sample in truths.perturbed if leaf in sample]
-    return Truth(truths.original[leaf], truths.rewritten[leaf], perturbed, truths.resolution)
+    rounded = [(a[leaf], b[leaf]) for a, b in truths.rounded if leaf in a and leaf in b]
+    return Truth(
+        truths.original[leaf], truths.rewritten[leaf], perturbed, truths.resolution, rounded
+    )
 
 
 def _constants(seen: Observations, signature: Signature) -> frozenset[str]:

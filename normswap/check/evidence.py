@@ -6,6 +6,7 @@ reached again from them with another tolerance (`normswap.check.verdict`).
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -99,12 +100,24 @@ class Evidence:
     noise_mismatches, noise_disagreements : int
         The same in elements of types that are no floats, and in NaN and infinity.
     error_original, error_rewritten : Distance or None
-        Each model's own error in the runtime, against itself in float64; the larger of the
-        levels for the original.
-    error_deployed : Distance or None
-        The rewritten model's at the runtime's default level.
+        Each model's own error in the runtime with optimizations off, against itself in float64.
+        Infinite where shapes differ.
+    error_original_deployed, error_deployed : Distance or None
+        The same at the runtime's default level.
+    flips_original, flips_rewritten : int
+        For types that are no floats: elements that the runtime gives otherwise than float64 does,
+        at the worse level; all of them where shapes differ. For floats: elements that are finite
+        in the runtime and not in float64.
+    rounding : Distance or None
+        What the models move by in float64 when every weight and every result is perturbed within
+        half a unit in the last place. Measured where an error is large
+        (`normswap.check.departure`).
+    rounding_flips : int
+        The same in elements, as in `flips_original`.
     function : Function or None
         What the float64 arbiter says; None where it was not asked or could not answer.
+    alike : bool
+        Both models draw the same random numbers in the runtime, which float64 does not.
     constant : bool
         The original's output did not vary at all, though it depends on the inputs.
     backed : Distance or None
@@ -126,8 +139,14 @@ class Evidence:
     noise_disagreements: int = 0
     error_original: Distance | None = None
     error_rewritten: Distance | None = None
+    error_original_deployed: Distance | None = None
     error_deployed: Distance | None = None
+    flips_original: int = 0
+    flips_rewritten: int = 0
+    rounding: Distance | None = None
+    rounding_flips: int = 0
     function: Function | None = None
+    alike: bool = False
     constant: bool = False
     backed: Distance | None = None
     fault: str | None = None
@@ -144,12 +163,15 @@ class Truth:
         The original's, with its weights perturbed.
     resolution : float
         As in `Function`; larger where an operator was evaluated in less than float64.
+    rounded : sequence of (numpy.ndarray, numpy.ndarray)
+        A model's, and the same with its weights and results perturbed.
     """
 
     original: np.ndarray
     rewritten: np.ndarray
     perturbed: Sequence[np.ndarray]
     resolution: float = 1e-9
+    rounded: Sequence[tuple[np.ndarray, np.ndarray]] = ()
 
 
 def gather(
@@ -159,6 +181,7 @@ def gather(
     truth: Truth | None,
     *,
     comparable: bool = True,
+    alike: bool = False,
     constant: bool = False,
     storage: np.dtype[Any] | None = None,
     reordered: np.ndarray | None = None,
@@ -178,6 +201,8 @@ def gather(
     comparable : bool
         Whether runtime and arbiter compute the same thing; they do not where a model draws
         random numbers.
+    alike : bool
+        Whether the two models, where they draw any, draw the same in the runtime.
     constant : bool
         Whether the original's output is the same whatever the input (`is_constant`).
     storage : numpy.dtype, optional
@@ -215,6 +240,7 @@ def gather(
         scale=scale,
         verdict_level=levels[0],
         deployed=levels[1] if len(levels) > 1 else None,
+        alike=alike,
         constant=constant,
         noise=noise,
         noise_mismatches=max((e.mismatches for e in executions), default=0),
@@ -225,15 +251,26 @@ def gather(
     if truth is None:
         return evidence
     evidence = replace(evidence, function=_function(truth))
-    if not (comparable and floating and truth.original.shape == shape):
+    if not comparable:
+        return evidence
+    evidence = replace(
+        evidence,
+        flips_original=max(_flips(truth.original, a) for a in original[:2]),
+        flips_rewritten=max(_flips(truth.rewritten, b) for b in rewritten[:2]),
+        rounding_flips=max((_flips(a, b) for a, b in truth.rounded), default=0),
+    )
+    if not floating:
         return evidence
     own = [_error(truth.original, a) for a in original[:2]]
     others = [_error(truth.rewritten, b) for b in rewritten[:2]]
+    moved = [_error(a, b) for a, b in truth.rounded]
     return replace(
         evidence,
-        error_original=own[0].larger(own[-1]),
+        error_original=own[0],
+        error_original_deployed=own[-1],
         error_rewritten=others[0],
         error_deployed=others[-1],
+        rounding=functools.reduce(Distance.larger, moved) if moved else None,
     )
 
 
@@ -297,7 +334,16 @@ def _fault(first: np.ndarray, rewritten: Sequence[np.ndarray]) -> str | None:
     return None
 
 
+def _flips(truth: np.ndarray, value: np.ndarray) -> int:
+    if truth.shape != value.shape:
+        return truth.size
+    apart = np.isfinite(value) & ~np.isfinite(truth) if is_float(value.dtype) else truth != value
+    return int(np.count_nonzero(apart))
+
+
 def _error(truth: np.ndarray, value: np.ndarray) -> Distance:
+    if truth.shape != value.shape:
+        return Distance(np.inf, np.inf)
     a, b = truth.astype(np.float64), value.astype(np.float64)
     finite = np.isfinite(a) & np.isfinite(b)
     if not finite.any():

@@ -11,10 +11,11 @@ from normswap.check.bench import LEVELS, Bench, Execution, Results
 from normswap.check.cases import LITTLE_WORK, make_cases
 from normswap.check.cost import multiply_adds, smaller
 from normswap.check.dims import Wishes, spatial_sizes
+from normswap.check.elements import tensors
 from normswap.check.inputs import Case, Distribution, make_case
 from normswap.check.providers import CPU, full_name
+from normswap.check.randomness import seed_notes
 from normswap.check.reorder import batch_size, reordered, restored
-from normswap.check.report import leaves
 from normswap.check.runner import ProviderError, UnsupportedByRuntimeError
 from normswap.errors import RunError, RunTimeoutError
 
@@ -50,12 +51,16 @@ class Truths:
         The original with its weights perturbed.
     resolution : float
         As in `normswap.check.evidence.Function`.
+    rounded : tuple of (dict, dict)
+        Either model, and the same with its weights and results perturbed; where that was needed
+        (`normswap.check.departure`).
     """
 
     original: Tensors
     perturbed: tuple[Tensors, ...]
     rewritten: Tensors
     resolution: float
+    rounded: tuple[tuple[Tensors, Tensors], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +120,7 @@ class Observations:
 
 def tensors_of(values: Mapping[str, object]) -> Tensors:
     """Return all tensors among some outputs, by name."""
-    return {leaf: array for name, value in values.items() for leaf, array in leaves(name, value)}
+    return {leaf: array for name, value in values.items() for leaf, array in tensors(name, value)}
 
 
 def observe_original(bench: Bench, model: Signature, options: CheckOptions) -> Observations:
@@ -130,9 +135,7 @@ def observe_original(bench: Bench, model: Signature, options: CheckOptions) -> O
         As `normswap.check.runner.run_worker`.
     """
     seen = Observations(path=model.path)
-    if model.random:
-        names = ", ".join(model.random[:5])
-        seen.notes.append(f"the operators that draw random numbers got fixed seeds: {names}")
+    seen.notes += seed_notes(model.random)
     refusal: RunError | None = None
     wishes = Wishes(options.input_shapes, options.symbolic_dims)
     for spatial in [0] if options.data is not None else spatial_sizes(model, wishes):
@@ -336,11 +339,38 @@ def _arbitrate(bench: Bench, model: Signature, options: CheckOptions, seen: Obse
         indices = chosen
         if attempt is not None:
             indices = [len(seen.cases)]
-            seen.cases.append(attempt)
+            _run_too(bench, model, attempt, feeds, options, seen)
         seen.runs.append(results.report)
         seen.arbitration = Arbitration(tuple(indices), tuple(feeds), results)
         return
     seen.notes.append(f"no float64 arbiter, so the noise floor decides: {failures[-1]}")
+
+
+def _run_too(
+    bench: Bench,
+    model: Signature,
+    case: Case,
+    feeds: Sequence[dict[str, Any]],
+    options: CheckOptions,
+    seen: Observations,
+) -> None:
+    """Run the original on inputs made for the arbiter: neither is worth much without the other."""
+    seen.cases.append(case)
+    before = seen.original
+    if before is None:
+        return
+    executions = _executions(options, options.provider)
+    try:
+        results = bench.execute(model, "original", executions, feeds)
+    except (RunTimeoutError, ProviderError):
+        raise
+    except RunError as error:
+        seen.notes.append(f"the runtime does not take the inputs made for the arbiter: {error}")
+        return
+    values = tuple(row + more for row, more in zip(before.values, results.values, strict=True))
+    seen.original = replace(before, values=values)
+    seen.feeds = (*seen.feeds, *feeds)
+    seen.runs.append(results.report)
 
 
 def _for_arbiter(model: Signature, options: CheckOptions, seen: Observations) -> list[int]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import onnx
 from google.protobuf.message import DecodeError
 
 from normswap.check.cost import skeleton
-from normswap.check.randomness import is_random
+from normswap.check.randomness import Draw, draws, paired_seeds, seeds
 from normswap.check.semantics import Semantics, input_semantics
 from normswap.check.wire import dtype_of
 from normswap.errors import ModelError
@@ -64,8 +64,10 @@ class Signature:
         What each input feeds.
     opset : int
         Version of the default domain, 0 where the model does not import it.
-    random : tuple of str
-        Names of the nodes that draw random numbers.
+    random : tuple of Draw
+        The operators that draw random numbers.
+    seeds : tuple of (float or None)
+        What each of them gets for a seed, so that all runs draw the same; None leaves its own.
     varying : frozenset of str
         The outputs that depend on the values of inputs, not only on their shapes.
     skeleton : bytes
@@ -77,7 +79,8 @@ class Signature:
     outputs: tuple[Port, ...]
     semantics: dict[str, Semantics]
     opset: int
-    random: tuple[str, ...]
+    random: tuple[Draw, ...]
+    seeds: tuple[float | None, ...]
     varying: frozenset[str]
     skeleton: bytes
 
@@ -99,6 +102,7 @@ def read_signature(path: Path) -> Signature:
     if not model.HasField("graph") or not model.opset_import:
         raise ModelError(f"{path} is not an ONNX model: it has no graph or no operator sets.")
     graph = model.graph
+    random = draws(model)
     constants = {tensor.name for tensor in graph.initializer}
     constants.update(tensor.values.name for tensor in graph.sparse_initializer)
     inputs = tuple(_port(value) for value in graph.input if value.name not in constants)
@@ -108,10 +112,17 @@ def read_signature(path: Path) -> Signature:
         outputs=tuple(_port(value) for value in graph.output),
         semantics=input_semantics(graph, [port.name for port in inputs]),
         opset=next((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), 0),
-        random=tuple(node.name or node.output[0] for node in graph.node if is_random(node)),
+        random=random,
+        seeds=seeds(random),
         varying=_varying(graph, {port.name for port in inputs}),
         skeleton=skeleton(model),
     )
+
+
+def drawing_alike(original: Signature, rewritten: Signature) -> tuple[Signature, Signature]:
+    """Return two models' signatures with seeds by which they draw the same random numbers."""
+    first, second = paired_seeds(original.random, rewritten.random)
+    return replace(original, seeds=first), replace(rewritten, seeds=second)
 
 
 def _varying(graph: Any, inputs: set[str]) -> frozenset[str]:

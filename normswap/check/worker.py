@@ -35,6 +35,10 @@ def _task(name: str) -> Task:
         from normswap.check.sessions import survey
 
         return survey
+    if name == "locate":
+        from normswap.check.arbiter.nodes import locate
+
+        return locate
     if name == "stopwatch":
         from normswap.check.stopwatch import race
 

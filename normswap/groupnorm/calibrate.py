@@ -159,7 +159,9 @@ def calibrate(
     """
     layers = _main_layers(original, options)
     taps = {t.name: layer.data_type for layer in layers for t in (layer.x, layer.y)}
-    with Session(original, label="the original model", taps=taps, timeout=how.timeout) as before:
+    with Session(
+        original, label="the original model", taps=taps, alike=True, timeout=how.timeout
+    ) as before:
         if how.one_pass:
             return _one_pass(before, layers, batches, how, progress)
         return _in_order(original, before, layers, options, batches, how, progress)
@@ -285,6 +287,7 @@ class _Parametrized:
             self._folder / "network.onnx",
             label="the swapped model",
             taps=taps,
+            alike=True,
             timeout=self._timeout,
         )
 

@@ -43,6 +43,9 @@ class Session:
         Options handed to it.
     level : str
         ``"default"``, or ``"disabled"`` for no optimizations.
+    alike : bool
+        Whether random operators draw the same numbers in every run, and in every model that
+        has them, which is what two models are compared with.
     threads : int
         0 for as many as there are cores.
     timeout : float
@@ -65,6 +68,7 @@ class Session:
         provider: str = "cpu",
         provider_options: Mapping[str, Any] | None = None,
         level: str = "default",
+        alike: bool = False,
         threads: int = 0,
         timeout: float = 600.0,
     ) -> None:
@@ -91,6 +95,7 @@ class Session:
                     "provider": provider,
                     "provider_options": options,
                     "level": level,
+                    "alike": alike,
                     "threads": threads,
                 }
             )

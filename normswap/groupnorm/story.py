@@ -268,6 +268,7 @@ def _plain_drift(
             "provider": check.provider,
             "provider_options": check.provider_options,
             "timeout": check.timeout,
+            "alike": True,
         }
         with (
             Session(original, label="the original model", **how) as before,

@@ -76,6 +76,9 @@ class Settings:
     sample : int
         0 evaluates the model as it is; any other number perturbs every weight at random within
         half a unit in the last place of its storage type.
+    rounding : numpy.dtype or None
+        In a perturbed evaluation every result of a node is perturbed as well, as a weight of this
+        type would be: what a runtime that computes in it does. None perturbs weights alone.
     folder : str
         Where external data is.
     tap : callable or None
@@ -87,6 +90,7 @@ class Settings:
     """
 
     sample: int = 0
+    rounding: np.dtype[Any] | None = None
     folder: str = ""
     tap: Callable[[str, Any], None] | None = None
     fault: Fault | None = None
@@ -153,6 +157,8 @@ class Float64Evaluator(ReferenceEvaluator):  # type: ignore[misc]
                 value = _widened(result, node.op_type, settings)
                 if node.op_type == "Constant" and name not in self._exempt:
                     value = perturbed(value, name, settings.sample, _storage(result))
+                elif settings.rounding is not None and name not in self._exempt:
+                    value = _rounded(value, name, settings)
                 values[name] = value
                 if settings.tap is not None and not nested:
                     settings.tap(name, value)
@@ -261,6 +267,13 @@ def _widened(value: Any, op_type: str, settings: Settings) -> Any:
     if op_type and op_type not in {"Constant", "ConstantOfShape"}:
         settings.imprecise.add(op_type)
     return value.astype(np.float64)
+
+
+def _rounded(value: Any, name: str, settings: Settings) -> Any:
+    """Return a result as rounding its elements might have left it; what is no float as it is."""
+    if isinstance(value, np.ndarray) and value.dtype == np.float64:
+        return perturbed(value, name, settings.sample, settings.rounding)
+    return value
 
 
 def perturbed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -14,29 +15,28 @@ from normswap.check.faults import Fault
 from normswap.check.inputs import is_float
 from normswap.check.protocol import Stage, WorkerError
 from normswap.check.randomness import pinned
-from normswap.check.wire import Packer, Value, unpack_all
+from normswap.check.wire import Packer, Value, dtype_of, unpack_all
+
+_LACKING = re.compile(r"No registered implementation for operator '(\w+)' and domain '([\w.]*)'")
 
 
 def evaluate(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, Any]:
     """Evaluate one model in float64; the task ``arbiter`` of the worker.
 
     The request holds ``model``, ``feeds`` (descriptions of inputs, one a case), ``samples`` (how
-    many times the weights are perturbed, beside the plain evaluation), ``faults`` (each planted
-    in one more evaluation) and ``pin_random``.
+    many times the weights are perturbed, beside the plain evaluation), ``rounding`` (the name of
+    the type that results are perturbed in as well, empty for none), ``faults`` (each planted
+    in one more evaluation) and ``seeds`` (`normswap.check.randomness`).
     """
     path = request["model"]
     stage("reading it for the float64 arbiter")
     began = time.perf_counter()
-    if request["pin_random"]:
-        model = onnx.load_from_string(pinned(path))
-    else:
-        model = onnx.load(path, load_external_data=False)
+    model = pinned(path, request["seeds"])
     settings = Settings(folder=str(Path(path).parent))
+    if request["rounding"]:
+        settings.rounding = dtype_of(request["rounding"])
     SETTINGS.set(settings)
-    try:
-        evaluator = Float64Evaluator(model)
-    except Exception as error:
-        raise WorkerError("arbiter", " ".join(str(error).split())[:500]) from error
+    evaluator = evaluator_of(model)
     loaded = time.perf_counter()
     stage("evaluating it in float64")
     packer = Packer(folder, "truth")
@@ -63,6 +63,25 @@ def evaluate(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, A
         "imprecise": sorted(settings.imprecise),
         "version": onnx.__version__,
     }
+
+
+def evaluator_of(model: onnx.ModelProto) -> Float64Evaluator:
+    """Return an evaluator of a model; `SETTINGS` must be set.
+
+    Raises
+    ------
+    WorkerError
+        It has an operator that the arbiter lacks, or is otherwise beyond it.
+    """
+    try:
+        return Float64Evaluator(model)
+    except Exception as error:
+        text = " ".join(str(error).split())
+        lacking = _LACKING.match(text)  # onnx goes on with all that there is, as Python's classes
+        if lacking is not None:
+            domain = f" of {lacking[2]}" if lacking[2] else ""
+            text = f"it has no operator {lacking[1]}{domain}"
+        raise WorkerError("arbiter", text[:500]) from error
 
 
 def as_float64(value: Value) -> Value:
