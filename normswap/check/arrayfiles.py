@@ -90,9 +90,12 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     DataError
         It can't be read; the message names the file.
     """
-    with _told(path, "arrays (.npz)"):
-        with _opened(path, _ARCHIVE) as file, np.load(file, allow_pickle=False) as archive:
-            return {name: _whole(name, archive[name]) for name in archive.files}
+    with (
+        _told(path, "arrays (.npz)"),
+        _opened(path, _ARCHIVE) as file,
+        np.load(file, allow_pickle=False) as archive,
+    ):
+        return {name: _whole(name, archive[name]) for name in archive.files}
 
 
 def _whole(name: str, value: Any) -> np.ndarray:

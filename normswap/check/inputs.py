@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
@@ -136,6 +136,8 @@ def make_case(
         if bounds is not None:
             meaning = Allowed(*bounds)  # a person knows better
         feeds[port.name] = _draw(port, port.kind, shape, draw=draw, meaning=meaning, rng=rng)
+    if all(port.dtype != "bool" for port in signature.inputs):
+        draw = replace(draw, flipped=False)
     batch = "x".join(map(str, next(iter(shapes.values()), ())))
     name = f"{draw} {batch}, seed {seed}" if batch else f"{draw}, seed {seed}"
     if not signature.inputs:

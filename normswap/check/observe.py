@@ -11,6 +11,7 @@ from normswap.check.bench import LEVELS, Bench, Execution, Results
 from normswap.check.cases import LITTLE_WORK, make_cases
 from normswap.check.cost import multiply_adds, smaller
 from normswap.check.dims import Wishes, spatial_sizes
+from normswap.check.driving import Drive, note, plan
 from normswap.check.inputs import Case, Distribution, make_case
 from normswap.check.providers import CPU, full_name
 from normswap.check.reorder import batch_size, reordered, restored
@@ -60,11 +61,18 @@ class Truths:
 
 @dataclass(frozen=True, slots=True)
 class Arbitration:
-    """The original in float64: which cases, on which inputs, with what result."""
+    """The original in float64: which cases, on which inputs, with what result.
 
+    `drive` and `driving` are the inputs that were to reach what others don't, those among them
+    that did not are still to be tried on a rewritten model.
+    """
+
+    model: Signature
     indices: tuple[int, ...]
     feeds: tuple[dict[str, Any], ...]
     results: Results
+    drive: Drive
+    driving: tuple[dict[str, Any], ...]
 
 
 @dataclass(slots=True)
@@ -198,14 +206,24 @@ def observe_rewritten(
     part = before.arbitration
     if part is None:
         return seen
+    left = [i for i in range(len(part.driving)) if i not in part.results.kept]
+    hopeless = [item.what for item in part.results.unseen]
     try:
-        other = bench.evaluate(model, "rewritten", part.feeds, timeout=patience(options))
+        other = bench.evaluate(
+            model,
+            "rewritten",
+            part.feeds,
+            drive=_request([part.driving[i] for i in left], part.drive, hopeless),
+            timeout=patience(options),
+        )
     except RunError as error:
         if before.original is None:
             raise
         seen.notes.append(f"no float64 arbiter, so the noise floor decides: {error}")
         return seen
     seen.runs.append(other.report)
+    part = _driven_further(bench, options, seen, part, [left[i] for i in other.kept])
+    seen.notes += note([*part.results.unseen, *other.unseen])
     imprecise = {*part.results.report.imprecise, *other.report.imprecise}
     if imprecise:
         seen.notes.append(f"the arbiter has no float64 for {', '.join(sorted(imprecise))}")
@@ -215,6 +233,41 @@ def observe_rewritten(
         resolution = _IMPRECISE if imprecise else _PRECISE
         seen.truths[index] = Truths(plain, tuple(perturbed), rewritten, resolution)
     return seen
+
+
+def _request(
+    feeds: Sequence[Mapping[str, Any]], drive: Drive, hopeless: Sequence[str] = ()
+) -> dict[str, Any]:
+    return {"feeds": list(feeds), "channels": drive.channels, "hopeless": list(hopeless)}
+
+
+def _driven_further(
+    bench: Bench,
+    options: CheckOptions,
+    seen: Observations,
+    part: Arbitration,
+    kept: Sequence[int],
+) -> Arbitration:
+    """Return the original in float64 on what reached something new in the rewritten model, too."""
+    if not kept:
+        return part
+    feeds = tuple(part.driving[index] for index in kept)
+    more = bench.evaluate(
+        part.model,
+        "original",
+        feeds,
+        samples=_SAMPLES[options.full],
+        drive=_request([], part.drive),
+        timeout=patience(options),
+    )
+    seen.runs.append(more.report)
+    indices = (*part.indices, *range(len(seen.cases), len(seen.cases) + len(kept)))
+    seen.cases += [part.drive.cases[index] for index in kept]
+    values = tuple(a + b for a, b in zip(part.results.values, more.values, strict=True))
+    still = {item.what for item in more.unseen}
+    unseen = tuple(item for item in part.results.unseen if item.what in still)
+    results = replace(part.results, values=values, unseen=unseen)
+    return replace(part, indices=indices, feeds=(*part.feeds, *feeds), results=results)
 
 
 def _same_file(one: Path, other: Path | None) -> bool:
@@ -320,6 +373,8 @@ def _arbitrate(bench: Bench, model: Signature, options: CheckOptions, seen: Obse
         return
     chosen = _for_arbiter(model, options, seen)
     failures = []
+    drive = plan(model, options, seen.cases[chosen[min(1, len(chosen) - 1)]])
+    driving = tuple(bench.pack(drive.cases))
     for attempt in [*_reduced(model, options, seen.cases[chosen[0]]), None]:
         feeds = [seen.feeds[i] for i in chosen] if attempt is None else bench.pack([attempt])
         try:
@@ -328,6 +383,7 @@ def _arbitrate(bench: Bench, model: Signature, options: CheckOptions, seen: Obse
                 "original",
                 feeds,
                 samples=_SAMPLES[options.full],
+                drive=_request(driving, drive),
                 timeout=patience(options),
             )
         except RunError as error:
@@ -338,7 +394,10 @@ def _arbitrate(bench: Bench, model: Signature, options: CheckOptions, seen: Obse
             indices = [len(seen.cases)]
             seen.cases.append(attempt)
         seen.runs.append(results.report)
-        seen.arbitration = Arbitration(tuple(indices), tuple(feeds), results)
+        feeds = [*feeds, *(driving[index] for index in results.kept)]
+        indices = [*indices, *range(len(seen.cases), len(seen.cases) + len(results.kept))]
+        seen.cases += [drive.cases[index] for index in results.kept]
+        seen.arbitration = Arbitration(model, tuple(indices), tuple(feeds), results, drive, driving)
         return
     seen.notes.append(f"no float64 arbiter, so the noise floor decides: {failures[-1]}")
 

@@ -89,7 +89,7 @@ def test_calibration_data_that_cannot_be_read(tmp_path, name):
     if name == "archive.npy":  # what it is, is told by its content
         assert next(iter(open_data(path, signature)))["x"].shape == (3, 4)
         return
-    with pytest.raises(DataError, match="is empty|can't be read"):
+    with pytest.raises(DataError, match=r"is empty|can't be read"):
         list(open_data(path, signature))
 
 
