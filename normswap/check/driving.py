@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from normswap.check.cost import multiply_adds, smaller
+from normswap.check.dims import Wishes, spatial_sizes
+from normswap.check.evidence import is_bare
 from normswap.check.inputs import Case, Distribution, Draw, make_case
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    import numpy as np
 
     from normswap.check.coverage import Unseen
     from normswap.check.options import CheckOptions
@@ -68,6 +72,23 @@ class Drive:
     channels: bool = False
 
 
+def attempts(
+    signature: Signature, options: CheckOptions
+) -> Iterator[tuple[int, tuple[int, int] | None]]:
+    """Yield what to try until the original takes it: a spatial size, and a range of integers.
+
+    A person's own data is taken or it is not.
+    """
+    if options.data is not None:
+        yield 0, None
+        return
+    wishes = Wishes(options.input_shapes, options.symbolic_dims)
+    sizes = list(spatial_sizes(signature, wishes))
+    yield from ((size, None) for size in sizes)
+    if any("int" in port.dtype for port in signature.inputs):
+        yield from ((sizes[0], bounds) for bounds in INTEGERS)
+
+
 def plan(signature: Signature, options: CheckOptions, case: Case) -> Drive:
     """Return inputs that may reach what the usual ones don't, for a bounded amount of work.
 
@@ -100,6 +121,25 @@ def draws(
         make_case(signature, shapes, draw, seed=options.seed, ranges=options.value_ranges)
         for draw in these
     ]
+
+
+def bare_outputs(
+    signature: Signature, observed: Sequence[Mapping[str, np.ndarray]]
+) -> frozenset[str]:
+    """Return the tensors that gave nothing to compare, of the outputs that depend on the inputs.
+
+    Parameters
+    ----------
+    signature : Signature
+    observed : sequence of dict of str to numpy.ndarray
+        The tensors among the outputs, by name, for each set of inputs.
+    """
+    arrays: dict[str, list[np.ndarray]] = {}
+    for tensors in observed:
+        for leaf, array in tensors.items():
+            if leaf in signature.varying or leaf.split("[", 1)[0] in signature.varying:
+                arrays.setdefault(leaf, []).append(array)
+    return frozenset(leaf for leaf, values in arrays.items() if is_bare(values))
 
 
 def note(unseen: Sequence[Unseen]) -> list[str]:

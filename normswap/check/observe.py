@@ -10,8 +10,16 @@ import numpy as np
 from normswap.check.bench import LEVELS, Bench, Execution, Results
 from normswap.check.cases import LITTLE_WORK, make_cases
 from normswap.check.cost import multiply_adds, smaller
-from normswap.check.dims import Wishes, spatial_sizes
-from normswap.check.driving import Drive, note, plan
+from normswap.check.driving import (
+    DOMAINS,
+    DRIVES,
+    Drive,
+    attempts,
+    bare_outputs,
+    draws,
+    note,
+    plan,
+)
 from normswap.check.inputs import Case, Distribution, make_case
 from normswap.check.providers import CPU, full_name
 from normswap.check.reorder import batch_size, reordered, restored
@@ -142,9 +150,8 @@ def observe_original(bench: Bench, model: Signature, options: CheckOptions) -> O
         names = ", ".join(model.random[:5])
         seen.notes.append(f"the operators that draw random numbers got fixed seeds: {names}")
     refusal: RunError | None = None
-    wishes = Wishes(options.input_shapes, options.symbolic_dims)
-    for spatial in [0] if options.data is not None else spatial_sizes(model, wishes):
-        seen.cases = make_cases(model, options, spatial=spatial)
+    for spatial, integers in attempts(model, options):
+        seen.cases = make_cases(model, options, spatial=spatial, integers=integers)
         seen.feeds = tuple(bench.pack(seen.cases))
         try:
             executions = _executions(options, options.provider)
@@ -158,12 +165,13 @@ def observe_original(bench: Bench, model: Signature, options: CheckOptions) -> O
         except (RunTimeoutError, ProviderError):
             raise
         except RunError as error:
-            # A shape that the model cannot take ends here. So does every other failure, but
-            # that one comes back for each size, and then it is told.
+            # A shape or an index that the model cannot take ends here. So does every other
+            # failure, but that one comes back each time, and then it is told.
             refusal = refusal or error
             continue
         seen.runs.append(seen.original.report)
         seen.add_notes(provider_notes(seen.original.report))
+        _widen(bench, model, options, seen)
         if _repeats(options, options.provider):
             seen.notes += _determinism_notes(seen.original)
         if options.full:
@@ -171,6 +179,41 @@ def observe_original(bench: Bench, model: Signature, options: CheckOptions) -> O
         _arbitrate(bench, model, options, seen)
         return seen
     raise refusal or RunError("There was no input to try.")
+
+
+def _widen(bench: Bench, model: Signature, options: CheckOptions, seen: Observations) -> None:
+    """Add inputs on which the original gives something, where it gives nothing on the usual ones.
+
+    An output may be NaN throughout, empty, or the same whatever the input.
+    """
+    if seen.original is None or options.data is not None or not model.inputs:
+        return
+    found = [tensors_of(values) for values in seen.original.values[0]]
+    bare = bare_outputs(model, found)
+    if not bare:
+        return
+    others = draws(model, options, seen.cases[0].shapes(), (*DOMAINS, *DRIVES))
+    feeds = bench.pack(others)
+    try:
+        tried = bench.execute(model, "original", [Execution(LEVELS[0])], feeds)
+    except RunError:
+        return  # what gave nothing is told as that
+    chosen = []
+    for index, given in enumerate(tried.values[0]):
+        candidate = [*found, tensors_of(given)]
+        still = bare_outputs(model, candidate)
+        if len(still) < len(bare):
+            chosen.append(index)
+            found, bare = candidate, still
+    if not chosen:
+        return
+    picked = [feeds[index] for index in chosen]
+    more = bench.execute(model, "original", _executions(options, options.provider), picked)
+    values = tuple(a + b for a, b in zip(seen.original.values, more.values, strict=True))
+    seen.original = replace(seen.original, values=values)
+    seen.runs.append(more.report)
+    seen.cases += [others[index] for index in chosen]
+    seen.feeds = (*seen.feeds, *picked)
 
 
 def observe_rewritten(
