@@ -22,17 +22,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import multiprocessing
+import multiprocessing.connection
 import platform
 import re
 import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import numpy as np
@@ -48,6 +47,9 @@ from normswap.check.runner import failure
 from normswap.check.signature import read_signature
 from normswap.check.worker import main as work
 from normswap.errors import NormswapError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
 
 RESULTS = Path(__file__).parent / "RESULTS-BACKEND.md"
 
@@ -90,7 +92,10 @@ def tests() -> Iterator[Test]:
 def _recorded(model: onnx.ModelProto, folder: Path) -> tuple[Any, ...]:
     values = []
     for index, port in enumerate(model.graph.input):
-        content = (folder / f"input_{index}.pb").read_bytes()
+        file = folder / f"input_{index}.pb"
+        if not file.exists():
+            break
+        content = file.read_bytes()
         if port.type.HasField("sequence_type"):
             values.append(numpy_helper.to_list(onnx.SequenceProto.FromString(content)))
         else:
@@ -316,24 +321,25 @@ def judged(result: Mapping[str, Any]) -> str:
     return f"false {said}"
 
 
+_HEAD = """\
+# The check on onnx's backend suite
+
+`python -m benchmarks.backend_suite`: onnx {onnx}, onnxruntime {runtime}, Python {python}, depth \
+quick. {models} of {total} models.
+
+Each model against itself, and against itself as `onnx.version_converter` makes it at the opsets \
+before and after a change of its operators' meaning. *Right*: equivalent where the runtime's \
+results on the suite's own data are within {rounding:g} units of roundoff of each other, \
+different where they are not.
+
+| against | pairs | equivalent | different | inconclusive | error | false equivalent | \
+false different |
+|---|---|---|---|---|---|---|---|"""
+
+
 def report(results: Sequence[dict[str, Any]], total: int) -> str:
     """Return RESULTS-BACKEND.md."""
-    lines = [
-        "# The check on onnx's backend suite",
-        "",
-        f"`python -m benchmarks.backend_suite`: onnx {onnx.__version__}, onnxruntime "
-        f"{_version()}, Python {platform.python_version()}, depth quick. "
-        f"{len({r['name'] for r in results})} of {total} models.",
-        "",
-        "Each model against itself, and against itself as `onnx.version_converter` makes it at "
-        "the opsets before and after a change of its operators' meaning. *Right*: equivalent "
-        f"where the runtime's results on the suite's own data are within {ROUNDING:g} units of "
-        "roundoff of each other, different where they are not.",
-        "",
-        "| against | pairs | equivalent | different | inconclusive | error | false equivalent | "
-        "false different |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    lines = [_HEAD.format(**_environment(results, total), rounding=ROUNDING)]
     for title, chosen in (
         ("itself", [r for r in results if r["other"] == "itself"]),
         ("other opsets", [r for r in results if r["other"] != "itself"]),
@@ -370,10 +376,16 @@ def _general(reason: str) -> str:
     return " ".join(reason.split()).replace("|", "\\|")[:160]
 
 
-def _version() -> str:
+def _environment(results: Sequence[Mapping[str, Any]], total: int) -> dict[str, Any]:
     import onnxruntime
 
-    return str(onnxruntime.__version__)
+    return {
+        "onnx": onnx.__version__,
+        "runtime": onnxruntime.__version__,
+        "python": platform.python_version(),
+        "models": len({result["name"] for result in results}),
+        "total": total,
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
