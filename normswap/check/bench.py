@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from normswap.check.coverage import Unseen
 from normswap.check.report import RunReport
 from normswap.check.runner import run_worker
 from normswap.check.wire import Feeds, Packer, unpack_all
@@ -43,10 +44,17 @@ class Results:
         By execution (of the arbiter: the plain evaluation, then the perturbed ones), then by
         case; each a dict from output name to value.
     report : RunReport
+    kept : tuple of int
+        Of the arbiter: those of the driving inputs that reached something new; their results
+        are after those of the cases.
+    unseen : tuple of Unseen
+        Of the arbiter: the sides of kinks that no input reached.
     """
 
     values: tuple[tuple[Feeds, ...], ...]
     report: RunReport
+    kept: tuple[int, ...] = ()
+    unseen: tuple[Unseen, ...] = ()
 
 
 class Bench:
@@ -129,12 +137,14 @@ class Bench:
         samples: int = 0,
         faults: Sequence[Fault] = (),
         rounding: str = "",
+        drive: Mapping[str, Any] | None = None,
         timeout: float,
     ) -> Results:
         """Evaluate a model in float64.
 
         As it is, then with its weights perturbed `samples` times, every result too where
-        `rounding` names a type to perturb them in, then with each fault.
+        `rounding` names a type to perturb them in, then with each fault. `drive` is of
+        `normswap.check.arbiter.task.evaluate`.
 
         Raises
         ------
@@ -149,6 +159,7 @@ class Bench:
             "faults": [fault.to_dict() for fault in faults],
             "rounding": rounding,
             "seeds": list(model.seeds),
+            "drive": drive,
         }
         self.progress(f"evaluating the {role} model in float64")
         response, home = self._child(request, model, role, timeout=timeout)
@@ -167,7 +178,8 @@ class Bench:
         )
         values = tuple(tuple(unpack_all(r, home) for r in row) for row in response["results"])
         shutil.rmtree(home)
-        return Results(values, report)
+        unseen = tuple(Unseen(**item) for item in response["unseen"])
+        return Results(values, report, tuple(response["kept"]), unseen)
 
     def trace(
         self,

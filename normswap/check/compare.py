@@ -74,7 +74,22 @@ def judge_all(
         if plain.function is None and plain.output in floors.keys() - doubted:
             item = replace(plain, backed=floors[plain.output])
         reports.append(OutputReport(case, item, judge(item, tolerances)))
-    return tuple(reports)
+    return _telling(reports)
+
+
+def _telling(reports: Sequence[OutputReport]) -> tuple[OutputReport, ...]:
+    """Return the reports, without those of inputs that tell nothing of an output others tell of.
+
+    Where NaN was in both models, or nothing at all, nothing was compared; that it was in both is
+    judged before.
+    """
+    told = {r.name for r in reports if not _tells_nothing(r)}
+    return tuple(r for r in reports if not _tells_nothing(r) or r.name not in told)
+
+
+def _tells_nothing(report: OutputReport) -> bool:
+    judgement = report.judgement
+    return judgement.verdict is Verdict.INCONCLUSIVE and judgement.basis == "values"
 
 
 def _executions(results: Results | None, index: int) -> list[Tensors]:

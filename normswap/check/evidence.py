@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # counts as this many values.
 _PRIOR = 16
 
+_HARDLY = 0.25  # part of an output's elements that are numbers, where it is hardly defined
+
 # Samples in another order are a legal execution if they move a result by no more than this many
 # times what the other executions do, and units of roundoff: more is no rounding, but a model that
 # tells the places of a batch apart. So a floor can't grow by more than that either.
@@ -323,6 +325,19 @@ def is_constant(values: Sequence[np.ndarray]) -> bool:
         return False
     spread = float(numbers.max() - numbers.min())
     return spread <= 2 * float(ml_dtypes.finfo(flat.dtype).eps) * float(np.abs(numbers).max())
+
+
+def is_bare(values: Sequence[np.ndarray]) -> bool:
+    """Whether an output had little or nothing to compare, for all sets of inputs together.
+
+    It was empty, the same throughout, or hardly ever a number.
+    """
+    total = sum(value.size for value in values)
+    if all(is_float(value.dtype) for value in values):
+        finite = sum(np.count_nonzero(np.isfinite(v.astype(np.float64))) for v in values)
+        if finite <= _HARDLY * total:
+            return True
+    return total == 0 or is_constant(values)
 
 
 def _fault(first: np.ndarray, rewritten: Sequence[np.ndarray]) -> str | None:

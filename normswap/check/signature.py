@@ -71,7 +71,7 @@ class Signature:
     varying : frozenset of str
         The outputs that depend on the values of inputs, not only on their shapes.
     skeleton : bytes
-        The graph without its weights (`normswap.check.cost`).
+        The graph without its weights, its functions inlined (`normswap.check.cost`).
     """
 
     path: Path
@@ -106,16 +106,19 @@ def read_signature(path: Path) -> Signature:
     constants = {tensor.name for tensor in graph.initializer}
     constants.update(tensor.values.name for tensor in graph.sparse_initializer)
     inputs = tuple(_port(value) for value in graph.input if value.name not in constants)
+    bare = skeleton(model)
     return Signature(
         path=path,
         inputs=inputs,
         outputs=tuple(_port(value) for value in graph.output),
-        semantics=input_semantics(graph, [port.name for port in inputs]),
+        semantics=input_semantics(
+            onnx.load_from_string(bare).graph, [port.name for port in inputs]
+        ),
         opset=next((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), 0),
         random=random,
         seeds=seeds(random),
         varying=_varying(graph, {port.name for port in inputs}),
-        skeleton=skeleton(model),
+        skeleton=bare,
     )
 
 

@@ -94,7 +94,8 @@ def check(
             power = self_test(bench, second, seen, options) or power
         divergence = None
         if options.localize and overall([o.judgement for o in outputs]) is Verdict.DIFFERENT:
-            divergence = localize(bench, first, second, seen, options)
+            failing = {o.case for o in outputs if o.judgement.verdict is Verdict.DIFFERENT}
+            divergence = localize(bench, first, second, seen, options, failing)
     return _report(
         first,
         second,
@@ -198,6 +199,7 @@ def _report(
     verdict = overall([output.judgement for output in outputs])
     failing = {o.case for o in outputs if o.judgement.verdict is Verdict.DIFFERENT}
     reasons = (*structure, *reasons_of(outputs))
+    golden = seen.original.values[0] if seen.original is not None else ()
     return CheckReport(
         verdict=Verdict.DIFFERENT if structure else verdict,
         reasons=reasons or _nothing(outputs),
@@ -217,8 +219,8 @@ def _report(
         seed=options.seed,
         seconds=time.perf_counter() - began,
         failing=tuple(c for c in seen.cases if {c.name, f"{c.name}, expected outputs"} & failing),
-        inputs=tuple(seen.cases),
-        golden=seen.original.values[0] if seen.original is not None else (),
+        inputs=tuple(seen.cases[: len(golden)] if golden else seen.cases),
+        golden=golden,
     )
 
 

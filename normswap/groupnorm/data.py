@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
-from google.protobuf.message import DecodeError
 
+from normswap.check.arrayfiles import read_npy, read_npz, read_proto
 from normswap.check.wire import dtype_of
 from normswap.errors import DataError
 from normswap.finite import flaw_of
@@ -220,24 +220,18 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 
 def _read(path: Path, signature: Signature) -> Feeds:
     names = [port.name for port in signature.inputs]
-    try:
-        if path.is_dir():
-            arrays = {}
-            for index, name in enumerate(names):
-                file = path / f"input_{index}.pb"
-                if not file.exists():
-                    raise DataError(f"{path} has no {file.name}, for the input {name}.")
-                proto = onnx.TensorProto()
-                proto.ParseFromString(file.read_bytes())
-                arrays[proto.name or name] = onnx.numpy_helper.to_array(proto)
-            return arrays
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {names[0] if len(names) == 1 else path.stem: loaded}
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, DecodeError) as error:
-        raise DataError(f"{path} can't be read: {error}.") from error
+    if path.is_dir():
+        arrays = {}
+        for index, name in enumerate(names):
+            file = path / f"input_{index}.pb"
+            if not file.exists():
+                raise DataError(f"{path} has no {file.name}, for the input {name}.")
+            given, array = read_proto(file)
+            arrays[given or name] = array
+        return arrays
+    if path.suffix == ".npz" or zipfile.is_zipfile(path):
+        return read_npz(path)
+    return {names[0] if len(names) == 1 else path.stem: read_npy(path)}
 
 
 def _fitted(arrays: Feeds, signature: Signature, where: str) -> Feeds:

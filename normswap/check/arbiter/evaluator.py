@@ -6,6 +6,7 @@ dropped after its last reader, so that a model needs little more than its widest
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import zlib
 from dataclasses import dataclass, field
@@ -15,13 +16,16 @@ import ml_dtypes
 import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpFunction
 
 from normswap.check.arbiter.registry import operators
+from normswap.check.coverage import label_of
 from normswap.check.inputs import is_float
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from normswap.check.coverage import Coverage
     from normswap.check.faults import Fault
 
 # Inputs that hold no weights: perturbing a size, an exponent, a bound or a threshold changes
@@ -85,6 +89,8 @@ class Settings:
         Called with every result of the main graph: name and value.
     fault : Fault or None
         Planted in the weight that it names.
+    coverage : Coverage or None
+        Told of every node that is evaluated, in subgraphs and functions too.
     imprecise : set of str
         Operators that returned less than float64; filled in.
     """
@@ -94,7 +100,23 @@ class Settings:
     folder: str = ""
     tap: Callable[[str, Any], None] | None = None
     fault: Fault | None = None
+    coverage: Coverage | None = None
     imprecise: set[str] = field(default_factory=set)
+
+    @contextlib.contextmanager
+    def inside(self, node: Any) -> Iterator[None]:
+        """Tell the coverage whose subgraph or function is evaluated."""
+        nested = isinstance(node, OpFunction) or any(
+            attribute.type == attribute.GRAPH for attribute in node.onnx_node.attribute
+        )
+        if self.coverage is None or not nested:
+            yield
+            return
+        self.coverage.path.append(label_of(node.onnx_node))
+        try:
+            yield
+        finally:
+            self.coverage.path.pop()
 
 
 SETTINGS: contextvars.ContextVar[Settings] = contextvars.ContextVar("SETTINGS")
@@ -116,6 +138,7 @@ class Float64Evaluator(ReferenceEvaluator):  # type: ignore[misc]
         self.inits_: list[Any] = []
         super()._init()
         self._tensors = {_tensor_name(tensor): tensor for tensor in tensors}
+        self._hiding = self._tensors.keys() - set(self.input_names)
         self._steps = [_Step.of(node) for node in self.rt_nodes_]
         self._exempt = _exempt(self.rt_nodes_)
         self._last_read: dict[str, int] = {}
@@ -134,7 +157,10 @@ class Float64Evaluator(ReferenceEvaluator):  # type: ignore[misc]
         """Evaluate; as `onnx.reference.ReferenceEvaluator.run`, without its intermediate mode."""
         wanted = list(self.output_names if output_names is None else output_names)
         settings = SETTINGS.get()
-        values: dict[str, Any] = {"": None, **feed_inputs}
+        # What a subgraph is handed holds all names around it; one of its own initializers hides
+        # what has its name outside, as it does in the runtime.
+        values: dict[str, Any] = {"": None}
+        values |= {k: v for k, v in feed_inputs.items() if k not in self._hiding}
         kept = {"", *wanted}
         nested = self.onnx_graph_ is None or not isinstance(self.proto_, onnx.ModelProto)
         for index, (node, step) in enumerate(zip(self.rt_nodes_, self._steps, strict=True)):
@@ -146,11 +172,15 @@ class Float64Evaluator(ReferenceEvaluator):  # type: ignore[misc]
                 options["linked_attributes"] = attributes
             if node.need_context():
                 options["context"] = {k: values[k] for k in step.reads if k in values}
+            inputs = [values[name] for name in node.input]
             try:
-                results = node.run(*(values[name] for name in node.input), **options)
+                with settings.inside(node):
+                    results = node.run(*inputs, **options)
             except Exception as error:
                 where = f"{node.op_type} that makes {node.output[0]!r}"
                 raise EvaluationError(f"{where}: {_root(error)}") from error
+            if settings.coverage is not None:
+                settings.coverage.see(node.onnx_node, inputs, results)
             for name, result in zip(node.output, results, strict=False):
                 if not name:
                     continue
