@@ -36,7 +36,7 @@ def _task(name: str) -> Task:
 
         return survey
     if name == "locate":
-        from normswap.check.arbiter.nodes import locate
+        from normswap.check.arbiter.departure import locate
 
         return locate
     if name == "stopwatch":
