@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
-from normswap.check.inputs import is_float
+from normswap.dtypes import is_floating
 from normswap.check.metrics import Metrics, measure
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def gather(
     executions = [measure(first, other) for other in original[1:] if other.shape == first.shape]
     if len(rewritten) > 2:
         executions += [measure(rewritten[0], other) for other in rewritten[1:]]
-    floating = is_float(dtype)
+    floating = is_floating(dtype)
     noise = ZERO
     for execution in executions:
         noise = noise.larger(Distance(execution.rms, execution.max_abs))
@@ -258,7 +258,7 @@ def _from_truth_alone(
     if values.shape != truth.rewritten.shape:
         fault = f"it was of shape {list(values.shape)}, and is of {list(truth.rewritten.shape)}"
         return Evidence(output, storage.name, tuple(values.shape), fault=fault)
-    floating = is_float(storage)
+    floating = is_floating(storage)
     return Evidence(
         output,
         storage.name,
@@ -279,7 +279,7 @@ def is_constant(values: Sequence[np.ndarray]) -> bool:
     flat = np.concatenate([np.asarray(value).ravel() for value in values])
     if flat.size < 2:
         return False
-    if not is_float(flat.dtype):
+    if not is_floating(flat.dtype):
         return bool((flat == flat[0]).all())
     numbers = flat.astype(np.float64)
     if not np.isfinite(numbers).all():
@@ -310,7 +310,7 @@ def _function(truth: Truth) -> Function:
     a, b = truth.original, truth.rewritten
     if a.shape != b.shape:
         return Function(Distance(np.inf, np.inf), ZERO)
-    if not is_float(a.dtype):
+    if not is_floating(a.dtype):
         counts = [int(np.count_nonzero(a != p)) for p in truth.perturbed if p.shape == a.shape]
         return Function(
             ZERO,

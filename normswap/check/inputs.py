@@ -166,7 +166,7 @@ def tensor(
     kind = dtype_of(dtype)
     if kind == np.bool_:
         return np.asarray(rng.random(shape) < 0.5)
-    if is_float(kind):
+    if is_floating(kind):
         values = _floats(distribution, shape, rng, _reach(kind))
         if meaning.index_limit is not None:
             values = rng.integers(meaning.index_limit, size=shape).astype(np.float64)
@@ -180,15 +180,6 @@ def tensor(
     if "mask" in name.lower() and bounds is None and meaning.index_limit is None:
         return _mask(shape, rng).astype(kind)
     return np.asarray(rng.integers(low, high, size=shape, endpoint=True)).astype(kind)
-
-
-def is_float(dtype: np.dtype[Any]) -> bool:
-    """Whether `dtype` is a floating-point type, those of ml_dtypes included."""
-    try:
-        ml_dtypes.finfo(dtype)
-    except ValueError:
-        return False
-    return dtype.kind != "c"
 
 
 def _reach(dtype: np.dtype[Any]) -> float:

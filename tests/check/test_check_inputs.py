@@ -5,7 +5,8 @@ from onnx import TensorProto, helper
 from support.check_models import conv_bn, model, save, tensor, value
 
 from normswap.check.cases import make_cases
-from normswap.check.inputs import Distribution, is_float, make_case
+from normswap.check.inputs import Distribution, make_case
+from normswap.dtypes import is_floating
 from normswap.check.inputs import tensor as draw
 from normswap.check.options import CheckOptions
 from normswap.check.semantics import Semantics
@@ -39,7 +40,7 @@ def test_every_type_has_every_distribution(dtype, kind):
     assert array.dtype == (
         object if dtype == "string" else np.dtype(getattr(ml_dtypes, dtype, dtype))
     )
-    if is_float(array.dtype):
+    if is_floating(array.dtype):
         assert np.isfinite(array.astype(np.float64)).all()
 
 
