@@ -12,6 +12,7 @@ ROOT = Path(normswap.__file__).parent
 LAYERS = [
     ["errors"],
     ["dtypes"],
+    ["semantics"],
     ["model"],
     ["folding.reasons"],
     ["folding.affine", "folding.expressions"],

@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from normswap.check.evidence import Distance, Evidence, gather
-from normswap.dtypes import is_floating
 from normswap.check.metrics import measure
 from normswap.check.report import leaves
+from normswap.dtypes import is_floating
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

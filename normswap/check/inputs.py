@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 
 from normswap.check.wire import Feeds, Value, dtype_of
+from normswap.dtypes import is_floating
 from normswap.errors import UsageError
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ from support.check_models import conv_bn, model, save, tensor, value
 
 from normswap.check.cases import make_cases
 from normswap.check.inputs import Distribution, make_case
-from normswap.dtypes import is_floating
 from normswap.check.inputs import tensor as draw
 from normswap.check.options import CheckOptions
 from normswap.check.semantics import Semantics
 from normswap.check.signature import read_signature
+from normswap.dtypes import is_floating
 from normswap.errors import UsageError
 
 

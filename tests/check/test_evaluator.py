@@ -13,9 +13,9 @@ from normswap.check.arbiter.evaluator import (
     Settings,
     perturbed,
 )
-from normswap.semantics.registry import operators
 from normswap.check.faults import Fault
 from normswap.dtypes import is_floating
+from normswap.semantics.registry import operators
 
 RNG = np.random.default_rng(3)
 

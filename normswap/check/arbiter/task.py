@@ -11,10 +11,10 @@ import onnx
 
 from normswap.check.arbiter.evaluator import SETTINGS, EvaluationError, Float64Evaluator, Settings
 from normswap.check.faults import Fault
-from normswap.dtypes import is_floating
 from normswap.check.protocol import Stage, WorkerError
 from normswap.check.randomness import pinned
 from normswap.check.wire import Packer, Value, unpack_all
+from normswap.dtypes import is_floating
 
 
 def evaluate(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, Any]:

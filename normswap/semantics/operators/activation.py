@@ -77,7 +77,7 @@ def leaky_relu(x: np.ndarray, *, alpha: float = 0.01) -> np.ndarray:
 
 @operator("PRelu", since=(1, 6, 7, 9, 16))
 def prelu(x: np.ndarray, slope: np.ndarray, *, opset: int) -> np.ndarray:
-    """Return x, or ``slope * x`` where it is negative; until opset 6 a slope (C,) is per channel."""
+    """Return x, or ``slope * x`` where negative; until opset 6 a slope (C,) is per channel."""
     if opset < 7 and slope.ndim == 1 and slope.size > 1:
         slope = slope.reshape(-1, *(1,) * (x.ndim - 2))
     return np.where(x >= 0, x, slope * x).astype(x.dtype)
@@ -102,7 +102,9 @@ def celu(x: np.ndarray, *, alpha: float = 1.0) -> np.ndarray:
 
 
 @operator("Selu", since=(1, 6, 22))
-def selu(x: np.ndarray, *, alpha: float | None = None, gamma: float | None = None, opset: int) -> np.ndarray:
+def selu(
+    x: np.ndarray, *, alpha: float | None = None, gamma: float | None = None, opset: int
+) -> np.ndarray:
     """Return gamma times the Elu of x; the defaults have more digits since opset 6."""
     first = opset < 6
     a = (1.6732 if first else 1.67326319217681884765625) if alpha is None else alpha

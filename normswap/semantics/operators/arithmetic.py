@@ -23,7 +23,7 @@ def _lined_up(
     a: np.ndarray, b: np.ndarray, axis: int | None, opset: int, broadcast: int
 ) -> np.ndarray:
     """Return the second operand with trailing axes of 1, as the attributes of old say."""
-    if opset >= 7 or not broadcast or b.size == 1 and axis is None:
+    if opset >= 7 or not broadcast or (b.size == 1 and axis is None):
         return b
     start = a.ndim - b.ndim if axis is None else axis % a.ndim
     return b.reshape(*b.shape, *(1,) * (a.ndim - start - b.ndim))

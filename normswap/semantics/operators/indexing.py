@@ -38,7 +38,7 @@ def gather_elements(x: np.ndarray, indices: np.ndarray, *, axis: int = 0) -> np.
 
 
 def _places(indices: np.ndarray, axis: int, shape: Sequence[int]) -> tuple[np.ndarray, ...]:
-    at = list(np.indices(indices.shape, sparse=True))
+    at: list[np.ndarray] = list(np.indices(indices.shape, sparse=True))
     along = axis % len(shape)
     at[along] = np.where(indices < 0, indices + shape[along], indices)
     return tuple(at)
@@ -146,5 +146,6 @@ def one_hot(
 @operator("EyeLike", since=(9, 22))
 def eye_like(x: np.ndarray, *, dtype: int | None = None, k: int = 0) -> np.ndarray:
     """Return a matrix of the shape of x with 1 on a diagonal."""
-    y = np.eye(*x.shape, k=k)
+    rows, columns = x.shape
+    y = np.eye(rows, columns, k=k)
     return y.astype(x.dtype) if dtype is None else cast(y, to=dtype)

@@ -43,7 +43,5 @@ def softmax_cross_entropy_loss(
 ) -> tuple[np.ndarray, ...]:
     """Return the loss of a LogSoftmax over the classes, and that itself."""
     logarithm = log_softmax(x, axis=1, opset=13)
-    loss = nll_loss(
-        logarithm, target, weight, ignore_index=ignore_index, reduction=reduction
-    )
+    loss = nll_loss(logarithm, target, weight, ignore_index=ignore_index, reduction=reduction)
     return (loss, logarithm)[:n_outputs]

@@ -54,8 +54,7 @@ def batch_normalization(
         batch_var = np.mean((x - laid(batch_mean)) ** 2, axis=axes).reshape(var.shape)
     y = (x - laid(batch_mean)) * laid(scale / np.sqrt(batch_var + epsilon)) + laid(b)
     running = tuple(
-        old * momentum + new * (1 - momentum)
-        for old, new in ((mean, batch_mean), (var, batch_var))
+        old * momentum + new * (1 - momentum) for old, new in ((mean, batch_mean), (var, batch_var))
     )
     return (y, *running, batch_mean, batch_var)[: n_outputs if trains else 1]
 
@@ -142,9 +141,7 @@ def skip_layer_normalization(
 
 
 @operator("MeanVarianceNormalization", since=(9, 13))
-def mean_variance_normalization(
-    x: np.ndarray, *, axes: Sequence[int] = (0, 2, 3)
-) -> np.ndarray:
+def mean_variance_normalization(x: np.ndarray, *, axes: Sequence[int] = (0, 2, 3)) -> np.ndarray:
     """Return x without its mean along axes, divided by its deviation plus 1e-9."""
     along = tuple(axes)
     centred = x - x.mean(axis=along, keepdims=True)

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 _SINCE = (10, 13, 19, 21, 23, 24, 25)
 
 
-def spread(
-    parameter: np.ndarray, shape: Sequence[int], axis: int, block_size: int
-) -> np.ndarray:
+def spread(parameter: np.ndarray, shape: Sequence[int], axis: int, block_size: int) -> np.ndarray:
     """Return a scale or zero point as it lines up with a tensor: whole, by axis, or by blocks."""
     if parameter.size == 1 and not block_size:
         return parameter.reshape(())
@@ -35,9 +33,7 @@ def spread(
     return parameter.reshape(sizes)
 
 
-def _rounded(
-    real: np.ndarray, zero_point: np.ndarray | float, dtype: np.dtype[Any]
-) -> np.ndarray:
+def _rounded(real: np.ndarray, zero_point: np.ndarray | float, dtype: np.dtype[Any]) -> np.ndarray:
     """Round to nearest even, add a zero point, and keep what the type can hold."""
     info = ml_dtypes.iinfo(dtype)  # knows integers of 4 bits too
     return np.clip(np.rint(real) + zero_point, info.min, info.max).astype(dtype)
@@ -200,5 +196,7 @@ def qlinear_conv(
         strides=strides,
     )
     factor = x_scale.reshape(()) * w_scale / y_scale.reshape(())
-    per_channel = factor.reshape(-1, *(1,) * (x.ndim - 2)) if factor.size > 1 else factor.reshape(())
+    per_channel = (
+        factor.reshape(-1, *(1,) * (x.ndim - 2)) if factor.size > 1 else factor.reshape(())
+    )
     return _rounded(whole * per_channel, float(y_zero.reshape(())), y_zero.dtype)

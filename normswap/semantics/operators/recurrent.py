@@ -148,13 +148,11 @@ def rnn(
 ) -> tuple[np.ndarray, ...]:
     """Return ``f(x W' + h R' + b)`` for every step, and the last."""
     hidden, directions = r.shape[2], r.shape[0]
-    bias = sum(_halves(b, directions, hidden))
-    f = _activations(
-        activations, ["Tanh"] * directions, activation_alpha, activation_beta, clip
-    )
+    wb, rb = _halves(b, directions, hidden)
+    f = _activations(activations, ["Tanh"] * directions, activation_alpha, activation_beta, clip)
 
     def cell(d: int, here: np.ndarray, states: list[np.ndarray]) -> list[np.ndarray]:
-        return [f[d](here @ w[d].T + states[0] @ r[d].T + bias[d])]
+        return [f[d](here @ w[d].T + states[0] @ r[d].T + wb[d] + rb[d])]
 
     return _run(x, lengths, [initial], hidden, direction, layout, cell)
 
@@ -223,7 +221,7 @@ def lstm(
     Gates are in the order i, o, f, c; peepholes i, o, f.
     """
     hidden, directions = r.shape[2], r.shape[0]
-    bias = sum(_halves(b, directions, 4 * hidden))
+    wb, rb = _halves(b, directions, 4 * hidden)
     peepholes = np.zeros((directions, 3 * hidden)) if p is None else p
     functions = _activations(
         activations,
@@ -237,7 +235,7 @@ def lstm(
     def cell(d: int, here: np.ndarray, states: list[np.ndarray]) -> list[np.ndarray]:
         h, c = states
         gate, candidate, output = functions[3 * d : 3 * d + 3]
-        gates: Any = np.split(here @ w[d].T + h @ r[d].T + bias[d], 4, axis=1)
+        gates: Any = np.split(here @ w[d].T + h @ r[d].T + wb[d] + rb[d], 4, axis=1)
         pi, po, pf = np.split(peepholes[d], 3)
         i = gate(gates[0] + pi * c)
         f = 1 - i if input_forget else gate(gates[2] + pf * c)

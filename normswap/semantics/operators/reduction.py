@@ -72,10 +72,9 @@ for _name, (_function, _since) in _REDUCTIONS.items():
 
 
 def _arg(x: np.ndarray, axis: int, *, keep: bool, last: bool) -> np.ndarray:
+    found = np.flip(x, axis).argmax(axis=axis) if last else x.argmax(axis=axis)
     if last:
-        found = x.shape[axis] - 1 - np.flip(x, axis).argmax(axis=axis)
-    else:
-        found = x.argmax(axis=axis)
+        found = x.shape[axis] - 1 - found
     return np.asarray(np.expand_dims(found, axis) if keep else found).astype(np.int64)
 
 
@@ -117,9 +116,7 @@ def top_k(
 
 
 @operator("CumSum", since=(11, 14))
-def cum_sum(
-    x: np.ndarray, axis: np.ndarray, *, exclusive: int = 0, reverse: int = 0
-) -> np.ndarray:
+def cum_sum(x: np.ndarray, axis: np.ndarray, *, exclusive: int = 0, reverse: int = 0) -> np.ndarray:
     """Return running sums along an axis, from either end, with or without the element itself."""
     along = int(np.asarray(axis).reshape(()))
     y = np.flip(x, along) if reverse else x

@@ -46,7 +46,8 @@ def grid_sample(
             place, inside = _within(index, size, padding_mode, align=bool(align_corners))
             places.append(place)
             weight = weight * factor * inside
-        picked = x[(batch, slice(None), *places)]  # the channels come last
+        here: Any = (batch, slice(None), *places)
+        picked = x[here]  # the channels come last
         y += np.moveaxis(picked * weight[..., None], -1, 1)
     return y
 
@@ -119,9 +120,7 @@ def col2im(
     steps, gaps = strides or (1,) * rank, dilations or (1,) * rank
     widths = pads or (0,) * (2 * rank)
     full = [size + widths[i] + widths[rank + i] for i, size in enumerate(sizes)]
-    counts = [
-        (full[i] - gaps[i] * (kernel[i] - 1) - 1) // steps[i] + 1 for i in range(rank)
-    ]
+    counts = [(full[i] - gaps[i] * (kernel[i] - 1) - 1) // steps[i] + 1 for i in range(rank)]
     columns = x.reshape(x.shape[0], -1, *kernel, *counts)
     canvas = np.zeros((x.shape[0], columns.shape[1], *full), x.dtype)
     for tap in np.ndindex(*kernel):

@@ -101,9 +101,7 @@ def split(
     num_outputs: int | None = None,
     n_outputs: int,
 ) -> tuple[np.ndarray, ...]:
-    """Return parts of x along an axis, in given sizes or equal ones, the last of which may fall
-    short.
-    """
+    """Return parts of x along an axis, in given sizes or equal ones but for the last."""
     given = split if sizes is None else sizes
     if given is None:
         parts = num_outputs or n_outputs
@@ -133,15 +131,15 @@ def slice_(
     chosen = range(len(begins)) if given is None else _integers(given)
     strides = [1] * len(begins) if steps is None else _integers(steps)
     index: list[Any] = [slice(None)] * x.ndim
-    for begin, stop, axis, step in zip(begins, stops, chosen, strides, strict=True):
+    for start, end, axis, step in zip(begins, stops, chosen, strides, strict=True):
         size = x.shape[axis]
-        begin, stop = (bound + size if bound < 0 else bound for bound in (begin, stop))
-        if step > 0:
-            begin, stop = (max(0, min(size, bound)) for bound in (begin, stop))
-        else:  # it begins at an element, so far out as it may be; NumPy would find none
-            begin, stop = max(0, min(size - 1, begin)), max(-1, min(size - 1, stop))
         if size == 0:
             continue
+        begin, stop = (bound + size if bound < 0 else bound for bound in (start, end))
+        if step > 0:
+            begin, stop = max(0, min(size, begin)), max(0, min(size, stop))
+        else:  # it begins at an element, however far out it was asked to; NumPy would find none
+            begin, stop = max(0, min(size - 1, begin)), max(-1, min(size - 1, stop))
         index[axis] = np.arange(begin, stop, step) if step != 1 else slice(begin, stop)
         x = x[tuple(index)]
         index[axis] = slice(None)

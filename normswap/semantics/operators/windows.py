@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -77,7 +77,8 @@ class Window:
         """
         widths = [(0, 0), (0, 0)]
         if min(self.begin, default=0) < 0:
-            x = x[(..., *(slice(max(-before, 0), None) for before in self.begin))]
+            kept: Any = (..., *(slice(max(-before, 0), None) for before in self.begin))
+            x = x[kept]
         for axis, size in enumerate(x.shape[2:]):
             reach = self.dilations[axis] * (self.kernel[axis] - 1) + 1
             needed = (self.output[axis] - 1) * self.strides[axis] + reach

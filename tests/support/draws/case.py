@@ -141,7 +141,9 @@ def runtime(case: Case) -> list[Any]:
     except Exception as error:
         raise NoKernelError(str(error)) from error
     return [
-        value.view(_EIGHTHS[case.attributes["to"]]) if case.attributes.get("to") in _EIGHTHS else value
+        value.view(_EIGHTHS[case.attributes["to"]])
+        if case.attributes.get("to") in _EIGHTHS
+        else value
         for value in session.run(None, case.feeds())
     ]
 
@@ -197,8 +199,13 @@ def apart(found: Sequence[Any], right: Sequence[Any], case: Case) -> str | None:
         if not is_floating(a.dtype):
             return f"output {number} is {a.dtype}, not {b.dtype}"
         relative = case.tolerance or {2: 1e-2, 4: 2e-5, 8: 1e-9}.get(b.dtype.itemsize, 0.1)
-        if any(v is not None and not isinstance(v, list) and v.dtype.itemsize == 2
-               and is_floating(v.dtype) for v in case.inputs):
+        if any(
+            v is not None
+            and not isinstance(v, list)
+            and v.dtype.itemsize == 2
+            and is_floating(v.dtype)
+            for v in case.inputs
+        ):
             relative = max(relative, 1e-2)
         wide, other = b.astype(np.float64), a.astype(np.float64)
         finite = wide[np.isfinite(wide)]

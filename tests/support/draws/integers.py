@@ -61,8 +61,10 @@ def matmul_integer(rng, since, op):
     m, k, n = (int(s) for s in rng.integers(1, 5, size=3))
     batch = shape(rng, 0, 1)
     a, b = wholes(rng, (*batch, m, k), "uint8", 0, 200), byte(rng, (*batch, k, n))
-    zeros = [np.asarray(wholes(rng, (), "uint8", 0, 9)),
-             wholes(rng, n if rng.random() < 0.5 and not batch else (), b.dtype, 0, 9)]
+    zeros = [
+        np.asarray(wholes(rng, (), "uint8", 0, 9)),
+        wholes(rng, n if rng.random() < 0.5 and not batch else (), b.dtype, 0, 9),
+    ]
     return Case(op, [a, b, *zeros[: int(rng.integers(3))]])
 
 
@@ -81,7 +83,9 @@ def qlinear_matmul(rng, since, op):
     b = b.astype("uint8") if a.dtype == np.uint8 and rng.random() < 0.5 else b.astype("int8")
     scales = [f32(rng.uniform(0.01, 0.1)) for _ in range(2)] + [f32(rng.uniform(0.1, 0.9))]
     zeros = [np.asarray(wholes(rng, (), v.dtype, 0, 9)) for v in (a, b, a)]
-    return Case(op, [a, scales[0], zeros[0], b, scales[1], zeros[1], scales[2], zeros[2]], loose=True)
+    return Case(
+        op, [a, scales[0], zeros[0], b, scales[1], zeros[1], scales[2], zeros[2]], loose=True
+    )
 
 
 @draws("QLinearConv")
@@ -90,8 +94,16 @@ def qlinear_conv(rng, since, op):
     x, w = wholes(rng, (1, 2, 6, 7), "uint8", 0, 200), wholes(rng, (3, 2, *kernel), "uint8", 0, 200)
     per = rng.random() < 0.5
     w_scale, w_zero = f32(rng.uniform(0.01, 0.1, 3 if per else ())), np.uint8(7)
-    inputs = [x, f32(0.05), np.uint8(5), w, w_scale, np.full(w_scale.shape, w_zero, np.uint8),
-              f32(0.7), np.uint8(100)]
+    inputs = [
+        x,
+        f32(0.05),
+        np.uint8(5),
+        w,
+        w_scale,
+        np.full(w_scale.shape, w_zero, np.uint8),
+        f32(0.7),
+        np.uint8(100),
+    ]
     if rng.random() < 0.5:
         inputs.append(wholes(rng, 3, "int32", -500, 500))
     return Case(op, [np.asarray(i) for i in inputs], given, loose=True)
@@ -110,10 +122,20 @@ def dft(rng, since, op):
     axis = int(rng.integers(1, 3))
     given = {"onesided": onesided, "inverse": inverse}
     if since < 20:
-        return Case(op, [x, *length] if length[0] is not None else [x], given | {"axis": axis}, tolerance=1e-4)
+        return Case(
+            op,
+            [x, *length] if length[0] is not None else [x],
+            given | {"axis": axis},
+            tolerance=1e-4,
+        )
     if rng.random() < 0.3:
         return Case(op, [x, *length] if length[0] is not None else [x], given, tolerance=1e-4)
-    return Case(op, [x, *length, np.asarray(np.int64(axis - 4 if rng.random() < 0.5 else axis))], given, tolerance=1e-4)
+    return Case(
+        op,
+        [x, *length, np.asarray(np.int64(axis - 4 if rng.random() < 0.5 else axis))],
+        given,
+        tolerance=1e-4,
+    )
 
 
 @draws("STFT")

@@ -109,11 +109,18 @@ def concat(rng, since, op):
         sizes[axis] = int(rng.integers(1, 4))
         arrays.append(wholes(rng, sizes, kind))
     if since < 4:
-        case = Case(op, arrays, {"axis": axis} if rng.random() < 0.6 or len(
-            {a.shape[:1] + a.shape[2:] for a in arrays}) > 1 else {})
+        case = Case(
+            op,
+            arrays,
+            {"axis": axis}
+            if rng.random() < 0.6 or len({a.shape[:1] + a.shape[2:] for a in arrays}) > 1
+            else {},
+        )
         given = case.attributes.get("axis", 1)
         return modern_at(case, since, 4, attributes={"axis": given})
-    return Case(op, arrays, {"axis": axis - len(sizes) if since >= 11 and rng.random() < 0.5 else axis})
+    return Case(
+        op, arrays, {"axis": axis - len(sizes) if since >= 11 and rng.random() < 0.5 else axis}
+    )
 
 
 @draws("Split")
@@ -133,7 +140,9 @@ def split(rng, since, op):
         return modern_at(case, since, 2)
     attributes = {"axis": given}
     if even:
-        return Case(op, [values], attributes | ({"num_outputs": parts} if since >= 18 else {}), parts)
+        return Case(
+            op, [values], attributes | ({"num_outputs": parts} if since >= 18 else {}), parts
+        )
     if since < 13:
         return Case(op, [values], attributes | {"split": sizes}, parts)
     return Case(op, [values, i64(sizes)], attributes, parts)
@@ -169,8 +178,12 @@ def slicing(rng, since, op):
 def pad(rng, since, op):
     modes = ["constant", "constant", "reflect", "edge"] + (["wrap"] if since >= 19 else [])
     mode = str(rng.choice(modes))
-    x = reals(rng, shape(rng, 1, 4, 6) if mode == "constant" else tuple(
-        int(s) for s in rng.integers(3, 7, size=rng.integers(1, 4))))
+    x = reals(
+        rng,
+        shape(rng, 1, 4, 6)
+        if mode == "constant"
+        else tuple(int(s) for s in rng.integers(3, 7, size=rng.integers(1, 4))),
+    )
     widths = rng.integers(-1 if mode != "wrap" else 0, 3, size=2 * x.ndim)
     if rng.random() < 0.5:
         widths = np.abs(widths)
@@ -213,7 +226,9 @@ def constant_of_shape(rng, since, op):
 
     sizes = i64(shape(rng, 0, 4))
     value = wholes(rng, 1, rng.choice(["float32", "int64", "int32", "bool", "float64"]))
-    return Case(op, [sizes], {} if rng.random() < 0.3 else {"value": numpy_helper.from_array(value)})
+    return Case(
+        op, [sizes], {} if rng.random() < 0.3 else {"value": numpy_helper.from_array(value)}
+    )
 
 
 @draws("DepthToSpace")
@@ -235,8 +250,11 @@ def space_to_depth(rng, since, op):
 
 @draws("Trilu")
 def trilu(rng, since, op):
-    x = wholes(rng, (*shape(rng, 0, 2), *(int(s) for s in rng.integers(1, 6, size=2))),
-               rng.choice(["float32", "int64", "float64"]))
+    x = wholes(
+        rng,
+        (*shape(rng, 0, 2), *(int(s) for s in rng.integers(1, 6, size=2))),
+        rng.choice(["float32", "int64", "float64"]),
+    )
     inputs = [x] + ([np.asarray(np.int64(rng.integers(-4, 5)))] if rng.random() < 0.7 else [])
     return Case(op, inputs, {} if rng.random() < 0.3 else {"upper": int(rng.integers(2))})
 
@@ -257,7 +275,9 @@ def center_crop_pad(rng, since, op):
     axes = rng.permutation(x.ndim)[: int(rng.integers(1, x.ndim + 1))]
     if rng.random() < 0.3:
         return Case(op, [x, i64(rng.integers(1, 8, size=x.ndim))])
-    return Case(op, [x, i64(rng.integers(1, 8, size=len(axes)))], {"axes": signed(rng, axes, x.ndim)})
+    return Case(
+        op, [x, i64(rng.integers(1, 8, size=len(axes)))], {"axes": signed(rng, axes, x.ndim)}
+    )
 
 
 REDUCTIONS = """ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin
@@ -366,14 +386,22 @@ def scatter_elements(rng, since, op):
     sizes = [int(rng.integers(1, s + 1)) for s in x.shape]
     reduction = writing(rng, since)
     if reduction == "none":
-        order = rng.permuted(np.broadcast_to(np.arange(x.shape[axis]).reshape(
-            [-1 if i == axis % x.ndim else 1 for i in range(x.ndim)]),
-            [x.shape[i] if i == axis % x.ndim else s for i, s in enumerate(sizes)]), axis=axis)
+        order = rng.permuted(
+            np.broadcast_to(
+                np.arange(x.shape[axis]).reshape(
+                    [-1 if i == axis % x.ndim else 1 for i in range(x.ndim)]
+                ),
+                [x.shape[i] if i == axis % x.ndim else s for i, s in enumerate(sizes)],
+            ),
+            axis=axis,
+        )
         indices = np.take(order, np.arange(sizes[axis]), axis=axis).astype(np.int64)
     else:
         indices = wholes(rng, sizes, "int64", -x.shape[axis], x.shape[axis])
     if op == "ScatterElements" and rng.random() < 0.5:
-        indices = np.where(rng.random(sizes) < 0.5, indices, indices % x.shape[axis] - x.shape[axis])
+        indices = np.where(
+            rng.random(sizes) < 0.5, indices, indices % x.shape[axis] - x.shape[axis]
+        )
     attributes = {"axis": axis} | ({"reduction": reduction} if since >= 16 else {})
     return Case(op, [x, indices, wholes(rng, sizes, x.dtype)], attributes)
 
@@ -390,7 +418,9 @@ def scatter_nd(rng, since, op):
         count = int(rng.integers(1, total + 1))
         flat = rng.permutation(total)[:count]
         indices = np.stack(np.unravel_index(flat, x.shape[:depth]), axis=-1).astype(np.int64)
-        indices = np.where(rng.random(indices.shape) < 0.3, indices - np.array(x.shape[:depth]), indices)
+        indices = np.where(
+            rng.random(indices.shape) < 0.3, indices - np.array(x.shape[:depth]), indices
+        )
     updates = wholes(rng, (*indices.shape[:-1], *x.shape[depth:]), x.dtype)
     attributes = {"reduction": reduction} if since >= 16 else {}
     return Case(op, [x, indices.astype(np.int64), updates], attributes)
@@ -427,7 +457,9 @@ def unique(rng, since, op):
 @draws("OneHot")
 def one_hot(rng, since, op):
     depth = int(rng.integers(1, 6))
-    kind, of = [("int64", "int64"), ("int64", "float32"), ("float32", "float32")][int(rng.integers(3))]
+    kind, of = [("int64", "int64"), ("int64", "float32"), ("float32", "float32")][
+        int(rng.integers(3))
+    ]
     indices = wholes(rng, shape(rng, 1, 3), kind, -depth - 2, depth + 2)
     axis = int(rng.integers(-indices.ndim - 1, indices.ndim + 1))
     return Case(op, [indices, np.asarray(depth).astype(kind), wholes(rng, 2, of)], {"axis": axis})
@@ -437,8 +469,14 @@ def one_hot(rng, since, op):
 def eye_like(rng, since, op):
     from onnx import TensorProto
 
-    x = wholes(rng, tuple(int(s) for s in rng.integers(1, 6, size=2)), rng.choice(["float32", "int64", "int32"]))
+    x = wholes(
+        rng,
+        tuple(int(s) for s in rng.integers(1, 6, size=2)),
+        rng.choice(["float32", "int64", "int32"]),
+    )
     attributes = {"k": int(rng.integers(-4, 5))} if rng.random() < 0.7 else {}
     if rng.random() < 0.5:
-        attributes["dtype"] = int(rng.choice([TensorProto.FLOAT, TensorProto.INT64, TensorProto.DOUBLE]))
+        attributes["dtype"] = int(
+            rng.choice([TensorProto.FLOAT, TensorProto.INT64, TensorProto.DOUBLE])
+        )
     return Case(op, [x], attributes)

@@ -41,7 +41,9 @@ def conv(rng, since, op):
 @draws("FusedConv", domain="com.microsoft")
 def fused_conv(rng, since, op):
     case = conv(rng, since, op)
-    case.attributes["activation"] = str(rng.choice(["Relu", "Tanh", "Sigmoid", "LeakyRelu", "HardSigmoid", "Clip"]))
+    case.attributes["activation"] = str(
+        rng.choice(["Relu", "Tanh", "Sigmoid", "LeakyRelu", "HardSigmoid", "Clip"])
+    )
     numbers = {"LeakyRelu": [0.3], "HardSigmoid": [0.3, 0.4], "Clip": [-0.5, 0.7]}
     if case.attributes["activation"] in numbers:
         case.attributes["activation_params"] = numbers[case.attributes["activation"]]
@@ -116,7 +118,9 @@ def global_pool(rng, since, op):
     x = reals(rng, (2, 3, *shape(rng, 1, 3)))
     attributes = {}
     if op == "GlobalLpPool" and rng.random() < 0.7:
-        attributes = {"p": int(rng.choice([1, 2, 3])) if since >= 2 else float(rng.choice([1, 2, 3]))}
+        attributes = {
+            "p": int(rng.choice([1, 2, 3])) if since >= 2 else float(rng.choice([1, 2, 3]))
+        }
     case = Case(op, [x], attributes)
     given = {k: int(v) for k, v in attributes.items()}
     return modern_at(case, since, 2, attributes=given) if op == "GlobalLpPool" else case
@@ -178,7 +182,14 @@ def batch_normalization(rng, since, op):
 
 @draws("InstanceNormalization")
 def instance_normalization(rng, since, op):
-    x = reals(rng, (2, int(rng.integers(1, 4)), *(int(s) for s in rng.integers(2, 5, size=rng.integers(1, 4)))))
+    x = reals(
+        rng,
+        (
+            2,
+            int(rng.integers(1, 4)),
+            *(int(s) for s in rng.integers(2, 5, size=rng.integers(1, 4))),
+        ),
+    )
     attributes = {"epsilon": float(rng.choice([1e-5, 1e-2]))} if rng.random() < 0.7 else {}
     case = Case(op, [x, reals(rng, x.shape[1]), reals(rng, x.shape[1])], attributes, tolerance=1e-4)
     return modern_at(case, since, 6)
@@ -187,7 +198,9 @@ def instance_normalization(rng, since, op):
 @draws("GroupNormalization")
 def group_normalization(rng, since, op):
     groups, per = int(rng.integers(1, 4)), int(rng.integers(1, 4))
-    x = reals(rng, (2, groups * per, *(int(s) for s in rng.integers(2, 5, size=rng.integers(1, 3)))))
+    x = reals(
+        rng, (2, groups * per, *(int(s) for s in rng.integers(2, 5, size=rng.integers(1, 3))))
+    )
     size = groups * per if since >= 21 else groups
     attributes = {"num_groups": groups, "epsilon": float(rng.choice([1e-5, 1e-2]))}
     return Case(op, [x, reals(rng, size), reals(rng, size)], attributes, tolerance=1e-4)
@@ -204,8 +217,13 @@ def layer_normalization(rng, since, op):
         given += [reals(rng, sizes)] if rng.random() < 0.6 else []
         outputs = [True, *(bool(rng.integers(2)) for _ in range(2))]
     attributes = {} if axis == -1 and rng.random() < 0.5 else {"axis": axis}
-    return Case(op, [x, *given], attributes | {"epsilon": float(rng.choice([1e-5, 1e-2]))},
-                outputs, tolerance=1e-4)
+    return Case(
+        op,
+        [x, *given],
+        attributes | {"epsilon": float(rng.choice([1e-5, 1e-2]))},
+        outputs,
+        tolerance=1e-4,
+    )
 
 
 @draws("SkipLayerNormalization", domain="com.microsoft")
@@ -218,7 +236,9 @@ def skip_layer_normalization(rng, since, op):
 @draws("MeanVarianceNormalization")
 def mean_variance_normalization(rng, since, op):
     x = reals(rng, (2, 3, 4, 5))
-    given = {} if rng.random() < 0.5 else {"axes": [0, 2, 3] if rng.random() < 0.5 else [0, 1, 2, 3]}
+    given = (
+        {} if rng.random() < 0.5 else {"axes": [0, 2, 3] if rng.random() < 0.5 else [0, 1, 2, 3]}
+    )
     return Case(op, [x], given, tolerance=1e-4)
 
 
@@ -229,7 +249,9 @@ def lp_normalization(rng, since, op):
         x[..., :1] = 0
         x = x * 0 if rng.random() < 0.3 else x
     attributes = {"axis": int(rng.integers(-x.ndim, x.ndim))} if rng.random() < 0.8 else {}
-    return Case(op, [x], attributes | ({"p": int(rng.integers(1, 3))} if rng.random() < 0.8 else {}))
+    return Case(
+        op, [x], attributes | ({"p": int(rng.integers(1, 3))} if rng.random() < 0.8 else {})
+    )
 
 
 @draws("LRN")
@@ -316,13 +338,34 @@ def bias_gelu(rng, since, op):
 @draws("Einsum")
 def einsum(rng, since, op):
     sizes = {c: int(rng.integers(1, 5)) for c in "ijklb"}
-    equation = str(rng.choice(["ij,jk->ik", "bij,bjk->bik", "ij->ji", "ii->i", "ij->", "bij,bkj->bik",
-                               "i,j->ij", "...ij,...jk->...ik", "ij,jk", "bij , bjk -> bik", "ijk->ki", "ij,ij->j"]))
+    equation = str(
+        rng.choice(
+            [
+                "ij,jk->ik",
+                "bij,bjk->bik",
+                "ij->ji",
+                "ii->i",
+                "ij->",
+                "bij,bkj->bik",
+                "i,j->ij",
+                "...ij,...jk->...ik",
+                "ij,jk",
+                "bij , bjk -> bik",
+                "ijk->ki",
+                "ij,ij->j",
+            ]
+        )
+    )
     if equation == "ii->i":
         n = sizes["i"]
         return Case(op, [reals(rng, (n, n))], {"equation": equation})
     terms = equation.replace(" ", "").split("->")[0].replace("...", "b").split(",")
-    return Case(op, [reals(rng, [sizes[c] for c in t]) for t in terms], {"equation": equation}, tolerance=1e-4)
+    return Case(
+        op,
+        [reals(rng, [sizes[c] for c in t]) for t in terms],
+        {"equation": equation},
+        tolerance=1e-4,
+    )
 
 
 @draws("Det")
@@ -332,9 +375,17 @@ def det(rng, since, op):
 
 
 ACTIVATIONS = {
-    "Affine": (1, 1), "Elu": (1, 0), "HardSigmoid": (1, 1), "LeakyRelu": (1, 0), "Relu": (0, 0),
-    "ScaledTanh": (1, 1), "Sigmoid": (0, 0), "Softplus": (0, 0), "Softsign": (0, 0),
-    "Tanh": (0, 0), "ThresholdedRelu": (1, 0),
+    "Affine": (1, 1),
+    "Elu": (1, 0),
+    "HardSigmoid": (1, 1),
+    "LeakyRelu": (1, 0),
+    "Relu": (0, 0),
+    "ScaledTanh": (1, 1),
+    "Sigmoid": (0, 0),
+    "Softplus": (0, 0),
+    "Softsign": (0, 0),
+    "Tanh": (0, 0),
+    "ThresholdedRelu": (1, 0),
 }
 
 
@@ -348,9 +399,16 @@ def recurrent(rng, since, op):
     def some(sizes):
         return reals(rng, sizes, scale=0.8)
 
-    inputs = [some((steps, batch, size)), some((n, gates * hidden, size)), some((n, gates * hidden, hidden))]
-    optional = [some((n, 2 * gates * hidden)), rng.integers(1, steps + 1, size=batch).astype(np.int32),
-                some((n, batch, hidden))]
+    inputs = [
+        some((steps, batch, size)),
+        some((n, gates * hidden, size)),
+        some((n, gates * hidden, hidden)),
+    ]
+    optional = [
+        some((n, 2 * gates * hidden)),
+        rng.integers(1, steps + 1, size=batch).astype(np.int32),
+        some((n, batch, hidden)),
+    ]
     if op == "LSTM":
         optional += [some((n, batch, hidden)), some((n, 3 * hidden))]
     inputs += [value if rng.random() < 0.6 else None for value in optional]
@@ -405,11 +463,17 @@ def roi_align(rng, since, op):
     count = int(rng.integers(1, 4))
     corner, extent = rng.uniform(-3, 8, (count, 2)), rng.uniform(0.2, 9, (count, 2))
     rois = f32(np.concatenate([corner, corner + extent], axis=1))
-    given = {"output_height": int(rng.integers(1, 4)), "output_width": int(rng.integers(1, 4)),
-             "sampling_ratio": int(rng.integers(0, 4)), "spatial_scale": float(rng.choice([1.0, 0.5])),
-             "mode": str(rng.choice(["avg", "max"]))}
+    given = {
+        "output_height": int(rng.integers(1, 4)),
+        "output_width": int(rng.integers(1, 4)),
+        "sampling_ratio": int(rng.integers(0, 4)),
+        "spatial_scale": float(rng.choice([1.0, 0.5])),
+        "mode": str(rng.choice(["avg", "max"])),
+    }
     if since >= 16 and rng.random() < 0.6:
-        given["coordinate_transformation_mode"] = str(rng.choice(["half_pixel", "output_half_pixel"]))
+        given["coordinate_transformation_mode"] = str(
+            rng.choice(["half_pixel", "output_half_pixel"])
+        )
     case = Case(op, [x, rois, i64(rng.integers(0, 2, size=count))], given, tolerance=1e-4)
     return modern_at(case, since, 16) if since > 16 else case
 
@@ -420,8 +484,10 @@ def max_roi_pool(rng, since, op):
     count = int(rng.integers(1, 4))
     corner, extent = rng.integers(0, 6, (count, 2)), rng.integers(0, 8, (count, 2))
     rois = f32(np.concatenate([rng.integers(0, 2, (count, 1)), corner, corner + extent], axis=1))
-    given = {"pooled_shape": [int(s) for s in rng.integers(1, 4, size=2)],
-             "spatial_scale": float(rng.choice([1.0, 0.6]))}
+    given = {
+        "pooled_shape": [int(s) for s in rng.integers(1, 4, size=2)],
+        "spatial_scale": float(rng.choice([1.0, 0.6])),
+    }
     return modern_at(Case(op, [x, rois], given), since, 1)
 
 
@@ -435,7 +501,13 @@ def non_max_suppression(rng, since, op):
     if not centre and rng.random() < 0.5:
         boxes = boxes[..., [2, 3, 0, 1]]
     scores = rng.uniform(0, 1, (batch, classes, count))
-    inputs = [f32(boxes), f32(scores), i64([int(rng.integers(0, 5))]), f32([rng.uniform(0, 0.7)]), f32([0.3])]
+    inputs = [
+        f32(boxes),
+        f32(scores),
+        i64([int(rng.integers(0, 5))]),
+        f32([rng.uniform(0, 0.7)]),
+        f32([0.3]),
+    ]
     inputs = inputs[: int(rng.integers(3, 6))] if rng.random() < 0.9 else inputs[:2]
     return Case(op, inputs, {"center_point_box": centre})
 
@@ -443,17 +515,33 @@ def non_max_suppression(rng, since, op):
 @draws("Resize")
 def resize(rng, since, op):
     mode = str(rng.choice(["nearest", "linear", "cubic"]))
-    coordinates = ["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel", "tf_crop_and_resize"]
+    coordinates = [
+        "half_pixel",
+        "asymmetric",
+        "align_corners",
+        "pytorch_half_pixel",
+        "tf_crop_and_resize",
+    ]
     coordinates += ["half_pixel_symmetric"] if since >= 19 else []
     given = {"mode": mode}
     if rng.random() < 0.85:
         given["coordinate_transformation_mode"] = str(rng.choice(coordinates))
-    rank = 4 if mode == "cubic" else int(rng.integers(2, 5)) if mode == "linear" else int(rng.integers(1, 5))
+    rank = (
+        4
+        if mode == "cubic"
+        else int(rng.integers(2, 5))
+        if mode == "linear"
+        else int(rng.integers(1, 5))
+    )
     x = reals(rng, tuple(int(s) for s in rng.integers(1 if mode == "nearest" else 2, 7, size=rank)))
     outer = 0 if mode == "nearest" else max(rank - 2, 0)
-    scales = np.array([1.0] * outer + [float(np.round(rng.uniform(0.4, 3), 2)) for _ in range(rank - outer)])
+    scales = np.array(
+        [1.0] * outer + [float(np.round(rng.uniform(0.4, 3), 2)) for _ in range(rank - outer)]
+    )
     if mode == "nearest" and rng.random() < 0.8:
-        given["nearest_mode"] = str(rng.choice(["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]))
+        given["nearest_mode"] = str(
+            rng.choice(["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"])
+        )
     if mode == "cubic":
         given |= {"cubic_coeff_a": -0.5} if rng.random() < 0.5 else {}
     crops = given.get("coordinate_transformation_mode") == "tf_crop_and_resize"
@@ -464,11 +552,20 @@ def resize(rng, since, op):
     if since >= 18 and rng.random() < 0.4:
         axes = np.arange(outer, rank)
         given["axes"] = signed_axes(rng, axes, rank)
-    if since >= 18 and mode in ("linear", "cubic") and not crops and rng.random() < 0.4 and rank >= 3:
+    if (
+        since >= 18
+        and mode in ("linear", "cubic")
+        and not crops
+        and rng.random() < 0.4
+        and rank >= 3
+    ):
         given["antialias"] = 1
     if crops:
         start, end = np.zeros(rank), np.ones(rank)
-        start[outer:], end[outer:] = rng.uniform(-0.1, 0.4, rank - outer), rng.uniform(0.6, 1.2, rank - outer)
+        start[outer:], end[outer:] = (
+            rng.uniform(-0.1, 0.4, rank - outer),
+            rng.uniform(0.6, 1.2, rank - outer),
+        )
         roi = f32([*start[axes], *end[axes]])
         given["extrapolation_value"] = 1.5
     elif since < 13:
@@ -487,7 +584,12 @@ def resize(rng, since, op):
         policy = since >= 18 and rng.random() < 0.4 and mode != "cubic" and not crops and outer == 0
         if policy and min(given.get("axes", [0])) >= 0:  # the runtime overlooks the others
             given["keep_aspect_ratio_policy"] = str(rng.choice(["not_larger", "not_smaller"]))
-        return Case(op, [x, roi, None if since >= 13 else f32([]), i64(lengths[axes])], given, tolerance=1e-4)
+        return Case(
+            op,
+            [x, roi, None if since >= 13 else f32([]), i64(lengths[axes])],
+            given,
+            tolerance=1e-4,
+        )
     return Case(op, [x, roi, f32(scales[axes])], given, tolerance=1e-4)
 
 
@@ -514,8 +616,11 @@ def grid_sample(rng, since, op):
     grid = f32(rng.uniform(-1.6, 1.6, (2, *(int(s) for s in rng.integers(1, 5, size=rank)), rank)))
     modes = ["bilinear", "nearest", "bicubic"] if since < 20 else ["linear", "nearest", "cubic"]
     mode = str(rng.choice(modes[: 2 if rank == 3 else 3]))
-    given = {"mode": mode, "align_corners": int(rng.integers(2)),
-             "padding_mode": str(rng.choice(["zeros", "border", "reflection"]))}
+    given = {
+        "mode": mode,
+        "align_corners": int(rng.integers(2)),
+        "padding_mode": str(rng.choice(["zeros", "border", "reflection"])),
+    }
     return Case(op, [x, grid], given, tolerance=1e-4)
 
 
@@ -535,8 +640,15 @@ def col2im(rng, since, op):
     image = [int(s) for s in rng.integers(5, 8, size=rank)]
     pads = given.get("pads", [0] * 2 * rank)
     counts = [
-        (image[i] + pads[i] + pads[rank + i] - given.get("dilations", [1] * rank)[i] * (kernel[i] - 1) - 1)
-        // given.get("strides", [1] * rank)[i] + 1
+        (
+            image[i]
+            + pads[i]
+            + pads[rank + i]
+            - given.get("dilations", [1] * rank)[i] * (kernel[i] - 1)
+            - 1
+        )
+        // given.get("strides", [1] * rank)[i]
+        + 1
         for i in range(rank)
     ]
     x = reals(rng, (2, 2 * int(np.prod(kernel)), int(np.prod(counts))))
@@ -552,8 +664,11 @@ def deform_conv(rng, since, op):
     w = reals(rng, (2 * group, 4 // group, *kernel))
     pads, strides = given.get("pads", [0] * 4), given.get("strides", [1] * 2)
     dilations = given.get("dilations", [1] * 2)
-    out = [(x.shape[2 + i] + pads[i] + pads[2 + i] - dilations[i] * (kernel[i] - 1) - 1) // strides[i] + 1
-           for i in range(2)]
+    out = [
+        (x.shape[2 + i] + pads[i] + pads[2 + i] - dilations[i] * (kernel[i] - 1) - 1) // strides[i]
+        + 1
+        for i in range(2)
+    ]
     taps = int(np.prod(kernel))
     inputs = [x, w, reals(rng, (2, offsets * taps * 2, *out))]
     inputs += [reals(rng, w.shape[0]) if rng.random() < 0.5 else None]

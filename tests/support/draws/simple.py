@@ -63,7 +63,9 @@ def unary(rng, since, op):
     elif op in BOUNDED:
         x = rng.uniform(-1, 1, sizes).astype(dtype)
     elif op in ("Acosh", "Log", "Sqrt"):
-        x = (rng.uniform(1, 9, sizes) if rng.random() < 0.7 else rng.normal(size=sizes)).astype(dtype)
+        x = (rng.uniform(1, 9, sizes) if rng.random() < 0.7 else rng.normal(size=sizes)).astype(
+            dtype
+        )
     else:
         x = extremes(rng, reals(rng, sizes, dtype, 3.0 if op != "Round" else 4.0))
     x = np.asarray(x)
@@ -72,8 +74,24 @@ def unary(rng, since, op):
     if op in ("Reciprocal", "Tan"):
         x = np.where(np.abs(x) < 0.1, x.dtype.type(0.3), x)
         x = np.where(np.isnan(x), x.dtype.type(0.3), x) if op == "Tan" else x
-    if op in ("Selu", "Elu", "Celu", "Softplus", "Gelu", "Mish", "Sin", "Cos", "Tan", "Swish",
-              "HardSwish", "Softsign", "Sinh", "Cosh", "Shrink", "Asinh"):
+    if op in (
+        "Selu",
+        "Elu",
+        "Celu",
+        "Softplus",
+        "Gelu",
+        "Mish",
+        "Sin",
+        "Cos",
+        "Tan",
+        "Swish",
+        "HardSwish",
+        "Softsign",
+        "Sinh",
+        "Cosh",
+        "Shrink",
+        "Asinh",
+    ):
         x = np.nan_to_num(x, posinf=2, neginf=-2).astype(x.dtype)
     attributes = {}
     for name in PARAMETERS.get(op, ()):
@@ -89,7 +107,9 @@ def unary(rng, since, op):
     if op == "Selu" and since < 6:
         defaults = {"alpha": 1.6732, "gamma": 1.0507}
         return modern_at(case, since, 6, attributes=defaults | attributes)
-    older = {"Softsign": 1, "HardSwish": 14, "Mish": 18, "Round": 11}.get(op, 7 if op != "Acosh" else 9)
+    older = {"Softsign": 1, "HardSwish": 14, "Mish": 18, "Round": 11}.get(
+        op, 7 if op != "Acosh" else 9
+    )
     return modern_at(case, since, 13 if since < 13 else older)
 
 
@@ -100,7 +120,9 @@ def negation(rng, since, op):
 
 @draws("BitwiseNot")
 def bitwise_not(rng, since, op):
-    return Case(op, [wholes(rng, shape(rng), rng.choice(["int8", "uint8", "int32", "int64", "uint16"]))])
+    return Case(
+        op, [wholes(rng, shape(rng), rng.choice(["int8", "uint8", "int32", "int64", "uint16"]))]
+    )
 
 
 def pair(rng):
@@ -195,8 +217,9 @@ def bit_shift(rng, since, op):
     a, b = pair(rng)
     dtype = rng.choice(["uint8", "uint32", "uint64"])
     direction = str(rng.choice(["LEFT", "RIGHT"]))
-    return Case(op, [wholes(rng, a, dtype, 0, 99), wholes(rng, b, dtype, 0, 8)],
-                {"direction": direction})
+    return Case(
+        op, [wholes(rng, a, dtype, 0, 99), wholes(rng, b, dtype, 0, 8)], {"direction": direction}
+    )
 
 
 @draws("Mod")
@@ -242,10 +265,15 @@ def clip(rng, since, op):
     given = [b if rng.random() < 0.7 else None for b in bounds]
     x = reals(rng, shape(rng))
     if since >= 11:
-        dtype = str(rng.choice(["float32", "float64", "int32", "int64"])) if since >= 12 else "float32"
+        dtype = (
+            str(rng.choice(["float32", "float64", "int32", "int64"])) if since >= 12 else "float32"
+        )
         if dtype.startswith("int"):
             x, given = wholes(rng, shape(rng), dtype), [g if g is None else 3 * g for g in given]
-        inputs = [x.astype(dtype), *(g if g is None else np.asarray(g).astype(dtype) for g in given)]
+        inputs = [
+            x.astype(dtype),
+            *(g if g is None else np.asarray(g).astype(dtype) for g in given),
+        ]
         while inputs[-1] is None:
             inputs.pop()
         return Case(op, inputs)
@@ -263,7 +291,7 @@ def prelu(rng, since, op):
         laid = slope.reshape(-1, *(1,) * (len(x) - 2))
         case.modern = case.at(9, inputs=[case.inputs[0], laid])
         return case
-    slope = tuple(1 if rng.random() < 0.4 else s for s in x)[int(rng.integers(len(x))):]
+    slope = tuple(1 if rng.random() < 0.4 else s for s in x)[int(rng.integers(len(x))) :]
     return Case(op, [reals(rng, x, dtype), reals(rng, slope, dtype)])
 
 
@@ -297,7 +325,9 @@ def cast(rng, since, op):
     if since >= 19 and rng.random() < 0.3:
         code = int(rng.choice([TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E5M2]))
         attributes = {"to": code, "saturate": int(rng.integers(2))}
-        return Case(op, [(x * 10 ** rng.integers(0, 4)).astype("float32")], attributes, tolerance=1e-6)
+        return Case(
+            op, [(x * 10 ** rng.integers(0, 4)).astype("float32")], attributes, tolerance=1e-6
+        )
     code = helper.np_dtype_to_tensor_dtype(np.dtype(to))
     if since < 6:
         name = TensorProto.DataType.Name(code)
@@ -331,7 +361,11 @@ def dropout(rng, since, op):
     if since >= 12:
         inputs = [x, np.float32(0.3)] if rng.random() < 0.5 else [x]
         if rng.random() < 0.5:
-            inputs = [x, np.asarray(np.float32(0.0 if rng.random() < 0.5 else 0.4)), np.asarray(False)]
+            inputs = [
+                x,
+                np.asarray(np.float32(0.0 if rng.random() < 0.5 else 0.4)),
+                np.asarray(False),
+            ]
         return Case(op, [np.asarray(i) for i in inputs], outputs=outputs)
     case = Case(op, [x], {"ratio": 0.4} | ({"is_test": 1} if since < 7 else {}), outputs=outputs)
     return modern_at(case, since, 7, attributes={"ratio": 0.4}) if since < 7 else case
