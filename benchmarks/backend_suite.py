@@ -41,11 +41,12 @@ from onnx import numpy_helper
 
 from normswap.check import CheckOptions, check
 from normswap.check.bench import Bench, Execution
-from normswap.check.inputs import Case, Distribution, is_float
+from normswap.check.inputs import Case, Distribution
 from normswap.check.observe import tensors_of
 from normswap.check.runner import failure
 from normswap.check.signature import read_signature
 from normswap.check.worker import main as work
+from normswap.dtypes import is_floating
 from normswap.errors import NormswapError
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def _apart(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> fl
         b = other[name]
         if a.shape != b.shape or a.dtype != b.dtype:
             return float("inf")
-        if not is_float(a.dtype):
+        if not is_floating(a.dtype):
             largest = max(largest, 0.0 if (a == b).all() else float("inf"))
             continue
         x, y = a.astype(np.float64), b.astype(np.float64)

@@ -12,7 +12,7 @@ ROOT = Path(normswap.__file__).parent
 LAYERS = [
     ["errors"],
     ["dtypes", "finite", "locks"],
-    ["scratch"],
+    ["scratch", "semantics"],
     ["model"],
     ["folding.reasons"],
     ["folding.affine", "folding.expressions", "folding.precision"],

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
-from normswap.check.inputs import is_float
 from normswap.check.metrics import Metrics, measure
+from normswap.dtypes import is_floating
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -226,7 +226,7 @@ def gather(
     executions = [measure(first, other) for other in original[1:] if other.shape == first.shape]
     if len(rewritten) > 2:
         executions += [measure(rewritten[0], other) for other in rewritten[1:]]
-    floating = is_float(dtype)
+    floating = is_floating(dtype)
     noise = ZERO
     for execution in executions:
         noise = noise.larger(Distance(execution.rms, execution.max_abs))
@@ -297,7 +297,7 @@ def _from_truth_alone(
     if values.shape != truth.rewritten.shape:
         fault = f"it was of shape {list(values.shape)}, and is of {list(truth.rewritten.shape)}"
         return Evidence(output, storage.name, tuple(values.shape), fault=fault)
-    floating = is_float(storage)
+    floating = is_floating(storage)
     return Evidence(
         output,
         storage.name,
@@ -318,7 +318,7 @@ def is_constant(values: Sequence[np.ndarray]) -> bool:
     flat = np.concatenate([np.asarray(value).ravel() for value in values])
     if flat.size < 2:
         return False
-    if not is_float(flat.dtype):
+    if not is_floating(flat.dtype):
         return bool((flat == flat[0]).all())
     numbers = flat.astype(np.float64)
     if not np.isfinite(numbers).all():
@@ -333,7 +333,7 @@ def is_bare(values: Sequence[np.ndarray]) -> bool:
     It was empty, the same throughout, or hardly ever a number.
     """
     total = sum(value.size for value in values)
-    if all(is_float(value.dtype) for value in values):
+    if all(is_floating(value.dtype) for value in values):
         finite = sum(np.count_nonzero(np.isfinite(v.astype(np.float64))) for v in values)
         if finite <= _HARDLY * total:
             return True
@@ -352,7 +352,7 @@ def _fault(first: np.ndarray, rewritten: Sequence[np.ndarray]) -> str | None:
 def _flips(truth: np.ndarray, value: np.ndarray) -> int:
     if truth.shape != value.shape:
         return truth.size
-    apart = np.isfinite(value) & ~np.isfinite(truth) if is_float(value.dtype) else truth != value
+    apart = np.isfinite(value) & ~np.isfinite(truth) if is_floating(value.dtype) else truth != value
     return int(np.count_nonzero(apart))
 
 
@@ -371,7 +371,7 @@ def _function(truth: Truth) -> Function:
     a, b = truth.original, truth.rewritten
     if a.shape != b.shape:
         return Function(Distance(np.inf, np.inf), ZERO)
-    if not is_float(a.dtype):
+    if not is_floating(a.dtype):
         counts = [int(np.count_nonzero(a != p)) for p in truth.perturbed if p.shape == a.shape]
         return Function(
             ZERO,

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from normswap.check.elements import tensors
 from normswap.check.evidence import Distance, Evidence, gather
-from normswap.check.inputs import is_float
 from normswap.check.metrics import measure
+from normswap.dtypes import is_floating
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +49,7 @@ def against_expected(expected: Feeds, executions: Sequence[Feeds]) -> list[Evide
                         max((n.rms for n in noise), default=0.0),
                         max((n.max_abs for n in noise), default=0.0),
                     )
-                    if is_float(array.dtype)
+                    if is_floating(array.dtype)
                     else evidence.noise,
                     noise_mismatches=max((n.mismatches for n in noise), default=0),
                 )

@@ -13,6 +13,7 @@ import numpy as np
 
 from normswap.check.roles import SEQUENCE_LENGTH, Allowed, Known, allowed
 from normswap.check.wire import Feeds, Value, dtype_of
+from normswap.dtypes import is_floating
 from normswap.errors import UsageError
 
 if TYPE_CHECKING:
@@ -211,7 +212,7 @@ def tensor(
         if low is not None and low == high:
             return np.full(shape, bool(low))
         return np.asarray((rng.random(shape) < 0.5) != draw.flipped)
-    if is_float(kind):
+    if is_floating(kind):
         values = draw.scale * _floats(draw.distribution, shape, rng, _reach(kind)) + draw.offset
         if low is not None and high is not None:
             values = low + (high - low) * rng.random(shape)
@@ -222,15 +223,6 @@ def tensor(
         imaginary = _floats(draw.distribution, shape, rng, 1e3)
         return np.asarray(draw.scale * (real + 1j * imaginary) + draw.offset).astype(kind)
     return _integers(name, kind, shape, draw=draw, meaning=meaning, rng=rng)
-
-
-def is_float(dtype: np.dtype[Any]) -> bool:
-    """Whether `dtype` is a floating-point type, those of ml_dtypes included."""
-    try:
-        ml_dtypes.finfo(dtype)
-    except ValueError:
-        return False
-    return dtype.kind != "c"
 
 
 def _reach(dtype: np.dtype[Any]) -> float:

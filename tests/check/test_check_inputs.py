@@ -5,11 +5,12 @@ from onnx import TensorProto, helper
 from support.check_models import conv_bn, model, save, tensor, value
 
 from normswap.check.cases import make_cases
-from normswap.check.inputs import Distribution, Draw, is_float, make_case
+from normswap.check.inputs import Distribution, Draw, make_case
 from normswap.check.inputs import tensor as draw
 from normswap.check.options import CheckOptions
 from normswap.check.roles import Allowed, Known, allowed
 from normswap.check.signature import read_signature
+from normswap.dtypes import is_floating
 from normswap.errors import UsageError
 
 
@@ -37,7 +38,7 @@ def test_every_type_has_every_distribution(dtype, kind):
     assert array.dtype == (
         object if dtype == "string" else np.dtype(getattr(ml_dtypes, dtype, dtype))
     )
-    if is_float(array.dtype):
+    if is_floating(array.dtype):
         assert np.isfinite(array.astype(np.float64)).all()
 
 

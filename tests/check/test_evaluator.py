@@ -13,9 +13,9 @@ from normswap.check.arbiter.evaluator import (
     Settings,
     perturbed,
 )
-from normswap.check.arbiter.registry import operators
 from normswap.check.faults import Fault
-from normswap.check.inputs import is_float
+from normswap.dtypes import is_floating
+from normswap.semantics.registry import operators
 
 RNG = np.random.default_rng(3)
 
@@ -24,7 +24,7 @@ def evaluate(made, feeds, **settings):
     state = Settings(**settings)
     SETTINGS.set(state)
     wide = {
-        k: v.astype(np.float64) if is_float(np.asarray(v).dtype) else v for k, v in feeds.items()
+        k: v.astype(np.float64) if is_floating(np.asarray(v).dtype) else v for k, v in feeds.items()
     }
     results = Float64Evaluator(made).run(None, wide)
     return results[0] if len(results) == 1 else results
@@ -55,7 +55,7 @@ def test_onnx_own_cases():
             names = [v.name for v in case.model.graph.input]
             SETTINGS.set(Settings())
             feeds = {
-                n: v.astype(np.float64) if is_float(np.asarray(v).dtype) else v
+                n: v.astype(np.float64) if is_floating(np.asarray(v).dtype) else v
                 for n, v in zip(names, inputs, strict=True)
             }
             found = Float64Evaluator(case.model).run(None, feeds)

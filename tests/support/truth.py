@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 import onnxruntime as ort
+from normswap.check.arbiter.registry import operators
 from onnx import TensorProto
 from onnx.reference.op_run import OpRun
 
 from normswap.check.arbiter.evaluator import SETTINGS, Float64Evaluator, Settings
-from normswap.check.arbiter.registry import operators
 from normswap.folding.apply import apply_plan
 from normswap.folding.planner import make_plan
 from normswap.model import load, write_to

@@ -20,10 +20,10 @@ import onnx
 
 from normswap.check.arbiter.evaluator import SETTINGS, EvaluationError, Float64Evaluator, Settings
 from normswap.check.arbiter.task import as_float64
-from normswap.check.inputs import is_float
 from normswap.check.protocol import Stage, WorkerError
 from normswap.check.randomness import is_random, pinned
 from normswap.check.wire import dtype_of, unpack_all
+from normswap.dtypes import is_floating
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -226,7 +226,7 @@ def _distance(
     """Return how far a result is from float64, and how far rounding may take it."""
     if given.shape != truth.shape:
         return float("inf"), 0.0
-    if not is_float(given.dtype):
+    if not is_floating(given.dtype):
         flips = [int(np.count_nonzero(truth != p)) for p in perturbed if p.shape == truth.shape]
         allowed = 4 * max(flips, default=0) + int(_FLIPS * truth.size) + 1
         return float(np.count_nonzero(given != truth)), float(allowed)
@@ -292,7 +292,7 @@ class _Runtime:
             except WorkerError:
                 continue
             same = given.shape == truth.shape
-            if is_float(given.dtype):
+            if is_floating(given.dtype):
                 error = _most(given.astype(np.float64), truth) if same else float("inf")
             else:
                 error = float(np.count_nonzero(given != truth)) if same else float("inf")

@@ -18,9 +18,9 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpFunction
 
-from normswap.check.arbiter.registry import operators
+from normswap.check.arbiter.nodes import operators, require_known
 from normswap.check.coverage import label_of
-from normswap.check.inputs import is_float
+from normswap.dtypes import is_floating
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -132,6 +132,11 @@ class Float64Evaluator(ReferenceEvaluator):  # type: ignore[misc]
         if options.get("new_ops") is None:  # which functions are not handed by onnx
             options["new_ops"] = operators()
         super().__init__(proto, *args, **options)
+
+    def _load_impl(self, node: Any, input_types: Any = None) -> Any:
+        if (node.domain, node.op_type) not in self.functions_:
+            require_known(node, self.opsets)
+        return super()._load_impl(node, input_types)
 
     def _init(self) -> None:
         tensors: list[Any] = list(self.inits_)
@@ -292,7 +297,7 @@ def _widened(value: Any, op_type: str, settings: Settings) -> Any:
         value = np.asarray(value)
     if not isinstance(value, np.ndarray) or value.dtype == np.float64:
         return value
-    if not is_float(value.dtype):
+    if not is_floating(value.dtype):
         return value
     if op_type and op_type not in {"Constant", "ConstantOfShape"}:
         settings.imprecise.add(op_type)
@@ -323,7 +328,7 @@ def perturbed(
         The type that the weight is stored in; each element moves by up to half of its epsilon,
         relatively.
     """
-    if sample == 0 or storage is None or not is_float(storage):
+    if sample == 0 or storage is None or not is_floating(storage):
         return value
     unit = float(ml_dtypes.finfo(storage).eps) / 2
     rng = np.random.default_rng([sample, zlib.crc32(name.encode())])

@@ -14,10 +14,10 @@ import onnx
 from normswap.check.arbiter.evaluator import SETTINGS, EvaluationError, Float64Evaluator, Settings
 from normswap.check.coverage import Coverage, Unseen
 from normswap.check.faults import Fault
-from normswap.check.inputs import is_float
 from normswap.check.protocol import Stage, WorkerError
 from normswap.check.randomness import pinned
 from normswap.check.wire import Feeds, Packer, Value, dtype_of, unpack_all
+from normswap.dtypes import is_floating
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,6 +152,6 @@ def as_float64(value: Value) -> Value:
     """Return a value with its floats, in whatever they are nested, in float64."""
     if isinstance(value, list):
         return [as_float64(item) for item in value]
-    if isinstance(value, np.ndarray) and is_float(value.dtype):
+    if isinstance(value, np.ndarray) and is_floating(value.dtype):
         return value.astype(np.float64)
     return value

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from normswap.check.arbiter.operators.activation import ACTIVATIONS
-from normswap.check.arbiter.operators.windows import Window
-from normswap.check.arbiter.registry import Unhandled, operator
+from normswap.semantics.operators.activation import ACTIVATIONS
+from normswap.semantics.operators.windows import Window
+from normswap.semantics.registry import operator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _COLUMNS = 1 << 22  # elements of the im2col matrix at a time: 32 MiB
 
 
-@operator("Conv")
+@operator("Conv", since=(1, 11, 22))
 def conv(
     x: np.ndarray,
     w: np.ndarray,
@@ -51,16 +51,9 @@ def conv(
         pads=pads,
         auto_pad=auto_pad,
     )
-    padded = window.pad(_cropped(x, window), 0.0)
+    padded = window.pad(x, 0.0)
     y = _depthwise(padded, w, window) if w.shape[1] == 1 else _by_columns(padded, w, window, group)
     return y if b is None else y + b.reshape(-1, *(1,) * (x.ndim - 2))
-
-
-def _cropped(x: np.ndarray, window: Window) -> np.ndarray:
-    """Return `x` without what negative padding takes away; legal, and no one's favourite."""
-    if min(window.begin, default=0) < 0:
-        raise Unhandled
-    return x
 
 
 def _depthwise(x: np.ndarray, w: np.ndarray, window: Window) -> np.ndarray:
@@ -114,7 +107,7 @@ def _patches(x: np.ndarray, window: Window) -> np.ndarray:
     )
 
 
-@operator("ConvTranspose")
+@operator("ConvTranspose", since=(1, 11, 22))
 def conv_transpose(
     x: np.ndarray,
     w: np.ndarray,
@@ -198,7 +191,7 @@ def _crop(
             )
             total = size - wanted
             if total < 0:
-                raise Unhandled
+                raise ValueError(f"its output_shape {wanted} is larger than padding can make it")
             before = total // 2 if auto_pad == "SAME_UPPER" else total - total // 2
             if auto_pad not in {"SAME_UPPER", "SAME_LOWER"}:
                 before = total - total // 2
@@ -206,12 +199,12 @@ def _crop(
         elif auto_pad == "VALID":
             before = after = 0
         if before < 0 or after < 0:
-            raise Unhandled
+            raise ValueError("its pads are negative")
         slices.append(slice(before, size - after))
     return tuple(slices)
 
 
-@operator("FusedConv", domain="com.microsoft")
+@operator("FusedConv", since=(1,), domain="com.microsoft")
 def fused_conv(
     x: np.ndarray,
     w: np.ndarray,
