@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from normswap.model import Model
 
 
+OF_NUMBERS = frozenset({Reason.NON_FINITE, Reason.OVERFLOW, Reason.UNDERFLOW})
+"""Reasons that lie in the values of constants, and not in the graph."""
+
+
 def make_plan(
     model: Model,
     *,
@@ -330,7 +334,9 @@ class _Planner:
                 break
             self.draft.rollback(mark)
         if best is None:
-            first = attempts[0]
+            # Where only the numbers were in the way of a direction, that is what there is to know.
+            numbers = (attempt for attempt in attempts if attempt.reason in OF_NUMBERS)
+            first = next(numbers, attempts[0])
             block = Block(first.reason, first.tensor, first.detail)
             if normalization.is_batchnorm and affine.ndim > 2:
                 detail = f"spatial=0, and {first.detail}"

@@ -307,6 +307,20 @@ def test_all_constants_are_named_at_once(call):
     assert "w2 has 1 value" in words
 
 
+def test_minus_infinity_given_to_a_check_is_legal(tmp_path):
+    b = Builder()
+    scores = b.node("Add", b.input(2, 5, 5), b.input(2, 5, 5, name="mask"))
+    b.output(b.node("Softmax", scores), (2, 5, 5))
+    path = tmp_path / "model.onnx"
+    onnx.save(b.model(), path)
+    mask = np.where(np.tri(5) > 0, 0, -np.inf).astype(np.float32) + np.zeros((2, 1, 1), np.float32)
+    x = np.random.default_rng(0).normal(size=(2, 5, 5)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=x, mask=mask)
+    result = invoke("check", path, path, "--load-inputs", tmp_path / "data.npz")
+    assert result.code == 0, result.text + result.err
+    assert "RuntimeWarning" not in result.err
+
+
 # Recalibration
 
 
