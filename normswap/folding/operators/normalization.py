@@ -6,7 +6,8 @@ Up: ``scale' = s*scale``, ``bias' = s*bias + t``, where these have a value for e
 
 Down: what is shifted as a whole has its mean shifted as much, so a shift that is constant where the
 mean is taken is gone. Scaled by s, the variance is s*s times as large: the same as epsilon/(s*s),
-one for the whole node, and the sign of s goes into the scale.
+one for the whole node, and the sign of s goes into the scale. Where epsilon is 0, s may have another
+magnitude for each variance that is taken (each channel, each group), but not within one.
 """
 
 from __future__ import annotations
@@ -69,8 +70,9 @@ class Normalization(Operator):
             return
         edits: list[Edit] = []
         if epsilon != 0 and magnitudes[0] != 1:
-            wanted = epsilon / magnitudes[0] ** 2
-            changed = np.float32(wanted)
+            with np.errstate(over="ignore", divide="ignore"):  # infinity is looked at below
+                wanted = epsilon / magnitudes[0] ** 2
+                changed = np.float32(wanted)
             rounded = changed != wanted and scale.data_type == TensorProto.DOUBLE
             if not np.finfo(np.float32).tiny <= changed < np.inf or rounded:
                 # An attribute is a float32, which is not enough for a float64 tensor.
