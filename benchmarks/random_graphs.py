@@ -25,7 +25,7 @@ NODES = 12
 """Steps by which a graph grows at most; each adds one to ten nodes."""
 
 
-def drawn(seed: int):  # noqa: ANN201 - tests are not typed
+def drawn(seed: int):
     """Return the graph of a seed."""
     import numpy as np
     from support.random_graphs import Choices
@@ -36,7 +36,7 @@ def drawn(seed: int):  # noqa: ANN201 - tests are not typed
     return rich_graph(choose, nodes=1 + choose.integer(NODES), seed=seed)
 
 
-def judged(seed: int):  # noqa: ANN201 - tests are not typed
+def judged(seed: int):
     """Return a seed and what is found out about its graph."""
     from support.truth import judge
 

@@ -271,7 +271,7 @@ def convolved(b, y):
 def test_a_fold_of_what_leans_on_a_size_in_doubt(dressed, reader):
     # A shift has to know how many elements are summed, and whether a SAME Conv pads at all: for
     # 5 elements this one does, for 4 it does not.
-    model = dressed(rounded_up(lambda b, y: reader(b, y), normalized))
+    model = dressed(rounded_up(reader, normalized))
     folded, _ = fold_model(model)
     feeds = {"x": np.random.default_rng(0).normal(size=(1, 4, 7, 7)).astype(np.float32)}
     for want, got in zip(run(model, feeds), run(folded, feeds), strict=True):
@@ -279,8 +279,12 @@ def test_a_fold_of_what_leans_on_a_size_in_doubt(dressed, reader):
 
 
 def test_what_does_not_lean_on_it_folds_as_ever(dressed):
-    model = dressed(rounded_up(lambda b, y: b.node("Relu", y), lambda b, x: b.bn(
-        b.conv(x, 4, 4, kernel=(1, 1)), 4, positive=True)))
+    model = dressed(
+        rounded_up(
+            lambda b, y: b.node("Relu", y),
+            lambda b, x: b.bn(b.conv(x, 4, 4, kernel=(1, 1)), 4, positive=True),
+        )
+    )
     copies = 2 if dressed is in_branch else 1
     _, plan = fold_model(model)
     assert len(plan.folded) == copies
@@ -303,9 +307,7 @@ def test_a_swap_behind_a_pooling_that_rounds_up(dressed, form, opset, optimized)
     pooled = model_of("MaxPool", x.shape, 12, **WINDOW)
     (inner,) = run(pooled, {"x": x})
     epsilon = next(a.f for a in bn.attribute if a.name == "epsilon")
-    want = group_normalization(
-        inner.astype(np.float64), scale, bias, num_groups=2, epsilon=epsilon
-    )
+    want = group_normalization(inner.astype(np.float64), scale, bias, num_groups=2, epsilon=epsilon)
     assert want.shape == (2, 4, 4, 4)
     if dressed is in_branch:
         want = want.mean(axis=(2, 3), keepdims=True)
@@ -380,7 +382,10 @@ def test_the_state_of_a_loop_may_change_its_size():
         [info("i", 7, []), info("go", 9, []), info("state", 1, [1, 2, 6])],
         [info("still", 9, []), info("next", 1, [1, 2, 5])],
     )
-    turns = [numpy_helper.from_array(np.array(2), "m"), numpy_helper.from_array(np.array(True), "c")]
+    turns = [
+        numpy_helper.from_array(np.array(2), "m"),
+        numpy_helper.from_array(np.array(True), "c"),
+    ]
     loop = helper.make_node("Loop", ["m", "c", "x"], ["y"], body=body)
     graph = helper.make_graph(
         [loop], "g", [info("x", 1, [1, 2, 6])], [info("y", 1, [1, 2, None])], turns

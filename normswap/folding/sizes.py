@@ -187,9 +187,7 @@ def _slice(
     ends, steps = constants.get(node.input[2]), constants.get(node.input[4])
     if ends is None or steps is None:
         return ()  # and ONNX infers no size
-    backward = any(
-        step < 0 and end in TO_THE_END for end, step in zip(ends, steps, strict=False)
-    )
+    backward = any(step < 0 and end in TO_THE_END for end, step in zip(ends, steps, strict=False))
     return (WHOLE,) if backward else ()
 
 

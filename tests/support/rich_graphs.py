@@ -68,12 +68,14 @@ class RichBuilder(Builder):
             return self.node("Cast", self.const(array, dtype=np.float32), to=self.elem_type)
         if kind == "Transpose":
             perm = [int(i) for i in self.rng.permutation(array.ndim)]
-            return self.node(
-                "Transpose", self.const(array.transpose(np.argsort(perm))), perm=perm
-            )
+            return self.node("Transpose", self.const(array.transpose(np.argsort(perm))), perm=perm)
         axes = [i for i, size in enumerate(array.shape) if size == 1]
-        squeezed = self.const(array.reshape([n for i, n in enumerate(array.shape) if i not in axes]))
-        return self.node("Unsqueeze", squeezed, *(given := self.axes(axes, array.ndim))[0], **given[1])
+        squeezed = self.const(
+            array.reshape([n for i, n in enumerate(array.shape) if i not in axes])
+        )
+        return self.node(
+            "Unsqueeze", squeezed, *(given := self.axes(axes, array.ndim))[0], **given[1]
+        )
 
     def axes(self, axes, rank):
         """Return axes in any order, some from the end: as an operand, or before opset 13 not."""
@@ -263,11 +265,20 @@ def grow(g):
     """An operand that lets a tensor grow: along space, the channels, the batch, or in rank."""
     x, shape = g.operand()
     target = [g.choose.one_of([1, 2, 3, 5]) if size == 1 else size for size in shape]
-    target = [1 if size != 1 and g.choose.chance(30) else t for size, t in zip(shape, target, strict=True)]
+    target = [
+        1 if size != 1 and g.choose.chance(30) else t for size, t in zip(shape, target, strict=True)
+    ]
     if len(target) < 4 and g.choose.chance(20):
         target = [g.choose.one_of([1, 2]), *target]
-    broadcast(g, x, shape, target, ["Mul", "Mul", "Div", "Add", "Sub", "Max", "Sum", "Where"]
-              if np.broadcast_shapes(shape, target) == tuple(target) else ["Mul", "Div", "Add", "Sub"])
+    broadcast(
+        g,
+        x,
+        shape,
+        target,
+        ["Mul", "Mul", "Div", "Add", "Sub", "Max", "Sum", "Where"]
+        if np.broadcast_shapes(shape, target) == tuple(target)
+        else ["Mul", "Div", "Add", "Sub"],
+    )
 
 
 def grow_by_tensor(g):
@@ -389,9 +400,7 @@ def group_norm(g):
         return
     scale, bias = magnitudes(g, shape[1]), g.constant(shape[1])
     epsilon = g.choose.one_of([0.0, 0.0, 1e-5, 0.1])
-    g.add(
-        "GroupNormalization", x, scale, bias, shape=shape, num_groups=groups, epsilon=epsilon
-    )
+    g.add("GroupNormalization", x, scale, bias, shape=shape, num_groups=groups, epsilon=epsilon)
 
 
 def softmax(g):
