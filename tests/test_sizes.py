@@ -271,7 +271,7 @@ def convolved(b, y):
 def test_a_fold_of_what_leans_on_a_size_in_doubt(dressed, reader):
     # A shift has to know how many elements are summed, and whether a SAME Conv pads at all: for
     # 5 elements this one does, for 4 it does not.
-    model = dressed(rounded_up(lambda b, y: reader(b, y), normalized))
+    model = dressed(rounded_up(reader, normalized))
     folded, _ = fold_model(model)
     feeds = {"x": np.random.default_rng(0).normal(size=(1, 4, 7, 7)).astype(np.float32)}
     for want, got in zip(run(model, feeds), run(folded, feeds), strict=True):
@@ -313,6 +313,34 @@ def test_a_swap_behind_a_pooling_that_rounds_up(dressed, form, opset, optimized)
         want = want.mean(axis=(2, 3), keepdims=True)
     np.testing.assert_allclose(got, want, atol=2e-5)
     assert len(plan.swaps) == (2 if dressed is in_branch else 1)
+
+
+@pytest.mark.parametrize("optimized", [False, True])
+@pytest.mark.parametrize("where", ["in", "before"])
+def test_a_swap_in_a_function_behind_a_pooling_that_rounds_up(where, optimized):
+    # onnxruntime takes functions apart, and infers in the parts what ONNX does.
+    b = Builder(17)
+    x = b.input(2, 4, 7, 7)
+    if where == "before":
+        x = b.node("MaxPool", x, **WINDOW)
+    arguments = [b.const(vector) for vector in b.statistics(4)]
+    names = ["scale", "bias", "mean", "var"]
+    nodes = [helper.make_node("BatchNormalization", ["p", *names], ["q"], "bn", epsilon=1e-5)]
+    first = helper.make_node("MaxPool", ["a"], ["p"], **WINDOW)
+    nodes.insert(0, first if where == "in" else helper.make_node("Relu", ["a"], ["p"]))
+    function = helper.make_function(
+        "local", "Block", ["a", *names], ["q"], nodes, [helper.make_opsetid("", 17)]
+    )
+    b.functions.append(function)
+    b.extra_opsets.append(helper.make_opsetid("local", 1))
+    y = b.node("Block", x, *arguments, domain="local")
+    model = b.output(y, [None] * 4).model()
+    swapped, _ = swap_model(model, groups=2)
+    x = np.random.default_rng(0).normal(size=(2, 4, 7, 7)).astype(np.float32)
+    (got,) = run_ort(swapped, optimized=optimized, x=x)
+    (want,) = run_ort(swapped, optimized=False, x=x)
+    assert got.shape == (2, 4, 4, 4)
+    np.testing.assert_allclose(got, want, atol=2e-6)
 
 
 def test_a_form_that_asks_for_sizes_is_refused_with_a_reason():

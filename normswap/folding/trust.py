@@ -178,8 +178,8 @@ class _Walk:
 
     def graph(self, graph: onnx.GraphProto, inferred: onnx.GraphProto, scope: _Scope) -> None:
         """Go through a graph; `inferred` is the same one with what ONNX knows."""
-        for name, known in declared((*inferred.value_info, *inferred.input, *inferred.output)):
-            scope.shapes[name] = known.shape
+        for name, found in declared((*inferred.value_info, *inferred.input, *inferred.output)):
+            scope.shapes[name] = found.shape
         for tensor in graph.initializer:
             scope.shapes[tensor.name] = tuple(tensor.dims)
             _learn(scope, tensor.name, tensor)

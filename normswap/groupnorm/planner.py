@@ -21,6 +21,7 @@ from normswap.folding.graph import build_network, gs_nodes
 from normswap.folding.mode import mode_of
 from normswap.folding.normalization import Normalization, site_of
 from normswap.folding.planner import make_plan
+from normswap.folding.shapes import TensorType, function_key, infer_call_types
 from normswap.groupnorm.choose import AUTO, choose_form, threads_here
 from normswap.groupnorm.fusion import fusible_activation
 from normswap.groupnorm.layer import Layer, Parameter, Runtime, effective
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx_graphsurgeon as gs
 
-    from normswap.folding.graph import Network, Node, Value
+    from normswap.folding.graph import Graph, Network, Node, Value
     from normswap.folding.plan import Site
     from normswap.folding.shapes import Dim
     from normswap.groupnorm.plan import Timings
@@ -135,7 +136,7 @@ def plan_swap(model: Model, options: SwapOptions) -> SwapPlan:
     if options.epsilon is not None and not options.epsilon >= 0:
         raise UsageError(f"The epsilon is {options.epsilon:g}, and must not be negative.")
     network = build_network(model)
-    _learn_from_calls(network)
+    _learn_from_calls(model, network)
     nodes = [node for graph in network.graphs for node in graph.topological() if is_batchnorm(node)]
     selected, untouched = _select(nodes, options, model)
     surgeon_nodes = dict(enumerate(gs_nodes(model)))
@@ -287,12 +288,13 @@ def _known(value: Value | None) -> tuple[int | None, tuple[Dim, ...] | None]:
     return value.data_type, value.shape
 
 
-def _learn_from_calls(network: Network) -> None:
-    """Give the inputs of functions the types on which all calls agree.
+def _learn_from_calls(model: Model, network: Network) -> None:
+    """Give the tensors of functions the types on which all calls agree.
 
     A function's body declares nothing, and its weights may be arguments.
     """
     functions = {graph.path: graph for graph in network.graphs if ":" in graph.path}
+    inferred: dict[int, list[TensorType]] = {}  # from which, by number of the function
     for _ in functions:  # a function may be called by another
         calls: dict[int, list[tuple[int | None, tuple[Dim, ...] | None]]] = {}
         inputs: dict[int, Value] = {}
@@ -306,6 +308,27 @@ def _learn_from_calls(network: Network) -> None:
             value = inputs[key]
             value.data_type = types[0] if len(set(types)) == 1 else None
             value.shape = shapes[0] if len(set(shapes)) == 1 else None
+        before = dict(inferred)
+        for number, body in enumerate(network.bodies):
+            arguments = [TensorType(value.data_type, value.shape) for value in body.inputs]
+            if inferred.get(number) != arguments:
+                inferred[number] = arguments
+                _learn_of_body(model, number, body, arguments)
+        if inferred == before:
+            return
+
+
+def _learn_of_body(model: Model, number: int, body: Graph, arguments: Sequence[TensorType]) -> None:
+    """Infer the types in a function from those of its arguments."""
+    if any(node.refers_to_attributes for node in body.nodes):
+        return  # which may be others in each call
+    types = infer_call_types(model, number, arguments, {}, {}, body.opset)
+    found = types.get(function_key(number), {})
+    for node in body.nodes:
+        for value in node.outputs:
+            known = None if value is None else found.get(value.name)
+            if value is not None and known is not None and known.shape is not None:
+                value.data_type, value.shape = known
 
 
 def _obstacle(node: Node, channels: int | None) -> str | None:

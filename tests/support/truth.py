@@ -41,6 +41,9 @@ What a fold does wrong within it shows in float64.
 """
 
 
+DIGITS = {TensorProto.FLOAT: 32 * 2.0**-23, TensorProto.FLOAT16: 4 * 2.0**-10}
+"""What a result may be off, relative to its largest value, where it is stored with these digits."""
+
 ROUGH = 0.01
 """A result that moves by this much with the last place of the weights tells nothing."""
 
@@ -248,7 +251,7 @@ UNIT = contextvars.ContextVar("UNIT", default=0.0)
 
 
 class Evaluator(Float64Evaluator):
-    """An evaluator that has it in bodies and functions too, and that can round as a runtime does."""
+    """An evaluator that has it in bodies and functions too, and can round as a runtime does."""
 
     def __init__(self, proto, *args, **fields):
         super().__init__(proto, *args, **{**fields, "new_ops": [*operators(), GlobalLpPool]})
@@ -396,7 +399,7 @@ def compare(model, folded, feeds, wants, gots, found) -> str:
         found.in_float64 = False
         found.notes.append(f"the fold: {error}")
         return ""
-    return in_float64(names, truth, results, trusted)
+    return in_float64(model, truth, results, trusted)
 
 
 def in_runtime(model, feeds, wants, gots, truths) -> str:
@@ -430,8 +433,10 @@ def in_runtime(model, feeds, wants, gots, truths) -> str:
     return ""
 
 
-def in_float64(names, truth, gots, trusted) -> str:
+def in_float64(model, truth, gots, trusted) -> str:
     """Say which output differs in float64 by more than rounding of the weights explains."""
+    names = [info.name for info in model.graph.output]
+    kinds = [info.type.tensor_type.elem_type for info in model.graph.output]
     for index, (name, got) in enumerate(zip(names, gots, strict=True)):
         want = truth.values[index]
         if not trusted[index]:
@@ -442,7 +447,8 @@ def in_float64(names, truth, gots, trusted) -> str:
             if not np.array_equal(want, got):
                 return f"{name} differs in float64"
             continue
-        error, floor = deviation(want, got), FLOOR * size_of(want)
+        digits = DIGITS.get(kinds[index], 0.0) * largest(want)
+        error, floor = deviation(want, got), max(FLOOR * size_of(want), digits)
         if error > floor and not error <= floor + SLACK * truth.noise(index):
             return (
                 f"{name} is {error:.1e} off in float64 where {size_of(want):.1e} is the largest"
@@ -451,9 +457,12 @@ def in_float64(names, truth, gots, trusted) -> str:
     return ""
 
 
+def largest(array) -> float:
+    return float(np.abs(array[np.isfinite(array)], dtype=np.float64).max(initial=0))
+
+
 def size_of(array) -> float:
-    finite = np.abs(array[np.isfinite(array)], dtype=np.float64)
-    return max(float(finite.max(initial=0)), 1.0)
+    return max(largest(array), 1.0)
 
 
 def deviation(want, got) -> float:

@@ -16,8 +16,8 @@ takes the place of the Transpose. onnxruntime fuses a constant factor into a Mat
 takes a slow path: so the division by L is done on the other side,
 ``scale * sqrt(L) / sqrt(d . d + L * (epsilon - r^2))``.
 
-Where sizes are in doubt, all of that is done in the view (N * G, C / G, *spatial), and with means in
-the place of the dot product: that asks for no size, which onnxruntime would take from ONNX's
+Where sizes are in doubt, all of that is done in the view (N * G, C / G, *spatial), and with means
+in the place of the dot product: that asks for no size, which onnxruntime would take from ONNX's
 inference.
 
 ``centred`` is the same without the second mean, see :mod:`normswap.groupnorm.forms.centred`.
