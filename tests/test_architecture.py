@@ -11,7 +11,7 @@ ROOT = Path(normswap.__file__).parent
 
 LAYERS = [
     ["errors"],
-    ["dtypes", "locks"],
+    ["dtypes", "lifetime", "locks"],
     ["scratch"],
     ["model"],
     ["folding.reasons"],
