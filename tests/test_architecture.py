@@ -11,7 +11,7 @@ ROOT = Path(normswap.__file__).parent
 
 LAYERS = [
     ["errors"],
-    ["dtypes", "finite", "locks"],
+    ["dtypes", "finite", "lifetime", "locks"],
     ["scratch", "semantics"],
     ["model"],
     ["folding.reasons"],

@@ -6,13 +6,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from normswap.check import providers
 from normswap.errors import ModelError, NormswapError, RunError, RunTimeoutError
+from normswap.lifetime import command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,8 +71,7 @@ def run_worker(
         The runtime says that the model is invalid.
     """
     (folder / "request.json").write_text(
-        json.dumps({**request, "memory_limit": memory_limit, "parent": os.getpid()}),
-        encoding="utf-8",
+        json.dumps({**request, "memory_limit": memory_limit}), encoding="utf-8"
     )
     path = os.pathsep.join(filter(None, [str(_PACKAGE_HOME), os.environ.get("PYTHONPATH")]))
     options = request.get("provider_options", {})
@@ -82,7 +81,7 @@ def run_worker(
     with (
         (folder / "stderr").open("wb") as stderr,
         subprocess.Popen(
-            [sys.executable, "-m", "normswap.check.worker", str(folder)],
+            command("normswap.check.worker", str(folder)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=stderr,

@@ -14,7 +14,7 @@ from typing import NoReturn, cast
 import click
 
 from normswap import __version__
-from normswap.cli.stopping import stoppable
+from normswap.cli.stopping import STOPPED, stoppable
 from normswap.cli.written import Written
 from normswap.errors import ExitCode, NormswapError
 
@@ -159,4 +159,11 @@ def _tell(message: str, tip: str | None) -> None:
 
 def main() -> NoReturn:
     """Entry point of the ``normswap`` program."""
-    sys.exit(run())
+    code = run()
+    if code > STOPPED:
+        # All is in order, and to take a large model apart object by object may take a second.
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)

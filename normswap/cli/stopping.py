@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 """Those that ask a program to end and let it put things in order; a system knows some of them."""
 
-_EXIT_CODE = 128  # what shells add to the number of the signal that ended a program
+STOPPED = 128
+"""What shells add to the number of the signal that ended a program, to get its exit code."""
 
 
 class Stop:
@@ -35,7 +36,7 @@ class Stop:
     @property
     def exit_code(self) -> int:
         """How the program ends then."""
-        return _EXIT_CODE + (self.number or signal.SIGINT)
+        return STOPPED + (self.number or signal.SIGINT)
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal, as Python does with Ctrl-C."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -17,6 +16,7 @@ from normswap.check import providers
 from normswap.check.runner import failure
 from normswap.errors import RunError, RunTimeoutError
 from normswap.groupnorm.frames import Arrays, receive, send
+from normswap.lifetime import command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,7 +80,7 @@ class Session:
         self._timeout = timeout
         path = os.pathsep.join(filter(None, [str(_HOME), os.environ.get("PYTHONPATH")]))
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "normswap.groupnorm.worker"],
+            command("normswap.groupnorm.worker"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -89,7 +89,6 @@ class Session:
         try:
             self._call(
                 {
-                    "parent": os.getpid(),
                     "model": str(Path(model).resolve()),
                     "taps": dict(taps or {}),
                     "provider": provider,

@@ -1,9 +1,14 @@
-"""A child process ends with its parent, however that ends."""
+"""Child processes that end with their parent, however that ends.
+
+``python -m normswap.lifetime PARENT MODULE ARGUMENT...`` is ``python -m MODULE ARGUMENT...`` for as
+long as the process PARENT lives. It takes effect before anything is imported that takes long.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import runpy
 import signal
 import sys
 import threading
@@ -14,6 +19,11 @@ _SYNCHRONIZE = 0x00100000
 _INFINITE = 0xFFFFFFFF
 _INTERVAL = 0.25  # seconds
 _ORPHANED = 1
+
+
+def command(module: str, *arguments: str) -> list[str]:
+    """Return the command line of a child of this process that runs a module."""
+    return [sys.executable, "-m", "normswap.lifetime", str(os.getpid()), module, *arguments]
 
 
 def end_with(parent: int) -> None:
@@ -43,3 +53,15 @@ def _watch(parent: int) -> None:
         while os.getppid() == parent:
             time.sleep(_INTERVAL)
     os._exit(_ORPHANED)
+
+
+def main() -> None:
+    """Do what the command line says."""
+    _, parent, module, *arguments = sys.argv
+    end_with(int(parent))
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()
