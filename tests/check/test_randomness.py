@@ -87,8 +87,11 @@ def in_loop(op, name):
             node("Identity", [name], "each"),
         ],
         "body",
-        [value("i", [], TensorProto.INT64), value("go_on", [], TensorProto.BOOL)]
-        + [value("sum_in", None)],
+        [
+            value("i", [], TensorProto.INT64),
+            value("go_on", [], TensorProto.BOOL),
+            value("sum_in", None),
+        ],
         [value("on", [], TensorProto.BOOL), value("sum_out", None), value("each", None)],
     )
     loop = helper.make_node("Loop", ["times", "", "x"], ["last", "y"], body=body)
@@ -235,8 +238,6 @@ def test_noise_hides_no_wrong_weight_and_excuses_none(tmp_path, place):
     assert all(output.evidence.verdict_level.max_abs == 0 for output in same.outputs)
     assert "got fixed seeds: r (in " in same.notes[0]
     for arbiter in (True, False):
-        report = check(
-            a, save(tmp_path / "c.onnx", made(1.1, "r")), CheckOptions(arbiter=arbiter)
-        )
+        report = check(a, save(tmp_path / "c.onnx", made(1.1, "r")), CheckOptions(arbiter=arbiter))
         assert report.verdict is Verdict.DIFFERENT
         assert all(output.judgement.allowed < 1e-3 for output in report.outputs)
