@@ -275,14 +275,15 @@ def two_batchnorms(*, shared):
         helper.make_node(
             "BatchNormalization", ["x", "s", "b", "m", "v"], ["t", "mean", "var"], training_mode=1
         ),
-        helper.make_node("BatchNormalization", ["t", "s", *second, "v"], ["u"]),
+        helper.make_node("BatchNormalization", ["t", "s", *second, "w"], ["u"]),
         helper.make_node("Relu", ["u"], ["y"]),
     ]
     weights = [
         tensor("s", np.ones(4, np.float32)),
         tensor("b", np.linspace(1, 2, 4, dtype=np.float32)),
         tensor("m", mean),
-        tensor("v", np.full(4, 3, np.float32)),
+        tensor("v", np.ones(4, np.float32)),
+        tensor("w", np.full(4, 3, np.float32)),
     ]
     if not shared:
         moved = np.linspace(1, 2, 4) - mean / np.sqrt(3 + 1e-5)
