@@ -282,7 +282,7 @@ def two_batchnorms(*, shared):
         tensor("s", np.ones(4, np.float32)),
         tensor("b", np.linspace(1, 2, 4, dtype=np.float32)),
         tensor("m", mean),
-        tensor("v", np.ones(4, np.float32)),
+        tensor("v", np.full(4, 2, np.float32)),
         tensor("w", np.full(4, 3, np.float32)),
     ]
     if not shared:
