@@ -216,7 +216,7 @@ class Bench:
         rounding: str,
         timeout: float,
     ) -> dict[str, Any] | None:
-        """Find the node at which the runtime leaves float64; see `arbiter.nodes`."""
+        """Find the node at which the runtime leaves float64; see `arbiter.locate`."""
         request = {
             "task": "locate",
             "model": str(model.path.resolve()),

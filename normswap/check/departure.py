@@ -173,7 +173,7 @@ def sentence(report: DepartureReport) -> str:
     }[report.level]
     said = (
         f"onnxruntime departs from float64 on {report.model}, {level}: output {report.output!r} "
-        f"is {report.error:.3g} off, and rounding explains {report.explained:.2g} ({report.case})"
+        f"is {report.error:.3g} off, and rounding explains {report.explained:.0e} ({report.case})"
     )
     if report.operator:
         who = f"{report.operator} {report.node}".rstrip()

@@ -35,7 +35,7 @@ def _task(name: str) -> Task:
 
         return survey
     if name == "locate":
-        from normswap.check.arbiter.departure import locate
+        from normswap.check.arbiter.locate import locate
 
         return locate
     if name == "stopwatch":

@@ -87,8 +87,11 @@ def in_loop(op, name):
             node("Identity", [name], "each"),
         ],
         "body",
-        [value("i", [], TensorProto.INT64), value("go_on", [], TensorProto.BOOL)]
-        + [value("sum_in", None)],
+        [
+            value("i", [], TensorProto.INT64),
+            value("go_on", [], TensorProto.BOOL),
+            value("sum_in", None),
+        ],
         [value("on", [], TensorProto.BOOL), value("sum_out", None), value("each", None)],
     )
     loop = helper.make_node("Loop", ["times", "", "x"], ["last", "y"], body=body)
