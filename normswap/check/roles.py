@@ -663,9 +663,9 @@ def _token(place: _Place) -> Allowed:
 
 @_rule(("LabelEncoder", 0))
 def _key(place: _Place) -> Allowed:
-    for kind in ("keys_strings", "keys_int64s", "keys_floats", "classes_strings"):
+    for kind in ("keys_tensor", "keys_strings", "keys_int64s", "keys_floats", "classes_strings"):
         if kind in place.use.attributes:
-            return Allowed(choices=_plain(place.use.attributes[kind]))
+            return Allowed(choices=_plain(np.ravel(place.use.attributes[kind]).tolist()))
     return Allowed()
 
 
