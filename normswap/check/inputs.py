@@ -217,7 +217,7 @@ def tensor(
         if low is not None and high is not None:
             values = low + (high - low) * rng.random(shape)
         most = float(ml_dtypes.finfo(kind).max)
-        return np.clip(np.asarray(values), -most, most).astype(kind)
+        return np.asarray(np.clip(values, -most, most)).astype(kind)
     if kind.kind == "c":
         real = _floats(draw.distribution, shape, rng, 1e3)
         imaginary = _floats(draw.distribution, shape, rng, 1e3)

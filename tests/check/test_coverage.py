@@ -16,7 +16,7 @@ from normswap.check.signature import read_signature
 
 
 def parsed(body, *, inputs="float[2,3] x", outputs="float[2,3] y", opset=17, functions=""):
-    head = '<ir_version: 8, opset_import: ["" : %d, "example" : 1]>' % opset
+    head = f'<ir_version: 8, opset_import: ["" : {opset}, "example" : 1]>'
     return parser.parse_model(f"{head} g ({inputs}) => ({outputs}) {{ {body} }} {functions}")
 
 
@@ -25,8 +25,12 @@ IF = """
     t = Constant <value = float {%s}> ()
     c = Greater (s, t)
     y = If (c) <
-        then_branch = a () => (float[2,3] u) { w = Constant <value = float {%g}> () u = Mul (x, w) },
-        else_branch = b () => (float[2,3] v) { w2 = Constant <value = float {2}> () v = Mul (x, w2) }
+        then_branch = a () => (float[2,3] u) {
+            w = Constant <value = float {%g}> () u = Mul (x, w)
+        },
+        else_branch = b () => (float[2,3] v) {
+            w2 = Constant <value = float {2}> () v = Mul (x, w2)
+        }
     >
 """
 
