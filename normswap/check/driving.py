@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from normswap.check.cost import multiply_adds, smaller
-from normswap.check.dims import Wishes, spatial_sizes
+from normswap.check.dims import Wishes, solve, spatial_sizes
 from normswap.check.evidence import is_bare
 from normswap.check.inputs import Case, Distribution, Draw, make_case
 
@@ -29,8 +29,8 @@ DRIVES = (
     Draw(Distribution.NORMAL, 64.0),
     Draw(Distribution.NORMAL, 0.05),
     Draw(Distribution.NORMAL, 1000.0, flipped=True),
-    Draw(Distribution.UNIFORM, 1000.0),
-    Draw(Distribution.UNIFORM, -1000.0, flipped=True),
+    Draw(Distribution.UNIFORM, 1000.0, flipped=True),
+    Draw(Distribution.UNIFORM, -1000.0),
     Draw(Distribution.NORMAL, integers=(0, 1), flipped=True),
 )
 
@@ -47,6 +47,8 @@ DOMAINS = (
 # What integers of no known meaning are where others end in an error: nearly everything that is an
 # index, a size or a number of something may be 1, or 0.
 INTEGERS = ((0, 1), (1, 1), (0, 0))
+
+_SIZES = 3  # sizes of inputs that integers are tried to be
 
 # Multiply-adds that driving may take in all, and those of one input at which channels count too.
 _BUDGET = 250_000_000
@@ -86,7 +88,11 @@ def attempts(
     sizes = list(spatial_sizes(signature, wishes))
     yield from ((size, None) for size in sizes)
     if any("int" in port.dtype for port in signature.inputs):
-        yield from ((sizes[0], bounds) for bounds in INTEGERS)
+        shapes = solve(signature, wishes, batch=1, spatial=sizes[0])
+        known = dict.fromkeys(size for shape in shapes.values() for size in shape)
+        # What is a size must often be that of something else.
+        equal = [(size, size) for size in known if size > 1][:_SIZES]
+        yield from ((sizes[0], bounds) for bounds in (*INTEGERS, *equal))
 
 
 def plan(signature: Signature, options: CheckOptions, case: Case) -> Drive:

@@ -110,7 +110,7 @@ def make_case(
 ) -> Case:
     """Draw one value for every input of a model.
 
-    Each input has a generator of its own, seeded by `seed`, its name and the distribution, so
+    Each input has a generator of its own, seeded by `seed`, its name and how it is drawn, so
     that neither the order of inputs nor their number matters.
 
     Raises
@@ -120,6 +120,8 @@ def make_case(
     """
     if isinstance(draw, Distribution):
         draw = Draw(draw)
+    if all(port.dtype != "bool" for port in signature.inputs):
+        draw = replace(draw, flipped=False)
     names = {port.name for port in signature.inputs}
     for name in ranges:
         if name and name not in names:
@@ -127,8 +129,9 @@ def make_case(
     known = Known.of(signature, shapes)
     feeds: Feeds = {}
     for port in signature.inputs:
-        key = f"{port.name}\0{draw.distribution.value}".encode()
-        rng = np.random.default_rng([seed, zlib.crc32(key)])
+        # Other numbers for every scale, but of booleans the very opposite where they are flipped.
+        how = draw.distribution.value if port.dtype == "bool" else str(draw)
+        rng = np.random.default_rng([seed, zlib.crc32(f"{port.name}\0{how}".encode())])
         shape = shapes.get(port.name, ())
         if port.kind != "tensor":
             shape = _inner_shape(port)
@@ -137,8 +140,6 @@ def make_case(
         if bounds is not None:
             meaning = Allowed(*bounds)  # a person knows better
         feeds[port.name] = _draw(port, port.kind, shape, draw=draw, meaning=meaning, rng=rng)
-    if all(port.dtype != "bool" for port in signature.inputs):
-        draw = replace(draw, flipped=False)
     batch = "x".join(map(str, next(iter(shapes.values()), ())))
     name = f"{draw} {batch}, seed {seed}" if batch else f"{draw}, seed {seed}"
     if not signature.inputs:
@@ -217,7 +218,7 @@ def tensor(
         if low is not None and high is not None:
             values = low + (high - low) * rng.random(shape)
         most = float(ml_dtypes.finfo(kind).max)
-        return np.clip(np.asarray(values), -most, most).astype(kind)
+        return np.asarray(np.clip(values, -most, most)).astype(kind)
     if kind.kind == "c":
         real = _floats(draw.distribution, shape, rng, 1e3)
         imaginary = _floats(draw.distribution, shape, rng, 1e3)

@@ -143,12 +143,18 @@ class _Place:
             return None
         return self.known.shapes.get(self.use.inputs[slot])
 
-    def made(self) -> Shape | None:
-        """Return the shape that the operator's first output is said to have, if all of it is."""
+    def made(self, rank: int | None = None) -> Shape | None:
+        """Return the shape of the operator's first output, None unless all of it is known.
+
+        Parameters
+        ----------
+        rank : int, optional
+            What it must be of.
+        """
         name = self.use.outputs[0]
-        for shapes in (self.known.declared, self.known.shapes):
+        for shapes in (self.known.shapes, self.known.declared):
             shape = shapes.get(name)
-            if shape is not None and 0 not in shape:
+            if shape is not None and 0 not in shape and (rank is None or len(shape) == rank):
                 return shape
         return None
 
@@ -242,9 +248,9 @@ def _axes_of_one(place: _Place) -> Allowed:
 @_rule(("Unsqueeze", 1))
 def _axes_to_come(place: _Place) -> Allowed:
     rank = len(place.data() or ()) + place.count
-    made = place.made()
+    made = place.made(rank)
     free = list(range(rank))
-    if made is not None and len(made) == rank:
+    if made is not None:
         free = [axis for axis in free if made[axis] == 1]
     return _some_axes(place, free, rank)
 
@@ -265,15 +271,15 @@ def _signal_axis(place: _Place) -> Allowed:
 
 @_rule(("ConstantOfShape", 0))
 def _new_shape(place: _Place) -> Allowed:
-    made = place.made()
+    made = place.made(place.count)
     sizes = made if made is not None else place.rng.integers(1, 4, size=place.count)
     return _vector(sizes, 1, _SMALL_SIZE)
 
 
 @_rule(("Reshape", 1))
 def _other_shape(place: _Place) -> Allowed:
-    made = place.made()
-    if made is not None and len(made) == place.count:
+    made = place.made(place.count)
+    if made is not None:
         return _vector(made, 1, 1)
     shape = place.data()
     if shape is None or 0 in shape or place.count == 0:
@@ -292,18 +298,18 @@ def _larger_shape(place: _Place) -> Allowed:
         return _vector([1] * place.count, 1, 1)
     padded = (1,) * (place.count - len(shape)) + tuple(shape)
     padded = padded[len(padded) - place.count :]
-    made = place.made()
+    made = place.made(place.count)
     grown = place.rng.integers(2, 4, size=place.count)
     sizes = [grown[i] if size == 1 else max(size, 1) for i, size in enumerate(padded)]
-    if made is not None and len(made) == place.count:
+    if made is not None:
         sizes = list(made)
     return _vector(sizes, 1, 1)
 
 
 @_rule(("Tile", 1))
 def _repeats(place: _Place) -> Allowed:
-    shape, made = place.data(), place.made()
-    if shape and made and len(shape) == len(made) == place.count and 0 not in shape:
+    shape, made = place.data(), place.made(place.count)
+    if shape and made and len(shape) == place.count and 0 not in shape:
         return _vector([b // a for a, b in zip(shape, made, strict=True)], 1, 2)
     return Allowed(1, 2)
 
@@ -355,18 +361,18 @@ def _scales_or_region(place: _Place) -> Allowed:
 
 @_rule(("Range", 0))
 def _start(place: _Place) -> Allowed:
-    return Allowed(0, 2) if place.made() is None else Allowed(1, 1)
+    return Allowed(0, 2) if place.made(1) is None else Allowed(1, 1)
 
 
 @_rule(("Range", 1))
 def _limit(place: _Place) -> Allowed:
-    made = place.made()
+    made = place.made(1)
     return Allowed(4, 8) if made is None else Allowed(1 + made[0], 1 + made[0])
 
 
 @_rule(("Range", 2))
 def _delta(place: _Place) -> Allowed:
-    return Allowed(1, 2) if place.made() is None else Allowed(1, 1)
+    return Allowed(1, 2) if place.made(1) is None else Allowed(1, 1)
 
 
 @_rule(("TopK", 1))
@@ -416,8 +422,8 @@ def _cropped(place: _Place) -> Allowed:
 @_rule(("AffineGrid", 1))
 def _grid(place: _Place) -> Allowed:
     sizes = place.rng.integers(2, 5, size=place.count)
-    made = place.made()
-    if made is not None and len(made) == place.count:
+    made = place.made(place.count)
+    if made is not None:
         sizes[2:] = made[1:-1]
     sizes[:1] = place.size(0)
     return _vector(sizes, 1, 4)
@@ -455,13 +461,13 @@ def _transformed(place: _Place) -> Allowed:
 
 @_rule(("HannWindow", 0), ("HammingWindow", 0), ("BlackmanWindow", 0))
 def _window(place: _Place) -> Allowed:
-    made = place.made()
+    made = place.made(1)
     return Allowed(4, 10) if made is None else Allowed(made[0], made[0])
 
 
 @_rule(("STFT", 1))
 def _step(place: _Place) -> Allowed:
-    frames = place.made()
+    frames = place.made(4)
     width, length = place.constant(3), place.size(1)
     if frames is not None and width is not None and frames[1] > 1:
         step = (length - int(width)) // (frames[1] - 1)
@@ -481,7 +487,7 @@ _MEL = {0: 8, 1: 16, 2: 8192, 3: 0, 4: 4096}
 
 @_rule(*(("MelWeightMatrix", slot) for slot in _MEL))
 def _mel(place: _Place) -> Allowed:
-    value, made = _MEL[place.use.slot], place.made()
+    value, made = _MEL[place.use.slot], place.made(2)
     if made is not None and place.use.slot < 2:
         value = made[1] if place.use.slot == 0 else 2 * (made[0] - 1)
     return Allowed(value, value)
@@ -490,8 +496,8 @@ def _mel(place: _Place) -> Allowed:
 @_rule(("Col2Im", 1), ("Col2Im", 2))
 def _blocks(place: _Place) -> Allowed:
     """Allow sizes of an image and of its blocks that make the columns there are."""
-    shape, made = place.data(), place.made()
     rank = place.count
+    shape, made = place.data(), place.made(rank + 2)
     strides = place.attribute("strides", [1] * rank)
     dilations = place.attribute("dilations", [1] * rank)
     pads = place.attribute("pads", [0] * 2 * rank)
@@ -515,8 +521,8 @@ def _blocks(place: _Place) -> Allowed:
 
 @_rule(("MaxUnpool", 2))
 def _unpooled(place: _Place) -> Allowed:
-    made = place.made()
-    if made is not None and len(made) == place.count:
+    made = place.made(place.count)
+    if made is not None:
         return _vector(made, 1, 1)
     shape = place.data() or ()
     strides = place.attribute("strides", [1] * max(len(shape) - 2, 0))
@@ -663,9 +669,9 @@ def _token(place: _Place) -> Allowed:
 
 @_rule(("LabelEncoder", 0))
 def _key(place: _Place) -> Allowed:
-    for kind in ("keys_strings", "keys_int64s", "keys_floats", "classes_strings"):
+    for kind in ("keys_tensor", "keys_strings", "keys_int64s", "keys_floats", "classes_strings"):
         if kind in place.use.attributes:
-            return Allowed(choices=_plain(place.use.attributes[kind]))
+            return Allowed(choices=_plain(np.ravel(place.use.attributes[kind]).tolist()))
     return Allowed()
 
 

@@ -22,7 +22,7 @@ _OFTEN_MEMORY = {-9: "SIGKILL, which is how a system ends what takes too much me
 
 
 class UnsupportedByRuntimeError(RunError):
-    """The runtime has no kernel for an operator of the model, at the types it has there."""
+    """The runtime has no kernel for an operator, or no Python for a type, of the model."""
 
 
 class ProviderError(RunError):
@@ -162,6 +162,10 @@ def failure(error: Mapping[str, str | None], label: str) -> NormswapError:
     if kind == "unsupported":
         return UnsupportedByRuntimeError(
             f"onnxruntime has no kernel for an operator of {label}: {message}"
+        )
+    if kind == "type":
+        return UnsupportedByRuntimeError(
+            f"onnxruntime hands Python no values of a type that {label} takes or gives: {message}"
         )
     if kind == "arbiter":
         return ArbiterError(f"The float64 arbiter cannot evaluate {label}: {message}")

@@ -50,7 +50,7 @@ class Use:
     inputs, outputs : tuple of str
         The operator's.
     attributes : dict of str to object
-        Those that are numbers, strings or lists of them.
+        Those that are numbers, strings, lists of them, or tensors (as arrays).
     """
 
     op_type: str
@@ -170,12 +170,14 @@ def _walk(
 
 
 def _use(node: Any, slot: int, *, whole: bool) -> Use:
-    plain = {
-        a.name: onnx.helper.get_attribute_value(a)
-        for a in node.attribute
-        if a.type not in {a.GRAPH, a.GRAPHS, a.TENSOR, a.TENSORS, a.SPARSE_TENSOR, a.TYPE_PROTO}
-        and not a.ref_attr_name
-    }
+    plain: dict[str, Any] = {}
+    for a in node.attribute:
+        if a.ref_attr_name:
+            continue
+        if a.type == a.TENSOR:
+            plain[a.name] = onnx.numpy_helper.to_array(a.t)
+        elif a.type in {a.INT, a.INTS, a.FLOAT, a.FLOATS, a.STRING, a.STRINGS}:
+            plain[a.name] = onnx.helper.get_attribute_value(a)
     return Use(node.op_type, slot, whole, tuple(node.input), tuple(node.output), plain)
 
 
