@@ -33,14 +33,29 @@ def _mean(x: np.ndarray, **along: Any) -> np.ndarray:
     return np.trunc(total / max(count, 1)).astype(x.dtype)
 
 
+def _largest(x: np.ndarray, **along: Any) -> np.ndarray:
+    return np.max(x, initial=_bounds(x.dtype)[0], **along)
+
+
+def _smallest(x: np.ndarray, **along: Any) -> np.ndarray:
+    return np.min(x, initial=_bounds(x.dtype)[1], **along)
+
+
+def _bounds(dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    """Return the least and the greatest value of a type, which nothing at all reduces to."""
+    if dtype.kind == "f":
+        return -np.inf, np.inf
+    return (False, True) if dtype == bool else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+
+
 _REDUCTIONS: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
     "ReduceL1": (lambda x, **k: np.sum(np.abs(x), **k), (1, 11, 13, 18)),
     "ReduceL2": (lambda x, **k: np.sqrt(np.sum(np.square(x), **k)), (1, 11, 13, 18)),
-    "ReduceLogSum": (lambda x, **k: np.log(np.sum(x, **k)), (1, 11, 13, 18)),
-    "ReduceLogSumExp": (_log_sum_exp, (1, 11, 13, 18)),
-    "ReduceMax": (np.max, (1, 11, 12, 13, 18, 20)),
+    "ReduceLogSum": (lambda x, **k: np.log(np.sum(x, **k)), (1, 11, 13, 18, 28)),
+    "ReduceLogSumExp": (_log_sum_exp, (1, 11, 13, 18, 28)),
+    "ReduceMax": (_largest, (1, 11, 12, 13, 18, 20)),
     "ReduceMean": (_mean, (1, 11, 13, 18)),
-    "ReduceMin": (np.min, (1, 11, 12, 13, 18, 20)),
+    "ReduceMin": (_smallest, (1, 11, 12, 13, 18, 20)),
     "ReduceProd": (np.prod, (1, 11, 13, 18)),
     "ReduceSum": (np.sum, (1, 11, 13)),
     "ReduceSumSquare": (lambda x, **k: np.sum(np.square(x), **k), (1, 11, 13, 18)),
@@ -95,7 +110,7 @@ def arg_min(
     return _arg(turned, axis, keep=bool(keepdims), last=bool(select_last_index))
 
 
-@operator("TopK", since=(1, 10, 11))
+@operator("TopK", since=(1, 10, 11, 24))
 def top_k(
     x: np.ndarray,
     count: np.ndarray | None = None,

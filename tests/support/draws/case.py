@@ -36,6 +36,10 @@ class Case:
         Whether integers may be one off, where halves were rounded from different float32 values.
     constants : tuple of int
         Inputs that are initializers.
+    tolerance : float, optional
+        Relative to the largest value, where the types do not say it.
+    summary : callable, optional
+        What of the results is compared, where they are drawn at random.
     """
 
     op: str
@@ -48,6 +52,7 @@ class Case:
     loose: bool = False
     constants: tuple[int, ...] = ()
     tolerance: float | None = None
+    summary: Any = None
 
     def model(self) -> onnx.ModelProto:
         used = [True] * self.outputs if isinstance(self.outputs, int) else self.outputs
@@ -119,7 +124,14 @@ def drawn(domain: str, op: str, since: int, number: int) -> Case:
     rng = np.random.default_rng([number, since, zlib.crc32(f"{domain}.{op}".encode())])
     case = load()[domain, op](rng, since)
     case.since, case.domain = since, domain
+    for stands in (case, case.modern):
+        if isinstance(stands, Case):
+            stands.inputs = [_array(value) for value in stands.inputs]
     return case
+
+
+def _array(value: Any) -> Any:
+    return np.asarray(value) if isinstance(value, np.generic) else value
 
 
 class NoKernelError(Exception):
@@ -170,6 +182,10 @@ def truth(case: Case) -> list[Any]:
 
 def apart(found: Sequence[Any], right: Sequence[Any], case: Case) -> str | None:
     """Say how results differ by more than rounding, None where they do not."""
+    if case.summary is not None:
+        (shape, found), (other, right) = case.summary(found), case.summary(right)
+        same = np.array_equal(shape, other) and np.array_equal(found, right)
+        return None if same else f"{shape}, {found} is not {other}, {right}"
     if len(found) != len(right):
         return f"{len(found)} results, not {len(right)}"
     for number, (a, b) in enumerate(zip(found, right, strict=True)):
