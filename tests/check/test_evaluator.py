@@ -30,6 +30,16 @@ def evaluate(made, feeds, **settings):
     return results[0] if len(results) == 1 else results
 
 
+# Their outputs come from the reference, which is wrong there: docs/reference-evaluator.md.
+WRONG = {
+    "test_resize_downsample_scales_linear_align_corners",
+    "test_resize_downsample_scales_cubic_align_corners",
+}
+
+# Places in an output_shape, which onnxruntime and the reference count differently.
+UNSURE = {"test_maxunpool_export_with_output_shape", "test_dynamicquantizelinear_expanded"}
+
+
 def node_cases():
     """Return onnx's own test cases of every operator that this package evaluates itself."""
     from onnx.backend.test.case.node import collect_testcases
@@ -43,12 +53,17 @@ def node_cases():
         found = [meaning_of(n.op_type, n.domain, opsets[n.domain]) for n in case.model.graph.node]
         return all(m is not None and m.function is not None for m in found)
 
+    def unsure(node):
+        return node.op_type == "Attention" and (len(node.input) > 6 or len(node.output) > 3)
+
     unlike = {"Cast", "CastLike"}  # between floats the arbiter does not round
     return [
         c
         for c in cases
         if own(c)
         and not {n.op_type for n in c.model.graph.node} & unlike
+        and c.name not in WRONG | UNSURE
+        and not any(map(unsure, c.model.graph.node))
         and not any(isinstance(i, TensorProto) for ins, _ in c.data_sets for i in ins)
     ]
 
@@ -71,7 +86,7 @@ def test_onnx_own_cases():
                     a, np.asarray(b).astype(np.float64), rtol=tolerance, atol=1e-4, equal_nan=True
                 ):
                     wrong.append(case.name)
-    assert len(cases) > 150
+    assert len(cases) > 1000
     assert wrong == []
 
 

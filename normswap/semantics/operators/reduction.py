@@ -130,15 +130,32 @@ def top_k(
     return np.take_along_axis(x, places, axis), places
 
 
-@operator("CumSum", since=(11, 14))
-def cum_sum(x: np.ndarray, axis: np.ndarray, *, exclusive: int = 0, reverse: int = 0) -> np.ndarray:
-    """Return running sums along an axis, from either end, with or without the element itself."""
+def _running(
+    function: Any, x: np.ndarray, axis: np.ndarray, first: int, *, exclusive: int, reverse: int
+) -> np.ndarray:
+    """Accumulate along an axis, from either end, with or without the element itself."""
     along = int(np.asarray(axis).reshape(()))
     y = np.flip(x, along) if reverse else x
-    y = np.cumsum(y, axis=along, dtype=x.dtype)
+    y = function(y, axis=along, dtype=x.dtype)
     if exclusive:
         y = np.roll(y, 1, axis=along)
-        first: list[Any] = [slice(None)] * x.ndim
-        first[along] = slice(0, 1)
-        y[tuple(first)] = 0
+        place: list[Any] = [slice(None)] * x.ndim
+        place[along] = slice(0, 1)
+        y[tuple(place)] = first
     return np.flip(y, along) if reverse else y
+
+
+@operator("CumSum", since=(11, 14))
+def cum_sum(
+    x: np.ndarray, axis: np.ndarray, *, exclusive: int = 0, reverse: int = 0
+) -> np.ndarray:
+    """Return running sums."""
+    return _running(np.cumsum, x, axis, 0, exclusive=exclusive, reverse=reverse)
+
+
+@operator("CumProd", since=(26,))
+def cum_prod(
+    x: np.ndarray, axis: np.ndarray, *, exclusive: int = 0, reverse: int = 0
+) -> np.ndarray:
+    """Return running products."""
+    return _running(np.cumprod, x, axis, 1, exclusive=exclusive, reverse=reverse)
