@@ -30,8 +30,8 @@ class Meaning:
     since : frozenset of int
         The versions of the domain at which the operator got a meaning that is known here.
     function : callable or None
-        None where onnx's reference is right, and takes part in more than values: it runs graphs,
-        or makes sequences.
+        None where the arbiter's evaluator has the operator: it runs graphs, makes sequences, or
+        draws random numbers.
     attributes : frozenset of str
         What the function is given by name.
     moves : bool
@@ -67,7 +67,7 @@ class Meaning:
             Whatever the function raises on inputs that the operator doesn't allow.
         """
         if self.function is None:
-            raise AssertionError(f"{self.name} is left to the reference")
+            raise AssertionError(f"{self.name} is no function of arrays")
         chosen = {k: v for k, v in attributes.items() if k in self.attributes and v is not None}
         if "opset" in self.attributes:
             chosen["opset"] = opset
@@ -112,8 +112,8 @@ def operator(
     return register
 
 
-def left_to_reference(*names: str, since: Sequence[int]) -> None:
-    """Register operators that onnx's reference evaluates rightly, and better than a function."""
+def left_to_evaluator(*names: str, since: Sequence[int]) -> None:
+    """Register operators that are no functions of arrays, and that the arbiter evaluates."""
     for name in names:
         _MEANINGS["", name] = Meaning(name, "", frozenset(since), None, frozenset(), moves=False)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnx.reference.op_run import OpRun
 
+from normswap.check.arbiter.control import Loop, Scan
 from normswap.semantics.registry import Meaning, meaning_of, meanings
 
 if TYPE_CHECKING:
@@ -32,8 +33,9 @@ def require_known(node: onnx.NodeProto, opsets: Mapping[str, int]) -> None:
 
 
 def operators() -> list[type[OpRun]]:
-    """Return every operator that has a function of its own."""
-    return [_operator_class(m) for m in meanings().values() if m.function is not None]
+    """Return every operator that is not left to onnx's reference."""
+    functions = [_operator_class(m) for m in meanings().values() if m.function is not None]
+    return [*functions, Loop, Scan]
 
 
 def _operator_class(meaning: Meaning) -> type[OpRun]:

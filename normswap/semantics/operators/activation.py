@@ -95,7 +95,7 @@ def elu(x: np.ndarray, *, alpha: float = 1.0) -> np.ndarray:
     return np.where(x >= 0, x, alpha * np.expm1(np.minimum(x, 0.0)))
 
 
-@operator("Celu", since=(12,))
+@operator("Celu", since=(12, 28))
 def celu(x: np.ndarray, *, alpha: float = 1.0) -> np.ndarray:
     """Return ``max(0, x) + min(0, alpha * (exp(x / alpha) - 1))``."""
     return np.maximum(x, 0.0) + np.minimum(0.0, alpha * np.expm1(x / alpha))

@@ -96,13 +96,13 @@ def _truncated(x: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
     return np.nan_to_num(np.trunc(x)).astype(dtype)
 
 
-@operator("Mod", since=(10, 13))
+@operator("Mod", since=(10, 13, 28))
 def mod(a: np.ndarray, b: np.ndarray, *, fmod: int = 0) -> np.ndarray:
     """Return the remainder: with the sign of b, or by `fmod` with that of a."""
     return np.asarray(np.fmod(a, b) if fmod else np.mod(a, b))
 
 
-@operator("BitShift", since=(11,))
+@operator("BitShift", since=(11, 28))
 def bit_shift(a: np.ndarray, b: np.ndarray, *, direction: str) -> np.ndarray:
     """Shift bits; those of a shift as wide as the type are gone."""
     return np.asarray(np.left_shift(a, b) if direction == "LEFT" else np.right_shift(a, b))
@@ -156,7 +156,7 @@ def clip(
     return np.asarray(x)
 
 
-@operator("Range", since=(11,))
+@operator("Range", since=(11, 27))
 def arange(start: np.ndarray, limit: np.ndarray, delta: np.ndarray) -> np.ndarray:
     """Return ``start + i * delta`` for every i from 0 on that stays short of the limit."""
     first, last, step = (np.asarray(v).reshape(()) for v in (start, limit, delta))

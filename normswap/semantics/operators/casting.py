@@ -22,7 +22,8 @@ def cast(x: np.ndarray, *, to: int | str, saturate: int = 1) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the type is text, or a floating-point type of fewer than 8 bits.
+        If the type is text, or a floating-point type of 8 bits and fewer that is not
+        float8 e4m3fn with `saturate`.
     """
     if isinstance(to, str):  # until opset 5
         to = onnx.TensorProto.DataType.Value(to)
@@ -43,12 +44,11 @@ def cast(x: np.ndarray, *, to: int | str, saturate: int = 1) -> np.ndarray:
 
 
 def _of_8_bits(x: np.ndarray, target: np.dtype[Any], *, saturate: bool) -> np.ndarray:
-    """Round to a float8, beyond its range to its largest value or to what it has there."""
-    if "float8_e4m3" not in target.name and "float8_e5m2" not in target.name:
-        raise ValueError(f"casts to {target.name} are not known here")
-    if saturate:
-        largest = float(ml_dtypes.finfo(target).max)
-        x = np.clip(x, -largest, largest)
+    """Round to float8 e4m3fn, beyond its range to its largest value."""
+    if target != np.dtype(ml_dtypes.float8_e4m3fn) or not saturate:
+        raise ValueError(f"such casts to {target.name} are not known here")
+    largest = float(ml_dtypes.finfo(target).max)
+    x = np.clip(x, -largest, largest)
     return x.astype(np.float32).astype(target).astype(np.float64)
 
 

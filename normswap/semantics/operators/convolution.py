@@ -152,7 +152,10 @@ def conv_transpose(
     )
     n, c = x.shape[:2]
     m = w.shape[1] * group
-    canvas = np.zeros((n, m, *(size + more for size, more in zip(full, extra, strict=True))))
+    sizes = (
+        max(size + more, part.stop) for size, more, part in zip(full, extra, crop, strict=True)
+    )
+    canvas = np.zeros((n, m, *sizes))
     columns = x.reshape(n, group, c // group, -1)
     for tap in np.ndindex(*kernel):
         part = w[(slice(None), slice(None), *tap)].reshape(group, c // group, -1)
@@ -190,8 +193,9 @@ def _crop(
                 else spatial[axis] * strides[axis]
             )
             total = size - wanted
-            if total < 0:
-                raise ValueError(f"its output_shape {wanted} is larger than padding can make it")
+            if total < 0:  # more is wanted than there is: the rest is 0, at the end
+                slices.append(slice(0, wanted))
+                continue
             before = total // 2 if auto_pad == "SAME_UPPER" else total - total // 2
             if auto_pad not in {"SAME_UPPER", "SAME_LOWER"}:
                 before = total - total // 2

@@ -33,6 +33,7 @@ def dropout(
         raise ValueError("its mask is read, which is not defined without training")
     passes = np.ones(x.shape, bool)
     if trains and share > 0:
-        passes = np.random.default_rng(seed).random(x.shape) >= share
+        # The generator of onnx's reference; no runtime draws the same numbers.
+        passes = np.random.RandomState(seed).uniform(0, 1.0, x.shape) >= share  # noqa: NPY002
     scale = 1 / (1 - share) if trains and share < 1 else 1.0
     return (np.where(passes, x * scale, 0.0), passes)[:n_outputs]

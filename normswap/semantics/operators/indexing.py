@@ -95,7 +95,7 @@ def _write(y: np.ndarray, at: tuple[np.ndarray, ...], updates: np.ndarray, reduc
         _WRITES[reduction].at(y, at, updates)
 
 
-@operator("Compress", since=(9, 11), moves=True)
+@operator("Compress", since=(9, 11, 28), moves=True)
 def compress(x: np.ndarray, condition: np.ndarray, *, axis: int | None = None) -> np.ndarray:
     """Return the slices, or of the flat array the elements, where a condition holds."""
     return np.compress(condition, x, axis=axis)
@@ -109,7 +109,7 @@ def non_zero(x: np.ndarray) -> np.ndarray:
     return np.stack(np.nonzero(x)).astype(np.int64)
 
 
-@operator("Unique", since=(11,), moves=True)
+@operator("Unique", since=(11, 28), moves=True)
 def unique(
     x: np.ndarray,
     *,
@@ -129,7 +129,7 @@ def unique(
     return y, *(v.astype(np.int64) for v in (first, inverse, counts))
 
 
-@operator("OneHot", since=(9, 11), moves=True)
+@operator("OneHot", since=(9, 11, 28), moves=True)
 def one_hot(
     indices: np.ndarray, depth: np.ndarray, values: np.ndarray, *, axis: int = -1
 ) -> np.ndarray:

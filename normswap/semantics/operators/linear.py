@@ -63,7 +63,7 @@ def fused_matmul(
     return np.asarray(alpha * np.matmul(left, right))
 
 
-@operator("Einsum", since=(12,))
+@operator("Einsum", since=(12, 28))
 def einsum(*arrays: np.ndarray, equation: str) -> np.ndarray:
     """Return a sum over products, as an equation of axes says."""
     return np.asarray(np.einsum(equation.replace(" ", ""), *arrays, optimize=len(arrays) > 2))

@@ -124,21 +124,29 @@ def _places(shape: Sequence[int], *, reverse: bool) -> np.ndarray:
 def max_unpool(
     x: np.ndarray,
     places: np.ndarray,
-    shape: np.ndarray | None = None,
+    output_shape: np.ndarray | None = None,
     *,
     kernel_shape: Sequence[int],
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
 ) -> np.ndarray:
-    """Return 0 everywhere but at places of the flat result, where x is."""
+    """Return 0 everywhere but at places of the flat result, where x is.
+
+    Raises
+    ------
+    ValueError
+        If there is an output_shape: whether places are counted in it or in the shape that is
+        inferred is seen in both ways.
+    """
+    if output_shape is not None:
+        raise ValueError("it has an output_shape, in which places mean different things")
     rank = x.ndim - 2
     steps, widths = strides or (1,) * rank, pads or (0,) * (2 * rank)
     sizes = [
         (x.shape[2 + i] - 1) * steps[i] + kernel_shape[i] - widths[i] - widths[rank + i]
         for i in range(rank)
     ]
-    inferred = (*x.shape[:2], *sizes)
-    y = np.zeros(inferred if shape is None else tuple(int(s) for s in shape), x.dtype)
+    y = np.zeros((*x.shape[:2], *sizes), x.dtype)
     y.reshape(-1)[places.reshape(-1)] = x.reshape(-1)
     return y
 

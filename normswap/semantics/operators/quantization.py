@@ -82,10 +82,12 @@ def dequantize_linear(
 @operator("DynamicQuantizeLinear", since=(11,))
 def dynamic_quantize_linear(x: np.ndarray) -> tuple[np.ndarray, ...]:
     """Return x quantized to uint8 over its own range, with the scale and zero point of it."""
-    low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
-    scale = (high - low) / 255 if high > low else 1.0
+    x = x.astype(np.float32)  # the operator's only type: its scale is rounded to it on purpose
+    low, high = min(x.min(), np.float32(0)), max(x.max(), np.float32(0))
+    scale = np.float32((high - low) / np.float32(255) if high > low else 1)
     zero = np.clip(np.rint(-low / scale), 0, 255)
-    return _rounded(x / scale, zero, np.dtype(np.uint8)), np.array(scale), zero.astype(np.uint8)
+    y = _rounded(x / scale, zero, np.dtype(np.uint8))
+    return y, np.array(scale, np.float64), np.asarray(zero).astype(np.uint8)
 
 
 def _centred(x: np.ndarray, zero_point: np.ndarray | None, axis: int) -> np.ndarray:

@@ -33,14 +33,29 @@ def _mean(x: np.ndarray, **along: Any) -> np.ndarray:
     return np.trunc(total / max(count, 1)).astype(x.dtype)
 
 
+def _largest(x: np.ndarray, **along: Any) -> np.ndarray:
+    return np.max(x, initial=_bounds(x.dtype)[0], **along)
+
+
+def _smallest(x: np.ndarray, **along: Any) -> np.ndarray:
+    return np.min(x, initial=_bounds(x.dtype)[1], **along)
+
+
+def _bounds(dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    """Return the least and the greatest value of a type, which nothing at all reduces to."""
+    if dtype.kind == "f":
+        return -np.inf, np.inf
+    return (False, True) if dtype == bool else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+
+
 _REDUCTIONS: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
     "ReduceL1": (lambda x, **k: np.sum(np.abs(x), **k), (1, 11, 13, 18)),
     "ReduceL2": (lambda x, **k: np.sqrt(np.sum(np.square(x), **k)), (1, 11, 13, 18)),
-    "ReduceLogSum": (lambda x, **k: np.log(np.sum(x, **k)), (1, 11, 13, 18)),
-    "ReduceLogSumExp": (_log_sum_exp, (1, 11, 13, 18)),
-    "ReduceMax": (np.max, (1, 11, 12, 13, 18, 20)),
+    "ReduceLogSum": (lambda x, **k: np.log(np.sum(x, **k)), (1, 11, 13, 18, 28)),
+    "ReduceLogSumExp": (_log_sum_exp, (1, 11, 13, 18, 28)),
+    "ReduceMax": (_largest, (1, 11, 12, 13, 18, 20)),
     "ReduceMean": (_mean, (1, 11, 13, 18)),
-    "ReduceMin": (np.min, (1, 11, 12, 13, 18, 20)),
+    "ReduceMin": (_smallest, (1, 11, 12, 13, 18, 20)),
     "ReduceProd": (np.prod, (1, 11, 13, 18)),
     "ReduceSum": (np.sum, (1, 11, 13)),
     "ReduceSumSquare": (lambda x, **k: np.sum(np.square(x), **k), (1, 11, 13, 18)),
@@ -95,7 +110,7 @@ def arg_min(
     return _arg(turned, axis, keep=bool(keepdims), last=bool(select_last_index))
 
 
-@operator("TopK", since=(1, 10, 11))
+@operator("TopK", since=(1, 10, 11, 24))
 def top_k(
     x: np.ndarray,
     count: np.ndarray | None = None,
@@ -115,15 +130,32 @@ def top_k(
     return np.take_along_axis(x, places, axis), places
 
 
-@operator("CumSum", since=(11, 14))
-def cum_sum(x: np.ndarray, axis: np.ndarray, *, exclusive: int = 0, reverse: int = 0) -> np.ndarray:
-    """Return running sums along an axis, from either end, with or without the element itself."""
+def _running(
+    function: Any, x: np.ndarray, axis: np.ndarray, first: int, *, exclusive: int, reverse: int
+) -> np.ndarray:
+    """Accumulate along an axis, from either end, with or without the element itself."""
     along = int(np.asarray(axis).reshape(()))
     y = np.flip(x, along) if reverse else x
-    y = np.cumsum(y, axis=along, dtype=x.dtype)
+    y = function(y, axis=along, dtype=x.dtype)
     if exclusive:
         y = np.roll(y, 1, axis=along)
-        first: list[Any] = [slice(None)] * x.ndim
-        first[along] = slice(0, 1)
-        y[tuple(first)] = 0
+        place: list[Any] = [slice(None)] * x.ndim
+        place[along] = slice(0, 1)
+        y[tuple(place)] = first
     return np.flip(y, along) if reverse else y
+
+
+@operator("CumSum", since=(11, 14))
+def cum_sum(
+    x: np.ndarray, axis: np.ndarray, *, exclusive: int = 0, reverse: int = 0
+) -> np.ndarray:
+    """Return running sums."""
+    return _running(np.cumsum, x, axis, 0, exclusive=exclusive, reverse=reverse)
+
+
+@operator("CumProd", since=(26,))
+def cum_prod(
+    x: np.ndarray, axis: np.ndarray, *, exclusive: int = 0, reverse: int = 0
+) -> np.ndarray:
+    """Return running products."""
+    return _running(np.cumprod, x, axis, 1, exclusive=exclusive, reverse=reverse)

@@ -198,7 +198,7 @@ def constant_of_shape(shape: np.ndarray, *, value: np.ndarray | None = None) -> 
     return np.full(_integers(shape), fill.reshape(()), fill.dtype)
 
 
-@operator("DepthToSpace", since=(1, 11, 13), moves=True)
+@operator("DepthToSpace", since=(1, 11, 13, 28), moves=True)
 def depth_to_space(x: np.ndarray, *, blocksize: int, mode: str = "DCR") -> np.ndarray:
     """Return (N, C/b², H*b, W*b) of (N, C, H, W)."""
     n, c, h, w = x.shape
@@ -210,7 +210,7 @@ def depth_to_space(x: np.ndarray, *, blocksize: int, mode: str = "DCR") -> np.nd
     return y.reshape(n, d, h * b, w * b)
 
 
-@operator("SpaceToDepth", since=(1, 13), moves=True)
+@operator("SpaceToDepth", since=(1, 13, 28), moves=True)
 def space_to_depth(x: np.ndarray, *, blocksize: int) -> np.ndarray:
     """Return (N, C*b², H/b, W/b) of (N, C, H, W)."""
     n, c, h, w = x.shape
@@ -228,7 +228,7 @@ def trilu(x: np.ndarray, k: np.ndarray | None = None, *, upper: int = 1) -> np.n
     return np.where(keep, x, np.zeros((), x.dtype))
 
 
-@operator("ReverseSequence", since=(10,), moves=True)
+@operator("ReverseSequence", since=(10, 28), moves=True)
 def reverse_sequence(
     x: np.ndarray, lengths: np.ndarray, *, batch_axis: int = 1, time_axis: int = 0
 ) -> np.ndarray:

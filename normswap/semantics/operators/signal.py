@@ -99,3 +99,36 @@ def hamming_window(
 ) -> np.ndarray:
     """Return Hamming's window, with the coefficients 25/46 and 21/46."""
     return _window(size, (25 / 46, -21 / 46), periodic, output_datatype)
+
+
+@operator("MelWeightMatrix", since=(17,))
+def mel_weight_matrix(
+    bins: np.ndarray,
+    dft_length: np.ndarray,
+    sample_rate: np.ndarray,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    *,
+    output_datatype: int = onnx.TensorProto.FLOAT,
+) -> np.ndarray:
+    """Return (dft_length // 2 + 1, bins): triangles that overlap, evenly spaced in mel.
+
+    Their corners are whole bins of the spectrum.
+    """
+    count, length = int(bins.reshape(())), int(dft_length.reshape(()))
+    low, high = (2595 * np.log10(1 + float(f.reshape(())) / 700) for f in (lower, upper))
+    mel = low + np.arange(count + 2) * (high - low) / (count + 2)
+    hertz = 700 * (10 ** (mel / 2595) - 1)
+    corners = ((length + 1) * hertz // float(sample_rate.reshape(()))).astype(int)
+    y = np.zeros((length // 2 + 1, count))
+    for column in range(count):
+        left, middle, right = corners[column : column + 3]
+        if left == middle:
+            y[middle, column] = 1
+        else:
+            rising = np.arange(left, middle + 1)
+            y[rising, column] = (rising - left) / (middle - left)
+        falling = np.arange(middle, right)
+        if right > middle:
+            y[falling, column] = (right - falling) / (right - middle)
+    return cast(y, to=output_datatype)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto, numpy_helper
+from support.draws.case import Case
 
 from normswap.check.arbiter.evaluator import SETTINGS, Float64Evaluator, Settings
 from normswap.check.arbiter.task import as_float64
-from support.draws.case import Case
+from normswap.semantics import constants
 
 
 def arbiter(case: Case) -> list[Any]:
@@ -24,3 +26,18 @@ def reference(case: Case) -> list[Any]:
 
     with np.errstate(all="ignore"):
         return ReferenceEvaluator(case.model()).run(None, case.feeds())
+
+
+def constant(case: Case) -> list[Any] | None:
+    """Return what the folding makes of a case whose inputs are all constant."""
+    attributes = {
+        name: numpy_helper.to_array(value) if isinstance(value, TensorProto) else value
+        for name, value in case.attributes.items()
+        if value is not None
+    }
+    used = [True] * case.outputs if isinstance(case.outputs, int) else case.outputs
+    results = constants.evaluate(
+        case.op, case.domain, case.since, case.inputs, attributes, len(used)
+    )
+    assert results is not None, f"{case.op}-{case.since} is not evaluated"
+    return [value for value, use in zip(results, used, strict=False) if use]

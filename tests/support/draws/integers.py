@@ -158,3 +158,9 @@ def window(rng, since, op):
     if rng.random() < 0.3:
         given["output_datatype"] = 11
     return Case(op, [np.asarray(np.int64(rng.integers(3, 12)))], given, tolerance=1e-5)
+
+
+@draws("MelWeightMatrix")
+def mel_weight_matrix(rng, since, op):
+    whole = [np.asarray(np.int64(v)) for v in (rng.integers(2, 8), rng.integers(16, 64), 8000)]
+    return Case(op, [*whole, f32(rng.uniform(0, 200)), f32(rng.uniform(2000, 3900))], tolerance=1e-4)

@@ -343,7 +343,7 @@ def top_k(rng, since, op):
     return Case(op, [x, i64([k])], attributes, 2)
 
 
-@draws("CumSum")
+@draws("CumSum", "CumProd")
 def cum_sum(rng, since, op):
     x = wholes(rng, shape(rng, 1, 4), rng.choice(["float32", "float64", "int32", "int64"]))
     axis = np.asarray(rng.integers(-x.ndim, x.ndim)).astype(rng.choice(["int32", "int64"]))
