@@ -231,7 +231,7 @@ def verify_swap(
                 progress,
                 sizes=sizes,
             )
-            notes += dict.fromkeys((*before.notes, *after.notes))
+            notes += dict.fromkeys((*before.notes, *after.notes, *drift.notes))
     return SwapCheck(tuple(checked), tuple(network), tuple(invariance), drift, tuple(notes))
 
 

@@ -16,6 +16,7 @@ from normswap.check.signature import read_signature
 from normswap.errors import DataError, ModelError
 from normswap.groupnorm.calibrate import Moments
 from normswap.groupnorm.data import open_data
+from normswap.groupnorm.drift import Comparison
 from normswap.groupnorm.recalibrate import RecalibrateOptions, Statistics, recalibrate
 
 C = 4
@@ -110,14 +111,15 @@ def test_half_precision_data(call):
 
 def test_other_arrays_may_be_anything(call):
     arrays = {"x": images(), "labels": np.full(12, np.nan)}
-    for command in COMMANDS["calibrate"], COMMANDS["recalibrate"]:
-        assert call(network(), command, arrays=arrays)[0] == 0
+    assert call(network(), COMMANDS["one pass"], None, "--no-check", arrays=arrays)[0] == 0
+    assert call(network(), COMMANDS["recalibrate"], arrays=arrays)[0] == 0
 
 
 @pytest.mark.parametrize("samples", [7, 8])
 def test_samples_that_are_left_out_may_be_anything(call, samples):
-    for command in COMMANDS["one pass"], COMMANDS["recalibrate"]:
-        code, _ = call(network(), command, images(np.nan), "--samples", samples)
+    for command, options in ("one pass", ["--no-check"]), ("recalibrate", []):
+        data, limit = images(np.nan), ("--samples", samples, *options)
+        code, _ = call(network(), COMMANDS[command], data, *limit)
         assert code == (0 if samples == 7 else 3)
 
 
@@ -273,7 +275,7 @@ def never_chosen(b, y):
 
 @pytest.mark.parametrize("tail", [masked_scores, limited, chosen, never_chosen])
 def test_masks_are_legal(call, tail):
-    assert call(network(tail=tail), ("bn-to-gn", "--groups", "2"))[0] == 0
+    assert call(network(tail=tail), ("bn-to-gn", "--groups", "2", "--no-check"))[0] == 0
     assert call(network(tail=tail), COMMANDS["recalibrate"], images())[0] == 0
 
 
@@ -291,7 +293,7 @@ def test_what_reaches_nothing_is_legal(call):
         b.node("Mul", y, b.const(np.array(np.nan)))
         return b.node("Identity", y)
 
-    assert call(network(tail=tail), ("bn-to-gn", "--groups", "2"))[0] == 0
+    assert call(network(tail=tail), ("bn-to-gn", "--groups", "2", "--no-check"))[0] == 0
 
 
 def test_all_constants_are_named_at_once(call):
@@ -382,6 +384,34 @@ def test_fits_that_overflow(call, command):
     assert code == 3
     assert "that was fitted to the data for bn" in words
     assert "index" in words
+
+
+def test_a_drift_is_that_of_the_finite_places():
+    rng = np.random.default_rng(0)
+    theirs = rng.normal(size=(6, 5))
+    ours = theirs + rng.normal(size=(6, 5)) / 10
+    comparison = Comparison()
+    comparison.add(ours[2:], theirs[2:])
+    spoilt_ours, spoilt = ours.copy(), theirs.copy()
+    spoilt[0] = np.nan
+    spoilt_ours[1] = np.inf
+    other = Comparison()
+    other.add(spoilt_ours, spoilt)
+    assert other.result() == comparison.result()
+    assert other.samples == 4
+    none = Comparison()
+    none.add(spoilt_ours[:2], spoilt[:2])
+    assert np.isnan([none.result().snr, none.result().cosine]).all()
+    assert none.result().top1 is None
+
+
+def test_a_network_that_overflows_on_its_own_is_named(call):
+    code, words = call(overflowing(), ("bn-to-gn", "--groups", "2"))
+    assert code == 0
+    assert "of the original network has" in words
+    assert "values that are not finite: the first, at index (0, 0, 0, 0), is NaN" in words
+    assert "nan" not in words
+    assert "unknown" in words
 
 
 def test_moments_pass_on_what_is_not_finite():
