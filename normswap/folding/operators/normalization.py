@@ -6,8 +6,8 @@ Up: ``scale' = s*scale``, ``bias' = s*bias + t``, where these have a value for e
 
 Down: what is shifted as a whole has its mean shifted as much, so a shift that is constant where the
 mean is taken is gone. Scaled by s, the variance is s*s times as large: the same as epsilon/(s*s),
-one for the whole node, and the sign of s goes into the scale. Where epsilon is 0, s may have another
-magnitude for each variance that is taken (each channel, each group), but not within one.
+one for the whole node, and the sign of s goes into the scale. Where epsilon is 0, s may have
+another magnitude for each variance that is taken (each channel, each group), but not within one.
 """
 
 from __future__ import annotations
