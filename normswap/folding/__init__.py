@@ -8,8 +8,9 @@ module each, every one importing only from those above it:
     once.
 ``answers``, ``edits``, ``plan``
     What an operator may answer; the edits of which every rewrite is made; what a fold will do.
-``legacy``, ``evaluate``, ``shapes``, ``graph``, ``names``
-    Questions to a graph: what is constant, how large is it, who reads it, which names are free.
+``legacy``, ``evaluate``, ``sizes``, ``trust``, ``shapes``, ``graph``, ``names``
+    Questions to a graph: what is constant, how large is it (where ONNX and runtimes agree on it),
+    who reads it, which names are free.
 ``draft``
     Edits tried on a mirror of the graph, and taken back.
 ``batchnorm``, ``decomposed``, ``normalization``
