@@ -202,7 +202,7 @@ def _resize(
 ) -> tuple[int, ...]:
     """Resize, Upsample: ``floor(size * scale)``, which is another number in float32 and float64.
 
-    Of 5 elements and a scale of 2.6 ONNX makes 12 from opset 18 on, and onnxruntime 13. Cut-outs
+    Of 5 elements and a scale of 2.6 ONNX makes 12, in float64, and onnxruntime 13, in float32. Cut-outs
     and aspect ratios are computed with factors that are rounded once more.
     """
     cut_out = attributes.get("coordinate_transformation_mode", "") in ("tf_crop_and_resize", None)
