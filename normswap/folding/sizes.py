@@ -202,8 +202,8 @@ def _resize(
 ) -> tuple[int, ...]:
     """Resize, Upsample: ``floor(size * scale)``, which is another number in float32 and float64.
 
-    Of 5 elements and a scale of 2.6 ONNX makes 12, in float64, and onnxruntime 13, in float32. Cut-outs
-    and aspect ratios are computed with factors that are rounded once more.
+    Of 5 elements and a scale of 2.6 ONNX makes 12, in float64, and onnxruntime 13, in float32.
+    Cut-outs and aspect ratios are computed with factors that are rounded once more.
     """
     cut_out = attributes.get("coordinate_transformation_mode", "") in ("tf_crop_and_resize", None)
     if cut_out or attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch":
