@@ -116,15 +116,15 @@ def slices(rng):
 
 def resizes(rng):
     opset = [10, 11, 13, 18, 19][rng.integers(5)]
-    scales = [1.0, 1.0, *rng.choice([0.3, 1 / 3, 0.5, 0.6, 2 / 3, 1.1, 1.5, 1.7, 2.0, 3.3], 2)]
+    scales = [1.0, 1.0, *rng.choice([0.1, 0.3, 1 / 3, 0.5, 0.6, 1.1, 1.4, 2.0, 2.6, 3.3], 2)]
     scales = np.array(scales, np.float32)
-    shape = (1, 2, *(int(size) for size in rng.integers(1, 9, 2)))
+    shape = (1, 2, *(int(size) for size in rng.integers(1, 13, 2)))
     if opset == 10:
         return "Resize", shape, 10, (scales,), {"mode": "nearest"}
     roi = np.zeros(0, np.float32)
     if opset < 18 or rng.integers(2):
         return "Resize", shape, opset, (roi, scales), {"mode": "nearest"}
-    policy = ["stretch", "not_larger", "not_smaller"][rng.integers(3)]
+    policy = ["stretch", "stretch", "not_larger", "not_smaller"][rng.integers(4)]
     sizes = rng.integers(1, 12, 2)
     attributes = {"keep_aspect_ratio_policy": policy, "axes": [2, 3]}
     return "Resize", shape, opset, (None, None, sizes), attributes
@@ -463,6 +463,26 @@ def test_bodies_keep_their_types_where_nodes_before_them_are_computed_or_cut():
     index = [node.op_type for node in model.graph.node].index("If")
     for name in bodies:
         assert known(model, f"in_{name}", subgraph_key("", index, name)) == (1, 4, 7, 7)
+
+
+def test_a_body_knows_the_integers_around_it():
+    then = helper.make_node("Split", ["x", "sizes"], ["a", "b"], axis=1)
+    other = helper.make_node("Split", ["x", "sizes"], ["c", "d"], axis=1)
+    bodies = {
+        name: helper.make_graph([node], name, [], [info(node.output[1], 1, None)])
+        for name, node in (("then_branch", then), ("else_branch", other))
+    }
+    tensors = [
+        numpy_helper.from_array(np.array([1, 3]), "sizes"),
+        numpy_helper.from_array(np.array(True), "c0"),
+    ]
+    choose = helper.make_node("If", ["c0"], ["y"], **bodies)
+    graph = helper.make_graph(
+        [choose], "g", [info("x", 1, [2, 4, 5])], [info("y", 1, [None] * 3)], tensors
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    assert known(model, "b", subgraph_key("", 0, "then_branch")) == (2, 3, 5)
+    assert known(model, "y") == (2, 3, 5)
 
 
 def test_sizes_that_onnx_knows_otherwise_are_named_so():

@@ -10,9 +10,9 @@ module each, every one importing only from those above it:
     What an operator may answer; the edits of which every rewrite is made; what a fold will do.
 ``precision``
     Where values are so small that a type has too few digits for them.
-``legacy``, ``evaluate``, ``shapes``, ``graph``, ``mode``, ``names``
-    Questions to a graph: what is constant, how large is it, who reads it, which normalizations are
-    in training mode, which names are free.
+``legacy``, ``evaluate``, ``sizes``, ``trust``, ``shapes``, ``graph``, ``mode``, ``names``
+    Questions to a graph: what is constant, how large is it (where ONNX and runtimes agree on it),
+    who reads it, which normalizations are in training mode, which names are free.
 ``draft``
     Edits tried on a mirror of the graph, and taken back.
 ``batchnorm``, ``decomposed``, ``normalization``

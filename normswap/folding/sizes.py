@@ -8,8 +8,10 @@ formulas give the same, or else it is not known.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import onnx
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def doubtful_axes(
     node: onnx.NodeProto,
     opset: int,
     shape: Sequence[Dim] | None,
-    constants: Mapping[str, Sequence[int]],
+    constants: Mapping[str, Sequence[float]],
 ) -> tuple[int, ...]:
     """Return the axes of a node's input from which ONNX may infer another size than is made.
 
@@ -56,8 +58,8 @@ def doubtful_axes(
     opset : int
     shape : sequence of int, str or None, or None
         Of the first input, as far as it is known.
-    constants : mapping of str to sequence of int
-        The values of integer constants.
+    constants : mapping of str to sequence of float
+        The values of small constants.
 
     Returns
     -------
@@ -100,7 +102,7 @@ def _pool(
     attributes: _Attributes,
     opset: int,
     shape: Sequence[Dim] | None,
-    constants: Mapping[str, Sequence[int]],
+    constants: Mapping[str, Sequence[float]],
 ) -> tuple[int, ...]:
     """Poolings: rounding up beside padding, and SAME padding beside dilation.
 
@@ -145,7 +147,7 @@ def _conv_transpose(
     attributes: _Attributes,
     opset: int,
     shape: Sequence[Dim] | None,
-    constants: Mapping[str, Sequence[int]],
+    constants: Mapping[str, Sequence[float]],
 ) -> tuple[int, ...]:
     """ConvTranspose: ``output_padding`` beside SAME padding, an ``output_shape`` that shrinks.
 
@@ -174,7 +176,7 @@ def _slice(
     attributes: _Attributes,
     opset: int,
     shape: Sequence[Dim] | None,
-    constants: Mapping[str, Sequence[int]],
+    constants: Mapping[str, Sequence[float]],
 ) -> tuple[int, ...]:
     """Slice: a negative step to an end that means "as far as there is something".
 
@@ -191,12 +193,50 @@ def _slice(
     return (WHOLE,) if backward else ()
 
 
+def _resize(
+    node: onnx.NodeProto,
+    attributes: _Attributes,
+    opset: int,
+    shape: Sequence[Dim] | None,
+    constants: Mapping[str, Sequence[float]],
+) -> tuple[int, ...]:
+    """Resize, Upsample: ``floor(size * scale)``, which is another number in float32 and float64.
+
+    Of 5 elements and a scale of 2.6 ONNX makes 12, in float64, and onnxruntime 13, in float32.
+    Cut-outs and aspect ratios are computed with factors that are rounded once more.
+    """
+    cut_out = attributes.get("coordinate_transformation_mode", "") in ("tf_crop_and_resize", None)
+    if cut_out or attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch":
+        return (WHOLE,) if shape is None else tuple(range(len(shape)))
+    if node.op_type == "Upsample" and opset < 9:
+        scales = attributes.get("scales", [])
+    else:
+        slot = 1 if node.op_type == "Upsample" or opset < 11 else 2
+        name = node.input[slot] if slot < len(node.input) else ""
+        scales = constants.get(name, [])  # unknown ones leave ONNX nothing to infer
+    axes = attributes.get("axes", range(len(scales or [])))
+    if scales is None or axes is None:
+        return (WHOLE,)
+    found = []
+    for axis, scale in zip(axes, scales, strict=False):
+        place = axis if axis >= 0 or shape is None else axis + len(shape)
+        size = shape[place] if shape is not None and 0 <= place < len(shape) else None
+        narrow = np.float32(scale)
+        if isinstance(size, int):
+            doubt = math.floor(np.float32(size) * narrow) != math.floor(size * float(narrow))
+        else:
+            doubt = not float(narrow * 256).is_integer()  # a product of few digits is exact
+        if doubt:
+            found.append(place)
+    return tuple(found) if all(axis >= 0 for axis in found) else (WHOLE,)
+
+
 def _squeeze(
     node: onnx.NodeProto,
     attributes: _Attributes,
     opset: int,
     shape: Sequence[Dim] | None,
-    constants: Mapping[str, Sequence[int]],
+    constants: Mapping[str, Sequence[float]],
 ) -> tuple[int, ...]:
     """Squeeze, Unsqueeze: axes from the end before they were allowed to be; unsorted ones.
 
@@ -217,7 +257,9 @@ _RULES = {
     "ConvTranspose": _conv_transpose,
     "LpPool": _pool,
     "MaxPool": _pool,
+    "Resize": _resize,
     "Slice": _slice,
     "Squeeze": _squeeze,
     "Unsqueeze": _squeeze,
+    "Upsample": _resize,
 }

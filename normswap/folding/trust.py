@@ -31,7 +31,7 @@ DOMAIN = "normswap.unknown"
 """Of an operator that ONNX knows nothing about."""
 
 LARGEST = 64
-"""Elements of an integer constant that a rule looks at."""
+"""Elements of a constant that a rule looks at."""
 
 
 class Doubtless:
@@ -54,6 +54,11 @@ class Doubtless:
         self._graphs: list[onnx.GraphProto] = []  # which keeps the ids theirs
         for info in model.graph.input:
             _open(info, lambda size: size > 0)  # some write -1 or 0 where they mean any
+        overridable = {info.name for info in model.graph.input if model.ir_version >= 4}
+        self._hand_in(
+            model.graph,
+            [tensor for tensor in model.graph.initializer if tensor.name not in overridable],
+        )
         self._take_notes(model.graph)
         self._functions: set[tuple[str, str, str]] = set()
         self._cut_functions()
@@ -115,6 +120,22 @@ class Doubtless:
         self._count += 1
         return f"{DOMAIN}/{self._count}"
 
+    def _hand_in(self, graph: onnx.GraphProto, around: list[onnx.TensorProto]) -> None:
+        """Give bodies the sizes, axes and the like that they read from around; ONNX does not."""
+        small = {
+            tensor.name: tensor
+            for tensor in around
+            if tensor.data_type in _INTEGERS and math.prod(tensor.dims) <= LARGEST
+        }
+        for node in graph.node:
+            for body in _bodies(node):
+                own = {tensor.name for tensor in body.initializer}
+                own.update(info.name for info in body.input)
+                own.update(name for inner in body.node for name in inner.output)
+                self._hand_in(body, [*small.values(), *body.initializer])
+                read = {name for inner in body.node for name in inner.input} - own
+                body.initializer.extend(small[name] for name in sorted(read & small.keys()))
+
     def _take_notes(self, graph: onnx.GraphProto) -> None:
         """Take what is said about sizes out of a graph and its bodies, but for the main inputs."""
         notes = self._notes[id(graph)] = {}
@@ -154,13 +175,14 @@ class _Scope:
     Attributes
     ----------
     shapes : dict of str to tuple or None
-    constants : dict of str to list of int
+    constants : dict of str to list of float
+        Of few elements.
     doubtful : set of str
         Tensors that hang on a size in doubt.
     """
 
     shapes: dict[str, tuple[Dim, ...] | None] = field(default_factory=dict)
-    constants: dict[str, list[int]] = field(default_factory=dict)
+    constants: dict[str, list[float]] = field(default_factory=dict)
     doubtful: set[str] = field(default_factory=set)
 
     def inner(self) -> _Scope:
@@ -290,10 +312,13 @@ def _open(info: onnx.ValueInfoProto, is_size: Callable[[int], bool]) -> None:
 
 
 def _learn(scope: _Scope, name: str, tensor: onnx.TensorProto) -> None:
-    """Remember the values of a small integer constant."""
-    integers = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
-    if tensor.data_type in integers and math.prod(tensor.dims) <= LARGEST:
-        scope.constants[name] = [int(v) for v in onnx.numpy_helper.to_array(tensor).reshape(-1)]
+    """Remember the values of a small constant."""
+    if tensor.data_type in _LEARNT and math.prod(tensor.dims) <= LARGEST:
+        scope.constants[name] = onnx.numpy_helper.to_array(tensor).reshape(-1).tolist()
+
+
+_INTEGERS = frozenset({onnx.TensorProto.INT64, onnx.TensorProto.INT32})
+_LEARNT = _INTEGERS | {onnx.TensorProto.FLOAT}
 
 
 def _bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:

@@ -483,7 +483,7 @@ def agree(truth, index, want) -> bool:
         return np.array_equal(value, want)
     departs = deviation(value, want)
     unit = float(np.finfo(want.dtype).eps)
-    if departs <= 2e3 * unit * size_of(want):
+    if departs <= 2e3 * unit * largest(want):
         return True
     return departs <= SLACK * truth.noise(index, unit=unit)
 
