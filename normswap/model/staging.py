@@ -94,7 +94,10 @@ def stage(
     ModelError
         The disk is full, the folder is read-only, and the like.
     """
-    save = _Save(_checked_target(Path(target), overwrite=overwrite))
+    try:
+        save = _Save(_checked_target(Path(target), overwrite=overwrite))
+    except OSError as error:
+        raise _not_written(Path(target), error) from error
     try:
         sweep(save.target.parent)
         sweep_scratch()
