@@ -251,12 +251,17 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _own_data(target: Path) -> list[Path]:
-    """Return the data files of the model at `target` that are named after it."""
-    if not target.is_file():
-        return []
+    """Return the data files of the model at `target` that are named after it.
+
+    None of a model that can't be read: nobody knows which they are, so they stay.
+    """
+    locations: set[str] = set()
+    with contextlib.suppress(OSError):
+        if target.is_file():
+            locations = data_files(target)
     names = {
         name
-        for name in map(os.path.normpath, data_files(target))
+        for name in map(os.path.normpath, locations)
         if name.startswith(target.name) and os.path.basename(name) == name  # noqa: PTH119
     }
     return [path for path in map(target.with_name, sorted(names)) if path.exists()]

@@ -206,6 +206,18 @@ def test_what_came_after_a_dead_save_is_not_taken_for_its_own(tmp_path):
     assert names(tmp_path) == ["m.onnx", "m.onnx.data", "n.onnx.data"]
 
 
+def test_a_target_that_cannot_be_read_is_replaced(tmp_path, monkeypatch):
+    def refused(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    proto = external_model(tmp_path / "source.onnx")
+    (tmp_path / "m.onnx").write_bytes(b"secret")
+    with stage(load(tmp_path / "source.onnx"), tmp_path / "m.onnx", overwrite=True) as staged:
+        monkeypatch.setattr("normswap.model.staging.data_files", refused)
+        staged.commit()
+    assert onnx.load(tmp_path / "m.onnx") == proto
+
+
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
