@@ -142,6 +142,10 @@ def _exit_code(error: Exception) -> int:
         return ExitCode.OK
     if os.environ.get("NORMSWAP_TRACEBACK"):
         raise error
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        _tell(f"{where}{error.strerror or error}.", "The operating system refuses a file.")
+        return ExitCode.MODEL
     if isinstance(error, click.Abort) and error.__cause__ is not None:
         error = cast("EOFError", error.__cause__)
     _tell(

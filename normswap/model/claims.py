@@ -73,7 +73,15 @@ class Claim:
         OSError
             No file can be made there.
         """
-        while not _exists(self.data):
+        if _exists(self.data) or not self._lock():
+            return False
+        if _exists(self.data):
+            self.give_up()
+            return False
+        return True
+
+    def _lock(self) -> bool:
+        while True:
             try:
                 self._descriptor = os.open(self._path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o666)
             except FileExistsError:
@@ -81,12 +89,23 @@ class Claim:
             hold(self._descriptor)
             # Another process may have taken the file for a dead one's before it was locked.
             if is_at(self._descriptor, self._path):
-                if not _exists(self.data):
-                    return True
-                self.give_up()
-                return False
+                return True
             self.abandon()
-        return False
+
+    def remove_old(self, inode: int) -> None:
+        """Remove the data file of an earlier save, unless the name is another one's by now.
+
+        Parameters
+        ----------
+        inode : int
+            Of the file that is meant; a new file often gets the number of one that is gone.
+        """
+        reap(self._path)
+        try:
+            if self._lock() and has_inode(self.data, inode):
+                self.data.unlink()
+        finally:
+            self.give_up()
 
     def name_model(self, inode: int = NO_DATA) -> Path:
         """Return where the model may be written.
@@ -150,10 +169,8 @@ class Claim:
         if waits and made:
             self.data.unlink()  # the only model that refers to it was never put in place
         elif not waits:
-            doomed = self._noted()
-            if made and not has_inode(target, model_inode):
-                doomed.append(self.data)
-            _remove_unneeded(doomed, target)
+            made = made and not has_inode(target, model_inode)
+            self._remove_unneeded(target, made=made)
         if self.model is not None:
             self.model.unlink(missing_ok=True)
         self.give_up()
@@ -180,30 +197,37 @@ class Claim:
             for name in os.listdir(self.data.parent)  # noqa: PTH208 - names, of maybe many files
             if (match := marks.fullmatch(name))
         }
-        doomed = self._noted()
         inodes = {inode for inode in found.values() if inode != NO_DATA}
-        if any(has_inode(self.data, inode) for inode in inodes) or (
+        made = any(has_inode(self.data, inode) for inode in inodes) or (
             not found and _is_empty(self.data)
-        ):
-            doomed.append(self.data)
+        )
         target = self.data.with_name(_NUMBERED.sub("", self.data.name))
-        _remove_unneeded(doomed, target, besides=found)
+        self._remove_unneeded(target, made=made, besides=found)
         for path in found:
             path.unlink(missing_ok=True)
         self.give_up()
 
-    def _noted(self) -> list[Path]:
-        """Return the old data files that are noted and still are the same."""
+    def _remove_unneeded(self, target: Path, *, made: bool, besides: Container[Path] = ()) -> None:
+        """Remove the noted data files, and our own if it was `made`, that no model needs."""
+        noted = self._noted()
+        for path in _unneeded([*noted, *([self.data] if made else [])], target, besides):
+            if path in noted and path.suffix == self.data.suffix:
+                Claim(path).remove_old(noted[path])
+            else:
+                path.unlink(missing_ok=True)
+
+    def _noted(self) -> dict[Path, int]:
+        """Return the old data files that are noted and still are the same, with their inodes."""
         if self._descriptor is None:
-            return []
+            return {}
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         text = os.read(self._descriptor, os.fstat(self._descriptor).st_size)
         try:
             noted = json.loads(text) if text else {}
         except ValueError:
-            return []  # it died while it wrote, and has not replaced the old model
+            return {}  # it died while it wrote, and has not replaced the old model
         paths = {self.data.with_name(name): inode for name, inode in noted.items()}
-        return [path for path, inode in paths.items() if has_inode(path, inode)]
+        return {path: inode for path, inode in paths.items() if has_inode(path, inode)}
 
 
 def sweep(folder: Path) -> None:
@@ -233,12 +257,10 @@ def reap(path: Path) -> None:
             claim.abandon()
 
 
-def _remove_unneeded(paths: Iterable[Path], target: Path, *, besides: Container[Path] = ()) -> None:
-    """Remove those data files that neither the model at `target` nor any other beside it needs.
+def _unneeded(paths: Iterable[Path], target: Path, besides: Container[Path]) -> list[Path]:
+    """Return those data files that neither the model at `target` nor any other beside it needs.
 
-    Those `besides` go too, and don't count.
-
-    A copy of a model may have any name, so that every file beside it is asked.
+    A copy of a model may have any name, so that every file is asked, but those `besides`.
 
     Raises
     ------
@@ -247,7 +269,7 @@ def _remove_unneeded(paths: Iterable[Path], target: Path, *, besides: Container[
     """
     doomed = {_real(path): path for path in paths}
     if not doomed:
-        return
+        return []
     with os.scandir(target.parent) as entries:
         others = [Path(entry.path) for entry in entries if entry.is_file()]
     for path in [target, *others]:
@@ -261,9 +283,8 @@ def _remove_unneeded(paths: Iterable[Path], target: Path, *, besides: Container[
         for location in data_files(path):
             doomed.pop(_real(path.parent / location), None)
         if not doomed:
-            return
-    for path in doomed.values():
-        path.unlink(missing_ok=True)
+            break
+    return list(doomed.values())
 
 
 def _begins_as_model(path: Path) -> bool:

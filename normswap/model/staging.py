@@ -94,7 +94,10 @@ def stage(
     ModelError
         The disk is full, the folder is read-only, and the like.
     """
-    save = _Save(_checked_target(Path(target), overwrite=overwrite))
+    try:
+        save = _Save(_checked_target(Path(target), overwrite=overwrite))
+    except OSError as error:
+        raise _not_written(Path(target), error) from error
     try:
         sweep(save.target.parent)
         sweep_scratch()
@@ -248,12 +251,17 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _own_data(target: Path) -> list[Path]:
-    """Return the data files of the model at `target` that are named after it."""
-    if not target.is_file():
-        return []
+    """Return the data files of the model at `target` that are named after it.
+
+    None of a model that can't be read: nobody knows which they are, so they stay.
+    """
+    locations: set[str] = set()
+    with contextlib.suppress(OSError):
+        if target.is_file():
+            locations = data_files(target)
     names = {
         name
-        for name in map(os.path.normpath, data_files(target))
+        for name in map(os.path.normpath, locations)
         if name.startswith(target.name) and os.path.basename(name) == name  # noqa: PTH119
     }
     return [path for path in map(target.with_name, sorted(names)) if path.exists()]
