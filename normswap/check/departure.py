@@ -203,7 +203,7 @@ def _why(report: DepartureReport) -> str:
 
 def type_of_rounding(models: Sequence[Signature], runs: Sequence[RunReport]) -> str:
     """Return the name of the coarsest floating-point type that the models compute in."""
-    found = {"float32"} if not models else set()
+    found: set[str] = set()
     for model in models:
         content = onnx.ModelProto.FromString(model.skeleton)
         found.update(filter(None, map(_name, _element_types(content))))

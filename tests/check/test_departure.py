@@ -404,3 +404,37 @@ def test_the_type_of_rounding(tmp_path, dtype, cast, coarsest):
         made.graph.node.append(helper.make_node("Cast", ["out"], ["other"], to=cast))
     signature = read_signature(save(tmp_path / "m.onnx", made))
     assert type_of_rounding([signature], []) == coarsest
+
+
+def test_inputs_made_for_the_arbiter_run_in_the_runtime_too(monkeypatch, checked):
+    monkeypatch.setattr("normswap.check.observe._BUDGET", {False: 100_000, True: 100_000})
+    options = CheckOptions(symbolic_dims={})
+    report = checked(conv_bn(), conv_bn(folded=True), wrong=False, options=options)
+    seen = [o.evidence for o in report.outputs if o.evidence.function is not None]
+    assert report.verdict is Verdict.EQUIVALENT
+    assert len(report.cases) > len(seen) > 0
+    assert all(e.error_original is not None and e.error_deployed is not None for e in seen)
+    assert len(report.golden) == len(report.inputs)
+
+
+@pytest.mark.parametrize("op", ["ReduceL2", "ReduceMean", "ReduceSumSquare"])
+def test_a_long_sum_is_no_departure(checked, op):
+    node = helper.make_node(op, ["x"], ["y"], axes=[1])
+    made = model([node], [value("x", [2, 200_000])], [value("y", None)], opset=11)
+    report = checked(made, made, wrong=False, options=FIXED)
+    assert (report.verdict, report.departures) == (Verdict.EQUIVALENT, ())
+
+
+@pytest.mark.parametrize("op", ["InstanceNormalization", "LayerNormalization"])
+@pytest.mark.parametrize("mean", [10, 1000])
+def test_cancellation_is_no_departure(checked, op, mean):
+    shape, axis = ((8,), {}) if op == "InstanceNormalization" else ((16,), {"axis": -1})
+    nodes = [
+        helper.make_node("Add", ["x", "mean"], ["h"]),
+        helper.make_node(op, ["h", "s", "b"], ["y"], **axis),
+    ]
+    weights = [tensor("mean", np.float32(mean)), tensor("s", np.ones(shape, np.float32))]
+    weights.append(tensor("b", np.zeros(shape, np.float32)))
+    made = model(nodes, [value("x", [2, 8, 16])], [value("y", None)], weights)
+    report = checked(made, made, wrong=False, options=FIXED)
+    assert (report.verdict, report.departures) == (Verdict.EQUIVALENT, ())

@@ -50,6 +50,8 @@ _NOT_WEIGHTS = {
 }
 
 
+_SUMS = ("Reduce", "Global")  # how the names of operators begin that sum over whole axes
+
 # What a size or scale is computed with on its way to one of those inputs.
 _SHAPE_ARITHMETIC = frozenset(
     {
@@ -193,7 +195,7 @@ class Float64Evaluator(ReferenceEvaluator):  # type: ignore[misc]
                 if node.op_type == "Constant" and name not in self._exempt:
                     value = perturbed(value, name, settings.sample, _storage(result))
                 elif settings.rounding is not None and name not in self._exempt:
-                    value = _rounded(value, name, settings)
+                    value = _rounded(value, name, settings, _terms(node, values))
                 values[name] = value
                 if settings.tap is not None and not nested:
                     settings.tap(name, value)
@@ -304,11 +306,25 @@ def _widened(value: Any, op_type: str, settings: Settings) -> Any:
     return value.astype(np.float64)
 
 
-def _rounded(value: Any, name: str, settings: Settings) -> Any:
-    """Return a result as rounding its elements might have left it; what is no float as it is."""
-    if isinstance(value, np.ndarray) and value.dtype == np.float64:
-        return perturbed(value, name, settings.sample, settings.rounding)
-    return value
+def _rounded(value: Any, name: str, settings: Settings, terms: int) -> Any:
+    """Return a result as rounding its elements might have left it; what is no float as it is.
+
+    A sum of n terms, n of `terms` to an element, is rounded n times, and these errors add up like
+    the steps of a random walk. (Those of a product of matrices do too, but there are hundreds of
+    terms and not millions, and kernels take them in blocks.)
+    """
+    if not isinstance(value, np.ndarray) or value.dtype != np.float64 or value.size == 0:
+        return value
+    walk = max(terms / value.size, 1.0) ** 0.5
+    moved = perturbed(value, name, settings.sample, settings.rounding)
+    return moved if walk == 1.0 else value + walk * (moved - value)
+
+
+def _terms(node: Any, values: Mapping[str, Any]) -> int:
+    """Return how many numbers a node sums up, in all."""
+    if not node.op_type.startswith(_SUMS):
+        return 0
+    return max((np.size(values[name]) for name in node.input if name), default=0)
 
 
 def perturbed(

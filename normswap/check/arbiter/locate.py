@@ -98,7 +98,7 @@ def _walk_back(
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     single = _Single(model, node, {**feeds, **values}, weights)
     try:
-        truth = single.truths(str(path.parent))[0][last["tensor"]]
+        truth = single.truths(str(path.parent), request["rounding"])[0][last["tensor"]]
     except _UNEVALUATED:
         return {**last, "alone": {}}
     return {**last, "alone": runtime.alone(single, truth, last)}
@@ -185,7 +185,7 @@ class _Single:
         graph.initializer.extend(weights[n] for n in names if n in weights and n not in values)
         self.values = {name: values[name] for name in names if name in values}
 
-    def truths(self, home: str) -> list[dict[str, Any]]:
+    def truths(self, home: str, rounding: str) -> list[dict[str, Any]]:
         """Evaluate in float64: as it is, then with all that it reads perturbed."""
         model = onnx.ModelProto()
         model.CopyFrom(self.model)
@@ -196,7 +196,7 @@ class _Single:
             else:
                 model.graph.input.append(onnx.ValueInfoProto(name=name))
                 feeds[name] = as_float64(value)
-        settings = Settings(folder=home)
+        settings = Settings(folder=home, rounding=dtype_of(rounding))
         SETTINGS.set(settings)
         return _samples(Float64Evaluator(model), feeds, settings)
 
@@ -206,7 +206,7 @@ def _off(
 ) -> dict[str, Any] | None:
     """Return what a node is off by, None where it is right or can't be told."""
     try:
-        truth, *perturbed = single.truths(str(path.parent))
+        truth, *perturbed = single.truths(str(path.parent), request["rounding"])
     except _UNEVALUATED:
         return None  # the whole model was evaluated; this node can't be by itself
     for name, value in truth.items():
