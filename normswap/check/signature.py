@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+_OF_SHAPES = frozenset({"ConstantOfShape", "EyeLike", "Shape", "Size"})
 Dim = int | str | None  # a size, a symbol, or unknown
 
 
@@ -120,8 +121,9 @@ def read_signature(path: Path) -> Signature:
 def _varying(graph: Any, inputs: set[str]) -> frozenset[str]:
     reached = set(inputs)
     for node in graph.node:  # sorted topologically, as the specification asks
-        if node.op_type not in {"Shape", "Size"} and not reached.isdisjoint(_reads(node)):
-            reached.update(node.output)
+        if node.op_type not in _OF_SHAPES and not reached.isdisjoint(_reads(node)):
+            inference = node.op_type == "Dropout" and len(node.input) < 3
+            reached.update(node.output[:1] if inference else node.output)  # the mask is all true
     return frozenset(value.name for value in graph.output if value.name in reached)
 
 
