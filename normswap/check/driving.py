@@ -135,7 +135,7 @@ def draws(
 def bare_outputs(
     signature: Signature, observed: Sequence[Mapping[str, np.ndarray]]
 ) -> frozenset[str]:
-    """Return the tensors that gave nothing to compare, of the outputs that depend on the inputs.
+    """Return the outputs that gave nothing to compare, of those that depend on the inputs.
 
     Parameters
     ----------
@@ -146,9 +146,10 @@ def bare_outputs(
     arrays: dict[str, list[np.ndarray]] = {}
     for tensors in observed:
         for leaf, array in tensors.items():
-            if leaf in signature.varying or leaf.split("[", 1)[0] in signature.varying:
-                arrays.setdefault(leaf, []).append(array)
-    return frozenset(leaf for leaf, values in arrays.items() if is_bare(values))
+            output = signature.varying_output(leaf)
+            if output is not None:
+                arrays.setdefault(output, []).append(array)
+    return frozenset(output for output, values in arrays.items() if is_bare(values))
 
 
 def blind(signature: Signature) -> list[str]:

@@ -82,6 +82,13 @@ class Signature:
     varying: frozenset[str]
     skeleton: bytes
 
+    def varying_output(self, leaf: str) -> str | None:
+        """Return the output that tensor `leaf` is (an element of), None if it does not vary."""
+        for name in (leaf, leaf.split("[", 1)[0]):
+            if name in self.varying:
+                return name
+        return None
+
 
 def read_signature(path: Path) -> Signature:
     """Read a model's signature; the data of external tensors is not touched.

@@ -30,7 +30,7 @@ NAMES = (
     "test_maxunpool_export_with_output_shape",
     "test_mod_mixed_sign_int64",
     "test_nllloss_NCd1d2",
-    "test_nonmaxsuppression_single_box",
+    "test_nonmaxsuppression_two_batches",
     "test_onehot_with_axis",
     "test_range_int32_type_negative_delta",
     "test_reduce_sum_keepdims_random",

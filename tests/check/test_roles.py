@@ -345,6 +345,12 @@ def test_an_output_that_depends_on_sizes_alone_is_compared_all_the_same(tmp_path
     assert check_here(path, path).verdict == "equivalent"
 
 
+def test_elements_of_a_sequence_are_one_output(tmp_path):
+    body = "c = Constant <value = float[3] {1, 1, 1}> () y = SequenceConstruct (c, x)"
+    path = save(tmp_path / "m.onnx", parsed("float[3] x", "seq(float[3]) y", body))
+    assert check_here(path, path).verdict == "equivalent"
+
+
 def test_integers_of_no_known_meaning_are_made_small_where_the_model_refuses_them(tmp_path):
     # The sum of two indices: neither is one by itself.
     made = parsed("float[4,3] x, int64[2] i, int64[2] j", Y, "k = Add (i, j) y = Gather (x, k)")
