@@ -146,14 +146,21 @@ def _truth(truths: Truths | None, leaf: str) -> Truth | None:
 
 
 def _constants(seen: Observations, signature: Signature) -> frozenset[str]:
-    """Return the tensors that never varied, of the outputs that ought to."""
+    """Return the tensors of outputs that never varied, and ought to.
+
+    The elements of a sequence are one output: that some are alike each time says nothing.
+    """
     if seen.original is not None:
         observed = [tensors_of(values) for values in seen.original.values[0]]
     else:
         observed = [truths.original for truths in seen.truths.values()]
     arrays: dict[str, list[np.ndarray]] = {}
+    leaves: dict[str, set[str]] = {}
     for tensors in observed:
         for leaf, array in tensors.items():
-            if leaf in signature.varying or leaf.split("[", 1)[0] in signature.varying:
-                arrays.setdefault(leaf, []).append(array)
-    return frozenset(leaf for leaf, values in arrays.items() if is_constant(values))
+            output = signature.varying_output(leaf)
+            if output is not None:
+                arrays.setdefault(output, []).append(array)
+                leaves.setdefault(output, set()).add(leaf)
+    constant = [leaves[output] for output, values in arrays.items() if is_constant(values)]
+    return frozenset().union(*constant)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import onnx
+
 from normswap.check.cost import multiply_adds, smaller
+from normswap.check.coverage import has_kinks
 from normswap.check.dims import Wishes, solve, spatial_sizes
 from normswap.check.evidence import is_bare
 from normswap.check.inputs import Case, Distribution, Draw, make_case
@@ -132,7 +135,7 @@ def draws(
 def bare_outputs(
     signature: Signature, observed: Sequence[Mapping[str, np.ndarray]]
 ) -> frozenset[str]:
-    """Return the tensors that gave nothing to compare, of the outputs that depend on the inputs.
+    """Return the outputs that gave nothing to compare, of those that depend on the inputs.
 
     Parameters
     ----------
@@ -143,21 +146,34 @@ def bare_outputs(
     arrays: dict[str, list[np.ndarray]] = {}
     for tensors in observed:
         for leaf, array in tensors.items():
-            if leaf in signature.varying or leaf.split("[", 1)[0] in signature.varying:
-                arrays.setdefault(leaf, []).append(array)
-    return frozenset(leaf for leaf, values in arrays.items() if is_bare(values))
+            output = signature.varying_output(leaf)
+            if output is not None:
+                arrays.setdefault(output, []).append(array)
+    return frozenset(output for output, values in arrays.items() if is_bare(values))
 
 
-def note(unseen: Sequence[Unseen]) -> list[str]:
+def blind(signature: Signature) -> list[str]:
+    """Return a sentence on a model of which nobody saw what its inputs reach, or none."""
+    if not signature.inputs or not has_kinks(onnx.load_from_string(signature.skeleton).graph):
+        return []
+    return ["without float64 it is not known which limits and branches the inputs reached"]
+
+
+def note(unseen: Sequence[Unseen], *, channels: bool = True) -> list[str]:
     """Return a sentence on what no input reached, or none.
 
     Parameters
     ----------
     unseen : sequence of Unseen
         Of both models; what both have in common is said once.
+    channels : bool
+        Whether to tell of sides that some channels were on, too. Where it was not tried to reach
+        them in every channel, as in large networks, there are always some.
     """
     told: dict[str, Unseen] = {}
     for item in sorted(unseen, key=lambda item: not item.whole):
+        if not item.whole and not channels:
+            continue
         told.setdefault(item.what, item)
     whole = [str(item) for item in told.values() if item.whole][:_NAMED]
     partly = [str(item) for item in told.values() if not item.whole]

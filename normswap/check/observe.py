@@ -16,6 +16,7 @@ from normswap.check.driving import (
     Drive,
     attempts,
     bare_outputs,
+    blind,
     draws,
     note,
     plan,
@@ -251,6 +252,7 @@ def observe_rewritten(
         seen.add_notes(provider_notes(seen.rewritten.report))
     part = before.arbitration
     if part is None:
+        seen.notes += blind(model)
         return seen
     left = [i for i in range(len(part.driving)) if i not in part.results.kept]
     hopeless = [item.what for item in part.results.unseen]
@@ -266,10 +268,11 @@ def observe_rewritten(
         if before.original is None:
             raise
         seen.notes.append(f"no float64 arbiter, so the noise floor decides: {error}")
+        seen.notes += blind(model)
         return seen
     seen.runs.append(other.report)
     part = _driven_further(bench, options, seen, part, [left[i] for i in other.kept])
-    seen.notes += note([*part.results.unseen, *other.unseen])
+    seen.notes += note([*part.results.unseen, *other.unseen], channels=part.drive.channels)
     imprecise = {*part.results.report.imprecise, *other.report.imprecise}
     if imprecise:
         seen.notes.append(f"the arbiter has no float64 for {', '.join(sorted(imprecise))}")

@@ -191,8 +191,8 @@ def allowed(
     found: Allowed | None = None
     for use in meaning.uses:
         rule = _RULES.get((use.op_type, use.slot)) or _of_reduction(use)
-        if rule is None:
-            continue
+        if rule is None or (rule is _no_number and len(meaning.uses) > 1):
+            continue  # what isn't finite is for those alone that ask for it
         given = rule(_Place(use, known, shape, rng))
         if given.values is not None and (not use.whole or given.values.size != math.prod(shape)):
             given = replace(given, values=None)
@@ -740,6 +740,16 @@ def _exponent(_: _Place) -> Allowed:
 @_rule(("BitShift", 1))
 def _shift(_: _Place) -> Allowed:
     return Allowed(0, 7)  # of the narrowest type
+
+
+@_rule(("IsNaN", 0), ("IsInf", 0))
+def _no_number(place: _Place) -> Allowed:
+    values = place.rng.standard_normal(place.count)
+    which = np.arange(place.count) % 4 - 1  # a number, NaN, infinity, its negative, ...
+    values[which == 0] = np.nan
+    values[which == 1] = np.inf
+    values[which == 2] = -np.inf
+    return Allowed(values=place.rng.permutation(values))
 
 
 @_rule(("Loop", 0))

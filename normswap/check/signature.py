@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+_OF_SHAPES = frozenset({"ConstantOfShape", "EyeLike", "Shape", "Size"})
 Dim = int | str | None  # a size, a symbol, or unknown
 
 
@@ -84,6 +85,13 @@ class Signature:
     varying: frozenset[str]
     skeleton: bytes
 
+    def varying_output(self, leaf: str) -> str | None:
+        """Return the output that tensor `leaf` is (an element of), None if it does not vary."""
+        for name in (leaf, leaf.split("[", 1)[0]):
+            if name in self.varying:
+                return name
+        return None
+
 
 def read_signature(path: Path) -> Signature:
     """Read a model's signature; the data of external tensors is not touched.
@@ -131,8 +139,9 @@ def drawing_alike(original: Signature, rewritten: Signature) -> tuple[Signature,
 def _varying(graph: Any, inputs: set[str]) -> frozenset[str]:
     reached = set(inputs)
     for node in graph.node:  # sorted topologically, as the specification asks
-        if node.op_type not in {"Shape", "Size"} and not reached.isdisjoint(_reads(node)):
-            reached.update(node.output)
+        if node.op_type not in _OF_SHAPES and not reached.isdisjoint(_reads(node)):
+            inference = node.op_type == "Dropout" and len(node.input) < 3
+            reached.update(node.output[:1] if inference else node.output)  # the mask is all true
     return frozenset(value.name for value in graph.output if value.name in reached)
 
 

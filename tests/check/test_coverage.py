@@ -277,7 +277,7 @@ def test_a_note_is_bounded():
     (text,) = note([*partly, many[0]])
     assert text.startswith("not tested: side 0; part 0 in 1 of 4 channels")
     assert text.endswith("and 6 more of the kind")
-    assert note([]) == []
+    assert note([]) == note(partly, channels=False) == []
 
 
 def test_the_work_of_driving_is_bounded(tmp_path):

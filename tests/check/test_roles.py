@@ -330,6 +330,27 @@ def test_an_output_that_is_the_same_on_the_usual_inputs_is_looked_for_on_others(
     assert len(report.cases) > 2
 
 
+@pytest.mark.parametrize("op", ["IsNaN", "IsInf"])
+def test_what_is_no_number_is_drawn_for_those_that_ask_for_it_alone(tmp_path, op):
+    path = save(tmp_path / "m.onnx", parsed("float[2,5] x", "bool y", f"y = {op} (x)", 20))
+    assert not np.isfinite(drawn(path, 0, Distribution.NORMAL).feeds["x"]).all()
+    assert check_here(path, path).verdict == "equivalent"
+    made = parsed("float[2,5] x", "bool y, float z", f"y = {op} (x) z = Neg (x)", 20)
+    path = save(tmp_path / "b.onnx", made)
+    assert np.isfinite(drawn(path, 0, Distribution.NORMAL).feeds["x"]).all()
+
+
+def test_an_output_that_depends_on_sizes_alone_is_compared_all_the_same(tmp_path):
+    path = save(tmp_path / "m.onnx", parsed("int64[2] n", "float y", "y = ConstantOfShape (n)"))
+    assert check_here(path, path).verdict == "equivalent"
+
+
+def test_elements_of_a_sequence_are_one_output(tmp_path):
+    body = "c = Constant <value = float[3] {1, 1, 1}> () y = SequenceConstruct (c, x)"
+    path = save(tmp_path / "m.onnx", parsed("float[3] x", "seq(float[3]) y", body))
+    assert check_here(path, path).verdict == "equivalent"
+
+
 def test_integers_of_no_known_meaning_are_made_small_where_the_model_refuses_them(tmp_path):
     # The sum of two indices: neither is one by itself.
     made = parsed("float[4,3] x, int64[2] i, int64[2] j", Y, "k = Add (i, j) y = Gather (x, k)")
