@@ -89,8 +89,13 @@ def of_one_node(node, opset, *, domains=()):
 
 @pytest.mark.parametrize(
     ("op", "domain", "opset"),
-    [("Upsample", "", 10), ("StringNormalizer", "", 17), ("Adam", "ai.onnx.preview.training", 17),
-     ("Fancy", "mine", 17), ("Scatter", "", 11)],
+    [
+        ("Upsample", "", 10),
+        ("StringNormalizer", "", 17),
+        ("Adam", "ai.onnx.preview.training", 17),
+        ("Fancy", "mine", 17),
+        ("Scatter", "", 11),
+    ],
 )
 def test_what_is_not_validated_is_not_evaluated(op, domain, opset):
     node = helper.make_node(op, ["x"], ["y"], domain=domain)

@@ -1,8 +1,9 @@
 """Shapes, orders, reductions, and what reads and writes at indices."""
 
 import numpy as np
+
 from support.draws.case import Case, draws
-from support.draws.simple import FLOATS, extremes, modern_at, reals, shape, wholes
+from support.draws.simple import modern_at, reals, shape, wholes
 
 ANY = ("float32", "float64", "int32", "int64", "uint8", "bool", "int8", "float16")
 
@@ -58,8 +59,7 @@ def squeeze(rng, since, op):
     axes = list(rng.permutation(ones))[: int(rng.integers(1, 4))]
     axes = [int(a) for a in axes] if since < 11 else signed(rng, axes, len(sizes))
     if not axes or rng.random() < 0.15:
-        case = Case(op, [x])
-        return case
+        return Case(op, [x])
     return Case(op, [x], {"axes": axes}) if since < 13 else Case(op, [x, i64(axes)])
 
 
@@ -280,8 +280,8 @@ def center_crop_pad(rng, since, op):
     )
 
 
-REDUCTIONS = """ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin
-    ReduceProd ReduceSum ReduceSumSquare""".split()
+REDUCTIONS = ["ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean"]
+REDUCTIONS += ["ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare"]
 
 
 @draws(*REDUCTIONS)

@@ -1,6 +1,7 @@
 """Functions of one element, and of two and more."""
 
 import numpy as np
+
 from support.draws.case import Case, draws
 
 FLOATS = ("float32", "float32", "float32", "float32", "float16", "float64")
@@ -37,9 +38,12 @@ def modern_at(case, since, opset, **changes):
     return case
 
 
-UNARY = """Acos Acosh Asin Asinh Atan Atanh Ceil Cos Cosh Erf Exp Floor Log Reciprocal Round Sin
-    Sinh Sqrt Tan Tanh Sigmoid Relu Softplus Softsign HardSwish Mish Swish Gelu Selu Elu Celu
-    LeakyRelu ThresholdedRelu HardSigmoid Shrink Abs Neg Sign IsNaN IsInf""".split()
+UNARY = ["Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil"]
+UNARY += ["Cos", "Cosh", "Erf", "Exp", "Floor", "Log", "Reciprocal"]
+UNARY += ["Round", "Sin", "Sinh", "Sqrt", "Tan", "Tanh", "Sigmoid"]
+UNARY += ["Relu", "Softplus", "Softsign", "HardSwish", "Mish", "Swish", "Gelu"]
+UNARY += ["Selu", "Elu", "Celu", "LeakyRelu", "ThresholdedRelu", "HardSigmoid", "Shrink"]
+UNARY += ["Abs", "Neg", "Sign", "IsNaN", "IsInf"]
 INTEGERS_TOO = {"Abs": 6, "Neg": 6, "Sign": 9, "Relu": 14, "Shrink": 9}
 PARAMETERS = {
     "Selu": ("alpha", "gamma"),
@@ -249,7 +253,7 @@ def variadic(rng, since, op):
     if op in ("Max", "Min") and dtype == "float32":
         arrays = [extremes(rng, np.asarray(x)) for x in arrays]
         arrays = [np.nan_to_num(x, posinf=9, neginf=-9) if since < 12 else x for x in arrays]
-    return modern_at(Case(op, [np.asarray(x) for x in arrays]), since, 8 if since < 8 else since)
+    return modern_at(Case(op, [np.asarray(x) for x in arrays]), since, max(since, 8))
 
 
 @draws("Where")
