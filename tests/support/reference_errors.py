@@ -107,7 +107,7 @@ DEPARTURES = [
             [
                 f32(0).reshape(1, 1, 1, 1),
                 f32(0, 0).reshape(1, 1, 2, 1),
-                f32(1, 2).reshape(1, 1, 2, 1),
+                f32(1, 5).reshape(1, 1, 2, 1),
                 None,
                 f32(0).reshape(1, 1, 1, 1),
                 f32(3).reshape(1, 1, 1, 1),
