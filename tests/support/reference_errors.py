@@ -132,6 +132,35 @@ DEPARTURES = [
 ]
 
 
+INTRODUCTION = """\
+`normswap` evaluates models in float64 to judge a rewrite, and constants to fold them. The obvious \
+evaluator is the one in onnx, `onnx.reference`; it is not what an operator means. Every operator \
+that is evaluated is therefore implemented in `normswap.semantics`, and compared with onnxruntime \
+(optimizer off) or, where that has no kernel, with NumPy in float64 or a node of another opset \
+that means the same: at every opset at which it changed, on drawn attributes, ranks and types \
+(`tests/semantics/`; `python -m benchmarks.reference_errors` draws as many as you like). What is \
+not validated is not evaluated: the check then says which operator it is, and compares the \
+runtime's results with each other."""
+
+FIGURES = """\
+This is what those draws found in onnx {version}: {operators} operators, and {entries} counting \
+each opset at which one changed. An operator that raises on a legal model counts as wrong. Numbers \
+are rounded to four digits; the file is written from the tests' own table \
+(`python -m benchmarks.reference_errors --write`)."""
+
+DEPARTS = """\
+Not every difference is the reference's. In these cases onnxruntime's CPU build makes something \
+else of a node than the specification says, and the evaluation follows the specification. Where it \
+says nothing, or the runtime is the only one to say anything (the clip of an LSTM stands in front \
+of its gates, not of its cell state; the mode max of RoiAlign; the sizes of Resize, computed in \
+float32), it follows the runtime."""
+
+REFUSED = """\
+Refused, since sources contradict each other: MaxUnpool with an output_shape; the mask of a \
+Dropout at opset 11 and below; casts to float8 other than e4m3fn, or without saturation; the scores of an \
+Attention as an output; AffineGrid with align_corners and a size of 1."""
+
+
 def _text(value: Any) -> str:
     if value is None:
         return "none"
@@ -171,27 +200,13 @@ def document() -> str:
     """Return docs/reference-evaluator.md."""
     from support.reference_table import WRONG
 
+    entries = sum(len(wrong.opsets) for wrong in WRONG.values())
     lines = [
         "# What onnx's reference evaluator gets wrong",
         "",
-        (
-            "`normswap` evaluates models in float64 to judge a rewrite, and constants to fold them. "
-            "The obvious evaluator is the one in onnx, `onnx.reference`; it is not what an operator "
-            "means. Every operator that is evaluated is therefore implemented in `normswap.semantics`, "
-            "and compared with onnxruntime (optimizer off) or, where that has no kernel, with NumPy in "
-            "float64, at every opset at which it changed, on drawn attributes, ranks and types "
-            "(`tests/semantics/`; `python -m benchmarks.reference_errors` draws as many as you like). "
-            "What is not validated is not evaluated: the check then says which operator it is, and "
-            "compares the runtime's results with each other."
-        ),
+        INTRODUCTION,
         "",
-        (
-            f"This is what those draws found in onnx {VERSION}: {len(WRONG)} operators, "
-            f"{sum(len(w.opsets) for w in WRONG.values())} operators at opsets at which they changed. "
-            "An operator that raises on a legal model counts as wrong. Numbers are rounded to four "
-            "digits; the file is written from the tests' own table "
-            "(`python -m benchmarks.reference_errors --write`)."
-        ),
+        FIGURES.format(version=VERSION, operators=len(WRONG), entries=entries),
         "",
         "| operator | at opsets | what is wrong |",
         "|---|---|---|",
@@ -205,28 +220,10 @@ def document() -> str:
         lines += [f"### {name}", "", "```text", *_node(case)]
         lines += [f"  reference: {'; '.join(_results(reference, case))}"]
         lines += [f"  right:     {'; '.join(_results(truth, case))}", "```", ""]
-    lines += [
-        "## Where onnxruntime departs",
-        "",
-        (
-            "Not every difference is the reference's. In these cases onnxruntime's CPU build makes "
-            "something else of a node than the specification says, and the evaluation follows the "
-            "specification. Where it says nothing, or the runtime is the only one to say anything "
-            "(the clip of an LSTM stands in front of its gates, not of its cell state; the mode max of "
-            "RoiAlign; the sizes of Resize, computed in float32), it follows the runtime."
-        ),
-        "",
-    ]
+    lines += ["## Where onnxruntime departs", "", DEPARTS, ""]
     for departure in DEPARTURES:
         lines += [departure.words, "", "```text", *_node(departure.case)]
         lines += [f"  onnxruntime: {'; '.join(_results(runtime, departure.case))}"]
         lines += [f"  right:       {'; '.join(_results(arbiter, departure.case))}", "```", ""]
-    lines += [
-        (
-            "Refused, since sources contradict each other: MaxUnpool with an output_shape; the mask of "
-            "a Dropout at opset 11 and below; casts to float8 other than e4m3fn or unsaturated; "
-            "the scores of an Attention as its output; AffineGrid with align_corners and a size of 1."
-        ),
-        "",
-    ]
+    lines += [REFUSED, ""]
     return "\n".join(lines)
