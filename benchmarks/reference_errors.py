@@ -1,4 +1,4 @@
-"""Where is onnx's reference evaluator wrong, and are the arbiter's own meanings right?
+"""Where onnx's reference evaluator is wrong, and whether the arbiter's own meanings are right.
 
     python -m benchmarks.reference_errors [--draws 40] [--only Softmax ...] [--json FILE] [--write]
 

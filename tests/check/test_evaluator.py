@@ -13,6 +13,7 @@ from normswap.check.arbiter.evaluator import (
     Settings,
     perturbed,
 )
+from normswap.check.arbiter.task import as_float64
 from normswap.check.faults import Fault
 from normswap.dtypes import is_floating
 from normswap.semantics.registry import meaning_of
@@ -36,7 +37,8 @@ WRONG = {
     "test_resize_downsample_scales_cubic_align_corners",
 }
 
-# Places in an output_shape, which onnxruntime and the reference count differently.
+# Places in an output_shape, which onnxruntime and the reference count differently; and, written out
+# as arithmetic, a quotient that is a half only in float32.
 UNSURE = {"test_maxunpool_export_with_output_shape", "test_dynamicquantizelinear_expanded"}
 
 
@@ -68,6 +70,17 @@ def node_cases():
     ]
 
 
+def close(a, b):
+    if isinstance(b, list):
+        return len(a) == len(b) and all(map(close, a, b))
+    b = np.asarray(b)
+    if b.dtype.kind in "OUS":
+        return a.tolist() == b.tolist()
+    tolerance = 1e-2 if b.dtype.itemsize <= 2 else 1e-4
+    wide = b.astype(np.float64)
+    return a.shape == b.shape and np.allclose(a, wide, rtol=tolerance, atol=1e-4, equal_nan=True)
+
+
 def test_onnx_own_cases():
     cases = node_cases()
     wrong = []
@@ -75,17 +88,10 @@ def test_onnx_own_cases():
         for inputs, outputs in case.data_sets:
             names = [v.name for v in case.model.graph.input]
             SETTINGS.set(Settings())
-            feeds = {
-                n: v.astype(np.float64) if is_floating(np.asarray(v).dtype) else v
-                for n, v in zip(names, inputs, strict=True)
-            }
+            feeds = {n: as_float64(v) for n, v in zip(names, inputs, strict=True)}
             found = Float64Evaluator(case.model).run(None, feeds)
-            for a, b in zip(found, outputs, strict=False):
-                tolerance = 1e-2 if np.asarray(b).dtype.itemsize <= 2 else 1e-4
-                if a.shape != b.shape or not np.allclose(
-                    a, np.asarray(b).astype(np.float64), rtol=tolerance, atol=1e-4, equal_nan=True
-                ):
-                    wrong.append(case.name)
+            if not all(map(close, found, outputs)):
+                wrong.append(case.name)
     assert len(cases) > 1000
     assert wrong == []
 

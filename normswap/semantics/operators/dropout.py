@@ -34,6 +34,6 @@ def dropout(
     passes = np.ones(x.shape, bool)
     if trains and share > 0:
         # The generator of onnx's reference; no runtime draws the same numbers.
-        passes = np.random.RandomState(seed).uniform(0, 1.0, x.shape) >= share  # noqa: NPY002
+        passes = np.random.RandomState(seed).uniform(0, 1.0, x.shape) >= share
     scale = 1 / (1 - share) if trains and share < 1 else 1.0
     return (np.where(passes, x * scale, 0.0), passes)[:n_outputs]

@@ -45,7 +45,7 @@ def _bounds(dtype: np.dtype[Any]) -> tuple[Any, Any]:
     """Return the least and the greatest value of a type, which nothing at all reduces to."""
     if dtype.kind == "f":
         return -np.inf, np.inf
-    return (False, True) if dtype == bool else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return (False, True) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
 
 
 _REDUCTIONS: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
@@ -146,9 +146,7 @@ def _running(
 
 
 @operator("CumSum", since=(11, 14))
-def cum_sum(
-    x: np.ndarray, axis: np.ndarray, *, exclusive: int = 0, reverse: int = 0
-) -> np.ndarray:
+def cum_sum(x: np.ndarray, axis: np.ndarray, *, exclusive: int = 0, reverse: int = 0) -> np.ndarray:
     """Return running sums."""
     return _running(np.cumsum, x, axis, 0, exclusive=exclusive, reverse=reverse)
 

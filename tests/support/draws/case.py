@@ -185,17 +185,13 @@ def apart(found: Sequence[Any], right: Sequence[Any], case: Case) -> str | None:
         return None if same else f"{shape}, {found} is not {other}, {right}"
     if len(found) != len(right):
         return f"{len(found)} results, not {len(right)}"
-    for number, (a, b) in enumerate(zip(found, right, strict=True)):
-        if isinstance(b, list):
-            said = apart(a, b, case) if isinstance(a, list) else "no sequence"
+    for number, (one, other) in enumerate(zip(found, right, strict=True)):
+        if isinstance(other, list):
+            said = apart(one, other, case) if isinstance(one, list) else "no sequence"
             if said:
                 return said
             continue
-        if isinstance(b, dict):
-            if a != b:
-                return f"{a} is not {b}"
-            continue
-        a, b = np.asarray(a), np.asarray(b)
+        a, b = np.asarray(one), np.asarray(other)
         if a.shape != b.shape:
             return f"output {number} has shape {a.shape}, not {b.shape}"
         if b.dtype.kind in "OUS":
@@ -220,11 +216,11 @@ def apart(found: Sequence[Any], right: Sequence[Any], case: Case) -> str | None:
             for v in case.inputs
         ):
             relative = max(relative, 1e-2)
-        wide, other = b.astype(np.float64), a.astype(np.float64)
+        wide, narrow = b.astype(np.float64), a.astype(np.float64)
         finite = wide[np.isfinite(wide)]
         scale = np.abs(finite).max(initial=0)
-        if not np.allclose(other, wide, rtol=10 * relative, atol=relative * scale, equal_nan=True):
-            return f"output {number} is {_some(other)}, not {_some(wide)}"
+        if not np.allclose(narrow, wide, rtol=10 * relative, atol=relative * scale, equal_nan=True):
+            return f"output {number} is {_some(narrow)}, not {_some(wide)}"
     return None
 
 

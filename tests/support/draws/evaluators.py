@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx import TensorProto, numpy_helper
-from support.draws.case import Case
 
 from normswap.check.arbiter.evaluator import SETTINGS, Float64Evaluator, Settings
 from normswap.check.arbiter.task import as_float64
 from normswap.semantics import constants
+
+if TYPE_CHECKING:
+    from support.draws.case import Case
 
 
 def arbiter(case: Case) -> list[Any]:

@@ -163,4 +163,6 @@ def window(rng, since, op):
 @draws("MelWeightMatrix")
 def mel_weight_matrix(rng, since, op):
     whole = [np.asarray(np.int64(v)) for v in (rng.integers(2, 8), rng.integers(16, 64), 8000)]
-    return Case(op, [*whole, f32(rng.uniform(0, 200)), f32(rng.uniform(2000, 3900))], tolerance=1e-4)
+    return Case(
+        op, [*whole, f32(rng.uniform(0, 200)), f32(rng.uniform(2000, 3900))], tolerance=1e-4
+    )

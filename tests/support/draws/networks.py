@@ -80,6 +80,11 @@ def pool(rng, since, op):
     rank = int(rng.integers(1, 4))
     dilated = since >= {"AveragePool": 19, "MaxPool": 10, "LpPool": 18}[op]
     kernel, given = windows(rng, rank, dilated=dilated)
+    steps = given.get("strides", [1])
+    if "SAME" in given.get("auto_pad", "") and any(
+        s > k for s, k in zip(steps, kernel, strict=False)
+    ):
+        given.pop("strides")  # then the runtime's AveragePool pads by less than nothing
     dtype = "float32"
     if op == "MaxPool" and since >= 12 and rng.random() < 0.2 and rank < 3:
         dtype = str(rng.choice(["int8", "uint8"]))
@@ -307,7 +312,7 @@ def gemm(rng, since, op):
 
 @draws("FusedGemm", domain="com.microsoft")
 def fused_gemm(rng, since, op):
-    a, b, (m, n), given = gemm_of(rng, since, op)
+    a, b, (_, n), given = gemm_of(rng, since, op)
     given["activation"] = str(rng.choice(["Relu", "LeakyRelu", "Tanh", "Sigmoid"]))
     if given["activation"] == "LeakyRelu":
         given["activation_alpha"] = 0.3
@@ -574,10 +579,7 @@ def resize(rng, since, op):
     lengths = np.maximum((np.array(x.shape) * scales).astype(int), 1)
     by_sizes = rng.random() < 0.5
     scales = np.where(np.array(x.shape) * scales < 1, 1.0, f32(scales))
-    if by_sizes:
-        same = lengths == x.shape
-    else:
-        same = (np.array(x.shape) * scales).astype(int) == x.shape
+    same = (lengths if by_sizes else (np.array(x.shape) * scales).astype(int)) == x.shape
     # The runtime copies what keeps its shape, and axes that keep their size, whatever is asked.
     if same.all() or (same[outer:].any() and ("antialias" in given or crops)):
         return resize(rng, since, op)

@@ -38,48 +38,12 @@ def modern_at(case, since, opset, **changes):
     return case
 
 
-UNARY = [
-    "Acos",
-    "Acosh",
-    "Asin",
-    "Asinh",
-    "Atan",
-    "Atanh",
-    "Ceil",
-    "Cos",
-    "Cosh",
-    "Erf",
-    "Exp",
-    "Floor",
-    "Log",
-    "Reciprocal",
-    "Round",
-    "Sin",
-    "Sinh",
-    "Sqrt",
-    "Tan",
-    "Tanh",
-    "Sigmoid",
-    "Relu",
-    "Softplus",
-    "Softsign",
-    "HardSwish",
-    "Mish",
-    "Swish",
-    "Gelu",
-    "Selu",
-    "Elu",
-    "Celu",
-    "LeakyRelu",
-    "ThresholdedRelu",
-    "HardSigmoid",
-    "Shrink",
-    "Abs",
-    "Neg",
-    "Sign",
-    "IsNaN",
-    "IsInf",
-]
+UNARY = ["Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil"]
+UNARY += ["Cos", "Cosh", "Erf", "Exp", "Floor", "Log", "Reciprocal"]
+UNARY += ["Round", "Sin", "Sinh", "Sqrt", "Tan", "Tanh", "Sigmoid"]
+UNARY += ["Relu", "Softplus", "Softsign", "HardSwish", "Mish", "Swish", "Gelu"]
+UNARY += ["Selu", "Elu", "Celu", "LeakyRelu", "ThresholdedRelu", "HardSigmoid", "Shrink"]
+UNARY += ["Abs", "Neg", "Sign", "IsNaN", "IsInf"]
 INTEGERS_TOO = {"Abs": 6, "Neg": 6, "Sign": 9, "Relu": 14, "Shrink": 9}
 PARAMETERS = {
     "Selu": ("alpha", "gamma"),

@@ -2,6 +2,7 @@
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
+
 from support.draws.case import Case, draws
 from support.draws.movement import i64
 from support.draws.simple import modern_at, reals, shape, wholes
@@ -9,6 +10,7 @@ from support.draws.simple import modern_at, reals, shape, wholes
 
 def body(name, nodes, inputs, outputs):
     """Return a graph; values are (name, type, rank or None)."""
+
     def info(value):
         sizes = None if value[2] is None else [None] * value[2]
         return helper.make_tensor_value_info(value[0], value[1], sizes)
@@ -24,16 +26,29 @@ def constant(rng, since, op):
     value = wholes(rng, shape(rng), rng.choice(["float32", "int64", "bool", "float64"]))
     given = {"value": numpy_helper.from_array(np.asarray(value))}
     if since >= 12 and rng.random() < 0.6:
-        given = [{"value_int": 3}, {"value_float": 0.3}, {"value_ints": [1, 2]}, {"value_floats": [0.5]}][
-            int(rng.integers(4))]
+        given = [
+            {"value_int": 3},
+            {"value_float": 0.3},
+            {"value_ints": [1, 2]},
+            {"value_floats": [0.5]},
+        ][int(rng.integers(4))]
     return Case(op, [], given)
 
 
 @draws("If")
 def branches(rng, since, op):
     graphs = [
-        body(f"b{i}", [helper.make_node("Constant", [], [f"c{i}"], value=numpy_helper.from_array(
-            reals(rng, (2, 3)))), helper.make_node("Abs", [f"c{i}"], [f"y{i}"])], [], [(f"y{i}", FLOAT, 2)])
+        body(
+            f"b{i}",
+            [
+                helper.make_node(
+                    "Constant", [], [f"c{i}"], value=numpy_helper.from_array(reals(rng, (2, 3)))
+                ),
+                helper.make_node("Abs", [f"c{i}"], [f"y{i}"]),
+            ],
+            [],
+            [(f"y{i}", FLOAT, 2)],
+        )
         for i in range(2)
     ]
     given = {"then_branch": graphs[0], "else_branch": graphs[1]}
@@ -44,10 +59,17 @@ def branches(rng, since, op):
 @draws("Loop")
 def loop(rng, since, op):
     x = reals(rng, shape(rng, 0, 3))
-    nodes = [helper.make_node("Neg", ["v"], ["w"]), helper.make_node("Identity", ["c"], ["d"]),
-             helper.make_node("Abs", ["v"], ["s"])]
-    graph = body("body", nodes, [("i", INT64, 0), ("c", BOOL, 0), ("v", FLOAT, x.ndim)],
-                 [("d", BOOL, 0), ("w", FLOAT, x.ndim), ("s", FLOAT, x.ndim)])
+    nodes = [
+        helper.make_node("Neg", ["v"], ["w"]),
+        helper.make_node("Identity", ["c"], ["d"]),
+        helper.make_node("Abs", ["v"], ["s"]),
+    ]
+    graph = body(
+        "body",
+        nodes,
+        [("i", INT64, 0), ("c", BOOL, 0), ("v", FLOAT, x.ndim)],
+        [("d", BOOL, 0), ("w", FLOAT, x.ndim), ("s", FLOAT, x.ndim)],
+    )
     limit = np.asarray(rng.integers(1, 4))
     condition = None if rng.random() < 0.3 else np.asarray(True)
     case = Case(op, [limit, condition, x], {"body": graph}, 2)
@@ -68,8 +90,12 @@ def scan(rng, since, op):
     state = reals(rng, np.delete(x.shape, axis))
     nodes = [helper.make_node("Sub", ["s", "x"], ["t"]), helper.make_node("Abs", ["t"], ["y"])]
     rank = x.ndim - 1
-    graph = body("body", nodes, [("s", FLOAT, rank), ("x", FLOAT, rank)],
-                 [("t", FLOAT, rank), ("y", FLOAT, rank)])
+    graph = body(
+        "body",
+        nodes,
+        [("s", FLOAT, rank), ("x", FLOAT, rank)],
+        [("t", FLOAT, rank), ("y", FLOAT, rank)],
+    )
     return Case(op, [state, x], {"body": graph} | given, 2)
 
 
