@@ -125,14 +125,17 @@ def select(model, name):
     return tapped
 
 
-@pytest.mark.parametrize("opset", [7, 9, 13])
-def test_one_in_training_beside_one_in_inference(opset):
+def beside(opset):
     b = Builder(opset)
     x = b.bn(b.conv(b.input(4, 3, 6, 6), 3, C), C)
     parameters = [b.const(v) for v in b.statistics(4, positive=True)]
     y = b.conv(b.node("Relu", x), C, 4, kernel=(1, 1))
-    b.output(b.node("BatchNormalization", y, *parameters, outputs=5)[0])
-    model = b.model()
+    return b.output(b.node("BatchNormalization", y, *parameters, outputs=5)[0]).model()
+
+
+@pytest.mark.parametrize("opset", [7, 9, 13])
+def test_one_in_training_beside_one_in_inference(opset):
+    model = beside(opset)
     folded, plan = fold_model(model)
     assert count(folded) == 1
     assert [entry.reason for entry in plan.kept] == [Reason.TRAINING_MODE]
@@ -188,6 +191,17 @@ def test_the_command_says_so(tmp_path, arguments):
     assert "1 kept" in result.text
     assert "training-mode" in result.text
     assert onnx.load(out) == onnx.load(path)
+
+
+@pytest.mark.parametrize("arguments", [(), ("--no-check",)], ids=["checked", "not checked"])
+def test_the_command_folds_the_one_in_inference(tmp_path, arguments):
+    path, out = tmp_path / "model.onnx", tmp_path / "new.onnx"
+    onnx.save(beside(8), path)
+    result = invoke("fold", path, "-o", out, *arguments)
+    assert result.code == 0, result.text
+    assert "1 folded, 1 kept" in result.text
+    assert "training-mode" in result.text
+    assert_same_function(onnx.load(path), onnx.load(out), tolerance=1e-5)
 
 
 # The other two that must know
