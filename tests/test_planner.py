@@ -85,16 +85,23 @@ def test_every_initializer_of_an_old_model_is_an_input_and_constant():
 
 
 @pytest.mark.parametrize(
-    ("var", "epsilon"),
-    [(-1.0, 1e-5), (np.nan, 1e-5), (np.inf, 1e-5), (-1e-3, 1e-3), (0.0, 0.0)],
+    ("var", "epsilon", "reason"),
+    [
+        (-1.0, 1e-5, Reason.INVALID_STATISTICS),
+        (np.nan, 1e-5, Reason.NON_FINITE),
+        (np.inf, 1e-5, Reason.NON_FINITE),
+        (-1e-3, 1e-3, Reason.INVALID_STATISTICS),
+        (0.0, 0.0, Reason.INVALID_STATISTICS),
+    ],
 )
-def test_invalid_variance(var, epsilon):
+def test_invalid_variance(var, epsilon, reason):
     b = Builder()
     scale, bias, mean, variance = b.statistics(C)
     variance[3] = var
     b.output(b.bn(conv(b), C, stats=(scale, bias, mean, variance), epsilon=epsilon))
-    plan = check_kept(b.model(), Reason.INVALID_STATISTICS)
-    assert "channel 3" in plan.kept[0].detail
+    plan = check_kept(b.model(), reason)
+    place = "index 3" if reason is Reason.NON_FINITE else "channel 3"
+    assert place in plan.kept[0].detail
 
 
 @pytest.mark.parametrize("which", range(3), ids=["scale", "B", "mean"])

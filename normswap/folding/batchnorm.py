@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normswap.dtypes import Wide, is_float
-from normswap.finite import Flaw, flaw_of
+from normswap.finite import flaw_of
 from normswap.folding.affine import Affine
 from normswap.folding.answers import Block
 from normswap.folding.evaluate import constant_of
@@ -63,7 +63,6 @@ def affine_of(node: Node) -> Affine | Block:
     if len(node.inputs) < 5 or any(value is None for value in node.inputs[:5]):
         return Block(Reason.MALFORMED, node.title, "BatchNormalization needs five inputs")
     parameters: list[Wide] = []
-    flaw: Flaw | None = None
     for name, value in zip(("scale", "B", "mean", "var"), node.inputs[1:5], strict=True):
         constant = constant_of(value)
         if isinstance(constant, Block):
@@ -72,7 +71,7 @@ def affine_of(node: Node) -> Affine | Block:
             return Block(Reason.ELEMENT_TYPE, node.title, f"its {name}")
         stored = constant.load()
         flaw = None if value is None else flaw_of(value.name, stored)
-        if flaw is not None and name != "var":
+        if flaw is not None:
             return Block(Reason.NON_FINITE, flaw.name, f"its {name}: {flaw}")
         parameters.append(stored.astype(np.longdouble))
     if not is_per_activation(node):
@@ -86,8 +85,7 @@ def affine_of(node: Node) -> Affine | Block:
     spread = var + np.longdouble(epsilon_of(node))
     bad = np.flatnonzero(~(np.isfinite(spread) & (spread > 0)))
     if bad.size:
-        detail = channels("var + epsilon", spread, bad) + (f": {flaw}" if flaw else "")
-        return Block(Reason.INVALID_STATISTICS, flaw.name if flaw else node.title, detail)
+        return Block(Reason.INVALID_STATISTICS, node.title, channels("var + epsilon", spread, bad))
     with np.errstate(over="ignore", invalid="ignore"):
         s = scale / np.sqrt(spread)
         t = bias - mean * s
