@@ -50,7 +50,7 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.PER_ACTIVATION: "the node has statistics per activation (spatial=0), not per channel",
     Reason.NOT_CONSTANT: "a parameter or weight is computed at run time",
     Reason.OVERRIDABLE: "a parameter or weight is also a graph input, so a caller may replace it",
-    Reason.INVALID_STATISTICS: "var + epsilon is zero, negative or not finite in some channel",
+    Reason.INVALID_STATISTICS: "var + epsilon is zero or negative in some channel",
     Reason.OVERFLOW: "a folded constant would be beyond the range of its type",
     Reason.UNDERFLOW: "a folded constant would be so small that its type has too few digits for it",
     Reason.NON_FINITE: "a constant has NaN or infinite values",
