@@ -88,7 +88,7 @@ def _known(
 def _modernize(model: onnx.ModelProto) -> None:
     """Take a model's constants off the list of its inputs, where all had to be on it.
 
-    Up to IR version 3 the inference overlooks a constant that is not listed, such as a computed one.
+    Up to IR version 3 the inference overlooks one that is not listed, such as a computed one.
     """
     if model.ir_version < 4:
         model.ir_version = 4
