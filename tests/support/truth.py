@@ -44,6 +44,9 @@ What a fold does wrong within it shows in float64.
 DIGITS = {TensorProto.FLOAT: 32 * 2.0**-23, TensorProto.FLOAT16: 4 * 2.0**-10}
 """What a result may be off, relative to its largest value, where it is stored with these digits."""
 
+FINE = 2.0**-40
+"""What is rounded by more than this is so by the runtime."""
+
 ROUGH = 0.01
 """A result that moves by this much with the last place of the weights tells nothing."""
 
@@ -360,10 +363,13 @@ class Truth:
         self.values = evaluate(model, feeds)
         self._runs = {}
 
-    def noise(self, index, *, unit=0.0):
-        """Return how far an output moves with the last place of weights, and perhaps of results."""
+    def noise(self, index, unit=2.0**-52):
+        """Return how far an output moves with the last place of the weights and of every result.
+
+        Results are rounded to float64 by the evaluator, and to float32 or less by the runtime.
+        """
         if unit not in self._runs:
-            base = narrowed(self.model) if unit else self.model
+            base = narrowed(self.model) if unit > FINE else self.model
             variants = [moved(base, sample) for sample in (1, 2, 3)]
             self._runs[unit] = [evaluate(variant, self.feeds, unit) for variant in variants]
         return max(deviation(self.values[index], run[index]) for run in self._runs[unit])
@@ -427,7 +433,7 @@ def in_runtime(model, feeds, wants, gots, truths) -> str:
             departs = deviation(truth.values[index], want)
             allowed = COARSE * unit * magnitude + SLACK * departs
             if not error <= allowed:
-                allowed += SLACK * truth.noise(index, unit=float(np.finfo(want.dtype).eps))
+                allowed += SLACK * truth.noise(index, float(np.finfo(want.dtype).eps))
         if not error <= allowed:
             return f"{name} is {error:.1e} off in the runtime where {magnitude:.1e} is the largest"
     return ""
@@ -485,7 +491,7 @@ def agree(truth, index, want) -> bool:
     unit = float(np.finfo(want.dtype).eps)
     if departs <= 2e3 * unit * largest(want):
         return True
-    return departs <= SLACK * truth.noise(index, unit=unit)
+    return departs <= SLACK * truth.noise(index, unit)
 
 
 __all__ = ["Fault", "Judgement", "fold", "judge", "narrowed"]
