@@ -19,10 +19,8 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from onnx import TensorProto
-from onnx.reference.op_run import OpRun
 
 from normswap.check.arbiter.evaluator import SETTINGS, Float64Evaluator, Settings
-from normswap.check.arbiter.registry import operators
 from normswap.folding.apply import apply_plan
 from normswap.folding.planner import make_plan
 from normswap.model import load, write_to
@@ -241,23 +239,15 @@ def _narrow(tensor):
         tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
 
 
-class GlobalLpPool(OpRun):
-    """What onnx's reference does not have."""
-
-    def _run(self, x, p=2):
-        norms = np.linalg.norm(x.reshape(*x.shape[:2], -1), p, axis=2)
-        return (norms.reshape(*x.shape[:2], *[1] * (x.ndim - 2)),)
-
-
 UNIT = contextvars.ContextVar("UNIT", default=0.0)
 """By how much of itself every result is moved, as rounding in another type would."""
 
 
 class Evaluator(Float64Evaluator):
-    """An evaluator that has it in bodies and functions too, and can round as a runtime does."""
+    """An evaluator that can round as a runtime does, in bodies and functions too."""
 
     def __init__(self, proto, *args, **fields):
-        super().__init__(proto, *args, **{**fields, "new_ops": [*operators(), GlobalLpPool]})
+        super().__init__(proto, *args, **fields)
         if unit := UNIT.get():
             for number, node in enumerate(self.rt_nodes_):
                 node.run = rounded(node.run, unit, number)
