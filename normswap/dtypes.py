@@ -31,6 +31,15 @@ def is_float(data_type: int | None) -> bool:
     return data_type in NUMPY_DTYPES
 
 
+def is_floating(dtype: np.dtype[Any]) -> bool:
+    """Whether a NumPy type is a floating-point type, those of ml_dtypes included."""
+    try:
+        ml_dtypes.finfo(dtype)
+    except ValueError:
+        return False
+    return dtype.kind != "c"
+
+
 def wide_dtype(data_type: int) -> np.dtype[Any]:
     """Return the type in which constants of ``data_type`` are computed."""
     return np.dtype(np.longdouble if data_type == TensorProto.DOUBLE else np.float64)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from normswap.folding.apply import apply_plan
 from normswap.folding.planner import make_plan
 from normswap.folding.residual import residuals
 from normswap.model import Model, Staged, load, stage, write_to
+from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from normswap.check import CheckOptions, CheckReport
@@ -209,8 +209,8 @@ def staged_output(
         with stage(model, output, overwrite=overwrite) as staged:
             yield staged
         return
-    with tempfile.TemporaryDirectory(prefix="normswap-") as folder:
-        path = Path(folder, "model.onnx")
+    with scratch_folder() as folder:
+        path = folder / "model.onnx"
         with path.open("wb") as stream:
             write_to(model, stream)
         yield _Piped(path, output)

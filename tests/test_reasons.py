@@ -61,6 +61,12 @@ def overflow(b):
     b.output(b.bn(b.node("Conv", b.input(2, 4, 7, 7), w), C, stats=stats))
 
 
+def underflow(b):
+    b.__init__(17, "float16")
+    stats = (np.full(C, 1e-6), np.zeros(C), np.zeros(C), np.ones(C))
+    b.output(b.bn(conv(b, bias=False), C, stats=stats))
+
+
 def non_finite(b):
     w = b.const(np.full((C, 4, 1, 1), np.inf))
     b.output(b.bn(b.node("Conv", b.input(2, 4, 7, 7), w), C))
@@ -197,6 +203,7 @@ MODELS = {
     Reason.OVERRIDABLE: overridable,
     Reason.INVALID_STATISTICS: invalid_statistics,
     Reason.OVERFLOW: overflow,
+    Reason.UNDERFLOW: underflow,
     Reason.NON_FINITE: non_finite,
     Reason.ELEMENT_TYPE: element_type,
     Reason.GRAPH_INPUT: graph_input,

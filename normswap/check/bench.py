@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from normswap.check.coverage import Unseen
 from normswap.check.report import RunReport
 from normswap.check.runner import run_worker
 from normswap.check.wire import Feeds, Packer, unpack_all
@@ -43,10 +44,17 @@ class Results:
         By execution (of the arbiter: the plain evaluation, then the perturbed ones), then by
         case; each a dict from output name to value.
     report : RunReport
+    kept : tuple of int
+        Of the arbiter: those of the driving inputs that reached something new; their results
+        are after those of the cases.
+    unseen : tuple of Unseen
+        Of the arbiter: the sides of kinks that no input reached.
     """
 
     values: tuple[tuple[Feeds, ...], ...]
     report: RunReport
+    kept: tuple[int, ...] = ()
+    unseen: tuple[Unseen, ...] = ()
 
 
 class Bench:
@@ -90,7 +98,7 @@ class Bench:
             "model": str(model.path.resolve()),
             "provider": provider or self._options.provider,
             "provider_options": dict(self._options.provider_options),
-            "pin_random": bool(model.random),
+            "seeds": list(model.seeds),
             "executions": [
                 {"level": e.level, "threads": e.threads, "feeds": list(feeds)} for e in executions
             ],
@@ -128,11 +136,15 @@ class Bench:
         *,
         samples: int = 0,
         faults: Sequence[Fault] = (),
+        rounding: str = "",
+        drive: Mapping[str, Any] | None = None,
         timeout: float,
     ) -> Results:
         """Evaluate a model in float64.
 
-        As it is, then with its weights perturbed `samples` times, then with each fault.
+        As it is, then with its weights perturbed `samples` times, every result too where
+        `rounding` names a type to perturb them in, then with each fault. `drive` is of
+        `normswap.check.arbiter.task.evaluate`.
 
         Raises
         ------
@@ -145,7 +157,9 @@ class Bench:
             "feeds": list(feeds),
             "samples": samples,
             "faults": [fault.to_dict() for fault in faults],
-            "pin_random": bool(model.random),
+            "rounding": rounding,
+            "seeds": list(model.seeds),
+            "drive": drive,
         }
         self.progress(f"evaluating the {role} model in float64")
         response, home = self._child(request, model, role, timeout=timeout)
@@ -164,7 +178,8 @@ class Bench:
         )
         values = tuple(tuple(unpack_all(r, home) for r in row) for row in response["results"])
         shutil.rmtree(home)
-        return Results(values, report)
+        unseen = tuple(Unseen(**item) for item in response["unseen"])
+        return Results(values, report, tuple(response["kept"]), unseen)
 
     def trace(
         self,
@@ -182,12 +197,41 @@ class Bench:
             "feeds": feeds,
             "matches": dict(matches),
             "room": _ROOM,
-            "pin_random": bool(original.random),
+            "seeds": [list(original.seeds), list(rewritten.seeds)],
         }
         self.progress("looking for the first tensor that diverges")
         response, _ = self._child(request, original, "original", timeout=timeout)
         tensors: dict[str, dict[str, float]] = response["tensors"]
         return tensors
+
+    def locate(
+        self,
+        model: Signature,
+        role: str,
+        feeds: Mapping[str, Any],
+        *,
+        output: str,
+        level: str,
+        provider: str,
+        rounding: str,
+        timeout: float,
+    ) -> dict[str, Any] | None:
+        """Find the node at which the runtime leaves float64; see `arbiter.locate`."""
+        request = {
+            "task": "locate",
+            "model": str(model.path.resolve()),
+            "seeds": list(model.seeds),
+            "feeds": feeds,
+            "output": output,
+            "level": level,
+            "provider": provider,
+            "provider_options": dict(self._options.provider_options),
+            "rounding": rounding,
+        }
+        self.progress(f"looking for the operator of the {role} model that departs from float64")
+        response, _ = self._child(request, model, role, timeout=timeout)
+        found: dict[str, Any] | None = response["found"]
+        return found
 
     def _child(
         self, request: Mapping[str, Any], model: Signature, role: str, timeout: float | None = None

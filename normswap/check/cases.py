@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from normswap.check.cost import multiply_adds
 from normswap.check.dims import Wishes, batch_is_free, solve
-from normswap.check.inputs import Case, Distribution, make_case
+from normswap.check.inputs import Case, Distribution, Draw, make_case
 from normswap.check.userdata import load_cases
 
 if TYPE_CHECKING:
@@ -21,7 +21,13 @@ _SWEEP = (1, 2, 7)
 LITTLE_WORK = 500_000_000  # multiply-adds of all samples together; a tenth of a second or two
 
 
-def make_cases(signature: Signature, options: CheckOptions, *, spatial: int) -> list[Case]:
+def make_cases(
+    signature: Signature,
+    options: CheckOptions,
+    *,
+    spatial: int,
+    integers: tuple[int, int] | None = None,
+) -> list[Case]:
     """Return the inputs of a check: a user's own, where there are any, else random ones.
 
     At depth QUICK the random ones are a sample of a normal distribution and a batch of two of a
@@ -35,6 +41,8 @@ def make_cases(signature: Signature, options: CheckOptions, *, spatial: int) -> 
     options : CheckOptions
     spatial : int
         Size of open spatial axes (`normswap.check.dims`).
+    integers : (int, int), optional
+        What integers of no known meaning are drawn from.
     """
     if options.data is not None:
         return load_cases(signature, options.data)
@@ -44,7 +52,8 @@ def make_cases(signature: Signature, options: CheckOptions, *, spatial: int) -> 
     quick = [*_QUICK, _MORE] if free and _is_little(signature, wishes, spatial) else _QUICK
     for distribution, batch, seed in _plan(options, quick, free=free):
         shapes = solve(signature, wishes, batch=batch, spatial=spatial)
-        case = make_case(signature, shapes, distribution, seed=seed, ranges=options.value_ranges)
+        draw = Draw(distribution, integers=integers)
+        case = make_case(signature, shapes, draw, seed=seed, ranges=options.value_ranges)
         cases.setdefault(case.name, case)
         if not signature.inputs:
             break

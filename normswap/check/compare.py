@@ -10,7 +10,7 @@ from normswap.check.golden import against_expected
 from normswap.check.observe import Observations, Tensors, Truths, tensors_of
 from normswap.check.report import OutputReport
 from normswap.check.signature import Signature, dtype_of_port
-from normswap.check.verdict import Verdict, judge
+from normswap.check.verdict import Verdict, departures, judge, relative
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,24 +64,32 @@ def judge_all(
     for _, item in evidence:
         if item.function is None:
             continue
-        if judge(item, tolerances).verdict is not Verdict.EQUIVALENT:
+        if judge(item, tolerances).verdict is not Verdict.EQUIVALENT or departures(item):
             doubted.add(item.output)
-        relative = _relative(item.function.floor, item.scale)
-        floors[item.output] = relative.larger(floors.get(item.output))
+        floor = relative(item.function.floor, item.scale)
+        floors[item.output] = floor.larger(floors.get(item.output))
     reports = []
     for case, plain in evidence:
         item = plain
         if plain.function is None and plain.output in floors.keys() - doubted:
             item = replace(plain, backed=floors[plain.output])
         reports.append(OutputReport(case, item, judge(item, tolerances)))
-    return tuple(reports)
+    return _telling(reports)
 
 
-def _relative(floor: Distance, scale: Distance) -> Distance:
-    return Distance(
-        floor.rms / scale.rms if scale.rms > 0 else 0.0,
-        floor.max / scale.max if scale.max > 0 else 0.0,
-    )
+def _telling(reports: Sequence[OutputReport]) -> tuple[OutputReport, ...]:
+    """Return the reports, without those of inputs that tell nothing of an output others tell of.
+
+    Where NaN was in both models, or nothing at all, nothing was compared; that it was in both is
+    judged before.
+    """
+    told = {r.name for r in reports if not _tells_nothing(r)}
+    return tuple(r for r in reports if not _tells_nothing(r) or r.name not in told)
+
+
+def _tells_nothing(report: OutputReport) -> bool:
+    judgement = report.judgement
+    return judgement.verdict is Verdict.INCONCLUSIVE and judgement.basis == "values"
 
 
 def _executions(results: Results | None, index: int) -> list[Tensors]:
@@ -114,6 +122,7 @@ def _compare_case(
                 [tensors[leaf] for tensors in new],
                 _truth(truths, leaf),
                 comparable=not signature.random,
+                alike=bool(signature.random),
                 constant=leaf in constants,
                 storage=dtype_of_port(signature.outputs, leaf),
                 reordered=reordered.get(leaf),
@@ -130,18 +139,28 @@ def _truth(truths: Truths | None, leaf: str) -> Truth | None:
     if truths is None or leaf not in truths.original or leaf not in truths.rewritten:
         return None
     perturbed = [sample[leaf] for sample in truths.perturbed if leaf in sample]
-    return Truth(truths.original[leaf], truths.rewritten[leaf], perturbed, truths.resolution)
+    rounded = [(a[leaf], b[leaf]) for a, b in truths.rounded if leaf in a and leaf in b]
+    return Truth(
+        truths.original[leaf], truths.rewritten[leaf], perturbed, truths.resolution, rounded
+    )
 
 
 def _constants(seen: Observations, signature: Signature) -> frozenset[str]:
-    """Return the tensors that never varied, of the outputs that ought to."""
+    """Return the tensors of outputs that never varied, and ought to.
+
+    The elements of a sequence are one output: that some are alike each time says nothing.
+    """
     if seen.original is not None:
         observed = [tensors_of(values) for values in seen.original.values[0]]
     else:
         observed = [truths.original for truths in seen.truths.values()]
     arrays: dict[str, list[np.ndarray]] = {}
+    leaves: dict[str, set[str]] = {}
     for tensors in observed:
         for leaf, array in tensors.items():
-            if leaf in signature.varying or leaf.split("[", 1)[0] in signature.varying:
-                arrays.setdefault(leaf, []).append(array)
-    return frozenset(leaf for leaf, values in arrays.items() if is_constant(values))
+            output = signature.varying_output(leaf)
+            if output is not None:
+                arrays.setdefault(output, []).append(array)
+                leaves.setdefault(output, set()).add(leaf)
+    constant = [leaves[output] for output, values in arrays.items() if is_constant(values)]
+    return frozenset().union(*constant)

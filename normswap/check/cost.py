@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import TYPE_CHECKING, Any
 
 import onnx
+import onnx.inliner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -41,8 +43,47 @@ def skeleton(model: Any) -> bytes:
             graph.input.append(
                 onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
             )
+    if bare.functions:
+        # Of a function that can't be inlined it isn't known what it does with its inputs.
+        with contextlib.suppress(RuntimeError, ValueError):
+            bare = onnx.inliner.inline_local_functions(bare)
     content: bytes = bare.SerializeToString()
     return content
+
+
+def inferred(content: bytes, shapes: Mapping[str, _Shape]) -> tuple[Any, dict[str, _Shape]] | None:
+    """Return a model's graph, and the shapes of its values on inputs of certain shapes.
+
+    Parameters
+    ----------
+    content : bytes
+        A `skeleton`.
+    shapes : Mapping of str to tuple of int
+        Shapes of the inputs.
+
+    Returns
+    -------
+    (onnx.GraphProto, dict of str to tuple of int) or None
+        A size that is unknown is 0. None where shape inference does not get through.
+    """
+    model = onnx.load_from_string(content)
+    for value in model.graph.input:
+        if value.name in shapes:
+            tensor = value.type.tensor_type
+            del tensor.shape.dim[:]
+            for size in shapes[value.name]:
+                tensor.shape.dim.add().dim_value = size
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    try:
+        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except onnx.shape_inference.InferenceError:
+        return None
+    known: dict[str, _Shape] = {t.name: tuple(t.dims) for t in model.graph.initializer}
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        if value.type.tensor_type.HasField("shape"):
+            known[value.name] = tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
+    return model.graph, known
 
 
 def multiply_adds(content: bytes, shapes: Mapping[str, _Shape]) -> int | None:
@@ -60,24 +101,12 @@ def multiply_adds(content: bytes, shapes: Mapping[str, _Shape]) -> int | None:
     int or None
         None where shape inference does not get through.
     """
-    model = onnx.load_from_string(content)
-    for value in model.graph.input:
-        if value.name in shapes:
-            tensor = value.type.tensor_type
-            del tensor.shape.dim[:]
-            for size in shapes[value.name]:
-                tensor.shape.dim.add().dim_value = size
-    for value in model.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    try:
-        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except onnx.shape_inference.InferenceError:
+    found = inferred(content, shapes)
+    if found is None:
         return None
-    known: dict[str, _Shape] = {t.name: tuple(t.dims) for t in model.graph.initializer}
-    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
-        known[value.name] = tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
+    graph, known = found
     total = 0
-    for node in model.graph.node:
+    for node in graph.node:
         work = _work(node, known)
         if work is None:
             return None

@@ -6,14 +6,15 @@ reached again from them with another tolerance (`normswap.check.verdict`).
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
 
-from normswap.check.inputs import is_float
 from normswap.check.metrics import Metrics, measure
+from normswap.dtypes import is_floating
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 # A channel's floor from few values is a poor estimate; it is drawn towards the pooled one, which
 # counts as this many values.
 _PRIOR = 16
+
+_HARDLY = 0.25  # part of an output's elements that are numbers, where it is hardly defined
 
 # Samples in another order are a legal execution if they move a result by no more than this many
 # times what the other executions do, and units of roundoff: more is no rounding, but a model that
@@ -99,12 +102,24 @@ class Evidence:
     noise_mismatches, noise_disagreements : int
         The same in elements of types that are no floats, and in NaN and infinity.
     error_original, error_rewritten : Distance or None
-        Each model's own error in the runtime, against itself in float64; the larger of the
-        levels for the original.
-    error_deployed : Distance or None
-        The rewritten model's at the runtime's default level.
+        Each model's own error in the runtime with optimizations off, against itself in float64.
+        Infinite where shapes differ.
+    error_original_deployed, error_deployed : Distance or None
+        The same at the runtime's default level.
+    flips_original, flips_rewritten : int
+        For types that are no floats: elements that the runtime gives otherwise than float64 does,
+        at the worse level; all of them where shapes differ. For floats: elements that are finite
+        in the runtime and not in float64.
+    rounding : Distance or None
+        What the models move by in float64 when every weight and every result is perturbed within
+        half a unit in the last place. Measured where an error is large
+        (`normswap.check.departure`).
+    rounding_flips : int
+        The same in elements, as in `flips_original`.
     function : Function or None
         What the float64 arbiter says; None where it was not asked or could not answer.
+    alike : bool
+        Both models draw the same random numbers in the runtime, which float64 does not.
     constant : bool
         The original's output did not vary at all, though it depends on the inputs.
     backed : Distance or None
@@ -126,8 +141,14 @@ class Evidence:
     noise_disagreements: int = 0
     error_original: Distance | None = None
     error_rewritten: Distance | None = None
+    error_original_deployed: Distance | None = None
     error_deployed: Distance | None = None
+    flips_original: int = 0
+    flips_rewritten: int = 0
+    rounding: Distance | None = None
+    rounding_flips: int = 0
     function: Function | None = None
+    alike: bool = False
     constant: bool = False
     backed: Distance | None = None
     fault: str | None = None
@@ -144,12 +165,15 @@ class Truth:
         The original's, with its weights perturbed.
     resolution : float
         As in `Function`; larger where an operator was evaluated in less than float64.
+    rounded : sequence of (numpy.ndarray, numpy.ndarray)
+        A model's, and the same with its weights and results perturbed.
     """
 
     original: np.ndarray
     rewritten: np.ndarray
     perturbed: Sequence[np.ndarray]
     resolution: float = 1e-9
+    rounded: Sequence[tuple[np.ndarray, np.ndarray]] = ()
 
 
 def gather(
@@ -159,6 +183,7 @@ def gather(
     truth: Truth | None,
     *,
     comparable: bool = True,
+    alike: bool = False,
     constant: bool = False,
     storage: np.dtype[Any] | None = None,
     reordered: np.ndarray | None = None,
@@ -178,6 +203,8 @@ def gather(
     comparable : bool
         Whether runtime and arbiter compute the same thing; they do not where a model draws
         random numbers.
+    alike : bool
+        Whether the two models, where they draw any, draw the same in the runtime.
     constant : bool
         Whether the original's output is the same whatever the input (`is_constant`).
     storage : numpy.dtype, optional
@@ -199,7 +226,7 @@ def gather(
     executions = [measure(first, other) for other in original[1:] if other.shape == first.shape]
     if len(rewritten) > 2:
         executions += [measure(rewritten[0], other) for other in rewritten[1:]]
-    floating = is_float(dtype)
+    floating = is_floating(dtype)
     noise = ZERO
     for execution in executions:
         noise = noise.larger(Distance(execution.rms, execution.max_abs))
@@ -215,6 +242,7 @@ def gather(
         scale=scale,
         verdict_level=levels[0],
         deployed=levels[1] if len(levels) > 1 else None,
+        alike=alike,
         constant=constant,
         noise=noise,
         noise_mismatches=max((e.mismatches for e in executions), default=0),
@@ -225,15 +253,26 @@ def gather(
     if truth is None:
         return evidence
     evidence = replace(evidence, function=_function(truth))
-    if not (comparable and floating and truth.original.shape == shape):
+    if not comparable:
+        return evidence
+    evidence = replace(
+        evidence,
+        flips_original=max(_flips(truth.original, a) for a in original[:2]),
+        flips_rewritten=max(_flips(truth.rewritten, b) for b in rewritten[:2]),
+        rounding_flips=max((_flips(a, b) for a, b in truth.rounded), default=0),
+    )
+    if not floating:
         return evidence
     own = [_error(truth.original, a) for a in original[:2]]
     others = [_error(truth.rewritten, b) for b in rewritten[:2]]
+    moved = [_error(a, b) for a, b in truth.rounded]
     return replace(
         evidence,
-        error_original=own[0].larger(own[-1]),
+        error_original=own[0],
+        error_original_deployed=own[-1],
         error_rewritten=others[0],
         error_deployed=others[-1],
+        rounding=functools.reduce(Distance.larger, moved) if moved else None,
     )
 
 
@@ -258,7 +297,7 @@ def _from_truth_alone(
     if values.shape != truth.rewritten.shape:
         fault = f"it was of shape {list(values.shape)}, and is of {list(truth.rewritten.shape)}"
         return Evidence(output, storage.name, tuple(values.shape), fault=fault)
-    floating = is_float(storage)
+    floating = is_floating(storage)
     return Evidence(
         output,
         storage.name,
@@ -279,13 +318,26 @@ def is_constant(values: Sequence[np.ndarray]) -> bool:
     flat = np.concatenate([np.asarray(value).ravel() for value in values])
     if flat.size < 2:
         return False
-    if not is_float(flat.dtype):
+    if not is_floating(flat.dtype):
         return bool((flat == flat[0]).all())
     numbers = flat.astype(np.float64)
     if not np.isfinite(numbers).all():
         return False
     spread = float(numbers.max() - numbers.min())
     return spread <= 2 * float(ml_dtypes.finfo(flat.dtype).eps) * float(np.abs(numbers).max())
+
+
+def is_bare(values: Sequence[np.ndarray]) -> bool:
+    """Whether an output had little or nothing to compare, for all sets of inputs together.
+
+    It was empty, the same throughout, or hardly ever a number.
+    """
+    total = sum(value.size for value in values)
+    if all(is_floating(value.dtype) for value in values):
+        finite = sum(np.count_nonzero(np.isfinite(v.astype(np.float64))) for v in values)
+        if finite <= _HARDLY * total:
+            return True
+    return total == 0 or is_constant(values)
 
 
 def _fault(first: np.ndarray, rewritten: Sequence[np.ndarray]) -> str | None:
@@ -297,7 +349,16 @@ def _fault(first: np.ndarray, rewritten: Sequence[np.ndarray]) -> str | None:
     return None
 
 
+def _flips(truth: np.ndarray, value: np.ndarray) -> int:
+    if truth.shape != value.shape:
+        return truth.size
+    apart = np.isfinite(value) & ~np.isfinite(truth) if is_floating(value.dtype) else truth != value
+    return int(np.count_nonzero(apart))
+
+
 def _error(truth: np.ndarray, value: np.ndarray) -> Distance:
+    if truth.shape != value.shape:
+        return Distance(np.inf, np.inf)
     a, b = truth.astype(np.float64), value.astype(np.float64)
     finite = np.isfinite(a) & np.isfinite(b)
     if not finite.any():
@@ -310,7 +371,7 @@ def _function(truth: Truth) -> Function:
     a, b = truth.original, truth.rewritten
     if a.shape != b.shape:
         return Function(Distance(np.inf, np.inf), ZERO)
-    if not is_float(a.dtype):
+    if not is_floating(a.dtype):
         counts = [int(np.count_nonzero(a != p)) for p in truth.perturbed if p.shape == a.shape]
         return Function(
             ZERO,

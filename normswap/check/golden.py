@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from normswap.check.elements import tensors
 from normswap.check.evidence import Distance, Evidence, gather
-from normswap.check.inputs import is_float
 from normswap.check.metrics import measure
-from normswap.check.report import leaves
+from normswap.dtypes import is_floating
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,8 +33,8 @@ def against_expected(expected: Feeds, executions: Sequence[Feeds]) -> list[Evide
     """
     found = []
     for name, value in expected.items():
-        given = [dict(leaves(name, outputs.get(name))) for outputs in executions]
-        for leaf, array in leaves(name, value):
+        given = [dict(tensors(name, outputs.get(name))) for outputs in executions]
+        for leaf, array in tensors(name, value):
             if leaf not in given[0]:
                 fault = "the model did not give it"
                 found.append(Evidence(leaf, array.dtype.name, array.shape, fault=fault))
@@ -49,7 +49,7 @@ def against_expected(expected: Feeds, executions: Sequence[Feeds]) -> list[Evide
                         max((n.rms for n in noise), default=0.0),
                         max((n.max_abs for n in noise), default=0.0),
                     )
-                    if is_float(array.dtype)
+                    if is_floating(array.dtype)
                     else evidence.noise,
                     noise_mismatches=max((n.mismatches for n in noise), default=0),
                 )

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import enum
+import math
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
 
+from normswap.check.roles import SEQUENCE_LENGTH, Allowed, Known, allowed
 from normswap.check.wire import Feeds, Value, dtype_of
+from normswap.dtypes import is_floating
 from normswap.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from normswap.check.semantics import Semantics
     from normswap.check.signature import Port, Signature
 
 _WORDS = ("norm", "swap", "batch", "group", "channel", "", "Ω", "a longer string with spaces")
-_SEQUENCE_LENGTH = 3
+_INTEGERS = 100  # the largest of those of no known meaning
 
 
 class Distribution(str, enum.Enum):
@@ -64,17 +66,51 @@ class Case:
         return {n: tuple(v.shape) for n, v in self.feeds.items() if isinstance(v, np.ndarray)}
 
 
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """How the values of a set of inputs are drawn.
+
+    Attributes
+    ----------
+    distribution : Distribution
+    scale, offset : float
+        What the numbers drawn are multiplied by, and what is added then.
+    flipped : bool
+        Booleans are the opposite of what they would be.
+    integers : (int, int) or None
+        The only range that integers of no known meaning are drawn from.
+    """
+
+    distribution: Distribution
+    scale: float = 1.0
+    offset: float = 0.0
+    flipped: bool = False
+    integers: tuple[int, int] | None = None
+
+    def __str__(self) -> str:
+        text = self.distribution.value
+        if self.scale != 1.0:
+            text += f" x {self.scale:g}"
+        if self.offset:
+            text += f" {'+' if self.offset > 0 else '-'} {abs(self.offset):g}"
+        if self.flipped:
+            text += ", flipped"
+        if self.integers is not None:
+            text += f", integers of {self.integers[0]} to {self.integers[1]}"
+        return text
+
+
 def make_case(
     signature: Signature,
     shapes: Mapping[str, tuple[int, ...]],
-    distribution: Distribution,
+    draw: Draw | Distribution,
     *,
     seed: int,
     ranges: Mapping[str, tuple[float, float]],
 ) -> Case:
     """Draw one value for every input of a model.
 
-    Each input has a generator of its own, seeded by `seed`, its name and the distribution, so
+    Each input has a generator of its own, seeded by `seed`, its name and how it is drawn, so
     that neither the order of inputs nor their number matters.
 
     Raises
@@ -82,29 +118,33 @@ def make_case(
     UsageError
         A range names no input, or an input is of a kind that cannot be drawn.
     """
+    if isinstance(draw, Distribution):
+        draw = Draw(draw)
+    if all(port.dtype != "bool" for port in signature.inputs):
+        draw = replace(draw, flipped=False)
     names = {port.name for port in signature.inputs}
     for name in ranges:
         if name and name not in names:
             raise UsageError(f"The model has no input {name!r} to give a range to.")
+    known = Known.of(signature, shapes)
     feeds: Feeds = {}
     for port in signature.inputs:
-        key = f"{port.name}\0{distribution.value}".encode()
-        rng = np.random.default_rng([seed, zlib.crc32(key)])
-        bounds = ranges.get(port.name, ranges.get(""))
+        # Other numbers for every scale, but of booleans the very opposite where they are flipped.
+        how = draw.distribution.value if port.dtype == "bool" else str(draw)
+        rng = np.random.default_rng([seed, zlib.crc32(f"{port.name}\0{how}".encode())])
         shape = shapes.get(port.name, ())
-        meaning = signature.semantics[port.name]
-        feeds[port.name] = _draw(
-            port,
-            port.kind,
-            shape,
-            distribution=distribution,
-            meaning=meaning,
-            bounds=bounds,
-            rng=rng,
-        )
+        if port.kind != "tensor":
+            shape = _inner_shape(port)
+        meaning = allowed(signature.semantics[port.name], shape, known, rng)
+        bounds = ranges.get(port.name, ranges.get(""))
+        if bounds is not None:
+            meaning = Allowed(*bounds)  # a person knows better
+        feeds[port.name] = _draw(port, port.kind, shape, draw=draw, meaning=meaning, rng=rng)
     batch = "x".join(map(str, next(iter(shapes.values()), ())))
-    name = f"{distribution.value} {batch}, seed {seed}" if batch else f"no inputs, seed {seed}"
-    return Case(name, distribution, feeds)
+    name = f"{draw} {batch}, seed {seed}" if batch else f"{draw}, seed {seed}"
+    if not signature.inputs:
+        name = f"no inputs, seed {seed}"
+    return Case(name, draw.distribution, feeds)
 
 
 def _draw(
@@ -115,9 +155,9 @@ def _draw(
 ) -> Value:
     head, _, inner = kind.partition(":")
     if head == "sequence":
-        return [_draw(port, inner, _inner_shape(port), **how) for _ in range(_SEQUENCE_LENGTH)]
+        return [_draw(port, inner, shape, **how) for _ in range(SEQUENCE_LENGTH)]
     if head == "optional":
-        return _draw(port, inner, _inner_shape(port), **how)
+        return _draw(port, inner, shape, **how)
     if head != "tensor":
         raise UsageError(
             f"Input {port.name!r} is a {head}, which cannot be drawn at random.",
@@ -135,9 +175,8 @@ def tensor(
     dtype: str,
     shape: tuple[int, ...],
     *,
-    distribution: Distribution,
-    meaning: Semantics,
-    bounds: tuple[float, float] | None,
+    draw: Draw,
+    meaning: Allowed | None,
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Draw a tensor.
@@ -145,14 +184,13 @@ def tensor(
     Parameters
     ----------
     name : str
-        Of the input; tells a mask where the graph does not.
+        Of the input; tells a mask, or lengths, where the graph does not.
     dtype : str
         As in `Port`.
     shape : tuple of int
-    distribution : Distribution
-    meaning : Semantics
-    bounds : (float, float) or None
-        Range that a person asked for, both ends included for integers.
+    draw : Draw
+    meaning : Allowed or None
+        What the operators that read it ask for, or a person does.
     rng : numpy.random.Generator
 
     Returns
@@ -160,35 +198,34 @@ def tensor(
     numpy.ndarray of `shape` and `dtype`
     """
     if dtype == "string":
-        words = np.empty(int(np.prod(shape)), dtype=object)
-        words[:] = [_WORDS[i] for i in rng.integers(len(_WORDS), size=words.size)]
+        choices = (meaning.choices if meaning is not None else None) or _WORDS
+        if draw.integers is not None:
+            choices = choices[:2]  # few of them, so that some are equal
+        words = np.empty(math.prod(shape), dtype=object)
+        words[:] = [str(choices[i]) for i in rng.integers(len(choices), size=words.size)]
         return words.reshape(shape)
     kind = dtype_of(dtype)
+    if meaning is not None and meaning.values is not None:
+        return np.asarray(meaning.values).reshape(shape).astype(kind)
+    if meaning is not None and meaning.choices and not isinstance(meaning.choices[0], str):
+        chosen = rng.integers(len(meaning.choices), size=shape)
+        return np.asarray(meaning.choices)[chosen].astype(kind).reshape(shape)
+    low, high = (None, None) if meaning is None else (meaning.low, meaning.high)
     if kind == np.bool_:
-        return np.asarray(rng.random(shape) < 0.5)
-    if is_float(kind):
-        values = _floats(distribution, shape, rng, _reach(kind))
-        if meaning.index_limit is not None:
-            values = rng.integers(meaning.index_limit, size=shape).astype(np.float64)
-        elif bounds is not None:
-            values = bounds[0] + (bounds[1] - bounds[0]) * rng.random(shape)
-        return np.asarray(values).astype(kind)
+        if low is not None and low == high:
+            return np.full(shape, bool(low))
+        return np.asarray((rng.random(shape) < 0.5) != draw.flipped)
+    if is_floating(kind):
+        values = draw.scale * _floats(draw.distribution, shape, rng, _reach(kind)) + draw.offset
+        if low is not None and high is not None:
+            values = low + (high - low) * rng.random(shape)
+        most = float(ml_dtypes.finfo(kind).max)
+        return np.asarray(np.clip(values, -most, most)).astype(kind)
     if kind.kind == "c":
-        real = _floats(distribution, shape, rng, 1e3)
-        return np.asarray(real + 1j * _floats(distribution, shape, rng, 1e3)).astype(kind)
-    low, high = _integer_bounds(name, kind, shape, meaning, bounds)
-    if "mask" in name.lower() and bounds is None and meaning.index_limit is None:
-        return _mask(shape, rng).astype(kind)
-    return np.asarray(rng.integers(low, high, size=shape, endpoint=True)).astype(kind)
-
-
-def is_float(dtype: np.dtype[Any]) -> bool:
-    """Whether `dtype` is a floating-point type, those of ml_dtypes included."""
-    try:
-        ml_dtypes.finfo(dtype)
-    except ValueError:
-        return False
-    return dtype.kind != "c"
+        real = _floats(draw.distribution, shape, rng, 1e3)
+        imaginary = _floats(draw.distribution, shape, rng, 1e3)
+        return np.asarray(draw.scale * (real + 1j * imaginary) + draw.offset).astype(kind)
+    return _integers(name, kind, shape, draw=draw, meaning=meaning, rng=rng)
 
 
 def _reach(dtype: np.dtype[Any]) -> float:
@@ -215,25 +252,34 @@ def _floats(
     return normal
 
 
-def _integer_bounds(
+def _integers(
     name: str,
     dtype: np.dtype[Any],
     shape: tuple[int, ...],
-    meaning: Semantics,
-    bounds: tuple[float, float] | None,
-) -> tuple[int, int]:
-    if bounds is not None:
-        return int(bounds[0]), int(bounds[1])
-    if meaning.index_limit is not None:
-        return 0, meaning.index_limit - 1
-    if meaning.is_shape:
-        return 1, 2
-    if meaning.is_length or "length" in name.lower():
-        return 1, max(shape[0] if shape else 1, 1)
+    *,
+    draw: Draw,
+    meaning: Allowed | None,
+    rng: np.random.Generator,
+) -> np.ndarray:
     info = ml_dtypes.iinfo(dtype)
-    if dtype.itemsize == 1:
-        return int(info.min), int(info.max)
-    return 0, min(100, int(info.max))
+    least, most = int(info.min), int(info.max)
+    if meaning is not None and meaning.low is not None and meaning.high is not None:
+        low, high = math.ceil(meaning.low), math.floor(meaning.high)
+    elif draw.integers is not None:
+        low, high = draw.integers
+    elif "mask" in name.lower() and (meaning is None or meaning.zero):
+        return _mask(shape, rng).astype(dtype)
+    elif "length" in name.lower():
+        low, high = 1, max(shape[0] if shape else 1, 1)
+    elif dtype.itemsize == 1:
+        low, high = least, most
+    else:
+        low, high = sorted((0, round(_INTEGERS * draw.scale + draw.offset)))
+    low, high = max(low, least), min(max(high, low), most)
+    values = np.asarray(rng.integers(low, high, size=shape, endpoint=True))
+    if meaning is not None and not meaning.zero:
+        values = np.where(values == 0, min(max(high, 1), most), values)
+    return values.astype(dtype)
 
 
 def _mask(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

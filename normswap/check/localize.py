@@ -17,7 +17,7 @@ from normswap.check.report import Divergence
 from normswap.errors import RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from normswap.check.bench import Bench
     from normswap.check.observe import Observations
@@ -31,8 +31,11 @@ def localize(
     rewritten: Signature,
     seen: Observations,
     options: CheckOptions,
+    failing: Collection[str] = (),
 ) -> Divergence | None:
     """Find the first tensor at which the rewritten model leaves the original.
+
+    It is done on the first of the arbiter's cases that is among those `failing`, by name.
 
     Returns
     -------
@@ -40,7 +43,8 @@ def localize(
         None where the models have no such tensor, or cannot be evaluated in float64; a note
         says which.
     """
-    case = seen.arbiter_case or seen.cases[0]
+    found = (seen.cases[i] for i in seen.truths if seen.cases[i].name in failing)
+    case = next(found, None) or seen.arbiter_case or seen.cases[0]
     try:
         tensors = bench.trace(
             original, rewritten, bench.pack([case])[0], options.matches, patience(options)

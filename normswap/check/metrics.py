@@ -8,7 +8,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from normswap.check.inputs import is_float
+from normswap.dtypes import is_floating
 
 _QUANTILES = (0.5, 0.9, 0.99, 0.999)
 _TOP = 5
@@ -105,7 +105,7 @@ def measure(reference: np.ndarray, other: np.ndarray) -> Metrics:
     reference, other : numpy.ndarray
         Of one shape; of one dtype, or `reference` in float64.
     """
-    if not is_float(reference.dtype):
+    if not is_floating(reference.dtype):
         return _measure_discrete(reference, other)
     a, b = reference.astype(np.float64).ravel(), other.astype(np.float64).ravel()
     both_nan = np.isnan(a) & np.isnan(b)
@@ -187,7 +187,7 @@ def _ulps(
     The unit of a value in ``[2**e, 2**(e+1))`` is ``eps * 2**e``.
     """
     counted = size > _ULP_FLOOR * power
-    if not is_float(dtype) or not counted.any():
+    if not is_floating(dtype) or not counted.any():
         return None
     exponent = np.frexp(size[counted])[1] - 1
     unit = np.ldexp(float(ml_dtypes.finfo(dtype).eps), exponent)

@@ -10,11 +10,22 @@ import numpy as np
 from normswap.check.bench import LEVELS, Bench, Execution, Results
 from normswap.check.cases import LITTLE_WORK, make_cases
 from normswap.check.cost import multiply_adds, smaller
-from normswap.check.dims import Wishes, spatial_sizes
+from normswap.check.driving import (
+    DOMAINS,
+    DRIVES,
+    Drive,
+    attempts,
+    bare_outputs,
+    blind,
+    draws,
+    note,
+    plan,
+)
+from normswap.check.elements import tensors
 from normswap.check.inputs import Case, Distribution, make_case
 from normswap.check.providers import CPU, full_name
+from normswap.check.randomness import seed_notes
 from normswap.check.reorder import batch_size, reordered, restored
-from normswap.check.report import leaves
 from normswap.check.runner import ProviderError, UnsupportedByRuntimeError
 from normswap.errors import RunError, RunTimeoutError
 
@@ -50,21 +61,32 @@ class Truths:
         The original with its weights perturbed.
     resolution : float
         As in `normswap.check.evidence.Function`.
+    rounded : tuple of (dict, dict)
+        Either model, and the same with its weights and results perturbed; where that was needed
+        (`normswap.check.departure`).
     """
 
     original: Tensors
     perturbed: tuple[Tensors, ...]
     rewritten: Tensors
     resolution: float
+    rounded: tuple[tuple[Tensors, Tensors], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Arbitration:
-    """The original in float64: which cases, on which inputs, with what result."""
+    """The original in float64: which cases, on which inputs, with what result.
 
+    `drive` and `driving` are the inputs that were to reach what others don't, those among them
+    that did not are still to be tried on a rewritten model.
+    """
+
+    model: Signature
     indices: tuple[int, ...]
     feeds: tuple[dict[str, Any], ...]
     results: Results
+    drive: Drive
+    driving: tuple[dict[str, Any], ...]
 
 
 @dataclass(slots=True)
@@ -115,7 +137,7 @@ class Observations:
 
 def tensors_of(values: Mapping[str, object]) -> Tensors:
     """Return all tensors among some outputs, by name."""
-    return {leaf: array for name, value in values.items() for leaf, array in leaves(name, value)}
+    return {leaf: array for name, value in values.items() for leaf, array in tensors(name, value)}
 
 
 def observe_original(bench: Bench, model: Signature, options: CheckOptions) -> Observations:
@@ -130,13 +152,10 @@ def observe_original(bench: Bench, model: Signature, options: CheckOptions) -> O
         As `normswap.check.runner.run_worker`.
     """
     seen = Observations(path=model.path)
-    if model.random:
-        names = ", ".join(model.random[:5])
-        seen.notes.append(f"the operators that draw random numbers got fixed seeds: {names}")
+    seen.notes += seed_notes(model.random)
     refusal: RunError | None = None
-    wishes = Wishes(options.input_shapes, options.symbolic_dims)
-    for spatial in [0] if options.data is not None else spatial_sizes(model, wishes):
-        seen.cases = make_cases(model, options, spatial=spatial)
+    for spatial, integers in attempts(model, options):
+        seen.cases = make_cases(model, options, spatial=spatial, integers=integers)
         seen.feeds = tuple(bench.pack(seen.cases))
         try:
             executions = _executions(options, options.provider)
@@ -150,12 +169,13 @@ def observe_original(bench: Bench, model: Signature, options: CheckOptions) -> O
         except (RunTimeoutError, ProviderError):
             raise
         except RunError as error:
-            # A shape that the model cannot take ends here. So does every other failure, but
-            # that one comes back for each size, and then it is told.
+            # A shape or an index that the model cannot take ends here. So does every other
+            # failure, but that one comes back each time, and then it is told.
             refusal = refusal or error
             continue
         seen.runs.append(seen.original.report)
         seen.add_notes(provider_notes(seen.original.report))
+        _widen(bench, model, options, seen)
         if _repeats(options, options.provider):
             seen.notes += _determinism_notes(seen.original)
         if options.full:
@@ -163,6 +183,41 @@ def observe_original(bench: Bench, model: Signature, options: CheckOptions) -> O
         _arbitrate(bench, model, options, seen)
         return seen
     raise refusal or RunError("There was no input to try.")
+
+
+def _widen(bench: Bench, model: Signature, options: CheckOptions, seen: Observations) -> None:
+    """Add inputs on which the original gives something, where it gives nothing on the usual ones.
+
+    An output may be NaN throughout, empty, or the same whatever the input.
+    """
+    if seen.original is None or options.data is not None or not model.inputs:
+        return
+    found = [tensors_of(values) for values in seen.original.values[0]]
+    bare = bare_outputs(model, found)
+    if not bare:
+        return
+    others = draws(model, options, seen.cases[0].shapes(), (*DOMAINS, *DRIVES))
+    feeds = bench.pack(others)
+    try:
+        tried = bench.execute(model, "original", [Execution(LEVELS[0])], feeds)
+    except RunError:
+        return  # what gave nothing is told as that
+    chosen = []
+    for index, given in enumerate(tried.values[0]):
+        candidate = [*found, tensors_of(given)]
+        still = bare_outputs(model, candidate)
+        if len(still) < len(bare):
+            chosen.append(index)
+            found, bare = candidate, still
+    if not chosen:
+        return
+    picked = [feeds[index] for index in chosen]
+    more = bench.execute(model, "original", _executions(options, options.provider), picked)
+    values = tuple(a + b for a, b in zip(seen.original.values, more.values, strict=True))
+    seen.original = replace(seen.original, values=values)
+    seen.runs.append(more.report)
+    seen.cases += [others[index] for index in chosen]
+    seen.feeds = (*seen.feeds, *picked)
 
 
 def observe_rewritten(
@@ -197,15 +252,27 @@ def observe_rewritten(
         seen.add_notes(provider_notes(seen.rewritten.report))
     part = before.arbitration
     if part is None:
+        seen.notes += blind(model)
         return seen
+    left = [i for i in range(len(part.driving)) if i not in part.results.kept]
+    hopeless = [item.what for item in part.results.unseen]
     try:
-        other = bench.evaluate(model, "rewritten", part.feeds, timeout=patience(options))
+        other = bench.evaluate(
+            model,
+            "rewritten",
+            part.feeds,
+            drive=_request([part.driving[i] for i in left], part.drive, hopeless),
+            timeout=patience(options),
+        )
     except RunError as error:
         if before.original is None:
             raise
         seen.notes.append(f"no float64 arbiter, so the noise floor decides: {error}")
+        seen.notes += blind(model)
         return seen
     seen.runs.append(other.report)
+    part = _driven_further(bench, options, seen, part, [left[i] for i in other.kept])
+    seen.notes += note([*part.results.unseen, *other.unseen], channels=part.drive.channels)
     imprecise = {*part.results.report.imprecise, *other.report.imprecise}
     if imprecise:
         seen.notes.append(f"the arbiter has no float64 for {', '.join(sorted(imprecise))}")
@@ -215,6 +282,41 @@ def observe_rewritten(
         resolution = _IMPRECISE if imprecise else _PRECISE
         seen.truths[index] = Truths(plain, tuple(perturbed), rewritten, resolution)
     return seen
+
+
+def _request(
+    feeds: Sequence[Mapping[str, Any]], drive: Drive, hopeless: Sequence[str] = ()
+) -> dict[str, Any]:
+    return {"feeds": list(feeds), "channels": drive.channels, "hopeless": list(hopeless)}
+
+
+def _driven_further(
+    bench: Bench,
+    options: CheckOptions,
+    seen: Observations,
+    part: Arbitration,
+    kept: Sequence[int],
+) -> Arbitration:
+    """Return the original in float64 on what reached something new in the rewritten model, too."""
+    if not kept:
+        return part
+    feeds = tuple(part.driving[index] for index in kept)
+    more = bench.evaluate(
+        part.model,
+        "original",
+        feeds,
+        samples=_SAMPLES[options.full],
+        drive=_request([], part.drive),
+        timeout=patience(options),
+    )
+    seen.runs.append(more.report)
+    indices = (*part.indices, *range(len(seen.cases), len(seen.cases) + len(kept)))
+    seen.cases += [part.drive.cases[index] for index in kept]
+    values = tuple(a + b for a, b in zip(part.results.values, more.values, strict=True))
+    still = {item.what for item in more.unseen}
+    unseen = tuple(item for item in part.results.unseen if item.what in still)
+    results = replace(part.results, values=values, unseen=unseen)
+    return replace(part, indices=indices, feeds=(*part.feeds, *feeds), results=results)
 
 
 def _same_file(one: Path, other: Path | None) -> bool:
@@ -320,6 +422,8 @@ def _arbitrate(bench: Bench, model: Signature, options: CheckOptions, seen: Obse
         return
     chosen = _for_arbiter(model, options, seen)
     failures = []
+    drive = plan(model, options, seen.cases[chosen[min(1, len(chosen) - 1)]])
+    driving = tuple(bench.pack(drive.cases))
     for attempt in [*_reduced(model, options, seen.cases[chosen[0]]), None]:
         feeds = [seen.feeds[i] for i in chosen] if attempt is None else bench.pack([attempt])
         try:
@@ -328,6 +432,7 @@ def _arbitrate(bench: Bench, model: Signature, options: CheckOptions, seen: Obse
                 "original",
                 feeds,
                 samples=_SAMPLES[options.full],
+                drive=_request(driving, drive),
                 timeout=patience(options),
             )
         except RunError as error:
@@ -336,11 +441,41 @@ def _arbitrate(bench: Bench, model: Signature, options: CheckOptions, seen: Obse
         indices = chosen
         if attempt is not None:
             indices = [len(seen.cases)]
-            seen.cases.append(attempt)
+            _run_too(bench, model, attempt, feeds, options, seen)
         seen.runs.append(results.report)
-        seen.arbitration = Arbitration(tuple(indices), tuple(feeds), results)
+        feeds = [*feeds, *(driving[index] for index in results.kept)]
+        indices = [*indices, *range(len(seen.cases), len(seen.cases) + len(results.kept))]
+        seen.cases += [drive.cases[index] for index in results.kept]
+        seen.arbitration = Arbitration(model, tuple(indices), tuple(feeds), results, drive, driving)
         return
     seen.notes.append(f"no float64 arbiter, so the noise floor decides: {failures[-1]}")
+
+
+def _run_too(
+    bench: Bench,
+    model: Signature,
+    case: Case,
+    feeds: Sequence[dict[str, Any]],
+    options: CheckOptions,
+    seen: Observations,
+) -> None:
+    """Run the original on inputs made for the arbiter: neither is worth much without the other."""
+    seen.cases.append(case)
+    before = seen.original
+    if before is None:
+        return
+    executions = _executions(options, options.provider)
+    try:
+        results = bench.execute(model, "original", executions, feeds)
+    except (RunTimeoutError, ProviderError):
+        raise
+    except RunError as error:
+        seen.notes.append(f"the runtime does not take the inputs made for the arbiter: {error}")
+        return
+    values = tuple(row + more for row, more in zip(before.values, results.values, strict=True))
+    seen.original = replace(before, values=values)
+    seen.feeds = (*seen.feeds, *feeds)
+    seen.runs.append(results.report)
 
 
 def _for_arbiter(model: Signature, options: CheckOptions, seen: Observations) -> list[int]:

@@ -25,6 +25,8 @@ from normswap.check.sessions import (
 from normswap.check.wire import Feeds, Packer, Value, dtype_of, to_bits, unpack_all
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from normswap.check.protocol import Stage
 
 # Types that onnxruntime cannot hand to NumPy: onnx's number, and the dtype in ml_dtypes.
@@ -37,22 +39,27 @@ _FOREIGN = {
 }
 
 
+_FLOAT_MAP = ("tensor(float))", "tensor(float)))")
+
+
 def execute(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, Any]:
     """Run one model in one or more ways; the task ``ort`` of the worker.
 
     The request holds ``model``, ``executions`` (each a ``level``, ``threads``, and ``feeds``:
-    descriptions of inputs), ``provider``, ``provider_options`` and ``pin_random``.
+    descriptions of inputs), ``provider``, ``provider_options`` and ``seeds``
+    (`normswap.check.randomness`).
     """
     stage(f"choosing the execution provider {request['provider']!r}")
     provider = choose_provider(request["provider"], request["provider_options"])
     device = Device.of(provider)
     model: str | bytes = request["model"]
     home: str | None = None
-    if request["pin_random"]:
+    if request["seeds"]:
         from normswap.check.randomness import pinned
 
         path = request["model"]
-        model, home = pinned(path), str(Path(path).parent)
+        model = pinned(path, request["seeds"]).SerializeToString()
+        home = str(Path(path).parent)
     packer = Packer(folder, "result")
     executions = []
     options: dict[str, str] = {}
@@ -71,7 +78,7 @@ def execute(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, An
         for feeds in wanted["feeds"]:
             inputs = unpack_all(feeds, folder)
             started = time.perf_counter()
-            outputs = _run(session, inputs, provider, device, feeds)
+            outputs = outputs_of(session, inputs, provider, device, feeds)
             seconds.append(time.perf_counter() - started)
             results.append(packer.pack_all(outputs))
         executions.append(
@@ -95,13 +102,30 @@ def execute(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, An
     }
 
 
-def _run(
+def outputs_of(
     session: ort.InferenceSession,
     inputs: Feeds,
     provider: Provider,
-    device: Device | None,
-    feeds: dict[str, Any],
+    device: Device | None = None,
+    feeds: Mapping[str, Any] | None = None,
 ) -> Feeds:
+    """Run a session.
+
+    Parameters
+    ----------
+    session : InferenceSession
+    inputs : dict of str to Value
+    provider : Provider
+    device : Device, optional
+        Where inputs stay between runs, by the files of their descriptions.
+    feeds : Mapping, optional
+        These descriptions.
+
+    Raises
+    ------
+    WorkerError
+        The runtime could not run it.
+    """
     names = [output.name for output in session.get_outputs()]
     foreign = {
         value.name
@@ -110,16 +134,31 @@ def _run(
     }
     # Since IR 4 an input with an initializer may be left out; onnxruntime lists it apart.
     try:
-        if device is not None and bindable(session, inputs):
+        if device is not None and feeds is not None and bindable(session, inputs):
             keys = {name: feeds[name]["file"] for name in inputs}
             return dict(zip(names, run_bound(session, inputs, device, keys), strict=True))
         if not foreign:
-            return dict(zip(names, session.run(names, inputs), strict=True))
-        values = {name: _to_ort(value) for name, value in inputs.items()}
-        results = session.run_with_ort_values(names, values)
+            types = [output.type for output in session.get_outputs()]
+            values = map(_typed, session.run(names, inputs), types)
+            return dict(zip(names, values, strict=True))
+        wrapped = {name: _to_ort(value) for name, value in inputs.items()}
+        results = session.run_with_ort_values(names, wrapped)
         return {name: _from_ort(value) for name, value in zip(names, results, strict=True)}
     except Exception as error:
         raise translated(error, provider, loading=False) from error
+
+
+def _typed(value: Value, kind: str) -> Value:
+    """Return a value whose maps hold numbers of their type, not Python's.
+
+    `kind` is the runtime's name of the type, such as ``seq(map(int64,tensor(float)))``.
+    """
+    if isinstance(value, list):
+        return [_typed(item, kind) for item in value]
+    if isinstance(value, dict):
+        dtype = np.float32 if kind.endswith(_FLOAT_MAP) else None
+        return {key: np.asarray(item, dtype) for key, item in value.items()}
+    return value
 
 
 def _to_ort(value: Value) -> ort.OrtValue:

@@ -14,7 +14,7 @@ class WorkerError(Exception):
     Parameters
     ----------
     kind : str
-        ``provider``, ``unsupported``, ``invalid``, ``run``, ``memory`` or ``arbiter``.
+        ``provider``, ``unsupported``, ``type``, ``invalid``, ``run``, ``memory`` or ``arbiter``.
     message : str
         What the runtime said, on one line; of ``provider`` a sentence for a person.
     tip : str, optional

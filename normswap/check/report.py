@@ -165,6 +165,45 @@ class Divergence:
 
 
 @dataclass(frozen=True, slots=True)
+class DepartureReport:
+    """A model on which the runtime is further from float64 than rounding explains.
+
+    Attributes
+    ----------
+    model, role : str
+        What to call it; ``original`` or ``rewritten``.
+    output, case : str
+        Where it departs most.
+    level : str
+        ``disabled`` or ``default``, the runtime's optimization level; ``both``.
+    error, explained : float
+        The maximum, and how much of it rounding explains; of an output of integers, elements.
+    searched : bool
+        Whether its nodes were gone through for the first that departs.
+    operator, node, tensor : str
+        That node; empty where none was found.
+    node_error : float
+        The maximum error of `tensor`, on the inputs that the node has in the runtime.
+    alone : dict of str to bool
+        By level: whether the node is right when it is run alone on the same inputs.
+    """
+
+    model: str
+    role: str
+    output: str
+    case: str
+    level: str
+    error: float
+    explained: float
+    searched: bool = False
+    operator: str = ""
+    node: str = ""
+    tensor: str = ""
+    node_error: float = 0.0
+    alone: dict[str, bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class CheckReport:
     """The result of a check.
 
@@ -185,6 +224,8 @@ class CheckReport:
     runs : tuple of RunReport
     power : Power or None
     divergence : Divergence or None
+    departures : tuple of DepartureReport
+        Where the runtime departs from float64, which is then not believed.
     depth, provider, against_provider : str
     seed : int
     seconds : float
@@ -206,6 +247,7 @@ class CheckReport:
     runs: tuple[RunReport, ...] = ()
     power: Power | None = None
     divergence: Divergence | None = None
+    departures: tuple[DepartureReport, ...] = ()
     depth: str = "quick"
     provider: str = "cpu"
     against_provider: str | None = None
@@ -232,13 +274,17 @@ class CheckReport:
 
     @property
     def basis(self) -> str:
-        """What the verdict rests on: of each output its most telling basis, of those the least."""
+        """What the verdict rests on: of each output its most telling basis, of those the least.
+
+        The arbiter is none where the runtime departs from it.
+        """
         order = ("structure", "noise floor", "tolerance", "values", "arbiter", "shape")
         best: dict[str, int] = {}
         for output in self.outputs:
             rank = order.index(output.judgement.basis)
             best[output.name] = max(rank, best.get(output.name, 0))
-        return order[min(best.values(), default=0)]
+        least = min(best.values(), default=0)
+        return order[min(least, order.index("noise floor")) if self.departures else least]
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the arrays, JSON-serialisable; NaN and infinity become strings."""
@@ -359,6 +405,7 @@ def from_dict(data: Mapping[str, Any]) -> CheckReport:
             runs=tuple(_run(r) for r in data["runs"]),
             power=None if data["power"] is None else _tupled(Power, data["power"]),
             divergence=None if data["divergence"] is None else Divergence(**data["divergence"]),
+            departures=tuple(_tupled(DepartureReport, d) for d in data.get("departures", ())),
             depth=data["depth"],
             provider=data["provider"],
             against_provider=data["against_provider"],
@@ -452,10 +499,12 @@ def _output(data: Mapping[str, Any]) -> OutputReport:
         "noise",
         "error_original",
         "error_rewritten",
+        "error_original_deployed",
+        "rounding",
         "error_deployed",
         "backed",
     ):
-        raw[name] = _distance(raw[name])
+        raw[name] = _distance(raw.get(name))
     raw["verdict_level"] = _metrics(raw["verdict_level"])
     raw["deployed"] = _metrics(raw["deployed"])
     raw["function"] = _function(raw["function"])

@@ -6,13 +6,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from normswap.check import providers
 from normswap.errors import ModelError, NormswapError, RunError, RunTimeoutError
+from normswap.lifetime import command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +22,7 @@ _OFTEN_MEMORY = {-9: "SIGKILL, which is how a system ends what takes too much me
 
 
 class UnsupportedByRuntimeError(RunError):
-    """The runtime has no kernel for an operator of the model, at the types it has there."""
+    """The runtime has no kernel for an operator, or no Python for a type, of the model."""
 
 
 class ProviderError(RunError):
@@ -81,7 +81,7 @@ def run_worker(
     with (
         (folder / "stderr").open("wb") as stderr,
         subprocess.Popen(
-            [sys.executable, "-m", "normswap.check.worker", str(folder)],
+            command("normswap.check.worker", str(folder)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=stderr,
@@ -162,6 +162,10 @@ def failure(error: Mapping[str, str | None], label: str) -> NormswapError:
     if kind == "unsupported":
         return UnsupportedByRuntimeError(
             f"onnxruntime has no kernel for an operator of {label}: {message}"
+        )
+    if kind == "type":
+        return UnsupportedByRuntimeError(
+            f"onnxruntime hands Python no values of a type that {label} takes or gives: {message}"
         )
     if kind == "arbiter":
         return ArbiterError(f"The float64 arbiter cannot evaluate {label}: {message}")

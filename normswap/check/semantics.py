@@ -1,49 +1,64 @@
 """What an input is for, read from the nodes it feeds.
 
-An int64 input may be a row number of an embedding, a mask, a length or a plain number; random
-numbers of the wrong sort end in an error of the runtime, or in a comparison of nothing. The
-graph says which it is: the walk starts at the input, passes through what leaves its values
-alone, and stops at the first operator that gives them a meaning.
+An int64 input may be a row number of an embedding, an axis, a size, a divisor, a length or a plain
+number; random numbers of the wrong sort end in an error of the runtime, or in a comparison of
+nothing. The graph says which it is: the walk starts at the input, passes through what leaves its
+values alone, into subgraphs too, and stops at the operators that give them a meaning. Which
+values these allow is for `normswap.check.roles` to say, once all sizes are known.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from onnx import numpy_helper
+import onnx
 
-# Operators that hand their first input's values on, perhaps in another shape or type.
-_TRANSPARENT = frozenset(
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Operators that hand their first input's elements on, all of them and in their order.
+_KEEPING = frozenset(
     {
         "Cast",
-        "Concat",
-        "Expand",
+        "CastLike",
         "Flatten",
         "Identity",
+        "Optional",
+        "OptionalGetElement",
         "Reshape",
-        "Slice",
-        "Split",
         "Squeeze",
-        "Tile",
-        "Transpose",
         "Unsqueeze",
     }
 )
-_INDEXERS = frozenset({"Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND"})
-_SHAPE_SLOTS = {
-    ("Reshape", 1),
-    ("Expand", 1),
-    ("ConstantOfShape", 0),
-    ("Tile", 1),
-    ("Slice", 1),
-    ("Slice", 2),
-    ("Resize", 3),
-    ("Range", 0),
-    ("Range", 1),
-    ("TopK", 1),
-}
+# Those that hand on some of them, or in another order.
+_PICKING = frozenset({"Expand", "Gather", "Slice", "Split", "Tile", "Transpose"})
 _DEPTH = 12  # nodes between an input and what gives it a meaning
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """One operator that reads an input, or what became of it.
+
+    Attributes
+    ----------
+    op_type : str
+    slot : int
+        Which of the operator's inputs it is.
+    whole : bool
+        Whether it reads all the elements, in their order.
+    inputs, outputs : tuple of str
+        The operator's.
+    attributes : dict of str to object
+        Those that are numbers, strings, lists of them, or tensors (as arrays).
+    """
+
+    op_type: str
+    slot: int
+    whole: bool
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +67,14 @@ class Semantics:
 
     Attributes
     ----------
-    index_limit : int or None
-        The values index an axis of this size, so they lie in ``[0, index_limit)``.
-    is_shape : bool
-        The values are sizes or positions; only small positive ones are safe.
-    is_length : bool
-        The values are lengths of sequences.
-    sizes : dict of int to int
+    uses : tuple of Use
+        The operators that it reaches.
+    sizes : dict of int to int, or None
         Sizes that the consumers' weights demand, by axis.
-    is_image : bool
-        A two-dimensional convolution reads it.
     """
 
-    index_limit: int | None = None
-    is_shape: bool = False
-    is_length: bool = False
+    uses: tuple[Use, ...] = ()
     sizes: dict[int, int] | None = None
-    is_image: bool = False
 
 
 def input_semantics(graph: Any, names: list[str]) -> dict[str, Semantics]:
@@ -77,82 +83,106 @@ def input_semantics(graph: Any, names: list[str]) -> dict[str, Semantics]:
     Parameters
     ----------
     graph : onnx.GraphProto
-        Read without external data; only shapes of weights are looked at.
+        Its weights may be missing, and are inputs then; only their shapes are looked at.
     names : list of str
     """
-    readers: dict[str, list[tuple[Any, int]]] = {}
+    readers: dict[str, list[_Reader]] = {}
+    for reader in _readers(graph):
+        readers.setdefault(reader.name, []).append(reader)
+    shapes = _shapes(graph)
+    return {name: _walk(name, readers, shapes) for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """An edge of the graph: the value `name` is input `slot` of `node`.
+
+    `passes` are the values that it lives on in; `whole` says whether completely.
+    """
+
+    name: str
+    node: Any
+    slot: int
+    passes: tuple[str, ...] = ()
+    whole: bool = True
+
+
+def _readers(graph: Any) -> Iterator[_Reader]:
+    for node in graph.node:
+        bodies = {a.name: a.g for a in node.attribute if a.type == a.GRAPH}
+        for slot, name in enumerate(node.input):
+            kept = node.op_type in _KEEPING and slot == 0
+            picked = (
+                (node.op_type in _PICKING and slot == 0)
+                or node.op_type == "Concat"
+                or (node.op_type == "Where" and slot > 0)
+            )
+            passes = tuple(node.output) if kept or picked else ()
+            whole = kept or (node.op_type == "Concat" and len(node.input) == 1)
+            if node.op_type == "Loop" and slot >= 2:
+                passes, whole = (bodies["body"].input[slot].name,), True
+            elif node.op_type == "Scan" and slot < len(bodies["body"].input):
+                passes, whole = (bodies["body"].input[slot].name,), False
+            yield _Reader(name, node, slot, passes, whole)
+        for body in bodies.values():
+            yield from _readers(body)
+            if node.op_type == "If":
+                for inner, outer in zip(body.output, node.output, strict=False):
+                    yield _Reader(inner.name, node, -1, (outer,))
+
+
+def _shapes(graph: Any) -> dict[str, tuple[int, ...]]:
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for value in (*graph.value_info, *graph.input):
-        tensor = value.type.tensor_type
-        dims = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim)
-        shapes.setdefault(value.name, dims)
-    scalars = {}
-    for tensor in graph.initializer:
-        if not tensor.dims and not tensor.external_data:
-            scalars[tensor.name] = tensor
+        dims = value.type.tensor_type.shape.dim
+        shapes.setdefault(
+            value.name, tuple(d.dim_value if d.HasField("dim_value") else -1 for d in dims)
+        )
     for node in graph.node:
-        for slot, name in enumerate(node.input):
-            readers.setdefault(name, []).append((node, slot))
         if node.op_type == "Constant":
             for attribute in node.attribute:
                 if attribute.name == "value":
                     shapes[node.output[0]] = tuple(attribute.t.dims)
-                    if not attribute.t.dims:
-                        scalars[node.output[0]] = attribute.t
-    return {name: _walk(name, readers, shapes, scalars) for name in names}
+    return shapes
 
 
 def _walk(
-    start: str,
-    readers: dict[str, list[tuple[Any, int]]],
-    shapes: dict[str, tuple[int, ...]],
-    scalars: dict[str, Any],
+    start: str, readers: dict[str, list[_Reader]], shapes: dict[str, tuple[int, ...]]
 ) -> Semantics:
-    limits: list[int] = []
+    uses: list[Use] = []
     sizes: dict[int, int] = {}
-    is_shape = is_length = is_image = False
-    frontier = [(start, 0)]
+    frontier = [(start, 0, True)]
     seen = {start}
     while frontier:
-        name, distance = frontier.pop()
-        for node, slot in readers.get(name, ()):
-            kind = node.op_type
-            if kind in _INDEXERS and slot == 1:
-                limits.append(_indexed_size(node, shapes))
-            elif kind == "OneHot" and slot == 0 and node.input[1] in scalars:
-                limits.append(int(numpy_helper.to_array(scalars[node.input[1]]).reshape(())))
-            elif (kind, slot) in _SHAPE_SLOTS:
-                is_shape = True
-            elif kind in {"RNN", "GRU", "LSTM", "ReverseSequence"} and slot in {1, 4}:
-                is_length = is_length or (kind == "ReverseSequence") == (slot == 1)
-            if distance == 0 and slot == 0:
-                sizes.update(_demanded(node, shapes))
-                is_image = is_image or (kind == "Conv" and len(shapes.get(node.input[1], ())) == 4)
-            if ((kind in _TRANSPARENT and slot == 0) or kind == "Concat") and distance < _DEPTH:
-                for output in node.output:
+        name, distance, whole = frontier.pop()
+        for reader in readers.get(name, ()):
+            node = reader.node
+            if reader.slot >= 0:
+                uses.append(_use(node, reader.slot, whole=whole))
+                if distance == 0 and reader.slot == 0:
+                    sizes.update(_demanded(node, shapes))
+            if distance < _DEPTH:
+                for output in reader.passes:
                     if output and output not in seen:
                         seen.add(output)
-                        frontier.append((output, distance + 1))
-    return Semantics(
-        index_limit=min(limits) if limits else None,
-        is_shape=is_shape,
-        is_length=is_length,
-        sizes=sizes or None,
-        is_image=is_image,
-    )
+                        frontier.append((output, distance + 1, whole and reader.whole))
+    return Semantics(tuple(uses), sizes or None)
+
+
+def _use(node: Any, slot: int, *, whole: bool) -> Use:
+    plain: dict[str, Any] = {}
+    for a in node.attribute:
+        if a.ref_attr_name:
+            continue
+        if a.type == a.TENSOR:
+            plain[a.name] = onnx.numpy_helper.to_array(a.t)
+        elif a.type in {a.INT, a.INTS, a.FLOAT, a.FLOATS, a.STRING, a.STRINGS}:
+            plain[a.name] = onnx.helper.get_attribute_value(a)
+    return Use(node.op_type, slot, whole, tuple(node.input), tuple(node.output), plain)
 
 
 def _attribute(node: Any, name: str, default: int) -> int:
     return next((int(a.i) for a in node.attribute if a.name == name), default)
-
-
-def _indexed_size(node: Any, shapes: dict[str, tuple[int, ...]]) -> int:
-    """Return the size of the axis that `node` indexes; 1, where only 0 is safe, if unknown."""
-    shape = shapes.get(node.input[0], ())
-    axis = 0 if node.op_type.endswith("ND") else _attribute(node, "axis", 0)
-    if not -len(shape) <= axis < len(shape):
-        return 1
-    return max(shape[axis], 1)
 
 
 def _demanded(node: Any, shapes: dict[str, tuple[int, ...]]) -> dict[int, int]:

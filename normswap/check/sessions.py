@@ -216,6 +216,8 @@ def translated(error: Exception, provider: Provider, *, loading: bool) -> Worker
         return WorkerError("memory", message)
     if isinstance(error, ort_errors.NotImplemented) or "is not a registered function" in message:
         return WorkerError("unsupported", message)
+    if "No corresponding Numpy type" in message or "can't be converted to MLDataType" in message:
+        return WorkerError("type", message)
     if loading and isinstance(
         error, (ort_errors.InvalidGraph, ort_errors.InvalidProtobuf, ort_errors.NoSuchFile)
     ):

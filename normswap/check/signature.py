@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import onnx
 from google.protobuf.message import DecodeError
 
 from normswap.check.cost import skeleton
-from normswap.check.randomness import is_random
+from normswap.check.randomness import Draw, draws, paired_seeds, seeds
 from normswap.check.semantics import Semantics, input_semantics
 from normswap.check.wire import dtype_of
 from normswap.errors import ModelError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+_OF_SHAPES = frozenset({"ConstantOfShape", "EyeLike", "Shape", "Size"})
 Dim = int | str | None  # a size, a symbol, or unknown
 
 
@@ -64,12 +65,14 @@ class Signature:
         What each input feeds.
     opset : int
         Version of the default domain, 0 where the model does not import it.
-    random : tuple of str
-        Names of the nodes that draw random numbers.
+    random : tuple of Draw
+        The operators that draw random numbers.
+    seeds : tuple of (float or None)
+        What each of them gets for a seed, so that all runs draw the same; None leaves its own.
     varying : frozenset of str
         The outputs that depend on the values of inputs, not only on their shapes.
     skeleton : bytes
-        The graph without its weights (`normswap.check.cost`).
+        The graph without its weights, its functions inlined (`normswap.check.cost`).
     """
 
     path: Path
@@ -77,9 +80,17 @@ class Signature:
     outputs: tuple[Port, ...]
     semantics: dict[str, Semantics]
     opset: int
-    random: tuple[str, ...]
+    random: tuple[Draw, ...]
+    seeds: tuple[float | None, ...]
     varying: frozenset[str]
     skeleton: bytes
+
+    def varying_output(self, leaf: str) -> str | None:
+        """Return the output that tensor `leaf` is (an element of), None if it does not vary."""
+        for name in (leaf, leaf.split("[", 1)[0]):
+            if name in self.varying:
+                return name
+        return None
 
 
 def read_signature(path: Path) -> Signature:
@@ -99,26 +110,38 @@ def read_signature(path: Path) -> Signature:
     if not model.HasField("graph") or not model.opset_import:
         raise ModelError(f"{path} is not an ONNX model: it has no graph or no operator sets.")
     graph = model.graph
+    random = draws(model)
     constants = {tensor.name for tensor in graph.initializer}
     constants.update(tensor.values.name for tensor in graph.sparse_initializer)
     inputs = tuple(_port(value) for value in graph.input if value.name not in constants)
+    bare = skeleton(model)
     return Signature(
         path=path,
         inputs=inputs,
         outputs=tuple(_port(value) for value in graph.output),
-        semantics=input_semantics(graph, [port.name for port in inputs]),
+        semantics=input_semantics(
+            onnx.load_from_string(bare).graph, [port.name for port in inputs]
+        ),
         opset=next((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), 0),
-        random=tuple(node.name or node.output[0] for node in graph.node if is_random(node)),
+        random=random,
+        seeds=seeds(random),
         varying=_varying(graph, {port.name for port in inputs}),
-        skeleton=skeleton(model),
+        skeleton=bare,
     )
+
+
+def drawing_alike(original: Signature, rewritten: Signature) -> tuple[Signature, Signature]:
+    """Return two models' signatures with seeds by which they draw the same random numbers."""
+    first, second = paired_seeds(original.random, rewritten.random)
+    return replace(original, seeds=first), replace(rewritten, seeds=second)
 
 
 def _varying(graph: Any, inputs: set[str]) -> frozenset[str]:
     reached = set(inputs)
     for node in graph.node:  # sorted topologically, as the specification asks
-        if node.op_type not in {"Shape", "Size"} and not reached.isdisjoint(_reads(node)):
-            reached.update(node.output)
+        if node.op_type not in _OF_SHAPES and not reached.isdisjoint(_reads(node)):
+            inference = node.op_type == "Dropout" and len(node.input) < 3
+            reached.update(node.output[:1] if inference else node.output)  # the mask is all true
     return frozenset(value.name for value in graph.output if value.name in reached)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from normswap.check.batching import batch_evidence
 from normswap.check.bench import LEVELS, Bench, Execution, Progress
 from normswap.check.compare import compare, judge_all
+from normswap.check.departure import find_departures, measure_rounding, suspected
 from normswap.check.golden import against_expected
 from normswap.check.localize import localize
 from normswap.check.observe import Observations, observe_original, observe_rewritten, provider_notes
@@ -17,15 +17,21 @@ from normswap.check.options import CheckOptions
 from normswap.check.power import estimate, self_test
 from normswap.check.providers import CPU, full_name
 from normswap.check.report import CaseReport, CheckReport, OutputReport, reasons_of
-from normswap.check.signature import Signature, read_signature, structural_differences
+from normswap.check.signature import (
+    Signature,
+    drawing_alike,
+    read_signature,
+    structural_differences,
+)
 from normswap.check.userdata import load_cases, load_outputs
 from normswap.check.verdict import Verdict, overall
 from normswap.errors import DataError, UsageError
+from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from normswap.check.report import Divergence, Power
+    from normswap.check.report import DepartureReport, Divergence, Power
 
 
 def check(
@@ -64,16 +70,21 @@ def check(
     began = time.perf_counter()
     options = options or CheckOptions()
     _refuse_useless_limit(options)
-    first, second = read_signature(Path(original)), read_signature(Path(rewritten))
+    first, second = drawing_alike(read_signature(Path(original)), read_signature(Path(rewritten)))
     _refuse_unknown_outputs(first, options)
     structure = tuple(structural_differences(first, second))
     if structure:
         return _report(first, second, options, began, Observations(), structure=structure)
-    with tempfile.TemporaryDirectory(prefix="normswap-check-") as folder:
-        bench = Bench(Path(folder), options, progress or _silent)
+    with scratch_folder("check") as folder:
+        bench = Bench(folder, options, progress or _silent)
         alone = observe_original(bench, first, options)
         seen = observe_rewritten(bench, second, options, alone)
         outputs = compare(first, seen, options.tolerances)
+        departed: tuple[DepartureReport, ...] = ()
+        if suspected(outputs):
+            measure_rounding(bench, first, second, seen, options)
+            outputs = compare(first, seen, options.tolerances)
+            departed = find_departures(bench, first, second, seen, outputs, options)
         if options.batch_invariant:
             found = batch_evidence(bench, second, "rewritten", seen.cases[0], options)
             named = [(f"a sample alone, and in a batch, {level}", e) for level, e in found]
@@ -83,9 +94,18 @@ def check(
             power = self_test(bench, second, seen, options) or power
         divergence = None
         if options.localize and overall([o.judgement for o in outputs]) is Verdict.DIFFERENT:
-            divergence = localize(bench, first, second, seen, options)
+            failing = {o.case for o in outputs if o.judgement.verdict is Verdict.DIFFERENT}
+            divergence = localize(bench, first, second, seen, options, failing)
     return _report(
-        first, second, options, began, seen, outputs=outputs, power=power, divergence=divergence
+        first,
+        second,
+        options,
+        began,
+        seen,
+        outputs=outputs,
+        power=power,
+        divergence=divergence,
+        departures=departed,
     )
 
 
@@ -122,8 +142,8 @@ def check_outputs(
     if given != len(cases):
         raise DataError(f"There are {len(cases)} sets of inputs, and {given} of outputs.")
     seen = Observations(cases=cases)
-    with tempfile.TemporaryDirectory(prefix="normswap-check-") as folder:
-        bench = Bench(Path(folder), options, progress or _silent)
+    with scratch_folder("check") as folder:
+        bench = Bench(folder, options, progress or _silent)
         executions = [Execution(level) for level in LEVELS]
         seen.original = bench.execute(signature, "original", executions, bench.pack(cases))
     seen.runs.append(seen.original.report)
@@ -174,10 +194,12 @@ def _report(
     outputs: tuple[OutputReport, ...] = (),
     power: Power | None = None,
     divergence: Divergence | None = None,
+    departures: tuple[DepartureReport, ...] = (),
 ) -> CheckReport:
     verdict = overall([output.judgement for output in outputs])
     failing = {o.case for o in outputs if o.judgement.verdict is Verdict.DIFFERENT}
     reasons = (*structure, *reasons_of(outputs))
+    golden = seen.original.values[0] if seen.original is not None else ()
     return CheckReport(
         verdict=Verdict.DIFFERENT if structure else verdict,
         reasons=reasons or _nothing(outputs),
@@ -190,14 +212,15 @@ def _report(
         runs=tuple(seen.runs),
         power=power,
         divergence=divergence,
+        departures=departures,
         depth=str(getattr(options.depth, "value", options.depth)),
         provider=options.provider,
         against_provider=options.against_provider,
         seed=options.seed,
         seconds=time.perf_counter() - began,
         failing=tuple(c for c in seen.cases if {c.name, f"{c.name}, expected outputs"} & failing),
-        inputs=tuple(seen.cases),
-        golden=seen.original.values[0] if seen.original is not None else (),
+        inputs=tuple(seen.cases[: len(golden)] if golden else seen.cases),
+        golden=golden,
     )
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from normswap.check.providers import AUTO, CPU, PREFERENCE, full_name, short_name
 from normswap.check.runner import run_worker
+from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,10 +102,10 @@ def survey(options: Mapping[str, Any] | None = None) -> Survey:
     RunError
         There is no onnxruntime, or trying a provider killed the process.
     """
-    with tempfile.TemporaryDirectory(prefix="normswap-") as folder:
+    with scratch_folder() as folder:
         response = run_worker(
             {"task": "survey", "provider_options": dict(options or {})},
-            Path(folder),
+            folder,
             label="trying the execution providers",
             timeout=_TIMEOUT,
             memory_limit=None,

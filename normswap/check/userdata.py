@@ -14,12 +14,12 @@ What is understood:
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 
+from normswap.check.arrayfiles import read_npy, read_npz, read_proto
 from normswap.check.inputs import Case, Distribution
 from normswap.check.wire import Feeds, Value, dtype_of, is_foreign
 from normswap.errors import DataError
@@ -99,7 +99,7 @@ def _sets(signature: Signature, path: Path) -> Iterator[tuple[str, Feeds, Feeds]
         return
     arrays = {p.stem: p for p in sorted(path.glob("*.npy"))}
     if arrays.keys() & {port.name for port in signature.inputs}:
-        yield path.name, {name: _npy(file) for name, file in arrays.items()}, {}
+        yield path.name, {name: read_npy(file) for name, file in arrays.items()}, {}
         return
     for item in sorted(path.iterdir()):
         if item.is_dir() or item.suffix in {".npz", ".npy", ".pb"}:
@@ -118,29 +118,16 @@ def _one_file(ports: Sequence[Port], path: Path) -> Feeds:
             tip="Save them by name in one .npz.",
         )
     if path.suffix == ".npy":
-        return {ports[0].name: _npy(path)}
+        return {ports[0].name: read_npy(path)}
     if path.suffix == ".pb":
         return {ports[0].name: _proto(path, ports[0])}
     raise DataError(f"{path} is of no kind that is understood: .npz, .npy or .pb.")
 
 
-def _npy(path: Path) -> np.ndarray:
-    try:
-        array: np.ndarray = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as an array: {error}.") from error
-    return array
-
-
 def _npz(path: Path) -> Feeds:
     """Return the arrays of an ``.npz``; ``name[0]``, ``name[1]``, ... are a sequence."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, AttributeError) as error:
-        raise DataError(f"{path} cannot be read as an .npz: {error}.") from error
     values: Feeds = {}
-    for name, array in arrays.items():
+    for name, array in read_npz(path).items():
         element = _ELEMENT.fullmatch(name)
         if element is None:
             values[name] = array
@@ -159,19 +146,8 @@ def _protos(folder: Path, prefix: str, ports: Sequence[Port]) -> Feeds:
 
 
 def _proto(path: Path, port: Port) -> Value:
-    kinds: dict[str, tuple[Any, Any]] = {
-        "sequence": (onnx.SequenceProto, onnx.numpy_helper.to_list),
-        "optional": (onnx.OptionalProto, onnx.numpy_helper.to_optional),
-    }
-    proto_class, convert = kinds.get(
-        port.kind.split(":", 1)[0], (onnx.TensorProto, onnx.numpy_helper.to_array)
-    )
-    proto = proto_class()
-    try:
-        proto.ParseFromString(path.read_bytes())
-        return convert(proto)
-    except (DecodeError, OSError, TypeError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as a {proto_class.__name__}: {error}.") from error
+    kinds = {"sequence": onnx.SequenceProto, "optional": onnx.OptionalProto}
+    return read_proto(path, kinds.get(port.kind.split(":", 1)[0], onnx.TensorProto))[1]
 
 
 def _fitted(ports: Sequence[Port], values: Feeds, what: str, *, partial: bool = False) -> Feeds:

@@ -11,6 +11,12 @@ of it by orders of magnitude in float32.
 its own float64 truth. The rewritten model may err no more than the original does, give or take
 a factor for the fluctuation of rounding.
 
+That rests on float64 and the runtime agreeing on what a model computes, and so does the worth of
+either. Where the runtime is further from float64 than rounding explains, on whichever of the two
+models and at whichever level, one of the two is wrong: a kernel of the runtime, or an operator of
+the arbiter. Then the arbiter is not believed, and the two runtime results are compared with each
+other at both levels; what float64 still can do is to keep an agreement from being called one.
+
 Where float64 cannot be had, the two runtime results are compared with each other, against the
 noise floor of the original: legal executions that differ only in rounding. That floor is
 bounded, so that a wildly noisy model hides no fault: beyond the bound the answer is
@@ -20,10 +26,10 @@ bounded, so that a wildly noisy model hides no fault: beyond the bound the answe
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from normswap.check.evidence import Distance, Evidence
+from normswap.check.evidence import ZERO, Distance, Evidence, Function
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,6 +84,18 @@ class Rules:
         many roundings; ratios above 4 have not been seen on correct rewrites.
     runtime_ulps : float
         Units of roundoff, at the scale of the output, that any model may err.
+    floors : float
+        Weight-rounding floors that a result of the runtime may be from its float64 truth.
+    rounding : float
+        Or so many times what perturbing every weight and result does, where that was measured.
+        Sums of many terms round oftener than once a result.
+    rounding_ulps : float
+        Units of roundoff, at the scale of the output, that it may be off in any case.
+    flips : float
+        Part of the elements of a discrete output that may be others in the runtime than in
+        float64; near ties happen.
+    strays : float
+        Part of the elements that may be finite in the runtime alone.
     noise : float
         The same as `runtime`, where only the noise floor is known.
     noise_ulps : float
@@ -93,6 +111,11 @@ class Rules:
     function_relative: float = 1e-9
     runtime: float = 16.0
     runtime_ulps: float = 8.0
+    floors: float = 16.0
+    rounding: float = 64.0
+    rounding_ulps: float = 64.0
+    flips: float = 0.05
+    strays: float = 1e-3
     noise: float = 8.0
     noise_ulps: float = 64.0
     noise_bound: float = 2.0
@@ -100,6 +123,74 @@ class Rules:
 
 
 RULES = Rules()
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """A model on which the runtime is further from float64 than rounding explains.
+
+    Attributes
+    ----------
+    model : str
+        ``original`` or ``rewritten``.
+    level : str
+        ``disabled`` or ``default``, the runtime's optimization level; ``both``.
+    error, explained : float
+        The maximum, and how much of it rounding explains; of types that are no floats, elements.
+    """
+
+    model: str
+    level: str
+    error: float
+    explained: float
+
+
+def explained(evidence: Evidence, rules: Rules = RULES) -> Distance:
+    """Return how far from float64 rounding may take a result of the runtime."""
+    function, scale = evidence.function, evidence.scale
+    floor = function.floor if function is not None else ZERO
+    resolution = function.resolution if function is not None else 0.0
+    moved = evidence.rounding or ZERO
+    part = rules.rounding_ulps * evidence.unit_roundoff + resolution
+    return Distance(
+        max(rules.floors * floor.rms, rules.rounding * moved.rms) + part * scale.rms,
+        max(rules.floors * floor.max, rules.rounding * moved.max) + part * scale.max,
+    )
+
+
+def departures(evidence: Evidence, rules: Rules = RULES) -> tuple[Departure, ...]:
+    """Return the models on which the runtime departs from float64."""
+    elements = _product(evidence.shape)
+    part = rules.strays if evidence.unit_roundoff else rules.flips
+    flips = rules.runtime / 4 * evidence.rounding_flips + int(part * elements) + 1
+    limit = explained(evidence, rules)
+    found = []
+    for model, plain, deployed, strays in (
+        (
+            "original",
+            evidence.error_original,
+            evidence.error_original_deployed,
+            evidence.flips_original,
+        ),
+        (
+            "rewritten",
+            evidence.error_rewritten,
+            evidence.error_deployed,
+            evidence.flips_rewritten,
+        ),
+    ):
+        off = {
+            level: error
+            for level, error in (("disabled", plain), ("default", deployed))
+            if error is not None and not (error.rms <= limit.rms and error.max <= limit.max)
+        }
+        if off:
+            level = "both" if len(off) > 1 else next(iter(off))
+            largest = max(error.max for error in off.values())
+            found.append(Departure(model, level, largest, limit.max))
+        elif strays > flips:
+            found.append(Departure(model, "both", float(strays), float(flips)))
+    return tuple(found)
 
 
 def judge(
@@ -135,6 +226,8 @@ def judge(
     tolerance = tolerances.get(evidence.output, tolerances.get(""))
     if tolerance is not None and metrics is not None:
         found = _by_tolerance(metrics, tolerance)
+    elif departed := departures(evidence, rules):
+        found = _by_runtime(evidence, departed, elements, rules)
     elif evidence.unit_roundoff == 0.0:
         found = _by_mismatches(evidence, elements, rules)
     elif evidence.function is not None:
@@ -192,6 +285,11 @@ def _by_arbiter(evidence: Evidence, rules: Rules) -> Judgement:
     function = evidence.function
     if function is None:
         raise ValueError("the arbiter was not asked")
+    return _another_function(evidence, function, rules) or _as_accurate(evidence, function, rules)
+
+
+def _another_function(evidence: Evidence, function: Function, rules: Rules) -> Judgement | None:
+    """Return what makes the rewritten model another function in float64, if anything does."""
     if function.mismatches > function.floor_mismatches:
         return Judgement(
             Verdict.DIFFERENT,
@@ -225,19 +323,28 @@ def _by_arbiter(evidence: Evidence, rules: Rules) -> Judgement:
             f"what rounding the weights does there",
             rules.function,
         )
-    return _as_accurate(evidence, function.floor, rules)
+    return None
 
 
-def _as_accurate(evidence: Evidence, floor: Distance, rules: Rules) -> Judgement:
+def _as_accurate(evidence: Evidence, function: Function, rules: Rules) -> Judgement:
     """Judge whether the rewritten model, the same function, is as accurate in the runtime."""
     same = "in float64 the functions differ by no more than rounding the weights does"
     if evidence.error_rewritten is None or evidence.error_original is None:
-        return Judgement(Verdict.EQUIVALENT, "arbiter", same)
-    own = evidence.error_original.larger(evidence.noise).larger(floor)
+        if evidence.verdict_level is None or not evidence.alike:
+            return Judgement(Verdict.EQUIVALENT, "arbiter", same)
+        # Random numbers are others in float64, so the runtime is judged by itself.
+        backed = replace(evidence, backed=relative(function.floor, evidence.scale))
+        found = _by_noise(backed, rules)
+        if found.verdict is Verdict.EQUIVALENT:
+            return replace(found, basis="arbiter", reason=f"{same}, and {found.reason}")
+        return found
+    own = evidence.error_original.larger(evidence.error_original_deployed)
+    own = own.larger(evidence.noise).larger(function.floor)
     ulps = rules.runtime_ulps * evidence.unit_roundoff
+    most = explained(evidence, rules)
     allowed = Distance(
-        rules.runtime * own.rms + ulps * evidence.scale.rms,
-        rules.runtime * own.max + ulps * evidence.scale.max,
+        min(rules.runtime * own.rms + ulps * evidence.scale.rms, most.rms),
+        min(rules.runtime * own.max + ulps * evidence.scale.max, most.max),
     )
     for level, error in (
         ("with optimizations off", evidence.error_rewritten),
@@ -248,7 +355,7 @@ def _as_accurate(evidence: Evidence, floor: Distance, rules: Rules) -> Judgement
                 Verdict.DIFFERENT,
                 "arbiter",
                 f"the function is the same, but {level} the runtime errs by {error.max:.3g} on "
-                f"it, and by {evidence.error_original.max:.3g} on the original",
+                f"it, and by {own.max:.3g} on the original",
                 allowed.max,
             )
     return Judgement(
@@ -260,7 +367,55 @@ def _as_accurate(evidence: Evidence, floor: Distance, rules: Rules) -> Judgement
     )
 
 
-def _by_noise(evidence: Evidence, rules: Rules) -> Judgement:
+def _by_runtime(
+    evidence: Evidence, departed: Sequence[Departure], elements: int, rules: Rules
+) -> Judgement:
+    """Judge by the runtime alone, at both levels, where it departs from float64."""
+    most = explained(evidence, rules)
+    # Where the levels of one model are further apart than rounding explains, it is no noise.
+    noise = Distance(min(evidence.noise.rms, most.rms), min(evidence.noise.max, most.max))
+    calm = replace(evidence, backed=None, function=None, noise=noise, noise_mismatches=0)
+    each = [
+        _by_mismatches(level, elements, rules)
+        if evidence.unit_roundoff == 0.0
+        else _by_noise(level, rules, most)
+        for level in (
+            replace(calm, verdict_level=metrics)
+            for metrics in (evidence.verdict_level, evidence.deployed)
+            if metrics is not None
+        )
+    ]
+    found = next(j for verdict in _GRAVEST for j in each if j.verdict is verdict)
+    another = evidence.function is not None and (
+        evidence.function.mismatches > evidence.function.floor_mismatches
+        if evidence.unit_roundoff == 0.0
+        else _another_function(evidence, evidence.function, rules) is not None
+    )
+    if found.verdict is Verdict.EQUIVALENT and another:
+        reason = (
+            "onnxruntime gives the same for both models and float64 does not; it departs from "
+            "float64, so one of the two is wrong"
+        )
+        return Judgement(Verdict.INCONCLUSIVE, found.basis, reason, found.allowed)
+    if evidence.unit_roundoff == 0.0:
+        said = found.reason
+    else:
+        levels = (evidence.verdict_level, evidence.deployed)
+        off = max(metrics.max_abs for metrics in levels if metrics is not None)
+        said = (
+            f"onnxruntime's results for the two models are {off:.3g} apart, and rounding explains "
+            f"{found.allowed or 0.0:.2g}"
+        )
+    same = "another function" if another else "the same function"
+    reason = f"{said}; it departs from float64, where they are {same}"
+    if found.basis == "noise floor" and not any(d.model == "original" for d in departed):
+        # Of the original the two agree, so it is known what the rewritten one should give.
+        return replace(found, basis="arbiter", reason=reason)
+    return replace(found, reason=reason)
+
+
+def _by_noise(evidence: Evidence, rules: Rules, allowance: Distance | None = None) -> Judgement:
+    """Judge by the noise floor; `allowance` bounds what it may explain."""
     metrics = evidence.verdict_level
     if metrics is None:
         return Judgement(Verdict.INCONCLUSIVE, "noise floor", "neither model was run")
@@ -277,6 +432,8 @@ def _by_noise(evidence: Evidence, rules: Rules) -> Judgement:
     wanted = Distance(
         rules.noise * noise.rms + ulps * scale.rms, rules.noise * noise.max + ulps * scale.max
     )
+    if allowance is not None:
+        wanted = Distance(min(wanted.rms, allowance.rms), min(wanted.max, allowance.max))
     most = Distance(bound * scale.rms, bound * scale.max)
     explained = deviation.rms <= wanted.rms and deviation.max <= wanted.max
     small = deviation.rms <= most.rms and deviation.max <= most.max
@@ -296,6 +453,17 @@ def _by_noise(evidence: Evidence, rules: Rules) -> Judgement:
         return Judgement(Verdict.INCONCLUSIVE, "noise floor", reason, wanted.max)
     reason = f"{off}, and {own} does not explain it"
     return Judgement(Verdict.DIFFERENT, "noise floor", reason, min(wanted.max, most.max))
+
+
+_GRAVEST = (Verdict.DIFFERENT, Verdict.INCONCLUSIVE, Verdict.EQUIVALENT)
+
+
+def relative(floor: Distance, scale: Distance) -> Distance:
+    """Return a floor in parts of the output's scale."""
+    return Distance(
+        floor.rms / scale.rms if scale.rms > 0 else 0.0,
+        floor.max / scale.max if scale.max > 0 else 0.0,
+    )
 
 
 def overall(judgements: Sequence[Judgement]) -> Verdict:

@@ -34,6 +34,10 @@ def _task(name: str) -> Task:
         from normswap.check.sessions import survey
 
         return survey
+    if name == "locate":
+        from normswap.check.arbiter.locate import locate
+
+        return locate
     if name == "stopwatch":
         from normswap.check.stopwatch import race
 

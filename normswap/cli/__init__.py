@@ -5,17 +5,18 @@ Commands are imported when they are called, so that ``normswap --help`` does not
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import click
 
 from normswap import __version__
+from normswap.cli.stopping import STOPPED, stoppable
+from normswap.cli.written import Written
 from normswap.errors import ExitCode, NormswapError
-
-INTERRUPTED = 130  # what shells expect of a program that Ctrl-C ended
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "fold": (
@@ -67,6 +68,13 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; an EOFError of its own is none of the person's, as click takes it for."""
+        try:
+            return super().invoke(ctx)
+        except EOFError as error:
+            raise RuntimeError(f"a file or pipe ended too early: {error}") from error
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands, importing none of them."""
         del ctx
@@ -79,7 +87,7 @@ class LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 fine, 1 findings (not equivalent), 2 usage, 3 model or data unreadable, "
     "invalid or unsupported, 4 runtime or provider unavailable, crashed or timed out, "
-    "5 inconclusive.",
+    "5 inconclusive; 128 + N ended by signal N.",
 )
 @click.version_option(__version__, prog_name="normswap")
 def cli() -> None:
@@ -94,32 +102,57 @@ def run(arguments: list[str] | None = None) -> int:
     arguments : list of str, optional
         Without the program's name; those of the process if left out.
     """
-    try:
-        code = cli.main(args=arguments, prog_name="normswap", standalone_mode=False)
-    except click.exceptions.Exit as stop:
+    written = Written()
+    with stoppable() as stop:
+        try:
+            code = cli.main(
+                args=arguments, prog_name="normswap", standalone_mode=False, obj=written
+            )
+            return int(code or ExitCode.OK)
+        except KeyboardInterrupt:
+            pass
+        except Exception as error:  # noqa: BLE001 - this is where errors become text
+            # Not every error that comes of an interrupt says so: an import fails of one, too.
+            if stop.number is None and not _is_interrupt(error):
+                return _exit_code(error)
+        stop.is_over = True
+        with contextlib.suppress(OSError):  # the terminal may be what has gone
+            click.echo(f"interrupted; {written}", err=True)
         return stop.exit_code
-    except click.ClickException as error:
+
+
+def _is_interrupt(error: Exception) -> bool:
+    """Return whether click means Ctrl-C, and not a file that ends too early."""
+    return isinstance(error, click.Abort) and not isinstance(error.__cause__, EOFError)
+
+
+def _exit_code(error: Exception) -> int:
+    """Tell an error, and return the exit code that it stands for."""
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    if isinstance(error, click.ClickException):
         error.show(sys.stderr)
         return ExitCode.USAGE
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; nothing was written", err=True)
-        return INTERRUPTED
-    except NormswapError as error:
+    if isinstance(error, NormswapError):
         _tell(str(error), error.tip)
         return error.exit_code
-    except BrokenPipeError:
+    if isinstance(error, BrokenPipeError):
         # Whoever read our output has gone; that is their business, and no error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
-    except Exception as error:
-        if os.environ.get("NORMSWAP_TRACEBACK"):
-            raise
-        _tell(
-            f"internal error: {type(error).__name__}: {error}",
-            "This is a bug in normswap; please report it. NORMSWAP_TRACEBACK=1 shows where.",
-        )
-        return ExitCode.RUN
-    return int(code or ExitCode.OK)
+    if os.environ.get("NORMSWAP_TRACEBACK"):
+        raise error
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        _tell(f"{where}{error.strerror or error}.", "The operating system refuses a file.")
+        return ExitCode.MODEL
+    if isinstance(error, click.Abort) and error.__cause__ is not None:
+        error = cast("EOFError", error.__cause__)
+    _tell(
+        f"internal error: {type(error).__name__}: {error}",
+        "This is a bug in normswap; please report it. NORMSWAP_TRACEBACK=1 shows where.",
+    )
+    return ExitCode.RUN
 
 
 def _tell(message: str, tip: str | None) -> None:
@@ -130,4 +163,11 @@ def _tell(message: str, tip: str | None) -> None:
 
 def main() -> NoReturn:
     """Entry point of the ``normswap`` program."""
-    sys.exit(run())
+    code = run()
+    if code > STOPPED:
+        # All is in order, and to take a large model apart object by object may take a second.
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)

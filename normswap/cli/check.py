@@ -12,6 +12,7 @@ import click
 
 from normswap.cli.options import MIB, device_options, provider_options_of_command
 from normswap.cli.progress import progress
+from normswap.cli.written import will_write
 from normswap.errors import UsageError
 
 if TYPE_CHECKING:
@@ -102,6 +103,9 @@ def check_command(context: click.Context, /, **given: Any) -> None:
     No tolerance has to be chosen: it comes from the models themselves, from what rounding does
     to them in the runtime and in float64.
     """
+    for name in ("save_failing", "save_inputs", "save_outputs"):
+        if given[name]:
+            will_write(given[name])
     with progress(quiet=given["quiet"]) as say:
         report = _report(given, say)
     if given["save_failing"] and report.failing:

@@ -21,6 +21,7 @@ from normswap.cli.options import (
     target_of_command,
 )
 from normswap.cli.progress import progress
+from normswap.cli.written import will_write
 from normswap.errors import UsageError
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ def fold_command(
     and the report says why.
     """
     source = source_of_command(model)
+    if check["save_failing_inputs"] is not None:
+        will_write(str(check["save_failing_inputs"]))
     from normswap.pipeline import fold, plan_fold
 
     with progress(quiet=quiet) as say:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 import click
 
+from normswap.cli.written import will_write, will_write_to
 from normswap.errors import UsageError
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ def target_of_command(
             raise UsageError("--in-place and --output exclude each other.")
         if not isinstance(source, Path):
             raise UsageError("--in-place needs a model file, not a pipe.")
+        will_write(source)
         return Target(source, overwrite=True)
     if output is None and isinstance(source, Path):
         beside = source.with_name(f"{source.stem}.{suffix}{source.suffix or '.onnx'}")
@@ -147,7 +149,7 @@ def target_of_command(
             raise UsageError(
                 "The model would go to the terminal.", tip="Name a file with -o, or pipe it on."
             )
-        return Target(stream, overwrite=True)
+        return Target(will_write_to(stream), overwrite=True)
     target = Path(output)
     if isinstance(source, Path) and not force and _same_file(source, target):
         raise UsageError(
@@ -164,6 +166,7 @@ def _file_target(path: Path, *, force: bool) -> Target:
         raise UsageError(
             f"{path} exists.", tip="Use --force to replace it, or -o for another name."
         )
+    will_write(path)
     return Target(path, force)
 
 

@@ -8,15 +8,19 @@ module each, every one importing only from those above it:
     once.
 ``answers``, ``edits``, ``plan``
     What an operator may answer; the edits of which every rewrite is made; what a fold will do.
-``legacy``, ``evaluate``, ``sizes``, ``trust``, ``shapes``, ``graph``, ``names``
+``precision``
+    Where values are so small that a type has too few digits for them.
+``legacy``, ``evaluate``, ``sizes``, ``trust``, ``shapes``, ``graph``, ``mode``, ``names``
     Questions to a graph: what is constant, how large is it (where ONNX and runtimes agree on it),
-    who reads it, which names are free.
+    who reads it, which normalizations are in training mode, which names are free.
 ``draft``
     Edits tried on a mirror of the graph, and taken back.
 ``batchnorm``, ``decomposed``, ``normalization``
     Where a model normalizes with constants: as a node, or written out as arithmetic.
 ``functions``, ``quantized``
     Bodies of model-local functions, call by call; weights behind DequantizeLinear.
+``soundness``
+    Whether a new constant can be stored as its formula says.
 ``operators``
     What each operator answers to an affine on its output and on its input; a file a family.
 ``route``, ``branches``, ``leftover``

@@ -134,7 +134,8 @@ class Affine:
         rank = max(self.ndim, outer.ndim)
         s, t = align(self.scale, rank), align(self.shift, rank)
         outer_s, outer_t = align(outer.scale, rank), align(outer.shift, rank)
-        return Affine(outer_s * s, outer_s * t + outer_t)
+        with np.errstate(over="ignore", invalid="ignore"):  # see is_finite
+            return Affine(outer_s * s, outer_s * t + outer_t)
 
     def apply(self, value: float) -> Wide:
         """Return ``scale * value + shift``, everywhere."""

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normswap.dtypes import Wide, is_float
+from normswap.finite import Flaw, flaw_of
 from normswap.folding.affine import Affine
 from normswap.folding.answers import Block
 from normswap.folding.evaluate import constant_of
+from normswap.folding.mode import mode_of
 from normswap.folding.reasons import Reason
 
 if TYPE_CHECKING:
@@ -38,24 +40,6 @@ def is_per_activation(node: Node) -> bool:
     return node.opset < 9 and not node.attr("spatial", 1)
 
 
-def training_mode(node: Node) -> Block | None:
-    """Say why the node normalizes with the statistics of the batch, or None if it does not."""
-    used = [
-        output
-        for output in node.outputs[1:]
-        if output is not None and (output.readers or output.is_output or output.captured)
-    ]
-    opset = node.opset
-    if opset >= 14 and node.attr("training_mode", 0):
-        return Block(Reason.TRAINING_MODE, node.title, "training_mode=1")
-    if opset < 7 and not node.attr("is_test", 0):
-        return Block(Reason.TRAINING_MODE, node.title, "is_test=0")
-    if used:
-        names = ", ".join(output.name for output in used)
-        return Block(Reason.USED_STATISTICS, used[0].name, f"{names} is used")
-    return None
-
-
 def affine_of(node: Node) -> Affine | Block:
     """Return the affine that an inference-mode BatchNormalization applies to its input.
 
@@ -72,19 +56,25 @@ def affine_of(node: Node) -> Affine | Block:
     """
     if node.refers_to_attributes:
         return Block(Reason.NOT_CONSTANT, node.title, "an attribute is a parameter of the function")
-    training = training_mode(node)
-    if training is not None:
-        return training
+    mode = mode_of(node)
+    if mode.reason is not None:
+        about = mode.used[0] if mode.reason is Reason.USED_STATISTICS else node.title
+        return Block(mode.reason, about, mode.why)
     if len(node.inputs) < 5 or any(value is None for value in node.inputs[:5]):
         return Block(Reason.MALFORMED, node.title, "BatchNormalization needs five inputs")
     parameters: list[Wide] = []
+    flaw: Flaw | None = None
     for name, value in zip(("scale", "B", "mean", "var"), node.inputs[1:5], strict=True):
         constant = constant_of(value)
         if isinstance(constant, Block):
             return Block(constant.reason, constant.tensor, f"its {name}: {constant.detail}")
         if not is_float(constant.data_type):
             return Block(Reason.ELEMENT_TYPE, node.title, f"its {name}")
-        parameters.append(constant.load().astype(np.longdouble))
+        stored = constant.load()
+        flaw = None if value is None else flaw_of(value.name, stored)
+        if flaw is not None and name != "var":
+            return Block(Reason.NON_FINITE, flaw.name, f"its {name}: {flaw}")
+        parameters.append(stored.astype(np.longdouble))
     if not is_per_activation(node):
         parameters = [parameter.reshape(-1) for parameter in parameters]
     if len({parameter.shape for parameter in parameters}) != 1:
@@ -96,14 +86,17 @@ def affine_of(node: Node) -> Affine | Block:
     spread = var + np.longdouble(epsilon_of(node))
     bad = np.flatnonzero(~(np.isfinite(spread) & (spread > 0)))
     if bad.size:
-        return Block(Reason.INVALID_STATISTICS, node.title, channels("var + epsilon", spread, bad))
-    s = scale / np.sqrt(spread)
+        detail = channels("var + epsilon", spread, bad) + (f": {flaw}" if flaw else "")
+        return Block(Reason.INVALID_STATISTICS, flaw.name if flaw else node.title, detail)
+    with np.errstate(over="ignore", invalid="ignore"):
+        s = scale / np.sqrt(spread)
+        t = bias - mean * s
+    for what, values in (("scale", s), ("shift", t)):  # float64 parameters may overflow in it
+        bad = np.flatnonzero(~np.isfinite(values))
+        if bad.size:
+            return Block(Reason.OVERFLOW, node.title, channels(what, values, bad))
     # Over the axes after that of the samples: one for each channel, or one for each activation.
-    affine = Affine(s[np.newaxis], (bias - mean * s)[np.newaxis])
-    if not affine.is_finite:
-        bad = np.flatnonzero(~(np.isfinite(s) & np.isfinite(bias - mean * s)))
-        return Block(Reason.NON_FINITE, node.title, channels("scale or shift", s, bad))
-    return affine
+    return Affine(s[np.newaxis], t[np.newaxis])
 
 
 def channels(what: str, values: Wide, which: np.ndarray) -> str:

@@ -30,7 +30,8 @@ from normswap.folding.expressions import Diagonal, Expression, Filled, Overlaid,
 from normswap.folding.graph import Node, Use
 from normswap.folding.plan import Merged, Step
 from normswap.folding.reasons import Reason
-from normswap.folding.route import unsound
+from normswap.folding.removal import name_block, removal_block
+from normswap.folding.soundness import unsound
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
@@ -163,7 +164,7 @@ class Merger:
         if sign is None or branch is None:
             raise AssertionError("a Conv stays in its sum when another term goes")
         self._take_in(host, branch, sign * term.sign)
-        block = unsound(self.draft.edits[mark:])
+        block = unsound(self.draft.edits[mark:], self.draft.nodes)
         if block is not None:
             self.draft.rollback(mark)
             return block
@@ -190,7 +191,7 @@ class Merger:
             identity = Affine(np.ones(()), np.zeros(()))
             edits = _added(node, identity, own.sign * (sign or host.sign))
             self.draft.commit(edits)
-            if unsound(edits):
+            if unsound(edits, self.draft.nodes):
                 self.draft.rollback(mark)
                 break
             found = True
@@ -223,7 +224,7 @@ class Merger:
             fallback = Block(Reason.NO_BRANCH, term.value.name, detail)
             return remaining if isinstance(remaining, Block) else fallback
         edits = _added(host, affine, sign * term.sign)
-        block = unsound(edits)
+        block = unsound(edits, self.draft.nodes)
         if block is not None:
             self.draft.rollback(mark)
             return block
@@ -253,7 +254,7 @@ class Merger:
                     self.draft.rollback(mark)
                     continue
                 self._take_in(host, branch, sign * term.sign)
-                if unsound(self.draft.edits[mark:]) is None:
+                if unsound(self.draft.edits[mark:], self.draft.nodes) is None:
                     self._report(host, branch)
                     total = remaining
                     break
@@ -306,7 +307,11 @@ class Merger:
         return next((term.sign for term in _terms(total) if term.value is host.out), None)
 
     def _detach(self, total: Value, term: Term) -> Value | Block:
-        """Take a term out of a sum, and return what then is the total."""
+        """Take a term out of a sum, and return what then is the total.
+
+        The term goes into another one of the same shape, which stays in the sum; so what is left is
+        broadcast to the same shape as before.
+        """
         if term.use is None:
             return Block(Reason.NO_BRANCH, term.value.name, "it is the only term")
         node, slot = term.use
@@ -314,6 +319,9 @@ class Merger:
             self.draft.commit([Omit(node.key, slot)])
             return total
         other = 1 - slot
+        block = name_block([Use(node, other)])
+        if block is not None:
+            return block
         if node.op == "Sub" and slot == 0:
             outcome = self.router.solve([Up(Use(node, 1), Affine(-np.ones(()), np.zeros(())))])
             if outcome.block is not None:
@@ -359,6 +367,8 @@ class Merger:
             maker = value.producer
             if maker is None or not (maker.op == "Conv" or _is_sum(maker)):
                 continue  # what comes out would be no branch
+            if removal_block([Use(node, slot)]):
+                continue
             mark = self.draft.mark()
             scale = factor.wide().reshape((1,) * (rank - len(factor.shape)) + factor.shape)
             outcome = self.router.solve([Up(Use(node, slot), Affine(scale, np.zeros(())))])

@@ -24,6 +24,7 @@ from normswap.folding.evaluate import constant_of
 from normswap.folding.expressions import Expression
 from normswap.folding.graph import Node, Use
 from normswap.folding.reasons import Reason
+from normswap.folding.removal import may_grow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -168,19 +169,15 @@ def affine_of_link(use: Use) -> Affine | Block:
     per_axis = Block(Reason.AXIS, node.title, f"{node.op} {node.title} has no constant per channel")
     if np.prod(constant.shape, dtype=np.int64) > LARGEST_PARAMETER:
         return per_axis
+    if value is None or may_grow(value, constant.shape):
+        return per_axis
     wide = constant.wide().astype(np.longdouble)
     if wide.size == 1:
-        rank = None if value is None else value.rank
-        if wide.ndim > (0 if rank is None else rank):
-            return per_axis  # it may add axes
         wide = wide.reshape(())
     else:
-        if value is None or value.shape is None or wide.ndim > len(value.shape):
+        if value.shape is None or sum(size != 1 for size in wide.shape) != 1:
             return per_axis
         wide = wide.reshape((1,) * (len(value.shape) - wide.ndim) + wide.shape)
-        sizes = zip(wide.shape, value.shape, strict=True)
-        if sum(size != 1 for size in wide.shape) != 1 or any(a not in (1, b) for a, b in sizes):
-            return per_axis
     match node.op:
         case "Add":
             return Affine(one, wide)

@@ -19,6 +19,7 @@ from normswap.folding.edits import (
 )
 from normswap.folding.graph import Network, Node, Use, Value
 from normswap.folding.legacy import recorded
+from normswap.folding.removal import takes_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -211,6 +212,8 @@ class Draft:
         for slot in range(len(node.inputs)):
             self._connect(node, slot, None)
         renames = takes_name(value, node)
+        if result.is_output and not renames:
+            raise AssertionError(f"{result.name} is an output: its node {node.title} can't go")
         if renames:
             name = value.name
             value.name = result.name
@@ -234,17 +237,3 @@ class Draft:
         node.removed = True
         self._later(lambda: setattr(node, "removed", False))
         return renames
-
-
-def takes_name(value: Value, node: Node) -> bool:
-    """Whether ``value`` takes the name of the output of ``node`` if that is bypassed.
-
-    See :attr:`normswap.folding.edits.Bypass.renames`.
-    """
-    return (
-        value.producer is not None
-        and value.graph is node.graph
-        and all(use.node is node for use in value.readers.values())
-        and not value.is_output
-        and not value.captured
-    )

@@ -21,6 +21,7 @@ from normswap.folding.legacy import broadcasts_by_attribute
 from normswap.folding.reasons import Reason
 from normswap.model import source_of
 from normswap.model.tensors import ArrayTensor, TensorSource
+from normswap.semantics import constants
 
 if TYPE_CHECKING:
     from normswap.folding.graph import Node, Value
@@ -51,7 +52,7 @@ def constant_of(value: Value | None) -> Expression | Block:
     if not is_float(source.data_type):
         name = onnx.TensorProto.DataType.Name(source.data_type)
         return Block(Reason.ELEMENT_TYPE, value.name, f"{value.name} is {name}")
-    leaf = Leaf(source)
+    leaf = Leaf(source, value.name)
     value.source = leaf  # so that its range is looked at only once
     return leaf
 
@@ -192,33 +193,21 @@ def _evaluate(node: Node) -> None:
 
 
 def _run(node: Node) -> list[npt.NDArray[Any]] | None:
-    """Evaluate one node with the ONNX reference implementation; None where it can't."""
-    from onnx.reference import ReferenceEvaluator
-
-    feeds: dict[str, npt.NDArray[Any]] = {}
-    names: list[str] = []
-    for slot, operand in enumerate(node.inputs):
-        names.append("" if operand is None else f"i{slot}")
-        if operand is not None and operand.source is not None:
-            feeds[f"i{slot}"] = operand.source.load()
-    outputs = [f"o{index}" if output else "" for index, output in enumerate(node.outputs)]
+    """Evaluate one node; None where that is not known, and it stays a run-time value."""
+    inputs = [
+        operand.source.load() if operand is not None and operand.source is not None else None
+        for operand in node.inputs
+    ]
+    while inputs and inputs[-1] is None:
+        inputs.pop()
     attributes = {
-        name: onnx.numpy_helper.from_array(source_of(attribute).load())
-        if isinstance(attribute, gs.Constant)
-        else attribute
+        name: source_of(attribute).load() if isinstance(attribute, gs.Constant) else attribute
         for name, attribute in node.attrs.items()
     }
-    try:
-        proto = onnx.helper.make_graph(
-            [onnx.helper.make_node(node.op, names, outputs, **attributes)],
-            "constant",
-            [onnx.helper.make_empty_tensor_value_info(name) for name in feeds],
-            [onnx.helper.make_empty_tensor_value_info(name) for name in outputs if name],
-        )
-        opsets = [onnx.helper.make_opsetid("", node.opset)]
-        model = onnx.helper.make_model(proto, opset_imports=opsets)
-        with np.errstate(all="ignore"):
-            results = ReferenceEvaluator(model).run(None, feeds)
-    except Exception:  # noqa: BLE001 - the evaluator raises anything; then it stays a run-time value
+    results = constants.evaluate(
+        node.op, node.domain, node.opset, inputs, attributes, len(node.outputs)
+    )
+    if results is None:
         return None
-    return [np.asarray(result) for result in results]
+    used = [output is not None for output in node.outputs]
+    return [result for result, use in zip(results, used, strict=False) if use]

@@ -17,10 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from normswap.dtypes import NUMPY_DTYPES, Wide, largest, round_to, wide_dtype
+from normswap.finite import flaw_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy.typing as npt
 
+    from normswap.finite import Flaw
     from normswap.model.tensors import TensorSource
 
 
@@ -38,6 +42,22 @@ class Expression(ABC):
     def bound(self) -> float:
         """Return an upper bound of the magnitude of all values; NaN if any is not a number."""
 
+    def least(self) -> float:
+        """Return a lower bound of the magnitude of the values that are not 0; 0 if none is known.
+
+        Values that are small because others have cancelled out don't count.
+        """
+        return 0.0
+
+    def operands(self) -> tuple[Expression, ...]:
+        """Return the constants of the formula that are formulas, or constants of the model."""
+        return ()
+
+    def leaves(self) -> Iterator[Leaf]:
+        """Yield the constants of the model that the formula is over."""
+        for operand in self.operands():
+            yield from operand.leaves()
+
     def load(self) -> npt.NDArray[Any]:
         """Evaluate the formula and round it once to :attr:`data_type`."""
         return np.ascontiguousarray(round_to(self.wide(), self.data_type)).reshape(self.shape)
@@ -52,11 +72,15 @@ class Expression(ABC):
             the range of :attr:`data_type`, ``"layout"`` where the values have no place.
         """
         if self.bound() <= largest(self.data_type):
-            return None
-        wide = self.wide()  # the bound is loose; the values decide
-        if not np.isfinite(wide).all():
+            return None  # the bound is loose; beyond it the values decide
+        if self.flaw() is not None:
             return "non-finite"
         return None if np.isfinite(self.load().astype(np.float64)).all() else "overflow"
+
+    def flaw(self) -> Flaw | None:
+        """Return what is not finite of the constants that the formula is over."""
+        found = (flaw_of(leaf.name, leaf.source.load()) for leaf in self.leaves())
+        return next((flaw for flaw in found if flaw is not None), None)
 
 
 def widened(array: Wide, like: np.dtype[Any]) -> Wide:
@@ -71,6 +95,34 @@ def magnitude(array: npt.NDArray[Any]) -> float:
     return float(np.maximum(array.max(), -array.min()))
 
 
+def smallest(array: npt.NDArray[Any]) -> float:
+    """Return ``min(abs(array))`` over what is not 0; infinite where all is.
+
+    The bits of a float, without that of its sign, are in the order of the magnitudes.
+    """
+    if array.size == 0:
+        return math.inf
+    if array.dtype.itemsize not in (2, 4, 8):  # long double
+        magnitudes = np.abs(array)
+        return float(np.min(magnitudes, where=magnitudes > 0, initial=np.inf))
+    flat = np.ascontiguousarray(array).reshape(-1)
+    bits = flat.view(f"u{array.dtype.itemsize}")
+    one = bits.dtype.type(1)
+    sign = bits.dtype.type(1 << (8 * array.dtype.itemsize - 1))
+    least = bits.dtype.type(~bits.dtype.type(0))
+    for start in range(0, bits.size, AT_ONCE):
+        # One less, zeros become the largest.
+        part = (bits[start : start + AT_ONCE] & ~sign) - one
+        least = min(least, part.min())
+    if least > ~sign:
+        return math.inf
+    return float(np.array([least + one]).view(array.dtype)[0])
+
+
+AT_ONCE = 1 << 16
+"""Elements that are looked at at a time, few enough for a cache."""
+
+
 @dataclass(frozen=True, eq=False)
 class Leaf(Expression):
     """A constant of the model as it is.
@@ -79,9 +131,12 @@ class Leaf(Expression):
     ----------
     source : TensorSource
         Where its values come from; of a float type.
+    name : str
+        What it is called.
     """
 
     source: TensorSource
+    name: str
     data_type: int = field(init=False)
     shape: tuple[int, ...] = field(init=False)
 
@@ -99,8 +154,18 @@ class Leaf(Expression):
             values = values.astype(np.float32)
         return magnitude(values)
 
+    @functools.cached_property
+    def _least(self) -> float:
+        return smallest(self.source.load())
+
     def bound(self) -> float:
         return self._magnitude
+
+    def least(self) -> float:
+        return self._least
+
+    def leaves(self) -> Iterator[Leaf]:
+        yield self
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +192,9 @@ class Filled(Expression):
 
     def bound(self) -> float:
         return magnitude(self.values)
+
+    def least(self) -> float:
+        return smallest(self.values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,6 +259,12 @@ class Scaled(Expression):
     def bound(self) -> float:
         shift = 0.0 if self.shift is None else magnitude(self.shift)
         return self.base.bound() * magnitude(self.scale) + shift
+
+    def least(self) -> float:
+        return self.base.least() * smallest(self.scale) if self.shift is None else 0.0
+
+    def operands(self) -> tuple[Expression, ...]:
+        return (self.base,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,6 +352,9 @@ class Summed(Expression):
         total = self.weight.bound() * magnitude(self.factor) * terms * abs(self.gain)
         return total + (0.0 if self.base is None else self.base.bound())
 
+    def operands(self) -> tuple[Expression, ...]:
+        return (self.weight,) if self.base is None else (self.base, self.weight)
+
 
 def _no_larger(*arrays: Wide) -> bool:
     """Whether arrays that are broadcast together take no more memory than the largest of them."""
@@ -349,6 +426,12 @@ class Overlaid(Expression):
     def bound(self) -> float:
         return self.base.bound() + abs(self.gain) * self.other.bound()
 
+    def least(self) -> float:
+        return min(self.base.least(), abs(self.gain) * self.other.least())
+
+    def operands(self) -> tuple[Expression, ...]:
+        return (self.base, self.other)
+
 
 @dataclass(frozen=True, eq=False)
 class Diagonal(Expression):
@@ -382,6 +465,9 @@ class Diagonal(Expression):
 
     def bound(self) -> float:
         return magnitude(self.factors)
+
+    def least(self) -> float:
+        return smallest(self.factors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -417,3 +503,9 @@ class Reshaped(Expression):
 
     def bound(self) -> float:
         return self.base.bound()
+
+    def least(self) -> float:
+        return self.base.least()
+
+    def operands(self) -> tuple[Expression, ...]:
+        return (self.base,)

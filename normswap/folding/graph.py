@@ -74,6 +74,11 @@ class Value:
         """Number of axes, None where unknown."""
         return None if self.shape is None else len(self.shape)
 
+    @property
+    def is_read(self) -> bool:
+        """Whether anyone would notice if it changed: a node, a subgraph, or the graph's caller."""
+        return bool(self.readers or self.is_output or self.captured)
+
 
 @dataclass(slots=True, eq=False)
 class Node:

@@ -10,6 +10,7 @@ Both compute the same ``s * x + t``, with s and t rounded once from what the sta
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -20,8 +21,9 @@ from normswap.folding.batchnorm import epsilon_of, is_per_activation
 from normswap.folding.edits import Bypass, Edit, Insert, Replace, SetAttribute
 from normswap.folding.evaluate import constant_of
 from normswap.folding.expressions import Expression, Filled
+from normswap.folding.graph import Use
 from normswap.folding.operators.layout import strip_leading
-from normswap.folding.route import unsound
+from normswap.folding.soundness import unsound
 
 if TYPE_CHECKING:
     from normswap.folding.affine import Affine
@@ -31,26 +33,28 @@ if TYPE_CHECKING:
 Form = Literal["keep", "affine", "normalize"]
 
 
-def rewrite(draft: Draft, normalization: Normalization, form: Form) -> bool:
+def rewrite(draft: Draft, normalization: Normalization, form: Form) -> Normalization | None:
     """Give a normalization that stays another form, if it has one.
 
     Returns
     -------
-    bool
-        False where it is left as it is: it has that form already, its parameters are not known, or
-        the new ones would be beyond the range of their type.
+    Normalization or None
+        What it is then; None where it is left as it is: it has that form already, its parameters
+        are not known, or the new ones would be beyond the range or the digits of their type.
     """
     if form == "affine":
         normalization = normalization.extended()
     affine = normalization.affine()
     if isinstance(affine, Block) or form == "keep":
-        return False
+        return None
     make = _as_affine if form == "affine" else _as_normalization
     edits = make(draft, normalization, affine)
-    if not edits or unsound(edits):
-        return False
+    if not edits or unsound(edits, draft.nodes):
+        return None
+    first = draft.network.keys
     draft.commit(edits)
-    return True
+    made = [Use(draft.nodes[key], 0) for key in range(first, draft.network.keys)]
+    return replace(normalization, chain=tuple(made)) if made else normalization
 
 
 def _as_affine(draft: Draft, normalization: Normalization, affine: Affine) -> list[Edit]:

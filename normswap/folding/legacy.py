@@ -47,16 +47,17 @@ def modern_operand(node: Node) -> Expression | None:
     """
     first, second = node.input(0), node.input(1)
     source = None if second is None else _constant(second)
-    if first is None or source is None:
+    if first is None or second is None or source is None:
         return None
     if not is_float(source.data_type) or first.rank is None:
         return None
     rank = len(source.shape)
     axis = int(node.attr("axis", first.rank - rank))
     trailing = first.rank - (axis + first.rank if axis < 0 else axis) - rank
+    leaf = Leaf(source, second.name)
     if math.prod(source.shape) == 1:
-        return Reshaped(Leaf(source), ())
-    return Reshaped(Leaf(source), (*source.shape, *(1,) * trailing)) if trailing >= 0 else None
+        return Reshaped(leaf, ())
+    return Reshaped(leaf, (*source.shape, *(1,) * trailing)) if trailing >= 0 else None
 
 
 def _constant(value: Value) -> TensorSource | None:

@@ -21,6 +21,7 @@ from normswap.folding.decomposed import (
 from normswap.folding.graph import Use
 from normswap.folding.plan import Site
 from normswap.folding.reasons import Reason
+from normswap.folding.soundness import flawed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,6 +76,9 @@ class Normalization:
             part = affine_of(use.node) if is_batchnorm(use.node) else affine_of_link(use)
             if isinstance(part, Block):
                 return part
+            block = flawed(use.node)
+            if block is not None:
+                return block
             whole = whole.then(part)
         if not whole.is_finite:
             title = self.chain[-1].node.title

@@ -14,7 +14,7 @@ from normswap.folding.affine import Affine
 from normswap.folding.answers import Block, Down, Goal, Up
 from normswap.folding.branches import Merger
 from normswap.folding.decomposed import affine_of_link, link
-from normswap.folding.draft import Draft, takes_name
+from normswap.folding.draft import Draft
 from normswap.folding.edits import Bypass, Merge, Replace, Specialise
 from normswap.folding.functions import Library
 from normswap.folding.graph import build_network
@@ -22,16 +22,21 @@ from normswap.folding.leftover import rewrite
 from normswap.folding.normalization import Normalization, normalizations
 from normswap.folding.plan import Attempt, Folded, Kept, Plan, Step
 from normswap.folding.reasons import Reason
+from normswap.folding.removal import removal_block
 from normswap.folding.route import Outcome, Router
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from normswap.folding.functions import Callee
     from normswap.folding.graph import Graph, Node, Value
     from normswap.folding.leftover import Form
     from normswap.folding.plan import Site
     from normswap.model import Model
+
+
+OF_NUMBERS = frozenset({Reason.NON_FINITE, Reason.OVERFLOW, Reason.UNDERFLOW})
+"""Reasons that lie in the values of constants, and not in the graph."""
 
 
 def make_plan(
@@ -63,50 +68,59 @@ def make_plan(
         so is every chain of arithmetic that is one (:mod:`normswap.folding.decomposed`).
     """
     network = build_network(model, assume_constant=assume_constant)
-    planner = _Planner(Draft(network), Library(model, network), merge_branches=merge_branches)
+    planner = _Planner(
+        Draft(network), Library(model, network), merge_branches=merge_branches, leftover=leftover
+    )
     planner.plan(network.graphs)
     planner.specialise()
-    present = planner.present()
-    planner.rewrite(present, leftover)
+    reported = planner.present() - planner.late
     return Plan(
         model.fingerprint(),
-        tuple(
-            entry
-            for key, entry in planner.folded.items()
-            if key in present and key not in planner.late
-        ),
+        tuple(entry for key, entry in planner.folded.items() if key in reported),
         tuple(
             entry
             for key, entry in planner.kept.items()
-            if key in present and key not in planner.uncertain
+            if key in reported and key not in planner.uncertain
         ),
-        planner.merger.report(present),
+        planner.merger.report(planner.present()),
         tuple(planner.draft.edits),
     )
 
 
 class _Planner:
-    def __init__(self, draft: Draft, library: Library, *, merge_branches: bool) -> None:
+    def __init__(
+        self, draft: Draft, library: Library, *, merge_branches: bool, leftover: Form
+    ) -> None:
         self.draft = draft
         self.library = library
         self.merge_branches = merge_branches
+        self.leftover = leftover
         self.router = Router(draft)
         self.merger = Merger(draft, self.router)
         self.folded: dict[int, Folded] = {}
         self.kept: dict[int, Kept] = {}
         self.found: dict[int, Normalization] = {}
+        self.sites: dict[int, Site] = {}  # of what was found, as it was then
+        self.rewritten: dict[int, Kept] = {}  # what has been given another form, as it was kept
         self.uncertain: set[int] = set()  # count only if they fold
         self.late: set[int] = set()  # what edits have made, and the model did not have
         self.copies: dict[Callee, int] = {}  # first keys of the functions' copies
         self.specialised: dict[int, int] = {}  # the same, by key of the call
 
     def plan(self, graphs: Iterable[Graph]) -> None:
-        """Fold and merge what is in some graphs."""
+        """Fold, merge and rewrite what is in some graphs, until there is nothing left to be done.
+
+        Each of these may make way for the others: what is rewritten is arithmetic, which can take
+        in more. A fold of what comes out would find nothing, since the last round has found
+        nothing and looks at the graph as it then is.
+        """
         for graph in list(graphs):
             mark = self.draft.mark()
             self.fold(list(normalizations(graph)))
-            while self._tidy(graph, mark) or (
-                self.merge_branches and self.merger.merge_everywhere(graph)
+            while (
+                self._tidy(graph, mark)
+                or (self.merge_branches and self.merger.merge_everywhere(graph))
+                or self._rewrite(graph)
             ):
                 self.fold(self._left(graph))
 
@@ -116,13 +130,23 @@ class _Planner:
             self._specialise_calls(body)
         self._specialise_calls(self.draft.network.graphs[0])
 
-    def rewrite(self, present: Container[int], form: Form) -> None:
-        """Give what stays the form that is asked for."""
-        for key, entry in self.kept.items():
-            counts = key in present and key not in self.uncertain
-            normalization = self.found[key].present() if counts else None
-            if normalization is not None and rewrite(self.draft, normalization, form):
-                self.kept[key] = replace(entry, form=form)
+    def _rewrite(self, graph: Graph) -> bool:
+        """Give what stays in a graph the form that is asked for, and say whether any has it now."""
+        start = self.draft.mark()
+        for key, entry in list(self.kept.items()):
+            whole = self.found[key]
+            normalization = whole.present() if whole.graph is graph and whole.certain else None
+            new = normalization and rewrite(self.draft, normalization, self.leftover)
+            if not new:
+                continue
+            # From now on it is known by what it has become, and told as what it was.
+            del self.kept[key], self.found[key]
+            self.found[new.key], self.sites[new.key] = new, self.sites[key]
+            self.kept[new.key] = self.rewritten[new.key] = replace(entry, form=self.leftover)
+            for keys in (self.late, self.uncertain):
+                if key in keys:
+                    keys.add(new.key)
+        return self.draft.mark() > start
 
     def present(self) -> set[int]:
         """Return the keys of the nodes of all graphs that will be in the model."""
@@ -181,7 +205,8 @@ class _Planner:
 
     def _forget(self, first: int) -> None:
         """Drop what is known of nodes that are no more: all keys from ``first`` on."""
-        for known in (self.folded, self.kept, self.found, self.merger.merged):
+        tables = (self.folded, self.kept, self.found, self.sites, self.rewritten)
+        for known in (*tables, self.merger.merged):
             for key in [key for key in known if key >= first]:
                 del known[key]
         self.uncertain = {key for key in self.uncertain if key < first}
@@ -200,8 +225,10 @@ class _Planner:
         pending = list(found)
         while pending:
             pending.sort(key=lambda normalization: not normalization.is_batchnorm)
+            new = [n for n in pending if n.key not in self.found]
+            self.uncertain.update(n.key for n in new if not n.certain)
+            self.sites.update((n.key, n.site()) for n in new)
             self.found.update((n.key, n) for n in pending)
-            self.uncertain.update(n.key for n in pending if not n.certain)
             self._merge_twins(pending)
             pending = [n for n in pending if n.key not in self.folded]
             before = self.draft.mark()
@@ -215,14 +242,17 @@ class _Planner:
             pending = self._left(pending[0].source.node.graph)
 
     def _left(self, graph: Graph) -> list[Normalization]:
-        """Return what is still to be folded in a graph.
+        """Return what is still to be folded in a graph, as it is by now.
 
-        What was folded may have brought operators together that now are a normalization.
+        What was folded may have brought operators together that now are a normalization, and may
+        have made of one that is known a longer or a shorter one.
         """
+        fresh = {n.key: n for n in normalizations(graph)}
         known = [n for n in self.found.values() if n.key in self.kept and n.graph is graph]
-        new = [replace(n, certain=False) for n in normalizations(graph) if n.key not in self.found]
-        self.late.update(n.key for n in new)
-        return [*known, *new]
+        left = [fresh.pop(n.key, n) for n in known]
+        new = [n for n in fresh.values() if n.key not in self.folded]
+        self.late.update(n.key for n in new if n.key not in self.found)
+        return [*left, *new]
 
     def _tidy(self, graph: Graph, mark: int) -> bool:
         """Fold single operators by constants that routes have gone into since a mark.
@@ -242,7 +272,7 @@ class _Planner:
                 continue
             mark = self.draft.mark()
             outcome = self.router.solve([Up(use, affine)])
-            if outcome.block or outcome.cost or _bypass_block(Normalization((use,))):
+            if outcome.block or outcome.cost or removal_block([use]):
                 self.draft.rollback(mark)
             else:
                 self.draft.commit([Bypass(key, use.slot)])
@@ -265,7 +295,7 @@ class _Planner:
             for other in others:
                 if first.result.is_output and other.result.is_output:
                     continue  # both names must stay
-                site = other.site()
+                site = self.sites[other.key]
                 self.draft.commit([Merge(other.key, first.key)])
                 node = first.source.node
                 note = "the same of the same"
@@ -278,7 +308,7 @@ class _Planner:
         normalization = whole.present()
         if normalization is None:
             return  # a route of another one has taken it apart
-        site, affine = normalization.site(), normalization.affine()
+        site, affine = self.sites[whole.key], normalization.affine()
         if isinstance(affine, Block):
             self._keep(whole.key, site, affine, ())
             return
@@ -287,7 +317,7 @@ class _Planner:
         mark = self.draft.mark()
         for direction, goals in _candidates(normalization, affine):
             outcome = self.router.solve(goals)
-            block = outcome.block or _bypass_block(normalization)
+            block = outcome.block or removal_block(normalization.chain)
             removed = len(normalization.chain)
             if block is None and not normalization.is_batchnorm and outcome.cost >= removed:
                 detail = f"{normalization.result.name} would cost as many nodes as it has"
@@ -304,7 +334,9 @@ class _Planner:
                 break
             self.draft.rollback(mark)
         if best is None:
-            first = attempts[0]
+            # Where only the numbers were in the way of a direction, that is what there is to know.
+            numbers = (attempt for attempt in attempts if attempt.reason in OF_NUMBERS)
+            first = next(numbers, attempts[0])
             block = Block(first.reason, first.tensor, first.detail)
             if normalization.is_batchnorm and affine.ndim > 2:
                 detail = f"spatial=0, and {first.detail}"
@@ -323,7 +355,7 @@ class _Planner:
         entry, normalization = self.kept.get(whole.key), whole.present()
         if entry is None or normalization is None:
             return
-        site = normalization.site()
+        site = self.sites[whole.key]
         route: tuple[Step, ...] | Block | None = None
         for candidate in (normalization, normalization.extended()):
             affine = candidate.affine()
@@ -355,22 +387,8 @@ class _Planner:
             self.kept[whole.key] = entry
 
     def _keep(self, key: int, site: Site, block: Block, attempts: tuple[Attempt, ...]) -> None:
-        self.kept[key] = Kept(site, block.reason, block.tensor, block.detail, attempts)
-
-
-def _bypass_block(normalization: Normalization) -> Block | None:
-    """Say why a normalization can't be taken out, or None if it can.
-
-    Its output must keep its name where the graph's caller or a subgraph knows it, and then it must
-    be possible to give that name to its input.
-    """
-    node, slot = normalization.source
-    value, result = node.inputs[slot], normalization.result
-    if value is None or takes_name(value, node):
-        return None
-    if result.is_output:
-        return Block(Reason.GRAPH_OUTPUT, result.name, f"{result.name} is an output")
-    return None
+        entry = Kept(site, block.reason, block.tensor, block.detail, attempts)
+        self.kept[key] = self.rewritten.get(key, entry)
 
 
 def _candidates(normalization: Normalization, affine: Affine) -> Iterator[tuple[str, list[Goal]]]:

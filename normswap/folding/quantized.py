@@ -16,6 +16,7 @@ import ml_dtypes
 import numpy as np
 
 from normswap.dtypes import Wide, is_float, wide_dtype
+from normswap.finite import flaw_of
 from normswap.folding.answers import Block
 from normswap.folding.edits import Duplicate, Edit, Replace, SetAttribute
 from normswap.folding.evaluate import constant_of, constant_source
@@ -26,6 +27,7 @@ from normswap.folding.reasons import Reason
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from normswap.finite import Flaw
     from normswap.folding.graph import Node, Value
     from normswap.model import TensorSource
 
@@ -76,6 +78,14 @@ class Dequantized(Expression):
 
     def bound(self) -> float:
         return magnitude(self.wide())
+
+    def operands(self) -> tuple[Expression, ...]:
+        return (self.scale,)
+
+    def flaw(self) -> Flaw | None:
+        stored = self.node.inputs[0]
+        name = "" if stored is None else stored.name
+        return super().flaw() or flaw_of(name, self.stored.load())
 
     def spread(self, parameter: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Lay a scale or zero point out so that it broadcasts to the weight."""
@@ -159,6 +169,9 @@ class Transposed(Expression):
 
     def bound(self) -> float:
         return self.base.bound()
+
+    def operands(self) -> tuple[Expression, ...]:
+        return (self.base,)
 
 
 def quantized(value: Value | None) -> Dequantized | Transposed | None:

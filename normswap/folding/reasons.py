@@ -15,6 +15,7 @@ class Reason(enum.Enum):
     OVERRIDABLE = "overridable"
     INVALID_STATISTICS = "invalid-statistics"
     OVERFLOW = "overflow"
+    UNDERFLOW = "underflow"
     NON_FINITE = "non-finite"
     ELEMENT_TYPE = "element-type"
     GRAPH_INPUT = "graph-input"
@@ -51,6 +52,7 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.OVERRIDABLE: "a parameter or weight is also a graph input, so a caller may replace it",
     Reason.INVALID_STATISTICS: "var + epsilon is zero, negative or not finite in some channel",
     Reason.OVERFLOW: "a folded constant would be beyond the range of its type",
+    Reason.UNDERFLOW: "a folded constant would be so small that its type has too few digits for it",
     Reason.NON_FINITE: "a constant has NaN or infinite values",
     Reason.ELEMENT_TYPE: "the element type is not a float type that folding knows",
     Reason.GRAPH_INPUT: "nothing comes before it: the tensor is an input of the graph",

@@ -15,12 +15,13 @@ from normswap.folding.answers import Answer, Block, Down, Goal, Into, Up
 from normswap.folding.edits import Edit, Insert, Replace
 from normswap.folding.evaluate import constant_of
 from normswap.folding.expressions import Expression, Scaled
-from normswap.folding.operators import find
+from normswap.folding.operators import Operator, find
 from normswap.folding.plan import Step
 from normswap.folding.reasons import Reason
+from normswap.folding.soundness import flawed, unsound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from normswap.folding.draft import Draft
     from normswap.folding.graph import Node, Use, Value
@@ -114,7 +115,7 @@ class Router:
         if failure is not None:
             return Outcome(failure[1], failure[0])
         edits = self.draft.edits[start:]
-        block = unsound(edits)
+        block = unsound(edits, self.draft.nodes)
         if block is not None:
             self.draft.rollback(start)
             return Outcome(tuple(steps), block)
@@ -186,21 +187,6 @@ class Router:
         return None
 
 
-PROBLEMS = {
-    "non-finite": Reason.NON_FINITE,
-    "overflow": Reason.OVERFLOW,
-    "layout": Reason.SHAPE_UNKNOWN,
-}
-
-
-def unsound(edits: Iterable[Edit]) -> Block | None:
-    """Say which new constant would not be what its formula says, or None."""
-    for edit in edits:
-        if isinstance(edit, Replace | Insert) and (problem := edit.constant.problem()):
-            return Block(PROBLEMS[problem], edit.hint, f"the new {edit.hint}")
-    return None
-
-
 def _next_answer(frame: _Frame) -> Answer | Block | None:
     """Return the next answer to a goal, None after the last.
 
@@ -240,9 +226,25 @@ def _operator_answers(node: Node, index: int, goal: Goal) -> Iterator[Answer | B
     elif node.refers_to_attributes:
         detail = f"an attribute of {node.op} {node.title} is a parameter of the function"
         yield Block(Reason.NOT_CONSTANT, node.title, detail)
+    elif (block := flawed(node) or _unanswered(node, operator, index, goal)) is not None:
+        yield block
     else:
         answer = operator.up if isinstance(goal, Up) else operator.down
         yield from answer(node, index, goal.affine)
+
+
+def _unanswered(node: Node, operator: Operator, index: int, goal: Goal) -> Block | None:
+    """Say which output of a node is read that its operator does not answer for, if any is."""
+    asked = index if isinstance(goal, Up) else 0
+    right = operator.right_up if isinstance(goal, Up) else operator.right_down
+    if isinstance(goal, Up) and index not in operator.ways_up:
+        detail = "makes it beside its result, of which alone an affine can be taken in"
+        return operator.block(node, detail)
+    for other, value in enumerate(node.outputs):
+        if value is not None and other != asked and value.is_read and other not in right:
+            detail = f"makes {value.name} too, which is read and would not be the same"
+            return operator.block(node, detail)
+    return None
 
 
 def _unaffected(use: Use, goal: Up) -> bool:

@@ -9,7 +9,9 @@ import numpy.typing as npt
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
-from normswap.dtypes import round_to
+from normswap.dtypes import NUMPY_DTYPES, round_to
+from normswap.errors import ModelError
+from normswap.finite import flaw_of
 from normswap.groupnorm.layer import HALF_PRECISION, Runtime
 from normswap.model import ArrayTensor, make_constant
 
@@ -101,8 +103,18 @@ class Builder:
     def typed(
         self, values: npt.NDArray[Any] | float, data_type: int, what: str, *, shared: bool
     ) -> gs.Constant:
-        """Return a constant of a given float type, rounded once."""
-        array = round_to(np.asarray(values, dtype=np.float64), data_type)
+        """Return a constant of a given float type, rounded once.
+
+        Raises
+        ------
+        ModelError
+            If a value is not finite, or not in that type.
+        """
+        wide = np.asarray(values, dtype=np.float64)
+        flaw = flaw_of(f"{what} of {self.layer.name}", wide, NUMPY_DTYPES[data_type])
+        if flaw is not None:
+            raise ModelError(f"{flaw}.")
+        array = round_to(wide, data_type)
         prefix = "groupnorm" if shared else self.layer.name
         return self._pool.get(np.asarray(array), f"{prefix}/{what}")
 

@@ -13,15 +13,16 @@ from the activations of the original network.
 
 from __future__ import annotations
 
-import tempfile
+import contextlib
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from normswap.dtypes import NUMPY_DTYPES
+from normswap.errors import DataError
+from normswap.finite import flaw_of
 from normswap.folding.names import Names
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.layer import Layer, Runtime
@@ -30,9 +31,11 @@ from normswap.groupnorm.policy import divisors
 from normswap.groupnorm.reference import normalize
 from normswap.groupnorm.session import Session
 from normswap.model import load, stage
+from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -65,6 +68,10 @@ class Moments:
         ----------
         n, z : (N, C, *spatial) ndarray
         """
+        with np.errstate(invalid="ignore", over="ignore"):  # a fit that is not finite is refused
+            self._add(n, z)
+
+    def _add(self, n: npt.NDArray[Any], z: npt.NDArray[Any]) -> None:
         channels = n.shape[1]
         pair = [np.moveaxis(v.astype(np.float64), 1, 0).reshape(channels, -1) for v in (n, z)]
         count = pair[0].shape[1]
@@ -84,14 +91,19 @@ class Moments:
 
         A channel whose n never varies gets scale 0: the best that is left is the mean of z.
         """
-        scale = np.divide(self.nz, self.nn, out=np.zeros_like(self.nn), where=self.nn > 0)
-        return scale, self.mean[1] - scale * self.mean[0]
+        varies = ~(self.nn == 0)  # NaN counts, so that it is not lost
+        with np.errstate(invalid="ignore", over="ignore"):
+            scale = np.divide(self.nz, self.nn, out=np.zeros_like(self.nn), where=varies)
+            return scale, self.mean[1] - scale * self.mean[0]
 
     @property
     def loss(self) -> float:
         """Sum of squares that the fit leaves."""
-        explained = np.divide(self.nz**2, self.nn, out=np.zeros_like(self.nn), where=self.nn > 0)
-        return float(np.maximum(self.zz - explained, 0).sum())
+        with np.errstate(invalid="ignore", over="ignore"):
+            explained = np.divide(
+                self.nz**2, self.nn, out=np.zeros_like(self.nn), where=self.nn > 0
+            )
+            return float(np.maximum(self.zz - explained, 0).sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +152,16 @@ def calibrate(
 
     Raises
     ------
+    DataError
+        What is fitted to a layer is not finite.
     RunError
         The runtime can't run a model.
     """
     layers = _main_layers(original, options)
     taps = {t.name: layer.data_type for layer in layers for t in (layer.x, layer.y)}
-    with Session(original, label="the original model", taps=taps, timeout=how.timeout) as before:
+    with Session(
+        original, label="the original model", taps=taps, alike=True, timeout=how.timeout
+    ) as before:
         if how.one_pass:
             return _one_pass(before, layers, batches, how, progress)
         return _in_order(original, before, layers, options, batches, how, progress)
@@ -163,9 +179,24 @@ def _candidates(layer: Layer, how: CalibrationOptions) -> list[int]:
 
 
 def _fitted(moments: Mapping[int, Moments], layer: Layer) -> Affine:
-    """Return the fit of the number of groups that leaves the least; of equals, that asked for."""
+    """Return the fit of the number of groups that leaves the least; of equals, that asked for.
+
+    Raises
+    ------
+    DataError
+        If that is not finite, or not in the type in which the layer computes.
+    """
     groups = min(moments, key=lambda g: (moments[g].loss, g != layer.num_groups, g))
     scale, bias = moments[groups].fit()
+    for what, values in (("scale", scale), ("bias", bias)):
+        name = f"the {what} that was fitted to the data for {layer.name}"
+        flaw = flaw_of(name, values, NUMPY_DTYPES[layer.compute_type])
+        if flaw is not None:
+            raise DataError(
+                f"On this data {flaw}.",
+                tip="The network overflows on this data: scale it as in training, or leave out "
+                "what is far off.",
+            )
     return Affine(scale, bias, groups)
 
 
@@ -231,7 +262,8 @@ class _Parametrized:
         self._original = original
         self._options = options
         self._timeout = timeout
-        self._folder = tempfile.TemporaryDirectory(prefix="normswap-")
+        self._life = contextlib.ExitStack()
+        self._folder = self._life.enter_context(scratch_folder())
         self._session: Session | None = None
         self._inputs: dict[str, tuple[str, str, np.dtype[Any]]] = {}
         self._neutral: dict[str, np.ndarray] = {}
@@ -248,13 +280,14 @@ class _Parametrized:
         for swap, layer in zip(plan.swaps, plan.layers, strict=True):
             layers.append(layer if swap.site.graph else self._opened(layer, model.graph, names))
         apply_swaps(replace(plan, layers=tuple(layers)), model)
-        with stage(model, Path(self._folder.name, "network.onnx"), overwrite=True) as staged:
+        with stage(model, self._folder / "network.onnx", overwrite=True) as staged:
             staged.commit()
         taps = {layer.x.name: layer.data_type for layer in layers if layer.y.name in self._inputs}
         self._session = Session(
-            Path(self._folder.name, "network.onnx"),
+            self._folder / "network.onnx",
             label="the swapped model",
             taps=taps,
+            alike=True,
             timeout=self._timeout,
         )
 
@@ -294,4 +327,4 @@ class _Parametrized:
         if self._session is not None:
             self._session.close()
             self._session = None
-        self._folder.cleanup()
+        self._life.close()

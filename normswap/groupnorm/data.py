@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
-from google.protobuf.message import DecodeError
 
+from normswap.check.arrayfiles import read_npy, read_npz, read_proto
 from normswap.check.wire import dtype_of
 from normswap.errors import DataError
+from normswap.finite import flaw_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from normswap.check.signature import Port, Signature
+    from normswap.finite import Flaw
 
 BATCH = 32
 
@@ -70,11 +72,13 @@ def open_data(
     Raises
     ------
     DataError
-        If there is no data, or it doesn't fit the model.
+        If there is no data, it doesn't fit the model, or a value of it is not finite, or not in the
+        type that the model takes. (Raised where the batches are gone through.)
     """
     if not isinstance(source, str | Path):
         feeds = list(source) if iter(source) is source else source
-        return Dataset("the data", _Limited(_Checked(feeds, signature), samples))
+        checked = _Typed(_Limited(_Checked(feeds, signature), samples), signature)
+        return Dataset("the data", _Filled(checked))
     path = Path(source)
     if not path.exists():
         raise DataError(f"There is no data at {path}.")
@@ -84,7 +88,12 @@ def open_data(
             f"{path} has no .npz, .npy or test_data_set_*/input_*.pb in it.",
             tip="Save the inputs with numpy.savez, one array for each input of the model.",
         )
-    return Dataset(str(path), _Limited(_Batched(pieces, signature, batch), samples))
+    typed = _Typed(_Limited(pieces, samples), signature)
+    return Dataset(str(path), _Filled(_Batched(typed, signature, batch)))
+
+
+Piece = tuple[str, Feeds]
+"""Arrays that are read together, and where they are from."""
 
 
 class _Files:
@@ -100,15 +109,15 @@ class _Files:
             if not self.files and (path / "input_0.pb").exists():
                 self.files = [path]
 
-    def __iter__(self) -> Iterator[Feeds]:
+    def __iter__(self) -> Iterator[Piece]:
         for path in self.files:
-            yield _fitted(_read(path, self.signature), self.signature, str(path))
+            yield str(path), _fitted(_read(path, self.signature), self.signature, str(path))
 
 
 class _Batched:
     """The samples of every file, in batches."""
 
-    def __init__(self, pieces: _Files, signature: Signature, batch: int) -> None:
+    def __init__(self, pieces: Iterable[Feeds], signature: Signature, batch: int) -> None:
         self.pieces = pieces
         first = signature.inputs[0].shape if signature.inputs else None
         fixed = first[0] if first else None
@@ -133,37 +142,76 @@ class _Checked:
         self.batches = batches
         self.signature = signature
 
-    def __iter__(self) -> Iterator[Feeds]:
-        for feeds in self.batches:
+    def __iter__(self) -> Iterator[Piece]:
+        for number, feeds in enumerate(self.batches, start=1):
             arrays = {name: np.asarray(value) for name, value in feeds.items()}
-            yield _fitted(arrays, self.signature, "the data")
+            where = f"batch {number} of the data"
+            yield where, _fitted(arrays, self.signature, where)
 
 
 class _Limited:
-    """The first samples of batches."""
+    """The first samples of pieces."""
 
-    def __init__(self, batches: Iterable[Feeds], samples: int | None) -> None:
-        self.batches = batches
+    def __init__(self, pieces: Iterable[Piece], samples: int | None) -> None:
+        self.pieces = pieces
         self.samples = samples
 
-    def __iter__(self) -> Iterator[Feeds]:
+    def __iter__(self) -> Iterator[Piece]:
         left = self.samples
-        empty = True
-        for feeds in self.batches:
+        for where, feeds in self.pieces:
             if left is not None and left <= 0:
                 return
-            empty = False
             count = min((len(array) for array in feeds.values() if array.ndim), default=1)
             if left is not None and count > left:
-                feeds = {  # noqa: PLW2901 - the last batch, cut short
+                feeds = {  # noqa: PLW2901 - the last piece, cut short
                     name: array[:left] if array.ndim and len(array) == count else array
                     for name, array in feeds.items()
                 }
-            yield feeds
+            yield where, feeds
             if left is not None:
                 left -= count
+
+
+class _Typed:
+    """Pieces in the types of the model's inputs, every value finite.
+
+    What is not used (other arrays, samples beyond the first so many) may be anything.
+    """
+
+    def __init__(self, pieces: Iterable[Piece], signature: Signature) -> None:
+        self.pieces = pieces
+        self.dtypes = {port.name: _dtype(port) for port in signature.inputs}
+
+    def __iter__(self) -> Iterator[Feeds]:
+        for where, feeds in self.pieces:
+            typed = {}
+            for name, array in feeds.items():
+                flaw = flaw_of(name, array, self.dtypes[name])
+                if flaw is not None:
+                    raise DataError(f"{where} can't be used: {flaw}.", tip=_mend(flaw))
+                typed[name] = array.astype(self.dtypes[name], copy=False)
+            yield typed
+
+
+class _Filled:
+    """Batches, of which there must be one."""
+
+    def __init__(self, batches: Iterable[Feeds]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[Feeds]:
+        empty = True
+        for feeds in self.batches:
+            empty = False
+            yield feeds
         if empty:
             raise DataError("There is not one batch of data.")
+
+
+def _mend(flaw: Flaw) -> str:
+    if flaw.limit:
+        return f"Scale it to what {flaw.limit} can hold, as it was when the model was trained."
+    return "One such value makes a network of NaN: leave that sample out, or mend it."
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
@@ -172,28 +220,22 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 
 def _read(path: Path, signature: Signature) -> Feeds:
     names = [port.name for port in signature.inputs]
-    try:
-        if path.is_dir():
-            arrays = {}
-            for index, name in enumerate(names):
-                file = path / f"input_{index}.pb"
-                if not file.exists():
-                    raise DataError(f"{path} has no {file.name}, for the input {name}.")
-                proto = onnx.TensorProto()
-                proto.ParseFromString(file.read_bytes())
-                arrays[proto.name or name] = onnx.numpy_helper.to_array(proto)
-            return arrays
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {names[0] if len(names) == 1 else path.stem: loaded}
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, DecodeError) as error:
-        raise DataError(f"{path} can't be read: {error}.") from error
+    if path.is_dir():
+        arrays = {}
+        for index, name in enumerate(names):
+            file = path / f"input_{index}.pb"
+            if not file.exists():
+                raise DataError(f"{path} has no {file.name}, for the input {name}.")
+            given, array = read_proto(file)
+            arrays[given or name] = array
+        return arrays
+    if path.suffix == ".npz" or zipfile.is_zipfile(path):
+        return read_npz(path)
+    return {names[0] if len(names) == 1 else path.stem: read_npy(path)}
 
 
 def _fitted(arrays: Feeds, signature: Signature, where: str) -> Feeds:
-    """Return an array for each input, of the input's type; labels and the like are left out."""
+    """Return an array for each input; labels and the like are left out."""
     ports = signature.inputs
     feeds: Feeds = {}
     for port in ports:
@@ -211,13 +253,17 @@ def _fitted(arrays: Feeds, signature: Signature, where: str) -> Feeds:
         obstacle = _obstacle(array, port)
         if obstacle is not None:
             raise DataError(f"{where} doesn't fit the input {port.name} of the model: {obstacle}.")
-        feeds[port.name] = array.astype(dtype_of(port.dtype), copy=False)
+        feeds[port.name] = array
     return feeds
+
+
+def _dtype(port: Port) -> np.dtype[Any]:
+    return np.dtype(object) if port.dtype == "string" else dtype_of(port.dtype)
 
 
 def _obstacle(array: np.ndarray, port: Port) -> str | None:
     """Say why an array can't be an input, or None if it can."""
-    wanted = np.dtype(dtype_of(port.dtype)) if port.dtype != "string" else np.dtype(object)
+    wanted = _dtype(port)
     if array.dtype != wanted and not np.can_cast(array.dtype, wanted, casting="same_kind"):
         return f"it is {array.dtype}, and {port.dtype} is needed"
     if port.shape is None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from normswap.finite import flaw_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -33,6 +35,8 @@ class Comparison:
         Sums of squares of what changed, of the original, of their product and of their difference.
     agreed, samples : int
         In how many samples the largest value is at the same place, and of how many.
+    places : int
+        How many values were finite in both.
     """
 
     ours: float = 0.0
@@ -41,24 +45,29 @@ class Comparison:
     difference: float = 0.0
     agreed: int = 0
     samples: int = 0
+    places: int = 0
 
     def add(self, ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> None:
-        """Take in more values."""
-        a, b = ours.astype(np.float64).ravel(), theirs.astype(np.float64).ravel()
+        """Take in more values, of places where both are finite."""
+        a, b = ours.astype(np.float64), theirs.astype(np.float64)
+        finite = np.isfinite(a) & np.isfinite(b)
+        a, b = (a.ravel(), b.ravel()) if finite.all() else (a[finite], b[finite])
+        self.places += a.size
         self.ours += float(a @ a)
         self.theirs += float(b @ b)
         self.product += float(a @ b)
         self.difference += float(np.square(a - b).sum())
         if ours.ndim == 2 and ours.shape[1] > 1:
-            self.agreed += int((ours.argmax(axis=1) == theirs.argmax(axis=1)).sum())
-            self.samples += len(ours)
+            known = finite.all(axis=1)
+            self.agreed += int((ours.argmax(axis=1) == theirs.argmax(axis=1))[known].sum())
+            self.samples += int(known.sum())
 
     def result(self) -> Drift:
         """Return the figures."""
         length = math.sqrt(self.ours * self.theirs)
         return Drift(
             cosine=self.product / length if length else math.nan,
-            snr=_decibels(self.theirs, self.difference),
+            snr=_decibels(self.theirs, self.difference) if self.places else math.nan,
             top1=self.agreed / self.samples if self.samples else None,
             samples=self.samples,
         )
@@ -73,7 +82,8 @@ class Drift:
     cosine : float
         Of the angle between the tensors; 1 is no drift.
     snr : float
-        Energy of the original beside that of the difference, in dB; infinite is no drift.
+        Energy of the original beside that of the difference, in dB; infinite is no drift, NaN no
+        value that is finite in both.
     top1 : float or None
         Share of samples whose largest value is at the same place, for class scores.
     samples : int
@@ -88,16 +98,25 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class DriftReport:
-    """The drift of a network, by name of the tensor."""
+    """The drift of a network, by name of the tensor.
+
+    Attributes
+    ----------
+    outputs, layers : dict of str to Drift
+    notes : tuple of str
+        What was not finite, and is left out.
+    """
 
     outputs: dict[str, Drift] = field(default_factory=dict)
     layers: dict[str, Drift] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data."""
         return {
             "outputs": {name: asdict(drift) for name, drift in self.outputs.items()},
             "layers": {name: asdict(drift) for name, drift in self.layers.items()},
+            "notes": list(self.notes),
         }
 
 
@@ -127,6 +146,7 @@ def measure_drift(
     """
     names = [*outputs, *layers]
     found = {name: Comparison() for name in names}
+    notes: dict[str, str] = {}  # the first of each tensor
     for number, feeds in enumerate(batches, start=1):
         progress(f"measuring the drift, batch {number}")
         for chunk in chunks(names, sizes or {}, samples_of(feeds)):
@@ -135,9 +155,15 @@ def measure_drift(
             for name in chunk:
                 if ours[name].dtype.kind in "fV" and ours[name].shape == theirs[name].shape:
                     found[name].add(ours[name], theirs[name])
+                    for which, run in (("original", theirs), ("swapped", ours)):
+                        what = f"{name} of the {which} network"
+                        flaw = None if what in notes else flaw_of(what, run[name])
+                        if flaw is not None:
+                            notes[what] = f"{flaw}; its drift is that of the other places"
     return DriftReport(
         {name: found[name].result() for name in outputs},
         {name: found[name].result() for name in layers},
+        tuple(notes.values()),
     )
 
 

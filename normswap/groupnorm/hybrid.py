@@ -8,9 +8,7 @@ layers are swapped in the ``primitive`` form, the most precise one, whatever for
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ml_dtypes
@@ -23,9 +21,11 @@ from normswap.groupnorm.planner import plan_swap
 from normswap.groupnorm.reference import affine, normalize
 from normswap.groupnorm.rounding import SLACK, Statistics, by_channel
 from normswap.model import load, stage
+from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -115,8 +115,8 @@ def run_hybrid(
     results = []
     for noise in (None, rng):
         with (
-            tempfile.TemporaryDirectory(prefix="normswap-") as folder,
-            open_reference(_with_hidden_swapped(original, plan, noise, Path(folder))) as session,
+            scratch_folder() as folder,
+            open_reference(_with_hidden_swapped(original, plan, noise, folder)) as session,
         ):
             results.append(_run(session, layers, feeds, outputs, noise))
     return Hybrid(*results)

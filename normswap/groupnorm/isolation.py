@@ -7,8 +7,6 @@ part of it is run on activations of its shape.
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -20,9 +18,11 @@ from normswap.folding.graph import function_path
 from normswap.groupnorm.hybrid import taps, values
 from normswap.groupnorm.layer import Layer, Runtime
 from normswap.groupnorm.layercheck import LayerCheck, check_layer
+from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Sequence
+    from pathlib import Path
 
     from normswap.groupnorm.plan import SwapPlan
     from normswap.groupnorm.session import Session
@@ -58,8 +58,8 @@ def check_isolated(
     checks: list[LayerCheck] = []
     if not homes:
         return checks
-    with tempfile.TemporaryDirectory(prefix="normswap-") as folder:
-        path = Path(folder, "layer.onnx")
+    with scratch_folder() as folder:
+        path = folder / "layer.onnx"
         for home, body in _bodies(onnx.load(swapped), homes):
             layers = _taken_from(homes[home], body)
             if not layers:

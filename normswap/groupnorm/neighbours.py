@@ -21,12 +21,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
-from normswap.dtypes import round_to
+from normswap.dtypes import NUMPY_DTYPES
+from normswap.finite import flaw_of
 from normswap.folding.affine import Affine
 from normswap.folding.answers import Block
 from normswap.folding.batchnorm import affine_of, is_batchnorm
 from normswap.folding.decomposed import affine_of_link, is_private, link
 from normswap.folding.graph import Use
+from normswap.folding.precision import lost_digits
 from normswap.groupnorm.layer import Layer, Runtime, effective
 
 if TYPE_CHECKING:
@@ -139,13 +141,15 @@ def _with_behind(layer: Layer, use: Use) -> Layer | None:
     if vectors is None:
         return None
     s, t = vectors
-    scale = s * (1 if layer.scale is None else layer.scale)
-    bias = s * (0 if layer.bias is None else layer.bias) + t
+    with np.errstate(over="ignore", invalid="ignore"):
+        scale = s * (1 if layer.scale is None else layer.scale)
+        bias = s * (0 if layer.bias is None else layer.bias) + t
+    # What does not fit the element type, or has not digits enough in it, stays outside.
     for values in (scale, bias):
-        with np.errstate(over="ignore"):  # what does not fit the element type stays outside
-            rounded = round_to(values.astype(np.float64), layer.data_type)
-        if not np.isfinite(rounded.astype(np.float64)).all():
+        if flaw_of("", values.astype(np.float64), NUMPY_DTYPES[layer.data_type]) is not None:
             return None
+    if lost_digits(scale, layer.data_type) is not None:
+        return None
     return replace(
         layer,
         scale=effective(scale.astype(np.float64), 1.0),

@@ -18,6 +18,7 @@ from normswap.folding.answers import Block
 from normswap.folding.batchnorm import epsilon_of, is_batchnorm
 from normswap.folding.evaluate import constant_source
 from normswap.folding.graph import build_network, gs_nodes
+from normswap.folding.mode import mode_of
 from normswap.folding.normalization import Normalization, site_of
 from normswap.folding.planner import make_plan
 from normswap.folding.shapes import TensorType, function_key, infer_call_types
@@ -334,7 +335,7 @@ def _obstacle(node: Node, channels: int | None) -> str | None:
     """Say why a node can't be swapped, or None if it can."""
     if len(node.inputs) < 5 or any(value is None for value in node.inputs[:5]):
         return "it lacks an input"
-    used = [v.name for v in node.outputs[1:] if v and (v.readers or v.is_output or v.captured)]
+    used = mode_of(node).used
     if used:
         return f"its output {used[0]} is used, for which a group normalization has no counterpart"
     if node.opset < 7:

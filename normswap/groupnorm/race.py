@@ -6,9 +6,7 @@ beside them, and is subtracted.
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,9 +20,11 @@ from normswap.groupnorm.plan import Timings
 from normswap.groupnorm.session import Session
 from normswap.groupnorm.surroundings import INPUT, in_form, small_network
 from normswap.groupnorm.verify import CHUNK
+from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -105,8 +105,7 @@ def measure(
     if not kept:
         return {}
     progress(f"timing the forms of {len(kept)} kinds of layers")
-    with tempfile.TemporaryDirectory(prefix="normswap-") as name:
-        folder = Path(name)
+    with scratch_folder() as folder:
         response = run_worker(
             {
                 "task": "stopwatch",

@@ -12,29 +12,33 @@ approaches. Every normalization works with the statistics of its batch meanwhile
 
 from __future__ import annotations
 
-import tempfile
+import math
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 from onnx import TensorProto
 
-from normswap.dtypes import NUMPY_DTYPES, is_float, largest, round_to
-from normswap.errors import ExitCode, ModelError
+from normswap.dtypes import NUMPY_DTYPES, is_float, round_to
+from normswap.errors import DataError, ExitCode, ModelError
+from normswap.finite import flaw_of
 from normswap.folding.batchnorm import epsilon_of, is_batchnorm
 from normswap.folding.graph import build_network, gs_nodes
+from normswap.folding.mode import mode_of
 from normswap.folding.names import Names
 from normswap.folding.normalization import site_of
 from normswap.groupnorm.builder import Builder, ConstantPool
+from normswap.groupnorm.carried import require_finite
 from normswap.groupnorm.data import open_data
 from normswap.groupnorm.layer import Layer, Runtime
 from normswap.groupnorm.session import Session
 from normswap.model import ArrayTensor, load, make_constant, stage
 from normswap.pipeline import output_name, silent, staged_output
+from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
     import onnx_graphsurgeon as gs
 
@@ -75,17 +79,21 @@ class Recalibrated:
     ----------
     site : Site
     mean_shift : float
-        How far the means moved: root mean square over channels, in old standard deviations.
+        How far the means moved: root mean square over channels, in old standard deviations. Of
+        channels whose old statistics were finite; NaN where none were.
     variance_ratio : float
-        Geometric mean over channels of new variance over old.
+        Geometric mean over these channels of new variance over old.
     frozen : bool
         Whether it was in training mode and is not any more.
+    mended : tuple of str
+        What was not finite of the old statistics.
     """
 
     site: Site
     mean_shift: float
     variance_ratio: float
     frozen: bool
+    mended: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +154,10 @@ class Statistics:
 
     def add(self, mean: np.ndarray, var: np.ndarray, count: int) -> None:
         """Take in the statistics of a batch of `count` elements a channel."""
+        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is refused later
+            self._add(mean, var, count)
+
+    def _add(self, mean: np.ndarray, var: np.ndarray, count: int) -> None:
         if self._momentum is not None:
             self.mean = self._momentum * self.mean + (1 - self._momentum) * mean
             self.var = self._momentum * self.var + (1 - self._momentum) * var
@@ -201,6 +213,10 @@ def recalibrate(
     progress("reading the model")
     model = load(source)
     nodes = _nodes(model, freeze=options.freeze)
+    # Old means and variances are replaced; with a momentum they count.
+    replaced = (3, 4) if options.momentum is None else ()
+    targets = {node.key for node in nodes}
+    require_finite(model.name, build_network(model), targets, "recalibrated", but=replaced)
     with model.original() as original:
         dataset = open_data(data, read_signature(original), batch=batch, samples=samples)
         found, count = _estimate(original, dataset, options, progress)
@@ -250,7 +266,7 @@ def _obstacle(node: Node, *, freeze: bool) -> str | None:
         return "its mean or variance is a graph input"
     if node.opset < 7 or (node.opset < 9 and not node.attr("spatial", 1)):
         return "its statistics are not by channel, or it is of an opset before 7"
-    used = [v.name for v in node.outputs[1:] if v and (v.readers or v.is_output or v.captured)]
+    used = mode_of(node).used
     if freeze and used:
         return f"its output {used[0]} is used, and an inference-mode node has none"
     mean = node.inputs[3]
@@ -270,9 +286,9 @@ def _estimate(
 ) -> tuple[Found, int]:
     """Run the network with the statistics of each batch, and gather them."""
     model = load(original)
-    with tempfile.TemporaryDirectory(prefix="normswap-") as folder:
+    with scratch_folder() as folder:
         outputs, found = _open_statistics(model, options)
-        path = Path(folder, "training.onnx")
+        path = folder / "training.onnx"
         with stage(model, path) as staged:
             staged.commit()
         taps = {name: TensorProto.DOUBLE for names in outputs.values() for name in names}
@@ -397,27 +413,35 @@ def _install(
     ):
         value = node.inputs[slot]
         data_type = (value and value.data_type) or TensorProto.FLOAT
-        if not (np.isfinite(values).all() and np.abs(values).max() <= largest(data_type)):
-            raise ModelError(
-                f"The {what} of {node.title} is not finite on this data, or beyond the range of "
-                f"{NUMPY_DTYPES[data_type].name}."
+        flaw = flaw_of(f"the new {what} of {node.title}", values, NUMPY_DTYPES[data_type])
+        if flaw is not None:
+            raise DataError(
+                f"On this data {flaw}.",
+                tip="The network overflows on it: scale it as in training, or leave out what is "
+                "far off.",
             )
         constant = ArrayTensor(np.asarray(round_to(values, data_type)))
         gs_node.inputs[slot] = make_constant(names.fresh(f"{node.title}/{what}"), constant)
-    training = bool(node.opset >= 14 and node.attr("training_mode", 0)) or (
-        node.opset < 14 and len(gs_node.outputs) > 1
-    )
+    training = mode_of(node).is_training
     if options.freeze:
         gs_node.attrs.pop("training_mode", None)
         while len(gs_node.outputs) > 1:
             gs_node.outputs.pop()
     epsilon = epsilon_of(node)
+    flaws = [
+        flaw_of(value.name, values)
+        for value, values in zip(node.inputs[3:5], old, strict=True)
+        if value is not None
+    ]
+    known = np.isfinite(old[0]) & np.isfinite(old[1])
+    old_mean, old_var, mean, var = (v[known] for v in (*old, statistics.mean, statistics.var))
     with np.errstate(all="ignore"):
-        shift = (statistics.mean - old[0]) / np.sqrt(old[1] + epsilon)
-        ratio = (statistics.var + epsilon) / (old[1] + epsilon)
+        shift = (mean - old_mean) / np.sqrt(old_var + epsilon)
+        ratio = (var + epsilon) / (old_var + epsilon)
     return Recalibrated(
         site_of(node),
-        float(np.sqrt(np.mean(shift**2))),
-        float(np.exp(np.mean(np.log(ratio)))),
+        float(np.sqrt(np.mean(shift**2))) if known.any() else math.nan,
+        float(np.exp(np.mean(np.log(ratio)))) if known.any() else math.nan,
         frozen=options.freeze and training,
+        mended=tuple(str(flaw) for flaw in flaws if flaw is not None),
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -17,6 +16,7 @@ from normswap.check import providers
 from normswap.check.runner import failure
 from normswap.errors import RunError, RunTimeoutError
 from normswap.groupnorm.frames import Arrays, receive, send
+from normswap.lifetime import command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,6 +43,9 @@ class Session:
         Options handed to it.
     level : str
         ``"default"``, or ``"disabled"`` for no optimizations.
+    alike : bool
+        Whether random operators draw the same numbers in every run, and in every model that
+        has them, which is what two models are compared with.
     threads : int
         0 for as many as there are cores.
     timeout : float
@@ -65,6 +68,7 @@ class Session:
         provider: str = "cpu",
         provider_options: Mapping[str, Any] | None = None,
         level: str = "default",
+        alike: bool = False,
         threads: int = 0,
         timeout: float = 600.0,
     ) -> None:
@@ -76,7 +80,7 @@ class Session:
         self._timeout = timeout
         path = os.pathsep.join(filter(None, [str(_HOME), os.environ.get("PYTHONPATH")]))
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "normswap.groupnorm.worker"],
+            command("normswap.groupnorm.worker"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -90,6 +94,7 @@ class Session:
                     "provider": provider,
                     "provider_options": options,
                     "level": level,
+                    "alike": alike,
                     "threads": threads,
                 }
             )
@@ -131,6 +136,9 @@ class Session:
                 f"{self.label} killed the process it ran in (exit code {self._child.wait()}).",
                 tip="It is the runtime that died; another onnxruntime version may live.",
             ) from error
+        except BaseException:
+            self._child.kill()  # nobody wants the answer any more, and it can't be told from others
+            raise
         finally:
             timer.cancel()
         if "error" in message:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from normswap.check.survey import resolve
 from normswap.errors import ExitCode
+from normswap.folding.graph import build_network
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.calibrate import CalibrationOptions, calibrate
+from normswap.groupnorm.carried import require_finite
 from normswap.groupnorm.choose import FASTEST
 from normswap.groupnorm.data import open_data
 from normswap.groupnorm.drift import DriftReport, measure_drift
@@ -19,9 +20,11 @@ from normswap.groupnorm.session import Session
 from normswap.groupnorm.verify import SwapCheck, VerifyOptions, verify_swap
 from normswap.model import load
 from normswap.pipeline import output_name, silent, staged_output
+from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
     from normswap.groupnorm.data import Dataset
     from normswap.groupnorm.plan import SwapPlan
@@ -103,7 +106,7 @@ def plan_report(
     Raises
     ------
     ModelError
-        If the model is unreadable, or a layer can't be swapped.
+        If the model is unreadable, a layer can't be swapped, or a constant is not finite.
     UsageError
         If the options don't fit the model.
     RunError
@@ -114,6 +117,7 @@ def plan_report(
     progress("planning")
     options = replace(options, provider=resolve(options.provider))
     plan = plan_swap(model, options)
+    _require_finite(model, plan)
     if options.form == FASTEST:
         with model.original() as original:
             plan = _raced(model, original, plan, how, None, progress)
@@ -165,7 +169,8 @@ def swap(
     Raises
     ------
     ModelError, DataError
-        If the model or the data is unreadable, invalid or unsupported.
+        If the model or the data is unreadable, invalid or unsupported, or a constant of the model,
+        the data or what is fitted to it is not finite.
     UsageError
         If the options don't fit the model.
     RunError
@@ -182,6 +187,7 @@ def swap(
     progress("planning")
     options = replace(options, provider=resolve(options.provider))
     plan = plan_swap(model, options)
+    _require_finite(model, plan)
     report = SwapReport(model.name, "", plan, size_before=model.size)
     with model.original() as original:
         batches: Dataset | None = None
@@ -214,6 +220,13 @@ def swap(
     return report
 
 
+def _require_finite(model: Model, plan: SwapPlan) -> None:
+    """Raise an error if a swap would carry a constant on that is not finite."""
+    if plan.swaps:
+        targets = {swap.key for swap in plan.swaps}
+        require_finite(model.name, build_network(model), targets, "swapped")
+
+
 def _raced(
     model: Model,
     original: Path,
@@ -234,8 +247,6 @@ def _plain_drift(
     original: Path, *, model_options: SwapOptions, batches: Dataset, check: VerifyOptions
 ) -> DriftReport:
     """Measure the drift of the swap without its calibration."""
-    import tempfile
-
     from normswap.check.signature import read_signature
     from normswap.model import stage
 
@@ -248,8 +259,8 @@ def _plain_drift(
     }
     apply_swaps(plan, model)
     outputs = [port.name for port in read_signature(original).outputs if "float" in port.dtype]
-    with tempfile.TemporaryDirectory(prefix="normswap-") as folder:
-        path = Path(folder, "swapped.onnx")
+    with scratch_folder() as folder:
+        path = folder / "swapped.onnx"
         with stage(model, path) as staged:
             staged.commit()
         how: dict[str, Any] = {
@@ -257,6 +268,7 @@ def _plain_drift(
             "provider": check.provider,
             "provider_options": check.provider_options,
             "timeout": check.timeout,
+            "alike": True,
         }
         with (
             Session(original, label="the original model", **how) as before,

@@ -16,6 +16,7 @@ import ml_dtypes
 import numpy as np
 
 from normswap.check.dims import Wishes, batch_is_free
+from normswap.check.randomness import seed_notes
 from normswap.check.signature import read_signature
 from normswap.errors import ExitCode, RunError
 from normswap.groupnorm.drift import DriftReport, measure_drift, samples_of
@@ -175,7 +176,7 @@ def verify_swap(
     layers = [
         layer for swap, layer in zip(plan.swaps, plan.layers, strict=True) if not swap.site.graph
     ]
-    notes: list[str] = []
+    notes: list[str] = seed_notes(signature.random)
     known = taps(layers)
     floats = _floats(signature)
 
@@ -186,6 +187,7 @@ def verify_swap(
             provider=options.provider,
             provider_options=options.provider_options,
             timeout=options.timeout,
+            alike=True,
             **how,
         )
 
@@ -229,7 +231,7 @@ def verify_swap(
                 progress,
                 sizes=sizes,
             )
-            notes += dict.fromkeys((*before.notes, *after.notes))
+            notes += dict.fromkeys((*before.notes, *after.notes, *drift.notes))
     return SwapCheck(tuple(checked), tuple(network), tuple(invariance), drift, tuple(notes))
 
 

@@ -21,8 +21,9 @@ What happens on the way, a module each:
     From the skeleton to graphsurgeon's objects, each remembering the message it came from.
 ``exporter``
     From graphsurgeon's objects back to a skeleton: those messages, with the edits patched in.
-``assembly``, ``staging``
-    Lays the bytes out and writes them, beside the target and then, in one step, in its place.
+``assembly``, ``staging``, ``claims``
+    Lays the bytes out and writes them, beside the target and then, in one step, in its place;
+    and what becomes of the files, whichever way that ends.
 
 So a model of any size is rewritten in the memory of its largest layer, and what graphsurgeon does
 not know (doc strings, metadata, annotations, fields of a future ONNX) survives.

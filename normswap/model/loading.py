@@ -8,7 +8,6 @@ import functools
 import hashlib
 import os
 import stat
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -20,7 +19,8 @@ from normswap.errors import ModelError
 from normswap.model import wire
 from normswap.model.external import ExternalData, is_external, location_of
 from normswap.model.importer import Importer, default_opset
-from normswap.model.storage import Extent, FileStorage, MemoryStorage, Storage
+from normswap.model.storage import Extent, FileStorage, FileView, MemoryStorage, Storage
+from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,8 +121,8 @@ class Model:
         if self.path is not None:
             yield self.path
             return
-        with tempfile.TemporaryDirectory(prefix="normswap-") as folder:
-            path = Path(folder) / "model.onnx"
+        with scratch_folder() as folder:
+            path = folder / "model.onnx"
             with path.open("wb") as stream:
                 self.storage.copy(0, self.size, stream)
             yield path
@@ -236,12 +236,19 @@ def _external_tensors(skeleton: Any) -> list[Any]:
 
 
 def data_files(path: Path) -> set[str]:
-    """Return the locations of the external data of the model at `path`; none if it is no model."""
+    """Return the locations of the external data of the model at `path`; none if there is none.
+
+    Raises
+    ------
+    OSError
+        There is a file, and it can't be read.
+    """
     try:
-        with FileStorage(path).view() as view:
+        with path.open("rb", buffering=0) as stream:
+            view = FileView(stream, os.fstat(stream.fileno()).st_size)
             skeleton = onnx.ModelProto.FromString(wire.detach(view)[0])
         return {location_of(tensor) for tensor in _external_tensors(skeleton)}
-    except (OSError, wire.Malformed, DecodeError, ModelError):
+    except (FileNotFoundError, wire.Malformed, DecodeError):
         return set()
 
 

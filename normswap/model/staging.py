@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import stat
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from normswap.errors import ModelError, UsageError
 from normswap.model.assembly import Assembly, assemble
+from normswap.model.claims import NO_DATA, Claim, has_inode, sweep
 from normswap.model.loading import data_files
+from normswap.scratch import sweep_scratch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,17 +35,16 @@ class Staged:
         Where :meth:`commit` moves it.
     data : pathlib.Path or None
         Its external data file, under its final name.
-    is_committed : bool
     size : int
         Size in bytes, external data included.
     """
 
-    def __init__(self, target: Path, path: Path, data: Path | None, size: int) -> None:
-        self.target = target
+    def __init__(self, save: _Save, path: Path, size: int) -> None:
+        self.target = save.target
         self.path = path
-        self.data = data
+        self.data = save.claim.data if save.data_inode else None
         self.size = size
-        self.is_committed = False
+        self._save = save
 
     def commit(self) -> None:
         """Put the model in the place of the target, in one step.
@@ -55,16 +57,7 @@ class Staged:
         ModelError
             The operating system refuses.
         """
-        orphans = _orphans(self.target, keep=self.data)
-        try:
-            os.replace(self.path, self.target)  # noqa: PTH105 - the call that promises atomicity
-        except OSError as error:
-            raise _not_written(self.target, error) from error
-        self.is_committed = True
-        _sync_folder(self.target.parent)
-        for orphan in orphans:
-            with contextlib.suppress(OSError):  # it is only in the way, never wrong
-                orphan.unlink()
+        self._save.commit(self.path)
 
 
 @contextlib.contextmanager
@@ -77,6 +70,9 @@ def stage(
     name if that one exists: the old data stays untouched until the new model is in place. Tensors
     that nobody edited are copied by the kernel; computed ones are computed, written and freed one
     by one. All is on the disk before the context is entered.
+
+    At its end, whatever ends it, the target is the old model or the new one, complete, and of the
+    other nothing is left. What a killed process has left in the folder is removed too.
 
     Parameters
     ----------
@@ -98,49 +94,113 @@ def stage(
     ModelError
         The disk is full, the folder is read-only, and the like.
     """
-    target = _checked_target(Path(target), overwrite=overwrite)
-    with contextlib.ExitStack() as cleanup:
+    try:
+        save = _Save(_checked_target(Path(target), overwrite=overwrite))
+    except OSError as error:
+        raise _not_written(Path(target), error) from error
+    try:
+        sweep(save.target.parent)
+        sweep_scratch()
         try:
-            assembly, data = _write_data(model, target, cleanup)
-            path = target.with_name(f".{target.name}.{os.urandom(8).hex()}.tmp")
-            with _create(path, cleanup) as stream:
-                if target.exists():
-                    path.chmod(stat.S_IMODE(target.stat().st_mode))
-                assembly.write_model(stream)
-                _sync(stream)
-            size = path.stat().st_size + (data.stat().st_size if data else 0)
+            path, size = save.write(model)
         except OSError as error:
-            raise _not_written(target, error) from error
-        staged = Staged(target, path, data, size)
-        yield staged
-        if staged.is_committed:
-            cleanup.pop_all()
+            raise _not_written(save.target, error) from error
+        yield Staged(save, path, size)
+    finally:
+        # An interrupt may come at any moment, this one included. What it breaks off here is done
+        # again; an impatient person is not kept, and the next save does it then.
+        for last in (False, False, True):
+            try:
+                save.settle()
+                break
+            except KeyboardInterrupt:
+                if last:
+                    raise
 
 
-def _write_data(
-    model: Model, target: Path, cleanup: contextlib.ExitStack
-) -> tuple[Assembly, Path | None]:
-    """Lay the model out, and write its data file if it has one."""
-    for number in itertools.count():
-        suffix = f".{number}.data" if number else ".data"
-        path = target.with_name(target.name + suffix)
-        if path.exists() or path.is_symlink():
-            continue
-        assembly = assemble(model, path.name)
-        if not assembly.data:
-            return assembly, None
-        with contextlib.suppress(FileExistsError), _create(path, cleanup) as stream:
-            assembly.write_data(stream)
+class _Save:
+    """The files of one save, and what is known of them."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.claim = Claim(_data_path(target, 0))
+        self.data_inode: int | None = None
+        self._model_inode: int | None = None
+
+    def write(self, model: Model) -> tuple[Path, int]:
+        """Write the model and its data; return where the model is, and the size of both."""
+        for number in itertools.count():
+            data = _data_path(self.target, number)
+            self.claim = Claim(data)
+            if not self.claim.take():
+                continue
+            assembly = assemble(model, data.name)
+            if not assembly.data:
+                return self._write_model(assembly)
+            try:
+                stream = data.open("xb")
+            except FileExistsError:
+                self.claim.give_up()
+                continue
+            with stream:
+                self.data_inode = os.fstat(stream.fileno()).st_ino
+                return self._write_both(assembly, stream, self.data_inode)
+        raise AssertionError
+
+    def _write_both(self, assembly: Assembly, data: BinaryIO, inode: int) -> tuple[Path, int]:
+        self._keep_permissions(self.claim.data)
+        with self._new_model(inode) as (path, stream):
+            assembly.write_data(data)
+            _sync(data)
+            assembly.write_model(stream)
             _sync(stream)
-            return assembly, path
-    raise AssertionError
+        return path, path.stat().st_size + self.claim.data.stat().st_size
+
+    def _write_model(self, assembly: Assembly) -> tuple[Path, int]:
+        self.data_inode = NO_DATA
+        with self._new_model(NO_DATA) as (path, stream):
+            assembly.write_model(stream)
+            _sync(stream)
+        return path, path.stat().st_size
+
+    def commit(self, path: Path) -> None:
+        """Replace the target by the model at `path`; see :meth:`Staged.commit`."""
+        try:
+            self.claim.note(_own_data(self.target))
+            if self.data_inode and not has_inode(self.claim.data, self.data_inode):
+                raise FileNotFoundError(errno.ENOENT, f"{self.claim.data.name} has been removed")
+            os.replace(path, self.target)  # noqa: PTH105 - the call that promises atomicity
+        except OSError as error:
+            # A file system over a network may do it and lose the answer.
+            if not has_inode(self.target, self._model_inode):
+                raise _not_written(self.target, error) from error
+        _sync_folder(self.target.parent)
+
+    def settle(self) -> None:
+        """Remove what is of no more use, or leave it to the next save if that can't be."""
+        try:
+            self.claim.settle(self.target, self.data_inode, self._model_inode)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self.claim.abandon()
+
+    @contextlib.contextmanager
+    def _new_model(self, data_inode: int) -> Iterator[tuple[Path, BinaryIO]]:
+        path = self.claim.name_model(data_inode)
+        path.unlink(missing_ok=True)
+        with path.open("xb") as stream:
+            self._model_inode = os.fstat(stream.fileno()).st_ino
+            self._keep_permissions(path)
+            yield path, stream
+
+    def _keep_permissions(self, path: Path) -> None:
+        """Let nobody read a file who could not read the one that it replaces."""
+        if self.target.exists():
+            path.chmod(stat.S_IMODE(self.target.stat().st_mode))
 
 
-def _create(path: Path, cleanup: contextlib.ExitStack) -> BinaryIO:
-    """Create a file that doesn't exist, to be removed at the end."""
-    stream = path.open("xb")
-    cleanup.callback(path.unlink, missing_ok=True)
-    return stream
+def _data_path(target: Path, number: int) -> Path:
+    return target.with_name(f"{target.name}.{number}.data" if number else f"{target.name}.data")
 
 
 def write_to(model: Model, stream: BinaryIO) -> None:
@@ -177,34 +237,34 @@ def _sync(stream: BinaryIO) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power failure, where folders can be synced (not on Windows)."""
-    if hasattr(os, "O_DIRECTORY"):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    """Make a rename survive a power failure, where that can be asked for.
 
-
-def _orphans(target: Path, *, keep: Path | None) -> list[Path]:
-    """Return the data files of the model at `target` that nothing will need when it is replaced.
-
-    Only those whose name begins with the target's own, and that no other model beside it uses.
+    Windows and some file systems know no such thing, and a folder may be closed to readers.
     """
-    if not target.is_file():
-        return []
-    orphans = {
+    if hasattr(os, "O_DIRECTORY"):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def _own_data(target: Path) -> list[Path]:
+    """Return the data files of the model at `target` that are named after it.
+
+    None of a model that can't be read: nobody knows which they are, so they stay.
+    """
+    locations: set[str] = set()
+    with contextlib.suppress(OSError):
+        if target.is_file():
+            locations = data_files(target)
+    names = {
         name
-        for name in map(os.path.normpath, data_files(target))
+        for name in map(os.path.normpath, locations)
         if name.startswith(target.name) and os.path.basename(name) == name  # noqa: PTH119
     }
-    if keep is not None:
-        orphans.discard(keep.name)
-    if orphans:
-        for other in target.parent.glob("*.onnx"):
-            if other != target:
-                orphans.difference_update(map(os.path.normpath, data_files(other)))
-    return [target.with_name(name) for name in orphans]
+    return [path for path in map(target.with_name, sorted(names)) if path.exists()]
 
 
 def _not_written(target: Path, error: OSError) -> ModelError:

@@ -71,12 +71,16 @@ def _sentence(report: CheckReport) -> str:
     names = f"{Path(report.original).name} and {Path(report.rewritten).name}"
     if report.structure:
         return f"{names} do not take or give the same"
+    same = report.verdict.value == "equivalent"
     rests = {
         "arbiter": "in float64 and in the runtime",
-        "noise floor": "within the original's own noise",
+        "noise floor": "within the original's own noise" if same else "by the original's own noise",
         "tolerance": "by the tolerance given",
         "values": "value by value",
     }.get(report.basis, "by what was compared")
+    if report.departures:
+        named = " and ".join(departure.model for departure in report.departures)
+        rests = f"by onnxruntime alone, which departs from float64 on {named}"
     cases, outputs = len(report.cases), len({output.name for output in report.outputs})
     return (
         f"{names}, {outputs} output{'s' * (outputs != 1)} on {cases} set{'s' * (cases != 1)} of "

@@ -208,6 +208,10 @@ def _figures_of(output: OutputCheck) -> tuple[str, str]:
     return f"{output.max_error:.1e}", f"{output.allowed:.1e}"
 
 
+def _known(figure: float, form: str, unit: str = "") -> str:
+    return "unknown" if math.isnan(figure) else f"{figure:{form}}{unit}"
+
+
 def _allowed(error: float, ratio: float) -> str:
     """Say what rounding may do, where an error is known in units of that."""
     return f"{error / ratio:.1e}" if 0 < ratio < math.inf else ""
@@ -234,8 +238,8 @@ def _drift(report: SwapReport, console: Console) -> None:
             table.add_row(
                 "" if number else f"output {escape(name)}",
                 stage,
-                f"{figures.cosine:.4f}",
-                f"{figures.snr:.1f} dB",
+                _known(figures.cosine, ".4f"),
+                _known(figures.snr, ".1f", " dB"),
                 *[agreed] * scores,
             )
     console.print(table)
@@ -257,12 +261,15 @@ def _recalibrate(report: RecalibrateReport, console: Console, *, verbose: int) -
         table.add_row(
             escape(_where(layer.site.graph, layer.site.node)),
             str(layer.site.channels or "?"),
-            f"{layer.mean_shift:.3f} std",
-            f"{layer.variance_ratio:.3f}",
+            _known(layer.mean_shift, ".3f", " std"),
+            _known(layer.variance_ratio, ".3f"),
         )
     if len(shown) < len(report.layers):
         table.add_row(f"and {len(report.layers) - len(shown)} more", "-v lists all")
     console.print(table)
+    for layer in report.layers:
+        for mended in layer.mended:
+            console.print(f"  replaced: {escape(mended)}")
     console.print()
     _sizes(report.output, report.size_before, report.size_after, console)
 

@@ -5,23 +5,22 @@ from onnx import TensorProto, helper
 from support.check_models import conv_bn, model, save, tensor, value
 
 from normswap.check.cases import make_cases
-from normswap.check.inputs import Distribution, is_float, make_case
+from normswap.check.inputs import Distribution, Draw, make_case
 from normswap.check.inputs import tensor as draw
 from normswap.check.options import CheckOptions
-from normswap.check.semantics import Semantics
+from normswap.check.roles import Allowed, Known, allowed
 from normswap.check.signature import read_signature
+from normswap.dtypes import is_floating
 from normswap.errors import UsageError
 
 
 def drawn(dtype="float32", shape=(4, 5), *, name="x", kind=Distribution.NORMAL, seed=0, **facts):
-    bounds = facts.pop("bounds", None)
     return draw(
         name,
         dtype,
         shape,
-        distribution=kind,
-        meaning=Semantics(**facts),
-        bounds=bounds,
+        draw=Draw(kind),
+        meaning=Allowed(**facts) if facts else None,
         rng=np.random.default_rng(seed),
     )
 
@@ -39,7 +38,7 @@ def test_every_type_has_every_distribution(dtype, kind):
     assert array.dtype == (
         object if dtype == "string" else np.dtype(getattr(ml_dtypes, dtype, dtype))
     )
-    if is_float(array.dtype):
+    if is_floating(array.dtype):
         assert np.isfinite(array.astype(np.float64)).all()
 
 
@@ -54,14 +53,15 @@ def test_distributions_are_what_they_say():
 
 
 def test_ranges_are_kept():
-    values = drawn("int64", (500,), index_limit=7)
+    values = drawn("int64", (500,), low=0, high=6)
     assert (values.min(), values.max()) == (0, 6)
-    assert drawn("float32", (500,), index_limit=7).max() <= 6
-    values = drawn("float32", (500,), bounds=(-3.0, -2.0))
+    assert drawn("float32", (500,), low=0, high=6).max() <= 6
+    values = drawn("float32", (500,), low=-3.0, high=-2.0)
     assert -3 <= values.min() <= values.max() <= -2
-    assert set(drawn("int32", (500,), bounds=(2, 4)).tolist()) == {2, 3, 4}
-    assert drawn("int64", (9,), is_shape=True).min() >= 1
-    assert drawn("int64", (500,), is_length=True).min() >= 1
+    assert set(drawn("int32", (500,), low=2, high=4).tolist()) == {2, 3, 4}
+    assert drawn("int64", (9,), low=1, high=2).min() >= 1
+    assert drawn("int64", (500,), low=1, high=500).min() >= 1
+    assert drawn("int64", (500,), name="lengths").min() >= 1
 
 
 def test_a_mask_keeps_a_prefix():
@@ -108,7 +108,11 @@ def test_indices_are_found_through_what_leaves_them_alone(tmp_path):
         [value("y", None)],
         [tensor("table", np.ones((3, 5, 2), np.float32)), tensor("zero", np.array([0]))],
     )
-    assert signature(tmp_path, made).semantics["ids"].index_limit == 5
+    s = signature(tmp_path, made)
+    shapes = {"ids": (9,)}
+    known = Known.of(s, shapes)
+    found = allowed(s.semantics["ids"], (9,), known, np.random.default_rng(0))
+    assert (found.low, found.high) == (0, 4)
 
 
 def test_quick_has_few_cases_and_full_sweeps_the_batch(tmp_path):

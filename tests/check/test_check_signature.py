@@ -6,6 +6,7 @@ from support.check_models import conv_bn, model, one_node, save, tensor, value
 
 from normswap.check.cost import multiply_adds, smaller
 from normswap.check.dims import SPATIAL_SIZES, Wishes, batch_is_free, solve, spatial_sizes
+from normswap.check.roles import Known, allowed
 from normswap.check.signature import dtype_of_port, read_signature, structural_differences
 from normswap.errors import ModelError, UsageError
 
@@ -30,7 +31,9 @@ def test_what_a_model_takes_and_gives(tmp_path):
     )
     signature = read(tmp_path, made)
     assert [str(p) for p in signature.inputs] == ["int64[N,?]"]
-    assert signature.semantics["ids"].index_limit == 7
+    known = Known.of(signature, {"ids": (4, 3)})
+    found = allowed(signature.semantics["ids"], (4, 3), known, np.random.default_rng(0))
+    assert (found.low, found.high) == (0, 6)
     assert signature.varying == {"y"}
     assert signature.opset == 17
     assert dtype_of_port(signature.outputs, "y[3]") == np.float32

@@ -13,9 +13,10 @@ from normswap.check.arbiter.evaluator import (
     Settings,
     perturbed,
 )
-from normswap.check.arbiter.registry import operators
+from normswap.check.arbiter.task import as_float64
 from normswap.check.faults import Fault
-from normswap.check.inputs import is_float
+from normswap.dtypes import is_floating
+from normswap.semantics.registry import meaning_of
 
 RNG = np.random.default_rng(3)
 
@@ -24,27 +25,60 @@ def evaluate(made, feeds, **settings):
     state = Settings(**settings)
     SETTINGS.set(state)
     wide = {
-        k: v.astype(np.float64) if is_float(np.asarray(v).dtype) else v for k, v in feeds.items()
+        k: v.astype(np.float64) if is_floating(np.asarray(v).dtype) else v for k, v in feeds.items()
     }
     results = Float64Evaluator(made).run(None, wide)
     return results[0] if len(results) == 1 else results
+
+
+# Their outputs come from the reference, which is wrong there: docs/reference-evaluator.md.
+WRONG = {
+    "test_resize_downsample_scales_linear_align_corners",
+    "test_resize_downsample_scales_cubic_align_corners",
+}
+
+# Places in an output_shape, which onnxruntime and the reference count differently; and, written out
+# as arithmetic, a quotient that is a half only in float32.
+UNSURE = {"test_maxunpool_export_with_output_shape", "test_dynamicquantizelinear_expanded"}
 
 
 def node_cases():
     """Return onnx's own test cases of every operator that this package evaluates itself."""
     from onnx.backend.test.case.node import collect_testcases
 
-    own = {c.__name__ for c in operators() if c.op_domain == ""} - {"Cast", "CastLike"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         cases = [c for c in collect_testcases(None) if c.kind == "node" and c.model is not None]
+
+    def own(case):
+        opsets = {o.domain: o.version for o in case.model.opset_import}
+        found = [meaning_of(n.op_type, n.domain, opsets[n.domain]) for n in case.model.graph.node]
+        return all(m is not None and m.function is not None for m in found)
+
+    def unsure(node):
+        return node.op_type == "Attention" and (len(node.input) > 6 or len(node.output) > 3)
+
+    unlike = {"Cast", "CastLike"}  # between floats the arbiter does not round
     return [
         c
         for c in cases
-        if {n.op_type for n in c.model.graph.node} & own
-        and not {n.op_type for n in c.model.graph.node} & {"Cast", "CastLike", "Loop"}
+        if own(c)
+        and not {n.op_type for n in c.model.graph.node} & unlike
+        and c.name not in WRONG | UNSURE
+        and not any(map(unsure, c.model.graph.node))
         and not any(isinstance(i, TensorProto) for ins, _ in c.data_sets for i in ins)
     ]
+
+
+def close(a, b):
+    if isinstance(b, list):
+        return len(a) == len(b) and all(map(close, a, b))
+    b = np.asarray(b)
+    if b.dtype.kind in "OUS":
+        return a.tolist() == b.tolist()
+    tolerance = 1e-2 if b.dtype.itemsize <= 2 else 1e-4
+    wide = b.astype(np.float64)
+    return a.shape == b.shape and np.allclose(a, wide, rtol=tolerance, atol=1e-4, equal_nan=True)
 
 
 def test_onnx_own_cases():
@@ -54,18 +88,11 @@ def test_onnx_own_cases():
         for inputs, outputs in case.data_sets:
             names = [v.name for v in case.model.graph.input]
             SETTINGS.set(Settings())
-            feeds = {
-                n: v.astype(np.float64) if is_float(np.asarray(v).dtype) else v
-                for n, v in zip(names, inputs, strict=True)
-            }
+            feeds = {n: as_float64(v) for n, v in zip(names, inputs, strict=True)}
             found = Float64Evaluator(case.model).run(None, feeds)
-            for a, b in zip(found, outputs, strict=False):
-                tolerance = 1e-2 if np.asarray(b).dtype.itemsize <= 2 else 1e-4
-                if a.shape != b.shape or not np.allclose(
-                    a, np.asarray(b).astype(np.float64), rtol=tolerance, atol=1e-4, equal_nan=True
-                ):
-                    wrong.append(case.name)
-    assert len(cases) > 150
+            if not all(map(close, found, outputs)):
+                wrong.append(case.name)
+    assert len(cases) > 1000
     assert wrong == []
 
 

@@ -26,7 +26,7 @@ def test_weight_rounding_passes_and_an_error_in_one_channel_does_not():
     assert seen(A, truth(rounding)).verdict is Verdict.EQUIVALENT
     scaled = np.zeros(A.shape)
     scaled[:, 3] = 1e-3 * A[:, 3]
-    judgement = seen(A, truth(scaled))
+    judgement = seen((A + scaled).astype(np.float32), truth(scaled))
     assert judgement.verdict is Verdict.DIFFERENT
     assert "channel 3" in judgement.reason
 

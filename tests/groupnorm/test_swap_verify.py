@@ -342,3 +342,40 @@ def test_a_normalization_after_the_swapped_one_is_folded_into_it(tmp_path):
             x = b.rng.normal(size=(2, 16, 9, 9)).astype(np.float32)
             before, after = (run_ort(onnx.load(p), x=x)[0] for p in (path, target))
             assert distance(before, after) < 1e-4, (form, groups)
+
+
+@pytest.mark.parametrize("place", ["graph", "branch", "function"])
+def test_noise_is_the_same_in_both_networks(swapped, place):
+    b = Builder(17)
+    x = b.input(2, 4, 6, 6)
+    if place == "graph":
+        noise = b.node("RandomNormalLike", x, out="r")
+    elif place == "branch":
+        graphs = [
+            helper.make_graph(
+                [helper.make_node(op, ["x"], [f"r_{op}"])],
+                op,
+                [],
+                [helper.make_tensor_value_info(f"r_{op}", TensorProto.FLOAT, None)],
+            )
+            for op in ("RandomNormalLike", "RandomUniformLike")
+        ]
+        flag = b.const(np.bool_(True))
+        noise = b.node("If", flag, then_branch=graphs[0], else_branch=graphs[1])
+    else:
+        inner = helper.make_node("RandomNormalLike", ["a"], ["r"])
+        opset = [helper.make_opsetid("", 17)]
+        b.functions.append(helper.make_function("own", "Noise", ["a"], ["r"], [inner], opset))
+        b.extra_opsets.append(helper.make_opsetid("own", 1))
+        noise = b.node("Noise", x, domain="own")
+    h = b.bn(b.conv(b.node("Add", x, noise), 4, 4), 4, positive=True, name="bn1")
+    # The noise is read behind the first layer too, where the check runs the rest by itself.
+    late = b.node("Add", b.conv(noise, 4, 4), h)
+    b.output(b.bn(late, 4, positive=True, out="y"), None)
+    verify, _ = swapped(b.model(), groups=2)
+    checked = verify()
+    assert checked.verdict is SwapVerdict.RIGHT
+    for output in (*checked.outputs, *checked.invariance):
+        assert output.max_error < 1e-5
+        assert output.allowed < 1e-3
+    assert any("fixed seeds" in note for note in checked.notes)

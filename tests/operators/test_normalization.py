@@ -205,3 +205,82 @@ def test_down_into_a_parameter_is_kept():
     scale = b.node("Squeeze", b.bn(b.input(1, C, 1, 1, name="z"), C))
     b.output(b.node("InstanceNormalization", b.input("N", C, 4, 4), scale, b.normal(C)))
     check_kept(b.model(), Reason.NOT_CONSTANT)
+
+
+# What leans on epsilon: without it, any scale is gone where one variance is taken, and only there
+
+
+def within_groups(*rows):
+    """Scales, a row for each group."""
+    return [scale for row in rows for scale in row]
+
+
+UNEVEN = within_groups([1.5, 0.9, 0.6], [0.5, 2.0, 1.0])
+EVEN = within_groups([1.5, 1.5, 1.5], [-0.5, -0.5, -0.5])
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1e-30, 1e-12, 1e-2, 1e6])
+@pytest.mark.parametrize("shift", [False, True])
+def test_down_magnitudes_that_differ_within_a_group_are_kept(epsilon, shift):
+    check_kept(before(group_of(2), scale=UNEVEN, shift=shift, epsilon=epsilon), Reason.AXIS)
+
+
+@pytest.mark.parametrize("rows", [([1, -1, 1], [2, 2, 2]), ([1, 1, 1], [2, 2, 2.001])])
+def test_down_signs_or_a_little_that_differs_within_a_group_is_kept(rows):
+    model = before(group_of(2), scale=within_groups(*rows), shift=False, epsilon=0.0)
+    check_kept(model, Reason.AXIS)
+
+
+def test_down_without_epsilon_one_magnitude_in_each_group():
+    check_folds(before(group_of(2), scale=EVEN, shift=False, epsilon=0.0))
+
+
+@pytest.mark.parametrize("epsilon", [1e-30, 1e-12, 1e-2, 1e6])
+def test_down_with_epsilon_one_magnitude_for_all_groups(epsilon):
+    check_kept(before(group_of(2), scale=EVEN, shift=False, epsilon=epsilon), Reason.SCALE)
+    same = [2, 2, 2, -2, -2, -2]
+    check_folds(before(group_of(2), scale=same, shift=False, epsilon=epsilon))
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1e-12, 1e-2, 1e6])
+@pytest.mark.parametrize("norm", [instance_of, group_of(1), group_of(3), layer_of(1), layer_of(2)])
+@pytest.mark.parametrize("magnitude", [1e-3, 0.3, 40.0])
+def test_down_any_epsilon(norm, epsilon, magnitude):
+    check_folds(before(norm, scale=[magnitude] * C, shift=False, epsilon=epsilon))
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1e-2])
+@pytest.mark.parametrize("norm", [layer_of(1), layer_of(2)])
+def test_down_a_layer_takes_one_scale_whatever_epsilon_is(norm, epsilon):
+    check_kept(before(norm, scale=UNEVEN, shift=False, epsilon=epsilon), Reason.AXIS)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1e-2])
+def test_down_the_root_mean_square_takes_one_scale_and_no_shift(epsilon):
+    def norm(b, y, epsilon):
+        return b.node("RMSNormalization", y, b.normal(4, 5), axis=2, epsilon=epsilon)
+
+    options = {"opset": 23, "epsilon": epsilon}
+    check_folds(before(norm, scale=[-2] * C, shift=False, **options))
+    check_kept(before(norm, scale=[-2] * C, **options), Reason.SHIFT)
+    check_kept(before(norm, scale=UNEVEN, shift=False, **options), Reason.AXIS)
+
+
+@pytest.mark.parametrize("magnitude", [1e-21, 1e20])
+def test_down_an_epsilon_beyond_what_a_float32_holds_in_full(magnitude):
+    # 1e-2 * 1e42 is infinite, and 1e-2 / 1e40 has lost most of its digits or all.
+    check_kept(before(instance_of, scale=[magnitude] * C, shift=False), Reason.OVERFLOW)
+    check_folds(before(instance_of, scale=[1e-3] * C, shift=False, epsilon=1e-12))
+
+
+def test_down_a_subnormal_epsilon_is_not_made():
+    model = before(instance_of, scale=[1e4] * C, shift=False, epsilon=1e-32)
+    check_kept(model, Reason.OVERFLOW)
+
+
+def test_down_float64_with_the_epsilon_of_no_attribute():
+    # The default is a float32 too, and half of it is one that a float32 holds.
+    b = Builder(17, "float64")
+    stats = (np.full(C, 2.0), np.zeros(C), np.zeros(C), np.ones(C))
+    y = b.bn(b.input("N", C, 4, 5), C, stats=stats, epsilon=0.0)
+    check_folds(b.output(instance(b, y)).model())

@@ -6,6 +6,7 @@ dropped after its last reader, so that a model needs little more than its widest
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import zlib
 from dataclasses import dataclass, field
@@ -15,13 +16,16 @@ import ml_dtypes
 import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpFunction
 
-from normswap.check.arbiter.registry import operators
-from normswap.check.inputs import is_float
+from normswap.check.arbiter.nodes import operators, require_known
+from normswap.check.coverage import label_of
+from normswap.dtypes import is_floating
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from normswap.check.coverage import Coverage
     from normswap.check.faults import Fault
 
 # Inputs that hold no weights: perturbing a size, an exponent, a bound or a threshold changes
@@ -45,6 +49,8 @@ _NOT_WEIGHTS = {
     "Upsample": {1},
 }
 
+
+_SUMS = ("Reduce", "Global")  # how the names of operators begin that sum over whole axes
 
 # What a size or scale is computed with on its way to one of those inputs.
 _SHAPE_ARITHMETIC = frozenset(
@@ -76,21 +82,43 @@ class Settings:
     sample : int
         0 evaluates the model as it is; any other number perturbs every weight at random within
         half a unit in the last place of its storage type.
+    rounding : numpy.dtype or None
+        In a perturbed evaluation every result of a node is perturbed as well, as a weight of this
+        type would be: what a runtime that computes in it does. None perturbs weights alone.
     folder : str
         Where external data is.
     tap : callable or None
         Called with every result of the main graph: name and value.
     fault : Fault or None
         Planted in the weight that it names.
+    coverage : Coverage or None
+        Told of every node that is evaluated, in subgraphs and functions too.
     imprecise : set of str
         Operators that returned less than float64; filled in.
     """
 
     sample: int = 0
+    rounding: np.dtype[Any] | None = None
     folder: str = ""
     tap: Callable[[str, Any], None] | None = None
     fault: Fault | None = None
+    coverage: Coverage | None = None
     imprecise: set[str] = field(default_factory=set)
+
+    @contextlib.contextmanager
+    def inside(self, node: Any) -> Iterator[None]:
+        """Tell the coverage whose subgraph or function is evaluated."""
+        nested = isinstance(node, OpFunction) or any(
+            attribute.type == attribute.GRAPH for attribute in node.onnx_node.attribute
+        )
+        if self.coverage is None or not nested:
+            yield
+            return
+        self.coverage.path.append(label_of(node.onnx_node))
+        try:
+            yield
+        finally:
+            self.coverage.path.pop()
 
 
 SETTINGS: contextvars.ContextVar[Settings] = contextvars.ContextVar("SETTINGS")
@@ -107,11 +135,17 @@ class Float64Evaluator(ReferenceEvaluator):  # type: ignore[misc]
             options["new_ops"] = operators()
         super().__init__(proto, *args, **options)
 
+    def _load_impl(self, node: Any, input_types: Any = None) -> Any:
+        if (node.domain, node.op_type) not in self.functions_:
+            require_known(node, self.opsets)
+        return super()._load_impl(node, input_types)
+
     def _init(self) -> None:
         tensors: list[Any] = list(self.inits_)
         self.inits_: list[Any] = []
         super()._init()
         self._tensors = {_tensor_name(tensor): tensor for tensor in tensors}
+        self._hiding = self._tensors.keys() - set(self.input_names)
         self._steps = [_Step.of(node) for node in self.rt_nodes_]
         self._exempt = _exempt(self.rt_nodes_)
         self._last_read: dict[str, int] = {}
@@ -130,7 +164,10 @@ class Float64Evaluator(ReferenceEvaluator):  # type: ignore[misc]
         """Evaluate; as `onnx.reference.ReferenceEvaluator.run`, without its intermediate mode."""
         wanted = list(self.output_names if output_names is None else output_names)
         settings = SETTINGS.get()
-        values: dict[str, Any] = {"": None, **feed_inputs}
+        # What a subgraph is handed holds all names around it; one of its own initializers hides
+        # what has its name outside, as it does in the runtime.
+        values: dict[str, Any] = {"": None}
+        values |= {k: v for k, v in feed_inputs.items() if k not in self._hiding}
         kept = {"", *wanted}
         nested = self.onnx_graph_ is None or not isinstance(self.proto_, onnx.ModelProto)
         for index, (node, step) in enumerate(zip(self.rt_nodes_, self._steps, strict=True)):
@@ -142,17 +179,23 @@ class Float64Evaluator(ReferenceEvaluator):  # type: ignore[misc]
                 options["linked_attributes"] = attributes
             if node.need_context():
                 options["context"] = {k: values[k] for k in step.reads if k in values}
+            inputs = [values[name] for name in node.input]
             try:
-                results = node.run(*(values[name] for name in node.input), **options)
+                with settings.inside(node):
+                    results = node.run(*inputs, **options)
             except Exception as error:
                 where = f"{node.op_type} that makes {node.output[0]!r}"
                 raise EvaluationError(f"{where}: {_root(error)}") from error
+            if settings.coverage is not None:
+                settings.coverage.see(node.onnx_node, inputs, results)
             for name, result in zip(node.output, results, strict=False):
                 if not name:
                     continue
                 value = _widened(result, node.op_type, settings)
                 if node.op_type == "Constant" and name not in self._exempt:
                     value = perturbed(value, name, settings.sample, _storage(result))
+                elif settings.rounding is not None and name not in self._exempt:
+                    value = _rounded(value, name, settings, _terms(node, values))
                 values[name] = value
                 if settings.tap is not None and not nested:
                     settings.tap(name, value)
@@ -256,11 +299,32 @@ def _widened(value: Any, op_type: str, settings: Settings) -> Any:
         value = np.asarray(value)
     if not isinstance(value, np.ndarray) or value.dtype == np.float64:
         return value
-    if not is_float(value.dtype):
+    if not is_floating(value.dtype):
         return value
     if op_type and op_type not in {"Constant", "ConstantOfShape"}:
         settings.imprecise.add(op_type)
     return value.astype(np.float64)
+
+
+def _rounded(value: Any, name: str, settings: Settings, terms: int) -> Any:
+    """Return a result as rounding its elements might have left it; what is no float as it is.
+
+    A sum of n terms, n of `terms` to an element, is rounded n times, and these errors add up like
+    the steps of a random walk. (Those of a product of matrices do too, but there are hundreds of
+    terms and not millions, and kernels take them in blocks.)
+    """
+    if not isinstance(value, np.ndarray) or value.dtype != np.float64 or value.size == 0:
+        return value
+    walk = max(terms / value.size, 1.0) ** 0.5
+    moved = perturbed(value, name, settings.sample, settings.rounding)
+    return moved if walk == 1.0 else value + walk * (moved - value)
+
+
+def _terms(node: Any, values: Mapping[str, Any]) -> int:
+    """Return how many numbers a node sums up, in all."""
+    if not node.op_type.startswith(_SUMS):
+        return 0
+    return max((np.size(values[name]) for name in node.input if name), default=0)
 
 
 def perturbed(
@@ -280,7 +344,7 @@ def perturbed(
         The type that the weight is stored in; each element moves by up to half of its epsilon,
         relatively.
     """
-    if sample == 0 or storage is None or not is_float(storage):
+    if sample == 0 or storage is None or not is_floating(storage):
         return value
     unit = float(ml_dtypes.finfo(storage).eps) / 2
     rng = np.random.default_rng([sample, zlib.crc32(name.encode())])

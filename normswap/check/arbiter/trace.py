@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 
-from normswap.check.arbiter.evaluator import SETTINGS, EvaluationError, Float64Evaluator, Settings
-from normswap.check.arbiter.task import as_float64
+from normswap.check.arbiter.evaluator import SETTINGS, EvaluationError, Settings
+from normswap.check.arbiter.task import as_float64, evaluator_of
 from normswap.check.protocol import Stage, WorkerError
 from normswap.check.randomness import pinned
 from normswap.check.wire import unpack_all
@@ -33,10 +32,11 @@ def trace(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, Any]
 
     The request holds ``model`` and ``rewritten`` (paths), ``feeds`` (one set), ``room`` (bytes
     of disk), ``matches`` (names of tensors in the rewritten model that are another tensor of the
-    original) and ``pin_random``.
+    original) and ``seeds`` (of both).
     """
     stage("reading both models")
-    models = [_Model(request[key], pin=request["pin_random"]) for key in ("model", "rewritten")]
+    paths = (request["model"], request["rewritten"])
+    models = [_Model(*each) for each in zip(paths, request["seeds"], strict=True)]
     inputs = {k: as_float64(v) for k, v in unpack_all(request["feeds"], folder).items()}
     matches: Mapping[str, str] = request["matches"]
     stage("comparing their tensors in float64")
@@ -76,18 +76,11 @@ def left(numbers: Mapping[str, float]) -> bool:
 
 
 class _Model:
-    def __init__(self, path: str, *, pin: bool) -> None:
-        model = (
-            onnx.load_from_string(pinned(path))
-            if pin
-            else onnx.load(path, load_external_data=False)
-        )
+    def __init__(self, path: str, seeds: Sequence[float | None]) -> None:
+        model = pinned(path, seeds)
         self.settings = Settings(folder=str(Path(path).parent))
         SETTINGS.set(self.settings)
-        try:
-            self._evaluator = Float64Evaluator(model)
-        except Exception as error:
-            raise WorkerError("arbiter", " ".join(str(error).split())[:500]) from error
+        self._evaluator = evaluator_of(model)
 
     def tensors(self) -> set[str]:
         """Return the names of all results of the main graph."""

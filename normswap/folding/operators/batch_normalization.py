@@ -30,7 +30,8 @@ class BatchNormalization(Operator):
     ops = ("BatchNormalization",)
 
     def up(self, node: Node, index: int, affine: Affine) -> Answers:
-        yield self._composed(node, affine) if index == 0 else self.block(node, "has statistics")
+        del index
+        yield self._composed(node, affine)
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answers:
         own = affine_of(node)

@@ -35,9 +35,11 @@ class Dropout(Operator):
     """
 
     ops = ("Dropout",)
+    right_up = right_down = (1,)  # the mask, which no value decides
 
     def up(self, node: Node, index: int, affine: Affine) -> Answers:
-        if index != 0 or self._training(node):
+        del index
+        if self._training(node):
             yield self.block(node, "is (or may be) in training mode", Reason.TRAINING_MODE)
             return
         yield Answer(goals=(Up(Use(node, 0), affine),))

@@ -27,6 +27,7 @@ from normswap.folding.operators.layout import (
     to_operand,
 )
 from normswap.folding.reasons import Reason
+from normswap.folding.removal import removal_block
 
 if TYPE_CHECKING:
     from normswap.dtypes import Wide
@@ -84,19 +85,21 @@ class Mul(Operator):
     def _composed(self, node: Node, slot: int, affine: Affine, rank: int) -> Answer | Block:
         """Take the node out and let its constant travel with the affine."""
         factor = movable_factor(node, slot, rank)
-        if isinstance(factor, Block):
-            return factor
-        value = node.inputs[1 - slot]
+        use = Use(node, 1 - slot)
+        kept = removal_block([use])
+        if kept is not None or isinstance(factor, Block):
+            return kept or factor  # type: ignore[return-value]
+        value = node.inputs[use.slot]
         scale, shift = affine.at(rank)
         if value is None or value.rank != rank:
-            return self.block(node, "changes the rank of its operand", Reason.AXIS)
+            return self.block(node, "has an operand of unknown rank", Reason.SHAPE_UNKNOWN)
         part = for_operand(Affine(scale * factor, shift), value, rank)
         if isinstance(part, Block):
             return part
         # The node goes last: until then its operand is read here.
         return Answer(
-            goals=(Up(Use(node, 1 - slot), part),),
-            then=(Bypass(node.key, 1 - slot),),
+            goals=(Up(use, part),),
+            then=(Bypass(node.key, use.slot),),
             note="s*K, t",
         )
 

@@ -6,7 +6,8 @@ Up: ``scale' = s*scale``, ``bias' = s*bias + t``, where these have a value for e
 
 Down: what is shifted as a whole has its mean shifted as much, so a shift that is constant where the
 mean is taken is gone. Scaled by s, the variance is s*s times as large: the same as epsilon/(s*s),
-one for the whole node, and the sign of s goes into the scale.
+one for the whole node, and the sign of s goes into the scale. Where epsilon is 0, s may have
+another magnitude for each variance that is taken (each channel, each group), but not within one.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from onnx import TensorProto
 
 from normswap.folding.affine import Affine
 from normswap.folding.answers import Answer, Block
+from normswap.folding.batchnorm import epsilon_of
 from normswap.folding.edits import Edit, Replace, SetAttribute
 from normswap.folding.evaluate import constant_of
 from normswap.folding.expressions import Expression, Filled, Scaled
@@ -35,10 +37,8 @@ class Normalization(Operator):
     """What these have in common."""
 
     def up(self, node: Node, index: int, affine: Affine) -> Answers:
+        del index
         scale = constant_of(node.input(1))
-        if index != 0:
-            yield self.block(node, "makes statistics")
-            return
         if isinstance(scale, Block):
             yield scale
             return
@@ -58,7 +58,7 @@ class Normalization(Operator):
             return
         blocked = self.uneven(node, affine)
         magnitudes = np.unique(np.abs(affine.scale))
-        epsilon = float(node.attr("epsilon", 1e-5))
+        epsilon = epsilon_of(node)
         if blocked is None and (magnitudes == 0).any():
             detail = "divides by the spread, which a scale of 0 makes 0"
             blocked = self.block(node, detail, Reason.SCALE)
@@ -70,10 +70,11 @@ class Normalization(Operator):
             return
         edits: list[Edit] = []
         if epsilon != 0 and magnitudes[0] != 1:
-            wanted = epsilon / magnitudes[0] ** 2
-            changed = np.float32(wanted)
+            with np.errstate(over="ignore", divide="ignore"):  # infinity is looked at below
+                wanted = epsilon / magnitudes[0] ** 2
+                changed = np.float32(wanted)
             rounded = changed != wanted and scale.data_type == TensorProto.DOUBLE
-            if not 0 < changed < np.inf or rounded:
+            if not np.finfo(np.float32).tiny <= changed < np.inf or rounded:
                 # An attribute is a float32, which is not enough for a float64 tensor.
                 detail = f"would need an epsilon of {float(wanted):g}, more or finer than a float32"
                 yield self.block(node, detail, Reason.OVERFLOW)
@@ -154,9 +155,8 @@ class GroupNormalization(Normalization):
     def uneven(self, node: Node, affine: Affine) -> Block | None:
         blocked = conditions.beyond(node, affine, 1)
         groups = int(node.attr("num_groups", 1))
-        signed = Affine(np.sign(affine.scale), affine.shift)
-        if blocked is None and any(_per_group(array, groups) is None for array in _arrays(signed)):
-            detail = "takes the mean of channels that are shifted by different amounts"
+        if blocked is None and any(_per_group(array, groups) is None for array in _arrays(affine)):
+            detail = "takes the mean of channels that are scaled or shifted by different amounts"
             blocked = self.block(node, detail, Reason.AXIS)
         return blocked
 
@@ -165,6 +165,7 @@ class LayerNormalization(Normalization):
     """Statistics over the last axes, from ``axis`` on; parameters for each element of these."""
 
     ops = ("LayerNormalization", "RMSNormalization")
+    right_up = (1, 2)  # mean and deviation, which come before scale and bias
 
     def parameters(
         self, node: Node, affine: Affine, scale: Expression

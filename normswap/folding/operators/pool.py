@@ -39,15 +39,14 @@ class Pool(Operator):
 
 
 class MaxPool(Pool):
-    """Carries everything where no scale is negative and nobody asks where the maximum is."""
+    """Carries everything where no scale is negative and nobody asks where the maximum is.
+
+    A scale of 0, or rounding, may move it.
+    """
 
     ops = ("MaxPool", "GlobalMaxPool")
 
     def blocked(self, node: Node, affine: Affine) -> Block | None:
-        indices = node.output(1)
-        if indices is not None and (indices.readers or indices.is_output or indices.captured):
-            detail = "tells where the maximum is, and a scale of 0 or rounding may move it"
-            return self.block(node, detail)
         return conditions.negative_scale(node, affine)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from normswap.folding.answers import Answer, Down, Goal, Up
 from normswap.folding.evaluate import integers_of
 from normswap.folding.graph import Node, Use
-from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.operators.base import ALL, Answers, Operator
 from normswap.folding.operators.selection import picked, put_back
 from normswap.folding.reasons import Reason
 
@@ -20,11 +20,12 @@ class Split(Operator):
     """Carries an affine of a part up beside the identity, one of the whole down in parts."""
 
     ops = ("Split",)
+    ways_up = right_up = right_down = ALL
 
     def up(self, node: Node, index: int, affine: Affine) -> Answers:
         value = node.inputs[0]
         others = [v for i, v in enumerate(node.outputs) if v is not None and i != index]
-        free = not any(v.readers or v.is_output or v.captured for v in others)
+        free = not any(other.is_read for other in others)
         rank = None if value is None else value.rank
         axis = None if rank is None else int(node.attr("axis", 0)) % rank
         if rank is None or axis is None:
@@ -56,7 +57,7 @@ class Split(Operator):
             return
         goals: list[Goal] = []
         for index, part in enumerate(node.outputs):
-            if part is not None and (part.readers or part.is_output or part.captured):
+            if part is not None and part.is_read:
                 own = affine if ranges is None else picked(affine, value.rank, axis, ranges[index])
                 goals.append(Down(part, own))
         yield Answer(goals=tuple(goals), note="s, t in parts")

@@ -1,23 +1,23 @@
-"""Matrix products, straight to BLAS.
+"""Matrix products, straight to BLAS, and what is made of matrices.
 
-Source: ONNX operators Gemm-13, MatMul-13; com.microsoft FusedGemm-1, FusedMatMul-1.
+Source: ONNX operators of these names; com.microsoft FusedGemm-1, FusedMatMul-1.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from normswap.check.arbiter.operators.activation import ACTIVATIONS
-from normswap.check.arbiter.registry import operator
+from normswap.semantics.operators.activation import ACTIVATIONS
+from normswap.semantics.registry import operator
 
 
-@operator("MatMul")
+@operator("MatMul", since=(1, 9, 13))
 def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return the matrix product."""
     return np.asarray(np.matmul(a, b))
 
 
-@operator("Gemm")
+@operator("Gemm", since=(1, 6, 7, 9, 11, 13))
 def gemm(
     a: np.ndarray,
     b: np.ndarray,
@@ -33,7 +33,7 @@ def gemm(
     return np.asarray(y if c is None or beta == 0 else y + beta * c)
 
 
-@operator("FusedGemm", domain="com.microsoft")
+@operator("FusedGemm", since=(1,), domain="com.microsoft")
 def fused_gemm(
     a: np.ndarray,
     b: np.ndarray,
@@ -53,7 +53,7 @@ def fused_gemm(
     return ACTIVATIONS[activation](y, *numbers) if activation else y
 
 
-@operator("FusedMatMul", domain="com.microsoft")
+@operator("FusedMatMul", since=(1,), domain="com.microsoft")
 def fused_matmul(
     a: np.ndarray, b: np.ndarray, *, alpha: float = 1.0, transA: int = 0, transB: int = 0
 ) -> np.ndarray:
@@ -61,3 +61,15 @@ def fused_matmul(
     left = np.swapaxes(a, -1, -2) if transA and a.ndim > 1 else a
     right = np.swapaxes(b, -1, -2) if transB and b.ndim > 1 else b
     return np.asarray(alpha * np.matmul(left, right))
+
+
+@operator("Einsum", since=(12, 28))
+def einsum(*arrays: np.ndarray, equation: str) -> np.ndarray:
+    """Return a sum over products, as an equation of axes says."""
+    return np.asarray(np.einsum(equation.replace(" ", ""), *arrays, optimize=len(arrays) > 2))
+
+
+@operator("Det", since=(11, 22))
+def det(x: np.ndarray) -> np.ndarray:
+    """Return the determinants of matrices."""
+    return np.asarray(np.linalg.det(x))

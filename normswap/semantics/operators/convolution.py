@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from normswap.check.arbiter.operators.activation import ACTIVATIONS
-from normswap.check.arbiter.operators.windows import Window
-from normswap.check.arbiter.registry import Unhandled, operator
+from normswap.semantics.operators.activation import ACTIVATIONS
+from normswap.semantics.operators.windows import Window
+from normswap.semantics.registry import operator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _COLUMNS = 1 << 22  # elements of the im2col matrix at a time: 32 MiB
 
 
-@operator("Conv")
+@operator("Conv", since=(1, 11, 22))
 def conv(
     x: np.ndarray,
     w: np.ndarray,
@@ -51,16 +51,9 @@ def conv(
         pads=pads,
         auto_pad=auto_pad,
     )
-    padded = window.pad(_cropped(x, window), 0.0)
+    padded = window.pad(x, 0.0)
     y = _depthwise(padded, w, window) if w.shape[1] == 1 else _by_columns(padded, w, window, group)
     return y if b is None else y + b.reshape(-1, *(1,) * (x.ndim - 2))
-
-
-def _cropped(x: np.ndarray, window: Window) -> np.ndarray:
-    """Return `x` without what negative padding takes away; legal, and no one's favourite."""
-    if min(window.begin, default=0) < 0:
-        raise Unhandled
-    return x
 
 
 def _depthwise(x: np.ndarray, w: np.ndarray, window: Window) -> np.ndarray:
@@ -114,7 +107,7 @@ def _patches(x: np.ndarray, window: Window) -> np.ndarray:
     )
 
 
-@operator("ConvTranspose")
+@operator("ConvTranspose", since=(1, 11, 22))
 def conv_transpose(
     x: np.ndarray,
     w: np.ndarray,
@@ -159,7 +152,10 @@ def conv_transpose(
     )
     n, c = x.shape[:2]
     m = w.shape[1] * group
-    canvas = np.zeros((n, m, *(size + more for size, more in zip(full, extra, strict=True))))
+    sizes = (
+        max(size + more, part.stop) for size, more, part in zip(full, extra, crop, strict=True)
+    )
+    canvas = np.zeros((n, m, *sizes))
     columns = x.reshape(n, group, c // group, -1)
     for tap in np.ndindex(*kernel):
         part = w[(slice(None), slice(None), *tap)].reshape(group, c // group, -1)
@@ -197,8 +193,9 @@ def _crop(
                 else spatial[axis] * strides[axis]
             )
             total = size - wanted
-            if total < 0:
-                raise Unhandled
+            if total < 0:  # more is wanted than there is: the rest is 0, at the end
+                slices.append(slice(0, wanted))
+                continue
             before = total // 2 if auto_pad == "SAME_UPPER" else total - total // 2
             if auto_pad not in {"SAME_UPPER", "SAME_LOWER"}:
                 before = total - total // 2
@@ -206,12 +203,12 @@ def _crop(
         elif auto_pad == "VALID":
             before = after = 0
         if before < 0 or after < 0:
-            raise Unhandled
+            raise ValueError("its pads are negative")
         slices.append(slice(before, size - after))
     return tuple(slices)
 
 
-@operator("FusedConv", domain="com.microsoft")
+@operator("FusedConv", since=(1,), domain="com.microsoft")
 def fused_conv(
     x: np.ndarray,
     w: np.ndarray,

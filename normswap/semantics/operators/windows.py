@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -71,13 +71,19 @@ class Window:
         return cls(tuple(kernel), strides, dilations, tuple(begin), tuple(end), tuple(output))
 
     def pad(self, x: np.ndarray, value: float) -> np.ndarray:
-        """Return `x`, padded so that every tap of every window lies inside."""
+        """Return `x`, padded so that every tap of every window lies inside.
+
+        Padding may be negative: then it takes elements away.
+        """
         widths = [(0, 0), (0, 0)]
+        if min(self.begin, default=0) < 0:
+            kept: Any = (..., *(slice(max(-before, 0), None) for before in self.begin))
+            x = x[kept]
         for axis, size in enumerate(x.shape[2:]):
             reach = self.dilations[axis] * (self.kernel[axis] - 1) + 1
             needed = (self.output[axis] - 1) * self.strides[axis] + reach
-            extra = max(needed - size - self.begin[axis], 0)
-            widths.append((self.begin[axis], extra))
+            before = max(self.begin[axis], 0)
+            widths.append((before, max(needed - size - before, 0)))
         if not any(any(width) for width in widths):
             return x
         return np.pad(x, widths, constant_values=value)

@@ -1,1 +1,0 @@
-"""One file an operator family; `normswap.check.arbiter.registry` finds them all."""

@@ -1,0 +1,244 @@
+"""Where the runtime leaves float64 on one model: how far, at which level, at which operator.
+
+A verdict that rests on float64 is worth something where the runtime agrees on what a model
+computes. What rounding explains of a disagreement is measured, not guessed: both models are
+evaluated in float64 again with every weight and every result perturbed as rounding would. What is
+beyond that is a fault of the runtime, or of an operator of the arbiter, and who of them errs can
+often be told: a level of optimization at which there is no departure, or the operator that is
+right when it is run alone on the same inputs, convicts the runtime.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import onnx
+
+from normswap.check.observe import patience, tensors_of
+from normswap.check.providers import CPU, full_name
+from normswap.check.report import DepartureReport
+from normswap.check.verdict import departures
+from normswap.errors import RunError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from normswap.check.bench import Bench
+    from normswap.check.observe import Observations, Tensors
+    from normswap.check.options import CheckOptions
+    from normswap.check.report import OutputReport, RunReport
+    from normswap.check.signature import Signature
+
+_SAMPLES = {False: 2, True: 4}
+_FLOATS = ("float64", "float32", "float16", "bfloat16")
+_TF32 = "float16"  # has as many digits
+
+
+def suspected(outputs: Sequence[OutputReport]) -> bool:
+    """Whether the runtime is further from float64 somewhere than is plainly rounding."""
+    return any(departures(output.evidence) for output in outputs)
+
+
+def measure_rounding(
+    bench: Bench,
+    original: Signature,
+    rewritten: Signature,
+    seen: Observations,
+    options: CheckOptions,
+) -> None:
+    """Have both models evaluated with weights and results perturbed, on the arbiter's inputs."""
+    part = seen.arbitration
+    if part is None:
+        return
+    rounding = type_of_rounding((original, rewritten), seen.runs)
+    pairs: list[list[tuple[Tensors, Tensors]]] = [[] for _ in part.indices]
+    for model, role in ((original, "original"), (rewritten, "rewritten")):
+        try:
+            found = bench.evaluate(
+                model,
+                role,
+                part.feeds,
+                samples=_SAMPLES[options.full],
+                rounding=rounding,
+                timeout=patience(options),
+            )
+        except RunError as error:
+            seen.notes.append(f"what rounding does could not be measured: {error}")
+            return
+        for position, _ in enumerate(part.indices):
+            plain, *moved = (tensors_of(row[position]) for row in found.values)
+            pairs[position] += [(plain, each) for each in moved]
+    for index, each in zip(part.indices, pairs, strict=True):
+        seen.truths[index] = replace(seen.truths[index], rounded=tuple(each))
+
+
+def find_departures(
+    bench: Bench,
+    original: Signature,
+    rewritten: Signature,
+    seen: Observations,
+    outputs: Sequence[OutputReport],
+    options: CheckOptions,
+) -> tuple[DepartureReport, ...]:
+    """Return, of each model the runtime departs on, the output it departs on most, and where.
+
+    What a person should know of it goes into the notes of `seen`.
+    """
+    worst: dict[str, tuple[float, OutputReport, Any]] = {}
+    for output in outputs:
+        for departure in departures(output.evidence):
+            ratio = departure.error / max(departure.explained, 1e-300)
+            if departure.model not in worst or ratio > worst[departure.model][0]:
+                worst[departure.model] = (ratio, output, departure)
+    models = {"original": original, "rewritten": rewritten}
+    rounding = type_of_rounding((original, rewritten), seen.runs)
+    found = []
+    for role, (_, output, departure) in worst.items():
+        model = models[role]
+        report = DepartureReport(
+            model=_label(model, role, models),
+            role=role,
+            output=output.name,
+            case=output.case,
+            level=departure.level,
+            error=departure.error,
+            explained=departure.explained,
+        )
+        report = _located(bench, model, report, seen, rounding, options)
+        found.append(report)
+    # Which of the two models is the original makes no difference to what is said.
+    found.sort(key=lambda report: report.model)
+    seen.notes += [sentence(report) for report in found]
+    return tuple(found)
+
+
+def _label(model: Signature, role: str, models: dict[str, Signature]) -> str:
+    """Return what to call a model: its file's name, if that is a name of its own."""
+    name = model.path.name
+    if name.startswith("."):  # a rewrite that is not saved yet
+        return f"the {role} model"
+    same = len({each.path.name for each in models.values()}) == 1
+    return str(model.path) if same else name
+
+
+def _located(
+    bench: Bench,
+    model: Signature,
+    report: DepartureReport,
+    seen: Observations,
+    rounding: str,
+    options: CheckOptions,
+) -> DepartureReport:
+    case = next((c for c in seen.cases if c.name == report.case), None)
+    if case is None:
+        return report
+    provider = options.provider
+    if report.role == "rewritten" and options.against_provider is not None:
+        provider = options.against_provider
+    try:
+        node = bench.locate(
+            model,
+            report.role,
+            bench.pack([case])[0],
+            output=report.output,
+            level="default" if report.level == "default" else "disabled",
+            provider=provider,
+            rounding=rounding,
+            timeout=patience(options),
+        )
+    except RunError as error:
+        seen.notes.append(f"the operator that departs from float64 was not looked for: {error}")
+        return report
+    if node is None:
+        return replace(report, searched=True)
+    return replace(
+        report,
+        searched=True,
+        operator=node["operator"],
+        node=node["node"],
+        tensor=node["tensor"],
+        node_error=node["error"],
+        alone=node["alone"],
+    )
+
+
+def sentence(report: DepartureReport) -> str:
+    """Tell a person of a departure."""
+    level = {
+        "disabled": "with its optimizations off",
+        "default": "at its default level",
+        "both": "with and without its optimizations",
+    }[report.level]
+    said = (
+        f"onnxruntime departs from float64 on {report.model}, {level}: output {report.output!r} "
+        f"is {report.error:.3g} off, and rounding explains {report.explained:.0e} ({report.case})"
+    )
+    if report.operator:
+        who = f"{report.operator} {report.node}".rstrip()
+        said += f"; it begins at {who}, which makes {report.tensor!r}, {report.node_error:.3g} off"
+    return f"{said}; {_why(report)}"
+
+
+def _why(report: DepartureReport) -> str:
+    """Say which of the two errs, as far as that can be told."""
+    if report.level != "both":
+        other = "at its default level" if report.level == "disabled" else "without its optimizer"
+        return f"{other} it is right, so it is onnxruntime that errs"
+    if report.operator and any(report.alone.values()):
+        return "alone, on the same inputs, that node is right, so it is onnxruntime that errs"
+    if report.operator:
+        return (
+            "alone, on the same inputs, that node is off as well: either its kernel in onnxruntime "
+            "is wrong, or this tool's float64 operator, so float64 is not believed here"
+        )
+    if report.searched:
+        return (
+            "each node by itself agrees with float64, so it is onnxruntime that errs, or the "
+            "result hangs by a thread"
+        )
+    return "the operator was not found, so float64 is not believed here"
+
+
+def type_of_rounding(models: Sequence[Signature], runs: Sequence[RunReport]) -> str:
+    """Return the name of the coarsest floating-point type that the models compute in."""
+    found: set[str] = set()
+    for model in models:
+        content = onnx.ModelProto.FromString(model.skeleton)
+        found.update(filter(None, map(_name, _element_types(content))))
+    known = [name for name in _FLOATS if name in found] or ["float32"]
+    for run in runs:
+        plain = run.provider in {"", full_name(CPU)} or "TF32 off" in run.arithmetic
+        if not plain:
+            known.append(_TF32)
+    return max(known, key=lambda name: float(ml_dtypes.finfo(name).eps))
+
+
+def _name(element_type: int) -> str | None:
+    try:
+        return str(onnx.helper.tensor_dtype_to_np_dtype(element_type).name)
+    except KeyError:
+        return None
+
+
+def _element_types(model: onnx.ModelProto) -> Iterator[int]:
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        yield value.type.tensor_type.elem_type
+    for tensor in model.graph.initializer:
+        yield tensor.data_type
+    yield from _of_nodes(model.graph.node)
+    for function in model.functions:
+        yield from _of_nodes(function.node)
+
+
+def _of_nodes(nodes: Any) -> Iterator[int]:
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.name in {"to", "dtype"}:
+                yield int(attribute.i)
+            if attribute.HasField("t"):
+                yield attribute.t.data_type
+            for body in (attribute.g, *attribute.graphs):
+                yield from (tensor.data_type for tensor in body.initializer)
+                yield from _of_nodes(body.node)

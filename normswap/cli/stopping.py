@@ -1,0 +1,66 @@
+"""An end that somebody asks for: Ctrl-C, SIGTERM, a terminal that is closed."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+"""Those that ask a program to end and let it put things in order; a system knows some of them."""
+
+STOPPED = 128
+"""What shells add to the number of the signal that ended a program, to get its exit code."""
+
+
+class Stop:
+    """Whether an end was asked for, and by which signal.
+
+    Attributes
+    ----------
+    number : int or None
+        Of the first signal.
+    is_over : bool
+        Whether all is in order already, so that a further signal changes nothing.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self.is_over = False
+
+    @property
+    def exit_code(self) -> int:
+        """How the program ends then."""
+        return STOPPED + (self.number or signal.SIGINT)
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal, as Python does with Ctrl-C."""
+        del frame
+        if self.is_over:
+            return
+        if self.number is None:
+            self.number = number
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[Stop]:
+    """Make every signal that asks for an end a KeyboardInterrupt, as long as the context lasts.
+
+    A signal that is ignored (``nohup``, a job in the background) stays so, and one that the program
+    around us handles stays its own.
+    """
+    stop = Stop()
+    usual = (signal.SIG_DFL, signal.default_int_handler)
+    with contextlib.ExitStack() as stack:
+        if threading.current_thread() is threading.main_thread():
+            for name in SIGNALS:
+                number = getattr(signal, name, None)
+                if number is not None and signal.getsignal(number) in usual:
+                    stack.callback(signal.signal, number, signal.signal(number, stop))
+        yield stop

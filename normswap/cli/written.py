@@ -1,0 +1,89 @@
+"""What a command has written when it is broken off, as the files themselves show it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+import click
+
+if TYPE_CHECKING:
+    import os
+
+    State = tuple[int, int, int] | None
+
+
+class Written:
+    """What a command may write, and what it has written.
+
+    It is the object of click's context, which :func:`will_write` finds there.
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[Path, State] = {}
+        self._stream: _Noticed | None = None
+
+    def expect(self, path: Path) -> None:
+        """Remember what is at a path now."""
+        self._before[path] = _state(path)
+
+    def notice(self, stream: BinaryIO) -> BinaryIO:
+        """Return a stream of which it is known whether something has gone into it."""
+        self._stream = _Noticed(stream)
+        return cast("BinaryIO", self._stream)
+
+    def __str__(self) -> str:
+        """Say what was written, as the end of a sentence."""
+        if self._stream is not None and self._stream.has_begun:
+            return f"{'all' if self._stream.is_done else 'only a part'} of the model was written"
+        paths = [str(path) for path, before in self._before.items() if _state(path) != before]
+        if not paths:
+            return "nothing was written"
+        return f"{' and '.join(paths)} {'were' if paths[1:] else 'was'} written"
+
+
+class _Noticed:
+    """A stream that a model is written to, and then flushed."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.has_begun = False
+        self.is_done = False
+        self._stream = stream
+
+    def write(self, data: Any) -> int:
+        self.has_begun = True
+        return self._stream.write(data)
+
+    def flush(self) -> None:
+        self._stream.flush()
+        self.is_done = True
+
+
+def will_write(path: str | os.PathLike[str]) -> None:
+    """Say that the command that is running may write a file.
+
+    Parameters
+    ----------
+    path : path
+        Where; it is looked at now, and again if the command is broken off.
+    """
+    _of_command().expect(Path(path))
+
+
+def will_write_to(stream: BinaryIO) -> BinaryIO:
+    """Say that the command that is running may write a model to a stream; use the one returned."""
+    return _of_command().notice(stream)
+
+
+def _of_command() -> Written:
+    context = click.get_current_context(silent=True)
+    found = context.find_object(Written) if context else None
+    return found or Written()
+
+
+def _state(path: Path) -> State:
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size

@@ -1,0 +1,151 @@
+"""Constants that are not finite, and that a network carries into its results.
+
+A NaN goes through everything that computes with it. An infinity may be meant: a mask is added to
+what a Softmax takes, a limit goes into a Max. It counts where it is a weight, or where it gets into
+a sum or product that a normalization or the caller sees.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from normswap.errors import ModelError
+from normswap.finite import flaw_of
+from normswap.folding.answers import Block
+from normswap.folding.batchnorm import is_batchnorm
+from normswap.folding.evaluate import constant_source
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Iterator
+
+    from normswap.finite import Flaw
+    from normswap.folding.graph import Network, Node, Value
+
+LISTED = 8
+"""Constants that an error message names."""
+
+# fmt: off
+SELECTIVE = frozenset({
+    "ArgMax", "ArgMin", "Compress", "ConstantOfShape", "Equal", "EyeLike", "Gather",
+    "GatherElements", "GatherND", "Greater", "GreaterOrEqual", "IsInf", "IsNaN", "Less",
+    "LessOrEqual", "NonMaxSuppression", "NonZero", "OneHot", "RandomNormalLike",
+    "RandomUniformLike", "ScatterElements", "ScatterND", "Shape", "Size", "TopK", "Trilu", "Unique",
+    "Where",
+})
+"""Operators that may leave a NaN out, or make something else of it."""
+
+WEIGHTED = frozenset({
+    "BatchNormalization", "Conv", "ConvTranspose", "DequantizeLinear", "Einsum", "GRU", "Gemm",
+    "GroupNormalization", "InstanceNormalization", "LSTM", "LayerNormalization", "MatMul", "RNN",
+    "RMSNormalization",
+})
+"""Operators for which no constant operand may be infinite."""
+
+ARITHMETIC = frozenset({"Add", "Div", "Mul", "PRelu", "Sub", "Sum"})
+"""Operators that an infinite operand makes infinite or NaN."""
+
+UNCHANGED = ARITHMETIC | WEIGHTED | frozenset({
+    "Abs", "AveragePool", "Cast", "Concat", "Dropout", "Expand", "Flatten", "GlobalAveragePool",
+    "Identity", "LeakyRelu", "Neg", "Pad", "ReduceMean", "ReduceSum", "Relu", "Reshape", "Slice",
+    "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
+})
+"""Operators behind which what was infinite still is, or is NaN."""
+# fmt: on
+
+
+def require_finite(
+    name: str, network: Network, targets: Container[int], verb: str, *, but: Iterable[int] = ()
+) -> None:
+    """Raise an error that names the constants that are not finite.
+
+    Parameters
+    ----------
+    name : str
+        What the model is called.
+    network : Network
+    targets : container of int
+        Keys of the normalizations that are rewritten.
+    verb : str
+        What can't be done then: ``"swapped"``.
+    but : iterable of int
+        Inputs of the targets that don't count.
+
+    Raises
+    ------
+    ModelError
+        If there are any that reach one of the targets, or an output of the model.
+    """
+    found = list(_carried(network, targets, frozenset(but)))
+    if not found:
+        return
+    listed = "; ".join(f"{flaw}, in {node.op} {node.title}" for flaw, node in found[:LISTED])
+    more = f"; and {len(found) - LISTED} more constants" if len(found) > LISTED else ""
+    raise ModelError(
+        f"{name} can't be {verb}: {listed}{more}.",
+        tip="Nothing that it computes is to be trusted before that constant is mended.",
+    )
+
+
+def _carried(
+    network: Network, targets: Container[int], but: frozenset[int]
+) -> Iterator[tuple[Flaw, Node]]:
+    """Yield every constant that counts, once, with the first node that reads it."""
+    seen: set[int] = set()
+    for graph in network.graphs:
+        for node in graph.topological():
+            for slot, value in enumerate(node.inputs):
+                if value is None or id(value) in seen or (node.key in targets and slot in but):
+                    continue
+                flaw = _flaw(value, computed=node.key in targets and slot > 0)
+                if flaw is None:
+                    continue
+                infinite = not math.isnan(flaw.value)
+                if _counts(node, infinite=infinite) and _reaches(node, targets, infinite=infinite):
+                    seen.add(id(value))
+                    yield flaw, node
+
+
+def _flaw(value: Value, *, computed: bool) -> Flaw | None:
+    """Return what is not finite of a constant: of one that nodes compute, if that is asked for."""
+    maker = value.producer
+    if value.source is None and not computed and (maker is None or maker.op != "Constant"):
+        return None
+    source = constant_source(value)
+    if isinstance(source, Block) and value.source is None:
+        return None
+    stored = value.source if isinstance(source, Block) else source
+    return None if stored is None else flaw_of(value.name, stored.load())
+
+
+def _counts(node: Node, *, infinite: bool) -> bool:
+    if node.domain:
+        return not infinite
+    return node.op in WEIGHTED | ARITHMETIC if infinite else node.op not in SELECTIVE
+
+
+def _reaches(start: Node, targets: Container[int], *, infinite: bool) -> bool:
+    """Whether what a node makes of a constant gets to a target, or to an output."""
+    weight = start.op in WEIGHTED and not start.domain
+    pending, seen = [start], {start.key}
+    while pending:
+        node = pending.pop()
+        if node.key in targets and is_batchnorm(node):
+            return True
+        for value in node.outputs:
+            if value is None:
+                continue
+            if value.is_output:
+                return True
+            for use in value.readers.values():
+                reader = use.node
+                # A weight that is infinite makes NaN as well: of 0, and where signs differ.
+                stops = (
+                    reader.op not in UNCHANGED
+                    if infinite and not weight
+                    else reader.op in SELECTIVE
+                )
+                if reader.key not in seen and not (stops and not reader.domain):
+                    seen.add(reader.key)
+                    pending.append(reader)
+    return False

@@ -1,0 +1,1 @@
+"""One file an operator family; `normswap.semantics.registry` finds them all."""

@@ -1,0 +1,266 @@
+"""What asks a command to end: it does so at once, leaves nothing behind, and says what it wrote."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.broken_saves import model, save
+from support.cli import invoke
+
+import normswap.pipeline
+from normswap.cli.stopping import stoppable
+from normswap.groupnorm import session
+from normswap.scratch import scratch_folder, sweep_scratch
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
+
+ENDED = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
+
+
+@pytest.fixture
+def path(tmp_path):
+    save(model(0), tmp_path / "model.onnx", "inline")
+    return tmp_path / "model.onnx"
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def send(name):
+    os.kill(os.getpid(), getattr(signal, name))
+
+
+@pytest.mark.parametrize("name", ENDED)
+def test_a_signal_before_the_save(path, monkeypatch, name):
+    monkeypatch.setattr(normswap.pipeline, "_checked", lambda *_: send(name))
+    result = invoke("fold", path)
+    assert result.code == ENDED[name]
+    assert "interrupted; nothing was written" in result.err
+    assert names(path.parent) == ["model.onnx"]
+
+
+@pytest.mark.parametrize("name", ENDED)
+def test_a_signal_after_the_save(path, monkeypatch, name):
+    real = normswap.pipeline.output_name
+
+    def output_name(output):
+        send(name)
+        return real(output)
+
+    monkeypatch.setattr(normswap.pipeline, "output_name", output_name)
+    result = invoke("fold", path, "--no-check")
+    assert result.code == ENDED[name]
+    assert f"interrupted; {path.with_name('model.folded.onnx')} was written" in result.err
+    assert names(path.parent) == ["model.folded.onnx", "model.onnx"]
+    assert invoke("fold", path, "--in-place", "--no-check").err.strip() == (
+        f"interrupted; {path} was written"
+    )
+
+
+@pytest.mark.parametrize("command", [["recalibrate"], ["bn-to-gn", "--groups", "2", "--no-check"]])
+def test_all_commands_tell(path, monkeypatch, command, tmp_path):
+    import numpy as np
+
+    from normswap.groupnorm import recalibrate, story
+
+    def output_name(output):
+        del output
+        raise KeyboardInterrupt
+
+    for module in (recalibrate, story):
+        monkeypatch.setattr(module, "output_name", output_name)
+    name, *options = command
+    np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).random((4, 8, 9, 9), np.float32))
+    data = [tmp_path / "data.npz"] if name == "recalibrate" else []
+    result = invoke(name, *options, path, *data, "-o", tmp_path / "new.onnx")
+    assert result.code == 130, result.err
+    assert f"interrupted; {tmp_path / 'new.onnx'} was written" in result.err
+
+
+def test_a_model_on_standard_output(path, monkeypatch):
+    def output_name(output):
+        del output
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(normswap.pipeline, "output_name", output_name)
+    result = invoke("fold", path, "--no-check", "-o", "-")
+    assert result.code == 130
+    assert "interrupted; all of the model was written" in result.err
+
+    def broken(source, stream, *_):
+        stream.write(source.read(100))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(normswap.pipeline.shutil, "copyfileobj", broken)
+    result = invoke("fold", path, "--no-check", "-o", "-")
+    assert len(result.out) == 100
+    assert "interrupted; only a part of the model was written" in result.err
+
+
+def test_an_error_that_an_interrupt_turned_into_is_an_interrupt(path, monkeypatch):
+    def broken(*_, **__):
+        try:
+            send("SIGTERM")
+        except KeyboardInterrupt as error:
+            raise ImportError("numpy failed to import") from error
+
+    monkeypatch.setattr(normswap.pipeline, "make_plan", broken)
+    result = invoke("fold", path)
+    assert result.code == 143
+    assert "interrupted; nothing was written" in result.err
+
+
+def test_a_file_that_ends_too_early_is_no_interrupt(path, monkeypatch):
+    def broken(*_, **__):
+        raise EOFError("no data left")
+
+    monkeypatch.setattr(normswap.pipeline, "make_plan", broken)
+    result = invoke("fold", path)
+    assert result.code == 4
+    assert "interrupted" not in result.err
+
+
+def test_an_error_of_the_operating_system_is_no_bug(path, monkeypatch):
+    def broken(*_, **__):
+        raise OSError(5, "Input/output error", "model.onnx")
+
+    monkeypatch.setattr(normswap.pipeline, "make_plan", broken)
+    result = invoke("fold", path)
+    assert result.code == 3
+    assert "model.onnx: Input/output error" in result.err
+
+
+def test_the_handlers_of_others_stay():
+    mine = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with stoppable() as stop:
+            send("SIGTERM")
+        assert stop.number is None
+    finally:
+        signal.signal(signal.SIGTERM, mine)
+    with stoppable():
+        assert signal.getsignal(signal.SIGTERM) is not mine
+    assert signal.getsignal(signal.SIGTERM) is mine
+    code = (
+        "import signal; before = [signal.getsignal(s) for s in signal.valid_signals()]\n"
+        "import normswap, normswap.cli, normswap.pipeline, normswap.check\n"
+        "assert before == [signal.getsignal(s) for s in signal.valid_signals()]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# Children and temporary folders
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+PARENTS = {
+    "check": (
+        "from normswap.check.runner import run_worker\n"
+        "with scratch_folder('check') as folder:\n"
+        "    say(folder)\n"
+        "    run_worker({}, folder, label='m', timeout=60, memory_limit=None)\n"
+    ),
+    "session": (
+        "import pathlib\n"
+        "from normswap.groupnorm.session import Session\n"
+        "with scratch_folder() as folder:\n"
+        "    say(folder)\n"
+        "    Session(pathlib.Path('m.onnx'), label='m')\n"
+    ),
+}
+"""Programs that start a child, which does nothing for a minute and ignores polite signals."""
+
+CHILD = (
+    "import os, pathlib, signal, time\n"
+    "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    "pathlib.Path(os.environ['SAYS'], 'child').write_text(str(os.getpid()))\n"
+    "time.sleep(60)\n"
+)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("parent", PARENTS)
+def test_a_child_ends_with_its_parent_and_its_folder_goes(tmp_path, parent, name):
+    (tmp_path / "child.py").write_text(CHILD)
+    (tmp_path / "temporary").mkdir()
+    code = (
+        "import pathlib, sys\n"
+        "from normswap import lifetime\n"
+        "from normswap.check import runner\n"
+        "from normswap.cli.stopping import stoppable\n"
+        "from normswap.groupnorm import session\n"
+        "from normswap.scratch import scratch_folder\n"
+        "runner.command = session.command = lambda *_: lifetime.command('child')\n"
+        "say = lambda folder: pathlib.Path('folder').write_text(str(folder))\n"
+        "with stoppable():\n" + "".join(f"    {line}\n" for line in PARENTS[parent].splitlines())
+    )
+    environment = {
+        **os.environ,
+        "TMPDIR": str(tmp_path / "temporary"),
+        "SAYS": str(tmp_path),
+        "PYTHONPATH": str(tmp_path),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        child = int((tmp_path / "child").read_text())
+        assert alive(child)
+        process.send_signal(getattr(signal, name))
+        process.wait()
+        while alive(child):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.wait()
+    left = names(tmp_path / "temporary")
+    assert len(left) == (name == "SIGKILL")
+    again = "from normswap.scratch import sweep_scratch; sweep_scratch()"
+    subprocess.run([sys.executable, "-c", again], env=environment, check=True)
+    assert names(tmp_path / "temporary") == []
+
+
+def test_only_folders_of_the_dead_are_swept(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "normswap-0123456789abcdef").mkdir()  # its process died before it had a lock
+    (tmp_path / "normswap-checkout").mkdir()
+    full = tmp_path / "normswap-fedcba9876543210"
+    full.mkdir()
+    (full / "precious").touch()
+    with scratch_folder() as folder, scratch_folder("check"):
+        sweep_scratch()
+        assert folder.is_dir()
+        assert len(names(tmp_path)) == 4
+    assert names(tmp_path) == ["normswap-checkout", full.name]
+
+
+def test_an_interrupted_session_is_not_waited_for(path, monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    with session.Session(path, label="the model") as opened:
+        monkeypatch.setattr(session, "receive", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            opened.run({})
+        assert opened._child.wait(timeout=30) == -signal.SIGKILL

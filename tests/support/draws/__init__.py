@@ -1,0 +1,1 @@
+"""Drawn cases of every operator, at every opset at which its meaning changed."""
