@@ -465,6 +465,24 @@ def test_bodies_keep_their_types_where_nodes_before_them_are_computed_or_cut():
         assert known(model, f"in_{name}", subgraph_key("", index, name)) == (1, 4, 7, 7)
 
 
+@pytest.mark.parametrize("ir_version", [3, 4, 8])
+def test_a_computed_weight_is_one_for_the_inference(ir_version):
+    # Up to IR version 3 constants are listed as inputs, and ONNX overlooks those that are not.
+    shape = numpy_helper.from_array(np.array([4, 2, 3, 3]), "shape")
+    value = numpy_helper.from_array(np.array([0.5], np.float32))
+    nodes = [
+        helper.make_node("ConstantOfShape", ["shape"], ["w"], value=value),
+        helper.make_node("Conv", ["x", "w"], ["y"]),
+        helper.make_node("Relu", ["y"], ["z"]),
+    ]
+    inputs = [info("x", 1, ["N", 2, 6, 6])]
+    inputs += [info("shape", TensorProto.INT64, [4])] if ir_version < 4 else []
+    graph = helper.make_graph(nodes, "g", inputs, [info("z", 1, [None] * 4)], [shape])
+    imports = [helper.make_opsetid("", 9)]
+    model = helper.make_model(graph, opset_imports=imports, ir_version=ir_version)
+    assert known(model, "z") == ("N", 4, 4, 4)
+
+
 def test_a_body_knows_the_integers_around_it():
     then = helper.make_node("Split", ["x", "sizes"], ["a", "b"], axis=1)
     other = helper.make_node("Split", ["x", "sizes"], ["c", "d"], axis=1)

@@ -68,6 +68,7 @@ def _known(
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
+    _modernize(copy)
     prepared = Doubtless(copy)
     first = _by_onnx(copy)
     if not prepared.resolve(first):
@@ -82,6 +83,19 @@ def _known(
             (inner, _types(found)) for inner, found in _graphs(graph, first.graph, key)
         )
     }
+
+
+def _modernize(model: onnx.ModelProto) -> None:
+    """Take a model's constants off the list of its inputs, where all had to be on it.
+
+    Up to IR version 3 the inference overlooks one that is not listed, such as a computed one.
+    """
+    if model.ir_version < 4:
+        model.ir_version = 4
+        constant = {tensor.name for tensor in model.graph.initializer}
+        inputs = [info for info in model.graph.input if info.name not in constant]
+        del model.graph.input[:]
+        model.graph.input.extend(inputs)
 
 
 def _with_doubts(known: TensorType, naive: TensorType | None) -> TensorType:

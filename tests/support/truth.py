@@ -20,7 +20,6 @@ import onnx
 import onnxruntime as ort
 from normswap.check.arbiter.registry import operators
 from onnx import TensorProto
-from onnx.reference.op_run import OpRun
 
 from normswap.check.arbiter.evaluator import SETTINGS, Float64Evaluator, Settings
 from normswap.folding.apply import apply_plan
@@ -43,6 +42,9 @@ What a fold does wrong within it shows in float64.
 
 DIGITS = {TensorProto.FLOAT: 32 * 2.0**-23, TensorProto.FLOAT16: 4 * 2.0**-10}
 """What a result may be off, relative to its largest value, where it is stored with these digits."""
+
+FINE = 2.0**-40
+"""What is rounded by more than this is so by the runtime."""
 
 ROUGH = 0.01
 """A result that moves by this much with the last place of the weights tells nothing."""
@@ -238,23 +240,15 @@ def _narrow(tensor):
         tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
 
 
-class GlobalLpPool(OpRun):
-    """What onnx's reference does not have."""
-
-    def _run(self, x, p=2):
-        norms = np.linalg.norm(x.reshape(*x.shape[:2], -1), p, axis=2)
-        return (norms.reshape(*x.shape[:2], *[1] * (x.ndim - 2)),)
-
-
 UNIT = contextvars.ContextVar("UNIT", default=0.0)
 """By how much of itself every result is moved, as rounding in another type would."""
 
 
 class Evaluator(Float64Evaluator):
-    """An evaluator that has it in bodies and functions too, and can round as a runtime does."""
+    """An evaluator that can round as a runtime does, in bodies and functions too."""
 
     def __init__(self, proto, *args, **fields):
-        super().__init__(proto, *args, **{**fields, "new_ops": [*operators(), GlobalLpPool]})
+        super().__init__(proto, *args, **fields)
         if unit := UNIT.get():
             for number, node in enumerate(self.rt_nodes_):
                 node.run = rounded(node.run, unit, number)
@@ -360,10 +354,13 @@ class Truth:
         self.values = evaluate(model, feeds)
         self._runs = {}
 
-    def noise(self, index, *, unit=0.0):
-        """Return how far an output moves with the last place of weights, and perhaps of results."""
+    def noise(self, index, unit=2.0**-52):
+        """Return how far an output moves with the last place of the weights and of every result.
+
+        Results are rounded to float64 by the evaluator, and to float32 or less by the runtime.
+        """
         if unit not in self._runs:
-            base = narrowed(self.model) if unit else self.model
+            base = narrowed(self.model) if unit > FINE else self.model
             variants = [moved(base, sample) for sample in (1, 2, 3)]
             self._runs[unit] = [evaluate(variant, self.feeds, unit) for variant in variants]
         return max(deviation(self.values[index], run[index]) for run in self._runs[unit])
@@ -427,7 +424,7 @@ def in_runtime(model, feeds, wants, gots, truths) -> str:
             departs = deviation(truth.values[index], want)
             allowed = COARSE * unit * magnitude + SLACK * departs
             if not error <= allowed:
-                allowed += SLACK * truth.noise(index, unit=float(np.finfo(want.dtype).eps))
+                allowed += SLACK * truth.noise(index, float(np.finfo(want.dtype).eps))
         if not error <= allowed:
             return f"{name} is {error:.1e} off in the runtime where {magnitude:.1e} is the largest"
     return ""
@@ -485,7 +482,7 @@ def agree(truth, index, want) -> bool:
     unit = float(np.finfo(want.dtype).eps)
     if departs <= 2e3 * unit * largest(want):
         return True
-    return departs <= SLACK * truth.noise(index, unit=unit)
+    return departs <= SLACK * truth.noise(index, unit)
 
 
 __all__ = ["Fault", "Judgement", "fold", "judge", "narrowed"]
