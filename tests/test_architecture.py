@@ -11,7 +11,7 @@ ROOT = Path(normswap.__file__).parent
 
 LAYERS = [
     ["errors"],
-    ["dtypes", "lifetime", "locks"],
+    ["dtypes", "lifetime", "locks", "undisturbed"],
     ["scratch"],
     ["model"],
     ["folding.reasons"],
