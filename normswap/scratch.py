@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from normswap.locks import hold, is_at, is_dead
+from normswap.undisturbed import finish
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,14 +46,7 @@ def scratch_folder(purpose: str = "") -> Iterator[Path]:
         _make(path, held)
         yield path
     finally:
-        # An interrupt of the removal does not prevent it; see `normswap.model.staging`.
-        for last in (False, False, True):
-            try:
-                _remove(path, held)
-                break
-            except KeyboardInterrupt:
-                if last:
-                    raise
+        finish(lambda: _remove(path, held))
 
 
 def _make(path: Path, held: list[int]) -> None:

@@ -11,7 +11,7 @@ ROOT = Path(normswap.__file__).parent
 
 LAYERS = [
     ["errors"],
-    ["dtypes", "finite", "lifetime", "locks"],
+    ["dtypes", "finite", "lifetime", "locks", "undisturbed"],
     ["scratch", "semantics"],
     ["model"],
     ["folding.reasons"],

@@ -31,6 +31,7 @@ import onnx
 
 from normswap.locks import hold, is_at, is_dead
 from normswap.model.loading import data_files
+from normswap.undisturbed import finish
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
@@ -105,7 +106,7 @@ class Claim:
             if self._lock() and has_inode(self.data, inode):
                 self.data.unlink()
         finally:
-            self.give_up()
+            finish(self.give_up)
 
     def name_model(self, inode: int = NO_DATA) -> Path:
         """Return where the model may be written.

@@ -15,6 +15,7 @@ from normswap.model.assembly import Assembly, assemble
 from normswap.model.claims import NO_DATA, Claim, has_inode, sweep
 from normswap.model.loading import data_files
 from normswap.scratch import sweep_scratch
+from normswap.undisturbed import finish
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,15 +108,7 @@ def stage(
             raise _not_written(save.target, error) from error
         yield Staged(save, path, size)
     finally:
-        # An interrupt may come at any moment, this one included. What it breaks off here is done
-        # again; an impatient person is not kept, and the next save does it then.
-        for last in (False, False, True):
-            try:
-                save.settle()
-                break
-            except KeyboardInterrupt:
-                if last:
-                    raise
+        finish(save.settle)
 
 
 class _Save:
