@@ -213,6 +213,7 @@ def test_a_runtime_that_errs_on_one_model_is_said_to_both_ways_round(
         assert report.notes[-1].endswith("so it is onnxruntime that errs")
         told.append(report)
     assert told[0].notes[-1] == told[1].notes[-1]
+    assert told[0].reasons == told[1].reasons
     assert told[0].departures[0].operator == told[1].departures[0].operator
 
 
@@ -257,6 +258,7 @@ def test_momentum_of_0_in_training_mode(checked):
     ]
     assert {report.verdict for report in reports} == {Verdict.DIFFERENT}
     assert reports[0].notes[-1] == reports[1].notes[-1]
+    assert reports[0].reasons == reports[1].reasons
     for report in reports:
         (found,) = report.departures
         assert (found.model, found.operator) == ("zero.onnx", "BatchNormalization")
