@@ -20,7 +20,6 @@ dies, the check is done again as a user's is.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import multiprocessing.connection
 import platform
@@ -396,6 +395,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sample", type=int)
     parser.add_argument("--only", nargs="*", default=[], help="parts of names")
     parser.add_argument("--again", action="store_true", help="do those once more that aren't right")
+    parser.add_argument("--report", action="store_true", help="only write what is there")
     parser.add_argument("--output", type=Path, default=RESULTS)
     given = parser.parse_args(arguments)
     given.work.mkdir(parents=True, exist_ok=True)
@@ -409,10 +409,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     done = {r["name"] for r in read(log)}
     if given.again:
         done -= {r["name"] for r in read(log) if judged(r) != "right"}
-    run_all([name for name in names if name not in done], log, given.jobs)
+    if not given.report:
+        run_all([name for name in names if name not in done], log, given.jobs)
     text = report(read(log), total)
-    with contextlib.suppress(FileNotFoundError):
-        given.output.unlink()
     given.output.write_text(text, encoding="utf-8")
     print(text)
 

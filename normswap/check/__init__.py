@@ -7,8 +7,9 @@ so that models over 2 GB, external data and a runtime that dies are all ordinary
 ::
 
     signature ─┐
-    dims ──────┼─> inputs ─> runner ─> worker (child process) ─> ort, arbiter
-    semantics ─┘                │
+    dims ──────┤                ┌────── coverage, driving <──────┐
+    semantics ─┼─> inputs ─> runner ─> worker (child process) ─> ort, arbiter
+    roles ─────┘                │
                                 └─> metrics ─> tolerance ─> verdict ─> CheckReport
 
 The names below are imported on first use, because the child process imports this package too

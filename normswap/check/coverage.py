@@ -127,8 +127,8 @@ class Coverage:
         label = label_of(node, self.path)
         try:
             found = list(sides(_Site(node, label, inputs, outputs)))
-        except (AttributeError, IndexError, TypeError):
-            return  # of a kind of value that has no sides: a sequence, a string
+        except (AttributeError, IndexError, TypeError, ValueError):
+            return  # of a kind of value that has no sides: a sequence, a string, a limit of many
         for what, mask in found:
             self.gained |= kink.add(what, _by_channel(np.asarray(mask)))
 
@@ -290,14 +290,14 @@ def _operands(site: _Site) -> Iterator[_Side]:
 
 @_kink("Where")
 def _choices(site: _Site) -> Iterator[_Side]:
-    chosen = np.broadcast_to(site.inputs[0], site.outputs[0].shape)
+    chosen = np.broadcast_to(np.asarray(site.inputs[0], bool), site.outputs[0].shape)
     yield f"no value of {site.label} came from its operand {site.node.input[1]}", chosen
     yield f"no value of {site.label} came from its operand {site.node.input[2]}", ~chosen
 
 
 @_kink("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal")
 def _answers(site: _Site) -> Iterator[_Side]:
-    answer = site.outputs[0]
+    answer = np.asarray(site.outputs[0], bool)
     yield f"{site.label} was never true", answer
     yield f"{site.label} was never false", ~answer
 

@@ -97,7 +97,8 @@ class Known:
     @classmethod
     def of(cls, signature: Signature, shapes: Mapping[str, Shape]) -> Known:
         """Return what is known of a model on inputs of certain shapes."""
-        if not any(meaning.uses for meaning in signature.semantics.values()):
+        asked = (use for meaning in signature.semantics.values() for use in meaning.uses)
+        if not any(map(_rule_of, asked)):
             return cls(dict(shapes), {}, {})
         found = inferred(signature.skeleton, shapes)
         if found is None:
@@ -190,7 +191,7 @@ def allowed(
     """
     found: Allowed | None = None
     for use in meaning.uses:
-        rule = _RULES.get((use.op_type, use.slot)) or _of_reduction(use)
+        rule = _rule_of(use)
         if rule is None or (rule is _no_number and len(meaning.uses) > 1):
             continue  # what isn't finite is for those alone that ask for it
         given = rule(_Place(use, known, shape, rng))
@@ -200,10 +201,10 @@ def allowed(
     return found
 
 
-def _of_reduction(use: Use) -> Rule | None:
+def _rule_of(use: Use) -> Rule | None:
     if use.op_type.startswith("Reduce") and use.slot == 1:
         return _axes
-    return None
+    return _RULES.get((use.op_type, use.slot))
 
 
 _RULES: dict[tuple[str, int], Rule] = {}
