@@ -157,8 +157,8 @@ float32), it follows the runtime."""
 
 REFUSED = """\
 Refused, since sources contradict each other: MaxUnpool with an output_shape; the mask of a \
-Dropout at opset 11 and below; casts to float8 other than e4m3fn, or without saturation; the scores of an \
-Attention as an output; AffineGrid with align_corners and a size of 1."""
+Dropout at opset 11 and below; casts to float8 other than e4m3fn, or without saturation; the \
+scores of an Attention as an output; AffineGrid with align_corners and a size of 1."""
 
 
 def _text(value: Any) -> str:

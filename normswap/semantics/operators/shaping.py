@@ -211,11 +211,12 @@ def depth_to_space(x: np.ndarray, *, blocksize: int, mode: str = "DCR") -> np.nd
 
 
 @operator("SpaceToDepth", since=(1, 13, 28), moves=True)
-def space_to_depth(x: np.ndarray, *, blocksize: int) -> np.ndarray:
+def space_to_depth(x: np.ndarray, *, blocksize: int, mode: str = "DCR") -> np.ndarray:
     """Return (N, C*b², H/b, W/b) of (N, C, H, W)."""
     n, c, h, w = x.shape
     b = blocksize
-    y = x.reshape(n, c, h // b, b, w // b, b).transpose(0, 3, 5, 1, 2, 4)
+    y = x.reshape(n, c, h // b, b, w // b, b)
+    y = y.transpose((0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4))
     return y.reshape(n, c * b * b, h // b, w // b)
 
 

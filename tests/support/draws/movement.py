@@ -245,7 +245,10 @@ def depth_to_space(rng, since, op):
 def space_to_depth(rng, since, op):
     b = int(rng.integers(1, 4))
     n, c, h, w = (int(s) for s in rng.integers(1, 4, size=4))
-    return Case(op, [reals(rng, (n, c, h * b, w * b))], {"blocksize": b})
+    given = {"blocksize": b}
+    if since >= 28 and rng.random() < 0.7:
+        given["mode"] = str(rng.choice(["DCR", "CRD"]))
+    return Case(op, [reals(rng, (n, c, h * b, w * b))], given)
 
 
 @draws("Trilu")
