@@ -246,10 +246,10 @@ def _sync_folder(folder: Path) -> None:
 def _own_data(target: Path) -> list[Path]:
     """Return the data files of the model at `target` that are named after it.
 
-    None of a model that can't be read: nobody knows which they are, so they stay.
+    None of a model that we may not read: nobody knows which they are, so they stay.
     """
     locations: set[str] = set()
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(PermissionError):
         if target.is_file():
             locations = data_files(target)
     names = {

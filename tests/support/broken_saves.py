@@ -198,7 +198,7 @@ def break_off(kind: str, way: str, form: str, places: Iterable[int]) -> tuple[in
         found = content(target)
         left = rest(Path(OURS)) + names(Path("temporary"))
         report = f"place {place}, exit code {code}, {said.strip()!r}: "
-        if found not in (old, new) and not (way == "stream" and kind != "OSError"):
+        if found not in (old, new) and way != "stream":  # what has gone into a pipe is gone
             wrong.append(report + "the model is lost")
         if left and kind not in {"OSError", "SIGKILL", "twice"}:
             wrong.append(report + f"left {left}")
