@@ -111,7 +111,7 @@ def find_departures(
         found.append(report)
     # Which of the two models is the original makes no difference to what is said.
     found.sort(key=lambda report: report.model)
-    seen.notes += [sentence(report) for report in found]
+    seen.add_notes(list(dict.fromkeys(map(sentence, found))))
     return tuple(found)
 
 

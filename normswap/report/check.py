@@ -79,7 +79,7 @@ def _sentence(report: CheckReport) -> str:
         "values": "value by value",
     }.get(report.basis, "by what was compared")
     if report.departures:
-        named = " and ".join(departure.model for departure in report.departures)
+        named = " and ".join(dict.fromkeys(found.model for found in report.departures))
         rests = f"by onnxruntime alone, which departs from float64 on {named}"
     cases, outputs = len(report.cases), len({output.name for output in report.outputs})
     return (

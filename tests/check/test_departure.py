@@ -440,3 +440,14 @@ def test_cancellation_is_no_departure(checked, op, mean):
     made = model(nodes, [value("x", [2, 8, 16])], [value("y", None)], weights)
     report = checked(made, made, wrong=False, options=FIXED)
     assert (report.verdict, report.departures) == (Verdict.EQUIVALENT, ())
+
+
+def test_one_file_against_itself_is_said_once(monkeypatch, tmp_path):
+    stay_here(monkeypatch)
+    plant_in_runtime(monkeypatch, "y", 0.5)
+    path = save(tmp_path / "a.onnx", celu())
+    report = check(path, path, SMALL)
+    assert report.verdict is Verdict.EQUIVALENT
+    assert sum("departs from float64" in note for note in report.notes) == 1
+    last = printed(report).splitlines()[-1]
+    assert f"which departs from float64 on {path} (" in last
