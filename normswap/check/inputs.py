@@ -263,10 +263,11 @@ def _integers(
 ) -> np.ndarray:
     info = ml_dtypes.iinfo(dtype)
     least, most = int(info.min), int(info.max)
-    if meaning is not None and meaning.low is not None and meaning.high is not None:
-        low, high = math.ceil(meaning.low), math.floor(meaning.high)
-    elif draw.integers is not None:
+    free = meaning is None or meaning.low is None or meaning.high is None or meaning.guess
+    if draw.integers is not None and free:
         low, high = draw.integers
+    elif meaning is not None and meaning.low is not None and meaning.high is not None:
+        low, high = math.ceil(meaning.low), math.floor(meaning.high)
     elif "mask" in name.lower() and (meaning is None or meaning.zero):
         return _mask(shape, rng).astype(dtype)
     elif "length" in name.lower():

@@ -252,7 +252,7 @@ def observe_rewritten(
         seen.add_notes(provider_notes(seen.rewritten.report))
     part = before.arbitration
     if part is None:
-        seen.notes += blind(model)
+        seen.notes += blind(model) if options.arbiter else []
         return seen
     left = [i for i in range(len(part.driving)) if i not in part.results.kept]
     hopeless = [item.what for item in part.results.unseen]

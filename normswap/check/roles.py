@@ -48,6 +48,8 @@ class Allowed:
         Whether an integer may be 0.
     choices : tuple or None
         The only values there are; strings are so for an input of strings only.
+    guess : bool
+        The bounds are those of a part of what an operator reads, and may be others.
     """
 
     low: float | None = None
@@ -55,6 +57,7 @@ class Allowed:
     values: np.ndarray | None = None
     zero: bool = True
     choices: tuple[Any, ...] | None = None
+    guess: bool = False
 
     def and_also(self, other: Allowed) -> Allowed:
         """Return what both allow; where that is nothing, what this one allows."""
@@ -70,6 +73,7 @@ class Allowed:
             self.values if self.values is not None else other.values,
             self.zero and other.zero,
             self.choices or other.choices,
+            guess=all(one.guess or one.low is None for one in (self, other)),
         )
 
 
@@ -196,7 +200,7 @@ def allowed(
             continue  # what isn't finite is for those alone that ask for it
         given = rule(_Place(use, known, shape, rng))
         if given.values is not None and (not use.whole or given.values.size != math.prod(shape)):
-            given = replace(given, values=None)
+            given = replace(given, values=None, guess=True)
         found = given if found is None else found.and_also(given)
     return found
 
