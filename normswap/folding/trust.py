@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import onnx
 
 from normswap.folding.sizes import WHOLE, TensorType, doubtful_axes
+from normswap.model.external import is_external
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -125,7 +126,7 @@ class Doubtless:
         small = {
             tensor.name: tensor
             for tensor in around
-            if tensor.data_type in _INTEGERS and math.prod(tensor.dims) <= LARGEST
+            if tensor.data_type in _INTEGERS and is_at_hand(tensor)
         }
         for node in graph.node:
             for body in _bodies(node):
@@ -275,6 +276,11 @@ class _Walk:
         return before
 
 
+def is_at_hand(tensor: onnx.TensorProto) -> bool:
+    """Whether a constant is small, and its values are in the skeleton of the model."""
+    return math.prod(tensor.dims) <= LARGEST and not is_external(tensor)
+
+
 def declared(infos: Iterable[onnx.ValueInfoProto]) -> Iterator[tuple[str, TensorType]]:
     """Yield the names of tensors and what is said about them."""
     for info in infos:
@@ -313,7 +319,7 @@ def _open(info: onnx.ValueInfoProto, is_size: Callable[[int], bool]) -> None:
 
 def _learn(scope: _Scope, name: str, tensor: onnx.TensorProto) -> None:
     """Remember the values of a small constant."""
-    if tensor.data_type in _LEARNT and math.prod(tensor.dims) <= LARGEST:
+    if tensor.data_type in _LEARNT and is_at_hand(tensor):
         scope.constants[name] = onnx.numpy_helper.to_array(tensor).reshape(-1).tolist()
 
 
