@@ -6,15 +6,17 @@ import contextlib
 import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import onnx
 
 from normswap.folding.evaluate import EVALUABLE
 from normswap.folding.sizes import DOUBT, Dim, TensorType
-from normswap.folding.trust import Doubtless, declared
+from normswap.folding.trust import Doubtless, declared, is_at_hand
+from normswap.semantics.constants import evaluate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    import numpy.typing as npt
 
     from normswap.model import Model, TensorSource
 
@@ -223,47 +225,37 @@ def _with_computed_constants(model: onnx.ModelProto) -> onnx.ModelProto:
     scalar, a Concat), and ONNX's inference knows no shape behind it.
     """
     overridable = {info.name for info in model.graph.input} if model.ir_version >= 4 else set()
-    known = {
-        tensor.name: tensor
+    known: dict[str, npt.NDArray[Any]] = {
+        tensor.name: onnx.numpy_helper.to_array(tensor)
         for tensor in model.graph.initializer
-        if tensor.data_type in _INTEGERS
-        and math.prod(tensor.dims) <= LARGEST_COMPUTED
-        and tensor.name not in overridable
+        if _is_small_integer(tensor) and tensor.name not in overridable
     }
-    given = set(known)
-    chosen: list[onnx.NodeProto] = []
-    computed = 0
+    opsets = {item.domain: item.version for item in model.opset_import}
+    opset = opsets.get("", opsets.get("ai.onnx", 1))
+    computed: set[str] = set()
     for node in model.graph.node:
-        if node.op_type == "Constant" and not node.domain:
-            value = next((a.t for a in node.attribute if a.name == "value"), None)
-            if (
-                value is None
-                or value.data_type not in _INTEGERS
-                or math.prod(value.dims) > LARGEST_COMPUTED
-            ):
-                continue
-        elif (
-            node.domain
-            or node.op_type not in EVALUABLE
-            or not node.input
-            or not all(not name or name in known for name in node.input)
-        ):
+        if node.domain not in ("", "ai.onnx"):
             continue
-        else:
-            computed += 1
-        chosen.append(node)
-        known.update(dict.fromkeys(node.output))
+        if node.op_type == "Constant":
+            for item in node.attribute:
+                if item.name == "value" and _is_small_integer(item.t):
+                    known[node.output[0]] = onnx.numpy_helper.to_array(item.t)
+        elif node.op_type in EVALUABLE and node.input:
+            if not all(not name or name in known for name in node.input):
+                continue
+            results = _evaluated(node, opset, [known.get(name) for name in node.input])
+            if results is not None:
+                named = {name: r for name, r in zip(node.output, results, strict=False) if name}
+                known.update(named)
+                computed.update(named)
     if not computed:
         return model
-    values = _evaluated(model, chosen, [known[name] for name in given])
-    if values is None:
-        return model
-    names = {name for node in chosen for name in node.output}
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    kept = [node for node in copy.graph.node if names.isdisjoint(node.output)]
+    kept = [node for node in copy.graph.node if computed.isdisjoint(node.output)]
     del copy.graph.node[:]
     copy.graph.node.extend(kept)
+    values = (onnx.numpy_helper.from_array(known[name], name) for name in sorted(computed))
     copy.graph.initializer.extend(values)
     return copy
 
@@ -271,24 +263,34 @@ def _with_computed_constants(model: onnx.ModelProto) -> onnx.ModelProto:
 _INTEGERS = frozenset({onnx.TensorProto.INT64, onnx.TensorProto.INT32})
 
 
-def _evaluated(
-    model: onnx.ModelProto, nodes: list[onnx.NodeProto], constants: list[onnx.TensorProto]
-) -> list[onnx.TensorProto] | None:
-    """Compute the outputs of nodes; None where the reference implementation can't."""
-    from onnx.reference import ReferenceEvaluator
+def _is_small_integer(tensor: onnx.TensorProto) -> bool:
+    return tensor.data_type in _INTEGERS and is_at_hand(tensor)
 
-    names = [name for node in nodes for name in node.output if name]
-    outputs = [onnx.helper.make_empty_tensor_value_info(name) for name in names]
-    graph = onnx.helper.make_graph(nodes, "constants", [], outputs, constants)
-    part = onnx.helper.make_model(graph, opset_imports=model.opset_import)
-    try:
-        results = ReferenceEvaluator(part).run(None, {})
-    except Exception:  # noqa: BLE001 - the evaluator raises anything; then less is known
+
+_GROWING = frozenset({"ConstantOfShape", "Expand", "Pad", "Range", "Tile"})
+"""Operators that make much of little, by the values of their inputs."""
+
+
+def _evaluated(
+    node: onnx.NodeProto, opset: int, inputs: list[npt.NDArray[Any] | None]
+) -> list[npt.NDArray[Any]] | None:
+    """Compute the outputs of a node; None where they are not known, or large."""
+    if node.op_type in _GROWING:
+        factors = [abs(int(v)) for value in inputs if value is not None for v in value.reshape(-1)]
+        if math.prod(max(factor, 1) for factor in factors) > LARGEST_COMPUTED:
+            return None
+    if any(item.ref_attr_name for item in node.attribute):
         return None
-    return [
-        onnx.numpy_helper.from_array(np.asarray(result), name)
-        for name, result in zip(names, results, strict=True)
-    ]
+    attributes = {
+        item.name: onnx.numpy_helper.to_array(item.t)
+        if item.type == onnx.AttributeProto.TENSOR
+        else onnx.helper.get_attribute_value(item)
+        for item in node.attribute
+    }
+    results = evaluate(node.op_type, "", opset, inputs, attributes, len(node.output))
+    if results is None or sum(result.size for result in results) > LARGEST_COMPUTED:
+        return None
+    return results
 
 
 def subgraph_key(outer: str, node_index: int, attribute: str) -> str:

@@ -9,13 +9,17 @@ formulas give the same, or else it is not known.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import onnx
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
+
+Constants = Callable[[str], "Sequence[float] | None"]
+"""Gives the values of a constant by its name."""
 
 Dim = int | str | None
 """A static size, the name of a symbolic one, or None where unknown."""
@@ -47,7 +51,7 @@ def doubtful_axes(
     node: onnx.NodeProto,
     opset: int,
     shape: Sequence[Dim] | None,
-    constants: Mapping[str, Sequence[float]],
+    constant: Constants,
 ) -> tuple[int, ...]:
     """Return the axes of a node's input from which ONNX may infer another size than is made.
 
@@ -58,8 +62,8 @@ def doubtful_axes(
     opset : int
     shape : sequence of int, str or None, or None
         Of the first input, as far as it is known.
-    constants : mapping of str to sequence of float
-        The values of small constants.
+    constant : callable
+        Returns the values of a small constant by its name, None where it is none.
 
     Returns
     -------
@@ -70,7 +74,7 @@ def doubtful_axes(
     if rule is None:
         return ()
     attributes = _Attributes(node)
-    return rule(node, attributes, opset, shape, constants)
+    return rule(node, attributes, opset, shape, constant)
 
 
 class _Attributes:
@@ -102,7 +106,7 @@ def _pool(
     attributes: _Attributes,
     opset: int,
     shape: Sequence[Dim] | None,
-    constants: Mapping[str, Sequence[float]],
+    constant: Constants,
 ) -> tuple[int, ...]:
     """Poolings: rounding up beside padding, and SAME padding beside dilation.
 
@@ -110,7 +114,7 @@ def _pool(
     start beyond the input and the padding in front of it. With SAME padding onnxruntime pads as
     if there were no dilation, and ONNX rounds up twice if ``ceil_mode`` is set.
     """
-    del node, opset, constants
+    del node, opset, constant
     if attributes.is_left_open(*_WINDOW):
         return (WHOLE,)
     kernel = attributes.get("kernel_shape", [])
@@ -147,14 +151,14 @@ def _conv_transpose(
     attributes: _Attributes,
     opset: int,
     shape: Sequence[Dim] | None,
-    constants: Mapping[str, Sequence[float]],
+    constant: Constants,
 ) -> tuple[int, ...]:
     """ConvTranspose: ``output_padding`` beside SAME padding, an ``output_shape`` that shrinks.
 
     onnxruntime lets SAME padding decide the size alone, where ONNX adds the output padding to it;
     and ONNX stops at an ``output_shape`` that is smaller than the input.
     """
-    del node, opset, constants
+    del node, opset, constant
     names = ("auto_pad", "output_padding", "output_shape")
     if attributes.is_left_open(*names):
         return (WHOLE,)
@@ -176,7 +180,7 @@ def _slice(
     attributes: _Attributes,
     opset: int,
     shape: Sequence[Dim] | None,
-    constants: Mapping[str, Sequence[float]],
+    constant: Constants,
 ) -> tuple[int, ...]:
     """Slice: a negative step to an end that means "as far as there is something".
 
@@ -186,7 +190,7 @@ def _slice(
     del attributes, shape
     if opset < 10 or len(node.input) < 5 or not node.input[4]:
         return ()
-    ends, steps = constants.get(node.input[2]), constants.get(node.input[4])
+    ends, steps = constant(node.input[2]), constant(node.input[4])
     if ends is None or steps is None:
         return ()  # and ONNX infers no size
     backward = any(step < 0 and end in TO_THE_END for end, step in zip(ends, steps, strict=False))
@@ -198,7 +202,7 @@ def _resize(
     attributes: _Attributes,
     opset: int,
     shape: Sequence[Dim] | None,
-    constants: Mapping[str, Sequence[float]],
+    constant: Constants,
 ) -> tuple[int, ...]:
     """Resize, Upsample: ``floor(size * scale)``, which is another number in float32 and float64.
 
@@ -213,7 +217,7 @@ def _resize(
     else:
         slot = 1 if node.op_type == "Upsample" or opset < 11 else 2
         name = node.input[slot] if slot < len(node.input) else ""
-        scales = constants.get(name, [])  # unknown ones leave ONNX nothing to infer
+        scales = constant(name) or []  # unknown ones leave ONNX nothing to infer
     axes = attributes.get("axes", range(len(scales or [])))
     if scales is None or axes is None:
         return (WHOLE,)
@@ -236,14 +240,14 @@ def _squeeze(
     attributes: _Attributes,
     opset: int,
     shape: Sequence[Dim] | None,
-    constants: Mapping[str, Sequence[float]],
+    constant: Constants,
 ) -> tuple[int, ...]:
     """Squeeze, Unsqueeze: axes from the end before they were allowed to be; unsorted ones.
 
     Before opset 11 ONNX overlooks negative axes, which onnxruntime takes for what they are, and
     it takes axes to be removed for sorted.
     """
-    del shape, constants
+    del shape, constant
     if opset >= 11:
         return ()
     axes = attributes.get("axes", [])

@@ -15,12 +15,13 @@ result has the same element type and sizes, but for those in doubt, which nobody
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections import ChainMap
 from typing import TYPE_CHECKING
 
 import onnx
 
 from normswap.folding.sizes import WHOLE, TensorType, doubtful_axes
+from normswap.model.external import is_external
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -54,11 +55,11 @@ class Doubtless:
         self._graphs: list[onnx.GraphProto] = []  # which keeps the ids theirs
         for info in model.graph.input:
             _open(info, lambda size: size > 0)  # some write -1 or 0 where they mean any
-        overridable = {info.name for info in model.graph.input if model.ir_version >= 4}
-        self._hand_in(
-            model.graph,
-            [tensor for tensor in model.graph.initializer if tensor.name not in overridable],
-        )
+        if any(_bodies(node) for node in model.graph.node):
+            overridable = {info.name for info in model.graph.input}
+            self._hand_in(
+                model.graph, [t for t in model.graph.initializer if t.name not in overridable]
+            )
         self._take_notes(model.graph)
         self._functions: set[tuple[str, str, str]] = set()
         self._cut_functions()
@@ -125,7 +126,7 @@ class Doubtless:
         small = {
             tensor.name: tensor
             for tensor in around
-            if tensor.data_type in _INTEGERS and math.prod(tensor.dims) <= LARGEST
+            if tensor.data_type in _INTEGERS and is_at_hand(tensor)
         }
         for node in graph.node:
             for body in _bodies(node):
@@ -168,25 +169,53 @@ class Doubtless:
                 return
 
 
-@dataclass
+class _Constants:
+    """The values of small constants, read when they are asked for."""
+
+    def __init__(self, around: _Constants | None = None) -> None:
+        self._around = around
+        self._tensors: dict[str, onnx.TensorProto] = {}
+        self._unlisted: list[onnx.GraphProto] = []
+
+    def add(self, name: str, tensor: onnx.TensorProto) -> None:
+        """Remember a constant of the graph."""
+        self._tensors[name] = tensor
+
+    def add_all(self, graph: onnx.GraphProto) -> None:
+        """Remember those of a graph; there are many, and few are ever asked for."""
+        self._unlisted.append(graph)
+
+    def values(self, name: str) -> list[float] | None:
+        """Return the values of a constant; None where it is none, or not at hand."""
+        while self._unlisted:
+            graph = self._unlisted.pop()
+            self._tensors.update((tensor.name, tensor) for tensor in graph.initializer)
+        tensor = self._tensors.get(name)
+        if tensor is None:
+            return None if self._around is None else self._around.values(name)
+        if tensor.data_type not in _LEARNT or not is_at_hand(tensor):
+            return None
+        found: list[float] = onnx.numpy_helper.to_array(tensor).reshape(-1).tolist()
+        return found
+
+
 class _Scope:
     """What a graph sees: its own tensors and those around it.
 
     Attributes
     ----------
-    shapes : dict of str to tuple or None
-    constants : dict of str to list of float
-        Of few elements.
+    shapes : mapping of str to tuple or None
+    constants : _Constants
     doubtful : set of str
         Tensors that hang on a size in doubt.
     """
 
-    shapes: dict[str, tuple[Dim, ...] | None] = field(default_factory=dict)
-    constants: dict[str, list[float]] = field(default_factory=dict)
-    doubtful: set[str] = field(default_factory=set)
-
-    def inner(self) -> _Scope:
-        return _Scope(dict(self.shapes), dict(self.constants), set(self.doubtful))
+    def __init__(self, around: _Scope | None = None) -> None:
+        self.shapes: ChainMap[str, tuple[Dim, ...] | None] = (
+            ChainMap() if around is None else around.shapes.new_child()
+        )
+        self.constants: _Constants = _Constants(None if around is None else around.constants)
+        self.doubtful: set[str] = set() if around is None else set(around.doubtful)
 
 
 class _Walk:
@@ -202,9 +231,7 @@ class _Walk:
         """Go through a graph; `inferred` is the same one with what ONNX knows."""
         for name, found in declared((*inferred.value_info, *inferred.input, *inferred.output)):
             scope.shapes[name] = found.shape
-        for tensor in graph.initializer:
-            scope.shapes[tensor.name] = tuple(tensor.dims)
-            _learn(scope, tensor.name, tensor)
+        scope.constants.add_all(graph)
         made: list[onnx.NodeProto] = []
         for node, twin in zip(graph.node, inferred.node, strict=True):
             made += self.node(node, twin, scope)
@@ -251,12 +278,12 @@ class _Walk:
         if node.op_type == "Constant" and not node.domain:
             value = next((item.t for item in node.attribute if item.name == "value"), None)
             if value is not None:
-                _learn(scope, node.output[0], value)
+                scope.constants.add(node.output[0], value)
             return []
         before: list[onnx.NodeProto] = []
         if node.domain in ("", "ai.onnx") and node.input:
             shape = scope.shapes.get(node.input[0])
-            axes = doubtful_axes(node, self.opset, shape, scope.constants)
+            axes = doubtful_axes(node, self.opset, shape, scope.constants.values)
             if axes:
                 rank = max(axes) + 1 if shape is None else len(shape)
                 before = self.owner.cut(node, axes, rank)
@@ -264,7 +291,7 @@ class _Walk:
         elif self.owner.is_doubtful_call(node):
             self.has_cut = doubtful = True
         for body, inferred in zip(_bodies(node), _bodies(twin), strict=True):
-            inner = scope.inner()
+            inner = _Scope(scope)
             inner.doubtful.update(info.name for info in body.input if doubtful)
             if node.op_type == "Loop":  # whose state may change its size from turn to turn
                 inner.doubtful.update(info.name for info in body.input[2:])
@@ -273,6 +300,11 @@ class _Walk:
         if doubtful:
             scope.doubtful.update(node.output)
         return before
+
+
+def is_at_hand(tensor: onnx.TensorProto) -> bool:
+    """Whether a constant is small, and its values are in the skeleton of the model."""
+    return math.prod(tensor.dims) <= LARGEST and not is_external(tensor)
 
 
 def declared(infos: Iterable[onnx.ValueInfoProto]) -> Iterator[tuple[str, TensorType]]:
@@ -309,12 +341,6 @@ def _open(info: onnx.ValueInfoProto, is_size: Callable[[int], bool]) -> None:
     for dim in info.type.tensor_type.shape.dim:
         if dim.HasField("dim_value") and not is_size(dim.dim_value):
             dim.ClearField("dim_value")
-
-
-def _learn(scope: _Scope, name: str, tensor: onnx.TensorProto) -> None:
-    """Remember the values of a small constant."""
-    if tensor.data_type in _LEARNT and math.prod(tensor.dims) <= LARGEST:
-        scope.constants[name] = onnx.numpy_helper.to_array(tensor).reshape(-1).tolist()
 
 
 _INTEGERS = frozenset({onnx.TensorProto.INT64, onnx.TensorProto.INT32})

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 import onnxruntime as ort
-from normswap.check.arbiter.registry import operators
 from onnx import TensorProto
 
 from normswap.check.arbiter.evaluator import SETTINGS, Float64Evaluator, Settings
