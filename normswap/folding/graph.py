@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import onnx_graphsurgeon as gs
 
+from normswap.folding.answers import Block
+from normswap.folding.evaluate import constant_source
 from normswap.folding.legacy import broadcasts_by_attribute, modern_operand
 from normswap.folding.shapes import Dim, TensorType, function_key, infer_types, subgraph_key
 from normswap.model import source_of
@@ -255,6 +257,10 @@ def build_network(model: Model, *, assume_constant: bool = False) -> Network:
     overridable = {name: model.graph.stored[name] for name in names}
     builder = Builder(Network(), infer_types(model), overridable)
     builder.add(model.graph, "", "", None)
+    facts = builder.facts()
+    if facts:  # from which more follows, as it would for ONNX if a fold took these nodes out
+        builder = Builder(Network(), infer_types(model, facts), overridable)
+        builder.add(model.graph, "", "", None)
     for number, function in enumerate(model.graph.functions):
         body = builder.add(function, function_path(function), function_key(number), None)
         builder.network.bodies.append(body)
@@ -292,6 +298,7 @@ class Builder:
         self.overridable = overridable
         self.attributes = attributes
         self.values: dict[int, Value] = {}  # by id of the graphsurgeon tensor
+        self.places: list[tuple[str, Value]] = []  # the same, with the key of their graph
 
     def value(self, tensor: gs.Tensor, graph: Graph, key: str) -> Value | None:
         """Return the mirror of a tensor."""
@@ -300,6 +307,7 @@ class Builder:
         found = self.values.get(id(tensor))
         if found is None:
             found = self.values[id(tensor)] = Value(tensor.name, graph)
+            self.places.append((key, found))
             if isinstance(tensor, gs.Constant):
                 found.source = source_of(tensor)
                 found.data_type = found.source.data_type
@@ -362,6 +370,29 @@ class Builder:
                     inner = subgraph_key(key, index, name)
                     self.add(attribute, f"{lead}{node.title}.{name}", inner, graph)
         return graph
+
+    def facts(self) -> dict[str, dict[str, TensorType]]:
+        """Return the types that are known here but were not inferred, by graph and name.
+
+        They are those of constants that nodes compute, and the channels that a BatchNormalization
+        has parameters for.
+        """
+        found: dict[str, dict[str, TensorType]] = {}
+        for key, value in self.places:
+            if value.producer is None:
+                continue
+            data_type, shape = value.data_type, value.shape
+            known = self.types.get(key, {}).get(value.name, TensorType(None, None))
+            if shape is None:
+                source = constant_source(value)
+                if isinstance(source, Block):
+                    continue
+                data_type, shape = source.data_type, tuple(source.shape)
+            elif shape == known.shape:
+                continue
+            sizes = tuple(size if isinstance(size, int) else None for size in shape)
+            found.setdefault(key, {})[value.name] = TensorType(data_type, sizes)
+        return found
 
     def resolved(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Return attributes with the values that the call gives them, as far as there is one."""

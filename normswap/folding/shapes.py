@@ -23,21 +23,27 @@ if TYPE_CHECKING:
 __all__ = ["Dim", "TensorType", "function_key", "infer_call_types", "infer_types", "subgraph_key"]
 
 
-def infer_types(model: Model) -> dict[str, dict[str, TensorType]]:
+Types = dict[str, dict[str, TensorType]]
+"""By key of the graph (:func:`subgraph_key`, :func:`function_key`; ``""`` is the main graph), then
+by name of the tensor."""
+
+
+def infer_types(model: Model, facts: Mapping[str, Mapping[str, TensorType]] | None = None) -> Types:
     """Infer the types of all tensors.
 
     The inference runs on the model without its weights, so its cost is that of the graph. Where it
     fails, what the inputs of the model declare is all that is known. Sizes are those that hold in
     every runtime: see :mod:`normswap.folding.trust`.
 
-    Returns
-    -------
-    dict
-        By key of the graph (:func:`subgraph_key`, :func:`function_key`; ``""`` is the main graph),
-        then by name of the tensor.
+    Parameters
+    ----------
+    model : Model
+    facts : mapping, optional
+        Types that are known for certain and that ONNX could not infer, of the main graph and its
+        bodies; others follow from them.
     """
     graph = model.skeleton.graph
-    types = _known(graph, _with_computed_constants(model.skeleton), "")
+    types = _known(graph, _with_computed_constants(model.skeleton), "", facts or {})
     for number, function in enumerate(model.skeleton.functions):
         # What is noted there may hold for one call and not for another; ranks are the same.
         key = function_key(number)
@@ -55,7 +61,10 @@ def infer_types(model: Model) -> dict[str, dict[str, TensorType]]:
 
 
 def _known(
-    graph: onnx.GraphProto, model: onnx.ModelProto, key: str
+    graph: onnx.GraphProto,
+    model: onnx.ModelProto,
+    key: str,
+    facts: Mapping[str, Mapping[str, TensorType]],
 ) -> dict[str, dict[str, TensorType]]:
     """Return what is known of the tensors of a graph.
 
@@ -72,6 +81,8 @@ def _known(
     copy.CopyFrom(model)
     _modernize(copy)
     prepared = Doubtless(copy)
+    for inner, found in _graphs(graph, copy.graph, key):
+        _tell(found, facts.get(inner, {}))
     first = _by_onnx(copy)
     if not prepared.resolve(first):
         return {inner: _types(found) for inner, found in _graphs(graph, first.graph, key)}
@@ -98,6 +109,15 @@ def _modernize(model: onnx.ModelProto) -> None:
         inputs = [info for info in model.graph.input if info.name not in constant]
         del model.graph.input[:]
         model.graph.input.extend(inputs)
+
+
+def _tell(graph: onnx.GraphProto, facts: Mapping[str, TensorType]) -> None:
+    """Tell the inference of types, in the place of what it was told of the same tensors."""
+    told = {info.name: info for info in (*graph.value_info, *graph.output)}
+    for name, known in facts.items():
+        if name not in told:
+            told[name] = graph.value_info.add()
+        told[name].CopyFrom(_info(name, known))
 
 
 def _with_doubts(known: TensorType, naive: TensorType | None) -> TensorType:
@@ -182,7 +202,7 @@ def infer_call_types(
     imports |= {item.domain: item.version for item in function.opset_import}
     imports.setdefault("", opset)
     proto.opset_import.extend(onnx.helper.make_opsetid(d, v) for d, v in imports.items())
-    return _known(proto.graph, proto, function_key(number))
+    return _known(proto.graph, proto, function_key(number), {})
 
 
 def _resolve(nodes: Iterable[onnx.NodeProto], attributes: Mapping[str, Any]) -> None:
