@@ -199,7 +199,8 @@ def allowed(
         if rule is None or (rule is _no_number and len(meaning.uses) > 1):
             continue  # what isn't finite is for those alone that ask for it
         given = rule(_Place(use, known, shape, rng))
-        if given.values is not None and (not use.whole or given.values.size != math.prod(shape)):
+        unfit = given.values is not None and given.values.size != math.prod(shape)
+        if unfit or not use.whole:
             given = replace(given, values=None, guess=True)
         found = given if found is None else found.and_also(given)
     return found
