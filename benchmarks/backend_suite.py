@@ -38,15 +38,16 @@ import onnx
 import onnx.version_converter
 from onnx import numpy_helper
 
-from normswap.check import CheckOptions, check
 from normswap.check.bench import Bench, Execution
-from normswap.check.inputs import Case, Distribution
 from normswap.check.observe import tensors_of
-from normswap.check.runner import failure
-from normswap.check.signature import read_signature
-from normswap.check.worker import main as work
+from normswap.check.options import CheckOptions
 from normswap.dtypes import is_floating
 from normswap.errors import NormswapError
+from normswap.inputs.random import Case, Distribution
+from normswap.inputs.signature import read_signature
+from normswap.runtime.runner import failure
+from normswap.runtime.worker import main as work
+from normswap.workflows.check import check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -127,7 +128,7 @@ def _changes(used: set[str]) -> set[int]:
 
 
 def here(request: Mapping[str, Any], folder: Path, *, label: str, **_limits: Any) -> dict[str, Any]:
-    """Do in this process what a check does in a child; `normswap.check.runner.run_worker`."""
+    """Do in this process what a check does in a child; `normswap.runtime.runner.run_worker`."""
     began = time.perf_counter()
     content = json.dumps({**request, "memory_limit": None})
     (folder / "request.json").write_text(content, encoding="utf-8")

@@ -31,14 +31,15 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from normswap.check import CheckOptions, check
 from normswap.check.bench import Bench
 from normswap.check.compare import compare
 from normswap.check.observe import Observations, Tensors, observe_original, observe_rewritten
+from normswap.check.options import CheckOptions
 from normswap.check.report import OutputReport, reasons_of
-from normswap.check.signature import read_signature, structural_differences
 from normswap.check.verdict import overall
 from normswap.errors import NormswapError
+from normswap.inputs.signature import read_signature, structural_differences
+from normswap.workflows.check import check
 
 RESULTS = Path(__file__).parent / "RESULTS-CHECK.md"
 

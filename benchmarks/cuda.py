@@ -31,13 +31,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from normswap.check import CheckOptions, check
-from normswap.check.providers import environment, full_name
-from normswap.check.survey import Survey, survey
+from normswap.check.options import CheckOptions
 from normswap.errors import NormswapError, UsageError
 from normswap.groupnorm.forms import FORMS
 from normswap.groupnorm.surroundings import in_form, small_network
-from normswap.pipeline import fold
+from normswap.runtime.providers import environment, full_name
+from normswap.runtime.survey import Survey, survey
+from normswap.workflows.check import check
+from normswap.workflows.fold import fold
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -186,7 +187,7 @@ class Bound:
     def __init__(self, model: bytes, provider: str, x: np.ndarray) -> None:
         import onnxruntime as ort
 
-        from normswap.check.sessions import choose_provider, open_session
+        from normswap.runtime.sessions import choose_provider, open_session
 
         chosen = choose_provider(provider, {})
         kind = "cpu" if provider == "cpu" else "cuda"

@@ -15,10 +15,9 @@ import numpy as np
 import onnxruntime as ort
 
 from normswap.groupnorm.calibrate import CalibrationOptions
-from normswap.groupnorm.planner import SwapOptions
+from normswap.groupnorm.options import SwapOptions, VerifyOptions
 from normswap.groupnorm.policy import GroupPolicy
-from normswap.groupnorm.story import swap
-from normswap.groupnorm.verify import VerifyOptions
+from normswap.workflows.swap import swap
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "models" / "digits_resnet.onnx"

@@ -24,9 +24,9 @@ import onnxruntime as ort
 from gn_forms import CORES, OPSET, session, table
 from onnx import version_converter
 
-from normswap.groupnorm.planner import SwapOptions
+from normswap.groupnorm.options import SwapOptions
 from normswap.groupnorm.policy import GroupPolicy, OnIndivisible
-from normswap.groupnorm.story import swap
+from normswap.workflows.swap import swap
 
 NETWORKS = ["resnet50", "densenet121", "efficientnet_b0"]
 FORMS = ["native", "instancenorm", "layernorm", "centred", "auto", "fastest"]

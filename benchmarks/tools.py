@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def normswap(source: Path, target: Path) -> str:
-    from normswap.pipeline import fold
+    from normswap.workflows.fold import fold
 
     report = fold(source, target, overwrite=True)
     return "; ".join(str(kept) for kept in report.plan.kept)
@@ -87,6 +87,6 @@ def version(tool: str) -> str | None:
     try:
         return importlib.metadata.version(tool)
     except importlib.metadata.PackageNotFoundError:
-        if tool == "normswap" and importlib.util.find_spec("normswap.pipeline"):
+        if tool == "normswap" and importlib.util.find_spec("normswap.workflows.fold"):
             return importlib.import_module("normswap").__version__
         return None

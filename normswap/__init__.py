@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from normswap.folding.plan import Folded, Kept, Plan
-    from normswap.folding.reasons import Reason
-    from normswap.pipeline import FoldReport, fold, plan_fold
+    from normswap.graph.reasons import Reason
+    from normswap.workflows.fold import FoldReport, fold, plan_fold
 
 __version__ = "0.1.0"
 
 __all__ = ["FoldReport", "Folded", "Kept", "Plan", "Reason", "fold", "plan_fold"]
 
 _HOME = {
-    "FoldReport": "pipeline",
+    "FoldReport": "workflows.fold",
     "Folded": "folding.plan",
     "Kept": "folding.plan",
     "Plan": "folding.plan",
-    "Reason": "folding.reasons",
-    "fold": "pipeline",
-    "plan_fold": "pipeline",
+    "Reason": "graph.reasons",
+    "fold": "workflows.fold",
+    "plan_fold": "workflows.fold",
 }
 """Where each public name is. They are imported on first use: onnx takes its time."""
 

@@ -9,93 +9,120 @@ import normswap
 
 ROOT = Path(normswap.__file__).parent
 
-LAYERS = [
-    ["errors"],
-    ["dtypes", "finite", "lifetime", "locks", "undisturbed"],
+FLOORS = [
+    ["errors", "dtypes", "finite", "locks", "progress", "undisturbed"],
     ["scratch", "semantics"],
     ["model"],
-    ["folding.reasons"],
-    ["folding.affine", "folding.expressions", "folding.precision"],
-    ["folding.answers", "folding.edits", "folding.plan"],
-    ["folding.legacy"],
-    ["folding.evaluate"],
-    ["folding.sizes"],
-    ["folding.trust"],
-    ["folding.shapes"],
-    ["folding.graph"],
-    ["folding.mode", "folding.names", "folding.removal"],
-    ["folding.draft"],
-    ["folding.batchnorm", "folding.decomposed", "folding.functions", "folding.quantized"],
-    ["folding.soundness"],
-    ["folding.operators", "folding.normalization"],
-    ["folding.route"],
-    ["folding.branches", "folding.leftover"],
-    ["folding.planner"],
-    ["folding.apply", "folding.residual"],
+    ["graph"],
+    ["runtime"],
+    ["inputs"],
+    ["proof"],
     ["check"],
-    ["pipeline"],
+    ["folding"],
     ["groupnorm"],
+    ["workflows"],
     ["report"],
     ["cli"],
     ["__main__"],
 ]
-"""Every module, lowest first; a module imports from lower layers and from its own package only."""
+"""Every module or package, lowest first; each imports from lower floors and from itself only."""
 
-LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-
-
-def layer(parts):
-    """Return the layer of a module: its package, or its place in the folding."""
-    return ".".join(parts[:2]) if parts[0] == "folding" else parts[0]
+LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 
 
-MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
+def name_of(path):
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports(path):
-    """Yield the normswap modules that a file imports at run time, with whether at its top."""
-    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-    hints = {
-        child
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
-        for child in ast.walk(node)
-    }
-    for node in ast.walk(tree):
-        if node in hints:
-            continue
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("normswap"):
-            yield node.module
-        elif isinstance(node, ast.Import):
-            yield from (name.name for name in node.names if name.name.startswith("normswap"))
+MODULES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=str)
-def test_imports_go_one_way(path):
-    if path.name == "__init__.py" and path.parts[:-1] in ((), ("folding",)):
-        return
-    own = layer(path.with_suffix("").parts)
-    assert own in LEVEL, f"{path} has no layer"
-    for module in imports(path):
-        parts = module.split(".")
-        if len(parts) == 1:
-            continue  # the version
-        other = layer(parts[1:])
-        if other != own:
-            assert LEVEL[other] < LEVEL[own], f"{path} imports {module}"
+def imports(module):
+    """Return the modules that one imports, at its top, in a function or for its types."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{module} imports relatively"
+            for name in node.names:
+                inner = f"{node.module}.{name.name}"
+                found.add(inner if inner in MODULES else node.module)
+    return (found & MODULES.keys()) - {module}
+
+
+IMPORTS = {module: imports(module) for module in MODULES}
+
+
+def circles(edges):
+    """Return the strongly connected components of several nodes (Tarjan, 1972)."""
+    order, low, stack, found = {}, {}, [], []
+
+    def visit(node):
+        order[node] = low[node] = len(order)
+        stack.append(node)
+        for other in sorted(edges[node]):
+            if other not in order:
+                visit(other)
+                low[node] = min(low[node], low[other])
+            elif other in stack:
+                low[node] = min(low[node], order[other])
+        if low[node] == order[node]:
+            component = set()
+            while node not in component:
+                component.add(stack.pop())
+            if len(component) > 1:
+                found.append(sorted(component))
+
+    for node in sorted(edges):
+        if node not in order:
+            visit(node)
+    return found
+
+
+def test_circles_are_found():
+    edges = {"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set(), "e": {"a", "f"}, "f": {"e"}}
+    assert circles(edges) == [["b", "c"], ["e", "f"]]
+
+
+def test_no_module_imports_itself_by_a_detour():
+    assert circles(IMPORTS) == []
+
+
+def floor(module):
+    return LEVEL[module.split(".")[1]]
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module != "normswap"])
+def test_imports_go_down(module):
+    package = module.split(".")[1]
+    assert package in LEVEL, f"{module} has no floor"
+    up = [
+        other
+        for other in sorted(IMPORTS[module])
+        if other != "normswap"  # the version
+        and other.split(".")[1] != package
+        and floor(other) >= floor(module)
+    ]
+    assert not up, f"{module} imports {', '.join(up)}"
+
+
+def test_every_floor_is_there():
+    assert LEVEL.keys() == {module.split(".")[1] for module in MODULES if module != "normswap"}
 
 
 def test_only_the_edge_of_the_program_knows_click():
-    for path in MODULES:
-        if path.parts[0] != "cli":
-            assert "import click" not in (ROOT / path).read_text(encoding="utf-8"), path
+    for module, path in MODULES.items():
+        if not module.startswith("normswap.cli"):
+            assert "import click" not in path.read_text(encoding="utf-8"), module
 
 
 def test_the_library_never_prints():
-    for path in MODULES:
-        tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    for module, path in MODULES.items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
         calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
-        assert not [call for call in calls if getattr(call, "id", "") == "print"], path
+        assert not [call for call in calls if getattr(call, "id", "") == "print"], module
 
 
 def test_the_public_names_are_there():

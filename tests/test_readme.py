@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from normswap.errors import ExitCode
-from normswap.folding.reasons import Reason
+from normswap.graph.reasons import Reason
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normswap.check.bench import LEVELS, Bench, Execution
-from normswap.check.dims import Wishes, batch_is_free
 from normswap.check.evidence import ZERO, Evidence, gather
-from normswap.check.inputs import Case, Distribution
 from normswap.check.observe import tensors_of
 from normswap.errors import UsageError
+from normswap.inputs.dims import Wishes, batch_is_free
+from normswap.inputs.random import Case, Distribution
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from normswap.check.options import CheckOptions
-    from normswap.check.signature import Signature
+    from normswap.inputs.signature import Signature
 
 _SAMPLES = 3
 

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from normswap.check.coverage import Unseen
 from normswap.check.report import RunReport
-from normswap.check.runner import run_worker
-from normswap.check.wire import Feeds, Packer, unpack_all
+from normswap.proof.coverage import Unseen
+from normswap.runtime.arrays import Feeds, Packer, unpack_all
+from normswap.runtime.runner import run_worker
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from normswap.check.faults import Fault
-    from normswap.check.inputs import Case
     from normswap.check.options import CheckOptions
-    from normswap.check.signature import Signature
+    from normswap.inputs.random import Case
+    from normswap.inputs.signature import Signature
+    from normswap.progress import Progress
+    from normswap.proof.faults import Fault
 
-Progress = Callable[[str], None]
 
 _ROOM = 2 << 30  # bytes of temporary files that localizing may take
 LEVELS = ("disabled", "default")  # the level of the verdict, and the one that users run
@@ -94,7 +94,7 @@ class Bench:
     ) -> Results:
         """Run a model in onnxruntime, in every one of several ways on every set of inputs."""
         request = {
-            "task": "ort",
+            "task": "normswap.runtime.ort:execute",
             "model": str(model.path.resolve()),
             "provider": provider or self._options.provider,
             "provider_options": dict(self._options.provider_options),
@@ -144,7 +144,7 @@ class Bench:
 
         As it is, then with its weights perturbed `samples` times, every result too where
         `rounding` names a type to perturb them in, then with each fault. `drive` is of
-        `normswap.check.arbiter.task.evaluate`.
+        `normswap.proof.arbiter.task.evaluate`.
 
         Raises
         ------
@@ -152,7 +152,7 @@ class Bench:
             It cannot be evaluated, or not in time.
         """
         request = {
-            "task": "arbiter",
+            "task": "normswap.proof.arbiter.task:evaluate",
             "model": str(model.path.resolve()),
             "feeds": list(feeds),
             "samples": samples,
@@ -191,7 +191,7 @@ class Bench:
     ) -> dict[str, dict[str, float]]:
         """Compare every tensor that both models have, in float64; see `arbiter.trace`."""
         request = {
-            "task": "trace",
+            "task": "normswap.proof.arbiter.trace:trace",
             "model": str(original.path.resolve()),
             "rewritten": str(rewritten.path.resolve()),
             "feeds": feeds,
@@ -218,7 +218,7 @@ class Bench:
     ) -> dict[str, Any] | None:
         """Find the node at which the runtime leaves float64; see `arbiter.locate`."""
         request = {
-            "task": "locate",
+            "task": "normswap.proof.arbiter.locate:locate",
             "model": str(model.path.resolve()),
             "seeds": list(model.seeds),
             "feeds": feeds,

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from normswap.check.cost import multiply_adds
-from normswap.check.dims import Wishes, batch_is_free, solve
-from normswap.check.inputs import Case, Distribution, Draw, make_case
-from normswap.check.userdata import load_cases
+from normswap.inputs.data import load_cases
+from normswap.inputs.dims import Wishes, batch_is_free, solve
+from normswap.inputs.random import Case, Distribution, Draw, make_case
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from normswap.check.options import CheckOptions
-    from normswap.check.signature import Signature
+    from normswap.inputs.signature import Signature
 
 _QUICK = ((Distribution.NORMAL, 1), (Distribution.UNIFORM, 2))
 _MORE = (Distribution.NORMAL, 8)  # where it is little work: channels dead on few samples live here
@@ -40,7 +40,7 @@ def make_cases(
     signature : Signature
     options : CheckOptions
     spatial : int
-        Size of open spatial axes (`normswap.check.dims`).
+        Size of open spatial axes (`normswap.inputs.dims`).
     integers : (int, int), optional
         What integers of no known meaning are drawn from.
     """

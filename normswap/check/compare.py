@@ -9,8 +9,8 @@ from normswap.check.evidence import Distance, Evidence, Truth, gather, is_consta
 from normswap.check.golden import against_expected
 from normswap.check.observe import Observations, Tensors, Truths, tensors_of
 from normswap.check.report import OutputReport
-from normswap.check.signature import Signature, dtype_of_port
 from normswap.check.verdict import Verdict, departures, judge, relative
+from normswap.inputs.signature import Signature, dtype_of_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

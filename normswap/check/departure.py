@@ -17,10 +17,10 @@ import ml_dtypes
 import onnx
 
 from normswap.check.observe import patience, tensors_of
-from normswap.check.providers import CPU, full_name
 from normswap.check.report import DepartureReport
 from normswap.check.verdict import departures
 from normswap.errors import RunError
+from normswap.runtime.providers import CPU, full_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from normswap.check.observe import Observations, Tensors
     from normswap.check.options import CheckOptions
     from normswap.check.report import OutputReport, RunReport
-    from normswap.check.signature import Signature
     from normswap.check.verdict import Departure
+    from normswap.inputs.signature import Signature
 
 _SAMPLES = {False: 2, True: 4}
 _FLOATS = ("float64", "float32", "float16", "bfloat16")

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 import onnx
 
 from normswap.check.cost import multiply_adds, smaller
-from normswap.check.coverage import has_kinks
-from normswap.check.dims import Wishes, solve, spatial_sizes
 from normswap.check.evidence import is_bare
-from normswap.check.inputs import Case, Distribution, Draw, make_case
+from normswap.inputs.dims import Wishes, solve, spatial_sizes
+from normswap.inputs.random import Case, Distribution, Draw, make_case
+from normswap.proof.coverage import has_kinks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
 
-    from normswap.check.coverage import Unseen
     from normswap.check.options import CheckOptions
-    from normswap.check.signature import Signature
+    from normswap.inputs.signature import Signature
+    from normswap.proof.coverage import Unseen
 
 # In the order in which they are tried: those that reach most come first. A sum over an image
 # passes a threshold with values of one sign only; integers are equal where there are few of them.

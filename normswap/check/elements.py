@@ -26,7 +26,7 @@ def tensors(name: str, value: Any) -> list[tuple[str, np.ndarray]]:
     name : str
         Of the output. A table is called ``name[keys]``, so that tables of other keys are others.
     value : Value
-        As in `normswap.check.wire`.
+        As in `normswap.runtime.arrays`.
     """
     if isinstance(value, dict):
         return _table(name, [value], whole=value)

@@ -17,7 +17,7 @@ from normswap.dtypes import is_floating
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from normswap.check.wire import Feeds
+    from normswap.runtime.arrays import Feeds
 
 
 def against_expected(expected: Feeds, executions: Sequence[Feeds]) -> list[Evidence]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from normswap.check.bench import Bench
     from normswap.check.observe import Observations
     from normswap.check.options import CheckOptions
-    from normswap.check.signature import Signature
+    from normswap.inputs.signature import Signature
 
 
 def localize(

@@ -22,12 +22,12 @@ from normswap.check.driving import (
     plan,
 )
 from normswap.check.elements import tensors
-from normswap.check.inputs import Case, Distribution, make_case
-from normswap.check.providers import CPU, full_name
-from normswap.check.randomness import seed_notes
 from normswap.check.reorder import batch_size, reordered, restored
-from normswap.check.runner import ProviderError, UnsupportedByRuntimeError
 from normswap.errors import RunError, RunTimeoutError
+from normswap.inputs.random import Case, Distribution, make_case
+from normswap.runtime.providers import CPU, full_name
+from normswap.runtime.randomness import seed_notes
+from normswap.runtime.runner import ProviderError, UnsupportedByRuntimeError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from normswap.check.options import CheckOptions
     from normswap.check.report import RunReport
-    from normswap.check.signature import Signature
+    from normswap.inputs.signature import Signature
 
 Tensors = dict[str, np.ndarray]
 
@@ -149,7 +149,7 @@ def observe_original(bench: Bench, model: Signature, options: CheckOptions) -> O
     Raises
     ------
     RunError, RunTimeoutError, ModelError
-        As `normswap.check.runner.run_worker`.
+        As `normswap.runtime.runner.run_worker`.
     """
     seen = Observations(path=model.path)
     seen.notes += seed_notes(model.random)
@@ -230,7 +230,7 @@ def observe_rewritten(
     Raises
     ------
     RunError, RunTimeoutError, ModelError
-        As `normswap.check.runner.run_worker`.
+        As `normswap.runtime.runner.run_worker`.
     """
     seen = replace(
         before,

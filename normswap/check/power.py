@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from normswap.check.evidence import Truth, gather
-from normswap.check.faults import draw_faults
 from normswap.check.observe import patience, tensors_of
 from normswap.check.report import OutputReport, Power
 from normswap.check.verdict import Verdict, judge
+from normswap.proof.faults import draw_faults
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from normswap.check.bench import Bench
     from normswap.check.observe import Observations
     from normswap.check.options import CheckOptions
-    from normswap.check.signature import Signature
+    from normswap.inputs.signature import Signature
 
 _SILENT = 1e-12  # of the output's scale: less than this is float64's own rounding
 

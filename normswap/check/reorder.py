@@ -18,7 +18,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from normswap.check.inputs import Case
+    from normswap.inputs.random import Case
 
 
 def batch_size(case: Case) -> int | None:

@@ -14,16 +14,16 @@ import numpy as np
 
 from normswap.check.evidence import Distance, Evidence, Function
 from normswap.check.metrics import Envelope, Metrics
-from normswap.check.userdata import continuation
 from normswap.check.verdict import Judgement, Verdict, judge, overall
-from normswap.check.wire import Feeds, to_bits
 from normswap.errors import DataError, ExitCode
+from normswap.inputs.data import continuation
+from normswap.runtime.arrays import Feeds, to_bits
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from normswap.check.inputs import Case
     from normswap.check.options import Tolerance
+    from normswap.inputs.random import Case
 
 SCHEMA = 1
 

@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from normswap.errors import ExitCode
-    from normswap.groupnorm.planner import SwapOptions
-    from normswap.groupnorm.story import SwapReport
-    from normswap.groupnorm.verify import VerifyOptions
+    from normswap.groupnorm.options import SwapOptions, VerifyOptions
+    from normswap.workflows.swap import SwapReport
 
 SETTINGS = {"help_option_names": ["-h", "--help"]}
 CHANNELS = "channels"
@@ -253,7 +252,7 @@ def _run(
         if given and calibrate_on is None:
             raise UsageError(f"{name} needs data.", tip="Give it with --calibrate DATA.")
     from normswap.groupnorm.calibrate import CalibrationOptions
-    from normswap.groupnorm.story import plan_report, swap
+    from normswap.workflows.swap import plan_report, swap
 
     options = _swap_options(groups, group_size, on_indivisible, values)
     how = _verify_options(values)
@@ -288,7 +287,7 @@ def _run(
 def _swap_options(
     groups: int | str | None, group_size: int | None, on_indivisible: str, values: dict[str, Any]
 ) -> SwapOptions:
-    from normswap.groupnorm.planner import SwapOptions
+    from normswap.groupnorm.options import SwapOptions
     from normswap.groupnorm.policy import DEFAULT_GROUPS, GroupPolicy, OnIndivisible
 
     if groups is None:
@@ -313,7 +312,7 @@ def _swap_options(
 
 def _verify_options(values: dict[str, Any]) -> VerifyOptions:
     from normswap.cli.options import check_options_of_command
-    from normswap.groupnorm.verify import VerifyOptions
+    from normswap.groupnorm.options import VerifyOptions
 
     check = check_options_of_command(values)
     return VerifyOptions(

@@ -18,7 +18,8 @@ from normswap.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from normswap.check import CheckOptions, CheckReport
+    from normswap.check.options import CheckOptions
+    from normswap.check.report import CheckReport
 
 FilePath = click.Path(dir_okay=False, path_type=Path)
 AnyPath = click.Path(path_type=Path)
@@ -133,7 +134,7 @@ def _report(given: dict[str, Any], say: Callable[[str], None]) -> CheckReport:
     original, rewritten = given["original"], given["rewritten"]
     if original is None:
         raise UsageError("There is no model to check.", tip="normswap check A.onnx B.onnx")
-    from normswap.check import check, check_outputs
+    from normswap.workflows.check import check, check_outputs
 
     options = _options(given, original)
     if given["load_outputs"] is not None:
@@ -149,7 +150,7 @@ def _report(given: dict[str, Any], say: Callable[[str], None]) -> CheckReport:
 
 
 def _options(given: dict[str, Any], original: Path) -> CheckOptions:
-    from normswap.check import CheckOptions
+    from normswap.check.options import CheckOptions
 
     memory = given["memory_limit"]
     return CheckOptions(
@@ -200,7 +201,7 @@ def _input_shapes(texts: Sequence[str], original: Path) -> dict[str, tuple[int, 
 
 
 def _only_input(model: Path) -> str:
-    from normswap.check.signature import read_signature
+    from normswap.inputs.signature import read_signature
 
     inputs = read_signature(model).inputs
     if len(inputs) != 1:
@@ -234,7 +235,7 @@ def _ranges(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
 
 
 def _tolerances(given: dict[str, Any]) -> dict[str, Any]:
-    from normswap.check import Tolerance
+    from normswap.check.options import Tolerance
 
     found: dict[str, dict[str, float]] = {}
     for kind in ("rtol", "atol"):

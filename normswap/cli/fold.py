@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from normswap.errors import ExitCode
     from normswap.folding.leftover import Form
-    from normswap.pipeline import FoldReport
+    from normswap.workflows.fold import FoldReport
 
 
 EXAMPLES = """\b
@@ -101,7 +101,7 @@ def fold_command(
     source = source_of_command(model)
     if check["save_failing_inputs"] is not None:
         will_write(str(check["save_failing_inputs"]))
-    from normswap.pipeline import fold, plan_fold
+    from normswap.workflows.fold import fold, plan_fold
 
     with progress(quiet=quiet) as say:
         if dry_run or explain is not None:

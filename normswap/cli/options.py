@@ -14,7 +14,7 @@ from normswap.cli.written import will_write, will_write_to
 from normswap.errors import UsageError
 
 if TYPE_CHECKING:
-    from normswap.check import CheckOptions
+    from normswap.check.options import CheckOptions
 
 STDIO = "-"
 MIB = 1 << 20
@@ -288,7 +288,7 @@ def check_options_of_command(values: dict[str, Any]) -> CheckOptions:
     UsageError
         If a shape is none.
     """
-    from normswap.check import CheckOptions
+    from normswap.check.options import CheckOptions
 
     return CheckOptions(
         depth=values["depth"] if is_checked(values) else DEPTHS[0],

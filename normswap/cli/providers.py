@@ -10,7 +10,7 @@ import click
 from normswap.errors import ExitCode
 
 if TYPE_CHECKING:
-    from normswap.check.survey import Survey
+    from normswap.runtime.survey import Survey
 
 
 @click.command("providers", context_settings={"help_option_names": ["-h", "--help"]})
@@ -22,7 +22,7 @@ def providers_command(device_id: int | None, require: str | None, *, as_json: bo
 
     Each is tried on a small model, with no other provider to take its place.
     """
-    from normswap.check.survey import survey
+    from normswap.runtime.survey import survey
 
     found = survey({} if device_id is None else {"device_id": str(device_id)})
     if as_json:
@@ -35,13 +35,13 @@ def providers_command(device_id: int | None, require: str | None, *, as_json: bo
 
 
 def _is_usable(found: Survey, name: str) -> bool:
-    from normswap.check.providers import full_name
+    from normswap.runtime.providers import full_name
 
     return any(status.usable and status.name == full_name(name) for status in found.providers)
 
 
 def _show(found: Survey) -> None:
-    from normswap.check.providers import short_name
+    from normswap.runtime.providers import short_name
 
     built_for = f", built for CUDA {found.cuda}" if found.cuda else ""
     click.echo(f"{found.runs} {found.version}{built_for}")

@@ -72,7 +72,8 @@ def recalibrate_command(
     for each input, an .npy, or a folder of these or of test_data_set_*.
     """
     from normswap.cli.options import source_of_command
-    from normswap.groupnorm.recalibrate import RecalibrateOptions, recalibrate
+    from normswap.groupnorm.recalibrate import RecalibrateOptions
+    from normswap.workflows.recalibrate import recalibrate
 
     source = source_of_command(model)
     target = target_of_command(

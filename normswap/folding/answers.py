@@ -15,28 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from normswap.folding.affine import Affine
     from normswap.folding.edits import Edit
-    from normswap.folding.graph import Use, Value
-    from normswap.folding.reasons import Reason
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Why an affine can't go on.
-
-    Parameters
-    ----------
-    reason : Reason
-    tensor : str
-        The tensor (or the node, by the tensor it makes) that it is about.
-    detail : str
-        What a person needs to know beyond the reason: the operator, the channel, the other reader.
-    """
-
-    reason: Reason
-    tensor: str
-    detail: str = ""
+    from normswap.graph.affine import Affine
+    from normswap.graph.network import Use, Value
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from normswap.folding.edits import (
     Specialise,
 )
 from normswap.folding.functions import drop_unread_inputs, reachable
-from normswap.folding.graph import all_graphs, gs_nodes, with_nested
-from normswap.folding.names import Names
+from normswap.graph.build import all_graphs, gs_nodes, with_nested
+from normswap.graph.names import Names
 from normswap.model import make_constant
 
 if TYPE_CHECKING:

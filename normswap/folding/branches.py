@@ -20,26 +20,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normswap.folding.affine import Affine
-from normswap.folding.answers import Block, Up
-from normswap.folding.batchnorm import affine_of, epsilon_of, is_batchnorm, is_per_activation
-from normswap.folding.decomposed import is_private
+from normswap.folding.answers import Up
 from normswap.folding.edits import Bypass, Edit, Omit, Replace
-from normswap.folding.evaluate import constant_of
-from normswap.folding.expressions import Diagonal, Expression, Filled, Overlaid, Scaled
-from normswap.folding.graph import Node, Use
 from normswap.folding.plan import Merged, Step
-from normswap.folding.reasons import Reason
-from normswap.folding.removal import name_block, removal_block
 from normswap.folding.soundness import unsound
+from normswap.graph.affine import Affine
+from normswap.graph.batchnorm import affine_of, epsilon_of, is_batchnorm, is_per_activation
+from normswap.graph.decomposed import is_private
+from normswap.graph.evaluate import constant_of
+from normswap.graph.expressions import Diagonal, Expression, Filled, Overlaid, Scaled
+from normswap.graph.network import Node, Use
+from normswap.graph.reasons import Block, Reason
+from normswap.graph.removal import name_block, removal_block
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
 
     from normswap.folding.draft import Draft
-    from normswap.folding.graph import Graph, Value
-    from normswap.folding.normalization import Normalization
     from normswap.folding.route import Router
+    from normswap.graph.network import Graph, Value
+    from normswap.graph.normalization import Normalization
 
 SUMS = frozenset({"Add", "Sub", "Sum"})
 

@@ -17,14 +17,14 @@ from normswap.folding.edits import (
     SetAttribute,
     Specialise,
 )
-from normswap.folding.graph import Network, Node, Use, Value
 from normswap.folding.legacy import recorded
-from normswap.folding.removal import takes_name
+from normswap.graph.network import Network, Node, Use, Value
+from normswap.graph.removal import takes_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from normswap.folding.graph import Graph
+    from normswap.graph.network import Graph
 
 Undo = Callable[[], object]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from normswap.folding.expressions import Expression
+    from normswap.graph.expressions import Expression
 
 
 @dataclass(frozen=True, slots=True)

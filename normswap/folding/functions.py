@@ -11,17 +11,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from normswap.folding.answers import Block
-from normswap.folding.evaluate import constant_source
-from normswap.folding.graph import Builder, Graph, Node, function_path
-from normswap.folding.shapes import TensorType, function_key, infer_call_types
+from normswap.graph.build import Builder, function_path
+from normswap.graph.evaluate import constant_source
+from normswap.graph.reasons import Block
+from normswap.graph.shapes import function_key, infer_call_types
+from normswap.graph.sizes import TensorType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     import onnx_graphsurgeon as gs
 
-    from normswap.folding.graph import Network
+    from normswap.graph.network import Graph, Network, Node
     from normswap.model import Model, TensorSource
 
 Signature = tuple[object, ...]

@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from normswap.dtypes import is_float
-from normswap.folding.answers import Block
-from normswap.folding.batchnorm import epsilon_of, is_per_activation
 from normswap.folding.edits import Bypass, Edit, Insert, Replace, SetAttribute
-from normswap.folding.evaluate import constant_of
-from normswap.folding.expressions import Expression, Filled
-from normswap.folding.graph import Use
 from normswap.folding.operators.layout import strip_leading
 from normswap.folding.soundness import unsound
+from normswap.graph.batchnorm import epsilon_of, is_per_activation
+from normswap.graph.evaluate import constant_of
+from normswap.graph.expressions import Expression, Filled
+from normswap.graph.network import Use
+from normswap.graph.reasons import Block
 
 if TYPE_CHECKING:
-    from normswap.folding.affine import Affine
     from normswap.folding.draft import Draft
-    from normswap.folding.normalization import Normalization
+    from normswap.graph.affine import Affine
+    from normswap.graph.normalization import Normalization
 
 Form = Literal["keep", "affine", "normalize"]
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from normswap.folding.reasons import Reason
+from normswap.graph.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from normswap.folding.edits import Edit
+    from normswap.graph.normalization import Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,31 +43,6 @@ class Step:
     node: str
     tensor: str
     note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """A normalization of the model.
-
-    Attributes
-    ----------
-    node : str
-        What the node is called.
-    op : str
-        Its operator.
-    output : str
-        The tensor it makes.
-    graph : str
-        Where it is, see :class:`normswap.folding.graph.Graph`.
-    channels : int or None
-        How many channels it normalizes.
-    """
-
-    node: str
-    op: str
-    output: str
-    graph: str = ""
-    channels: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +105,7 @@ class Merged:
     node : str
         What the Conv is called.
     graph : str
-        Where it is, see :class:`normswap.folding.graph.Graph`.
+        Where it is, see :class:`normswap.graph.network.Graph`.
     branches : tuple of str
         The nodes that it takes in; the tensor itself where that was added.
     """

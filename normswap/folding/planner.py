@@ -10,28 +10,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normswap.folding.affine import Affine
-from normswap.folding.answers import Block, Down, Goal, Up
+from normswap.folding.answers import Down, Goal, Up
 from normswap.folding.branches import Merger
-from normswap.folding.decomposed import affine_of_link, link
 from normswap.folding.draft import Draft
 from normswap.folding.edits import Bypass, Merge, Replace, Specialise
 from normswap.folding.functions import Library
-from normswap.folding.graph import build_network
 from normswap.folding.leftover import rewrite
-from normswap.folding.normalization import Normalization, normalizations
 from normswap.folding.plan import Attempt, Folded, Kept, Plan, Step
-from normswap.folding.reasons import Reason
-from normswap.folding.removal import removal_block
 from normswap.folding.route import Outcome, Router
+from normswap.graph.affine import Affine
+from normswap.graph.build import build_network
+from normswap.graph.decomposed import affine_of_link, link
+from normswap.graph.normalization import Normalization, normalizations
+from normswap.graph.reasons import Block, Reason
+from normswap.graph.removal import removal_block
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from normswap.folding.functions import Callee
-    from normswap.folding.graph import Graph, Node, Value
     from normswap.folding.leftover import Form
-    from normswap.folding.plan import Site
+    from normswap.graph.network import Graph, Node, Value
+    from normswap.graph.normalization import Site
     from normswap.model import Model
 
 
@@ -65,7 +65,7 @@ def make_plan(
     -------
     Plan
         Every BatchNormalization of the main graph, of subgraphs and functions is in it once, and
-        so is every chain of arithmetic that is one (:mod:`normswap.folding.decomposed`).
+        so is every chain of arithmetic that is one (:mod:`normswap.graph.decomposed`).
     """
     network = build_network(model, assume_constant=assume_constant)
     planner = _Planner(

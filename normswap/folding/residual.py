@@ -17,8 +17,8 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
 from normswap.dtypes import NUMPY_DTYPES, Wide, wide_dtype
-from normswap.folding.expressions import Expression
-from normswap.folding.graph import all_graphs
+from normswap.graph.build import all_graphs
+from normswap.graph.expressions import Expression
 from normswap.model import TensorSource, source_of
 
 if TYPE_CHECKING:

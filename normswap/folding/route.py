@@ -11,20 +11,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from normswap.folding.answers import Answer, Block, Down, Goal, Into, Up
+from normswap.folding.answers import Answer, Down, Goal, Into, Up
 from normswap.folding.edits import Edit, Insert, Replace
-from normswap.folding.evaluate import constant_of
-from normswap.folding.expressions import Expression, Scaled
 from normswap.folding.operators import Operator, find
 from normswap.folding.plan import Step
-from normswap.folding.reasons import Reason
-from normswap.folding.soundness import flawed, unsound
+from normswap.folding.soundness import unsound
+from normswap.graph.evaluate import constant_of
+from normswap.graph.expressions import Expression, Scaled
+from normswap.graph.flaws import flawed
+from normswap.graph.reasons import Block, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from normswap.folding.draft import Draft
-    from normswap.folding.graph import Node, Use, Value
+    from normswap.graph.network import Node, Use, Value
 
 
 @dataclass(slots=True)

@@ -1,47 +1,24 @@
 """Whether the constants that a route makes can be stored as their formulas say.
 
 They can't where a constant that goes into one is not finite, where a value is beyond the range of
-its type, or so small that the type has too few digits for it (:mod:`normswap.folding.precision`).
+its type, or so small that the type has too few digits for it (:mod:`normswap.graph.precision`).
 """
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from normswap.dtypes import NUMPY_DTYPES, largest
-from normswap.folding.answers import Block
 from normswap.folding.edits import Edit, Insert, Replace
-from normswap.folding.evaluate import constant_of
-from normswap.folding.precision import lost_digits, smallest_normal
-from normswap.folding.quantized import quantized
-from normswap.folding.reasons import Reason
+from normswap.graph.flaws import FACTORS
+from normswap.graph.precision import lost_digits, smallest_normal
+from normswap.graph.reasons import Block, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from normswap.finite import Flaw
-    from normswap.folding.expressions import Expression
-    from normswap.folding.graph import Node, Value
-
-FACTORS = {
-    "BatchNormalization": {1},
-    "Conv": {1},
-    "ConvTranspose": {1},
-    "DequantizeLinear": {1},
-    "Div": {0, 1},
-    "Gemm": {0, 1},
-    "GroupNormalization": {1},
-    "InstanceNormalization": {1},
-    "LayerNormalization": {1},
-    "MatMul": {0, 1},
-    "Mul": {0, 1},
-    "RMSNormalization": {1},
-}
-"""By which inputs operators multiply, so that a part of one by which it is off is off the result.
-
-What others take in is added, or is values of the result itself, which have no more digits.
-"""
+    from normswap.graph.expressions import Expression
+    from normswap.graph.network import Node
 
 
 def unsound(edits: Iterable[Edit], nodes: Mapping[int, Node]) -> Block | None:
@@ -65,36 +42,6 @@ def unsound(edits: Iterable[Edit], nodes: Mapping[int, Node]) -> Block | None:
         if block is not None:
             return block
     return None
-
-
-LINEAR = {*FACTORS, "Add", "PRelu", "Sub", "Sum"}
-"""Operators whose result is not finite where a constant operand is not.
-
-Of others, such as Where and Max, an infinite operand may be what a mask is made of.
-"""
-
-
-def flawed(node: Node) -> Block | None:
-    """Say which constant operand of a node is not finite, so that nothing folds into or past it."""
-    if node.op not in LINEAR or node.domain:
-        return None
-    for value in node.inputs:
-        flaw = _flaw(value)
-        if flaw is not None:
-            return Block(Reason.NON_FINITE, flaw.name, str(flaw))
-    return None
-
-
-def _flaw(value: Value | None) -> Flaw | None:
-    """Return what is not finite of a constant, quantized or not."""
-    constant = quantized(value)
-    if constant is not None:
-        return constant.flaw()
-    plain = constant_of(value)
-    # The bound is kept, so that asking again reads no weights.
-    if isinstance(plain, Block) or math.isfinite(plain.bound()):
-        return None
-    return plain.flaw()
 
 
 def _unsound(constant: Expression, hint: str, *, factor: bool) -> Block | None:

@@ -2,14 +2,12 @@
 
 ::
 
-    story                 load, plan, calibrate, apply, check, save
-      planner -> plan     which nodes, how many groups (policy), which form (choose), and what
-                          goes along (neighbours: constants beside it; fusion: the activation)
-      calibrate           the affine that follows the original network on the user's data
-      apply, builder      nodes in the place of nodes; forms/: one file a way to write it
-      verify              the float64 reference against every node (layercheck; isolation, where
-                          its activations can't be seen) and the network (hybrid)
-      drift               how far the network has moved, which is no error
-      session, worker     models in processes of their own, run many times
-    recalibrate           new running statistics for BatchNormalization itself
+    planner -> plan     which nodes, how many groups (policy), which form (choose), and what
+                        goes along (neighbours: constants beside it; fusion: the activation)
+    calibrate           the affine that follows the original network on the user's data
+    apply, builder      nodes in the place of nodes; forms/: one file a way to write it
+    verify              the float64 reference against every node (layercheck; isolation, where
+                        its activations can't be seen) and the network (hybrid)
+    drift               how far the network has moved, which is no error
+    recalibrate         new running statistics for BatchNormalization itself
 """

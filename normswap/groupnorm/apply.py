@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from normswap.folding.graph import all_graphs, gs_nodes
-from normswap.folding.names import Names
+from normswap.graph.build import all_graphs, gs_nodes
+from normswap.graph.names import Names
 from normswap.groupnorm.builder import Builder, ConstantPool
 from normswap.groupnorm.forms import FORMS
 from normswap.groupnorm.forms.contrib import DOMAIN

@@ -16,7 +16,7 @@ from normswap.groupnorm.layer import HALF_PRECISION, Runtime
 from normswap.model import ArrayTensor, make_constant
 
 if TYPE_CHECKING:
-    from normswap.folding.names import Names
+    from normswap.graph.names import Names
     from normswap.groupnorm.layer import Layer, Parameter
 
 

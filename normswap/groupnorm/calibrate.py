@@ -23,23 +23,25 @@ import onnx_graphsurgeon as gs
 from normswap.dtypes import NUMPY_DTYPES
 from normswap.errors import DataError
 from normswap.finite import flaw_of
-from normswap.folding.names import Names
+from normswap.graph.names import Names
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.layer import Layer, Runtime
-from normswap.groupnorm.planner import Affine, SwapOptions, plan_swap
+from normswap.groupnorm.options import Affine, SwapOptions
+from normswap.groupnorm.planner import plan_swap
 from normswap.groupnorm.policy import divisors
 from normswap.groupnorm.reference import normalize
-from normswap.groupnorm.session import Session
 from normswap.model import load, stage
+from normswap.runtime.session import Session
 from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
-    Progress = Callable[[str], None]
+    from normswap.progress import Progress
+
     Batches = Iterable[Mapping[str, Any]]
 
 

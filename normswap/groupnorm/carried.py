@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 from normswap.errors import ModelError
 from normswap.finite import flaw_of
-from normswap.folding.answers import Block
-from normswap.folding.batchnorm import is_batchnorm
-from normswap.folding.evaluate import constant_source
+from normswap.graph.batchnorm import is_batchnorm
+from normswap.graph.evaluate import constant_source
+from normswap.graph.reasons import Block
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
 
     from normswap.finite import Flaw
-    from normswap.folding.graph import Network, Node, Value
+    from normswap.graph.network import Network, Node, Value
 
 LISTED = 8
 """Constants that an error message names."""

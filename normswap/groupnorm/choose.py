@@ -27,17 +27,16 @@ from typing import TYPE_CHECKING
 
 from onnx import TensorProto
 
-from normswap.check.diagnosis import installed
 from normswap.errors import UsageError
 from normswap.groupnorm.forms import FORMS
+from normswap.groupnorm.options import AUTO, FASTEST
+from normswap.runtime.diagnosis import installed
 
 if TYPE_CHECKING:
     from normswap.groupnorm.forms import Form
     from normswap.groupnorm.layer import Layer
-    from normswap.groupnorm.plan import Timings
+    from normswap.groupnorm.options import Timings
 
-AUTO = "auto"
-FASTEST = "fastest"
 
 _ORDER: dict[str, tuple[tuple[str, str], ...]] = {
     "cpu": (("primitive", "float64, for which onnxruntime has no InstanceNormalization"),),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from normswap.groupnorm.session import Session
+    from normswap.runtime.session import Session
 
 BUDGET = 256 * 2**20
 """Bytes of tensors that are fetched at once, so that memory does not grow with the network."""

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from normswap.check.dims import Wishes, batch_is_free, solve, spatial_sizes
-from normswap.check.inputs import Distribution, make_case
-from normswap.check.runner import ProviderError
 from normswap.errors import RunError, RunTimeoutError
+from normswap.inputs.dims import Wishes, batch_is_free, solve, spatial_sizes
+from normswap.inputs.random import Distribution, make_case
+from normswap.runtime.runner import ProviderError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
-    from normswap.check.signature import Signature
-    from normswap.groupnorm.session import Session
-    from normswap.groupnorm.verify import VerifyOptions
-
-    Progress = Callable[[str], None]
+    from normswap.groupnorm.options import VerifyOptions
+    from normswap.inputs.signature import Signature
+    from normswap.progress import Progress
+    from normswap.runtime.session import Session
 
 
 def make_feeds(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from normswap.folding.graph import Node, Value
+    from normswap.graph.network import Node, Value
 
 SILU = "silu"
 

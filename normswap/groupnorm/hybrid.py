@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from normswap.groupnorm.plan import SwapPlan
-    from normswap.groupnorm.session import Session
+    from normswap.runtime.session import Session
 
     Open = Callable[..., Session]
     Arrays = dict[str, np.ndarray]

@@ -14,7 +14,7 @@ import onnx
 
 from normswap.dtypes import NUMPY_DTYPES
 from normswap.errors import RunError
-from normswap.folding.graph import function_path
+from normswap.graph.build import function_path
 from normswap.groupnorm.hybrid import taps, values
 from normswap.groupnorm.layer import Layer, Runtime
 from normswap.groupnorm.layercheck import LayerCheck, check_layer
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from normswap.groupnorm.plan import SwapPlan
-    from normswap.groupnorm.session import Session
+    from normswap.runtime.session import Session
 
 BATCH = 2
 SIZE = 6

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto
 
-from normswap.folding.sizes import is_in_doubt
+from normswap.graph.sizes import is_in_doubt
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
-    from normswap.folding.shapes import Dim
+    from normswap.graph.sizes import Dim
 
 HALF_PRECISION = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
 

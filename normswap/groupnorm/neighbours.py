@@ -23,18 +23,18 @@ from onnx import TensorProto
 
 from normswap.dtypes import NUMPY_DTYPES
 from normswap.finite import flaw_of
-from normswap.folding.affine import Affine
-from normswap.folding.answers import Block
-from normswap.folding.batchnorm import affine_of, is_batchnorm
-from normswap.folding.decomposed import affine_of_link, is_private, link
-from normswap.folding.graph import Use
-from normswap.folding.precision import lost_digits
+from normswap.graph.affine import Affine
+from normswap.graph.batchnorm import affine_of, is_batchnorm
+from normswap.graph.decomposed import affine_of_link, is_private, link
+from normswap.graph.network import Use
+from normswap.graph.precision import lost_digits
+from normswap.graph.reasons import Block
 from normswap.groupnorm.layer import Layer, Runtime, effective
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
 
-    from normswap.folding.graph import Node
+    from normswap.graph.network import Node
 
 IDENTITY = Affine(np.ones(()), np.zeros(()))
 

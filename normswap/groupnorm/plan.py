@@ -10,27 +10,9 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from normswap.folding.plan import Site
+    from normswap.graph.normalization import Site
     from normswap.groupnorm.layer import Layer
-    from normswap.groupnorm.planner import SwapOptions
-
-
-@dataclass(frozen=True, slots=True)
-class Timings:
-    """What the forms of a layer took when they were run here.
-
-    Attributes
-    ----------
-    shape : tuple of int
-        Of x in these runs.
-    seconds : Mapping[str, float]
-        By form: the shortest run of a small network around the layer, less the network itself.
-    """
-
-    shape: tuple[int, ...]
-    seconds: Mapping[str, float]
+    from normswap.groupnorm.options import SwapOptions, Timings
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ The planner is pure: it reads a model and changes nothing.
 from __future__ import annotations
 
 import fnmatch
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,101 +14,33 @@ from onnx import TensorProto
 
 from normswap.dtypes import is_float
 from normswap.errors import ModelError, UsageError
-from normswap.folding.answers import Block
-from normswap.folding.batchnorm import epsilon_of, is_batchnorm
-from normswap.folding.evaluate import constant_source
-from normswap.folding.graph import build_network, gs_nodes
-from normswap.folding.mode import mode_of
-from normswap.folding.normalization import Normalization, site_of
 from normswap.folding.planner import make_plan
-from normswap.folding.shapes import TensorType, function_key, infer_call_types
-from normswap.groupnorm.choose import AUTO, choose_form, threads_here
+from normswap.graph.batchnorm import epsilon_of, is_batchnorm
+from normswap.graph.build import build_network, gs_nodes
+from normswap.graph.evaluate import constant_source
+from normswap.graph.mode import mode_of
+from normswap.graph.normalization import Normalization, site_of
+from normswap.graph.reasons import Block
+from normswap.graph.shapes import function_key, infer_call_types
+from normswap.graph.sizes import TensorType
+from normswap.groupnorm.choose import choose_form, threads_here
 from normswap.groupnorm.fusion import fusible_activation
 from normswap.groupnorm.layer import Layer, Parameter, Runtime, effective
 from normswap.groupnorm.neighbours import Absorbed, absorb
 from normswap.groupnorm.plan import Swap, SwapPlan, Untouched
-from normswap.groupnorm.policy import GroupPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    import numpy.typing as npt
     import onnx_graphsurgeon as gs
 
-    from normswap.folding.graph import Graph, Network, Node, Value
-    from normswap.folding.plan import Site
-    from normswap.folding.shapes import Dim
-    from normswap.groupnorm.plan import Timings
+    from normswap.graph.network import Graph, Network, Node, Value
+    from normswap.graph.normalization import Site
+    from normswap.graph.sizes import Dim
+    from normswap.groupnorm.options import SwapOptions
     from normswap.model import Model
 
 LISTED = 8  # how many layers an error message names
-
-
-@dataclass(frozen=True, slots=True)
-class Affine:
-    """A scale and bias that take the place of a layer's own; see the calibration.
-
-    Attributes
-    ----------
-    scale, bias : (C,) ndarray of float64
-    num_groups : int or None
-        A number of groups in place of the policy's.
-    """
-
-    scale: npt.NDArray[np.float64]
-    bias: npt.NDArray[np.float64]
-    num_groups: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SwapOptions:
-    """What is swapped, and for what.
-
-    Attributes
-    ----------
-    policy : GroupPolicy
-    form : str
-        ``"auto"``, ``"fastest"`` or the name of a form.
-    provider : str
-        Execution provider that the model is for.
-    threads : int or None
-        Threads that it will have on a CPU; None takes as many as this machine has.
-    epsilon : float or None
-        None keeps each layer's own.
-    keep_scale, keep_bias : bool
-        Whether a layer's scale and B stay as the affine.
-    include, exclude : tuple of str
-        Patterns (``*`` and ``?``) on names of nodes and of their input and output tensors. Without
-        `include` all nodes are; `exclude` wins.
-    only_kept : bool
-        Swap only what folding can't remove.
-    absorb : bool
-        Whether constants beside a layer go into its affine; see
-        :mod:`normswap.groupnorm.neighbours`.
-    affines : Mapping[str, Affine]
-        By the name of the layer's output.
-    timings : Mapping[int, Timings]
-        What ``"fastest"`` goes by, see :func:`normswap.groupnorm.race.measure`; by the number of
-        the node.
-    """
-
-    policy: GroupPolicy = field(default_factory=GroupPolicy)
-    form: str = AUTO
-    provider: str = "cpu"
-    threads: int | None = None
-    epsilon: float | None = None
-    keep_scale: bool = True
-    keep_bias: bool = True
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    only_kept: bool = False
-    absorb: bool = True
-    affines: Mapping[str, Affine] = field(default_factory=dict)
-    timings: Mapping[int, Timings] = field(default_factory=dict)
-
-    def by_itself(self, form: str = AUTO) -> SwapOptions:
-        """Return the same swap with every layer at its own x and y, taking nothing along."""
-        return replace(self, form=form, provider="cpu", absorb=False)
 
 
 def plan_swap(model: Model, options: SwapOptions) -> SwapPlan:

@@ -11,29 +11,29 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from normswap.check.runner import run_worker
-from normswap.check.signature import read_signature
 from normswap.dtypes import NUMPY_DTYPES
 from normswap.groupnorm.choose import contenders
 from normswap.groupnorm.feeds import make_feeds
-from normswap.groupnorm.plan import Timings
-from normswap.groupnorm.session import Session
+from normswap.groupnorm.options import Timings
 from normswap.groupnorm.surroundings import INPUT, in_form, small_network
 from normswap.groupnorm.verify import CHUNK
+from normswap.inputs.signature import read_signature
+from normswap.runtime.runner import run_worker
+from normswap.runtime.session import Session
 from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     import numpy.typing as npt
 
-    from normswap.folding.shapes import Dim
+    from normswap.graph.sizes import Dim
     from normswap.groupnorm.layer import Layer, Parameter
+    from normswap.groupnorm.options import VerifyOptions
     from normswap.groupnorm.plan import SwapPlan
-    from normswap.groupnorm.verify import VerifyOptions
+    from normswap.progress import Progress
 
-    Progress = Callable[[str], None]
 
 SECONDS = 0.3
 """That the runs of one kind of layer take at least."""
@@ -108,7 +108,7 @@ def measure(
     with scratch_folder() as folder:
         response = run_worker(
             {
-                "task": "stopwatch",
+                "task": "normswap.runtime.stopwatch:race",
                 "provider": how.provider,
                 "provider_options": dict(how.provider_options),
                 "threads": plan.options.threads or 0,

@@ -13,40 +13,37 @@ approaches. Every normalization works with the statistics of its batch meanwhile
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from onnx import TensorProto
 
 from normswap.dtypes import NUMPY_DTYPES, is_float, round_to
-from normswap.errors import DataError, ExitCode, ModelError
+from normswap.errors import DataError, ModelError
 from normswap.finite import flaw_of
-from normswap.folding.batchnorm import epsilon_of, is_batchnorm
-from normswap.folding.graph import build_network, gs_nodes
-from normswap.folding.mode import mode_of
-from normswap.folding.names import Names
-from normswap.folding.normalization import site_of
+from normswap.graph.batchnorm import epsilon_of, is_batchnorm
+from normswap.graph.build import build_network, gs_nodes
+from normswap.graph.mode import mode_of
+from normswap.graph.names import Names
+from normswap.graph.normalization import site_of
 from normswap.groupnorm.builder import Builder, ConstantPool
-from normswap.groupnorm.carried import require_finite
-from normswap.groupnorm.data import open_data
 from normswap.groupnorm.layer import Layer, Runtime
-from normswap.groupnorm.session import Session
 from normswap.model import ArrayTensor, load, make_constant, stage
-from normswap.pipeline import output_name, silent, staged_output
+from normswap.runtime.session import Session
 from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     import onnx_graphsurgeon as gs
 
-    from normswap.folding.graph import Node, Value
-    from normswap.folding.plan import Site
+    from normswap.graph.network import Node, Value
+    from normswap.graph.normalization import Site
     from normswap.model import Model
+    from normswap.progress import Progress
 
-    Progress = Callable[[str], None]
 
 DEFAULT_MOMENTUM = 0.9
 
@@ -96,46 +93,6 @@ class Recalibrated:
     mended: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class RecalibrateReport:
-    """What was done.
-
-    Attributes
-    ----------
-    source, output : str
-    layers : tuple of Recalibrated
-    samples : int
-        How many samples the statistics are of.
-    size_before, size_after : int
-        Bytes.
-    """
-
-    source: str
-    output: str
-    layers: tuple[Recalibrated, ...]
-    samples: int
-    size_before: int = 0
-    size_after: int = 0
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """How a command that did this ends."""
-        return ExitCode.OK
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain data."""
-        return {
-            "command": "recalibrate",
-            "source": self.source,
-            "output": self.output or None,
-            "samples": self.samples,
-            "size_before": self.size_before,
-            "size_after": self.size_after or None,
-            "layers": [asdict(layer) for layer in self.layers],
-            "exit_code": int(self.exit_code),
-        }
-
-
 class Statistics:
     """Mean and population variance by channel, over batches.
 
@@ -172,68 +129,7 @@ class Statistics:
         self._count += count
 
 
-def recalibrate(
-    source: str | Path | bytes | BinaryIO,
-    data: str | Path | Iterable[Mapping[str, Any]],
-    output: str | Path | BinaryIO,
-    options: RecalibrateOptions,
-    *,
-    overwrite: bool = False,
-    samples: int | None = None,
-    batch: int = 32,
-    progress: Progress = silent,
-) -> RecalibrateReport:
-    """Give the BatchNormalizations of a model the statistics of data.
-
-    Parameters
-    ----------
-    source : path, bytes or binary stream
-    data : path or iterable of feeds
-        See :func:`normswap.groupnorm.data.open_data`.
-    output : path or binary stream
-    options : RecalibrateOptions
-    overwrite : bool
-    samples, batch : int
-        How many samples of the data, and how many at once.
-    progress : callable
-
-    Returns
-    -------
-    RecalibrateReport
-
-    Raises
-    ------
-    ModelError, DataError
-        The model or data can't be read, or a normalization can't be recalibrated.
-    RunError
-        The runtime can't run the model.
-    """
-    from normswap.check.signature import read_signature
-
-    progress("reading the model")
-    model = load(source)
-    nodes = _nodes(model, freeze=options.freeze)
-    # Old means and variances are replaced; with a momentum they count.
-    replaced = (3, 4) if options.momentum is None else ()
-    targets = {node.key for node in nodes}
-    require_finite(model.name, build_network(model), targets, "recalibrated", but=replaced)
-    with model.original() as original:
-        dataset = open_data(data, read_signature(original), batch=batch, samples=samples)
-        found, count = _estimate(original, dataset, options, progress)
-    surgeon = dict(enumerate(gs_nodes(model)))
-    names = Names(model)
-    done = []
-    for node in nodes:
-        statistics, old = found[node.out.name]
-        done.append(_install(node, surgeon[node.key], statistics, old, options, names))
-    progress("writing")
-    report = RecalibrateReport(model.name, "", tuple(done), count, model.size)
-    with staged_output(model, output, overwrite=overwrite) as staged:
-        staged.commit()
-        return replace(report, output=output_name(output), size_after=staged.size)
-
-
-def _nodes(model: Model, *, freeze: bool) -> list[Node]:
+def batchnorms(model: Model, *, freeze: bool) -> list[Node]:
     """Return the normalizations to recalibrate, or raise one error for all that can't be."""
     network = build_network(model)
     nodes = [node for graph in network.graphs for node in graph.topological() if is_batchnorm(node)]
@@ -278,7 +174,7 @@ def _obstacle(node: Node, *, freeze: bool) -> str | None:
 Found = dict[str, tuple[Statistics, tuple[np.ndarray, np.ndarray]]]
 
 
-def _estimate(
+def estimate(
     original: Path,
     batches: Iterable[Mapping[str, Any]],
     options: RecalibrateOptions,
@@ -398,7 +294,7 @@ def _training_mode(builder: Builder) -> tuple[str, str, str]:
     return results[0].name, results[1].name, count.name
 
 
-def _install(
+def install(
     node: Node,
     gs_node: gs.Node,
     statistics: Statistics,

@@ -15,7 +15,8 @@ from onnx import helper, numpy_helper
 
 from normswap.dtypes import round_to
 from normswap.groupnorm.apply import apply_swaps
-from normswap.groupnorm.planner import SwapOptions, plan_swap
+from normswap.groupnorm.options import SwapOptions
+from normswap.groupnorm.planner import plan_swap
 from normswap.groupnorm.policy import GroupPolicy
 from normswap.model import load, write_to
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from onnx import ModelProto, NodeProto, TensorProto
 
-    from normswap.folding.shapes import Dim
+    from normswap.graph.sizes import Dim
 
 INPUT = "input"
 """The one input of a small network."""

@@ -15,9 +15,6 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
-from normswap.check.dims import Wishes, batch_is_free
-from normswap.check.randomness import seed_notes
-from normswap.check.signature import read_signature
 from normswap.errors import ExitCode, RunError
 from normswap.groupnorm.drift import DriftReport, measure_drift, samples_of
 from normswap.groupnorm.feeds import make_feeds
@@ -25,17 +22,21 @@ from normswap.groupnorm.hybrid import run_hybrid, taps, values
 from normswap.groupnorm.isolation import check_isolated
 from normswap.groupnorm.layercheck import LayerCheck, check_layer
 from normswap.groupnorm.rounding import SLACK
-from normswap.groupnorm.session import Session
+from normswap.inputs.dims import Wishes, batch_is_free
+from normswap.inputs.signature import read_signature
+from normswap.runtime.randomness import seed_notes
+from normswap.runtime.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from normswap.check.signature import Signature
     from normswap.groupnorm.layer import Layer
+    from normswap.groupnorm.options import VerifyOptions
     from normswap.groupnorm.plan import SwapPlan
+    from normswap.inputs.signature import Signature
+    from normswap.progress import Progress
 
-    Progress = Callable[[str], None]
 
 SAMPLES = 2
 CHUNK = 32  # layers whose tensors are fetched at once
@@ -122,28 +123,6 @@ class SwapCheck:
             "drift": self.drift.to_dict(),
             "notes": list(self.notes),
         }
-
-
-@dataclass(frozen=True, slots=True)
-class VerifyOptions:
-    """How a swap is checked.
-
-    Attributes
-    ----------
-    provider : str
-    provider_options : Mapping[str, Any]
-        Options handed to it.
-    seed : int
-    input_shapes : Mapping[str, tuple of int]
-    timeout : float
-        Seconds for one run.
-    """
-
-    provider: str = "cpu"
-    provider_options: Mapping[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    timeout: float = 600.0
 
 
 def verify_swap(

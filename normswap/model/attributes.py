@@ -10,7 +10,8 @@ attribute without a value, a type from the future) is the ``AttributeProto`` its
 from __future__ import annotations
 
 import numbers
-from typing import TYPE_CHECKING, Any
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import onnx
@@ -24,7 +25,6 @@ from normswap.model.tensors import ArrayTensor, data_type_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from normswap.model.importer import Importer, Scope
 
 _FIELDS = {
     AttributeProto.FLOAT: "f",
@@ -55,7 +55,21 @@ _LISTS = frozenset(
 )
 
 
-def import_attribute(proto: Any, importer: Importer, scope: Scope) -> Any:
+Scope = MutableMapping[str, gs.Tensor]
+"""The tensors that a graph sees, by name."""
+
+
+class Maker(Protocol):
+    """Makes graphsurgeon objects of messages."""
+
+    def constant(self, proto: Any) -> gs.Constant:
+        """Return a ``TensorProto`` or ``SparseTensorProto`` as a constant."""
+
+    def subgraph(self, proto: Any, scope: Scope) -> gs.Graph:
+        """Return the graph in an attribute of a node that sees the tensors of `scope`."""
+
+
+def import_attribute(proto: Any, importer: Maker, scope: Scope) -> Any:
     """Return the value of an ``AttributeProto``.
 
     Parameters
@@ -85,7 +99,7 @@ def import_attribute(proto: Any, importer: Importer, scope: Scope) -> Any:
     return _import_value(kind, getattr(proto, _FIELDS[kind]), importer, scope)
 
 
-def _import_value(kind: int, value: Any, importer: Importer, scope: Scope) -> Any:
+def _import_value(kind: int, value: Any, importer: Maker, scope: Scope) -> Any:
     if kind in {AttributeProto.STRING, AttributeProto.STRINGS}:
         try:
             return value.decode()

@@ -14,17 +14,13 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import onnx_graphsurgeon as gs
 
-from normswap.model.attributes import import_attribute
+from normswap.model.attributes import Scope, import_attribute
 from normswap.model.imported import ImportedFunction, ImportedGraph, ImportedNode
 from normswap.model.stored import Locate, SparseTensor, StoredTensor
 from normswap.model.tensors import dtype_of
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
-
     from normswap.model.stored import LazyTensor
-
-    Scope = MutableMapping[str, gs.Tensor]
 
 
 class Importer:

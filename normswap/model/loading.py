@@ -39,6 +39,9 @@ _LOOK_ALIKES: tuple[tuple[bytes, str, str], ...] = (
 )
 
 
+Source = str | Path | bytes | BinaryIO
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Model:
     """An ONNX model to be rewritten, and saved with all that was not.

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import itertools
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -13,14 +14,12 @@ from typing import TYPE_CHECKING, BinaryIO
 from normswap.errors import ModelError, UsageError
 from normswap.model.assembly import Assembly, assemble
 from normswap.model.claims import NO_DATA, Claim, has_inode, sweep
-from normswap.model.loading import data_files
-from normswap.scratch import sweep_scratch
+from normswap.model.loading import Model, data_files
+from normswap.scratch import scratch_folder, sweep_scratch
 from normswap.undisturbed import finish
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from normswap.model.loading import Model
 
 
 class Staged:
@@ -262,3 +261,38 @@ def _own_data(target: Path) -> list[Path]:
 
 def _not_written(target: Path, error: OSError) -> ModelError:
     return ModelError(f"{target} could not be written: {error.strerror or error}.")
+
+
+@contextlib.contextmanager
+def staged_output(
+    model: Model, output: str | Path | BinaryIO, *, overwrite: bool
+) -> Iterator[Staged | _Piped]:
+    """Have a rewritten model in a file, wherever it goes; nothing moves before a commit."""
+    if isinstance(output, str | Path):
+        with stage(model, output, overwrite=overwrite) as staged:
+            yield staged
+        return
+    with scratch_folder() as folder:
+        path = folder / "model.onnx"
+        with path.open("wb") as stream:
+            write_to(model, stream)
+        yield _Piped(path, output)
+
+
+class _Piped:
+    """A rewritten model that goes into a stream, as a whole, once it is good."""
+
+    def __init__(self, path: Path, stream: BinaryIO) -> None:
+        self.path = path
+        self.size = path.stat().st_size
+        self._stream = stream
+
+    def commit(self) -> None:
+        with self.path.open("rb") as source:
+            shutil.copyfileobj(source, self._stream, 1 << 20)
+        self._stream.flush()
+
+
+def output_name(output: str | Path | BinaryIO) -> str:
+    """Return what to call an output in messages."""
+    return str(output) if isinstance(output, str | Path) else "<stdout>"

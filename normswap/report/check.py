@@ -13,8 +13,7 @@ from rich.text import Text
 from normswap.report.text import WIDEST
 
 if TYPE_CHECKING:
-    from normswap.check import CheckReport
-    from normswap.check.report import OutputReport
+    from normswap.check.report import CheckReport, OutputReport
 
 STYLES = {"equivalent": "bold green", "different": "bold red", "inconclusive": "yellow"}
 

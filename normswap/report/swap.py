@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from normswap.groupnorm.plan import SwapPlan
-    from normswap.groupnorm.recalibrate import RecalibrateReport
-    from normswap.groupnorm.story import SwapReport
     from normswap.groupnorm.verify import OutputCheck, SwapCheck
+    from normswap.workflows.recalibrate import RecalibrateReport
+    from normswap.workflows.swap import SwapReport
 
 SHOWN = 8
 """Layers that are listed one by one without being asked."""

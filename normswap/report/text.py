@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from normswap.folding.plan import Folded, Kept, Merged, Plan, Step
-    from normswap.folding.reasons import Reason
-    from normswap.pipeline import FoldReport
+    from normswap.graph.reasons import Reason
+    from normswap.workflows.fold import FoldReport
 
 SHOWN = 12
 """Kept nodes that are listed one by one without being asked."""

@@ -10,14 +10,15 @@ from onnx import TensorProto, helper
 from support.check_models import conv_bn, model, save, tensor, value
 from support.planted import plant_in_runtime, plant_operator, stay_here
 
-from normswap.check import CheckOptions, Verdict, check
 from normswap.check.departure import type_of_rounding
 from normswap.check.evidence import Distance, Evidence, Function, Truth, gather
 from normswap.check.metrics import measure
+from normswap.check.options import CheckOptions
 from normswap.check.report import from_dict
-from normswap.check.signature import read_signature
-from normswap.check.verdict import RULES, departures, explained, judge
+from normswap.check.verdict import RULES, Verdict, departures, explained, judge
+from normswap.inputs.signature import read_signature
 from normswap.report.check import render_check
+from normswap.workflows.check import check
 
 RNG = np.random.default_rng(5)
 W = RNG.normal(size=(4, 6)).astype(np.float32)
@@ -218,7 +219,7 @@ def test_a_runtime_that_errs_on_one_model_is_said_to_both_ways_round(
 
 
 def test_no_operator_is_named_where_none_can_be_found(monkeypatch, checked):
-    monkeypatch.setattr("normswap.check.arbiter.locate._CUTS", 1)
+    monkeypatch.setattr("normswap.proof.arbiter.locate._CUTS", 1)
     plant_in_runtime(monkeypatch, "y", 0.5)
     report = checked(celu(), celu(), wrong=False)
     assert not report.departures[0].operator

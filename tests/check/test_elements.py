@@ -6,9 +6,11 @@ import pytest
 from onnx import TensorProto, helper
 from support.check_models import model, save, tensor, value
 
-from normswap.check import CheckOptions, Verdict, check
 from normswap.check.elements import tensors
-from normswap.pipeline import fold
+from normswap.check.options import CheckOptions
+from normswap.check.verdict import Verdict
+from normswap.workflows.check import check
+from normswap.workflows.fold import fold
 
 F = np.float32
 ML = "ai.onnx.ml"

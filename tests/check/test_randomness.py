@@ -7,8 +7,10 @@ import pytest
 from onnx import TensorProto, helper
 from support.check_models import model, save, tensor, value
 
-from normswap.check import CheckOptions, Verdict, check
-from normswap.check.randomness import draws, paired_seeds, seed_all, seeds
+from normswap.check.options import CheckOptions
+from normswap.check.verdict import Verdict
+from normswap.runtime.randomness import draws, paired_seeds, seed_all, seeds
+from normswap.workflows.check import check
 
 X = np.random.default_rng(1).normal(size=(2, 3)).astype(np.float32)
 DOMAIN = "example"

@@ -5,10 +5,12 @@ import pytest
 from onnx import helper
 from support.check_models import conv_bn, model, save, tensor, value
 
-from normswap.check import CheckOptions, Verdict, check
 from normswap.check.evidence import Distance, gather
-from normswap.check.inputs import Case, Distribution
+from normswap.check.options import CheckOptions
 from normswap.check.reorder import batch_size, reordered, restored
+from normswap.check.verdict import Verdict
+from normswap.inputs.random import Case, Distribution
+from normswap.workflows.check import check
 
 ULP = 2.0**-23
 

@@ -200,7 +200,7 @@ def test_a_model_without_batchnorm_gets_advice(tmp_path):
 
 def test_a_failed_check_writes_nothing(model, monkeypatch, tmp_path):
     """Break the algebra on purpose: the check must catch it."""
-    from normswap.folding.expressions import Scaled
+    from normswap.graph.expressions import Scaled
 
     whole = Scaled.wide
 
@@ -355,12 +355,12 @@ def test_wrong_usage(arguments):
 
 
 def test_an_internal_error_is_reported_as_one(model, monkeypatch):
-    import normswap.pipeline
+    import normswap.workflows.fold
 
     def broken(*arguments, **options):
         raise ZeroDivisionError("surprise")
 
-    monkeypatch.setattr(normswap.pipeline, "make_plan", broken)
+    monkeypatch.setattr(normswap.workflows.fold, "make_plan", broken)
     result = invoke("fold", model)
     assert result.code == 4
     assert "surprise" in result.err
@@ -370,12 +370,12 @@ def test_an_internal_error_is_reported_as_one(model, monkeypatch):
 
 
 def test_an_interrupt_leaves_nothing(model, monkeypatch):
-    import normswap.pipeline
+    import normswap.workflows.fold
 
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(normswap.pipeline, "_checked", interrupted)
+    monkeypatch.setattr(normswap.workflows.fold, "_checked", interrupted)
     result = invoke("fold", model)
     assert result.code == 130
     assert files(model.parent) == ["model.onnx"]

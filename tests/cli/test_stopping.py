@@ -11,9 +11,9 @@ import pytest
 from support.broken_saves import model, save
 from support.cli import invoke
 
-import normswap.pipeline
+import normswap.workflows.fold
 from normswap.cli.stopping import stoppable
-from normswap.groupnorm import session
+from normswap.runtime import session
 from normswap.scratch import scratch_folder, sweep_scratch
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
@@ -37,7 +37,7 @@ def send(name):
 
 @pytest.mark.parametrize("name", ENDED)
 def test_a_signal_before_the_save(path, monkeypatch, name):
-    monkeypatch.setattr(normswap.pipeline, "_checked", lambda *_: send(name))
+    monkeypatch.setattr(normswap.workflows.fold, "_checked", lambda *_: send(name))
     result = invoke("fold", path)
     assert result.code == ENDED[name]
     assert "interrupted; nothing was written" in result.err
@@ -46,13 +46,13 @@ def test_a_signal_before_the_save(path, monkeypatch, name):
 
 @pytest.mark.parametrize("name", ENDED)
 def test_a_signal_after_the_save(path, monkeypatch, name):
-    real = normswap.pipeline.output_name
+    real = normswap.model.staging.output_name
 
     def output_name(output):
         send(name)
         return real(output)
 
-    monkeypatch.setattr(normswap.pipeline, "output_name", output_name)
+    monkeypatch.setattr(normswap.workflows.fold, "output_name", output_name)
     result = invoke("fold", path, "--no-check")
     assert result.code == ENDED[name]
     assert f"interrupted; {path.with_name('model.folded.onnx')} was written" in result.err
@@ -66,13 +66,13 @@ def test_a_signal_after_the_save(path, monkeypatch, name):
 def test_all_commands_tell(path, monkeypatch, command, tmp_path):
     import numpy as np
 
-    from normswap.groupnorm import recalibrate, story
+    from normswap.workflows import recalibrate, swap
 
     def output_name(output):
         del output
         raise KeyboardInterrupt
 
-    for module in (recalibrate, story):
+    for module in (recalibrate, swap):
         monkeypatch.setattr(module, "output_name", output_name)
     name, *options = command
     np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).random((4, 8, 9, 9), np.float32))
@@ -87,7 +87,7 @@ def test_a_model_on_standard_output(path, monkeypatch):
         del output
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(normswap.pipeline, "output_name", output_name)
+    monkeypatch.setattr(normswap.workflows.fold, "output_name", output_name)
     result = invoke("fold", path, "--no-check", "-o", "-")
     assert result.code == 130
     assert "interrupted; all of the model was written" in result.err
@@ -96,7 +96,7 @@ def test_a_model_on_standard_output(path, monkeypatch):
         stream.write(source.read(100))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(normswap.pipeline.shutil, "copyfileobj", broken)
+    monkeypatch.setattr(normswap.model.staging.shutil, "copyfileobj", broken)
     result = invoke("fold", path, "--no-check", "-o", "-")
     assert len(result.out) == 100
     assert "interrupted; only a part of the model was written" in result.err
@@ -109,7 +109,7 @@ def test_an_error_that_an_interrupt_turned_into_is_an_interrupt(path, monkeypatc
         except KeyboardInterrupt as error:
             raise ImportError("numpy failed to import") from error
 
-    monkeypatch.setattr(normswap.pipeline, "make_plan", broken)
+    monkeypatch.setattr(normswap.workflows.fold, "make_plan", broken)
     result = invoke("fold", path)
     assert result.code == 143
     assert "interrupted; nothing was written" in result.err
@@ -119,7 +119,7 @@ def test_a_file_that_ends_too_early_is_no_interrupt(path, monkeypatch):
     def broken(*_, **__):
         raise EOFError("no data left")
 
-    monkeypatch.setattr(normswap.pipeline, "make_plan", broken)
+    monkeypatch.setattr(normswap.workflows.fold, "make_plan", broken)
     result = invoke("fold", path)
     assert result.code == 4
     assert "interrupted" not in result.err
@@ -129,7 +129,7 @@ def test_an_error_of_the_operating_system_is_no_bug(path, monkeypatch):
     def broken(*_, **__):
         raise OSError(5, "Input/output error", "model.onnx")
 
-    monkeypatch.setattr(normswap.pipeline, "make_plan", broken)
+    monkeypatch.setattr(normswap.workflows.fold, "make_plan", broken)
     result = invoke("fold", path)
     assert result.code == 3
     assert "model.onnx: Input/output error" in result.err
@@ -148,7 +148,7 @@ def test_the_handlers_of_others_stay():
     assert signal.getsignal(signal.SIGTERM) is mine
     code = (
         "import signal; before = [signal.getsignal(s) for s in signal.valid_signals()]\n"
-        "import normswap, normswap.cli, normswap.pipeline, normswap.check\n"
+        "import normswap, normswap.cli, normswap.workflows.fold, normswap.check\n"
         "assert before == [signal.getsignal(s) for s in signal.valid_signals()]"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -168,14 +168,14 @@ def alive(pid):
 
 PARENTS = {
     "check": (
-        "from normswap.check.runner import run_worker\n"
+        "from normswap.runtime.runner import run_worker\n"
         "with scratch_folder('check') as folder:\n"
         "    say(folder)\n"
         "    run_worker({}, folder, label='m', timeout=60, memory_limit=None)\n"
     ),
     "session": (
         "import pathlib\n"
-        "from normswap.groupnorm.session import Session\n"
+        "from normswap.runtime.session import Session\n"
         "with scratch_folder() as folder:\n"
         "    say(folder)\n"
         "    Session(pathlib.Path('m.onnx'), label='m')\n"
@@ -200,10 +200,9 @@ def test_a_child_ends_with_its_parent_and_its_folder_goes(tmp_path, parent, name
     (tmp_path / "temporary").mkdir()
     code = (
         "import pathlib, sys\n"
-        "from normswap import lifetime\n"
-        "from normswap.check import runner\n"
+        "from normswap.runtime import lifetime\n"
+        "from normswap.runtime import runner, session\n"
         "from normswap.cli.stopping import stoppable\n"
-        "from normswap.groupnorm import session\n"
         "from normswap.scratch import scratch_folder\n"
         "runner.command = session.command = lambda *_: lifetime.command('child')\n"
         "say = lambda folder: pathlib.Path('folder').write_text(str(folder))\n"

@@ -10,7 +10,7 @@ import os
 
 import pytest
 
-from normswap.check.survey import survey
+from normswap.runtime.survey import survey
 
 
 @pytest.fixture(scope="session")

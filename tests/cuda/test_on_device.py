@@ -9,13 +9,15 @@ from support.build import Builder
 from support.check_models import conv_bn, save
 from support.cli import invoke
 
-from normswap.check import CheckOptions, Verdict, check
+from normswap.check.options import CheckOptions
+from normswap.check.verdict import Verdict
 from normswap.errors import RunError
-from normswap.groupnorm.planner import SwapOptions
+from normswap.groupnorm.options import SwapOptions, VerifyOptions
 from normswap.groupnorm.policy import GroupPolicy
-from normswap.groupnorm.session import Session
-from normswap.groupnorm.story import swap
-from normswap.groupnorm.verify import SwapVerdict, VerifyOptions
+from normswap.groupnorm.verify import SwapVerdict
+from normswap.runtime.session import Session
+from normswap.workflows.check import check
+from normswap.workflows.swap import swap
 
 pytestmark = pytest.mark.cuda
 

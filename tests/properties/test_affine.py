@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from normswap.folding.affine import Affine, align
+from normswap.graph.affine import Affine, align
 
 SHAPE = (2, 3, 4)
 FLOATS = st.floats(-1e6, 1e6, allow_subnormal=False)

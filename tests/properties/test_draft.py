@@ -6,8 +6,8 @@ from support.build import Builder
 
 from normswap.folding.draft import Draft
 from normswap.folding.edits import Bypass, Insert, Replace, SetAttribute
-from normswap.folding.expressions import Filled
-from normswap.folding.graph import build_network
+from normswap.graph.build import build_network
+from normswap.graph.expressions import Filled
 from normswap.model import load
 
 

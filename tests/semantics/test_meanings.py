@@ -16,9 +16,9 @@ from support.draws.simple import reals
 from support.reference_errors import VERSION
 from support.reference_table import WRONG
 
-from normswap.check.arbiter.evaluator import SETTINGS, Float64Evaluator, Settings
-from normswap.check.arbiter.nodes import NotKnownError
-from normswap.folding.evaluate import EVALUABLE
+from normswap.graph.evaluate import EVALUABLE
+from normswap.proof.arbiter.evaluator import SETTINGS, Float64Evaluator, Settings
+from normswap.proof.arbiter.nodes import NotKnownError
 from normswap.semantics.registry import meaning_of, meanings, since_version
 
 DRAWN = 4

@@ -20,7 +20,7 @@ from normswap.model import load, write_to
 
 if TYPE_CHECKING:
     from normswap.folding.plan import Plan
-    from normswap.folding.reasons import Reason
+    from normswap.graph.reasons import Reason
 
 _ORT = ort.capi.onnxruntime_pybind11_state
 

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from unittest import mock
 
-from normswap.check import CheckOptions, check
+from normswap.check.options import CheckOptions
+from normswap.workflows.check import check
 
 _FILE = Path(__file__).parents[2] / "benchmarks" / "backend_suite.py"
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from onnx.reference.op_run import OpRun
 
-from normswap.check import bench, ort, worker
-from normswap.check.arbiter import evaluator
-from normswap.check.protocol import Stage, WorkerError
-from normswap.check.runner import failure
+from normswap.check import bench
+from normswap.proof.arbiter import evaluator
+from normswap.runtime import ort, worker
+from normswap.runtime.protocol import Stage, WorkerError
+from normswap.runtime.runner import failure
 
 
 def stay_here(monkeypatch):

@@ -11,7 +11,8 @@ import pytest
 
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.choose import layernorm_is_precise
-from normswap.groupnorm.planner import SwapOptions, plan_swap
+from normswap.groupnorm.options import SwapOptions
+from normswap.groupnorm.planner import plan_swap
 from normswap.groupnorm.policy import GroupPolicy
 from normswap.model import load, write_to
 from support.folding import skipping_what_old_runtimes_refuse

@@ -20,10 +20,10 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto
 
-from normswap.check.arbiter.evaluator import SETTINGS, Float64Evaluator, Settings
 from normswap.folding.apply import apply_plan
 from normswap.folding.planner import make_plan
 from normswap.model import load, write_to
+from normswap.proof.arbiter.evaluator import SETTINGS, Float64Evaluator, Settings
 from support.folding import every_node, feeds_for
 
 FLOOR = 1e-12

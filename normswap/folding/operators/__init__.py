@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from normswap.folding.operators.base import Operator
 
 if TYPE_CHECKING:
-    from normswap.folding.graph import Node
+    from normswap.graph.network import Node
 
 __all__ = ["Operator", "find", "registry"]
 

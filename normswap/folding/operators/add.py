@@ -11,11 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normswap.folding.affine import Affine, align
-from normswap.folding.answers import Answer, Block, Down, Goal
+from normswap.folding.answers import Answer, Down, Goal
 from normswap.folding.edits import Edit, Replace
-from normswap.folding.evaluate import constant_of
-from normswap.folding.expressions import Expression, Scaled
 from normswap.folding.operators.base import Answers, Operator
 from normswap.folding.operators.layout import (
     LARGEST_MOVED,
@@ -24,11 +21,14 @@ from normswap.folding.operators.layout import (
     strip_leading,
     to_operand,
 )
-from normswap.folding.reasons import Reason
+from normswap.graph.affine import Affine, align
+from normswap.graph.evaluate import constant_of
+from normswap.graph.expressions import Expression, Scaled
+from normswap.graph.reasons import Block, Reason
 
 if TYPE_CHECKING:
     from normswap.dtypes import Wide
-    from normswap.folding.graph import Node
+    from normswap.graph.network import Node
 
 
 class Add(Operator):

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Container, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from normswap.folding.answers import Answer, Block
-from normswap.folding.reasons import Reason
+from normswap.folding.answers import Answer
+from normswap.graph.reasons import Block, Reason
 
 if TYPE_CHECKING:
-    from normswap.folding.affine import Affine
-    from normswap.folding.graph import Node
+    from normswap.graph.affine import Affine
+    from normswap.graph.network import Node
 
 Answers = Iterator[Answer | Block]
 

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normswap.folding.answers import Answer, Block
-from normswap.folding.batchnorm import affine_of, is_per_activation
+from normswap.folding.answers import Answer
 from normswap.folding.edits import Replace
-from normswap.folding.evaluate import constant_of
-from normswap.folding.expressions import Expression, Scaled
 from normswap.folding.operators.base import Answers, Operator
-from normswap.folding.reasons import Reason
+from normswap.graph.batchnorm import affine_of, is_per_activation
+from normswap.graph.evaluate import constant_of
+from normswap.graph.expressions import Expression, Scaled
+from normswap.graph.reasons import Block, Reason
 
 if TYPE_CHECKING:
-    from normswap.folding.affine import Affine
-    from normswap.folding.graph import Node
+    from normswap.graph.affine import Affine
+    from normswap.graph.network import Node
 
 
 class BatchNormalization(Operator):

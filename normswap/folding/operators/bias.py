@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from normswap.folding.answers import Block
 from normswap.folding.edits import Edit, Replace
-from normswap.folding.expressions import Expression, Filled, Scaled, Summed
 from normswap.folding.operators.weight import scaled_weight, weight_of
-from normswap.folding.quantized import Dequantized, Transposed, rounded
+from normswap.folding.quantized import rounded
+from normswap.graph.expressions import Expression, Filled, Scaled, Summed
+from normswap.graph.quantized import Dequantized, Transposed
+from normswap.graph.reasons import Block
 
 if TYPE_CHECKING:
     from normswap.dtypes import Wide
-    from normswap.folding.graph import Node
+    from normswap.graph.network import Node
 
 
 def scaled_bias(
@@ -66,7 +67,7 @@ def summed_bias(
     slot : int
         Where the operator has its bias.
     weight, factor, axes, view
-        See :class:`~normswap.folding.expressions.Summed`.
+        See :class:`~normswap.graph.expressions.Summed`.
     channels : int
         Length of the bias.
     """

@@ -11,14 +11,14 @@ import math
 from typing import TYPE_CHECKING
 
 from normswap.dtypes import is_float, largest
-from normswap.folding.answers import Answer, Block, Down, Up
-from normswap.folding.expressions import magnitude
-from normswap.folding.graph import Node, Use
+from normswap.folding.answers import Answer, Down, Up
 from normswap.folding.operators.base import Answers, Operator
-from normswap.folding.reasons import Reason
+from normswap.graph.expressions import magnitude
+from normswap.graph.network import Node, Use
+from normswap.graph.reasons import Block, Reason
 
 if TYPE_CHECKING:
-    from normswap.folding.affine import Affine
+    from normswap.graph.affine import Affine
 
 
 class Cast(Operator):

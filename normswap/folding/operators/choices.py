@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from normswap.folding.answers import Answer, Block, Goal
+from normswap.folding.answers import Answer, Goal
 from normswap.folding.operators import conditions
 from normswap.folding.operators.base import Answers, Operator
 from normswap.folding.operators.layout import output_rank, to_operand
-from normswap.folding.reasons import Reason
+from normswap.graph.reasons import Block, Reason
 
 if TYPE_CHECKING:
-    from normswap.folding.affine import Affine
     from normswap.folding.edits import Edit
-    from normswap.folding.graph import Node
+    from normswap.graph.affine import Affine
+    from normswap.graph.network import Node
 
 
 class Where(Operator):

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normswap.folding.affine import Affine
 from normswap.folding.answers import Answer, Down, Goal, Up
-from normswap.folding.graph import Node, Use
 from normswap.folding.operators.base import Answers, Operator
-from normswap.folding.reasons import Reason
+from normswap.graph.affine import Affine
+from normswap.graph.network import Node, Use
+from normswap.graph.reasons import Reason
 
 if TYPE_CHECKING:
     from normswap.dtypes import Wide
-    from normswap.folding.shapes import Dim
+    from normswap.graph.sizes import Dim
 
 
 class Concat(Operator):

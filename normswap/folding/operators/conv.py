@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normswap.folding.affine import Affine, align
-from normswap.folding.answers import Answer, Block
+from normswap.folding.answers import Answer
 from normswap.folding.operators import conditions
 from normswap.folding.operators.base import Answers, Operator
 from normswap.folding.operators.bias import scaled_bias, summed_bias
 from normswap.folding.operators.weight import scaled_weight, weight_of
 from normswap.folding.operators.windows import is_padded
-from normswap.folding.reasons import Reason
+from normswap.graph.affine import Affine, align
+from normswap.graph.reasons import Block, Reason
 
 if TYPE_CHECKING:
     from normswap.dtypes import Wide
-    from normswap.folding.graph import Node
+    from normswap.graph.network import Node
 
 
 class Conv(Operator):

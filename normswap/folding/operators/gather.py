@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normswap.folding.answers import Answer, Down, Up
-from normswap.folding.evaluate import integers_of
-from normswap.folding.graph import Node, Use
 from normswap.folding.operators.base import Answers, Operator
 from normswap.folding.operators.selection import picked, put_back
-from normswap.folding.reasons import Reason
+from normswap.graph.evaluate import integers_of
+from normswap.graph.network import Node, Use
+from normswap.graph.reasons import Reason
 
 if TYPE_CHECKING:
     from normswap.dtypes import Wide
-    from normswap.folding.affine import Affine
+    from normswap.graph.affine import Affine
 
 
 class Gather(Operator):

@@ -14,20 +14,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normswap.folding.affine import Affine
-from normswap.folding.answers import Answer, Block, Down
+from normswap.folding.answers import Answer, Down
 from normswap.folding.edits import Edit, Replace, SetAttribute
-from normswap.folding.expressions import Expression, Filled, Scaled, Summed
 from normswap.folding.operators import conditions
 from normswap.folding.operators.base import Answers, Operator
 from normswap.folding.operators.layout import from_operand, strip_leading
 from normswap.folding.operators.weight import scaled_weight, weight_of
-from normswap.folding.quantized import Dequantized, Transposed, rounded
-from normswap.folding.reasons import Reason
+from normswap.folding.quantized import rounded
+from normswap.graph.affine import Affine
+from normswap.graph.expressions import Expression, Filled, Scaled, Summed
+from normswap.graph.quantized import Dequantized, Transposed
+from normswap.graph.reasons import Block, Reason
 
 if TYPE_CHECKING:
     from normswap.dtypes import Wide
-    from normswap.folding.graph import Node
+    from normswap.graph.network import Node
 
 
 class Gemm(Operator):

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normswap.folding.affine import Affine
-from normswap.folding.answers import Answer, Block, Up
+from normswap.folding.answers import Answer, Up
 from normswap.folding.edits import Replace
-from normswap.folding.evaluate import constant_of
-from normswap.folding.expressions import Expression, Scaled
-from normswap.folding.graph import Node, Use, Value
-from normswap.folding.reasons import Reason
+from normswap.graph.affine import Affine
+from normswap.graph.evaluate import constant_of
+from normswap.graph.expressions import Expression, Scaled
+from normswap.graph.network import Node, Use, Value
+from normswap.graph.reasons import Block, Reason
 
 if TYPE_CHECKING:
     from normswap.dtypes import Wide

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normswap.folding.answers import Answer, Block
+from normswap.folding.answers import Answer
 from normswap.folding.edits import Edit, Insert, Replace
-from normswap.folding.evaluate import constant_of
-from normswap.folding.expressions import Expression, Filled, Summed
 from normswap.folding.operators.base import Answers, Operator
 from normswap.folding.operators.layout import strip_leading
 from normswap.folding.operators.weight import scaled_weight, weight_of
-from normswap.folding.reasons import Reason
+from normswap.graph.evaluate import constant_of
+from normswap.graph.expressions import Expression, Filled, Summed
+from normswap.graph.reasons import Block, Reason
 
 if TYPE_CHECKING:
     from normswap.dtypes import Wide
-    from normswap.folding.affine import Affine
-    from normswap.folding.graph import Node
+    from normswap.graph.affine import Affine
+    from normswap.graph.network import Node
 
 
 class MatMul(Operator):

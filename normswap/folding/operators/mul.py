@@ -11,12 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normswap.folding.affine import Affine
-from normswap.folding.answers import Answer, Block, Down, Up
+from normswap.folding.answers import Answer, Down, Up
 from normswap.folding.edits import Bypass, Edit, Insert, Replace
-from normswap.folding.evaluate import constant_of
-from normswap.folding.expressions import Expression, Filled, Scaled
-from normswap.folding.graph import Node, Use
 from normswap.folding.operators.base import Answers, Operator
 from normswap.folding.operators.layout import (
     LARGEST_MOVED,
@@ -26,8 +22,12 @@ from normswap.folding.operators.layout import (
     strip_leading,
     to_operand,
 )
-from normswap.folding.reasons import Reason
-from normswap.folding.removal import removal_block
+from normswap.graph.affine import Affine
+from normswap.graph.evaluate import constant_of
+from normswap.graph.expressions import Expression, Filled, Scaled
+from normswap.graph.network import Node, Use
+from normswap.graph.reasons import Block, Reason
+from normswap.graph.removal import removal_block
 
 if TYPE_CHECKING:
     from normswap.dtypes import Wide

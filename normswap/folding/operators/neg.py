@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from normswap.folding.affine import Affine
 from normswap.folding.answers import Answer, Down, Up
-from normswap.folding.graph import Node, Use
 from normswap.folding.operators.base import Answers, Operator
+from normswap.graph.affine import Affine
+from normswap.graph.network import Node, Use
 
 
 class Neg(Operator):

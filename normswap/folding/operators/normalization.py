@@ -18,19 +18,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
-from normswap.folding.affine import Affine
-from normswap.folding.answers import Answer, Block
-from normswap.folding.batchnorm import epsilon_of
+from normswap.folding.answers import Answer
 from normswap.folding.edits import Edit, Replace, SetAttribute
-from normswap.folding.evaluate import constant_of
-from normswap.folding.expressions import Expression, Filled, Scaled
 from normswap.folding.operators import conditions
 from normswap.folding.operators.base import Answers, Operator
-from normswap.folding.reasons import Reason
+from normswap.graph.affine import Affine
+from normswap.graph.batchnorm import epsilon_of
+from normswap.graph.evaluate import constant_of
+from normswap.graph.expressions import Expression, Filled, Scaled
+from normswap.graph.reasons import Block, Reason
 
 if TYPE_CHECKING:
     from normswap.dtypes import Wide
-    from normswap.folding.graph import Node
+    from normswap.graph.network import Node
 
 
 class Normalization(Operator):

@@ -11,13 +11,13 @@ from abc import abstractmethod
 
 import numpy as np
 
-from normswap.folding.affine import Affine
-from normswap.folding.answers import Answer, Block, Down, Up
-from normswap.folding.graph import Node, Use
+from normswap.folding.answers import Answer, Down, Up
 from normswap.folding.operators import conditions
 from normswap.folding.operators.base import Answers, Operator
 from normswap.folding.operators.windows import is_padded
-from normswap.folding.reasons import Reason
+from normswap.graph.affine import Affine
+from normswap.graph.network import Node, Use
+from normswap.graph.reasons import Block, Reason
 
 
 class Pool(Operator):

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normswap.folding.affine import Affine
-from normswap.folding.answers import Answer, Block, Down, Up
-from normswap.folding.evaluate import integers_of
-from normswap.folding.graph import Node, Use
+from normswap.folding.answers import Answer, Down, Up
 from normswap.folding.operators import conditions
 from normswap.folding.operators.base import Answers, Operator
-from normswap.folding.reasons import Reason
+from normswap.graph.affine import Affine
+from normswap.graph.evaluate import integers_of
+from normswap.graph.network import Node, Use
+from normswap.graph.reasons import Block, Reason
 
 if TYPE_CHECKING:
     from normswap.dtypes import Wide

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normswap.folding.affine import Affine
 from normswap.folding.answers import Answer, Down, Up
-from normswap.folding.graph import Node, Use
 from normswap.folding.operators.base import Answers, Operator
-from normswap.folding.reasons import Reason
-from normswap.folding.shapes import Dim
+from normswap.graph.affine import Affine
+from normswap.graph.network import Node, Use
+from normswap.graph.reasons import Reason
+from normswap.graph.sizes import Dim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from normswap.folding.answers import Answer, Block, Down, Up
-from normswap.folding.evaluate import constant_source, integers_of
-from normswap.folding.graph import Node, Use
+from normswap.folding.answers import Answer, Down, Up
 from normswap.folding.operators import conditions
 from normswap.folding.operators.base import Answers, Operator
-from normswap.folding.reasons import Reason
+from normswap.graph.evaluate import constant_source, integers_of
+from normswap.graph.network import Node, Use
+from normswap.graph.reasons import Block, Reason
 
 if TYPE_CHECKING:
-    from normswap.folding.affine import Affine
+    from normswap.graph.affine import Affine
 
 
 class Resize(Operator):

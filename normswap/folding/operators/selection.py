@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normswap.folding.affine import Affine
+from normswap.graph.affine import Affine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,8 +8,8 @@ from normswap.folding.answers import Answer
 from normswap.folding.operators.base import Answers, Operator
 
 if TYPE_CHECKING:
-    from normswap.folding.affine import Affine
-    from normswap.folding.graph import Node
+    from normswap.graph.affine import Affine
+    from normswap.graph.network import Node
 
 
 class Shape(Operator):

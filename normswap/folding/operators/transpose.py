@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normswap.folding.answers import Answer, Down, Up
-from normswap.folding.graph import Node, Use
 from normswap.folding.operators.base import Answers, Operator
-from normswap.folding.reasons import Reason
+from normswap.graph.network import Node, Use
+from normswap.graph.reasons import Reason
 
 if TYPE_CHECKING:
-    from normswap.folding.affine import Affine
+    from normswap.graph.affine import Affine
 
 
 class Transpose(Operator):

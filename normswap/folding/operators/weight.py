@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from normswap.folding.edits import Edit, Replace
-from normswap.folding.evaluate import constant_of
-from normswap.folding.expressions import Expression, Scaled
-from normswap.folding.graph import Use
-from normswap.folding.quantized import Dequantized, Transposed, quantized, scaled
+from normswap.folding.quantized import scaled
+from normswap.graph.evaluate import constant_of
+from normswap.graph.expressions import Expression, Scaled
+from normswap.graph.network import Use
+from normswap.graph.quantized import Dequantized, Transposed, quantized
 
 if TYPE_CHECKING:
     from normswap.dtypes import Wide
-    from normswap.folding.answers import Block
-    from normswap.folding.graph import Node
+    from normswap.graph.network import Node
+    from normswap.graph.reasons import Block
 
 
 def weight_of(node: Node, slot: int) -> Expression | Block:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from normswap.folding.graph import Node
+    from normswap.graph.network import Node
 
 
 def is_padded(node: Node, kernel: Sequence[int]) -> bool:

@@ -1,7 +1,7 @@
 """Operators that no function of arrays evaluates: bodies, and random numbers.
 
 They are the evaluator's own business: bodies are graphs of other operators (Loop and Scan run them
-by `normswap.check.arbiter.control`), and random numbers are those of onnx's reference, since no
+by `normswap.proof.arbiter.control`), and random numbers are those of onnx's reference, since no
 two runtimes draw the same ones.
 """
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import TensorProto, numpy_helper
 
-from normswap.check.arbiter.evaluator import SETTINGS, Float64Evaluator, Settings
-from normswap.check.arbiter.task import as_float64
+from normswap.proof.arbiter.evaluator import SETTINGS, Float64Evaluator, Settings
+from normswap.proof.arbiter.task import as_float64
 from normswap.semantics import constants
 
 if TYPE_CHECKING:

@@ -1,0 +1,12 @@
+"""What may be asked of a graph: who makes a tensor, what is constant, how large it is.
+
+``network``, ``build``
+    The planner's view of a model, and how it is made.
+``reasons``, ``affine``, ``expressions``
+    Why a normalization stays; the map ``s*x + t`` and its algebra; constants that compute
+    themselves, rounded once.
+``opset6``, ``evaluate``, ``shapes``, ``names``
+    Old ways to broadcast; what is constant, and how large; which names are free.
+``batchnorm``, ``decomposed``, ``normalization``
+    Where a model normalizes with constants: as a node, or written out as arithmetic.
+"""

@@ -1,0 +1,103 @@
+"""BatchNormalization as an affine: what the node computes in inference, or why it is not one.
+
+Source: ONNX operator BatchNormalization, opsets 7, 9, 14 and 15 (opset 6 and before: ``is_test``)::
+
+    Y = scale * (X - input_mean) / sqrt(input_var + epsilon) + B      per channel, axis 1
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from normswap.dtypes import Wide, is_float
+from normswap.finite import flaw_of
+from normswap.graph.affine import Affine
+from normswap.graph.evaluate import constant_of
+from normswap.graph.mode import mode_of
+from normswap.graph.reasons import Block, Reason
+
+if TYPE_CHECKING:
+    from normswap.graph.network import Node
+
+DEFAULT_EPSILON = 1e-5
+
+
+def is_batchnorm(node: Node) -> bool:
+    """Whether a node is a BatchNormalization of the default domain."""
+    return node.op == "BatchNormalization" and not node.domain
+
+
+def epsilon_of(node: Node) -> float:
+    """Return the node's epsilon: a float32 attribute, whose value 0.0 is not its absence."""
+    return float(np.float32(node.attr("epsilon", DEFAULT_EPSILON)))
+
+
+def is_per_activation(node: Node) -> bool:
+    """Whether statistics are of every channel and pixel, (C, D1, ...), as ``spatial=0`` says."""
+    return node.opset < 9 and not node.attr("spatial", 1)
+
+
+def affine_of(node: Node) -> Affine | Block:
+    """Return the affine that an inference-mode BatchNormalization applies to its input.
+
+    Parameters
+    ----------
+    node : Node
+        A ``BatchNormalization`` of the default domain.
+
+    Returns
+    -------
+    Affine or Block
+        ``s = scale / sqrt(var + epsilon)`` and ``t = B - mean * s`` along axis 1 (with
+        ``spatial=0`` along all that follow too); or what stands in the way of that.
+    """
+    if node.refers_to_attributes:
+        return Block(Reason.NOT_CONSTANT, node.title, "an attribute is a parameter of the function")
+    mode = mode_of(node)
+    if mode.reason is not None:
+        about = mode.used[0] if mode.reason is Reason.USED_STATISTICS else node.title
+        return Block(mode.reason, about, mode.why)
+    if len(node.inputs) < 5 or any(value is None for value in node.inputs[:5]):
+        return Block(Reason.MALFORMED, node.title, "BatchNormalization needs five inputs")
+    parameters: list[Wide] = []
+    for name, value in zip(("scale", "B", "mean", "var"), node.inputs[1:5], strict=True):
+        constant = constant_of(value)
+        if isinstance(constant, Block):
+            return Block(constant.reason, constant.tensor, f"its {name}: {constant.detail}")
+        if not is_float(constant.data_type):
+            return Block(Reason.ELEMENT_TYPE, node.title, f"its {name}")
+        stored = constant.load()
+        flaw = None if value is None else flaw_of(value.name, stored)
+        if flaw is not None:
+            return Block(Reason.NON_FINITE, flaw.name, f"its {name}: {flaw}")
+        parameters.append(stored.astype(np.longdouble))
+    if not is_per_activation(node):
+        parameters = [parameter.reshape(-1) for parameter in parameters]
+    if len({parameter.shape for parameter in parameters}) != 1:
+        lengths = ", ".join("x".join(map(str, parameter.shape)) for parameter in parameters)
+        return Block(
+            Reason.MALFORMED, node.title, f"scale, B, mean and var differ in length: {lengths}"
+        )
+    scale, bias, mean, var = parameters
+    spread = var + np.longdouble(epsilon_of(node))
+    bad = np.flatnonzero(~(np.isfinite(spread) & (spread > 0)))
+    if bad.size:
+        return Block(Reason.INVALID_STATISTICS, node.title, channels("var + epsilon", spread, bad))
+    with np.errstate(over="ignore", invalid="ignore"):
+        s = scale / np.sqrt(spread)
+        t = bias - mean * s
+    for what, values in (("scale", s), ("shift", t)):  # float64 parameters may overflow in it
+        bad = np.flatnonzero(~np.isfinite(values))
+        if bad.size:
+            return Block(Reason.OVERFLOW, node.title, channels(what, values, bad))
+    # Over the axes after that of the samples: one for each channel, or one for each activation.
+    return Affine(s[np.newaxis], t[np.newaxis])
+
+
+def channels(what: str, values: Wide, which: np.ndarray) -> str:
+    """Name the channels that something is about, with the first one's value."""
+    first = int(which[0])
+    more = f" and {which.size - 1} more" if which.size > 1 else ""
+    return f"{what} is {float(values.reshape(-1)[first]):g} in channel {first}{more}"

@@ -1,0 +1,63 @@
+"""Constant operands that are not finite, so that nothing folds into or past their node."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from normswap.graph.evaluate import constant_of
+from normswap.graph.quantized import quantized
+from normswap.graph.reasons import Block, Reason
+
+if TYPE_CHECKING:
+    from normswap.finite import Flaw
+    from normswap.graph.network import Node, Value
+
+FACTORS = {
+    "BatchNormalization": {1},
+    "Conv": {1},
+    "ConvTranspose": {1},
+    "DequantizeLinear": {1},
+    "Div": {0, 1},
+    "Gemm": {0, 1},
+    "GroupNormalization": {1},
+    "InstanceNormalization": {1},
+    "LayerNormalization": {1},
+    "MatMul": {0, 1},
+    "Mul": {0, 1},
+    "RMSNormalization": {1},
+}
+"""By which inputs operators multiply, so that a part of one by which it is off is off the result.
+
+What others take in is added, or is values of the result itself, which have no more digits.
+"""
+
+
+LINEAR = {*FACTORS, "Add", "PRelu", "Sub", "Sum"}
+"""Operators whose result is not finite where a constant operand is not.
+
+Of others, such as Where and Max, an infinite operand may be what a mask is made of.
+"""
+
+
+def flawed(node: Node) -> Block | None:
+    """Say which constant operand of a node is not finite, so that nothing folds into or past it."""
+    if node.op not in LINEAR or node.domain:
+        return None
+    for value in node.inputs:
+        flaw = _flaw(value)
+        if flaw is not None:
+            return Block(Reason.NON_FINITE, flaw.name, str(flaw))
+    return None
+
+
+def _flaw(value: Value | None) -> Flaw | None:
+    """Return what is not finite of a constant, quantized or not."""
+    constant = quantized(value)
+    if constant is not None:
+        return constant.flaw()
+    plain = constant_of(value)
+    # The bound is kept, so that asking again reads no weights.
+    if isinstance(plain, Block) or math.isfinite(plain.bound()):
+        return None
+    return plain.flaw()

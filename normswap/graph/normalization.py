@@ -1,0 +1,169 @@
+"""What a fold is about: the places of a graph where a tensor is normalized with constants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from normswap.graph.affine import Affine
+from normswap.graph.batchnorm import affine_of, is_batchnorm
+from normswap.graph.decomposed import (
+    affine_of_link,
+    axis_of,
+    chains,
+    is_private,
+    link,
+    looks_like_batchnorm,
+)
+from normswap.graph.flaws import flawed
+from normswap.graph.network import Use
+from normswap.graph.reasons import Block, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from normswap.graph.network import Graph, Node, Value
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A normalization of the model.
+
+    Attributes
+    ----------
+    node : str
+        What the node is called.
+    op : str
+        Its operator.
+    output : str
+        The tensor it makes.
+    graph : str
+        Where it is, see :class:`normswap.graph.network.Graph`.
+    channels : int or None
+        How many channels it normalizes.
+    """
+
+    node: str
+    op: str
+    output: str
+    graph: str = ""
+    channels: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Normalization:
+    """One or more nodes in a row that together apply an affine to a tensor.
+
+    Attributes
+    ----------
+    chain : tuple of Use
+        The nodes in order, each with the input by which the tensor comes.
+    certain : bool
+        Whether it counts even if it can't be folded; see :mod:`normswap.graph.decomposed`.
+    """
+
+    chain: tuple[Use, ...]
+    certain: bool = True
+
+    @property
+    def key(self) -> int:
+        """What tells it from others: the key of its last node."""
+        return self.chain[-1].node.key
+
+    @property
+    def source(self) -> Use:
+        """Where it reads its tensor."""
+        return self.chain[0]
+
+    @property
+    def result(self) -> Value:
+        """The tensor that it makes."""
+        return self.chain[-1].node.out
+
+    @property
+    def graph(self) -> Graph:
+        """The graph that it is in."""
+        return self.chain[-1].node.graph
+
+    @property
+    def is_batchnorm(self) -> bool:
+        """Whether it is a single BatchNormalization."""
+        return len(self.chain) == 1 and is_batchnorm(self.chain[0].node)
+
+    def affine(self) -> Affine | Block:
+        """Return the affine that it applies at present, or why that is none."""
+        whole = Affine(np.ones(()), np.zeros(()))
+        for use in self.chain:
+            part = affine_of(use.node) if is_batchnorm(use.node) else affine_of_link(use)
+            if isinstance(part, Block):
+                return part
+            block = flawed(use.node)
+            if block is not None:
+                return block
+            whole = whole.then(part)
+        if not whole.is_finite:
+            title = self.chain[-1].node.title
+            return Block(Reason.NON_FINITE, title, f"the scale or shift of {title} is not finite")
+        return whole
+
+    def extended(self) -> Normalization:
+        """Return it together with the operators by constants that are next to it."""
+        chain = list(self.chain)
+        axes = {axis_of(use) for use in chain if not is_batchnorm(use.node)} | {1, None}
+        while (value := chain[0].node.inputs[chain[0].slot]) is not None:
+            before = None if value.producer is None else link(value.producer)
+            if before is None or not is_private(value, chain[0].node):
+                break
+            if axis_of(before) not in axes:
+                break
+            chain.insert(0, before)
+        while len(chain[-1].node.out.readers) == 1:
+            value = chain[-1].node.out
+            (use,) = value.readers.values()
+            after = link(use.node)
+            if after != use or not is_private(value, use.node) or axis_of(after) not in axes:
+                break
+            chain.append(after)
+        return Normalization(tuple(chain), self.certain)
+
+    def site(self) -> Site:
+        """Describe it by names."""
+        node = self.chain[-1].node
+        value = node.input(1) if self.is_batchnorm else self.source.node.inputs[self.source.slot]
+        shape = None if value is None else value.shape
+        at = 0 if self.is_batchnorm else 1
+        channels = shape[at] if shape is not None and len(shape) > at else None
+        return Site(
+            node.title,
+            "+".join(use.node.op for use in self.chain),
+            next((output.name for output in node.outputs if output), ""),
+            node.graph.path,
+            channels if isinstance(channels, int) else None,
+        )
+
+    def present(self) -> Normalization | None:
+        """Return what earlier edits have left of it, None if that is no normalization."""
+        chain = tuple(use for use in self.chain if not use.node.removed)
+        if len(chain) == len(self.chain):
+            return self
+        found = list(chains([use.node for use in chain]))
+        return Normalization(found[0], self.certain) if len(found) == 1 else None
+
+
+def site_of(batchnorm: Node) -> Site:
+    """Describe a BatchNormalization by names."""
+    return Normalization((Use(batchnorm, 0),)).site()
+
+
+def normalizations(graph: Graph) -> Iterator[Normalization]:
+    """Yield the normalizations of a graph in an order that does not depend on the file's."""
+    nodes = graph.topological()
+    by_last = {chain[-1].node.key: chain for chain in chains(nodes)}
+    for node in nodes:
+        if is_batchnorm(node) and not node.removed:
+            yield Normalization((Use(node, 0),))
+        elif node.key in by_last:
+            chain = by_last[node.key]
+            yield Normalization(chain, looks_like_batchnorm(chain))

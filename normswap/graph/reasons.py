@@ -1,0 +1,96 @@
+"""Why a normalization stays: the closed list that users, lint rules and CI jobs can rely on."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Reason(enum.Enum):
+    """What blocks a fold. The value is the stable identifier in JSON."""
+
+    TRAINING_MODE = "training-mode"
+    USED_STATISTICS = "used-statistics"
+    PER_ACTIVATION = "per-activation"
+    NOT_CONSTANT = "not-constant"
+    OVERRIDABLE = "overridable"
+    INVALID_STATISTICS = "invalid-statistics"
+    OVERFLOW = "overflow"
+    UNDERFLOW = "underflow"
+    NON_FINITE = "non-finite"
+    ELEMENT_TYPE = "element-type"
+    GRAPH_INPUT = "graph-input"
+    GRAPH_OUTPUT = "graph-output"
+    SEVERAL_READERS = "several-readers"
+    NO_READER = "no-reader"
+    CAPTURED = "captured"
+    OUTER_SCOPE = "outer-scope"
+    QUANTIZED_WEIGHT = "quantized-weight"
+    QUANTIZED_BIAS = "quantized-bias"
+    NO_BRANCH = "no-branch"
+    COST = "cost"
+    OPERATOR = "operator"
+    NONLINEAR = "nonlinear"
+    NEGATIVE_SCALE = "negative-scale"
+    SHIFT = "shift"
+    SCALE = "scale"
+    ZERO_PADDING = "zero-padding"
+    AXIS = "axis"
+    SHAPE_UNKNOWN = "shape-unknown"
+    MALFORMED = "malformed"
+
+    @property
+    def explanation(self) -> str:
+        """One sentence for a person."""
+        return EXPLANATIONS[self]
+
+
+EXPLANATIONS: dict[Reason, str] = {
+    Reason.TRAINING_MODE: "the node normalizes with the statistics of the batch",
+    Reason.USED_STATISTICS: "the node's statistics outputs are used, so it is in training mode",
+    Reason.PER_ACTIVATION: "the node has statistics per activation (spatial=0), not per channel",
+    Reason.NOT_CONSTANT: "a parameter or weight is computed at run time",
+    Reason.OVERRIDABLE: "a parameter or weight is also a graph input, so a caller may replace it",
+    Reason.INVALID_STATISTICS: "var + epsilon is zero or negative in some channel",
+    Reason.OVERFLOW: "a folded constant would be beyond the range of its type",
+    Reason.UNDERFLOW: "a folded constant would be so small that its type has too few digits for it",
+    Reason.NON_FINITE: "a constant has NaN or infinite values",
+    Reason.ELEMENT_TYPE: "the element type is not a float type that folding knows",
+    Reason.GRAPH_INPUT: "nothing comes before it: the tensor is an input of the graph",
+    Reason.GRAPH_OUTPUT: "the tensor is an output of the graph and must keep its values",
+    Reason.SEVERAL_READERS: "another node reads the tensor and must see its present values",
+    Reason.NO_READER: "nothing reads the tensor",
+    Reason.CAPTURED: "a subgraph reads the tensor",
+    Reason.OUTER_SCOPE: "the tensor is computed outside this subgraph",
+    Reason.QUANTIZED_WEIGHT: "scales and integers of a quantized weight can't take the factor",
+    Reason.QUANTIZED_BIAS: "the integers of a quantized bias would have to be rounded",
+    Reason.COST: "folding would add as many nodes as it removes",
+    Reason.NO_BRANCH: "no Conv of the same tensor is added to it, so there is none to merge with",
+    Reason.OPERATOR: "the operator neither absorbs an affine nor commutes with one",
+    Reason.NONLINEAR: "the operator is not linear, so a shift can't pass it",
+    Reason.NEGATIVE_SCALE: "the operator keeps order only under scales >= 0, and some are negative",
+    Reason.SHIFT: "the operator can pass a scale but not a shift here",
+    Reason.SCALE: "the operator can pass a shift but not a scale here",
+    Reason.ZERO_PADDING: "zero padding meets a shift, so the border would differ",
+    Reason.AXIS: "the affine varies along an axis that the operator mixes or can't scale",
+    Reason.SHAPE_UNKNOWN: "the shape that decides this is not known",
+    Reason.MALFORMED: "the node breaks the rules of its operator",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Why an affine can't go on.
+
+    Parameters
+    ----------
+    reason : Reason
+    tensor : str
+        The tensor (or the node, by the tensor it makes) that it is about.
+    detail : str
+        What a person needs to know beyond the reason: the operator, the channel, the other reader.
+    """
+
+    reason: Reason
+    tensor: str
+    detail: str = ""

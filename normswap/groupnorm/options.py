@@ -1,0 +1,122 @@
+"""What is asked of a swap: what becomes a group normalization, in which form, how checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from normswap.groupnorm.policy import GroupPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    import numpy.typing as npt
+
+AUTO = "auto"
+FASTEST = "fastest"
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """What the forms of a layer took when they were run here.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of x in these runs.
+    seconds : Mapping[str, float]
+        By form: the shortest run of a small network around the layer, less the network itself.
+    """
+
+    shape: tuple[int, ...]
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """A scale and bias that take the place of a layer's own; see the calibration.
+
+    Attributes
+    ----------
+    scale, bias : (C,) ndarray of float64
+    num_groups : int or None
+        A number of groups in place of the policy's.
+    """
+
+    scale: npt.NDArray[np.float64]
+    bias: npt.NDArray[np.float64]
+    num_groups: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SwapOptions:
+    """What is swapped, and for what.
+
+    Attributes
+    ----------
+    policy : GroupPolicy
+    form : str
+        ``"auto"``, ``"fastest"`` or the name of a form.
+    provider : str
+        Execution provider that the model is for.
+    threads : int or None
+        Threads that it will have on a CPU; None takes as many as this machine has.
+    epsilon : float or None
+        None keeps each layer's own.
+    keep_scale, keep_bias : bool
+        Whether a layer's scale and B stay as the affine.
+    include, exclude : tuple of str
+        Patterns (``*`` and ``?``) on names of nodes and of their input and output tensors. Without
+        `include` all nodes are; `exclude` wins.
+    only_kept : bool
+        Swap only what folding can't remove.
+    absorb : bool
+        Whether constants beside a layer go into its affine; see
+        :mod:`normswap.groupnorm.neighbours`.
+    affines : Mapping[str, Affine]
+        By the name of the layer's output.
+    timings : Mapping[int, Timings]
+        What ``"fastest"`` goes by, see :func:`normswap.groupnorm.race.measure`; by the number of
+        the node.
+    """
+
+    policy: GroupPolicy = field(default_factory=GroupPolicy)
+    form: str = AUTO
+    provider: str = "cpu"
+    threads: int | None = None
+    epsilon: float | None = None
+    keep_scale: bool = True
+    keep_bias: bool = True
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    only_kept: bool = False
+    absorb: bool = True
+    affines: Mapping[str, Affine] = field(default_factory=dict)
+    timings: Mapping[int, Timings] = field(default_factory=dict)
+
+    def by_itself(self, form: str = AUTO) -> SwapOptions:
+        """Return the same swap with every layer at its own x and y, taking nothing along."""
+        return replace(self, form=form, provider="cpu", absorb=False)
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyOptions:
+    """How a swap is checked.
+
+    Attributes
+    ----------
+    provider : str
+    provider_options : Mapping[str, Any]
+        Options handed to it.
+    seed : int
+    input_shapes : Mapping[str, tuple of int]
+    timeout : float
+        Seconds for one run.
+    """
+
+    provider: str = "cpu"
+    provider_options: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    timeout: float = 600.0

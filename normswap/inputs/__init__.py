@@ -1,0 +1,1 @@
+"""What a model takes: its signature, sizes for what it leaves open, and values to feed it."""

@@ -1,0 +1,207 @@
+"""Sizes for the dimensions that a model leaves open, the same symbol everywhere the same size."""
+
+from __future__ import annotations
+
+import ast
+import operator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from normswap.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from normswap.graph.sizes import Dim
+    from normswap.inputs.signature import Port, Signature
+
+_SEQUENCE = 16
+# Tried in this order until the original accepts one: large enough for five halvings, the size
+# most classifiers were made for, small ones, and Inception's.
+SPATIAL_SIZES = (64, 224, 32, 299, 128, 256, 512, 16, 8)
+_VOLUME = 16  # a side of a five-dimensional input, whose cost grows with the third power
+
+_OPERATORS: Mapping[type, Callable[[int, int], int]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+    ast.Div: operator.floordiv,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """Sizes that a person asked for.
+
+    Attributes
+    ----------
+    shapes : Mapping of str to tuple of int
+        Whole shapes by input name.
+    symbols : Mapping of str to int
+        Sizes by symbolic dimension.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    symbols: Mapping[str, int]
+
+
+def batch_is_free(signature: Signature, wishes: Wishes) -> bool:
+    """Whether the model takes any batch size, and nobody asked for one."""
+    ports = _tensors(signature)
+    if not ports or any(port.name in wishes.shapes for port in ports):
+        return False
+    firsts = {port.shape[0] for port in ports if port.shape}
+    return all(
+        not isinstance(first, int) and first not in wishes.symbols for first in firsts
+    ) and bool(firsts)
+
+
+def solve(
+    signature: Signature, wishes: Wishes, *, batch: int, spatial: int = SPATIAL_SIZES[0]
+) -> dict[str, tuple[int, ...]]:
+    """Give every input a shape.
+
+    Parameters
+    ----------
+    signature : Signature
+    wishes : Wishes
+    batch : int
+        Size of an open first axis.
+    spatial : int
+        Size of an open axis of an image or signal.
+
+    Returns
+    -------
+    dict of str to tuple of int
+        Shapes by input name; an input of unknown rank is a scalar.
+
+    Raises
+    ------
+    UsageError
+        A wish names no input or symbol of the model, or contradicts its shape.
+    """
+    ports = _tensors(signature)
+    _refuse_unknown(ports, wishes, {port.name for port in signature.inputs})
+    sizes = dict(wishes.symbols)
+    for port in ports:
+        _bind_shape(port, wishes, sizes)
+    for port in ports:
+        _bind_demands(port, signature, sizes)
+    for port in ports:
+        for axis, dim in enumerate(port.shape or ()):
+            key = _key(port, axis, dim)
+            if isinstance(key, str) and key not in sizes and _parsed(key) is None:
+                sizes[key] = _habit(port, axis, batch, spatial)
+    return {
+        port.name: wishes.shapes.get(port.name)
+        or tuple(_size(_key(port, axis, dim), sizes) for axis, dim in enumerate(port.shape or ()))
+        for port in ports
+    }
+
+
+def _tensors(signature: Signature) -> list[Port]:
+    return [port for port in signature.inputs if port.kind.endswith("tensor")]
+
+
+def _key(port: Port, axis: int, dim: Dim) -> int | str:
+    """Return the size or symbol of a dimension; an unknown one is a symbol of its own.
+
+    A first axis without a name is the batch, which is one for all inputs.
+    """
+    if dim is not None:
+        return dim
+    return "\0batch" if axis == 0 else f"{port.name}\0{axis}"
+
+
+def _refuse_unknown(ports: list[Port], wishes: Wishes, names: set[str]) -> None:
+    for name in wishes.shapes:
+        if name not in names:
+            raise UsageError(
+                f"The model has no input {name!r} to give a shape to.",
+                tip=f"Its inputs are {', '.join(sorted(names)) or 'none'}.",
+            )
+    symbols = {dim for port in ports for dim in port.shape or () if isinstance(dim, str)}
+    for symbol in wishes.symbols:
+        if symbol not in symbols:
+            raise UsageError(
+                f"The model has no symbolic dimension {symbol!r}.",
+                tip=f"Its symbols are {', '.join(sorted(symbols)) or 'none'}.",
+            )
+
+
+def _bind_shape(port: Port, wishes: Wishes, sizes: dict[str, int]) -> None:
+    shape = wishes.shapes.get(port.name)
+    if shape is None or port.shape is None:
+        return
+    if len(shape) != len(port.shape):
+        raise UsageError(
+            f"Input {port.name!r} is of rank {len(port.shape)}; the shape {list(shape)} is not."
+        )
+    for axis, (dim, size) in enumerate(zip(port.shape, shape, strict=True)):
+        if isinstance(dim, int) and dim != size:
+            raise UsageError(f"Axis {axis} of input {port.name!r} is {dim}; it cannot be {size}.")
+        key = _key(port, axis, dim)
+        if isinstance(key, str) and sizes.setdefault(key, size) != size:
+            raise UsageError(
+                f"The shapes asked for give the dimension {key!r} two sizes, "
+                f"{sizes[key]} and {size}."
+            )
+
+
+def _bind_demands(port: Port, signature: Signature, sizes: dict[str, int]) -> None:
+    demands = signature.semantics[port.name].sizes or {}
+    shape = port.shape or ()
+    for axis, size in demands.items():
+        if -len(shape) <= axis < len(shape) and size > 0:
+            key = _key(port, axis % len(shape), shape[axis])
+            if isinstance(key, str):
+                sizes.setdefault(key, size)
+
+
+def _habit(port: Port, axis: int, batch: int, spatial: int) -> int:
+    rank = len(port.shape or ())
+    if axis == 0:
+        return batch
+    if rank == 5 and axis >= 2:
+        return min(spatial, _VOLUME)
+    if rank in {3, 4} and axis >= 2 and port.dtype.startswith(("float", "bfloat", "uint8")):
+        return spatial
+    if axis == 1 and rank in {4, 5}:
+        return 3
+    return _SEQUENCE
+
+
+def _size(key: int | str, sizes: Mapping[str, int]) -> int:
+    if isinstance(key, int):
+        return key
+    if key in sizes:
+        return sizes[key]
+    tree = _parsed(key)
+    return _SEQUENCE if tree is None else _evaluate(tree, sizes)
+
+
+def _parsed(text: str) -> ast.BinOp | None:
+    """Return the syntax tree of an expression such as ``past + sequence``, or None of a symbol."""
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError):
+        return None
+    return tree if isinstance(tree, ast.BinOp) else None
+
+
+def _evaluate(tree: ast.expr, sizes: Mapping[str, int]) -> int:
+    if isinstance(tree, ast.Constant) and isinstance(tree.value, int):
+        return tree.value
+    if isinstance(tree, ast.Name):
+        return sizes.get(tree.id, _SEQUENCE)
+    if isinstance(tree, ast.BinOp) and type(tree.op) in _OPERATORS:
+        right = _evaluate(tree.right, sizes)
+        return _OPERATORS[type(tree.op)](_evaluate(tree.left, sizes), right)
+    return _SEQUENCE
+
+
+def spatial_sizes(signature: Signature, wishes: Wishes) -> Iterator[int]:
+    """Yield the spatial sizes worth trying: one, where the model and the wishes leave no choice."""
+    shapes = [solve(signature, wishes, batch=1, spatial=size) for size in (SPATIAL_SIZES[0], 7)]
+    yield from SPATIAL_SIZES if shapes[0] != shapes[1] else SPATIAL_SIZES[:1]

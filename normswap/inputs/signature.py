@@ -1,0 +1,317 @@
+"""What a model takes and gives, read without its weights, and how two models differ in it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import onnx
+import onnx.inliner
+from google.protobuf.message import DecodeError
+
+from normswap.errors import ModelError
+from normswap.inputs.semantics import Semantics, input_semantics
+from normswap.runtime.arrays import dtype_of
+from normswap.runtime.randomness import Draw, draws, paired_seeds, seeds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    import numpy as np
+
+    from normswap.graph.sizes import Dim
+
+_OF_SHAPES = frozenset({"ConstantOfShape", "EyeLike", "Shape", "Size"})
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An input or output of a model.
+
+    Attributes
+    ----------
+    name : str
+    kind : str
+        ``tensor``, ``sequence``, ``optional``, ``map`` or ``sparse_tensor``, and for the nested
+        ones the element's kind after a colon, as in ``sequence:tensor``.
+    dtype : str
+        Name of the (innermost) element type: NumPy's, or ml_dtypes', or ``string``.
+    shape : tuple of (int, str or None), or None
+        None where the rank is unknown.
+    """
+
+    name: str
+    kind: str
+    dtype: str
+    shape: tuple[Dim, ...] | None
+
+    def __str__(self) -> str:
+        if self.shape is None:
+            return f"{self.dtype}[...]"
+        return f"{self.dtype}[{','.join('?' if d is None else str(d) for d in self.shape)}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What can be known of a model without running it.
+
+    Attributes
+    ----------
+    path : Path
+    inputs, outputs : tuple of Port
+        In the model's order; inputs that have an initializer are left out, since they need not
+        be fed.
+    semantics : dict of str to Semantics
+        What each input feeds.
+    opset : int
+        Version of the default domain, 0 where the model does not import it.
+    random : tuple of Draw
+        The operators that draw random numbers.
+    seeds : tuple of (float or None)
+        What each of them gets for a seed, so that all runs draw the same; None leaves its own.
+    varying : frozenset of str
+        The outputs that depend on the values of inputs, not only on their shapes.
+    skeleton : bytes
+        The graph without its weights, its functions inlined.
+    """
+
+    path: Path
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    semantics: dict[str, Semantics]
+    opset: int
+    random: tuple[Draw, ...]
+    seeds: tuple[float | None, ...]
+    varying: frozenset[str]
+    skeleton: bytes
+
+    def varying_output(self, leaf: str) -> str | None:
+        """Return the output that tensor `leaf` is (an element of), None if it does not vary."""
+        for name in (leaf, leaf.split("[", 1)[0]):
+            if name in self.varying:
+                return name
+        return None
+
+
+def read_signature(path: Path) -> Signature:
+    """Read a model's signature; the data of external tensors is not touched.
+
+    Raises
+    ------
+    ModelError
+        The file does not exist, or is no ONNX model.
+    """
+    if not path.is_file():
+        raise ModelError(f"There is no model at {path}.")
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except (DecodeError, ValueError, OSError) as error:
+        raise ModelError(f"{path} is not an ONNX model: {error}.") from error
+    if not model.HasField("graph") or not model.opset_import:
+        raise ModelError(f"{path} is not an ONNX model: it has no graph or no operator sets.")
+    graph = model.graph
+    random = draws(model)
+    constants = {tensor.name for tensor in graph.initializer}
+    constants.update(tensor.values.name for tensor in graph.sparse_initializer)
+    inputs = tuple(_port(value) for value in graph.input if value.name not in constants)
+    bare = skeleton(model)
+    return Signature(
+        path=path,
+        inputs=inputs,
+        outputs=tuple(_port(value) for value in graph.output),
+        semantics=input_semantics(
+            onnx.load_from_string(bare).graph, [port.name for port in inputs]
+        ),
+        opset=next((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), 0),
+        random=random,
+        seeds=seeds(random),
+        varying=_varying(graph, {port.name for port in inputs}),
+        skeleton=bare,
+    )
+
+
+def drawing_alike(original: Signature, rewritten: Signature) -> tuple[Signature, Signature]:
+    """Return two models' signatures with seeds by which they draw the same random numbers."""
+    first, second = paired_seeds(original.random, rewritten.random)
+    return replace(original, seeds=first), replace(rewritten, seeds=second)
+
+
+def _varying(graph: Any, inputs: set[str]) -> frozenset[str]:
+    reached = set(inputs)
+    for node in graph.node:  # sorted topologically, as the specification asks
+        if node.op_type not in _OF_SHAPES and not reached.isdisjoint(_reads(node)):
+            inference = node.op_type == "Dropout" and len(node.input) < 3
+            reached.update(node.output[:1] if inference else node.output)  # the mask is all true
+    return frozenset(value.name for value in graph.output if value.name in reached)
+
+
+def _reads(node: Any) -> Iterator[str]:
+    """Yield what a node reads, and what the subgraphs in its attributes may capture."""
+    yield from node.input
+    for attribute in node.attribute:
+        for body in (attribute.g, *attribute.graphs):
+            for inner in body.node:
+                yield from _reads(inner)
+            yield from (value.name for value in body.output)
+
+
+def _port(value: Any) -> Port:
+    kinds: list[str] = []
+    kind_proto = value.type
+    while True:
+        kind = kind_proto.WhichOneof("value")
+        if kind is None:
+            return Port(value.name, ":".join(kinds) or "unknown", "unknown", None)
+        kinds.append(kind.removesuffix("_type"))
+        inner = getattr(kind_proto, kind)
+        if kind in {"tensor_type", "sparse_tensor_type"}:
+            shape = tuple(_dim(dim) for dim in inner.shape.dim) if inner.HasField("shape") else None
+            return Port(value.name, ":".join(kinds), dtype_name(inner.elem_type), shape)
+        kind_proto = inner.value_type if kind == "map_type" else inner.elem_type
+
+
+def _dim(dim: Any) -> Dim:
+    if dim.HasField("dim_value"):
+        return int(dim.dim_value)
+    return dim.dim_param or None
+
+
+def dtype_name(elem_type: int) -> str:
+    """Return the name of the dtype of ``TensorProto.DataType`` `elem_type`."""
+    if elem_type == onnx.TensorProto.STRING:
+        return "string"
+    if elem_type == onnx.TensorProto.UNDEFINED:
+        return "unknown"
+    return str(onnx.helper.tensor_dtype_to_np_dtype(elem_type).name)
+
+
+def structural_differences(original: Signature, rewritten: Signature) -> list[str]:
+    """Return, one sentence each, what makes the rewritten model another function by its looks.
+
+    Names, order, kinds, element types and ranks of inputs and outputs count, and a size that
+    the rewritten model fixes where the original took any. A shape of an output that is merely
+    known better, or less well, does not count: running the models compares real shapes.
+    """
+    return [
+        *_differences("input", original.inputs, rewritten.inputs),
+        *_differences("output", original.outputs, rewritten.outputs),
+    ]
+
+
+def _differences(
+    what: str, original: tuple[Port, ...], rewritten: tuple[Port, ...]
+) -> Iterator[str]:
+    before = {port.name: port for port in original}
+    after = {port.name: port for port in rewritten}
+    lost = [name for name in before if name not in after]
+    new = [name for name in after if name not in before]
+    if lost and len(lost) == len(new):
+        for old, other in zip(lost, new, strict=True):
+            yield f"{what} {old!r} is gone; {other!r} is in its place"
+    else:
+        yield from (f"{what} {name!r} is gone" for name in lost)
+        yield from (f"{what} {name!r} is new" for name in new)
+    if not lost and not new and list(before) != list(after):
+        yield f"the {what}s have another order: {', '.join(after)} for {', '.join(before)}"
+    for name in before.keys() & after.keys():
+        a, b = before[name], after[name]
+        if (a.kind, a.dtype) != (b.kind, b.dtype):
+            yield f"{what} {name!r} was {a.kind} of {a.dtype}, and is {b.kind} of {b.dtype}"
+        elif a.shape is not None and b.shape is not None:
+            yield from _shape_differences(what, name, a, b)
+
+
+def _shape_differences(what: str, name: str, a: Port, b: Port) -> Iterator[str]:
+    before, after = a.shape or (), b.shape or ()
+    if len(before) != len(after):
+        yield f"{what} {name!r} was of rank {len(before)}, and is of rank {len(after)}"
+        return
+    for axis, (old, new) in enumerate(zip(before, after, strict=True)):
+        if isinstance(new, int) and old != new and (isinstance(old, int) or what == "input"):
+            was = "any size" if not isinstance(old, int) else str(old)
+            yield f"axis {axis} of {what} {name!r} took {was}, and is fixed at {new}"
+
+
+def dtype_of_port(ports: tuple[Port, ...], leaf: str) -> np.dtype[Any] | None:
+    """Return the declared dtype of the output that tensor `leaf` is (an element of), if known."""
+    for port in ports:
+        if leaf == port.name or leaf.startswith(f"{port.name}["):
+            known = port.dtype not in {"string", "unknown"}
+            return dtype_of(port.dtype) if known else None
+    return None
+
+
+_SMALL = 256  # elements; larger tensors hold weights, whose values no shape depends on
+
+
+Shape = tuple[int, ...]
+
+
+def skeleton(model: Any) -> bytes:
+    """Return the graph of `model` without its weights, for shape inference at any time.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+    """
+    bare = onnx.ModelProto()
+    bare.opset_import.extend(model.opset_import)
+    bare.functions.extend(model.functions)
+    bare.ir_version = model.ir_version
+    graph = bare.graph
+    graph.name = model.graph.name
+    graph.node.extend(model.graph.node)
+    graph.input.extend(model.graph.input)
+    graph.output.extend(model.graph.output)
+    given = {value.name for value in graph.input}
+    for tensor in model.graph.initializer:
+        if math.prod(tensor.dims) <= _SMALL and not tensor.external_data:
+            graph.initializer.append(tensor)
+        elif tensor.name not in given:
+            graph.input.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            )
+    if bare.functions:
+        # Of a function that can't be inlined it isn't known what it does with its inputs.
+        with contextlib.suppress(RuntimeError, ValueError):
+            bare = onnx.inliner.inline_local_functions(bare)
+    content: bytes = bare.SerializeToString()
+    return content
+
+
+def inferred(content: bytes, shapes: Mapping[str, Shape]) -> tuple[Any, dict[str, Shape]] | None:
+    """Return a model's graph, and the shapes of its values on inputs of certain shapes.
+
+    Parameters
+    ----------
+    content : bytes
+        A `skeleton`.
+    shapes : Mapping of str to tuple of int
+        Shapes of the inputs.
+
+    Returns
+    -------
+    (onnx.GraphProto, dict of str to tuple of int) or None
+        A size that is unknown is 0. None where shape inference does not get through.
+    """
+    model = onnx.load_from_string(content)
+    for value in model.graph.input:
+        if value.name in shapes:
+            tensor = value.type.tensor_type
+            del tensor.shape.dim[:]
+            for size in shapes[value.name]:
+                tensor.shape.dim.add().dim_value = size
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    try:
+        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except onnx.shape_inference.InferenceError:
+        return None
+    known: dict[str, Shape] = {t.name: tuple(t.dims) for t in model.graph.initializer}
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        if value.type.tensor_type.HasField("shape"):
+            known[value.name] = tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
+    return model.graph, known

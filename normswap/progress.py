@@ -1,0 +1,12 @@
+"""How a long run tells what it is doing: by calling what it was given, with a few words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Progress = Callable[[str], None]
+
+
+def silent(message: str) -> None:
+    """Take a progress message and do nothing with it."""
+    del message

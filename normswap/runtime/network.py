@@ -1,0 +1,134 @@
+"""A model of which any part can be run: what is loaded in a session's process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+
+from normswap.runtime.randomness import draws, seed_all, seeds
+from normswap.runtime.sessions import assignment, choose_provider, open_session, translated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import onnxruntime as ort
+
+    from normswap.runtime.frames import Arrays
+
+_REMEMBERED = 4  # sessions that are kept: a loop over batches asks for the same few again
+
+
+class Network:
+    """A model of which any part can be run.
+
+    onnxruntime executes all of a graph, whichever outputs are asked for. So the part that is asked
+    for is cut out: the nodes that the outputs depend on, back to the tensors that are fed.
+    """
+
+    def __init__(self, request: Mapping[str, Any]) -> None:
+        self.provider = choose_provider(request["provider"], request["provider_options"])
+        path = Path(request["model"])
+        self.folder = str(path.parent.resolve())
+        self.model = onnx.load(str(path), load_external_data=False)
+        self.level = request["level"]
+        self.threads = request["threads"]
+        self.types: dict[str, int] = dict(request["taps"])
+        self.fresh = False
+        if request["alike"]:
+            found = draws(self.model)
+            seed_all(self.model, seeds(found))
+            self.fresh = bool(found)  # a session goes on where its last run stopped drawing
+        graph = self.model.graph
+        self.producers = {name: node for node in graph.node for name in node.output if name}
+        self.initializers = {tensor.name: tensor for tensor in graph.initializer}
+        self.sparse = {tensor.values.name: tensor for tensor in graph.sparse_initializer}
+        self.inputs = {value.name: value for value in graph.input}
+        self.outputs = {value.name: value for value in graph.output}
+        self.frame = onnx.ModelProto(ir_version=self.model.ir_version, graph={"name": "part"})
+        self.frame.opset_import.extend(self.model.opset_import)
+        self.frame.functions.extend(self.model.functions)
+        self.sessions: dict[tuple[Any, ...], tuple[ort.InferenceSession, list[str]]] = {}
+        self.elsewhere: dict[str, None] = {}  # nodes that the provider left to another
+
+    def run(self, outputs: Sequence[str], feeds: Arrays) -> Arrays:
+        """Compute some tensors from others."""
+        names = list(outputs) or list(self.outputs)
+        key = (tuple(names), tuple(sorted(feeds)))
+        if self.fresh or key not in self.sessions:
+            while len(self.sessions) >= _REMEMBERED:
+                del self.sessions[next(iter(self.sessions))]
+            part, needed = self._part(names, feeds)
+            self.sessions[key] = self._load(part), needed
+        session, needed = self.sessions[key]
+        try:
+            values = session.run(names, {name: feeds[name] for name in needed})
+        except Exception as error:
+            raise translated(error, self.provider, loading=False) from error
+        return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
+
+    def _part(self, outputs: Sequence[str], feeds: Arrays) -> tuple[onnx.ModelProto, list[str]]:
+        pending, seen = list(outputs), set(outputs)
+        nodes: set[int] = set()
+        while pending:
+            name = pending.pop()
+            node = self.producers.get(name)
+            if name in feeds or node is None or id(node) in nodes:
+                continue
+            nodes.add(id(node))
+            for source in _reads(node):
+                if source not in seen:
+                    seen.add(source)
+                    pending.append(source)
+        part = onnx.ModelProto()
+        part.CopyFrom(self.frame)
+        graph = part.graph
+        graph.node.extend(node for node in self.model.graph.node if id(node) in nodes)
+        graph.initializer.extend(t for n, t in self.initializers.items() if n in seen)
+        graph.sparse_initializer.extend(t for n, t in self.sparse.items() if n in seen)
+        needed = [name for name in feeds if name in seen]
+        for name, value in self.inputs.items():
+            if name in seen and (name in feeds or name in self.initializers):
+                graph.input.append(value)
+        graph.input.extend(
+            _info(name, onnx.helper.np_dtype_to_tensor_dtype(feeds[name].dtype))
+            for name in needed
+            if name not in self.inputs
+        )
+        graph.output.extend(
+            self.outputs.get(name) or _info(name, self.types[name]) for name in outputs
+        )
+        return part, needed
+
+    def _load(self, model: onnx.ModelProto) -> ort.InferenceSession:
+        session = open_session(
+            model.SerializeToString(),
+            self.provider,
+            level=self.level,
+            threads=self.threads,
+            home=self.folder,
+        )
+        for name, nodes in (assignment(session) or {}).items():
+            if name != self.provider.name:
+                self.elsewhere.update(dict.fromkeys(nodes))
+        return session
+
+    def about(self) -> dict[str, Any]:
+        """Return what the parent should know of the provider."""
+        return {"provider": self.provider.name, "elsewhere": list(self.elsewhere)}
+
+
+def _info(name: str, data_type: int) -> onnx.ValueInfoProto:
+    return onnx.helper.make_tensor_value_info(name, data_type, None)
+
+
+def _reads(node: onnx.NodeProto) -> Iterator[str]:
+    """Yield what a node reads, and what the subgraphs in its attributes may capture."""
+    yield from (name for name in node.input if name)
+    for attribute in node.attribute:
+        for body in (attribute.g, *attribute.graphs):
+            for inner in body.node:
+                yield from _reads(inner)
+            yield from (value.name for value in body.output)

@@ -1,0 +1,101 @@
+"""How long models take, run in turn in one process; the task ``stopwatch`` of the worker.
+
+Machines are disturbed by other work, and what disturbs a run only ever makes it longer. So the
+models that are to be compared run one after the other, round after round, and each is told by its
+shortest run.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from normswap.runtime.arrays import dtype_of
+from normswap.runtime.protocol import WorkerError
+from normswap.runtime.sessions import choose_provider, open_session
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import onnxruntime as ort
+
+    from normswap.runtime.protocol import Stage
+    from normswap.runtime.sessions import Provider
+
+WARM_UP = 2
+"""Rounds that don't count: the first runs of a session ask for memory."""
+
+LEAST_ROUNDS = 8
+
+
+def race(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, Any]:
+    """Time models against each other.
+
+    The request holds ``provider``, ``provider_options``, ``threads`` (0 for as many as there are
+    cores), ``seconds`` that a heat may take at least, and ``heats``: each has ``models``, names of
+    files in the folder by name; ``input``, the name of their one input; and its ``shape`` and
+    ``dtype``. The response holds, for each heat, the seconds of every model that ran, by name.
+    """
+    provider = choose_provider(request["provider"], request["provider_options"])
+    heats = []
+    for number, heat in enumerate(request["heats"]):
+        stage(f"timing {number + 1} of {len(request['heats'])}")
+        x = np.random.default_rng(0).normal(size=heat["shape"]).astype(dtype_of(heat["dtype"]))
+        heats.append(_heat(_runners(heat, folder, provider, request), request["seconds"], x))
+    return {"provider": provider.name, "heats": heats}
+
+
+class _Runner:
+    """A model and its shortest run so far."""
+
+    def __init__(self, session: ort.InferenceSession, name: str) -> None:
+        self._session = session
+        self._input = name
+        self.seconds = float("inf")
+
+    def run(self, x: np.ndarray) -> None:
+        """Run once and look at the clock."""
+        began = time.perf_counter()
+        self._session.run(None, {self._input: x})
+        self.seconds = min(self.seconds, time.perf_counter() - began)
+
+
+def _runners(
+    heat: dict[str, Any], folder: Path, provider: Provider, request: dict[str, Any]
+) -> dict[str, _Runner]:
+    """Load what can be loaded."""
+    found = {}
+    for name, file in heat["models"].items():
+        try:
+            session = open_session(
+                str(folder / file),
+                provider,
+                level="default",
+                threads=request["threads"],
+                in_a_hurry=True,
+            )
+        except WorkerError as error:
+            if error.kind == "provider":
+                raise
+            continue  # this runtime has no kernel for it, and so it is in no race
+        found[name] = _Runner(session, heat["input"])
+    return found
+
+
+def _heat(runners: dict[str, _Runner], seconds: float, x: np.ndarray) -> dict[str, float]:
+    for name, runner in list(runners.items()):
+        try:
+            for _ in range(WARM_UP):
+                runner.run(x)
+        except Exception:  # noqa: BLE001 - a kernel may refuse only when it runs, as it likes
+            del runners[name]
+        runner.seconds = float("inf")
+    end = time.perf_counter() + seconds
+    rounds = 0
+    while runners and (rounds < LEAST_ROUNDS or time.perf_counter() < end):
+        for runner in runners.values():
+            runner.run(x)
+        rounds += 1
+    return {name: runner.seconds for name, runner in runners.items()}

@@ -1,0 +1,127 @@
+"""Which execution providers can be used here, and what is in the way of the others."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from normswap.runtime.providers import AUTO, CPU, PREFERENCE, full_name, short_name
+from normswap.runtime.runner import run_worker
+from normswap.scratch import scratch_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_TIMEOUT = 120.0  # seconds; a driver that hangs is not worth more
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderStatus:
+    """One execution provider.
+
+    Attributes
+    ----------
+    name : str
+        onnxruntime's.
+    usable : bool
+        Whether it has run an addition.
+    device : str
+        Number and name of its device; empty where that is not known.
+    obstacle : str or None
+        ``package``, ``libraries``, ``driver``, ``device`` or ``refused``; None where it is usable.
+    why, tip : str or None
+        What is in the way, and what to do about it.
+    """
+
+    name: str
+    usable: bool
+    device: str = ""
+    obstacle: str | None = None
+    why: str | None = None
+    tip: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The installation of onnxruntime.
+
+    Attributes
+    ----------
+    packages : Mapping of str to str
+        Versions of the packages installed; more than one is one too many.
+    runs, version : str
+        The package whose files are in place, and the version of the runtime.
+    cuda : str or None
+        Version of CUDA that it was built for.
+    conflict : Mapping of str to str, or None
+        ``message`` and ``tip``, where several packages are installed.
+    providers : tuple of ProviderStatus
+    """
+
+    packages: Mapping[str, str]
+    runs: str
+    version: str
+    cuda: str | None
+    conflict: Mapping[str, str] | None
+    providers: tuple[ProviderStatus, ...] = field(default=())
+
+    @property
+    def best(self) -> ProviderStatus:
+        """What ``auto`` stands for."""
+        usable = {status.name: status for status in self.providers if status.usable}
+        return next(
+            (usable[name] for name in PREFERENCE if name in usable), ProviderStatus(CPU, True)
+        )
+
+    def status(self, name: str) -> ProviderStatus:
+        """Return what is known of a provider, by its short or full name.
+
+        Raises
+        ------
+        KeyError
+            Nothing is.
+        """
+        full = full_name(name)
+        return {status.name: status for status in self.providers}[full]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the survey as plain data."""
+        return {**asdict(self), "auto": self.best.name}
+
+
+def survey(options: Mapping[str, Any] | None = None) -> Survey:
+    """Try the execution providers, in a child process.
+
+    Parameters
+    ----------
+    options : Mapping of str to object, optional
+        Of providers, such as ``device_id``.
+
+    Raises
+    ------
+    RunError
+        There is no onnxruntime, or trying a provider killed the process.
+    """
+    with scratch_folder() as folder:
+        response = run_worker(
+            {"task": "normswap.runtime.sessions:survey", "provider_options": dict(options or {})},
+            folder,
+            label="trying the execution providers",
+            timeout=_TIMEOUT,
+            memory_limit=None,
+        )
+    return Survey(
+        packages=response["packages"],
+        runs=response["runs"],
+        version=response["version"],
+        cuda=response["cuda"],
+        conflict=response["conflict"],
+        providers=tuple(ProviderStatus(**entry) for entry in response["providers"]),
+    )
+
+
+def resolve(name: str) -> str:
+    """Return the short name of a provider, ``auto`` replaced by what it stands for here."""
+    if name.lower() == AUTO:
+        return short_name(survey().best.name)
+    return short_name(full_name(name))

@@ -1,0 +1,225 @@
+"""The whole story of a check."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from normswap.check.batching import batch_evidence
+from normswap.check.bench import LEVELS, Bench, Execution
+from normswap.check.compare import compare, judge_all
+from normswap.check.departure import find_departures, measure_rounding, suspected
+from normswap.check.golden import against_expected
+from normswap.check.localize import localize
+from normswap.check.observe import Observations, observe_original, observe_rewritten, provider_notes
+from normswap.check.options import CheckOptions
+from normswap.check.power import estimate, self_test
+from normswap.check.report import CaseReport, CheckReport, OutputReport, reasons_of
+from normswap.check.verdict import Verdict, overall
+from normswap.errors import DataError, UsageError
+from normswap.inputs.data import load_cases, load_outputs
+from normswap.inputs.signature import (
+    Signature,
+    drawing_alike,
+    read_signature,
+    structural_differences,
+)
+from normswap.progress import Progress, silent
+from normswap.runtime.providers import CPU, full_name
+from normswap.scratch import scratch_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from normswap.check.report import DepartureReport, Divergence, Power
+
+
+def check(
+    original: Path,
+    rewritten: Path,
+    options: CheckOptions | None = None,
+    *,
+    progress: Progress | None = None,
+) -> CheckReport:
+    """Compare two models.
+
+    Parameters
+    ----------
+    original, rewritten : Path
+        The models; external data is found beside them. They may be the same file, with
+        `CheckOptions.against_provider` for example.
+    options : CheckOptions, optional
+    progress : callable, optional
+        Told, in a few words, what is being done.
+
+    Returns
+    -------
+    CheckReport
+
+    Raises
+    ------
+    ModelError
+        A model is unreadable or invalid.
+    DataError
+        The user's data is.
+    RunError, RunTimeoutError
+        The runtime could not load or run a model, died of it, or took too long.
+    UsageError
+        The options fit no input, output or dimension of the models.
+    """
+    began = time.perf_counter()
+    options = options or CheckOptions()
+    _refuse_useless_limit(options)
+    first, second = drawing_alike(read_signature(Path(original)), read_signature(Path(rewritten)))
+    _refuse_unknown_outputs(first, options)
+    structure = tuple(structural_differences(first, second))
+    if structure:
+        return _report(first, second, options, began, Observations(), structure=structure)
+    with scratch_folder("check") as folder:
+        bench = Bench(folder, options, progress or silent)
+        alone = observe_original(bench, first, options)
+        seen = observe_rewritten(bench, second, options, alone)
+        outputs = compare(first, seen, options.tolerances)
+        departed: tuple[DepartureReport, ...] = ()
+        if suspected(outputs):
+            measure_rounding(bench, first, second, seen, options)
+            outputs = compare(first, seen, options.tolerances)
+            departed = find_departures(bench, first, second, seen, outputs, options)
+        if options.batch_invariant:
+            found = batch_evidence(bench, second, "rewritten", seen.cases[0], options)
+            named = [(f"a sample alone, and in a batch, {level}", e) for level, e in found]
+            outputs += judge_all(named, options.tolerances)
+        power = estimate(outputs) if options.power else None
+        if options.self_test:
+            power = self_test(bench, second, seen, options) or power
+        divergence = None
+        if options.localize and overall([o.judgement for o in outputs]) is Verdict.DIFFERENT:
+            failing = {o.case for o in outputs if o.judgement.verdict is Verdict.DIFFERENT}
+            divergence = localize(bench, first, second, seen, options, failing)
+    return _report(
+        first,
+        second,
+        options,
+        began,
+        seen,
+        outputs=outputs,
+        power=power,
+        divergence=divergence,
+        departures=departed,
+    )
+
+
+def check_outputs(
+    model: Path, options: CheckOptions, *, progress: Progress | None = None
+) -> CheckReport:
+    """Compare what a model gives with outputs that were saved earlier.
+
+    Parameters
+    ----------
+    model : Path
+    options : CheckOptions
+        `data` and `load_outputs` are needed, unless the data comes with its outputs.
+    progress : callable, optional
+
+    Raises
+    ------
+    DataError
+        There are no expected outputs, or not as many as inputs.
+    """
+    began = time.perf_counter()
+    _refuse_useless_limit(options)
+    signature = read_signature(Path(model))
+    _refuse_unknown_outputs(signature, options)
+    if options.data is None:
+        raise UsageError(
+            "Saved outputs say nothing without their inputs.", tip="Give --load-inputs too."
+        )
+    cases = load_cases(signature, options.data)
+    expected = [case.expected for case in cases]
+    if options.load_outputs is not None:
+        expected = load_outputs(signature, options.load_outputs)
+    given = sum(map(bool, expected))
+    if given != len(cases):
+        raise DataError(f"There are {len(cases)} sets of inputs, and {given} of outputs.")
+    seen = Observations(cases=cases)
+    with scratch_folder("check") as folder:
+        bench = Bench(folder, options, progress or silent)
+        executions = [Execution(level) for level in LEVELS]
+        seen.original = bench.execute(signature, "original", executions, bench.pack(cases))
+    seen.runs.append(seen.original.report)
+    seen.add_notes(provider_notes(seen.original.report))
+    evidence = [
+        (case.name, item)
+        for index, case in enumerate(cases)
+        for item in against_expected(
+            expected[index], [execution[index] for execution in seen.original.values]
+        )
+    ]
+    outputs = judge_all(evidence, options.tolerances)
+    return _report(signature, signature, options, began, seen, outputs=outputs)
+
+
+def _refuse_unknown_outputs(signature: Signature, options: CheckOptions) -> None:
+    names = [port.name for port in signature.outputs]
+    for name in options.tolerances:
+        if name and name.split("[", 1)[0] not in names:
+            raise UsageError(
+                f"The model has no output {name!r} to give a tolerance to.",
+                tip=f"Its outputs are {', '.join(names)}.",
+            )
+
+
+def _refuse_useless_limit(options: CheckOptions) -> None:
+    """Refuse to limit the address space of a device: its driver reserves far more than it uses."""
+    names = (options.provider, options.against_provider or CPU)
+    if options.memory_limit is not None and any(full_name(name) != CPU for name in names):
+        raise UsageError(
+            "The memory limit is one of address space, with which a device can't even start.",
+            tip="Use --gpu-mem-limit for the memory of the device.",
+        )
+
+
+def _report(
+    first: Signature,
+    second: Signature,
+    options: CheckOptions,
+    began: float,
+    seen: Observations,
+    *,
+    structure: tuple[str, ...] = (),
+    outputs: tuple[OutputReport, ...] = (),
+    power: Power | None = None,
+    divergence: Divergence | None = None,
+    departures: tuple[DepartureReport, ...] = (),
+) -> CheckReport:
+    verdict = overall([output.judgement for output in outputs])
+    failing = {o.case for o in outputs if o.judgement.verdict is Verdict.DIFFERENT}
+    reasons = (*structure, *reasons_of(outputs))
+    golden = seen.original.values[0] if seen.original is not None else ()
+    return CheckReport(
+        verdict=Verdict.DIFFERENT if structure else verdict,
+        reasons=reasons or _nothing(outputs),
+        notes=tuple(seen.notes),
+        original=str(first.path),
+        rewritten=str(second.path),
+        structure=structure,
+        cases=tuple(CaseReport(c.name, c.distribution.value, c.shapes()) for c in seen.cases),
+        outputs=outputs,
+        runs=tuple(seen.runs),
+        power=power,
+        divergence=divergence,
+        departures=departures,
+        depth=str(getattr(options.depth, "value", options.depth)),
+        provider=options.provider,
+        against_provider=options.against_provider,
+        seed=options.seed,
+        seconds=time.perf_counter() - began,
+        failing=tuple(c for c in seen.cases if {c.name, f"{c.name}, expected outputs"} & failing),
+        inputs=tuple(seen.cases[: len(golden)] if golden else seen.cases),
+        golden=golden,
+    )
+
+
+def _nothing(outputs: Sequence[OutputReport]) -> tuple[str, ...]:
+    return () if outputs else ("there is no output to compare",)

@@ -1,0 +1,236 @@
+"""What can't be folded, in the form that is asked for."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+from support.build import Builder
+from support.folding import (
+    assert_same_function,
+    assert_same_signature,
+    check_kept,
+    fold_model,
+)
+from support.graphs import live_ops
+
+from normswap.graph.reasons import Reason
+
+C = 6
+
+
+def stuck(b, *, rank=4, **options):
+    """A BatchNormalization that nothing linear is next to."""
+    x = b.node("Softmax", b.input("N", C, *[5] * (rank - 2)), axis=-1)
+    b.output(b.node("Sigmoid", b.bn(x, C, **options)))
+    return b.model()
+
+
+def rewritten(model, form):
+    folded, plan = fold_model(model, leftover=form)
+    onnx.checker.check_model(folded, full_check=True)
+    assert_same_signature(model, folded)
+    assert_same_function(model, folded)
+    again, second = fold_model(folded, leftover=form)
+    assert again == folded
+    assert not second.folded
+    return folded, plan
+
+
+def tensors(model):
+    return {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+
+
+@pytest.mark.parametrize("rank", [2, 3, 4, 5])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_affine(rank, dtype):
+    folded, plan = rewritten(stuck(Builder(dtype=dtype), rank=rank), "affine")
+    assert live_ops(folded) == ["Softmax", "Mul", "Add", "Sigmoid"]
+    (kept,) = plan.kept
+    assert kept.form == "affine"
+    assert not plan.folded
+    assert {t.shape for t in tensors(folded).values()} == {(C, *[1] * (rank - 2))}
+
+
+@pytest.mark.parametrize("rank", [2, 4])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_normalize(rank, dtype):
+    folded, plan = rewritten(stuck(Builder(dtype=dtype), rank=rank), "normalize")
+    assert live_ops(folded) == ["Softmax", "BatchNormalization", "Sigmoid"]
+    node = folded.graph.node[1]
+    _, _, mean, var = (tensors(folded)[name] for name in node.input[1:])
+    assert not mean.any()
+    assert (var == 1).all()
+    assert next(a.f for a in node.attribute if a.name == "epsilon") == 0.0
+    assert plan.kept[0].form == "normalize"
+
+
+@pytest.mark.parametrize("form", ["affine", "normalize"])
+def test_one_rounding(form):
+    b = Builder()
+    stats = [v.astype(np.float32) for v in b.statistics(C)]
+    stats[2] = (stats[2] * 1e4).astype(np.float32)  # the mean: what cancels must not be rounded
+    folded, _ = fold_model(stuck(b, stats=stats, epsilon=1e-3), leftover=form)
+    scale, bias, mean, var = (v.astype(np.longdouble) for v in stats)
+    s = scale / np.sqrt(var + np.longdouble(np.float32(1e-3)))
+    t = bias - mean * s
+    names = [t.name for t in folded.graph.initializer]
+    found = [tensors(folded)[name].reshape(-1) for name in names]
+    for want in (s, t):
+        assert any((array == want.astype(np.float32)).all() for array in found)
+
+
+def test_keep_is_the_default():
+    model = stuck(Builder())
+    folded, plan = fold_model(model)
+    assert folded == model
+    assert plan.kept[0].form == "keep"
+
+
+def test_trivial_parts_are_left_out():
+    one, zero = np.ones(C), np.zeros(C)
+    b = Builder()
+    folded, _ = rewritten(
+        stuck(b, stats=(one, b.rng.normal(size=C), zero, one), epsilon=0.0), "affine"
+    )
+    assert live_ops(folded) == ["Softmax", "Add", "Sigmoid"]
+    b = Builder()
+    folded, _ = rewritten(
+        stuck(b, stats=(b.rng.normal(size=C), zero, zero, one), epsilon=0.0), "affine"
+    )
+    assert live_ops(folded) == ["Softmax", "Mul", "Sigmoid"]
+
+
+def test_arithmetic_becomes_one_mul_and_one_add():
+    b = Builder()
+    x = b.node("Softmax", b.input("N", C, 5, 5), axis=-1)
+    y = b.node("Div", b.node("Sub", x, b.normal(C, 1, 1)), b.normal(C, 1, 1))
+    y = b.node("Add", b.node("Mul", y, b.normal(C, 1, 1)), b.normal(C, 1, 1))
+    b.output(b.node("Sigmoid", y))
+    folded, plan = rewritten(b.model(), "affine")
+    assert live_ops(folded) == ["Softmax", "Mul", "Add", "Sigmoid"]
+    assert plan.kept[0].site.op == "Sub+Div+Mul+Add"
+
+
+@pytest.mark.parametrize("form", ["affine", "normalize"])
+def test_what_is_in_that_form_already(form):
+    model = stuck(Builder())
+    folded, _ = fold_model(model, leftover=form)
+    again, plan = fold_model(folded, leftover=form)
+    assert again == folded
+    assert plan.kept[0].form == "keep"
+
+
+@pytest.mark.parametrize("where", ["graph output", "captured", "several readers"])
+def test_names_survive(where):
+    b = Builder()
+    x = b.node("Softmax", b.input("N", C, 5, 5), axis=-1)
+    y = b.bn(x, C, out="y")
+    if where == "graph output":
+        b.output(y)
+    elif where == "several readers":
+        b.output(b.node("Sigmoid", y)).output(b.node("Neg", y))
+    else:
+        condition = b.input(name="condition", elem_type=onnx.TensorProto.BOOL)
+        graphs = {}
+        for name, op in (("then", "Sigmoid"), ("else", "Neg")):
+            info = helper.make_tensor_value_info(f"{name}_out", 1, None)
+            node = helper.make_node(op, ["y"], [f"{name}_out"])
+            graphs[f"{name}_branch"] = helper.make_graph([node], name, [], [info])
+        b.output(b.node("If", condition, **graphs))
+    folded, _ = rewritten(b.model(), "affine")
+    assert "y" in {name for node in folded.graph.node for name in node.output}
+
+
+def test_in_a_subgraph():
+    b = Builder()
+    x = b.node("Softmax", b.input(2, C, 5, 5), axis=-1)
+    condition = b.input(name="condition", elem_type=onnx.TensorProto.BOOL)
+    outer, b.nodes = b.nodes, []
+    y = b.bn(x, C)
+    info = helper.make_tensor_value_info
+    then = helper.make_graph(b.nodes, "then", [], [info(y, 1, (2, C, 5, 5))])
+    b.nodes = outer
+    other = helper.make_graph(
+        [helper.make_node("Neg", [x], ["e"])], "else", [], [info("e", 1, None)]
+    )
+    b.output(b.node("If", condition, then_branch=then, else_branch=other))
+    folded, _ = rewritten(b.model(), "affine")
+    body = next(a.g for a in folded.graph.node[1].attribute if a.name == "then_branch")
+    assert [node.op_type for node in body.node] == ["Mul", "Add"]
+
+
+def test_mixed_types():
+    """float16 activations with float32 statistics, from opset 15 on."""
+    b = Builder(15, "float16")
+    x = b.node("Softmax", b.input("N", C, 5, 5), axis=-1)
+    parameters = [b.const(v, dtype=np.float32) for v in b.statistics(C)]
+    b.output(b.node("BatchNormalization", x, *parameters))
+    folded, _ = fold_model(b.model(), leftover="affine")
+    assert {t.dtype for t in tensors(folded).values()} == {np.dtype(np.float16)}
+    assert live_ops(folded) == ["Softmax", "Mul", "Add"]
+    folded, _ = fold_model(b.model(), leftover="normalize")
+    assert {t.dtype for t in tensors(folded).values()} == {np.dtype(np.float32)}
+
+
+def test_opset_6_broadcasts_by_attribute():
+    b = Builder(6)
+    x = b.node("Softmax", b.input(2, C, 5, 5), axis=3)
+    y = b.node("BatchNormalization", x, *(b.const(v) for v in b.statistics(C)), is_test=1)
+    b.output(y, (2, C, 5, 5))
+    folded, _ = fold_model(b.model(), leftover="affine")
+    onnx.checker.check_model(folded, full_check=True)
+    for node in folded.graph.node[1:]:
+        assert {(a.name, a.i) for a in node.attribute} == {("broadcast", 1), ("axis", 1)}
+
+
+# What has no other form
+
+
+@pytest.mark.parametrize("form", ["affine", "normalize"])
+def test_training_mode(form):
+    b = Builder(15)
+    x = b.node("Softmax", b.input(2, C, 5, 5))
+    parameters = [b.const(v) for v in b.statistics(C)]
+    y = b.node("BatchNormalization", x, *parameters, outputs=3, training_mode=1)[0]
+    b.output(y)
+    check_kept(b.model(), Reason.TRAINING_MODE, leftover=form)
+
+
+@pytest.mark.parametrize("form", ["affine", "normalize"])
+def test_overflow(form):
+    b = Builder(dtype="float16")
+    stats = (np.full(C, 6e4), np.zeros(C), np.zeros(C), np.full(C, 1e-4))
+    check_kept(stuck(b, stats=stats, epsilon=0.0), Reason.OPERATOR, leftover=form)
+
+
+def test_arithmetic_that_is_no_normalization_for_certain_stays():
+    b = Builder()
+    x = b.node("Softmax", b.input("N", 7, C))
+    y = b.node("Div", b.node("Sub", x, b.normal(C)), b.normal(C))
+    y = b.node("Mul", y, b.normal(C))
+    b.output(b.node("Sigmoid", y))
+    model = b.model()
+    assert fold_model(model, leftover="affine")[0] == model
+
+
+def test_unknown_rank_has_no_affine_form():
+    b = Builder()
+    shape = b.input("R", name="shape", elem_type=7)
+    y = b.bn(b.node("Reshape", b.input("N", C, 4, 4), shape), C)
+    b.output(y, (None,) * 4)
+    model = b.model()
+    folded, _ = fold_model(model, leftover="affine")
+    assert folded == model
+
+
+def test_statistics_per_activation():
+    b = Builder(8)
+    x = b.node("Softmax", b.input(2, C, 5, 5), axis=3)
+    shape = (C, 5, 5)
+    parameters = [b.normal(*shape), b.normal(*shape), b.normal(*shape)]
+    parameters.append(b.const(b.rng.uniform(1, 2, shape)))
+    b.output(b.node("BatchNormalization", x, *parameters, spatial=0))
+    model = b.model()
+    folded, _ = rewritten(model, "affine")
+    assert live_ops(folded) == ["Softmax", "Mul", "Add"]
+    assert fold_model(model, leftover="normalize")[0] == model

@@ -1,0 +1,195 @@
+"""Calibration: moments, least squares, the order of layers, the search for groups."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.build import Builder
+from support.swapping import run_ort, swap_model, swap_options, tensor_of
+
+from normswap.groupnorm.calibrate import CalibrationOptions, Moments, calibrate
+from normswap.groupnorm.options import VerifyOptions
+from normswap.groupnorm.reference import normalize
+from normswap.progress import silent
+from normswap.workflows.swap import swap
+
+# --- moments --------------------------------------------------------------------------
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(st.integers(1, 5), min_size=1, max_size=6),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([0.0, 1e4, -1e6]),
+)
+def test_batches_of_any_size_give_the_least_squares_of_the_whole(sizes, seed, offset):
+    rng = np.random.default_rng(seed)
+    n = rng.normal(size=(sum(sizes), 3, 4)) + offset
+    z = 2.5 * n + rng.normal(size=n.shape)
+    moments = Moments(3)
+    for end, size in zip(np.cumsum(sizes), sizes, strict=True):
+        moments.add(n[end - size : end], z[end - size : end])
+    scale, bias = moments.fit()
+    for channel in range(3):
+        x, y = n[:, channel].ravel() - offset, z[:, channel].ravel()
+        design = np.stack([x, np.ones_like(x)], axis=1)
+        (slope, intercept), *_ = np.linalg.lstsq(design, y, rcond=None)
+        assert scale[channel] == pytest.approx(slope, rel=1e-6, abs=1e-6)
+        # Compared where the data is: far from it, a line's last digits are its slope's.
+        at_offset = scale[channel] * offset + bias[channel]
+        assert at_offset == pytest.approx(intercept, rel=1e-6, abs=1e-5)
+    residual = z - scale[:, None] * n - bias[:, None]
+    assert moments.loss == pytest.approx(float(np.square(residual).sum()), rel=1e-5, abs=1e-6)
+
+
+def test_a_channel_that_never_varies_gets_the_mean():
+    moments = Moments(2)
+    n = np.zeros((4, 2, 3))
+    n[:, 1] = np.arange(12.0).reshape(4, 3)
+    z = np.arange(24.0).reshape(4, 2, 3)
+    moments.add(n, z)
+    scale, bias = moments.fit()
+    assert scale[0] == 0
+    assert bias[0] == z[:, 0].mean()
+    assert np.isfinite(scale).all()
+
+
+def test_a_perfect_fit_has_no_loss():
+    moments = Moments(2)
+    n = np.random.default_rng(0).normal(size=(8, 2, 5))
+    moments.add(n, 3 * n - 1)
+    np.testing.assert_allclose(moments.fit(), [[3, 3], [-1, -1]], rtol=1e-12)
+    assert moments.loss < 1e-9
+
+
+# --- whole networks -------------------------------------------------------------------
+
+
+def deep_network(dtype="float32"):
+    b = Builder(17, dtype, seed=3)
+    x = b.input("N", 3, 8, 8)
+    c_in = 3
+    for number in range(3):
+        stats = (np.full(8, 1.0), np.linspace(-1, 1, 8), np.zeros(8), np.linspace(0.5, 4, 8))
+        x = b.conv(x, c_in, 8, pads=[1, 1, 1, 1])
+        x = b.bn(x, 8, stats=stats, name=f"bn{number}", out=f"bn{number}", epsilon=1e-5)
+        x = b.node("Relu", x)
+        c_in = 8
+    pooled = b.node("Flatten", b.node("GlobalAveragePool", x))
+    b.output(b.node("Gemm", pooled, b.normal(8, 4), out="y"), None)
+    return b.model()
+
+
+def batches(count=4, size=8, dtype=np.float32):
+    rng = np.random.default_rng(9)
+    return [{"x": rng.normal(0.5, 1, size=(size, 3, 8, 8)).astype(dtype)} for _ in range(count)]
+
+
+def test_one_layer_gets_the_least_squares_affine(tmp_path):
+    b = Builder(17)
+    stats = b.statistics(8)
+    b.output(b.bn(b.input("N", 8, 6, 6), 8, stats=stats, epsilon=1e-5, out="y"), None)
+    model = b.model()
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path)
+    data = [{"x": b.rng.normal(2, 3, size=(5, 8, 6, 6)).astype(np.float32)} for _ in range(3)]
+    for one_pass in (False, True):
+        how = CalibrationOptions(one_pass=one_pass)
+        found = calibrate(path, swap_options(2), data, how, silent)["y"]
+        x = np.concatenate([feeds["x"] for feeds in data])
+        n = normalize(x, num_groups=2, epsilon=1e-5)
+        z = run_ort(model, x=x)[0].astype(np.float64)
+        for channel in range(8):
+            slope, intercept = np.polyfit(n[:, channel].ravel(), z[:, channel].ravel(), 1)
+            assert found.scale[channel] == pytest.approx(slope, rel=1e-4, abs=1e-5)
+            assert found.bias[channel] == pytest.approx(intercept, rel=1e-4, abs=1e-5)
+
+
+def outputs_error(model, found, groups, data):
+    swapped, _ = swap_model(model, groups, affines=found)
+    x = np.concatenate([feeds["x"] for feeds in data])
+    return float(np.square(run_ort(swapped, x=x)[0] - run_ort(model, x=x)[0]).mean())
+
+
+def test_calibration_brings_the_network_nearer(tmp_path):
+    model = deep_network()
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path)
+    data = batches()
+    plain = outputs_error(model, {}, 2, data)
+    for one_pass in (False, True):
+        how = CalibrationOptions(one_pass=one_pass)
+        found = calibrate(path, swap_options(2), data, how, silent)
+        assert set(found) == {"bn0", "bn1", "bn2"}
+        assert outputs_error(model, found, 2, data) < plain / 4
+
+
+def test_layers_are_fitted_with_those_before_them_in_place(tmp_path):
+    """The last layer's fit is the least squares in the network whose other layers are fitted."""
+    model = deep_network()
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path)
+    data = batches()
+    found = calibrate(path, swap_options(2), data, CalibrationOptions(), silent)
+    before = {name: affine for name, affine in found.items() if name != "bn2"}
+    swapped, _ = swap_model(model, 2, affines=before)
+    last = next(node for node in model.graph.node if node.name == "bn2")
+    feed = np.concatenate([feeds["x"] for feeds in data])
+    n = normalize(tensor_of(swapped, last.input[0], x=feed), num_groups=2, epsilon=1e-5)
+    z = tensor_of(model, "bn2", x=feed)
+    slopes = [np.polyfit(n[:, c].ravel(), z[:, c].ravel(), 1)[0] for c in range(8)]
+    np.testing.assert_allclose(found["bn2"].scale, slopes, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("one_pass", [False, True])
+def test_the_search_for_groups_never_fits_worse(tmp_path, one_pass):
+    model = deep_network()
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path)
+    data = batches(2)
+    how = CalibrationOptions(one_pass=one_pass, search_groups=True)
+    found = calibrate(path, swap_options(2), data, how, silent)
+    assert all(8 % affine.num_groups == 0 for affine in found.values())
+    # The first layer sees the same in all networks, so there the choice must be the best.
+    losses = {}
+    for groups in (1, 2, 4, 8):
+        moments = Moments(8)
+        for feeds in data:
+            x = tensor_of(model, model.graph.node[0].output[0], **feeds)
+            z = tensor_of(model, "bn0", **feeds)
+            moments.add(normalize(x, num_groups=groups, epsilon=1e-5), z)
+        losses[groups] = moments.loss
+    assert found["bn0"].num_groups == min(losses, key=losses.get)
+
+
+@pytest.mark.parametrize("dtype", ["float16"])
+def test_half_precision_is_calibrated(tmp_path, dtype):
+    model = deep_network(dtype)
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path)
+    data = batches(2, dtype=np.float16)
+    found = calibrate(path, swap_options(2), data, CalibrationOptions(), silent)
+    assert outputs_error(model, found, 2, data) < outputs_error(model, {}, 2, data)
+
+
+def test_the_story_with_calibration(tmp_path):
+    path, target = tmp_path / "model.onnx", tmp_path / "model.gn.onnx"
+    onnx.save(deep_network(), path)
+    report = swap(
+        path,
+        target,
+        swap_options(2),
+        check=VerifyOptions(),
+        data=batches(),
+        calibration=CalibrationOptions(),
+    )
+    assert report.calibrated == 3
+    assert report.check.exit_code == 0
+    assert target.exists()
+    before, after = report.uncalibrated, report.check.drift
+    assert after.outputs["y"].snr > before.outputs["y"].snr + 3
+    assert all(after.layers[name].snr > before.layers[name].snr for name in before.layers)
+    assert report.to_dict()["drift_before_calibration"]["layers"].keys() == after.layers.keys()

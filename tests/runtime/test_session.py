@@ -1,0 +1,102 @@
+"""A model in a process of its own."""
+
+from __future__ import annotations
+
+import io
+
+import ml_dtypes
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+from support.build import Builder
+
+from normswap.errors import RunError, RunTimeoutError
+from normswap.runtime.frames import receive, send
+from normswap.runtime.session import Session
+
+
+@pytest.fixture
+def chain(tmp_path):
+    """Relu, Neg, Add of an initializer: x -> r -> n -> y."""
+    b = Builder(17)
+    x = b.node("Relu", b.input("N", 2), out="r")
+    y = b.node("Add", b.node("Neg", x, out="n"), b.const(np.array([1.0, 2.0])), out="y")
+    b.output(y, None)
+    path = tmp_path / "chain.onnx"
+    onnx.save(b.model(), path)
+    return path
+
+
+X = np.array([[-1.0, 3.0]], np.float32)
+
+
+def test_outputs_and_taps(chain):
+    taps = dict.fromkeys("rn", TensorProto.FLOAT)
+    with Session(chain, label="it", taps=taps) as session:
+        assert session.run({"x": X})["y"].tolist() == [[1, -1]]
+        tapped = session.run({"x": X}, ["r", "n"])
+        assert tapped["r"].tolist() == [[0, 3]]
+        assert tapped["n"].tolist() == [[0, -3]]
+
+
+def test_a_tensor_that_is_fed_is_not_computed(chain):
+    with Session(chain, label="it", level="disabled") as session:
+        assert session.run({"n": X})["y"].tolist() == [[0, 5]]
+        assert session.run({"n": X, "x": np.zeros((9, 9), np.float32)})["y"].tolist() == [[0, 5]]
+
+
+def test_a_runtime_error_is_told_and_survived(chain):
+    with Session(chain, label="the model") as session:
+        with pytest.raises(RunError, match="could not run the model"):
+            session.run({"x": np.zeros((1, 7), np.float32)})
+        assert session.run({"x": X})["y"].shape == (1, 2)
+
+
+def test_a_model_that_cannot_be_loaded(tmp_path):
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(b"nonsense")
+    with pytest.raises(RunError, match="could not run it"):
+        Session(path, label="it")
+
+
+def test_a_missing_provider(chain):
+    with pytest.raises(RunError, match="is not available here"):
+        Session(chain, label="it", provider="nosuch")
+
+
+def test_a_process_that_dies(chain):
+    with Session(chain, label="the model") as session:
+        session._child.kill()
+        with pytest.raises(RunError, match="killed the process it ran in"):
+            session.run({"x": X})
+
+
+def test_a_process_that_takes_too_long(chain):
+    with Session(chain, label="the model") as session:
+        session._timeout = 1e-6
+        with pytest.raises(RunTimeoutError, match="took longer than"):
+            session.run({"x": X})
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((0, 3), np.float32),
+        np.array(5, np.int64),
+        np.arange(6, dtype=np.float64).reshape(2, 3).T,
+        np.ones(3, ml_dtypes.bfloat16),
+        np.array([True, False]),
+    ],
+)
+def test_messages_keep_arrays(array):
+    stream = io.BytesIO()
+    send(stream, {"a": 1}, {"array": array})
+    stream.seek(0)
+    message, arrays = receive(stream)
+    assert message == {"a": 1}
+    assert arrays["array"].dtype == array.dtype
+    assert arrays["array"].shape == array.shape
+    assert (arrays["array"] == array).all()
+    with pytest.raises(EOFError):
+        receive(stream)
