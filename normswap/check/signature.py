@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-_OF_SHAPES = frozenset({"ConstantOfShape", "EyeLike", "Shape", "Size"})
+# What these give depends on sizes, or on what is there at all.
+_OF_SHAPES = frozenset(
+    {"ConstantOfShape", "EyeLike", "OptionalHasElement", "SequenceLength", "Shape", "Size"}
+)
 Dim = int | str | None  # a size, a symbol, or unknown
 
 
