@@ -272,7 +272,7 @@ def observe_rewritten(
         return seen
     seen.runs.append(other.report)
     part = _driven_further(bench, options, seen, part, [left[i] for i in other.kept])
-    seen.notes += note([*part.results.unseen, *other.unseen], channels=part.drive.channels)
+    seen.notes += note([*part.results.unseen, *other.unseen])
     imprecise = {*part.results.report.imprecise, *other.report.imprecise}
     if imprecise:
         seen.notes.append(f"the arbiter has no float64 for {', '.join(sorted(imprecise))}")
