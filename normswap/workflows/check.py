@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from normswap.check.batching import batch_evidence
 from normswap.check.bench import LEVELS, Bench, Execution
 from normswap.check.compare import compare, judge_all
-from normswap.check.departure import find_departures, measure_rounding, suspected
+from normswap.check.departure import disbelieved, find_departures, measure_rounding, suspected
 from normswap.check.golden import against_expected
 from normswap.check.localize import localize
 from normswap.check.observe import Observations, observe_original, observe_rewritten, provider_notes
@@ -86,6 +86,8 @@ def check(
             measure_rounding(bench, first, second, seen, options)
             outputs = compare(first, seen, options.tolerances)
             departed = find_departures(bench, first, second, seen, outputs, options)
+            if departed:
+                outputs = disbelieved(outputs)
         if options.batch_invariant:
             found = batch_evidence(bench, second, "rewritten", seen.cases[0], options)
             named = [(f"a sample alone, and in a batch, {level}", e) for level, e in found]
