@@ -44,7 +44,7 @@ def judged(seed: int):
     case = drawn(seed)
     try:
         return seed, case.words, judge(case)
-    except Exception as error:  # one graph that can't be judged is told, and the others go on
+    except Exception as error:  # noqa: BLE001 - whatever one graph does, the others go on
         detail = f"the judge: {type(error).__name__}: {error}"[:300]
         return seed, case.words, Judgement(Fault.CRASHED, detail)
 

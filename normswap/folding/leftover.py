@@ -76,7 +76,7 @@ def _as_affine(draft: Draft, normalization: Normalization, affine: Affine) -> li
         (op, constant, part)
         for op, constant, part, neutral in parts
         if (_stored(constant).values != neutral).any()
-    ]
+    ] or [parts[0][:3]]
     if not wanted or [use.node.op for use in normalization.chain] == [op for op, *_ in wanted]:
         return []
     edits: list[Edit] = []

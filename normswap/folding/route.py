@@ -249,18 +249,19 @@ def _unanswered(node: Node, operator: Operator, index: int, goal: Goal) -> Block
 
 
 def _unaffected(use: Use, goal: Up) -> bool:
-    """Whether a reader reads no values, or selects only such that the affine leaves as they are.
+    """Whether a reader comes to the same result from what the affine makes of its input.
 
-    A normalization by the data's own mean comes to the same result from other values; but not with
-    the same digits. Where a scale of 1e-6 is to be left behind, the shift before it is 1e6 times as
-    large, and of what is added to 1e6 a float32 keeps two digits: the reader, which takes the mean
-    off, is left with those.
+    It does if it reads no values, or selects only such that the affine leaves as they are. One that
+    takes the mean off does as well, but not with the same digits where there is a shift: if a scale
+    of 1e-6 is to go elsewhere, what is shifted before it is so by 1e6 times as much, and of what is
+    added to 1e6 a float32 keeps two digits. Nothing else would then be left for the reader.
     """
     first = next(_operator_answers(use.node, use.slot, Into(use, goal.affine)), None)
     if not isinstance(first, Answer) or first.edits:
         return False
-    selected = bool(first.goals) and all(further.affine.is_identity for further in first.goals)
-    return selected or first is UNREAD
+    if first.goals:
+        return all(further.affine.is_identity for further in first.goals)
+    return first is UNREAD or not goal.affine.has_shift
 
 
 def _absorbed_by_constant(constant: Expression, goal: Up, value: Value) -> Answer:
