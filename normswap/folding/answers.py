@@ -67,3 +67,7 @@ class Answer:
     goals: tuple[Goal, ...] = ()
     then: tuple[Edit, ...] = ()
     note: str = ""
+
+
+UNREAD = Answer(note="reads no values")
+"""Of an input of which an operator takes the shape or the type alone, whatever is in it."""

@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING
 
 from normswap.dtypes import is_float, largest
-from normswap.folding.answers import Answer, Down, Up
+from normswap.folding.answers import UNREAD, Answer, Down, Up
 from normswap.folding.operators.base import Answers, Operator
 from normswap.graph.expressions import magnitude
 from normswap.graph.network import Node, Use
@@ -32,7 +32,7 @@ class Cast(Operator):
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answers:
         if slot != 0:
-            yield Answer(note="reads no values")  # CastLike takes the type from it
+            yield UNREAD  # CastLike takes the type from it
             return
         yield self._blocked(node, affine, up=False) or Answer(goals=(Down(node.out, affine),))
 
