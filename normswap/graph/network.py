@@ -115,6 +115,13 @@ class Node:
         """Return an input; None where it is left out, in either way that ONNX has for that."""
         return self.inputs[slot] if slot < len(self.inputs) else None
 
+    def operand(self, slot: int) -> Value:
+        """Return an input that is known to be there."""
+        value = self.input(slot)
+        if value is None:
+            raise AssertionError(f"input {slot} of {self.op} {self.title} is left out")
+        return value
+
     def output(self, index: int) -> Value | None:
         """Return an output; None where it is left out."""
         return self.outputs[index] if index < len(self.outputs) else None

@@ -17,9 +17,9 @@ from normswap.graph.decomposed import (
     link,
     looks_like_batchnorm,
 )
-from normswap.graph.flaws import flawed
+from normswap.graph.flaws import require_sound
 from normswap.graph.network import Use
-from normswap.graph.reasons import Block, Reason
+from normswap.graph.reasons import Blocked, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,20 +92,22 @@ class Normalization:
         """Whether it is a single BatchNormalization."""
         return len(self.chain) == 1 and is_batchnorm(self.chain[0].node)
 
-    def affine(self) -> Affine | Block:
-        """Return the affine that it applies at present, or why that is none."""
+    def affine(self) -> Affine:
+        """Return the affine that it applies at present.
+
+        Raises
+        ------
+        Blocked
+            If that is none, or not finite.
+        """
         whole = Affine(np.ones(()), np.zeros(()))
         for use in self.chain:
             part = affine_of(use.node) if is_batchnorm(use.node) else affine_of_link(use)
-            if isinstance(part, Block):
-                return part
-            block = flawed(use.node)
-            if block is not None:
-                return block
+            require_sound(use.node)
             whole = whole.then(part)
         if not whole.is_finite:
             title = self.chain[-1].node.title
-            return Block(Reason.NON_FINITE, title, f"the scale or shift of {title} is not finite")
+            raise Blocked(Reason.NON_FINITE, title, f"the scale or shift of {title} is not finite")
         return whole
 
     def extended(self) -> Normalization:
