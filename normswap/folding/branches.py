@@ -26,7 +26,6 @@ from normswap.folding.plan import Merged, Step
 from normswap.folding.soundness import unsound
 from normswap.graph.affine import Affine
 from normswap.graph.batchnorm import affine_of, epsilon_of, is_batchnorm, is_per_activation
-from normswap.graph.decomposed import is_private
 from normswap.graph.evaluate import constant_of, is_constant
 from normswap.graph.expressions import Diagonal, Expression, Filled, Overlaid, Scaled
 from normswap.graph.network import Node, Use
@@ -211,7 +210,7 @@ class Merger:
             and node.inputs[0] is value
             and unless_blocked(affine_of, node) is not None
             and not is_per_activation(node)
-            and (node.out is total or is_private(node.out, _reader(node.out)))
+            and (node.out is total or node.out.is_private)
         ]
 
     def _into_batchnorm(
@@ -417,10 +416,7 @@ def _total_of(value: Value) -> Value:
 
 def _is_term(value: Value) -> bool:
     """Whether a tensor is there for a sum alone."""
-    if len(value.readers) != 1:
-        return False
-    reader = _reader(value)
-    return _is_sum(reader) and is_private(value, reader)
+    return value.is_private and _is_sum(_reader(value))
 
 
 def _is_sum(node: Node | None) -> bool:
@@ -439,7 +435,7 @@ def _terms(total: Value, whole: Value | None = None) -> Iterator[Term]:
     while pending:
         term = pending.pop()
         node = term.value.producer
-        inner = term.use is None or is_private(term.value, term.use.node)
+        inner = term.use is None or term.value.is_private
         if term.value is whole or node is None or not inner or not _is_sum(node):
             yield term
             continue
@@ -455,7 +451,7 @@ def _conv(term: Term) -> Node | None:
     node = term.value.producer
     if node is None or node.op != "Conv" or node.domain or node.refers_to_attributes:
         return None
-    return node if term.use is None or is_private(term.value, term.use.node) else None
+    return node if term.use is None or term.value.is_private else None
 
 
 def _branch(conv: Node) -> Branch | None:

@@ -88,7 +88,7 @@ def scaled(weight: Dequantized | Transposed, use: Use, factor: Wide) -> tuple[Ed
     """
     if isinstance(weight, Transposed):
         value = weight.node.out
-        if len(value.readers) > 1 or value.is_output or value.captured:
+        if not value.is_private:
             detail = f"{value.name}, which is quantized and transposed, is also read elsewhere"
             raise Blocked(Reason.SEVERAL_READERS, value.name, detail)
         back = np.argsort(weight.perm)
@@ -102,7 +102,7 @@ def scaled(weight: Dequantized | Transposed, use: Use, factor: Wide) -> tuple[Ed
         raise Blocked(Reason.OUTER_SCOPE, value.name, detail)
     factor = _shortened(factor)
     edits: list[Edit] = []
-    if len(value.readers) > 1 or value.is_output or value.captured:
+    if not value.is_private:
         edits.append(Duplicate(node.key, use.node.key, use.slot))
     negative = factor < 0
     if negative.any():

@@ -250,7 +250,7 @@ def _require_answers_for_all(node: Node, operator: Operator, index: int, goal: G
         detail = "makes it beside its result, of which alone an affine can be taken in"
         raise operator.blocked(node, detail)
     for other, value in enumerate(node.outputs):
-        if value is not None and other != asked and value.is_read and other not in right:
+        if value is not None and other != asked and value.is_used and other not in right:
             detail = f"makes {value.name} too, which is read and would not be the same"
             raise operator.blocked(node, detail)
 

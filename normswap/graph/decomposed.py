@@ -27,7 +27,6 @@ from normswap.graph.removal import may_grow
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from normswap.graph.network import Value
 
 LARGEST_PARAMETER = 1 << 16
 """Elements of a constant that may be a parameter per channel."""
@@ -68,7 +67,7 @@ def chains(nodes: list[Node]) -> Iterator[tuple[Use, ...]]:
         links[node.key] = use
         value = node.inputs[use.slot]
         before = value.producer if value else None
-        if value and before and before.key in links and is_private(value, node):
+        if value and before and before.key in links and value.is_private:
             following[before.key] = use
             continued.add(node.key)
     for key, use in links.items():
@@ -78,16 +77,6 @@ def chains(nodes: list[Node]) -> Iterator[tuple[Use, ...]]:
         while (after := following.get(chain[-1].node.key)) is not None:
             chain.append(after)
         yield from _split(chain)
-
-
-def is_private(value: Value, node: Node) -> bool:
-    """Whether a tensor is read by one input of one node of its own graph, and by nobody else."""
-    return (
-        len(value.readers) == 1
-        and value.graph is node.graph
-        and not value.is_output
-        and not value.captured
-    )
 
 
 def looks_like_batchnorm(chain: tuple[Use, ...]) -> bool:

@@ -71,9 +71,14 @@ class Value:
         return None if self.shape is None else len(self.shape)
 
     @property
-    def is_read(self) -> bool:
+    def is_used(self) -> bool:
         """Whether anyone would notice if it changed: a node, a subgraph, or the graph's caller."""
         return bool(self.readers or self.is_output or self.captured)
+
+    @property
+    def is_private(self) -> bool:
+        """Whether one input of one node of its own graph reads it, and nobody else."""
+        return len(self.readers) == 1 and not self.is_output and not self.captured
 
 
 @dataclass(slots=True, eq=False)

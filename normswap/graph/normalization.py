@@ -13,7 +13,6 @@ from normswap.graph.decomposed import (
     affine_of_link,
     axis_of,
     chains,
-    is_private,
     link,
     looks_like_batchnorm,
 )
@@ -116,16 +115,15 @@ class Normalization:
         axes = {axis_of(use) for use in chain if not is_batchnorm(use.node)} | {1, None}
         while (value := chain[0].node.inputs[chain[0].slot]) is not None:
             before = None if value.producer is None else link(value.producer)
-            if before is None or not is_private(value, chain[0].node):
+            if before is None or not value.is_private:
                 break
             if axis_of(before) not in axes:
                 break
             chain.insert(0, before)
-        while len(chain[-1].node.out.readers) == 1:
-            value = chain[-1].node.out
+        while (value := chain[-1].node.out).is_private:
             (use,) = value.readers.values()
             after = link(use.node)
-            if after != use or not is_private(value, use.node) or axis_of(after) not in axes:
+            if after != use or axis_of(after) not in axes:
                 break
             chain.append(after)
         return Normalization(tuple(chain), self.certain)

@@ -25,7 +25,7 @@ from normswap.dtypes import NUMPY_DTYPES
 from normswap.finite import flaw_of
 from normswap.graph.affine import Affine
 from normswap.graph.batchnorm import affine_of, is_batchnorm
-from normswap.graph.decomposed import affine_of_link, is_private, link
+from normswap.graph.decomposed import affine_of_link, link
 from normswap.graph.network import Use
 from normswap.graph.precision import lost_digits
 from normswap.graph.reasons import unless_blocked
@@ -95,9 +95,9 @@ def absorb(node: Node, layer: Layer, taken: Container[int]) -> Absorbed:
 def _behind(node: Node, taken: Container[int]) -> Iterator[Use]:
     """Yield the affines that one after another read what a node makes, and alone do."""
     value = node.out
-    while len(value.readers) == 1:
+    while value.is_private:
         (use,) = value.readers.values()
-        if not is_private(value, use.node) or use.node.key in taken or _affine_use(use.node) != use:
+        if use.node.key in taken or _affine_use(use.node) != use:
             return
         yield use
         value = use.node.out
@@ -106,7 +106,7 @@ def _behind(node: Node, taken: Container[int]) -> Iterator[Use]:
 def _before(node: Node, taken: Container[int]) -> Iterator[Use]:
     """Yield the affines that one before another make what a node alone reads, nearest first."""
     value = node.inputs[0]
-    while value is not None and value.producer is not None and is_private(value, node):
+    while value is not None and value.producer is not None and value.is_private:
         node = value.producer
         use = None if node.key in taken else _affine_use(node)
         if use is None or node.out is not value:

@@ -132,10 +132,9 @@ class MatMul(Operator):
             result[summed] = 1
         while len(result) > 1 and result[0] == 1:
             del result[0]
-        readers = list(node.out.readers.values())
-        lonely = not node.out.is_output and not node.out.captured and len(readers) == 1
-        if lonely and (add := readers[0].node).op in ("Add", "Sub") and not add.domain:
-            other = 1 - readers[0].slot
+        reader = next(iter(node.out.readers.values())) if node.out.is_private else None
+        if reader and (add := reader.node).op in ("Add", "Sub") and not add.domain:
+            other = 1 - reader.slot
             constant = unless_blocked(constant_of, add.inputs[other])
             if constant is not None:
                 gain = 1.0 if add.op == "Add" else -1.0  # y - K and K - y: K takes it with a minus

@@ -28,7 +28,7 @@ class Split(Operator):
     def up(self, node: Node, index: int, affine: Affine) -> Sequence[Way]:
         value = node.inputs[0]
         others = [v for i, v in enumerate(node.outputs) if v is not None and i != index]
-        free = not any(other.is_read for other in others)
+        free = not any(other.is_used for other in others)
         rank = None if value is None else value.rank
         axis = None if rank is None else int(node.attr("axis", 0)) % rank
         if rank is None or axis is None:
@@ -63,7 +63,7 @@ class Split(Operator):
             raise self.blocked(node, "has parts of unknown size", Reason.SHAPE_UNKNOWN)
         goals: list[Goal] = []
         for index, part in enumerate(node.outputs):
-            if part is not None and part.is_read:
+            if part is not None and part.is_used:
                 own = affine if ranges is None else picked(affine, value.rank, axis, ranges[index])
                 goals.append(Down(part, own))
         return Answer(goals=tuple(goals), note="s, t in parts")
