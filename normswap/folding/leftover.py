@@ -23,9 +23,9 @@ from normswap.folding.operators.layout import strip_leading
 from normswap.folding.soundness import unsound
 from normswap.graph.batchnorm import epsilon_of, is_per_activation
 from normswap.graph.evaluate import constant_of
-from normswap.graph.expressions import Expression, Filled
+from normswap.graph.expressions import Filled
 from normswap.graph.network import Use
-from normswap.graph.reasons import Block
+from normswap.graph.reasons import unless_blocked
 
 if TYPE_CHECKING:
     from normswap.folding.draft import Draft
@@ -46,8 +46,8 @@ def rewrite(draft: Draft, normalization: Normalization, form: Form) -> Normaliza
     """
     if form == "affine":
         normalization = normalization.extended()
-    affine = normalization.affine()
-    if isinstance(affine, Block) or form == "keep":
+    affine = None if form == "keep" else unless_blocked(normalization.affine)
+    if affine is None:
         return None
     make = _as_affine if form == "affine" else _as_normalization
     edits = make(draft, normalization, affine)
@@ -92,17 +92,16 @@ def _as_normalization(draft: Draft, normalization: Normalization, affine: Affine
     """Return the edits that make the statistics of a BatchNormalization trivial."""
     del draft
     node = normalization.source.node
-    parameters = [constant_of(value) for value in node.inputs[1:5]]
-    constants = [found for found in parameters if isinstance(found, Expression)]
-    if not normalization.is_batchnorm or len(constants) < 4 or is_per_activation(node):
+    if not normalization.is_batchnorm or is_per_activation(node):
         return []
+    constants = [constant_of(value) for value in node.inputs[1:5]]
     mean, var = (constant.load() for constant in constants[2:])
     if not (mean != 0).any() and not (var != 1).any() and epsilon_of(node) == 0:
         return []
     (channels,) = constants[0].shape
     new = (*affine.vectors(1, channels), np.zeros(channels), np.ones(channels))
     edits: list[Edit] = [
-        Replace(node.key, slot, Filled(values, constant.data_type), node.inputs[slot].name)  # type: ignore[union-attr]
+        Replace(node.key, slot, Filled(values, constant.data_type), node.operand(slot).name)
         for slot, (values, constant) in enumerate(zip(new, constants, strict=True), 1)
     ]
     return [*edits, SetAttribute(node.key, "epsilon", 0.0)]

@@ -54,11 +54,7 @@ class Mode:
 def mode_of(node: Node) -> Mode:
     """Return the mode of a node that is a BatchNormalization of the default domain."""
     statistics = [output for output in node.outputs[1:] if output is not None]
-    used = tuple(
-        output.name
-        for output in statistics
-        if output.readers or output.is_output or output.captured
-    )
+    used = tuple(output.name for output in statistics if output.is_used)
     if node.opset >= 14 and node.attr("training_mode", 0):
         return Mode(Reason.TRAINING_MODE, "training_mode=1", used)
     if node.opset < 7 and not node.attr("is_test", 0):

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Reason(enum.Enum):
@@ -94,3 +101,37 @@ class Block:
     reason: Reason
     tensor: str
     detail: str = ""
+
+
+class Blocked(Exception):  # noqa: N818 (it ends a route, which is no error)
+    """An affine can't go on, or something is not what it would have to be for that.
+
+    Whoever finds out raises it, however deep; the search for a route catches it.
+
+    Parameters
+    ----------
+    reason, tensor, detail
+        See :class:`Block`.
+
+    Attributes
+    ----------
+    block : Block
+        What outlives the exception, which holds on to the frames that it came through.
+    """
+
+    def __init__(self, reason: Reason, tensor: str, detail: str = "") -> None:
+        super().__init__(detail)
+        self.block = Block(reason, tensor, detail)
+
+    @classmethod
+    def by(cls, block: Block) -> Blocked:
+        """Make one of a block that is known."""
+        return cls(block.reason, block.tensor, block.detail)
+
+
+def unless_blocked(ask: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    """Return what a function returns; None where that is blocked, whatever by."""
+    try:
+        return ask(*args, **kwargs)
+    except Blocked:
+        return None

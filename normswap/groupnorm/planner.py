@@ -20,7 +20,7 @@ from normswap.graph.build import build_network, gs_nodes
 from normswap.graph.evaluate import constant_source
 from normswap.graph.mode import mode_of
 from normswap.graph.normalization import Normalization, site_of
-from normswap.graph.reasons import Block
+from normswap.graph.reasons import unless_blocked
 from normswap.graph.shapes import function_key, infer_call_types
 from normswap.graph.sizes import TensorType
 from normswap.groupnorm.choose import choose_form, threads_here
@@ -214,8 +214,8 @@ def _known(value: Value | None) -> tuple[int | None, tuple[Dim, ...] | None]:
     if value is None:
         return None, None
     if value.data_type is None or value.shape is None:
-        source = constant_source(value)
-        if not isinstance(source, Block):
+        source = unless_blocked(constant_source, value)
+        if source is not None:
             return source.data_type, tuple(source.shape)
     return value.data_type, value.shape
 
@@ -342,8 +342,8 @@ def _parameter(value: Value | None, tensor: gs.Tensor, neutral: float) -> Parame
     """Return a scale or B as constant, run-time tensor, or None where it has no effect."""
     if value is None:
         return None
-    source = constant_source(value)
-    if isinstance(source, Block):
+    source = unless_blocked(constant_source, value)
+    if source is None:
         return Runtime(tensor, value.data_type or TensorProto.FLOAT)
     return effective(source.load().astype(np.float64).reshape(-1), neutral)
 
