@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from onnx import helper
+
 from normswap.graph.build import all_graphs, gs_nodes
 from normswap.graph.names import Names
 from normswap.groupnorm.builder import Builder, ConstantPool
 from normswap.groupnorm.forms import FORMS
-from normswap.groupnorm.forms.contrib import DOMAIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,10 +53,11 @@ def apply_swaps(plan: SwapPlan, model: Model) -> None:
             taken.outputs.clear()
             replacements[id(taken)] = []
         builder = Builder(layer, pool, names)
-        FORMS[swap.form].build(builder)
+        form = FORMS[swap.form]
+        form.build(builder)
         replacements[id(node)] = builder.nodes
-        if swap.form == "contrib":
-            _import_domain(home, DOMAIN)
+        if form.domain:
+            _import_domain(home, form.domain, form.version)
     for key in _unread(released, model):
         replacements[key] = []
     for graph in all_graphs(model):
@@ -74,9 +76,7 @@ def _unread(released: list[gs.Tensor], model: Model) -> Iterator[int]:
                 yield id(node)
 
 
-def _import_domain(graph: gs.Graph, domain: str) -> None:
-    import onnx
-
+def _import_domain(graph: gs.Graph, domain: str, version: int) -> None:
     imported = graph.import_domains or []
     if all(item.domain != domain for item in imported):
-        graph.import_domains = [*imported, onnx.helper.make_opsetid(domain, 1)]
+        graph.import_domains = [*imported, helper.make_opsetid(domain, version)]

@@ -209,10 +209,10 @@ def _heat(number: int, kind: _Kind, layer: Layer, provider: str, folder: Path) -
     models = {_BARE: small_network(kind.dims, None, **how).SerializeToString()}
     network = small_network(kind.dims, affine, **how)
     for form in contenders(layer, provider):
-        models[form], _ = in_form(network, kind.num_groups, form, provider)
-    files = {form: f"{number}-{form}.onnx" for form in models}
-    for form, model in models.items():
-        (folder / files[form]).write_bytes(model)
+        models[form.name], _ = in_form(network, kind.num_groups, form.name, provider)
+    files = {name: f"{number}-{name}.onnx" for name in models}
+    for name, model in models.items():
+        (folder / files[name]).write_bytes(model)
     dtype = np.dtype(NUMPY_DTYPES[kind.data_type]).name
     return {"models": files, "input": INPUT, "shape": kind.shape, "dtype": dtype}
 

@@ -13,8 +13,9 @@ from support.build import Builder
 from support.swapping import distance, ops, run_ort, swap_model, swap_options
 
 from normswap.errors import ModelError, UsageError
-from normswap.groupnorm import choose
 from normswap.groupnorm.apply import apply_swaps
+from normswap.groupnorm.choose import contenders
+from normswap.groupnorm.forms import layernorm
 from normswap.groupnorm.options import Affine, Timings
 from normswap.groupnorm.planner import plan_swap
 from normswap.groupnorm.policy import GroupPolicy, OnIndivisible
@@ -27,12 +28,12 @@ def runtime(monkeypatch):
     """Pretend that other versions of onnxruntime are installed."""
 
     def pretend(**packages):
-        monkeypatch.setattr(choose, "installed", lambda: packages)
-        choose.layernorm_is_precise.cache_clear()
+        monkeypatch.setattr(layernorm, "installed", lambda: packages)
+        layernorm.is_precise_on_cpu.cache_clear()
 
     yield pretend
     monkeypatch.undo()
-    choose.layernorm_is_precise.cache_clear()
+    layernorm.is_precise_on_cpu.cache_clear()
 
 
 @pytest.fixture(autouse=True)
@@ -472,8 +473,8 @@ def test_no_layernorm_where_the_runtime_computes_it_badly(runtime, packages, for
     (swap,) = plan_of(model, 32, threads=2).swaps
     assert swap.form == form
     layer = plan_of(model, 32, form="layernorm").layers[0]  # who asks for it gets it
-    assert ("layernorm" in choose.contenders(layer, "cpu")) is (form == "layernorm")
-    assert "layernorm" in choose.contenders(layer, "tensorrt")
+    assert (layernorm.FORM in contenders(layer, "cpu")) is (form == "layernorm")
+    assert layernorm.FORM in contenders(layer, "tensorrt")
 
 
 @pytest.mark.parametrize(

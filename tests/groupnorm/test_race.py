@@ -12,8 +12,8 @@ from support.build import Builder
 from support.swapping import distance, ops, run_ort, swap_options
 
 from normswap.errors import RunError
-from normswap.groupnorm.choose import layernorm_is_precise
 from normswap.groupnorm.forms import FORMS
+from normswap.groupnorm.forms.layernorm import is_precise_on_cpu
 from normswap.groupnorm.options import VerifyOptions
 from normswap.groupnorm.planner import plan_swap
 from normswap.groupnorm.race import MOST_ELEMENTS, _cut, measure
@@ -23,7 +23,7 @@ from normswap.runtime.runner import run_worker
 from normswap.workflows.swap import plan_report, swap
 
 ON_CPU = {name for name in FORMS if name != "contrib"}
-PRECISE = set(ON_CPU) - ({"native"} if layernorm_is_precise() else {"native", "layernorm"})
+PRECISE = set(ON_CPU) - ({"native"} if is_precise_on_cpu() else {"native", "layernorm"})
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto
 
+from normswap.groupnorm.cpu import Work
+from normswap.groupnorm.forms.base import FIRST, SECOND, THIRD, Form, Preference
+
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
@@ -22,18 +25,32 @@ if TYPE_CHECKING:
 Vector = npt.NDArray[np.float64]
 
 
-class InstanceNorm:
+class InstanceNorm(Form):
     """``InstanceNormalization`` of the groups."""
 
     name = "instancenorm"
-    fuses_activation = False
+    summary = "InstanceNormalization between two Reshapes"
+    operator = "InstanceNormalization"
 
-    def obstacle(self, layer: Layer, provider: str) -> str | None:
-        """Say why not; see :class:`normswap.groupnorm.forms.base.Form`."""
+    def limit(self, layer: Layer, provider: str) -> str | None:
+        """Say which, see :class:`normswap.groupnorm.forms.base.Form`."""
         del provider
         if layer.data_type == TensorProto.DOUBLE:
             return "onnxruntime's InstanceNormalization has no float64"
         return None
+
+    def preference(self, layer: Layer, provider: str, threads: int) -> Preference | None:
+        """Prefer it on TensorRT; elsewhere where nothing better takes the layer."""
+        match provider:
+            case "cpu":
+                return Preference(THIRD, Work.of(layer, threads).why)
+            case "cuda":
+                why = "cuDNN's kernel; com.microsoft.GroupNorm does not take this layer"
+                return Preference(SECOND, why)
+            case "tensorrt":
+                why = "TensorRT's own layer; GroupNormalization fails there"
+                return Preference(FIRST, why)
+        return Preference(SECOND, "before opset 21 there is no GroupNormalization")
 
     def build(self, builder: Builder) -> None:
         """Make the nodes."""

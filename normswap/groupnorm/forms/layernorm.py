@@ -3,16 +3,24 @@
 Source: ONNX operator LayerNormalization, opset 17. Its scale must be given. onnxruntime runs one
 of the full size of a group fast and one that it has to broadcast slowly, so ones of the full size
 are made, by a ConstantOfShape that costs no room in the file.
+
+Versions of onnxruntime before 1.27 square before they subtract the mean, on a CPU: they lose all
+precision where the mean is large, and give NaN where a group is constant.
 """
 
 from __future__ import annotations
 
+import functools
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
 from onnx import TensorProto
 
+from normswap.groupnorm.cpu import Work
+from normswap.groupnorm.forms.base import FIRST, SECOND, Form, Preference
 from normswap.model import ArrayTensor, make_constant
+from normswap.runtime.diagnosis import installed
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -20,19 +28,36 @@ if TYPE_CHECKING:
     from normswap.groupnorm.builder import Builder
     from normswap.groupnorm.layer import Layer
 
+CENTRED = (1, 27)
+"""The onnxruntime from which on a LayerNormalization on a CPU subtracts the mean first."""
 
-class LayerNorm:
+
+@functools.cache
+def is_precise_on_cpu() -> bool:
+    """Whether the onnxruntime here, if there is one, computes a LayerNormalization well."""
+    versions = [re.findall(r"\d+", version)[:2] for version in installed().values()]
+    return all(tuple(map(int, version)) >= CENTRED for version in versions)
+
+
+class LayerNorm(Form):
     """``LayerNormalization`` of the groups."""
 
     name = "layernorm"
-    fuses_activation = False
+    summary = "LayerNormalization between two Reshapes"
+    operator = "LayerNormalization"
+    opset = 17
 
-    def obstacle(self, layer: Layer, provider: str) -> str | None:
-        """Say why not; see :class:`normswap.groupnorm.forms.base.Form`."""
-        del provider
-        if layer.opset < 17:
-            return f"LayerNormalization needs opset 17, the model has {layer.opset}"
-        return None
+    def is_precise(self, provider: str) -> bool:
+        """Whether the mean is subtracted first."""
+        return provider != "cpu" or is_precise_on_cpu()
+
+    def preference(self, layer: Layer, provider: str, threads: int) -> Preference | None:
+        """Prefer it where threads can share its rows, most of all between convolutions."""
+        if provider != "cpu":
+            return None
+        work = Work.of(layer, threads)
+        rank = FIRST if layer.before_convolution else SECOND
+        return Preference(rank, work.why) if work.pays_to_share_rows else None
 
     def build(self, builder: Builder) -> None:
         """Make the nodes."""

@@ -31,6 +31,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
+from normswap.groupnorm.forms.base import FIRST, LAST, Form, Preference
+
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
@@ -38,26 +40,31 @@ if TYPE_CHECKING:
     from normswap.groupnorm.layer import Layer
 
 
-class Primitive:
-    """``ReduceMean``, ``Sub``, ``MatMul``, ``Mul``, ``Add``.
+class Primitive(Form):
+    """``ReduceMean``, ``Sub``, ``MatMul``, ``Mul``, ``Add``."""
 
-    Parameters
-    ----------
-    name : str
-    second_mean : bool
-        Whether what rounding left of the mean is taken out too.
-    """
+    name = "primitive"
+    summary = "plain operators, the most precise"
+    asks_for_sizes = False
+    _second_mean = True
 
-    fuses_activation = False
-
-    def __init__(self, name: str = "primitive", *, second_mean: bool = True) -> None:
-        self.name = name
-        self._second_mean = second_mean
-
-    def obstacle(self, layer: Layer, provider: str) -> str | None:
-        """Say why not; see :class:`normswap.groupnorm.forms.base.Form`."""
-        del layer, provider
-        return None
+    def preference(self, layer: Layer, provider: str, threads: int) -> Preference | None:
+        """Prefer it where no other form is as right, and where no other can be used."""
+        del threads
+        if layer.group_elements == 1:
+            why = "exact where a group is one element, so that the result is B"
+            return Preference(FIRST, why, unrivalled=True)
+        if layer.has_sizes_in_doubt:
+            why = "onnxruntime and ONNX make different sizes of its input"
+            return Preference(FIRST, why, unrivalled=True)
+        match provider:
+            case "cpu":
+                why = "float64, for which onnxruntime has no InstanceNormalization"
+            case "cuda":
+                why = "the element type has no fused kernel"
+            case _:
+                why = "the element type has no InstanceNormalization"
+        return Preference(LAST, why)
 
     def build(self, builder: Builder) -> None:
         """Make the nodes."""
