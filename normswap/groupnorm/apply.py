@@ -43,16 +43,18 @@ def apply_swaps(plan: SwapPlan, model: Model) -> None:
     pools: dict[int, ConstantPool] = {}
     homes = {id(node): graph for graph in all_graphs(model) for node in graph.nodes}
     released: list[gs.Tensor] = []
-    for swap, layer in zip(plan.swaps, plan.layers, strict=True):
+    for swap in plan.swaps:
         node = nodes[swap.key]
         home = homes[id(node)]
         pool = pools.setdefault(id(home), ConstantPool(names))
+        tensors = {tensor.name: tensor for tensor in home.inputs}
         for taken in (node, *(nodes[key] for key in swap.fused)):
+            tensors |= {tensor.name: tensor for tensor in (*taken.inputs, *taken.outputs)}
             released += taken.inputs
             taken.inputs.clear()
             taken.outputs.clear()
             replacements[id(taken)] = []
-        builder = Builder(layer, pool, names)
+        builder = Builder(swap.layer, tensors, pool, names)
         form = FORMS[swap.form]
         form.build(builder)
         replacements[id(node)] = builder.nodes

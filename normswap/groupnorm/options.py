@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from normswap.groupnorm.policy import GroupPolicy
@@ -76,9 +76,6 @@ class SwapOptions:
         :mod:`normswap.groupnorm.neighbours`.
     affines : Mapping[str, Affine]
         By the name of the layer's output.
-    timings : Mapping[int, Timings]
-        What ``"fastest"`` goes by, see :func:`normswap.groupnorm.race.measure`; by the number of
-        the node.
     """
 
     policy: GroupPolicy = field(default_factory=GroupPolicy)
@@ -93,11 +90,6 @@ class SwapOptions:
     only_kept: bool = False
     absorb: bool = True
     affines: Mapping[str, Affine] = field(default_factory=dict)
-    timings: Mapping[int, Timings] = field(default_factory=dict)
-
-    def by_itself(self, form: str = AUTO) -> SwapOptions:
-        """Return the same swap with every layer at its own x and y, taking nothing along."""
-        return replace(self, form=form, provider="cpu", absorb=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -227,10 +227,10 @@ def _open_statistics(
         data_type = next(v.data_type for v in node.inputs if v and v.data_type is not None)
         layer = Layer(
             name=node.title,
-            x=gs_node.inputs[0],
-            y=gs_node.outputs[0],
-            scale=Runtime(scale, _type_of(node.input(1), data_type)),
-            bias=Runtime(bias, _type_of(node.input(2), data_type)),
+            x=gs_node.inputs[0].name,
+            y=gs_node.outputs[0].name,
+            scale=Runtime(scale.name, _type_of(node.input(1), data_type)),
+            bias=Runtime(bias.name, _type_of(node.input(2), data_type)),
             channels=len(old[0]),
             num_groups=1,
             epsilon=epsilon_of(node),
@@ -238,9 +238,10 @@ def _open_statistics(
             data_type=data_type,
             opset=node.opset,
         )
+        tensors = {tensor.name: tensor for tensor in (*gs_node.inputs, *gs_node.outputs)}
         gs_node.inputs.clear()
         gs_node.outputs.clear()
-        builder = Builder(layer, pool, names)
+        builder = Builder(layer, tensors, pool, names)
         outputs[key] = _training_mode(builder)
         new[id(gs_node)] = builder.nodes
     graph = model.graph
@@ -258,7 +259,7 @@ def _training_mode(builder: Builder) -> tuple[str, str, str]:
     In float64, so that the statistics are those of the activations and not of the summation.
     """
     layer = builder.layer
-    wide = builder.op("Cast", [layer.x], "wide", to=TensorProto.DOUBLE)
+    wide = builder.op("Cast", [builder.x], "wide", to=TensorProto.DOUBLE)
     view = builder.integers([0, layer.channels, -1], "channels_shape")
     x = builder.op("Reshape", [wide, view], "channels")
 

@@ -29,7 +29,7 @@ class Toy(Form):
         return Preference(-1, "we wrote it")
 
     def build(self, builder):
-        y = builder.op(self.operator, [builder.layer.x], "toy", domain=self.domain)
+        y = builder.op(self.operator, [builder.x], "toy", domain=self.domain)
         builder.finish(y)
 
 

@@ -85,7 +85,7 @@ def test_takes_the_silu_along(behind, opset, dtype):
     swapped, plan = on_cuda(model, 2)
     assert ops(swapped) == ["Transpose", "GroupNorm", "Transpose", "Identity"]
     assert attributes(swapped)["activation"] == 1
-    assert plan.swaps[0].activation == SILU
+    assert plan.swaps[0].layer.activation == SILU
     assert plan.to_dict()["swaps"][0]["activation"] == SILU
     x = data(dtype=stats[0].dtype)
     (z,) = run_emulated(swapped, x=x)
@@ -98,7 +98,7 @@ def test_only_the_form_whose_kernel_has_it_takes_the_silu():
     for form in ("instancenorm", "primitive", "layernorm"):
         swapped, plan = on_cuda(model, 2, form=form)
         assert ops(swapped)[-3:] == ["Sigmoid", "Mul", "Identity"]
-        assert plan.swaps[0].activation == ""
+        assert plan.swaps[0].layer.activation == ""
         x = data()
         wanted = truth(x, stats, 2, activation=True)
         assert distance(run_ort(swapped, x=x)[0], wanted) < 3e-5
@@ -174,9 +174,9 @@ def test_several_layers_each_with_its_silu():
         wanted = silu(y)
     assert distance(run_emulated(swapped, x=x)[0], wanted) < 1e-4
     # What the checks and the drift look at is there in both networks.
-    for layer in plan.layers:
-        assert tensor_of(model, layer.y.name, x=x).shape == SHAPE
-        assert any(layer.y.name in node.output for node in swapped.graph.node)
+    for layer in (swap.layer for swap in plan.swaps):
+        assert tensor_of(model, layer.y, x=x).shape == SHAPE
+        assert any(layer.y in node.output for node in swapped.graph.node)
 
 
 def test_scale_and_bias_computed_at_run_time_are_brought_to_float32():
@@ -257,7 +257,7 @@ def test_onnxruntime_takes_the_model_for_valid():
 def test_the_check_knows_the_activation():
     rng = np.random.default_rng(0)
     scale, bias = rng.normal(size=(2, 8))
-    layer = Layer("bn", None, None, scale, bias, 8, 2, 1e-3, SHAPE, 1, 17, activation=SILU)
+    layer = Layer("bn", "x", "y", scale, bias, 8, 2, 1e-3, SHAPE, 1, 17, activation=SILU)
     x = data()
     y = group_normalization(x, scale, bias, num_groups=2, epsilon=1e-3)
     right = silu(y).astype(np.float32)

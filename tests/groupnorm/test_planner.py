@@ -17,7 +17,7 @@ from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.choose import contenders
 from normswap.groupnorm.forms import layernorm
 from normswap.groupnorm.options import Affine, Timings
-from normswap.groupnorm.planner import plan_swap
+from normswap.groupnorm.planner import by_itself, plan_swap, with_timings
 from normswap.groupnorm.policy import GroupPolicy, OnIndivisible
 from normswap.groupnorm.reference import group_normalization
 from normswap.model import load, write_to
@@ -63,7 +63,7 @@ def test_every_normalization_is_in_the_plan_once():
     plan = plan_of(two_layers())
     assert swapped_names(plan) == ["stem/bn", "head/bn"]
     assert plan.total == 2
-    assert [swap.num_groups for swap in plan.swaps] == [4, 4]
+    assert [swap.layer.num_groups for swap in plan.swaps] == [4, 4]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_layers_that_are_not_selected_need_not_fit():
 )
 def test_other_numbers_for_layers_that_do_not_fit(rule, groups):
     plan = plan_of(two_layers(10, 24), policy=GroupPolicy(groups=16, on_indivisible=rule))
-    assert [swap.num_groups for swap in plan.swaps] == groups
+    assert [swap.layer.num_groups for swap in plan.swaps] == groups
 
 
 def test_layers_that_do_not_fit_may_stay():
@@ -173,8 +173,38 @@ def test_epsilon_and_affine_are_kept_set_or_dropped():
         swapped, plan = swap_model(model, 2, **fields)
         expected = group_normalization(x, *truth[:2], num_groups=2, epsilon=truth[2])
         assert distance(run_ort(swapped, x=x)[0], expected) < 1e-5
-        assert plan.swaps[0].epsilon == pytest.approx(truth[2])
-        assert (plan.swaps[0].scale, plan.swaps[0].bias) == tuple(v is not None for v in truth[:2])
+        told = plan.swaps[0].to_dict()
+        assert told["epsilon"] == pytest.approx(truth[2])
+        assert (told["scale"], told["bias"]) == tuple(v is not None for v in truth[:2])
+
+
+def test_a_plan_outlives_its_model():
+    content = two_layers().SerializeToString()
+    model = load(content)
+    plan = plan_swap(model, swap_options(4))
+    apply_swaps(plan, model)
+    made = [model]
+    for changed in (plan, by_itself(plan)):  # that absorbs nothing here in any case
+        made.append(load(content))
+        apply_swaps(changed, made[-1])
+    texts = []
+    for each in made:
+        stream = io.BytesIO()
+        write_to(each, stream)
+        texts.append(stream.getvalue())
+    assert texts[0] == texts[1] == texts[2]
+
+
+def test_by_itself_takes_nothing_along():
+    b = Builder(17)
+    y = b.bn(b.input(2, 8, 5, 4), 8, epsilon=1e-3, name="first", out="y")
+    b.output(b.node("Mul", y, b.const(np.array(2.0)), out="z"), None)
+    plan = plan_of(b.model(), 2)
+    (swap,) = plan.swaps
+    assert (swap.layer.y, len(swap.fused)) == ("z", 1)
+    (alone,) = by_itself(plan, "primitive").swaps
+    assert (alone.layer.y, alone.fused, alone.absorbed, alone.form) == ("y", (), (), "primitive")
+    assert np.array_equal(2 * alone.layer.scale, swap.layer.scale)
 
 
 def test_a_negative_epsilon_is_refused():
@@ -187,7 +217,7 @@ def test_an_absent_epsilon_is_that_of_the_operator():
     x = b.input(2, 8, 6)
     y = b.node("BatchNormalization", x, *(b.const(v) for v in b.statistics(8)))
     b.output(y, None)
-    assert plan_of(b.model()).swaps[0].epsilon == pytest.approx(1e-5)
+    assert plan_of(b.model()).swaps[0].layer.epsilon == pytest.approx(1e-5)
 
 
 def test_a_fitted_affine_takes_the_place_of_the_layers_own():
@@ -472,7 +502,7 @@ def test_no_layernorm_where_the_runtime_computes_it_badly(runtime, packages, for
     model = b.model()
     (swap,) = plan_of(model, 32, threads=2).swaps
     assert swap.form == form
-    layer = plan_of(model, 32, form="layernorm").layers[0]  # who asks for it gets it
+    layer = plan_of(model, 32, form="layernorm").swaps[0].layer  # who asks for it gets it
     assert (layernorm.FORM in contenders(layer, "cpu")) is (form == "layernorm")
     assert layernorm.FORM in contenders(layer, "tensorrt")
 
@@ -491,7 +521,7 @@ def test_fastest_goes_by_what_was_measured(seconds, form):
     b = Builder(21)
     b.output(b.bn(b.input(1, 64, 8, 8), 64, epsilon=1e-5), None)
     timings = {0: Timings((1, 64, 8, 8), seconds)}
-    (swap,) = plan_of(b.model(), 32, form="fastest", timings=timings, threads=1).swaps
+    (swap,) = with_timings(plan_of(b.model(), 32, form="fastest", threads=1), timings).swaps
     assert swap.form == form
     if seconds:
         assert swap.why == f"the fastest here of {len(seconds)} measured for 1x64x8x8"
@@ -499,5 +529,5 @@ def test_fastest_goes_by_what_was_measured(seconds, form):
         assert swap.why == "the fastest in onnxruntime on one CPU thread for this size"
     assert swap.timings is timings[0]
     # A form that is asked for, or the only exact one, is not raced against.
-    (swap,) = plan_of(b.model(), 32, form="centred", timings=timings).swaps
+    (swap,) = with_timings(plan_of(b.model(), 32, form="centred"), timings).swaps
     assert (swap.form, swap.why) == ("centred", "asked for")

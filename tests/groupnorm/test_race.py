@@ -15,7 +15,7 @@ from normswap.errors import RunError
 from normswap.groupnorm.forms import FORMS
 from normswap.groupnorm.forms.layernorm import is_precise_on_cpu
 from normswap.groupnorm.options import VerifyOptions
-from normswap.groupnorm.planner import plan_swap
+from normswap.groupnorm.planner import plan_swap, with_timings
 from normswap.groupnorm.race import MOST_ELEMENTS, _cut, measure
 from normswap.groupnorm.surroundings import in_form, small_network
 from normswap.model import load
@@ -124,8 +124,8 @@ def test_what_the_runtime_has_no_kernel_for_is_in_no_race(tmp_path):
     plan, timings, _ = measured(b.model(), tmp_path)
     (each,) = timings.values()
     assert not each.seconds
-    options = swap_options(4, form="fastest", timings=timings, threads=1)
-    again = plan_swap(load(tmp_path / "model.onnx"), options)
+    options = swap_options(4, form="fastest", threads=1)
+    again = with_timings(plan_swap(load(tmp_path / "model.onnx"), options), timings)
     assert again.swaps[0].form == "instancenorm"
     assert again.swaps[0].why == "the fastest in onnxruntime on one CPU thread for this size"
     assert plan.swaps[0].form in ON_CPU

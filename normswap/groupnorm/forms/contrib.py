@@ -59,7 +59,7 @@ class Contrib(Form):
     def build(self, builder: Builder) -> None:
         """Make the nodes."""
         layer = builder.layer
-        last = builder.op("Transpose", [layer.x], "channels_last", perm=[0, 2, 3, 1])
+        last = builder.op("Transpose", [builder.x], "channels_last", perm=[0, 2, 3, 1])
         y = builder.op(
             self.operator,
             [

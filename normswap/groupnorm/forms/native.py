@@ -47,7 +47,7 @@ class Native(Form):
         """Make the node."""
         layer = builder.layer
         inputs = [
-            layer.x,
+            builder.x,
             builder.vector(layer.scale, 1.0, layer.data_type, "scale"),
             builder.vector(layer.bias, 0.0, layer.data_type, "bias"),
         ]
