@@ -8,7 +8,7 @@ from onnx import helper
 
 from normswap.graph.build import all_graphs, gs_nodes
 from normswap.graph.names import Names
-from normswap.groupnorm.builder import Builder, ConstantPool
+from normswap.groupnorm.builder import ConstantPool, LayerBuilder
 from normswap.groupnorm.forms import FORMS
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def apply_swaps(plan: SwapPlan, model: Model) -> None:
             taken.inputs.clear()
             taken.outputs.clear()
             replacements[id(taken)] = []
-        builder = Builder(swap.layer, tensors, pool, names)
+        builder = LayerBuilder(swap.layer, tensors, pool, names)
         form = FORMS[swap.form]
         form.build(builder)
         replacements[id(node)] = builder.nodes

@@ -41,7 +41,7 @@ class ConstantPool:
         return self._constants[key]
 
 
-class Builder:
+class LayerBuilder:
     """Makes the nodes of one layer.
 
     Parameters

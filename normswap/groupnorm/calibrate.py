@@ -26,7 +26,7 @@ from normswap.finite import flaw_of
 from normswap.graph.names import Names
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.layer import Layer, Runtime
-from normswap.groupnorm.options import Affine
+from normswap.groupnorm.options import FittedAffine
 from normswap.groupnorm.planner import by_itself, with_layers
 from normswap.groupnorm.policy import divisors
 from normswap.groupnorm.reference import normalize
@@ -135,7 +135,7 @@ def calibrate(
     batches: Batches,
     how: CalibrationOptions,
     progress: Progress,
-) -> dict[str, Affine]:
+) -> dict[str, FittedAffine]:
     """Fit the affine of every layer in the main graph.
 
     Parameters
@@ -151,7 +151,7 @@ def calibrate(
 
     Returns
     -------
-    dict of str to Affine
+    dict of str to FittedAffine
         By name of the layer's output, for `SwapOptions.affines`.
 
     Raises
@@ -176,7 +176,7 @@ def _candidates(layer: Layer, how: CalibrationOptions) -> list[int]:
     return divisors(layer.channels) if how.search_groups else [layer.num_groups]
 
 
-def _fitted(moments: Mapping[int, Moments], layer: Layer) -> Affine:
+def _fitted(moments: Mapping[int, Moments], layer: Layer) -> FittedAffine:
     """Return the fit of the number of groups that leaves the least; of equals, that asked for.
 
     Raises
@@ -195,7 +195,7 @@ def _fitted(moments: Mapping[int, Moments], layer: Layer) -> Affine:
                 tip="The network overflows on this data: scale it as in training, or leave out "
                 "what is far off.",
             )
-    return Affine(scale, bias, groups)
+    return FittedAffine(scale, bias, groups)
 
 
 def _one_pass(
@@ -204,7 +204,7 @@ def _one_pass(
     batches: Batches,
     how: CalibrationOptions,
     progress: Progress,
-) -> dict[str, Affine]:
+) -> dict[str, FittedAffine]:
     found = [{g: Moments(layer.channels) for g in _candidates(layer, how)} for layer in layers]
     for number, feeds in enumerate(batches, start=1):
         progress(f"calibrating, batch {number}")
@@ -231,8 +231,8 @@ def _in_order(
     batches: Batches,
     how: CalibrationOptions,
     progress: Progress,
-) -> dict[str, Affine]:
-    fitted: dict[str, Affine] = {}
+) -> dict[str, FittedAffine]:
+    fitted: dict[str, FittedAffine] = {}
     layers = plan.visible_layers
     network = _Parametrized(original, plan, how.timeout)
     try:
@@ -265,7 +265,7 @@ class _Parametrized:
         self._neutral: dict[str, np.ndarray] = {}
         self.regroup({})
 
-    def regroup(self, fitted: Mapping[str, Affine]) -> None:
+    def regroup(self, fitted: Mapping[str, FittedAffine]) -> None:
         """Build the network anew, with the numbers of groups that were found."""
         if self._session is not None:
             self._session.close()
@@ -309,7 +309,7 @@ class _Parametrized:
         )
 
     def activation(
-        self, name: str, feeds: Mapping[str, Any], fitted: Mapping[str, Affine]
+        self, name: str, feeds: Mapping[str, Any], fitted: Mapping[str, FittedAffine]
     ) -> np.ndarray:
         """Return what comes to a layer, the layers before it being fitted."""
         parameters = dict(self._neutral)

@@ -5,8 +5,8 @@ memory, and on how many cores. instancenorm reads a group from the cache and wri
 one core. layernorm does the same on all threads, by rows (a row is a group of a sample), and slower
 on each. centred runs plain operators, each over all of memory, on all threads, and applies the
 affine on the way; that pays for layers that are large, of groups that are. Between convolutions the
-affine costs next to nothing, see `Builder.affine`, so that centred has no more to win there. Two
-threads are what was measured; more make layernorm and centred no slower.
+affine costs next to nothing, see `LayerBuilder.affine`, so that centred has no more to win there.
+Two threads are what was measured; more make layernorm and centred no slower.
 """
 
 from __future__ import annotations

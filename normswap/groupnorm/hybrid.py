@@ -19,7 +19,7 @@ from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.layer import Layer, Parameter, Runtime
 from normswap.groupnorm.planner import by_itself, with_layers
 from normswap.groupnorm.reference import affine, normalize
-from normswap.groupnorm.rounding import SLACK, Statistics, by_channel
+from normswap.groupnorm.rounding import SLACK, GroupStatistics, by_channel
 from normswap.model import load, stage
 from normswap.scratch import scratch_folder
 
@@ -176,7 +176,7 @@ def _with_rounding(
 ) -> npt.NDArray[np.float64]:
     """Return normalized activations whose statistics are off by what sums are, group by group."""
     with np.errstate(all="ignore"):
-        statistics = Statistics.of(layer, x)
+        statistics = GroupStatistics.of(layer, x)
         signs = rng.choice([-1.0, 1.0], (2, *statistics.mean.shape))
         factor = 1 + SHARE * signs[0] * statistics.spread_off / 2
         shift = SHARE * signs[1] * statistics.mean_off / np.sqrt(statistics.spread)

@@ -34,7 +34,7 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
-class Affine:
+class FittedAffine:
     """A scale and bias that take the place of a layer's own; see the calibration.
 
     Attributes
@@ -74,7 +74,7 @@ class SwapOptions:
     absorb : bool
         Whether constants beside a layer go into its affine; see
         :mod:`normswap.groupnorm.neighbours`.
-    affines : Mapping[str, Affine]
+    affines : Mapping[str, FittedAffine]
         By the name of the layer's output.
     """
 
@@ -89,7 +89,7 @@ class SwapOptions:
     exclude: tuple[str, ...] = ()
     only_kept: bool = False
     absorb: bool = True
-    affines: Mapping[str, Affine] = field(default_factory=dict)
+    affines: Mapping[str, FittedAffine] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,8 +54,8 @@ class Swap:
     form: str = ""
     why: str = ""
     absorbed: tuple[Site, ...] = ()
-    neighbours: tuple[int, ...] = ()
-    fusible: Fusible | None = None
+    neighbours: tuple[int, ...] = field(default=(), repr=False)
+    fusible: Fusible | None = field(default=None, repr=False)
     timings: Timings | None = None
 
     @property
@@ -65,6 +65,32 @@ class Swap:
         if fused is None:
             return self.joined
         return replace(self.joined, y=fused.y, activation=fused.activation)
+
+    @property
+    def num_groups(self) -> int:
+        """Of what is built."""
+        return self.joined.num_groups
+
+    @property
+    def epsilon(self) -> float:
+        """Of what is built."""
+        return self.joined.epsilon
+
+    @property
+    def scale(self) -> bool:
+        """Whether the affine has a scale."""
+        return self.joined.scale is not None
+
+    @property
+    def bias(self) -> bool:
+        """Whether the affine has a bias."""
+        return self.joined.bias is not None
+
+    @property
+    def activation(self) -> str:
+        """Of the nodes behind it, what the form takes along; empty where it takes none."""
+        fused = self._activation
+        return "" if fused is None else fused.activation
 
     @property
     def fused(self) -> tuple[int, ...]:
@@ -78,17 +104,16 @@ class Swap:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the swap as plain data."""
-        layer = self.layer
         return {
             "site": asdict(self.site),
             "key": self.key,
-            "num_groups": layer.num_groups,
-            "epsilon": layer.epsilon,
-            "scale": layer.scale is not None,
-            "bias": layer.bias is not None,
+            "num_groups": self.num_groups,
+            "epsilon": self.epsilon,
+            "scale": self.scale,
+            "bias": self.bias,
             "form": self.form,
             "why": self.why,
-            "activation": layer.activation,
+            "activation": self.activation,
             "absorbed": [asdict(site) for site in self.absorbed],
             "fused": list(self.fused),
             "timings": None if self.timings is None else asdict(self.timings),

@@ -85,7 +85,7 @@ def plan_swap(model: Model, options: SwapOptions) -> SwapPlan:
         else:
             groups[node.key] = number
     swaps: list[Swap] = []
-    taken = set(groups)  # what is swapped, or goes with what is
+    taken = set(groups)  # nodes that are swapped, or that a swapped one takes along
     for node in selected:
         if node.key in groups:
             alone = _layer(node, channels[node.key] or 0, groups[node.key], options)

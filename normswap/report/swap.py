@@ -103,7 +103,7 @@ def _headline(plan: SwapPlan) -> str:
 
 def _forms(plan: SwapPlan) -> Table:
     table = _table("swapped", "groups", "form", "because")
-    kinds = Counter((swap.layer.num_groups, swap.form, swap.why) for swap in plan.swaps)
+    kinds = Counter((swap.num_groups, swap.form, swap.why) for swap in plan.swaps)
     for (groups, form, why), count in kinds.most_common():
         table.add_row(str(count), str(groups), form, escape(why))
     return table
@@ -119,19 +119,19 @@ def _layers(report: SwapReport) -> Table:
         columns[-1:] = ["error", "SNR to the original"]
     table = _table(*columns)
     for swap in plan.swaps:
-        layer = swap.layer
+        output = swap.layer.y
         where = _where(swap.site.graph, swap.site.node)
-        error, drift = errors.get(where), after.get(layer.y)
+        error, drift = errors.get(where), after.get(output)
         cells = [
             where,
             str(swap.site.channels or "?"),
-            str(layer.num_groups),
-            f"{swap.form}+{layer.activation}" if layer.activation else swap.form,
+            str(swap.num_groups),
+            f"{swap.form}+{swap.activation}" if swap.activation else swap.form,
         ]
         if check is None:
             cells.append(swap.why)
         else:
-            old = before.get(layer.y)
+            old = before.get(output)
             told = "" if drift is None else f"{drift.snr:.1f} dB"
             if old is not None and drift is not None:
                 told = f"{old.snr:.1f} → {told}"

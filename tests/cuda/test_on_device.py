@@ -157,7 +157,7 @@ def test_the_fused_kernel_is_right(on_cuda, tmp_path, channels, groups, dtype, b
         check=VerifyOptions(provider=on_cuda),
     )
     assert report.check.verdict is SwapVerdict.RIGHT, report.check
-    assert report.plan.swaps[0].layer.activation == behind
+    assert report.plan.swaps[0].activation == behind
     nodes = [node.op_type for node in onnx.load(tmp_path / "swapped.onnx").graph.node]
     assert "GroupNorm" in nodes
     assert "Sigmoid" not in nodes

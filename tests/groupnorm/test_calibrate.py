@@ -186,7 +186,7 @@ def test_half_precision_is_calibrated(tmp_path, dtype):
     assert outputs_error(model, found, 2, data) < outputs_error(model, {}, 2, data)
 
 
-def test_the_story_with_calibration(tmp_path):
+def test_a_swap_with_calibration(tmp_path):
     path, target = tmp_path / "model.onnx", tmp_path / "model.gn.onnx"
     onnx.save(deep_network(), path)
     report = swap(

@@ -85,7 +85,7 @@ def test_takes_the_silu_along(behind, opset, dtype):
     swapped, plan = on_cuda(model, 2)
     assert ops(swapped) == ["Transpose", "GroupNorm", "Transpose", "Identity"]
     assert attributes(swapped)["activation"] == 1
-    assert plan.swaps[0].layer.activation == SILU
+    assert plan.swaps[0].activation == SILU
     assert plan.to_dict()["swaps"][0]["activation"] == SILU
     x = data(dtype=stats[0].dtype)
     (z,) = run_emulated(swapped, x=x)
@@ -98,7 +98,7 @@ def test_only_the_form_whose_kernel_has_it_takes_the_silu():
     for form in ("instancenorm", "primitive", "layernorm"):
         swapped, plan = on_cuda(model, 2, form=form)
         assert ops(swapped)[-3:] == ["Sigmoid", "Mul", "Identity"]
-        assert plan.swaps[0].layer.activation == ""
+        assert plan.swaps[0].activation == ""
         x = data()
         wanted = truth(x, stats, 2, activation=True)
         assert distance(run_ort(swapped, x=x)[0], wanted) < 3e-5

@@ -216,7 +216,7 @@ def test_before(form, groups, scale, shift):
     swapped, plan = case.swap(groups, form=form)
     assert removed(plan) == ([] if scale is None else ["Mul"]) + ["Add"]
     size = 1.0 if scale is None else float(np.max(np.abs(scale)))
-    assert plan.swaps[0].layer.epsilon == pytest.approx(0.05 / size**2, rel=1e-6)
+    assert plan.swaps[0].epsilon == pytest.approx(0.05 / size**2, rel=1e-6)
     case.agrees(swapped)
 
 

@@ -189,7 +189,7 @@ def test_a_large_activation_is_cut(shape, cut):
     assert np.prod(cut) <= MOST_ELEMENTS or max(cut[:1] + cut[2:]) == 1
 
 
-# --- the whole story -------------------------------------------------------------------
+# --- a swap from beginning to end -------------------------------------------------------
 
 
 def test_a_swap_to_the_fastest_is_checked_as_any(tmp_path):

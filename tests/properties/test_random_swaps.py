@@ -88,7 +88,7 @@ def assert_is_group_normalization(model, batchnorms, groups, form, **fields):
     assert_same_signature(model, swapped)
     assert count(swapped) == 0
     assert len(plan.swaps) == batchnorms
-    wanted = with_reference(model, {swap.site.output: swap.layer.num_groups for swap in plan.swaps})
+    wanted = with_reference(model, {swap.site.output: swap.num_groups for swap in plan.swaps})
     feeds = feeds_for(model, sizes={"N": 2})
     dtype = feeds["x"].dtype.name
     try:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from normswap.groupnorm.builder import Builder
+    from normswap.groupnorm.builder import LayerBuilder
     from normswap.groupnorm.layer import Layer
 
 
@@ -104,5 +104,5 @@ class Form(ABC):
         """
 
     @abstractmethod
-    def build(self, builder: Builder) -> None:
+    def build(self, builder: LayerBuilder) -> None:
         """Make the nodes for the builder's layer."""

@@ -19,7 +19,7 @@ from normswap.groupnorm.forms.base import FIRST, Form, Preference
 from normswap.groupnorm.fusion import SILU
 
 if TYPE_CHECKING:
-    from normswap.groupnorm.builder import Builder
+    from normswap.groupnorm.builder import LayerBuilder
     from normswap.groupnorm.layer import Layer
 
 ACTIVATIONS = {"": 0, SILU: 1}
@@ -56,7 +56,7 @@ class Contrib(Form):
         del layer, provider, threads
         return Preference(FIRST, "onnxruntime's fused CUDA kernel")
 
-    def build(self, builder: Builder) -> None:
+    def build(self, builder: LayerBuilder) -> None:
         """Make the nodes."""
         layer = builder.layer
         last = builder.op("Transpose", [builder.x], "channels_last", perm=[0, 2, 3, 1])

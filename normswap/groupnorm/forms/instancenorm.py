@@ -19,7 +19,7 @@ from normswap.groupnorm.forms.base import FIRST, SECOND, THIRD, Form, Preference
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
-    from normswap.groupnorm.builder import Builder
+    from normswap.groupnorm.builder import LayerBuilder
     from normswap.groupnorm.layer import Layer, Parameter, Runtime
 
 Vector = npt.NDArray[np.float64]
@@ -52,7 +52,7 @@ class InstanceNorm(Form):
                 return Preference(FIRST, why)
         return Preference(SECOND, "before opset 21 there is no GroupNormalization")
 
-    def build(self, builder: Builder) -> None:
+    def build(self, builder: LayerBuilder) -> None:
         """Make the nodes."""
         layer = builder.layer
         groups = layer.num_groups
@@ -74,7 +74,7 @@ class InstanceNorm(Form):
 
     @staticmethod
     def _normalize(
-        builder: Builder, x: gs.Tensor, scale: Vector | Runtime, bias: Vector | Runtime
+        builder: LayerBuilder, x: gs.Tensor, scale: Vector | Runtime, bias: Vector | Runtime
     ) -> gs.Tensor:
         size = [builder.layer.num_groups]
         inputs = [

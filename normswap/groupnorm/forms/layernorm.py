@@ -25,7 +25,7 @@ from normswap.runtime.diagnosis import installed
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
-    from normswap.groupnorm.builder import Builder
+    from normswap.groupnorm.builder import LayerBuilder
     from normswap.groupnorm.layer import Layer
 
 CENTRED = (1, 27)
@@ -59,7 +59,7 @@ class LayerNorm(Form):
         rank = FIRST if layer.before_convolution else SECOND
         return Preference(rank, work.why) if work.pays_to_share_rows else None
 
-    def build(self, builder: Builder) -> None:
+    def build(self, builder: LayerBuilder) -> None:
         """Make the nodes."""
         layer = builder.layer
         x = builder.input()
@@ -78,17 +78,17 @@ class LayerNorm(Form):
             builder.output(builder.affine(y, layer.scale, layer.bias))
 
     @classmethod
-    def _normalize(cls, builder: Builder, x: gs.Tensor, axis: int) -> gs.Tensor:
+    def _normalize(cls, builder: LayerBuilder, x: gs.Tensor, axis: int) -> gs.Tensor:
         return cls._node(builder, [x, cls._ones(builder, x, axis)], axis)
 
     @staticmethod
-    def _node(builder: Builder, inputs: list[gs.Tensor], axis: int) -> gs.Tensor:
+    def _node(builder: LayerBuilder, inputs: list[gs.Tensor], axis: int) -> gs.Tensor:
         return builder.op(
             "LayerNormalization", inputs, "normalized", axis=axis, epsilon=builder.layer.epsilon
         )
 
     @staticmethod
-    def _ones(builder: Builder, x: gs.Tensor, axis: int) -> gs.Tensor:
+    def _ones(builder: LayerBuilder, x: gs.Tensor, axis: int) -> gs.Tensor:
         layer = builder.layer
         shape: gs.Tensor
         if layer.group_elements is not None and layer.shape is not None:

@@ -15,7 +15,7 @@ from onnx import TensorProto
 from normswap.groupnorm.forms.base import FIRST, Form, Preference
 
 if TYPE_CHECKING:
-    from normswap.groupnorm.builder import Builder
+    from normswap.groupnorm.builder import LayerBuilder
     from normswap.groupnorm.layer import Layer
 
 
@@ -43,7 +43,7 @@ class Native(Form):
             return None
         return Preference(FIRST, "one node that a compiler can recognise")
 
-    def build(self, builder: Builder) -> None:
+    def build(self, builder: LayerBuilder) -> None:
         """Make the node."""
         layer = builder.layer
         inputs = [

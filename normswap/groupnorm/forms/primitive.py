@@ -36,7 +36,7 @@ from normswap.groupnorm.forms.base import FIRST, LAST, Form, Preference
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
-    from normswap.groupnorm.builder import Builder
+    from normswap.groupnorm.builder import LayerBuilder
     from normswap.groupnorm.layer import Layer
 
 
@@ -66,7 +66,7 @@ class Primitive(Form):
                 why = "the element type has no InstanceNormalization"
         return Preference(LAST, why)
 
-    def build(self, builder: Builder) -> None:
+    def build(self, builder: LayerBuilder) -> None:
         """Make the nodes."""
         layer = builder.layer
         x = builder.input()
@@ -103,7 +103,7 @@ class Primitive(Form):
         factor = builder.op("Div", [scale, deviation], "factor")
         self._apply(builder, centred, factor, self._shift(builder, factor, rest, along))
 
-    def _by_means(self, builder: Builder, x: gs.Tensor) -> None:
+    def _by_means(self, builder: LayerBuilder, x: gs.Tensor) -> None:
         """Make the nodes without asking for a size, in the view (N * G, C / G, *spatial)."""
         layer = builder.layer
         axes = list(range(1, layer.rank or 0))
@@ -122,7 +122,7 @@ class Primitive(Form):
         builder.output(builder.affine(value, layer.scale, layer.bias))
 
     @staticmethod
-    def _mean_of_channels(builder: Builder, x: gs.Tensor) -> gs.Tensor:
+    def _mean_of_channels(builder: LayerBuilder, x: gs.Tensor) -> gs.Tensor:
         """Return the mean of each group, as that of its channels' means.
 
         It costs nothing more, and a sum of few numbers is rounded less than one of many.
@@ -136,7 +136,7 @@ class Primitive(Form):
 
     @staticmethod
     def _deviation(
-        builder: Builder, centred: gs.Tensor, rest: gs.Tensor | None
+        builder: LayerBuilder, centred: gs.Tensor, rest: gs.Tensor | None
     ) -> tuple[gs.Tensor, float]:
         """Return sqrt(L * (v + epsilon)) and sqrt(L); or sqrt(v + epsilon) and 1, L unknown."""
         layer = builder.layer
@@ -170,7 +170,7 @@ class Primitive(Form):
 
     @staticmethod
     def _shift(
-        builder: Builder, factor: gs.Tensor, rest: gs.Tensor | None, along: list[int]
+        builder: LayerBuilder, factor: gs.Tensor, rest: gs.Tensor | None, along: list[int]
     ) -> gs.Tensor | None:
         """Return what is added to the scaled elements, by group and channel; None for nothing."""
         bias = builder.layer.bias
@@ -184,7 +184,7 @@ class Primitive(Form):
 
     @staticmethod
     def _apply(
-        builder: Builder, centred: gs.Tensor, factor: gs.Tensor, shift: gs.Tensor | None
+        builder: LayerBuilder, centred: gs.Tensor, factor: gs.Tensor, shift: gs.Tensor | None
     ) -> None:
         layer = builder.layer
         if layer.rank is None:
