@@ -20,6 +20,9 @@ from normswap.cli.options import (
 )
 from normswap.cli.progress import progress
 from normswap.errors import UsageError
+from normswap.groupnorm.forms import FORMS
+from normswap.groupnorm.forms.base import OLDEST
+from normswap.groupnorm.options import AUTO, FASTEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +50,22 @@ class Groups(click.ParamType):  # type: ignore[type-arg, unused-ignore] # generi
             return int(value)
         except ValueError:
             self.fail(f"{value!r} is neither a number nor {CHANNELS!r}", param, ctx)
+
+
+class FormOption(click.Option):
+    """``--form``, whose help each form writes a part of."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Ask the forms, which import onnx, only when somebody wants to read it."""
+        told = "; ".join(
+            f"{form.name}: {form.summary}" + f" (opset {form.opset})" * (form.opset > OLDEST)
+            for form in FORMS.values()
+        )
+        self.help = (
+            "Operators that the normalization is written in. auto knows the fastest for the "
+            f"opset, shape and provider; fastest times them all here; {told}."
+        )
+        return super().get_help_record(ctx)
 
 
 def group_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -90,24 +109,10 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
     decorators: tuple[Decorator, ...] = (
         click.option(
             "--form",
-            type=click.Choice(
-                [
-                    "auto",
-                    "fastest",
-                    "native",
-                    "layernorm",
-                    "instancenorm",
-                    "centred",
-                    "primitive",
-                    "contrib",
-                ]
-            ),
-            default="auto",
+            cls=FormOption,
+            type=click.Choice([AUTO, FASTEST, *FORMS]),
+            default=AUTO,
             show_default=True,
-            help="Operators that the normalization is written in. auto knows the fastest for the "
-            "opset, shape and provider; fastest times them all here; primitive is the most "
-            "precise; native is one GroupNormalization node (opset 21); contrib is onnxruntime's "
-            "CUDA kernel.",
         ),
         click.option(
             "--threads",

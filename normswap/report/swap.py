@@ -118,8 +118,8 @@ def _layers(report: SwapReport) -> Table:
     if check is not None:
         columns[-1:] = ["error", "SNR to the original"]
     table = _table(*columns)
-    outputs = [layer.y.name for layer in plan.layers]
-    for swap, output in zip(plan.swaps, outputs, strict=True):
+    for swap in plan.swaps:
+        output = swap.layer.y
         where = _where(swap.site.graph, swap.site.node)
         error, drift = errors.get(where), after.get(output)
         cells = [

@@ -12,7 +12,7 @@ from normswap.groupnorm.calibrate import CalibrationOptions, calibrate
 from normswap.groupnorm.carried import require_finite
 from normswap.groupnorm.drift import DriftReport, measure_drift
 from normswap.groupnorm.options import FASTEST, SwapOptions, VerifyOptions
-from normswap.groupnorm.planner import plan_swap
+from normswap.groupnorm.planner import plan_swap, with_timings
 from normswap.groupnorm.race import measure
 from normswap.groupnorm.verify import SwapCheck, verify_swap
 from normswap.inputs.dataset import open_data
@@ -120,7 +120,7 @@ def plan_report(
     _require_finite(model, plan)
     if options.form == FASTEST:
         with model.original() as original:
-            plan = _raced(model, original, plan, how, None, progress)
+            plan = _raced(original, plan, how, None, progress)
     return SwapReport(model.name, "", plan, size_before=model.size)
 
 
@@ -196,15 +196,14 @@ def swap(
 
             batches = open_data(data, read_signature(original), samples=samples)
         if calibration is not None and batches is not None and plan.swaps:
-            affines = calibrate(original, options, batches, calibration, progress)
+            affines = calibrate(original, plan, batches, calibration, progress)
             if check is not None:
-                before = _plain_drift(original, model_options=options, batches=batches, check=check)
+                before = _plain_drift(original, plan, batches, check)
                 report = replace(report, uncalibrated=before)
-            model = load(original, name=model.name)
             plan = plan_swap(model, replace(options, affines=affines))
             report = replace(report, plan=plan, calibrated=len(affines))
         if options.form == FASTEST:
-            plan = _raced(model, original, plan, how or check, batches, progress)
+            plan = _raced(original, plan, how or check, batches, progress)
             report = replace(report, plan=plan)
         apply_swaps(plan, model)
         progress("writing")
@@ -228,7 +227,6 @@ def _require_finite(model: Model, plan: SwapPlan) -> None:
 
 
 def _raced(
-    model: Model,
     original: Path,
     plan: SwapPlan,
     how: VerifyOptions | None,
@@ -240,23 +238,18 @@ def _raced(
         return plan
     how = how or VerifyOptions(plan.options.provider)
     timings = measure(original, plan, how, batches=batches, progress=progress)
-    return plan_swap(model, replace(plan.options, timings=timings))
+    return with_timings(plan, timings)
 
 
 def _plain_drift(
-    original: Path, *, model_options: SwapOptions, batches: Dataset, check: VerifyOptions
+    original: Path, plan: SwapPlan, batches: Dataset, check: VerifyOptions
 ) -> DriftReport:
     """Measure the drift of the swap without its calibration."""
     from normswap.inputs.signature import read_signature
     from normswap.model import stage
 
     model = load(original)
-    plan = plan_swap(model, model_options)
-    layers = {
-        layer.y.name: layer.data_type
-        for swap, layer in zip(plan.swaps, plan.layers, strict=True)
-        if not swap.site.graph
-    }
+    layers = {layer.y: layer.data_type for layer in plan.visible_layers}
     apply_swaps(plan, model)
     outputs = [port.name for port in read_signature(original).outputs if "float" in port.dtype]
     with scratch_folder() as folder:
