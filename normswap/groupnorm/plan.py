@@ -6,8 +6,10 @@ serialized, and that is what a dry run shows.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from normswap.plain import called, plain
 
 if TYPE_CHECKING:
     from normswap.graph.normalization import Site
@@ -90,10 +92,10 @@ class SwapPlan:
         :func:`normswap.groupnorm.apply.apply_swaps`.
     """
 
-    fingerprint: str
+    fingerprint: str = field(repr=False)
     options: SwapOptions = field(repr=False, compare=False)
     swaps: tuple[Swap, ...]
-    untouched: tuple[Untouched, ...] = ()
+    untouched: tuple[Untouched, ...] = field(default=(), metadata=called("kept"))
     layers: tuple[Layer, ...] = field(default=(), repr=False, compare=False)
 
     @property
@@ -109,7 +111,5 @@ class SwapPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain data."""
-        return {
-            "swaps": [asdict(swap) for swap in self.swaps],
-            "kept": [asdict(entry) for entry in self.untouched],
-        }
+        data: dict[str, Any] = plain(self)
+        return data
