@@ -136,11 +136,11 @@ def disbelieved(outputs: Sequence[OutputReport]) -> tuple[OutputReport, ...]:
 
 def _label(model: Signature, role: str, models: dict[str, Signature]) -> str:
     """Return what to call a model: its file's name, if that is a name of its own."""
-    name = model.path.name
+    name = model.name
     if name.startswith("."):  # a rewrite that is not saved yet
         return f"the {role} model"
-    same = len({each.path.name for each in models.values()}) == 1
-    return str(model.path) if same else name
+    same = len({each.name for each in models.values()}) == 1
+    return model.title if same else name
 
 
 def _located(

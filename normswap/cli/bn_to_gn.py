@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,11 +15,11 @@ from normswap.cli.options import (
     model_argument,
     output_options,
     report_options,
-    report_stream,
     source_of_command,
     target_of_command,
 )
 from normswap.cli.progress import progress
+from normswap.cli.telling import telling
 from normswap.errors import UsageError
 from normswap.groupnorm.forms import FORMS
 from normswap.groupnorm.forms.base import OLDEST
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from normswap.errors import ExitCode
     from normswap.groupnorm.options import SwapOptions, VerifyOptions
-    from normswap.workflows.swap import SwapReport
 
 SETTINGS = {"help_option_names": ["-h", "--help"]}
 CHANNELS = "channels"
@@ -247,7 +247,6 @@ def _run(
     output: str | None,
     force: bool,
     in_place: bool,
-    as_json: bool,
     quiet: bool,
     verbose: int,
     **values: Any,
@@ -264,14 +263,13 @@ def _run(
     with progress(quiet=quiet) as say:
         if dry_run:
             report = plan_report(source, options, how=how, progress=say)
-            to_stdout = False
         else:
             target = target_of_command(
                 source, output, suffix=suffix, force=force, in_place=in_place
             )
-            to_stdout = target.is_stdout
             calibration = None
             if calibrate_on is not None:
+                telling().reads(Path(calibrate_on))
                 calibration = CalibrationOptions(one_pass, search_groups, values["timeout"])
             report = swap(
                 source,
@@ -285,7 +283,7 @@ def _run(
                 calibration=calibration,
                 progress=say,
             )
-    _tell(report, as_json=as_json, quiet=quiet, verbose=verbose, to_stdout=to_stdout)
+    telling().tell(report, quiet=quiet, verbose=verbose)
     return report.exit_code
 
 
@@ -327,22 +325,3 @@ def _verify_options(values: dict[str, Any]) -> VerifyOptions:
         input_shapes=check.input_shapes,
         timeout=check.timeout,
     )
-
-
-def _tell(
-    report: SwapReport,
-    *,
-    as_json: bool,
-    quiet: bool,
-    verbose: int,
-    to_stdout: bool,
-) -> None:
-    stream = report_stream(to_stdout=to_stdout)
-    if as_json:
-        from normswap.report.json import render_json
-
-        click.echo(render_json(report), file=stream)
-    elif not quiet or report.exit_code:
-        from normswap.report.swap import render_swap
-
-        render_swap(report, stream, verbose=verbose)

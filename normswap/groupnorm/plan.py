@@ -7,10 +7,11 @@ what a dry run shows.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from normswap.groupnorm.forms import FORMS
+from normswap.plain import called, plain
 
 if TYPE_CHECKING:
     from normswap.graph.normalization import Site
@@ -46,6 +47,8 @@ class Swap:
     timings : Timings or None
         What the forms took, where they were measured.
     """
+
+    TOLD = ("num_groups", "epsilon", "scale", "bias", "activation", "fused")
 
     site: Site
     key: int
@@ -102,23 +105,6 @@ class Swap:
     def _activation(self) -> Fusible | None:
         return self.fusible if FORMS[self.form].fuses_activation else None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the swap as plain data."""
-        return {
-            "site": asdict(self.site),
-            "key": self.key,
-            "num_groups": self.num_groups,
-            "epsilon": self.epsilon,
-            "scale": self.scale,
-            "bias": self.bias,
-            "form": self.form,
-            "why": self.why,
-            "activation": self.activation,
-            "absorbed": [asdict(site) for site in self.absorbed],
-            "fused": list(self.fused),
-            "timings": None if self.timings is None else asdict(self.timings),
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class Untouched:
@@ -150,10 +136,10 @@ class SwapPlan:
     untouched : tuple of Untouched
     """
 
-    fingerprint: str
+    fingerprint: str = field(repr=False)
     options: SwapOptions = field(repr=False, compare=False)
     swaps: tuple[Swap, ...]
-    untouched: tuple[Untouched, ...] = ()
+    untouched: tuple[Untouched, ...] = field(default=(), metadata=called("kept"))
 
     @property
     def visible_layers(self) -> list[Layer]:
@@ -173,7 +159,5 @@ class SwapPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain data."""
-        return {
-            "swaps": [swap.to_dict() for swap in self.swaps],
-            "kept": [asdict(entry) for entry in self.untouched],
-        }
+        data: dict[str, Any] = plain(self)
+        return data
