@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from normswap.graph.normalization import Site
+    from normswap.graph.reasons import Reason
     from normswap.groupnorm.layer import Layer
     from normswap.groupnorm.options import SwapOptions, Timings
 
@@ -64,12 +65,19 @@ class Untouched:
     Attributes
     ----------
     site : Site
-    why : str
-        In words.
+    reason : Reason
+        Why.
+    detail : str
+        The same in words, with what is not in the reason.
     """
 
     site: Site
-    why: str
+    reason: Reason
+    detail: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {**asdict(self), "reason": self.reason.value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,5 +119,5 @@ class SwapPlan:
         """Return the plan as plain data."""
         return {
             "swaps": [asdict(swap) for swap in self.swaps],
-            "kept": [asdict(entry) for entry in self.untouched],
+            "kept": [entry.to_dict() for entry in self.untouched],
         }
