@@ -1,4 +1,4 @@
-"""BatchNormalization as an affine: what the node computes in inference, or why it is not one.
+"""BatchNormalization: whether it may be rewritten, and the affine that it is in inference.
 
 Source: ONNX operator BatchNormalization, opsets 7, 9, 14 and 15 (opset 6 and before: ``is_test``)::
 
@@ -39,6 +39,48 @@ def is_per_activation(node: Node) -> bool:
     return node.opset < 9 and not node.attr("spatial", 1)
 
 
+def require_rewritable(
+    node: Node,
+    *,
+    in_training: bool = False,
+    with_statistics: bool = False,
+    by_channel: bool = False,
+) -> None:
+    """Let pass a BatchNormalization that may be rewritten: what fold, swap and recalibrate ask.
+
+    Parameters
+    ----------
+    node : Node
+        A ``BatchNormalization`` of the default domain.
+    in_training : bool
+        Whether one in training mode will do. A fold takes its running statistics for constants.
+    with_statistics : bool
+        Whether the node keeps its further outputs.
+    by_channel : bool
+        Whether only statistics by channel will do, and opset 7 and later. A fold knows the others.
+
+    Raises
+    ------
+    Blocked
+        If it may not.
+    """
+    if node.refers_to_attributes:
+        detail = "an attribute is a parameter of the function"
+        raise Blocked(Reason.NOT_CONSTANT, node.title, detail)
+    mode = mode_of(node)
+    if mode.reason is Reason.TRAINING_MODE and not in_training:
+        raise Blocked(mode.reason, node.title, mode.why)
+    if mode.used and not with_statistics:
+        raise Blocked(Reason.USED_STATISTICS, mode.used[0], mode.usage)
+    if len(node.inputs) < 5 or any(value is None for value in node.inputs[:5]):
+        raise Blocked(Reason.MALFORMED, node.title, "BatchNormalization needs five inputs")
+    if by_channel and node.opset < 7:
+        raise Blocked(Reason.OPSET, node.title, f"it is of opset {node.opset}, before 7")
+    if by_channel and is_per_activation(node):
+        detail = "its parameters are per activation (spatial=0)"
+        raise Blocked(Reason.PER_ACTIVATION, node.title, detail)
+
+
 def affine_of(node: Node) -> Affine:
     """Return the affine that an inference-mode BatchNormalization applies to its input.
 
@@ -58,16 +100,7 @@ def affine_of(node: Node) -> Affine:
     Blocked
         If it is not in inference mode, or a parameter is not a constant that makes sense.
     """
-    if node.refers_to_attributes:
-        raise Blocked(
-            Reason.NOT_CONSTANT, node.title, "an attribute is a parameter of the function"
-        )
-    mode = mode_of(node)
-    if mode.reason is not None:
-        about = mode.used[0] if mode.reason is Reason.USED_STATISTICS else node.title
-        raise Blocked(mode.reason, about, mode.why)
-    if len(node.inputs) < 5 or any(value is None for value in node.inputs[:5]):
-        raise Blocked(Reason.MALFORMED, node.title, "BatchNormalization needs five inputs")
+    require_rewritable(node)
     parameters: list[Wide] = []
     for name, value in zip(("scale", "B", "mean", "var"), node.inputs[1:5], strict=True):
         try:

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Reason(enum.Enum):
-    """What blocks a fold. The value is the stable identifier in JSON."""
+    """What blocks a fold or a swap. The value is the stable identifier in JSON."""
 
     TRAINING_MODE = "training-mode"
     USED_STATISTICS = "used-statistics"
@@ -45,6 +45,10 @@ class Reason(enum.Enum):
     AXIS = "axis"
     SHAPE_UNKNOWN = "shape-unknown"
     MALFORMED = "malformed"
+    OPSET = "opset"
+    EXCLUDED = "excluded"
+    FOLDABLE = "foldable"
+    INDIVISIBLE = "indivisible"
 
     @property
     def explanation(self) -> str:
@@ -82,6 +86,10 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.AXIS: "the affine varies along an axis that the operator mixes or can't scale",
     Reason.SHAPE_UNKNOWN: "the shape that decides this is not known",
     Reason.MALFORMED: "the node breaks the rules of its operator",
+    Reason.OPSET: "the node is of an opset before 7, which only a fold knows",
+    Reason.EXCLUDED: "a swap was told by its options to leave the node as it is",
+    Reason.FOLDABLE: "a fold can remove the node, and a swap was to take only those that stay",
+    Reason.INDIVISIBLE: "its channels can't be divided into the groups that a swap was to make",
 }
 
 
@@ -135,3 +143,12 @@ def unless_blocked(ask: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T 
         return ask(*args, **kwargs)
     except Blocked:
         return None
+
+
+def blocked_by(ask: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Block | None:
+    """Return what blocks a function; None where nothing does, whatever it returns."""
+    try:
+        ask(*args, **kwargs)
+    except Blocked as refusal:
+        return refusal.block
+    return None

@@ -15,6 +15,7 @@ from normswap.plain import called, plain
 
 if TYPE_CHECKING:
     from normswap.graph.normalization import Site
+    from normswap.graph.reasons import Reason
     from normswap.groupnorm.fusion import Fusible
     from normswap.groupnorm.layer import Layer
     from normswap.groupnorm.options import SwapOptions, Timings
@@ -113,12 +114,15 @@ class Untouched:
     Attributes
     ----------
     site : Site
-    why : str
-        In words.
+    reason : Reason
+        Why.
+    detail : str
+        The same in words, with what is not in the reason.
     """
 
     site: Site
-    why: str
+    reason: Reason
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)

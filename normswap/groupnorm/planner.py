@@ -15,12 +15,11 @@ from onnx import TensorProto
 from normswap.dtypes import is_float
 from normswap.errors import ModelError, UsageError
 from normswap.folding.planner import make_plan
-from normswap.graph.batchnorm import epsilon_of, is_batchnorm
+from normswap.graph.batchnorm import epsilon_of, is_batchnorm, require_rewritable
 from normswap.graph.build import build_network
 from normswap.graph.evaluate import constant_source
-from normswap.graph.mode import mode_of
 from normswap.graph.normalization import Normalization, site_of
-from normswap.graph.reasons import unless_blocked
+from normswap.graph.reasons import Blocked, Reason, blocked_by, unless_blocked
 from normswap.graph.shapes import function_key, infer_call_types
 from normswap.graph.sizes import TensorType
 from normswap.groupnorm.choose import choose_form, threads_here
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 
     from normswap.graph.network import Graph, Network, Node, Value
     from normswap.graph.normalization import Site
+    from normswap.graph.reasons import Block
     from normswap.graph.sizes import Dim
     from normswap.groupnorm.options import SwapOptions, Timings
     from normswap.model import Model
@@ -71,7 +71,8 @@ def plan_swap(model: Model, options: SwapOptions) -> SwapPlan:
     nodes = [node for graph in network.graphs for node in graph.topological() if is_batchnorm(node)]
     selected, untouched = _select(nodes, options, model)
     channels = {node.key: _channels(node) for node in selected}
-    _refuse_all(model, [(node, _obstacle(node, channels[node.key])) for node in selected])
+    found = [(node, blocked_by(_require_swappable, node, channels[node.key])) for node in selected]
+    _refuse_all(model, found)
     if options.policy.on_indivisible.value == "error":
         options.policy.require({_where(node): channels[node.key] or 0 for node in selected})
     groups: dict[int, int] = {}
@@ -81,7 +82,7 @@ def plan_swap(model: Model, options: SwapOptions) -> SwapPlan:
         number = (affine and affine.num_groups) or options.policy.num_groups(count)
         if number is None:
             why = f"{count} channels don't fit {options.policy}"
-            untouched[node.key] = Untouched(site_of(node), why)
+            untouched[node.key] = Untouched(site_of(node), Reason.INDIVISIBLE, why)
         else:
             groups[node.key] = number
     swaps: list[Swap] = []
@@ -172,25 +173,25 @@ def _select(
     untouched: dict[int, Untouched] = {}
     for node in nodes:
         site = site_of(node)
-        why = _why_not(node, site, options, foldable)
-        if why is None:
+        block = blocked_by(_require_wanted, node, site, options, foldable)
+        if block is None:
             selected.append(node)
         else:
-            untouched[node.key] = Untouched(site, why)
+            untouched[node.key] = Untouched(site, block.reason, block.detail)
     return selected, untouched
 
 
-def _why_not(
+def _require_wanted(
     node: Node, site: Site, options: SwapOptions, foldable: set[tuple[str, str]]
-) -> str | None:
+) -> None:
+    """Let pass a node that the options select."""
     if options.include and not any(_fits(node, pattern) for pattern in options.include):
-        return "not included"
+        raise Blocked(Reason.EXCLUDED, node.title, "not included")
     excluded = next((pattern for pattern in options.exclude if _fits(node, pattern)), None)
     if excluded is not None:
-        return f"excluded by {excluded!r}"
+        raise Blocked(Reason.EXCLUDED, node.title, f"excluded by {excluded!r}")
     if (site.graph, site.output) in foldable:
-        return "it can be folded"
-    return None
+        raise Blocked(Reason.FOLDABLE, node.title, "it can be folded")
 
 
 def _fits(node: Node, pattern: str) -> bool:
@@ -283,37 +284,29 @@ def _learn_of_body(model: Model, number: int, body: Graph, arguments: Sequence[T
                 value.data_type, value.shape = known
 
 
-def _obstacle(node: Node, channels: int | None) -> str | None:
-    """Say why a node can't be swapped, or None if it can."""
-    if len(node.inputs) < 5 or any(value is None for value in node.inputs[:5]):
-        return "it lacks an input"
-    used = mode_of(node).used
-    if used:
-        return f"its output {used[0]} is used, for which a group normalization has no counterpart"
-    if node.opset < 7:
-        return f"it is of opset {node.opset}, and swaps begin at opset 7"
-    if node.opset < 9 and not node.attr("spatial", 1):
-        return "its parameters are per activation (spatial=0)"
-    if node.refers_to_attributes:
-        return "an attribute is a parameter of the function it is in"
+def _require_swappable(node: Node, channels: int | None) -> None:
+    """Let pass a node of which all is known that a group normalization needs."""
+    require_rewritable(node, in_training=True, by_channel=True)
     if not channels:
-        return "the number of its channels is not known"
+        detail = "the number of its channels is not known"
+        raise Blocked(Reason.SHAPE_UNKNOWN, node.title, detail)
     data_type = _data_type(node)
     if data_type is None:
-        return "its element type is not known"
+        raise Blocked(Reason.ELEMENT_TYPE, node.title, "its element type is not known")
     if not is_float(data_type):
-        return f"its element type is {TensorProto.DataType.Name(data_type)}"
+        detail = f"its element type is {TensorProto.DataType.Name(data_type)}"
+        raise Blocked(Reason.ELEMENT_TYPE, node.title, detail)
     shape = _shape(node)
     if shape is not None and len(shape) < 2:
-        return "its input has no channel axis"
+        raise Blocked(Reason.MALFORMED, node.title, "its input has no channel axis")
     if shape is not None and isinstance(shape[1], int) and shape[1] != channels:
-        return f"its input has {shape[1]} channels and its parameters {channels}"
-    return None
+        detail = f"its input has {shape[1]} channels and its parameters {channels}"
+        raise Blocked(Reason.MALFORMED, node.title, detail)
 
 
-def _refuse_all(model: Model, found: Sequence[tuple[Node, str | None]]) -> None:
+def _refuse_all(model: Model, found: Sequence[tuple[Node, Block | None]]) -> None:
     """Raise one error for all nodes that can't be swapped."""
-    refused = [(node, why) for node, why in found if why is not None]
+    refused = [(node, block.detail) for node, block in found if block is not None]
     if not refused:
         return
     listed = "; ".join(f"{_where(node)}: {why}" for node, why in refused[:LISTED])

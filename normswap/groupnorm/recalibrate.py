@@ -22,11 +22,12 @@ from onnx import TensorProto
 from normswap.dtypes import NUMPY_DTYPES, is_float, round_to
 from normswap.errors import DataError, ModelError
 from normswap.finite import flaw_of
-from normswap.graph.batchnorm import epsilon_of, is_batchnorm
+from normswap.graph.batchnorm import epsilon_of, is_batchnorm, require_rewritable
 from normswap.graph.build import build_network, gs_nodes
 from normswap.graph.mode import mode_of
 from normswap.graph.names import Names
 from normswap.graph.normalization import site_of
+from normswap.graph.reasons import Blocked, Reason, blocked_by
 from normswap.groupnorm.builder import ConstantPool, LayerBuilder
 from normswap.groupnorm.layer import Layer, Runtime
 from normswap.model import ArrayTensor, load, make_constant, stage
@@ -135,9 +136,9 @@ def batchnorms(model: Model, *, freeze: bool) -> list[Node]:
     nodes = [node for graph in network.graphs for node in graph.topological() if is_batchnorm(node)]
     refused = []
     for node in nodes:
-        why = _obstacle(node, freeze=freeze)
-        if why is not None:
-            refused.append(f"{node.title}: {why}")
+        block = blocked_by(_require_recalibratable, node, freeze=freeze)
+        if block is not None:
+            refused.append(f"{node.title}: {block.detail}")
     if refused:
         more = f"; and {len(refused) - 8} more" if len(refused) > 8 else ""
         raise ModelError(
@@ -153,22 +154,19 @@ def batchnorms(model: Model, *, freeze: bool) -> list[Node]:
     return nodes
 
 
-def _obstacle(node: Node, *, freeze: bool) -> str | None:
+def _require_recalibratable(node: Node, *, freeze: bool) -> None:
+    """Let pass a normalization whose mean and variance are constants by channel."""
     if node.graph.path:
-        return f"it is in {node.graph.path}, and only the main graph can be recalibrated"
-    if any(value is None or value.source is None for value in node.inputs[3:5]):
-        return "its mean and variance are not constants"
-    if any(value.overridable for value in node.inputs[3:5] if value):
-        return "its mean or variance is a graph input"
-    if node.opset < 7 or (node.opset < 9 and not node.attr("spatial", 1)):
-        return "its statistics are not by channel, or it is of an opset before 7"
-    used = mode_of(node).used
-    if freeze and used:
-        return f"its output {used[0]} is used, and an inference-mode node has none"
-    mean = node.inputs[3]
-    if mean is None or not is_float(mean.data_type):
-        return "its statistics are of no float type"
-    return None
+        detail = f"it is in {node.graph.path}, and only the main graph can be recalibrated"
+        raise Blocked(Reason.OUTER_SCOPE, node.title, detail)
+    require_rewritable(node, in_training=True, with_statistics=not freeze, by_channel=True)
+    mean, var = node.operand(3), node.operand(4)
+    if mean.source is None or var.source is None:
+        raise Blocked(Reason.NOT_CONSTANT, node.title, "its mean and variance are not constants")
+    if mean.overridable or var.overridable:
+        raise Blocked(Reason.OVERRIDABLE, node.title, "its mean or variance is a graph input")
+    if not is_float(mean.data_type):
+        raise Blocked(Reason.ELEMENT_TYPE, node.title, "its statistics are of no float type")
 
 
 Found = dict[str, tuple[RunningStatistics, tuple[np.ndarray, np.ndarray]]]

@@ -170,7 +170,8 @@ def test_selection_and_affine(model):
     (swap,) = plan["swaps"]
     assert (swap["site"]["node"], swap["scale"], swap["bias"]) == ("bn0", False, True)
     assert swap["epsilon"] == 0.5
-    assert plan["kept"][0]["why"] == "excluded by 'bn1'"
+    assert plan["kept"][0]["reason"] == "excluded"
+    assert plan["kept"][0]["detail"] == "excluded by 'bn1'"
 
 
 def test_an_existing_file_is_not_overwritten(model):

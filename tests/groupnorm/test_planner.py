@@ -80,7 +80,7 @@ def test_selection(fields, names):
     plan = plan_of(two_layers(), **fields)
     assert swapped_names(plan) == names
     assert plan.total == 2
-    assert all(entry.why for entry in plan.untouched)
+    assert all(entry.reason and entry.detail for entry in plan.untouched)
 
 
 def test_a_pattern_that_fits_nothing_is_a_mistake():

@@ -135,7 +135,7 @@ def _kept(plan: SwapPlan, *, verbose: int) -> Table:
     shown = plan.untouched if verbose else plan.untouched[:SHOWN]
     for entry in shown:
         where = place(entry.site.graph, entry.site.node)
-        table.add_row(escape(where), escape(entry.why))
+        table.add_row(escape(where), escape(entry.detail))
     if len(shown) < len(plan.untouched):
         table.add_row(f"and {len(plan.untouched) - len(shown)} more", "-v lists all")
     return table
