@@ -13,6 +13,7 @@ from normswap.cli.options import (
     is_checked,
     model_argument,
     output_options,
+    report_of,
     report_options,
     report_stream,
     source_of_command,
@@ -268,17 +269,19 @@ def _run(
             calibration = None
             if calibrate_on is not None:
                 calibration = CalibrationOptions(one_pass, search_groups, values["timeout"])
-            report = swap(
-                source,
-                target.output,
-                options,
-                overwrite=target.overwrite,
-                check=how if is_checked(values) else None,
-                how=how,
-                data=calibrate_on,
-                samples=samples,
-                calibration=calibration,
-                progress=say,
+            report = report_of(
+                lambda: swap(
+                    source,
+                    target.output,
+                    options,
+                    overwrite=target.overwrite,
+                    check=how if is_checked(values) else None,
+                    how=how,
+                    data=calibrate_on,
+                    samples=samples,
+                    calibration=calibration,
+                    progress=say,
+                )
             )
     _tell(report, as_json=as_json, quiet=quiet, verbose=verbose, to_stdout=to_stdout)
     return report.exit_code
@@ -314,14 +317,7 @@ def _verify_options(values: dict[str, Any]) -> VerifyOptions:
     from normswap.cli.options import check_options_of_command
     from normswap.groupnorm.options import VerifyOptions
 
-    check = check_options_of_command(values)
-    return VerifyOptions(
-        provider=check.provider,
-        provider_options=check.provider_options,
-        seed=check.seed,
-        input_shapes=check.input_shapes,
-        timeout=check.timeout,
-    )
+    return VerifyOptions.of(check_options_of_command(values))
 
 
 def _tell(

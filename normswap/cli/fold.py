@@ -15,6 +15,7 @@ from normswap.cli.options import (
     is_checked,
     model_argument,
     output_options,
+    report_of,
     report_options,
     report_stream,
     source_of_command,
@@ -101,11 +102,11 @@ def fold_command(
     source = source_of_command(model)
     if check["save_failing_inputs"] is not None:
         will_write(str(check["save_failing_inputs"]))
-    from normswap.workflows.fold import fold, plan_fold
+    from normswap.workflows.fold import fold, plan
 
     with progress(quiet=quiet) as say:
         if dry_run or explain is not None:
-            report = plan_fold(
+            report = plan(
                 source,
                 assume_constant=assume_constant,
                 merge_branches=merge_branches,
@@ -118,15 +119,17 @@ def fold_command(
                 source, output, suffix="folded", force=force, in_place=in_place
             )
             to_stdout = target.is_stdout
-            report = fold(
-                source,
-                target.output,
-                overwrite=target.overwrite,
-                assume_constant=assume_constant,
-                merge_branches=merge_branches,
-                leftover=leftover,
-                check=check_options_of_command(check) if is_checked(check) else None,
-                progress=say,
+            report = report_of(
+                lambda: fold(
+                    source,
+                    target.output,
+                    overwrite=target.overwrite,
+                    assume_constant=assume_constant,
+                    merge_branches=merge_branches,
+                    leftover=leftover,
+                    check=check_options_of_command(check) if is_checked(check) else None,
+                    progress=say,
+                )
             )
     _save_failing_inputs(report, check)
     stream = report_stream(to_stdout=to_stdout)

@@ -72,7 +72,6 @@ def recalibrate_command(
     for each input, an .npy, or a folder of these or of test_data_set_*.
     """
     from normswap.cli.options import source_of_command
-    from normswap.groupnorm.recalibrate import RecalibrateOptions
     from normswap.workflows.recalibrate import recalibrate
 
     source = source_of_command(model)
@@ -84,12 +83,14 @@ def recalibrate_command(
             source,
             data,
             target.output,
-            RecalibrateOptions(momentum, freeze, timeout),
-            overwrite=target.overwrite,
+            momentum=momentum,
+            freeze=freeze,
             samples=samples,
             batch=batch,
+            timeout=timeout,
+            overwrite=target.overwrite,
             progress=say,
-        )
+        ).report
     stream = report_stream(to_stdout=target.is_stdout)
     if as_json:
         from normswap.report.json import render_json

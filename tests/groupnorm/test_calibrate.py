@@ -185,7 +185,7 @@ def test_the_story_with_calibration(tmp_path):
         check=VerifyOptions(),
         data=batches(),
         calibration=CalibrationOptions(),
-    )
+    ).report
     assert report.calibrated == 3
     assert report.check.exit_code == 0
     assert target.exists()
