@@ -17,7 +17,6 @@ The exit codes are part of the interface: scripts and CI depend on them.
 
 from __future__ import annotations
 
-import difflib
 import enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -107,6 +106,8 @@ def require_choice(name: str, value: object, choices: Iterable[str]) -> None:
     """
     allowed = list(choices)
     if value not in allowed:
+        import difflib
+
         close = difflib.get_close_matches(str(value), allowed, n=1)
         raise UsageError(
             f"{name}={value!r} is not one of {', '.join(map(repr, allowed))}.",

@@ -7,7 +7,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from normswap.check.batching import batch_evidence
 from normswap.check.bench import LEVELS, Bench, Execution
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 def check(
     original: Source,
     rewritten: Source,
-    options: CheckOptions | None = None,
+    options: Literal["quick", "full"] | CheckOptions = "quick",
     *,
     progress: Progress = silent,
 ) -> CheckReport:
@@ -59,8 +59,8 @@ def check(
         The models; a Graph of onnx-graphsurgeon, a Model of onnx-ir, an ONNXProgram of torch. Where
         it is a path, external data is found beside it. They may be the same file, with
         `CheckOptions.against_provider` for example.
-    options : CheckOptions, optional
-        How thoroughly, on which inputs, with which tolerance, on what.
+    options : {"quick", "full"} or CheckOptions
+        How thoroughly; or also on which inputs, with which tolerance, on what.
     progress : callable
         Is told what is being done, in a few words.
 
@@ -97,7 +97,8 @@ def check(
         first = stack.enter_context(model_file(original))
         same = rewritten is original and not isinstance(original, str | os.PathLike)
         second = first if same else stack.enter_context(model_file(rewritten))
-        report = _check(first, second, options or CheckOptions(), progress)
+        how = options if isinstance(options, CheckOptions) else CheckOptions(depth=options)
+        report = _check(first, second, how, progress)
     return replace(report, original=name_of(original), rewritten=name_of(rewritten))
 
 

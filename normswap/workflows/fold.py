@@ -192,9 +192,9 @@ def fold(
     normswap.errors.UsageError: check='quik' is not one of 'quick', 'full', 'off'.
     """
     how = check_options(check)
+    target = place(output)
     loaded, report = _planned(model, assume_constant, merge_branches, leftover, progress)
     apply_plan(report.plan, loaded)
-    target = place(output)
     progress("writing")
     with staged_output(loaded, target, overwrite=overwrite) as staged:
         if how is not None:

@@ -143,6 +143,7 @@ def recalibrate(
     True
     """
     options = RecalibrateOptions(momentum, freeze, timeout)
+    target = place(output)
     progress("reading the model")
     loaded = load(model)
     nodes = batchnorms(loaded, freeze=freeze)
@@ -161,7 +162,6 @@ def recalibrate(
         done.append(install(node, surgeon[node.key], statistics, old, options, names))
     progress("writing")
     report = RecalibrateReport(loaded.name, "", tuple(done), count, loaded.size)
-    target = place(output)
     with staged_output(loaded, target, overwrite=overwrite) as staged:
         staged.commit()
         written = "" if output is None else output_name(target)

@@ -43,8 +43,21 @@ class InMemory(io.BytesIO):
 
 
 def place(output: Output) -> str | Path | BinaryIO:
-    """Return where a model goes: to the output, or into memory where there is none."""
-    return InMemory() if output is None else output
+    """Return where a model goes: to the output, or into memory where there is none.
+
+    Raises
+    ------
+    UsageError
+        The output is neither a path nor a stream.
+    """
+    if output is None:
+        return InMemory()
+    if not isinstance(output, str | Path) and not hasattr(output, "write"):
+        raise UsageError(
+            f"A model can't be written to something of type {type(output).__name__}.",
+            tip="Give a path or a stream opened with 'wb', or nothing to get the model back.",
+        )
+    return output
 
 
 @dataclass(frozen=True, eq=False)

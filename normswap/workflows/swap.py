@@ -261,7 +261,8 @@ def bn_to_gn(
     """
     how = check_options(check, provider=provider)
     verify = None if how is None else VerifyOptions.of(how)
-    for name, given in (("one_pass", one_pass), ("search_groups", search_groups)):
+    needing = {"one_pass": one_pass, "search_groups": search_groups, "samples": samples is not None}
+    for name, given in needing.items():
         if given and calibrate is None:
             raise UsageError(f"{name} needs data.", tip="Give it with calibrate=.")
     timeout = VerifyOptions().timeout if verify is None else verify.timeout
@@ -380,9 +381,9 @@ def swap(
     SwapResult
         See :func:`bn_to_gn`, also for the errors.
     """
+    target = place(output)
     model, plan = _planned(source, options, progress)
     options = plan.options
-    target = place(output)
     report = SwapReport(model.name, "", plan, size_before=model.size)
     with model.original() as original:
         batches: Dataset | None = None
