@@ -14,6 +14,7 @@ from normswap.cli.options import (
     is_checked,
     model_argument,
     output_options,
+    report_of,
     report_options,
     source_of_command,
     target_of_command,
@@ -271,17 +272,19 @@ def _run(
             if calibrate_on is not None:
                 telling().reads(Path(calibrate_on))
                 calibration = CalibrationOptions(one_pass, search_groups, values["timeout"])
-            report = swap(
-                source,
-                target.output,
-                options,
-                overwrite=target.overwrite,
-                check=how if is_checked(values) else None,
-                how=how,
-                data=calibrate_on,
-                samples=samples,
-                calibration=calibration,
-                progress=say,
+            report = report_of(
+                lambda: swap(
+                    source,
+                    target.output,
+                    options,
+                    overwrite=target.overwrite,
+                    check=how if is_checked(values) else None,
+                    how=how,
+                    data=calibrate_on,
+                    samples=samples,
+                    calibration=calibration,
+                    progress=say,
+                )
             )
     telling().tell(report, quiet=quiet, verbose=verbose)
     return report.exit_code
@@ -317,11 +320,4 @@ def _verify_options(values: dict[str, Any]) -> VerifyOptions:
     from normswap.cli.options import check_options_of_command
     from normswap.groupnorm.options import VerifyOptions
 
-    check = check_options_of_command(values)
-    return VerifyOptions(
-        provider=check.provider,
-        provider_options=check.provider_options,
-        seed=check.seed,
-        input_shapes=check.input_shapes,
-        timeout=check.timeout,
-    )
+    return VerifyOptions.of(check_options_of_command(values))

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from normswap.check.options import CheckOptions
+
 AUTO = "auto"
 FASTEST = "fastest"
 
@@ -112,3 +114,14 @@ class VerifyOptions:
     seed: int = 0
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     timeout: float = 600.0
+
+    @classmethod
+    def of(cls, check: CheckOptions) -> VerifyOptions:
+        """Return what a check of two models and the check of a swap have in common."""
+        return cls(
+            provider=check.provider,
+            provider_options=check.provider_options,
+            seed=check.seed,
+            input_shapes=check.input_shapes,
+            timeout=check.timeout,
+        )

@@ -20,7 +20,7 @@ import numpy as np
 from onnx import TensorProto
 
 from normswap.dtypes import NUMPY_DTYPES, is_float, round_to
-from normswap.errors import DataError, ModelError
+from normswap.errors import DataError, ModelError, UsageError
 from normswap.finite import flaw_of
 from normswap.graph.batchnorm import epsilon_of, is_batchnorm, require_rewritable
 from normswap.graph.build import build_network, gs_nodes
@@ -62,11 +62,24 @@ class RecalibrateOptions:
         Turn normalizations in training mode into inference ones.
     timeout : float
         Seconds for one run.
+
+    Raises
+    ------
+    UsageError
+        If the momentum is not in [0, 1).
     """
 
     momentum: float | None = None
     freeze: bool = False
     timeout: float = 600.0
+
+    def __post_init__(self) -> None:
+        """Refuse a momentum that there is not."""
+        if self.momentum is not None and not 0 <= self.momentum < 1:
+            raise UsageError(
+                f"The momentum is {self.momentum}, and must be at least 0 and below 1.",
+                tip="It is what the old statistics count; PyTorch's momentum is 1 minus that.",
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,7 +196,7 @@ def test_a_swap_with_calibration(tmp_path):
         check=VerifyOptions(),
         data=batches(),
         calibration=CalibrationOptions(),
-    )
+    ).report
     assert report.calibrated == 3
     assert report.check.exit_code == 0
     assert target.exists()

@@ -15,7 +15,7 @@ from support.swapping import run_ort
 from normswap.errors import DataError, ModelError
 from normswap.groupnorm.calibrate import Moments
 from normswap.groupnorm.drift import Comparison
-from normswap.groupnorm.recalibrate import RecalibrateOptions, RunningStatistics
+from normswap.groupnorm.recalibrate import RunningStatistics
 from normswap.inputs.dataset import open_data
 from normswap.inputs.signature import read_signature
 from normswap.workflows.recalibrate import recalibrate
@@ -434,9 +434,4 @@ def test_moments_pass_on_what_is_not_finite():
 def test_the_library_says_so_too(tmp_path):
     onnx.save(network(spoil=("w1", (0, 0, 1, 2), np.nan)), tmp_path / "model.onnx")
     with pytest.raises(ModelError, match="can't be recalibrated: w1 has 1 value"):
-        recalibrate(
-            tmp_path / "model.onnx",
-            [{"x": images()}],
-            tmp_path / "new.onnx",
-            RecalibrateOptions(),
-        )
+        recalibrate(tmp_path / "model.onnx", [{"x": images()}], tmp_path / "new.onnx")

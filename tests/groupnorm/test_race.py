@@ -199,7 +199,7 @@ def test_a_swap_to_the_fastest_is_checked_as_any(tmp_path):
     source = b.model().SerializeToString()
     options = swap_options(2, form="fastest", threads=1)
     target = io.BytesIO()
-    report = swap(source, target, options, check=VerifyOptions())
+    report = swap(source, target, options, check=VerifyOptions()).report
     assert report.exit_code == 0
     (made,) = report.plan.swaps
     assert made.why == f"the fastest here of {len(PRECISE)} measured for 1x8x4x4"

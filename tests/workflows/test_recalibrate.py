@@ -13,7 +13,7 @@ from support.nodecases import node_cases
 from support.swapping import distance, run_ort, tensor_of
 
 from normswap.errors import ModelError
-from normswap.groupnorm.recalibrate import RecalibrateOptions, RunningStatistics
+from normswap.groupnorm.recalibrate import RunningStatistics
 from normswap.workflows.recalibrate import recalibrate
 
 
@@ -81,7 +81,7 @@ def statistics_of(model, name):
 def run_recalibrate(tmp_path, model, batches, **options):
     source, target = tmp_path / "model.onnx", tmp_path / "out.onnx"
     onnx.save(model, source)
-    report = recalibrate(source, batches, target, RecalibrateOptions(**options), overwrite=True)
+    report = recalibrate(source, batches, target, overwrite=True, **options).report
     result = onnx.load(target)
     onnx.checker.check_model(result, full_check=True)
     return report, result
