@@ -70,6 +70,9 @@ class Answer:
     note: str = ""
 
 
+UNREAD = Answer(note="reads no values")
+"""Of an input of which an operator takes the shape or the type alone, whatever is in it."""
+
 Way = Callable[[], Answer]
 """One of several answers, which is asked for where all before it have failed; or it is blocked."""
 

@@ -5,7 +5,9 @@
 ``normalize``
     A BatchNormalization with mean 0, var 1 and epsilon 0, so that its scale and B are the affine.
 
-Both compute the same ``s * x + t``, with s and t rounded once from what the statistics say.
+Both compute the same ``s * x + t``, with s and t rounded once from what the statistics say. What
+the fold goes on with are these rounded values, since a fold of the result reads no others: whether
+a constant that takes them in has all its digits may hang on it.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from normswap.dtypes import is_float
+from normswap.dtypes import is_float, round_to, wide_dtype
 from normswap.folding.edits import Bypass, Edit, Insert, Replace, SetAttribute
 from normswap.folding.operators.layout import strip_leading
 from normswap.folding.soundness import unsound
@@ -52,7 +54,7 @@ def rewrite(draft: Draft, normalization: Normalization, form: Form) -> Normaliza
     if not edits or unsound(edits, draft.nodes):
         return None
     first = draft.network.keys
-    draft.commit(edits)
+    draft.commit(_with_stored(edit) for edit in edits)
     made = [Use(draft.nodes[key], 0) for key in range(first, draft.network.keys)]
     return replace(normalization, chain=tuple(made)) if made else normalization
 
@@ -67,10 +69,14 @@ def _as_affine(draft: Draft, normalization: Normalization, affine: Affine) -> li
         return []
     scale, shift = (strip_leading(array, 0) for array in affine.at(value.rank))
     parts = [
-        ("Mul", Filled(scale, value.data_type), "scale", affine.has_scale),
-        ("Add", Filled(shift, value.data_type), "shift", affine.has_shift),
+        ("Mul", Filled(scale, value.data_type), "scale", 1),
+        ("Add", Filled(shift, value.data_type), "shift", 0),
     ]
-    wanted = [(op, constant, part) for op, constant, part, is_needed in parts if is_needed]
+    wanted = [
+        (op, constant, part)
+        for op, constant, part, neutral in parts
+        if (_stored(constant).values != neutral).any()
+    ] or [parts[0][:3]]
     if not wanted or [use.node.op for use in normalization.chain] == [op for op, *_ in wanted]:
         return []
     edits: list[Edit] = []
@@ -99,3 +105,16 @@ def _as_normalization(draft: Draft, normalization: Normalization, affine: Affine
         for slot, (values, constant) in enumerate(zip(new, constants, strict=True), 1)
     ]
     return [*edits, SetAttribute(node.key, "epsilon", 0.0)]
+
+
+def _with_stored(edit: Edit) -> Edit:
+    """Return an edit whose new values are as they will be read from the file."""
+    if isinstance(edit, Insert | Replace) and isinstance(edit.constant, Filled):
+        return replace(edit, constant=_stored(edit.constant))
+    return edit
+
+
+def _stored(constant: Filled) -> Filled:
+    """Return values as they will be read from the file."""
+    rounded = round_to(constant.wide(), constant.data_type)
+    return Filled(rounded.astype(wide_dtype(constant.data_type)), constant.data_type)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from normswap.folding.answers import Answer, Answers, Down, Goal, Into, Up, Way
+from normswap.folding.answers import UNREAD, Answer, Answers, Down, Goal, Into, Up, Way
 from normswap.folding.edits import Edit, Insert, Replace
 from normswap.folding.operators import Operator, find
 from normswap.folding.plan import Step
@@ -256,13 +256,23 @@ def _require_answers_for_all(node: Node, operator: Operator, index: int, goal: G
 
 
 def _unaffected(use: Use, goal: Up) -> bool:
-    """Whether a reader selects only elements that the affine leaves as they are."""
+    """Whether a reader comes to the same result from what the affine makes of its input.
+
+    It does if it reads no values, or selects only such that the affine leaves as they are. One that
+    takes the mean off does as well, but not with the same digits where there is a shift: if a scale
+    of 1e-6 is to go elsewhere, what is shifted before it is so by 1e6 times as much, and of what is
+    added to 1e6 a float32 keeps two digits. Nothing else would then be left for the reader.
+    """
     try:
         answers = _operator_answers(use.node, use.slot, Into(use, goal.affine))
         first = next(_each(answers))()
     except Blocked:
         return False
-    return not first.edits and all(further.affine.is_identity for further in first.goals)
+    if first.edits:
+        return False
+    if first.goals:
+        return all(further.affine.is_identity for further in first.goals)
+    return first is UNREAD or not goal.affine.has_shift
 
 
 def _absorbed_by_constant(constant: Expression, goal: Up, value: Value) -> Answer:

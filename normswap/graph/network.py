@@ -49,8 +49,9 @@ class Value:
     overridable : bool
         Whether a caller of the model may replace the initializer (it is listed as a graph input).
     varies_with : Value or None
-        The tensor because of which this one was found not to be constant: itself, or one that it
-        is computed from; see :mod:`normswap.graph.evaluate`.
+        Where :mod:`normswap.graph.evaluate` has found the tensor not to be constant, why: the first
+        tensor whose value no constants determine (a graph input, say), which is this one or one
+        that it is computed from. None where it is constant, or nobody has asked.
     """
 
     name: str

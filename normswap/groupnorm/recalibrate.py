@@ -28,7 +28,7 @@ from normswap.graph.mode import mode_of
 from normswap.graph.names import Names
 from normswap.graph.normalization import site_of
 from normswap.graph.reasons import Blocked, Reason, blocked_by
-from normswap.groupnorm.builder import Builder, ConstantPool
+from normswap.groupnorm.builder import ConstantPool, LayerBuilder
 from normswap.groupnorm.layer import Layer, Runtime
 from normswap.model import ArrayTensor, load, make_constant, stage
 from normswap.runtime.session import Session
@@ -94,7 +94,7 @@ class Recalibrated:
     mended: tuple[str, ...] = ()
 
 
-class Statistics:
+class RunningStatistics:
     """Mean and population variance by channel, over batches.
 
     Parameters
@@ -169,7 +169,7 @@ def _require_recalibratable(node: Node, *, freeze: bool) -> None:
         raise Blocked(Reason.ELEMENT_TYPE, node.title, "its statistics are of no float type")
 
 
-Found = dict[str, tuple[Statistics, tuple[np.ndarray, np.ndarray]]]
+Found = dict[str, tuple[RunningStatistics, tuple[np.ndarray, np.ndarray]]]
 
 
 def estimate(
@@ -220,15 +220,15 @@ def _open_statistics(
             if value is not None and value.source is not None
         )
         key = node.out.name
-        found[key] = (Statistics(old[0], old[1], options.momentum), (old[0], old[1]))
+        found[key] = (RunningStatistics(old[0], old[1], options.momentum), (old[0], old[1]))
         scale, bias = gs_node.inputs[1:3]
         data_type = next(v.data_type for v in node.inputs if v and v.data_type is not None)
         layer = Layer(
             name=node.title,
-            x=gs_node.inputs[0],
-            y=gs_node.outputs[0],
-            scale=Runtime(scale, _type_of(node.input(1), data_type)),
-            bias=Runtime(bias, _type_of(node.input(2), data_type)),
+            x=gs_node.inputs[0].name,
+            y=gs_node.outputs[0].name,
+            scale=Runtime(scale.name, _type_of(node.input(1), data_type)),
+            bias=Runtime(bias.name, _type_of(node.input(2), data_type)),
             channels=len(old[0]),
             num_groups=1,
             epsilon=epsilon_of(node),
@@ -236,9 +236,10 @@ def _open_statistics(
             data_type=data_type,
             opset=node.opset,
         )
+        tensors = {tensor.name: tensor for tensor in (*gs_node.inputs, *gs_node.outputs)}
         gs_node.inputs.clear()
         gs_node.outputs.clear()
-        builder = Builder(layer, pool, names)
+        builder = LayerBuilder(layer, tensors, pool, names)
         outputs[key] = _training_mode(builder)
         new[id(gs_node)] = builder.nodes
     graph = model.graph
@@ -250,13 +251,13 @@ def _type_of(value: Value | None, default: int) -> int:
     return default if value is None or value.data_type is None else value.data_type
 
 
-def _training_mode(builder: Builder) -> tuple[str, str, str]:
+def _training_mode(builder: LayerBuilder) -> tuple[str, str, str]:
     """Build a normalization by the statistics of the batch; return the names of these.
 
     In float64, so that the statistics are those of the activations and not of the summation.
     """
     layer = builder.layer
-    wide = builder.op("Cast", [layer.x], "wide", to=TensorProto.DOUBLE)
+    wide = builder.op("Cast", [builder.x], "wide", to=TensorProto.DOUBLE)
     view = builder.integers([0, layer.channels, -1], "channels_shape")
     x = builder.op("Reshape", [wide, view], "channels")
 
@@ -295,7 +296,7 @@ def _training_mode(builder: Builder) -> tuple[str, str, str]:
 def install(
     node: Node,
     gs_node: gs.Node,
-    statistics: Statistics,
+    statistics: RunningStatistics,
     old: tuple[np.ndarray, np.ndarray],
     options: RecalibrateOptions,
     names: Names,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from normswap.check.batching import batch_evidence
 from normswap.check.bench import LEVELS, Bench, Execution
 from normswap.check.compare import compare, judge_all
-from normswap.check.departure import find_departures, measure_rounding, suspected
+from normswap.check.departure import disbelieved, find_departures, measure_rounding, suspected
 from normswap.check.golden import against_expected
 from normswap.check.localize import localize
 from normswap.check.observe import Observations, observe_original, observe_rewritten, provider_notes
@@ -40,6 +41,7 @@ def check(
     rewritten: Path,
     options: CheckOptions | None = None,
     *,
+    names: tuple[str, str] = ("", ""),
     progress: Progress | None = None,
 ) -> CheckReport:
     """Compare two models.
@@ -50,6 +52,8 @@ def check(
         The models; external data is found beside them. They may be the same file, with
         `CheckOptions.against_provider` for example.
     options : CheckOptions, optional
+    names : (str, str)
+        What to call the models, where their paths are temporary; the paths if left out.
     progress : callable, optional
         Told, in a few words, what is being done.
 
@@ -72,6 +76,7 @@ def check(
     options = options or CheckOptions()
     _refuse_useless_limit(options)
     first, second = drawing_alike(read_signature(Path(original)), read_signature(Path(rewritten)))
+    first, second = replace(first, called=names[0]), replace(second, called=names[1])
     _refuse_unknown_outputs(first, options)
     structure = tuple(structural_differences(first, second))
     if structure:
@@ -86,6 +91,8 @@ def check(
             measure_rounding(bench, first, second, seen, options)
             outputs = compare(first, seen, options.tolerances)
             departed = find_departures(bench, first, second, seen, outputs, options)
+            if departed:
+                outputs = disbelieved(outputs)
         if options.batch_invariant:
             found = batch_evidence(bench, second, "rewritten", seen.cases[0], options)
             named = [(f"a sample alone, and in a batch, {level}", e) for level, e in found]
@@ -201,8 +208,8 @@ def _report(
         verdict=Verdict.DIFFERENT if structure else verdict,
         reasons=reasons or _nothing(outputs),
         notes=tuple(seen.notes),
-        original=str(first.path),
-        rewritten=str(second.path),
+        original=first.title,
+        rewritten=second.title,
         structure=structure,
         cases=tuple(CaseReport(c.name, c.distribution.value, c.shapes()) for c in seen.cases),
         outputs=outputs,

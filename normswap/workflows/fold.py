@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, BinaryIO
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 from normswap.errors import ExitCode
 from normswap.folding.apply import apply_plan
@@ -11,6 +11,7 @@ from normswap.folding.planner import make_plan
 from normswap.folding.residual import residuals
 from normswap.model import Model, load
 from normswap.model.staging import output_name, staged_output
+from normswap.plain import plain
 from normswap.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -30,24 +31,34 @@ class FoldReport:
 
     Attributes
     ----------
-    source, output : str
-        What was read, and what was written; the output is empty where nothing was.
+    source : str
+        What was read.
+    output : str or None
+        What was written; None where nothing was.
     plan : Plan
     check : CheckReport or None
         None where no check was asked for.
     residuals : tuple of Residual
         Of the constants that were written, as they were read back; empty without a check.
     size_before, size_after : int
-        Bytes of the model, external data included; the latter 0 where nothing was written.
+        Bytes of the model, external data included; the latter None where nothing was written.
     """
 
     source: str
-    output: str
+    output: str | None
     plan: Plan
     check: CheckReport | None = None
     residuals: tuple[Residual, ...] = ()
     size_before: int = 0
-    size_after: int = 0
+    size_after: int | None = None
+
+    SCHEMA: ClassVar[str] = "normswap/fold/1"
+    TOLD = ("written", "exit_code")
+
+    @property
+    def written(self) -> bool:
+        """Whether there is an output."""
+        return self.output is not None
 
     @property
     def exit_code(self) -> ExitCode:
@@ -58,18 +69,8 @@ class FoldReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data."""
-        return {
-            "command": "fold",
-            "source": self.source,
-            "output": self.output or None,
-            "written": bool(self.output),
-            "size_before": self.size_before,
-            "size_after": self.size_after or None,
-            "plan": self.plan.to_dict(),
-            "check": None if self.check is None else self.check.to_dict(),
-            "residuals": [asdict(residual) for residual in self.residuals],
-            "exit_code": int(self.exit_code),
-        }
+        data: dict[str, Any] = plain(self)
+        return data
 
 
 def plan_fold(
@@ -109,7 +110,7 @@ def plan_fold(
         merge_branches=merge_branches,
         leftover=leftover,
     )
-    return FoldReport(model.name, "", made, size_before=model.size)
+    return FoldReport(model.name, None, made, size_before=model.size)
 
 
 def fold(
@@ -143,7 +144,7 @@ def fold(
     Returns
     -------
     FoldReport
-        Where the check failed, nothing was written and :attr:`FoldReport.output` is empty.
+        Where the check failed, nothing was written and :attr:`FoldReport.output` is None.
 
     Raises
     ------
@@ -168,14 +169,14 @@ def fold(
         leftover=leftover,
     )
     apply_plan(made, model)
-    report = FoldReport(model.name, "", made, size_before=model.size)
+    report = FoldReport(model.name, None, made, size_before=model.size)
     progress("writing")
     with staged_output(model, output, overwrite=overwrite) as staged:
         if check is not None:
             report = replace(
                 report,
                 residuals=residuals(model, load(staged.path)),
-                check=_checked(model, staged.path, check, progress),
+                check=_checked(model, staged.path, output_name(output), check, progress),
             )
         if report.exit_code is ExitCode.OK:
             staged.commit()
@@ -184,10 +185,11 @@ def fold(
 
 
 def _checked(
-    model: Model, rewritten: Path, options: CheckOptions, progress: Progress
+    model: Model, rewritten: Path, name: str, options: CheckOptions, progress: Progress
 ) -> CheckReport:
     from normswap.workflows.check import check
 
     progress("checking")
     with model.original() as original:
-        return check(original, rewritten, options, progress=progress)
+        names = ("" if model.path else model.name, name)
+        return check(original, rewritten, options, names=names, progress=progress)

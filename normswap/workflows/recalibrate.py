@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, BinaryIO
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 from normswap.errors import ExitCode
 from normswap.graph.build import build_network, gs_nodes
@@ -19,6 +19,7 @@ from normswap.groupnorm.recalibrate import (
 from normswap.inputs.dataset import open_data
 from normswap.model import load
 from normswap.model.staging import output_name, staged_output
+from normswap.plain import plain
 from normswap.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ class RecalibrateReport:
 
     Attributes
     ----------
-    source, output : str
+    source : str
+    output : str or None
     layers : tuple of Recalibrated
     samples : int
         How many samples the statistics are of.
@@ -41,11 +43,14 @@ class RecalibrateReport:
     """
 
     source: str
-    output: str
+    output: str | None
     layers: tuple[Recalibrated, ...]
     samples: int
     size_before: int = 0
-    size_after: int = 0
+    size_after: int | None = None
+
+    SCHEMA: ClassVar[str] = "normswap/recalibrate/1"
+    TOLD = ("exit_code",)
 
     @property
     def exit_code(self) -> ExitCode:
@@ -54,16 +59,8 @@ class RecalibrateReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data."""
-        return {
-            "command": "recalibrate",
-            "source": self.source,
-            "output": self.output or None,
-            "samples": self.samples,
-            "size_before": self.size_before,
-            "size_after": self.size_after or None,
-            "layers": [asdict(layer) for layer in self.layers],
-            "exit_code": int(self.exit_code),
-        }
+        data: dict[str, Any] = plain(self)
+        return data
 
 
 def recalibrate(
@@ -121,7 +118,7 @@ def recalibrate(
         statistics, old = found[node.out.name]
         done.append(install(node, surgeon[node.key], statistics, old, options, names))
     progress("writing")
-    report = RecalibrateReport(model.name, "", tuple(done), count, model.size)
+    report = RecalibrateReport(model.name, None, tuple(done), count, model.size)
     with staged_output(model, output, overwrite=overwrite) as staged:
         staged.commit()
         return replace(report, output=output_name(output), size_after=staged.size)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, BinaryIO
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 from normswap.errors import ExitCode
 from normswap.graph.build import build_network
@@ -12,12 +12,13 @@ from normswap.groupnorm.calibrate import CalibrationOptions, calibrate
 from normswap.groupnorm.carried import require_finite
 from normswap.groupnorm.drift import DriftReport, measure_drift
 from normswap.groupnorm.options import FASTEST, SwapOptions, VerifyOptions
-from normswap.groupnorm.planner import plan_swap
+from normswap.groupnorm.planner import plan_swap, with_timings
 from normswap.groupnorm.race import measure
 from normswap.groupnorm.verify import SwapCheck, verify_swap
 from normswap.inputs.dataset import open_data
 from normswap.model import load
 from normswap.model.staging import output_name, staged_output
+from normswap.plain import called, plain
 from normswap.progress import Progress, silent
 from normswap.runtime.session import Session
 from normswap.runtime.survey import resolve
@@ -41,8 +42,10 @@ class SwapReport:
 
     Attributes
     ----------
-    source, output : str
-        What was read, and what was written; the output is empty where nothing was.
+    source : str
+        What was read.
+    output : str or None
+        What was written; None where nothing was.
     plan : SwapPlan
     check : SwapCheck or None
         None where no check was asked for.
@@ -51,17 +54,27 @@ class SwapReport:
     calibrated : int
         Number of layers that were refitted.
     size_before, size_after : int
-        Bytes of the model, external data included; the latter 0 where nothing was written.
+        Bytes of the model, external data included; the latter None where nothing was written.
     """
 
     source: str
-    output: str
+    output: str | None
     plan: SwapPlan
     check: SwapCheck | None = None
-    uncalibrated: DriftReport | None = None
+    uncalibrated: DriftReport | None = field(
+        default=None, metadata=called("drift_before_calibration")
+    )
     calibrated: int = 0
     size_before: int = 0
-    size_after: int = 0
+    size_after: int | None = None
+
+    SCHEMA: ClassVar[str] = "normswap/swap/1"
+    TOLD = ("written", "exit_code")
+
+    @property
+    def written(self) -> bool:
+        """Whether there is an output."""
+        return self.output is not None
 
     @property
     def exit_code(self) -> ExitCode:
@@ -70,19 +83,8 @@ class SwapReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data."""
-        return {
-            "command": "bn-to-gn",
-            "source": self.source,
-            "output": self.output or None,
-            "written": bool(self.output),
-            "size_before": self.size_before,
-            "size_after": self.size_after or None,
-            "plan": self.plan.to_dict(),
-            "calibrated": self.calibrated,
-            "drift_before_calibration": self.uncalibrated and self.uncalibrated.to_dict(),
-            "check": None if self.check is None else self.check.to_dict(),
-            "exit_code": int(self.exit_code),
-        }
+        data: dict[str, Any] = plain(self)
+        return data
 
 
 def plan_report(
@@ -120,8 +122,8 @@ def plan_report(
     _require_finite(model, plan)
     if options.form == FASTEST:
         with model.original() as original:
-            plan = _raced(model, original, plan, how, None, progress)
-    return SwapReport(model.name, "", plan, size_before=model.size)
+            plan = _raced(original, plan, how, None, progress)
+    return SwapReport(model.name, None, plan, size_before=model.size)
 
 
 def swap(
@@ -164,7 +166,7 @@ def swap(
     Returns
     -------
     SwapReport
-        Where the check failed, nothing was written and :attr:`SwapReport.output` is empty.
+        Where the check failed, nothing was written and :attr:`SwapReport.output` is None.
 
     Raises
     ------
@@ -188,7 +190,7 @@ def swap(
     options = replace(options, provider=resolve(options.provider))
     plan = plan_swap(model, options)
     _require_finite(model, plan)
-    report = SwapReport(model.name, "", plan, size_before=model.size)
+    report = SwapReport(model.name, None, plan, size_before=model.size)
     with model.original() as original:
         batches: Dataset | None = None
         if data is not None:
@@ -196,15 +198,14 @@ def swap(
 
             batches = open_data(data, read_signature(original), samples=samples)
         if calibration is not None and batches is not None and plan.swaps:
-            affines = calibrate(original, options, batches, calibration, progress)
+            affines = calibrate(original, plan, batches, calibration, progress)
             if check is not None:
-                before = _plain_drift(original, model_options=options, batches=batches, check=check)
+                before = _plain_drift(original, plan, batches, check)
                 report = replace(report, uncalibrated=before)
-            model = load(original, name=model.name)
             plan = plan_swap(model, replace(options, affines=affines))
             report = replace(report, plan=plan, calibrated=len(affines))
         if options.form == FASTEST:
-            plan = _raced(model, original, plan, how or check, batches, progress)
+            plan = _raced(original, plan, how or check, batches, progress)
             report = replace(report, plan=plan)
         apply_swaps(plan, model)
         progress("writing")
@@ -228,7 +229,6 @@ def _require_finite(model: Model, plan: SwapPlan) -> None:
 
 
 def _raced(
-    model: Model,
     original: Path,
     plan: SwapPlan,
     how: VerifyOptions | None,
@@ -240,23 +240,18 @@ def _raced(
         return plan
     how = how or VerifyOptions(plan.options.provider)
     timings = measure(original, plan, how, batches=batches, progress=progress)
-    return plan_swap(model, replace(plan.options, timings=timings))
+    return with_timings(plan, timings)
 
 
 def _plain_drift(
-    original: Path, *, model_options: SwapOptions, batches: Dataset, check: VerifyOptions
+    original: Path, plan: SwapPlan, batches: Dataset, check: VerifyOptions
 ) -> DriftReport:
     """Measure the drift of the swap without its calibration."""
     from normswap.inputs.signature import read_signature
     from normswap.model import stage
 
     model = load(original)
-    plan = plan_swap(model, model_options)
-    layers = {
-        layer.y.name: layer.data_type
-        for swap, layer in zip(plan.swaps, plan.layers, strict=True)
-        if not swap.site.graph
-    }
+    layers = {layer.y: layer.data_type for layer in plan.visible_layers}
     apply_swaps(plan, model)
     outputs = [port.name for port in read_signature(original).outputs if "float" in port.dtype]
     with scratch_folder() as folder:

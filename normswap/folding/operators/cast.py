@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING
 
 from normswap.dtypes import is_float, largest
-from normswap.folding.answers import Answer, Down, Up
+from normswap.folding.answers import UNREAD, Answer, Down, Up
 from normswap.folding.operators.base import Operator
 from normswap.graph.expressions import magnitude
 from normswap.graph.network import Node, Use
@@ -33,7 +33,7 @@ class Cast(Operator):
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         if slot != 0:
-            return Answer(note="reads no values")  # CastLike takes the type from it
+            return UNREAD  # CastLike takes the type from it
         self._require_room(node, affine, up=False)
         return Answer(goals=(Down(node.out, affine),))
 

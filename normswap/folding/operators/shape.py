@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from normswap.folding.answers import Answer
+from normswap.folding.answers import UNREAD, Answer
 from normswap.folding.operators.base import Operator
 
 if TYPE_CHECKING:
@@ -19,4 +19,4 @@ class Shape(Operator):
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         del node, slot, affine
-        return Answer(note="reads no values")
+        return UNREAD
