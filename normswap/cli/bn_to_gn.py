@@ -142,7 +142,7 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Path(),
             metavar="DATA",
             help="Refit every layer's scale and bias on data, so that the network follows the "
-            "original. DATA: an .npz with an array for each input, an .npy, or a folder of "
+            "original. DATA: an .npz with an array for each input, an .npy or .pb, or a folder of "
             "these or of test_data_set_*.",
         ),
         click.option(

@@ -15,7 +15,7 @@ from normswap.report.sizes import human_size
 from normswap.report.text import WIDEST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from normswap.groupnorm.plan import SwapPlan
     from normswap.groupnorm.verify import OutputCheck, SwapCheck
@@ -89,6 +89,7 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
         console.print()
     elif report.output and plan.swaps:
         console.print("[dim]not checked (--no-check)[/]")
+    _notes(report.notes, console)
     _sizes(report.output, report.size_before, report.size_after, console)
 
 
@@ -270,8 +271,14 @@ def _recalibrate(report: RecalibrateReport, console: Console, *, verbose: int) -
     for layer in report.layers:
         for mended in layer.mended:
             console.print(f"  replaced: {escape(mended)}")
+    _notes(report.notes, console)
     console.print()
     _sizes(report.output, report.size_before, report.size_after, console)
+
+
+def _notes(notes: Sequence[str], console: Console) -> None:
+    for note in notes:
+        console.print(f"  [dim]note: {escape(note)}[/]")
 
 
 def _sizes(output: str, before: int, after: int, console: Console) -> None:

@@ -16,14 +16,15 @@ from normswap.groupnorm.recalibrate import (
     estimate,
     install,
 )
-from normswap.inputs.dataset import open_data
+from normswap.inputs.data import open_data
 from normswap.model import load
 from normswap.model.staging import output_name, staged_output
 from normswap.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
     from pathlib import Path
+
+    from normswap.inputs.data import Data
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class RecalibrateReport:
         How many samples the statistics are of.
     size_before, size_after : int
         Bytes.
+    notes : tuple of str
+        What of the data was not used.
     """
 
     source: str
@@ -46,6 +49,7 @@ class RecalibrateReport:
     samples: int
     size_before: int = 0
     size_after: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> ExitCode:
@@ -62,13 +66,14 @@ class RecalibrateReport:
             "size_before": self.size_before,
             "size_after": self.size_after or None,
             "layers": [asdict(layer) for layer in self.layers],
+            "notes": list(self.notes),
             "exit_code": int(self.exit_code),
         }
 
 
 def recalibrate(
     source: str | Path | bytes | BinaryIO,
-    data: str | Path | Iterable[Mapping[str, Any]],
+    data: Data,
     output: str | Path | BinaryIO,
     options: RecalibrateOptions,
     *,
@@ -82,8 +87,8 @@ def recalibrate(
     Parameters
     ----------
     source : path, bytes or binary stream
-    data : path or iterable of feeds
-        See :func:`normswap.inputs.dataset.open_data`.
+    data : path, feeds or iterable of feeds
+        See :func:`normswap.inputs.data.open_data`.
     output : path or binary stream
     options : RecalibrateOptions
     overwrite : bool
@@ -121,7 +126,8 @@ def recalibrate(
         statistics, old = found[node.out.name]
         done.append(install(node, surgeon[node.key], statistics, old, options, names))
     progress("writing")
-    report = RecalibrateReport(model.name, "", tuple(done), count, model.size)
+    notes = tuple(dataset.notes)
+    report = RecalibrateReport(model.name, "", tuple(done), count, model.size, notes=notes)
     with staged_output(model, output, overwrite=overwrite) as staged:
         staged.commit()
         return replace(report, output=output_name(output), size_after=staged.size)

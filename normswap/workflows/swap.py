@@ -15,7 +15,7 @@ from normswap.groupnorm.options import FASTEST, SwapOptions, VerifyOptions
 from normswap.groupnorm.planner import plan_swap
 from normswap.groupnorm.race import measure
 from normswap.groupnorm.verify import SwapCheck, verify_swap
-from normswap.inputs.dataset import open_data
+from normswap.inputs.data import open_data
 from normswap.model import load
 from normswap.model.staging import output_name, staged_output
 from normswap.progress import Progress, silent
@@ -24,15 +24,12 @@ from normswap.runtime.survey import resolve
 from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from normswap.groupnorm.plan import SwapPlan
-    from normswap.inputs.dataset import Dataset
+    from normswap.inputs.data import Data, Dataset
     from normswap.model import Model
     from normswap.model.loading import Source
-
-    Data = str | Path | Iterable[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +49,8 @@ class SwapReport:
         Number of layers that were refitted.
     size_before, size_after : int
         Bytes of the model, external data included; the latter 0 where nothing was written.
+    notes : tuple of str
+        What of the data was not used.
     """
 
     source: str
@@ -62,6 +61,7 @@ class SwapReport:
     calibrated: int = 0
     size_before: int = 0
     size_after: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> ExitCode:
@@ -81,6 +81,7 @@ class SwapReport:
             "calibrated": self.calibrated,
             "drift_before_calibration": self.uncalibrated and self.uncalibrated.to_dict(),
             "check": None if self.check is None else self.check.to_dict(),
+            "notes": list(self.notes),
             "exit_code": int(self.exit_code),
         }
 
@@ -151,8 +152,8 @@ def swap(
         How the result is checked; not at all if it is left out.
     how : VerifyOptions, optional
         How forms are timed, where the fastest is asked for; as the check is, if it is left out.
-    data : path or iterable of feeds, optional
-        See :func:`normswap.inputs.dataset.open_data`. The check and the drift use it, and so does
+    data : path, feeds or iterable of feeds, optional
+        See :func:`normswap.inputs.data.open_data`. The check and the drift use it, and so does
         the calibration.
     samples : int, optional
         Use the first so many samples of the data.
@@ -217,7 +218,7 @@ def swap(
             if report.exit_code is ExitCode.OK:
                 staged.commit()
                 report = replace(report, output=output_name(output), size_after=staged.size)
-    return report
+        return replace(report, notes=() if batches is None else tuple(batches.notes))
 
 
 def _require_finite(model: Model, plan: SwapPlan) -> None:
