@@ -56,7 +56,7 @@ class CheckOptions:
     depth : Depth
         How much is done.
     input_shapes : Mapping[str, tuple of int]
-        Whole shapes by input name.
+        Whole shapes by input name; the name ``""`` stands for the only input of a model.
     symbolic_dims : Mapping[str, int]
         Sizes by symbolic dimension name.
     iterations : int or None

@@ -15,6 +15,7 @@ from normswap.cli.options import (
     output_options,
     report_options,
     report_stream,
+    save_failing_inputs,
     source_of_command,
     target_of_command,
 )
@@ -280,6 +281,7 @@ def _run(
                 calibration=calibration,
                 progress=say,
             )
+    save_failing_inputs(values, report.check)
     _tell(report, as_json=as_json, quiet=quiet, verbose=verbose, to_stdout=to_stdout)
     return report.exit_code
 
@@ -316,6 +318,7 @@ def _verify_options(values: dict[str, Any]) -> VerifyOptions:
 
     check = check_options_of_command(values)
     return VerifyOptions(
+        depth=check.depth,
         provider=check.provider,
         provider_options=check.provider_options,
         seed=check.seed,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,11 +16,11 @@ from normswap.cli.options import (
     output_options,
     report_options,
     report_stream,
+    save_failing_inputs,
     source_of_command,
     target_of_command,
 )
 from normswap.cli.progress import progress
-from normswap.cli.written import will_write
 from normswap.errors import UsageError
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ def fold_command(
     as_json: bool,
     quiet: bool,
     verbose: int,
-    **check: object,
+    **check: Any,
 ) -> ExitCode:
     """Fold BatchNormalization into the linear operators around it.
 
@@ -99,8 +98,6 @@ def fold_command(
     and the report says why.
     """
     source = source_of_command(model)
-    if check["save_failing_inputs"] is not None:
-        will_write(str(check["save_failing_inputs"]))
     from normswap.workflows.fold import fold, plan_fold
 
     with progress(quiet=quiet) as say:
@@ -128,7 +125,7 @@ def fold_command(
                 check=check_options_of_command(check) if is_checked(check) else None,
                 progress=say,
             )
-    _save_failing_inputs(report, check)
+    save_failing_inputs(check, report.check)
     stream = report_stream(to_stdout=to_stdout)
     if explain is not None:
         _explain(report, explain, stream, as_json=as_json)
@@ -160,10 +157,3 @@ def _explain(report: FoldReport, name: str, stream: TextIO, *, as_json: bool) ->
         click.echo(explanation_json(name, entries), file=stream)
     else:
         render_explanation(entries, stream)
-
-
-def _save_failing_inputs(report: FoldReport, check: dict[str, object]) -> None:
-    path = check.get("save_failing_inputs")
-    if path is not None and report.check is not None and report.exit_code:
-        for file in report.check.save_failing_inputs(Path(str(path))):
-            click.echo(f"inputs that failed: {file}", err=True)
