@@ -75,8 +75,8 @@ def flaw_of(name: str, array: npt.NDArray[Any], stored: np.dtype[Any] | None = N
     array : (...,) ndarray
         Of any type; only floats can be anything but finite.
     stored : dtype, optional
-        A type in which the array is to be stored. Where all is finite, but is not in that type, the
-        first element beyond its range is found.
+        A type in which the array is to be stored, a float, or an integer for integers. Where all is
+        finite, the first element beyond its range is found.
 
     Returns
     -------
@@ -87,11 +87,12 @@ def flaw_of(name: str, array: npt.NDArray[Any], stored: np.dtype[Any] | None = N
         finite = np.isfinite(array)
         if not finite.all():
             return _first(name, array, ~finite)
-    if stored is None or stored == array.dtype or not _is_float(stored):
+    if stored is None or stored == array.dtype:
         return None
     with np.errstate(over="ignore", under="ignore"):
-        kept = np.isfinite(array.astype(stored))
-    return None if kept.all() else _first(name, array, ~kept, stored.name)
+        kept = array.astype(stored)
+    lost = ~np.isfinite(kept) if _is_float(stored) else kept.astype(array.dtype) != array
+    return _first(name, array, lost, stored.name) if lost.any() else None
 
 
 def _first(name: str, array: npt.NDArray[Any], bad: npt.NDArray[np.bool_], limit: str = "") -> Flaw:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from normswap.check.report import leaves
+from normswap.inputs.archives import leaves
 
 _NAMED = 4  # keys in a name
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from normswap.inputs.data import Data
+
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -56,7 +58,7 @@ class CheckOptions:
     depth : Depth
         How much is done.
     input_shapes : Mapping[str, tuple of int]
-        Whole shapes by input name.
+        Whole shapes by input name; the name ``""`` stands for the only input of a model.
     symbolic_dims : Mapping[str, int]
         Sizes by symbolic dimension name.
     iterations : int or None
@@ -65,8 +67,8 @@ class CheckOptions:
         Range of an input's values, by input name; the name ``""`` stands for every input.
     tolerances : Mapping[str, Tolerance]
         Overrides of the tolerance, by output name; ``""`` stands for every output.
-    data : Path or None
-        User data: ``.npz``, ``.npy``, ``.pb``, or a folder of these.
+    data : path, feeds, iterable of feeds, or None
+        User data, see :mod:`normswap.inputs.data`.
     load_outputs : Path or None
         Golden outputs (``.npz``) that stand for the original's own.
     arbiter : bool
@@ -97,7 +99,7 @@ class CheckOptions:
     iterations: int | None = None
     value_ranges: Mapping[str, tuple[float, float]] = field(default_factory=lambda: _EMPTY)
     tolerances: Mapping[str, Tolerance] = field(default_factory=lambda: _EMPTY)
-    data: Path | None = None
+    data: Data | None = None
     load_outputs: Path | None = None
     arbiter: bool = True
     batch_invariant: bool = False

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import zipfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
-
-import numpy as np
 
 from normswap.check.evidence import Evidence  # noqa: TC001 - msgspec reads the annotations
 from normswap.check.verdict import Judgement, Verdict, judge, overall
 from normswap.errors import DataError, ExitCode
-from normswap.inputs.data import continuation
+from normswap.inputs.archives import save_sets
 from normswap.inputs.random import Case  # noqa: TC001 - the same
 from normswap.plain import plain, told
-from normswap.runtime.arrays import Feeds, to_bits
+from normswap.runtime.arrays import Feeds  # noqa: TC001 - the same
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from normswap.check.options import Tolerance
@@ -339,38 +336,6 @@ def reasons_of(outputs: tuple[OutputReport, ...]) -> tuple[str, ...]:
                 sentence = f"output {output.name!r}: {output.judgement.reason} ({output.case})"
                 found.setdefault(output.name, sentence)
     return tuple(found.values())
-
-
-def save_npz(path: Path, values: Mapping[str, Any]) -> None:
-    """Write tensors to an ``.npz`` without pickling; sequences as ``name[0]``, ``name[1]``, ..."""
-    flat: dict[str, np.ndarray] = {}
-    for name, value in values.items():
-        for leaf, array in leaves(name, value):
-            flat[leaf] = array.astype(str) if array.dtype == object else to_bits(array)
-    # The ** spelling would let a tensor called "file" collide with savez's own parameter.
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, array in flat.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
-
-
-def save_sets(path: Path, sets: Sequence[Mapping[str, Any]]) -> tuple[Path, ...]:
-    """Write sets of values to ``path``, ``path`` with ``.1`` before its suffix, and so on."""
-    files = tuple(continuation(path, number) for number in range(len(sets)))
-    for file, values in zip(files, sets, strict=True):
-        save_npz(file, values)
-    return files
-
-
-def leaves(name: str, value: Any) -> list[tuple[str, np.ndarray]]:
-    """Return the tensors of a value: itself, or the elements of a sequence or map, by name."""
-    if value is None:
-        return []
-    if isinstance(value, list):
-        return [leaf for i, item in enumerate(value) for leaf in leaves(f"{name}[{i}]", item)]
-    if isinstance(value, dict):
-        return [leaf for key, item in value.items() for leaf in leaves(f"{name}[{key!r}]", item)]
-    return [(name, np.asarray(value))]
 
 
 def from_dict(data: Mapping[str, Any]) -> CheckReport:

@@ -16,6 +16,7 @@ from normswap.cli.options import (
     output_options,
     report_of,
     report_options,
+    save_failing_inputs,
     source_of_command,
     target_of_command,
 )
@@ -148,7 +149,7 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Path(),
             metavar="DATA",
             help="Refit every layer's scale and bias on data, so that the network follows the "
-            "original. DATA: an .npz with an array for each input, an .npy, or a folder of "
+            "original. DATA: an .npz with an array for each input, an .npy or .pb, or a folder of "
             "these or of test_data_set_*.",
         ),
         click.option(
@@ -286,6 +287,7 @@ def _run(
                     progress=say,
                 )
             )
+    save_failing_inputs(values, report.check)
     telling().tell(report, quiet=quiet, verbose=verbose)
     return report.exit_code
 

@@ -2,56 +2,67 @@
 
 from __future__ import annotations
 
-import re
+import contextlib
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from normswap.cli.options import MIB, device_options, provider_options_of_command
+from normswap.cli.options import (
+    DEPTHS,
+    MIB,
+    STDIO,
+    CheckedCommand,
+    SavedFile,
+    comparison_options,
+    provider_options_of_command,
+    save_failing_inputs,
+    source_of_command,
+)
 from normswap.cli.progress import progress
 from normswap.cli.telling import format_options, telling
-from normswap.cli.written import will_write
 from normswap.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from normswap.check.options import CheckOptions
     from normswap.check.report import CheckReport
 
 FilePath = click.Path(dir_okay=False, path_type=Path)
 AnyPath = click.Path(path_type=Path)
+MODELS = ("original", "rewritten")
 
 
 @click.command(
     "check",
+    cls=CheckedCommand,
+    context_settings={"help_option_names": ["-h", "--help"]},
     short_help="Tell whether two models are the same function.",
     epilog="Exit codes: 0 equivalent, 1 different, 2 wrong usage, 3 unreadable model or data, "
     "4 the runtime failed, 5 inconclusive.",
 )
 @click.argument("original", type=FilePath, required=False)
 @click.argument("rewritten", type=FilePath, required=False)
-@click.option("--depth", type=click.Choice(["quick", "full"]), default="quick", show_default=True)
-@device_options
+@click.option(
+    "--check",
+    "depth",
+    type=click.Choice(DEPTHS[:-1]),
+    default=DEPTHS[0],
+    show_default=True,
+    help="How thoroughly to compare them. Alone it means quick.",
+)
+@comparison_options
 @click.option(
     "--against-provider",
     metavar="PROVIDER",
     help="Run REWRITTEN (or ORIGINAL once more) on another provider.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the random inputs.")
 @click.option("--iterations", type=click.IntRange(min=1), help="Random inputs a distribution.")
 @click.option(
-    "--input-shape",
-    "--input-shapes",
-    "input_shapes",
-    multiple=True,
-    metavar="[NAME:]N,C,...",
-    help="Shape of an input; may be repeated.",
-)
-@click.option(
     "--symbolic-dim",
-    "--symbolic-dims",
     "symbolic_dims",
     multiple=True,
     metavar="SYMBOL=SIZE[,...]",
@@ -62,17 +73,19 @@ AnyPath = click.Path(path_type=Path)
     "--load-inputs",
     type=AnyPath,
     metavar="PATH",
-    help="Real inputs: .npz, .npy, .pb, or a folder (of these, or of onnx test data sets).",
+    help="Real inputs: an .npz with an array for each, an .npy or .pb, or a folder of these or of "
+    "test_data_set_*.",
 )
-@click.option("--save-inputs", type=FilePath, metavar="FILE.npz")
+@click.option("--save-inputs", type=SavedFile(), metavar="FILE.npz")
 @click.option(
     "--load-outputs",
     type=AnyPath,
     metavar="PATH",
     help="Hold ORIGINAL to outputs that were saved earlier; no REWRITTEN then.",
 )
-@click.option("--save-outputs", type=FilePath, metavar="FILE.npz", help="Save ORIGINAL's outputs.")
-@click.option("--save-failing", type=FilePath, metavar="FILE.npz", help="Inputs that differ.")
+@click.option(
+    "--save-outputs", type=SavedFile(), metavar="FILE.npz", help="Save ORIGINAL's outputs."
+)
 @click.option("--rtol", "rtols", multiple=True, metavar="[OUTPUT:]VALUE")
 @click.option("--atol", "atols", multiple=True, metavar="[OUTPUT:]VALUE")
 @click.option("--arbiter/--no-arbiter", default=True, help="Evaluate in float64 too.")
@@ -85,7 +98,6 @@ AnyPath = click.Path(path_type=Path)
     help="Plant N faults, and tell how many this check catches.",
 )
 @click.option("--batch-invariant", is_flag=True, help="Also test samples alone and in a batch.")
-@click.option("--timeout", type=float, default=600.0, show_default=True, metavar="SECONDS")
 @click.option("--memory-limit", type=click.IntRange(min=1), metavar="MIB")
 @click.option(
     "--rejudge",
@@ -101,24 +113,38 @@ def check_command(context: click.Context, /, **given: Any) -> None:
     """Tell whether REWRITTEN is the same function as ORIGINAL.
 
     No tolerance has to be chosen: it comes from the models themselves, from what rounding does
-    to them in the runtime and in float64.
+    to them in the runtime and in float64. One of the models may be -, for standard input.
     """
-    for name in ("save_failing", "save_inputs", "save_outputs"):
-        if given[name]:
-            will_write(given[name])
-    for name in ("original", "rewritten", "load_inputs", "load_outputs", "rejudge"):
-        if given[name] is not None:
+    for name in (*MODELS, "load_inputs", "load_outputs", "rejudge"):
+        if given[name] is not None and given[name] != Path(STDIO):
             telling().reads(given[name])
-    with progress(quiet=given["quiet"]) as say:
-        report = _report(given, say)
-    if given["save_failing"] and report.failing:
-        report.save_failing_inputs(given["save_failing"])
+    with progress(quiet=given["quiet"]) as say, _piped(given) as (models, name_of):
+        report = _report({**given, **models}, say)
+    original, rewritten = name_of(report.original), name_of(report.rewritten)
+    report = replace(report, original=original, rewritten=rewritten)
+    save_failing_inputs(given, report)
     if given["save_inputs"]:
         report.save_inputs(given["save_inputs"])
     if given["save_outputs"]:
         report.save_outputs(given["save_outputs"])
     telling().tell(report, verbose=-1 if given["quiet"] else int(given["verbose"]))
     context.exit(int(report.exit_code))
+
+
+@contextlib.contextmanager
+def _piped(given: dict[str, Any]) -> Iterator[tuple[dict[str, Path], Callable[[str], str]]]:
+    """Give the path of a model from standard input, as long as the context lasts, and its name."""
+    piped = [key for key in MODELS if given[key] == Path(STDIO)]
+    if len(piped) > 1:
+        raise UsageError("Only one of the two models can come from standard input.")
+    if not piped:
+        yield {}, str
+        return
+    from normswap.model import load
+
+    model = load(source_of_command(STDIO))
+    with model.original() as path:
+        yield {piped[0]: path}, lambda name: model.name if name == str(path) else name
 
 
 def _report(given: dict[str, Any], say: Callable[[str], None]) -> CheckReport:
@@ -133,7 +159,7 @@ def _report(given: dict[str, Any], say: Callable[[str], None]) -> CheckReport:
         raise UsageError("There is no model to check.", tip="normswap check A.onnx B.onnx")
     from normswap.workflows.check import check, check_outputs
 
-    options = _options(given, original)
+    options = _options(given)
     if given["load_outputs"] is not None:
         if rewritten is not None:
             raise UsageError("--load-outputs stands for the other model; give one model only.")
@@ -146,7 +172,7 @@ def _report(given: dict[str, Any], say: Callable[[str], None]) -> CheckReport:
     return check(original, rewritten or original, options, progress=say)
 
 
-def _options(given: dict[str, Any], original: Path) -> CheckOptions:
+def _options(given: dict[str, Any]) -> CheckOptions:
     from normswap.check.options import CheckOptions
 
     memory = given["memory_limit"]
@@ -156,7 +182,7 @@ def _options(given: dict[str, Any], original: Path) -> CheckOptions:
         against_provider=given["against_provider"],
         seed=given["seed"],
         depth=given["depth"],
-        input_shapes=_input_shapes(given["input_shapes"], original),
+        input_shapes=dict(given["input_shapes"]),
         symbolic_dims=_symbolic_dims(given["symbolic_dims"]),
         iterations=given["iterations"],
         value_ranges=_ranges(given["ranges"]),
@@ -179,42 +205,12 @@ def _pair(text: str, separator: str) -> tuple[str, str]:
     return name, value
 
 
-def _numbers(text: str, separators: str = "[,x]") -> list[float]:
-    try:
-        return [float(number) for number in re.split(separators, text.strip("[] "))]
-    except ValueError:
-        raise UsageError(f"{text!r} is not a list of numbers.") from None
-
-
-def _input_shapes(texts: Sequence[str], original: Path) -> dict[str, tuple[int, ...]]:
-    shapes = {}
-    for text in texts:
-        name, _, sizes = text.rpartition(":")
-        numbers = _numbers(sizes)
-        if any(number != int(number) or number < 0 for number in numbers):
-            raise UsageError(f"{sizes!r} is not a shape.")
-        shapes[name or _only_input(original)] = tuple(int(number) for number in numbers)
-    return shapes
-
-
-def _only_input(model: Path) -> str:
-    from normswap.inputs.signature import read_signature
-
-    inputs = read_signature(model).inputs
-    if len(inputs) != 1:
-        raise UsageError(
-            f"The model has {len(inputs)} inputs, so a shape needs a name.",
-            tip=f"--input-shape {inputs[0].name}:1,3,224,224" if inputs else None,
-        )
-    return inputs[0].name
-
-
 def _symbolic_dims(texts: Sequence[str]) -> dict[str, int]:
     dims = {}
     for text in texts:
         for part in text.split(","):
             name, size = _pair(part.strip(), "=")
-            if not size.strip().isdigit():
+            if not size.strip().isdecimal():
                 raise UsageError(f"{size!r} is not a size for {name!r}.")
             dims[name] = int(size)
     return dims
@@ -224,10 +220,13 @@ def _ranges(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
     ranges = {}
     for text in texts:
         name, _, bounds = text.rpartition(":")
-        numbers = _numbers(bounds, ",")
-        if len(numbers) != 2 or numbers[0] > numbers[1]:
+        try:
+            low, high = map(float, bounds.split(","))
+        except ValueError:
+            low, high = 1.0, 0.0
+        if not -math.inf < low <= high < math.inf:
             raise UsageError(f"{bounds!r} is not a range LOW,HIGH.")
-        ranges[name] = (numbers[0], numbers[1])
+        ranges[name] = (low, high)
     return ranges
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,12 +16,12 @@ from normswap.cli.options import (
     output_options,
     report_of,
     report_options,
+    save_failing_inputs,
     source_of_command,
     target_of_command,
 )
 from normswap.cli.progress import progress
 from normswap.cli.telling import telling
-from normswap.cli.written import will_write
 from normswap.errors import UsageError
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def fold_command(
     explain: str | None,
     quiet: bool,
     verbose: int,
-    **check: object,
+    **check: Any,
 ) -> ExitCode:
     """Fold BatchNormalization into the linear operators around it.
 
@@ -97,8 +96,6 @@ def fold_command(
     and the report says why.
     """
     source = source_of_command(model)
-    if check["save_failing_inputs"] is not None:
-        will_write(str(check["save_failing_inputs"]))
     from normswap.workflows.fold import fold, plan
 
     with progress(quiet=quiet) as say:
@@ -126,7 +123,7 @@ def fold_command(
                     progress=say,
                 )
             )
-    _save_failing_inputs(report, check)
+    save_failing_inputs(check, report.check)
     if explain is not None:
         _explain(report, explain)
     else:
@@ -147,10 +144,3 @@ def _explain(report: FoldReport, name: str) -> None:
             tip=f"Did you mean {' or '.join(close)}?" if close else "--dry-run -v lists them all.",
         )
     telling().tell(Explanation.of(name, entries), command="explain")
-
-
-def _save_failing_inputs(report: FoldReport, check: dict[str, object]) -> None:
-    path = check.get("save_failing_inputs")
-    if path is not None and report.check is not None and report.exit_code:
-        for file in report.check.save_failing_inputs(Path(str(path))):
-            click.echo(f"inputs that failed: {file}", err=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +18,15 @@ from normswap.errors import UnprovenError, UsageError
 
 if TYPE_CHECKING:
     from normswap.check.options import CheckOptions
+    from normswap.check.report import CheckReport
+    from normswap.groupnorm.verify import SwapCheck
     from normswap.workflows.result import Result
 
 Report = TypeVar("Report")
 
 STDIO = "-"
 MIB = 1 << 20
+_SHAPE = re.compile(r"\[?\d{1,9}([,x]\d{1,9})*\]?", re.ASCII)
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -234,6 +239,100 @@ def provider_options_of_command(values: dict[str, Any]) -> dict[str, str]:
     return options
 
 
+class InputShape(click.ParamType):  # type: ignore[type-arg, unused-ignore] # generic from click 8.2
+    """``[NAME:]1,3,224,224``: the name of an input, empty where it is left out, and its shape."""
+
+    name = "input shape"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[int, ...]]:
+        """Parse the option; ``x`` separates sizes too."""
+        if isinstance(value, tuple):
+            return value
+        name, _, sizes = value.rpartition(":")
+        if not _SHAPE.fullmatch(sizes):
+            self.fail(f"{value!r} is no input shape, such as x:1,3,224,224", param, ctx)
+        return name, tuple(map(int, re.split("[,x]", sizes.strip("[]"))))
+
+
+class Seconds(click.ParamType):  # type: ignore[type-arg, unused-ignore] # generic from click 8.2
+    """A time that one can wait."""
+
+    name = "seconds"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Parse the option."""
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = 0.0
+        if not 0 < seconds <= threading.TIMEOUT_MAX:
+            self.fail(f"{value!r} is no number of seconds", param, ctx)
+        return seconds
+
+
+class SavedFile(click.ParamType):  # type: ignore[type-arg, unused-ignore] # generic from click 8.2
+    """A file that a command may write beside its model: its folder is there."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Parse the option, and remember the file as one that may be written."""
+        path = Path(value)
+        if not value or path.is_dir():
+            self.fail(f"{str(value)!r} is no path of a file", param, ctx)
+        if not path.parent.is_dir():
+            self.fail(f"there is no folder {str(path.parent)!r}", param, ctx)
+        will_write(path)
+        return path
+
+
+def timeout_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option that says how long a run may take."""
+    return click.option(
+        "--timeout",
+        type=Seconds(),
+        default=600.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long one run of a model may take.",
+    )(function)
+
+
+def comparison_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of every comparison of two models."""
+    decorators: tuple[Decorator, ...] = (
+        device_options,
+        click.option(
+            "--seed",
+            type=click.IntRange(min=0),
+            default=0,
+            show_default=True,
+            help="Of the random inputs.",
+        ),
+        click.option(
+            "--input-shape",
+            "input_shapes",
+            type=InputShape(),
+            multiple=True,
+            metavar="[NAME:]1,3,224,224",
+            help="Shape of an input, whose name is only needed where there are several; may be "
+            "given for each.",
+        ),
+        timeout_option,
+        click.option(
+            "--save-failing-inputs",
+            type=SavedFile(),
+            metavar="FILE.npz",
+            help="Where to save the exact inputs on which the models differ, if they do.",
+        ),
+    )
+    return _decorated(function, decorators)
+
+
 def check_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of the check that follows a rewrite."""
     decorators: tuple[Decorator, ...] = (
@@ -248,28 +347,7 @@ def check_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         # A flag of its own: click 8.1 lets one of two options for a parameter reset the other's.
         click.option("--no-check", is_flag=True, help="The same as --check off."),
-        device_options,
-        click.option("--seed", default=0, show_default=True, help="Seed of the check's inputs."),
-        click.option(
-            "--input-shape",
-            "input_shapes",
-            multiple=True,
-            metavar="NAME:1,3,224,224",
-            help="Shape of an input in the check; may be given for several inputs.",
-        ),
-        click.option(
-            "--timeout",
-            default=600.0,
-            show_default=True,
-            metavar="SECONDS",
-            help="How long one run of a model may take in the check.",
-        ),
-        click.option(
-            "--save-failing-inputs",
-            type=click.Path(dir_okay=False),
-            metavar="FILE.npz",
-            help="Where to save the exact inputs on which the models differ, if they do.",
-        ),
+        comparison_options,
     )
     return _decorated(function, decorators)
 
@@ -280,13 +358,7 @@ def is_checked(values: dict[str, Any]) -> bool:
 
 
 def check_options_of_command(values: dict[str, Any]) -> CheckOptions:
-    """Return how to check, from the values of :func:`check_options`.
-
-    Raises
-    ------
-    UsageError
-        If a shape is none.
-    """
+    """Return how to check, from the values of :func:`check_options`."""
     from normswap.check.options import CheckOptions
 
     return CheckOptions(
@@ -294,23 +366,16 @@ def check_options_of_command(values: dict[str, Any]) -> CheckOptions:
         provider=values["provider"],
         provider_options=provider_options_of_command(values),
         seed=values["seed"],
-        input_shapes=dict(_input_shape(text) for text in values["input_shapes"]),
+        input_shapes=dict(values["input_shapes"]),
         timeout=values["timeout"],
     )
 
 
-def _input_shape(text: str) -> tuple[str, tuple[int, ...]]:
-    """Parse ``name:1,3,224,224``."""
-    name, _, sizes = text.rpartition(":")
-    try:
-        shape = tuple(int(size) for size in sizes.replace("x", ",").split(",") if size)
-    except ValueError:
-        shape = (-1,)
-    if not name or any(size < 0 for size in shape):
-        raise UsageError(
-            f"{text!r} is no input shape.", tip="For example: --input-shape x:1,3,224,224"
-        )
-    return name, shape
+def save_failing_inputs(values: dict[str, Any], check: CheckReport | SwapCheck | None) -> None:
+    """Save the inputs on which a check failed, where :func:`comparison_options` say so."""
+    if values["save_failing_inputs"] is not None and check is not None:
+        for file in check.save_failing_inputs(values["save_failing_inputs"]):
+            click.echo(f"inputs that failed: {file}", err=True)
 
 
 def report_of(rewrite: Callable[[], Result[Report]]) -> Report:

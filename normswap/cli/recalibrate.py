@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from normswap.cli.options import output_options, report_options, target_of_command
+from normswap.cli.options import (
+    output_options,
+    report_options,
+    target_of_command,
+    timeout_option,
+)
 from normswap.cli.progress import progress
 from normswap.cli.telling import telling
 
@@ -44,13 +49,7 @@ Examples:
     metavar="N",
     help="Samples in a batch, if MODEL leaves it open.",
 )
-@click.option(
-    "--timeout",
-    default=600.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long one run of the model may take.",
-)
+@timeout_option
 @output_options
 @report_options
 def recalibrate_command(
@@ -69,8 +68,9 @@ def recalibrate_command(
 ) -> ExitCode:
     """Re-estimate the mean and variance of every BatchNormalization of MODEL on DATA.
 
-    For models whose statistics are stale, or come from small batches. DATA is an .npz with an array
-    for each input, an .npy, or a folder of these or of test_data_set_*.
+    For models whose statistics are stale, or come from small batches. MODEL may be - for standard
+    input. DATA is an .npz with an array for each input, an .npy or .pb, or a folder of these or of
+    test_data_set_*; other arrays, such as labels, are ignored.
     """
     from normswap.cli.options import source_of_command
     from normswap.workflows.recalibrate import recalibrate

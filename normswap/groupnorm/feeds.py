@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from normswap.errors import RunError, RunTimeoutError
 from normswap.inputs.dims import Wishes, batch_is_free, solve, spatial_sizes
-from normswap.inputs.random import Distribution, make_case
+from normswap.inputs.random import Case, Distribution, make_case
 from normswap.runtime.runner import ProviderError
 
 if TYPE_CHECKING:
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
     from normswap.inputs.signature import Signature
     from normswap.progress import Progress
     from normswap.runtime.session import Session
+
+
+SAMPLES = 2
+MOST = 8  # batches of the user's data at depth FULL
+_MORE = (
+    *((each, SAMPLES) for each in Distribution if each is not Distribution.USER),
+    *((Distribution.NORMAL, batch) for batch in (1, 7)),
+)
 
 
 def make_feeds(
@@ -54,6 +63,68 @@ def make_feeds(
         first = next(iter(batches))
         free = batch_is_free(signature, Wishes({}, {}))
         return {name: value[:samples] if free else value for name, value in first.items()}
+    return _accepted(session, signature, options, progress, samples, first_size)[0].feeds
+
+
+def make_cases(
+    session: Session,
+    signature: Signature,
+    options: VerifyOptions,
+    batches: Iterable[Mapping[str, Any]] | None,
+    progress: Progress,
+    notes: list[str],
+) -> list[Case]:
+    """Return the inputs of a check: a few samples, or at depth FULL several sets of them.
+
+    Parameters
+    ----------
+    session, signature, options, batches, progress
+        See :func:`make_feeds`.
+    notes : list of str
+        Is told of inputs that the network does not take.
+
+    Raises
+    ------
+    RunError
+        The network takes no input that was tried.
+    """
+    if batches is not None:
+        if not options.full:
+            feeds = make_feeds(session, signature, options, batches, progress, samples=SAMPLES)
+            return [Case("data", Distribution.USER, dict(feeds))]
+        return [
+            Case(f"data, batch {number}", Distribution.USER, dict(feeds))
+            for number, feeds in enumerate(islice(batches, MOST), start=1)
+        ]
+    first, spatial = _accepted(session, signature, options, progress, SAMPLES, None)
+    cases = {first.name: first}
+    wishes = Wishes(options.input_shapes, {})
+    for distribution, samples in _MORE if options.full else ():
+        shapes = solve(signature, wishes, batch=samples, spatial=spatial)
+        case = make_case(signature, shapes, distribution, seed=options.seed, ranges={})
+        if case.name in cases:
+            continue
+        progress(f"trying {case.name}")
+        try:
+            session.run(case.feeds)
+        except (RunTimeoutError, ProviderError):
+            raise
+        except RunError as error:
+            notes.append(f"not tested on {case.name}: {error}")
+        else:
+            cases[case.name] = case
+    return list(cases.values())
+
+
+def _accepted(
+    session: Session,
+    signature: Signature,
+    options: VerifyOptions,
+    progress: Progress,
+    samples: int,
+    first_size: int | None,
+) -> tuple[Case, int]:
+    """Return random inputs that a network takes, and the spatial size that they have."""
     wishes = Wishes(options.input_shapes, {})
     refusal: RunError | None = None
     sizes = list(spatial_sizes(signature, wishes))
@@ -70,5 +141,5 @@ def make_feeds(
         except RunError as error:
             refusal = refusal or error
         else:
-            return case.feeds
+            return case, spatial
     raise refusal or RunError("There is no input to try.")

@@ -64,13 +64,14 @@ class Hybrid:
     ----------
     truth : dict of str to ndarray
         The outputs of the network with float64 normalizations.
-    rounded : dict of str to ndarray
+    rounded : list of dict of str to ndarray
         What they are when every normalization is off by up to one unit of rounding, and its
-        statistics by a share of what sums are, which tells what rounding alone can do to them.
+        statistics by a share of what sums are, which tells what rounding alone can do to them;
+        each time at random.
     """
 
     truth: Arrays
-    rounded: Arrays
+    rounded: list[Arrays]
 
 
 def run_hybrid(
@@ -80,6 +81,8 @@ def run_hybrid(
     outputs: Sequence[str],
     open_model: Open,
     rng: np.random.Generator,
+    *,
+    roundings: int = 1,
 ) -> Hybrid:
     """Run the original network with every normalization that was swapped computed in float64.
 
@@ -94,7 +97,10 @@ def run_hybrid(
         Opens a :class:`Session`.
     rng : numpy.random.Generator
         Of the rounding errors.
+    roundings : int
+        How often these are drawn.
     """
+    noises = [None, *[rng] * roundings]
     whole = by_itself(plan, "primitive")
     layers = whole.visible_layers
     known = taps(layers)
@@ -109,15 +115,16 @@ def run_hybrid(
 
     if len(layers) == len(whole.swaps):
         with open_reference(original) as session:
-            return Hybrid(*(_run(session, layers, feeds, outputs, noise) for noise in (None, rng)))
+            truth, *rounded = (_run(session, layers, feeds, outputs, noise) for noise in noises)
+            return Hybrid(truth, rounded)
     results = []
-    for noise in (None, rng):
+    for noise in noises:
         with (
             scratch_folder() as folder,
             open_reference(_with_hidden_swapped(original, whole, noise, folder)) as session,
         ):
             results.append(_run(session, layers, feeds, outputs, noise))
-    return Hybrid(*results)
+    return Hybrid(results[0], results[1:])
 
 
 def _with_hidden_swapped(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from normswap.check.options import Depth
 from normswap.groupnorm.policy import GroupPolicy
 
 if TYPE_CHECKING:
@@ -105,8 +106,12 @@ class VerifyOptions:
         Options handed to it.
     seed : int
     input_shapes : Mapping[str, tuple of int]
+        Whole shapes by input name; the name ``""`` stands for the only input of a model.
     timeout : float
         Seconds for one run.
+    depth : Depth
+        QUICK is one batch of two samples. FULL adds distributions and batch sizes, or more of the
+        data, and more samples of what rounding does.
     """
 
     provider: str = "cpu"
@@ -114,6 +119,7 @@ class VerifyOptions:
     seed: int = 0
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     timeout: float = 600.0
+    depth: Depth | str = Depth.QUICK
 
     @classmethod
     def of(cls, check: CheckOptions) -> VerifyOptions:
@@ -124,4 +130,10 @@ class VerifyOptions:
             seed=check.seed,
             input_shapes=check.input_shapes,
             timeout=check.timeout,
+            depth=check.depth,
         )
+
+    @property
+    def full(self) -> bool:
+        """Whether the depth is FULL."""
+        return Depth(self.depth) is Depth.FULL

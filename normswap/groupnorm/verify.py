@@ -10,18 +10,19 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import ml_dtypes
 import numpy as np
 
 from normswap.errors import ExitCode, RunError
 from normswap.groupnorm.drift import DriftReport, measure_drift, samples_of
-from normswap.groupnorm.feeds import make_feeds
+from normswap.groupnorm.feeds import make_cases
 from normswap.groupnorm.hybrid import run_hybrid, taps, values
 from normswap.groupnorm.isolation import check_isolated
 from normswap.groupnorm.layercheck import LayerCheck, check_layer
 from normswap.groupnorm.rounding import SLACK
+from normswap.inputs.archives import save_sets
 from normswap.inputs.dims import Wishes, batch_is_free
 from normswap.inputs.signature import read_signature
 from normswap.plain import called, plain
@@ -35,12 +36,16 @@ if TYPE_CHECKING:
     from normswap.groupnorm.layer import Layer
     from normswap.groupnorm.options import VerifyOptions
     from normswap.groupnorm.plan import SwapPlan
+    from normswap.inputs.random import Case
     from normswap.inputs.signature import Signature
     from normswap.progress import Progress
 
 
-SAMPLES = 2
 CHUNK = 32  # layers whose tensors are fetched at once
+ROUNDINGS = {False: 1, True: 4}  # how often rounding is drawn, at depth QUICK and at FULL
+
+
+Check = TypeVar("Check", "LayerCheck", "OutputCheck")
 
 
 class SwapVerdict(str, enum.Enum):
@@ -75,6 +80,13 @@ class OutputCheck:
         """Whether the output is within what rounding may do."""
         return self.max_error <= self.allowed
 
+    @property
+    def ratio(self) -> float:
+        """The error in units of what rounding may do."""
+        if self.allowed in {0.0, math.inf}:
+            return 0.0 if self.right else math.inf
+        return self.max_error / self.allowed
+
 
 @dataclass(frozen=True, slots=True)
 class SwapCheck:
@@ -89,6 +101,10 @@ class SwapCheck:
     drift : DriftReport
     notes : tuple of str
         What could not be checked, and why.
+    cases : tuple of str
+        The sets of inputs that it was found on.
+    failing : tuple of Case
+        Those on which a layer or an output is not what it should be.
     """
 
     layers: tuple[LayerCheck, ...]
@@ -96,6 +112,8 @@ class SwapCheck:
     invariance: tuple[OutputCheck, ...] = field(metadata=called("batch_invariance"))
     drift: DriftReport
     notes: tuple[str, ...] = field(default=())
+    cases: tuple[str, ...] = ()
+    failing: tuple[Case, ...] = field(default=(), compare=False, repr=False)
 
     TOLD = ("verdict",)
 
@@ -120,6 +138,14 @@ class SwapCheck:
         """Return the check as plain data."""
         data: dict[str, Any] = plain(self)
         return data
+
+    def save_failing_inputs(self, path: Path) -> tuple[Path, ...]:
+        """Save the exact inputs on which the check failed; return the files.
+
+        Several sets are numbered, see :mod:`normswap.inputs.archives`. A layer in a subgraph or a
+        function is run by itself, so there are no inputs of the network on which it failed.
+        """
+        return save_sets(path, [case.feeds for case in self.failing])
 
 
 def verify_swap(
@@ -166,7 +192,7 @@ def verify_swap(
         )
 
     with open_model(original, "the original model", taps=known["y"]) as before:
-        feeds = make_feeds(before, signature, options, batches, progress, samples=SAMPLES)
+        cases = make_cases(before, signature, options, batches, progress, notes)
         progress("checking every swapped node")
         sizes: dict[str, int] = {}
         with open_model(
@@ -175,38 +201,85 @@ def verify_swap(
             taps={**known["x"], **known["y"], **known["parameters"]},
             level="disabled",
         ) as plain:
-            checked = _check_layers(plain, layers, feeds, sizes)
-            outputs = plain.run(feeds, floats)
-        checked += check_isolated(swapped, plan, open_model, np.random.default_rng(options.seed))
+            nodes = [_check_layers(plain, layers, case.feeds, sizes) for case in cases]
+            outputs = [plain.run(case.feeds, floats) for case in cases]
+        rng = np.random.default_rng(options.seed)
+        isolated = check_isolated(swapped, plan, open_model, rng)
         progress("checking the whole network")
-        wanted = run_hybrid(
-            original, plan, feeds, floats, open_model, np.random.default_rng(options.seed)
-        )
-        truth = wanted.truth
-        noise = {name: _distance(wanted.rounded[name], truth[name]) for name in truth}
+        network: list[list[OutputCheck]] = []
+        invariance: list[list[OutputCheck]] = []
         with open_model(swapped, "the swapped model", taps=known["y"]) as after:
-            deployed = after.run(feeds, floats)
-            network = [
-                _judged(
-                    name,
-                    max(_distance(run[name], truth[name]) for run in (outputs, deployed)),
-                    noise[name],
-                    truth[name],
+            for case, unoptimized in zip(cases, outputs, strict=True):
+                wanted = run_hybrid(
+                    original,
+                    plan,
+                    case.feeds,
+                    floats,
+                    open_model,
+                    np.random.default_rng(options.seed),
+                    roundings=ROUNDINGS[options.full],
                 )
-                for name in truth
-            ]
-            invariance = _invariance(after, feeds, deployed, signature, options, noise, notes)
+                truth = wanted.truth
+                noise = {
+                    name: max(_distance(rounded[name], truth[name]) for rounded in wanted.rounded)
+                    for name in truth
+                }
+                deployed = after.run(case.feeds, floats)
+                runs = (unoptimized, deployed)
+                network.append(
+                    [
+                        _judged(
+                            name,
+                            max(_distance(run[name], truth[name]) for run in runs),
+                            noise[name],
+                            truth[name],
+                        )
+                        for name in truth
+                    ]
+                )
+                many = len(cases) == 1 or samples_of(case.feeds) > 1
+                invariance.append(
+                    _invariance(after, case.feeds, deployed, signature, options, noise, notes)
+                    if many
+                    else []
+                )
             drift = measure_drift(
                 before,
                 after,
-                batches if batches is not None else [feeds],
+                batches if batches is not None else [case.feeds for case in cases],
                 floats,
                 [layer.y for layer in layers],
                 progress,
                 sizes=sizes,
             )
             notes += dict.fromkeys((*before.notes, *after.notes, *drift.notes))
-    return SwapCheck(tuple(checked), tuple(network), tuple(invariance), drift, tuple(notes))
+    failing = [
+        case
+        for case, layer_checks, *output_checks in zip(
+            cases, nodes, network, invariance, strict=True
+        )
+        if any(not check.ratio <= 1 for check in layer_checks)
+        or any(not check.right for checks in output_checks for check in checks)
+    ]
+    return SwapCheck(
+        (*_worst(nodes, "layer"), *isolated),
+        _worst(network, "output"),
+        _worst(invariance, "output"),
+        drift,
+        tuple(dict.fromkeys(notes)),
+        tuple(case.name for case in cases),
+        tuple(failing),
+    )
+
+
+def _worst(found: Sequence[Sequence[Check]], name: str) -> tuple[Check, ...]:
+    """Return of the checks of each layer or output, set by set of inputs, the worst."""
+    worst: dict[str, Check] = {}
+    for check in (check for checks in found for check in checks):
+        key = getattr(check, name)
+        if key not in worst or not check.ratio <= worst[key].ratio:  # also where it is NaN
+            worst[key] = check
+    return tuple(worst.values())
 
 
 def _floats(signature: Signature) -> list[str]:

@@ -1,63 +1,128 @@
-"""Inputs and outputs from files: a user's own data, onnx test data, golden files.
+"""What people give as data: sets of inputs for a model, from files or from Python, by one rule.
 
 What is understood:
 
-- ``.npz``: one set of inputs, by input name; or of outputs, by output name.
-- ``.npy``: the input of a model that has one.
-- ``.pb``: a serialised tensor, sequence or optional, for a model that has one input.
+- ``.npz``: one set of inputs, by input name; ``name.1.npz``, ... beside it are further sets.
+- ``.npy``, ``.pb``: the input of a model that has one.
 - a folder of ``input_0.pb``, ``input_1.pb``, ... with or without ``output_0.pb``, ...: one set, in
-  the model's order, and what is expected of it.
+  the model's order, or by the names of the tensors; and what is expected of it.
 - a folder of ``.npy`` named as the inputs are: one set.
-- a folder of any of these: several sets, in the order of their names.
+- a folder of any of these: several sets, in the order of their names and numbers.
+- from Python, feeds (arrays by input name), or any iterable of feeds.
+
+How a set becomes inputs of the model:
+
+- The array of an input has its name. Where the model has one input, an array of another name is it
+  if no other array can be. All other arrays, such as labels, are left out, which a remark says.
+- A value of another type is converted, where its kind allows that and none is beyond the range of
+  the type. Bits saved as unsigned integers become the type that NumPy can't save.
+- Along the first axis are the samples. Where the model fixes their number, they are divided into
+  batches of it; a rest is left out, which a remark says.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 
 from normswap.errors import DataError
-from normswap.inputs.arrayfiles import read_npy, read_npz, read_proto
+from normswap.finite import flaw_of
+from normswap.inputs.archives import numbered, read_values
+from normswap.inputs.arrayfiles import read_npy, read_proto
 from normswap.inputs.random import Case, Distribution
 from normswap.runtime.arrays import Feeds, Value, dtype_of, is_foreign
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
+    from normswap.finite import Flaw
     from normswap.inputs.signature import Port, Signature
 
-_ELEMENT = re.compile(r"(.*)\[(\d+)\]")
+BATCH = 32
+
+Data = str | Path | Mapping[str, Any] | Iterable[Mapping[str, Any]]
+"""A file or folder, feeds, or an iterable of feeds."""
+
+_KINDS = {".npz", ".npy", ".pb"}
+_BITS = {1: np.dtype(np.uint8), 2: np.dtype(np.uint16)}
 
 
-def load_cases(signature: Signature, path: Path) -> list[Case]:
-    """Read sets of inputs for a model.
+def load_cases(signature: Signature, source: Data) -> list[Case]:
+    """Read sets of inputs for a model, each whole, and what is expected of them.
+
+    Values need not be finite: what a model makes of those that are not is worth a check.
 
     Raises
     ------
     DataError
         There is nothing to read, or it does not fit the model's inputs.
     """
-    if not path.exists():
-        raise DataError(f"There is no data at {path}.")
-    cases = [
-        Case(
-            f"data {name}",
-            Distribution.USER,
-            _fitted(signature.inputs, feeds, f"{path}: input"),
-            _fitted(signature.outputs, expected, f"{path}: output", partial=True),
+    return list(_cases(signature, _located(signature, source), finite=False))
+
+
+@dataclass(slots=True)
+class Dataset:
+    """Batches of inputs that can be gone through again and again.
+
+    Attributes
+    ----------
+    name : str
+        What to call it in messages.
+    notes : dict of str to None
+        What of the data was not used, as far as it was gone through.
+    """
+
+    name: str
+    notes: dict[str, None] = field(default_factory=dict, init=False)
+    _signature: Signature = field(repr=False)
+    _sets: Iterable[Path | Mapping[str, Any]] = field(repr=False)
+    _batch: int | None
+    _samples: int | None
+
+    def __iter__(self) -> Iterator[Feeds]:
+        """Go through all batches, from the first."""
+        cases = _cases(
+            self._signature, self._sets, finite=True, batch=self._batch, samples=self._samples
         )
-        for name, feeds, expected in _sets(signature, path)
-    ]
-    if not cases:
-        raise DataError(
-            f"{path} holds no data that is understood.",
-            tip="Give .npz, .npy or .pb files, or a folder of them.",
-        )
-    return cases
+        for case in cases:
+            self.notes.update(dict.fromkeys(case.remarks))
+            yield case.feeds
+
+
+def open_data(
+    source: Data, signature: Signature, *, batch: int = BATCH, samples: int | None = None
+) -> Dataset:
+    """Return the batches of a data set, each fitting the inputs of a model, every value finite.
+
+    What is not used (other arrays, samples beyond the first so many) may be anything.
+
+    Parameters
+    ----------
+    source : path, feeds or iterable of feeds
+        An iterable is gone through several times, so a generator is read into memory; its feeds are
+        batches as they are.
+    signature : Signature
+        Of the model.
+    batch : int
+        Samples in a batch; a model with a fixed batch size gets that.
+    samples : int, optional
+        Take only the first so many.
+
+    Raises
+    ------
+    DataError
+        If there is no data, it doesn't fit the model, or a value of it is not finite, or not in the
+        type that the model takes. (Raised where the batches are gone through.)
+    """
+    sets = _located(signature, source)
+    is_batched = not isinstance(source, str | Path | Mapping)
+    name = str(source) if isinstance(source, str | Path) else "the data"
+    return Dataset(name, signature, sets, None if is_batched else batch, samples)
 
 
 def load_outputs(signature: Signature, path: Path) -> list[Feeds]:
@@ -68,131 +133,348 @@ def load_outputs(signature: Signature, path: Path) -> list[Feeds]:
     DataError
         There is nothing to read, or it does not fit the model's outputs.
     """
-    files = sorted(path.glob("*.npz")) if path.is_dir() else numbered(path)
+    files = sorted(path.glob("*.npz"), key=_natural) if path.is_dir() else numbered(path)
     if not files:
         raise DataError(f"There are no golden outputs at {path}.")
-    return [_fitted(signature.outputs, _npz(file), f"{file}: output") for file in files]
+    return [_outputs(signature, read_values(file), str(file), partial=False) for file in files]
 
 
-def numbered(path: Path) -> list[Path]:
-    """Return `path` and its continuations ``name.1.npz``, ``name.2.npz``, ... that exist."""
-    found = [path] if path.exists() else []
-    while found and (following := continuation(path, len(found))).exists():
-        found.append(following)
+def _located(signature: Signature, source: Data) -> Iterable[Path | Mapping[str, Any]]:
+    """Return the sets that a source has, those in files not yet read."""
+    if isinstance(source, Mapping):
+        return [source]
+    if not isinstance(source, str | Path):
+        return list(source) if iter(source) is source else source
+    path = Path(source)
+    if not path.exists():
+        raise DataError(f"There is no data at {path}.")
+    found = _files(path, {port.name for port in signature.inputs})
+    if not found:
+        raise DataError(
+            f"{path} has no .npz, .npy or .pb in it: it holds no data that is understood.",
+            tip="Save the inputs with numpy.savez, one array for each input of the model.",
+        )
     return found
 
 
-def continuation(path: Path, number: int) -> Path:
-    """Return the name of the file for set `number`: `path` itself for the first."""
-    return path if number == 0 else path.with_suffix(f".{number}{path.suffix}")
+def _files(path: Path, names: set[str]) -> list[Path]:
+    """Return the files and folders that are a set each."""
+    if not path.is_dir():
+        return numbered(path) if path.suffix == ".npz" else [path]
+    if _protos(path, "input") or _protos(path, "output") or _named(path).keys() & names:
+        return [path]
+    found: list[Path] = []
+    for item in sorted(path.iterdir(), key=_natural):
+        if item.is_dir():
+            found += _files(item, names)
+        elif item.suffix in _KINDS:
+            found.append(item)
+    return found
 
 
-def _sets(signature: Signature, path: Path) -> Iterator[tuple[str, Feeds, Feeds]]:
-    if path.is_file():
-        files = numbered(path) if path.suffix == ".npz" else [path]
-        for file in files:
-            yield file.name, _one_file(signature.inputs, file), {}
-        return
-    inputs = _protos(path, "input", signature.inputs)
-    if inputs:
-        yield path.name, inputs, _protos(path, "output", signature.outputs)
-        return
-    arrays = {p.stem: p for p in sorted(path.glob("*.npy"))}
-    if arrays.keys() & {port.name for port in signature.inputs}:
-        yield path.name, {name: read_npy(file) for name, file in arrays.items()}, {}
-        return
-    for item in sorted(path.iterdir()):
-        if item.is_dir() or item.suffix in {".npz", ".npy", ".pb"}:
-            if item.is_dir():
-                yield from _sets(signature, item)
-            else:
-                yield item.name, _one_file(signature.inputs, item), {}
+def _natural(path: Path) -> list[tuple[int, str]]:
+    return [(int(part) if part.isdigit() else -1, part) for part in re.split(r"(\d+)", path.name)]
 
 
-def _one_file(ports: Sequence[Port], path: Path) -> Feeds:
-    if path.suffix == ".npz":
-        return _npz(path)
+def _protos(folder: Path, prefix: str) -> dict[int, Path]:
+    """Return the tensors of onnx test data, by their number."""
+    files = {file.stem.rpartition("_")[2]: file for file in folder.glob(f"{prefix}_*.pb")}
+    return {int(number): file for number, file in files.items() if number.isdecimal()}
+
+
+def _named(folder: Path) -> dict[str, Path]:
+    return {file.stem: file for file in folder.glob("*.npy")}
+
+
+@dataclass(frozen=True, slots=True)
+class _Set:
+    """Arrays that belong together, as they were found.
+
+    Attributes
+    ----------
+    name, where : str
+        What to call them in the report, and in errors.
+    arrays, expected : dict of str to Value
+    """
+
+    name: str
+    where: str
+    arrays: Feeds
+    expected: Feeds = field(default_factory=dict)
+
+
+def _read(signature: Signature, path: Path) -> _Set:
+    if not path.is_dir():
+        return _Set(path.name, str(path), _of_file(signature.inputs, path))
+    if _protos(path, "input") or _protos(path, "output"):
+        arrays = _of_protos(path, "input", signature.inputs)
+        return _Set(path.name, str(path), arrays, _of_protos(path, "output", signature.outputs))
+    arrays = {name: read_npy(file) for name, file in sorted(_named(path).items())}
+    return _Set(path.name, str(path), arrays)
+
+
+def _of_file(ports: Sequence[Port], path: Path) -> Feeds:
+    if path.suffix == ".npz" or zipfile.is_zipfile(path):
+        return read_values(path)
     if len(ports) != 1:
         raise DataError(
             f"{path} holds one array, and the model has {len(ports)} inputs.",
             tip="Save them by name in one .npz.",
         )
-    if path.suffix == ".npy":
-        return {ports[0].name: read_npy(path)}
-    if path.suffix == ".pb":
-        return {ports[0].name: _proto(path, ports[0])}
-    raise DataError(f"{path} is of no kind that is understood: .npz, .npy or .pb.")
+    value = _of_proto(path, ports[0])[1] if path.suffix == ".pb" else read_npy(path)
+    return {ports[0].name: value}
 
 
-def _npz(path: Path) -> Feeds:
-    """Return the arrays of an ``.npz``; ``name[0]``, ``name[1]``, ... are a sequence."""
+def _of_protos(folder: Path, prefix: str, ports: Sequence[Port]) -> Feeds:
+    """Return the tensors of onnx test data by the names that they have, or else by their order."""
     values: Feeds = {}
-    for name, array in read_npz(path).items():
-        element = _ELEMENT.fullmatch(name)
-        if element is None:
-            values[name] = array
-        else:
-            values.setdefault(element[1], []).append(array)
-    return values
+    given: Feeds = {}
+    for index, file in sorted(_protos(folder, prefix).items()):
+        port = ports[index] if index < len(ports) else None
+        name, value = _of_proto(file, port)
+        values[port.name if port else file.stem] = given[name] = value
+    return given if given.keys() == {port.name for port in ports} else values
 
 
-def _protos(folder: Path, prefix: str, ports: Sequence[Port]) -> Feeds:
-    found = {}
-    for index, port in enumerate(ports):
-        file = folder / f"{prefix}_{index}.pb"
-        if file.exists():
-            found[port.name] = _proto(file, port)
-    return found
-
-
-def _proto(path: Path, port: Port) -> Value:
+def _of_proto(path: Path, port: Port | None) -> tuple[str, Value]:
     kinds = {"sequence": onnx.SequenceProto, "optional": onnx.OptionalProto}
-    return read_proto(path, kinds.get(port.kind.split(":", 1)[0], onnx.TensorProto))[1]
+    kind = port.kind.split(":", 1)[0] if port else "tensor"
+    return read_proto(path, kinds.get(kind, onnx.TensorProto))
 
 
-def _fitted(ports: Sequence[Port], values: Feeds, what: str, *, partial: bool = False) -> Feeds:
-    """Return `values`, each of its port's type, or say what does not fit."""
+def _fed(feeds: object, number: int) -> _Set:
+    """Return feeds from Python."""
+    name = f"batch {number}"
+    where = f"{name} of the data"
+    if not isinstance(feeds, Mapping):
+        raise DataError(
+            f"{where} is of type {type(feeds).__name__}, and a mapping of arrays by the names of "
+            "inputs is needed."
+        )
+    return _Set(name, where, {str(key): _array(value) for key, value in feeds.items()})
+
+
+def _array(value: Any) -> Value:
+    """Return an array, or the value itself where it is none."""
+    if value is None or isinstance(value, Mapping):
+        return value
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError):  # arrays of several shapes: a sequence
+        return [_array(item) for item in value] if isinstance(value, list) else value
+
+
+def _cases(
+    signature: Signature,
+    sets: Iterable[Path | Mapping[str, Any]],
+    *,
+    finite: bool,
+    batch: int | None = None,
+    samples: int | None = None,
+) -> Iterator[Case]:
+    """Yield inputs of the model, set by set and batch by batch."""
+    remarks: dict[str, None] = {}
+    left, empty = samples, True
+    for number, entry in enumerate(sets, start=1):
+        if left is not None and left <= 0:
+            break
+        found = _read(signature, entry) if isinstance(entry, Path) else _fed(entry, number)
+        feeds, others = _chosen(signature, found)
+        if others:
+            remarks[_ignored(others)] = None
+        count, sampled = _samples(signature, feeds)
+        if left is not None:
+            feeds = _cut(feeds, sampled, slice(left))
+            count, left = min(count, left), left - count
+        typed = {
+            port.name: _typed(port, feeds[port.name], found.where, finite=finite)
+            for port in signature.inputs
+        }
+        expected = _outputs(signature, found.expected, found.where, partial=True)
+        following = [name for name, value in expected.items() if _length(value) == count]
+        fixed = _batch_size(signature)
+        size = fixed or batch or max(count, 1)
+        if fixed and count % fixed:
+            remarks[f"samples that don't fill a batch are left out: it is of {fixed} here"] = None
+        # An empty batch is one for a check, and none for what learns from it.
+        for start in range(0, count if batch or fixed else max(count, 1), size):
+            if fixed and start + size > count:
+                break
+            span = slice(start, start + size)
+            is_whole = size >= count
+            name = f"data {found.name}"
+            yield Case(
+                name if is_whole else f"{name} from sample {start}",
+                Distribution.USER,
+                typed if is_whole else _cut(typed, sampled, span),
+                expected if is_whole else _cut(expected, following, span),
+                tuple(remarks),
+            )
+            empty = False
+            remarks.clear()
+    if empty:
+        why = f": {next(iter(remarks))}" if remarks else ""
+        raise DataError(f"There is not one batch of data{why}.")
+
+
+def _ignored(others: Sequence[str]) -> str:
+    return f"arrays that are no inputs of the model are ignored: {', '.join(others)}"
+
+
+def _cut(values: Feeds, names: Sequence[str], span: slice) -> Feeds:
+    return {name: value[span] if name in names else value for name, value in values.items()}
+
+
+def _length(value: Value) -> int | None:
+    return len(value) if isinstance(value, np.ndarray) and value.ndim else None
+
+
+def _batch_size(signature: Signature) -> int | None:
+    """Return the number of samples that the model fixes, or None."""
+    shape = signature.inputs[0].shape if signature.inputs else None
+    first = shape[0] if shape else None
+    return first if isinstance(first, int) and first > 0 else None
+
+
+def _samples(signature: Signature, feeds: Feeds) -> tuple[int, list[str]]:
+    """Return how many samples there are, and the inputs that have them along their first axis."""
+    lengths = {name: n for name, value in feeds.items() if (n := _length(value)) is not None}
+    fixed = _batch_size(signature)
+    fed = [
+        port.name
+        for port in signature.inputs
+        if port.name in lengths
+        and (not port.shape or not isinstance(port.shape[0], int) or port.shape[0] == fixed)
+    ]
+    count = lengths[fed[0]] if fed else 1
+    return count, [name for name in fed if lengths[name] == count]
+
+
+def _chosen(signature: Signature, found: _Set) -> tuple[Feeds, list[str]]:
+    """Return a value for each input, and the names of the arrays that are left out."""
+    ports = signature.inputs
+    batch = _batch_size(signature)
+    names: dict[str, str] = {}  # of arrays, by input
+    for port in ports:
+        name: str | None = port.name
+        if port.name not in found.arrays:
+            arrays = found.arrays.items()
+            fits = [n for n, value in arrays if _obstacle(value, port, batch) is None]
+            name = fits[0] if len(ports) == 1 and len(fits) == 1 else None
+        if name is None:
+            raise DataError(
+                f"{found.where} has no array for the input {port.name} of the model; it has "
+                f"{', '.join(sorted(found.arrays)) or 'none'}.",
+                tip="Save it with numpy.savez, each array under the name of its input.",
+            )
+        _require_fit(found.arrays[name], port, f"{found.where} doesn't fit the input", batch)
+        names[port.name] = name
+    feeds = {port: found.arrays[name] for port, name in names.items()}
+    return feeds, sorted(found.arrays.keys() - set(names.values()))
+
+
+def _outputs(signature: Signature, values: Feeds, where: str, *, partial: bool) -> Feeds:
+    """Return outputs that a model is held to: all that are given are its, and of its types."""
+    ports = signature.outputs
     names = [port.name for port in ports]
     for name in values:
         if name not in names:
             raise DataError(
-                f"{what} {name!r} is none of the model's.",
+                f"{where}: output {name!r} is none of the model's.",
                 tip=f"It has {', '.join(names) or 'none'}.",
             )
     missing = [name for name in names if name not in values]
     if missing and not partial:
-        raise DataError(f"{what} {missing[0]!r} is missing.")
-    return {
-        port.name: _as_declared(port, values[port.name], what)
-        for port in ports
-        if port.name in values
-    }
+        raise DataError(f"{where}: output {missing[0]!r} is missing.")
+    found: Feeds = {}
+    for port in ports:
+        if port.name in values:
+            value = values[port.name]
+            _require_fit(value, port, f"{where} doesn't fit the output", None, exact=True)
+            found[port.name] = _typed(port, value, where, finite=False)
+    return found
 
 
-def _as_declared(port: Port, value: Value, what: str) -> Value:
+def _require_fit(
+    value: Value, port: Port, what: str, batch: int | None, *, exact: bool = False
+) -> None:
+    obstacle = _obstacle(value, port, batch, exact=exact)
+    if obstacle is not None:
+        raise DataError(f"{what} {port.name} of the model: {obstacle}.")
+
+
+def _obstacle(value: Value, port: Port, batch: int | None, *, exact: bool = False) -> str | None:
+    """Say why a value can't be one of the model's, or None if it can.
+
+    Parameters
+    ----------
+    value : Value
+    port : Port
+    batch : int or None
+        The number of samples that the model fixes: there may be any number of these.
+    exact : bool
+        Whether it must be of the declared type already.
+    """
+    if port.kind != "tensor" and not isinstance(value, np.ndarray):
+        items = value if isinstance(value, list) else ()
+        return next((why for item in items if (why := _obstacle(item, port, batch))), None)
+    if not isinstance(value, np.ndarray):
+        return f"it is of type {type(value).__name__}, and an array is needed"
+    if not _is_convertible(value.dtype, port, exact=exact):
+        return f"it is {value.dtype}, and {port.dtype} is needed"
+    if port.shape is None or port.kind != "tensor":
+        return None
+    shape = f"it is of shape {list(value.shape)}"
+    if value.ndim != len(port.shape):
+        return f"{shape}: it has {value.ndim} axes, and {len(port.shape)} are needed"
+    for axis, (size, dim) in enumerate(zip(value.shape, port.shape, strict=True)):
+        if isinstance(dim, int) and dim != size and (axis or dim != batch):
+            return f"{shape}: its axis {axis} is {size}, and {dim} is needed"
+    return None
+
+
+def _is_convertible(given: np.dtype[Any], port: Port, *, exact: bool) -> bool:
+    if port.dtype == "unknown":
+        return True
+    if port.dtype == "string":
+        return given.kind in "OUS"
+    wanted = dtype_of(port.dtype)
+    if given == wanted or _is_bits(given, wanted):
+        return True
+    return not exact and given.kind in "biufV" and np.can_cast(given, wanted, casting="same_kind")
+
+
+def _is_bits(given: np.dtype[Any], wanted: np.dtype[Any]) -> bool:
+    """Whether unsigned integers stand for the bits of a type that NumPy can't save."""
+    return is_foreign(wanted) and given == _BITS.get(wanted.itemsize)
+
+
+def _typed(port: Port, value: Value, where: str, *, finite: bool) -> Value:
+    """Return a value in the declared type.
+
+    Raises
+    ------
+    DataError
+        An element is beyond the range of it; or, with `finite`, is not finite.
+    """
     if isinstance(value, list):
-        return [_as_declared(port, item, what) for item in value]
+        return [_typed(port, item, where, finite=finite) for item in value]
     if not isinstance(value, np.ndarray) or port.dtype == "unknown":
         return value
     if port.dtype == "string":
-        return value.astype(object)
+        return (value.astype(str) if value.dtype.kind == "S" else value).astype(object)
     dtype = dtype_of(port.dtype)
-    if value.dtype != dtype:
-        bits = value.dtype.kind == "u" and value.dtype.itemsize == dtype.itemsize
-        if not bits or not is_foreign(dtype):
-            raise DataError(
-                f"{what} {port.name!r} is of type {value.dtype.name}; the model declares "
-                f"{port.dtype}."
-            )
+    if _is_bits(value.dtype, dtype):
         value = value.view(dtype)
-    shape = port.shape
-    if port.kind == "tensor" and shape is not None:
-        fits = len(shape) == value.ndim and all(
-            not isinstance(dim, int) or dim == size
-            for dim, size in zip(shape, value.shape, strict=True)
-        )
-        if not fits:
-            raise DataError(
-                f"{what} {port.name!r} is of shape {list(value.shape)}; the model declares {port}."
-            )
-    return value
+    flaw = flaw_of(port.name, value, dtype)
+    if flaw is not None and not finite and not flaw.limit:  # then only the conversion counts
+        flaw = flaw_of(port.name, np.where(np.isfinite(value), value, value.dtype.type(0)), dtype)
+    if flaw is not None:
+        raise DataError(f"{where} can't be used: {flaw}.", tip=_mend(flaw))
+    return value.astype(dtype, copy=False)
+
+
+def _mend(flaw: Flaw) -> str:
+    if flaw.limit:
+        return f"Scale it to what {flaw.limit} can hold, as it was when the model was trained."
+    return "One such value makes a network of NaN: leave that sample out, or mend it."

@@ -37,7 +37,7 @@ class Wishes:
     Attributes
     ----------
     shapes : Mapping of str to tuple of int
-        Whole shapes by input name.
+        Whole shapes by input name; the name ``""`` stands for the only input of a model.
     symbols : Mapping of str to int
         Sizes by symbolic dimension.
     """
@@ -49,7 +49,7 @@ class Wishes:
 def batch_is_free(signature: Signature, wishes: Wishes) -> bool:
     """Whether the model takes any batch size, and nobody asked for one."""
     ports = _tensors(signature)
-    if not ports or any(port.name in wishes.shapes for port in ports):
+    if not ports or "" in wishes.shapes or any(port.name in wishes.shapes for port in ports):
         return False
     firsts = {port.shape[0] for port in ports if port.shape}
     return all(
@@ -82,6 +82,7 @@ def solve(
         A wish names no input or symbol of the model, or contradicts its shape.
     """
     ports = _tensors(signature)
+    wishes = _named(signature, wishes)
     _refuse_unknown(ports, wishes, {port.name for port in signature.inputs})
     sizes = dict(wishes.symbols)
     for port in ports:
@@ -112,6 +113,20 @@ def _key(port: Port, axis: int, dim: Dim) -> int | str:
     if dim is not None:
         return dim
     return "\0batch" if axis == 0 else f"{port.name}\0{axis}"
+
+
+def _named(signature: Signature, wishes: Wishes) -> Wishes:
+    """Return wishes in which the shape of an only input has its name."""
+    if "" not in wishes.shapes:
+        return wishes
+    names = [port.name for port in signature.inputs]
+    if len(names) != 1:
+        raise UsageError(
+            f"The model has {len(names)} inputs, so a shape needs a name.",
+            tip=f"For example: --input-shape {names[0]}:1,3,224,224" if names else None,
+        )
+    shapes = dict(wishes.shapes)
+    return Wishes({names[0]: shapes.pop(""), **shapes}, wishes.symbols)
 
 
 def _refuse_unknown(ports: list[Port], wishes: Wishes, names: set[str]) -> None:

@@ -54,12 +54,15 @@ class Case:
         What the model is fed.
     expected : dict of str to Value
         Outputs that came with the inputs, if any.
+    remarks : tuple of str
+        What came with the inputs and is not used.
     """
 
     name: str
     distribution: Distribution
     feeds: Feeds
     expected: Feeds = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shapes of the tensors among the inputs."""

@@ -242,6 +242,7 @@ def _report(
     verdict = overall([output.judgement for output in outputs])
     failing = {o.case for o in outputs if o.judgement.verdict is Verdict.DIFFERENT}
     reasons = (*structure, *reasons_of(outputs))
+    seen.add_notes([remark for case in seen.cases for remark in case.remarks])
     golden = seen.original.values[0] if seen.original is not None else ()
     return CheckReport(
         verdict=Verdict.DIFFERENT if structure else verdict,

@@ -16,7 +16,7 @@ from normswap.groupnorm.recalibrate import (
     estimate,
     install,
 )
-from normswap.inputs.dataset import BATCH, open_data
+from normswap.inputs.data import BATCH, open_data
 from normswap.inputs.signature import read_signature
 from normswap.model import load
 from normswap.model.staging import output_name, staged_output
@@ -25,7 +25,7 @@ from normswap.progress import Progress, silent
 from normswap.workflows.result import Result, place
 
 if TYPE_CHECKING:
-    from normswap.inputs.dataset import Data
+    from normswap.inputs.data import Data
     from normswap.model.sources import Source
     from normswap.workflows.result import Output
 
@@ -43,6 +43,8 @@ class RecalibrateReport:
         How many samples the statistics are of.
     size_before, size_after : int
         Bytes.
+    notes : tuple of str
+        What of the data was not used.
     """
 
     source: str
@@ -51,6 +53,7 @@ class RecalibrateReport:
     samples: int
     size_before: int = 0
     size_after: int | None = None
+    notes: tuple[str, ...] = ()
 
     SCHEMA: ClassVar[str] = "normswap/recalibrate/1"
     TOLD = ("exit_code",)
@@ -158,7 +161,8 @@ def recalibrate(
         statistics, old = found[node.out.name]
         done.append(install(node, surgeon[node.key], statistics, old, options, names))
     progress("writing")
-    report = RecalibrateReport(loaded.name, None, tuple(done), count, loaded.size)
+    notes = tuple(dataset.notes)
+    report = RecalibrateReport(loaded.name, None, tuple(done), count, loaded.size, notes=notes)
     with staged_output(loaded, target, overwrite=overwrite) as staged:
         staged.commit()
         written = None if output is None else output_name(target)

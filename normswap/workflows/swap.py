@@ -18,7 +18,7 @@ from normswap.groupnorm.planner import plan_swap, with_timings
 from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
 from normswap.groupnorm.race import measure
 from normswap.groupnorm.verify import SwapCheck, verify_swap
-from normswap.inputs.dataset import open_data
+from normswap.inputs.data import open_data
 from normswap.inputs.signature import read_signature
 from normswap.model import load, stage
 from normswap.model.staging import output_name, staged_output
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from normswap.groupnorm.plan import SwapPlan
-    from normswap.inputs.dataset import Data, Dataset
+    from normswap.inputs.data import Data, Dataset
     from normswap.model import Model
     from normswap.model.sources import Source
     from normswap.workflows.result import Output
@@ -81,6 +81,8 @@ class SwapReport:
         Number of layers that were refitted.
     size_before, size_after : int
         Bytes of the model, external data included; the latter None where nothing was written.
+    notes : tuple of str
+        What of the data was not used.
     """
 
     source: str
@@ -93,6 +95,7 @@ class SwapReport:
     calibrated: int = 0
     size_before: int = 0
     size_after: int | None = None
+    notes: tuple[str, ...] = ()
 
     SCHEMA: ClassVar[str] = "normswap/swap/1"
     TOLD = ("written", "exit_code")
@@ -368,8 +371,8 @@ def swap(
         How the result is checked; not at all if it is left out.
     how : VerifyOptions, optional
         How forms are timed, where the fastest is asked for; as the check is, if it is left out.
-    data : path or iterable of feeds, optional
-        See :func:`normswap.inputs.dataset.open_data`. The check and the drift use it, and so does
+    data : path, feeds or iterable of feeds, optional
+        See :func:`normswap.inputs.data.open_data`. The check and the drift use it, and so does
         the calibration.
     samples : int, optional
         Use the first so many samples of the data.
@@ -409,6 +412,7 @@ def swap(
                     original, staged.path, plan, check, batches=batches, progress=progress
                 )
                 report = replace(report, check=result)
+            report = replace(report, notes=() if batches is None else tuple(batches.notes))
             require_sound(report, [] if report.check is None else _findings(report.check))
             staged.commit()
             written = None if output is None else output_name(target)

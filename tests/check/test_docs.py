@@ -30,7 +30,7 @@ def test_commands(block, tmp_path, monkeypatch):
 
 
 def test_every_option_is_documented():
-    hidden = {"-q", "-v", "--quiet", "--verbose", "--help", "--input-shapes", "--symbolic-dims"}
+    hidden = {"-q", "-v", "--quiet", "--verbose", "--help"}
     hidden |= {"--no-arbiter", "--arbiter", "--timeout", "--memory-limit"}
     hidden |= {"--provider", "--provider-option"}
     names = {

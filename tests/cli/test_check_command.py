@@ -43,10 +43,13 @@ def run(home, *arguments):
         (["constant.onnx", "constant.onnx"], ExitCode.INCONCLUSIVE, "inconclusive"),
         ([], ExitCode.USAGE, "no model"),
         (["a.onnx"], ExitCode.USAGE, "nothing to compare"),
-        (["a.onnx", "a.onnx", "--depth", "deep"], ExitCode.USAGE, "deep"),
+        (["a.onnx", "a.onnx", "--check", "deep"], ExitCode.USAGE, "deep"),
+        (["a.onnx", "a.onnx", "--check", "off"], ExitCode.USAGE, "'off'"),
+        (["a.onnx", "a.onnx", "--depth", "full"], ExitCode.USAGE, "--depth"),
+        (["-", "-"], ExitCode.USAGE, "Only one of the two models"),
         (["a.onnx", "a.onnx", "--input-shape", "q:1,2"], ExitCode.USAGE, "no input 'q'"),
-        (["a.onnx", "a.onnx", "--input-shape", "one,two"], ExitCode.USAGE, "not a list"),
-        (["a.onnx", "a.onnx", "--input-shape", "1.5,2"], ExitCode.USAGE, "not a shape"),
+        (["a.onnx", "a.onnx", "--input-shape", "one,two"], ExitCode.USAGE, "is no input shape"),
+        (["a.onnx", "a.onnx", "--input-shape", "1.5,2"], ExitCode.USAGE, "is no input shape"),
         (["a.onnx", "a.onnx", "--symbolic-dim", "N"], ExitCode.USAGE, "NAME=VALUE"),
         (["a.onnx", "a.onnx", "--symbolic-dim", "N=x"], ExitCode.USAGE, "not a size"),
         (["a.onnx", "a.onnx", "--val-range", "3"], ExitCode.USAGE, "not a range"),
@@ -95,7 +98,14 @@ def test_json_can_be_judged_again(home):
 
 
 def test_golden_files_and_failing_inputs(home):
-    saved = ["--save-inputs", "in.npz", "--save-outputs", "out.npz", "--save-failing", "bad.npz"]
+    saved = [
+        "--save-inputs",
+        "in.npz",
+        "--save-outputs",
+        "out.npz",
+        "--save-failing-inputs",
+        "bad.npz",
+    ]
     assert run(home, "a.onnx", "spoiled.onnx", *saved)[0] == ExitCode.FINDINGS
     golden = ["--load-inputs", "in.npz", "--load-outputs", "out.npz"]
     assert run(home, "folded.onnx", *golden)[0] == ExitCode.OK
@@ -108,6 +118,31 @@ def test_one_model_on_two_providers(home):
     code, said = run(home, "a.onnx", "--provider", "cpu", "--against-provider", "cpu", "--json")
     assert code == ExitCode.OK
     assert json.loads(said)["against_provider"] == "cpu"
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_one_of_the_models_comes_from_standard_input(home, place):
+    for name, code in (("folded.onnx", ExitCode.OK), ("spoiled.onnx", ExitCode.FINDINGS)):
+        names = [str(home / "a.onnx")] * 2
+        names[place] = "-"
+        result = invoke("check", *names, "--json", stdin=(home / name).read_bytes())
+        assert result.code == code, result.err
+        report = json.loads(result.text)
+        assert [report["original"], report["rewritten"]][place] == "<stdin>"
+        assert [report["original"], report["rewritten"]][1 - place] == str(home / "a.onnx")
+    result = invoke("check", *names, stdin=b"hello")
+    assert result.code == ExitCode.MODEL
+    assert "<stdin>" in result.err
+
+
+def test_check_may_stand_alone(home):
+    names = [str(home / "a.onnx"), str(home / "folded.onnx")]
+    result = invoke("check", "--check", *names, "--json")
+    assert (result.code, json.loads(result.text)["depth"]) == (0, "quick")
+    result = invoke("check", *names, "--check", "full", "--input-shape", "1,3,8,8", "--json")
+    report = json.loads(result.text)
+    assert (result.code, report["depth"]) == (0, "full")
+    assert {tuple(case["shapes"]["x"]) for case in report["cases"]} == {(1, 3, 8, 8)}
 
 
 def test_help_needs_no_runtime():

@@ -78,9 +78,8 @@ def test_the_report_that_is_shown(checkout, monkeypatch):
 
 def test_every_option_is_documented():
     shared = {"-o", "-q", "-v", "--output", "--quiet", "--verbose", "--json", "--format", "--force"}
-    shared |= {"--in-place", "--no-check", "--check", "--seed", "--input-shape", "--timeout"}
+    shared |= {"--in-place", "--no-check", "--seed", "--input-shape", "--timeout"}
     shared |= {"--provider", "--provider-option", "--device-id", "--gpu-mem-limit"}
-    shared |= {"--save-failing-inputs"}
     names = {
         name
         for parameter in bn_to_gn_command.params

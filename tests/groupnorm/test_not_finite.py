@@ -16,7 +16,7 @@ from normswap.errors import DataError, ModelError
 from normswap.groupnorm.calibrate import Moments
 from normswap.groupnorm.drift import Comparison
 from normswap.groupnorm.recalibrate import RunningStatistics
-from normswap.inputs.dataset import open_data
+from normswap.inputs.data import open_data
 from normswap.inputs.signature import read_signature
 from normswap.workflows.recalibrate import recalibrate
 

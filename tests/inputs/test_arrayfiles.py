@@ -12,7 +12,7 @@ from support.cli import invoke
 
 from normswap.errors import DataError
 from normswap.inputs.arrayfiles import read_npy, read_npz, read_proto
-from normswap.inputs.dataset import open_data
+from normswap.inputs.data import open_data
 
 X = np.arange(12, dtype=np.float32).reshape(3, 4)
 
@@ -100,6 +100,9 @@ def test_a_check_on_such_data_ends_with_3_and_one_line(tmp_path, name):
     result = invoke(
         "check", tmp_path / "m.onnx", tmp_path / "m.onnx", "--load-inputs", tmp_path / name
     )
+    if name == "archive.npy":  # the same as for a calibration
+        assert result.code == 0, result.err
+        return
     assert result.code == 3, result.err
     assert name in result.err
     assert "interrupted" not in result.err

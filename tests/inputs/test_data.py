@@ -5,8 +5,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from support.check_models import model, one_node, save, value
 
-from normswap.check.report import save_npz, save_sets
 from normswap.errors import DataError
+from normswap.inputs.archives import save_sets, save_values
 from normswap.inputs.data import load_cases, load_outputs
 from normswap.inputs.signature import read_signature
 from normswap.runtime.arrays import Packer, unpack
@@ -66,9 +66,11 @@ def test_folders_of_arrays_and_of_sets(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "word"),
     [
-        ({"a": X}, "'b' is missing"),
-        ({"a": X, "b": X, "c": X}, "none of the model's"),
-        ({"a": X.astype(np.float64), "b": X}, "float64"),
+        ({"a": X}, r"d\.npz has no array for the input b of the model; it has a"),
+        ({"a": X, "c": X}, "no array for the input b of the model; it has a, c"),
+        ({"a": X.astype(np.complex64), "b": X}, "complex64, and float32 is needed"),
+        ({"a": X.astype(str), "b": X}, "input a of the model: it is <U32, and float32 is needed"),
+        ({"a": X.astype(np.float64) * 1e39, "b": X}, "d.npz can't be used: a has 7 values"),
         ({"a": X[:, :3], "b": X}, "shape"),
         ({"a": X[0], "b": X}, "shape"),
     ],
@@ -116,7 +118,7 @@ def test_saved_sets_come_back_as_they_were(tmp_path, elem_type, array):
 
 
 def test_a_tensor_may_be_called_file_and_a_sequence_is_saved_in_parts(tmp_path):
-    save_npz(tmp_path / "o.npz", {"file": X, "s": [X, X + 1]})
+    save_values(tmp_path / "o.npz", {"file": X, "s": [X, X + 1]})
     with np.load(tmp_path / "o.npz") as archive:
         assert set(archive.files) == {"file", "s[0]", "s[1]"}
     info = helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, None)
@@ -128,6 +130,14 @@ def test_a_tensor_may_be_called_file_and_a_sequence_is_saved_in_parts(tmp_path):
 
 def test_golden_outputs(tmp_path):
     signature = relu(tmp_path)
+    for arrays, word in (
+        ({"z": X}, "output 'z' is none of the model's"),  # one that the model has lost
+        ({}, "output 'y' is missing"),
+        ({"y": X.astype(np.float64)}, "float64, and float32 is needed"),
+    ):
+        np.savez(tmp_path / "bad.npz", **arrays)
+        with pytest.raises(DataError, match=rf"bad\.npz.*{word}"):
+            load_outputs(signature, tmp_path / "bad.npz")
     save_sets(tmp_path / "out.npz", [{"y": X}, {"y": X + 1}])
     assert [o["y"][0, 0] for o in load_outputs(signature, tmp_path / "out.npz")] == [0, 1]
     with pytest.raises(DataError, match="no golden"):

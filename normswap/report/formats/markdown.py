@@ -84,6 +84,7 @@ def _swap(report: Any) -> Iterator[str]:
             ),
         )
         yield from _items(map(_text, check.notes))
+    yield from _items(map(_text, report.notes))
     yield from _written(report)
 
 
@@ -97,7 +98,8 @@ def _recalibrate(report: Any) -> Iterator[str]:
             for layer in report.layers
         ),
     )
-    yield from _items(_text(mended) for layer in report.layers for mended in layer.mended)
+    mended = (text for layer in report.layers for text in layer.mended)
+    yield from _items(map(_text, (*mended, *report.notes)))
     yield from _written(report)
 
 

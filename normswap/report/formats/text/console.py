@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 WIDEST = 100_000
 """Columns into a pipe or file, where nothing needs to be wrapped."""
@@ -41,6 +41,12 @@ def new_table(*columns: str) -> Table:
 def place(graph: str, node: str) -> str:
     """Return what to call a node that may be in a subgraph."""
     return f"{graph}/{node}" if graph else node
+
+
+def print_notes(notes: Sequence[str], console: Console) -> None:
+    """Print what a person should know, a line each."""
+    for note in notes:
+        console.print(f"  [dim]note: {escape(note)}[/]")
 
 
 def sizes(output: str | None, before: int, after: int | None) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from rich.markup import escape
 
-from normswap.report.formats.text.console import new_table, place, printing, sizes
+from normswap.report.formats.text.console import new_table, place, print_notes, printing, sizes
 
 if TYPE_CHECKING:
     from normswap.workflows.recalibrate import RecalibrateReport
@@ -40,6 +40,7 @@ def tell(report: RecalibrateReport, stream: TextIO, *, verbose: int = 0) -> None
         for layer in report.layers:
             for mended in layer.mended:
                 console.print(f"  replaced: {escape(mended)}")
+        print_notes(report.notes, console)
         console.print()
         console.print(sizes(report.output, report.size_before, report.size_after))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 from rich.markup import escape
 
 from normswap.errors import ExitCode
-from normswap.report.formats.text.console import new_table, place, printing, sizes
+from normswap.report.formats.text.console import new_table, place, print_notes, printing, sizes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,6 +66,7 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
         console.print()
     elif report.output and plan.swaps:
         console.print("[dim]not checked (--no-check)[/]")
+    print_notes(report.notes, console)
     console.print(sizes(report.output, report.size_before, report.size_after))
 
 

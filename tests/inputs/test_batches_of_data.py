@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from normswap.errors import DataError
-from normswap.inputs.dataset import open_data
+from normswap.inputs.data import open_data
 from normswap.inputs.signature import read_signature
 
 
