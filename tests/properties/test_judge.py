@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from onnx import numpy_helper
 from support.build import Builder
 from support.folding import feeds_for
-from support.truth import Judgement, compare, hangs_on_luck, narrowed, run
+from support.truth import Judgement, Truth, compare, hangs_on_luck, narrowed, run
 
 C = 4
 
@@ -88,3 +89,19 @@ def test_a_runtime_that_misjudges_a_size():
     assert hangs_on_luck(model, folded, feeds)
     assert not hangs_on_luck(misjudged(2, dilation=1), folded, feeds), "made as inferred"
     assert not hangs_on_luck(model, misjudged(1, target=(2, 3, 2, 2)), feeds), "runs nowhere"
+
+
+@pytest.mark.parametrize("way", ["initializer", "Constant", "Identity"])
+def test_sizes_are_not_moved(way):
+    """A scale of a little less than 2 makes 7 of 4, and no rounding does."""
+    b = Builder(17, "float64")
+    scales = np.array([1, 1, 2, 2], np.float32)
+    if way == "Constant":
+        name = b.node("Constant", value=numpy_helper.from_array(scales))
+    else:
+        name = b.const(scales, dtype=np.float32)
+        name = b.node("Identity", name) if way == "Identity" else name
+    y = b.node("Resize", b.input(1, C, 4, 4), "", name, mode="nearest")
+    model = b.output(b.bn(y, C), (1, C, 8, 8)).model()
+    truth = Truth(model, feeds_for(model))
+    assert 0 < truth.noise(0, 2.0**-23) < 1e-5

@@ -285,8 +285,8 @@ def _narrow(tensor):
         tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
 
 
-UNIT = contextvars.ContextVar("UNIT", default=0.0)
-"""By how much of itself every result is moved, as rounding in another type would."""
+UNIT = contextvars.ContextVar("UNIT", default=(0.0, frozenset()))
+"""By how much of itself every result is moved, as rounding in another type would, but for some."""
 
 
 class Evaluator(Float64Evaluator):
@@ -294,8 +294,9 @@ class Evaluator(Float64Evaluator):
 
     def __init__(self, proto, *args, **fields):
         super().__init__(proto, *args, **fields)
-        if unit := UNIT.get():
-            for number, node in enumerate(self.rt_nodes_):
+        unit, kept = UNIT.get()
+        for number, node in enumerate(self.rt_nodes_ if unit else ()):
+            if kept.isdisjoint(node.output):
                 node.run = rounded(node.run, unit, number)
 
 
@@ -320,7 +321,7 @@ class UnknownError(Exception):
 
 def evaluate(model, feeds, unit=0.0):
     """Evaluate a model in float64, with its results moved by up to a unit."""
-    token, other = SETTINGS.set(Settings()), UNIT.set(unit)
+    token, other = SETTINGS.set(Settings()), UNIT.set((unit, no_weights(model)))
     try:
         wide = {k: v.astype(np.float64) if v.dtype.kind == "f" else v for k, v in feeds.items()}
         results = Evaluator(model).run(None, wide)
@@ -345,6 +346,24 @@ NOT_WEIGHTS = {"Resize", "Upsample", "Clip", "Dropout"}
 """What reads sizes, bounds and ratios, which rounding does not move."""
 
 
+def nodes_of(model):
+    """Return the nodes of a model, its bodies and functions."""
+    nodes = list(every_node(model.graph))
+    for function in model.functions:
+        nodes += list(every_node(function))
+    return nodes
+
+
+def no_weights(model):
+    """Return the names of sizes, bounds and ratios, and of what they are made of."""
+    nodes = nodes_of(model)
+    names = {n for node in nodes if node.op_type in NOT_WEIGHTS for n in node.input[1:] if n}
+    for node in reversed(nodes):
+        if not names.isdisjoint(node.output):
+            names.update(filter(None, node.input))
+    return frozenset(names)
+
+
 def moved(model, sample, *, widened=True):
     """Return a model whose weights are moved by up to a unit in the last place of their type.
 
@@ -353,13 +372,7 @@ def moved(model, sample, *, widened=True):
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    nodes = list(every_node(copy.graph))
-    for function in copy.functions:
-        nodes += list(every_node(function))
-    kept = {n for node in nodes if node.op_type in NOT_WEIGHTS for n in node.input[1:]}
-    for node in reversed(nodes):  # what these are made of, too
-        if not kept.isdisjoint(node.output):
-            kept.update(node.input)
+    nodes, kept = nodes_of(copy), no_weights(copy)
     tensors = [t for graph in every_graph(copy.graph) for t in graph.initializer]
     tensors = [t for t in tensors if t.name not in kept]
     tensors += [
