@@ -50,7 +50,7 @@ def swapped(
         check=VerifyOptions(),
         data=[{"image": images[at : at + 32]} for at in range(0, len(images), 32)],
         calibration=how,
-    )
+    ).report
     assert report.check is not None
     assert report.check.exit_code == 0
     return f"{report.check.drift.outputs['logits'].snr:.1f}"

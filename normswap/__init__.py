@@ -1,41 +1,144 @@
 """Rewrite the normalization layers of ONNX models, and prove that the rewrite is right.
 
-The story of a fold is :func:`fold`; what it would do is :func:`plan_fold`. The parts that they are
-made of are public too: :mod:`normswap.model` loads and saves, :mod:`normswap.folding` decides and
-edits, :mod:`normswap.groupnorm` swaps, :mod:`normswap.check` compares.
+::
+
+    fold                            BatchNormalization goes into the operators around it
+    plan                            what fold would do
+    bn_to_gn, bn_to_ln, bn_to_in    group, layer or instance normalization in its place
+    recalibrate                     new statistics for it
+    check                           whether two models are the same function
+
+Each takes a model as a path, bytes, a stream or an object of onnx, onnx-graphsurgeon, onnx-ir or
+torch; see their help, and docs/api.md. A rewrite is checked before it is saved or returned.
 """
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from normswap.check.options import CheckOptions, Depth, Tolerance
+    from normswap.check.report import CheckReport
+    from normswap.check.verdict import Verdict
+    from normswap.errors import (
+        DataError,
+        ExitCode,
+        InconclusiveError,
+        ModelError,
+        NormswapError,
+        NotEquivalentError,
+        RunError,
+        RunTimeoutError,
+        UnprovenError,
+        UsageError,
+    )
     from normswap.folding.plan import Folded, Kept, Plan
     from normswap.graph.reasons import Reason
-    from normswap.workflows.fold import FoldReport, fold, plan_fold
+    from normswap.groupnorm.options import SwapOptions
+    from normswap.groupnorm.plan import SwapPlan
+    from normswap.groupnorm.verify import SwapVerdict
+    from normswap.workflows.check import check
+    from normswap.workflows.fold import FoldReport, FoldResult, fold, plan
+    from normswap.workflows.recalibrate import (
+        RecalibrateReport,
+        RecalibrateResult,
+        recalibrate,
+    )
+    from normswap.workflows.swap import SwapReport, SwapResult, bn_to_gn, bn_to_in, bn_to_ln
 
 __version__ = "0.1.0"
 
-__all__ = ["FoldReport", "Folded", "Kept", "Plan", "Reason", "fold", "plan_fold"]
+__all__ = [
+    "CheckOptions",
+    "CheckReport",
+    "DataError",
+    "Depth",
+    "ExitCode",
+    "FoldReport",
+    "FoldResult",
+    "Folded",
+    "InconclusiveError",
+    "Kept",
+    "ModelError",
+    "NormswapError",
+    "NotEquivalentError",
+    "Plan",
+    "Reason",
+    "RecalibrateReport",
+    "RecalibrateResult",
+    "RunError",
+    "RunTimeoutError",
+    "SwapOptions",
+    "SwapPlan",
+    "SwapReport",
+    "SwapResult",
+    "SwapVerdict",
+    "Tolerance",
+    "UnprovenError",
+    "UsageError",
+    "Verdict",
+    "bn_to_gn",
+    "bn_to_in",
+    "bn_to_ln",
+    "check",
+    "fold",
+    "plan",
+    "recalibrate",
+]
 
 _HOME = {
-    "FoldReport": "workflows.fold",
-    "Folded": "folding.plan",
-    "Kept": "folding.plan",
-    "Plan": "folding.plan",
-    "Reason": "graph.reasons",
-    "fold": "workflows.fold",
-    "plan_fold": "workflows.fold",
+    "check.options": ("CheckOptions", "Depth", "Tolerance"),
+    "check.report": ("CheckReport",),
+    "check.verdict": ("Verdict",),
+    "errors": (
+        "DataError",
+        "ExitCode",
+        "InconclusiveError",
+        "ModelError",
+        "NormswapError",
+        "NotEquivalentError",
+        "RunError",
+        "RunTimeoutError",
+        "UnprovenError",
+        "UsageError",
+    ),
+    "folding.plan": ("Folded", "Kept", "Plan"),
+    "graph.reasons": ("Reason",),
+    "groupnorm.options": ("SwapOptions",),
+    "groupnorm.plan": ("SwapPlan",),
+    "groupnorm.verify": ("SwapVerdict",),
+    "workflows.check": ("check",),
+    "workflows.fold": ("FoldReport", "FoldResult", "fold", "plan"),
+    "workflows.recalibrate": ("RecalibrateReport", "RecalibrateResult", "recalibrate"),
+    "workflows.swap": ("SwapReport", "SwapResult", "bn_to_gn", "bn_to_in", "bn_to_ln"),
 }
-"""Where each public name is. They are imported on first use: onnx takes its time."""
+"""The public names by where they are. They are imported on first use: onnx takes its time."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    for module, names in _HOME.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]
+
+
+class _Package(ModuleType):
+    """A module of which ``check`` is always the function, and never the package of that name.
+
+    Whoever imports :mod:`normswap.check` would put that in its place, as a package does with its
+    parts. It is imported all the same, and ``from normswap.check import ...`` finds it.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name != "check" or not isinstance(value, ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

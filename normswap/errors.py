@@ -3,13 +3,14 @@
 ::
 
     NormswapError
-    ├── NotEquivalentError        1  a rewrite was made and its check found a difference
-    ├── UsageError                2  the call asks for something that makes no sense
+    ├── UnprovenError                a rewrite was made, and its check does not vouch for it:
+    │   ├── NotEquivalentError    1    it found a difference
+    │   └── InconclusiveError     5    nothing was compared, or nothing could be concluded
+    ├── UsageError                2  the call asks for something that makes no sense; a ValueError
     ├── ModelError                3  the model is unreadable, invalid or unsupported
     │   └── DataError             3  the user's data is
-    ├── RunError                  4  the runtime or execution provider is unavailable,
-    │   └── RunTimeoutError       4  crashed, or took too long
-    └── InconclusiveError         5  nothing was compared, or nothing could be concluded
+    └── RunError                  4  the runtime or execution provider is unavailable,
+        └── RunTimeoutError       4  crashed, or took too long
 
 The exit codes are part of the interface: scripts and CI depend on them.
 """
@@ -17,7 +18,10 @@ The exit codes are part of the interface: scripts and CI depend on them.
 from __future__ import annotations
 
 import enum
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class ExitCode(enum.IntEnum):
@@ -49,16 +53,66 @@ class NormswapError(Exception):
         self.tip = tip
 
 
-class NotEquivalentError(NormswapError):
+class UnprovenError(NormswapError):
+    """A rewrite was made, and its check does not vouch for it. Nothing was saved.
+
+    Parameters
+    ----------
+    message : str
+    report : FoldReport or SwapReport
+        What was done, and what the check found.
+    tip : str, optional
+    """
+
+    def __init__(self, message: str, *, report: Any, tip: str | None = None) -> None:
+        super().__init__(message, tip=tip)
+        self.report = report
+
+
+class NotEquivalentError(UnprovenError):
     """A rewrite was made, and its check found a difference."""
 
     exit_code = ExitCode.FINDINGS
 
 
-class UsageError(NormswapError):
+class InconclusiveError(UnprovenError):
+    """Nothing was compared, or nothing could be concluded."""
+
+    exit_code = ExitCode.INCONCLUSIVE
+
+
+class UsageError(NormswapError, ValueError):
     """The call asks for something that makes no sense."""
 
     exit_code = ExitCode.USAGE
+
+
+def require_choice(name: str, value: object, choices: Iterable[str]) -> None:
+    """Refuse a value that an option doesn't have.
+
+    Parameters
+    ----------
+    name : str
+        Of the option.
+    value : object
+        What was given for it.
+    choices : iterable of str
+        What is allowed.
+
+    Raises
+    ------
+    UsageError
+        It lists what is allowed.
+    """
+    allowed = list(choices)
+    if value not in allowed:
+        import difflib
+
+        close = difflib.get_close_matches(str(value), allowed, n=1)
+        raise UsageError(
+            f"{name}={value!r} is not one of {', '.join(map(repr, allowed))}.",
+            tip=f"Did you mean {close[0]!r}?" if close else None,
+        )
 
 
 class ModelError(NormswapError):
@@ -79,9 +133,3 @@ class RunError(NormswapError):
 
 class RunTimeoutError(RunError):
     """The runtime took longer than it was given."""
-
-
-class InconclusiveError(NormswapError):
-    """Nothing was compared, or nothing could be concluded."""
-
-    exit_code = ExitCode.INCONCLUSIVE

@@ -5,7 +5,9 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from normswap.errors import require_choice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,7 +108,38 @@ class CheckOptions:
     timeout: float = 600.0
     memory_limit: int | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a depth that there is not."""
+        require_choice("depth", self.depth, [depth.value for depth in Depth])
+
     @property
     def full(self) -> bool:
         """Whether the depth is FULL."""
         return Depth(self.depth) is Depth.FULL
+
+
+OFF = "off"
+"""What stands for no check, beside the depths."""
+
+
+def check_options(
+    check: Literal["quick", "full", "off"] | CheckOptions | None, **options: Any
+) -> CheckOptions | None:
+    """Return how a rewrite is checked; None if it is not.
+
+    Parameters
+    ----------
+    check : {"quick", "full", "off"}, CheckOptions or None
+        None is the same as ``"off"``.
+    **options
+        Fields of the options, where `check` is only a depth.
+
+    Raises
+    ------
+    UsageError
+        It is none of these.
+    """
+    if check is None or isinstance(check, CheckOptions):
+        return check
+    require_choice("check", check, [*(depth.value for depth in Depth), OFF])
+    return None if check == OFF else CheckOptions(depth=check, **options)

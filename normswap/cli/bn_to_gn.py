@@ -14,6 +14,7 @@ from normswap.cli.options import (
     is_checked,
     model_argument,
     output_options,
+    report_of,
     report_options,
     source_of_command,
     target_of_command,
@@ -21,6 +22,9 @@ from normswap.cli.options import (
 from normswap.cli.progress import progress
 from normswap.cli.telling import telling
 from normswap.errors import UsageError
+from normswap.groupnorm.forms import FORMS
+from normswap.groupnorm.forms.base import OLDEST
+from normswap.groupnorm.options import AUTO, FASTEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +51,22 @@ class Groups(click.ParamType):  # type: ignore[type-arg, unused-ignore] # generi
             return int(value)
         except ValueError:
             self.fail(f"{value!r} is neither a number nor {CHANNELS!r}", param, ctx)
+
+
+class FormOption(click.Option):
+    """``--form``, whose help each form writes a part of."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Ask the forms, which import onnx, only when somebody wants to read it."""
+        told = "; ".join(
+            f"{form.name}: {form.summary}" + f" (opset {form.opset})" * (form.opset > OLDEST)
+            for form in FORMS.values()
+        )
+        self.help = (
+            "Operators that the normalization is written in. auto knows the fastest for the "
+            f"opset, shape and provider; fastest times them all here; {told}."
+        )
+        return super().get_help_record(ctx)
 
 
 def group_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -90,24 +110,10 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
     decorators: tuple[Decorator, ...] = (
         click.option(
             "--form",
-            type=click.Choice(
-                [
-                    "auto",
-                    "fastest",
-                    "native",
-                    "layernorm",
-                    "instancenorm",
-                    "centred",
-                    "primitive",
-                    "contrib",
-                ]
-            ),
-            default="auto",
+            cls=FormOption,
+            type=click.Choice([AUTO, FASTEST, *FORMS]),
+            default=AUTO,
             show_default=True,
-            help="Operators that the normalization is written in. auto knows the fastest for the "
-            "opset, shape and provider; fastest times them all here; primitive is the most "
-            "precise; native is one GroupNormalization node (opset 21); contrib is onnxruntime's "
-            "CUDA kernel.",
         ),
         click.option(
             "--threads",
@@ -266,17 +272,19 @@ def _run(
             if calibrate_on is not None:
                 telling().reads(Path(calibrate_on))
                 calibration = CalibrationOptions(one_pass, search_groups, values["timeout"])
-            report = swap(
-                source,
-                target.output,
-                options,
-                overwrite=target.overwrite,
-                check=how if is_checked(values) else None,
-                how=how,
-                data=calibrate_on,
-                samples=samples,
-                calibration=calibration,
-                progress=say,
+            report = report_of(
+                lambda: swap(
+                    source,
+                    target.output,
+                    options,
+                    overwrite=target.overwrite,
+                    check=how if is_checked(values) else None,
+                    how=how,
+                    data=calibrate_on,
+                    samples=samples,
+                    calibration=calibration,
+                    progress=say,
+                )
             )
     telling().tell(report, quiet=quiet, verbose=verbose)
     return report.exit_code
@@ -312,11 +320,4 @@ def _verify_options(values: dict[str, Any]) -> VerifyOptions:
     from normswap.cli.options import check_options_of_command
     from normswap.groupnorm.options import VerifyOptions
 
-    check = check_options_of_command(values)
-    return VerifyOptions(
-        provider=check.provider,
-        provider_options=check.provider_options,
-        seed=check.seed,
-        input_shapes=check.input_shapes,
-        timeout=check.timeout,
-    )
+    return VerifyOptions.of(check_options_of_command(values))

@@ -15,6 +15,7 @@ from normswap.cli.options import (
     is_checked,
     model_argument,
     output_options,
+    report_of,
     report_options,
     source_of_command,
     target_of_command,
@@ -98,11 +99,11 @@ def fold_command(
     source = source_of_command(model)
     if check["save_failing_inputs"] is not None:
         will_write(str(check["save_failing_inputs"]))
-    from normswap.workflows.fold import fold, plan_fold
+    from normswap.workflows.fold import fold, plan
 
     with progress(quiet=quiet) as say:
         if dry_run or explain is not None:
-            report = plan_fold(
+            report = plan(
                 source,
                 assume_constant=assume_constant,
                 merge_branches=merge_branches,
@@ -113,15 +114,17 @@ def fold_command(
             target = target_of_command(
                 source, output, suffix="folded", force=force, in_place=in_place
             )
-            report = fold(
-                source,
-                target.output,
-                overwrite=target.overwrite,
-                assume_constant=assume_constant,
-                merge_branches=merge_branches,
-                leftover=leftover,
-                check=check_options_of_command(check) if is_checked(check) else None,
-                progress=say,
+            report = report_of(
+                lambda: fold(
+                    source,
+                    target.output,
+                    overwrite=target.overwrite,
+                    assume_constant=assume_constant,
+                    merge_branches=merge_branches,
+                    leftover=leftover,
+                    check=check_options_of_command(check) if is_checked(check) else None,
+                    progress=say,
+                )
             )
     _save_failing_inputs(report, check)
     if explain is not None:

@@ -6,16 +6,19 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
 
 from normswap.cli.telling import format_options, telling
 from normswap.cli.written import will_write, will_write_to
-from normswap.errors import UsageError
+from normswap.errors import UnprovenError, UsageError
 
 if TYPE_CHECKING:
     from normswap.check.options import CheckOptions
+    from normswap.workflows.result import Result
+
+Report = TypeVar("Report")
 
 STDIO = "-"
 MIB = 1 << 20
@@ -308,6 +311,15 @@ def _input_shape(text: str) -> tuple[str, tuple[int, ...]]:
             f"{text!r} is no input shape.", tip="For example: --input-shape x:1,3,224,224"
         )
     return name, shape
+
+
+def report_of(rewrite: Callable[[], Result[Report]]) -> Report:
+    """Return the report on a rewrite, also of one that its check does not vouch for."""
+    try:
+        return rewrite().report
+    except UnprovenError as error:
+        report: Report = error.report
+        return report
 
 
 def report_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -73,7 +73,6 @@ def recalibrate_command(
     for each input, an .npy, or a folder of these or of test_data_set_*.
     """
     from normswap.cli.options import source_of_command
-    from normswap.groupnorm.recalibrate import RecalibrateOptions
     from normswap.workflows.recalibrate import recalibrate
 
     source = source_of_command(model)
@@ -86,11 +85,13 @@ def recalibrate_command(
             source,
             data,
             target.output,
-            RecalibrateOptions(momentum, freeze, timeout),
-            overwrite=target.overwrite,
+            momentum=momentum,
+            freeze=freeze,
             samples=samples,
             batch=batch,
+            timeout=timeout,
+            overwrite=target.overwrite,
             progress=say,
-        )
+        ).report
     telling().tell(report, quiet=quiet, verbose=verbose)
     return report.exit_code

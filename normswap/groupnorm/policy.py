@@ -9,14 +9,17 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal
 
-from normswap.errors import UsageError
+from normswap.errors import UsageError, require_choice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DEFAULT_GROUPS = 32
+
+CHANNELS: Final = "channels"
+"""In place of a number: a group for every channel."""
 
 
 class OnIndivisible(enum.Enum):
@@ -71,6 +74,35 @@ class GroupPolicy:
                     f"The {what} is {number}, and must be at least 1.",
                     tip="1 group is layer normalization; 'channels' is instance normalization.",
                 )
+
+    @classmethod
+    def of(
+        cls,
+        groups: int | Literal["channels"],
+        group_size: int | None,
+        on_indivisible: str,
+    ) -> GroupPolicy:
+        """Return the rule that these words stand for.
+
+        Parameters
+        ----------
+        groups : int or "channels"
+        group_size : int or None
+            In place of the default number of groups.
+        on_indivisible : {"error", "gcd", "nearest", "keep"}
+
+        Raises
+        ------
+        UsageError
+            If a word is none of these, or both numbers are given.
+        """
+        require_choice("on_indivisible", on_indivisible, [each.value for each in OnIndivisible])
+        if groups != DEFAULT_GROUPS and group_size is not None:
+            raise UsageError("A number of groups and a group size exclude each other.")
+        if not isinstance(groups, int) and groups != CHANNELS:
+            raise UsageError(f"groups={groups!r} is neither a number nor {CHANNELS!r}.")
+        number = groups if isinstance(groups, int) else None
+        return cls(number, group_size, OnIndivisible(on_indivisible))
 
     @property
     def divisor(self) -> int | None:

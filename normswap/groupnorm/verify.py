@@ -149,9 +149,7 @@ def verify_swap(
         A model can't be run.
     """
     signature = read_signature(original)
-    layers = [
-        layer for swap, layer in zip(plan.swaps, plan.layers, strict=True) if not swap.site.graph
-    ]
+    layers = plan.visible_layers
     notes: list[str] = seed_notes(signature.random)
     known = taps(layers)
     floats = _floats(signature)
@@ -203,7 +201,7 @@ def verify_swap(
                 after,
                 batches if batches is not None else [feeds],
                 floats,
-                [layer.y.name for layer in layers],
+                [layer.y for layer in layers],
                 progress,
                 sizes=sizes,
             )
@@ -230,10 +228,10 @@ def _check_layers(
         names = {name for kind in taps(chunk).values() for name in kind}
         tensors = session.run(feeds, sorted(names))
         for layer in chunk:
-            x, y = tensors[layer.x.name], tensors[layer.y.name]
+            x, y = tensors[layer.x], tensors[layer.y]
             scale, bias = values(layer.scale, tensors), values(layer.bias, tensors)
             checks.append(check_layer(layer, x, y, scale, bias))
-            sizes[layer.y.name] = y.nbytes // samples_of(feeds)
+            sizes[layer.y] = y.nbytes // samples_of(feeds)
     return checks
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from normswap.finite import Flaw
     from normswap.inputs.signature import Port, Signature
 
+    Data = str | Path | Iterable[Mapping[str, Any]]
+
 BATCH = 32
 
 Feeds = dict[str, np.ndarray]
@@ -47,7 +49,7 @@ class Dataset:
 
 
 def open_data(
-    source: str | Path | Iterable[Mapping[str, Any]],
+    source: Data,
     signature: Signature,
     *,
     batch: int = BATCH,

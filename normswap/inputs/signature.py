@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
     from normswap.graph.sizes import Dim
 
-_OF_SHAPES = frozenset({"ConstantOfShape", "EyeLike", "Shape", "Size"})
+# What these give depends on sizes, or on what is there at all.
+_OF_SHAPES = frozenset(
+    {"ConstantOfShape", "EyeLike", "OptionalHasElement", "SequenceLength", "Shape", "Size"}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ What happens on the way, a module each:
 ``wire``
     Cuts the weights out of the file's bytes; what is left, the *skeleton*, is a small
     ``ModelProto``. Puts weights back into a serialized skeleton.
+``sources``
+    What a model may be given as, and its bytes.
 ``storage``, ``external``
     Where bytes lie: in the model file, in a data file beside it, in memory.
 ``tensors``, ``stored``, ``constants``

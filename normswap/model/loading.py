@@ -10,7 +10,7 @@ import os
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -19,6 +19,7 @@ from normswap.errors import ModelError
 from normswap.model import wire
 from normswap.model.external import ExternalData, is_external, location_of
 from normswap.model.importer import Importer, default_opset
+from normswap.model.sources import name_of, read_bytes
 from normswap.model.storage import Extent, FileStorage, FileView, MemoryStorage, Storage
 from normswap.scratch import scratch_folder
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     import onnx_graphsurgeon as gs
 
+    from normswap.model.sources import Source
     from normswap.model.stored import Locate
 
 # What people give by mistake: the first bytes, what it is, and what to do.
@@ -37,9 +39,6 @@ _LOOK_ALIKES: tuple[tuple[bytes, str, str], ...] = (
     (b"\x89HDF", "an HDF5 file, perhaps a Keras model", "Export it to ONNX first."),
     (b"\x1f\x8b", "a gzip archive", "Unpack it first."),
 )
-
-
-Source = str | Path | bytes | BinaryIO
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -131,14 +130,14 @@ class Model:
             yield path
 
 
-def load(source: str | os.PathLike[str] | bytes | BinaryIO, *, name: str | None = None) -> Model:
+def load(source: Source, *, name: str | None = None) -> Model:
     """Read a model.
 
     Parameters
     ----------
-    source : path, bytes, or binary stream
-        From a path only the structure is read now, and tensors when they are asked for. Bytes and
-        what a stream gives are kept in memory; such a model can't have external data.
+    source : path, or what :func:`normswap.model.sources.read_bytes` takes
+        From a path only the structure is read now, and tensors when they are asked for. All else is
+        kept in memory as bytes; such a model can't have external data.
     name : str, optional
         What to call the model in messages.
 
@@ -146,13 +145,12 @@ def load(source: str | os.PathLike[str] | bytes | BinaryIO, *, name: str | None 
     ------
     ModelError
         It can't be read, is no ONNX model, or is newer than the installed onnx.
+    UsageError
+        It is nothing that a model can be given as.
     """
-    if isinstance(source, bytes | bytearray | memoryview):
-        data = bytes(source)
-        return _parse(data, MemoryStorage(data), None, name or "<bytes>")
     if not isinstance(source, str | os.PathLike):
-        data = source.read()
-        return _parse(data, MemoryStorage(data), None, name or "<stdin>")
+        data = read_bytes(source)
+        return _parse(data, MemoryStorage(data), None, name or name_of(source))
     path = Path(source)
     name = name or path.name or str(path)
     try:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from normswap.check.batching import batch_evidence
 from normswap.check.bench import LEVELS, Bench, Execution
 from normswap.check.compare import compare, judge_all
-from normswap.check.departure import find_departures, measure_rounding, suspected
+from normswap.check.departure import disbelieved, find_departures, measure_rounding, suspected
 from normswap.check.golden import against_expected
 from normswap.check.localize import localize
 from normswap.check.observe import Observations, observe_original, observe_rewritten, provider_notes
@@ -26,6 +28,7 @@ from normswap.inputs.signature import (
     read_signature,
     structural_differences,
 )
+from normswap.model.sources import model_file, name_of
 from normswap.progress import Progress, silent
 from normswap.runtime.providers import CPU, full_name
 from normswap.scratch import scratch_folder
@@ -34,32 +37,41 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from normswap.check.report import DepartureReport, Divergence, Power
+    from normswap.model.sources import Source
 
 
 def check(
-    original: Path,
-    rewritten: Path,
-    options: CheckOptions | None = None,
+    original: Source,
+    rewritten: Source,
+    options: Literal["quick", "full"] | CheckOptions = "quick",
     *,
     names: tuple[str, str] = ("", ""),
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> CheckReport:
-    """Compare two models.
+    """Say whether two models are the same function.
+
+    No tolerance has to be chosen: it comes from the models themselves, from what rounding does to
+    them in onnxruntime and in float64. Both run on the same inputs, which are drawn to fit their
+    inputs' shapes, dtypes and meanings, each in a child process of its own.
 
     Parameters
     ----------
-    original, rewritten : Path
-        The models; external data is found beside them. They may be the same file, with
+    original, rewritten : path, bytes, binary stream, ModelProto, or Graph, Model or ONNXProgram
+        The models; a Graph of onnx-graphsurgeon, a Model of onnx-ir, an ONNXProgram of torch. Where
+        it is a path, external data is found beside it. They may be the same file, with
         `CheckOptions.against_provider` for example.
-    options : CheckOptions, optional
+    options : {"quick", "full"} or CheckOptions
+        How thoroughly; or also on which inputs, with which tolerance, on what.
     names : (str, str)
         What to call the models, where their paths are temporary; the paths if left out.
-    progress : callable, optional
-        Told, in a few words, what is being done.
+    progress : callable
+        Is told what is being done, in a few words.
 
     Returns
     -------
     CheckReport
+        ``verdict`` is EQUIVALENT, DIFFERENT or INCONCLUSIVE, ``reasons`` why it is not the first,
+        ``outputs`` has the figures, and ``failing`` the inputs on which the models differ.
 
     Raises
     ------
@@ -70,19 +82,46 @@ def check(
     RunError, RunTimeoutError
         The runtime could not load or run a model, died of it, or took too long.
     UsageError
-        The options fit no input, output or dimension of the models.
+        The options fit no input, output or dimension of the models. It is a ValueError.
+
+    Examples
+    --------
+    >>> import normswap
+    >>> folded = normswap.fold("models/mlp.onnx", check=None).model
+    >>> report = normswap.check("models/mlp.onnx", folded)
+    >>> report.verdict is normswap.Verdict.EQUIVALENT
+    True
+    >>> folded.graph.initializer[0].raw_data = bytes(len(folded.graph.initializer[0].raw_data))
+    >>> report = normswap.check("models/mlp.onnx", folded)
+    >>> report.verdict is normswap.Verdict.DIFFERENT, report.outputs[0].name
+    (True, 'logits')
     """
+    with ExitStack() as stack:
+        first = stack.enter_context(model_file(original))
+        same = rewritten is original and not isinstance(original, str | os.PathLike)
+        second = first if same else stack.enter_context(model_file(rewritten))
+        how = options if isinstance(options, CheckOptions) else CheckOptions(depth=options)
+        called = (names[0] or name_of(original), names[1] or name_of(rewritten))
+        return _check(first, second, how, called, progress)
+
+
+def _check(
+    original: Path,
+    rewritten: Path,
+    options: CheckOptions,
+    names: tuple[str, str],
+    progress: Progress,
+) -> CheckReport:
     began = time.perf_counter()
-    options = options or CheckOptions()
     _refuse_useless_limit(options)
-    first, second = drawing_alike(read_signature(Path(original)), read_signature(Path(rewritten)))
+    first, second = drawing_alike(read_signature(original), read_signature(rewritten))
     first, second = replace(first, called=names[0]), replace(second, called=names[1])
     _refuse_unknown_outputs(first, options)
     structure = tuple(structural_differences(first, second))
     if structure:
         return _report(first, second, options, began, Observations(), structure=structure)
     with scratch_folder("check") as folder:
-        bench = Bench(folder, options, progress or silent)
+        bench = Bench(folder, options, progress)
         alone = observe_original(bench, first, options)
         seen = observe_rewritten(bench, second, options, alone)
         outputs = compare(first, seen, options.tolerances)
@@ -91,6 +130,8 @@ def check(
             measure_rounding(bench, first, second, seen, options)
             outputs = compare(first, seen, options.tolerances)
             departed = find_departures(bench, first, second, seen, outputs, options)
+            if departed:
+                outputs = disbelieved(outputs)
         if options.batch_invariant:
             found = batch_evidence(bench, second, "rewritten", seen.cases[0], options)
             named = [(f"a sample alone, and in a batch, {level}", e) for level, e in found]
@@ -116,7 +157,7 @@ def check(
 
 
 def check_outputs(
-    model: Path, options: CheckOptions, *, progress: Progress | None = None
+    model: Path, options: CheckOptions, *, progress: Progress = silent
 ) -> CheckReport:
     """Compare what a model gives with outputs that were saved earlier.
 
@@ -125,7 +166,7 @@ def check_outputs(
     model : Path
     options : CheckOptions
         `data` and `load_outputs` are needed, unless the data comes with its outputs.
-    progress : callable, optional
+    progress : callable
 
     Raises
     ------
@@ -149,7 +190,7 @@ def check_outputs(
         raise DataError(f"There are {len(cases)} sets of inputs, and {given} of outputs.")
     seen = Observations(cases=cases)
     with scratch_folder("check") as folder:
-        bench = Bench(folder, options, progress or silent)
+        bench = Bench(folder, options, progress)
         executions = [Execution(level) for level in LEVELS]
         seen.original = bench.execute(signature, "original", executions, bench.pack(cases))
     seen.runs.append(seen.original.report)

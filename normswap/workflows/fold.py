@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-from normswap.errors import ExitCode
+from normswap.check.options import CheckOptions, check_options
+from normswap.errors import ExitCode, require_choice
 from normswap.folding.apply import apply_plan
+from normswap.folding.leftover import Form
 from normswap.folding.planner import make_plan
 from normswap.folding.residual import residuals
 from normswap.model import Model, load
 from normswap.model.staging import output_name, staged_output
 from normswap.plain import plain
 from normswap.progress import Progress, silent
+from normswap.workflows.result import Result, place, require_sound
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from normswap.check.options import CheckOptions
     from normswap.check.report import CheckReport
-    from normswap.folding.leftover import Form
     from normswap.folding.plan import Plan
     from normswap.folding.residual import Residual
-    from normswap.model.loading import Source
+    from normswap.model.sources import Source
+    from normswap.workflows.result import Output
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,12 @@ class FoldReport:
         return data
 
 
-def plan_fold(
-    source: Source,
+class FoldResult(Result[FoldReport]):
+    """A folded model, and the report on the fold."""
+
+
+def plan(
+    model: Source,
     *,
     assume_constant: bool = False,
     merge_branches: bool = False,
@@ -85,80 +91,130 @@ def plan_fold(
 
     Parameters
     ----------
-    source : path, bytes or binary stream
-    assume_constant, merge_branches, leftover
-        See :func:`normswap.folding.planner.make_plan`.
-    progress : callable
-        Is told what is being done.
+    model, assume_constant, merge_branches, leftover, progress
+        See :func:`fold`.
 
     Returns
     -------
     FoldReport
-        With nothing written and nothing checked.
+        With nothing written and nothing checked. Its ``plan`` has every normalization once: in
+        ``folded`` with its route, or in ``kept`` with its reason.
 
     Raises
     ------
+    UsageError
+        If an option has a value that it can't have.
     ModelError
         If the model is unreadable, invalid or unsupported.
+
+    Examples
+    --------
+    >>> import normswap
+    >>> report = normswap.plan("models/partial.onnx")
+    >>> len(report.plan.folded), len(report.plan.kept)
+    (5, 5)
+    >>> kept = report.plan.kept[0]
+    >>> kept.reason is normswap.Reason.GRAPH_INPUT, kept.detail
+    (True, 'image is an input')
     """
-    progress("reading the model")
-    model = load(source)
-    progress("planning")
-    made = make_plan(
-        model,
-        assume_constant=assume_constant,
-        merge_branches=merge_branches,
-        leftover=leftover,
-    )
-    return FoldReport(model.name, None, made, size_before=model.size)
+    return _planned(model, assume_constant, merge_branches, leftover, progress)[1]
 
 
 def fold(
-    source: Source,
-    output: str | Path | BinaryIO,
+    model: Source,
+    output: Output = None,
     *,
-    overwrite: bool = False,
+    check: Literal["quick", "full", "off"] | CheckOptions | None = "quick",
     assume_constant: bool = False,
     merge_branches: bool = False,
     leftover: Form = "keep",
-    check: CheckOptions | None = None,
+    overwrite: bool = False,
     progress: Progress = silent,
-) -> FoldReport:
+) -> FoldResult:
     """Fold the BatchNormalizations of a model, check the result, and save it.
+
+    Each inference-mode BatchNormalization goes into the linear operators around it wherever that
+    is exact; the others are kept, with a reason. Inputs, outputs, their names, shapes and dtypes,
+    and all that the fold doesn't touch stay as they are.
 
     Parameters
     ----------
-    source : path, bytes or binary stream
-        The model. It may be the output too, with ``overwrite``.
-    output : path or binary stream
-        Where the folded model goes. It is complete there or untouched, whatever happens.
+    model : path, bytes, binary stream, ModelProto, or Graph, Model or ONNXProgram
+        The model; a Graph of onnx-graphsurgeon, a Model of onnx-ir, an ONNXProgram of torch. It is
+        not changed. A path may be a str, and may be the output too, with `overwrite`.
+    output : path or binary stream, optional
+        Where the folded model goes. It is complete there or untouched, whatever happens. Without
+        it nothing is written, and the model is the result's.
+    check : {"quick", "full", "off"}, CheckOptions or None
+        How the result is compared with the original, in onnxruntime and in float64. None or
+        ``"off"``: not at all.
+    assume_constant : bool
+        Fold initializers that are graph inputs too, which a caller could override.
+    merge_branches : bool
+        Merge parallel Convs everywhere, not only where a BatchNormalization goes with that.
+    leftover : {"keep", "affine", "normalize"}
+        What becomes of what can't be folded: it stays as it is, as one Mul and one Add, or as a
+        BatchNormalization with mean 0, var 1 and epsilon 0.
     overwrite : bool
         Whether an existing file may be replaced.
-    assume_constant, merge_branches, leftover
-        See :func:`normswap.folding.planner.make_plan`.
-    check : CheckOptions, optional
-        How the result is compared with the original; no check is made if it is left out.
     progress : callable
-        Is told what is being done.
+        Is told what is being done, in a few words.
 
     Returns
     -------
-    FoldReport
-        Where the check failed, nothing was written and :attr:`FoldReport.output` is None.
+    FoldResult
+        ``report`` says what was done, ``model`` is the folded ModelProto, and ``save(path)``
+        writes it.
 
     Raises
     ------
+    NotEquivalentError
+        If the check finds a difference. Nothing is saved; ``error.report`` has the figures, and
+        ``error.report.check.failing`` the inputs.
+    InconclusiveError
+        If the check can conclude nothing. Nothing is saved; see ``error.report`` too.
+    UsageError
+        If an option has a value that it can't have, or the output exists. It is a ValueError.
     ModelError
         If the model is unreadable, invalid or unsupported, or the output can't be written.
-    RunError
+    RunError, RunTimeoutError
         If the runtime is unavailable, crashed or timed out in the check.
 
     Examples
     --------
-    >>> report = fold("model.onnx", "model.folded.onnx")  # doctest: +SKIP
-    >>> len(report.plan.kept)  # doctest: +SKIP
+    >>> import normswap
+    >>> result = normswap.fold("models/unet.onnx")
+    >>> result.report.check.verdict.value
+    'equivalent'
+    >>> [node.op_type for node in result.model.graph.node].count("BatchNormalization")
     0
+    >>> normswap.fold("models/unet.onnx", check="quik")
+    Traceback (most recent call last):
+    normswap.errors.UsageError: check='quik' is not one of 'quick', 'full', 'off'.
     """
+    how = check_options(check)
+    target = place(output)
+    loaded, report = _planned(model, assume_constant, merge_branches, leftover, progress)
+    apply_plan(report.plan, loaded)
+    progress("writing")
+    written = None if output is None else output_name(target)
+    with staged_output(loaded, target, overwrite=overwrite) as staged:
+        if how is not None:
+            report = replace(
+                report,
+                residuals=residuals(loaded, load(staged.path)),
+                check=_checked(loaded, staged.path, written or "<memory>", how, progress),
+            )
+        require_sound(report, _findings(report))
+        staged.commit()
+        report = replace(report, output=written, size_after=staged.size)
+    return FoldResult(report, target)
+
+
+def _planned(
+    source: Source, assume_constant: bool, merge_branches: bool, leftover: Form, progress: Progress
+) -> tuple[Model, FoldReport]:
+    require_choice("leftover", leftover, get_args(Form))
     progress("reading the model")
     model = load(source)
     progress("planning")
@@ -168,20 +224,14 @@ def fold(
         merge_branches=merge_branches,
         leftover=leftover,
     )
-    apply_plan(made, model)
-    report = FoldReport(model.name, None, made, size_before=model.size)
-    progress("writing")
-    with staged_output(model, output, overwrite=overwrite) as staged:
-        if check is not None:
-            report = replace(
-                report,
-                residuals=residuals(model, load(staged.path)),
-                check=_checked(model, staged.path, output_name(output), check, progress),
-            )
-        if report.exit_code is ExitCode.OK:
-            staged.commit()
-            report = replace(report, output=output_name(output), size_after=staged.size)
-    return report
+    return model, FoldReport(model.name, None, made, size_before=model.size)
+
+
+def _findings(report: FoldReport) -> list[str]:
+    """Return what the check of a fold found, the gravest first."""
+    off = [residual for residual in report.residuals if not residual.is_rounding]
+    stored = [f"{r.tensor!r} is stored {r.ulps:.3g} ulp off its formula" for r in off]
+    return [*stored, *(report.check.reasons if report.check is not None else ())]
 
 
 def _checked(

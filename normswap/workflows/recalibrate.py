@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from normswap.errors import ExitCode
 from normswap.graph.build import build_network, gs_nodes
@@ -16,15 +16,18 @@ from normswap.groupnorm.recalibrate import (
     estimate,
     install,
 )
-from normswap.inputs.dataset import open_data
+from normswap.inputs.dataset import BATCH, open_data
+from normswap.inputs.signature import read_signature
 from normswap.model import load
 from normswap.model.staging import output_name, staged_output
 from normswap.plain import plain
 from normswap.progress import Progress, silent
+from normswap.workflows.result import Result, place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
+    from normswap.inputs.dataset import Data
+    from normswap.model.sources import Source
+    from normswap.workflows.result import Output
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,62 +66,101 @@ class RecalibrateReport:
         return data
 
 
+class RecalibrateResult(Result[RecalibrateReport]):
+    """A model with new statistics, and the report on them."""
+
+
 def recalibrate(
-    source: str | Path | bytes | BinaryIO,
-    data: str | Path | Iterable[Mapping[str, Any]],
-    output: str | Path | BinaryIO,
-    options: RecalibrateOptions,
+    model: Source,
+    data: Data,
+    output: Output = None,
     *,
-    overwrite: bool = False,
+    momentum: float | None = None,
+    freeze: bool = False,
     samples: int | None = None,
-    batch: int = 32,
+    batch: int = BATCH,
+    timeout: float = 600.0,
+    overwrite: bool = False,
     progress: Progress = silent,
-) -> RecalibrateReport:
-    """Give the BatchNormalizations of a model the statistics of data.
+) -> RecalibrateResult:
+    """Give the BatchNormalizations of a model the means and variances of data.
+
+    This makes another function of the model, so there is nothing to check.
 
     Parameters
     ----------
-    source : path, bytes or binary stream
-    data : path or iterable of feeds
-        See :func:`normswap.inputs.dataset.open_data`.
-    output : path or binary stream
-    options : RecalibrateOptions
+    model : path, bytes, binary stream, ModelProto, or Graph, Model or ONNXProgram
+        See :func:`normswap.fold`.
+    data : path or iterable of dict
+        An ``.npz`` with an array for each input, an ``.npy``, or a folder of these or of
+        ``test_data_set_*``; or one dict for each batch, of arrays by input name, in the shape and
+        dtype that the model takes. Samples lie along the first axis.
+    output : path or binary stream, optional
+        Where the new model goes. It is complete there or untouched, whatever happens. Without it
+        nothing is written, and the model is the result's.
+    momentum : float, optional
+        In [0, 1): ``momentum * running + (1 - momentum) * batch``, batch after batch, from the
+        statistics that the model has. Without it, the statistics of all data as one batch.
+    freeze : bool
+        Turn normalizations in training mode into inference ones.
+    samples : int, optional
+        Use only the first so many.
+    batch : int
+        Samples in a batch, for data from files and a model that leaves it open.
+    timeout : float
+        Seconds that one run of the model may take.
     overwrite : bool
-    samples, batch : int
-        How many samples of the data, and how many at once.
+        Whether an existing file may be replaced.
     progress : callable
+        Is told what is being done, in a few words.
 
     Returns
     -------
-    RecalibrateReport
+    RecalibrateResult
+        ``report`` says how far the statistics moved, ``model`` is the new ModelProto, and
+        ``save(path)`` writes it.
 
     Raises
     ------
+    UsageError
+        If an option has a value that it can't have, or the output exists. It is a ValueError.
     ModelError, DataError
-        The model or data can't be read, or a normalization can't be recalibrated.
-    RunError
-        The runtime can't run the model.
-    """
-    from normswap.inputs.signature import read_signature
+        If the model or data can't be read, or a normalization can't be recalibrated.
+    RunError, RunTimeoutError
+        If the runtime can't run the model.
 
+    Examples
+    --------
+    >>> import normswap
+    >>> training, data = "models/digits_resnet_training.onnx", "models/digits_test.npz"
+    >>> result = normswap.recalibrate(training, data, freeze=True, samples=64)
+    >>> result.report.samples, len(result.report.layers)
+    (64, 8)
+    >>> all(layer.frozen for layer in result.report.layers)
+    True
+    """
+    options = RecalibrateOptions(momentum, freeze, timeout)
+    target = place(output)
     progress("reading the model")
-    model = load(source)
-    nodes = batchnorms(model, freeze=options.freeze)
+    loaded = load(model)
+    nodes = batchnorms(loaded, freeze=freeze)
     # Old means and variances are replaced; with a momentum they count.
-    replaced = (3, 4) if options.momentum is None else ()
+    replaced = (3, 4) if momentum is None else ()
     targets = {node.key for node in nodes}
-    require_finite(model.name, build_network(model), targets, "recalibrated", but=replaced)
-    with model.original() as original:
+    require_finite(loaded.name, build_network(loaded), targets, "recalibrated", but=replaced)
+    with loaded.original() as original:
         dataset = open_data(data, read_signature(original), batch=batch, samples=samples)
         found, count = estimate(original, dataset, options, progress)
-    surgeon = dict(enumerate(gs_nodes(model)))
-    names = Names(model)
+    surgeon = dict(enumerate(gs_nodes(loaded)))
+    names = Names(loaded)
     done = []
     for node in nodes:
         statistics, old = found[node.out.name]
         done.append(install(node, surgeon[node.key], statistics, old, options, names))
     progress("writing")
-    report = RecalibrateReport(model.name, None, tuple(done), count, model.size)
-    with staged_output(model, output, overwrite=overwrite) as staged:
+    report = RecalibrateReport(loaded.name, None, tuple(done), count, loaded.size)
+    with staged_output(loaded, target, overwrite=overwrite) as staged:
         staged.commit()
-        return replace(report, output=output_name(output), size_after=staged.size)
+        written = None if output is None else output_name(target)
+        report = replace(report, output=written, size_after=staged.size)
+    return RecalibrateResult(report, target)

@@ -3,37 +3,63 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from normswap.errors import ExitCode
+from normswap.check.options import CheckOptions, check_options
+from normswap.errors import ExitCode, UsageError, require_choice
 from normswap.graph.build import build_network
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.calibrate import CalibrationOptions, calibrate
 from normswap.groupnorm.carried import require_finite
 from normswap.groupnorm.drift import DriftReport, measure_drift
-from normswap.groupnorm.options import FASTEST, SwapOptions, VerifyOptions
-from normswap.groupnorm.planner import plan_swap
+from normswap.groupnorm.forms import FORMS
+from normswap.groupnorm.options import AUTO, FASTEST, SwapOptions, VerifyOptions
+from normswap.groupnorm.planner import plan_swap, with_timings
+from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
 from normswap.groupnorm.race import measure
 from normswap.groupnorm.verify import SwapCheck, verify_swap
 from normswap.inputs.dataset import open_data
-from normswap.model import load
+from normswap.inputs.signature import read_signature
+from normswap.model import load, stage
 from normswap.model.staging import output_name, staged_output
 from normswap.plain import called, plain
 from normswap.progress import Progress, silent
 from normswap.runtime.session import Session
 from normswap.runtime.survey import resolve
 from normswap.scratch import scratch_folder
+from normswap.workflows.result import Result, place, require_sound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Sequence
     from pathlib import Path
+    from typing import TypedDict
+
+    from typing_extensions import Unpack
 
     from normswap.groupnorm.plan import SwapPlan
-    from normswap.inputs.dataset import Dataset
+    from normswap.inputs.dataset import Data, Dataset
     from normswap.model import Model
-    from normswap.model.loading import Source
+    from normswap.model.sources import Source
+    from normswap.workflows.result import Output
 
-    Data = str | Path | Iterable[Mapping[str, Any]]
+    class Options(TypedDict, total=False):
+        """What the three public functions have in common, see :func:`bn_to_gn`."""
+
+        calibrate: Data | None
+        one_pass: bool
+        samples: int | None
+        check: Literal["quick", "full", "off"] | CheckOptions | None
+        form: str
+        provider: str
+        threads: int | None
+        epsilon: float | None
+        keep_scale: bool
+        keep_bias: bool
+        include: Sequence[str]
+        exclude: Sequence[str]
+        only_kept: bool
+        overwrite: bool
+        progress: Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +113,10 @@ class SwapReport:
         return data
 
 
+class SwapResult(Result[SwapReport]):
+    """A model with group normalizations, and the report on the swap."""
+
+
 def plan_report(
     source: Source,
     options: SwapOptions,
@@ -114,21 +144,207 @@ def plan_report(
     RunError
         If forms are timed, and the runtime is unavailable, crashed or timed out.
     """
-    progress("reading the model")
-    model = load(source)
-    progress("planning")
-    options = replace(options, provider=resolve(options.provider))
-    plan = plan_swap(model, options)
-    _require_finite(model, plan)
+    model, plan = _planned(source, options, progress)
     if options.form == FASTEST:
         with model.original() as original:
-            plan = _raced(model, original, plan, how, None, progress)
+            plan = _raced(original, plan, how, None, progress)
     return SwapReport(model.name, None, plan, size_before=model.size)
+
+
+def bn_to_gn(
+    model: Source,
+    output: Output = None,
+    *,
+    groups: int | Literal["channels"] = DEFAULT_GROUPS,
+    group_size: int | None = None,
+    on_indivisible: Literal["error", "gcd", "nearest", "keep"] = "error",
+    search_groups: bool = False,
+    calibrate: Data | None = None,
+    one_pass: bool = False,
+    samples: int | None = None,
+    check: Literal["quick", "full", "off"] | CheckOptions | None = "quick",
+    form: str = AUTO,
+    provider: str = "cpu",
+    threads: int | None = None,
+    epsilon: float | None = None,
+    keep_scale: bool = True,
+    keep_bias: bool = True,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    only_kept: bool = False,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> SwapResult:
+    """Replace the BatchNormalizations of a model by group normalizations, check it, and save it.
+
+    The result is another network, which no longer depends on the statistics of a batch. It is
+    checked to be exactly the group normalization network, in float64; its drift from the original
+    is reported, and is no error. Inputs, outputs, their names, shapes and dtypes stay.
+
+    Parameters
+    ----------
+    model : path, bytes, binary stream, ModelProto, or Graph, Model or ONNXProgram
+        See :func:`normswap.fold`.
+    output : path or binary stream, optional
+        Where the new model goes. It is complete there or untouched, whatever happens. Without it
+        nothing is written, and the model is the result's.
+    groups : int or "channels"
+        Number of groups; 1 is layer normalization, ``"channels"`` is instance normalization.
+    group_size : int, optional
+        Channels in a group, in place of `groups`.
+    on_indivisible : {"error", "gcd", "nearest", "keep"}
+        What happens to layers whose channels are not a multiple of that: the model is refused; the
+        greatest common divisor or the nearest divisor is taken; they keep their
+        BatchNormalization.
+    search_groups : bool
+        Give each layer the number of groups that fits the data best.
+    calibrate : path or iterable of dict, optional
+        Refit every layer's scale and bias on data, so that the network follows the original: an
+        ``.npz`` with an array for each input, an ``.npy``, or a folder of these or of
+        ``test_data_set_*``; or one dict for each batch, of arrays by input name, in the shape and
+        dtype that the model takes. The check and the drift use the data too.
+    one_pass : bool
+        Calibrate all layers in one pass: faster, and less exact.
+    samples : int, optional
+        Use only the first so many samples of the data.
+    check : {"quick", "full", "off"}, CheckOptions or None
+        How the result is checked. None or ``"off"``: not at all.
+    form : str
+        ``"auto"``, ``"fastest"``, or a form of docs/bn-to-gn.md: ``"native"``, ``"layernorm"``,
+        ``"instancenorm"``, ``"centred"``, ``"primitive"``, ``"contrib"``.
+    provider : str
+        Execution provider that the model is for, and that the check runs on if it isn't told.
+    threads : int, optional
+        Threads that the model will run on; as many as this machine has, if left out.
+    epsilon : float, optional
+        In place of each layer's own.
+    keep_scale, keep_bias : bool
+        Whether a layer's scale and B stay as the affine.
+    include, exclude : sequence of str
+        Patterns (``*`` and ``?``) on names of nodes and of their input and output tensors.
+    only_kept : bool
+        Swap only what :func:`normswap.fold` can't remove.
+    overwrite : bool
+        Whether an existing file may be replaced.
+    progress : callable
+        Is told what is being done, in a few words.
+
+    Returns
+    -------
+    SwapResult
+        ``report`` says what was done, ``model`` is the new ModelProto, and ``save(path)`` writes
+        it.
+
+    Raises
+    ------
+    NotEquivalentError
+        If the check finds that it is not the group normalization network. Nothing is saved;
+        ``error.report`` has the figures.
+    InconclusiveError
+        If the check can conclude nothing. Nothing is saved; see ``error.report`` too.
+    UsageError
+        If an option has a value that it can't have, doesn't fit the model, or the output exists. It
+        is a ValueError.
+    ModelError, DataError
+        If the model or the data is unreadable, invalid or unsupported, or a constant of the model,
+        the data or what is fitted to it is not finite.
+    RunError, RunTimeoutError
+        If the runtime is unavailable, crashed or timed out.
+
+    Examples
+    --------
+    >>> import normswap
+    >>> result = normswap.bn_to_gn("models/digits_resnet.onnx", groups=4, form="primitive")
+    >>> len(result.report.plan.swaps), result.report.check.verdict.value
+    (8, 'group normalization')
+    >>> normswap.bn_to_gn("models/digits_resnet.onnx", form="grouped")
+    Traceback (most recent call last):
+    normswap.errors.UsageError: form='grouped' is not one of 'auto', 'fastest', 'centred', ...
+    """
+    how = check_options(check, provider=provider)
+    verify = None if how is None else VerifyOptions.of(how)
+    needing = {"one_pass": one_pass, "search_groups": search_groups, "samples": samples is not None}
+    for name, given in needing.items():
+        if given and calibrate is None:
+            raise UsageError(f"{name} needs data.", tip="Give it with calibrate=.")
+    timeout = VerifyOptions().timeout if verify is None else verify.timeout
+    return swap(
+        model,
+        output,
+        SwapOptions(
+            policy=GroupPolicy.of(groups, group_size, on_indivisible),
+            form=form,
+            provider=provider,
+            threads=threads,
+            epsilon=epsilon,
+            keep_scale=keep_scale,
+            keep_bias=keep_bias,
+            include=tuple(include),
+            exclude=tuple(exclude),
+            only_kept=only_kept,
+        ),
+        overwrite=overwrite,
+        check=verify,
+        data=calibrate,
+        samples=samples,
+        calibration=CalibrationOptions(one_pass, search_groups, timeout),
+        progress=progress,
+    )
+
+
+def bn_to_ln(model: Source, output: Output = None, **options: Unpack[Options]) -> SwapResult:
+    """Replace BatchNormalization by layer normalization over channels and space: one group.
+
+    Parameters
+    ----------
+    model, output
+        See :func:`bn_to_gn`.
+    **options
+        Those of :func:`bn_to_gn` that don't say how many groups there are.
+
+    Returns
+    -------
+    SwapResult
+        See :func:`bn_to_gn`, also for the errors.
+
+    Examples
+    --------
+    >>> import normswap
+    >>> result = normswap.bn_to_ln("models/digits_resnet.onnx", check=None)
+    >>> {swap.num_groups for swap in result.report.plan.swaps}
+    {1}
+    """
+    return bn_to_gn(model, output, groups=1, **options)
+
+
+def bn_to_in(model: Source, output: Output = None, **options: Unpack[Options]) -> SwapResult:
+    """Replace BatchNormalization by instance normalization: a group for every channel.
+
+    Parameters
+    ----------
+    model, output
+        See :func:`bn_to_gn`.
+    **options
+        Those of :func:`bn_to_gn` that don't say how many groups there are.
+
+    Returns
+    -------
+    SwapResult
+        See :func:`bn_to_gn`, also for the errors.
+
+    Examples
+    --------
+    >>> import normswap
+    >>> result = normswap.bn_to_in("models/digits_resnet.onnx", check=None)
+    >>> all(swap.num_groups == swap.site.channels for swap in result.report.plan.swaps)
+    True
+    """
+    return bn_to_gn(model, output, groups=CHANNELS, **options)
 
 
 def swap(
     source: Source,
-    output: str | Path | BinaryIO,
+    output: Output,
     options: SwapOptions,
     *,
     overwrite: bool = False,
@@ -138,14 +354,13 @@ def swap(
     samples: int | None = None,
     calibration: CalibrationOptions | None = None,
     progress: Progress = silent,
-) -> SwapReport:
-    """Swap the BatchNormalizations of a model for group normalizations, check it, and save it.
+) -> SwapResult:
+    """Do what :func:`bn_to_gn` says, as its options were understood; it is what the commands call.
 
     Parameters
     ----------
-    source : path, bytes or binary stream
-    output : path or binary stream
-        Where the swapped model goes. It is complete there or untouched, whatever happens.
+    source : path, or whatever else a model is given as
+    output : path or binary stream, optional
     options : SwapOptions
     overwrite : bool
         Whether an existing file may be replaced.
@@ -165,72 +380,66 @@ def swap(
 
     Returns
     -------
-    SwapReport
-        Where the check failed, nothing was written and :attr:`SwapReport.output` is None.
-
-    Raises
-    ------
-    ModelError, DataError
-        If the model or the data is unreadable, invalid or unsupported, or a constant of the model,
-        the data or what is fitted to it is not finite.
-    UsageError
-        If the options don't fit the model.
-    RunError
-        If the runtime is unavailable, crashed or timed out.
-
-    Examples
-    --------
-    >>> report = swap("model.onnx", "model.gn.onnx", SwapOptions())  # doctest: +SKIP
-    >>> report.check.verdict.value  # doctest: +SKIP
-    'group normalization'
+    SwapResult
+        See :func:`bn_to_gn`, also for the errors.
     """
-    progress("reading the model")
-    model = load(source)
-    progress("planning")
-    options = replace(options, provider=resolve(options.provider))
-    plan = plan_swap(model, options)
-    _require_finite(model, plan)
+    target = place(output)
+    model, plan = _planned(source, options, progress)
+    options = plan.options
     report = SwapReport(model.name, None, plan, size_before=model.size)
     with model.original() as original:
         batches: Dataset | None = None
         if data is not None:
-            from normswap.inputs.signature import read_signature
-
             batches = open_data(data, read_signature(original), samples=samples)
         if calibration is not None and batches is not None and plan.swaps:
-            affines = calibrate(original, options, batches, calibration, progress)
+            affines = calibrate(original, plan, batches, calibration, progress)
             if check is not None:
-                before = _plain_drift(original, model_options=options, batches=batches, check=check)
+                before = _plain_drift(original, plan, batches, check)
                 report = replace(report, uncalibrated=before)
-            model = load(original, name=model.name)
             plan = plan_swap(model, replace(options, affines=affines))
             report = replace(report, plan=plan, calibrated=len(affines))
         if options.form == FASTEST:
-            plan = _raced(model, original, plan, how or check, batches, progress)
+            plan = _raced(original, plan, how or check, batches, progress)
             report = replace(report, plan=plan)
         apply_swaps(plan, model)
         progress("writing")
-        with staged_output(model, output, overwrite=overwrite) as staged:
+        with staged_output(model, target, overwrite=overwrite) as staged:
             if check is not None and plan.swaps:
                 result = verify_swap(
                     original, staged.path, plan, check, batches=batches, progress=progress
                 )
                 report = replace(report, check=result)
-            if report.exit_code is ExitCode.OK:
-                staged.commit()
-                report = replace(report, output=output_name(output), size_after=staged.size)
-    return report
+            require_sound(report, [] if report.check is None else _findings(report.check))
+            staged.commit()
+            written = None if output is None else output_name(target)
+            report = replace(report, output=written, size_after=staged.size)
+    return SwapResult(report, target)
 
 
-def _require_finite(model: Model, plan: SwapPlan) -> None:
-    """Raise an error if a swap would carry a constant on that is not finite."""
+def _planned(source: Source, options: SwapOptions, progress: Progress) -> tuple[Model, SwapPlan]:
+    """Plan a swap; refuse one that would carry a constant on that is not finite."""
+    require_choice("form", options.form, [AUTO, FASTEST, *FORMS])
+    progress("reading the model")
+    model = load(source)
+    progress("planning")
+    plan = plan_swap(model, replace(options, provider=resolve(options.provider)))
     if plan.swaps:
         targets = {swap.key for swap in plan.swaps}
         require_finite(model.name, build_network(model), targets, "swapped")
+    return model, plan
+
+
+def _findings(check: SwapCheck) -> list[str]:
+    """Return what the check of a swap found, the gravest first."""
+    wrong = [c for c in (*check.outputs, *check.invariance) if not c.right]
+    return [
+        *(f"{c.layer} is {c.max_error:.1e} off float64" for c in check.layers if not c.ratio <= 1),
+        *(f"output {c.output!r} is {c.max_error:.1e} off float64" for c in wrong),
+        *check.notes,
+    ]
 
 
 def _raced(
-    model: Model,
     original: Path,
     plan: SwapPlan,
     how: VerifyOptions | None,
@@ -242,23 +451,15 @@ def _raced(
         return plan
     how = how or VerifyOptions(plan.options.provider)
     timings = measure(original, plan, how, batches=batches, progress=progress)
-    return plan_swap(model, replace(plan.options, timings=timings))
+    return with_timings(plan, timings)
 
 
 def _plain_drift(
-    original: Path, *, model_options: SwapOptions, batches: Dataset, check: VerifyOptions
+    original: Path, plan: SwapPlan, batches: Dataset, check: VerifyOptions
 ) -> DriftReport:
     """Measure the drift of the swap without its calibration."""
-    from normswap.inputs.signature import read_signature
-    from normswap.model import stage
-
     model = load(original)
-    plan = plan_swap(model, model_options)
-    layers = {
-        layer.y.name: layer.data_type
-        for swap, layer in zip(plan.swaps, plan.layers, strict=True)
-        if not swap.site.graph
-    }
+    layers = {layer.y: layer.data_type for layer in plan.visible_layers}
     apply_swaps(plan, model)
     outputs = [port.name for port in read_signature(original).outputs if "float" in port.dtype]
     with scratch_folder() as folder:

@@ -75,7 +75,7 @@ LABELS = [[0, 1, 2, 3], ["cat", "dog", "eel", "fox"]]
 @pytest.mark.parametrize("single", [False, True])
 def test_a_classifier_that_ends_in_maps_folds(tmp_path, labels, single):
     path = save(tmp_path / "a.onnx", classifier(labels, single=single))
-    report = fold(path, tmp_path / "b.onnx", check=CheckOptions())
+    report = fold(path, tmp_path / "b.onnx", check=CheckOptions()).report
     assert (report.exit_code, len(report.plan.folded)) == (0, 1)
     for output in report.check.outputs:
         assert output.evidence.dtype == "float32"

@@ -140,7 +140,7 @@ def test_every_form_is_right(provider, tmp_path, form, dtype, groups):
         tmp_path / "swapped.onnx",
         SwapOptions(GroupPolicy(groups=groups), form=form, provider=provider),
         check=VerifyOptions(provider=provider),
-    )
+    ).report
     assert report.check.verdict is SwapVerdict.RIGHT, report.check
 
 
@@ -155,7 +155,7 @@ def test_the_fused_kernel_is_right(on_cuda, tmp_path, channels, groups, dtype, b
         tmp_path / "swapped.onnx",
         SwapOptions(GroupPolicy(groups=groups), form="contrib", provider=on_cuda),
         check=VerifyOptions(provider=on_cuda),
-    )
+    ).report
     assert report.check.verdict is SwapVerdict.RIGHT, report.check
     assert report.plan.swaps[0].activation == behind
     nodes = [node.op_type for node in onnx.load(tmp_path / "swapped.onnx").graph.node]

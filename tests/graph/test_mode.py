@@ -17,7 +17,6 @@ from normswap.graph.batchnorm import is_batchnorm
 from normswap.graph.build import build_network
 from normswap.graph.mode import mode_of
 from normswap.graph.reasons import Reason
-from normswap.groupnorm.recalibrate import RecalibrateOptions
 from normswap.model import load
 from normswap.workflows.recalibrate import recalibrate
 
@@ -232,7 +231,7 @@ def test_recalibrate_knows_what_it_freezes(tmp_path, opset, outputs, attrs, trai
     path, out = tmp_path / "model.onnx", tmp_path / "new.onnx"
     onnx.save(network(opset, outputs, **attrs), path)
     feeds = {"x": np.random.default_rng(0).normal(2, 3, (4, 3, 6, 6)).astype(np.float32)}
-    report = recalibrate(path, [feeds], out, RecalibrateOptions(freeze=True))
+    report = recalibrate(path, [feeds], out, freeze=True).report
     assert [layer.frozen for layer in report.layers] == [training]
     node = onnx.load(out).graph.node[1]
     assert len(node.output) == 1

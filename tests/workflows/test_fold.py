@@ -8,7 +8,7 @@ from support.folding import assert_same_function, count
 
 import normswap
 from normswap.check.options import CheckOptions
-from normswap.errors import ExitCode, ModelError, UsageError
+from normswap.errors import ExitCode, ModelError, NotEquivalentError, UsageError
 
 C = 6
 
@@ -39,7 +39,7 @@ def test_every_kind_of_source(path, kind, check):
         "stream": lambda: io.BytesIO(path.read_bytes()),
     }[kind]()
     target = path.with_name("out.onnx")
-    report = normswap.fold(source, target, check=check)
+    report = normswap.fold(source, target, check=check).report
     assert report.output == str(target)
     assert (report.check is None) == (check is None)
     assert report.exit_code is ExitCode.OK
@@ -49,7 +49,7 @@ def test_every_kind_of_source(path, kind, check):
 
 def test_into_a_stream(path):
     stream = io.BytesIO()
-    report = normswap.fold(path, stream, check=CheckOptions())
+    report = normswap.fold(path, stream, check=CheckOptions()).report
     assert report.output == "<stdout>"
     assert count(onnx.ModelProto.FromString(stream.getvalue())) == 0
 
@@ -57,12 +57,12 @@ def test_into_a_stream(path):
 def test_an_existing_output_needs_consent(path):
     with pytest.raises(UsageError):
         normswap.fold(path, path)
-    normswap.fold(path, path, overwrite=True)
+    normswap.fold(path, path, check=None, overwrite=True)
     assert count(onnx.load(path)) == 0
 
 
 def test_a_plan_is_data(path):
-    report = normswap.plan_fold(path)
+    report = normswap.plan(path)
     assert not report.output
     assert report.to_dict()["plan"]["folded"][0]["route"][0]["op"] == "Conv"
     assert report.size_before == path.stat().st_size
@@ -87,7 +87,7 @@ def test_a_plan_for_another_model_is_refused(path):
 
 def test_what_the_fold_does_not_touch_survives(path):
     folded = path.with_name("folded.onnx")
-    normswap.fold(path, folded)
+    normswap.fold(path, folded, check=None)
     before, after = onnx.load(path), onnx.load(folded)
     for field in ("producer_name", "doc_string", "ir_version", "opset_import", "metadata_props"):
         assert getattr(before, field) == getattr(after, field)
@@ -100,7 +100,9 @@ def test_a_failing_check_is_the_reports_exit_code(path, monkeypatch):
     whole = Scaled.wide
     monkeypatch.setattr(Scaled, "wide", lambda self: whole(self) + np.float64(0.25))
     target = path.with_name("out.onnx")
-    report = normswap.fold(path, target, check=CheckOptions())
+    with pytest.raises(NotEquivalentError, match=r"The rewrite of model\.onnx is not") as caught:
+        normswap.fold(path, target, check=CheckOptions())
+    report = caught.value.report
     assert report.exit_code is ExitCode.FINDINGS
     assert not report.output
     assert not target.exists()

@@ -67,7 +67,8 @@ def _swap(report: Any) -> Iterator[str]:
         ((_site(s.site), s.num_groups, s.form, _text(s.why)) for s in plan.swaps),
     )
     yield from _table(
-        ("kept", "because"), ((_site(entry.site), _text(entry.why)) for entry in plan.untouched)
+        ("kept", "reason", "because"),
+        ((_site(entry.site), entry.reason.value, _text(entry.detail)) for entry in plan.untouched),
     )
     if check is not None:
         yield from ("", f"**{check.verdict.value}**")

@@ -95,8 +95,8 @@ def _layers(report: SwapReport) -> Table:
     if check is not None:
         columns[-1:] = ["error", "SNR to the original"]
     table = new_table(*columns)
-    outputs = [layer.y.name for layer in plan.layers]
-    for swap, output in zip(plan.swaps, outputs, strict=True):
+    for swap in plan.swaps:
+        output = swap.layer.y
         where = place(swap.site.graph, swap.site.node)
         error, drift = errors.get(where), after.get(output)
         cells = [
@@ -135,7 +135,7 @@ def _kept(plan: SwapPlan, *, verbose: int) -> Table:
     shown = plan.untouched if verbose else plan.untouched[:SHOWN]
     for entry in shown:
         where = place(entry.site.graph, entry.site.node)
-        table.add_row(escape(where), escape(entry.why))
+        table.add_row(escape(where), escape(entry.detail))
     if len(shown) < len(plan.untouched):
         table.add_row(f"and {len(plan.untouched) - len(shown)} more", "-v lists all")
     return table

@@ -1,0 +1,153 @@
+"""What a rewrite gives back: the model, wherever it is, and the report on it."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Generic, Protocol, TypeVar
+
+import onnx
+
+from normswap.errors import (
+    ExitCode,
+    InconclusiveError,
+    NotEquivalentError,
+    UsageError,
+)
+from normswap.model import load, stage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Output = str | Path | BinaryIO | None
+
+
+class Checked(Protocol):
+    """A report on a rewrite, a check among it."""
+
+    @property
+    def source(self) -> str:
+        """What to call the model."""
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """How a command that did this ends."""
+
+
+Report = TypeVar("Report")
+
+
+class InMemory(io.BytesIO):
+    """Where a model goes for which no place was named."""
+
+
+def place(output: Output) -> str | Path | BinaryIO:
+    """Return where a model goes: to the output, or into memory where there is none.
+
+    Raises
+    ------
+    UsageError
+        The output is neither a path nor a stream.
+    """
+    if output is None:
+        return InMemory()
+    if not isinstance(output, str | Path) and not hasattr(output, "write"):
+        raise UsageError(
+            f"A model can't be written to something of type {type(output).__name__}.",
+            tip="Give a path or a stream opened with 'wb', or nothing to get the model back.",
+        )
+    return output
+
+
+@dataclass(frozen=True, eq=False)
+class Result(Generic[Report]):
+    """A rewritten model, and the report on it.
+
+    Attributes
+    ----------
+    report : FoldReport, SwapReport or RecalibrateReport
+        What was done, and what the check found; the same that the command prints as JSON.
+    """
+
+    report: Report
+    _place: str | Path | BinaryIO = field(repr=False)
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        """The rewritten model, external data read into it; a new one each time.
+
+        Raises
+        ------
+        UsageError
+            It went into a stream.
+        """
+        if isinstance(self._place, InMemory):
+            return onnx.ModelProto.FromString(self._place.getvalue())
+        return onnx.load(self._path)
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the rewritten model to a file, which is at every moment the old one or the new one.
+
+        Parameters
+        ----------
+        path : path
+        overwrite : bool
+            Whether an existing file may be replaced.
+
+        Returns
+        -------
+        Path
+            The file.
+
+        Raises
+        ------
+        UsageError
+            The file exists, or is no place for one; or the model went into a stream.
+        ModelError
+            It can't be written.
+        """
+        written = self._place.getvalue() if isinstance(self._place, InMemory) else self._path
+        model = load(written)
+        with stage(model, path, overwrite=overwrite) as staged:
+            staged.commit()
+        return Path(path)
+
+    @property
+    def _path(self) -> Path:
+        if not isinstance(self._place, str | Path):
+            raise UsageError(
+                "The model went into a stream, which has it now.",
+                tip="Without an output it stays in memory.",
+            )
+        return Path(self._place)
+
+
+def require_sound(report: Checked, findings: Sequence[str]) -> None:
+    """Raise an error if the check of a rewrite does not vouch for it.
+
+    Parameters
+    ----------
+    report : FoldReport or SwapReport
+    findings : sequence of str
+        What the check found, the gravest first.
+
+    Raises
+    ------
+    NotEquivalentError, InconclusiveError
+        With the report.
+    """
+    if report.exit_code is ExitCode.OK:
+        return
+    found = f": {findings[0]}" if findings else ""
+    if report.exit_code is ExitCode.FINDINGS:
+        raise NotEquivalentError(
+            f"The rewrite of {report.source} is not what it should be{found}.",
+            report=report,
+            tip="Nothing was saved. The report is the error's, and has the inputs too.",
+        )
+    raise InconclusiveError(
+        f"Nothing vouches for the rewrite of {report.source}{found}.",
+        report=report,
+        tip="Nothing was saved. check=None goes without a check.",
+    )
