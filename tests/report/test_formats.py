@@ -9,7 +9,7 @@ import pytest
 from support.cli import invoke
 
 from normswap.folding.plan import Plan
-from normswap.report import tell
+from normswap.report import formats, tell
 from normswap.report.envelope import Error, Failure
 from normswap.report.formats import find, names
 from normswap.workflows.fold import FoldReport
@@ -26,6 +26,16 @@ def printed(report, form, **how):
 def test_formats_are_the_files_of_the_folder():
     assert names() == ["json", "markdown", "text"]
     assert all(callable(find(name).tell) for name in names())
+
+
+def test_a_new_file_is_a_format(tmp_path, monkeypatch):
+    (tmp_path / "shout.py").write_text(
+        "def tell(report, stream, *, verbose, envelope):\n"
+        "    stream.write(report.source.upper() + '!' * verbose)\n"
+    )
+    monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(tmp_path)])
+    assert names() == ["json", "markdown", "shout", "text"]
+    assert printed(EMPTY, "shout", verbose=2) == "M.ONNX!!"
 
 
 def test_an_unknown_format_says_which_there_are():
