@@ -38,11 +38,15 @@ def drawn(seed: int):
 
 def judged(seed: int):
     """Return a seed and what is found out about its graph."""
-    from support.truth import judge
+    from support.truth import Fault, Judgement, judge
 
     warnings.simplefilter("ignore")
     case = drawn(seed)
-    return seed, case.words, judge(case)
+    try:
+        return seed, case.words, judge(case)
+    except Exception as error:  # noqa: BLE001 - whatever one graph does, the others go on
+        detail = f"the judge: {type(error).__name__}: {error}"[:300]
+        return seed, case.words, Judgement(Fault.CRASHED, detail)
 
 
 def main() -> int:
@@ -99,6 +103,7 @@ def one(seed: int, folder: Path | None) -> int:
         from support.truth import fold
 
         case = drawn(seed)
+        folder.mkdir(parents=True, exist_ok=True)
         onnx.save(case.model, folder / f"{seed}.onnx")
         folder.joinpath(f"{seed}.folded.onnx").write_bytes(fold(case.model, case.options)[0])
     return int(found.fault is not None)

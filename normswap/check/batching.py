@@ -57,7 +57,7 @@ def batch_evidence(
     batched = len(arrays) == len(case.feeds) and all(array.ndim for array in arrays)
     if not arrays or not batched or not batch_is_free(model, wishes):
         raise UsageError(
-            f"{model.path.name} takes one batch size only, so nothing can be said about others.",
+            f"{model.name} takes one batch size only, so nothing can be said about others.",
             tip="Leave out --batch-invariant, or export the model with a dynamic batch.",
         )
     samples = [_sample(case.feeds, number) for number in range(_SAMPLES)]

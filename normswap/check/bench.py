@@ -240,7 +240,7 @@ class Bench:
         response = run_worker(
             request,
             home,
-            label=f"the {role} model ({model.path.name})",
+            label=f"the {role} model ({model.name})",
             timeout=min(timeout or self._options.timeout, self._options.timeout),
             memory_limit=self._options.memory_limit,
         )

@@ -18,7 +18,7 @@ import onnx
 
 from normswap.check.observe import patience, tensors_of
 from normswap.check.report import DepartureReport
-from normswap.check.verdict import departures
+from normswap.check.verdict import Verdict, departures
 from normswap.errors import RunError
 from normswap.runtime.providers import CPU, full_name
 
@@ -115,13 +115,32 @@ def find_departures(
     return tuple(found)
 
 
+def disbelieved(outputs: Sequence[OutputReport]) -> tuple[OutputReport, ...]:
+    """Return what is left of some outputs where float64 is not believed.
+
+    Inputs that were made to reach limits and branches are evaluated in float64 alone. What that
+    finds the same then says nothing, and what it finds different is inconclusive.
+    """
+    left = []
+    for output in outputs:
+        judgement = output.judgement
+        if output.evidence.verdict_level is None:
+            if judgement.verdict is Verdict.EQUIVALENT:
+                continue
+            if judgement.verdict is Verdict.DIFFERENT:
+                reason = f"{judgement.reason}, by float64 alone, which is not believed here"
+                judgement = replace(judgement, verdict=Verdict.INCONCLUSIVE, reason=reason)
+        left.append(replace(output, judgement=judgement))
+    return tuple(left)
+
+
 def _label(model: Signature, role: str, models: dict[str, Signature]) -> str:
     """Return what to call a model: its file's name, if that is a name of its own."""
-    name = model.path.name
+    name = model.name
     if name.startswith("."):  # a rewrite that is not saved yet
         return f"the {role} model"
-    same = len({each.path.name for each in models.values()}) == 1
-    return str(model.path) if same else name
+    same = len({each.name for each in models.values()}) == 1
+    return model.title if same else name
 
 
 def _located(

@@ -59,7 +59,6 @@ _LITTLE = 5_000_000
 _UNKNOWN = 3  # inputs that are tried where it isn't known how much work one is
 
 _NAMED = 8  # sides that were not seen, in a note
-_NAMED_IN_PART = 3  # of these, sides that some channels were on
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,27 +158,19 @@ def blind(signature: Signature) -> list[str]:
     return ["without float64 it is not known which limits and branches the inputs reached"]
 
 
-def note(unseen: Sequence[Unseen], *, channels: bool = True) -> list[str]:
+def note(unseen: Sequence[Unseen]) -> list[str]:
     """Return a sentence on what no input reached, or none.
+
+    Sides that some channels were on are not told of: every trained network has dead channels.
 
     Parameters
     ----------
     unseen : sequence of Unseen
         Of both models; what both have in common is said once.
-    channels : bool
-        Whether to tell of sides that some channels were on, too. Where it was not tried to reach
-        them in every channel, as in large networks, there are always some.
     """
-    told: dict[str, Unseen] = {}
-    for item in sorted(unseen, key=lambda item: not item.whole):
-        if not item.whole and not channels:
-            continue
-        told.setdefault(item.what, item)
-    whole = [str(item) for item in told.values() if item.whole][:_NAMED]
-    partly = [str(item) for item in told.values() if not item.whole]
-    named = [*whole, *partly[: min(_NAMED_IN_PART, _NAMED - len(whole))]]
-    if not named:
+    told = list(dict.fromkeys(str(item) for item in unseen if item.whole))
+    if not told:
         return []
-    more = len(told) - len(named)
-    rest = f"; and {more} more of the kind" if more else ""
-    return [f"not tested: {'; '.join(named)}{rest}"]
+    more = len(told) - _NAMED
+    rest = f"; and {more} more of the kind" if more > 0 else ""
+    return [f"not tested: {'; '.join(told[:_NAMED])}{rest}"]

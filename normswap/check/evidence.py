@@ -64,8 +64,8 @@ class Function:
     channel : int or None
         Of all channels (axis 1), the one with the largest deviation for its own floor.
     channel_ratio : float
-        That deviation in units of that floor, both RMS, and less what the largest of so many
-        channels of so few values exceeds the floor by without any fault.
+        The RMS deviation of `channel` over its RMS floor, divided by what that ratio comes to by
+        chance alone: it is the largest of many channels, each measured on few values.
     mismatches, floor_mismatches : int
         For types that are no floats: elements that differ, and that differ by the perturbation.
         For floats: elements that are finite in one model only, and in one perturbation only.

@@ -241,8 +241,9 @@ def observe_rewritten(
     )
     if before.original is not None:
         provider = options.against_provider
-        # Between providers the noise floor is that of both: of the other one it is taken from the
-        # same model, where it is the same.
+        # Two providers are two sources of noise. That of the other provider shows in how far its
+        # own executions of the original are apart, so where the rewritten model is the same file
+        # as the original, it is executed in all of these ways there too.
         both = provider is not None and _same_file(model.path, before.path)
         executions = _executions(options, provider or "") if both else _levels()
         seen.rewritten = bench.execute(
@@ -272,7 +273,7 @@ def observe_rewritten(
         return seen
     seen.runs.append(other.report)
     part = _driven_further(bench, options, seen, part, [left[i] for i in other.kept])
-    seen.notes += note([*part.results.unseen, *other.unseen], channels=part.drive.channels)
+    seen.notes += note([*part.results.unseen, *other.unseen])
     imprecise = {*part.results.report.imprecise, *other.report.imprecise}
     if imprecise:
         seen.notes.append(f"the arbiter has no float64 for {', '.join(sorted(imprecise))}")

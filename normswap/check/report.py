@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import zipfile
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from normswap.check.evidence import Distance, Evidence, Function
-from normswap.check.metrics import Envelope, Metrics
+from normswap.check.evidence import Evidence  # noqa: TC001 - msgspec reads the annotations
 from normswap.check.verdict import Judgement, Verdict, judge, overall
 from normswap.errors import DataError, ExitCode
 from normswap.inputs.data import continuation
+from normswap.inputs.random import Case  # noqa: TC001 - the same
+from normswap.plain import plain, told
 from normswap.runtime.arrays import Feeds, to_bits
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from normswap.check.options import Tolerance
-    from normswap.inputs.random import Case
-
-SCHEMA = 1
 
 _EXIT_CODES = {
     Verdict.EQUIVALENT: ExitCode.OK,
@@ -257,6 +254,9 @@ class CheckReport:
     inputs: tuple[Case, ...] = field(default=(), compare=False, repr=False)
     golden: tuple[Feeds, ...] = field(default=(), compare=False, repr=False)
 
+    SCHEMA: ClassVar[str] = "normswap/check/1"
+    TOLD = ("exit_code",)
+
     @property
     def exit_code(self) -> ExitCode:
         """How a command that did nothing but this check ends."""
@@ -288,14 +288,8 @@ class CheckReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the arrays, JSON-serialisable; NaN and infinity become strings."""
-        fields = {
-            f.name: getattr(self, f.name)
-            for f in dataclasses.fields(self)
-            if f.name not in {"failing", "inputs", "golden"}
-        }
-        plain: dict[str, Any] = _plain({"schema": SCHEMA, **fields})
-        plain["exit_code"] = int(self.exit_code)
-        return plain
+        data: dict[str, Any] = plain(self)
+        return data
 
     def save_failing_inputs(self, path: Path) -> tuple[Path, ...]:
         """Save the exact inputs on which the models differ; returns the files written.
@@ -387,33 +381,17 @@ def from_dict(data: Mapping[str, Any]) -> CheckReport:
     DataError
         `data` is no report of this schema.
     """
+    import msgspec
+
+    schema = data.get("schema")
+    if schema != CheckReport.SCHEMA:
+        raise DataError(f"This is a report of schema {schema!r}, not {CheckReport.SCHEMA!r}.")
+    own = {name: data[name] for name in told(CheckReport) if name in data}
     try:
-        if data["schema"] != SCHEMA:
-            raise DataError(f"This is a check report of schema {data['schema']}, not {SCHEMA}.")
-        return CheckReport(
-            verdict=Verdict(data["verdict"]),
-            reasons=tuple(data["reasons"]),
-            notes=tuple(data["notes"]),
-            original=data["original"],
-            rewritten=data["rewritten"],
-            structure=tuple(data["structure"]),
-            cases=tuple(
-                CaseReport(c["name"], c["distribution"], _shapes(c["shapes"]))
-                for c in data["cases"]
-            ),
-            outputs=tuple(_output(o) for o in data["outputs"]),
-            runs=tuple(_run(r) for r in data["runs"]),
-            power=None if data["power"] is None else _tupled(Power, data["power"]),
-            divergence=None if data["divergence"] is None else Divergence(**data["divergence"]),
-            departures=tuple(_tupled(DepartureReport, d) for d in data.get("departures", ())),
-            depth=data["depth"],
-            provider=data["provider"],
-            against_provider=data["against_provider"],
-            seed=data["seed"],
-            seconds=data["seconds"],
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"This is not a check report: {error!r}.") from error
+        # Not strict, since JSON has NaN and infinities as strings only.
+        return msgspec.convert(own, CheckReport, strict=False)
+    except msgspec.ValidationError as error:
+        raise DataError(f"This is not a check report: {error}.") from error
 
 
 def load_report(path: Path) -> CheckReport:
@@ -431,89 +409,3 @@ def load_report(path: Path) -> CheckReport:
     if not isinstance(data, dict):
         raise DataError(f"{path} is not a check report.")
     return from_dict(data)
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, Verdict):
-        return value.value
-    return value
-
-
-def _number(value: Any) -> float:
-    return float(value)
-
-
-def _shapes(shapes: Mapping[str, list[int]]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(shape) for name, shape in shapes.items()}
-
-
-def _tupled(cls: type[Any], data: Mapping[str, Any]) -> Any:
-    """Return a dataclass whose sequences are all tuples, and whose numbers are all floats."""
-    kinds = {f.name: str(f.type) for f in dataclasses.fields(cls)}
-    values: dict[str, Any] = {}
-    for name, value in data.items():
-        if isinstance(value, list):
-            values[name] = tuple(_number(v) if "float" in kinds[name] else v for v in value)
-        elif isinstance(value, str) and kinds[name].startswith("float"):
-            values[name] = _number(value)
-        else:
-            values[name] = value
-    return cls(**values)
-
-
-def _distance(data: Mapping[str, Any] | None) -> Distance | None:
-    return None if data is None else Distance(_number(data["rms"]), _number(data["max"]))
-
-
-def _metrics(data: Mapping[str, Any] | None) -> Metrics | None:
-    if data is None:
-        return None
-    envelope = data["envelope"]
-    corners = None
-    if envelope is not None:
-        corners = Envelope(tuple((_number(x), _number(y)) for x, y in envelope["corners"]))
-    metrics: Metrics = _tupled(Metrics, {**data, "envelope": None})
-    return dataclasses.replace(metrics, envelope=corners)
-
-
-def _function(data: Mapping[str, Any] | None) -> Function | None:
-    if data is None:
-        return None
-    distances = {name: _distance(data[name]) for name in ("deviation", "floor")}
-    function: Function = _tupled(Function, {**data, **distances})
-    return function
-
-
-def _output(data: Mapping[str, Any]) -> OutputReport:
-    raw = dict(data["evidence"])
-    for name in (
-        "scale",
-        "noise",
-        "error_original",
-        "error_rewritten",
-        "error_original_deployed",
-        "rounding",
-        "error_deployed",
-        "backed",
-    ):
-        raw[name] = _distance(raw.get(name))
-    raw["verdict_level"] = _metrics(raw["verdict_level"])
-    raw["deployed"] = _metrics(raw["deployed"])
-    raw["function"] = _function(raw["function"])
-    evidence: Evidence = _tupled(Evidence, raw)
-    judged = data["judgement"]
-    judgement: Judgement = _tupled(Judgement, {**judged, "verdict": Verdict(judged["verdict"])})
-    return OutputReport(data["case"], evidence, judgement)
-
-
-def _run(data: Mapping[str, Any]) -> RunReport:
-    report: RunReport = _tupled(RunReport, data)
-    return report

@@ -6,17 +6,22 @@ Commands are imported when they are called, so that ``normswap --help`` does not
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import os
 import sys
-from typing import NoReturn, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 import click
 
 from normswap import __version__
 from normswap.cli.stopping import STOPPED, stoppable
+from normswap.cli.telling import Telling
 from normswap.cli.written import Written
 from normswap.errors import ExitCode, NormswapError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "fold": (
@@ -102,11 +107,16 @@ def run(arguments: list[str] | None = None) -> int:
     arguments : list of str, optional
         Without the program's name; those of the process if left out.
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
     written = Written()
+    telling = Telling(arguments, written)
     with stoppable() as stop:
         try:
             code = cli.main(
-                args=arguments, prog_name="normswap", standalone_mode=False, obj=written
+                args=arguments,
+                prog_name="normswap",
+                standalone_mode=False,
+                obj={Written: written, Telling: telling},
             )
             return int(code or ExitCode.OK)
         except KeyboardInterrupt:
@@ -114,10 +124,11 @@ def run(arguments: list[str] | None = None) -> int:
         except Exception as error:  # noqa: BLE001 - this is where errors become text
             # Not every error that comes of an interrupt says so: an import fails of one, too.
             if stop.number is None and not _is_interrupt(error):
-                return _exit_code(error)
+                return _told(error, telling)
         stop.is_over = True
+        message = f"interrupted; {written}"
         with contextlib.suppress(OSError):  # the terminal may be what has gone
-            click.echo(f"interrupted; {written}", err=True)
+            _tell(telling, "Interrupted", message, stop.exit_code, lambda: _echo(message))
         return stop.exit_code
 
 
@@ -126,16 +137,15 @@ def _is_interrupt(error: Exception) -> bool:
     return isinstance(error, click.Abort) and not isinstance(error.__cause__, EOFError)
 
 
-def _exit_code(error: Exception) -> int:
+def _told(error: Exception, telling: Telling) -> int:
     """Tell an error, and return the exit code that it stands for."""
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if isinstance(error, click.ClickException):
-        error.show(sys.stderr)
-        return ExitCode.USAGE
+        message, show = error.format_message(), functools.partial(error.show, sys.stderr)
+        return _tell(telling, "UsageError", message, ExitCode.USAGE, show)
     if isinstance(error, NormswapError):
-        _tell(str(error), error.tip)
-        return error.exit_code
+        return _tell(telling, type(error).__name__, str(error), error.exit_code, tip=error.tip)
     if isinstance(error, BrokenPipeError):
         # Whoever read our output has gone; that is their business, and no error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -144,21 +154,42 @@ def _exit_code(error: Exception) -> int:
         raise error
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        _tell(f"{where}{error.strerror or error}.", "The operating system refuses a file.")
-        return ExitCode.MODEL
+        message = f"{where}{error.strerror or error}."
+        tip = "The operating system refuses a file."
+        return _tell(telling, "OSError", message, ExitCode.MODEL, tip=tip)
     if isinstance(error, click.Abort) and error.__cause__ is not None:
         error = cast("EOFError", error.__cause__)
-    _tell(
+    return _tell(
+        telling,
+        "InternalError",
         f"internal error: {type(error).__name__}: {error}",
-        "This is a bug in normswap; please report it. NORMSWAP_TRACEBACK=1 shows where.",
+        ExitCode.RUN,
+        tip="This is a bug in normswap; please report it. NORMSWAP_TRACEBACK=1 shows where.",
     )
-    return ExitCode.RUN
 
 
-def _tell(message: str, tip: str | None) -> None:
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True)
+def _tell(
+    telling: Telling,
+    kind: str,
+    message: str,
+    exit_code: int,
+    show: Callable[[], None] | None = None,
+    *,
+    tip: str | None = None,
+) -> int:
+    """Tell an error to a person, or to a program that asked for JSON; return its exit code."""
+    telling.fail(kind, message, tip, exit_code, show or (lambda: _show(message, tip)))
+    return exit_code
+
+
+def _show(message: str, tip: str | None) -> None:
+    _echo(f"{click.style('error:', fg='red', bold=True)} {message}")
     if tip:
-        click.echo(f"{click.style('tip:', fg='cyan')} {tip}", err=True)
+        _echo(f"{click.style('tip:', fg='cyan')} {tip}")
+
+
+def _echo(line: str) -> None:
+    click.echo(line, err=True)
 
 
 def main() -> NoReturn:

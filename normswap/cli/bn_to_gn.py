@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,19 +16,21 @@ from normswap.cli.options import (
     output_options,
     report_of,
     report_options,
-    report_stream,
     source_of_command,
     target_of_command,
 )
 from normswap.cli.progress import progress
+from normswap.cli.telling import telling
 from normswap.errors import UsageError
+from normswap.groupnorm.forms import FORMS
+from normswap.groupnorm.forms.base import OLDEST
+from normswap.groupnorm.options import AUTO, FASTEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from normswap.errors import ExitCode
     from normswap.groupnorm.options import SwapOptions, VerifyOptions
-    from normswap.workflows.swap import SwapReport
 
 SETTINGS = {"help_option_names": ["-h", "--help"]}
 CHANNELS = "channels"
@@ -48,6 +51,22 @@ class Groups(click.ParamType):  # type: ignore[type-arg, unused-ignore] # generi
             return int(value)
         except ValueError:
             self.fail(f"{value!r} is neither a number nor {CHANNELS!r}", param, ctx)
+
+
+class FormOption(click.Option):
+    """``--form``, whose help each form writes a part of."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Ask the forms, which import onnx, only when somebody wants to read it."""
+        told = "; ".join(
+            f"{form.name}: {form.summary}" + f" (opset {form.opset})" * (form.opset > OLDEST)
+            for form in FORMS.values()
+        )
+        self.help = (
+            "Operators that the normalization is written in. auto knows the fastest for the "
+            f"opset, shape and provider; fastest times them all here; {told}."
+        )
+        return super().get_help_record(ctx)
 
 
 def group_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -91,24 +110,10 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
     decorators: tuple[Decorator, ...] = (
         click.option(
             "--form",
-            type=click.Choice(
-                [
-                    "auto",
-                    "fastest",
-                    "native",
-                    "layernorm",
-                    "instancenorm",
-                    "centred",
-                    "primitive",
-                    "contrib",
-                ]
-            ),
-            default="auto",
+            cls=FormOption,
+            type=click.Choice([AUTO, FASTEST, *FORMS]),
+            default=AUTO,
             show_default=True,
-            help="Operators that the normalization is written in. auto knows the fastest for the "
-            "opset, shape and provider; fastest times them all here; primitive is the most "
-            "precise; native is one GroupNormalization node (opset 21); contrib is onnxruntime's "
-            "CUDA kernel.",
         ),
         click.option(
             "--threads",
@@ -243,7 +248,6 @@ def _run(
     output: str | None,
     force: bool,
     in_place: bool,
-    as_json: bool,
     quiet: bool,
     verbose: int,
     **values: Any,
@@ -260,14 +264,13 @@ def _run(
     with progress(quiet=quiet) as say:
         if dry_run:
             report = plan_report(source, options, how=how, progress=say)
-            to_stdout = False
         else:
             target = target_of_command(
                 source, output, suffix=suffix, force=force, in_place=in_place
             )
-            to_stdout = target.is_stdout
             calibration = None
             if calibrate_on is not None:
+                telling().reads(Path(calibrate_on))
                 calibration = CalibrationOptions(one_pass, search_groups, values["timeout"])
             report = report_of(
                 lambda: swap(
@@ -283,7 +286,7 @@ def _run(
                     progress=say,
                 )
             )
-    _tell(report, as_json=as_json, quiet=quiet, verbose=verbose, to_stdout=to_stdout)
+    telling().tell(report, quiet=quiet, verbose=verbose)
     return report.exit_code
 
 
@@ -318,22 +321,3 @@ def _verify_options(values: dict[str, Any]) -> VerifyOptions:
     from normswap.groupnorm.options import VerifyOptions
 
     return VerifyOptions.of(check_options_of_command(values))
-
-
-def _tell(
-    report: SwapReport,
-    *,
-    as_json: bool,
-    quiet: bool,
-    verbose: int,
-    to_stdout: bool,
-) -> None:
-    stream = report_stream(to_stdout=to_stdout)
-    if as_json:
-        from normswap.report.json import render_json
-
-        click.echo(render_json(report), file=stream)
-    elif not quiet or report.exit_code:
-        from normswap.report.swap import render_swap
-
-        render_swap(report, stream, verbose=verbose)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +10,7 @@ import click
 
 from normswap.cli.options import MIB, device_options, provider_options_of_command
 from normswap.cli.progress import progress
+from normswap.cli.telling import format_options, telling
 from normswap.cli.written import will_write
 from normswap.errors import UsageError
 
@@ -94,7 +93,7 @@ AnyPath = click.Path(path_type=Path)
     metavar="REPORT.json",
     help="Judge a saved report with other tolerances; nothing is run.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@format_options
 @click.option("-q", "--quiet", is_flag=True, help="The verdict line only.")
 @click.option("-v", "--verbose", is_flag=True, help="Every output on every input.")
 @click.pass_context
@@ -107,6 +106,9 @@ def check_command(context: click.Context, /, **given: Any) -> None:
     for name in ("save_failing", "save_inputs", "save_outputs"):
         if given[name]:
             will_write(given[name])
+    for name in ("original", "rewritten", "load_inputs", "load_outputs", "rejudge"):
+        if given[name] is not None:
+            telling().reads(given[name])
     with progress(quiet=given["quiet"]) as say:
         report = _report(given, say)
     if given["save_failing"] and report.failing:
@@ -115,12 +117,7 @@ def check_command(context: click.Context, /, **given: Any) -> None:
         report.save_inputs(given["save_inputs"])
     if given["save_outputs"]:
         report.save_outputs(given["save_outputs"])
-    if given["as_json"]:
-        click.echo(json.dumps(report.to_dict(), allow_nan=False, indent=1))
-    else:
-        from normswap.report.check import render_check
-
-        render_check(report, sys.stdout, quiet=given["quiet"], verbose=given["verbose"])
+    telling().tell(report, verbose=-1 if given["quiet"] else int(given["verbose"]))
     context.exit(int(report.exit_code))
 
 

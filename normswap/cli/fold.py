@@ -17,17 +17,15 @@ from normswap.cli.options import (
     output_options,
     report_of,
     report_options,
-    report_stream,
     source_of_command,
     target_of_command,
 )
 from normswap.cli.progress import progress
+from normswap.cli.telling import telling
 from normswap.cli.written import will_write
 from normswap.errors import UsageError
 
 if TYPE_CHECKING:
-    from typing import TextIO
-
     from normswap.errors import ExitCode
     from normswap.folding.leftover import Form
     from normswap.workflows.fold import FoldReport
@@ -88,7 +86,6 @@ def fold_command(
     merge_branches: bool,
     leftover: Form,
     explain: str | None,
-    as_json: bool,
     quiet: bool,
     verbose: int,
     **check: object,
@@ -113,12 +110,10 @@ def fold_command(
                 leftover=leftover,
                 progress=say,
             )
-            to_stdout = False
         else:
             target = target_of_command(
                 source, output, suffix="folded", force=force, in_place=in_place
             )
-            to_stdout = target.is_stdout
             report = report_of(
                 lambda: fold(
                     source,
@@ -132,23 +127,15 @@ def fold_command(
                 )
             )
     _save_failing_inputs(report, check)
-    stream = report_stream(to_stdout=to_stdout)
     if explain is not None:
-        _explain(report, explain, stream, as_json=as_json)
-        return report.exit_code
-    if as_json:
-        from normswap.report.json import render_json
-
-        click.echo(render_json(report), file=stream)
-    elif not quiet or report.exit_code:
-        from normswap.report.text import render_fold
-
-        render_fold(report, stream, verbose=verbose)
+        _explain(report, explain)
+    else:
+        telling().tell(report, quiet=quiet, verbose=verbose)
     return report.exit_code
 
 
-def _explain(report: FoldReport, name: str, stream: TextIO, *, as_json: bool) -> None:
-    from normswap.report.explain import explanation_json, render_explanation
+def _explain(report: FoldReport, name: str) -> None:
+    from normswap.report.explanation import Explanation
 
     entries = report.plan.about(name)
     if not entries:
@@ -159,10 +146,7 @@ def _explain(report: FoldReport, name: str, stream: TextIO, *, as_json: bool) ->
             f"No normalization of {report.source} has to do with {name!r}.",
             tip=f"Did you mean {' or '.join(close)}?" if close else "--dry-run -v lists them all.",
         )
-    if as_json:
-        click.echo(explanation_json(name, entries), file=stream)
-    else:
-        render_explanation(entries, stream)
+    telling().tell(Explanation.of(name, entries), command="explain")
 
 
 def _save_failing_inputs(report: FoldReport, check: dict[str, object]) -> None:

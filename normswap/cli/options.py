@@ -6,10 +6,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
 
+from normswap.cli.telling import format_options, telling
 from normswap.cli.written import will_write, will_write_to
 from normswap.errors import UnprovenError, UsageError
 
@@ -85,14 +86,14 @@ def source_of_command(model: str | None) -> Path | BinaryIO:
         If no model is named and standard input is a terminal.
     """
     if model is not None and model != STDIO:
-        return Path(model)
+        return telling().reads(Path(model))
     stream = sys.stdin.buffer
     if model is None and stream.isatty():
         raise UsageError(
             "No model: name a file, or pipe one in.",
             tip=f"For example: {click.get_current_context().command_path} model.onnx",
         )
-    return stream
+    return telling().reads(stream)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +109,6 @@ class Target:
 
     output: Path | BinaryIO
     overwrite: bool
-
-    @property
-    def is_stdout(self) -> bool:
-        """Whether the model goes to standard output, which then carries nothing else."""
-        return not isinstance(self.output, Path)
 
 
 def target_of_command(
@@ -329,13 +325,8 @@ def report_of(rewrite: Callable[[], Result[Report]]) -> Report:
 def report_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say how a command reports."""
     decorators: tuple[Decorator, ...] = (
-        click.option("--json", "as_json", is_flag=True, help="Report as JSON."),
+        format_options,
         click.option("-q", "--quiet", is_flag=True, help="Report only what went wrong."),
         click.option("-v", "--verbose", count=True, help="Report every node."),
     )
     return _decorated(function, decorators)
-
-
-def report_stream(*, to_stdout: bool) -> TextIO:
-    """Return where a report goes: standard output, unless the model goes there."""
-    return sys.stderr if to_stdout else sys.stdout

@@ -1,4 +1,4 @@
-"""Progress on stderr: silent for a second, then what is being done and for how long."""
+"""Progress on stderr: silent for a second, then what is being done."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import sys
 import threading
 import time
 from typing import TYPE_CHECKING
+
+from normswap.progress import silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,51 +28,53 @@ def progress(*, quiet: bool) -> Iterator[Callable[[str], None]]:
         To be told the stage.
     """
     if quiet:
-        yield _say_nothing
+        yield silent
         return
-    ticker = _Ticker()
-    ticker.start()
-    try:
-        yield ticker.say
-    finally:
-        ticker.stop()
+    with contextlib.ExitStack() as stack:
+        shown = _Shown(stack)
+        timer = threading.Timer(PATIENCE, shown.begin)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield shown.say
+        finally:
+            timer.cancel()
+            shown.end()
 
 
-def _say_nothing(stage: str) -> None:
-    del stage
+class _Shown:
+    """What is shown after a while, so that quick commands don't wait for rich."""
 
-
-class _Ticker(threading.Thread):
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self._doing = "starting"
-        self._told = ""
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self._stack = stack
+        self._stage = "starting"
         self._since = time.monotonic()
-        self._done = threading.Event()
-        self._drawn = False
+        self._show: Callable[[str], object] = silent
+        self._lock = threading.Lock()
+        self._is_over = False
 
     def say(self, stage: str) -> None:
-        self._doing = stage
+        with self._lock:
+            if stage != self._stage:
+                self._stage = stage
+                self._show(stage)
 
-    def run(self) -> None:
-        is_terminal = sys.stderr.isatty()
-        if self._done.wait(PATIENCE):
-            return
-        while True:
-            seconds = time.monotonic() - self._since
-            if is_terminal:
-                sys.stderr.write(f"\r\x1b[K{self._doing} ({seconds:.0f} s)")
-                sys.stderr.flush()
-                self._drawn = True
-            elif self._doing != self._told:
-                self._told = self._doing
-                sys.stderr.write(f"{self._doing} ({seconds:.0f} s)\n")
-            if self._done.wait(0.2):
+    def begin(self) -> None:
+        from rich.console import Console
+
+        with self._lock:
+            if self._is_over:
                 return
+            if sys.stderr.isatty():
+                status = Console(stderr=True).status(self._stage)
+                self._show = self._stack.enter_context(status).update
+            else:
+                self._show = self._line
+                self._show(self._stage)
 
-    def stop(self) -> None:
-        self._done.set()
-        self.join()
-        if self._drawn:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+    def end(self) -> None:
+        with self._lock:
+            self._is_over = True
+
+    def _line(self, stage: str) -> None:
+        sys.stderr.write(f"{stage} ({time.monotonic() - self._since:.0f} s)\n")

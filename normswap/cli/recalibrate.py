@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from normswap.cli.options import output_options, report_options, report_stream, target_of_command
+from normswap.cli.options import output_options, report_options, target_of_command
 from normswap.cli.progress import progress
+from normswap.cli.telling import telling
 
 if TYPE_CHECKING:
     from normswap.errors import ExitCode
@@ -62,7 +64,6 @@ def recalibrate_command(
     output: str | None,
     force: bool,
     in_place: bool,
-    as_json: bool,
     quiet: bool,
     verbose: int,
 ) -> ExitCode:
@@ -75,6 +76,7 @@ def recalibrate_command(
     from normswap.workflows.recalibrate import recalibrate
 
     source = source_of_command(model)
+    telling().reads(Path(data))
     target = target_of_command(
         source, output, suffix="recalibrated", force=force, in_place=in_place
     )
@@ -91,13 +93,5 @@ def recalibrate_command(
             overwrite=target.overwrite,
             progress=say,
         ).report
-    stream = report_stream(to_stdout=target.is_stdout)
-    if as_json:
-        from normswap.report.json import render_json
-
-        click.echo(render_json(report), file=stream)
-    elif not quiet:
-        from normswap.report.swap import render_recalibrate
-
-        render_recalibrate(report, stream, verbose=verbose)
+    telling().tell(report, quiet=quiet, verbose=verbose)
     return report.exit_code

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Written:
     """What a command may write, and what it has written.
 
-    It is the object of click's context, which :func:`will_write` finds there.
+    It is in the object of click's context, where :func:`will_write` finds it.
     """
 
     def __init__(self) -> None:
@@ -31,6 +31,11 @@ class Written:
         """Return a stream of which it is known whether something has gone into it."""
         self._stream = _Noticed(stream)
         return cast("BinaryIO", self._stream)
+
+    @property
+    def takes_stdout(self) -> bool:
+        """Whether a model goes to standard output."""
+        return self._stream is not None
 
     def __str__(self) -> str:
         """Say what was written, as the end of a sentence."""
@@ -77,8 +82,8 @@ def will_write_to(stream: BinaryIO) -> BinaryIO:
 
 def _of_command() -> Written:
     context = click.get_current_context(silent=True)
-    found = context.find_object(Written) if context else None
-    return found or Written()
+    found = context.find_object(dict) if context else None
+    return cast("Written", found[Written]) if found else Written()
 
 
 def _state(path: Path) -> State:

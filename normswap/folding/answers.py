@@ -1,16 +1,17 @@
 """What an operator may answer to an affine that wants to travel through it.
 
-A route is made of goals. The planner asks the operator that stands at a goal, and it answers with
+A route is made of goals. The router asks the operator that stands at a goal, and it
 
-- an :class:`Answer` of edits only: it *absorbs* the affine, the goal is reached;
-- an :class:`Answer` with further goals: it *carries* the affine, and all of them must be reached;
-- a :class:`Block`: it does neither, and this is what the user reads.
+- returns an :class:`Answer` of edits only: it *absorbs* the affine, the goal is reached;
+- returns an :class:`Answer` with goals: it *carries* the affine, and all of them must be reached;
+- raises :class:`~normswap.graph.reasons.Blocked`: it does neither, and this is what the user reads.
 
-An operator may give several answers, best first; the first that can be completed is taken.
+An operator may know several ways, best first; the first that can be completed is taken.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -67,3 +68,12 @@ class Answer:
     goals: tuple[Goal, ...] = ()
     then: tuple[Edit, ...] = ()
     note: str = ""
+
+
+UNREAD = Answer(note="reads no values")
+"""Of an input of which an operator takes the shape or the type alone, whatever is in it."""
+
+Way = Callable[[], Answer]
+"""One of several answers, which is asked for where all before it have failed; or it is blocked."""
+
+Answers = Answer | Sequence[Way]

@@ -26,11 +26,10 @@ from normswap.folding.plan import Merged, Step
 from normswap.folding.soundness import unsound
 from normswap.graph.affine import Affine
 from normswap.graph.batchnorm import affine_of, epsilon_of, is_batchnorm, is_per_activation
-from normswap.graph.decomposed import is_private
-from normswap.graph.evaluate import constant_of
+from normswap.graph.evaluate import constant_of, is_constant
 from normswap.graph.expressions import Diagonal, Expression, Filled, Overlaid, Scaled
 from normswap.graph.network import Node, Use
-from normswap.graph.reasons import Block, Reason
+from normswap.graph.reasons import Blocked, Reason, unless_blocked
 from normswap.graph.removal import name_block, removal_block
 
 if TYPE_CHECKING:
@@ -126,16 +125,19 @@ class Merger:
         self.router = router
         self.merged: dict[int, list[str]] = {}  # titles of what a Conv took in, by its key
 
-    def absorb(
-        self, normalization: Normalization, affine: Affine
-    ) -> tuple[Step, ...] | Block | None:
+    def absorb(self, normalization: Normalization, affine: Affine) -> tuple[Step, ...] | None:
         """Merge the branch that a normalization is into a Conv beside it.
 
         Returns
         -------
-        tuple of Step or Block or None
-            The route, whose edits are then in the draft; or why there is none; None if what the
-            normalization makes is not added to anything.
+        tuple of Step or None
+            The route, whose edits are then in the draft; None if what the normalization makes is
+            not added to anything.
+
+        Raises
+        ------
+        Blocked
+            If it is added to something, and can't be merged with that.
         """
         result, source = normalization.result, normalization.source
         value = source.node.inputs[source.slot]
@@ -144,7 +146,7 @@ class Merger:
         if term is None or value is None:
             return None
         if not affine.varies_only_along(1):
-            return Block(Reason.AXIS, result.name, "a Conv can scale its channels only")
+            raise Blocked(Reason.AXIS, result.name, "a Conv can scale its channels only")
         nodes = tuple(reversed(normalization.chain))
         mark = self.draft.mark()
         convs = self._convs(total, value)
@@ -154,11 +156,9 @@ class Merger:
             return self._into_batchnorm(total, term, affine, normalization, others[0])
         if not hosts:
             detail = f"no Conv of {value.name} beside it makes a tensor of the same size"
-            return Block(Reason.NO_BRANCH, result.name, detail)
+            raise Blocked(Reason.NO_BRANCH, result.name, detail)
         host, title = hosts[0], normalization.chain[-1].node.title
         remaining = self._detach(total, term)
-        if isinstance(remaining, Block):
-            return remaining
         # Where that took the negative of the rest, the Conv has changed, and its sign with it.
         sign, branch = self._sign(remaining, host), _diagonal(host, affine, title, nodes)
         if sign is None or branch is None:
@@ -167,7 +167,7 @@ class Merger:
         block = unsound(self.draft.edits[mark:], self.draft.nodes)
         if block is not None:
             self.draft.rollback(mark)
-            return block
+            raise Blocked.by(block)
         self._report(host, branch)
         self.merge(remaining)
         note = "W += s at the tap of the pixel itself, b += t"
@@ -184,8 +184,10 @@ class Merger:
             mark = self.draft.mark()
             total = _total_of(node.out)
             own, host = _term_of(value, total), _term_of(node.out, total)
-            remaining = None if own is None or host is None else self._detach(total, own)
-            if own is None or host is None or isinstance(remaining, Block | None):
+            if own is None or host is None:
+                break
+            remaining = unless_blocked(self._detach, total, own)
+            if remaining is None:
                 break
             sign = self._sign(remaining, node)
             identity = Affine(np.ones(()), np.zeros(()))
@@ -206,28 +208,26 @@ class Merger:
             if node is not None
             and is_batchnorm(node)
             and node.inputs[0] is value
-            and isinstance(affine_of(node), Affine)
+            and unless_blocked(affine_of, node) is not None
             and not is_per_activation(node)
-            and (node.out is total or is_private(node.out, _reader(node.out)))
+            and (node.out is total or node.out.is_private)
         ]
 
     def _into_batchnorm(
         self, total: Value, term: Term, affine: Affine, normalization: Normalization, host: Node
-    ) -> tuple[Step, ...] | Block:
+    ) -> tuple[Step, ...]:
         """Add an affine to that of another BatchNormalization of the same tensor."""
         mark = self.draft.mark()
-        remaining = self._detach(total, term)
-        sign = None if isinstance(remaining, Block) else self._sign(remaining, host)
+        sign = self._sign(self._detach(total, term), host)
         if sign is None:
             self.draft.rollback(mark)
             detail = f"{term.value.name} can't be taken out of its sum"
-            fallback = Block(Reason.NO_BRANCH, term.value.name, detail)
-            return remaining if isinstance(remaining, Block) else fallback
+            raise Blocked(Reason.NO_BRANCH, term.value.name, detail)
         edits = _added(host, affine, sign * term.sign)
         block = unsound(edits, self.draft.nodes)
         if block is not None:
             self.draft.rollback(mark)
-            return block
+            raise Blocked.by(block)
         name = _name(host, 0, "input")
         self.draft.commit(edits)
         self.draft.commit(Bypass(u.node.key, u.slot) for u in reversed(normalization.chain))
@@ -248,9 +248,9 @@ class Merger:
         while True:
             for term, host, branch in self._pairs(total):
                 mark = self.draft.mark()
-                remaining = self._detach(total, term)
-                sign = None if isinstance(remaining, Block) else self._sign(remaining, host)
-                if isinstance(remaining, Block) or sign is None:
+                remaining = unless_blocked(self._detach, total, term)
+                sign = None if remaining is None else self._sign(remaining, host)
+                if remaining is None or sign is None:
                     self.draft.rollback(mark)
                     continue
                 self._take_in(host, branch, sign * term.sign)
@@ -306,14 +306,19 @@ class Merger:
     def _sign(total: Value, host: Node) -> int | None:
         return next((term.sign for term in _terms(total) if term.value is host.out), None)
 
-    def _detach(self, total: Value, term: Term) -> Value | Block:
+    def _detach(self, total: Value, term: Term) -> Value:
         """Take a term out of a sum, and return what then is the total.
 
         The term goes into another one of the same shape, which stays in the sum; so what is left is
         broadcast to the same shape as before.
+
+        Raises
+        ------
+        Blocked
+            If it can't go; the draft is then as it was.
         """
         if term.use is None:
-            return Block(Reason.NO_BRANCH, term.value.name, "it is the only term")
+            raise Blocked(Reason.NO_BRANCH, term.value.name, "it is the only term")
         node, slot = term.use
         if len(node.inputs) > 2:
             self.draft.commit([Omit(node.key, slot)])
@@ -321,11 +326,11 @@ class Merger:
         other = 1 - slot
         block = name_block([Use(node, other)])
         if block is not None:
-            return block
+            raise Blocked.by(block)
         if node.op == "Sub" and slot == 0:
             outcome = self.router.solve([Up(Use(node, 1), Affine(-np.ones(()), np.zeros(())))])
             if outcome.block is not None:
-                return outcome.block
+                raise Blocked.by(outcome.block)
         rest = node.inputs[other]
         if rest is None:
             raise AssertionError("a sum has no operand that is left out")
@@ -356,13 +361,13 @@ class Merger:
             node = term.value.producer
             if node is None or node.op != "Mul" or node.domain or term.use is None:
                 continue
-            constants = [isinstance(constant_of(value), Expression) for value in node.inputs]
-            if sum(constants) != 1:
+            constants = [is_constant(value) for value in node.inputs]
+            if len(constants) != 2 or sum(constants) != 1:
                 continue
             slot = constants.index(False)
             value, factor = node.inputs[slot], constant_of(node.inputs[1 - slot])
             rank = node.out.rank
-            if value is None or isinstance(factor, Block) or rank is None or value.rank != rank:
+            if value is None or rank is None or value.rank != rank:
                 continue
             maker = value.producer
             if maker is None or not (maker.op == "Conv" or _is_sum(maker)):
@@ -391,8 +396,7 @@ def _reader(value: Value) -> Node:
 
 def _added(host: Node, affine: Affine, gain: int) -> tuple[Replace, ...]:
     """Return the edits that add ``gain * (s*x + t)`` to a BatchNormalization of x."""
-    found = [constant_of(value) for value in host.inputs[1:5]]
-    scale, bias, mean, var = (constant for constant in found if isinstance(constant, Expression))
+    scale, bias, mean, var = (constant_of(value) for value in host.inputs[1:5])
     s, t = (gain * vector for vector in affine.vectors(1, scale.shape[0]))
     deviation = np.sqrt(var.load().astype(np.longdouble) + np.longdouble(epsilon_of(host)))
     shift = t + s * mean.load().astype(np.longdouble)
@@ -412,10 +416,7 @@ def _total_of(value: Value) -> Value:
 
 def _is_term(value: Value) -> bool:
     """Whether a tensor is there for a sum alone."""
-    if len(value.readers) != 1:
-        return False
-    reader = _reader(value)
-    return _is_sum(reader) and is_private(value, reader)
+    return value.is_private and _is_sum(_reader(value))
 
 
 def _is_sum(node: Node | None) -> bool:
@@ -434,7 +435,7 @@ def _terms(total: Value, whole: Value | None = None) -> Iterator[Term]:
     while pending:
         term = pending.pop()
         node = term.value.producer
-        inner = term.use is None or is_private(term.value, term.use.node)
+        inner = term.use is None or term.value.is_private
         if term.value is whole or node is None or not inner or not _is_sum(node):
             yield term
             continue
@@ -450,15 +451,15 @@ def _conv(term: Term) -> Node | None:
     node = term.value.producer
     if node is None or node.op != "Conv" or node.domain or node.refers_to_attributes:
         return None
-    return node if term.use is None or is_private(term.value, term.use.node) else None
+    return node if term.use is None or term.value.is_private else None
 
 
 def _branch(conv: Node) -> Branch | None:
     """Return a Conv as a branch, None if its parameters or pads are not known."""
-    weight = constant_of(conv.input(1))
+    weight = unless_blocked(constant_of, conv.input(1))
     present = conv.input(2)
-    bias = None if present is None else constant_of(present)
-    if isinstance(weight, Block) or isinstance(bias, Block):
+    bias = None if present is None else unless_blocked(constant_of, present)
+    if weight is None or (present is not None and bias is None):
         return None
     windows = _windows(conv, weight.shape[2:])
     if windows is None:

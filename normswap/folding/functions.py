@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from normswap.graph.build import Builder, function_path
 from normswap.graph.evaluate import constant_source
-from normswap.graph.reasons import Block
+from normswap.graph.reasons import unless_blocked
 from normswap.graph.shapes import function_key, infer_call_types
 from normswap.graph.sizes import TensorType
 
@@ -82,8 +82,8 @@ class Library:
             if value is None:
                 arguments.append(None)
                 continue
-            source = constant_source(value)
-            constant = None if isinstance(source, Block) else id(source)
+            source = unless_blocked(constant_source, value)
+            constant = None if source is None else id(source)
             # An identity stays valid: the tensor of the call keeps its source.
             arguments.append((constant, value.overridable, value.data_type, value.shape))
         attributes = tuple(sorted((name, repr(value)) for name, value in node.attrs.items()))
@@ -101,8 +101,8 @@ class Library:
         attributes = {k: v for k, v in function.attrs.items() if v is not None} | node.attrs
         constants: dict[int, TensorSource] = {}
         for index, value in enumerate(node.inputs):
-            source = None if value is None else constant_source(value)
-            if source is not None and not isinstance(source, Block):
+            source = None if value is None else unless_blocked(constant_source, value)
+            if source is not None:
                 constants[index] = source
         arguments = [
             TensorType(None, None) if value is None else TensorType(value.data_type, value.shape)

@@ -5,7 +5,9 @@
 ``normalize``
     A BatchNormalization with mean 0, var 1 and epsilon 0, so that its scale and B are the affine.
 
-Both compute the same ``s * x + t``, with s and t rounded once from what the statistics say.
+Both compute the same ``s * x + t``, with s and t rounded once from what the statistics say. What
+the fold goes on with are these rounded values, since a fold of the result reads no others: whether
+a constant that takes them in has all its digits may hang on it.
 """
 
 from __future__ import annotations
@@ -15,15 +17,15 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from normswap.dtypes import is_float
+from normswap.dtypes import is_float, round_to, wide_dtype
 from normswap.folding.edits import Bypass, Edit, Insert, Replace, SetAttribute
 from normswap.folding.operators.layout import strip_leading
 from normswap.folding.soundness import unsound
 from normswap.graph.batchnorm import epsilon_of, is_per_activation
 from normswap.graph.evaluate import constant_of
-from normswap.graph.expressions import Expression, Filled
+from normswap.graph.expressions import Filled
 from normswap.graph.network import Use
-from normswap.graph.reasons import Block
+from normswap.graph.reasons import unless_blocked
 
 if TYPE_CHECKING:
     from normswap.folding.draft import Draft
@@ -44,15 +46,15 @@ def rewrite(draft: Draft, normalization: Normalization, form: Form) -> Normaliza
     """
     if form == "affine":
         normalization = normalization.extended()
-    affine = normalization.affine()
-    if isinstance(affine, Block) or form == "keep":
+    affine = None if form == "keep" else unless_blocked(normalization.affine)
+    if affine is None:
         return None
     make = _as_affine if form == "affine" else _as_normalization
     edits = make(draft, normalization, affine)
     if not edits or unsound(edits, draft.nodes):
         return None
     first = draft.network.keys
-    draft.commit(edits)
+    draft.commit(_with_stored(edit) for edit in edits)
     made = [Use(draft.nodes[key], 0) for key in range(first, draft.network.keys)]
     return replace(normalization, chain=tuple(made)) if made else normalization
 
@@ -67,10 +69,14 @@ def _as_affine(draft: Draft, normalization: Normalization, affine: Affine) -> li
         return []
     scale, shift = (strip_leading(array, 0) for array in affine.at(value.rank))
     parts = [
-        ("Mul", Filled(scale, value.data_type), "scale", affine.has_scale),
-        ("Add", Filled(shift, value.data_type), "shift", affine.has_shift),
+        ("Mul", Filled(scale, value.data_type), "scale", 1),
+        ("Add", Filled(shift, value.data_type), "shift", 0),
     ]
-    wanted = [(op, constant, part) for op, constant, part, is_needed in parts if is_needed]
+    wanted = [
+        (op, constant, part)
+        for op, constant, part, neutral in parts
+        if (_stored(constant).values != neutral).any()
+    ] or [parts[0][:3]]
     if not wanted or [use.node.op for use in normalization.chain] == [op for op, *_ in wanted]:
         return []
     edits: list[Edit] = []
@@ -86,17 +92,29 @@ def _as_normalization(draft: Draft, normalization: Normalization, affine: Affine
     """Return the edits that make the statistics of a BatchNormalization trivial."""
     del draft
     node = normalization.source.node
-    parameters = [constant_of(value) for value in node.inputs[1:5]]
-    constants = [found for found in parameters if isinstance(found, Expression)]
-    if not normalization.is_batchnorm or len(constants) < 4 or is_per_activation(node):
+    if not normalization.is_batchnorm or is_per_activation(node):
         return []
+    constants = [constant_of(value) for value in node.inputs[1:5]]
     mean, var = (constant.load() for constant in constants[2:])
     if not (mean != 0).any() and not (var != 1).any() and epsilon_of(node) == 0:
         return []
     (channels,) = constants[0].shape
     new = (*affine.vectors(1, channels), np.zeros(channels), np.ones(channels))
     edits: list[Edit] = [
-        Replace(node.key, slot, Filled(values, constant.data_type), node.inputs[slot].name)  # type: ignore[union-attr]
+        Replace(node.key, slot, Filled(values, constant.data_type), node.operand(slot).name)
         for slot, (values, constant) in enumerate(zip(new, constants, strict=True), 1)
     ]
     return [*edits, SetAttribute(node.key, "epsilon", 0.0)]
+
+
+def _with_stored(edit: Edit) -> Edit:
+    """Return an edit whose new values are as they will be read from the file."""
+    if isinstance(edit, Insert | Replace) and isinstance(edit.constant, Filled):
+        return replace(edit, constant=_stored(edit.constant))
+    return edit
+
+
+def _stored(constant: Filled) -> Filled:
+    """Return values as they will be read from the file."""
+    rounded = round_to(constant.wide(), constant.data_type)
+    return Filled(rounded.astype(wide_dtype(constant.data_type)), constant.data_type)

@@ -6,16 +6,17 @@ what a dry run shows. Its edits, which :mod:`normswap.folding.apply` carries out
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from normswap.graph.reasons import Reason
+from normswap.plain import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from normswap.folding.edits import Edit
     from normswap.graph.normalization import Site
+    from normswap.graph.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,7 @@ class Plan:
         In the order in which they are made.
     """
 
-    fingerprint: str
+    fingerprint: str = field(repr=False)
     folded: tuple[Folded, ...]
     kept: tuple[Kept, ...]
     merged: tuple[Merged, ...] = ()
@@ -156,17 +157,8 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain data, without its edits."""
-        return {
-            "folded": [entry_dict(entry) for entry in self.folded],
-            "kept": [entry_dict(entry) for entry in self.kept],
-            "merged": [asdict(entry) for entry in self.merged],
-        }
-
-
-def entry_dict(entry: Folded | Kept) -> dict[str, Any]:
-    """Return an entry of a plan as plain data."""
-    plain: dict[str, Any] = _plain(asdict(entry))
-    return plain
+        data: dict[str, Any] = plain(self)
+        return data
 
 
 def _mentioned(entry: Folded | Kept) -> Iterator[str]:
@@ -180,13 +172,3 @@ def _mentioned(entry: Folded | Kept) -> Iterator[str]:
             steps += attempt.trail
     for step in steps:
         yield from (step.node, step.tensor)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Reason):
-        return value.value
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value

@@ -22,7 +22,7 @@ from normswap.graph.affine import Affine
 from normswap.graph.build import build_network
 from normswap.graph.decomposed import affine_of_link, link
 from normswap.graph.normalization import Normalization, normalizations
-from normswap.graph.reasons import Block, Reason
+from normswap.graph.reasons import Block, Blocked, Reason, unless_blocked
 from normswap.graph.removal import removal_block
 
 if TYPE_CHECKING:
@@ -267,11 +267,10 @@ class _Planner:
         for key in edited:
             node = self.draft.nodes[key]
             use = None if key in taken or node.graph is not graph else link(node)
-            affine = None if use is None else affine_of_link(use)
-            if use is None or not isinstance(affine, Affine):
+            if use is None:
                 continue
             mark = self.draft.mark()
-            outcome = self.router.solve([Up(use, affine)])
+            outcome = self.router.solve([Up(use, affine_of_link(use))])
             if outcome.block or outcome.cost or removal_block([use]):
                 self.draft.rollback(mark)
             else:
@@ -288,8 +287,8 @@ class _Planner:
                 continue
             if node.out.captured:
                 continue
-            affine = normalization.affine()
-            if isinstance(affine, Affine):
+            affine = unless_blocked(normalization.affine)
+            if affine is not None:
                 twins.setdefault((value, affine), []).append(normalization)
         for first, *others in twins.values():
             for other in others:
@@ -308,9 +307,11 @@ class _Planner:
         normalization = whole.present()
         if normalization is None:
             return  # a route of another one has taken it apart
-        site, affine = self.sites[whole.key], normalization.affine()
-        if isinstance(affine, Block):
-            self._keep(whole.key, site, affine, ())
+        site = self.sites[whole.key]
+        try:
+            affine = normalization.affine()
+        except Blocked as refusal:
+            self._keep(whole.key, site, refusal.block, ())
             return
         attempts: list[Attempt] = []
         best: tuple[list[Goal], Outcome] | None = None
@@ -356,22 +357,27 @@ class _Planner:
         if entry is None or normalization is None:
             return
         site = self.sites[whole.key]
-        route: tuple[Step, ...] | Block | None = None
+        route: tuple[Step, ...] | None = None
+        block: Block | None = None
         for candidate in (normalization, normalization.extended()):
-            affine = candidate.affine()
-            if isinstance(affine, Block):
+            affine = unless_blocked(candidate.affine)
+            if affine is None:
                 return
-            route = self.merger.absorb(candidate, affine)
-            if isinstance(route, tuple):
+            try:
+                route = self.merger.absorb(candidate, affine)
+            except Blocked as refusal:
+                block = refusal.block
+            else:
+                block = None
+            if route is not None:
                 break
-        if route is None:
-            return
-        if isinstance(route, Block):
-            attempt = Attempt("beside", route.reason, route.tensor, route.detail)
+        if block is not None:
+            attempt = Attempt("beside", block.reason, block.tensor, block.detail)
             known = tuple(a for a in entry.attempts if a.direction != "beside")
             entry = replace(entry, attempts=(*known, attempt))
             self.kept[whole.key] = entry
             self._gather(whole, normalization, entry)
+        if route is None:
             return
         del self.kept[whole.key]
         self.folded[whole.key] = Folded(site, route)

@@ -19,7 +19,7 @@ from normswap.folding.edits import Duplicate, Edit, Replace, SetAttribute
 from normswap.graph.expressions import Expression, Scaled, magnitude
 from normswap.graph.network import Use
 from normswap.graph.quantized import Dequantized, Transposed
-from normswap.graph.reasons import Block, Reason
+from normswap.graph.reasons import Blocked, Reason
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -70,7 +70,7 @@ class Mirrored(Expression):
         return None  # it is only made where every value is in range
 
 
-def scaled(weight: Dequantized | Transposed, use: Use, factor: Wide) -> tuple[Edit, ...] | Block:
+def scaled(weight: Dequantized | Transposed, use: Use, factor: Wide) -> tuple[Edit, ...]:
     """Return the edits that multiply a quantized weight.
 
     Parameters
@@ -80,24 +80,29 @@ def scaled(weight: Dequantized | Transposed, use: Use, factor: Wide) -> tuple[Ed
         Where it is read as a weight.
     factor : ndarray
         As many axes as the weight.
+
+    Raises
+    ------
+    Blocked
+        If its scales or integers can't take the factor.
     """
     if isinstance(weight, Transposed):
         value = weight.node.out
-        if len(value.readers) > 1 or value.is_output or value.captured:
+        if not value.is_private:
             detail = f"{value.name}, which is quantized and transposed, is also read elsewhere"
-            return Block(Reason.SEVERAL_READERS, value.name, detail)
+            raise Blocked(Reason.SEVERAL_READERS, value.name, detail)
         back = np.argsort(weight.perm)
         return scaled(weight.base, Use(weight.node, 0), factor.transpose(back))
     node, value = weight.node, weight.node.out
     if np.broadcast_shapes(weight.shape, factor.shape) != weight.shape:
         detail = f"{value.name}, which is quantized, would become larger"
-        return Block(Reason.QUANTIZED_WEIGHT, value.name, detail)
+        raise Blocked(Reason.QUANTIZED_WEIGHT, value.name, detail)
     if node.graph is not use.node.graph:
         detail = f"{value.name}, which is quantized, comes from outside"
-        return Block(Reason.OUTER_SCOPE, value.name, detail)
+        raise Blocked(Reason.OUTER_SCOPE, value.name, detail)
     factor = _shortened(factor)
     edits: list[Edit] = []
-    if len(value.readers) > 1 or value.is_output or value.captured:
+    if not value.is_private:
         edits.append(Duplicate(node.key, use.node.key, use.slot))
     negative = factor < 0
     if negative.any():
@@ -106,12 +111,9 @@ def scaled(weight: Dequantized | Transposed, use: Use, factor: Wide) -> tuple[Ed
         values = mirrored.wide()
         if values.size and not (low <= values.min() and values.max() <= high):
             detail = f"{value.name} has quantized values whose negative is beyond their type"
-            return Block(Reason.QUANTIZED_WEIGHT, value.name, detail)
-        edits.append(Replace(node.key, 0, mirrored, node.inputs[0].name))  # type: ignore[union-attr]
-    scales = _scales(weight, value, np.abs(factor))
-    if isinstance(scales, Block):
-        return scales
-    return (*edits, *scales)
+            raise Blocked(Reason.QUANTIZED_WEIGHT, value.name, detail)
+        edits.append(Replace(node.key, 0, mirrored, node.operand(0).name))
+    return (*edits, *_scales(weight, value, np.abs(factor)))
 
 
 def _shortened(array: Wide) -> Wide:
@@ -123,33 +125,33 @@ def _shortened(array: Wide) -> Wide:
     return array
 
 
-def _scales(weight: Dequantized, value: Value, factor: Wide) -> list[Edit] | Block:
+def _scales(weight: Dequantized, value: Value, factor: Wide) -> list[Edit]:
     """Return the edits that multiply the scales by a factor that is nowhere negative."""
     node, scale = weight.node, weight.scale
     second, third = node.inputs[1], node.input(2)
     varying = [axis for axis, size in enumerate(factor.shape) if size > 1]
-    other = Block(
+    other = Blocked(
         Reason.QUANTIZED_WEIGHT, value.name, f"{value.name} has its scales along another axis"
     )
     if second is None:
-        return other
+        raise other
     if not varying:
         return [Replace(node.key, 1, Scaled(scale, factor.reshape(())), second.name)]
     if len(varying) > 1:
-        return other
+        raise other
     (axis,) = varying
     if weight.block:
         if axis == weight.axis:
-            return other
+            raise other
         return [Replace(node.key, 1, Scaled(scale, factor), second.name)]
     vector = factor.reshape(-1)
     if np.prod(scale.shape, dtype=np.int64) > 1:
         if axis != weight.axis:
-            return other
+            raise other
         return [Replace(node.key, 1, Scaled(scale, vector), second.name)]
     if node.opset < 13:
         detail = f"{value.name} has one scale, and opset {node.opset} knows none per channel"
-        return Block(Reason.QUANTIZED_WEIGHT, value.name, detail)
+        raise Blocked(Reason.QUANTIZED_WEIGHT, value.name, detail)
     edits: list[Edit] = [
         Replace(node.key, 1, Scaled(scale, vector), second.name),
         SetAttribute(node.key, "axis", axis),
@@ -197,11 +199,11 @@ class Repeated(Expression):
         return None  # nothing is computed
 
 
-def rounded(node: Node, slot: int) -> Block:
-    """Say that what a quantized bias of a node would become has no exact quantized values."""
-    name = node.inputs[slot].name  # type: ignore[union-attr]
+def rounded(node: Node, slot: int) -> Blocked:
+    """Refuse what a quantized bias would become: it has no exact quantized values."""
+    name = node.operand(slot).name
     detail = f"{name}, the bias of {node.op} {node.title}, is quantized, and would be rounded"
-    return Block(Reason.QUANTIZED_BIAS, name, detail)
+    return Blocked(Reason.QUANTIZED_BIAS, name, detail)
 
 
 def _range(dtype: np.dtype[Any]) -> tuple[float, float]:

@@ -11,20 +11,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from normswap.folding.answers import Answer, Down, Goal, Into, Up
+from normswap.folding.answers import UNREAD, Answer, Answers, Down, Goal, Into, Up, Way
 from normswap.folding.edits import Edit, Insert, Replace
 from normswap.folding.operators import Operator, find
 from normswap.folding.plan import Step
 from normswap.folding.soundness import unsound
 from normswap.graph.evaluate import constant_of
-from normswap.graph.expressions import Expression, Scaled
-from normswap.graph.flaws import flawed
-from normswap.graph.reasons import Block, Reason
+from normswap.graph.expressions import Scaled
+from normswap.graph.flaws import require_sound
+from normswap.graph.reasons import Block, Blocked, Reason, unless_blocked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from normswap.folding.draft import Draft
+    from normswap.graph.expressions import Expression
     from normswap.graph.network import Node, Use, Value
 
 
@@ -33,7 +34,7 @@ class _Frame:
     """A goal under search."""
 
     goal: Goal | None
-    answers: Iterator[Answer | Block]
+    ways: Iterator[Way]
     mark: int
     steps: int
     pending: Iterator[Goal] | None = None
@@ -76,7 +77,7 @@ class Router:
         self.failed.clear()  # what has failed may not fail on a changed draft
         steps: list[Step] = []
         start = self.draft.mark()
-        root = _Frame(None, iter([Answer(goals=tuple(goals))]), start, 0)
+        root = _Frame(None, iter([lambda: Answer(goals=tuple(goals))]), start, 0)
         stack = [root]
         failure: tuple[Block, tuple[Step, ...]] | None = None
         while stack:
@@ -87,15 +88,16 @@ class Router:
                 del steps[frame.steps :]
                 frame.pending, failure = None, None
             if frame.pending is None:
-                answer = _next_answer(frame)
+                try:
+                    answer = _next_answer(frame)
+                except Blocked as refusal:
+                    self._fail(frame, refusal.block, tuple(steps))
+                    continue
                 if answer is None:
                     stack.pop()
                     failure = (frame.block or Block(Reason.OPERATOR, ""), frame.trail)
                     if frame.goal is not None:
                         self.failed[frame.goal] = failure
-                    continue
-                if isinstance(answer, Block):
-                    self._fail(frame, answer, tuple(steps))
                     continue
                 known = next((self.failed[g] for g in answer.goals if g in self.failed), None)
                 if known is not None:
@@ -112,7 +114,7 @@ class Router:
             elif goal in self.failed:
                 failure = self.failed[goal]
             else:
-                stack.append(_Frame(goal, self._answers(goal), self.draft.mark(), len(steps)))
+                stack.append(_Frame(goal, self._ways(goal), self.draft.mark(), len(steps)))
         if failure is not None:
             return Outcome(failure[1], failure[0])
         edits = self.draft.edits[start:]
@@ -128,54 +130,46 @@ class Router:
         if frame.block is None:
             frame.block, frame.trail = block, trail
 
-    def _answers(self, goal: Goal) -> Iterator[Answer | Block]:
+    def _ways(self, goal: Goal) -> Iterator[Way]:
+        """Yield how a goal may be reached; where nothing is to be told but why not, raise that."""
+        yield from _each(self._answers(goal))
+
+    def _answers(self, goal: Goal) -> Answers:
         if goal.affine.is_identity:
-            yield Answer()
-            return
-        misfit = _misfit(goal)
-        if misfit is not None:
-            yield misfit
-            return
+            return Answer()
+        _require_fit(goal)
         match goal:
             case Up(use, affine):
                 value = use.node.inputs[use.slot]
                 if value is None:
                     raise AssertionError("an affine can't travel to an input that is left out")
-                constant = constant_of(value)
-                if isinstance(constant, Expression):
-                    yield _absorbed_by_constant(constant, goal, value)
-                    return
-                block = self._reader_block(value, use, goal)
-                node = value.producer
-                if block is not None:
-                    yield block
-                    return
-                if node is None:
-                    raise AssertionError("a value of this graph that nothing makes is an input")
+                constant = unless_blocked(constant_of, value)
+                if constant is not None:
+                    return _absorbed_by_constant(constant, goal, value)
+                node = self._maker(value, use, goal)
                 index = next(i for i, output in enumerate(node.outputs) if output is value)
-                yield from _operator_answers(node, index, goal)
+                return _operator_answers(node, index, goal)
             case Down(value, affine):
                 if value.is_output:
-                    yield Block(Reason.GRAPH_OUTPUT, value.name, f"{value.name} is an output")
-                elif value.captured:
-                    yield Block(Reason.CAPTURED, value.name, f"a subgraph reads {value.name}")
-                elif not value.readers:
-                    yield Block(Reason.NO_READER, value.name, f"nothing reads {value.name}")
-                else:
-                    yield Answer(goals=tuple(Into(u, affine) for u in value.readers.values()))
+                    raise Blocked(Reason.GRAPH_OUTPUT, value.name, f"{value.name} is an output")
+                if value.captured:
+                    raise Blocked(Reason.CAPTURED, value.name, f"a subgraph reads {value.name}")
+                if not value.readers:
+                    raise Blocked(Reason.NO_READER, value.name, f"nothing reads {value.name}")
+                return Answer(goals=tuple(Into(u, affine) for u in value.readers.values()))
             case Into(use, affine):
-                yield from _operator_answers(use.node, use.slot, goal)
+                return _operator_answers(use.node, use.slot, goal)
 
-    def _reader_block(self, value: Value, use: Use, goal: Up) -> Block | None:
-        """Say who must not see the tensor changed, if anyone."""
+    def _maker(self, value: Value, use: Use, goal: Up) -> Node:
+        """Return who makes a tensor, unless anyone must not see it changed."""
         if value.graph is not use.node.graph:
-            return Block(Reason.OUTER_SCOPE, value.name, f"{value.name} comes from outside")
+            raise Blocked(Reason.OUTER_SCOPE, value.name, f"{value.name} comes from outside")
         if value.producer is None:
-            return Block(Reason.GRAPH_INPUT, value.name, f"{value.name} is an input")
+            raise Blocked(Reason.GRAPH_INPUT, value.name, f"{value.name} is an input")
         if value.is_output:
-            return Block(Reason.GRAPH_OUTPUT, value.name, f"{value.name} is an output")
+            raise Blocked(Reason.GRAPH_OUTPUT, value.name, f"{value.name} is an output")
         if value.captured:
-            return Block(Reason.CAPTURED, value.name, f"a subgraph reads {value.name}")
+            raise Blocked(Reason.CAPTURED, value.name, f"a subgraph reads {value.name}")
         others = [other for other in value.readers.values() if other is not use and other != use]
         affected = [other.node for other in others if not _unaffected(other, goal)]
         if affected:
@@ -184,78 +178,101 @@ class Router:
             detail = f"{value.name} is also read by {names}{more}"
             if use.node.op == "BatchNormalization" and {n.op for n in affected} == {use.node.op}:
                 detail += "; all of its readers are BatchNormalizations, no two of them alike"
-            return Block(Reason.SEVERAL_READERS, value.name, detail)
-        return None
+            raise Blocked(Reason.SEVERAL_READERS, value.name, detail)
+        return value.producer
 
 
-def _next_answer(frame: _Frame) -> Answer | Block | None:
+def _each(answers: Answers) -> Iterator[Way]:
+    """Yield the ways that an operator knows, of which a single answer is one."""
+    if isinstance(answers, Answer):
+        yield lambda: answers
+    else:
+        yield from answers
+
+
+def _next_answer(frame: _Frame) -> Answer | None:
     """Return the next answer to a goal, None after the last.
 
     Operators read a node as their specification has it: shapes that fit each other, inputs and
     axes that are there. Where that fails, the node breaks the specification, and stays as it is.
+
+    Raises
+    ------
+    Blocked
+        If the next way is none.
     """
     try:
-        return next(frame.answers, None)
+        way = next(frame.ways, None)
+        return None if way is None else way()
     except (ValueError, IndexError) as error:
+        frame.ways = iter(())
         node = frame.goal.use.node if isinstance(frame.goal, Up | Into) else None
         name = "" if node is None else f"{node.op} {node.title} or what is before it: "
-        return Block(Reason.MALFORMED, "" if node is None else node.title, f"{name}{error}")
+        title = "" if node is None else node.title
+        raise Blocked(Reason.MALFORMED, title, f"{name}{error}") from error
 
 
-def _misfit(goal: Goal) -> Block | None:
-    """Say where an affine has not the shape of the tensor that it is over, if anywhere.
+def _require_fit(goal: Goal) -> None:
+    """Let pass only an affine that has the shape of the tensor that it is over.
 
-    Only a malformed model brings it there; no operator has to look out for that.
+    Only a malformed model brings another there; no operator has to look out for that.
     """
     value = goal.value if isinstance(goal, Down) else goal.use.node.inputs[goal.use.slot]
     if value is None or value.shape is None:
-        return None
+        return
     for array in goal.affine.scale, goal.affine.shift:
         for axis, size in enumerate(array.shape):
             known = value.shape[axis] if axis < len(value.shape) else 1
             if size != 1 and isinstance(known, int) and known != size:
                 detail = f"axis {axis} of {value.name} has size {known}, not {size}"
-                return Block(Reason.MALFORMED, value.name, detail)
-    return None
+                raise Blocked(Reason.MALFORMED, value.name, detail)
 
 
-def _operator_answers(node: Node, index: int, goal: Goal) -> Iterator[Answer | Block]:
+def _operator_answers(node: Node, index: int, goal: Goal) -> Answers:
     operator = find(node)
     if operator is None or node.opaque:
         name = f"{node.domain}::{node.op}" if node.domain else node.op
-        yield Block(Reason.OPERATOR, node.title, f"{name} {node.title}")
-    elif node.refers_to_attributes:
+        raise Blocked(Reason.OPERATOR, node.title, f"{name} {node.title}")
+    if node.refers_to_attributes:
         detail = f"an attribute of {node.op} {node.title} is a parameter of the function"
-        yield Block(Reason.NOT_CONSTANT, node.title, detail)
-    elif (block := flawed(node) or _unanswered(node, operator, index, goal)) is not None:
-        yield block
-    else:
-        answer = operator.up if isinstance(goal, Up) else operator.down
-        yield from answer(node, index, goal.affine)
+        raise Blocked(Reason.NOT_CONSTANT, node.title, detail)
+    require_sound(node)
+    _require_answers_for_all(node, operator, index, goal)
+    answer = operator.up if isinstance(goal, Up) else operator.down
+    return answer(node, index, goal.affine)
 
 
-def _unanswered(node: Node, operator: Operator, index: int, goal: Goal) -> Block | None:
-    """Say which output of a node is read that its operator does not answer for, if any is."""
+def _require_answers_for_all(node: Node, operator: Operator, index: int, goal: Goal) -> None:
+    """Let pass only if the operator answers for every output of the node that is read."""
     asked = index if isinstance(goal, Up) else 0
     right = operator.right_up if isinstance(goal, Up) else operator.right_down
     if isinstance(goal, Up) and index not in operator.ways_up:
         detail = "makes it beside its result, of which alone an affine can be taken in"
-        return operator.block(node, detail)
+        raise operator.blocked(node, detail)
     for other, value in enumerate(node.outputs):
-        if value is not None and other != asked and value.is_read and other not in right:
+        if value is not None and other != asked and value.is_used and other not in right:
             detail = f"makes {value.name} too, which is read and would not be the same"
-            return operator.block(node, detail)
-    return None
+            raise operator.blocked(node, detail)
 
 
 def _unaffected(use: Use, goal: Up) -> bool:
-    """Whether a reader selects only elements that the affine leaves as they are."""
-    first = next(_operator_answers(use.node, use.slot, Into(use, goal.affine)), None)
-    return (
-        isinstance(first, Answer)
-        and not first.edits
-        and all(further.affine.is_identity for further in first.goals)
-    )
+    """Whether a reader comes to the same result from what the affine makes of its input.
+
+    It does if it reads no values, or selects only such that the affine leaves as they are. One that
+    takes the mean off does as well, but not with the same digits where there is a shift: if a scale
+    of 1e-6 is to go elsewhere, what is shifted before it is so by 1e6 times as much, and of what is
+    added to 1e6 a float32 keeps two digits. Nothing else would then be left for the reader.
+    """
+    try:
+        answers = _operator_answers(use.node, use.slot, Into(use, goal.affine))
+        first = next(_each(answers))()
+    except Blocked:
+        return False
+    if first.edits:
+        return False
+    if first.goals:
+        return all(further.affine.is_identity for further in first.goals)
+    return first is UNREAD or not goal.affine.has_shift
 
 
 def _absorbed_by_constant(constant: Expression, goal: Up, value: Value) -> Answer:

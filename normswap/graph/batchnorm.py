@@ -1,4 +1,4 @@
-"""BatchNormalization as an affine: what the node computes in inference, or why it is not one.
+"""BatchNormalization: whether it may be rewritten, and the affine that it is in inference.
 
 Source: ONNX operator BatchNormalization, opsets 7, 9, 14 and 15 (opset 6 and before: ``is_test``)::
 
@@ -16,7 +16,7 @@ from normswap.finite import flaw_of
 from normswap.graph.affine import Affine
 from normswap.graph.evaluate import constant_of
 from normswap.graph.mode import mode_of
-from normswap.graph.reasons import Block, Reason
+from normswap.graph.reasons import Blocked, Reason
 
 if TYPE_CHECKING:
     from normswap.graph.network import Node
@@ -39,7 +39,49 @@ def is_per_activation(node: Node) -> bool:
     return node.opset < 9 and not node.attr("spatial", 1)
 
 
-def affine_of(node: Node) -> Affine | Block:
+def require_rewritable(
+    node: Node,
+    *,
+    in_training: bool = False,
+    with_statistics: bool = False,
+    by_channel: bool = False,
+) -> None:
+    """Let pass a BatchNormalization that may be rewritten: what fold, swap and recalibrate ask.
+
+    Parameters
+    ----------
+    node : Node
+        A ``BatchNormalization`` of the default domain.
+    in_training : bool
+        Whether one in training mode will do. A fold takes its running statistics for constants.
+    with_statistics : bool
+        Whether the node keeps its further outputs.
+    by_channel : bool
+        Whether only statistics by channel will do, and opset 7 and later. A fold knows the others.
+
+    Raises
+    ------
+    Blocked
+        If it may not.
+    """
+    if node.refers_to_attributes:
+        detail = "an attribute is a parameter of the function"
+        raise Blocked(Reason.NOT_CONSTANT, node.title, detail)
+    mode = mode_of(node)
+    if mode.reason is Reason.TRAINING_MODE and not in_training:
+        raise Blocked(mode.reason, node.title, mode.why)
+    if mode.used and not with_statistics:
+        raise Blocked(Reason.USED_STATISTICS, mode.used[0], mode.usage)
+    if len(node.inputs) < 5 or any(value is None for value in node.inputs[:5]):
+        raise Blocked(Reason.MALFORMED, node.title, "BatchNormalization needs five inputs")
+    if by_channel and node.opset < 7:
+        raise Blocked(Reason.OPSET, node.title, f"it is of opset {node.opset}, before 7")
+    if by_channel and is_per_activation(node):
+        detail = "its parameters are per activation (spatial=0)"
+        raise Blocked(Reason.PER_ACTIVATION, node.title, detail)
+
+
+def affine_of(node: Node) -> Affine:
     """Return the affine that an inference-mode BatchNormalization applies to its input.
 
     Parameters
@@ -49,49 +91,49 @@ def affine_of(node: Node) -> Affine | Block:
 
     Returns
     -------
-    Affine or Block
+    Affine
         ``s = scale / sqrt(var + epsilon)`` and ``t = B - mean * s`` along axis 1 (with
-        ``spatial=0`` along all that follow too); or what stands in the way of that.
+        ``spatial=0`` along all that follow too).
+
+    Raises
+    ------
+    Blocked
+        If it is not in inference mode, or a parameter is not a constant that makes sense.
     """
-    if node.refers_to_attributes:
-        return Block(Reason.NOT_CONSTANT, node.title, "an attribute is a parameter of the function")
-    mode = mode_of(node)
-    if mode.reason is not None:
-        about = mode.used[0] if mode.reason is Reason.USED_STATISTICS else node.title
-        return Block(mode.reason, about, mode.why)
-    if len(node.inputs) < 5 or any(value is None for value in node.inputs[:5]):
-        return Block(Reason.MALFORMED, node.title, "BatchNormalization needs five inputs")
+    require_rewritable(node)
     parameters: list[Wide] = []
     for name, value in zip(("scale", "B", "mean", "var"), node.inputs[1:5], strict=True):
-        constant = constant_of(value)
-        if isinstance(constant, Block):
-            return Block(constant.reason, constant.tensor, f"its {name}: {constant.detail}")
+        try:
+            constant = constant_of(value)
+        except Blocked as refusal:
+            block = refusal.block
+            raise Blocked(block.reason, block.tensor, f"its {name}: {block.detail}") from refusal
         if not is_float(constant.data_type):
-            return Block(Reason.ELEMENT_TYPE, node.title, f"its {name}")
+            raise Blocked(Reason.ELEMENT_TYPE, node.title, f"its {name}")
         stored = constant.load()
         flaw = None if value is None else flaw_of(value.name, stored)
         if flaw is not None:
-            return Block(Reason.NON_FINITE, flaw.name, f"its {name}: {flaw}")
+            raise Blocked(Reason.NON_FINITE, flaw.name, f"its {name}: {flaw}")
         parameters.append(stored.astype(np.longdouble))
     if not is_per_activation(node):
         parameters = [parameter.reshape(-1) for parameter in parameters]
     if len({parameter.shape for parameter in parameters}) != 1:
         lengths = ", ".join("x".join(map(str, parameter.shape)) for parameter in parameters)
-        return Block(
+        raise Blocked(
             Reason.MALFORMED, node.title, f"scale, B, mean and var differ in length: {lengths}"
         )
     scale, bias, mean, var = parameters
     spread = var + np.longdouble(epsilon_of(node))
     bad = np.flatnonzero(~(np.isfinite(spread) & (spread > 0)))
     if bad.size:
-        return Block(Reason.INVALID_STATISTICS, node.title, channels("var + epsilon", spread, bad))
+        raise Blocked(Reason.INVALID_STATISTICS, node.title, channels("var + epsilon", spread, bad))
     with np.errstate(over="ignore", invalid="ignore"):
         s = scale / np.sqrt(spread)
         t = bias - mean * s
     for what, values in (("scale", s), ("shift", t)):  # float64 parameters may overflow in it
         bad = np.flatnonzero(~np.isfinite(values))
         if bad.size:
-            return Block(Reason.OVERFLOW, node.title, channels(what, values, bad))
+            raise Blocked(Reason.OVERFLOW, node.title, channels(what, values, bad))
     # Over the axes after that of the samples: one for each channel, or one for each activation.
     return Affine(s[np.newaxis], t[np.newaxis])
 

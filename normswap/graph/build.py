@@ -9,7 +9,7 @@ import onnx_graphsurgeon as gs
 from normswap.graph.evaluate import constant_source
 from normswap.graph.network import Graph, Network, Node, Use, Value
 from normswap.graph.opset6 import broadcasts_by_attribute, modern_operand
-from normswap.graph.reasons import Block
+from normswap.graph.reasons import unless_blocked
 from normswap.graph.shapes import function_key, infer_types, subgraph_key
 from normswap.graph.sizes import TensorType
 from normswap.model import Model, TensorSource, source_of
@@ -184,8 +184,8 @@ class Builder:
             data_type, shape = value.data_type, value.shape
             known = self.types.get(key, {}).get(value.name, TensorType(None, None))
             if shape is None:
-                source = constant_source(value)
-                if isinstance(source, Block):
+                source = unless_blocked(constant_source, value)
+                if source is None:
                     continue
                 data_type, shape = source.data_type, tuple(source.shape)
             elif shape == known.shape:

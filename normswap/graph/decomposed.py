@@ -19,16 +19,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normswap.graph.affine import Affine
-from normswap.graph.evaluate import constant_of
-from normswap.graph.expressions import Expression
+from normswap.graph.evaluate import constant_of, is_constant
 from normswap.graph.network import Node, Use
-from normswap.graph.reasons import Block, Reason
+from normswap.graph.reasons import Blocked, Reason, unless_blocked
 from normswap.graph.removal import may_grow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from normswap.graph.network import Value
 
 LARGEST_PARAMETER = 1 << 16
 """Elements of a constant that may be a parameter per channel."""
@@ -69,7 +67,7 @@ def chains(nodes: list[Node]) -> Iterator[tuple[Use, ...]]:
         links[node.key] = use
         value = node.inputs[use.slot]
         before = value.producer if value else None
-        if value and before and before.key in links and is_private(value, node):
+        if value and before and before.key in links and value.is_private:
             following[before.key] = use
             continued.add(node.key)
     for key, use in links.items():
@@ -79,16 +77,6 @@ def chains(nodes: list[Node]) -> Iterator[tuple[Use, ...]]:
         while (after := following.get(chain[-1].node.key)) is not None:
             chain.append(after)
         yield from _split(chain)
-
-
-def is_private(value: Value, node: Node) -> bool:
-    """Whether a tensor is read by one input of one node of its own graph, and by nobody else."""
-    return (
-        len(value.readers) == 1
-        and value.graph is node.graph
-        and not value.is_output
-        and not value.captured
-    )
 
 
 def looks_like_batchnorm(chain: tuple[Use, ...]) -> bool:
@@ -146,36 +134,42 @@ def link(node: Node) -> Use | None:
         or node.refers_to_attributes
     ):
         return None
-    constants = [isinstance(constant_of(value), Expression) for value in node.inputs]
+    constants = [is_constant(value) for value in node.inputs]
     if all(constants) or sum(not constant for constant in constants) != 1:
         return None
     use = Use(node, constants.index(False))
     if node.op == "Div" and use.slot == 1:
         return None
-    return use if isinstance(affine_of_link(use), Affine) else None
+    return None if unless_blocked(affine_of_link, use) is None else use
 
 
-def affine_of_link(use: Use) -> Affine | Block:
-    """Return the affine that one node applies."""
+def affine_of_link(use: Use) -> Affine:
+    """Return the affine that one node applies.
+
+    Raises
+    ------
+    Blocked
+        If its other operand is no constant, or not one per channel.
+    """
     node, slot = use
     one, zero = np.ones(()), np.zeros(())
     if node.op == "Neg":
         return Affine(-one, zero)
     constant = constant_of(node.inputs[1 - slot])
-    if isinstance(constant, Block):
-        return constant
     value = node.inputs[slot]
-    per_axis = Block(Reason.AXIS, node.title, f"{node.op} {node.title} has no constant per channel")
+    per_axis = Blocked(
+        Reason.AXIS, node.title, f"{node.op} {node.title} has no constant per channel"
+    )
     if np.prod(constant.shape, dtype=np.int64) > LARGEST_PARAMETER:
-        return per_axis
+        raise per_axis
     if value is None or may_grow(value, constant.shape):
-        return per_axis
+        raise per_axis
     wide = constant.wide().astype(np.longdouble)
     if wide.size == 1:
         wide = wide.reshape(())
     else:
         if value.shape is None or sum(size != 1 for size in wide.shape) != 1:
-            return per_axis
+            raise per_axis
         wide = wide.reshape((1,) * (len(value.shape) - wide.ndim) + wide.shape)
     match node.op:
         case "Add":
@@ -191,7 +185,7 @@ def affine_of_link(use: Use) -> Affine | Block:
 
 def axis_of(use: Use) -> int | None:
     """Return the axis along which a link's constant varies, None for a scalar."""
-    affine = affine_of_link(use)
-    if isinstance(affine, Block):
+    affine = unless_blocked(affine_of_link, use)
+    if affine is None:
         return None
     return next((axis for axis in range(affine.ndim) if affine.varies_along(axis)), None)

@@ -17,7 +17,7 @@ import onnx_graphsurgeon as gs
 from normswap.dtypes import is_float
 from normswap.graph.expressions import Expression, Leaf
 from normswap.graph.opset6 import broadcasts_by_attribute
-from normswap.graph.reasons import Block, Reason
+from normswap.graph.reasons import Blocked, Reason, unless_blocked
 from normswap.model import source_of
 from normswap.model.tensors import ArrayTensor, TensorSource
 from normswap.semantics import constants
@@ -41,27 +41,38 @@ DequantizeLinear is not among them: a quantized weight stays quantized.
 """
 
 
-def constant_of(value: Value | None) -> Expression | Block:
-    """Return a float constant as an expression, or why it is not one."""
+def constant_of(value: Value | None) -> Expression:
+    """Return a float constant as an expression.
+
+    Raises
+    ------
+    Blocked
+        If it is not one.
+    """
     if value is None:
-        return Block(Reason.MALFORMED, "", "a required input is left out")
+        raise Blocked(Reason.MALFORMED, "", "a required input is left out")
     source = constant_source(value)
-    if isinstance(source, Block | Expression):
+    if isinstance(source, Expression):
         return source
     if not is_float(source.data_type):
         name = onnx.TensorProto.DataType.Name(source.data_type)
-        return Block(Reason.ELEMENT_TYPE, value.name, f"{value.name} is {name}")
+        raise Blocked(Reason.ELEMENT_TYPE, value.name, f"{value.name} is {name}")
     leaf = Leaf(source, value.name)
     value.source = leaf  # so that its range is looked at only once
     return leaf
+
+
+def is_constant(value: Value | None) -> bool:
+    """Whether a tensor is a float constant."""
+    return unless_blocked(constant_of, value) is not None
 
 
 def integers_of(value: Value | None) -> list[int] | None:
     """Return the values of a constant integer tensor, None where it is not one."""
     if value is None:
         return None
-    source = constant_source(value)
-    if isinstance(source, Block):
+    source = unless_blocked(constant_source, value)
+    if source is None:
         return None
     values = source.load()
     if values.dtype.kind not in "iu":
@@ -69,21 +80,24 @@ def integers_of(value: Value | None) -> list[int] | None:
     return [int(v) for v in values.reshape(-1)]
 
 
-def constant_source(value: Value) -> TensorSource | Block:
-    """Return the values of a constant tensor, or why it is not constant."""
+def constant_source(value: Value) -> TensorSource:
+    """Return the values of a constant tensor.
+
+    Raises
+    ------
+    Blocked
+        If it is not constant.
+    """
     if value.source is None:
-        found = _computed(value)
-        if isinstance(found, Block):
-            return found
-        value.source = found
+        value.source = _computed(value)
     if value.overridable:
-        return Block(
+        raise Blocked(
             Reason.OVERRIDABLE, value.name, f"{value.name} is a graph input with a default value"
         )
     return value.source
 
 
-def _computed(value: Value) -> TensorSource | Block:
+def _computed(value: Value) -> TensorSource:
     """Evaluate the nodes that make a value, if they depend on constants alone.
 
     What is found is kept at every tensor on the way, so that asking again costs nothing.
@@ -122,9 +136,9 @@ def _computed(value: Value) -> TensorSource | Block:
     cause = value.varies_with
     if cause is not None and cause.overridable:
         detail = f"{value.name} is computed from {cause.name}, a graph input with a default value"
-        return Block(Reason.OVERRIDABLE, cause.name, detail)
+        raise Blocked(Reason.OVERRIDABLE, cause.name, detail)
     how = "an input" if value.producer is None else "computed at run time"
-    return Block(Reason.NOT_CONSTANT, value.name, f"{value.name} is {how}")
+    raise Blocked(Reason.NOT_CONSTANT, value.name, f"{value.name} is {how}")
 
 
 def _constant_node(node: Node) -> TensorSource | None:

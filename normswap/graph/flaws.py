@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from normswap.graph.evaluate import constant_of
 from normswap.graph.quantized import quantized
-from normswap.graph.reasons import Block, Reason
+from normswap.graph.reasons import Blocked, Reason, unless_blocked
 
 if TYPE_CHECKING:
     from normswap.finite import Flaw
@@ -40,15 +40,20 @@ Of others, such as Where and Max, an infinite operand may be what a mask is made
 """
 
 
-def flawed(node: Node) -> Block | None:
-    """Say which constant operand of a node is not finite, so that nothing folds into or past it."""
+def require_sound(node: Node) -> None:
+    """Let pass only a node whose constant operands are finite.
+
+    Raises
+    ------
+    Blocked
+        If one is not, so that nothing folds into or past the node.
+    """
     if node.op not in LINEAR or node.domain:
-        return None
+        return
     for value in node.inputs:
         flaw = _flaw(value)
         if flaw is not None:
-            return Block(Reason.NON_FINITE, flaw.name, str(flaw))
-    return None
+            raise Blocked(Reason.NON_FINITE, flaw.name, str(flaw))
 
 
 def _flaw(value: Value | None) -> Flaw | None:
@@ -56,8 +61,8 @@ def _flaw(value: Value | None) -> Flaw | None:
     constant = quantized(value)
     if constant is not None:
         return constant.flaw()
-    plain = constant_of(value)
+    plain = unless_blocked(constant_of, value)
     # The bound is kept, so that asking again reads no weights.
-    if isinstance(plain, Block) or math.isfinite(plain.bound()):
+    if plain is None or math.isfinite(plain.bound()):
         return None
     return plain.flaw()

@@ -36,7 +36,8 @@ class Mode:
     reason : Reason or None
         ``TRAINING_MODE`` or ``USED_STATISTICS``; None in inference mode.
     why : str
-        By what the node says that it is in training mode; empty in inference mode.
+        By what the node says that it is in training mode; empty where it does not say so, and in
+        inference mode.
     used : tuple of str
         Its outputs beyond the first that somebody reads: statistics, which only training mode has.
     """
@@ -50,22 +51,24 @@ class Mode:
         """Whether the node normalizes with the statistics of the batch."""
         return self.reason is not None
 
+    @property
+    def usage(self) -> str:
+        """Which statistics are used, in words."""
+        which = "output" if len(self.used) == 1 else "outputs"
+        verb = "is" if len(self.used) == 1 else "are"
+        return f"its {which} {', '.join(self.used)} {verb} used, which only training mode makes"
+
 
 def mode_of(node: Node) -> Mode:
     """Return the mode of a node that is a BatchNormalization of the default domain."""
     statistics = [output for output in node.outputs[1:] if output is not None]
-    used = tuple(
-        output.name
-        for output in statistics
-        if output.readers or output.is_output or output.captured
-    )
+    used = tuple(output.name for output in statistics if output.is_used)
     if node.opset >= 14 and node.attr("training_mode", 0):
         return Mode(Reason.TRAINING_MODE, "training_mode=1", used)
     if node.opset < 7 and not node.attr("is_test", 0):
         return Mode(Reason.TRAINING_MODE, "is_test=0", used)
     if used:
-        verb = "is" if len(used) == 1 else "are"
-        return Mode(Reason.USED_STATISTICS, f"{', '.join(used)} {verb} used", used)
+        return Mode(Reason.USED_STATISTICS, "", used)
     if statistics and 7 <= node.opset < 14:
         why = f"it has {1 + len(statistics)} outputs, which at opset {node.opset} is training mode"
         return Mode(Reason.TRAINING_MODE, why, used)

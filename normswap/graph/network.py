@@ -49,8 +49,9 @@ class Value:
     overridable : bool
         Whether a caller of the model may replace the initializer (it is listed as a graph input).
     varies_with : Value or None
-        The tensor because of which this one was found not to be constant: itself, or one that it
-        is computed from; see :mod:`normswap.graph.evaluate`.
+        Where :mod:`normswap.graph.evaluate` has found the tensor not to be constant, why: the first
+        tensor whose value no constants determine (a graph input, say), which is this one or one
+        that it is computed from. None where it is constant, or nobody has asked.
     """
 
     name: str
@@ -71,9 +72,14 @@ class Value:
         return None if self.shape is None else len(self.shape)
 
     @property
-    def is_read(self) -> bool:
+    def is_used(self) -> bool:
         """Whether anyone would notice if it changed: a node, a subgraph, or the graph's caller."""
         return bool(self.readers or self.is_output or self.captured)
+
+    @property
+    def is_private(self) -> bool:
+        """Whether one input of one node of its own graph reads it, and nobody else."""
+        return len(self.readers) == 1 and not self.is_output and not self.captured
 
 
 @dataclass(slots=True, eq=False)
@@ -114,6 +120,13 @@ class Node:
     def input(self, slot: int) -> Value | None:
         """Return an input; None where it is left out, in either way that ONNX has for that."""
         return self.inputs[slot] if slot < len(self.inputs) else None
+
+    def operand(self, slot: int) -> Value:
+        """Return an input that is known to be there."""
+        value = self.input(slot)
+        if value is None:
+            raise AssertionError(f"input {slot} of {self.op} {self.title} is left out")
+        return value
 
     def output(self, index: int) -> Value | None:
         """Return an output; None where it is left out."""

@@ -13,13 +13,12 @@ from normswap.graph.decomposed import (
     affine_of_link,
     axis_of,
     chains,
-    is_private,
     link,
     looks_like_batchnorm,
 )
-from normswap.graph.flaws import flawed
+from normswap.graph.flaws import require_sound
 from normswap.graph.network import Use
-from normswap.graph.reasons import Block, Reason
+from normswap.graph.reasons import Blocked, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,20 +91,22 @@ class Normalization:
         """Whether it is a single BatchNormalization."""
         return len(self.chain) == 1 and is_batchnorm(self.chain[0].node)
 
-    def affine(self) -> Affine | Block:
-        """Return the affine that it applies at present, or why that is none."""
+    def affine(self) -> Affine:
+        """Return the affine that it applies at present.
+
+        Raises
+        ------
+        Blocked
+            If that is none, or not finite.
+        """
         whole = Affine(np.ones(()), np.zeros(()))
         for use in self.chain:
             part = affine_of(use.node) if is_batchnorm(use.node) else affine_of_link(use)
-            if isinstance(part, Block):
-                return part
-            block = flawed(use.node)
-            if block is not None:
-                return block
+            require_sound(use.node)
             whole = whole.then(part)
         if not whole.is_finite:
             title = self.chain[-1].node.title
-            return Block(Reason.NON_FINITE, title, f"the scale or shift of {title} is not finite")
+            raise Blocked(Reason.NON_FINITE, title, f"the scale or shift of {title} is not finite")
         return whole
 
     def extended(self) -> Normalization:
@@ -114,16 +115,15 @@ class Normalization:
         axes = {axis_of(use) for use in chain if not is_batchnorm(use.node)} | {1, None}
         while (value := chain[0].node.inputs[chain[0].slot]) is not None:
             before = None if value.producer is None else link(value.producer)
-            if before is None or not is_private(value, chain[0].node):
+            if before is None or not value.is_private:
                 break
             if axis_of(before) not in axes:
                 break
             chain.insert(0, before)
-        while len(chain[-1].node.out.readers) == 1:
-            value = chain[-1].node.out
+        while (value := chain[-1].node.out).is_private:
             (use,) = value.readers.values()
             after = link(use.node)
-            if after != use or not is_private(value, use.node) or axis_of(after) not in axes:
+            if after != use or axis_of(after) not in axes:
                 break
             chain.append(after)
         return Normalization(tuple(chain), self.certain)

@@ -12,7 +12,7 @@ from normswap.dtypes import Wide, is_float, wide_dtype
 from normswap.finite import Flaw, flaw_of
 from normswap.graph.evaluate import constant_of, constant_source
 from normswap.graph.expressions import Expression, magnitude
-from normswap.graph.reasons import Block
+from normswap.graph.reasons import unless_blocked
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -142,9 +142,9 @@ def dequantized(value: Value | None) -> Dequantized | None:
     first, second, third = (node.input(slot) for slot in range(3))
     if first is None or second is None:
         return None
-    stored, scale = constant_source(first), constant_of(second)
-    zero_point = None if third is None else constant_source(third)
-    if isinstance(stored, Block) or isinstance(scale, Block) or isinstance(zero_point, Block):
+    stored, scale = unless_blocked(constant_source, first), unless_blocked(constant_of, second)
+    zero_point = None if third is None else unless_blocked(constant_source, third)
+    if stored is None or scale is None or (third is not None and zero_point is None):
         return None
     if node.attr("output_dtype", 0) not in (0, scale.data_type) or not is_float(scale.data_type):
         return None

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Reason(enum.Enum):
-    """What blocks a fold. The value is the stable identifier in JSON."""
+    """What blocks a fold or a swap. The value is the stable identifier in JSON."""
 
     TRAINING_MODE = "training-mode"
     USED_STATISTICS = "used-statistics"
@@ -38,6 +45,10 @@ class Reason(enum.Enum):
     AXIS = "axis"
     SHAPE_UNKNOWN = "shape-unknown"
     MALFORMED = "malformed"
+    OPSET = "opset"
+    EXCLUDED = "excluded"
+    FOLDABLE = "foldable"
+    INDIVISIBLE = "indivisible"
 
     @property
     def explanation(self) -> str:
@@ -75,6 +86,10 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.AXIS: "the affine varies along an axis that the operator mixes or can't scale",
     Reason.SHAPE_UNKNOWN: "the shape that decides this is not known",
     Reason.MALFORMED: "the node breaks the rules of its operator",
+    Reason.OPSET: "the node is of an opset before 7, which only a fold knows",
+    Reason.EXCLUDED: "a swap was told by its options to leave the node as it is",
+    Reason.FOLDABLE: "a fold can remove the node, and a swap was to take only those that stay",
+    Reason.INDIVISIBLE: "its channels can't be divided into the groups that a swap was to make",
 }
 
 
@@ -94,3 +109,46 @@ class Block:
     reason: Reason
     tensor: str
     detail: str = ""
+
+
+class Blocked(Exception):  # noqa: N818 (it ends a route, which is no error)
+    """An affine can't go on, or something is not what it would have to be for that.
+
+    Whoever finds out raises it, however deep; the search for a route catches it.
+
+    Parameters
+    ----------
+    reason, tensor, detail
+        See :class:`Block`.
+
+    Attributes
+    ----------
+    block : Block
+        What outlives the exception, which holds on to the frames that it came through.
+    """
+
+    def __init__(self, reason: Reason, tensor: str, detail: str = "") -> None:
+        super().__init__(detail)
+        self.block = Block(reason, tensor, detail)
+
+    @classmethod
+    def by(cls, block: Block) -> Blocked:
+        """Make one of a block that is known."""
+        return cls(block.reason, block.tensor, block.detail)
+
+
+def unless_blocked(ask: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    """Return what a function returns; None where that is blocked, whatever by."""
+    try:
+        return ask(*args, **kwargs)
+    except Blocked:
+        return None
+
+
+def blocked_by(ask: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Block | None:
+    """Return what blocks a function; None where nothing does, whatever it returns."""
+    try:
+        ask(*args, **kwargs)
+    except Blocked as refusal:
+        return refusal.block
+    return None

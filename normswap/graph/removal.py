@@ -48,7 +48,7 @@ def name_block(chain: Sequence[Use]) -> Block | None:
 
 def further_output_block(node: Node) -> Block | None:
     """Say that an output other than the first is read, if one is."""
-    read = next((value for value in node.outputs[1:] if value is not None and value.is_read), None)
+    read = next((value for value in node.outputs[1:] if value is not None and value.is_used), None)
     if read is None:
         return None
     return Block(Reason.OPERATOR, read.name, f"{read.name}, which {node.title} makes too, is read")

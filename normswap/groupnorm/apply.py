@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from onnx import helper
+
 from normswap.graph.build import all_graphs, gs_nodes
 from normswap.graph.names import Names
-from normswap.groupnorm.builder import Builder, ConstantPool
+from normswap.groupnorm.builder import ConstantPool, LayerBuilder
 from normswap.groupnorm.forms import FORMS
-from normswap.groupnorm.forms.contrib import DOMAIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,20 +43,23 @@ def apply_swaps(plan: SwapPlan, model: Model) -> None:
     pools: dict[int, ConstantPool] = {}
     homes = {id(node): graph for graph in all_graphs(model) for node in graph.nodes}
     released: list[gs.Tensor] = []
-    for swap, layer in zip(plan.swaps, plan.layers, strict=True):
+    for swap in plan.swaps:
         node = nodes[swap.key]
         home = homes[id(node)]
         pool = pools.setdefault(id(home), ConstantPool(names))
+        tensors = {tensor.name: tensor for tensor in home.inputs}
         for taken in (node, *(nodes[key] for key in swap.fused)):
+            tensors |= {tensor.name: tensor for tensor in (*taken.inputs, *taken.outputs)}
             released += taken.inputs
             taken.inputs.clear()
             taken.outputs.clear()
             replacements[id(taken)] = []
-        builder = Builder(layer, pool, names)
-        FORMS[swap.form].build(builder)
+        builder = LayerBuilder(swap.layer, tensors, pool, names)
+        form = FORMS[swap.form]
+        form.build(builder)
         replacements[id(node)] = builder.nodes
-        if swap.form == "contrib":
-            _import_domain(home, DOMAIN)
+        if form.domain:
+            _import_domain(home, form.domain, form.version)
     for key in _unread(released, model):
         replacements[key] = []
     for graph in all_graphs(model):
@@ -74,9 +78,7 @@ def _unread(released: list[gs.Tensor], model: Model) -> Iterator[int]:
                 yield id(node)
 
 
-def _import_domain(graph: gs.Graph, domain: str) -> None:
-    import onnx
-
+def _import_domain(graph: gs.Graph, domain: str, version: int) -> None:
     imported = graph.import_domains or []
     if all(item.domain != domain for item in imported):
-        graph.import_domains = [*imported, onnx.helper.make_opsetid(domain, 1)]
+        graph.import_domains = [*imported, helper.make_opsetid(domain, version)]

@@ -16,6 +16,8 @@ from normswap.groupnorm.layer import HALF_PRECISION, Runtime
 from normswap.model import ArrayTensor, make_constant
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from normswap.graph.names import Names
     from normswap.groupnorm.layer import Layer, Parameter
 
@@ -39,12 +41,14 @@ class ConstantPool:
         return self._constants[key]
 
 
-class Builder:
+class LayerBuilder:
     """Makes the nodes of one layer.
 
     Parameters
     ----------
     layer : Layer
+    tensors : Mapping[str, gs.Tensor]
+        Those that the layer names.
     pool : ConstantPool
         Of the graph that the layer is in.
     names : Names
@@ -55,11 +59,19 @@ class Builder:
         What was made, in topological order.
     """
 
-    def __init__(self, layer: Layer, pool: ConstantPool, names: Names) -> None:
+    def __init__(
+        self, layer: Layer, tensors: Mapping[str, gs.Tensor], pool: ConstantPool, names: Names
+    ) -> None:
         self.layer = layer
         self.nodes: list[gs.Node] = []
         self._pool = pool
         self._names = names
+        self._tensors = tensors
+
+    @property
+    def x(self) -> gs.Tensor:
+        """What comes to the layer, in its own element type."""
+        return self._tensors[self.layer.x]
 
     def op(
         self, op: str, inputs: list[gs.Tensor], what: str, *, domain: str = "", **attrs: Any
@@ -86,7 +98,7 @@ class Builder:
         node = self.nodes[-1]
         if node.outputs[0] is not result:
             raise AssertionError("the result is not what the last node made")
-        node.outputs[0] = self.layer.y
+        node.outputs[0] = self._tensors[self.layer.y]
 
     # Constants ---------------------------------------------------------------------------------
 
@@ -141,9 +153,10 @@ class Builder:
 
     def tensor(self, value: Runtime, data_type: int, what: str) -> gs.Tensor:
         """Return a run-time parameter in a given float type."""
+        tensor = self._tensors[value.name]
         if value.data_type == data_type:
-            return value.tensor
-        return self.op("Cast", [value.tensor], f"{what}_cast", to=data_type)
+            return tensor
+        return self.op("Cast", [tensor], f"{what}_cast", to=data_type)
 
     # Steps that several forms share --------------------------------------------------------------
 
@@ -151,8 +164,8 @@ class Builder:
         """Return x in the compute type: half precision is widened, so that sums don't overflow."""
         layer = self.layer
         if layer.data_type in HALF_PRECISION:
-            return self.op("Cast", [layer.x], "float32", to=TensorProto.FLOAT)
-        return layer.x
+            return self.op("Cast", [self.x], "float32", to=TensorProto.FLOAT)
+        return self.x
 
     def output(self, value: gs.Tensor) -> None:
         """Give y its own element type, and end."""
@@ -217,7 +230,7 @@ class Builder:
             sizes = [dim if isinstance(dim, int) else -1 for dim in layer.shape[2:]]
             if sizes.count(-1) <= 1 and 0 not in sizes:
                 return self.integers([0, layer.channels, *sizes], "ungrouped_shape")
-        return self.op("Shape", [layer.x], "shape")
+        return self.op("Shape", [self.x], "shape")
 
     def affine(self, value: gs.Tensor, scale: Parameter, bias: Parameter) -> gs.Tensor:
         """Apply what is left of the scale and bias to (N, C, *spatial)."""

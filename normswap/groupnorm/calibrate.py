@@ -26,8 +26,8 @@ from normswap.finite import flaw_of
 from normswap.graph.names import Names
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.layer import Layer, Runtime
-from normswap.groupnorm.options import Affine, SwapOptions
-from normswap.groupnorm.planner import plan_swap
+from normswap.groupnorm.options import FittedAffine
+from normswap.groupnorm.planner import by_itself, with_layers
 from normswap.groupnorm.policy import divisors
 from normswap.groupnorm.reference import normalize
 from normswap.model import load, stage
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from normswap.groupnorm.plan import SwapPlan
     from normswap.progress import Progress
 
     Batches = Iterable[Mapping[str, Any]]
@@ -130,18 +131,19 @@ class CalibrationOptions:
 
 def calibrate(
     original: Path,
-    options: SwapOptions,
+    plan: SwapPlan,
     batches: Batches,
     how: CalibrationOptions,
     progress: Progress,
-) -> dict[str, Affine]:
+) -> dict[str, FittedAffine]:
     """Fit the affine of every layer in the main graph.
 
     Parameters
     ----------
     original : Path
         The model before the swap.
-    options : SwapOptions
+    plan : SwapPlan
+        Of the swap.
     batches : iterable of feeds
         Gone through once for each layer, or once in all with `CalibrationOptions.one_pass`.
     how : CalibrationOptions
@@ -149,7 +151,7 @@ def calibrate(
 
     Returns
     -------
-    dict of str to Affine
+    dict of str to FittedAffine
         By name of the layer's output, for `SwapOptions.affines`.
 
     Raises
@@ -159,28 +161,22 @@ def calibrate(
     RunError
         The runtime can't run a model.
     """
-    layers = _main_layers(original, options)
-    taps = {t.name: layer.data_type for layer in layers for t in (layer.x, layer.y)}
+    plan = by_itself(plan)
+    layers = plan.visible_layers
+    taps = {name: layer.data_type for layer in layers for name in (layer.x, layer.y)}
     with Session(
         original, label="the original model", taps=taps, alike=True, timeout=how.timeout
     ) as before:
         if how.one_pass:
             return _one_pass(before, layers, batches, how, progress)
-        return _in_order(original, before, layers, options, batches, how, progress)
-
-
-def _main_layers(original: Path, options: SwapOptions) -> list[Layer]:
-    plan = plan_swap(load(original), options.by_itself())
-    return [
-        layer for swap, layer in zip(plan.swaps, plan.layers, strict=True) if not swap.site.graph
-    ]
+        return _in_order(original, before, plan, batches, how, progress)
 
 
 def _candidates(layer: Layer, how: CalibrationOptions) -> list[int]:
     return divisors(layer.channels) if how.search_groups else [layer.num_groups]
 
 
-def _fitted(moments: Mapping[int, Moments], layer: Layer) -> Affine:
+def _fitted(moments: Mapping[int, Moments], layer: Layer) -> FittedAffine:
     """Return the fit of the number of groups that leaves the least; of equals, that asked for.
 
     Raises
@@ -199,7 +195,7 @@ def _fitted(moments: Mapping[int, Moments], layer: Layer) -> Affine:
                 tip="The network overflows on this data: scale it as in training, or leave out "
                 "what is far off.",
             )
-    return Affine(scale, bias, groups)
+    return FittedAffine(scale, bias, groups)
 
 
 def _one_pass(
@@ -208,19 +204,17 @@ def _one_pass(
     batches: Batches,
     how: CalibrationOptions,
     progress: Progress,
-) -> dict[str, Affine]:
+) -> dict[str, FittedAffine]:
     found = [{g: Moments(layer.channels) for g in _candidates(layer, how)} for layer in layers]
     for number, feeds in enumerate(batches, start=1):
         progress(f"calibrating, batch {number}")
         for start in range(0, len(layers), CHUNK):
             chunk = layers[start : start + CHUNK]
-            names = sorted({t.name for layer in chunk for t in (layer.x, layer.y)})
+            names = sorted({name for layer in chunk for name in (layer.x, layer.y)})
             tensors = before.run(feeds, names)
             for layer, moments in zip(chunk, found[start : start + CHUNK], strict=True):
-                _add(moments, layer, tensors[layer.x.name], tensors[layer.y.name])
-    return {
-        layer.y.name: _fitted(moments, layer) for layer, moments in zip(layers, found, strict=True)
-    }
+                _add(moments, layer, tensors[layer.x], tensors[layer.y])
+    return {layer.y: _fitted(moments, layer) for layer, moments in zip(layers, found, strict=True)}
 
 
 def _add(
@@ -233,23 +227,23 @@ def _add(
 def _in_order(
     original: Path,
     before: Session,
-    layers: Sequence[Layer],
-    options: SwapOptions,
+    plan: SwapPlan,
     batches: Batches,
     how: CalibrationOptions,
     progress: Progress,
-) -> dict[str, Affine]:
-    fitted: dict[str, Affine] = {}
-    network = _Parametrized(original, options, how.timeout)
+) -> dict[str, FittedAffine]:
+    fitted: dict[str, FittedAffine] = {}
+    layers = plan.visible_layers
+    network = _Parametrized(original, plan, how.timeout)
     try:
         for number, layer in enumerate(layers, start=1):
             progress(f"calibrating layer {number} of {len(layers)}")
             moments = {g: Moments(layer.channels) for g in _candidates(layer, how)}
             for feeds in batches:
-                z = before.run(feeds, [layer.y.name])[layer.y.name]
-                x = network.activation(layer.x.name, feeds, fitted)
+                z = before.run(feeds, [layer.y])[layer.y]
+                x = network.activation(layer.x, feeds, fitted)
                 _add(moments, layer, x, z)
-            affine = fitted[layer.y.name] = _fitted(moments, layer)
+            affine = fitted[layer.y] = _fitted(moments, layer)
             if affine.num_groups != layer.num_groups:
                 network.regroup(fitted)
     finally:
@@ -260,9 +254,9 @@ def _in_order(
 class _Parametrized:
     """The swapped network with every scale and bias as an input, so that one session does."""
 
-    def __init__(self, original: Path, options: SwapOptions, timeout: float) -> None:
+    def __init__(self, original: Path, plan: SwapPlan, timeout: float) -> None:
         self._original = original
-        self._options = options
+        self._plan = plan
         self._timeout = timeout
         self._life = contextlib.ExitStack()
         self._folder = self._life.enter_context(scratch_folder())
@@ -271,20 +265,24 @@ class _Parametrized:
         self._neutral: dict[str, np.ndarray] = {}
         self.regroup({})
 
-    def regroup(self, fitted: Mapping[str, Affine]) -> None:
+    def regroup(self, fitted: Mapping[str, FittedAffine]) -> None:
         """Build the network anew, with the numbers of groups that were found."""
         if self._session is not None:
             self._session.close()
         model = load(self._original)
-        plan = plan_swap(model, replace(self._options.by_itself(), affines=fitted))
         names = Names(model)
         layers = []
-        for swap, layer in zip(plan.swaps, plan.layers, strict=True):
-            layers.append(layer if swap.site.graph else self._opened(layer, model.graph, names))
-        apply_swaps(replace(plan, layers=tuple(layers)), model)
+        for swap in self._plan.swaps:
+            layer = swap.layer
+            if not swap.site.graph:
+                found = fitted.get(layer.y)
+                groups = (found and found.num_groups) or layer.num_groups
+                layer = self._opened(replace(layer, num_groups=groups), model.graph, names)
+            layers.append(layer)
+        apply_swaps(with_layers(self._plan, layers), model)
         with stage(model, self._folder / "network.onnx", overwrite=True) as staged:
             staged.commit()
-        taps = {layer.x.name: layer.data_type for layer in layers if layer.y.name in self._inputs}
+        taps = {layer.x: layer.data_type for layer in layers if layer.y in self._inputs}
         self._session = Session(
             self._folder / "network.onnx",
             label="the swapped model",
@@ -301,18 +299,17 @@ class _Parametrized:
             for what in ("scale_input", "bias_input")
         ]
         graph.inputs.extend(tensors)
-        key = layer.y.name
-        self._inputs[key] = (tensors[0].name, tensors[1].name, dtype)
+        self._inputs[layer.y] = (tensors[0].name, tensors[1].name, dtype)
         self._neutral[tensors[0].name] = np.ones(layer.channels, dtype)
         self._neutral[tensors[1].name] = np.zeros(layer.channels, dtype)
         return replace(
             layer,
-            scale=Runtime(tensors[0], layer.compute_type),
-            bias=Runtime(tensors[1], layer.compute_type),
+            scale=Runtime(tensors[0].name, layer.compute_type),
+            bias=Runtime(tensors[1].name, layer.compute_type),
         )
 
     def activation(
-        self, name: str, feeds: Mapping[str, Any], fitted: Mapping[str, Affine]
+        self, name: str, feeds: Mapping[str, Any], fitted: Mapping[str, FittedAffine]
     ) -> np.ndarray:
         """Return what comes to a layer, the layers before it being fitted."""
         parameters = dict(self._neutral)

@@ -14,7 +14,7 @@ from normswap.errors import ModelError
 from normswap.finite import flaw_of
 from normswap.graph.batchnorm import is_batchnorm
 from normswap.graph.evaluate import constant_source
-from normswap.graph.reasons import Block
+from normswap.graph.reasons import unless_blocked
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
@@ -111,10 +111,7 @@ def _flaw(value: Value, *, computed: bool) -> Flaw | None:
     maker = value.producer
     if value.source is None and not computed and (maker is None or maker.op != "Constant"):
         return None
-    source = constant_source(value)
-    if isinstance(source, Block) and value.source is None:
-        return None
-    stored = value.source if isinstance(source, Block) else source
+    stored = unless_blocked(constant_source, value) or value.source
     return None if stored is None else flaw_of(value.name, stored.load())
 
 

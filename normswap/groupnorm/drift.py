@@ -7,12 +7,13 @@ outputs and activations are.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from normswap.finite import flaw_of
+from normswap.plain import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -113,11 +114,8 @@ class DriftReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data."""
-        return {
-            "outputs": {name: asdict(drift) for name, drift in self.outputs.items()},
-            "layers": {name: asdict(drift) for name, drift in self.layers.items()},
-            "notes": list(self.notes),
-        }
+        data: dict[str, Any] = plain(self)
+        return data
 
 
 def measure_drift(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from normswap.graph.network import Node, Value
+    from normswap.graph.network import Node
 
 SILU = "silu"
 
@@ -24,10 +24,13 @@ class Fusible(NamedTuple):
         `SILU`.
     nodes : tuple of int
         Keys of its nodes, the one that makes the result last.
+    y : str
+        Name of the result.
     """
 
     activation: str
     nodes: tuple[int, ...]
+    y: str
 
 
 def fusible_activation(node: Node) -> Fusible | None:
@@ -36,24 +39,21 @@ def fusible_activation(node: Node) -> Fusible | None:
     The tensors in between vanish with it, so nothing else may read them.
     """
     y = node.out
-    if not _is_private(y):
+    if y.is_output or y.captured:
         return None
     readers = [use.node for use in y.readers.values()]
     if len(readers) == 1 and readers[0].op == "Swish" and readers[0].attr("alpha", 1.0) == 1.0:
-        return Fusible(SILU, (readers[0].key,)) if _is_alike(readers[0], node) else None
+        (swish,) = readers
+        return Fusible(SILU, (swish.key,), swish.out.name) if _is_alike(swish, node) else None
     sigmoid = next((reader for reader in readers if reader.op == "Sigmoid"), None)
     product = next((reader for reader in readers if reader.op == "Mul"), None)
     if len(readers) != 2 or sigmoid is None or product is None:
         return None
     gate = sigmoid.out
-    whole = _is_private(gate) and len(gate.readers) == 1 and gate in product.inputs
+    whole = gate.is_private and gate in product.inputs
     if not whole or not (_is_alike(sigmoid, node) and _is_alike(product, node)):
         return None
-    return Fusible(SILU, (sigmoid.key, product.key))
-
-
-def _is_private(value: Value) -> bool:
-    return not value.is_output and not value.captured
+    return Fusible(SILU, (sigmoid.key, product.key), product.out.name)
 
 
 def _is_alike(reader: Node, node: Node) -> bool:

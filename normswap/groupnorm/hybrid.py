@@ -17,9 +17,9 @@ import numpy as np
 from normswap.dtypes import NUMPY_DTYPES
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.layer import Layer, Parameter, Runtime
-from normswap.groupnorm.planner import plan_swap
+from normswap.groupnorm.planner import by_itself, with_layers
 from normswap.groupnorm.reference import affine, normalize
-from normswap.groupnorm.rounding import SLACK, Statistics, by_channel
+from normswap.groupnorm.rounding import SLACK, GroupStatistics, by_channel
 from normswap.model import load, stage
 from normswap.scratch import scratch_folder
 
@@ -42,7 +42,7 @@ SHARE = 1 / SLACK
 def values(parameter: Parameter, tensors: Mapping[str, np.ndarray]) -> np.ndarray | None:
     """Return a scale or bias, which may be among the tensors of a run."""
     if isinstance(parameter, Runtime):
-        return tensors[parameter.tensor.name]
+        return tensors[parameter.name]
     return parameter
 
 
@@ -50,9 +50,9 @@ def taps(layers: Sequence[Layer]) -> dict[str, dict[str, int]]:
     """Return name and element type of the tensors that layers read and make."""
     runtime = [p for layer in layers for p in (layer.scale, layer.bias) if isinstance(p, Runtime)]
     return {
-        "x": {layer.x.name: layer.data_type for layer in layers},
-        "y": {layer.y.name: layer.data_type for layer in layers},
-        "parameters": {p.tensor.name: p.data_type for p in runtime},
+        "x": {layer.x: layer.data_type for layer in layers},
+        "y": {layer.y: layer.data_type for layer in layers},
+        "parameters": {p.name: p.data_type for p in runtime},
     }
 
 
@@ -95,10 +95,8 @@ def run_hybrid(
     rng : numpy.random.Generator
         Of the rounding errors.
     """
-    whole = plan_swap(load(original), plan.options.by_itself("primitive"))
-    layers = [
-        layer for swap, layer in zip(whole.swaps, whole.layers, strict=True) if not swap.site.graph
-    ]
+    whole = by_itself(plan, "primitive")
+    layers = whole.visible_layers
     known = taps(layers)
 
     def open_reference(path: Path) -> Session:
@@ -109,14 +107,14 @@ def run_hybrid(
             level="disabled",
         )
 
-    if len(layers) == len(whole.layers):
+    if len(layers) == len(whole.swaps):
         with open_reference(original) as session:
             return Hybrid(*(_run(session, layers, feeds, outputs, noise) for noise in (None, rng)))
     results = []
     for noise in (None, rng):
         with (
             scratch_folder() as folder,
-            open_reference(_with_hidden_swapped(original, plan, noise, folder)) as session,
+            open_reference(_with_hidden_swapped(original, whole, noise, folder)) as session,
         ):
             results.append(_run(session, layers, feeds, outputs, noise))
     return Hybrid(*results)
@@ -127,14 +125,10 @@ def _with_hidden_swapped(
 ) -> Path:
     """Write the original with the layers swapped that are not in its main graph."""
     model = load(original)
-    whole = plan_swap(model, plan.options.by_itself("primitive"))
-    hidden = [
-        (swap, layer if rng is None else _rounded(layer, rng))
-        for swap, layer in zip(whole.swaps, whole.layers, strict=True)
-        if swap.site.graph
-    ]
-    swaps, layers = zip(*hidden, strict=True)
-    apply_swaps(replace(whole, swaps=swaps, layers=layers), model)
+    hidden = replace(plan, swaps=tuple(swap for swap in plan.swaps if swap.site.graph))
+    if rng is not None:
+        hidden = with_layers(hidden, [_rounded(swap.layer, rng) for swap in hidden.swaps])
+    apply_swaps(hidden, model)
     path = folder / "reference.onnx"
     with stage(model, path) as staged:
         staged.commit()
@@ -163,17 +157,17 @@ def _run(
     """Compute the outputs; each run executes only what lies between two layers."""
     made: Arrays = {}
     for layer in layers:
-        names = [layer.x.name]
-        names += [p.tensor.name for p in (layer.scale, layer.bias) if isinstance(p, Runtime)]
+        names = [layer.x]
+        names += [p.name for p in (layer.scale, layer.bias) if isinstance(p, Runtime)]
         dtype = NUMPY_DTYPES[layer.data_type]
         tensors = session.run({**feeds, **made}, names)
-        y = normalize(tensors[layer.x.name], num_groups=layer.num_groups, epsilon=layer.epsilon)
+        y = normalize(tensors[layer.x], num_groups=layer.num_groups, epsilon=layer.epsilon)
         if rng is not None:
-            y = _with_rounding(y, layer, tensors[layer.x.name], rng)
+            y = _with_rounding(y, layer, tensors[layer.x], rng)
         y = affine(y, values(layer.scale, tensors), values(layer.bias, tensors))
         if rng is not None:
             y *= 1 + float(ml_dtypes.finfo(dtype).eps) * rng.uniform(-1, 1, y.shape)
-        made[layer.y.name] = y.astype(dtype)
+        made[layer.y] = y.astype(dtype)
     return session.run({**feeds, **made}, outputs)
 
 
@@ -182,7 +176,7 @@ def _with_rounding(
 ) -> npt.NDArray[np.float64]:
     """Return normalized activations whose statistics are off by what sums are, group by group."""
     with np.errstate(all="ignore"):
-        statistics = Statistics.of(layer, x)
+        statistics = GroupStatistics.of(layer, x)
         signs = rng.choice([-1.0, 1.0], (2, *statistics.mean.shape))
         factor = 1 + SHARE * signs[0] * statistics.spread_off / 2
         shift = SHARE * signs[1] * statistics.mean_off / np.sqrt(statistics.spread)

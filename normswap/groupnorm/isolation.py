@@ -52,9 +52,9 @@ def check_isolated(
         If a layer is not in the file, or can't be run.
     """
     homes: dict[str, list[Layer]] = {}
-    for swap, layer in zip(plan.swaps, plan.layers, strict=True):
+    for swap in plan.swaps:
         if swap.site.graph:
-            homes.setdefault(swap.site.graph, []).append(layer)
+            homes.setdefault(swap.site.graph, []).append(swap.layer)
     checks: list[LayerCheck] = []
     if not homes:
         return checks
@@ -86,8 +86,8 @@ def _taken_from(layers: list[Layer], body: onnx.ModelProto) -> list[Layer]:
     found: list[Layer] = []
     others: list[Layer] = []
     for layer in layers:
-        (found if layer.y.name in made else others).append(layer)
-        made.discard(layer.y.name)
+        (found if layer.y in made else others).append(layer)
+        made.discard(layer.y)
     layers[:] = others
     return found
 
@@ -97,15 +97,15 @@ def _check(session: Session, layer: Layer, rng: np.random.Generator) -> LayerChe
     found: list[LayerCheck] = []
     dtype = NUMPY_DTYPES[layer.data_type]
     parameters = {
-        p.tensor.name: rng.normal(size=layer.channels).astype(NUMPY_DTYPES[p.data_type])
+        p.name: rng.normal(size=layer.channels).astype(NUMPY_DTYPES[p.data_type])
         for p in (layer.scale, layer.bias)
         if isinstance(p, Runtime)
     }
     for x in _activations(_sizes(layer), rng):
-        feeds = {layer.x.name: x.astype(dtype), **parameters}
-        y = session.run(feeds, [layer.y.name])[layer.y.name]
+        feeds = {layer.x: x.astype(dtype), **parameters}
+        y = session.run(feeds, [layer.y])[layer.y]
         scale, bias = values(layer.scale, feeds), values(layer.bias, feeds)
-        found.append(check_layer(layer, feeds[layer.x.name], y, scale, bias))
+        found.append(check_layer(layer, feeds[layer.x], y, scale, bias))
     worst = max(found, key=lambda check: check.ratio)
     largest = max(check.max_error for check in found)
     return LayerCheck(layer.name, largest, worst.ratio, isolated=True)

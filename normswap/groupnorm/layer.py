@@ -1,4 +1,7 @@
-"""One normalization layer, as the forms see it: its tensors, its numbers, its surroundings."""
+"""One normalization layer, as the forms see it: its tensors, its numbers, its surroundings.
+
+A layer names tensors and holds none, so that it outlives the model that it was found in.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,6 @@ from onnx import TensorProto
 from normswap.graph.sizes import is_in_doubt
 
 if TYPE_CHECKING:
-    import onnx_graphsurgeon as gs
-
     from normswap.graph.sizes import Dim
 
 HALF_PRECISION = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
@@ -25,18 +26,18 @@ class Runtime:
 
     Attributes
     ----------
-    tensor : gs.Tensor
-        ``(C,)``
+    name : str
+        Of a tensor ``(C,)``.
     data_type : int
         ``TensorProto.DataType``
     """
 
-    tensor: gs.Tensor
+    name: str
     data_type: int
 
 
 Parameter = npt.NDArray[np.float64] | Runtime | None
-"""A scale or bias: a constant ``(C,)`` array, a tensor, or None where it has no effect."""
+"""A scale or bias: a constant ``(C,)`` array, a named tensor, or None where it has no effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,8 @@ class Layer:
     ----------
     name : str
         What the names of nodes and tensors start with.
-    x, y : gs.Tensor
-        ``(N, C, *spatial)``
+    x, y : str
+        Names of tensors ``(N, C, *spatial)``.
     scale, bias : Parameter
         ``(C,)``
     channels, num_groups : int
@@ -69,8 +70,8 @@ class Layer:
     """
 
     name: str
-    x: gs.Tensor
-    y: gs.Tensor
+    x: str
+    y: str
     scale: Parameter
     bias: Parameter
     channels: int

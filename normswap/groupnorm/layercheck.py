@@ -12,7 +12,7 @@ import numpy as np
 from normswap.dtypes import NUMPY_DTYPES
 from normswap.groupnorm.fusion import SILU
 from normswap.groupnorm.reference import group_normalization, silu
-from normswap.groupnorm.rounding import Statistics, by_channel
+from normswap.groupnorm.rounding import GroupStatistics, by_channel
 
 if TYPE_CHECKING:
     from normswap.groupnorm.layer import Layer
@@ -62,7 +62,7 @@ def check_layer(
     tiny = float(ml_dtypes.finfo(NUMPY_DTYPES[layer.data_type]).tiny)
     truth = group_normalization(x, scale, bias, num_groups=layer.num_groups, epsilon=layer.epsilon)
     with np.errstate(all="ignore"):
-        statistics = Statistics.of(layer, x)
+        statistics = GroupStatistics.of(layer, x)
         mean, spread = statistics.mean, statistics.spread
         groups = np.abs(x.astype(np.float64)).reshape(*mean.shape, -1)
         sums = (16 + math.sqrt(groups.shape[2])) * unit

@@ -25,10 +25,10 @@ from normswap.dtypes import NUMPY_DTYPES
 from normswap.finite import flaw_of
 from normswap.graph.affine import Affine
 from normswap.graph.batchnorm import affine_of, is_batchnorm
-from normswap.graph.decomposed import affine_of_link, is_private, link
+from normswap.graph.decomposed import affine_of_link, link
 from normswap.graph.network import Use
 from normswap.graph.precision import lost_digits
-from normswap.graph.reasons import Block
+from normswap.graph.reasons import unless_blocked
 from normswap.groupnorm.layer import Layer, Runtime, effective
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ def absorb(node: Node, layer: Layer, taken: Container[int]) -> Absorbed:
     affine = IDENTITY
     start = found.layer
     for use in _before(node, taken):
-        part = _affine(use)
-        if isinstance(part, Block):
+        part = unless_blocked(_affine, use)
+        if part is None:
             break
         before.insert(0, use)
         affine = part.then(affine)
@@ -95,9 +95,9 @@ def absorb(node: Node, layer: Layer, taken: Container[int]) -> Absorbed:
 def _behind(node: Node, taken: Container[int]) -> Iterator[Use]:
     """Yield the affines that one after another read what a node makes, and alone do."""
     value = node.out
-    while len(value.readers) == 1:
+    while value.is_private:
         (use,) = value.readers.values()
-        if not is_private(value, use.node) or use.node.key in taken or _affine_use(use.node) != use:
+        if use.node.key in taken or _affine_use(use.node) != use:
             return
         yield use
         value = use.node.out
@@ -106,7 +106,7 @@ def _behind(node: Node, taken: Container[int]) -> Iterator[Use]:
 def _before(node: Node, taken: Container[int]) -> Iterator[Use]:
     """Yield the affines that one before another make what a node alone reads, nearest first."""
     value = node.inputs[0]
-    while value is not None and value.producer is not None and is_private(value, node):
+    while value is not None and value.producer is not None and value.is_private:
         node = value.producer
         use = None if node.key in taken else _affine_use(node)
         if use is None or node.out is not value:
@@ -120,7 +120,7 @@ def _affine_use(node: Node) -> Use | None:
     return Use(node, 0) if is_batchnorm(node) else link(node)
 
 
-def _affine(use: Use) -> Affine | Block:
+def _affine(use: Use) -> Affine:
     return affine_of(use.node) if is_batchnorm(use.node) else affine_of_link(use)
 
 
@@ -136,8 +136,8 @@ def _with_behind(layer: Layer, use: Use) -> Layer | None:
     """Return the layer with an affine after its own, None where it can't take that in."""
     if isinstance(layer.scale, Runtime) or isinstance(layer.bias, Runtime):
         return None
-    affine = _affine(use)
-    vectors = None if isinstance(affine, Block) else _vectors(affine, layer.channels)
+    affine = unless_blocked(_affine, use)
+    vectors = None if affine is None else _vectors(affine, layer.channels)
     if vectors is None:
         return None
     s, t = vectors

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from normswap.groupnorm.policy import GroupPolicy
@@ -36,7 +36,7 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
-class Affine:
+class FittedAffine:
     """A scale and bias that take the place of a layer's own; see the calibration.
 
     Attributes
@@ -76,11 +76,8 @@ class SwapOptions:
     absorb : bool
         Whether constants beside a layer go into its affine; see
         :mod:`normswap.groupnorm.neighbours`.
-    affines : Mapping[str, Affine]
+    affines : Mapping[str, FittedAffine]
         By the name of the layer's output.
-    timings : Mapping[int, Timings]
-        What ``"fastest"`` goes by, see :func:`normswap.groupnorm.race.measure`; by the number of
-        the node.
     """
 
     policy: GroupPolicy = field(default_factory=GroupPolicy)
@@ -94,12 +91,7 @@ class SwapOptions:
     exclude: tuple[str, ...] = ()
     only_kept: bool = False
     absorb: bool = True
-    affines: Mapping[str, Affine] = field(default_factory=dict)
-    timings: Mapping[int, Timings] = field(default_factory=dict)
-
-    def by_itself(self, form: str = AUTO) -> SwapOptions:
-        """Return the same swap with every layer at its own x and y, taking nothing along."""
-        return replace(self, form=form, provider="cpu", absorb=False)
+    affines: Mapping[str, FittedAffine] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,22 @@
 """What a swap will do: every BatchNormalization once, swapped or kept, with the reason.
 
-A plan is data: names and numbers, no arrays and no nodes. It can be printed, compared and
-serialized, and that is what a dry run shows.
+A plan is data: names, numbers and the constants of affines, no tensors and no nodes of a model. So
+it outlives the model that it was made for, can be changed (:func:`dataclasses.replace`), and is
+what a dry run shows.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+from normswap.groupnorm.forms import FORMS
+from normswap.plain import called, plain
 
 if TYPE_CHECKING:
     from normswap.graph.normalization import Site
+    from normswap.graph.reasons import Reason
+    from normswap.groupnorm.fusion import Fusible
     from normswap.groupnorm.layer import Layer
     from normswap.groupnorm.options import SwapOptions, Timings
 
@@ -24,37 +30,81 @@ class Swap:
     site : Site
     key : int
         Number of the node among all nodes of the model.
-    num_groups : int
-    epsilon : float
-    scale, bias : bool
-        Whether the node's scale and B are kept as the affine.
+    alone : Layer
+        What takes the place of the node by itself, at its own x and y.
+    joined : Layer
+        The same with the constants of the neighbours that it absorbs.
     form : str
         Which form of :mod:`normswap.groupnorm.forms` is built.
     why : str
         Why that one.
-    activation : str
-        Of the nodes behind it, what the form takes along; empty where it takes none.
     absorbed : tuple of Site
-        The neighbours whose constants are in the layer's scale, bias and epsilon
+        The neighbours whose constants are in the scale, bias and epsilon of `joined`
         (:mod:`normswap.groupnorm.neighbours`), in the order of the graph.
-    fused : tuple of int
-        Numbers of all nodes that go with it: these neighbours, and those of the activation.
+    neighbours : tuple of int
+        Numbers of their nodes.
+    fusible : Fusible or None
+        The activation behind it, for forms that take it along.
     timings : Timings or None
         What the forms took, where they were measured.
     """
 
+    TOLD = ("num_groups", "epsilon", "scale", "bias", "activation", "fused")
+
     site: Site
     key: int
-    num_groups: int
-    epsilon: float
-    scale: bool
-    bias: bool
-    form: str
-    why: str
-    activation: str = ""
+    alone: Layer = field(repr=False, compare=False)
+    joined: Layer = field(repr=False, compare=False)
+    form: str = ""
+    why: str = ""
     absorbed: tuple[Site, ...] = ()
-    fused: tuple[int, ...] = ()
+    neighbours: tuple[int, ...] = field(default=(), repr=False)
+    fusible: Fusible | None = field(default=None, repr=False)
     timings: Timings | None = None
+
+    @property
+    def layer(self) -> Layer:
+        """What is built: `joined`, and the activation where the form takes it along."""
+        fused = self._activation
+        if fused is None:
+            return self.joined
+        return replace(self.joined, y=fused.y, activation=fused.activation)
+
+    @property
+    def num_groups(self) -> int:
+        """Of what is built."""
+        return self.joined.num_groups
+
+    @property
+    def epsilon(self) -> float:
+        """Of what is built."""
+        return self.joined.epsilon
+
+    @property
+    def scale(self) -> bool:
+        """Whether the affine has a scale."""
+        return self.joined.scale is not None
+
+    @property
+    def bias(self) -> bool:
+        """Whether the affine has a bias."""
+        return self.joined.bias is not None
+
+    @property
+    def activation(self) -> str:
+        """Of the nodes behind it, what the form takes along; empty where it takes none."""
+        fused = self._activation
+        return "" if fused is None else fused.activation
+
+    @property
+    def fused(self) -> tuple[int, ...]:
+        """Numbers of all nodes that go with it: the neighbours, and those of the activation."""
+        fused = self._activation
+        return self.neighbours if fused is None else (*self.neighbours, *fused.nodes)
+
+    @property
+    def _activation(self) -> Fusible | None:
+        return self.fusible if FORMS[self.form].fuses_activation else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +114,15 @@ class Untouched:
     Attributes
     ----------
     site : Site
-    why : str
-        In words.
+    reason : Reason
+        Why.
+    detail : str
+        The same in words, with what is not in the reason.
     """
 
     site: Site
-    why: str
+    reason: Reason
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +138,17 @@ class SwapPlan:
     swaps : tuple of Swap
         In the order of the graph.
     untouched : tuple of Untouched
-    layers : tuple of Layer
-        One for each swap. They hold tensors of the model that was planned for, and ride along for
-        :func:`normswap.groupnorm.apply.apply_swaps`.
     """
 
-    fingerprint: str
+    fingerprint: str = field(repr=False)
     options: SwapOptions = field(repr=False, compare=False)
     swaps: tuple[Swap, ...]
-    untouched: tuple[Untouched, ...] = ()
-    layers: tuple[Layer, ...] = field(default=(), repr=False, compare=False)
+    untouched: tuple[Untouched, ...] = field(default=(), metadata=called("kept"))
+
+    @property
+    def visible_layers(self) -> list[Layer]:
+        """Those of the main graph, whose tensors onnxruntime shows."""
+        return [swap.layer for swap in self.swaps if not swap.site.graph]
 
     @property
     def total(self) -> int:
@@ -109,7 +163,5 @@ class SwapPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain data."""
-        return {
-            "swaps": [asdict(swap) for swap in self.swaps],
-            "kept": [asdict(entry) for entry in self.untouched],
-        }
+        data: dict[str, Any] = plain(self)
+        return data

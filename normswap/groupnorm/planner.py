@@ -15,29 +15,28 @@ from onnx import TensorProto
 from normswap.dtypes import is_float
 from normswap.errors import ModelError, UsageError
 from normswap.folding.planner import make_plan
-from normswap.graph.batchnorm import epsilon_of, is_batchnorm
-from normswap.graph.build import build_network, gs_nodes
+from normswap.graph.batchnorm import epsilon_of, is_batchnorm, require_rewritable
+from normswap.graph.build import build_network
 from normswap.graph.evaluate import constant_source
-from normswap.graph.mode import mode_of
 from normswap.graph.normalization import Normalization, site_of
-from normswap.graph.reasons import Block
+from normswap.graph.reasons import Blocked, Reason, blocked_by, unless_blocked
 from normswap.graph.shapes import function_key, infer_call_types
 from normswap.graph.sizes import TensorType
 from normswap.groupnorm.choose import choose_form, threads_here
 from normswap.groupnorm.fusion import fusible_activation
 from normswap.groupnorm.layer import Layer, Parameter, Runtime, effective
 from normswap.groupnorm.neighbours import Absorbed, absorb
+from normswap.groupnorm.options import AUTO
 from normswap.groupnorm.plan import Swap, SwapPlan, Untouched
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import onnx_graphsurgeon as gs
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from normswap.graph.network import Graph, Network, Node, Value
     from normswap.graph.normalization import Site
+    from normswap.graph.reasons import Block
     from normswap.graph.sizes import Dim
-    from normswap.groupnorm.options import SwapOptions
+    from normswap.groupnorm.options import SwapOptions, Timings
     from normswap.model import Model
 
 LISTED = 8  # how many layers an error message names
@@ -71,9 +70,9 @@ def plan_swap(model: Model, options: SwapOptions) -> SwapPlan:
     _learn_from_calls(model, network)
     nodes = [node for graph in network.graphs for node in graph.topological() if is_batchnorm(node)]
     selected, untouched = _select(nodes, options, model)
-    surgeon_nodes = dict(enumerate(gs_nodes(model)))
     channels = {node.key: _channels(node) for node in selected}
-    _refuse_all(model, [(node, _obstacle(node, channels[node.key])) for node in selected])
+    found = [(node, blocked_by(_require_swappable, node, channels[node.key])) for node in selected]
+    _refuse_all(model, found)
     if options.policy.on_indivisible.value == "error":
         options.policy.require({_where(node): channels[node.key] or 0 for node in selected})
     groups: dict[int, int] = {}
@@ -83,55 +82,77 @@ def plan_swap(model: Model, options: SwapOptions) -> SwapPlan:
         number = (affine and affine.num_groups) or options.policy.num_groups(count)
         if number is None:
             why = f"{count} channels don't fit {options.policy}"
-            untouched[node.key] = Untouched(site_of(node), why)
+            untouched[node.key] = Untouched(site_of(node), Reason.INDIVISIBLE, why)
         else:
             groups[node.key] = number
     swaps: list[Swap] = []
-    layers: list[Layer] = []
-    threads = options.threads or threads_here()
-    taken = set(groups)  # what is swapped, or goes with what is
+    taken = set(groups)  # nodes that are swapped, or that a swapped one takes along
     for node in selected:
-        if node.key not in groups:
-            continue
-        count = channels[node.key] or 0
-        layer = _layer(node, surgeon_nodes[node.key], count, groups[node.key], options)
-        absorbed = absorb(node, layer, taken) if options.absorb else Absorbed(layer)
-        neighbours = [*absorbed.before, *absorbed.behind]
-        fused = [use.node.key for use in neighbours]
-        layer, last = absorbed.layer, node
-        if absorbed.before:
-            use = absorbed.before[0]
-            layer = replace(layer, x=surgeon_nodes[use.node.key].inputs[use.slot])
-        if absorbed.behind:
-            last = absorbed.behind[-1].node
-            layer = replace(layer, y=surgeon_nodes[last.key].outputs[0])
-        timings = options.timings.get(node.key)
-        form, why = choose_form(layer, options.form, options.provider, threads, timings)
-        fusible = fusible_activation(last) if form.fuses_activation else None
-        if fusible is not None:
-            end = surgeon_nodes[fusible.nodes[-1]]
-            layer = replace(layer, y=end.outputs[0], activation=fusible.activation)
-            fused += fusible.nodes
-        taken.update(fused)
-        swaps.append(
-            Swap(
-                site=site_of(node),
-                key=node.key,
-                num_groups=layer.num_groups,
-                epsilon=layer.epsilon,
-                scale=layer.scale is not None,
-                bias=layer.bias is not None,
-                form=form.name,
-                why=why,
-                activation=layer.activation,
-                absorbed=tuple(Normalization((use,)).site() for use in neighbours),
-                fused=tuple(fused),
-                timings=timings,
-            )
-        )
-        layers.append(layer)
+        if node.key in groups:
+            alone = _layer(node, channels[node.key] or 0, groups[node.key], options)
+            swap = _in_form(_joined(node, alone, taken, options), options)
+            taken.update(swap.fused)
+            swaps.append(swap)
     kept = tuple(entry for key, entry in untouched.items() if key not in taken)
-    return SwapPlan(model.fingerprint(), options, tuple(swaps), kept, tuple(layers))
+    return SwapPlan(model.fingerprint(), options, tuple(swaps), kept)
+
+
+def with_timings(plan: SwapPlan, timings: Mapping[int, Timings]) -> SwapPlan:
+    """Return a plan with the forms that are chosen when one knows how long they take.
+
+    Parameters
+    ----------
+    plan : SwapPlan
+    timings : Mapping[int, Timings]
+        By the number of the node, see :func:`normswap.groupnorm.race.measure`.
+    """
+    timed = (replace(swap, timings=timings.get(swap.key)) for swap in plan.swaps)
+    return replace(plan, swaps=tuple(_in_form(swap, plan.options) for swap in timed))
+
+
+def by_itself(plan: SwapPlan, form: str = AUTO) -> SwapPlan:
+    """Return the plan, for a CPU, with every layer at its own x and y, taking nothing along."""
+    options = replace(plan.options, form=form, provider="cpu", absorb=False)
+    layers = [_for_provider(swap.alone, "cpu") for swap in plan.swaps]
+    return with_layers(replace(plan, options=options), layers)
+
+
+def with_layers(plan: SwapPlan, layers: Iterable[Layer]) -> SwapPlan:
+    """Return a plan with other layers, one for each swap, that take nothing along."""
+    swaps = tuple(
+        _in_form(Swap(swap.site, swap.key, layer, layer), plan.options)
+        for swap, layer in zip(plan.swaps, layers, strict=True)
+    )
+    return replace(plan, swaps=swaps)
+
+
+def _joined(node: Node, alone: Layer, taken: Container[int], options: SwapOptions) -> Swap:
+    """Return the swap of a node with all that may go with it; its form is open."""
+    absorbed = absorb(node, alone, taken) if options.absorb else Absorbed(alone)
+    joined, last = absorbed.layer, node
+    if absorbed.before:
+        use = absorbed.before[0]
+        joined = replace(joined, x=_name(use.node.inputs[use.slot]))
+    if absorbed.behind:
+        last = absorbed.behind[-1].node
+        joined = replace(joined, y=last.out.name)
+    neighbours = (*absorbed.before, *absorbed.behind)
+    return Swap(
+        site=site_of(node),
+        key=node.key,
+        alone=alone,
+        joined=joined,
+        absorbed=tuple(Normalization((use,)).site() for use in neighbours),
+        neighbours=tuple(use.node.key for use in neighbours),
+        fusible=fusible_activation(last),
+    )
+
+
+def _in_form(swap: Swap, options: SwapOptions) -> Swap:
+    """Return a swap in the form that is asked for, or chosen for its layer."""
+    threads = options.threads or threads_here()
+    form, why = choose_form(swap.joined, options.form, options.provider, threads, swap.timings)
+    return replace(swap, form=form.name, why=why)
 
 
 def _select(
@@ -152,25 +173,25 @@ def _select(
     untouched: dict[int, Untouched] = {}
     for node in nodes:
         site = site_of(node)
-        why = _why_not(node, site, options, foldable)
-        if why is None:
+        block = blocked_by(_require_wanted, node, site, options, foldable)
+        if block is None:
             selected.append(node)
         else:
-            untouched[node.key] = Untouched(site, why)
+            untouched[node.key] = Untouched(site, block.reason, block.detail)
     return selected, untouched
 
 
-def _why_not(
+def _require_wanted(
     node: Node, site: Site, options: SwapOptions, foldable: set[tuple[str, str]]
-) -> str | None:
+) -> None:
+    """Let pass a node that the options select."""
     if options.include and not any(_fits(node, pattern) for pattern in options.include):
-        return "not included"
+        raise Blocked(Reason.EXCLUDED, node.title, "not included")
     excluded = next((pattern for pattern in options.exclude if _fits(node, pattern)), None)
     if excluded is not None:
-        return f"excluded by {excluded!r}"
+        raise Blocked(Reason.EXCLUDED, node.title, f"excluded by {excluded!r}")
     if (site.graph, site.output) in foldable:
-        return "it can be folded"
-    return None
+        raise Blocked(Reason.FOLDABLE, node.title, "it can be folded")
 
 
 def _fits(node: Node, pattern: str) -> bool:
@@ -214,8 +235,8 @@ def _known(value: Value | None) -> tuple[int | None, tuple[Dim, ...] | None]:
     if value is None:
         return None, None
     if value.data_type is None or value.shape is None:
-        source = constant_source(value)
-        if not isinstance(source, Block):
+        source = unless_blocked(constant_source, value)
+        if source is not None:
             return source.data_type, tuple(source.shape)
     return value.data_type, value.shape
 
@@ -263,37 +284,29 @@ def _learn_of_body(model: Model, number: int, body: Graph, arguments: Sequence[T
                 value.data_type, value.shape = known
 
 
-def _obstacle(node: Node, channels: int | None) -> str | None:
-    """Say why a node can't be swapped, or None if it can."""
-    if len(node.inputs) < 5 or any(value is None for value in node.inputs[:5]):
-        return "it lacks an input"
-    used = mode_of(node).used
-    if used:
-        return f"its output {used[0]} is used, for which a group normalization has no counterpart"
-    if node.opset < 7:
-        return f"it is of opset {node.opset}, and swaps begin at opset 7"
-    if node.opset < 9 and not node.attr("spatial", 1):
-        return "its parameters are per activation (spatial=0)"
-    if node.refers_to_attributes:
-        return "an attribute is a parameter of the function it is in"
+def _require_swappable(node: Node, channels: int | None) -> None:
+    """Let pass a node of which all is known that a group normalization needs."""
+    require_rewritable(node, in_training=True, by_channel=True)
     if not channels:
-        return "the number of its channels is not known"
+        detail = "the number of its channels is not known"
+        raise Blocked(Reason.SHAPE_UNKNOWN, node.title, detail)
     data_type = _data_type(node)
     if data_type is None:
-        return "its element type is not known"
+        raise Blocked(Reason.ELEMENT_TYPE, node.title, "its element type is not known")
     if not is_float(data_type):
-        return f"its element type is {TensorProto.DataType.Name(data_type)}"
+        detail = f"its element type is {TensorProto.DataType.Name(data_type)}"
+        raise Blocked(Reason.ELEMENT_TYPE, node.title, detail)
     shape = _shape(node)
     if shape is not None and len(shape) < 2:
-        return "its input has no channel axis"
+        raise Blocked(Reason.MALFORMED, node.title, "its input has no channel axis")
     if shape is not None and isinstance(shape[1], int) and shape[1] != channels:
-        return f"its input has {shape[1]} channels and its parameters {channels}"
-    return None
+        detail = f"its input has {shape[1]} channels and its parameters {channels}"
+        raise Blocked(Reason.MALFORMED, node.title, detail)
 
 
-def _refuse_all(model: Model, found: Sequence[tuple[Node, str | None]]) -> None:
+def _refuse_all(model: Model, found: Sequence[tuple[Node, Block | None]]) -> None:
     """Raise one error for all nodes that can't be swapped."""
-    refused = [(node, why) for node, why in found if why is not None]
+    refused = [(node, block.detail) for node, block in found if block is not None]
     if not refused:
         return
     listed = "; ".join(f"{_where(node)}: {why}" for node, why in refused[:LISTED])
@@ -305,7 +318,7 @@ def _refuse_all(model: Model, found: Sequence[tuple[Node, str | None]]) -> None:
     )
 
 
-def _layer(node: Node, surgeon: gs.Node, channels: int, groups: int, options: SwapOptions) -> Layer:
+def _layer(node: Node, channels: int, groups: int, options: SwapOptions) -> Layer:
     affine = options.affines.get(node.out.name)
     scale: Parameter = None
     bias: Parameter = None
@@ -313,38 +326,48 @@ def _layer(node: Node, surgeon: gs.Node, channels: int, groups: int, options: Sw
         scale, bias = effective(affine.scale, 1.0), effective(affine.bias, 0.0)
     else:
         if options.keep_scale:
-            scale = _parameter(node.inputs[1], surgeon.inputs[1], 1.0)
+            scale = _parameter(node.inputs[1], 1.0)
         if options.keep_bias:
-            bias = _parameter(node.inputs[2], surgeon.inputs[2], 0.0)
+            bias = _parameter(node.inputs[2], 0.0)
     shape = _shape(node)
-    data_type = _data_type(node) or TensorProto.FLOAT
-    blocked = _in_blocked_layout(node, channels)
-    return Layer(
+    layer = Layer(
         name=_where(node),
-        x=surgeon.inputs[0],
-        y=surgeon.outputs[0],
+        x=_name(node.inputs[0]),
+        y=node.out.name,
         scale=scale,
         bias=bias,
         channels=channels,
         num_groups=groups,
         epsilon=epsilon_of(node) if options.epsilon is None else options.epsilon,
         shape=None if shape is None else (shape[0], channels, *shape[2:]),
-        data_type=data_type,
+        data_type=_data_type(node) or TensorProto.FLOAT,
         opset=node.opset,
-        depthwise_affine=options.provider == "cpu"
-        and data_type != TensorProto.DOUBLE  # onnxruntime's Conv has no float64
-        and (blocked or _is_small_image(shape)),
-        before_convolution=blocked,
+        before_convolution=_in_blocked_layout(node, channels),
     )
+    return _for_provider(layer, options.provider)
 
 
-def _parameter(value: Value | None, tensor: gs.Tensor, neutral: float) -> Parameter:
+def _for_provider(layer: Layer, provider: str) -> Layer:
+    """Return a layer whose affine is what is fastest on a provider."""
+    depthwise = (
+        provider == "cpu"
+        and layer.data_type != TensorProto.DOUBLE  # onnxruntime's Conv has no float64
+        and (layer.before_convolution or _is_small_image(layer.shape))
+    )
+    return replace(layer, depthwise_affine=depthwise)
+
+
+def _name(value: Value | None) -> str:
+    return "" if value is None else value.name
+
+
+def _parameter(value: Value | None, neutral: float) -> Parameter:
     """Return a scale or B as constant, run-time tensor, or None where it has no effect."""
     if value is None:
         return None
-    source = constant_source(value)
-    if isinstance(source, Block):
-        return Runtime(tensor, value.data_type or TensorProto.FLOAT)
+    source = unless_blocked(constant_source, value)
+    if source is None:
+        return Runtime(value.name, value.data_type or TensorProto.FLOAT)
     return effective(source.load().astype(np.float64).reshape(-1), neutral)
 
 

@@ -86,8 +86,8 @@ def measure(
     Returns
     -------
     dict of int to Timings
-        By the number of the node, for ``SwapOptions.timings``. Layers of subgraphs and functions
-        whose sizes are not static are not in it.
+        By the number of the node, for :func:`normswap.groupnorm.planner.with_timings`. Layers of
+        subgraphs and functions whose sizes are not static are not in it.
 
     Raises
     ------
@@ -96,9 +96,7 @@ def measure(
     """
     shapes = _shapes(original, plan, how, batches, progress)
     layers = {
-        swap.key: layer
-        for swap, layer in zip(plan.swaps, plan.layers, strict=True)
-        if np.prod(shapes.get(swap.key, (0,))) > 0
+        swap.key: swap.layer for swap in plan.swaps if np.prod(shapes.get(swap.key, (0,))) > 0
     }
     kinds = {key: _kind(layer, shapes[key]) for key, layer in layers.items()}
     kept = {kind: layers[key] for key, kind in kinds.items()}
@@ -141,7 +139,8 @@ def _shapes(
     """Return the shape of each layer's x, by the number of its node."""
     found: dict[int, tuple[int, ...]] = {}
     seen: dict[int, Layer] = {}
-    for swap, layer in zip(plan.swaps, plan.layers, strict=True):
+    for swap in plan.swaps:
+        layer = swap.layer
         sizes = tuple(dim for dim in layer.shape or () if isinstance(dim, int))
         if len(sizes) == layer.rank:
             found[swap.key] = sizes
@@ -152,7 +151,7 @@ def _shapes(
     with Session(
         original,
         label="the original model",
-        taps={layer.x.name: layer.data_type for layer in seen.values()},
+        taps={layer.x: layer.data_type for layer in seen.values()},
         provider=how.provider,
         provider_options=how.provider_options,
         timeout=how.timeout,
@@ -164,8 +163,8 @@ def _shapes(
         entries = list(seen.items())
         for start in range(0, len(entries), CHUNK):
             chunk = entries[start : start + CHUNK]
-            tensors = session.run(feeds, sorted({layer.x.name for _, layer in chunk}))
-            found.update((key, tensors[layer.x.name].shape) for key, layer in chunk)
+            tensors = session.run(feeds, sorted({layer.x for _, layer in chunk}))
+            found.update((key, tensors[layer.x].shape) for key, layer in chunk)
     return found
 
 
@@ -209,10 +208,10 @@ def _heat(number: int, kind: _Kind, layer: Layer, provider: str, folder: Path) -
     models = {_BARE: small_network(kind.dims, None, **how).SerializeToString()}
     network = small_network(kind.dims, affine, **how)
     for form in contenders(layer, provider):
-        models[form], _ = in_form(network, kind.num_groups, form, provider)
-    files = {form: f"{number}-{form}.onnx" for form in models}
-    for form, model in models.items():
-        (folder / files[form]).write_bytes(model)
+        models[form.name], _ = in_form(network, kind.num_groups, form.name, provider)
+    files = {name: f"{number}-{name}.onnx" for name in models}
+    for name, model in models.items():
+        (folder / files[name]).write_bytes(model)
     dtype = np.dtype(NUMPY_DTYPES[kind.data_type]).name
     return {"models": files, "input": INPUT, "shape": kind.shape, "dtype": dtype}
 

@@ -22,12 +22,13 @@ from onnx import TensorProto
 from normswap.dtypes import NUMPY_DTYPES, is_float, round_to
 from normswap.errors import DataError, ModelError, UsageError
 from normswap.finite import flaw_of
-from normswap.graph.batchnorm import epsilon_of, is_batchnorm
+from normswap.graph.batchnorm import epsilon_of, is_batchnorm, require_rewritable
 from normswap.graph.build import build_network, gs_nodes
 from normswap.graph.mode import mode_of
 from normswap.graph.names import Names
 from normswap.graph.normalization import site_of
-from normswap.groupnorm.builder import Builder, ConstantPool
+from normswap.graph.reasons import Blocked, Reason, blocked_by
+from normswap.groupnorm.builder import ConstantPool, LayerBuilder
 from normswap.groupnorm.layer import Layer, Runtime
 from normswap.model import ArrayTensor, load, make_constant, stage
 from normswap.runtime.session import Session
@@ -106,7 +107,7 @@ class Recalibrated:
     mended: tuple[str, ...] = ()
 
 
-class Statistics:
+class RunningStatistics:
     """Mean and population variance by channel, over batches.
 
     Parameters
@@ -148,9 +149,9 @@ def batchnorms(model: Model, *, freeze: bool) -> list[Node]:
     nodes = [node for graph in network.graphs for node in graph.topological() if is_batchnorm(node)]
     refused = []
     for node in nodes:
-        why = _obstacle(node, freeze=freeze)
-        if why is not None:
-            refused.append(f"{node.title}: {why}")
+        block = blocked_by(_require_recalibratable, node, freeze=freeze)
+        if block is not None:
+            refused.append(f"{node.title}: {block.detail}")
     if refused:
         more = f"; and {len(refused) - 8} more" if len(refused) > 8 else ""
         raise ModelError(
@@ -166,25 +167,22 @@ def batchnorms(model: Model, *, freeze: bool) -> list[Node]:
     return nodes
 
 
-def _obstacle(node: Node, *, freeze: bool) -> str | None:
+def _require_recalibratable(node: Node, *, freeze: bool) -> None:
+    """Let pass a normalization whose mean and variance are constants by channel."""
     if node.graph.path:
-        return f"it is in {node.graph.path}, and only the main graph can be recalibrated"
-    if any(value is None or value.source is None for value in node.inputs[3:5]):
-        return "its mean and variance are not constants"
-    if any(value.overridable for value in node.inputs[3:5] if value):
-        return "its mean or variance is a graph input"
-    if node.opset < 7 or (node.opset < 9 and not node.attr("spatial", 1)):
-        return "its statistics are not by channel, or it is of an opset before 7"
-    used = mode_of(node).used
-    if freeze and used:
-        return f"its output {used[0]} is used, and an inference-mode node has none"
-    mean = node.inputs[3]
-    if mean is None or not is_float(mean.data_type):
-        return "its statistics are of no float type"
-    return None
+        detail = f"it is in {node.graph.path}, and only the main graph can be recalibrated"
+        raise Blocked(Reason.OUTER_SCOPE, node.title, detail)
+    require_rewritable(node, in_training=True, with_statistics=not freeze, by_channel=True)
+    mean, var = node.operand(3), node.operand(4)
+    if mean.source is None or var.source is None:
+        raise Blocked(Reason.NOT_CONSTANT, node.title, "its mean and variance are not constants")
+    if mean.overridable or var.overridable:
+        raise Blocked(Reason.OVERRIDABLE, node.title, "its mean or variance is a graph input")
+    if not is_float(mean.data_type):
+        raise Blocked(Reason.ELEMENT_TYPE, node.title, "its statistics are of no float type")
 
 
-Found = dict[str, tuple[Statistics, tuple[np.ndarray, np.ndarray]]]
+Found = dict[str, tuple[RunningStatistics, tuple[np.ndarray, np.ndarray]]]
 
 
 def estimate(
@@ -235,15 +233,15 @@ def _open_statistics(
             if value is not None and value.source is not None
         )
         key = node.out.name
-        found[key] = (Statistics(old[0], old[1], options.momentum), (old[0], old[1]))
+        found[key] = (RunningStatistics(old[0], old[1], options.momentum), (old[0], old[1]))
         scale, bias = gs_node.inputs[1:3]
         data_type = next(v.data_type for v in node.inputs if v and v.data_type is not None)
         layer = Layer(
             name=node.title,
-            x=gs_node.inputs[0],
-            y=gs_node.outputs[0],
-            scale=Runtime(scale, _type_of(node.input(1), data_type)),
-            bias=Runtime(bias, _type_of(node.input(2), data_type)),
+            x=gs_node.inputs[0].name,
+            y=gs_node.outputs[0].name,
+            scale=Runtime(scale.name, _type_of(node.input(1), data_type)),
+            bias=Runtime(bias.name, _type_of(node.input(2), data_type)),
             channels=len(old[0]),
             num_groups=1,
             epsilon=epsilon_of(node),
@@ -251,9 +249,10 @@ def _open_statistics(
             data_type=data_type,
             opset=node.opset,
         )
+        tensors = {tensor.name: tensor for tensor in (*gs_node.inputs, *gs_node.outputs)}
         gs_node.inputs.clear()
         gs_node.outputs.clear()
-        builder = Builder(layer, pool, names)
+        builder = LayerBuilder(layer, tensors, pool, names)
         outputs[key] = _training_mode(builder)
         new[id(gs_node)] = builder.nodes
     graph = model.graph
@@ -265,13 +264,13 @@ def _type_of(value: Value | None, default: int) -> int:
     return default if value is None or value.data_type is None else value.data_type
 
 
-def _training_mode(builder: Builder) -> tuple[str, str, str]:
+def _training_mode(builder: LayerBuilder) -> tuple[str, str, str]:
     """Build a normalization by the statistics of the batch; return the names of these.
 
     In float64, so that the statistics are those of the activations and not of the summation.
     """
     layer = builder.layer
-    wide = builder.op("Cast", [layer.x], "wide", to=TensorProto.DOUBLE)
+    wide = builder.op("Cast", [builder.x], "wide", to=TensorProto.DOUBLE)
     view = builder.integers([0, layer.channels, -1], "channels_shape")
     x = builder.op("Reshape", [wide, view], "channels")
 
@@ -310,7 +309,7 @@ def _training_mode(builder: Builder) -> tuple[str, str, str]:
 def install(
     node: Node,
     gs_node: gs.Node,
-    statistics: Statistics,
+    statistics: RunningStatistics,
     old: tuple[np.ndarray, np.ndarray],
     options: RecalibrateOptions,
     names: Names,

@@ -29,7 +29,7 @@ LANES = (1, 4)
 
 
 @dataclass(frozen=True, slots=True)
-class Statistics:
+class GroupStatistics:
     """The statistics of what comes to a layer, in float64, and what sums may make of them.
 
     Attributes
@@ -48,7 +48,7 @@ class Statistics:
     spread_off: Float64
 
     @classmethod
-    def of(cls, layer: Layer, x: npt.NDArray[Any]) -> Statistics:
+    def of(cls, layer: Layer, x: npt.NDArray[Any]) -> GroupStatistics:
         """Compute them for an input ``(N, C, *spatial)``."""
         groups = x.astype(np.float64).reshape(len(x), layer.num_groups, -1)
         dtype, count = NUMPY_DTYPES[layer.compute_type], groups.shape[2]

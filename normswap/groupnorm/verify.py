@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
@@ -24,6 +24,7 @@ from normswap.groupnorm.layercheck import LayerCheck, check_layer
 from normswap.groupnorm.rounding import SLACK
 from normswap.inputs.dims import Wishes, batch_is_free
 from normswap.inputs.signature import read_signature
+from normswap.plain import called, plain
 from normswap.runtime.randomness import seed_notes
 from normswap.runtime.session import Session
 
@@ -67,6 +68,8 @@ class OutputCheck:
     max_error: float
     allowed: float
 
+    TOLD = ("right",)
+
     @property
     def right(self) -> bool:
         """Whether the output is within what rounding may do."""
@@ -90,9 +93,11 @@ class SwapCheck:
 
     layers: tuple[LayerCheck, ...]
     outputs: tuple[OutputCheck, ...]
-    invariance: tuple[OutputCheck, ...]
+    invariance: tuple[OutputCheck, ...] = field(metadata=called("batch_invariance"))
     drift: DriftReport
     notes: tuple[str, ...] = field(default=())
+
+    TOLD = ("verdict",)
 
     @property
     def verdict(self) -> SwapVerdict:
@@ -113,16 +118,8 @@ class SwapCheck:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the check as plain data."""
-        return {
-            "verdict": self.verdict.value,
-            "layers": [asdict(check) for check in self.layers],
-            "outputs": [{**asdict(check), "right": check.right} for check in self.outputs],
-            "batch_invariance": [
-                {**asdict(check), "right": check.right} for check in self.invariance
-            ],
-            "drift": self.drift.to_dict(),
-            "notes": list(self.notes),
-        }
+        data: dict[str, Any] = plain(self)
+        return data
 
 
 def verify_swap(
@@ -152,9 +149,7 @@ def verify_swap(
         A model can't be run.
     """
     signature = read_signature(original)
-    layers = [
-        layer for swap, layer in zip(plan.swaps, plan.layers, strict=True) if not swap.site.graph
-    ]
+    layers = plan.visible_layers
     notes: list[str] = seed_notes(signature.random)
     known = taps(layers)
     floats = _floats(signature)
@@ -206,7 +201,7 @@ def verify_swap(
                 after,
                 batches if batches is not None else [feeds],
                 floats,
-                [layer.y.name for layer in layers],
+                [layer.y for layer in layers],
                 progress,
                 sizes=sizes,
             )
@@ -233,10 +228,10 @@ def _check_layers(
         names = {name for kind in taps(chunk).values() for name in kind}
         tensors = session.run(feeds, sorted(names))
         for layer in chunk:
-            x, y = tensors[layer.x.name], tensors[layer.y.name]
+            x, y = tensors[layer.x], tensors[layer.y]
             scale, bias = values(layer.scale, tensors), values(layer.bias, tensors)
             checks.append(check_layer(layer, x, y, scale, bias))
-            sizes[layer.y.name] = y.nbytes // samples_of(feeds)
+            sizes[layer.y] = y.nbytes // samples_of(feeds)
     return checks
 
 

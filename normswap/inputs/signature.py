@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -18,13 +19,15 @@ from normswap.runtime.randomness import Draw, draws, paired_seeds, seeds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     import numpy as np
 
     from normswap.graph.sizes import Dim
 
-_OF_SHAPES = frozenset({"ConstantOfShape", "EyeLike", "Shape", "Size"})
+# What these give depends on sizes, or on what is there at all.
+_OF_SHAPES = frozenset(
+    {"ConstantOfShape", "EyeLike", "OptionalHasElement", "SequenceLength", "Shape", "Size"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,8 @@ class Signature:
         The outputs that depend on the values of inputs, not only on their shapes.
     skeleton : bytes
         The graph without its weights, its functions inlined.
+    called : str
+        What people know the model as, where `path` is a temporary one.
     """
 
     path: Path
@@ -87,6 +92,17 @@ class Signature:
     seeds: tuple[float | None, ...]
     varying: frozenset[str]
     skeleton: bytes
+    called: str = ""
+
+    @property
+    def title(self) -> str:
+        """What to call the model in a report: its path, or that of which it becomes the model."""
+        return self.called or str(self.path)
+
+    @property
+    def name(self) -> str:
+        """What to call it in a sentence."""
+        return Path(self.title).name
 
     def varying_output(self, leaf: str) -> str | None:
         """Return the output that tensor `leaf` is (an element of), None if it does not vary."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _PACKAGE_HOME = Path(__file__).resolve().parents[2]
+_FILE = re.compile(r"Load model from .*? failed: ?")
+"""What onnxruntime calls a model: a path that may be temporary, where a sentence has its label."""
+
 _OFTEN_MEMORY = {-9: "SIGKILL, which is how a system ends what takes too much memory"}
 
 
@@ -152,7 +156,8 @@ def failure(error: Mapping[str, str | None], label: str) -> NormswapError:
     label : str
         What to call the model.
     """
-    kind, message = error["kind"], error["message"] or ""
+    kind = error["kind"]
+    message = _FILE.sub("", error["message"] or "")
     if kind == "provider":
         return ProviderError(message, tip=error["tip"])
     if kind == "memory":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from normswap.errors import ExitCode
+from normswap.plain import plain
 from normswap.runtime.providers import AUTO, CPU, PREFERENCE, full_name, short_name
 from normswap.runtime.runner import run_worker
 from normswap.scratch import scratch_folder
@@ -65,6 +67,9 @@ class Survey:
     conflict: Mapping[str, str] | None
     providers: tuple[ProviderStatus, ...] = field(default=())
 
+    SCHEMA: ClassVar[str] = "normswap/providers/1"
+    TOLD = ("auto",)
+
     @property
     def best(self) -> ProviderStatus:
         """What ``auto`` stands for."""
@@ -72,6 +77,16 @@ class Survey:
         return next(
             (usable[name] for name in PREFERENCE if name in usable), ProviderStatus(CPU, True)
         )
+
+    @property
+    def auto(self) -> str:
+        """Its name."""
+        return self.best.name
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """How a command that only asked ends."""
+        return ExitCode.OK
 
     def status(self, name: str) -> ProviderStatus:
         """Return what is known of a provider, by its short or full name.
@@ -86,7 +101,8 @@ class Survey:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the survey as plain data."""
-        return {**asdict(self), "auto": self.best.name}
+        data: dict[str, Any] = plain(self)
+        return data
 
 
 def survey(options: Mapping[str, Any] | None = None) -> Survey:

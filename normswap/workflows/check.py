@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from normswap.check.batching import batch_evidence
 from normswap.check.bench import LEVELS, Bench, Execution
 from normswap.check.compare import compare, judge_all
-from normswap.check.departure import find_departures, measure_rounding, suspected
+from normswap.check.departure import disbelieved, find_departures, measure_rounding, suspected
 from normswap.check.golden import against_expected
 from normswap.check.localize import localize
 from normswap.check.observe import Observations, observe_original, observe_rewritten, provider_notes
@@ -98,16 +98,33 @@ def check(
         same = rewritten is original and not isinstance(original, str | os.PathLike)
         second = first if same else stack.enter_context(model_file(rewritten))
         how = options if isinstance(options, CheckOptions) else CheckOptions(depth=options)
-        report = _check(first, second, how, progress)
-    return replace(report, original=name_of(original), rewritten=name_of(rewritten))
+        return check_files(
+            first, second, how, names=(name_of(original), name_of(rewritten)), progress=progress
+        )
 
 
-def _check(
-    original: Path, rewritten: Path, options: CheckOptions, progress: Progress
+def check_files(
+    original: Path,
+    rewritten: Path,
+    options: CheckOptions,
+    *,
+    names: tuple[str, str],
+    progress: Progress = silent,
 ) -> CheckReport:
+    """Do what :func:`check` says, on files that may be temporary.
+
+    Parameters
+    ----------
+    original, rewritten : Path
+    options : CheckOptions
+    names : (str, str)
+        What to call the models; the paths where it is empty.
+    progress : callable
+    """
     began = time.perf_counter()
     _refuse_useless_limit(options)
     first, second = drawing_alike(read_signature(original), read_signature(rewritten))
+    first, second = replace(first, called=names[0]), replace(second, called=names[1])
     _refuse_unknown_outputs(first, options)
     structure = tuple(structural_differences(first, second))
     if structure:
@@ -122,6 +139,8 @@ def _check(
             measure_rounding(bench, first, second, seen, options)
             outputs = compare(first, seen, options.tolerances)
             departed = find_departures(bench, first, second, seen, outputs, options)
+            if departed:
+                outputs = disbelieved(outputs)
         if options.batch_invariant:
             found = batch_evidence(bench, second, "rewritten", seen.cases[0], options)
             named = [(f"a sample alone, and in a batch, {level}", e) for level, e in found]
@@ -237,8 +256,8 @@ def _report(
         verdict=Verdict.DIFFERENT if structure else verdict,
         reasons=reasons or _nothing(outputs),
         notes=tuple(seen.notes),
-        original=str(first.path),
-        rewritten=str(second.path),
+        original=first.title,
+        rewritten=second.title,
         structure=structure,
         cases=tuple(CaseReport(c.name, c.distribution.value, c.shapes()) for c in seen.cases),
         outputs=outputs,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from normswap.check.options import CheckOptions, check_options
 from normswap.errors import ExitCode, require_choice
@@ -13,6 +13,7 @@ from normswap.folding.planner import make_plan
 from normswap.folding.residual import residuals
 from normswap.model import Model, load
 from normswap.model.staging import output_name, staged_output
+from normswap.plain import plain
 from normswap.progress import Progress, silent
 from normswap.workflows.result import Result, place, require_sound
 
@@ -32,24 +33,34 @@ class FoldReport:
 
     Attributes
     ----------
-    source, output : str
-        What was read, and what was written; the output is empty where nothing was.
+    source : str
+        What was read.
+    output : str or None
+        What was written; None where nothing was.
     plan : Plan
     check : CheckReport or None
         None where no check was asked for.
     residuals : tuple of Residual
         Of the constants that were written, as they were read back; empty without a check.
     size_before, size_after : int
-        Bytes of the model, external data included; the latter 0 where nothing was written.
+        Bytes of the model, external data included; the latter None where nothing was written.
     """
 
     source: str
-    output: str
+    output: str | None
     plan: Plan
     check: CheckReport | None = None
     residuals: tuple[Residual, ...] = ()
     size_before: int = 0
-    size_after: int = 0
+    size_after: int | None = None
+
+    SCHEMA: ClassVar[str] = "normswap/fold/1"
+    TOLD = ("written", "exit_code")
+
+    @property
+    def written(self) -> bool:
+        """Whether there is an output."""
+        return self.output is not None
 
     @property
     def exit_code(self) -> ExitCode:
@@ -60,18 +71,8 @@ class FoldReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data."""
-        return {
-            "command": "fold",
-            "source": self.source,
-            "output": self.output or None,
-            "written": bool(self.output),
-            "size_before": self.size_before,
-            "size_after": self.size_after or None,
-            "plan": self.plan.to_dict(),
-            "check": None if self.check is None else self.check.to_dict(),
-            "residuals": [asdict(residual) for residual in self.residuals],
-            "exit_code": int(self.exit_code),
-        }
+        data: dict[str, Any] = plain(self)
+        return data
 
 
 class FoldResult(Result[FoldReport]):
@@ -198,14 +199,15 @@ def fold(
     progress("writing")
     with staged_output(loaded, target, overwrite=overwrite) as staged:
         if how is not None:
+            called = "<memory>" if output is None else output_name(target)
             report = replace(
                 report,
                 residuals=residuals(loaded, load(staged.path)),
-                check=_checked(loaded, staged.path, how, progress),
+                check=_checked(loaded, staged.path, called, how, progress),
             )
         require_sound(report, _findings(report))
         staged.commit()
-        written = "" if output is None else output_name(target)
+        written = None if output is None else output_name(target)
         report = replace(report, output=written, size_after=staged.size)
     return FoldResult(report, target)
 
@@ -223,7 +225,7 @@ def _planned(
         merge_branches=merge_branches,
         leftover=leftover,
     )
-    return model, FoldReport(model.name, "", made, size_before=model.size)
+    return model, FoldReport(model.name, None, made, size_before=model.size)
 
 
 def _findings(report: FoldReport) -> list[str]:
@@ -234,10 +236,11 @@ def _findings(report: FoldReport) -> list[str]:
 
 
 def _checked(
-    model: Model, rewritten: Path, options: CheckOptions, progress: Progress
+    model: Model, rewritten: Path, name: str, options: CheckOptions, progress: Progress
 ) -> CheckReport:
-    from normswap.workflows.check import check
+    from normswap.workflows.check import check_files
 
     progress("checking")
     with model.original() as original:
-        return check(original, rewritten, options, progress=progress)
+        names = ("" if model.path else model.name, name)
+        return check_files(original, rewritten, options, names=names, progress=progress)

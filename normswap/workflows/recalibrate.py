@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from normswap.errors import ExitCode
 from normswap.graph.build import build_network, gs_nodes
@@ -20,6 +20,7 @@ from normswap.inputs.dataset import BATCH, open_data
 from normswap.inputs.signature import read_signature
 from normswap.model import load
 from normswap.model.staging import output_name, staged_output
+from normswap.plain import plain
 from normswap.progress import Progress, silent
 from normswap.workflows.result import Result, place
 
@@ -35,7 +36,8 @@ class RecalibrateReport:
 
     Attributes
     ----------
-    source, output : str
+    source : str
+    output : str or None
     layers : tuple of Recalibrated
     samples : int
         How many samples the statistics are of.
@@ -44,11 +46,14 @@ class RecalibrateReport:
     """
 
     source: str
-    output: str
+    output: str | None
     layers: tuple[Recalibrated, ...]
     samples: int
     size_before: int = 0
-    size_after: int = 0
+    size_after: int | None = None
+
+    SCHEMA: ClassVar[str] = "normswap/recalibrate/1"
+    TOLD = ("exit_code",)
 
     @property
     def exit_code(self) -> ExitCode:
@@ -57,16 +62,8 @@ class RecalibrateReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data."""
-        return {
-            "command": "recalibrate",
-            "source": self.source,
-            "output": self.output or None,
-            "samples": self.samples,
-            "size_before": self.size_before,
-            "size_after": self.size_after or None,
-            "layers": [asdict(layer) for layer in self.layers],
-            "exit_code": int(self.exit_code),
-        }
+        data: dict[str, Any] = plain(self)
+        return data
 
 
 class RecalibrateResult(Result[RecalibrateReport]):
@@ -161,9 +158,9 @@ def recalibrate(
         statistics, old = found[node.out.name]
         done.append(install(node, surgeon[node.key], statistics, old, options, names))
     progress("writing")
-    report = RecalibrateReport(loaded.name, "", tuple(done), count, loaded.size)
+    report = RecalibrateReport(loaded.name, None, tuple(done), count, loaded.size)
     with staged_output(loaded, target, overwrite=overwrite) as staged:
         staged.commit()
-        written = "" if output is None else output_name(target)
+        written = None if output is None else output_name(target)
         report = replace(report, output=written, size_after=staged.size)
     return RecalibrateResult(report, target)

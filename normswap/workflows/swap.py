@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from normswap.check.options import CheckOptions, check_options
 from normswap.errors import ExitCode, UsageError, require_choice
@@ -14,7 +14,7 @@ from normswap.groupnorm.carried import require_finite
 from normswap.groupnorm.drift import DriftReport, measure_drift
 from normswap.groupnorm.forms import FORMS
 from normswap.groupnorm.options import AUTO, FASTEST, SwapOptions, VerifyOptions
-from normswap.groupnorm.planner import plan_swap
+from normswap.groupnorm.planner import plan_swap, with_timings
 from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
 from normswap.groupnorm.race import measure
 from normswap.groupnorm.verify import SwapCheck, verify_swap
@@ -22,6 +22,7 @@ from normswap.inputs.dataset import open_data
 from normswap.inputs.signature import read_signature
 from normswap.model import load, stage
 from normswap.model.staging import output_name, staged_output
+from normswap.plain import called, plain
 from normswap.progress import Progress, silent
 from normswap.runtime.session import Session
 from normswap.runtime.survey import resolve
@@ -67,8 +68,10 @@ class SwapReport:
 
     Attributes
     ----------
-    source, output : str
-        What was read, and what was written; the output is empty where nothing was.
+    source : str
+        What was read.
+    output : str or None
+        What was written; None where nothing was.
     plan : SwapPlan
     check : SwapCheck or None
         None where no check was asked for.
@@ -77,17 +80,27 @@ class SwapReport:
     calibrated : int
         Number of layers that were refitted.
     size_before, size_after : int
-        Bytes of the model, external data included; the latter 0 where nothing was written.
+        Bytes of the model, external data included; the latter None where nothing was written.
     """
 
     source: str
-    output: str
+    output: str | None
     plan: SwapPlan
     check: SwapCheck | None = None
-    uncalibrated: DriftReport | None = None
+    uncalibrated: DriftReport | None = field(
+        default=None, metadata=called("drift_before_calibration")
+    )
     calibrated: int = 0
     size_before: int = 0
-    size_after: int = 0
+    size_after: int | None = None
+
+    SCHEMA: ClassVar[str] = "normswap/swap/1"
+    TOLD = ("written", "exit_code")
+
+    @property
+    def written(self) -> bool:
+        """Whether there is an output."""
+        return self.output is not None
 
     @property
     def exit_code(self) -> ExitCode:
@@ -96,19 +109,8 @@ class SwapReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data."""
-        return {
-            "command": "bn-to-gn",
-            "source": self.source,
-            "output": self.output or None,
-            "written": bool(self.output),
-            "size_before": self.size_before,
-            "size_after": self.size_after or None,
-            "plan": self.plan.to_dict(),
-            "calibrated": self.calibrated,
-            "drift_before_calibration": self.uncalibrated and self.uncalibrated.to_dict(),
-            "check": None if self.check is None else self.check.to_dict(),
-            "exit_code": int(self.exit_code),
-        }
+        data: dict[str, Any] = plain(self)
+        return data
 
 
 class SwapResult(Result[SwapReport]):
@@ -145,8 +147,8 @@ def plan_report(
     model, plan = _planned(source, options, progress)
     if options.form == FASTEST:
         with model.original() as original:
-            plan = _raced(model, original, plan, how, None, progress)
-    return SwapReport(model.name, "", plan, size_before=model.size)
+            plan = _raced(original, plan, how, None, progress)
+    return SwapReport(model.name, None, plan, size_before=model.size)
 
 
 def bn_to_gn(
@@ -384,21 +386,20 @@ def swap(
     target = place(output)
     model, plan = _planned(source, options, progress)
     options = plan.options
-    report = SwapReport(model.name, "", plan, size_before=model.size)
+    report = SwapReport(model.name, None, plan, size_before=model.size)
     with model.original() as original:
         batches: Dataset | None = None
         if data is not None:
             batches = open_data(data, read_signature(original), samples=samples)
         if calibration is not None and batches is not None and plan.swaps:
-            affines = calibrate(original, options, batches, calibration, progress)
+            affines = calibrate(original, plan, batches, calibration, progress)
             if check is not None:
-                before = _plain_drift(original, model_options=options, batches=batches, check=check)
+                before = _plain_drift(original, plan, batches, check)
                 report = replace(report, uncalibrated=before)
-            model = load(original, name=model.name)
             plan = plan_swap(model, replace(options, affines=affines))
             report = replace(report, plan=plan, calibrated=len(affines))
         if options.form == FASTEST:
-            plan = _raced(model, original, plan, how or check, batches, progress)
+            plan = _raced(original, plan, how or check, batches, progress)
             report = replace(report, plan=plan)
         apply_swaps(plan, model)
         progress("writing")
@@ -410,7 +411,7 @@ def swap(
                 report = replace(report, check=result)
             require_sound(report, [] if report.check is None else _findings(report.check))
             staged.commit()
-            written = "" if output is None else output_name(target)
+            written = None if output is None else output_name(target)
             report = replace(report, output=written, size_after=staged.size)
     return SwapResult(report, target)
 
@@ -439,7 +440,6 @@ def _findings(check: SwapCheck) -> list[str]:
 
 
 def _raced(
-    model: Model,
     original: Path,
     plan: SwapPlan,
     how: VerifyOptions | None,
@@ -451,20 +451,15 @@ def _raced(
         return plan
     how = how or VerifyOptions(plan.options.provider)
     timings = measure(original, plan, how, batches=batches, progress=progress)
-    return plan_swap(model, replace(plan.options, timings=timings))
+    return with_timings(plan, timings)
 
 
 def _plain_drift(
-    original: Path, *, model_options: SwapOptions, batches: Dataset, check: VerifyOptions
+    original: Path, plan: SwapPlan, batches: Dataset, check: VerifyOptions
 ) -> DriftReport:
     """Measure the drift of the swap without its calibration."""
     model = load(original)
-    plan = plan_swap(model, model_options)
-    layers = {
-        layer.y.name: layer.data_type
-        for swap, layer in zip(plan.swaps, plan.layers, strict=True)
-        if not swap.site.graph
-    }
+    layers = {layer.y: layer.data_type for layer in plan.visible_layers}
     apply_swaps(plan, model)
     outputs = [port.name for port in read_signature(original).outputs if "float" in port.dtype]
     with scratch_folder() as folder:

@@ -65,13 +65,14 @@ def test_no_verdict_on_the_suite_is_false(tests, tmp_path):
             folder = tmp_path / test.name
             folder.mkdir()
             results += backend_suite.examine(test, folder)
-    wrong = [
-        (r["name"], r["other"], r["reason"]) for r in results if backend_suite.judged(r) != "right"
-    ]
-    assert wrong == []
+    told = {(r["name"], r["other"]): backend_suite.judged(r) for r in results}
+    wrong = {
+        k: v for k, v in told.items() if v not in {"right", "equivalent, the runtime can't tell"}
+    }
+    assert wrong == {}
     assert len(results) > len(wanted)
     report = backend_suite.report(results, len(tests))
-    assert f"| itself | {len(wanted)} | {len(wanted)} | 0 | 0 | 0 | 0 | 0 |" in report
+    assert f"| itself | {len(wanted)} | {len(wanted)} | 0 | 0 | 0 | 0 | 0 | 0 |" in report
 
 
 def result(said, apart, **more):

@@ -18,7 +18,7 @@ from normswap.check.options import CheckOptions
 from normswap.check.report import from_dict
 from normswap.check.verdict import RULES, Verdict, departures, explained, judge
 from normswap.inputs.signature import read_signature
-from normswap.report.check import render_check
+from normswap.report import tell
 from normswap.workflows.check import check
 
 RNG = np.random.default_rng(5)
@@ -29,7 +29,7 @@ FIXED = CheckOptions()
 
 def printed(report):
     stream = io.StringIO()
-    render_check(report, stream)
+    tell(report, "text", stream)
     return stream.getvalue()
 
 

@@ -12,7 +12,7 @@ from support.build import Builder
 from support.cli import invoke
 
 from normswap.cli import COMMANDS
-from normswap.groupnorm.choose import layernorm_is_precise
+from normswap.groupnorm.forms.layernorm import is_precise_on_cpu
 
 FOUR = {
     "bn-to-gn": "normswap.cli.bn_to_gn:bn_to_gn_command",
@@ -170,7 +170,8 @@ def test_selection_and_affine(model):
     (swap,) = plan["swaps"]
     assert (swap["site"]["node"], swap["scale"], swap["bias"]) == ("bn0", False, True)
     assert swap["epsilon"] == 0.5
-    assert plan["kept"][0]["why"] == "excluded by 'bn1'"
+    assert plan["kept"][0]["reason"] == "excluded"
+    assert plan["kept"][0]["detail"] == "excluded by 'bn1'"
 
 
 def test_an_existing_file_is_not_overwritten(model):
@@ -245,7 +246,7 @@ def test_the_fastest_form_is_measured(model):
     assert result.code == 0, result.err
     assert "timing the forms of 2 kinds of layers" in result.err
     forms = {"centred", "instancenorm", "primitive"}
-    forms |= {"layernorm"} if layernorm_is_precise() else set()
+    forms |= {"layernorm"} if is_precise_on_cpu() else set()
     for swap, channels in zip(json.loads(result.text)["plan"]["swaps"], (8, 16), strict=True):
         assert swap["why"] == f"the fastest here of {len(forms)} measured for 1x{channels}x8x8"
         seconds = swap["timings"]["seconds"]

@@ -183,6 +183,31 @@ def test_opset_6_broadcasts_by_attribute():
         assert {(a.name, a.i) for a in node.attribute} == {("broadcast", 1), ("axis", 1)}
 
 
+# What is planned on is what is stored
+
+
+@pytest.mark.parametrize("form", ["affine", "normalize"])
+def test_at_the_edge_of_the_digits_of_a_type(form):
+    """Whether factors have their digits hangs on how the scale is rounded: once for all."""
+    b = Builder(17, "float16")
+    x = b.node("Softmax", b.input(2, 2), axis=-1)
+    scale, bias = [7.569789886474609e-06, 1.1146068572998047e-05], [-0.33740234375, 0.78759765625]
+    mean, var = [-1.8056640625, 4.0390625], [0.01546478271484375, 0.0144195556640625]
+    y = b.bn(x, 2, stats=(scale, bias, mean, var), epsilon=0.1)
+    weight = b.const(np.array([[0.50634765625, -1.197265625], [-1.326171875, -1.404296875]]))
+    b.output(b.node("Add", b.node("MatMul", y, weight), b.normal(2, 2)), (2, 2))
+    rewritten(b.model(), form)
+
+
+@pytest.mark.parametrize(("shift", "left"), [(0.5, ["Add"]), (0.0, [])])
+def test_a_scale_that_is_stored_as_one(shift, left):
+    """float16 has no 0.999995, which an epsilon of 1e-5 makes of 1."""
+    b = Builder(17, "float16")
+    stats = (np.ones(C), np.full(C, shift), np.zeros(C), np.ones(C))
+    folded, _ = rewritten(stuck(b, stats=stats, epsilon=1e-5), "affine")
+    assert live_ops(folded) == ["Softmax", *left, "Sigmoid"]
+
+
 # What has no other form
 
 

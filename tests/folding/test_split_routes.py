@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from onnx import TensorProto
 from support.build import Builder
 from support.folding import check_folds, check_kept, count
 from support.routes import statistics
@@ -226,3 +227,51 @@ def test_affines_that_are_equal_only_in_the_end():
     second = b.bn(y, C, stats=(4 * one, -2 * one, zero, 4 * one), epsilon=0.0)
     b.output(b.node("Relu", first)).output(b.node("Sigmoid", second))
     check_folds(b.model())
+
+
+# Who else reads the tensor that a shift goes into
+
+
+def beside(reader, scale, *, dtype="float32", shift=1.0):
+    """A BN whose shift could only go up, before its scale, and another reader of its input."""
+    b = Builder(17, dtype)
+    x = b.node("Div", b.input(2, C, 6, 6), b.const(b.rng.uniform(1, 2, (C, 1, 1))))
+    stats = (np.full(C, scale), np.full(C, shift), np.zeros(C), np.ones(C))
+    y = b.bn(x, C, stats=stats, epsilon=0.0)
+    # Padding takes no shift, and the Sigmoid behind the Conv nothing at all.
+    b.output(b.node("Sigmoid", b.conv(y, C, 4, **PADDED))).output(reader(b, x))
+    return b.model()
+
+
+def instance(b, x, *, epsilon=0.1):
+    return b.node("InstanceNormalization", x, b.normal(C), b.normal(C), epsilon=epsilon)
+
+
+def layer(b, x):
+    return b.node("LayerNormalization", x, b.normal(6, 6), b.normal(6, 6), axis=2)
+
+
+@pytest.mark.parametrize("reader", [instance, layer])
+@pytest.mark.parametrize(
+    ("dtype", "scale"), [("float32", 1e-6), ("float16", 1e-3), ("float64", 1e-12)]
+)
+def test_who_takes_the_mean_off_reads_no_shifted_tensor(reader, dtype, scale):
+    """The shift before the scale is ``1/scale``: beside it the tensor has hardly a digit."""
+    check_kept(beside(reader, scale, dtype=dtype), Reason.SEVERAL_READERS)
+
+
+def test_who_divides_by_the_spread_may_read_a_scaled_tensor():
+    """A scale costs it no digits."""
+    b = Builder()
+    x = b.node("Div", b.input(2, C, 6, 6), b.const(b.rng.uniform(1, 2, (C, 1, 1))))
+    y = b.bn(x, C, stats=(np.full(C, 0.3), *([np.zeros(C)] * 2), np.ones(C)), epsilon=0.0)
+    b.output(b.node("Sigmoid", y)).output(instance(b, x, epsilon=0.0))
+    check_folds(b.model())
+
+
+@pytest.mark.parametrize("op", ["Shape", "Size"])
+def test_who_reads_no_values_may_read_a_shifted_tensor(op):
+    def reader(b, x):
+        return b.node("Cast", b.node(op, x), to=TensorProto.FLOAT)
+
+    check_folds(beside(reader, 0.3))

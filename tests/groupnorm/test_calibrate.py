@@ -12,9 +12,16 @@ from support.swapping import run_ort, swap_model, swap_options, tensor_of
 
 from normswap.groupnorm.calibrate import CalibrationOptions, Moments, calibrate
 from normswap.groupnorm.options import VerifyOptions
+from normswap.groupnorm.planner import plan_swap
 from normswap.groupnorm.reference import normalize
+from normswap.model import load
 from normswap.progress import silent
 from normswap.workflows.swap import swap
+
+
+def plan_of(path):
+    return plan_swap(load(path), swap_options(2))
+
 
 # --- moments --------------------------------------------------------------------------
 
@@ -98,7 +105,7 @@ def test_one_layer_gets_the_least_squares_affine(tmp_path):
     data = [{"x": b.rng.normal(2, 3, size=(5, 8, 6, 6)).astype(np.float32)} for _ in range(3)]
     for one_pass in (False, True):
         how = CalibrationOptions(one_pass=one_pass)
-        found = calibrate(path, swap_options(2), data, how, silent)["y"]
+        found = calibrate(path, plan_of(path), data, how, silent)["y"]
         x = np.concatenate([feeds["x"] for feeds in data])
         n = normalize(x, num_groups=2, epsilon=1e-5)
         z = run_ort(model, x=x)[0].astype(np.float64)
@@ -122,7 +129,7 @@ def test_calibration_brings_the_network_nearer(tmp_path):
     plain = outputs_error(model, {}, 2, data)
     for one_pass in (False, True):
         how = CalibrationOptions(one_pass=one_pass)
-        found = calibrate(path, swap_options(2), data, how, silent)
+        found = calibrate(path, plan_of(path), data, how, silent)
         assert set(found) == {"bn0", "bn1", "bn2"}
         assert outputs_error(model, found, 2, data) < plain / 4
 
@@ -133,7 +140,9 @@ def test_layers_are_fitted_with_those_before_them_in_place(tmp_path):
     path = tmp_path / "model.onnx"
     onnx.save(model, path)
     data = batches()
-    found = calibrate(path, swap_options(2), data, CalibrationOptions(), silent)
+    found = calibrate(
+        path, plan_swap(load(path), swap_options(2)), data, CalibrationOptions(), silent
+    )
     before = {name: affine for name, affine in found.items() if name != "bn2"}
     swapped, _ = swap_model(model, 2, affines=before)
     last = next(node for node in model.graph.node if node.name == "bn2")
@@ -151,7 +160,7 @@ def test_the_search_for_groups_never_fits_worse(tmp_path, one_pass):
     onnx.save(model, path)
     data = batches(2)
     how = CalibrationOptions(one_pass=one_pass, search_groups=True)
-    found = calibrate(path, swap_options(2), data, how, silent)
+    found = calibrate(path, plan_of(path), data, how, silent)
     assert all(8 % affine.num_groups == 0 for affine in found.values())
     # The first layer sees the same in all networks, so there the choice must be the best.
     losses = {}
@@ -171,11 +180,13 @@ def test_half_precision_is_calibrated(tmp_path, dtype):
     path = tmp_path / "model.onnx"
     onnx.save(model, path)
     data = batches(2, dtype=np.float16)
-    found = calibrate(path, swap_options(2), data, CalibrationOptions(), silent)
+    found = calibrate(
+        path, plan_swap(load(path), swap_options(2)), data, CalibrationOptions(), silent
+    )
     assert outputs_error(model, found, 2, data) < outputs_error(model, {}, 2, data)
 
 
-def test_the_story_with_calibration(tmp_path):
+def test_a_swap_with_calibration(tmp_path):
     path, target = tmp_path / "model.onnx", tmp_path / "model.gn.onnx"
     onnx.save(deep_network(), path)
     report = swap(

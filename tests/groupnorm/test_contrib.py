@@ -174,9 +174,9 @@ def test_several_layers_each_with_its_silu():
         wanted = silu(y)
     assert distance(run_emulated(swapped, x=x)[0], wanted) < 1e-4
     # What the checks and the drift look at is there in both networks.
-    for layer in plan.layers:
-        assert tensor_of(model, layer.y.name, x=x).shape == SHAPE
-        assert any(layer.y.name in node.output for node in swapped.graph.node)
+    for layer in (swap.layer for swap in plan.swaps):
+        assert tensor_of(model, layer.y, x=x).shape == SHAPE
+        assert any(layer.y in node.output for node in swapped.graph.node)
 
 
 def test_scale_and_bias_computed_at_run_time_are_brought_to_float32():
@@ -257,7 +257,7 @@ def test_onnxruntime_takes_the_model_for_valid():
 def test_the_check_knows_the_activation():
     rng = np.random.default_rng(0)
     scale, bias = rng.normal(size=(2, 8))
-    layer = Layer("bn", None, None, scale, bias, 8, 2, 1e-3, SHAPE, 1, 17, activation=SILU)
+    layer = Layer("bn", "x", "y", scale, bias, 8, 2, 1e-3, SHAPE, 1, 17, activation=SILU)
     x = data()
     y = group_normalization(x, scale, bias, num_groups=2, epsilon=1e-3)
     right = silu(y).astype(np.float32)

@@ -13,6 +13,7 @@ from support.swapping import ops
 
 from normswap.cli.bn_to_gn import bn_to_gn_command
 from normswap.groupnorm.forms import FORMS
+from normswap.groupnorm.forms.base import OLDEST
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "bn-to-gn.md").read_text(encoding="utf-8")
@@ -65,7 +66,7 @@ def test_the_report_that_is_shown(checkout, monkeypatch):
     """Word by word; the figures are those of another machine, with cores and a recent runtime."""
     del checkout
     monkeypatch.setattr("normswap.groupnorm.planner.threads_here", lambda: 2)
-    monkeypatch.setattr("normswap.groupnorm.choose.layernorm_is_precise", lambda: True)
+    monkeypatch.setattr("normswap.groupnorm.forms.layernorm.is_precise_on_cpu", lambda: True)
     shown = re.search(r"```console\n(.*?)\n```\n\n```\n(.*?)```", TEXT, re.DOTALL)
     told = run(shown[1]).text
 
@@ -76,7 +77,7 @@ def test_the_report_that_is_shown(checkout, monkeypatch):
 
 
 def test_every_option_is_documented():
-    shared = {"-o", "-q", "-v", "--output", "--quiet", "--verbose", "--json", "--force"}
+    shared = {"-o", "-q", "-v", "--output", "--quiet", "--verbose", "--json", "--format", "--force"}
     shared |= {"--in-place", "--no-check", "--check", "--seed", "--input-shape", "--timeout"}
     shared |= {"--provider", "--provider-option", "--device-id", "--gpu-mem-limit"}
     shared |= {"--save-failing-inputs"}
@@ -90,4 +91,7 @@ def test_every_option_is_documented():
 
 
 def test_every_form_is_documented():
-    assert [name for name in FORMS if f"| `{name}` |" not in TEXT] == []
+    rows = {name: re.search(rf"^\| `{name}` \|.*", TEXT, re.MULTILINE) for name in FORMS}
+    assert [name for name, row in rows.items() if row is None] == []
+    for name, form in FORMS.items():
+        assert form.opset == OLDEST or f"opset {form.opset}" in rows[name][0], name

@@ -15,7 +15,7 @@ EPSILON = 1e-3
 
 
 def layer(data_type=TensorProto.FLOAT, groups=1):
-    return Layer("bn", None, None, None, None, SHAPE[1], groups, EPSILON, SHAPE, data_type, 17)
+    return Layer("bn", "x", "y", None, None, SHAPE[1], groups, EPSILON, SHAPE, data_type, 17)
 
 
 def running_sum(values, lanes):
@@ -65,7 +65,7 @@ def test_a_wrong_epsilon_is_found_all_the_same(lanes):
 def test_groups_of_a_few_elements(size):
     x = np.random.default_rng(1).normal(size=(2, 4, 1, size)).astype(np.float32)
     shape = x.shape
-    small = Layer("bn", None, None, None, None, 4, 4, EPSILON, shape, TensorProto.FLOAT, 17)
+    small = Layer("bn", "x", "y", None, None, 4, 4, EPSILON, shape, TensorProto.FLOAT, 17)
     y = group_normalization(x, None, None, num_groups=4, epsilon=EPSILON).astype(np.float32)
     assert check_layer(small, x, y, None, None).ratio < 1
     if size > 1:

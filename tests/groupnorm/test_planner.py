@@ -13,10 +13,11 @@ from support.build import Builder
 from support.swapping import distance, ops, run_ort, swap_model, swap_options
 
 from normswap.errors import ModelError, UsageError
-from normswap.groupnorm import choose
 from normswap.groupnorm.apply import apply_swaps
-from normswap.groupnorm.options import Affine, Timings
-from normswap.groupnorm.planner import plan_swap
+from normswap.groupnorm.choose import contenders
+from normswap.groupnorm.forms import layernorm
+from normswap.groupnorm.options import FittedAffine, Timings
+from normswap.groupnorm.planner import by_itself, plan_swap, with_timings
 from normswap.groupnorm.policy import GroupPolicy, OnIndivisible
 from normswap.groupnorm.reference import group_normalization
 from normswap.model import load, write_to
@@ -27,12 +28,12 @@ def runtime(monkeypatch):
     """Pretend that other versions of onnxruntime are installed."""
 
     def pretend(**packages):
-        monkeypatch.setattr(choose, "installed", lambda: packages)
-        choose.layernorm_is_precise.cache_clear()
+        monkeypatch.setattr(layernorm, "installed", lambda: packages)
+        layernorm.is_precise_on_cpu.cache_clear()
 
     yield pretend
     monkeypatch.undo()
-    choose.layernorm_is_precise.cache_clear()
+    layernorm.is_precise_on_cpu.cache_clear()
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +80,7 @@ def test_selection(fields, names):
     plan = plan_of(two_layers(), **fields)
     assert swapped_names(plan) == names
     assert plan.total == 2
-    assert all(entry.why for entry in plan.untouched)
+    assert all(entry.reason and entry.detail for entry in plan.untouched)
 
 
 def test_a_pattern_that_fits_nothing_is_a_mistake():
@@ -176,6 +177,35 @@ def test_epsilon_and_affine_are_kept_set_or_dropped():
         assert (plan.swaps[0].scale, plan.swaps[0].bias) == tuple(v is not None for v in truth[:2])
 
 
+def test_a_plan_outlives_its_model():
+    content = two_layers().SerializeToString()
+    model = load(content)
+    plan = plan_swap(model, swap_options(4))
+    apply_swaps(plan, model)
+    made = [model]
+    for changed in (plan, by_itself(plan)):  # that absorbs nothing here in any case
+        made.append(load(content))
+        apply_swaps(changed, made[-1])
+    texts = []
+    for each in made:
+        stream = io.BytesIO()
+        write_to(each, stream)
+        texts.append(stream.getvalue())
+    assert texts[0] == texts[1] == texts[2]
+
+
+def test_by_itself_takes_nothing_along():
+    b = Builder(17)
+    y = b.bn(b.input(2, 8, 5, 4), 8, epsilon=1e-3, name="first", out="y")
+    b.output(b.node("Mul", y, b.const(np.array(2.0)), out="z"), None)
+    plan = plan_of(b.model(), 2)
+    (swap,) = plan.swaps
+    assert (swap.layer.y, len(swap.fused)) == ("z", 1)
+    (alone,) = by_itself(plan, "primitive").swaps
+    assert (alone.layer.y, alone.fused, alone.absorbed, alone.form) == ("y", (), (), "primitive")
+    assert np.array_equal(2 * alone.layer.scale, swap.layer.scale)
+
+
 def test_a_negative_epsilon_is_refused():
     with pytest.raises(UsageError, match="must not be negative"):
         plan_of(two_layers(), epsilon=-1.0)
@@ -194,7 +224,7 @@ def test_a_fitted_affine_takes_the_place_of_the_layers_own():
     b.output(b.bn(b.input(2, 8, 6, 6), 8, epsilon=1e-5, out="y"), None)
     x = b.rng.normal(size=(2, 8, 6, 6)).astype(np.float32)
     scale, bias = b.rng.normal(size=(2, 8))
-    swapped, _ = swap_model(b.model(), 2, affines={"y": Affine(scale, bias, 4)})
+    swapped, _ = swap_model(b.model(), 2, affines={"y": FittedAffine(scale, bias, 4)})
     expected = group_normalization(x, scale, bias, num_groups=4, epsilon=1e-5)
     assert distance(run_ort(swapped, x=x)[0], expected) < 1e-5
 
@@ -471,9 +501,9 @@ def test_no_layernorm_where_the_runtime_computes_it_badly(runtime, packages, for
     model = b.model()
     (swap,) = plan_of(model, 32, threads=2).swaps
     assert swap.form == form
-    layer = plan_of(model, 32, form="layernorm").layers[0]  # who asks for it gets it
-    assert ("layernorm" in choose.contenders(layer, "cpu")) is (form == "layernorm")
-    assert "layernorm" in choose.contenders(layer, "tensorrt")
+    layer = plan_of(model, 32, form="layernorm").swaps[0].layer  # who asks for it gets it
+    assert (layernorm.FORM in contenders(layer, "cpu")) is (form == "layernorm")
+    assert layernorm.FORM in contenders(layer, "tensorrt")
 
 
 @pytest.mark.parametrize(
@@ -490,7 +520,7 @@ def test_fastest_goes_by_what_was_measured(seconds, form):
     b = Builder(21)
     b.output(b.bn(b.input(1, 64, 8, 8), 64, epsilon=1e-5), None)
     timings = {0: Timings((1, 64, 8, 8), seconds)}
-    (swap,) = plan_of(b.model(), 32, form="fastest", timings=timings, threads=1).swaps
+    (swap,) = with_timings(plan_of(b.model(), 32, form="fastest", threads=1), timings).swaps
     assert swap.form == form
     if seconds:
         assert swap.why == f"the fastest here of {len(seconds)} measured for 1x64x8x8"
@@ -498,5 +528,5 @@ def test_fastest_goes_by_what_was_measured(seconds, form):
         assert swap.why == "the fastest in onnxruntime on one CPU thread for this size"
     assert swap.timings is timings[0]
     # A form that is asked for, or the only exact one, is not raced against.
-    (swap,) = plan_of(b.model(), 32, form="centred", timings=timings).swaps
+    (swap,) = with_timings(plan_of(b.model(), 32, form="centred"), timings).swaps
     assert (swap.form, swap.why) == ("centred", "asked for")

@@ -12,10 +12,10 @@ from support.build import Builder
 from support.swapping import distance, ops, run_ort, swap_options
 
 from normswap.errors import RunError
-from normswap.groupnorm.choose import layernorm_is_precise
 from normswap.groupnorm.forms import FORMS
+from normswap.groupnorm.forms.layernorm import is_precise_on_cpu
 from normswap.groupnorm.options import VerifyOptions
-from normswap.groupnorm.planner import plan_swap
+from normswap.groupnorm.planner import plan_swap, with_timings
 from normswap.groupnorm.race import MOST_ELEMENTS, _cut, measure
 from normswap.groupnorm.surroundings import in_form, small_network
 from normswap.model import load
@@ -23,7 +23,7 @@ from normswap.runtime.runner import run_worker
 from normswap.workflows.swap import plan_report, swap
 
 ON_CPU = {name for name in FORMS if name != "contrib"}
-PRECISE = set(ON_CPU) - ({"native"} if layernorm_is_precise() else {"native", "layernorm"})
+PRECISE = set(ON_CPU) - ({"native"} if is_precise_on_cpu() else {"native", "layernorm"})
 
 
 @pytest.fixture(autouse=True)
@@ -124,8 +124,8 @@ def test_what_the_runtime_has_no_kernel_for_is_in_no_race(tmp_path):
     plan, timings, _ = measured(b.model(), tmp_path)
     (each,) = timings.values()
     assert not each.seconds
-    options = swap_options(4, form="fastest", timings=timings, threads=1)
-    again = plan_swap(load(tmp_path / "model.onnx"), options)
+    options = swap_options(4, form="fastest", threads=1)
+    again = with_timings(plan_swap(load(tmp_path / "model.onnx"), options), timings)
     assert again.swaps[0].form == "instancenorm"
     assert again.swaps[0].why == "the fastest in onnxruntime on one CPU thread for this size"
     assert plan.swaps[0].form in ON_CPU
@@ -189,7 +189,7 @@ def test_a_large_activation_is_cut(shape, cut):
     assert np.prod(cut) <= MOST_ELEMENTS or max(cut[:1] + cut[2:]) == 1
 
 
-# --- the whole story -------------------------------------------------------------------
+# --- a swap from beginning to end -------------------------------------------------------
 
 
 def test_a_swap_to_the_fastest_is_checked_as_any(tmp_path):

@@ -4,11 +4,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
-from properties.test_random_graphs import in_a_body
 from support.build import Builder
 from support.folding import assert_same_function, fold_model
 from support.graphs import live_ops
 from support.random_graphs import Choices, random_graph
+from support.random_scopes import in_if
 
 C = 6
 FORMS = ["keep", "affine", "normalize"]
@@ -35,7 +35,7 @@ def test_random_graphs(form, merge_branches):
         made = {name for node in model.graph.node for name in node.output}
         settled(model, leftover=form, merge_branches=merge_branches)
         if seed % 3 == 0 and all(info.name in made for info in model.graph.output):
-            settled(in_a_body(model), leftover=form, merge_branches=merge_branches)
+            settled(in_if(model), leftover=form, merge_branches=merge_branches)
 
 
 def behind_a_matmul(b, x):
@@ -103,7 +103,7 @@ def in_function(maker):
 @pytest.mark.parametrize("where", ["main", "body", "function"])
 def test_made(where, maker, form, merge_branches):
     main = in_main(maker)
-    model = {"main": lambda: main, "body": lambda: in_a_body(main)}.get(
+    model = {"main": lambda: main, "body": lambda: in_if(main)}.get(
         where, lambda: in_function(maker)
     )()
     folded, _ = settled(model, leftover=form, merge_branches=merge_branches)

@@ -1,8 +1,13 @@
-"""What is left of a graph, for assertions."""
+"""What there is in a graph, and what is left of it."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import onnx
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def live_ops(model: onnx.ModelProto) -> list[str]:
@@ -18,3 +23,12 @@ def live_ops(model: onnx.ModelProto) -> list[str]:
             if attribute.type == onnx.AttributeProto.GRAPH:
                 needed.update(name for inner in attribute.g.node for name in inner.input)
     return found[::-1]
+
+
+def every_graph(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Yield a graph and the bodies in it, at any depth."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from every_graph(attribute.g)

@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 
 from normswap.groupnorm.apply import apply_swaps
-from normswap.groupnorm.choose import layernorm_is_precise
+from normswap.groupnorm.forms.layernorm import is_precise_on_cpu
 from normswap.groupnorm.options import SwapOptions
 from normswap.groupnorm.planner import plan_swap
 from normswap.groupnorm.policy import GroupPolicy
@@ -48,7 +48,7 @@ def run_ort(model, *, optimized=True, **feeds):
 
 
 def skip_if_imprecise(form):
-    if form == "layernorm" and not layernorm_is_precise():
+    if form == "layernorm" and not is_precise_on_cpu():
         pytest.skip("this onnxruntime computes a LayerNormalization imprecisely")
 
 

@@ -13,7 +13,7 @@ from support.nodecases import node_cases
 from support.swapping import distance, run_ort, tensor_of
 
 from normswap.errors import ModelError
-from normswap.groupnorm.recalibrate import Statistics
+from normswap.groupnorm.recalibrate import RunningStatistics
 from normswap.workflows.recalibrate import recalibrate
 
 
@@ -25,7 +25,7 @@ from normswap.workflows.recalibrate import recalibrate
 )
 def test_cumulative_statistics_are_those_of_all_data(sizes, seed, offset):
     x = np.random.default_rng(seed).normal(size=(sum(sizes), 3)) + offset
-    statistics = Statistics(np.full(3, 7.0), np.full(3, 7.0), None)
+    statistics = RunningStatistics(np.full(3, 7.0), np.full(3, 7.0), None)
     for end, size in zip(np.cumsum(sizes), sizes, strict=True):
         part = x[end - size : end]
         statistics.add(part.mean(axis=0), part.var(axis=0), size)
@@ -35,7 +35,7 @@ def test_cumulative_statistics_are_those_of_all_data(sizes, seed, offset):
 
 def test_momentum_is_that_of_onnx():
     # running = momentum * running + (1 - momentum) * current; PyTorch's is one minus that.
-    statistics = Statistics(np.array([10.0]), np.array([1.0]), 0.75)
+    statistics = RunningStatistics(np.array([10.0]), np.array([1.0]), 0.75)
     statistics.add(np.array([2.0]), np.array([5.0]), 100)
     assert statistics.mean == pytest.approx([8.0])
     assert statistics.var == pytest.approx([2.0])

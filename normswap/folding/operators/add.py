@@ -7,13 +7,14 @@ Of the mean of n tensors, n times the shift goes up, and an nth of it down.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normswap.folding.answers import Answer, Down, Goal
+from normswap.folding.answers import Answer, Down, Goal, Way
 from normswap.folding.edits import Edit, Replace
-from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.operators.base import Operator
 from normswap.folding.operators.layout import (
     LARGEST_MOVED,
     from_operand,
@@ -22,11 +23,13 @@ from normswap.folding.operators.layout import (
     to_operand,
 )
 from normswap.graph.affine import Affine, align
-from normswap.graph.evaluate import constant_of
-from normswap.graph.expressions import Expression, Scaled
-from normswap.graph.reasons import Block, Reason
+from normswap.graph.evaluate import constant_of, is_constant
+from normswap.graph.expressions import Scaled
+from normswap.graph.reasons import Reason, unless_blocked
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from normswap.dtypes import Wide
     from normswap.graph.network import Node
 
@@ -36,46 +39,44 @@ class Add(Operator):
 
     ops = ("Add", "Sub", "Sum", "Mean")
 
-    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+    def up(self, node: Node, index: int, affine: Affine) -> Sequence[Way]:
         del index
         rank = output_rank(node, affine)
         if rank is None:
-            yield self.block(node, "has an output of unknown rank", Reason.SHAPE_UNKNOWN)
-            return
+            raise self.blocked(node, "has an output of unknown rank", Reason.SHAPE_UNKNOWN)
         slots = [slot for slot, value in enumerate(node.inputs) if value is not None]
         # Constants first: there a route ends.
-        slots.sort(key=lambda slot: not isinstance(constant_of(node.inputs[slot]), Expression))
+        slots.sort(key=lambda slot: not is_constant(node.inputs[slot]))
         takers = slots if affine.has_shift else slots[:1]
-        for taker in takers:
-            edits: list[Edit] = []
-            goals: list[Goal] = []
-            blocked: Block | None = None
-            for slot in [taker, *(other for other in slots if other != taker)]:
-                part = affine if slot == taker else affine.scale_only()
-                if slot == taker and node.op == "Sub" and slot == 1:
-                    part = Affine(affine.scale, -affine.shift)
-                elif slot == taker and node.op == "Mean":
-                    part = Affine(affine.scale, affine.shift * len(slots))
-                answer = to_operand(node, slot, part, rank)
-                if isinstance(answer, Block):
-                    blocked = answer
-                    break
-                edits += answer.edits
-                goals += answer.goals
-            yield blocked or Answer(tuple(edits), tuple(goals), note="s*a + (s*b + t)")
+        return [partial(self._taken, node, taker, slots, affine, rank) for taker in takers]
 
-    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+    @staticmethod
+    def _taken(node: Node, taker: int, slots: list[int], affine: Affine, rank: int) -> Answer:
+        """Hand the scale to every operand, and the shift to one."""
+        edits: list[Edit] = []
+        goals: list[Goal] = []
+        for slot in [taker, *(other for other in slots if other != taker)]:
+            part = affine if slot == taker else affine.scale_only()
+            if slot == taker and node.op == "Sub" and slot == 1:
+                part = Affine(affine.scale, -affine.shift)
+            elif slot == taker and node.op == "Mean":
+                part = Affine(affine.scale, affine.shift * len(slots))
+            answer = to_operand(node, slot, part, rank)
+            edits += answer.edits
+            goals += answer.goals
+        return Answer(tuple(edits), tuple(goals), note="s*a + (s*b + t)")
+
+    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         others = [other for other in range(len(node.inputs)) if other != slot]
         constants = {
             other: found
             for other in others
-            if isinstance(found := constant_of(node.inputs[other]), Expression)
+            if (found := unless_blocked(constant_of, node.inputs[other])) is not None
         }
         rank = node.out.rank
         value = node.inputs[slot]
         if rank is None or value is None or value.rank is None:
-            yield self.block(node, "has operands of unknown rank", Reason.SHAPE_UNKNOWN)
-            return
+            raise self.blocked(node, "has operands of unknown rank", Reason.SHAPE_UNKNOWN)
         if node.op == "Sub" and slot == 1:
             affine = Affine(affine.scale, -affine.shift)
         # The affine is over this operand; the output may have more axes to the left.
@@ -85,29 +86,23 @@ class Add(Operator):
             for other, constant in constants.items():
                 shift = lifted.shift if not (node.op == "Sub" and other == 1) else -lifted.shift
                 moved = strip_leading(align(shift, rank), len(constant.shape))
-                edit = Replace(
-                    node.key,
-                    other,
-                    Scaled(constant, np.ones(()), moved),
-                    node.inputs[other].name,  # type: ignore[union-attr]
-                )
-                yield Answer((edit,), note="K = K + t")
-                return
+                changed = Scaled(constant, np.ones(()), moved)
+                edit = Replace(node.key, other, changed, node.operand(other).name)
+                return Answer((edit,), note="K = K + t")
             passed = Affine(lifted.scale, lifted.shift / count)
-            yield Answer(goals=(Down(node.out, passed),), note="(x + t) + z = (x + z) + t")
-            return
+            return Answer(goals=(Down(node.out, passed),), note="(x + t) + z = (x + z) + t")
         if len(constants) < len(others):
-            yield self.block(node, "adds another tensor, which a scale would not fit", Reason.SCALE)
-            return
+            raise self.blocked(
+                node, "adds another tensor, which a scale would not fit", Reason.SCALE
+            )
         # s*x + t + K = s*(x + K) + (t + K - s*K), for constants that are as simple as the affine
         total: Wide = np.zeros((1,) * rank)
         for other, constant in constants.items():
             if np.prod(constant.shape) > LARGEST_MOVED:
-                yield self.block(node, "adds a constant too large to be moved", Reason.AXIS)
-                return
+                raise self.blocked(node, "adds a constant too large to be moved", Reason.AXIS)
             sign = -1 if node.op == "Sub" and other == 1 else 1
             wide = constant.wide()
             total = total + sign * wide.reshape((1,) * (rank - wide.ndim) + wide.shape)
         scale, shift = lifted.at(rank)
         moved_on = Affine(scale, (shift + total - scale * total) / count)
-        yield Answer(goals=(Down(node.out, moved_on),), note="s*x + t + K = s*(x + K) + ...")
+        return Answer(goals=(Down(node.out, moved_on),), note="s*x + t + K = s*(x + K) + ...")

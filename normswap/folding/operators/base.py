@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Container, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from normswap.folding.answers import Answer
-from normswap.graph.reasons import Block, Reason
+from normswap.graph.reasons import Blocked, Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from normswap.folding.answers import Answers
     from normswap.graph.affine import Affine
     from normswap.graph.network import Node
-
-Answers = Iterator[Answer | Block]
 
 ALL = range(sys.maxsize)
 """Every output."""
@@ -50,19 +49,29 @@ class Operator:
 
         The output has no other reader that would notice, and no further output is read that is not
         in :attr:`right_up`.
+
+        Raises
+        ------
+        Blocked
+            If it can be neither absorbed nor carried.
         """
         del index, affine
-        yield self.block(node, "does not pass an affine up")
+        raise self.blocked(node, "does not pass an affine up")
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answers:
         """Answer an affine that shall be applied to input ``slot`` of the node.
 
         No further output is read that is not in :attr:`right_down`.
+
+        Raises
+        ------
+        Blocked
+            If it can be neither absorbed nor carried.
         """
         del slot, affine
-        yield self.block(node, "does not pass an affine down")
+        raise self.blocked(node, "does not pass an affine down")
 
     @staticmethod
-    def block(node: Node, detail: str, reason: Reason = Reason.OPERATOR) -> Block:
-        """Make a block that names the node."""
-        return Block(reason, node.out.name, f"{node.op} {node.title} {detail}")
+    def blocked(node: Node, detail: str, reason: Reason = Reason.OPERATOR) -> Blocked:
+        """Make a refusal that names the node."""
+        return Blocked(reason, node.out.name, f"{node.op} {node.title} {detail}")

@@ -9,16 +9,13 @@ from normswap.folding.operators.weight import scaled_weight, weight_of
 from normswap.folding.quantized import rounded
 from normswap.graph.expressions import Expression, Filled, Scaled, Summed
 from normswap.graph.quantized import Dequantized, Transposed
-from normswap.graph.reasons import Block
 
 if TYPE_CHECKING:
     from normswap.dtypes import Wide
     from normswap.graph.network import Node
 
 
-def scaled_bias(
-    node: Node, slot: int, s: Wide, t: Wide, data_type: int
-) -> tuple[Edit, ...] | Block:
+def scaled_bias(node: Node, slot: int, s: Wide, t: Wide, data_type: int) -> tuple[Edit, ...]:
     """Return the edits that make the bias of a node ``s*b + t``.
 
     Parameters
@@ -32,8 +29,13 @@ def scaled_bias(
 
     Returns
     -------
-    tuple of Edit or Block
-        No edit where the bias stays as it is: absent and no shift, or an affine that is none.
+    tuple of Edit
+        None where the bias stays as it is: absent and no shift, or an affine that is none.
+
+    Raises
+    ------
+    Blocked
+        If it is computed at run time, or quantized and would have to be rounded.
     """
     present = node.input(slot)
     if present is None:
@@ -41,12 +43,12 @@ def scaled_bias(
             return ()
         return (Replace(node.key, slot, Filled(t, data_type), f"{node.title}_bias"),)
     bias = weight_of(node, slot)
-    if isinstance(bias, Block):
-        return bias
     if not (s != 1).any() and not (t != 0).any():
         return ()
     if isinstance(bias, Dequantized | Transposed):
-        return rounded(node, slot) if (t != 0).any() else scaled_weight(node, slot, bias, s)
+        if (t != 0).any():
+            raise rounded(node, slot)
+        return scaled_weight(node, slot, bias, s)
     return (Replace(node.key, slot, Scaled(bias, s, t), present.name),)
 
 
@@ -58,7 +60,7 @@ def summed_bias(
     axes: tuple[int, ...],
     channels: int,
     view: tuple[int, ...] | None = None,
-) -> Replace | Block:
+) -> Replace:
     """Return the edit that makes the bias of a node ``b + sum(W * factor, axes)``.
 
     Parameters
@@ -70,12 +72,15 @@ def summed_bias(
         See :class:`~normswap.graph.expressions.Summed`.
     channels : int
         Length of the bias.
+
+    Raises
+    ------
+    Blocked
+        If it is computed at run time, or quantized and would have to be rounded.
     """
     present = node.input(slot)
     bias = None if present is None else weight_of(node, slot)
-    if isinstance(bias, Block):
-        return bias
     if isinstance(bias, Dequantized | Transposed):
-        return rounded(node, slot)
+        raise rounded(node, slot)
     total = Summed(bias, weight, factor, axes, (channels,), view=view)
     return Replace(node.key, slot, total, f"{node.title}_bias" if present is None else present.name)

@@ -11,11 +11,11 @@ import math
 from typing import TYPE_CHECKING
 
 from normswap.dtypes import is_float, largest
-from normswap.folding.answers import Answer, Down, Up
-from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.answers import UNREAD, Answer, Down, Up
+from normswap.folding.operators.base import Operator
 from normswap.graph.expressions import magnitude
 from normswap.graph.network import Node, Use
-from normswap.graph.reasons import Block, Reason
+from normswap.graph.reasons import Reason
 
 if TYPE_CHECKING:
     from normswap.graph.affine import Affine
@@ -26,22 +26,23 @@ class Cast(Operator):
 
     ops = ("Cast", "CastLike")
 
-    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+    def up(self, node: Node, index: int, affine: Affine) -> Answer:
         del index
-        yield self._blocked(node, affine, up=True) or Answer(goals=(Up(Use(node, 0), affine),))
+        self._require_room(node, affine, up=True)
+        return Answer(goals=(Up(Use(node, 0), affine),))
 
-    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         if slot != 0:
-            yield Answer(note="reads no values")  # CastLike takes the type from it
-            return
-        yield self._blocked(node, affine, up=False) or Answer(goals=(Down(node.out, affine),))
+            return UNREAD  # CastLike takes the type from it
+        self._require_room(node, affine, up=False)
+        return Answer(goals=(Down(node.out, affine),))
 
-    def _blocked(self, node: Node, affine: Affine, *, up: bool) -> Block | None:
+    def _require_room(self, node: Node, affine: Affine, *, up: bool) -> None:
         value = node.inputs[0]
         before = None if value is None else value.data_type
         after = node.attr("to", None) if node.op == "Cast" else node.out.data_type
         if before is None or after is None or not is_float(before) or not is_float(after):
-            return self.block(node, "is not between float types", Reason.ELEMENT_TYPE)
+            raise self.blocked(node, "is not between float types", Reason.ELEMENT_TYPE)
         was, now = (after, before) if up else (before, after)
         room = math.sqrt(largest(now))
         if (
@@ -49,5 +50,4 @@ class Cast(Operator):
             and max(magnitude(affine.scale), magnitude(affine.shift)) > room
         ):
             detail = "has a narrower type on its other side, which the affine may go beyond"
-            return self.block(node, detail, Reason.OVERFLOW)
-        return None
+            raise self.blocked(node, detail, Reason.OVERFLOW)

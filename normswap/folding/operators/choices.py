@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from normswap.folding.answers import Answer, Goal
 from normswap.folding.operators import conditions
-from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.operators.base import Operator
 from normswap.folding.operators.layout import output_rank, to_operand
-from normswap.graph.reasons import Block, Reason
+from normswap.graph.reasons import Reason
 
 if TYPE_CHECKING:
     from normswap.folding.edits import Edit
@@ -25,20 +25,18 @@ class Where(Operator):
 
     ops: ClassVar[tuple[str, ...]] = ("Where",)
 
-    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+    def up(self, node: Node, index: int, affine: Affine) -> Answer:
         del index
-        yield self._to_all(node, affine, range(1, 3))
+        return self._to_all(node, affine, range(1, 3))
 
-    def _to_all(self, node: Node, affine: Affine, slots: range) -> Answer | Block:
+    def _to_all(self, node: Node, affine: Affine, slots: range) -> Answer:
         rank = output_rank(node, affine)
         if rank is None:
-            return self.block(node, "has an output of unknown rank", Reason.SHAPE_UNKNOWN)
+            raise self.blocked(node, "has an output of unknown rank", Reason.SHAPE_UNKNOWN)
         edits: list[Edit] = []
         goals: list[Goal] = []
         for slot in slots:
             answer = to_operand(node, slot, affine, rank)
-            if isinstance(answer, Block):
-                return answer
             edits += answer.edits
             goals += answer.goals
         return Answer(tuple(edits), tuple(goals), note="every operand: s*x + t")
@@ -49,7 +47,7 @@ class Max(Where):
 
     ops = ("Max", "Min")
 
-    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+    def up(self, node: Node, index: int, affine: Affine) -> Answer:
         del index
-        blocked = conditions.negative_scale(node, affine)
-        yield blocked or self._to_all(node, affine, range(len(node.inputs)))
+        conditions.require_no_negative_scale(node, affine)
+        return self._to_all(node, affine, range(len(node.inputs)))

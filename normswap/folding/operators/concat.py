@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from normswap.folding.answers import Answer, Down, Goal, Up
-from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.operators.base import Operator
 from normswap.graph.affine import Affine
 from normswap.graph.network import Node, Use
 from normswap.graph.reasons import Reason
@@ -22,43 +23,41 @@ class Concat(Operator):
 
     ops = ("Concat",)
 
-    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+    def up(self, node: Node, index: int, affine: Affine) -> Answer:
         del index
         rank = self._rank(node)
         if rank is None:
-            yield self.block(node, "has operands of unknown rank", Reason.SHAPE_UNKNOWN)
-            return
+            raise self.blocked(node, "has operands of unknown rank", Reason.SHAPE_UNKNOWN)
         axis = int(node.attr("axis", 1)) % rank
         if not affine.varies_along(axis):
-            yield Answer(goals=tuple(Up(Use(node, i), affine) for i in range(len(node.inputs))))
-            return
+            return Answer(goals=tuple(Up(Use(node, i), affine) for i in range(len(node.inputs))))
         sizes = self._sizes(node, axis, max(array.shape[axis] for array in affine.at(rank)))
         if sizes is None:
-            yield self.block(node, "has operands of unknown size", Reason.SHAPE_UNKNOWN)
-            return
+            raise self.blocked(node, "has operands of unknown size", Reason.SHAPE_UNKNOWN)
         goals: list[Goal] = []
         start = 0
         for slot, size in enumerate(sizes):
-            part = affine.relaid(rank, lambda a, lo=start, n=size: _part(a, axis, lo, n))  # type: ignore[misc]
+            part = affine.relaid(rank, partial(_part, axis=axis, start=start, size=size))
             goals.append(Up(Use(node, slot), part))
             start += size
-        yield Answer(goals=tuple(goals), note="s, t split by operand")
+        return Answer(goals=tuple(goals), note="s, t split by operand")
 
-    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         rank = self._rank(node)
         axis = None if rank is None else int(node.attr("axis", 1)) % rank
         total = None if axis is None or node.out.shape is None else node.out.shape[axis]
         sizes = None if axis is None else self._sizes(node, axis, total)
         if rank is None or axis is None or sizes is None:
-            yield self.block(node, "has operands of unknown size", Reason.SHAPE_UNKNOWN)
-            return
+            raise self.blocked(node, "has operands of unknown size", Reason.SHAPE_UNKNOWN)
         before, own, after = sum(sizes[:slot]), sizes[slot], sum(sizes[slot + 1 :])
         scale, shift = affine.at(rank)
         whole = Affine(
             _padded(scale, axis, before, own, after, 1.0),
             _padded(shift, axis, before, own, after, 0.0),
         )
-        yield Answer(goals=(Down(node.out, whole),), note="the other operands are left as they are")
+        return Answer(
+            goals=(Down(node.out, whole),), note="the other operands are left as they are"
+        )
 
     @staticmethod
     def _rank(node: Node) -> int | None:

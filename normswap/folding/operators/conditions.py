@@ -1,4 +1,4 @@
-"""Conditions that several operators set an affine, and how each is told to the user."""
+"""Conditions that several operators set an affine: who does not meet one is blocked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normswap.graph.reasons import Block, Reason
+from normswap.folding.operators.base import Operator
+from normswap.graph.reasons import Reason
 
 if TYPE_CHECKING:
     from normswap.graph.affine import Affine
@@ -16,32 +17,29 @@ NAMED = 5
 """How many channels are named at most."""
 
 
-def negative_scale(node: Node, affine: Affine) -> Block | None:
-    """Say in which channels the scale is negative, for an operator that goes by order."""
-    if affine.is_nonnegative:
-        return None
-    return _block(
-        node,
-        f"keeps order, and the scale is negative in {entries(affine.scale < 0)}",
-        Reason.NEGATIVE_SCALE,
-    )
+def require_no_negative_scale(node: Node, affine: Affine) -> None:
+    """Let pass what is scaled by no negative number, for an operator that goes by order."""
+    if not affine.is_nonnegative:
+        detail = f"keeps order, and the scale is negative in {entries(affine.scale < 0)}"
+        raise Operator.blocked(node, detail, Reason.NEGATIVE_SCALE)
 
 
-def shift(node: Node, affine: Affine, why: str, reason: Reason = Reason.SHIFT) -> Block | None:
-    """Say in which channels there is a shift, for an operator that only a scale can pass."""
-    if not affine.has_shift:
-        return None
-    return _block(node, f"{why}, and the shift is not 0 in {entries(affine.shift != 0)}", reason)
+def require_no_shift(node: Node, affine: Affine, why: str, reason: Reason = Reason.SHIFT) -> None:
+    """Let pass what is not shifted, for an operator that only a scale can pass."""
+    if affine.has_shift:
+        detail = f"{why}, and the shift is not 0 in {entries(affine.shift != 0)}"
+        raise Operator.blocked(node, detail, reason)
 
 
-def beyond(node: Node, affine: Affine, *axes: int) -> Block | None:
-    """Say that an affine varies along other axes than those that the operator can take."""
-    if affine.varies_only_along(*axes):
-        return None
-    varying = [axis for axis in range(affine.ndim) if affine.varies_along(axis)]
-    listed = ", ".join(str(axis) for axis in varying)
-    where = "axis" if len(varying) == 1 else "axes"
-    return _block(node, f"would need it along {where} {listed} of its tensor", Reason.AXIS)
+def require_only_along(node: Node, affine: Affine, *axes: int) -> None:
+    """Let pass what varies along no other axes than those that the operator can take."""
+    if not affine.varies_only_along(*axes):
+        varying = [axis for axis in range(affine.ndim) if affine.varies_along(axis)]
+        listed = ", ".join(str(axis) for axis in varying)
+        where = "axis" if len(varying) == 1 else "axes"
+        raise Operator.blocked(
+            node, f"would need it along {where} {listed} of its tensor", Reason.AXIS
+        )
 
 
 def entries(mask: np.ndarray) -> str:
@@ -50,7 +48,3 @@ def entries(mask: np.ndarray) -> str:
     listed = ", ".join(str(channel) for channel in which[:NAMED])
     more = ", ..." if which.size > NAMED else ""
     return f"{which.size} of {mask.size} channels ({listed}{more})"
-
-
-def _block(node: Node, detail: str, reason: Reason) -> Block:
-    return Block(reason, node.out.name, f"{node.op} {node.title} {detail}")

@@ -15,12 +15,12 @@ import numpy as np
 
 from normswap.folding.answers import Answer
 from normswap.folding.operators import conditions
-from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.operators.base import Operator
 from normswap.folding.operators.bias import scaled_bias, summed_bias
 from normswap.folding.operators.weight import scaled_weight, weight_of
 from normswap.folding.operators.windows import is_padded
 from normswap.graph.affine import Affine, align
-from normswap.graph.reasons import Block, Reason
+from normswap.graph.reasons import Reason
 
 if TYPE_CHECKING:
     from normswap.dtypes import Wide
@@ -32,51 +32,30 @@ class Conv(Operator):
 
     ops = ("Conv",)
 
-    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+    def up(self, node: Node, index: int, affine: Affine) -> Answer:
         del index
+        conditions.require_only_along(node, affine, 1)
         weight = weight_of(node, 1)
-        blocked = conditions.beyond(node, affine, 1)
-        if blocked is not None or isinstance(weight, Block):
-            yield blocked or weight  # type: ignore[misc]
-            return
         s, t = affine.vectors(1, weight.shape[0])
         scaled = scaled_weight(node, 1, weight, align(s, len(weight.shape)))
         bias = scaled_bias(node, 2, s, t, weight.data_type)
-        if isinstance(scaled, Block) or isinstance(bias, Block):
-            yield scaled if isinstance(scaled, Block) else bias  # type: ignore[misc]
-            return
-        yield Answer((*scaled, *bias), note="W[m] *= s[m], b = s*b + t")
+        return Answer((*scaled, *bias), note="W[m] *= s[m], b = s*b + t")
 
-    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         if slot != 0:
-            yield self.block(node, "takes its weight from the tensor", Reason.NOT_CONSTANT)
-            return
+            raise self.blocked(node, "takes its weight from the tensor", Reason.NOT_CONSTANT)
+        conditions.require_only_along(node, affine, 1)
         weight = weight_of(node, 1)
-        blocked = conditions.beyond(node, affine, 1)
-        if blocked is not None or isinstance(weight, Block):
-            yield blocked or weight  # type: ignore[misc]
-            return
         if is_padded(node, weight.shape[2:]):
-            why = "pads with zeros"
-            blocked = conditions.shift(node, affine, why, Reason.ZERO_PADDING)
-            if blocked is not None:
-                yield blocked
-                return
+            conditions.require_no_shift(node, affine, "pads with zeros", Reason.ZERO_PADDING)
         group = int(node.attr("group", 1))
         rank, channels = len(weight.shape), weight.shape[1] * group
         s, t = (self._by_weight(v, group, weight.shape) for v in affine.vectors(1, channels))
-        scaled = scaled_weight(node, 1, weight, s)
-        if isinstance(scaled, Block):
-            yield scaled
-            return
-        edits = list(scaled)
+        edits = list(scaled_weight(node, 1, weight, s))
         if affine.has_shift:
-            bias = summed_bias(node, 2, weight, t, tuple(range(1, rank)), weight.shape[0])
-            if isinstance(bias, Block):
-                yield bias
-                return
-            edits.append(bias)
-        yield Answer(tuple(edits), note="W[:, c] *= s[c], b += sum(W * t)")
+            axes = tuple(range(1, rank))
+            edits.append(summed_bias(node, 2, weight, t, axes, weight.shape[0]))
+        return Answer(tuple(edits), note="W[:, c] *= s[c], b += sum(W * t)")
 
     @staticmethod
     def _by_weight(vector: Wide, group: int, shape: tuple[int, ...]) -> Wide:

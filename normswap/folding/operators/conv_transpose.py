@@ -18,13 +18,13 @@ import numpy as np
 from normswap.folding.answers import Answer
 from normswap.folding.edits import Edit, Insert
 from normswap.folding.operators import conditions
-from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.operators.base import Operator
 from normswap.folding.operators.bias import scaled_bias, summed_bias
 from normswap.folding.operators.layout import LARGEST_MOVED
 from normswap.folding.operators.weight import scaled_weight, weight_of
 from normswap.graph.affine import Affine, align
 from normswap.graph.expressions import Expression, Filled, Summed
-from normswap.graph.reasons import Block, Reason
+from normswap.graph.reasons import Reason
 
 if TYPE_CHECKING:
     from normswap.dtypes import Wide
@@ -36,13 +36,10 @@ class ConvTranspose(Operator):
 
     ops = ("ConvTranspose",)
 
-    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+    def up(self, node: Node, index: int, affine: Affine) -> Answer:
         del index
+        conditions.require_only_along(node, affine, 1)
         weight = weight_of(node, 1)
-        blocked = conditions.beyond(node, affine, 1)
-        if blocked is not None or isinstance(weight, Block):
-            yield blocked or weight  # type: ignore[misc]
-            return
         group = int(node.attr("group", 1))
         rows, columns = weight.shape[:2]
         s, t = affine.vectors(1, columns * group)
@@ -51,35 +48,20 @@ class ConvTranspose(Operator):
             factor = np.repeat(factor, rows // group, axis=0)
         scaled = scaled_weight(node, 1, weight, align(factor, len(weight.shape)))
         bias = scaled_bias(node, 2, s, t, weight.data_type)
-        if isinstance(scaled, Block) or isinstance(bias, Block):
-            yield scaled if isinstance(scaled, Block) else bias  # type: ignore[misc]
-            return
-        yield Answer((*scaled, *bias), note="W[:, m] *= s[m], b = s*b + t")
+        return Answer((*scaled, *bias), note="W[:, m] *= s[m], b = s*b + t")
 
-    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         if slot != 0:
-            yield self.block(node, "takes its weight from the tensor", Reason.NOT_CONSTANT)
-            return
+            raise self.blocked(node, "takes its weight from the tensor", Reason.NOT_CONSTANT)
+        conditions.require_only_along(node, affine, 1)
         weight = weight_of(node, 1)
-        blocked = conditions.beyond(node, affine, 1)
-        if blocked is not None or isinstance(weight, Block):
-            yield blocked or weight  # type: ignore[misc]
-            return
         s, t = affine.vectors(1, weight.shape[0])
-        scaled = scaled_weight(node, 1, weight, align(s, len(weight.shape)))
-        if isinstance(scaled, Block):
-            yield scaled
-            return
-        edits = list(scaled)
+        edits = list(scaled_weight(node, 1, weight, align(s, len(weight.shape))))
         if affine.has_shift:
-            added = self._shifted(node, weight, t)
-            if isinstance(added, Block):
-                yield added
-                return
-            edits.append(added)
-        yield Answer(tuple(edits), note="W[c] *= s[c], b += sum(W * t)")
+            edits.append(self._shifted(node, weight, t))
+        return Answer(tuple(edits), note="W[c] *= s[c], b += sum(W * t)")
 
-    def _shifted(self, node: Node, weight: Expression, t: Wide) -> Edit | Block:
+    def _shifted(self, node: Node, weight: Expression, t: Wide) -> Edit:
         """Return the edit that adds what the shift becomes."""
         group = int(node.attr("group", 1))
         rows, columns, *kernel = weight.shape
@@ -88,7 +70,7 @@ class ConvTranspose(Operator):
         factor = align(t.reshape(group, -1), len(view))
         if not self._tiles(node, kernel):
             detail = "adds up other taps at the border than inside, so that a shift is not the same"
-            return self.block(node, detail, Reason.ZERO_PADDING)
+            raise self.blocked(node, detail, Reason.ZERO_PADDING)
         if all(size == 1 for size in kernel):
             axes = (1, *range(3, len(view)))
             return summed_bias(node, 2, weight, factor, axes, channels, view)
@@ -98,7 +80,7 @@ class ConvTranspose(Operator):
         blocks = [size for size in space or [None] if isinstance(size, int)]
         if len(blocks) != len(kernel) or taps.size * np.prod(blocks) > LARGEST_MOVED:
             detail = "adds another shift at each place of a block, of too many or unknown blocks"
-            return self.block(node, detail, Reason.SHIFT)
+            raise self.blocked(node, detail, Reason.SHIFT)
         shift = Filled(np.tile(taps, (1, *blocks)), weight.data_type)
         return Insert(node.key, 0, "Add", shift, f"{node.title}_shift")
 

@@ -14,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 
 from normswap.folding.answers import Answer, Down, Up
-from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.operators.base import Operator
 from normswap.folding.operators.reshape import Shape, relay
 from normswap.graph.affine import Affine
 from normswap.graph.network import Node, Use
-from normswap.graph.reasons import Block, Reason
+from normswap.graph.reasons import Reason
 
 
 class Stages(NamedTuple):
@@ -35,45 +35,37 @@ class DepthToSpace(Operator):
 
     ops = ("DepthToSpace", "SpaceToDepth")
 
-    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+    def up(self, node: Node, index: int, affine: Affine) -> Answer:
         del index
         stages = self._stages(node)
-        if isinstance(stages, Block):
-            yield stages
-            return
         inverse = tuple(np.argsort(stages.perm))
         part = relay(affine, stages.merged, tuple(stages.split[axis] for axis in stages.perm))
         if isinstance(part, Affine):
             part = part.relaid(len(inverse), lambda array: array.transpose(inverse))
             part = relay(part, stages.split, stages.before)
         if isinstance(part, Reason):
-            yield self.block(node, "spreads the channels over space", part)
-            return
-        yield Answer(goals=(Up(Use(node, 0), part),), note="s, t re-laid-out by block")
+            raise self.blocked(node, "spreads the channels over space", part)
+        return Answer(goals=(Up(Use(node, 0), part),), note="s, t re-laid-out by block")
 
-    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         del slot
         stages = self._stages(node)
-        if isinstance(stages, Block):
-            yield stages
-            return
         part = relay(affine, stages.before, stages.split)
         if isinstance(part, Affine):
             part = part.relaid(len(stages.perm), lambda array: array.transpose(stages.perm))
             part = relay(part, tuple(stages.split[axis] for axis in stages.perm), stages.merged)
         if isinstance(part, Reason):
-            yield self.block(node, "spreads the channels over space", part)
-            return
-        yield Answer(goals=(Down(node.out, part),), note="s, t re-laid-out by block")
+            raise self.blocked(node, "spreads the channels over space", part)
+        return Answer(goals=(Down(node.out, part),), note="s, t re-laid-out by block")
 
-    def _stages(self, node: Node) -> Stages | Block:
+    def _stages(self, node: Node) -> Stages:
         value = node.inputs[0]
         if value is None or value.shape is None or len(value.shape) != 4:
-            return self.block(node, "has an input of unknown shape", Reason.SHAPE_UNKNOWN)
+            raise self.blocked(node, "has an input of unknown shape", Reason.SHAPE_UNKNOWN)
         b = int(node.attr("blocksize", 1))
         n, c, h, w = value.shape
         if not isinstance(c, int):
-            return self.block(node, "has an unknown number of channels", Reason.SHAPE_UNKNOWN)
+            raise self.blocked(node, "has an unknown number of channels", Reason.SHAPE_UNKNOWN)
         if node.op == "SpaceToDepth":
             less = [
                 dim // b if isinstance(dim, int) else f"{dim or name}/{b}"

@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from normswap.folding.answers import Answer, Down, Up
-from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.operators.base import Operator
 from normswap.folding.operators.layout import for_operand, from_operand
 from normswap.folding.operators.selection import picked, put_back
 from normswap.graph.evaluate import integers_of
 from normswap.graph.network import Node, Use
-from normswap.graph.reasons import Block, Reason
+from normswap.graph.reasons import Reason
 
 if TYPE_CHECKING:
     from normswap.graph.affine import Affine
@@ -24,23 +24,20 @@ class Expand(Operator):
 
     ops = ("Expand",)
 
-    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+    def up(self, node: Node, index: int, affine: Affine) -> Answer:
         del index
         value, rank = node.inputs[0], node.out.rank
         if value is None or rank is None:
-            yield self.block(node, "has an output of unknown rank", Reason.SHAPE_UNKNOWN)
-            return
-        part = for_operand(affine, value, rank)
-        yield part if isinstance(part, Block) else Answer(goals=(Up(Use(node, 0), part),))
+            raise self.blocked(node, "has an output of unknown rank", Reason.SHAPE_UNKNOWN)
+        return Answer(goals=(Up(Use(node, 0), for_operand(affine, value, rank)),))
 
-    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         value, rank = node.inputs[0], node.out.rank
         if slot != 0:
-            yield self.block(node, "takes its shape from the tensor")
-        elif value is None or value.rank is None or rank is None:
-            yield self.block(node, "has an output of unknown rank", Reason.SHAPE_UNKNOWN)
-        else:
-            yield Answer(goals=(Down(node.out, from_operand(affine, value.rank, rank)),))
+            raise self.blocked(node, "takes its shape from the tensor")
+        if value is None or value.rank is None or rank is None:
+            raise self.blocked(node, "has an output of unknown rank", Reason.SHAPE_UNKNOWN)
+        return Answer(goals=(Down(node.out, from_operand(affine, value.rank, rank)),))
 
 
 class Tile(Operator):
@@ -48,17 +45,16 @@ class Tile(Operator):
 
     ops = ("Tile",)
 
-    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+    def up(self, node: Node, index: int, affine: Affine) -> Answer:
         del index
-        yield self._repeated(node, affine, up=True)
+        return self._repeated(node, affine, up=True)
 
-    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         if slot != 0:
-            yield self.block(node, "takes its repeats from the tensor")
-            return
-        yield self._repeated(node, affine, up=False)
+            raise self.blocked(node, "takes its repeats from the tensor")
+        return self._repeated(node, affine, up=False)
 
-    def _repeated(self, node: Node, affine: Affine, *, up: bool) -> Answer | Block:
+    def _repeated(self, node: Node, affine: Affine, *, up: bool) -> Answer:
         value, repeats = node.inputs[0], integers_of(node.input(1))
         for axis in range(affine.ndim):
             if not affine.varies_along(axis):
@@ -66,7 +62,7 @@ class Tile(Operator):
             shape = None if value is None else value.shape
             size = None if shape is None else shape[axis]
             if shape is None or repeats is None or not isinstance(size, int):
-                return self.block(node, f"repeats axis {axis} at run time", Reason.SHAPE_UNKNOWN)
+                raise self.blocked(node, f"repeats axis {axis} at run time", Reason.SHAPE_UNKNOWN)
             originals = list(range(size)) * repeats[axis]
             part = (
                 put_back(affine, len(shape), axis, originals, size)
@@ -74,6 +70,6 @@ class Tile(Operator):
                 else picked(affine, len(shape), axis, originals)
             )
             if part is None:
-                return self.block(node, f"repeats axis {axis} with other scales", Reason.AXIS)
+                raise self.blocked(node, f"repeats axis {axis} with other scales", Reason.AXIS)
             affine = part
         return Answer(goals=(Up(Use(node, 0), affine) if up else Down(node.out, affine),))

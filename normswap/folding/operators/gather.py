@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normswap.folding.answers import Answer, Down, Up
-from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.answers import Answer, Down, Up, Way
+from normswap.folding.operators.base import Operator
 from normswap.folding.operators.selection import picked, put_back
 from normswap.graph.evaluate import integers_of
 from normswap.graph.network import Node, Use
 from normswap.graph.reasons import Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from normswap.dtypes import Wide
     from normswap.graph.affine import Affine
+    from normswap.graph.sizes import Dim
 
 
 class Gather(Operator):
@@ -23,47 +27,48 @@ class Gather(Operator):
 
     ops = ("Gather",)
 
-    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+    def up(self, node: Node, index: int, affine: Affine) -> Sequence[Way]:
         del index
         value, where = node.inputs[0], node.inputs[1]
         if value is None or where is None or value.shape is None or where.shape is None:
-            yield self.block(node, "has operands of unknown rank", Reason.SHAPE_UNKNOWN)
-            return
+            raise self.blocked(node, "has operands of unknown rank", Reason.SHAPE_UNKNOWN)
         rank, count = len(value.shape), len(where.shape)
         axis = int(node.attr("axis", 0)) % rank
-        gathered = range(axis, axis + count)
-        indices, size = self._indices(node, axis), value.shape[axis]
-        if not any(affine.varies_along(i) for i in gathered):
-            everywhere = affine.relaid(
-                rank - 1 + count, lambda a: a.reshape(*a.shape[:axis], 1, *a.shape[axis + count :])
-            )
-            yield Answer(goals=(Up(Use(node, 0), everywhere),), note="s, t of the elements taken")
+        alone = partial(self._put_back, node, axis, affine, value.shape, count)
+        if any(affine.varies_along(i) for i in range(axis, axis + count)):
+            return [alone]
+        everywhere = affine.relaid(
+            rank - 1 + count, lambda a: a.reshape(*a.shape[:axis], 1, *a.shape[axis + count :])
+        )
+        answer = Answer(goals=(Up(Use(node, 0), everywhere),), note="s, t of the elements taken")
+        return [lambda: answer, alone]
+
+    def _put_back(
+        self, node: Node, axis: int, affine: Affine, shape: tuple[Dim, ...], count: int
+    ) -> Answer:
+        """Apply the affine to the elements that are taken, and to no others."""
+        indices, size, rank = self._indices(node, axis), shape[axis], len(shape)
         if indices is None or not isinstance(size, int):
-            yield self.block(node, f"takes from axis {axis} at run time", Reason.NOT_CONSTANT)
-            return
+            raise self.blocked(node, f"takes from axis {axis} at run time", Reason.NOT_CONSTANT)
         flat = affine.relaid(rank - 1 + count, lambda a: _flat(a, axis, indices.shape))
         whole = put_back(flat, rank, axis, indices.reshape(-1).tolist(), size)
         if whole is None:
             detail = "takes an element twice, to scale it in different ways"
-            yield self.block(node, detail, Reason.AXIS)
-            return
-        yield Answer(goals=(Up(Use(node, 0), whole),), note="s, t; identity for the others")
+            raise self.blocked(node, detail, Reason.AXIS)
+        return Answer(goals=(Up(Use(node, 0), whole),), note="s, t; identity for the others")
 
-    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         value, where = node.inputs[0], node.inputs[1]
         if slot != 0:
-            yield self.block(node, "takes its indices from the tensor")
-            return
+            raise self.blocked(node, "takes its indices from the tensor")
         if value is None or where is None or value.shape is None or where.shape is None:
-            yield self.block(node, "has operands of unknown rank", Reason.SHAPE_UNKNOWN)
-            return
+            raise self.blocked(node, "has operands of unknown rank", Reason.SHAPE_UNKNOWN)
         rank, count = len(value.shape), len(where.shape)
         axis = int(node.attr("axis", 0)) % rank
         if affine.varies_along(axis):
             indices = self._indices(node, axis)
             if indices is None:
-                yield self.block(node, f"takes from axis {axis} at run time", Reason.NOT_CONSTANT)
-                return
+                raise self.blocked(node, f"takes from axis {axis} at run time", Reason.NOT_CONSTANT)
             flat = picked(affine, rank, axis, indices.reshape(-1).tolist())
             sizes: tuple[int, ...] = indices.shape
         else:
@@ -74,7 +79,7 @@ class Gather(Operator):
             return array.reshape(array.shape[:axis] + inner + array.shape[axis + 1 :])
 
         part = flat.relaid(rank, unfold)
-        yield Answer(goals=(Down(node.out, part),), note="s, t of the elements taken")
+        return Answer(goals=(Down(node.out, part),), note="s, t of the elements taken")
 
     @staticmethod
     def _indices(node: Node, axis: int) -> np.ndarray | None:

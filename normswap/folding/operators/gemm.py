@@ -17,14 +17,14 @@ import numpy as np
 from normswap.folding.answers import Answer, Down
 from normswap.folding.edits import Edit, Replace, SetAttribute
 from normswap.folding.operators import conditions
-from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.operators.base import Operator
 from normswap.folding.operators.layout import from_operand, strip_leading
 from normswap.folding.operators.weight import scaled_weight, weight_of
 from normswap.folding.quantized import rounded
 from normswap.graph.affine import Affine
 from normswap.graph.expressions import Expression, Filled, Scaled, Summed
 from normswap.graph.quantized import Dequantized, Transposed
-from normswap.graph.reasons import Block, Reason
+from normswap.graph.reasons import Reason
 
 if TYPE_CHECKING:
     from normswap.dtypes import Wide
@@ -36,31 +36,24 @@ class Gemm(Operator):
 
     ops = ("Gemm",)
 
-    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+    def up(self, node: Node, index: int, affine: Affine) -> Answer:
         del index
         if affine.varies_only_along(1):
             slot, transposed = 1, bool(node.attr("transB", 0))
         elif affine.varies_only_along(0):
             slot, transposed = 0, not node.attr("transA", 0)
         else:
-            yield self.block(node, "can scale rows or columns, not single elements", Reason.AXIS)
-            return
+            raise self.blocked(node, "can scale rows or columns, not single elements", Reason.AXIS)
         operand = weight_of(node, slot)
-        if isinstance(operand, Block):
-            yield operand
-            return
         s, t = affine.at(2)
         # (1, N) scales the columns of an untransposed B, its transpose (N, 1) the rows of B^T.
         factor = s.reshape(-1, 1) if transposed else s.reshape(1, -1)
         scaled = scaled_weight(node, slot, operand, factor)
         addend = self._addend(node, s, t, operand)
-        if isinstance(scaled, Block) or isinstance(addend, Block):
-            yield scaled if isinstance(scaled, Block) else addend  # type: ignore[misc]
-            return
-        yield Answer((*scaled, *addend), note="B' *= s, C' = beta*s*C + t")
+        return Answer((*scaled, *addend), note="B' *= s, C' = beta*s*C + t")
 
     @staticmethod
-    def _addend(node: Node, s: Wide, t: Wide, operand: Expression) -> list[Edit] | Block:
+    def _addend(node: Node, s: Wide, t: Wide, operand: Expression) -> list[Edit]:
         """Return the edits that make the addend ``beta*s*C + t``."""
         beta = node.attr("beta", 1.0)
         present = node.input(2)
@@ -72,8 +65,6 @@ class Gemm(Operator):
             constant: Expression = Filled(strip_leading(t), operand.data_type)
         else:
             addend = weight_of(node, 2)
-            if isinstance(addend, Block):
-                return addend
             if not (s != 1).any() and not (t != 0).any():
                 return []
             shape = addend.shape
@@ -81,45 +72,30 @@ class Gemm(Operator):
             name, constant = present.name, Scaled(addend, factor, shift)
             if isinstance(addend, Dequantized | Transposed):
                 if (t != 0).any():
-                    return rounded(node, 2)
-                scaled = scaled_weight(node, 2, addend, factor)
-                if isinstance(scaled, Block):
-                    return scaled
-                edits += scaled
+                    raise rounded(node, 2)
+                edits += scaled_weight(node, 2, addend, factor)
         if not edits:
             edits.append(Replace(node.key, 2, constant, name))
         if beta != 1:
             edits.append(SetAttribute(node.key, "beta", 1.0))
         return edits
 
-    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         if slot == 2:
-            yield self._through_addend(node, affine)
-            return
+            return self._through_addend(node, affine)
         name, other = ("transB", 1) if slot == 0 else ("transA", 0)
         # Where the axis that is summed is in the operand that the affine is over, and in the other.
         summed = 1 - slot if not node.attr("transA" if slot == 0 else "transB", 0) else slot
         across = slot if not node.attr(name, 0) else 1 - slot
+        conditions.require_only_along(node, affine, summed)
         operand = weight_of(node, other)
-        blocked = conditions.beyond(node, affine, summed)
-        if blocked is not None or isinstance(operand, Block):
-            yield blocked or operand  # type: ignore[misc]
-            return
         s, t = (self._along(v, across) for v in affine.vectors(summed, operand.shape[across]))
-        scaled = scaled_weight(node, other, operand, s)
-        if isinstance(scaled, Block):
-            yield scaled
-            return
-        edits = list(scaled)
+        edits = list(scaled_weight(node, other, operand, s))
         if affine.has_shift:
             kept = operand.shape[1 - across]
             result = (kept,) if slot == 0 else (kept, 1)
-            added = self._summed(node, operand, t, across, result)
-            if isinstance(added, Block):
-                yield added
-                return
-            edits += added
-        yield Answer(tuple(edits), note="B' *= s, C' = beta*C + alpha * t @ B'")
+            edits += self._summed(node, operand, t, across, result)
+        return Answer(tuple(edits), note="B' *= s, C' = beta*C + alpha * t @ B'")
 
     @staticmethod
     def _along(vector: Wide, axis: int) -> Wide:
@@ -128,17 +104,15 @@ class Gemm(Operator):
     @staticmethod
     def _summed(
         node: Node, operand: Expression, t: Wide, axis: int, result: tuple[int, ...]
-    ) -> list[Edit] | Block:
+    ) -> list[Edit]:
         """Return the edits that make the addend ``beta*C + alpha * sum(operand * t)``."""
         alpha, beta = float(node.attr("alpha", 1.0)), float(node.attr("beta", 1.0))
         present = node.input(2)
         base: Expression | None = None
         if present is not None and beta != 0:
             addend = weight_of(node, 2)
-            if isinstance(addend, Block):
-                return addend
             if isinstance(addend, Dequantized | Transposed):
-                return rounded(node, 2)
+                raise rounded(node, 2)
             base = addend if beta == 1 else Scaled(addend, np.asarray(beta, dtype=np.longdouble))
         name = f"{node.title}_bias" if present is None else present.name
         total = Summed(base, operand, t, (axis,), result, gain=alpha)
@@ -147,12 +121,12 @@ class Gemm(Operator):
             edits.append(SetAttribute(node.key, "beta", 1.0))
         return edits
 
-    def _through_addend(self, node: Node, affine: Affine) -> Answer | Block:
+    def _through_addend(self, node: Node, affine: Affine) -> Answer:
         value = node.input(2)
         if affine.has_scale:
-            return self.block(node, "adds a product, which a scale would not fit", Reason.SCALE)
+            raise self.blocked(node, "adds a product, which a scale would not fit", Reason.SCALE)
         if value is None or value.rank is None:
-            return self.block(node, "has an addend of unknown rank", Reason.SHAPE_UNKNOWN)
+            raise self.blocked(node, "has an addend of unknown rank", Reason.SHAPE_UNKNOWN)
         lifted = from_operand(affine, value.rank, 2)
         shift = lifted.shift * float(node.attr("beta", 1.0))
         return Answer(goals=(Down(node.out, Affine(lifted.scale, shift)),), note="beta*t")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from normswap.folding.answers import Answer, Down, Up
-from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.operators.base import Operator
 from normswap.graph.evaluate import constant_source
 from normswap.graph.network import Node, Use
-from normswap.graph.reasons import Block, Reason
+from normswap.graph.reasons import Reason, unless_blocked
 
 if TYPE_CHECKING:
     from normswap.graph.affine import Affine
@@ -19,13 +19,13 @@ class Identity(Operator):
 
     ops = ("Identity",)
 
-    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+    def up(self, node: Node, index: int, affine: Affine) -> Answer:
         del index
-        yield Answer(goals=(Up(Use(node, 0), affine),))
+        return Answer(goals=(Up(Use(node, 0), affine),))
 
-    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         del slot
-        yield Answer(goals=(Down(node.out, affine),))
+        return Answer(goals=(Down(node.out, affine),))
 
 
 class Dropout(Operator):
@@ -37,18 +37,16 @@ class Dropout(Operator):
     ops = ("Dropout",)
     right_up = right_down = (1,)  # the mask, which no value decides
 
-    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+    def up(self, node: Node, index: int, affine: Affine) -> Answer:
         del index
         if self._training(node):
-            yield self.block(node, "is (or may be) in training mode", Reason.TRAINING_MODE)
-            return
-        yield Answer(goals=(Up(Use(node, 0), affine),))
+            raise self.blocked(node, "is (or may be) in training mode", Reason.TRAINING_MODE)
+        return Answer(goals=(Up(Use(node, 0), affine),))
 
-    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         if slot != 0 or self._training(node) or node.outputs[0] is None:
-            yield self.block(node, "is (or may be) in training mode", Reason.TRAINING_MODE)
-            return
-        yield Answer(goals=(Down(node.outputs[0], affine),))
+            raise self.blocked(node, "is (or may be) in training mode", Reason.TRAINING_MODE)
+        return Answer(goals=(Down(node.outputs[0], affine),))
 
     @staticmethod
     def _training(node: Node) -> bool:
@@ -57,5 +55,5 @@ class Dropout(Operator):
         mode = node.input(2)
         if mode is None:
             return False
-        source = constant_source(mode)
-        return isinstance(source, Block) or bool(source.load().any())
+        source = unless_blocked(constant_source, mode)
+        return source is None or bool(source.load().any())

@@ -11,9 +11,9 @@ from normswap.folding.answers import Answer, Up
 from normswap.folding.edits import Replace
 from normswap.graph.affine import Affine
 from normswap.graph.evaluate import constant_of
-from normswap.graph.expressions import Expression, Scaled
+from normswap.graph.expressions import Scaled
 from normswap.graph.network import Node, Use, Value
-from normswap.graph.reasons import Block, Reason
+from normswap.graph.reasons import Blocked, Reason, unless_blocked
 
 if TYPE_CHECKING:
     from normswap.dtypes import Wide
@@ -44,7 +44,7 @@ def output_rank(node: Node, affine: Affine) -> int | None:
     return 0 if affine.ndim == 0 else None
 
 
-def to_operand(node: Node, slot: int, affine: Affine, rank: int) -> Answer | Block:
+def to_operand(node: Node, slot: int, affine: Affine, rank: int) -> Answer:
     """Hand an affine of a broadcasting operator's output to one of its operands.
 
     Parameters
@@ -55,40 +55,48 @@ def to_operand(node: Node, slot: int, affine: Affine, rank: int) -> Answer | Blo
         Over the output.
     rank : int
         Rank of the output.
+
+    Raises
+    ------
+    Blocked
+        If the operand is broadcast along an axis where the affine varies.
     """
     value = node.inputs[slot]
     if value is None:
         raise AssertionError("an operand that is left out takes nothing")
     if affine.is_identity:
         return Answer()
-    constant = constant_of(value)
-    if isinstance(constant, Expression):
+    constant = unless_blocked(constant_of, value)
+    if constant is not None:
         scale, shift = (strip_leading(a, len(constant.shape)) for a in affine.at(rank))
         grown = math.prod(np.broadcast_shapes(constant.shape, scale.shape, shift.shape))
         if grown > max(LARGEST_MOVED, math.prod(constant.shape)):
             detail = f"{value.name} would have to grow to {grown} elements to take it"
-            return Block(Reason.AXIS, value.name, detail)
+            raise Blocked(Reason.AXIS, value.name, detail)
         changed = Scaled(constant, scale, shift if affine.has_shift else None)
         return Answer((Replace(node.key, slot, changed, value.name),))
-    part = for_operand(affine, value, rank)
-    if isinstance(part, Block):
-        return part
-    return Answer(goals=(Up(Use(node, slot), part),))
+    return Answer(goals=(Up(Use(node, slot), for_operand(affine, value, rank)),))
 
 
-def for_operand(affine: Affine, value: Value, rank: int) -> Affine | Block:
-    """Lay an affine of an output out over an operand that is broadcast to it."""
+def for_operand(affine: Affine, value: Value, rank: int) -> Affine:
+    """Lay an affine of an output out over an operand that is broadcast to it.
+
+    Raises
+    ------
+    Blocked
+        If that is (or may be) along an axis where the affine varies.
+    """
     if affine.ndim == 0:
         return affine
     if value.shape is None:
-        return Block(Reason.SHAPE_UNKNOWN, value.name, f"the shape of {value.name} is not known")
+        raise Blocked(Reason.SHAPE_UNKNOWN, value.name, f"the shape of {value.name} is not known")
     lead = rank - len(value.shape)
     scale, shift = affine.at(rank)
     for axis in range(rank):
         size = max(scale.shape[axis], shift.shape[axis])
         if size != 1 and (axis < lead or value.shape[axis - lead] != size):
             detail = f"{value.name} is (or may be) broadcast along the axis that is scaled"
-            return Block(Reason.AXIS, value.name, detail)
+            raise Blocked(Reason.AXIS, value.name, detail)
     return Affine(scale.reshape(scale.shape[lead:]), shift.reshape(shift.shape[lead:]))
 
 

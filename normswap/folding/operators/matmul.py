@@ -9,20 +9,23 @@ Add that follows, or becomes an Add.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normswap.folding.answers import Answer
+from normswap.folding.answers import Answer, Way
 from normswap.folding.edits import Edit, Insert, Replace
-from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.operators.base import Operator
 from normswap.folding.operators.layout import strip_leading
 from normswap.folding.operators.weight import scaled_weight, weight_of
 from normswap.graph.evaluate import constant_of
 from normswap.graph.expressions import Expression, Filled, Summed
-from normswap.graph.reasons import Block, Reason
+from normswap.graph.reasons import Reason, unless_blocked
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from normswap.dtypes import Wide
     from normswap.graph.affine import Affine
     from normswap.graph.network import Node
@@ -33,26 +36,27 @@ class MatMul(Operator):
 
     ops = ("MatMul",)
 
-    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+    def up(self, node: Node, index: int, affine: Affine) -> Sequence[Way]:
         del index
         rank = node.out.rank
         if rank is None:
-            yield self.block(node, "has an output of unknown rank", Reason.SHAPE_UNKNOWN)
-            return
-        constants = [(slot, weight_of(node, slot)) for slot in (1, 0)]
-        if all(isinstance(found, Block) for _, found in constants):
-            yield self.block(node, "has no constant operand", Reason.NOT_CONSTANT)
-            return
-        for slot, found in constants:
-            if isinstance(found, Expression):
-                yield self._absorb(node, slot, found, affine, rank)
+            raise self.blocked(node, "has an output of unknown rank", Reason.SHAPE_UNKNOWN)
+        constants = [(slot, unless_blocked(weight_of, node, slot)) for slot in (1, 0)]
+        ways = [
+            partial(self._absorbed, node, slot, found, affine, rank)
+            for slot, found in constants
+            if found is not None
+        ]
+        if not ways:
+            raise self.blocked(node, "has no constant operand", Reason.NOT_CONSTANT)
+        return ways
 
-    def _absorb(
+    def _absorbed(
         self, node: Node, slot: int, operand: Expression, affine: Affine, rank: int
-    ) -> Answer | Block:
+    ) -> Answer:
         other = node.inputs[1 - slot]
         if len(operand.shape) < 2 or other is None or other.rank is None:
-            return self.block(node, "makes no axis by a vector", Reason.AXIS)
+            raise self.blocked(node, "makes no axis by a vector", Reason.AXIS)
         # The matrix axis of the output that this operand does not make: it sums over that of the
         # operand, and scaling it is up to the other one (a vector makes none).
         foreign = rank - 2 if slot == 1 else rank - 1
@@ -61,55 +65,41 @@ class MatMul(Operator):
             s = np.expand_dims(s, -2 if slot == 1 else -1)
         elif affine.varies_along(foreign):
             side = "right" if slot == 1 else "left"
-            return self.block(node, f"can't scale that axis by its {side} operand", Reason.AXIS)
+            raise self.blocked(node, f"can't scale that axis by its {side} operand", Reason.AXIS)
         edits: list[Edit] = []
         if affine.has_scale:
             factor = self._fitting(s, operand)
             if factor is None:
-                return self.block(node, "would need a larger weight per batch entry", Reason.AXIS)
-            scaled = scaled_weight(node, slot, operand, factor)
-            if isinstance(scaled, Block):
-                return scaled
-            edits += scaled
+                raise self.blocked(node, "would need a larger weight per batch entry", Reason.AXIS)
+            edits += scaled_weight(node, slot, operand, factor)
         if affine.has_shift:
             shift = Filled(strip_leading(t), operand.data_type)
             edits.append(Insert(node.key, 0, "Add", shift, f"{node.title}_shift"))
         return Answer(tuple(edits), note="W *= s, and + t")
 
-    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         value, operand = node.inputs[slot], weight_of(node, 1 - slot)
-        if isinstance(operand, Block):
-            yield operand
-            return
         if value is None or value.rank is None:
-            yield self.block(node, "has an operand of unknown rank", Reason.SHAPE_UNKNOWN)
-            return
+            raise self.blocked(node, "has an operand of unknown rank", Reason.SHAPE_UNKNOWN)
         s, t = affine.at(value.rank)
         # X[..., m, k] @ W[..., k, n], or W[..., m, k] @ X[..., k, n]: k is the axis that is summed.
         vector, summed = value.rank == 1, -1 if slot == 0 else -2
         if not vector and any(array.shape[-3 - summed] != 1 for array in (s, t)):
-            yield self.block(node, "does not sum the axis that is scaled", Reason.AXIS)
-            return
+            raise self.blocked(node, "does not sum the axis that is scaled", Reason.AXIS)
         flat = len(operand.shape) == 1
         axis = -1 if flat or slot == 1 else -2  # of the operand
         if flat and affine.ndim and not affine.varies_only_along(value.rank + summed):
-            yield self.block(node, "would need a vector per batch entry", Reason.AXIS)
-            return
+            raise self.blocked(node, "would need a vector per batch entry", Reason.AXIS)
         s, t = (self._turned(array, vector=vector, flat=flat, axis=axis) for array in (s, t))
         s_fits, t_fits = self._fitting(s, operand), self._fitting(t, operand)
         if s_fits is None or t_fits is None:
-            yield self.block(node, "would need a larger weight per batch entry", Reason.AXIS)
-            return
+            raise self.blocked(node, "would need a larger weight per batch entry", Reason.AXIS)
         edits: list[Edit] = []
         if affine.has_scale:
-            scaled = scaled_weight(node, 1 - slot, operand, s_fits)
-            if isinstance(scaled, Block):
-                yield scaled
-                return
-            edits += scaled
+            edits += scaled_weight(node, 1 - slot, operand, s_fits)
         if affine.has_shift:
             edits.append(self._shifted(node, operand, t_fits, axis, vector=vector))
-        yield Answer(tuple(edits), note="W *= s, and + t @ W")
+        return Answer(tuple(edits), note="W *= s, and + t @ W")
 
     @staticmethod
     def _turned(array: Wide, *, vector: bool, flat: bool, axis: int) -> Wide:
@@ -142,14 +132,13 @@ class MatMul(Operator):
             result[summed] = 1
         while len(result) > 1 and result[0] == 1:
             del result[0]
-        readers = list(node.out.readers.values())
-        lonely = not node.out.is_output and not node.out.captured and len(readers) == 1
-        if lonely and (add := readers[0].node).op in ("Add", "Sub") and not add.domain:
-            constant = constant_of(add.inputs[1 - readers[0].slot])
-            if isinstance(constant, Expression):
+        reader = next(iter(node.out.readers.values())) if node.out.is_private else None
+        if reader and (add := reader.node).op in ("Add", "Sub") and not add.domain:
+            other = 1 - reader.slot
+            constant = unless_blocked(constant_of, add.inputs[other])
+            if constant is not None:
                 gain = 1.0 if add.op == "Add" else -1.0  # y - K and K - y: K takes it with a minus
                 total = Summed(constant, operand, t, (summed,), tuple(result), gain=gain)
-                name = add.inputs[1 - readers[0].slot].name  # type: ignore[union-attr]
-                return Replace(add.key, 1 - readers[0].slot, total, name)
+                return Replace(add.key, other, total, add.operand(other).name)
         total = Summed(None, operand, t, (summed,), tuple(result))
         return Insert(node.key, 0, "Add", total, f"{node.title}_shift")

@@ -7,13 +7,14 @@ constant becomes ``s*K`` and an Add follows. Down: ``K*(s*x + t) = s*(K*x) + K*t
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normswap.folding.answers import Answer, Down, Up
-from normswap.folding.edits import Bypass, Edit, Insert, Replace
-from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.answers import Answer, Down, Up, Way
+from normswap.folding.edits import Bypass, Insert, Replace
+from normswap.folding.operators.base import Operator
 from normswap.folding.operators.layout import (
     LARGEST_MOVED,
     for_operand,
@@ -23,13 +24,15 @@ from normswap.folding.operators.layout import (
     to_operand,
 )
 from normswap.graph.affine import Affine
-from normswap.graph.evaluate import constant_of
-from normswap.graph.expressions import Expression, Filled, Scaled
+from normswap.graph.evaluate import constant_of, is_constant
+from normswap.graph.expressions import Filled, Scaled
 from normswap.graph.network import Node, Use
-from normswap.graph.reasons import Block, Reason
+from normswap.graph.reasons import Blocked, Reason, unless_blocked
 from normswap.graph.removal import removal_block
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from normswap.dtypes import Wide
 
 
@@ -38,32 +41,23 @@ class Mul(Operator):
 
     ops = ("Mul", "Div")
 
-    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+    def up(self, node: Node, index: int, affine: Affine) -> Sequence[Way]:
         del index
         rank = output_rank(node, affine)
         if rank is None:
-            yield self.block(node, "has an output of unknown rank", Reason.SHAPE_UNKNOWN)
-            return
-        constants = [
-            slot
-            for slot, value in enumerate(node.inputs)
-            if isinstance(constant_of(value), Expression)
-        ]
+            raise self.blocked(node, "has an output of unknown rank", Reason.SHAPE_UNKNOWN)
+        constants = [slot for slot, value in enumerate(node.inputs) if is_constant(value)]
+        ways: list[Way] = []
         if affine.has_shift:
             if not constants:
-                yield self.block(node, "is a product, which a shift can't pass", Reason.SHIFT)
-                return
+                raise self.blocked(node, "is a product, which a shift can't pass", Reason.SHIFT)
             if constants[0] == 1 or node.op == "Mul":
-                yield self._composed(node, constants[0], affine, rank)
-        for slot in self._takers(node, constants):
-            answer = self._scaled(node, slot, affine, rank)
-            if isinstance(answer, Block) or not affine.has_shift:
-                yield answer
-                continue
-            data_type = node.out.data_type or constant_of(node.inputs[slot]).data_type  # type: ignore[union-attr]
-            shift = Filled(strip_leading(affine.at(rank)[1]), data_type)
-            insert = Insert(node.key, 0, "Add", shift, f"{node.title}_shift")
-            yield Answer((*answer.edits, insert), answer.goals, note="K = s*K, and + t")
+                ways.append(partial(self._composed, node, constants[0], affine, rank))
+        ways += [
+            partial(self._scaled, node, slot, affine, rank)
+            for slot in self._takers(node, constants)
+        ]
+        return ways
 
     @staticmethod
     def _takers(node: Node, constants: list[int]) -> list[int]:
@@ -74,28 +68,34 @@ class Mul(Operator):
             return [1, 0]
         return first + [slot for slot in slots if slot not in first]
 
-    def _scaled(self, node: Node, slot: int, affine: Affine, rank: int) -> Answer | Block:
+    def _scaled(self, node: Node, slot: int, affine: Affine, rank: int) -> Answer:
+        """Hand the scale to one operand; the shift is added."""
+        scale = affine.scale_only()
         if node.op == "Div" and slot == 1:  # s * x/K = x / (K/s)
             if not (affine.scale != 0).all():
-                return self.block(node, "divides by a constant, which has no room for a scale 0")
-            inverse = Affine(1 / affine.scale, np.zeros(()))
-            return to_operand(node, slot, inverse, rank)
-        return to_operand(node, slot, affine.scale_only(), rank)
+                detail = "divides by a constant, which has no room for a scale 0"
+                raise self.blocked(node, detail)
+            scale = Affine(1 / affine.scale, np.zeros(()))
+        answer = to_operand(node, slot, scale, rank)
+        if not affine.has_shift:
+            return answer
+        data_type = node.out.data_type or constant_of(node.inputs[slot]).data_type
+        shift = Filled(strip_leading(affine.at(rank)[1]), data_type)
+        insert = Insert(node.key, 0, "Add", shift, f"{node.title}_shift")
+        return Answer((*answer.edits, insert), answer.goals, note="K = s*K, and + t")
 
-    def _composed(self, node: Node, slot: int, affine: Affine, rank: int) -> Answer | Block:
+    def _composed(self, node: Node, slot: int, affine: Affine, rank: int) -> Answer:
         """Take the node out and let its constant travel with the affine."""
-        factor = movable_factor(node, slot, rank)
         use = Use(node, 1 - slot)
         kept = removal_block([use])
-        if kept is not None or isinstance(factor, Block):
-            return kept or factor  # type: ignore[return-value]
+        if kept is not None:
+            raise Blocked.by(kept)
+        factor = movable_factor(node, slot, rank)
         value = node.inputs[use.slot]
         scale, shift = affine.at(rank)
         if value is None or value.rank != rank:
-            return self.block(node, "has an operand of unknown rank", Reason.SHAPE_UNKNOWN)
+            raise self.blocked(node, "has an operand of unknown rank", Reason.SHAPE_UNKNOWN)
         part = for_operand(Affine(scale * factor, shift), value, rank)
-        if isinstance(part, Block):
-            return part
         # The node goes last: until then its operand is read here.
         return Answer(
             goals=(Up(use, part),),
@@ -103,52 +103,48 @@ class Mul(Operator):
             note="s*K, t",
         )
 
-    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         value, other = node.inputs[slot], 1 - slot
         rank = node.out.rank
         if rank is None or value is None or value.rank is None:
-            yield self.block(node, "has operands of unknown rank", Reason.SHAPE_UNKNOWN)
-            return
+            raise self.blocked(node, "has operands of unknown rank", Reason.SHAPE_UNKNOWN)
         if node.op == "Div" and slot == 1:
-            yield self.block(node, "divides by the tensor")
-            return
+            raise self.blocked(node, "divides by the tensor")
         lifted = from_operand(affine, value.rank, rank)
-        constant = constant_of(node.inputs[other])
-        if isinstance(constant, Block):
+        constant = unless_blocked(constant_of, node.inputs[other])
+        if constant is None:
             if affine.has_shift:
-                yield self.block(node, "is a product, which a shift can't pass", Reason.SHIFT)
-                return
-            yield Answer(goals=(Down(node.out, lifted),), note="(s*x) * z = s * (x*z)")
-            return
+                raise self.blocked(node, "is a product, which a shift can't pass", Reason.SHIFT)
+            return Answer(goals=(Down(node.out, lifted),), note="(s*x) * z = s * (x*z)")
         if not affine.has_shift and (node.op == "Mul" or (affine.scale != 0).all()):
             part = lifted if node.op == "Mul" else Affine(1 / lifted.scale, np.zeros(()))
             scale = strip_leading(part.at(rank)[0], len(constant.shape))
-            name = node.inputs[other].name  # type: ignore[union-attr]
-            edit: Edit = Replace(node.key, other, Scaled(constant, scale), name)
-            yield Answer((edit,), note="K = s*K")
-            return
+            changed = Scaled(constant, scale)
+            edit = Replace(node.key, other, changed, node.operand(other).name)
+            return Answer((edit,), note="K = s*K")
         factor = movable_factor(node, other, rank)
-        if isinstance(factor, Block):
-            yield factor
-            return
         scale, shift = lifted.at(rank)
-        yield Answer(
+        return Answer(
             goals=(Down(node.out, Affine(scale, shift * factor)),),
             note="K*(s*x + t) = s*(K*x) + K*t",
         )
 
 
-def movable_factor(node: Node, slot: int, rank: int) -> Wide | Block:
-    """Return the constant factor ``K`` (or ``1/K`` of a divisor) with all axes of the output."""
+def movable_factor(node: Node, slot: int, rank: int) -> Wide:
+    """Return the constant factor ``K`` (or ``1/K`` of a divisor) with all axes of the output.
+
+    Raises
+    ------
+    Blocked
+        If it is no constant, too large, or the reciprocal of 0.
+    """
     constant = constant_of(node.inputs[slot])
-    if isinstance(constant, Block):
-        return constant
     if np.prod(constant.shape) > LARGEST_MOVED:
-        return Operator.block(node, "has a constant too large to be moved", Reason.AXIS)
+        raise Operator.blocked(node, "has a constant too large to be moved", Reason.AXIS)
     wide = constant.wide().astype(np.longdouble)
     wide = wide.reshape((1,) * (rank - wide.ndim) + wide.shape)
     if node.op == "Div":
         if (wide == 0).any():
-            return Operator.block(node, "divides by zero", Reason.NON_FINITE)
+            raise Operator.blocked(node, "divides by zero", Reason.NON_FINITE)
         return 1 / wide
     return wide

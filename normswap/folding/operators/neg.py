@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from normswap.folding.answers import Answer, Down, Up
-from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.operators.base import Operator
 from normswap.graph.affine import Affine
 from normswap.graph.network import Node, Use
 
@@ -13,12 +13,12 @@ class Neg(Operator):
 
     ops = ("Neg",)
 
-    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+    def up(self, node: Node, index: int, affine: Affine) -> Answer:
         del index
         part = Affine(affine.scale, -affine.shift)
-        yield Answer(goals=(Up(Use(node, 0), part),), note="s, -t")
+        return Answer(goals=(Up(Use(node, 0), part),), note="s, -t")
 
-    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         del slot
         part = Affine(affine.scale, -affine.shift)
-        yield Answer(goals=(Down(node.out, part),), note="s, -t")
+        return Answer(goals=(Down(node.out, part),), note="s, -t")

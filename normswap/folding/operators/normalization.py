@@ -21,12 +21,12 @@ from onnx import TensorProto
 from normswap.folding.answers import Answer
 from normswap.folding.edits import Edit, Replace, SetAttribute
 from normswap.folding.operators import conditions
-from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.operators.base import Operator
 from normswap.graph.affine import Affine
 from normswap.graph.batchnorm import epsilon_of
 from normswap.graph.evaluate import constant_of
 from normswap.graph.expressions import Expression, Filled, Scaled
-from normswap.graph.reasons import Block, Reason
+from normswap.graph.reasons import Reason
 
 if TYPE_CHECKING:
     from normswap.dtypes import Wide
@@ -36,38 +36,35 @@ if TYPE_CHECKING:
 class Normalization(Operator):
     """What these have in common."""
 
-    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+    def up(self, node: Node, index: int, affine: Affine) -> Answer:
         del index
         scale = constant_of(node.input(1))
-        if isinstance(scale, Block):
-            yield scale
-            return
-        parts = self.parameters(node, affine, scale)
-        if isinstance(parts, Block):
-            yield parts
-            return
-        yield self._edited(node, scale, *parts)
+        s, t = self.parameters(node, affine, scale)
+        edits: list[Edit] = []
+        if (s != 1).any():
+            edits.append(Replace(node.key, 1, Scaled(scale, s), node.operand(1).name))
+        present = node.input(2)
+        if present is not None:
+            edits.append(Replace(node.key, 2, Scaled(constant_of(present), s, t), present.name))
+        elif (t != 0).any():
+            if node.op == "RMSNormalization":
+                raise self.blocked(node, "has no bias that would take a shift", Reason.SHIFT)
+            shift = Filled(np.broadcast_to(t, scale.shape).copy(), scale.data_type)
+            edits.append(Replace(node.key, 2, shift, f"{node.title}_bias"))
+        return Answer(tuple(edits), note="scale *= s, bias = s*bias + t")
 
-    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
-        scale = constant_of(node.input(1))
+    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         if slot != 0:
-            yield self.block(node, "takes a parameter from the tensor", Reason.NOT_CONSTANT)
-            return
-        if isinstance(scale, Block):
-            yield scale
-            return
-        blocked = self.uneven(node, affine)
+            raise self.blocked(node, "takes a parameter from the tensor", Reason.NOT_CONSTANT)
+        scale = constant_of(node.input(1))
+        self.require_even(node, affine)
         magnitudes = np.unique(np.abs(affine.scale))
         epsilon = epsilon_of(node)
-        if blocked is None and (magnitudes == 0).any():
+        if (magnitudes == 0).any():
             detail = "divides by the spread, which a scale of 0 makes 0"
-            blocked = self.block(node, detail, Reason.SCALE)
-        if blocked is None and magnitudes.size > 1 and epsilon != 0:
-            detail = "would need another epsilon in every channel"
-            blocked = self.block(node, detail, Reason.SCALE)
-        if blocked is not None:
-            yield blocked
-            return
+            raise self.blocked(node, detail, Reason.SCALE)
+        if magnitudes.size > 1 and epsilon != 0:
+            raise self.blocked(node, "would need another epsilon in every channel", Reason.SCALE)
         edits: list[Edit] = []
         if epsilon != 0 and magnitudes[0] != 1:
             with np.errstate(over="ignore", divide="ignore"):  # infinity is looked at below
@@ -77,45 +74,20 @@ class Normalization(Operator):
             if not np.finfo(np.float32).tiny <= changed < np.inf or rounded:
                 # An attribute is a float32, which is not enough for a float64 tensor.
                 detail = f"would need an epsilon of {float(wanted):g}, more or finer than a float32"
-                yield self.block(node, detail, Reason.OVERFLOW)
-                return
+                raise self.blocked(node, detail, Reason.OVERFLOW)
             edits.append(SetAttribute(node.key, "epsilon", float(changed)))
-        signs = self.parameters(node, Affine(np.sign(affine.scale), np.zeros(())), scale)
-        if isinstance(signs, Block):
-            yield signs
-            return
-        if (signs[0] != 1).any():
-            name = node.inputs[1].name  # type: ignore[union-attr]
-            edits.append(Replace(node.key, 1, Scaled(scale, signs[0]), name))
-        yield Answer(tuple(edits), note="epsilon /= s*s, scale *= sign(s)")
-
-    def _edited(self, node: Node, scale: Expression, s: Wide, t: Wide) -> Answer | Block:
-        edits: list[Edit] = []
-        if (s != 1).any():
-            name = node.inputs[1].name  # type: ignore[union-attr]
-            edits.append(Replace(node.key, 1, Scaled(scale, s), name))
-        present = node.input(2)
-        if present is not None:
-            bias = constant_of(present)
-            if isinstance(bias, Block):
-                return bias
-            edits.append(Replace(node.key, 2, Scaled(bias, s, t), present.name))
-        elif (t != 0).any():
-            if node.op == "RMSNormalization":
-                return self.block(node, "has no bias that would take a shift", Reason.SHIFT)
-            shift = Filled(np.broadcast_to(t, scale.shape).copy(), scale.data_type)
-            edits.append(Replace(node.key, 2, shift, f"{node.title}_bias"))
-        return Answer(tuple(edits), note="scale *= s, bias = s*bias + t")
+        signs, _ = self.parameters(node, Affine(np.sign(affine.scale), np.zeros(())), scale)
+        if (signs != 1).any():
+            edits.append(Replace(node.key, 1, Scaled(scale, signs), node.operand(1).name))
+        return Answer(tuple(edits), note="epsilon /= s*s, scale *= sign(s)")
 
     @abstractmethod
-    def parameters(
-        self, node: Node, affine: Affine, scale: Expression
-    ) -> tuple[Wide, Wide] | Block:
-        """Lay s and t out like the node's own scale and bias."""
+    def parameters(self, node: Node, affine: Affine, scale: Expression) -> tuple[Wide, Wide]:
+        """Lay s and t out like the node's own scale and bias, or be blocked."""
 
     @abstractmethod
-    def uneven(self, node: Node, affine: Affine) -> Block | None:
-        """Say that an affine is not constant where the node takes its mean, if so."""
+    def require_even(self, node: Node, affine: Affine) -> None:
+        """Let pass what is constant where the node takes its mean."""
 
 
 class InstanceNormalization(Normalization):
@@ -123,14 +95,12 @@ class InstanceNormalization(Normalization):
 
     ops = ("InstanceNormalization",)
 
-    def parameters(
-        self, node: Node, affine: Affine, scale: Expression
-    ) -> tuple[Wide, Wide] | Block:
-        blocked = conditions.beyond(node, affine, 1)
-        return blocked or affine.vectors(1, scale.shape[0])
+    def parameters(self, node: Node, affine: Affine, scale: Expression) -> tuple[Wide, Wide]:
+        conditions.require_only_along(node, affine, 1)
+        return affine.vectors(1, scale.shape[0])
 
-    def uneven(self, node: Node, affine: Affine) -> Block | None:
-        return conditions.beyond(node, affine, 1)
+    def require_even(self, node: Node, affine: Affine) -> None:
+        conditions.require_only_along(node, affine, 1)
 
 
 class GroupNormalization(Normalization):
@@ -138,27 +108,22 @@ class GroupNormalization(Normalization):
 
     ops = ("GroupNormalization",)
 
-    def parameters(
-        self, node: Node, affine: Affine, scale: Expression
-    ) -> tuple[Wide, Wide] | Block:
-        blocked = conditions.beyond(node, affine, 1)
-        if blocked is not None:
-            return blocked
+    def parameters(self, node: Node, affine: Affine, scale: Expression) -> tuple[Wide, Wide]:
+        conditions.require_only_along(node, affine, 1)
         if node.opset >= 21:
             return affine.vectors(1, scale.shape[0])
-        groups = [_per_group(array, scale.shape[0]) for array in _arrays(affine)]
-        if any(array is None for array in groups):
+        s, t = (_per_group(array, scale.shape[0]) for array in (affine.scale, affine.shift))
+        if s is None or t is None:
             detail = "has one scale for each group, and the affine differs within one"
-            return self.block(node, detail, Reason.AXIS)
-        return groups[0], groups[1]  # type: ignore[return-value]
+            raise self.blocked(node, detail, Reason.AXIS)
+        return s, t
 
-    def uneven(self, node: Node, affine: Affine) -> Block | None:
-        blocked = conditions.beyond(node, affine, 1)
+    def require_even(self, node: Node, affine: Affine) -> None:
+        conditions.require_only_along(node, affine, 1)
         groups = int(node.attr("num_groups", 1))
-        if blocked is None and any(_per_group(array, groups) is None for array in _arrays(affine)):
+        if any(_per_group(array, groups) is None for array in (affine.scale, affine.shift)):
             detail = "takes the mean of channels that are scaled or shifted by different amounts"
-            blocked = self.block(node, detail, Reason.AXIS)
-        return blocked
+            raise self.blocked(node, detail, Reason.AXIS)
 
 
 class LayerNormalization(Normalization):
@@ -167,42 +132,27 @@ class LayerNormalization(Normalization):
     ops = ("LayerNormalization", "RMSNormalization")
     right_up = (1, 2)  # mean and deviation, which come before scale and bias
 
-    def parameters(
-        self, node: Node, affine: Affine, scale: Expression
-    ) -> tuple[Wide, Wide] | Block:
+    def parameters(self, node: Node, affine: Affine, scale: Expression) -> tuple[Wide, Wide]:
         axis, rank = self._axis(node)
-        if axis is None or rank is None:
-            return self.block(node, "has an input of unknown rank", Reason.SHAPE_UNKNOWN)
-        blocked = conditions.beyond(node, affine, *range(axis, rank))
-        if blocked is not None:
-            return blocked
+        conditions.require_only_along(node, affine, *range(axis, rank))
         s, t = (array.reshape(array.shape[axis:]) for array in affine.at(rank))
         if np.broadcast_shapes(scale.shape, s.shape, t.shape) != scale.shape:
-            return self.block(node, "has a scale that is broadcast", Reason.AXIS)
+            raise self.blocked(node, "has a scale that is broadcast", Reason.AXIS)
         return s, t
 
-    def uneven(self, node: Node, affine: Affine) -> Block | None:
-        axis, rank = self._axis(node)
-        if axis is None or rank is None:
-            return self.block(node, "has an input of unknown rank", Reason.SHAPE_UNKNOWN)
+    def require_even(self, node: Node, affine: Affine) -> None:
+        axis, _ = self._axis(node)
         if node.op == "RMSNormalization":
-            why = "takes no mean from the tensor"
-            blocked = conditions.shift(node, affine, why)
-            if blocked is not None:
-                return blocked
-        return conditions.beyond(node, affine.scale_only()) or conditions.beyond(
-            node, affine.shift_only(), *range(axis)
-        )
+            conditions.require_no_shift(node, affine, "takes no mean from the tensor")
+        conditions.require_only_along(node, affine.scale_only())
+        conditions.require_only_along(node, affine.shift_only(), *range(axis))
 
-    @staticmethod
-    def _axis(node: Node) -> tuple[int | None, int | None]:
+    def _axis(self, node: Node) -> tuple[int, int]:
+        """Return the first of the axes over which statistics are taken, and the rank."""
         value = node.inputs[0]
-        rank = None if value is None else value.rank
-        return None if rank is None else int(node.attr("axis", -1)) % rank, rank
-
-
-def _arrays(affine: Affine) -> tuple[Wide, Wide]:
-    return affine.scale, affine.shift
+        if value is None or value.rank is None:
+            raise self.blocked(node, "has an input of unknown rank", Reason.SHAPE_UNKNOWN)
+        return int(node.attr("axis", -1)) % value.rank, value.rank
 
 
 def _per_group(array: Wide, groups: int) -> Wide | None:

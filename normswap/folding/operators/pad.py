@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normswap.folding.answers import Answer, Down, Up
-from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.operators.base import Operator
 from normswap.folding.operators.selection import OUTSIDE, picked, put_back
 from normswap.graph.evaluate import constant_source, integers_of
 from normswap.graph.network import Node, Use
-from normswap.graph.reasons import Block, Reason
+from normswap.graph.reasons import Reason, unless_blocked
 
 if TYPE_CHECKING:
     from normswap.graph.affine import Affine
@@ -28,38 +28,33 @@ class Pad(Operator):
 
     ops = ("Pad",)
 
-    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+    def up(self, node: Node, index: int, affine: Affine) -> Answer:
         del index
-        yield self._carried(node, affine, up=True)
+        return self._carried(node, affine, up=True)
 
-    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         if slot != 0:
-            yield self.block(node, "takes its padding from the tensor")
-            return
-        yield self._carried(node, affine, up=False)
+            raise self.blocked(node, "takes its padding from the tensor")
+        return self._carried(node, affine, up=False)
 
-    def _carried(self, node: Node, affine: Affine, *, up: bool) -> Answer | Block:
+    def _carried(self, node: Node, affine: Affine, *, up: bool) -> Answer:
         pads = self._pads(node)
         value = node.inputs[0]
-        if isinstance(pads, Block):
-            return pads
         if value is None or value.shape is None:
-            return self.block(node, "has an input of unknown rank", Reason.SHAPE_UNKNOWN)
+            raise self.blocked(node, "has an input of unknown rank", Reason.SHAPE_UNKNOWN)
         rank = len(value.shape)
         constant = node.attr("mode", "constant") == "constant"
         if constant and any(
             max(pads[axis]) > 0 and (up or not affine.varies_along(axis)) for axis in pads
         ):
             # Down, padding along the axis that varies has channels of its own: the identity.
-            blocked = self._unlike_padding(node, affine, pads, up=up)
-            if blocked is not None:
-                return blocked
+            self._require_same_padding(node, affine, pads, up=up)
         for axis, (before, after) in pads.items():
             if not affine.varies_along(axis) or (before, after) == (0, 0):
                 continue
             size = value.shape[axis]
             if not isinstance(size, int):
-                return self.block(node, f"pads axis {axis} of unknown size", Reason.SHAPE_UNKNOWN)
+                raise self.blocked(node, f"pads axis {axis} of unknown size", Reason.SHAPE_UNKNOWN)
             indices = _indices(size, before, after, node.attr("mode", "constant"))
             part = (
                 put_back(affine, rank, axis, indices, size)
@@ -67,15 +62,15 @@ class Pad(Operator):
                 else picked(affine, rank, axis, indices)
             )
             if part is None:
-                return self.block(node, f"repeats axis {axis} with other scales", Reason.AXIS)
+                raise self.blocked(node, f"repeats axis {axis} with other scales", Reason.AXIS)
             affine = part
         return Answer(goals=(Up(Use(node, 0), affine) if up else Down(node.out, affine),))
 
-    def _unlike_padding(self, node: Node, affine: Affine, pads: Pads, *, up: bool) -> Block | None:
-        """Say that the affine would change the padding, unless it does not."""
+    def _require_same_padding(self, node: Node, affine: Affine, pads: Pads, *, up: bool) -> None:
+        """Let pass what does not change the padding."""
         value = self._constant(node)
         if value is None:
-            return self.block(node, "pads with a value that is computed", Reason.NOT_CONSTANT)
+            raise self.blocked(node, "pads with a value that is computed", Reason.NOT_CONSTANT)
         padded = [axis for axis, widths in pads.items() if max(widths) > 0]
         part = affine
         if up and all(affine.varies_along(axis) for axis in padded) and len(padded) == 1:
@@ -89,8 +84,7 @@ class Pad(Operator):
             part = picked(affine, affine.ndim, axis, outside)
         if (part.apply(value) != value).any():
             detail = f"pads with {value:g}, which the affine would change"
-            return self.block(node, detail, Reason.ZERO_PADDING)
-        return None
+            raise self.blocked(node, detail, Reason.ZERO_PADDING)
 
     @staticmethod
     def _constant(node: Node) -> float | None:
@@ -100,23 +94,23 @@ class Pad(Operator):
         operand = node.input(2)
         if operand is None:
             return 0.0
-        source = constant_source(operand)
-        return None if isinstance(source, Block) else float(source.load().reshape(-1)[0])
+        source = unless_blocked(constant_source, operand)
+        return None if source is None else float(source.load().reshape(-1)[0])
 
-    def _pads(self, node: Node) -> Pads | Block:
+    def _pads(self, node: Node) -> Pads:
         """Return the padding before and after each axis that has any."""
         value = node.inputs[0]
         if value is None or value.rank is None:
-            return self.block(node, "has an input of unknown rank", Reason.SHAPE_UNKNOWN)
+            raise self.blocked(node, "has an input of unknown rank", Reason.SHAPE_UNKNOWN)
         pads = node.attr("pads", None) if node.opset < 11 else integers_of(node.input(1))
         axes = list(range(value.rank))
         if node.input(3) is not None:
             named = integers_of(node.input(3))
             if named is None:
-                return self.block(node, "takes its axes from a tensor", Reason.NOT_CONSTANT)
+                raise self.blocked(node, "takes its axes from a tensor", Reason.NOT_CONSTANT)
             axes = [axis % value.rank for axis in named]
         if pads is None:
-            return self.block(node, "takes its padding from a tensor", Reason.NOT_CONSTANT)
+            raise self.blocked(node, "takes its padding from a tensor", Reason.NOT_CONSTANT)
         count = len(axes)
         widths = [(int(pads[i]), int(pads[i + count])) for i in range(count)]
         return {axis: width for axis, width in zip(axes, widths, strict=True) if width != (0, 0)}

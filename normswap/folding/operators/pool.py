@@ -13,29 +13,33 @@ import numpy as np
 
 from normswap.folding.answers import Answer, Down, Up
 from normswap.folding.operators import conditions
-from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.operators.base import Operator
 from normswap.folding.operators.windows import is_padded
 from normswap.graph.affine import Affine
 from normswap.graph.network import Node, Use
-from normswap.graph.reasons import Block, Reason
+from normswap.graph.reasons import Reason
 
 
 class Pool(Operator):
     """What poolings have in common: samples and channels stay apart."""
 
-    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+    def up(self, node: Node, index: int, affine: Affine) -> Answer:
         del index
-        blocked = conditions.beyond(node, affine, 0, 1) or self.blocked(node, affine)
-        yield blocked or Answer(goals=(Up(Use(node, 0), affine),))
+        self._require(node, affine)
+        return Answer(goals=(Up(Use(node, 0), affine),))
 
-    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         del slot
-        blocked = conditions.beyond(node, affine, 0, 1) or self.blocked(node, affine)
-        yield blocked or Answer(goals=(Down(node.out, affine),))
+        self._require(node, affine)
+        return Answer(goals=(Down(node.out, affine),))
+
+    def _require(self, node: Node, affine: Affine) -> None:
+        conditions.require_only_along(node, affine, 0, 1)
+        self.require(node, affine)
 
     @abstractmethod
-    def blocked(self, node: Node, affine: Affine) -> Block | None:
-        """Say what of an affine of the channels can't pass, if anything."""
+    def require(self, node: Node, affine: Affine) -> None:
+        """Let pass which affines of the channels can."""
 
 
 class MaxPool(Pool):
@@ -46,8 +50,8 @@ class MaxPool(Pool):
 
     ops = ("MaxPool", "GlobalMaxPool")
 
-    def blocked(self, node: Node, affine: Affine) -> Block | None:
-        return conditions.negative_scale(node, affine)
+    def require(self, node: Node, affine: Affine) -> None:
+        conditions.require_no_negative_scale(node, affine)
 
 
 class AveragePool(Pool):
@@ -55,14 +59,13 @@ class AveragePool(Pool):
 
     ops = ("AveragePool", "GlobalAveragePool")
 
-    def blocked(self, node: Node, affine: Affine) -> Block | None:
+    def require(self, node: Node, affine: Affine) -> None:
         if node.op == "GlobalAveragePool" or not node.attr("count_include_pad", 0):
-            return None
+            return
         # How the last, incomplete window of ceil_mode counts has changed between versions.
-        if not node.attr("ceil_mode", 0) and not is_padded(node, _kernel(node)):
-            return None
-        why = "counts the zeros of its padding"
-        return conditions.shift(node, affine, why, Reason.ZERO_PADDING)
+        if node.attr("ceil_mode", 0) or is_padded(node, _kernel(node)):
+            why = "counts the zeros of its padding"
+            conditions.require_no_shift(node, affine, why, Reason.ZERO_PADDING)
 
 
 class LpPool(Pool):
@@ -70,15 +73,14 @@ class LpPool(Pool):
 
     ops = ("LpPool", "GlobalLpPool")
 
-    def blocked(self, node: Node, affine: Affine) -> Block | None:
+    def require(self, node: Node, affine: Affine) -> None:
+        conditions.require_no_negative_scale(node, affine)
         why = "is a norm, which a shift can't pass"
-        return conditions.negative_scale(node, affine) or conditions.shift(
-            node, affine, why, Reason.NONLINEAR
-        )
+        conditions.require_no_shift(node, affine, why, Reason.NONLINEAR)
 
-    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         magnitude = Affine(np.abs(affine.scale), affine.shift)
-        yield from super().down(node, slot, magnitude)
+        return super().down(node, slot, magnitude)
 
 
 def _kernel(node: Node) -> list[int]:

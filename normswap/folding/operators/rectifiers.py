@@ -11,11 +11,11 @@ import numpy as np
 
 from normswap.folding.answers import Answer, Down, Up
 from normswap.folding.operators import conditions
-from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.operators.base import Operator
 from normswap.graph.affine import Affine
 from normswap.graph.evaluate import constant_source
 from normswap.graph.network import Node, Use
-from normswap.graph.reasons import Block, Reason
+from normswap.graph.reasons import Reason, unless_blocked
 
 
 class PositivelyHomogeneous(Operator):
@@ -23,24 +23,21 @@ class PositivelyHomogeneous(Operator):
 
     ops: ClassVar[tuple[str, ...]] = ("Relu", "LeakyRelu")
 
-    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+    def up(self, node: Node, index: int, affine: Affine) -> Answer:
         del index
-        yield self.blocked(node, affine) or Answer(
-            goals=(Up(Use(node, 0), affine),), note="s*f(x) = f(s*x) for s >= 0"
-        )
+        self.require(node, affine)
+        return Answer(goals=(Up(Use(node, 0), affine),), note="s*f(x) = f(s*x) for s >= 0")
 
-    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         del slot
-        yield self.blocked(node, affine) or Answer(
-            goals=(Down(node.out, affine),), note="f(s*x) = s*f(x) for s >= 0"
-        )
+        self.require(node, affine)
+        return Answer(goals=(Down(node.out, affine),), note="f(s*x) = s*f(x) for s >= 0")
 
-    def blocked(self, node: Node, affine: Affine) -> Block | None:
-        """Say what of an affine can't pass, if anything."""
+    def require(self, node: Node, affine: Affine) -> None:
+        """Let pass which affines can."""
+        conditions.require_no_negative_scale(node, affine)
         why = "is not linear, so a shift can't pass it"
-        return conditions.negative_scale(node, affine) or conditions.shift(
-            node, affine, why, Reason.NONLINEAR
-        )
+        conditions.require_no_shift(node, affine, why, Reason.NONLINEAR)
 
 
 class Abs(PositivelyHomogeneous):
@@ -48,8 +45,8 @@ class Abs(PositivelyHomogeneous):
 
     ops = ("Abs",)
 
-    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
-        yield from super().down(node, slot, Affine(np.abs(affine.scale), affine.shift))
+    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
+        return super().down(node, slot, Affine(np.abs(affine.scale), affine.shift))
 
 
 class PRelu(PositivelyHomogeneous):
@@ -57,11 +54,10 @@ class PRelu(PositivelyHomogeneous):
 
     ops = ("PRelu",)
 
-    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         if slot != 0:
-            yield self.block(node, "takes its slope from the tensor")
-            return
-        yield from super().down(node, slot, affine)
+            raise self.blocked(node, "takes its slope from the tensor")
+        return super().down(node, slot, affine)
 
 
 class Clip(PositivelyHomogeneous):
@@ -69,17 +65,16 @@ class Clip(PositivelyHomogeneous):
 
     ops = ("Clip",)
 
-    def blocked(self, node: Node, affine: Affine) -> Block | None:
+    def require(self, node: Node, affine: Affine) -> None:
         low, high = (self._limit(node, slot) for slot in (1, 2))
-        if low in (None, 0.0) and high in (None, 0.0):
-            return super().blocked(node, affine)
-        return self.block(node, "has limits, which don't scale", Reason.NONLINEAR)
+        if low not in (None, 0.0) or high not in (None, 0.0):
+            raise self.blocked(node, "has limits, which don't scale", Reason.NONLINEAR)
+        super().require(node, affine)
 
-    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         if slot != 0:
-            yield self.block(node, "takes a limit from the tensor")
-            return
-        yield from super().down(node, slot, affine)
+            raise self.blocked(node, "takes a limit from the tensor")
+        return super().down(node, slot, affine)
 
     @staticmethod
     def _limit(node: Node, slot: int) -> float | None:
@@ -90,8 +85,8 @@ class Clip(PositivelyHomogeneous):
         operand = node.input(slot)
         if operand is None:
             return None
-        source = constant_source(operand)
-        return float("nan") if isinstance(source, Block) else _finite(float(source.load().item()))
+        source = unless_blocked(constant_source, operand)
+        return float("nan") if source is None else _finite(float(source.load().item()))
 
 
 def _finite(limit: float) -> float | None:

@@ -8,59 +8,44 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from normswap.folding.answers import Answer, Down, Up
 from normswap.folding.operators import conditions
-from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.operators.base import Operator
 from normswap.graph.affine import Affine
 from normswap.graph.evaluate import integers_of
 from normswap.graph.network import Node, Use
-from normswap.graph.reasons import Block, Reason
-
-if TYPE_CHECKING:
-    from normswap.dtypes import Wide
+from normswap.graph.reasons import Reason
 
 
 class Reduce(Operator):
     """What reductions have in common: the axes."""
 
-    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+    def up(self, node: Node, index: int, affine: Affine) -> Answer:
         del index
         axes = reduced_axes(node)
-        if isinstance(axes, Block):
-            yield axes
-            return
         if not node.attr("keepdims", 1):
             kept = _rank(node) - len(axes)
             affine = affine.relaid(kept, lambda array: np.expand_dims(array, tuple(axes)))
-        part = self.before(node, affine, axes)
-        yield part if isinstance(part, Block) else Answer(goals=(Up(Use(node, 0), part),))
+        return Answer(goals=(Up(Use(node, 0), self.before(node, affine, axes)),))
 
-    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
-        axes = reduced_axes(node)
+    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         if slot != 0:
-            yield self.block(node, "takes its axes from the tensor")
-            return
-        if isinstance(axes, Block):
-            yield axes
-            return
+            raise self.blocked(node, "takes its axes from the tensor")
+        axes = reduced_axes(node)
         part = self.after(node, affine, axes)
-        if isinstance(part, Block):
-            yield part
-            return
         if not node.attr("keepdims", 1):
             part = part.relaid(_rank(node), lambda array: array.squeeze(tuple(axes)))
-        yield Answer(goals=(Down(node.out, part),))
+        return Answer(goals=(Down(node.out, part),))
 
     @abstractmethod
-    def before(self, node: Node, affine: Affine, axes: list[int]) -> Affine | Block:
+    def before(self, node: Node, affine: Affine, axes: list[int]) -> Affine:
         """Return the affine of the input that makes this one of the output."""
 
     @abstractmethod
-    def after(self, node: Node, affine: Affine, axes: list[int]) -> Affine | Block:
+    def after(self, node: Node, affine: Affine, axes: list[int]) -> Affine:
         """Return what an affine of the input makes of the output."""
 
 
@@ -69,21 +54,17 @@ class ReduceMean(Reduce):
 
     ops = ("ReduceMean", "ReduceSum")
 
-    def before(self, node: Node, affine: Affine, axes: list[int]) -> Affine | Block:
+    def before(self, node: Node, affine: Affine, axes: list[int]) -> Affine:
         count = self._count(node, axes) if affine.has_shift else 1
-        return count if isinstance(count, Block) else Affine(affine.scale, affine.shift / count)
+        return Affine(affine.scale, affine.shift / count)
 
-    def after(self, node: Node, affine: Affine, axes: list[int]) -> Affine | Block:
-        varying = conditions.beyond(node, affine.scale_only(), *_others(node, axes))
+    def after(self, node: Node, affine: Affine, axes: list[int]) -> Affine:
+        conditions.require_only_along(node, affine.scale_only(), *_others(node, axes))
         count = self._count(node, axes) if affine.has_shift else 1
-        if varying is not None:
-            return varying
-        if isinstance(count, Block):
-            return count
         scale, shift = affine.at(_rank(node))
         return Affine(scale, shift.mean(axis=tuple(axes), keepdims=True) * count)
 
-    def _count(self, node: Node, axes: list[int]) -> int | Block:
+    def _count(self, node: Node, axes: list[int]) -> int:
         """Return by how much more than the mean the result is."""
         if node.op == "ReduceMean":
             return 1
@@ -92,7 +73,7 @@ class ReduceMean(Reduce):
         static = [size for size in sizes if isinstance(size, int)]
         if len(static) < len(sizes) or 0 in static:
             detail = "sums a number of elements that is not known"
-            return self.block(node, detail, Reason.SHAPE_UNKNOWN)
+            raise self.blocked(node, detail, Reason.SHAPE_UNKNOWN)
         return math.prod(static)
 
 
@@ -101,16 +82,18 @@ class ReduceMax(Reduce):
 
     ops = ("ReduceMax", "ReduceMin")
 
-    def before(self, node: Node, affine: Affine, axes: list[int]) -> Affine | Block:
+    def before(self, node: Node, affine: Affine, axes: list[int]) -> Affine:
         del axes
-        return conditions.negative_scale(node, affine) or affine
+        conditions.require_no_negative_scale(node, affine)
+        return affine
 
-    def after(self, node: Node, affine: Affine, axes: list[int]) -> Affine | Block:
-        return (
-            conditions.beyond(node, affine, *_others(node, axes))
-            or conditions.negative_scale(node, affine)
-            or affine
-        )
+    def after(self, node: Node, affine: Affine, axes: list[int]) -> Affine:
+        conditions.require_only_along(node, affine, *_others(node, axes))
+        conditions.require_no_negative_scale(node, affine)
+        return affine
+
+
+NORM = "is a norm, which a shift can't pass"
 
 
 class ReduceL1(Reduce):
@@ -118,35 +101,35 @@ class ReduceL1(Reduce):
 
     ops = ("ReduceL1", "ReduceL2")
 
-    def before(self, node: Node, affine: Affine, axes: list[int]) -> Affine | Block:
+    def before(self, node: Node, affine: Affine, axes: list[int]) -> Affine:
         del axes
-        why = "is a norm, which a shift can't pass"
-        return (
-            conditions.negative_scale(node, affine)
-            or conditions.shift(node, affine, why, Reason.NONLINEAR)
-            or affine
-        )
+        conditions.require_no_negative_scale(node, affine)
+        conditions.require_no_shift(node, affine, NORM, Reason.NONLINEAR)
+        return affine
 
-    def after(self, node: Node, affine: Affine, axes: list[int]) -> Affine | Block:
-        why = "is a norm, which a shift can't pass"
-        return (
-            conditions.beyond(node, affine, *_others(node, axes))
-            or conditions.shift(node, affine, why, Reason.NONLINEAR)
-            or Affine(_magnitude(affine.scale), affine.shift)
-        )
+    def after(self, node: Node, affine: Affine, axes: list[int]) -> Affine:
+        conditions.require_only_along(node, affine, *_others(node, axes))
+        conditions.require_no_shift(node, affine, NORM, Reason.NONLINEAR)
+        return Affine(np.abs(affine.scale), affine.shift)
 
 
-def reduced_axes(node: Node) -> list[int] | Block:
-    """Return the axes that a reduction reduces: an attribute, or an input in later versions."""
+def reduced_axes(node: Node) -> list[int]:
+    """Return the axes that a reduction reduces: an attribute, or an input in later versions.
+
+    Raises
+    ------
+    Blocked
+        If they are not known.
+    """
     value = node.inputs[0]
     if value is None or value.rank is None:
-        return Operator.block(node, "has an input of unknown rank", Reason.SHAPE_UNKNOWN)
+        raise Operator.blocked(node, "has an input of unknown rank", Reason.SHAPE_UNKNOWN)
     axes = node.attr("axes", None)
     operand = node.input(1)
     if operand is not None:
         axes = integers_of(operand)
         if axes is None:
-            return Operator.block(node, "takes its axes from a tensor", Reason.NOT_CONSTANT)
+            raise Operator.blocked(node, "takes its axes from a tensor", Reason.NOT_CONSTANT)
     if not axes:
         return [] if node.attr("noop_with_empty_axes", 0) else list(range(value.rank))
     return sorted({int(axis) % value.rank for axis in axes})
@@ -162,7 +145,3 @@ def _rank(node: Node) -> int:
 def _others(node: Node, axes: list[int]) -> list[int]:
     """Return the axes that are not reduced."""
     return [axis for axis in range(_rank(node)) if axis not in axes]
-
-
-def _magnitude(array: Wide) -> Wide:
-    return np.abs(array)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normswap.folding.answers import Answer, Down, Up
-from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.operators.base import Operator
 from normswap.graph.affine import Affine
 from normswap.graph.network import Node, Use
 from normswap.graph.reasons import Reason
@@ -37,25 +37,22 @@ class Reshape(Operator):
 
     ops = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
-    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+    def up(self, node: Node, index: int, affine: Affine) -> Answer:
         del index
         value = node.inputs[0]
         part = relay(affine, node.out.shape, None if value is None else value.shape)
         if isinstance(part, Reason):
-            yield self.block(node, BLOCKED[part], part)
-            return
-        yield Answer(goals=(Up(Use(node, 0), part),))
+            raise self.blocked(node, BLOCKED[part], part)
+        return Answer(goals=(Up(Use(node, 0), part),))
 
-    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         value = node.inputs[0]
         if slot != 0 or value is None:
-            yield self.block(node, "takes its shape from the tensor")
-            return
+            raise self.blocked(node, "takes its shape from the tensor")
         part = relay(affine, value.shape, node.out.shape)
         if isinstance(part, Reason):
-            yield self.block(node, BLOCKED[part], part)
-            return
-        yield Answer(goals=(Down(node.out, part),))
+            raise self.blocked(node, BLOCKED[part], part)
+        return Answer(goals=(Down(node.out, part),))
 
 
 BLOCKED = {

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from normswap.folding.answers import Answer, Down, Up
 from normswap.folding.operators import conditions
-from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.operators.base import Operator
 from normswap.graph.evaluate import constant_source, integers_of
 from normswap.graph.network import Node, Use
-from normswap.graph.reasons import Block, Reason
+from normswap.graph.reasons import Reason, unless_blocked
 
 if TYPE_CHECKING:
     from normswap.graph.affine import Affine
@@ -26,29 +26,28 @@ class Resize(Operator):
 
     ops = ("Resize", "Upsample")
 
-    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+    def up(self, node: Node, index: int, affine: Affine) -> Answer:
         del index
-        yield self._blocked(node, affine) or Answer(goals=(Up(Use(node, 0), affine),))
+        self._require(node, affine)
+        return Answer(goals=(Up(Use(node, 0), affine),))
 
-    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         if slot != 0:
-            yield self.block(node, "takes its scales from the tensor")
-            return
-        yield self._blocked(node, affine) or Answer(goals=(Down(node.out, affine),))
+            raise self.blocked(node, "takes its scales from the tensor")
+        self._require(node, affine)
+        return Answer(goals=(Down(node.out, affine),))
 
-    def _blocked(self, node: Node, affine: Affine) -> Block | None:
+    def _require(self, node: Node, affine: Affine) -> None:
         if node.attr("coordinate_transformation_mode", "") == "tf_crop_and_resize":
-            return self.block(node, "puts a constant in beyond the border")
+            raise self.blocked(node, "puts a constant in beyond the border")
         if node.attr("exclude_outside", 0) or node.attr("antialias", 0):
             why = "leaves out what is beyond the border"
-            blocked = conditions.shift(node, affine, why)
-            if blocked is not None:
-                return blocked
+            conditions.require_no_shift(node, affine, why)
         value = node.inputs[0]
         if value is None or value.rank is None:
-            return self.block(node, "has an input of unknown rank", Reason.SHAPE_UNKNOWN)
+            raise self.blocked(node, "has an input of unknown rank", Reason.SHAPE_UNKNOWN)
         same = [axis for axis in range(value.rank) if self._stays(node, axis, value.rank)]
-        return conditions.beyond(node, affine, *same)
+        conditions.require_only_along(node, affine, *same)
 
     @staticmethod
     def _stays(node: Node, axis: int, rank: int) -> bool:
@@ -73,7 +72,7 @@ def _scales(node: Node) -> list[float] | None:
         scales = node.attr("scales", None)
         return None if scales is None else [float(scale) for scale in scales]
     operand = node.input(1 if node.op == "Upsample" or node.opset < 11 else 2)
-    source = None if operand is None else constant_source(operand)
-    if source is None or isinstance(source, Block):
+    source = None if operand is None else unless_blocked(constant_source, operand)
+    if source is None:
         return None
     return [float(scale) for scale in source.load().reshape(-1)] or None

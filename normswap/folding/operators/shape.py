@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from normswap.folding.answers import Answer
-from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.answers import UNREAD, Answer
+from normswap.folding.operators.base import Operator
 
 if TYPE_CHECKING:
     from normswap.graph.affine import Affine
@@ -17,6 +17,6 @@ class Shape(Operator):
 
     ops = ("Shape", "Size")
 
-    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         del node, slot, affine
-        yield Answer(note="reads no values")
+        return UNREAD

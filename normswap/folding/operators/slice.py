@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from normswap.folding.answers import Answer, Down, Up
-from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.answers import Answer, Down, Up, Way
+from normswap.folding.operators.base import Operator
 from normswap.folding.operators.selection import picked, put_back
 from normswap.graph.evaluate import integers_of
 from normswap.graph.network import Node, Use
 from normswap.graph.reasons import Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from normswap.graph.affine import Affine
 
 
@@ -24,56 +26,53 @@ class Slice(Operator):
 
     ops = ("Slice",)
 
-    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+    def up(self, node: Node, index: int, affine: Affine) -> Sequence[Way]:
         del index
         ranges = self._ranges(node)
         value = node.inputs[0]
         if value is None or value.shape is None or ranges is None:
-            yield self.block(node, "cuts axes that are not known", Reason.SHAPE_UNKNOWN)
-            return
-        rank = len(value.shape)
+            raise self.blocked(node, "cuts axes that are not known", Reason.SHAPE_UNKNOWN)
+        sizes, rank = value.shape, len(value.shape)
         everywhere: Affine = affine
         for axis, cut in ranges.items():
             if not affine.varies_along(axis):
                 continue
-            size = value.shape[axis]
+            size = sizes[axis]
             part = (
                 put_back(everywhere, rank, axis, range(size)[cut], size)
                 if isinstance(size, int) and cut is not None
                 else None
             )
             if part is None:
-                yield self.block(node, f"cuts axis {axis} where it is scaled", Reason.AXIS)
-                return
+                raise self.blocked(node, f"cuts axis {axis} where it is scaled", Reason.AXIS)
             everywhere = part
-        yield Answer(goals=(Up(Use(node, 0), everywhere),), note="s, t of the elements cut out")
-        alone: Affine = everywhere
-        for axis, cut in ranges.items():
-            size = value.shape[axis]
-            if affine.varies_along(axis) or not isinstance(size, int) or cut is None:
-                continue
-            alone = put_back(alone, rank, axis, range(size)[cut], size) or alone
-        if alone != everywhere:
-            yield Answer(goals=(Up(Use(node, 0), alone),), note="s, t; identity for the others")
+        answer = Answer(goals=(Up(Use(node, 0), everywhere),), note="s, t of the elements cut out")
 
-    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+        def alone() -> Answer:
+            part = everywhere
+            for axis, cut in ranges.items():
+                size = sizes[axis]
+                if not affine.varies_along(axis) and isinstance(size, int) and cut is not None:
+                    part = put_back(part, rank, axis, range(size)[cut], size) or part
+            return Answer(goals=(Up(Use(node, 0), part),), note="s, t; identity for the others")
+
+        return [lambda: answer, alone]
+
+    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         ranges = self._ranges(node)
         value = node.inputs[0]
         if slot != 0:
-            yield self.block(node, "takes its range from the tensor")
-            return
+            raise self.blocked(node, "takes its range from the tensor")
         if value is None or value.shape is None or ranges is None:
-            yield self.block(node, "cuts axes that are not known", Reason.SHAPE_UNKNOWN)
-            return
+            raise self.blocked(node, "cuts axes that are not known", Reason.SHAPE_UNKNOWN)
         for axis, cut in ranges.items():
             if not affine.varies_along(axis):
                 continue
             size = value.shape[axis]
             if not isinstance(size, int) or cut is None:
-                yield self.block(node, f"cuts axis {axis} at run time", Reason.SHAPE_UNKNOWN)
-                return
+                raise self.blocked(node, f"cuts axis {axis} at run time", Reason.SHAPE_UNKNOWN)
             affine = picked(affine, len(value.shape), axis, range(size)[cut])
-        yield Answer(goals=(Down(node.out, affine),), note="s, t of the elements cut out")
+        return Answer(goals=(Down(node.out, affine),), note="s, t of the elements cut out")
 
     @staticmethod
     def _ranges(node: Node) -> dict[int, slice | None] | None:

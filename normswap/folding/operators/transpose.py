@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normswap.folding.answers import Answer, Down, Up
-from normswap.folding.operators.base import Answers, Operator
+from normswap.folding.operators.base import Operator
 from normswap.graph.network import Node, Use
 from normswap.graph.reasons import Reason
 
@@ -20,24 +20,22 @@ class Transpose(Operator):
 
     ops = ("Transpose",)
 
-    def up(self, node: Node, index: int, affine: Affine) -> Answers:
+    def up(self, node: Node, index: int, affine: Affine) -> Answer:
         del index
         perm = self._permutation(node)
         if perm is None:
-            yield self.block(node, "has an input of unknown rank", Reason.SHAPE_UNKNOWN)
-            return
+            raise self.blocked(node, "has an input of unknown rank", Reason.SHAPE_UNKNOWN)
         inverse = np.argsort(perm)
         part = affine.relaid(len(perm), lambda array: array.transpose(inverse))
-        yield Answer(goals=(Up(Use(node, 0), part),))
+        return Answer(goals=(Up(Use(node, 0), part),))
 
-    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
+    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         del slot
         perm = self._permutation(node)
         if perm is None:
-            yield self.block(node, "has an input of unknown rank", Reason.SHAPE_UNKNOWN)
-            return
+            raise self.blocked(node, "has an input of unknown rank", Reason.SHAPE_UNKNOWN)
         part = affine.relaid(len(perm), lambda array: array.transpose(perm))
-        yield Answer(goals=(Down(node.out, part),))
+        return Answer(goals=(Down(node.out, part),))
 
     @staticmethod
     def _permutation(node: Node) -> list[int] | None:

@@ -14,18 +14,21 @@ from normswap.graph.quantized import Dequantized, Transposed, quantized
 if TYPE_CHECKING:
     from normswap.dtypes import Wide
     from normswap.graph.network import Node
-    from normswap.graph.reasons import Block
 
 
-def weight_of(node: Node, slot: int) -> Expression | Block:
-    """Return the constant weight of a node, dequantized where it is quantized."""
+def weight_of(node: Node, slot: int) -> Expression:
+    """Return the constant weight of a node, dequantized where it is quantized.
+
+    Raises
+    ------
+    Blocked
+        If it is no constant.
+    """
     value = node.input(slot)
     return quantized(value) or constant_of(value)
 
 
-def scaled_weight(
-    node: Node, slot: int, weight: Expression, factor: Wide
-) -> tuple[Edit, ...] | Block:
+def scaled_weight(node: Node, slot: int, weight: Expression, factor: Wide) -> tuple[Edit, ...]:
     """Return the edits that make the weight of a node ``factor * W``.
 
     Parameters
@@ -36,6 +39,11 @@ def scaled_weight(
         From :func:`weight_of`.
     factor : ndarray
         As many axes as the weight. No edit is needed where all factors are 1.
+
+    Raises
+    ------
+    Blocked
+        If it is quantized in a way that can't take the factor.
     """
     value = node.inputs[slot]
     if value is None:

@@ -12,6 +12,30 @@ with an operator for the normalization.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from normswap.groupnorm.cpu import Work
+from normswap.groupnorm.forms.base import FIRST, SECOND, Preference
 from normswap.groupnorm.forms.primitive import Primitive
 
-FORM = Primitive("centred", second_mean=False)
+if TYPE_CHECKING:
+    from normswap.groupnorm.layer import Layer
+
+
+class Centred(Primitive):
+    """The same operators, but for the second mean."""
+
+    name = "centred"
+    summary = "plain operators with one mean"
+    _second_mean = False
+
+    def preference(self, layer: Layer, provider: str, threads: int) -> Preference | None:
+        """Prefer it for what is large, most of all away from convolutions."""
+        if provider != "cpu":
+            return None
+        work = Work.of(layer, threads)
+        rank = SECOND if layer.before_convolution else FIRST
+        return Preference(rank, work.why) if work.pays_for_plain_operators else None
+
+
+FORM = Centred()

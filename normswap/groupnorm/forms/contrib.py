@@ -15,26 +15,29 @@ from typing import TYPE_CHECKING
 
 from onnx import TensorProto
 
+from normswap.groupnorm.forms.base import FIRST, Form, Preference
 from normswap.groupnorm.fusion import SILU
 
 if TYPE_CHECKING:
-    from normswap.groupnorm.builder import Builder
+    from normswap.groupnorm.builder import LayerBuilder
     from normswap.groupnorm.layer import Layer
 
-DOMAIN = "com.microsoft"
 ACTIVATIONS = {"": 0, SILU: 1}
 CHANNELS_AT_A_TIME = 2
 MOST_CHANNELS = 512
 
 
-class Contrib:
+class Contrib(Form):
     """``com.microsoft.GroupNorm``."""
 
     name = "contrib"
+    summary = "onnxruntime's CUDA kernel"
+    operator = "GroupNorm"
+    domain = "com.microsoft"
     fuses_activation = True
 
-    def obstacle(self, layer: Layer, provider: str) -> str | None:
-        """Say why not; see :class:`normswap.groupnorm.forms.base.Form`."""
+    def limit(self, layer: Layer, provider: str) -> str | None:
+        """Say which, see :class:`normswap.groupnorm.forms.base.Form`."""
         if provider != "cuda":
             return f"com.microsoft.GroupNorm has a kernel for CUDA only, not for {provider}"
         if layer.rank != 4:
@@ -48,19 +51,24 @@ class Contrib:
             return f"com.microsoft.GroupNorm takes {MOST_CHANNELS} channels a group, not {channels}"
         return None
 
-    def build(self, builder: Builder) -> None:
+    def preference(self, layer: Layer, provider: str, threads: int) -> Preference | None:
+        """Prefer it wherever it can be used."""
+        del layer, provider, threads
+        return Preference(FIRST, "onnxruntime's fused CUDA kernel")
+
+    def build(self, builder: LayerBuilder) -> None:
         """Make the nodes."""
         layer = builder.layer
-        last = builder.op("Transpose", [layer.x], "channels_last", perm=[0, 2, 3, 1])
+        last = builder.op("Transpose", [builder.x], "channels_last", perm=[0, 2, 3, 1])
         y = builder.op(
-            "GroupNorm",
+            self.operator,
             [
                 last,
                 builder.vector(layer.scale, 1.0, TensorProto.FLOAT, "scale"),
                 builder.vector(layer.bias, 0.0, TensorProto.FLOAT, "bias"),
             ],
             "groupnorm",
-            domain=DOMAIN,
+            domain=self.domain,
             epsilon=layer.epsilon,
             groups=layer.num_groups,
             activation=ACTIVATIONS[layer.activation],

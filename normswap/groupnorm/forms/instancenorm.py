@@ -13,29 +13,46 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto
 
+from normswap.groupnorm.cpu import Work
+from normswap.groupnorm.forms.base import FIRST, SECOND, THIRD, Form, Preference
+
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
-    from normswap.groupnorm.builder import Builder
+    from normswap.groupnorm.builder import LayerBuilder
     from normswap.groupnorm.layer import Layer, Parameter, Runtime
 
 Vector = npt.NDArray[np.float64]
 
 
-class InstanceNorm:
+class InstanceNorm(Form):
     """``InstanceNormalization`` of the groups."""
 
     name = "instancenorm"
-    fuses_activation = False
+    summary = "InstanceNormalization between two Reshapes"
+    operator = "InstanceNormalization"
 
-    def obstacle(self, layer: Layer, provider: str) -> str | None:
-        """Say why not; see :class:`normswap.groupnorm.forms.base.Form`."""
+    def limit(self, layer: Layer, provider: str) -> str | None:
+        """Say which, see :class:`normswap.groupnorm.forms.base.Form`."""
         del provider
         if layer.data_type == TensorProto.DOUBLE:
             return "onnxruntime's InstanceNormalization has no float64"
         return None
 
-    def build(self, builder: Builder) -> None:
+    def preference(self, layer: Layer, provider: str, threads: int) -> Preference | None:
+        """Prefer it on TensorRT; elsewhere where nothing better takes the layer."""
+        match provider:
+            case "cpu":
+                return Preference(THIRD, Work.of(layer, threads).why)
+            case "cuda":
+                why = "cuDNN's kernel; com.microsoft.GroupNorm does not take this layer"
+                return Preference(SECOND, why)
+            case "tensorrt":
+                why = "TensorRT's own layer; GroupNormalization fails there"
+                return Preference(FIRST, why)
+        return Preference(SECOND, "before opset 21 there is no GroupNormalization")
+
+    def build(self, builder: LayerBuilder) -> None:
         """Make the nodes."""
         layer = builder.layer
         groups = layer.num_groups
@@ -57,7 +74,7 @@ class InstanceNorm:
 
     @staticmethod
     def _normalize(
-        builder: Builder, x: gs.Tensor, scale: Vector | Runtime, bias: Vector | Runtime
+        builder: LayerBuilder, x: gs.Tensor, scale: Vector | Runtime, bias: Vector | Runtime
     ) -> gs.Tensor:
         size = [builder.layer.num_groups]
         inputs = [

@@ -3,38 +3,63 @@
 Source: ONNX operator LayerNormalization, opset 17. Its scale must be given. onnxruntime runs one
 of the full size of a group fast and one that it has to broadcast slowly, so ones of the full size
 are made, by a ConstantOfShape that costs no room in the file.
+
+Versions of onnxruntime before 1.27 square before they subtract the mean, on a CPU: they lose all
+precision where the mean is large, and give NaN where a group is constant.
 """
 
 from __future__ import annotations
 
+import functools
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
 from onnx import TensorProto
 
+from normswap.groupnorm.cpu import Work
+from normswap.groupnorm.forms.base import FIRST, SECOND, Form, Preference
 from normswap.model import ArrayTensor, make_constant
+from normswap.runtime.diagnosis import installed
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
-    from normswap.groupnorm.builder import Builder
+    from normswap.groupnorm.builder import LayerBuilder
     from normswap.groupnorm.layer import Layer
 
+CENTRED = (1, 27)
+"""The onnxruntime from which on a LayerNormalization on a CPU subtracts the mean first."""
 
-class LayerNorm:
+
+@functools.cache
+def is_precise_on_cpu() -> bool:
+    """Whether the onnxruntime here, if there is one, computes a LayerNormalization well."""
+    versions = [re.findall(r"\d+", version)[:2] for version in installed().values()]
+    return all(tuple(map(int, version)) >= CENTRED for version in versions)
+
+
+class LayerNorm(Form):
     """``LayerNormalization`` of the groups."""
 
     name = "layernorm"
-    fuses_activation = False
+    summary = "LayerNormalization between two Reshapes"
+    operator = "LayerNormalization"
+    opset = 17
 
-    def obstacle(self, layer: Layer, provider: str) -> str | None:
-        """Say why not; see :class:`normswap.groupnorm.forms.base.Form`."""
-        del provider
-        if layer.opset < 17:
-            return f"LayerNormalization needs opset 17, the model has {layer.opset}"
-        return None
+    def is_precise(self, provider: str) -> bool:
+        """Whether the mean is subtracted first."""
+        return provider != "cpu" or is_precise_on_cpu()
 
-    def build(self, builder: Builder) -> None:
+    def preference(self, layer: Layer, provider: str, threads: int) -> Preference | None:
+        """Prefer it where threads can share its rows, most of all between convolutions."""
+        if provider != "cpu":
+            return None
+        work = Work.of(layer, threads)
+        rank = FIRST if layer.before_convolution else SECOND
+        return Preference(rank, work.why) if work.pays_to_share_rows else None
+
+    def build(self, builder: LayerBuilder) -> None:
         """Make the nodes."""
         layer = builder.layer
         x = builder.input()
@@ -53,17 +78,17 @@ class LayerNorm:
             builder.output(builder.affine(y, layer.scale, layer.bias))
 
     @classmethod
-    def _normalize(cls, builder: Builder, x: gs.Tensor, axis: int) -> gs.Tensor:
+    def _normalize(cls, builder: LayerBuilder, x: gs.Tensor, axis: int) -> gs.Tensor:
         return cls._node(builder, [x, cls._ones(builder, x, axis)], axis)
 
     @staticmethod
-    def _node(builder: Builder, inputs: list[gs.Tensor], axis: int) -> gs.Tensor:
+    def _node(builder: LayerBuilder, inputs: list[gs.Tensor], axis: int) -> gs.Tensor:
         return builder.op(
             "LayerNormalization", inputs, "normalized", axis=axis, epsilon=builder.layer.epsilon
         )
 
     @staticmethod
-    def _ones(builder: Builder, x: gs.Tensor, axis: int) -> gs.Tensor:
+    def _ones(builder: LayerBuilder, x: gs.Tensor, axis: int) -> gs.Tensor:
         layer = builder.layer
         shape: gs.Tensor
         if layer.group_elements is not None and layer.shape is not None:

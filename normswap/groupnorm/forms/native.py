@@ -12,31 +12,42 @@ from typing import TYPE_CHECKING, Any
 
 from onnx import TensorProto
 
+from normswap.groupnorm.forms.base import FIRST, Form, Preference
+
 if TYPE_CHECKING:
-    from normswap.groupnorm.builder import Builder
+    from normswap.groupnorm.builder import LayerBuilder
     from normswap.groupnorm.layer import Layer
 
 
-class Native:
+class Native(Form):
     """``GroupNormalization``."""
 
     name = "native"
-    fuses_activation = False
+    summary = "one GroupNormalization node"
+    operator = "GroupNormalization"
+    opset = 21
 
-    def obstacle(self, layer: Layer, provider: str) -> str | None:
-        """Say why not; see :class:`normswap.groupnorm.forms.base.Form`."""
+    def limit(self, layer: Layer, provider: str) -> str | None:
+        """Say which, see :class:`normswap.groupnorm.forms.base.Form`."""
         del provider
-        if layer.opset < 21:
-            return f"GroupNormalization needs opset 21, the model has {layer.opset}"
-        if layer.rank == 2:
-            return "GroupNormalization needs at least one spatial axis"
-        return None
+        return "GroupNormalization needs at least one spatial axis" if layer.rank == 2 else None
 
-    def build(self, builder: Builder) -> None:
+    def is_precise(self, provider: str) -> bool:
+        """Whether the provider has a kernel of its own, and does not expand the node."""
+        return provider != "cpu"
+
+    def preference(self, layer: Layer, provider: str, threads: int) -> Preference | None:
+        """Say where; TensorRT fails on the node."""
+        del layer, threads
+        if provider in ("cpu", "cuda", "tensorrt"):
+            return None
+        return Preference(FIRST, "one node that a compiler can recognise")
+
+    def build(self, builder: LayerBuilder) -> None:
         """Make the node."""
         layer = builder.layer
         inputs = [
-            layer.x,
+            builder.x,
             builder.vector(layer.scale, 1.0, layer.data_type, "scale"),
             builder.vector(layer.bias, 0.0, layer.data_type, "bias"),
         ]

@@ -31,35 +31,42 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
+from normswap.groupnorm.forms.base import FIRST, LAST, Form, Preference
+
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
 
-    from normswap.groupnorm.builder import Builder
+    from normswap.groupnorm.builder import LayerBuilder
     from normswap.groupnorm.layer import Layer
 
 
-class Primitive:
-    """``ReduceMean``, ``Sub``, ``MatMul``, ``Mul``, ``Add``.
+class Primitive(Form):
+    """``ReduceMean``, ``Sub``, ``MatMul``, ``Mul``, ``Add``."""
 
-    Parameters
-    ----------
-    name : str
-    second_mean : bool
-        Whether what rounding left of the mean is taken out too.
-    """
+    name = "primitive"
+    summary = "plain operators, the most precise"
+    asks_for_sizes = False
+    _second_mean = True
 
-    fuses_activation = False
+    def preference(self, layer: Layer, provider: str, threads: int) -> Preference | None:
+        """Prefer it where no other form is as right, and where no other can be used."""
+        del threads
+        if layer.group_elements == 1:
+            why = "exact where a group is one element, so that the result is B"
+            return Preference(FIRST, why, unrivalled=True)
+        if layer.has_sizes_in_doubt:
+            why = "onnxruntime and ONNX make different sizes of its input"
+            return Preference(FIRST, why, unrivalled=True)
+        match provider:
+            case "cpu":
+                why = "float64, for which onnxruntime has no InstanceNormalization"
+            case "cuda":
+                why = "the element type has no fused kernel"
+            case _:
+                why = "the element type has no InstanceNormalization"
+        return Preference(LAST, why)
 
-    def __init__(self, name: str = "primitive", *, second_mean: bool = True) -> None:
-        self.name = name
-        self._second_mean = second_mean
-
-    def obstacle(self, layer: Layer, provider: str) -> str | None:
-        """Say why not; see :class:`normswap.groupnorm.forms.base.Form`."""
-        del layer, provider
-        return None
-
-    def build(self, builder: Builder) -> None:
+    def build(self, builder: LayerBuilder) -> None:
         """Make the nodes."""
         layer = builder.layer
         x = builder.input()
@@ -96,7 +103,7 @@ class Primitive:
         factor = builder.op("Div", [scale, deviation], "factor")
         self._apply(builder, centred, factor, self._shift(builder, factor, rest, along))
 
-    def _by_means(self, builder: Builder, x: gs.Tensor) -> None:
+    def _by_means(self, builder: LayerBuilder, x: gs.Tensor) -> None:
         """Make the nodes without asking for a size, in the view (N * G, C / G, *spatial)."""
         layer = builder.layer
         axes = list(range(1, layer.rank or 0))
@@ -115,7 +122,7 @@ class Primitive:
         builder.output(builder.affine(value, layer.scale, layer.bias))
 
     @staticmethod
-    def _mean_of_channels(builder: Builder, x: gs.Tensor) -> gs.Tensor:
+    def _mean_of_channels(builder: LayerBuilder, x: gs.Tensor) -> gs.Tensor:
         """Return the mean of each group, as that of its channels' means.
 
         It costs nothing more, and a sum of few numbers is rounded less than one of many.
@@ -129,7 +136,7 @@ class Primitive:
 
     @staticmethod
     def _deviation(
-        builder: Builder, centred: gs.Tensor, rest: gs.Tensor | None
+        builder: LayerBuilder, centred: gs.Tensor, rest: gs.Tensor | None
     ) -> tuple[gs.Tensor, float]:
         """Return sqrt(L * (v + epsilon)) and sqrt(L); or sqrt(v + epsilon) and 1, L unknown."""
         layer = builder.layer
@@ -163,7 +170,7 @@ class Primitive:
 
     @staticmethod
     def _shift(
-        builder: Builder, factor: gs.Tensor, rest: gs.Tensor | None, along: list[int]
+        builder: LayerBuilder, factor: gs.Tensor, rest: gs.Tensor | None, along: list[int]
     ) -> gs.Tensor | None:
         """Return what is added to the scaled elements, by group and channel; None for nothing."""
         bias = builder.layer.bias
@@ -177,7 +184,7 @@ class Primitive:
 
     @staticmethod
     def _apply(
-        builder: Builder, centred: gs.Tensor, factor: gs.Tensor, shift: gs.Tensor | None
+        builder: LayerBuilder, centred: gs.Tensor, factor: gs.Tensor, shift: gs.Tensor | None
     ) -> None:
         layer = builder.layer
         if layer.rank is None:

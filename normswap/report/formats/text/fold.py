@@ -1,19 +1,20 @@
-"""Reports for people: what was folded into what, what was kept and why, and the check's figures."""
+"""What was folded into what, what was kept and why, and the check's figures."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from normswap.errors import ExitCode
-from normswap.report.sizes import human_size
+from normswap.report.formats.text.console import new_table, place, printing, sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from rich.console import Console
+    from rich.table import Table
 
     from normswap.folding.plan import Folded, Kept, Merged, Plan, Step
     from normswap.graph.reasons import Reason
@@ -24,49 +25,35 @@ SHOWN = 12
 
 ARROW = {"up": "↑", "down": "↓", "beside": "→"}
 
-
 FORM = {"affine": "as Mul and Add", "normalize": "with mean 0 and var 1"}
 
-WIDEST = 100_000
-"""Columns into a pipe or file, where nothing needs to be wrapped."""
 
-
-def render_fold(report: FoldReport, stream: TextIO, *, verbose: int = 0) -> None:
+def tell(report: FoldReport, stream: TextIO, *, verbose: int = 0) -> None:
     """Print what a fold did, or would do.
 
     Parameters
     ----------
     report : FoldReport
     stream : text stream
-        Gets colours only if it is a terminal.
     verbose : int
         From 1 on every node and its route is listed, not only a summary.
     """
-    console = Console(file=stream, highlight=False)
-    if not console.is_terminal:
-        console.width = WIDEST
-    with console.capture() as capture:
-        _fold(report, console, verbose=verbose)
-    stream.writelines(
-        line.rstrip() + "\n" for line in capture.get().splitlines()
-    )  # rich pads the cells of the last column
-
-
-def _fold(report: FoldReport, console: Console, *, verbose: int) -> None:
-    plan = report.plan
-    console.print(f"[bold]{escape(report.source)}[/]  {_headline(plan)}")
-    if plan.folded:
+    verbose = max(verbose, 0)
+    with printing(stream) as console:
+        plan = report.plan
+        console.print(f"[bold]{escape(report.source)}[/]  {_headline(plan)}")
+        if plan.folded:
+            console.print()
+            console.print(_routes(plan.folded) if verbose else _summary(plan.folded))
+        if plan.kept:
+            console.print()
+            console.print(_kept(plan.kept, verbose=verbose))
+        if plan.merged:
+            console.print()
+            console.print(_merged(plan.merged, verbose=verbose))
         console.print()
-        console.print(_routes(plan.folded) if verbose else _summary(plan.folded))
-    if plan.kept:
-        console.print()
-        console.print(_kept(plan.kept, verbose=verbose))
-    if plan.merged:
-        console.print()
-        console.print(_merged(plan.merged, verbose=verbose))
-    console.print()
-    _check(report, console)
-    _sizes(report, console)
+        _check(report, console)
+        console.print(sizes(report.output, report.size_before, report.size_after))
 
 
 def _headline(plan: Plan) -> str:
@@ -87,14 +74,9 @@ def _way(route: Iterable[Step]) -> str:
     return " ".join(f"{ARROW[step.direction]} {step.op}" for step in route) or "nothing to do"
 
 
-def _table() -> Table:
-    return Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
-
-
 def _summary(folded: Iterable[Folded]) -> Table:
-    table = _table()
-    table.add_column("folded", justify="right")
-    table.add_column("along")
+    table = new_table("folded", "along")
+    table.columns[0].justify = "right"
     ways = Counter(_way(entry.route) for entry in folded)
     for way, count in ways.most_common(12):
         table.add_row(str(count), way)
@@ -107,13 +89,11 @@ def _summary(folded: Iterable[Folded]) -> Table:
 
 
 def _routes(folded: Iterable[Folded]) -> Table:
-    table = _table()
-    for column in ("folded", "channels", "into", "along"):
-        table.add_column(column, overflow="fold")
+    table = new_table("folded", "channels", "into", "along")
     for entry in folded:
         absorbers = ", ".join(escape(f"{step.op} {step.node}") for step in entry.absorbers)
         table.add_row(
-            escape(_where(entry.site.graph, entry.site.node)),
+            escape(place(entry.site.graph, entry.site.node)),
             str(entry.site.channels or "?"),
             absorbers or "-",
             _way(entry.route),
@@ -122,9 +102,7 @@ def _routes(folded: Iterable[Folded]) -> Table:
 
 
 def _kept(kept: Iterable[Kept], *, verbose: int) -> Table:
-    table = _table()
-    for column in ("kept", "reason", "because"):
-        table.add_column(column, overflow="fold")
+    table = new_table("kept", "reason", "because")
     entries = list(kept)
     by_reason: dict[Reason, list[Kept]] = {}
     for entry in entries:
@@ -137,7 +115,7 @@ def _kept(kept: Iterable[Kept], *, verbose: int) -> Table:
                 because += f" (now {FORM[entry.form]})"
             for attempt in entry.attempts[1:] if verbose else ():
                 because += f"\n{attempt.direction}: {attempt.detail} ({attempt.reason.value})"
-            where = _where(entry.site.graph, entry.site.node)
+            where = place(entry.site.graph, entry.site.node)
             table.add_row(escape(where), f"[yellow]{reason.value}[/]", escape(because))
         if len(shown) < len(group):
             table.add_row(
@@ -147,13 +125,11 @@ def _kept(kept: Iterable[Kept], *, verbose: int) -> Table:
 
 
 def _merged(merged: Iterable[Merged], *, verbose: int) -> Table:
-    table = _table()
-    for column in ("merged", "into", "branches"):
-        table.add_column(column, overflow="fold")
+    table = new_table("merged", "into", "branches")
     entries = list(merged)
     shown = entries if verbose or len(entries) <= SHOWN else entries[:1]
     for entry in shown:
-        into = f"Conv {_where(entry.graph, entry.node)}"
+        into = f"Conv {place(entry.graph, entry.node)}"
         names = ", ".join(entry.branches)
         table.add_row(str(len(entry.branches)), escape(into), escape(names))
     if len(shown) < len(entries):
@@ -161,10 +137,6 @@ def _merged(merged: Iterable[Merged], *, verbose: int) -> Table:
         count = sum(len(entry.branches) for entry in rest)
         table.add_row(str(count), f"{len(rest)} other Convs", "-v lists all")
     return table
-
-
-def _where(graph: str, node: str) -> str:
-    return f"{graph}/{node}" if graph else node
 
 
 def _check(report: FoldReport, console: Console) -> None:
@@ -197,11 +169,3 @@ def _residuals(report: FoldReport, console: Console) -> None:
             f"  [red]{escape(residual.tensor)}[/] is stored {residual.ulps:.3g} ulp off its "
             f"formula, where rounding leaves {residual.allowed:g} at most"
         )
-
-
-def _sizes(report: FoldReport, console: Console) -> None:
-    before = human_size(report.size_before)
-    if not report.output:
-        console.print(f"nothing written ({before})")
-        return
-    console.print(f"{escape(report.output)}  {before} → {human_size(report.size_after)}")

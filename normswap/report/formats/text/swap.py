@@ -1,4 +1,4 @@
-"""Reports for people of what bn-to-gn and recalibrate did."""
+"""What bn-to-gn and its special cases did."""
 
 from __future__ import annotations
 
@@ -6,20 +6,17 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from normswap.errors import ExitCode
-from normswap.report.sizes import human_size
-from normswap.report.text import WIDEST
+from normswap.report.formats.text.console import new_table, place, printing, sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from rich.console import Console
+    from rich.table import Table
 
     from normswap.groupnorm.plan import SwapPlan
     from normswap.groupnorm.verify import OutputCheck, SwapCheck
-    from normswap.workflows.recalibrate import RecalibrateReport
     from normswap.workflows.swap import SwapReport
 
 SHOWN = 8
@@ -35,39 +32,19 @@ NO_BATCHNORM = (
 )
 
 
-def render_swap(report: SwapReport, stream: TextIO, *, verbose: int = 0) -> None:
+def tell(report: SwapReport, stream: TextIO, *, verbose: int = 0) -> None:
     """Print what a swap did, or would do.
 
     Parameters
     ----------
     report : SwapReport
     stream : text stream
-        Gets colours only if it is a terminal.
     verbose : int
         From 1 on every layer is listed.
     """
-    _print(stream, lambda console: _swap(report, console, verbose=verbose))
-
-
-def render_recalibrate(report: RecalibrateReport, stream: TextIO, *, verbose: int = 0) -> None:
-    """Print what a recalibration did."""
-    _print(stream, lambda console: _recalibrate(report, console, verbose=verbose))
-
-
-def _print(stream: TextIO, tell: Callable[[Console], None]) -> None:
-    console = Console(file=stream, highlight=False)
-    if not console.is_terminal:
-        console.width = WIDEST
-    with console.capture() as capture:
-        tell(console)
-    stream.writelines(line.rstrip() + "\n" for line in capture.get().splitlines())
-
-
-def _table(*columns: str, indent: int = 2) -> Table:
-    table = Table(box=None, header_style="dim", padding=(0, 1, 0, indent))
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
+    verbose = max(verbose, 0)
+    with printing(stream) as console:
+        _swap(report, console, verbose=verbose)
 
 
 def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
@@ -89,7 +66,7 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
         console.print()
     elif report.output and plan.swaps:
         console.print("[dim]not checked (--no-check)[/]")
-    _sizes(report.output, report.size_before, report.size_after, console)
+    console.print(sizes(report.output, report.size_before, report.size_after))
 
 
 def _headline(plan: SwapPlan) -> str:
@@ -102,7 +79,7 @@ def _headline(plan: SwapPlan) -> str:
 
 
 def _forms(plan: SwapPlan) -> Table:
-    table = _table("swapped", "groups", "form", "because")
+    table = new_table("swapped", "groups", "form", "because")
     kinds = Counter((swap.num_groups, swap.form, swap.why) for swap in plan.swaps)
     for (groups, form, why), count in kinds.most_common():
         table.add_row(str(count), str(groups), form, escape(why))
@@ -117,10 +94,10 @@ def _layers(report: SwapReport) -> Table:
     columns = ["swapped", "channels", "groups", "form", "because"]
     if check is not None:
         columns[-1:] = ["error", "SNR to the original"]
-    table = _table(*columns)
-    outputs = [layer.y.name for layer in plan.layers]
-    for swap, output in zip(plan.swaps, outputs, strict=True):
-        where = _where(swap.site.graph, swap.site.node)
+    table = new_table(*columns)
+    for swap in plan.swaps:
+        output = swap.layer.y
+        where = place(swap.site.graph, swap.site.node)
         error, drift = errors.get(where), after.get(output)
         cells = [
             where,
@@ -142,11 +119,11 @@ def _layers(report: SwapReport) -> Table:
 
 def _absorbed(plan: SwapPlan, *, verbose: int) -> Table:
     """List what went into the affine of another layer."""
-    table = _table("absorbed", "node", "into the affine of")
+    table = new_table("absorbed", "node", "into the affine of")
     rows = [(site, swap.site) for swap in plan.swaps for site in swap.absorbed]
     shown = rows if verbose else rows[:SHOWN]
     for site, by in shown:
-        names = (_where(each.graph, each.node) for each in (site, by))
+        names = (place(each.graph, each.node) for each in (site, by))
         table.add_row(site.op, *map(escape, names))
     if len(shown) < len(rows):
         table.add_row(f"and {len(rows) - len(shown)} more", "-v lists all")
@@ -154,25 +131,21 @@ def _absorbed(plan: SwapPlan, *, verbose: int) -> Table:
 
 
 def _kept(plan: SwapPlan, *, verbose: int) -> Table:
-    table = _table("kept", "because")
+    table = new_table("kept", "because")
     shown = plan.untouched if verbose else plan.untouched[:SHOWN]
     for entry in shown:
-        where = _where(entry.site.graph, entry.site.node)
-        table.add_row(escape(where), escape(entry.why))
+        where = place(entry.site.graph, entry.site.node)
+        table.add_row(escape(where), escape(entry.detail))
     if len(shown) < len(plan.untouched):
         table.add_row(f"and {len(plan.untouched) - len(shown)} more", "-v lists all")
     return table
-
-
-def _where(graph: str, node: str) -> str:
-    return f"{graph}/{node}" if graph else node
 
 
 def _check(check: SwapCheck, console: Console) -> None:
     """Print the verdict and what it rests on: the layers, the network, the batch."""
     colour = {ExitCode.OK: "green", ExitCode.FINDINGS: "red"}.get(check.exit_code, "yellow")
     console.print(f"[{colour}]{check.verdict.value}[/], checked against float64:")
-    table = _table("", "", "difference", "rounding may do")
+    table = new_table("", "", "difference", "rounding may do")
     table.show_header = bool(check.layers or check.outputs or check.invariance)
     for isolated, where in (
         (False, "on the activations that reach it"),
@@ -224,7 +197,7 @@ def _drift(report: SwapReport, console: Console) -> None:
     console.print()
     console.print("drift from the original network (another function, so this is no error):")
     scores = any(drift.top1 is not None for drift in check.drift.outputs.values())
-    table = _table("", "", "cosine", "SNR", *["same top class"] * scores)
+    table = new_table("", "", "cosine", "SNR", *["same top class"] * scores)
     before = report.uncalibrated.outputs if report.uncalibrated else {}
     for name, drift in check.drift.outputs.items():
         stages = [("swapped", before[name]), ("calibrated", drift)] if name in before else []
@@ -246,36 +219,3 @@ def _drift(report: SwapReport, console: Console) -> None:
     worst = min(drift.snr for drift in check.drift.outputs.values())
     if not report.calibrated and worst < FAR:
         console.print("  --calibrate DATA fits scale and bias to data, and wins much of it back")
-
-
-def _recalibrate(report: RecalibrateReport, console: Console, *, verbose: int) -> None:
-    frozen = sum(layer.frozen for layer in report.layers)
-    line = f"{len(report.layers)} BatchNormalization recalibrated on {report.samples} samples"
-    if frozen:
-        line += f", {frozen} turned from training to inference mode"
-    console.print(f"[bold]{escape(report.source)}[/]  {line}")
-    console.print()
-    shown = report.layers if verbose else report.layers[:SHOWN]
-    table = _table("recalibrated", "channels", "means moved by", "variances times")
-    for layer in shown:
-        table.add_row(
-            escape(_where(layer.site.graph, layer.site.node)),
-            str(layer.site.channels or "?"),
-            _known(layer.mean_shift, ".3f", " std"),
-            _known(layer.variance_ratio, ".3f"),
-        )
-    if len(shown) < len(report.layers):
-        table.add_row(f"and {len(report.layers) - len(shown)} more", "-v lists all")
-    console.print(table)
-    for layer in report.layers:
-        for mended in layer.mended:
-            console.print(f"  replaced: {escape(mended)}")
-    console.print()
-    _sizes(report.output, report.size_before, report.size_after, console)
-
-
-def _sizes(output: str, before: int, after: int, console: Console) -> None:
-    if not output:
-        console.print(f"nothing written; the model has {human_size(before)}")
-        return
-    console.print(f"{escape(output)}  {human_size(before)} → {human_size(after)}")

@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from normswap.folding.plan import Folded, entry_dict
-from normswap.report.text import ARROW
+from normswap.report.formats.text.fold import ARROW
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from normswap.folding.plan import Kept, Step
+    from normswap.folding.plan import Folded, Kept, Step
+    from normswap.report.explanation import Explanation
 
 
-def explanation_json(name: str, entries: Iterable[Folded | Kept]) -> str:
-    """Return entries of a plan as one JSON object."""
-    found: dict[str, list[dict[str, Any]]] = {"folded": [], "kept": []}
-    for entry in entries:
-        found["folded" if isinstance(entry, Folded) else "kept"].append(entry_dict(entry))
-    return json.dumps({"command": "explain", "name": name} | found, indent=2, ensure_ascii=False)
-
-
-def render_explanation(entries: Iterable[Folded | Kept], stream: TextIO) -> None:
-    """Print entries of a plan.
-
-    Parameters
-    ----------
-    entries : iterable of Folded or Kept
-    stream : text stream
-    """
-    for number, entry in enumerate(entries):
-        lines = _folded(entry) if isinstance(entry, Folded) else _kept(entry)
+def tell(report: Explanation, stream: TextIO, *, verbose: int = 0) -> None:
+    """Print entries of a plan, all of every one."""
+    del verbose
+    entries = [*map(_folded, report.folded), *map(_kept, report.kept)]
+    for number, lines in enumerate(entries):
         stream.writelines(("\n" if number else "", *(line + "\n" for line in lines)))
 
 

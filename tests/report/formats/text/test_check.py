@@ -10,7 +10,7 @@ import pytest
 from normswap.check.evidence import Truth, gather
 from normswap.check.report import CaseReport, CheckReport, OutputReport
 from normswap.check.verdict import Verdict, judge, overall
-from normswap.report.check import render_check
+from normswap.report import tell
 
 CASES = ("normal 1x3x224x224, seed 0", "large mean 7x3x224x224, seed 0")
 
@@ -52,7 +52,7 @@ def columns(monkeypatch):
 
 def printed(found, stream=None, **how):
     stream = stream or io.StringIO()
-    render_check(found, stream, **how)
+    tell(found, "text", stream, **how)
     return re.sub(r"\x1b\[\d*m", "", stream.getvalue()) if stream.isatty() else stream.getvalue()
 
 
@@ -126,7 +126,7 @@ def test_the_gravest_row_of_each_output_unless_all_are_wanted():
 
 
 def test_quiet_is_the_verdict_alone():
-    text = printed(TWO, quiet=True)
+    text = printed(TWO, verbose=-1)
     assert text.count("\n") == 1
     assert text.startswith("different: ")
 

@@ -1,18 +1,19 @@
-"""Reports for people of what a check found: a table, what explains it, and the verdict."""
+"""What a check found: a table, what explains it, and the verdict."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from normswap.report.text import WIDEST
+from normswap.report.formats.text.console import WIDEST, printing
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from normswap.check.report import CheckReport, OutputReport
 
 STYLES = {"equivalent": "bold green", "different": "bold red", "inconclusive": "yellow"}
@@ -25,32 +26,22 @@ MIB = 1 << 20
 _GRAVEST_FIRST = ("different", "inconclusive", "equivalent")
 
 
-def render_check(
-    report: CheckReport, stream: TextIO, *, quiet: bool = False, verbose: bool = False
-) -> None:
+def tell(report: CheckReport, stream: TextIO, *, verbose: int = 0) -> None:
     """Print what a check found.
 
     Parameters
     ----------
     report : CheckReport
     stream : text stream
-        Gets colours, and lines of its width, only if it is a terminal.
-    quiet : bool
-        Print the verdict line only.
-    verbose : bool
-        List every output on every set of inputs, where it would be one row an output.
+    verbose : int
+        From 1 on every output on every set of inputs is listed, where it would be one row an
+        output; -1 is the verdict line only.
     """
-    console = Console(file=stream, highlight=False)
-    if not console.is_terminal:
-        console.width = WIDEST
-    with console.capture() as capture:
-        if not quiet:
-            _findings(report, console, verbose=verbose)
+    with printing(stream) as console:
+        if verbose >= 0:
+            _findings(report, console, verbose=verbose > 0)
         verdict = report.verdict.value
         console.print(Text.assemble((verdict, STYLES[verdict]), f": {_sentence(report)}"))
-    stream.writelines(
-        line.rstrip() + "\n" for line in capture.get().splitlines()
-    )  # rich pads the cells of the last column
 
 
 def _findings(report: CheckReport, console: Console, *, verbose: bool) -> None:

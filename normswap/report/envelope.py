@@ -1,0 +1,167 @@
+"""What every report in JSON has around it: what was run, by which versions, on which inputs."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from normswap import __version__
+from normswap.plain import plain
+from normswap.runtime.providers import PACKAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+class Report(Protocol):
+    """What a command found or did."""
+
+    SCHEMA: ClassVar[str]
+
+    @property
+    def exit_code(self) -> int:
+        """How the command ends."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain data."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A file that was read.
+
+    Attributes
+    ----------
+    path : str
+        As it was given; that of external data is its model's folder and location.
+    sha256 : str or None
+        Of its bytes before the command wrote anything; None where it can't be read.
+    """
+
+    path: str
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    """Why a command ended without its report.
+
+    Attributes
+    ----------
+    type : str
+        Its class in :mod:`normswap.errors`; ``Interrupted``, ``OSError`` or ``InternalError``.
+    message : str
+    tip : str or None
+        What to do about it.
+    """
+
+    type: str
+    message: str
+    tip: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What is told in place of a report."""
+
+    error: Error
+    exit_code: int
+
+    SCHEMA: ClassVar[str] = "normswap/error/1"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the failure as plain data."""
+        data: dict[str, Any] = plain(self)
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What was run.
+
+    Attributes
+    ----------
+    command : str or None
+        None where the arguments name none.
+    exit_code : int
+        How the process ends.
+    inputs : tuple of Input
+        Models with their external data, and data.
+    normswap, onnx, onnxruntime : str or None
+        Versions; None where it is not installed.
+    error : Error or None
+        Why there is no report.
+    """
+
+    command: str | None
+    exit_code: int
+    inputs: tuple[Input, ...] = ()
+    normswap: str = __version__
+    onnx: str | None = None
+    onnxruntime: str | None = None
+    error: Error | None = None
+
+
+def around(command: str | None, exit_code: int, inputs: tuple[Input, ...] = ()) -> Envelope:
+    """Return the envelope of what was run here."""
+    runtimes = ("onnxruntime", *dict.fromkeys(PACKAGES.values()))
+    return Envelope(
+        command, exit_code, inputs, onnx=_version("onnx"), onnxruntime=_version(*runtimes)
+    )
+
+
+def kind_of(report: Report) -> str:
+    """Return what a report is about: ``fold`` for the schema ``normswap/fold/1``."""
+    return report.SCHEMA.split("/")[1]
+
+
+def _version(*packages: str) -> str | None:
+    """Return the version of the first of several packages that is installed; imports none."""
+    for package in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(package)
+    return None
+
+
+_DATA = (".npz", ".npy", ".pb")
+
+
+def files_of(path: Path) -> Iterator[Input]:
+    """Yield what is read of a model or of data: the file, its external data, or the folder's."""
+    if path.is_dir():
+        found = [*path.glob("*"), *path.glob("test_data_set_*/*")]
+        for file in sorted(file for file in found if file.suffix in _DATA):
+            yield Input(str(file), _sha256(file))
+        return
+    yield Input(str(path), _sha256(path))
+    if not path.is_file() or path.suffix in {*_DATA, ".json"}:
+        return
+    from normswap.model.loading import data_files
+
+    locations: set[str] = set()
+    with contextlib.suppress(OSError):  # which the command itself will tell
+        locations = data_files(path)
+    for location in sorted(locations):
+        file = path.parent / location
+        # A model that names a file elsewhere is refused, so nothing of that is read.
+        if file.resolve().is_relative_to(path.parent.resolve()):
+            yield Input(str(file), _sha256(file))
+
+
+def _sha256(path: Path) -> str | None:
+    digest = hashlib.sha256()
+    try:
+        if not path.is_file():  # a pipe can be read only once
+            return None
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    except OSError:
+        return None
+    return digest.hexdigest()

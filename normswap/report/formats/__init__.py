@@ -1,0 +1,44 @@
+"""The formats of a report: a module, or a package, each.
+
+To add one, add a file to this folder with the function ``tell`` of :class:`Format`, and a test
+beside the others. Nothing else has to know: ``--format`` takes the names of the files.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING, Protocol, cast
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+    from normswap.report.envelope import Envelope, Report
+
+
+class Format(Protocol):
+    """What a module in this folder has."""
+
+    def tell(
+        self, report: Report, stream: TextIO, *, verbose: int, envelope: Envelope | None
+    ) -> None:
+        """Write a report to a stream, see :func:`normswap.report.tell`."""
+        ...
+
+
+def names() -> list[str]:
+    """Return the names of all formats, importing none of them."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def find(name: str) -> Format:
+    """Return a format.
+
+    Raises
+    ------
+    ValueError
+        There is none of this name.
+    """
+    if name not in names():
+        raise ValueError(f"{name!r} is no format; there are {', '.join(names())}")
+    return cast("Format", importlib.import_module(f"{__name__}.{name}"))

@@ -1,0 +1,25 @@
+"""Reports for programs: one JSON object, of the schema that it names."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, TextIO
+
+from normswap.plain import plain
+from normswap.report.envelope import around, kind_of
+
+if TYPE_CHECKING:
+    from normswap.report.envelope import Envelope, Report
+
+
+def tell(
+    report: Report, stream: TextIO, *, verbose: int = 0, envelope: Envelope | None = None
+) -> None:
+    """Write a report, with its envelope, as one JSON object; all of it, however verbose."""
+    del verbose
+    data = report.to_dict()
+    around_it = envelope or around(kind_of(report), int(report.exit_code))
+    # A failure brings its error along; for the rest, what the envelope says stands.
+    whole = {"schema": report.SCHEMA, **plain(around_it), **data, "exit_code": around_it.exit_code}
+    json.dump(whole, stream, indent=2, ensure_ascii=False, allow_nan=False)
+    stream.write("\n")

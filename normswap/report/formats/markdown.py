@@ -1,0 +1,199 @@
+"""Reports for pull requests, wikis and job summaries: headings and tables in Markdown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from normswap.report.envelope import kind_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from normswap.report.envelope import Envelope, Report
+
+
+def tell(
+    report: Report, stream: TextIO, *, verbose: int = 0, envelope: Envelope | None = None
+) -> None:
+    """Write a report as Markdown, everything listed one by one; at `verbose` -1 its first line."""
+    del envelope
+    lines = _KINDS[kind_of(report)](report)
+    if verbose < 0:
+        lines = iter([next(lines)])
+    stream.writelines(f"{line}\n" for line in lines)
+
+
+def _fold(report: Any) -> Iterator[str]:
+    plan = report.plan
+    yield f"## {_text(report.source)}: {len(plan.folded)} folded, {len(plan.kept)} kept"
+    yield from _table(
+        ("folded", "into"),
+        (
+            (_site(entry.site), ", ".join(_code(step.node) for step in entry.absorbers))
+            for entry in plan.folded
+        ),
+    )
+    yield from _table(
+        ("kept", "reason", "because"),
+        (
+            (_site(entry.site), entry.reason.value, _text(entry.detail or entry.reason.explanation))
+            for entry in plan.kept
+        ),
+    )
+    if report.check is not None:
+        yield ""
+        yield from _check(report.check)
+    yield from _written(report)
+
+
+def _explain(report: Any) -> Iterator[str]:
+    yield f"## {_text(report.name)}"
+    for entry in report.folded:
+        yield from ("", f"{_site(entry.site)} is folded:")
+        yield from _steps(entry.route)
+    for entry in report.kept:
+        yield from ("", f"{_site(entry.site)} is kept ({entry.reason.value}):")
+        for attempt in entry.attempts:
+            yield from ("", f"tried {attempt.direction}, {_text(attempt.detail)}:")
+            yield from _steps(attempt.trail)
+
+
+def _swap(report: Any) -> Iterator[str]:
+    plan, check = report.plan, report.check
+    yield f"## {_text(report.source)}: {len(plan.swaps)} swapped, {len(plan.untouched)} kept"
+    yield from _table(
+        ("swapped", "groups", "form", "because"),
+        ((_site(s.site), s.num_groups, s.form, _text(s.why)) for s in plan.swaps),
+    )
+    yield from _table(
+        ("kept", "because"), ((_site(entry.site), _text(entry.detail)) for entry in plan.untouched)
+    )
+    if check is not None:
+        yield from ("", f"**{check.verdict.value}**")
+        yield from _table(
+            ("output", "error", "rounding may do"),
+            ((_code(o.output), f"{o.max_error:.1e}", f"{o.allowed:.1e}") for o in check.outputs),
+        )
+        yield from _table(
+            ("drift of", "cosine", "SNR"),
+            (
+                (_code(name), f"{drift.cosine:.4f}", f"{drift.snr:.1f} dB")
+                for name, drift in check.drift.outputs.items()
+            ),
+        )
+        yield from _items(map(_text, check.notes))
+    yield from _written(report)
+
+
+def _recalibrate(report: Any) -> Iterator[str]:
+    yield f"## {_text(report.source)}: {len(report.layers)} recalibrated"
+    yield from ("", f"On {report.samples} samples.")
+    yield from _table(
+        ("recalibrated", "means moved by", "variances times"),
+        (
+            (_site(layer.site), f"{layer.mean_shift:.3f} std", f"{layer.variance_ratio:.3f}")
+            for layer in report.layers
+        ),
+    )
+    yield from _items(_text(mended) for layer in report.layers for mended in layer.mended)
+    yield from _written(report)
+
+
+def _check(report: Any) -> Iterator[str]:
+    names = " and ".join(_code(Path(path).name) for path in (report.original, report.rewritten))
+    yield f"**{report.verdict.value}**: {names}"
+    yield from _table(
+        ("output", "inputs", "max error", "allowed", "verdict"),
+        (
+            (
+                _code(output.name),
+                _text(output.case),
+                _figure(getattr(output.evidence.verdict_level, "max_abs", None)),
+                _figure(output.judgement.allowed),
+                output.judgement.verdict.value,
+            )
+            for output in report.outputs
+        ),
+    )
+    yield from _items(map(_text, (*report.reasons, *report.notes)))
+
+
+def _providers(report: Any) -> Iterator[str]:
+    yield f"## {report.runs} {report.version}"
+    yield from _table(
+        ("provider", "usable", "device or obstacle"),
+        (
+            (_code(status.name), _yes(status.usable), _text(status.device or status.why or ""))
+            for status in report.providers
+        ),
+    )
+
+
+def _error(report: Any) -> Iterator[str]:
+    yield f"**error:** {_text(report.error.message)}"
+
+
+_KINDS: dict[str, Callable[[Any], Iterator[str]]] = {
+    "fold": _fold,
+    "explain": _explain,
+    "swap": _swap,
+    "recalibrate": _recalibrate,
+    "check": _check,
+    "providers": _providers,
+    "error": _error,
+}
+
+
+def _table(columns: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> Iterator[str]:
+    """Yield a table, after an empty line; nothing if it has no rows."""
+    for number, row in enumerate(rows):
+        if not number:
+            yield from ("", f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}")
+        yield f"| {' | '.join(map(str, row))} |"
+
+
+def _items(lines: Iterable[str]) -> Iterator[str]:
+    """Yield a list, after an empty line."""
+    for number, line in enumerate(lines):
+        yield from ([] if number else [""])
+        yield f"- {line}"
+
+
+def _steps(steps: Iterable[Any]) -> Iterator[str]:
+    yield from _items(
+        f"{step.direction}: {step.op} {_code(step.node)} {step.action}s it at {_code(step.tensor)}"
+        + (f": {_code(step.note)}" if step.note else "")
+        for step in steps
+    )
+
+
+def _written(report: Any) -> Iterator[str]:
+    yield ""
+    if report.output is None:
+        yield "Nothing written."
+    else:
+        yield f"{_code(report.output)}: {report.size_before} → {report.size_after} bytes"
+
+
+def _site(site: Any) -> str:
+    return _code(f"{site.graph}/{site.node}" if site.graph else site.node)
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2g}"
+
+
+def _yes(value: object) -> str:
+    return "yes" if value else "no"
+
+
+def _code(name: str) -> str:
+    """Return a name as code; what would end the code or the cell is escaped or left out."""
+    return f"`{name.replace('`', '')}`".replace("|", "\\|").replace("\n", " ")
+
+
+def _text(sentence: str) -> str:
+    """Return a sentence in which nothing is Markdown."""
+    escaped = "".join(f"\\{c}" if c in "\\`*_[]<>|#" else c for c in sentence)
+    return escaped.replace("\n", " ")

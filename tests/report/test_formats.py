@@ -1,0 +1,72 @@
+"""Every report in every format, and the commands that choose it."""
+
+import io
+import subprocess
+import sys
+
+import onnx
+import pytest
+from support.cli import invoke
+
+from normswap.folding.plan import Plan
+from normswap.report import tell
+from normswap.report.envelope import Error, Failure
+from normswap.report.formats import find, names
+from normswap.workflows.fold import FoldReport
+
+EMPTY = FoldReport("m.onnx", None, Plan("", (), ()), size_before=1234)
+
+
+def printed(report, form, **how):
+    stream = io.StringIO()
+    tell(report, form, stream, **how)
+    return stream.getvalue()
+
+
+def test_formats_are_the_files_of_the_folder():
+    assert names() == ["json", "markdown", "text"]
+    assert all(callable(find(name).tell) for name in names())
+
+
+def test_an_unknown_format_says_which_there_are():
+    with pytest.raises(ValueError, match="'yaml' is no format; there are json, markdown, text"):
+        tell(EMPTY, "yaml", io.StringIO())
+
+
+def test_sizes_are_in_the_unit_that_suits():
+    assert "nothing written; the model has 1.2 kB" in printed(EMPTY, "text")
+
+
+def test_a_failure_is_told_as_json_too():
+    text = printed(Failure(Error("ModelError", "m.onnx is empty."), 3), "json")
+    assert '"schema": "normswap/error/1"' in text
+    assert '"exit_code": 3' in text
+
+
+def test_help_names_the_formats():
+    for command in ("fold", "bn-to-gn", "bn-to-ln", "bn-to-in", "recalibrate", "check"):
+        assert "--format [json|markdown|text]" in invoke(command, "--help").text, command
+
+
+def test_an_option_that_is_wrong_is_json_where_json_is_asked_for():
+    for arguments in (["--json"], ["--format", "json"], ["--format=json"]):
+        assert '"type": "UsageError"' in invoke("fold", "--nonsense", *arguments).text
+    assert invoke("fold", "--nonsense", "--format", "text").text == ""
+    assert invoke("fold", "--nonsense", "--", "--json").text == ""
+
+
+def test_json_of_an_error_goes_where_the_report_would(tmp_path):
+    onnx.save(onnx.ModelProto(ir_version=8), tmp_path / "m.onnx")
+    result = invoke("fold", tmp_path / "m.onnx", "-o", "-", "--json")
+    assert (result.code, result.out) == (3, b"")
+    assert result.err.startswith("{")
+    assert result.err.endswith("}\n")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["fold", "--help"], ["check", "--help"]])
+def test_help_waits_for_no_format(arguments):
+    code = (
+        "import sys; from normswap.cli import run; run(sys.argv[1:]); "
+        "assert not {'rich', 'msgspec', 'onnx', 'numpy'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code, *arguments], check=True, stdout=subprocess.DEVNULL)
