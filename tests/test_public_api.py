@@ -120,6 +120,7 @@ def modules_with_examples():
             yield ".".join(file.relative_to(ROOT).with_suffix("").parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", list(modules_with_examples()))
 def test_the_examples_run(module, monkeypatch):
     monkeypatch.chdir(ROOT)
@@ -501,6 +502,7 @@ def run_blocks(blocks, folder):
             value()
 
 
+@pytest.mark.slow
 def test_the_page_is_true(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run_blocks([block for block in BLOCKS if "torch" not in block], tmp_path)

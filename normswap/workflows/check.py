@@ -45,7 +45,6 @@ def check(
     rewritten: Source,
     options: Literal["quick", "full"] | CheckOptions = "quick",
     *,
-    names: tuple[str, str] = ("", ""),
     progress: Progress = silent,
 ) -> CheckReport:
     """Say whether two models are the same function.
@@ -62,8 +61,6 @@ def check(
         `CheckOptions.against_provider` for example.
     options : {"quick", "full"} or CheckOptions
         How thoroughly; or also on which inputs, with which tolerance, on what.
-    names : (str, str)
-        What to call the models, where their paths are temporary; the paths if left out.
     progress : callable
         Is told what is being done, in a few words.
 
@@ -101,17 +98,29 @@ def check(
         same = rewritten is original and not isinstance(original, str | os.PathLike)
         second = first if same else stack.enter_context(model_file(rewritten))
         how = options if isinstance(options, CheckOptions) else CheckOptions(depth=options)
-        called = (names[0] or name_of(original), names[1] or name_of(rewritten))
-        return _check(first, second, how, called, progress)
+        return check_files(
+            first, second, how, names=(name_of(original), name_of(rewritten)), progress=progress
+        )
 
 
-def _check(
+def check_files(
     original: Path,
     rewritten: Path,
     options: CheckOptions,
+    *,
     names: tuple[str, str],
-    progress: Progress,
+    progress: Progress = silent,
 ) -> CheckReport:
+    """Do what :func:`check` says, on files that may be temporary.
+
+    Parameters
+    ----------
+    original, rewritten : Path
+    options : CheckOptions
+    names : (str, str)
+        What to call the models; the paths where it is empty.
+    progress : callable
+    """
     began = time.perf_counter()
     _refuse_useless_limit(options)
     first, second = drawing_alike(read_signature(original), read_signature(rewritten))

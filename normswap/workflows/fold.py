@@ -237,9 +237,9 @@ def _findings(report: FoldReport) -> list[str]:
 def _checked(
     model: Model, rewritten: Path, name: str, options: CheckOptions, progress: Progress
 ) -> CheckReport:
-    from normswap.workflows.check import check
+    from normswap.workflows.check import check_files
 
     progress("checking")
     with model.original() as original:
         names = ("" if model.path else model.name, name)
-        return check(original, rewritten, options, names=names, progress=progress)
+        return check_files(original, rewritten, options, names=names, progress=progress)
