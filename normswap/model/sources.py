@@ -17,34 +17,37 @@ from normswap.scratch import scratch_folder
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    class IRModel(Protocol):
-        """A ``Model`` of onnx-ir, which need not be installed."""
 
-        def graphs(self) -> Any:
-            """Return all graphs and subgraphs."""
+class IRModel(Protocol):
+    """A ``Model`` of onnx-ir, which need not be installed."""
 
-        def clone(self) -> Any:
-            """Return a copy."""
+    def graphs(self) -> Any:
+        """Return all graphs and subgraphs."""
 
-    class ExportedProgram(Protocol):
-        """An ``ONNXProgram``, which ``torch.onnx.export(..., dynamo=True)`` gives."""
+    def clone(self) -> Any:
+        """Return a copy."""
 
-        @property
-        def model_proto(self) -> Any:
-            """The model as a ``ModelProto``."""
 
-    # A Graph of onnx-graphsurgeon is a source too; untyped as it is, it goes for any of these.
-    Source: TypeAlias = (
-        str
-        | os.PathLike[str]
-        | bytes
-        | bytearray
-        | memoryview
-        | BinaryIO
-        | onnx.ModelProto
-        | IRModel
-        | ExportedProgram
-    )
+class ExportedProgram(Protocol):
+    """An ``ONNXProgram``, which ``torch.onnx.export(..., dynamo=True)`` gives."""
+
+    @property
+    def model_proto(self) -> Any:
+        """The model as a ``ModelProto``."""
+
+
+# A Graph of onnx-graphsurgeon is a source too; untyped as it is, it goes for any of these.
+Source: TypeAlias = (
+    str
+    | os.PathLike[str]
+    | bytes
+    | bytearray
+    | memoryview
+    | BinaryIO
+    | onnx.ModelProto
+    | IRModel
+    | ExportedProgram
+)
 
 
 def read_bytes(source: Source) -> bytes:

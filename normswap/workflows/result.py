@@ -20,7 +20,9 @@ from normswap.model import load, stage
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    Output = str | Path | BinaryIO | None
+
+Output = str | Path | BinaryIO | None
+"""Where a model goes; None keeps it in memory."""
 
 
 class Checked(Protocol):
