@@ -20,6 +20,7 @@ dies, the check is done again as a user's is.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import multiprocessing.connection
 import platform
@@ -43,10 +44,11 @@ from normswap.check.observe import tensors_of
 from normswap.check.options import CheckOptions
 from normswap.dtypes import is_floating
 from normswap.errors import NormswapError
-from normswap.inputs.random import Case, Distribution
 from normswap.inputs.signature import read_signature
-from normswap.runtime.runner import failure
-from normswap.runtime.worker import main as work
+from normswap.runtime.child import receive_answer
+from normswap.runtime.failures import failure
+from normswap.runtime.messages import send
+from normswap.runtime.worker import serve as work
 from normswap.workflows.check import check
 
 if TYPE_CHECKING:
@@ -127,17 +129,18 @@ def _changes(used: set[str]) -> set[int]:
 # ------------------------------------------------------------------------------------- one model
 
 
-def here(request: Mapping[str, Any], folder: Path, *, label: str, **_limits: Any) -> dict[str, Any]:
-    """Do in this process what a check does in a child; `normswap.runtime.runner.run_worker`."""
+def here(task: str, request: Mapping[str, Any], *, label: str, **_limits: Any) -> dict[str, Any]:
+    """Do in this process what a check does in a child; `normswap.runtime.child.run_task`."""
     began = time.perf_counter()
-    content = json.dumps({**request, "memory_limit": None})
-    (folder / "request.json").write_text(content, encoding="utf-8")
-    work(folder)
-    response: dict[str, Any] = json.loads((folder / "response.json").read_text(encoding="utf-8"))
-    if "error" in response:
-        raise failure(response["error"], label)
-    response["wall_seconds"] = time.perf_counter() - began
-    return response
+    source, target = io.BytesIO(), io.BytesIO()
+    send(source, {**request, "task": task})
+    source.seek(0)
+    work(source, target)
+    target.seek(0)
+    answer = receive_answer(target, str)
+    if "error" in answer:
+        raise failure(answer["error"], label)
+    return {**answer, "wall_seconds": time.perf_counter() - began}
 
 
 def verdict(original: Path, other: Path) -> dict[str, Any]:
@@ -175,12 +178,8 @@ def distance(models: Sequence[Path], data: Sequence[tuple[Any, ...]]) -> float |
         for path in models:
             signature = read_signature(path)
             names = [port.name for port in signature.inputs]
-            cases = [
-                Case(str(i), Distribution.USER, dict(zip(names, values, strict=False)))
-                for i, values in enumerate(data)
-            ]
+            feeds = [dict(zip(names, values, strict=False)) for values in data]
             try:
-                feeds = bench.pack(cases)
                 results = bench.execute(signature, "original", [Execution("disabled")], feeds)
             except NormswapError as error:
                 return str(error)
@@ -240,7 +239,7 @@ def serve(pipe: Any, names: Sequence[str]) -> None:
     while (name := pipe.recv()) is not None:
         with (
             tempfile.TemporaryDirectory(prefix="normswap-suite-") as folder,
-            mock.patch("normswap.check.bench.run_worker", here),
+            mock.patch("normswap.check.bench.run_task", here),
         ):
             pipe.send(list(examine(found[name], Path(folder))))
 

@@ -64,7 +64,7 @@ def batch_evidence(
     together = {name: np.concatenate([sample[name] for sample in samples]) for name in case.feeds}
     cases = [Case("", Distribution.USER, feeds) for feeds in (together, *samples)]
     executions = [Execution(level) for level in LEVELS]
-    results = bench.execute(model, role, executions, bench.pack(cases))
+    results = bench.execute(model, role, executions, [case.feeds for case in cases])
     found = []
     for level, values in zip(LEVELS, results.values, strict=True):
         batch, *alone = (tensors_of(outputs) for outputs in values)

@@ -1,25 +1,23 @@
-"""Where the models are run: children, folders, and the values that go between."""
+"""Where the models are run: children, what they are asked, and what they give."""
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from normswap.check.report import RunReport
 from normswap.proof.coverage import Unseen
-from normswap.runtime.arrays import Feeds, Packer, unpack_all
-from normswap.runtime.runner import run_worker
+from normswap.runtime.child import run_task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from normswap.check.options import CheckOptions
-    from normswap.inputs.random import Case
     from normswap.inputs.signature import Signature
     from normswap.progress import Progress
     from normswap.proof.faults import Fault
+    from normswap.runtime.arrays import Feeds
 
 
 _ROOM = 2 << 30  # bytes of temporary files that localizing may take
@@ -58,12 +56,12 @@ class Results:
 
 
 class Bench:
-    """Runs models in children that share one temporary folder.
+    """Runs models, each in a child process.
 
     Parameters
     ----------
     folder : Path
-        Emptied by its owner when all is done.
+        For temporary files; emptied by its owner when all is done.
     options : CheckOptions
     progress : callable
     """
@@ -72,39 +70,28 @@ class Bench:
         self._folder = folder
         self._options = options
         self.progress = progress
-        self._children = 0
-
-    def pack(self, cases: Sequence[Case]) -> list[dict[str, Any]]:
-        """Write the inputs of `cases` once, and return descriptions that any child can read."""
-        home = self._new_folder("inputs")
-        packer = Packer(home, "input")
-        packed = [packer.pack_all(case.feeds) for case in cases]
-        for feeds in packed:
-            _make_absolute(feeds, home)
-        return packed
 
     def execute(
         self,
         model: Signature,
         role: str,
         executions: Sequence[Execution],
-        feeds: Sequence[Mapping[str, Any]],
+        feeds: Sequence[Feeds],
         *,
         provider: str | None = None,
     ) -> Results:
         """Run a model in onnxruntime, in every one of several ways on every set of inputs."""
+        task = "normswap.runtime.ort:execute"
         request = {
-            "task": "normswap.runtime.ort:execute",
             "model": str(model.path.resolve()),
             "provider": provider or self._options.provider,
             "provider_options": dict(self._options.provider_options),
             "seeds": list(model.seeds),
-            "executions": [
-                {"level": e.level, "threads": e.threads, "feeds": list(feeds)} for e in executions
-            ],
+            "feeds": list(feeds),
+            "executions": [asdict(execution) for execution in executions],
         }
         self.progress(f"running the {role} model")
-        response, home = self._child(request, model, role)
+        response = self._child(task, request, model, role)
         found = response["executions"]
         fallback = _fallback(response["provider"], [e["assignment"] for e in found])
         report = RunReport(
@@ -124,15 +111,14 @@ class Bench:
             arithmetic=response["arithmetic"],
             remarks=tuple(response["remarks"]),
         )
-        values = tuple(tuple(unpack_all(r, home) for r in e["results"]) for e in found)
-        shutil.rmtree(home)
+        values = tuple(_given(response, e["results"]) for e in found)
         return Results(values, report)
 
     def evaluate(
         self,
         model: Signature,
         role: str,
-        feeds: Sequence[Mapping[str, Any]],
+        feeds: Sequence[Feeds],
         *,
         samples: int = 0,
         faults: Sequence[Fault] = (),
@@ -151,8 +137,8 @@ class Bench:
         RunError
             It cannot be evaluated, or not in time.
         """
+        task = "normswap.proof.arbiter.task:evaluate"
         request = {
-            "task": "normswap.proof.arbiter.task:evaluate",
             "model": str(model.path.resolve()),
             "feeds": list(feeds),
             "samples": samples,
@@ -162,7 +148,7 @@ class Bench:
             "drive": drive,
         }
         self.progress(f"evaluating the {role} model in float64")
-        response, home = self._child(request, model, role, timeout=timeout)
+        response = self._child(task, request, model, role, timeout=timeout)
         report = RunReport(
             model=role,
             engine="arbiter",
@@ -176,8 +162,7 @@ class Bench:
             peak_memory=response["peak_memory"],
             version=response["version"],
         )
-        values = tuple(tuple(unpack_all(r, home) for r in row) for row in response["results"])
-        shutil.rmtree(home)
+        values = tuple(_given(response, row) for row in response["results"])
         unseen = tuple(Unseen(**item) for item in response["unseen"])
         return Results(values, report, tuple(response["kept"]), unseen)
 
@@ -185,22 +170,23 @@ class Bench:
         self,
         original: Signature,
         rewritten: Signature,
-        feeds: Mapping[str, Any],
+        feeds: Feeds,
         matches: Mapping[str, str],
         timeout: float,
     ) -> dict[str, dict[str, float]]:
         """Compare every tensor that both models have, in float64; see `arbiter.trace`."""
+        task = "normswap.proof.arbiter.trace:trace"
         request = {
-            "task": "normswap.proof.arbiter.trace:trace",
             "model": str(original.path.resolve()),
             "rewritten": str(rewritten.path.resolve()),
             "feeds": feeds,
             "matches": dict(matches),
+            "folder": str(self._folder),
             "room": _ROOM,
             "seeds": [list(original.seeds), list(rewritten.seeds)],
         }
         self.progress("looking for the first tensor that diverges")
-        response, _ = self._child(request, original, "original", timeout=timeout)
+        response = self._child(task, request, original, "original", timeout=timeout)
         tensors: dict[str, dict[str, float]] = response["tensors"]
         return tensors
 
@@ -208,7 +194,7 @@ class Bench:
         self,
         model: Signature,
         role: str,
-        feeds: Mapping[str, Any],
+        feeds: Feeds,
         *,
         output: str,
         level: str,
@@ -217,8 +203,8 @@ class Bench:
         timeout: float,
     ) -> dict[str, Any] | None:
         """Find the node at which the runtime leaves float64; see `arbiter.locate`."""
+        task = "normswap.proof.arbiter.locate:locate"
         request = {
-            "task": "normswap.proof.arbiter.locate:locate",
             "model": str(model.path.resolve()),
             "seeds": list(model.seeds),
             "feeds": feeds,
@@ -229,37 +215,30 @@ class Bench:
             "rounding": rounding,
         }
         self.progress(f"looking for the operator of the {role} model that departs from float64")
-        response, _ = self._child(request, model, role, timeout=timeout)
+        response = self._child(task, request, model, role, timeout=timeout)
         found: dict[str, Any] | None = response["found"]
         return found
 
     def _child(
-        self, request: Mapping[str, Any], model: Signature, role: str, timeout: float | None = None
-    ) -> tuple[dict[str, Any], Path]:
-        home = self._new_folder(role)
-        response = run_worker(
+        self,
+        task: str,
+        request: Mapping[str, Any],
+        model: Signature,
+        role: str,
+        timeout: float | None = None,
+    ) -> dict[str, Any]:
+        return run_task(
+            task,
             request,
-            home,
             label=f"the {role} model ({model.name})",
             timeout=min(timeout or self._options.timeout, self._options.timeout),
             memory_limit=self._options.memory_limit,
         )
-        return response, home
-
-    def _new_folder(self, role: str) -> Path:
-        self._children += 1
-        home = self._folder / f"{self._children}-{role}"
-        home.mkdir()
-        return home
 
 
-def _make_absolute(description: Any, home: Path) -> None:
-    """Turn the file names in a description into absolute paths, in place."""
-    for item in description.values() if isinstance(description, dict) else description:
-        if isinstance(item, dict | list):
-            _make_absolute(item, home)
-    if isinstance(description, dict) and isinstance(description.get("file"), str):
-        description["file"] = str(home / description["file"])
+def _given(response: Mapping[str, Any], numbers: Sequence[int]) -> tuple[Feeds, ...]:
+    """Return what was sent under some numbers."""
+    return tuple(response["sent"][number] for number in numbers)
 
 
 def _fallback(

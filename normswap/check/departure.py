@@ -161,7 +161,7 @@ def _located(
         node = bench.locate(
             model,
             report.role,
-            bench.pack([case])[0],
+            case.feeds,
             output=report.output,
             level="default" if report.level == "default" else "disabled",
             provider=provider,

@@ -46,9 +46,7 @@ def localize(
     found = (seen.cases[i] for i in seen.truths if seen.cases[i].name in failing)
     case = next(found, None) or seen.arbiter_case or seen.cases[0]
     try:
-        tensors = bench.trace(
-            original, rewritten, bench.pack([case])[0], options.matches, patience(options)
-        )
+        tensors = bench.trace(original, rewritten, case.feeds, options.matches, patience(options))
     except RunError as error:
         seen.notes.append(f"the divergence was not localized: {error}")
         return None

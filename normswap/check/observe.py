@@ -25,9 +25,9 @@ from normswap.check.elements import tensors
 from normswap.check.reorder import batch_size, reordered, restored
 from normswap.errors import RunError, RunTimeoutError
 from normswap.inputs.random import Case, Distribution, make_case
+from normswap.runtime.failures import ProviderError, UnsupportedByRuntimeError
 from normswap.runtime.providers import CPU, full_name
 from normswap.runtime.randomness import seed_notes
-from normswap.runtime.runner import ProviderError, UnsupportedByRuntimeError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -149,14 +149,14 @@ def observe_original(bench: Bench, model: Signature, options: CheckOptions) -> O
     Raises
     ------
     RunError, RunTimeoutError, ModelError
-        As `normswap.runtime.runner.run_worker`.
+        As `normswap.runtime.child.Child.call`.
     """
     seen = Observations(path=model.path)
     seen.notes += seed_notes(model.random)
     refusal: RunError | None = None
     for spatial, integers in attempts(model, options):
         seen.cases = make_cases(model, options, spatial=spatial, integers=integers)
-        seen.feeds = tuple(bench.pack(seen.cases))
+        seen.feeds = tuple(case.feeds for case in seen.cases)
         try:
             executions = _executions(options, options.provider)
             seen.original = bench.execute(model, "original", executions, seen.feeds)
@@ -197,7 +197,7 @@ def _widen(bench: Bench, model: Signature, options: CheckOptions, seen: Observat
     if not bare:
         return
     others = draws(model, options, seen.cases[0].shapes(), (*DOMAINS, *DRIVES))
-    feeds = bench.pack(others)
+    feeds = [case.feeds for case in others]
     try:
         tried = bench.execute(model, "original", [Execution(LEVELS[0])], feeds)
     except RunError:
@@ -230,7 +230,7 @@ def observe_rewritten(
     Raises
     ------
     RunError, RunTimeoutError, ModelError
-        As `normswap.runtime.runner.run_worker`.
+        As `normswap.runtime.child.Child.call`.
     """
     seen = replace(
         before,
@@ -351,7 +351,7 @@ def _reorder(bench: Bench, model: Signature, seen: Observations) -> None:
     batches = {index: size for index, size in sizes.items() if size is not None}
     if not batches:
         return
-    feeds = bench.pack([reordered(seen.cases[index]) for index in batches])
+    feeds = [reordered(seen.cases[index]).feeds for index in batches]
     try:
         results = bench.execute(model, "original", [Execution(LEVELS[0])], feeds)
     except (RunTimeoutError, ProviderError):
@@ -424,9 +424,9 @@ def _arbitrate(bench: Bench, model: Signature, options: CheckOptions, seen: Obse
     chosen = _for_arbiter(model, options, seen)
     failures = []
     drive = plan(model, options, seen.cases[chosen[min(1, len(chosen) - 1)]])
-    driving = tuple(bench.pack(drive.cases))
+    driving = tuple(case.feeds for case in drive.cases)
     for attempt in [*_reduced(model, options, seen.cases[chosen[0]]), None]:
-        feeds = [seen.feeds[i] for i in chosen] if attempt is None else bench.pack([attempt])
+        feeds = [seen.feeds[i] for i in chosen] if attempt is None else [attempt.feeds]
         try:
             results = bench.evaluate(
                 model,

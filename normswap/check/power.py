@@ -63,7 +63,7 @@ def self_test(
     results = bench.evaluate(
         rewritten,
         "rewritten",
-        bench.pack([case]),
+        [case.feeds],
         faults=faults,
         timeout=patience(options) * len(faults),
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from normswap.errors import RunError, RunTimeoutError
 from normswap.inputs.dims import Wishes, batch_is_free, solve, spatial_sizes
 from normswap.inputs.random import Case, Distribution, make_case
-from normswap.runtime.runner import ProviderError
+from normswap.runtime.failures import ProviderError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

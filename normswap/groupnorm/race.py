@@ -18,9 +18,8 @@ from normswap.groupnorm.options import Timings
 from normswap.groupnorm.surroundings import INPUT, in_form, small_network
 from normswap.groupnorm.verify import CHUNK
 from normswap.inputs.signature import read_signature
-from normswap.runtime.runner import run_worker
+from normswap.runtime.child import run_task
 from normswap.runtime.session import Session
-from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -103,24 +102,18 @@ def measure(
     if not kept:
         return {}
     progress(f"timing the forms of {len(kept)} kinds of layers")
-    with scratch_folder() as folder:
-        response = run_worker(
-            {
-                "task": "normswap.runtime.stopwatch:race",
-                "provider": how.provider,
-                "provider_options": dict(how.provider_options),
-                "threads": plan.options.threads or 0,
-                "seconds": SECONDS,
-                "heats": [
-                    _heat(number, kind, layer, plan.options.provider, folder)
-                    for number, (kind, layer) in enumerate(kept.items())
-                ],
-            },
-            folder,
-            label="timing the forms",
-            timeout=how.timeout,
-            memory_limit=None,
-        )
+    response = run_task(
+        "normswap.runtime.stopwatch:race",
+        {
+            "provider": how.provider,
+            "provider_options": dict(how.provider_options),
+            "threads": plan.options.threads or 0,
+            "seconds": SECONDS,
+            "heats": [_heat(kind, layer, plan.options.provider) for kind, layer in kept.items()],
+        },
+        label="timing the forms",
+        timeout=how.timeout,
+    )
     timings = {}
     for kind, found in zip(kept, response["heats"], strict=True):
         bare = found.pop(_BARE, 0.0)
@@ -195,8 +188,8 @@ def _cut(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _heat(number: int, kind: _Kind, layer: Layer, provider: str, folder: Path) -> dict[str, Any]:
-    """Write the networks of one kind of layer, and return what the stopwatch is to do."""
+def _heat(kind: _Kind, layer: Layer, provider: str) -> dict[str, Any]:
+    """Return what the stopwatch is to do with the networks of one kind of layer."""
     how: dict[str, Any] = {
         "data_type": kind.data_type,
         "opset": kind.opset,
@@ -209,11 +202,9 @@ def _heat(number: int, kind: _Kind, layer: Layer, provider: str, folder: Path) -
     network = small_network(kind.dims, affine, **how)
     for form in contenders(layer, provider):
         models[form.name], _ = in_form(network, kind.num_groups, form.name, provider)
-    files = {name: f"{number}-{name}.onnx" for name in models}
-    for name, model in models.items():
-        (folder / files[name]).write_bytes(model)
+    packed = {form: np.frombuffer(model, np.uint8) for form, model in models.items()}
     dtype = np.dtype(NUMPY_DTYPES[kind.data_type]).name
-    return {"models": files, "input": INPUT, "shape": kind.shape, "dtype": dtype}
+    return {"models": packed, "input": INPUT, "shape": kind.shape, "dtype": dtype}
 
 
 def _like(parameter: Parameter, layer: Layer, neutral: float) -> npt.NDArray[np.float64]:

@@ -6,8 +6,10 @@
     In the child: a session on a provider, values on a device, runs, and how long they take.
 ``lifetime``
     Children that end with their parent, however that ends.
-``protocol``, ``arrays``, ``worker``, ``runner``
-    What parent and child agree on; the child's side of one task, and the parent's.
-``frames``, ``network``, ``server``, ``session``
-    The same for a model that is loaded once and run many times.
+``arrays``, ``messages``, ``failures``
+    What parent and child tell each other: values, whatever holds values, and what went wrong.
+``child``, ``worker``
+    The parent's side of a child process, which does one task or many, and the child's.
+``session``, ``partial``
+    The same two sides of a model that is loaded once and run many times, in any part.
 """

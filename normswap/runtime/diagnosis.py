@@ -21,7 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from normswap.runtime.protocol import WorkerError
+from normswap.runtime.failures import WorkerError
 from normswap.runtime.providers import CPU, CUDA, ON_NVIDIA, PACKAGES, PREFERENCE, short_name
 
 if TYPE_CHECKING:

@@ -1,8 +1,7 @@
 """Child processes that end with their parent, however that ends.
 
-``python -m normswap.runtime.lifetime PARENT MODULE ARGUMENT...`` is ``python -m MODULE
-ARGUMENT...`` for as long as the process PARENT lives. It takes effect before anything is imported
-that takes long.
+What `command` returns is ``python -m MODULE ARGUMENT...`` for as long as the process lives that
+called it. It takes effect before anything is imported that takes long.
 """
 
 from __future__ import annotations
@@ -20,11 +19,16 @@ _SYNCHRONIZE = 0x00100000
 _INFINITE = 0xFFFFFFFF
 _INTERVAL = 0.25  # seconds
 _ORPHANED = 1
+# Of the working directory nothing is imported: a user's ``numpy.py`` is none of ours.
+_START = (
+    "import sys; sys.path[:] = filter(None, sys.path)\n"
+    "from normswap.runtime.lifetime import main; main()"
+)
 
 
 def command(module: str, *arguments: str) -> list[str]:
     """Return the command line of a child of this process that runs a module."""
-    return [sys.executable, "-m", "normswap.runtime.lifetime", str(os.getpid()), module, *arguments]
+    return [sys.executable, "-c", _START, str(os.getpid()), module, *arguments]
 
 
 def end_with(parent: int) -> None:
@@ -62,7 +66,3 @@ def main() -> None:
     end_with(int(parent))
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime as ort
 
-from normswap.runtime.arrays import Feeds, Packer, Value, dtype_of, to_bits, unpack_all
+from normswap.runtime.arrays import Feeds, Value, dtype_of, to_bits
 from normswap.runtime.binding import Device, bindable, run_bound
 from normswap.runtime.diagnosis import device_name
 from normswap.runtime.providers import arithmetic
@@ -25,9 +25,7 @@ from normswap.runtime.sessions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from normswap.runtime.protocol import Stage
+    from normswap.runtime.worker import Job
 
 # Types that onnxruntime cannot hand to NumPy: onnx's number, and the dtype in ml_dtypes.
 _FOREIGN = {
@@ -42,14 +40,14 @@ _FOREIGN = {
 _FLOAT_MAP = ("tensor(float))", "tensor(float)))")
 
 
-def execute(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, Any]:
-    """Run one model in one or more ways; the task ``ort`` of the worker.
+def execute(request: dict[str, Any], job: Job) -> dict[str, Any]:
+    """Run one model in one or more ways.
 
-    The request holds ``model``, ``executions`` (each a ``level``, ``threads``, and ``feeds``:
-    descriptions of inputs), ``provider``, ``provider_options`` and ``seeds``
-    (`normswap.runtime.randomness`).
+    The request holds ``model``, ``feeds`` (inputs, one set a case), ``executions`` (each a
+    ``level`` and ``threads``), ``provider``, ``provider_options`` and ``seeds``
+    (`normswap.runtime.randomness`). The ``results`` of an execution are numbers of what was sent.
     """
-    stage(f"choosing the execution provider {request['provider']!r}")
+    job.stage(f"choosing the execution provider {request['provider']!r}")
     provider = choose_provider(request["provider"], request["provider_options"])
     device = Device.of(provider)
     model: str | bytes = request["model"]
@@ -60,27 +58,25 @@ def execute(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, An
         path = request["model"]
         model = pinned(path, request["seeds"]).SerializeToString()
         home = str(Path(path).parent)
-    packer = Packer(folder, "result")
     executions = []
     options: dict[str, str] = {}
     for wanted in request["executions"]:
         what = f"at optimization level {wanted['level']!r}"
-        stage(f"loading it {what}")
+        job.stage(f"loading it {what}")
         began = time.perf_counter()
         session = open_session(
             model, provider, level=wanted["level"], threads=wanted["threads"], home=home
         )
         loaded = time.perf_counter()
         options = options_in_effect(session, provider)
-        stage(f"running it {what}")
+        job.stage(f"running it {what}")
         results = []
         seconds = []
-        for feeds in wanted["feeds"]:
-            inputs = unpack_all(feeds, folder)
+        for case, feeds in enumerate(request["feeds"]):
             started = time.perf_counter()
-            outputs = outputs_of(session, inputs, provider, device, feeds)
+            outputs = outputs_of(session, feeds, provider, device, case)
             seconds.append(time.perf_counter() - started)
-            results.append(packer.pack_all(outputs))
+            results.append(job.send(outputs))
         executions.append(
             {
                 "load_seconds": loaded - began,
@@ -107,7 +103,7 @@ def outputs_of(
     inputs: Feeds,
     provider: Provider,
     device: Device | None = None,
-    feeds: Mapping[str, Any] | None = None,
+    case: int = 0,
 ) -> Feeds:
     """Run a session.
 
@@ -117,9 +113,9 @@ def outputs_of(
     inputs : dict of str to Value
     provider : Provider
     device : Device, optional
-        Where inputs stay between runs, by the files of their descriptions.
-    feeds : Mapping, optional
-        These descriptions.
+        Where inputs stay between runs.
+    case : int
+        Which inputs they are, of all that the process knows.
 
     Raises
     ------
@@ -134,8 +130,8 @@ def outputs_of(
     }
     # Since IR 4 an input with an initializer may be left out; onnxruntime lists it apart.
     try:
-        if device is not None and feeds is not None and bindable(session, inputs):
-            keys = {name: feeds[name]["file"] for name in inputs}
+        if device is not None and bindable(session, inputs):
+            keys = {name: f"{case}/{name}" for name in inputs}
             return dict(zip(names, run_bound(session, inputs, device, keys), strict=True))
         if not foreign:
             types = [output.type for output in session.get_outputs()]

@@ -1,34 +1,25 @@
 """A model in a process of its own, that is loaded once and run many times.
 
 The check runs each model once, in a process that is gone afterwards; calibration and drift need
-many runs of a few tensors each. A runtime that dies takes only its process with it.
+many runs of a few tensors each.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
-import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any
 
-from normswap.errors import RunError, RunTimeoutError
-from normswap.runtime import providers
-from normswap.runtime.frames import Arrays, receive, send
-from normswap.runtime.lifetime import command
-from normswap.runtime.runner import failure
+from normswap.runtime.child import Child
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import TracebackType
 
-_HOME = Path(__file__).resolve().parents[2]
-NAMED = 8
-FAREWELL = 5.0  # seconds that a process has to end by itself
-"""Nodes that did not run where they should, in a sentence."""
+    import numpy as np
+
+_NAMED = 8  # nodes that did not run where they should, in a sentence
 
 
-class Session:
+class Session(Child):
     """A loaded model.
 
     Parameters
@@ -72,37 +63,29 @@ class Session:
         threads: int = 0,
         timeout: float = 600.0,
     ) -> None:
-        self.label = label
-        self.provider = ""
-        self._remarks: list[str] = []
-        self._elsewhere: list[str] = []
         options = dict(provider_options or {})
-        self._timeout = timeout
-        path = os.pathsep.join(filter(None, [str(_HOME), os.environ.get("PYTHONPATH")]))
-        self._child = subprocess.Popen(
-            command("normswap.runtime.server"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, **providers.environment(options), "PYTHONPATH": path},
-        )
+        super().__init__(label, timeout=timeout, provider_options=options)
+        request = {
+            "model": str(Path(model).resolve()),
+            "taps": taps or {},
+            "provider": provider,
+            "provider_options": options,
+            "level": level,
+            "alike": alike,
+            "threads": threads,
+        }
         try:
-            self._call(
-                {
-                    "model": str(Path(model).resolve()),
-                    "taps": dict(taps or {}),
-                    "provider": provider,
-                    "provider_options": options,
-                    "level": level,
-                    "alike": alike,
-                    "threads": threads,
-                }
-            )
+            loaded = self.call("normswap.runtime.partial:load", request)
         except BaseException:
             self.close()
             raise
+        self.provider: str = loaded["provider"]
+        self._remarks: list[str] = loaded["remarks"]
+        self._elsewhere: list[str] = []
 
-    def run(self, feeds: Mapping[str, Any], outputs: Sequence[str] = ()) -> Arrays:
+    def run(
+        self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] = ()
+    ) -> dict[str, np.ndarray]:
         """Compute tensors of the model, and nothing that they don't need.
 
         Parameters
@@ -112,40 +95,11 @@ class Session:
         outputs : sequence of str
             Outputs and taps; all outputs if left out.
         """
-        return self._call({"outputs": list(outputs)}, dict(feeds))
-
-    def _call(self, request: dict[str, Any], arrays: Arrays | None = None) -> Arrays:
-        late = threading.Event()
-
-        def stop() -> None:
-            late.set()
-            self._child.kill()
-
-        timer = threading.Timer(self._timeout, stop)
-        timer.start()
-        try:
-            send(cast("BinaryIO", self._child.stdin), request, arrays)
-            message, results = receive(cast("BinaryIO", self._child.stdout))
-        except (EOFError, BrokenPipeError) as error:
-            if late.is_set():
-                raise RunTimeoutError(
-                    f"{self.label} took longer than {self._timeout:g} s.",
-                    tip="Raise the limit with --timeout.",
-                ) from error
-            raise RunError(
-                f"{self.label} killed the process it ran in (exit code {self._child.wait()}).",
-                tip="It is the runtime that died; another onnxruntime version may live.",
-            ) from error
-        except BaseException:
-            self._child.kill()  # nobody wants the answer any more, and it can't be told from others
-            raise
-        finally:
-            timer.cancel()
-        if "error" in message:
-            raise failure(message["error"], self.label)
-        self.provider = message["provider"]
-        self._elsewhere = message["elsewhere"]
-        self._remarks += message.get("remarks", [])
+        answer = self.call(
+            "normswap.runtime.partial:run", {"feeds": feeds, "outputs": list(outputs)}
+        )
+        self._elsewhere = answer["elsewhere"]
+        results: dict[str, np.ndarray] = answer["results"]
         return results
 
     @property
@@ -153,35 +107,13 @@ class Session:
         """What a person should know of where the model was run; nothing of the CPU."""
         notes = list(self._remarks)
         if self._elsewhere:
-            named = ", ".join(self._elsewhere[:NAMED])
-            more = f" and {len(self._elsewhere) - NAMED} more" * (len(self._elsewhere) > NAMED)
+            named = ", ".join(self._elsewhere[:_NAMED])
+            more = f" and {len(self._elsewhere) - _NAMED} more" * (len(self._elsewhere) > _NAMED)
             notes.append(
                 f"{len(self._elsewhere)} nodes of {self.label} did not run in {self.provider}: "
                 f"{named}{more}"
             )
         return notes
 
-    def close(self) -> None:
-        """End the process: it stops by itself when nobody asks any more, and is made to if not."""
-        for stream in (self._child.stdin, self._child.stdout):
-            if stream is not None:
-                try:
-                    stream.close()
-                except BrokenPipeError:
-                    continue
-        try:
-            self._child.wait(timeout=FAREWELL)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.wait()
-
     def __enter__(self) -> Session:  # noqa: PYI034 - typing.Self is there from Python 3.11 on
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

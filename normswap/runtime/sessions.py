@@ -14,13 +14,12 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from normswap.runtime import diagnosis, providers
-from normswap.runtime.protocol import WorkerError
+from normswap.runtime.failures import WorkerError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
-    from normswap.runtime.protocol import Stage
+    from normswap.runtime.worker import Job
 
 LEVELS = {
     "disabled": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -241,17 +240,16 @@ def _error(obstacle: diagnosis.Obstacle) -> WorkerError:
     return WorkerError("provider", obstacle.message, obstacle.tip)
 
 
-def survey(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, Any]:
-    """Try all providers that this onnxruntime has, and some that it might; the task ``survey``.
+def survey(request: dict[str, Any], job: Job) -> dict[str, Any]:
+    """Try all providers that this onnxruntime has, and some that it might.
 
     The request holds ``provider_options``.
     """
-    del folder
     ort.set_default_logger_severity(SILENT)
     built_in = [name for name in ort.get_available_providers() if name != _AZURE]
     entries = []
     for full in dict.fromkeys((*built_in, providers.CUDA, providers.TENSORRT)):
-        stage(f"trying {full}")
+        job.stage(f"trying {full}")
         options = request["provider_options"]
         obstacle = try_out(full, options)
         entries.append(

@@ -1,4 +1,4 @@
-"""How long models take, run in turn in one process; the task ``stopwatch`` of the worker.
+"""The child's side: how long models take, run in turn in one process.
 
 Machines are disturbed by other work, and what disturbs a run only ever makes it longer. So the
 models that are to be compared run one after the other, round after round, and each is told by its
@@ -13,16 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from normswap.runtime.arrays import dtype_of
-from normswap.runtime.protocol import WorkerError
+from normswap.runtime.failures import WorkerError
 from normswap.runtime.sessions import choose_provider, open_session
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import onnxruntime as ort
 
-    from normswap.runtime.protocol import Stage
     from normswap.runtime.sessions import Provider
+    from normswap.runtime.worker import Job
 
 WARM_UP = 2
 """Rounds that don't count: the first runs of a session ask for memory."""
@@ -30,20 +28,20 @@ WARM_UP = 2
 LEAST_ROUNDS = 8
 
 
-def race(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, Any]:
+def race(request: dict[str, Any], job: Job) -> dict[str, Any]:
     """Time models against each other.
 
     The request holds ``provider``, ``provider_options``, ``threads`` (0 for as many as there are
-    cores), ``seconds`` that a heat may take at least, and ``heats``: each has ``models``, names of
-    files in the folder by name; ``input``, the name of their one input; and its ``shape`` and
+    cores), ``seconds`` that a heat may take at least, and ``heats``: each has ``models``, the
+    bytes of each by name; ``input``, the name of their one input; and its ``shape`` and
     ``dtype``. The response holds, for each heat, the seconds of every model that ran, by name.
     """
     provider = choose_provider(request["provider"], request["provider_options"])
     heats = []
     for number, heat in enumerate(request["heats"]):
-        stage(f"timing {number + 1} of {len(request['heats'])}")
+        job.stage(f"timing {number + 1} of {len(request['heats'])}")
         x = np.random.default_rng(0).normal(size=heat["shape"]).astype(dtype_of(heat["dtype"]))
-        heats.append(_heat(_runners(heat, folder, provider, request), request["seconds"], x))
+        heats.append(_heat(_runners(heat, provider, request), request["seconds"], x))
     return {"provider": provider.name, "heats": heats}
 
 
@@ -63,14 +61,14 @@ class _Runner:
 
 
 def _runners(
-    heat: dict[str, Any], folder: Path, provider: Provider, request: dict[str, Any]
+    heat: dict[str, Any], provider: Provider, request: dict[str, Any]
 ) -> dict[str, _Runner]:
     """Load what can be loaded."""
     found = {}
-    for name, file in heat["models"].items():
+    for name, model in heat["models"].items():
         try:
             session = open_session(
-                str(folder / file),
+                model.tobytes(),
                 provider,
                 level="default",
                 threads=request["threads"],

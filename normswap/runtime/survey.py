@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from normswap.errors import ExitCode
 from normswap.plain import plain
+from normswap.runtime.child import run_task
 from normswap.runtime.providers import AUTO, CPU, PREFERENCE, full_name, short_name
-from normswap.runtime.runner import run_worker
-from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -118,14 +117,12 @@ def survey(options: Mapping[str, Any] | None = None) -> Survey:
     RunError
         There is no onnxruntime, or trying a provider killed the process.
     """
-    with scratch_folder() as folder:
-        response = run_worker(
-            {"task": "normswap.runtime.sessions:survey", "provider_options": dict(options or {})},
-            folder,
-            label="trying the execution providers",
-            timeout=_TIMEOUT,
-            memory_limit=None,
-        )
+    response = run_task(
+        "normswap.runtime.sessions:survey",
+        {"provider_options": dict(options or {})},
+        label="trying the execution providers",
+        timeout=_TIMEOUT,
+    )
     return Survey(
         packages=response["packages"],
         runs=response["runs"],

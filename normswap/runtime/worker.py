@@ -1,23 +1,79 @@
-"""The child process: does one task on one model, then is gone with all its memory.
+"""The child process: does one task after the other, for as long as it is asked to.
 
-``python -m normswap.runtime.worker FOLDER`` reads ``FOLDER/request.json``, keeps ``FOLDER/stage``
-up to date so that its parent can tell what it died of, and writes ``FOLDER/response.json``.
-Arrays are files in the same folder (`normswap.runtime.arrays`).
+``python -m normswap.runtime.worker [LIMIT]``, where LIMIT is the most bytes of address space, reads
+requests from standard input (`normswap.runtime.messages`) and answers each on standard output. A
+request names its ``task`` as ``module:function``. Before its answer, the function may tell what it
+is doing, so that the parent knows what the process died of, and send values.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from normswap.runtime.diagnosis import import_runtime
-from normswap.runtime.protocol import Stage, WorkerError
+from normswap.runtime.failures import WorkerError
+from normswap.runtime.messages import receive, send
 
-Task = Callable[[dict[str, Any], Path, Stage], dict[str, Any]]
+if TYPE_CHECKING:
+    from io import BufferedIOBase
+
+
+class Job:
+    """What a task has besides its request.
+
+    Parameters
+    ----------
+    target : BufferedIOBase
+        Where messages to the parent go.
+    held : dict of str to object
+        What tasks of this process leave to those after them.
+    """
+
+    def __init__(self, target: BufferedIOBase, held: dict[str, Any]) -> None:
+        self._target = target
+        self._sent = 0
+        self.held = held
+
+    def stage(self, text: str) -> None:
+        """Say what is done from now on, for the case that it is the last thing done."""
+        send(self._target, {"stage": text})
+
+    def send(self, value: Any) -> int:
+        """Send a value ahead of the answer, so that it takes no memory here.
+
+        Returns
+        -------
+        int
+            Its place in what has been sent, by which the answer may speak of it.
+        """
+        send(self._target, {"value": value})
+        self._sent += 1
+        return self._sent - 1
+
+
+Task = Callable[[dict[str, Any], Job], dict[str, Any]]
+
+
+def serve(source: BufferedIOBase, target: BufferedIOBase) -> None:
+    """Answer requests until the other side is gone."""
+    held: dict[str, Any] = {}
+    while True:
+        try:
+            request = receive(source)
+        except EOFError:
+            return
+        try:
+            answer = _task(request["task"])(request, Job(target, held))
+        except WorkerError as error:
+            answer = {"error": error.to_dict()}
+        except MemoryError as error:
+            answer = {"error": WorkerError("memory", str(error)).to_dict()}
+        send(target, {"answer": {**answer, "peak_memory": _peak_memory()}})
 
 
 def _task(place: str) -> Task:
@@ -47,9 +103,7 @@ def _peak_memory() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _limit_memory(limit: int | None) -> None:
-    if limit is None:
-        return
+def _limit_memory(limit: int) -> None:
     try:
         import resource
     except ImportError:
@@ -57,21 +111,14 @@ def _limit_memory(limit: int | None) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def main(folder: Path) -> None:
-    """Do what ``folder/request.json`` asks for."""
-    request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
-    stage = Stage(folder)
-    try:
-        stage("starting")
-        _limit_memory(request["memory_limit"])
-        response = _task(request["task"])(request, folder, stage)
-    except WorkerError as error:
-        response = {"error": error.to_dict()}
-    except MemoryError as error:
-        response = {"error": WorkerError("memory", str(error)).to_dict()}
-    response["peak_memory"] = _peak_memory()
-    (folder / "response.json").write_text(json.dumps(response), encoding="utf-8")
+def main() -> None:
+    """Serve on standard input and output, which nothing else may write to."""
+    channel = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    for limit in sys.argv[1:]:
+        _limit_memory(int(limit))
+    serve(cast("BufferedIOBase", sys.stdin.buffer), channel)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

@@ -201,7 +201,8 @@ def check_outputs(
     with scratch_folder("check") as folder:
         bench = Bench(folder, options, progress)
         executions = [Execution(level) for level in LEVELS]
-        seen.original = bench.execute(signature, "original", executions, bench.pack(cases))
+        feeds = [case.feeds for case in cases]
+        seen.original = bench.execute(signature, "original", executions, feeds)
     seen.runs.append(seen.original.report)
     seen.add_notes(provider_notes(seen.original.report))
     evidence = [

@@ -13,7 +13,8 @@ from support.cli import invoke
 
 import normswap.workflows.fold
 from normswap.cli.stopping import stoppable
-from normswap.runtime import session
+from normswap.runtime import child
+from normswap.runtime.session import Session
 from normswap.scratch import scratch_folder, sweep_scratch
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
@@ -168,10 +169,10 @@ def alive(pid):
 
 PARENTS = {
     "check": (
-        "from normswap.runtime.runner import run_worker\n"
+        "from normswap.runtime.child import run_task\n"
         "with scratch_folder('check') as folder:\n"
         "    say(folder)\n"
-        "    run_worker({}, folder, label='m', timeout=60, memory_limit=None)\n"
+        "    run_task('a:task', {}, label='m', timeout=60)\n"
     ),
     "session": (
         "import pathlib\n"
@@ -201,10 +202,10 @@ def test_a_child_ends_with_its_parent_and_its_folder_goes(tmp_path, parent, name
     code = (
         "import pathlib, sys\n"
         "from normswap.runtime import lifetime\n"
-        "from normswap.runtime import runner, session\n"
+        "from normswap.runtime import child\n"
         "from normswap.cli.stopping import stoppable\n"
         "from normswap.scratch import scratch_folder\n"
-        "runner.command = session.command = lambda *_: lifetime.command('child')\n"
+        "child.command = lambda *_: lifetime.command('child')\n"
         "say = lambda folder: pathlib.Path('folder').write_text(str(folder))\n"
         "with stoppable():\n" + "".join(f"    {line}\n" for line in PARENTS[parent].splitlines())
     )
@@ -255,11 +256,11 @@ def test_only_folders_of_the_dead_are_swept(tmp_path, monkeypatch):
 
 
 def test_an_interrupted_session_is_not_waited_for(path, monkeypatch):
-    def interrupted(_):
+    def interrupted(*_):
         raise KeyboardInterrupt
 
-    with session.Session(path, label="the model") as opened:
-        monkeypatch.setattr(session, "receive", interrupted)
+    with Session(path, label="the model") as opened:
+        monkeypatch.setattr(child, "receive", interrupted)
         with pytest.raises(KeyboardInterrupt):
             opened.run({})
-        assert opened._child.wait(timeout=30) == -signal.SIGKILL
+        assert opened._process.wait(timeout=30) == -signal.SIGKILL

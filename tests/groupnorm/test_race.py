@@ -19,7 +19,7 @@ from normswap.groupnorm.planner import plan_swap, with_timings
 from normswap.groupnorm.race import MOST_ELEMENTS, _cut, measure
 from normswap.groupnorm.surroundings import in_form, small_network
 from normswap.model import load
-from normswap.runtime.runner import run_worker
+from normswap.runtime.child import run_task
 from normswap.workflows.swap import plan_report, swap
 
 ON_CPU = {name for name in FORMS if name != "contrib"}
@@ -219,21 +219,17 @@ def test_nothing_to_swap_is_nothing_to_measure(tmp_path):
 # --- the stopwatch ---------------------------------------------------------------------
 
 
-def request(tmp_path, models, **fields):
-    for name, model in models.items():
-        (tmp_path / name).write_bytes(
-            model if isinstance(model, bytes) else model.SerializeToString()
-        )
+RACE = "normswap.runtime.stopwatch:race"
+
+
+def request(models, **fields):
+    models = {name: np.frombuffer(model, np.uint8) for name, model in models.items()}
     return {
-        "task": "normswap.runtime.stopwatch:race",
         "provider": "cpu",
         "provider_options": {},
         "threads": 1,
         "seconds": 0.0,
-        "heats": [
-            {"models": {name: name for name in models}, "input": "x", "shape": [2, 4]}
-            | {"dtype": "float32"}
-        ],
+        "heats": [{"models": models, "input": "x", "shape": [2, 4]} | {"dtype": "float32"}],
         **fields,
     }
 
@@ -244,16 +240,14 @@ def relu(*dims):
     return b.model().SerializeToString()
 
 
-def test_models_that_do_not_load_or_run_are_left_out(tmp_path):
+def test_models_that_do_not_load_or_run_are_left_out():
     models = {"fine": relu("N", 4), "broken": b"no model", "other": relu(3, 7)}
-    response = run_worker(
-        request(tmp_path, models), tmp_path, label="it", timeout=60, memory_limit=None
-    )
+    response = run_task(RACE, request(models), label="it", timeout=60)
     assert list(response["heats"][0]) == ["fine"]
     assert response["provider"] == "CPUExecutionProvider"
 
 
-def test_a_provider_that_is_not_there_is_an_error(tmp_path):
-    task = request(tmp_path, {"fine": relu("N", 4)}, provider="cuda")
+def test_a_provider_that_is_not_there_is_an_error():
+    task = request({"fine": relu("N", 4)}, provider="cuda")
     with pytest.raises(RunError, match="'cuda' is not available"):
-        run_worker(task, tmp_path, label="it", timeout=60, memory_limit=None)
+        run_task(RACE, task, label="it", timeout=60)

@@ -9,7 +9,6 @@ from normswap.errors import DataError
 from normswap.inputs.archives import save_sets, save_values
 from normswap.inputs.data import load_cases, load_outputs
 from normswap.inputs.signature import read_signature
-from normswap.runtime.arrays import Packer, unpack
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 
@@ -142,35 +141,6 @@ def test_golden_outputs(tmp_path):
     assert [o["y"][0, 0] for o in load_outputs(signature, tmp_path / "out.npz")] == [0, 1]
     with pytest.raises(DataError, match="no golden"):
         load_outputs(signature, tmp_path / "none.npz")
-
-
-@pytest.mark.parametrize(
-    "item",
-    [
-        X,
-        np.float32(3.0),
-        X.astype(ml_dtypes.bfloat16),
-        np.array([], np.int64),
-        np.array(["a", "b"], object),
-        [X, X[0]],
-        None,
-        {"cat": np.float32(0.5), "dog": np.float32(0.25)},
-        {1: np.float64(1.0)},
-    ],
-)
-def test_every_value_travels(tmp_path, item):
-    packer = Packer(tmp_path, "t")
-    back = unpack(packer.pack(item), tmp_path)
-    if isinstance(item, dict):
-        assert back.keys() == item.keys()
-        assert [float(v) for v in back.values()] == [float(v) for v in item.values()]
-    elif isinstance(item, list):
-        assert all(np.array_equal(a, b) for a, b in zip(back, item, strict=True))
-    elif item is None:
-        assert back is None
-    else:
-        assert back.dtype == np.asarray(item).dtype
-        np.testing.assert_array_equal(back, item)
 
 
 def test_the_data_of_an_optional(tmp_path):

@@ -10,7 +10,7 @@ from support.runtimes import CPU, CUDA, TENSORRT, Runtime
 from normswap.check.options import CheckOptions
 from normswap.errors import UsageError
 from normswap.runtime.diagnosis import _DRIVER
-from normswap.runtime.runner import ProviderError
+from normswap.runtime.failures import ProviderError
 from normswap.runtime.survey import resolve, survey
 from normswap.workflows.check import check
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
-import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -12,7 +9,6 @@ from onnx import TensorProto
 from support.build import Builder
 
 from normswap.errors import RunError, RunTimeoutError
-from normswap.runtime.frames import receive, send
 from normswap.runtime.session import Session
 
 
@@ -67,36 +63,14 @@ def test_a_missing_provider(chain):
 
 def test_a_process_that_dies(chain):
     with Session(chain, label="the model") as session:
-        session._child.kill()
-        with pytest.raises(RunError, match="killed the process it ran in"):
+        session.run({"x": X})
+        session._process.kill()
+        with pytest.raises(RunError, match=r"killed the process it ran in .* while running it"):
             session.run({"x": X})
 
 
 def test_a_process_that_takes_too_long(chain):
     with Session(chain, label="the model") as session:
         session._timeout = 1e-6
-        with pytest.raises(RunTimeoutError, match="took longer than"):
+        with pytest.raises(RunTimeoutError, match=r"took longer than .* while loading it"):
             session.run({"x": X})
-
-
-@pytest.mark.parametrize(
-    "array",
-    [
-        np.zeros((0, 3), np.float32),
-        np.array(5, np.int64),
-        np.arange(6, dtype=np.float64).reshape(2, 3).T,
-        np.ones(3, ml_dtypes.bfloat16),
-        np.array([True, False]),
-    ],
-)
-def test_messages_keep_arrays(array):
-    stream = io.BytesIO()
-    send(stream, {"a": 1}, {"array": array})
-    stream.seek(0)
-    message, arrays = receive(stream)
-    assert message == {"a": 1}
-    assert arrays["array"].dtype == array.dtype
-    assert arrays["array"].shape == array.shape
-    assert (arrays["array"] == array).all()
-    with pytest.raises(EOFError):
-        receive(stream)

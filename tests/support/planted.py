@@ -7,23 +7,13 @@ from onnx.reference.op_run import OpRun
 
 from normswap.check import bench
 from normswap.proof.arbiter import evaluator
-from normswap.runtime import ort, worker
-from normswap.runtime.protocol import Stage, WorkerError
-from normswap.runtime.runner import failure
+from normswap.runtime import ort
+from support.inprocess import backend_suite
 
 
 def stay_here(monkeypatch):
     """Do the work of child processes in this one, so that what is patched here counts there."""
-
-    def run(request, folder, *, label, timeout, memory_limit):
-        del timeout, memory_limit
-        try:
-            response = worker._task(request["task"])(dict(request), folder, Stage(folder))
-        except WorkerError as error:
-            raise failure(error.to_dict(), label) from error
-        return {**response, "peak_memory": None, "wall_seconds": 0.0}
-
-    monkeypatch.setattr(bench, "run_worker", run)
+    monkeypatch.setattr(bench, "run_task", backend_suite.here)
 
 
 def plant_operator(monkeypatch, name, function):

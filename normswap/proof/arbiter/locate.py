@@ -21,12 +21,14 @@ import onnx
 from normswap.dtypes import is_floating
 from normswap.proof.arbiter.evaluator import SETTINGS, EvaluationError, Float64Evaluator, Settings
 from normswap.proof.arbiter.task import as_float64
-from normswap.runtime.arrays import dtype_of, unpack_all
-from normswap.runtime.protocol import Stage, WorkerError
+from normswap.runtime.arrays import dtype_of
+from normswap.runtime.failures import WorkerError
 from normswap.runtime.randomness import is_random, pinned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from normswap.runtime.worker import Job
 
 _CHUNK = 128  # nodes whose tensors are fetched at once
 _SAMPLES = 2
@@ -37,8 +39,8 @@ _UNEVALUATED = (EvaluationError, RuntimeError, TypeError, ValueError)
 _FLIPS = 0.05  # part of the elements of a result of integers; near ties happen
 
 
-def locate(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, Any]:
-    """Find the first node at which the runtime leaves float64; the task ``locate`` of the worker.
+def locate(request: dict[str, Any], job: Job) -> dict[str, Any]:
+    """Find the first node at which the runtime leaves float64.
 
     The request holds ``model``, ``seeds``, ``feeds`` (one set), ``output`` (that is off),
     ``level`` (of optimization), ``provider`` and ``provider_options``, and ``rounding`` (the type
@@ -48,12 +50,12 @@ def locate(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, Any
     """
     from normswap.runtime.sessions import choose_provider
 
-    stage("looking for the operator that departs from float64")
+    job.stage("looking for the operator that departs from float64")
     provider = choose_provider(request["provider"], request["provider_options"])
     path = Path(request["model"])
     runtime = _Runtime(provider, str(path.parent))
     model = pinned(request["model"], request["seeds"])
-    feeds = unpack_all(request["feeds"], folder)
+    feeds = request["feeds"]
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     nodes = list(model.graph.node)
     for start in range(0, len(nodes), _CHUNK):

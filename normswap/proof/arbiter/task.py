@@ -15,29 +15,32 @@ from normswap.dtypes import is_floating
 from normswap.proof.arbiter.evaluator import SETTINGS, EvaluationError, Float64Evaluator, Settings
 from normswap.proof.coverage import Coverage, Unseen
 from normswap.proof.faults import Fault
-from normswap.runtime.arrays import Feeds, Packer, Value, dtype_of, unpack_all
-from normswap.runtime.protocol import Stage, WorkerError
+from normswap.runtime.arrays import Feeds, Value, dtype_of
+from normswap.runtime.failures import WorkerError
 from normswap.runtime.randomness import pinned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from normswap.runtime.worker import Job
+
 _LACKING = re.compile(r"No registered implementation for operator '(\w+)' and domain '([\w.]*)'")
 
 
-def evaluate(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, Any]:
-    """Evaluate one model in float64; the task ``arbiter`` of the worker.
+def evaluate(request: dict[str, Any], job: Job) -> dict[str, Any]:
+    """Evaluate one model in float64.
 
-    The request holds ``model``, ``feeds`` (descriptions of inputs, one a case), ``samples`` (how
+    The request holds ``model``, ``feeds`` (inputs, one set a case), ``samples`` (how
     many times the weights are perturbed, beside the plain evaluation), ``rounding`` (the name of
     the type that results are perturbed in as well, empty for none), ``faults`` (each planted
     in one more evaluation), ``seeds`` (`normswap.runtime.randomness`) and ``drive``: None, or
     ``feeds`` that may reach sides of kinks that the others don't, whether ``channels`` count, and
     what is ``hopeless``. Those that reach something new are evaluated as the others are; the
-    response says which, and what was ``unseen`` to the end.
+    response says which, and what was ``unseen`` to the end. Its ``results`` are numbers of what
+    was sent.
     """
     path = request["model"]
-    stage("reading it for the float64 arbiter")
+    job.stage("reading it for the float64 arbiter")
     began = time.perf_counter()
     model = pinned(path, request["seeds"])
     settings = Settings(folder=str(Path(path).parent))
@@ -46,8 +49,7 @@ def evaluate(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, A
     SETTINGS.set(settings)
     evaluator = evaluator_of(model)
     loaded = time.perf_counter()
-    stage("evaluating it in float64")
-    packer = Packer(folder, "truth")
+    job.stage("evaluating it in float64")
     results = []
     seconds = []
     unseen: list[Unseen] = []
@@ -59,18 +61,18 @@ def evaluate(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, A
     for settings.sample, settings.fault in variants:
         row = []
         for feeds in everything:
-            inputs = {k: as_float64(v) for k, v in unpack_all(feeds, folder).items()}
+            inputs = {k: as_float64(v) for k, v in feeds.items()}
             started = time.perf_counter()
             try:
                 values = evaluator.run(None, inputs)
             except EvaluationError as error:
                 raise WorkerError("arbiter", str(error)[:500]) from error
             seconds.append(time.perf_counter() - started)
-            row.append(packer.pack_all(dict(zip(evaluator.output_names, values, strict=True))))
+            row.append(job.send(dict(zip(evaluator.output_names, values, strict=True))))
         if settings.coverage is not None:
-            for feeds in driven.reaching(evaluator, settings.coverage, folder):
+            for feeds in driven.reaching(evaluator, settings.coverage):
                 everything.append(feeds)
-                row.append(packer.pack_all(driven.values))
+                row.append(job.send(driven.values))
             unseen = settings.coverage.unseen()
             settings.coverage = None  # the perturbed ones reach nothing else
         results.append(row)
@@ -126,16 +128,14 @@ class _Drive:
         whole = any(item.whole for item in left)
         return whole or (bool(left) and self._request["channels"]), whole
 
-    def reaching(
-        self, evaluator: Float64Evaluator, coverage: Coverage, folder: Path
-    ) -> Iterator[dict[str, Any]]:
+    def reaching(self, evaluator: Float64Evaluator, coverage: Coverage) -> Iterator[Feeds]:
         """Yield the inputs that reach something new, in their order."""
         for index, feeds in enumerate(self._request["feeds"]):
             goes_on, whole = self._goal(coverage)
             if not goes_on:
                 return
             coverage.gained = False
-            inputs = {k: as_float64(v) for k, v in unpack_all(feeds, folder).items()}
+            inputs = {k: as_float64(v) for k, v in feeds.items()}
             try:
                 values = evaluator.run(None, inputs)
             except EvaluationError:

@@ -16,30 +16,31 @@ import numpy as np
 
 from normswap.proof.arbiter.evaluator import SETTINGS, EvaluationError, Settings
 from normswap.proof.arbiter.task import as_float64, evaluator_of
-from normswap.runtime.arrays import unpack_all
-from normswap.runtime.protocol import Stage, WorkerError
+from normswap.runtime.failures import WorkerError
 from normswap.runtime.randomness import pinned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from normswap.runtime.worker import Job
+
 _FLOORS = 8.0  # weight-rounding floors beyond which a tensor has left the original
 _RESOLUTION = 1e-9
 
 
-def trace(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, Any]:
-    """Compare the tensors of two models; the task ``trace`` of the worker.
+def trace(request: dict[str, Any], job: Job) -> dict[str, Any]:
+    """Compare the tensors of two models.
 
-    The request holds ``model`` and ``rewritten`` (paths), ``feeds`` (one set), ``room`` (bytes
-    of disk), ``matches`` (names of tensors in the rewritten model that are another tensor of the
-    original) and ``seeds`` (of both).
+    The request holds ``model`` and ``rewritten`` (paths), ``feeds`` (one set), ``folder`` and
+    ``room`` (bytes of disk that may be used there), ``matches`` (names of tensors in the rewritten
+    model that are another tensor of the original) and ``seeds`` (of both).
     """
-    stage("reading both models")
+    job.stage("reading both models")
     paths = (request["model"], request["rewritten"])
     models = [_Model(*each) for each in zip(paths, request["seeds"], strict=True)]
-    inputs = {k: as_float64(v) for k, v in unpack_all(request["feeds"], folder).items()}
+    inputs = {k: as_float64(v) for k, v in request["feeds"].items()}
     matches: Mapping[str, str] = request["matches"]
-    stage("comparing their tensors in float64")
+    job.stage("comparing their tensors in float64")
     sizes: dict[str, int] = {}
     shared = models[0].tensors() & {matches.get(n, n) for n in models[1].tensors()}
 
@@ -53,7 +54,7 @@ def trace(request: dict[str, Any], folder: Path, stage: Stage) -> dict[str, Any]
     low, high = 0, len(order)
     while True:
         chosen = _affordable(order[low:high], sizes, request["room"])
-        found.update(_compared(models, inputs, chosen, matches, folder))
+        found.update(_compared(models, inputs, chosen, matches, Path(request["folder"])))
         if len(chosen) == high - low:
             break
         bad = next((n for n in chosen if left(found[n])), None)

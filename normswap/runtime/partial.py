@@ -1,4 +1,4 @@
-"""A model of which any part can be run: what is loaded in a session's process."""
+"""The child's side of a session: a model of which any part can be run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
+from normswap.runtime.failures import WorkerError
 from normswap.runtime.randomness import draws, seed_all, seeds
 from normswap.runtime.sessions import assignment, choose_provider, open_session, translated
 
@@ -16,12 +17,35 @@ if TYPE_CHECKING:
 
     import onnxruntime as ort
 
-    from normswap.runtime.frames import Arrays
+    from normswap.runtime.worker import Job
 
 _REMEMBERED = 4  # sessions that are kept: a loop over batches asks for the same few again
 
 
-class Network:
+def load(request: dict[str, Any], job: Job) -> dict[str, Any]:
+    """Load the model that `run` is about.
+
+    The request holds ``model``, ``taps``, ``provider``, ``provider_options``, ``level``, ``alike``
+    and ``threads``, as of :class:`~normswap.runtime.session.Session`.
+    """
+    job.stage("loading it")
+    model = job.held["model"] = PartialModel(request)
+    return {"provider": model.provider.name, "remarks": list(model.provider.remarks)}
+
+
+def run(request: dict[str, Any], job: Job) -> dict[str, Any]:
+    """Run a part of the model.
+
+    The request holds ``feeds`` and ``outputs``. The answer holds the ``results``, and names the
+    nodes that ran ``elsewhere`` than on the provider, in this run or before.
+    """
+    job.stage("running it")
+    model: PartialModel = job.held["model"]
+    results = model.run(request["outputs"], request["feeds"])
+    return {"results": results, "elsewhere": list(model.elsewhere)}
+
+
+class PartialModel:
     """A model of which any part can be run.
 
     onnxruntime executes all of a graph, whichever outputs are asked for. So the part that is asked
@@ -32,7 +56,10 @@ class Network:
         self.provider = choose_provider(request["provider"], request["provider_options"])
         path = Path(request["model"])
         self.folder = str(path.parent.resolve())
-        self.model = onnx.load(str(path), load_external_data=False)
+        try:
+            self.model = onnx.load(str(path), load_external_data=False)
+        except Exception as error:
+            raise WorkerError("run", " ".join(str(error).split())) from error
         self.level = request["level"]
         self.threads = request["threads"]
         self.types: dict[str, int] = dict(request["taps"])
@@ -53,7 +80,7 @@ class Network:
         self.sessions: dict[tuple[Any, ...], tuple[ort.InferenceSession, list[str]]] = {}
         self.elsewhere: dict[str, None] = {}  # nodes that the provider left to another
 
-    def run(self, outputs: Sequence[str], feeds: Arrays) -> Arrays:
+    def run(self, outputs: Sequence[str], feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Compute some tensors from others."""
         names = list(outputs) or list(self.outputs)
         key = (tuple(names), tuple(sorted(feeds)))
@@ -69,7 +96,9 @@ class Network:
             raise translated(error, self.provider, loading=False) from error
         return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
 
-    def _part(self, outputs: Sequence[str], feeds: Arrays) -> tuple[onnx.ModelProto, list[str]]:
+    def _part(
+        self, outputs: Sequence[str], feeds: Mapping[str, np.ndarray]
+    ) -> tuple[onnx.ModelProto, list[str]]:
         pending, seen = list(outputs), set(outputs)
         nodes: set[int] = set()
         while pending:
@@ -114,10 +143,6 @@ class Network:
             if name != self.provider.name:
                 self.elsewhere.update(dict.fromkeys(nodes))
         return session
-
-    def about(self) -> dict[str, Any]:
-        """Return what the parent should know of the provider."""
-        return {"provider": self.provider.name, "elsewhere": list(self.elsewhere)}
 
 
 def _info(name: str, data_type: int) -> onnx.ValueInfoProto:
