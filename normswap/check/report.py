@@ -15,7 +15,7 @@ import numpy as np
 from normswap.check.evidence import Distance, Evidence, Function
 from normswap.check.metrics import Envelope, Metrics
 from normswap.check.verdict import Judgement, Verdict, judge, overall
-from normswap.errors import DataError, ExitCode
+from normswap.errors import DataError
 from normswap.inputs.data import continuation
 from normswap.runtime.arrays import Feeds, to_bits
 
@@ -23,15 +23,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from normswap.check.options import Tolerance
+    from normswap.errors import ExitCode
     from normswap.inputs.random import Case
 
 SCHEMA = 1
-
-_EXIT_CODES = {
-    Verdict.EQUIVALENT: ExitCode.OK,
-    Verdict.DIFFERENT: ExitCode.FINDINGS,
-    Verdict.INCONCLUSIVE: ExitCode.INCONCLUSIVE,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +255,7 @@ class CheckReport:
     @property
     def exit_code(self) -> ExitCode:
         """How a command that did nothing but this check ends."""
-        return _EXIT_CODES[self.verdict]
+        return self.verdict.exit_code
 
     @property
     def worst(self) -> OutputReport | None:

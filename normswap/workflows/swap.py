@@ -180,7 +180,7 @@ def swap(
     --------
     >>> report = swap("model.onnx", "model.gn.onnx", SwapOptions())  # doctest: +SKIP
     >>> report.check.verdict.value  # doctest: +SKIP
-    'group normalization'
+    'equivalent'
     """
     progress("reading the model")
     model = load(source)
