@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from normswap.graph.reasons import Reason
     from normswap.groupnorm.options import SwapOptions
     from normswap.groupnorm.plan import SwapPlan
-    from normswap.groupnorm.verify import SwapVerdict
     from normswap.workflows.check import check
     from normswap.workflows.fold import FoldReport, FoldResult, fold, plan
     from normswap.workflows.recalibrate import (
@@ -75,7 +74,6 @@ __all__ = [
     "SwapPlan",
     "SwapReport",
     "SwapResult",
-    "SwapVerdict",
     "Tolerance",
     "UnprovenError",
     "UsageError",
@@ -109,7 +107,6 @@ _HOME = {
     "graph.reasons": ("Reason",),
     "groupnorm.options": ("SwapOptions",),
     "groupnorm.plan": ("SwapPlan",),
-    "groupnorm.verify": ("SwapVerdict",),
     "workflows.check": ("check",),
     "workflows.fold": ("FoldReport", "FoldResult", "fold", "plan"),
     "workflows.recalibrate": ("RecalibrateReport", "RecalibrateResult", "recalibrate"),

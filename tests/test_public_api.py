@@ -387,8 +387,8 @@ def test_a_swap_that_is_none_is_an_error(path, monkeypatch):
 
     right = SwapCheck.verdict.fget
     for verdict, error in (
-        (normswap.SwapVerdict.WRONG, normswap.NotEquivalentError),
-        (normswap.SwapVerdict.INCONCLUSIVE, normswap.InconclusiveError),
+        (normswap.Verdict.DIFFERENT, normswap.NotEquivalentError),
+        (normswap.Verdict.INCONCLUSIVE, normswap.InconclusiveError),
     ):
         monkeypatch.setattr(SwapCheck, "verdict", property(lambda _, verdict=verdict: verdict))
         with pytest.raises(error) as caught:
@@ -396,7 +396,7 @@ def test_a_swap_that_is_none_is_an_error(path, monkeypatch):
         assert isinstance(caught.value.report, normswap.SwapReport)
         assert not path.with_name("new.onnx").exists()
     monkeypatch.setattr(SwapCheck, "verdict", property(right))
-    assert normswap.bn_to_gn(path, groups=2).report.check.verdict is normswap.SwapVerdict.RIGHT
+    assert normswap.bn_to_gn(path, groups=2).report.check.verdict is normswap.Verdict.EQUIVALENT
 
 
 @pytest.mark.parametrize("check", [None, "off"])

@@ -21,12 +21,6 @@ if TYPE_CHECKING:
 
     from normswap.check.options import Tolerance
 
-_EXIT_CODES = {
-    Verdict.EQUIVALENT: ExitCode.OK,
-    Verdict.DIFFERENT: ExitCode.FINDINGS,
-    Verdict.INCONCLUSIVE: ExitCode.INCONCLUSIVE,
-}
-
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
@@ -257,7 +251,7 @@ class CheckReport:
     @property
     def exit_code(self) -> ExitCode:
         """How a command that did nothing but this check ends."""
-        return _EXIT_CODES[self.verdict]
+        return self.verdict.exit_code
 
     @property
     def worst(self) -> OutputReport | None:

@@ -30,6 +30,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from normswap.check.evidence import ZERO, Distance, Evidence, Function
+from normswap.errors import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,11 +40,20 @@ if TYPE_CHECKING:
 
 
 class Verdict(str, enum.Enum):
-    """Whether the rewritten model is the same function as the original."""
+    """Whether a model is the function that it should be: the original's, or that of its swap."""
 
     EQUIVALENT = "equivalent"
     DIFFERENT = "different"
     INCONCLUSIVE = "inconclusive"
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """How a command that found this ends."""
+        return {
+            Verdict.EQUIVALENT: ExitCode.OK,
+            Verdict.DIFFERENT: ExitCode.FINDINGS,
+            Verdict.INCONCLUSIVE: ExitCode.INCONCLUSIVE,
+        }[self]
 
 
 @dataclass(frozen=True, slots=True)

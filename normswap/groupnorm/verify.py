@@ -7,7 +7,6 @@ checked, against float64 NumPy that shares nothing with the forms. How far that 
 
 from __future__ import annotations
 
-import enum
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import ml_dtypes
 import numpy as np
 
-from normswap.errors import ExitCode, RunError
+from normswap.check.verdict import Verdict
+from normswap.errors import RunError
 from normswap.groupnorm.drift import DriftReport, measure_drift, samples_of
 from normswap.groupnorm.feeds import make_cases
 from normswap.groupnorm.hybrid import run_hybrid, taps, values
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from normswap.errors import ExitCode
     from normswap.groupnorm.layer import Layer
     from normswap.groupnorm.options import VerifyOptions
     from normswap.groupnorm.plan import SwapPlan
@@ -46,14 +47,6 @@ ROUNDINGS = {False: 1, True: 4}  # how often rounding is drawn, at depth QUICK a
 
 
 Check = TypeVar("Check", "LayerCheck", "OutputCheck")
-
-
-class SwapVerdict(str, enum.Enum):
-    """What the check found."""
-
-    RIGHT = "group normalization"
-    WRONG = "not group normalization"
-    INCONCLUSIVE = "inconclusive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,21 +111,17 @@ class SwapCheck:
     TOLD = ("verdict",)
 
     @property
-    def verdict(self) -> SwapVerdict:
-        """Whether every node and the network are what they should be."""
+    def verdict(self) -> Verdict:
+        """Whether every node and the network are the group normalization that they should be."""
         checks = (*self.outputs, *self.invariance)
         if any(not c.ratio <= 1 for c in self.layers) or any(not c.right for c in checks):
-            return SwapVerdict.WRONG
-        return SwapVerdict.RIGHT if self.layers or self.outputs else SwapVerdict.INCONCLUSIVE
+            return Verdict.DIFFERENT
+        return Verdict.EQUIVALENT if self.layers or self.outputs else Verdict.INCONCLUSIVE
 
     @property
     def exit_code(self) -> ExitCode:
         """How a command that found this ends."""
-        return {
-            SwapVerdict.RIGHT: ExitCode.OK,
-            SwapVerdict.WRONG: ExitCode.FINDINGS,
-            SwapVerdict.INCONCLUSIVE: ExitCode.INCONCLUSIVE,
-        }[self.verdict]
+        return self.verdict.exit_code
 
     def to_dict(self) -> dict[str, Any]:
         """Return the check as plain data."""

@@ -259,7 +259,7 @@ def bn_to_gn(
     >>> import normswap
     >>> result = normswap.bn_to_gn("models/digits_resnet.onnx", groups=4, form="primitive")
     >>> len(result.report.plan.swaps), result.report.check.verdict.value
-    (8, 'group normalization')
+    (8, 'equivalent')
     >>> normswap.bn_to_gn("models/digits_resnet.onnx", form="grouped")
     Traceback (most recent call last):
     normswap.errors.UsageError: form='grouped' is not one of 'auto', 'fastest', 'centred', ...

@@ -14,7 +14,6 @@ from normswap.check.verdict import Verdict
 from normswap.errors import RunError
 from normswap.groupnorm.options import SwapOptions, VerifyOptions
 from normswap.groupnorm.policy import GroupPolicy
-from normswap.groupnorm.verify import SwapVerdict
 from normswap.runtime.session import Session
 from normswap.workflows.check import check
 from normswap.workflows.swap import swap
@@ -141,7 +140,7 @@ def test_every_form_is_right(provider, tmp_path, form, dtype, groups):
         SwapOptions(GroupPolicy(groups=groups), form=form, provider=provider),
         check=VerifyOptions(provider=provider),
     ).report
-    assert report.check.verdict is SwapVerdict.RIGHT, report.check
+    assert report.check.verdict is Verdict.EQUIVALENT, report.check
 
 
 @pytest.mark.parametrize("behind", ["", "silu"])
@@ -156,7 +155,7 @@ def test_the_fused_kernel_is_right(on_cuda, tmp_path, channels, groups, dtype, b
         SwapOptions(GroupPolicy(groups=groups), form="contrib", provider=on_cuda),
         check=VerifyOptions(provider=on_cuda),
     ).report
-    assert report.check.verdict is SwapVerdict.RIGHT, report.check
+    assert report.check.verdict is Verdict.EQUIVALENT, report.check
     assert report.plan.swaps[0].activation == behind
     nodes = [node.op_type for node in onnx.load(tmp_path / "swapped.onnx").graph.node]
     assert "GroupNorm" in nodes

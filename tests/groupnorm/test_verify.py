@@ -11,11 +11,12 @@ from onnx import TensorProto, helper, numpy_helper
 from support.build import Builder
 from support.swapping import distance, ops, run_ort, skip_if_imprecise, swap_options
 
+from normswap.check.verdict import Verdict
 from normswap.errors import ExitCode, RunError
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.options import VerifyOptions
 from normswap.groupnorm.planner import plan_swap
-from normswap.groupnorm.verify import SwapVerdict, verify_swap
+from normswap.groupnorm.verify import verify_swap
 from normswap.model import load, stage
 from normswap.progress import silent
 from normswap.workflows.fold import fold
@@ -64,7 +65,7 @@ def edit(path, change):
 def test_a_right_swap_is_right(swapped, form):
     verify, _ = swapped(small_network(), form=form)
     check = verify()
-    assert check.verdict is SwapVerdict.RIGHT
+    assert check.verdict is Verdict.EQUIVALENT
     assert check.exit_code is ExitCode.OK
     assert [layer.layer for layer in check.layers] == ["bn1", "bn2"]
     assert [output.output for output in check.outputs] == ["scores"]
@@ -77,7 +78,7 @@ def test_a_right_swap_is_right(swapped, form):
 
 def test_half_precision(swapped):
     verify, _ = swapped(small_network("float16", opset=17))
-    assert verify().verdict is SwapVerdict.RIGHT
+    assert verify().verdict is Verdict.EQUIVALENT
 
 
 def epsilon(model):
@@ -128,7 +129,7 @@ def test_faults_are_found(swapped, fault):
     verify, path = swapped(small_network(), form="instancenorm")
     edit(path, fault)
     check = verify()
-    assert check.verdict is SwapVerdict.WRONG
+    assert check.verdict is Verdict.DIFFERENT
     assert check.exit_code is ExitCode.FINDINGS
     assert max(layer.ratio for layer in check.layers) > 1
 
@@ -144,7 +145,7 @@ def test_a_fault_outside_the_swapped_nodes_is_found_at_the_outputs(swapped):
     check = verify()
     assert all(layer.ratio <= 1 for layer in check.layers)
     assert not check.outputs[0].right
-    assert check.verdict is SwapVerdict.WRONG
+    assert check.verdict is Verdict.DIFFERENT
 
 
 def test_dependence_on_the_batch_is_found(swapped):
@@ -167,7 +168,7 @@ def test_dependence_on_the_batch_is_found(swapped):
 def test_batch_invariance_with_open_and_fixed_batches(swapped, batch, tested):
     verify, _ = swapped(small_network(batch=batch))
     check = verify()
-    assert check.verdict is SwapVerdict.RIGHT
+    assert check.verdict is Verdict.EQUIVALENT
     assert bool(check.invariance) is tested
     assert bool(check.notes) is not tested
 
@@ -202,7 +203,7 @@ def test_layers_in_subgraphs_and_functions_are_run_by_themselves(swapped, form):
     skip_if_imprecise(form)  # and which fails to load it, where it is hidden
     verify, _ = swapped(hidden_network(), 2, form=form)
     check = verify()
-    assert check.verdict is SwapVerdict.RIGHT
+    assert check.verdict is Verdict.EQUIVALENT
     assert {layer.layer for layer in check.layers if layer.isolated} == set(HIDDEN)
     assert {layer.layer for layer in check.layers if not layer.isolated} == {"last"}
     assert [output.output for output in check.outputs] == ["y"]
@@ -229,7 +230,7 @@ def test_faults_in_hidden_layers_are_found(swapped, layer):
 
     edit(path, change)
     check = verify()
-    assert check.verdict is SwapVerdict.WRONG
+    assert check.verdict is Verdict.DIFFERENT
     assert [entry.layer for entry in check.layers if not entry.ratio <= 1] == [layer]
 
 
@@ -277,7 +278,7 @@ def test_overloads_of_a_function(swapped):
     b.output(b.node("Identity", y), ["N", 8, 6, 6])
     verify, _ = swapped(b.model(), 2)
     check = verify()
-    assert check.verdict is SwapVerdict.RIGHT
+    assert check.verdict is Verdict.EQUIVALENT
     assert [layer.isolated for layer in check.layers] == [True, True]
 
 
@@ -287,7 +288,7 @@ def test_constants_taken_in_are_compared_with_the_original(swapped):
     y = b.node("Mul", y, b.const(b.rng.normal(size=(8, 1, 1))))
     b.output(b.bn(y, 8, name="behind", out="y"), None)
     verify, path = swapped(b.model(), 2, exclude=("behind",))
-    assert verify().verdict is SwapVerdict.RIGHT
+    assert verify().verdict is Verdict.EQUIVALENT
 
     def change(model):  # as if the Mul had been forgotten
         for tensor in model.graph.initializer:
@@ -303,7 +304,7 @@ def test_to_dict_is_complete(swapped):
     verify, _ = swapped(small_network())
     check = verify()
     data = check.to_dict()
-    assert data["verdict"] == "group normalization"
+    assert data["verdict"] == "equivalent"
     fields = {field.name for field in dataclasses.fields(check)} - {"invariance"}
     assert fields <= set(data)
 
@@ -315,13 +316,13 @@ def test_overridden_parameters_are_read_where_they_are(swapped):
     name = model.graph.node[0].input[1]
     model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [8]))
     verify, _ = swapped(model, 2)
-    assert verify().verdict is SwapVerdict.RIGHT
+    assert verify().verdict is Verdict.EQUIVALENT
 
 
 @pytest.mark.parametrize("kept", [(True, False), (False, True), (False, False)])
 def test_without_scale_or_bias(swapped, kept):
     verify, _ = swapped(small_network(), keep_scale=kept[0], keep_bias=kept[1])
-    assert verify().verdict is SwapVerdict.RIGHT
+    assert verify().verdict is Verdict.EQUIVALENT
 
 
 def test_a_normalization_after_the_swapped_one_is_folded_into_it(tmp_path):
@@ -376,7 +377,7 @@ def test_noise_is_the_same_in_both_networks(swapped, place):
     b.output(b.bn(late, 4, positive=True, out="y"), None)
     verify, _ = swapped(b.model(), groups=2)
     checked = verify()
-    assert checked.verdict is SwapVerdict.RIGHT
+    assert checked.verdict is Verdict.EQUIVALENT
     for output in (*checked.outputs, *checked.invariance):
         assert output.max_error < 1e-5
         assert output.allowed < 1e-3
