@@ -7,6 +7,7 @@ the package; a test compares them.
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import importlib
 import inspect
@@ -107,10 +108,11 @@ def _names(cls: type[Any]) -> dict[str, Any]:
     names = dict(vars(module))
     for node in ast.walk(ast.parse(inspect.getsource(module))):
         if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
-            imports: list[ast.stmt] = [
-                item for item in node.body if isinstance(item, ast.Import | ast.ImportFrom)
-            ]
-            exec(compile(ast.Module(imports, []), module.__file__ or "", "exec"), names)  # noqa: S102 - our own imports
+            for item in node.body:
+                if isinstance(item, ast.Import | ast.ImportFrom):
+                    with contextlib.suppress(ImportError):  # what only a type checker knows
+                        code = compile(ast.Module([item], []), module.__file__ or "", "exec")
+                        exec(code, names)  # noqa: S102 - our own imports
     return names
 
 
