@@ -54,6 +54,10 @@ ROUGH = 0.01
 """A result that moves by this much with the last place of the weights tells nothing."""
 
 
+SHAKES = 24
+"""How often the runtime is shaken: few digits are few values, and one may come again by chance."""
+
+
 class Fault(enum.Enum):
     """What may be wrong with a fold."""
 
@@ -478,7 +482,7 @@ def in_runtime(model, feeds, wants, gots, truths) -> str:
             if variants is None:
                 narrow = narrowed(model)
                 moves = [moved(narrow, sample, widened=False) for sample in (1, 2, 3)]
-                moves += [shaken(narrow, sample) for sample in (1, 2, 3)]
+                moves += [shaken(narrow, sample) for sample in range(SHAKES)]
                 variants = run_all(moves, feeds)
             noise = spread(want, [results[index] for results in variants])
             if truth is not None:
