@@ -39,9 +39,9 @@ import onnx
 import onnx.version_converter
 from onnx import numpy_helper
 
-from normswap.check.bench import Bench, Execution
 from normswap.check.observe import tensors_of
 from normswap.check.options import CheckOptions
+from normswap.check.runner import Execution, Runner
 from normswap.dtypes import is_floating
 from normswap.errors import NormswapError
 from normswap.inputs.signature import read_signature
@@ -174,13 +174,13 @@ def distance(models: Sequence[Path], data: Sequence[tuple[Any, ...]]) -> float |
     options = CheckOptions(timeout=PATIENCE)
     given = []
     with tempfile.TemporaryDirectory(prefix="normswap-suite-") as folder:
-        bench = Bench(Path(folder), options, lambda _: None)
+        runner = Runner(Path(folder), options, lambda _: None)
         for path in models:
             signature = read_signature(path)
             names = [port.name for port in signature.inputs]
             feeds = [dict(zip(names, values, strict=False)) for values in data]
             try:
-                results = bench.execute(signature, "original", [Execution("disabled")], feeds)
+                results = runner.execute(signature, "original", [Execution("disabled")], feeds)
             except NormswapError as error:
                 return str(error)
             given.append([tensors_of(values) for values in results.values[0]])
@@ -239,7 +239,7 @@ def serve(pipe: Any, names: Sequence[str]) -> None:
     while (name := pipe.recv()) is not None:
         with (
             tempfile.TemporaryDirectory(prefix="normswap-suite-") as folder,
-            mock.patch("normswap.check.bench.run_task", here),
+            mock.patch("normswap.check.runner.run_task", here),
         ):
             pipe.send(list(examine(found[name], Path(folder))))
 

@@ -31,11 +31,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from normswap.check.bench import Bench
 from normswap.check.compare import compare
 from normswap.check.observe import Observations, Tensors, observe_original, observe_rewritten
 from normswap.check.options import CheckOptions
 from normswap.check.report import OutputReport, reasons_of
+from normswap.check.runner import Runner
 from normswap.check.verdict import overall
 from normswap.errors import NormswapError
 from normswap.inputs.signature import read_signature, structural_differences
@@ -265,9 +265,9 @@ class Baseline:
     def __init__(self, path: Path, folder: Path) -> None:
         self.options = CheckOptions(timeout=900)
         self.signature = read_signature(path)
-        self.bench = Bench(folder, self.options, lambda _: None)
+        self.runner = Runner(folder, self.options, lambda _: None)
         began = time.perf_counter()
-        self.seen = observe_original(self.bench, self.signature, self.options)
+        self.seen = observe_original(self.runner, self.signature, self.options)
         self.seconds = time.perf_counter() - began
         self.right: dict[int, Tensors] = {}
 
@@ -280,7 +280,7 @@ class Baseline:
         if structure:
             return {**line, "verdict": "different", "reason": "; ".join(structure)}
         try:
-            seen = observe_rewritten(self.bench, rewritten, self.options, self.seen)
+            seen = observe_rewritten(self.runner, rewritten, self.options, self.seen)
         except NormswapError as error:
             return {**line, "verdict": type(error).__name__, "reason": str(error)[:300]}
         outputs = compare(self.signature, seen, {})

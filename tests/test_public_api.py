@@ -86,7 +86,7 @@ def test_nothing_heavy_is_imported_before_it_is_used():
         "import normswap.workflows.check",
         "import normswap.cli.check",
         "import normswap; normswap.check; import normswap.check",
-        "import normswap; normswap.plan('models/mlp.onnx'); import normswap.check.bench",
+        "import normswap; normswap.plan('models/mlp.onnx'); import normswap.check.runner",
     ],
 )
 def test_check_is_the_function_whatever_is_imported_first(first):

@@ -3,9 +3,9 @@
 The verdict is `Verdict.EQUIVALENT`, `Verdict.DIFFERENT` or `Verdict.INCONCLUSIVE`, with the
 evidence for it. Models are known by their paths alone: each runs in a child process of its own
 (:mod:`normswap.runtime`), so that models over 2 GB, external data and a runtime that dies are all
-ordinary cases. :mod:`normswap.workflows.check` tells the whole story::
+ordinary cases. :mod:`normswap.workflows.check` puts them together::
 
-    inputs ─> bench ─> runtime (child process) ─> onnxruntime, arbiter
+    inputs ─> runner ─> runtime (child process) ─> onnxruntime, arbiter
                 │
                 └─> metrics ─> evidence ─> verdict ─> CheckReport
 """

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normswap.check.bench import LEVELS, Bench, Execution
 from normswap.check.evidence import ZERO, Evidence, gather
 from normswap.check.observe import tensors_of
+from normswap.check.runner import LEVELS, Execution, Runner
 from normswap.errors import UsageError
-from normswap.inputs.dims import Wishes, batch_is_free
+from normswap.inputs.dims import RequestedSizes, batch_is_free
 from normswap.inputs.random import Case, Distribution
 
 if TYPE_CHECKING:
@@ -28,13 +28,13 @@ _SAMPLES = 3
 
 
 def batch_evidence(
-    bench: Bench, model: Signature, role: str, case: Case, options: CheckOptions
+    runner: Runner, model: Signature, role: str, case: Case, options: CheckOptions
 ) -> list[tuple[str, Evidence]]:
     """Compare the samples of a batch, run together, with the same samples run alone.
 
     Parameters
     ----------
-    bench : Bench
+    runner : Runner
     model : Signature
     role : str
     case : Case
@@ -52,10 +52,10 @@ def batch_evidence(
     UsageError
         The model has a fixed batch size, or nothing that could be batched.
     """
-    wishes = Wishes(options.input_shapes, options.symbolic_dims)
+    requested = RequestedSizes(options.input_shapes, options.symbolic_dims)
     arrays = [value for value in case.feeds.values() if isinstance(value, np.ndarray)]
     batched = len(arrays) == len(case.feeds) and all(array.ndim for array in arrays)
-    if not arrays or not batched or not batch_is_free(model, wishes):
+    if not arrays or not batched or not batch_is_free(model, requested):
         raise UsageError(
             f"{model.name} takes one batch size only, so nothing can be said about others.",
             tip="Leave out --batch-invariant, or export the model with a dynamic batch.",
@@ -64,7 +64,7 @@ def batch_evidence(
     together = {name: np.concatenate([sample[name] for sample in samples]) for name in case.feeds}
     cases = [Case("", Distribution.USER, feeds) for feeds in (together, *samples)]
     executions = [Execution(level) for level in LEVELS]
-    results = bench.execute(model, role, executions, [case.feeds for case in cases])
+    results = runner.execute(model, role, executions, [case.feeds for case in cases])
     found = []
     for level, values in zip(LEVELS, results.values, strict=True):
         batch, *alone = (tensors_of(outputs) for outputs in values)

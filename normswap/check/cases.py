@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from normswap.check.cost import multiply_adds
 from normswap.inputs.data import load_cases
-from normswap.inputs.dims import Wishes, batch_is_free, solve
+from normswap.inputs.dims import RequestedSizes, batch_is_free, solve
 from normswap.inputs.random import Case, Distribution, Draw, make_case
 
 if TYPE_CHECKING:
@@ -46,12 +46,12 @@ def make_cases(
     """
     if options.data is not None:
         return load_cases(signature, options.data)
-    wishes = Wishes(options.input_shapes, options.symbolic_dims)
-    free = batch_is_free(signature, wishes)
+    requested = RequestedSizes(options.input_shapes, options.symbolic_dims)
+    free = batch_is_free(signature, requested)
     cases: dict[str, Case] = {}
-    quick = [*_QUICK, _MORE] if free and _is_little(signature, wishes, spatial) else _QUICK
+    quick = [*_QUICK, _MORE] if free and _is_little(signature, requested, spatial) else _QUICK
     for distribution, batch, seed in _plan(options, quick, free=free):
-        shapes = solve(signature, wishes, batch=batch, spatial=spatial)
+        shapes = solve(signature, requested, batch=batch, spatial=spatial)
         draw = Draw(distribution, integers=integers)
         case = make_case(signature, shapes, draw, seed=seed, ranges=options.value_ranges)
         cases.setdefault(case.name, case)
@@ -60,8 +60,8 @@ def make_cases(
     return list(cases.values())
 
 
-def _is_little(signature: Signature, wishes: Wishes, spatial: int) -> bool:
-    shapes = solve(signature, wishes, batch=_MORE[1], spatial=spatial)
+def _is_little(signature: Signature, requested: RequestedSizes, spatial: int) -> bool:
+    shapes = solve(signature, requested, batch=_MORE[1], spatial=spatial)
     work = multiply_adds(signature.skeleton, shapes)
     return work is not None and work <= LITTLE_WORK
 

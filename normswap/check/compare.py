@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from normswap.check.bench import Results
     from normswap.check.options import Tolerance
+    from normswap.check.runner import Results
 
 
 def compare(

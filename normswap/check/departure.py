@@ -25,10 +25,10 @@ from normswap.runtime.providers import CPU, full_name
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from normswap.check.bench import Bench
     from normswap.check.observe import Observations, Tensors
     from normswap.check.options import CheckOptions
     from normswap.check.report import OutputReport, RunReport
+    from normswap.check.runner import Runner
     from normswap.check.verdict import Departure
     from normswap.inputs.signature import Signature
 
@@ -43,7 +43,7 @@ def suspected(outputs: Sequence[OutputReport]) -> bool:
 
 
 def measure_rounding(
-    bench: Bench,
+    runner: Runner,
     original: Signature,
     rewritten: Signature,
     seen: Observations,
@@ -57,7 +57,7 @@ def measure_rounding(
     pairs: list[list[tuple[Tensors, Tensors]]] = [[] for _ in part.indices]
     for model, role in ((original, "original"), (rewritten, "rewritten")):
         try:
-            found = bench.evaluate(
+            found = runner.evaluate(
                 model,
                 role,
                 part.feeds,
@@ -76,7 +76,7 @@ def measure_rounding(
 
 
 def find_departures(
-    bench: Bench,
+    runner: Runner,
     original: Signature,
     rewritten: Signature,
     seen: Observations,
@@ -107,7 +107,7 @@ def find_departures(
             error=departure.error,
             explained=departure.explained,
         )
-        report = _located(bench, model, report, seen, rounding, options)
+        report = _located(runner, model, report, seen, rounding, options)
         found.append(report)
     # Which of the two models is the original makes no difference to what is said.
     found.sort(key=lambda report: report.model)
@@ -144,7 +144,7 @@ def _label(model: Signature, role: str, models: dict[str, Signature]) -> str:
 
 
 def _located(
-    bench: Bench,
+    runner: Runner,
     model: Signature,
     report: DepartureReport,
     seen: Observations,
@@ -158,7 +158,7 @@ def _located(
     if report.role == "rewritten" and options.against_provider is not None:
         provider = options.against_provider
     try:
-        node = bench.locate(
+        node = runner.locate(
             model,
             report.role,
             case.feeds,

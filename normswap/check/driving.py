@@ -9,7 +9,7 @@ import onnx
 
 from normswap.check.cost import multiply_adds, smaller
 from normswap.check.evidence import is_bare
-from normswap.inputs.dims import Wishes, solve, spatial_sizes
+from normswap.inputs.dims import RequestedSizes, solve, spatial_sizes
 from normswap.inputs.random import Case, Distribution, Draw, make_case
 from normswap.proof.coverage import has_kinks
 
@@ -86,11 +86,11 @@ def attempts(
     if options.data is not None:
         yield 0, None
         return
-    wishes = Wishes(options.input_shapes, options.symbolic_dims)
-    sizes = list(spatial_sizes(signature, wishes))
+    requested = RequestedSizes(options.input_shapes, options.symbolic_dims)
+    sizes = list(spatial_sizes(signature, requested))
     yield from ((size, None) for size in sizes)
     if any("int" in port.dtype for port in signature.inputs):
-        shapes = solve(signature, wishes, batch=1, spatial=sizes[0])
+        shapes = solve(signature, requested, batch=1, spatial=sizes[0])
         known = dict.fromkeys(size for shape in shapes.values() for size in shape)
         # What is a size must often be that of something else.
         equal = [(size, size) for size in known if size > 1][:_SIZES]

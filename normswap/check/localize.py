@@ -19,14 +19,14 @@ from normswap.errors import RunError
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from normswap.check.bench import Bench
     from normswap.check.observe import Observations
     from normswap.check.options import CheckOptions
+    from normswap.check.runner import Runner
     from normswap.inputs.signature import Signature
 
 
 def localize(
-    bench: Bench,
+    runner: Runner,
     original: Signature,
     rewritten: Signature,
     seen: Observations,
@@ -46,7 +46,7 @@ def localize(
     found = (seen.cases[i] for i in seen.truths if seen.cases[i].name in failing)
     case = next(found, None) or seen.arbiter_case or seen.cases[0]
     try:
-        tensors = bench.trace(original, rewritten, case.feeds, options.matches, patience(options))
+        tensors = runner.trace(original, rewritten, case.feeds, options.matches, patience(options))
     except RunError as error:
         seen.notes.append(f"the divergence was not localized: {error}")
         return None

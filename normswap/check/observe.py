@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from normswap.check.bench import LEVELS, Bench, Execution, Results
 from normswap.check.cases import LITTLE_WORK, make_cases
 from normswap.check.cost import multiply_adds, smaller
 from normswap.check.driving import (
@@ -23,6 +22,7 @@ from normswap.check.driving import (
 )
 from normswap.check.elements import tensors
 from normswap.check.reorder import batch_size, reordered, restored
+from normswap.check.runner import LEVELS, Execution, Results, Runner
 from normswap.errors import RunError, RunTimeoutError
 from normswap.inputs.random import Case, Distribution, make_case
 from normswap.runtime.failures import ProviderError, UnsupportedByRuntimeError
@@ -140,7 +140,7 @@ def tensors_of(values: Mapping[str, object]) -> Tensors:
     return {leaf: array for name, value in values.items() for leaf, array in tensors(name, value)}
 
 
-def observe_original(bench: Bench, model: Signature, options: CheckOptions) -> Observations:
+def observe_original(runner: Runner, model: Signature, options: CheckOptions) -> Observations:
     """Find inputs that the original takes, and run it on them, in the runtime and in float64.
 
     Where the sizes of inputs are open, sizes are tried until the original takes them. Where the
@@ -159,9 +159,9 @@ def observe_original(bench: Bench, model: Signature, options: CheckOptions) -> O
         seen.feeds = tuple(case.feeds for case in seen.cases)
         try:
             executions = _executions(options, options.provider)
-            seen.original = bench.execute(model, "original", executions, seen.feeds)
+            seen.original = runner.execute(model, "original", executions, seen.feeds)
         except UnsupportedByRuntimeError as error:
-            _arbitrate(bench, model, options, seen)
+            _arbitrate(runner, model, options, seen)
             if seen.arbitration is None:
                 raise
             seen.notes.append(f"judged in float64 alone: {error}")
@@ -175,17 +175,17 @@ def observe_original(bench: Bench, model: Signature, options: CheckOptions) -> O
             continue
         seen.runs.append(seen.original.report)
         seen.add_notes(provider_notes(seen.original.report))
-        _widen(bench, model, options, seen)
+        _widen(runner, model, options, seen)
         if _repeats(options, options.provider):
             seen.notes += _determinism_notes(seen.original)
         if options.full:
-            _reorder(bench, model, seen)
-        _arbitrate(bench, model, options, seen)
+            _reorder(runner, model, seen)
+        _arbitrate(runner, model, options, seen)
         return seen
     raise refusal or RunError("There was no input to try.")
 
 
-def _widen(bench: Bench, model: Signature, options: CheckOptions, seen: Observations) -> None:
+def _widen(runner: Runner, model: Signature, options: CheckOptions, seen: Observations) -> None:
     """Add inputs on which the original gives something, where it gives nothing on the usual ones.
 
     An output may be NaN throughout, empty, or the same whatever the input.
@@ -199,7 +199,7 @@ def _widen(bench: Bench, model: Signature, options: CheckOptions, seen: Observat
     others = draws(model, options, seen.cases[0].shapes(), (*DOMAINS, *DRIVES))
     feeds = [case.feeds for case in others]
     try:
-        tried = bench.execute(model, "original", [Execution(LEVELS[0])], feeds)
+        tried = runner.execute(model, "original", [Execution(LEVELS[0])], feeds)
     except RunError:
         return  # what gave nothing is told as that
     chosen = []
@@ -212,7 +212,7 @@ def _widen(bench: Bench, model: Signature, options: CheckOptions, seen: Observat
     if not chosen:
         return
     picked = [feeds[index] for index in chosen]
-    more = bench.execute(model, "original", _executions(options, options.provider), picked)
+    more = runner.execute(model, "original", _executions(options, options.provider), picked)
     values = tuple(a + b for a, b in zip(seen.original.values, more.values, strict=True))
     seen.original = replace(seen.original, values=values)
     seen.runs.append(more.report)
@@ -221,7 +221,7 @@ def _widen(bench: Bench, model: Signature, options: CheckOptions, seen: Observat
 
 
 def observe_rewritten(
-    bench: Bench, model: Signature, options: CheckOptions, before: Observations
+    runner: Runner, model: Signature, options: CheckOptions, before: Observations
 ) -> Observations:
     """Return the observations of an original, with those of a rewritten model added.
 
@@ -246,7 +246,7 @@ def observe_rewritten(
         # as the original, it is executed in all of these ways there too.
         both = provider is not None and _same_file(model.path, before.path)
         executions = _executions(options, provider or "") if both else _levels()
-        seen.rewritten = bench.execute(
+        seen.rewritten = runner.execute(
             model, "rewritten", executions, seen.feeds, provider=provider
         )
         seen.runs.append(seen.rewritten.report)
@@ -258,7 +258,7 @@ def observe_rewritten(
     left = [i for i in range(len(part.driving)) if i not in part.results.kept]
     hopeless = [item.what for item in part.results.unseen]
     try:
-        other = bench.evaluate(
+        other = runner.evaluate(
             model,
             "rewritten",
             part.feeds,
@@ -272,7 +272,7 @@ def observe_rewritten(
         seen.notes += blind(model)
         return seen
     seen.runs.append(other.report)
-    part = _driven_further(bench, options, seen, part, [left[i] for i in other.kept])
+    part = _driven_further(runner, options, seen, part, [left[i] for i in other.kept])
     seen.notes += note([*part.results.unseen, *other.unseen])
     imprecise = {*part.results.report.imprecise, *other.report.imprecise}
     if imprecise:
@@ -292,7 +292,7 @@ def _request(
 
 
 def _driven_further(
-    bench: Bench,
+    runner: Runner,
     options: CheckOptions,
     seen: Observations,
     part: Arbitration,
@@ -302,7 +302,7 @@ def _driven_further(
     if not kept:
         return part
     feeds = tuple(part.driving[index] for index in kept)
-    more = bench.evaluate(
+    more = runner.evaluate(
         part.model,
         "original",
         feeds,
@@ -343,7 +343,7 @@ def _repeats(options: CheckOptions, provider: str) -> bool:
     return options.full or full_name(provider) != CPU
 
 
-def _reorder(bench: Bench, model: Signature, seen: Observations) -> None:
+def _reorder(runner: Runner, model: Signature, seen: Observations) -> None:
     """Run the original once more on all batches, with their samples in another order."""
     if model.random:
         return  # a fixed seed gives every place of a batch a number of its own
@@ -353,7 +353,7 @@ def _reorder(bench: Bench, model: Signature, seen: Observations) -> None:
         return
     feeds = [reordered(seen.cases[index]).feeds for index in batches]
     try:
-        results = bench.execute(model, "original", [Execution(LEVELS[0])], feeds)
+        results = runner.execute(model, "original", [Execution(LEVELS[0])], feeds)
     except (RunTimeoutError, ProviderError):
         raise
     except RunError as error:
@@ -417,7 +417,7 @@ def patience(options: CheckOptions) -> float:
     return options.timeout if options.full else min(options.timeout, _PATIENCE)
 
 
-def _arbitrate(bench: Bench, model: Signature, options: CheckOptions, seen: Observations) -> None:
+def _arbitrate(runner: Runner, model: Signature, options: CheckOptions, seen: Observations) -> None:
     """Evaluate the original in float64, on inputs that it can be done on in reasonable time."""
     if not options.arbiter:
         return
@@ -428,7 +428,7 @@ def _arbitrate(bench: Bench, model: Signature, options: CheckOptions, seen: Obse
     for attempt in [*_reduced(model, options, seen.cases[chosen[0]]), None]:
         feeds = [seen.feeds[i] for i in chosen] if attempt is None else [attempt.feeds]
         try:
-            results = bench.evaluate(
+            results = runner.evaluate(
                 model,
                 "original",
                 feeds,
@@ -442,7 +442,7 @@ def _arbitrate(bench: Bench, model: Signature, options: CheckOptions, seen: Obse
         indices = chosen
         if attempt is not None:
             indices = [len(seen.cases)]
-            _run_too(bench, model, attempt, feeds, options, seen)
+            _run_too(runner, model, attempt, feeds, options, seen)
         seen.runs.append(results.report)
         feeds = [*feeds, *(driving[index] for index in results.kept)]
         indices = [*indices, *range(len(seen.cases), len(seen.cases) + len(results.kept))]
@@ -453,7 +453,7 @@ def _arbitrate(bench: Bench, model: Signature, options: CheckOptions, seen: Obse
 
 
 def _run_too(
-    bench: Bench,
+    runner: Runner,
     model: Signature,
     case: Case,
     feeds: Sequence[dict[str, Any]],
@@ -467,7 +467,7 @@ def _run_too(
         return
     executions = _executions(options, options.provider)
     try:
-        results = bench.execute(model, "original", executions, feeds)
+        results = runner.execute(model, "original", executions, feeds)
     except (RunTimeoutError, ProviderError):
         raise
     except RunError as error:

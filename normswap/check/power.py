@@ -13,9 +13,9 @@ from normswap.proof.faults import draw_faults
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from normswap.check.bench import Bench
     from normswap.check.observe import Observations
     from normswap.check.options import CheckOptions
+    from normswap.check.runner import Runner
     from normswap.inputs.signature import Signature
 
 _SILENT = 1e-12  # of the output's scale: less than this is float64's own rounding
@@ -41,7 +41,7 @@ def estimate(outputs: Sequence[OutputReport]) -> Power | None:
 
 
 def self_test(
-    bench: Bench,
+    runner: Runner,
     rewritten: Signature,
     seen: Observations,
     options: CheckOptions,
@@ -60,7 +60,7 @@ def self_test(
     if case is None or not faults:
         return None
     truths = next(iter(seen.truths.values()))
-    results = bench.evaluate(
+    results = runner.evaluate(
         rewritten,
         "rewritten",
         [case.feeds],

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from normswap.errors import RunError, RunTimeoutError
-from normswap.inputs.dims import Wishes, batch_is_free, solve, spatial_sizes
+from normswap.inputs.dims import RequestedSizes, batch_is_free, solve, spatial_sizes
 from normswap.inputs.random import Case, Distribution, make_case
 from normswap.runtime.failures import ProviderError
 
@@ -61,7 +61,7 @@ def make_feeds(
     """
     if batches is not None:
         first = next(iter(batches))
-        free = batch_is_free(signature, Wishes({}, {}))
+        free = batch_is_free(signature, RequestedSizes({}, {}))
         return {name: value[:samples] if free else value for name, value in first.items()}
     return _accepted(session, signature, options, progress, samples, first_size)[0].feeds
 
@@ -98,9 +98,9 @@ def make_cases(
         ]
     first, spatial = _accepted(session, signature, options, progress, SAMPLES, None)
     cases = {first.name: first}
-    wishes = Wishes(options.input_shapes, {})
+    requested = RequestedSizes(options.input_shapes, {})
     for distribution, samples in _MORE if options.full else ():
-        shapes = solve(signature, wishes, batch=samples, spatial=spatial)
+        shapes = solve(signature, requested, batch=samples, spatial=spatial)
         case = make_case(signature, shapes, distribution, seed=options.seed, ranges={})
         if case.name in cases:
             continue
@@ -125,14 +125,14 @@ def _accepted(
     first_size: int | None,
 ) -> tuple[Case, int]:
     """Return random inputs that a network takes, and the spatial size that they have."""
-    wishes = Wishes(options.input_shapes, {})
+    requested = RequestedSizes(options.input_shapes, {})
     refusal: RunError | None = None
-    sizes = list(spatial_sizes(signature, wishes))
+    sizes = list(spatial_sizes(signature, requested))
     if first_size is not None and len(sizes) > 1:
         sizes.insert(0, first_size)
     for spatial in sizes:
         progress("looking for inputs that the model takes")
-        shapes = solve(signature, wishes, batch=samples, spatial=spatial)
+        shapes = solve(signature, requested, batch=samples, spatial=spatial)
         case = make_case(signature, shapes, Distribution.NORMAL, seed=options.seed, ranges={})
         try:
             session.run(case.feeds)

@@ -109,13 +109,13 @@ def measure(
             "provider_options": dict(how.provider_options),
             "threads": plan.options.threads or 0,
             "seconds": SECONDS,
-            "heats": [_heat(kind, layer, plan.options.provider) for kind, layer in kept.items()],
+            "trials": [_trial(kind, layer, plan.options.provider) for kind, layer in kept.items()],
         },
         label="timing the forms",
         timeout=how.timeout,
     )
     timings = {}
-    for kind, found in zip(kept, response["heats"], strict=True):
+    for kind, found in zip(kept, response["trials"], strict=True):
         bare = found.pop(_BARE, 0.0)
         seconds = {form: max(each - bare, _LEAST) for form, each in found.items()}
         timings[kind] = Timings(kind.shape, seconds)
@@ -188,7 +188,7 @@ def _cut(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _heat(kind: _Kind, layer: Layer, provider: str) -> dict[str, Any]:
+def _trial(kind: _Kind, layer: Layer, provider: str) -> dict[str, Any]:
     """Return what the stopwatch is to do with the networks of one kind of layer."""
     how: dict[str, Any] = {
         "data_type": kind.data_type,

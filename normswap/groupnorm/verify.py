@@ -23,7 +23,7 @@ from normswap.groupnorm.isolation import check_isolated
 from normswap.groupnorm.layercheck import LayerCheck, check_layer
 from normswap.groupnorm.rounding import SLACK
 from normswap.inputs.archives import save_sets
-from normswap.inputs.dims import Wishes, batch_is_free
+from normswap.inputs.dims import RequestedSizes, batch_is_free
 from normswap.inputs.signature import read_signature
 from normswap.plain import called, plain
 from normswap.runtime.randomness import seed_notes
@@ -331,7 +331,7 @@ def _invariance(
     if size < 2:
         notes.append("batch invariance can't be tested with one sample in a batch")
         return []
-    if batch_is_free(signature, Wishes(options.input_shapes, {})):
+    if batch_is_free(signature, RequestedSizes(options.input_shapes, {})):
         alone = {
             n: v[:1] if getattr(v, "ndim", 0) and len(v) == size else v for n, v in feeds.items()
         }

@@ -31,7 +31,7 @@ _OPERATORS: Mapping[type, Callable[[int, int], int]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class RequestedSizes:
     """Sizes that a person asked for.
 
     Attributes
@@ -46,26 +46,26 @@ class Wishes:
     symbols: Mapping[str, int]
 
 
-def batch_is_free(signature: Signature, wishes: Wishes) -> bool:
+def batch_is_free(signature: Signature, requested: RequestedSizes) -> bool:
     """Whether the model takes any batch size, and nobody asked for one."""
     ports = _tensors(signature)
-    if not ports or "" in wishes.shapes or any(port.name in wishes.shapes for port in ports):
+    if not ports or "" in requested.shapes or any(port.name in requested.shapes for port in ports):
         return False
     firsts = {port.shape[0] for port in ports if port.shape}
     return all(
-        not isinstance(first, int) and first not in wishes.symbols for first in firsts
+        not isinstance(first, int) and first not in requested.symbols for first in firsts
     ) and bool(firsts)
 
 
 def solve(
-    signature: Signature, wishes: Wishes, *, batch: int, spatial: int = SPATIAL_SIZES[0]
+    signature: Signature, requested: RequestedSizes, *, batch: int, spatial: int = SPATIAL_SIZES[0]
 ) -> dict[str, tuple[int, ...]]:
     """Give every input a shape.
 
     Parameters
     ----------
     signature : Signature
-    wishes : Wishes
+    requested : RequestedSizes
     batch : int
         Size of an open first axis.
     spatial : int
@@ -82,11 +82,11 @@ def solve(
         A wish names no input or symbol of the model, or contradicts its shape.
     """
     ports = _tensors(signature)
-    wishes = _named(signature, wishes)
-    _refuse_unknown(ports, wishes, {port.name for port in signature.inputs})
-    sizes = dict(wishes.symbols)
+    requested = _named(signature, requested)
+    _refuse_unknown(ports, requested, {port.name for port in signature.inputs})
+    sizes = dict(requested.symbols)
     for port in ports:
-        _bind_shape(port, wishes, sizes)
+        _bind_shape(port, requested, sizes)
     for port in ports:
         _bind_demands(port, signature, sizes)
     for port in ports:
@@ -95,7 +95,7 @@ def solve(
             if isinstance(key, str) and key not in sizes and _parsed(key) is None:
                 sizes[key] = _habit(port, axis, batch, spatial)
     return {
-        port.name: wishes.shapes.get(port.name)
+        port.name: requested.shapes.get(port.name)
         or tuple(_size(_key(port, axis, dim), sizes) for axis, dim in enumerate(port.shape or ()))
         for port in ports
     }
@@ -115,29 +115,29 @@ def _key(port: Port, axis: int, dim: Dim) -> int | str:
     return "\0batch" if axis == 0 else f"{port.name}\0{axis}"
 
 
-def _named(signature: Signature, wishes: Wishes) -> Wishes:
-    """Return wishes in which the shape of an only input has its name."""
-    if "" not in wishes.shapes:
-        return wishes
+def _named(signature: Signature, requested: RequestedSizes) -> RequestedSizes:
+    """Return requested in which the shape of an only input has its name."""
+    if "" not in requested.shapes:
+        return requested
     names = [port.name for port in signature.inputs]
     if len(names) != 1:
         raise UsageError(
             f"The model has {len(names)} inputs, so a shape needs a name.",
             tip=f"For example: --input-shape {names[0]}:1,3,224,224" if names else None,
         )
-    shapes = dict(wishes.shapes)
-    return Wishes({names[0]: shapes.pop(""), **shapes}, wishes.symbols)
+    shapes = dict(requested.shapes)
+    return RequestedSizes({names[0]: shapes.pop(""), **shapes}, requested.symbols)
 
 
-def _refuse_unknown(ports: list[Port], wishes: Wishes, names: set[str]) -> None:
-    for name in wishes.shapes:
+def _refuse_unknown(ports: list[Port], requested: RequestedSizes, names: set[str]) -> None:
+    for name in requested.shapes:
         if name not in names:
             raise UsageError(
                 f"The model has no input {name!r} to give a shape to.",
                 tip=f"Its inputs are {', '.join(sorted(names)) or 'none'}.",
             )
     symbols = {dim for port in ports for dim in port.shape or () if isinstance(dim, str)}
-    for symbol in wishes.symbols:
+    for symbol in requested.symbols:
         if symbol not in symbols:
             raise UsageError(
                 f"The model has no symbolic dimension {symbol!r}.",
@@ -145,8 +145,8 @@ def _refuse_unknown(ports: list[Port], wishes: Wishes, names: set[str]) -> None:
             )
 
 
-def _bind_shape(port: Port, wishes: Wishes, sizes: dict[str, int]) -> None:
-    shape = wishes.shapes.get(port.name)
+def _bind_shape(port: Port, requested: RequestedSizes, sizes: dict[str, int]) -> None:
+    shape = requested.shapes.get(port.name)
     if shape is None or port.shape is None:
         return
     if len(shape) != len(port.shape):
@@ -216,7 +216,7 @@ def _evaluate(tree: ast.expr, sizes: Mapping[str, int]) -> int:
     return _SEQUENCE
 
 
-def spatial_sizes(signature: Signature, wishes: Wishes) -> Iterator[int]:
-    """Yield the spatial sizes worth trying: one, where the model and the wishes leave no choice."""
-    shapes = [solve(signature, wishes, batch=1, spatial=size) for size in (SPATIAL_SIZES[0], 7)]
+def spatial_sizes(signature: Signature, requested: RequestedSizes) -> Iterator[int]:
+    """Yield the spatial sizes worth trying: one, where model and request leave no choice."""
+    shapes = [solve(signature, requested, batch=1, spatial=size) for size in (SPATIAL_SIZES[0], 7)]
     yield from SPATIAL_SIZES if shapes[0] != shapes[1] else SPATIAL_SIZES[:1]

@@ -32,17 +32,17 @@ def race(request: dict[str, Any], job: Job) -> dict[str, Any]:
     """Time models against each other.
 
     The request holds ``provider``, ``provider_options``, ``threads`` (0 for as many as there are
-    cores), ``seconds`` that a heat may take at least, and ``heats``: each has ``models``, the
+    cores), ``seconds`` that a trial may take at least, and ``trials``: each has ``models``, the
     bytes of each by name; ``input``, the name of their one input; and its ``shape`` and
-    ``dtype``. The response holds, for each heat, the seconds of every model that ran, by name.
+    ``dtype``. The response holds, for each trial, the seconds of every model that ran, by name.
     """
     provider = choose_provider(request["provider"], request["provider_options"])
-    heats = []
-    for number, heat in enumerate(request["heats"]):
-        job.stage(f"timing {number + 1} of {len(request['heats'])}")
-        x = np.random.default_rng(0).normal(size=heat["shape"]).astype(dtype_of(heat["dtype"]))
-        heats.append(_heat(_runners(heat, provider, request), request["seconds"], x))
-    return {"provider": provider.name, "heats": heats}
+    trials = []
+    for number, trial in enumerate(request["trials"]):
+        job.stage(f"timing {number + 1} of {len(request['trials'])}")
+        x = np.random.default_rng(0).normal(size=trial["shape"]).astype(dtype_of(trial["dtype"]))
+        trials.append(_trial(_runners(trial, provider, request), request["seconds"], x))
+    return {"provider": provider.name, "trials": trials}
 
 
 class _Runner:
@@ -61,11 +61,11 @@ class _Runner:
 
 
 def _runners(
-    heat: dict[str, Any], provider: Provider, request: dict[str, Any]
+    trial: dict[str, Any], provider: Provider, request: dict[str, Any]
 ) -> dict[str, _Runner]:
     """Load what can be loaded."""
     found = {}
-    for name, model in heat["models"].items():
+    for name, model in trial["models"].items():
         try:
             session = open_session(
                 model.tobytes(),
@@ -78,11 +78,11 @@ def _runners(
             if error.kind == "provider":
                 raise
             continue  # this runtime has no kernel for it, and so it is in no race
-        found[name] = _Runner(session, heat["input"])
+        found[name] = _Runner(session, trial["input"])
     return found
 
 
-def _heat(runners: dict[str, _Runner], seconds: float, x: np.ndarray) -> dict[str, float]:
+def _trial(runners: dict[str, _Runner], seconds: float, x: np.ndarray) -> dict[str, float]:
     for name, runner in list(runners.items()):
         try:
             for _ in range(WARM_UP):

@@ -1,1 +1,1 @@
-"""The whole story of each command: load, plan, apply, check, and only then save."""
+"""Each command from beginning to end: load, plan, apply, check, and only then save."""

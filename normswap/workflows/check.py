@@ -1,4 +1,4 @@
-"""The whole story of a check."""
+"""A check from beginning to end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from normswap.check.batching import batch_evidence
-from normswap.check.bench import LEVELS, Bench, Execution
 from normswap.check.compare import compare, judge_all
 from normswap.check.departure import disbelieved, find_departures, measure_rounding, suspected
 from normswap.check.golden import against_expected
@@ -19,6 +18,7 @@ from normswap.check.observe import Observations, observe_original, observe_rewri
 from normswap.check.options import CheckOptions
 from normswap.check.power import estimate, self_test
 from normswap.check.report import CaseReport, CheckReport, OutputReport, reasons_of
+from normswap.check.runner import LEVELS, Execution, Runner
 from normswap.check.verdict import Verdict, overall
 from normswap.errors import DataError, UsageError
 from normswap.inputs.data import load_cases, load_outputs
@@ -130,28 +130,28 @@ def check_files(
     if structure:
         return _report(first, second, options, began, Observations(), structure=structure)
     with scratch_folder("check") as folder:
-        bench = Bench(folder, options, progress)
-        alone = observe_original(bench, first, options)
-        seen = observe_rewritten(bench, second, options, alone)
+        runner = Runner(folder, options, progress)
+        alone = observe_original(runner, first, options)
+        seen = observe_rewritten(runner, second, options, alone)
         outputs = compare(first, seen, options.tolerances)
         departed: tuple[DepartureReport, ...] = ()
         if suspected(outputs):
-            measure_rounding(bench, first, second, seen, options)
+            measure_rounding(runner, first, second, seen, options)
             outputs = compare(first, seen, options.tolerances)
-            departed = find_departures(bench, first, second, seen, outputs, options)
+            departed = find_departures(runner, first, second, seen, outputs, options)
             if departed:
                 outputs = disbelieved(outputs)
         if options.batch_invariant:
-            found = batch_evidence(bench, second, "rewritten", seen.cases[0], options)
+            found = batch_evidence(runner, second, "rewritten", seen.cases[0], options)
             named = [(f"a sample alone, and in a batch, {level}", e) for level, e in found]
             outputs += judge_all(named, options.tolerances)
         power = estimate(outputs) if options.power else None
         if options.self_test:
-            power = self_test(bench, second, seen, options) or power
+            power = self_test(runner, second, seen, options) or power
         divergence = None
         if options.localize and overall([o.judgement for o in outputs]) is Verdict.DIFFERENT:
             failing = {o.case for o in outputs if o.judgement.verdict is Verdict.DIFFERENT}
-            divergence = localize(bench, first, second, seen, options, failing)
+            divergence = localize(runner, first, second, seen, options, failing)
     return _report(
         first,
         second,
@@ -199,10 +199,10 @@ def check_outputs(
         raise DataError(f"There are {len(cases)} sets of inputs, and {given} of outputs.")
     seen = Observations(cases=cases)
     with scratch_folder("check") as folder:
-        bench = Bench(folder, options, progress)
+        runner = Runner(folder, options, progress)
         executions = [Execution(level) for level in LEVELS]
         feeds = [case.feeds for case in cases]
-        seen.original = bench.execute(signature, "original", executions, feeds)
+        seen.original = runner.execute(signature, "original", executions, feeds)
     seen.runs.append(seen.original.report)
     seen.add_notes(provider_notes(seen.original.report))
     evidence = [

@@ -1,4 +1,4 @@
-"""The whole story of a rewrite: load, plan, apply, check, and only then save."""
+"""A rewrite from beginning to end: load, plan, apply, check, and only then save."""
 
 from __future__ import annotations
 

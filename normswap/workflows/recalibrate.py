@@ -1,4 +1,4 @@
-"""The whole story of a recalibration: load, estimate, install, and save."""
+"""A recalibration from beginning to end: load, estimate, install, and save."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole story of a swap: load, plan, calibrate, apply, check, and only then save."""
+"""A swap from beginning to end: load, plan, calibrate, apply, check, and only then save."""
 
 from __future__ import annotations
 

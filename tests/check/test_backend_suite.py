@@ -60,7 +60,7 @@ def test_no_verdict_on_the_suite_is_false(tests, tmp_path):
     wanted = [tests[name] for name in NAMES if name in tests]
     assert len(wanted) >= 0.9 * len(NAMES)  # onnx renames one now and then
     results = []
-    with mock.patch("normswap.check.bench.run_task", backend_suite.here):
+    with mock.patch("normswap.check.runner.run_task", backend_suite.here):
         for test in wanted:
             folder = tmp_path / test.name
             folder.mkdir()

@@ -229,7 +229,7 @@ def request(models, **fields):
         "provider_options": {},
         "threads": 1,
         "seconds": 0.0,
-        "heats": [{"models": models, "input": "x", "shape": [2, 4]} | {"dtype": "float32"}],
+        "trials": [{"models": models, "input": "x", "shape": [2, 4]} | {"dtype": "float32"}],
         **fields,
     }
 
@@ -243,7 +243,7 @@ def relu(*dims):
 def test_models_that_do_not_load_or_run_are_left_out():
     models = {"fine": relu("N", 4), "broken": b"no model", "other": relu(3, 7)}
     response = run_task(RACE, request(models), label="it", timeout=60)
-    assert list(response["heats"][0]) == ["fine"]
+    assert list(response["trials"][0]) == ["fine"]
     assert response["provider"] == "CPUExecutionProvider"
 
 

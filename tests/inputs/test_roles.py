@@ -8,7 +8,7 @@ from support.check_models import save
 from support.inprocess import check_here
 
 from normswap.check.driving import DRIVES
-from normswap.inputs.dims import Wishes, solve
+from normswap.inputs.dims import RequestedSizes, solve
 from normswap.inputs.random import Distribution, Draw, make_case
 from normswap.inputs.roles import Allowed, Known, allowed
 from normswap.inputs.signature import read_signature
@@ -198,7 +198,7 @@ def saved(tmp_path, name):
 
 def drawn(path, seed, draw):
     signature = read_signature(path)
-    shapes = solve(signature, Wishes({}, {}), batch=2)
+    shapes = solve(signature, RequestedSizes({}, {}), batch=2)
     return make_case(signature, shapes, draw, seed=seed, ranges={})
 
 

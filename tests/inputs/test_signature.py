@@ -6,11 +6,11 @@ from support.check_models import conv_bn, model, one_node, save, tensor, value
 
 from normswap.check.cost import multiply_adds, smaller
 from normswap.errors import ModelError, UsageError
-from normswap.inputs.dims import SPATIAL_SIZES, Wishes, batch_is_free, solve, spatial_sizes
+from normswap.inputs.dims import SPATIAL_SIZES, RequestedSizes, batch_is_free, solve, spatial_sizes
 from normswap.inputs.roles import Known, allowed
 from normswap.inputs.signature import dtype_of_port, read_signature, structural_differences
 
-NO_WISHES = Wishes({}, {})
+NO_WISHES = RequestedSizes({}, {})
 
 
 def read(tmp_path, made, name="m.onnx"):
@@ -102,11 +102,11 @@ def test_another_order_of_outputs_is_a_difference(tmp_path):
 def test_sizes_come_from_the_weights_and_the_symbols(tmp_path):
     signature = read(tmp_path, conv_bn())
     assert solve(signature, NO_WISHES, batch=2) == {"x": (2, 3, 64, 64)}
-    assert solve(signature, Wishes({}, {"H": 5}), batch=1, spatial=8) == {"x": (1, 3, 5, 8)}
-    assert solve(signature, Wishes({"x": (4, 3, 9, 7)}, {}), batch=1) == {"x": (4, 3, 9, 7)}
+    assert solve(signature, RequestedSizes({}, {"H": 5}), batch=1, spatial=8) == {"x": (1, 3, 5, 8)}
+    assert solve(signature, RequestedSizes({"x": (4, 3, 9, 7)}, {}), batch=1) == {"x": (4, 3, 9, 7)}
     assert batch_is_free(signature, NO_WISHES)
-    assert not batch_is_free(signature, Wishes({}, {"N": 2}))
-    assert not batch_is_free(signature, Wishes({"x": (4, 3, 9, 7)}, {}))
+    assert not batch_is_free(signature, RequestedSizes({}, {"N": 2}))
+    assert not batch_is_free(signature, RequestedSizes({"x": (4, 3, 9, 7)}, {}))
     assert not batch_is_free(read(tmp_path, conv_bn(batch=1)), NO_WISHES)
     assert list(spatial_sizes(signature, NO_WISHES)) == list(SPATIAL_SIZES)
     assert len(list(spatial_sizes(read(tmp_path, relu()), NO_WISHES))) == 1
@@ -116,23 +116,23 @@ def test_a_symbol_has_one_size_and_expressions_follow(tmp_path):
     node = helper.make_node("Concat", ["a", "b"], ["y"], axis=1)
     inputs = [value("a", ["N", "past"]), value("b", ["N", "past + 3*new"])]
     signature = read(tmp_path, model([node], inputs, [value("y", None)]))
-    shapes = solve(signature, Wishes({}, {"past": 5}), batch=2)
+    shapes = solve(signature, RequestedSizes({}, {"past": 5}), batch=2)
     assert shapes == {"a": (2, 5), "b": (2, 5 + 3 * 16)}
 
 
 @pytest.mark.parametrize(
-    ("wishes", "word"),
+    ("requested", "word"),
     [
-        (Wishes({"z": (1,)}, {}), "no input 'z'"),
-        (Wishes({}, {"Q": 1}), "no symbolic dimension 'Q'"),
-        (Wishes({"x": (1, 3)}, {}), "rank"),
-        (Wishes({"x": (1, 4, 8, 8)}, {}), "cannot be 4"),
-        (Wishes({"x": (1, 3, 8, 8)}, {"H": 9}), "two sizes"),
+        (RequestedSizes({"z": (1,)}, {}), "no input 'z'"),
+        (RequestedSizes({}, {"Q": 1}), "no symbolic dimension 'Q'"),
+        (RequestedSizes({"x": (1, 3)}, {}), "rank"),
+        (RequestedSizes({"x": (1, 4, 8, 8)}, {}), "cannot be 4"),
+        (RequestedSizes({"x": (1, 3, 8, 8)}, {"H": 9}), "two sizes"),
     ],
 )
-def test_wishes_that_do_not_fit(tmp_path, wishes, word):
+def test_wishes_that_do_not_fit(tmp_path, requested, word):
     with pytest.raises(UsageError, match=word):
-        solve(read(tmp_path, conv_bn()), wishes, batch=1)
+        solve(read(tmp_path, conv_bn()), requested, batch=1)
 
 
 def test_the_work_of_a_model_and_smaller_inputs_for_it(tmp_path):

@@ -27,5 +27,5 @@ backend_suite = load_benchmark()
 
 def check_here(original, rewritten, **options):
     """Check two models in this process."""
-    with mock.patch("normswap.check.bench.run_task", backend_suite.here):
+    with mock.patch("normswap.check.runner.run_task", backend_suite.here):
         return check(original, rewritten, CheckOptions(**options))

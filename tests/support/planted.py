@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx.reference.op_run import OpRun
 
-from normswap.check import bench
+from normswap.check import runner
 from normswap.proof.arbiter import evaluator
 from normswap.runtime import ort
 from support.inprocess import backend_suite
@@ -13,7 +13,7 @@ from support.inprocess import backend_suite
 
 def stay_here(monkeypatch):
     """Do the work of child processes in this one, so that what is patched here counts there."""
-    monkeypatch.setattr(bench, "run_task", backend_suite.here)
+    monkeypatch.setattr(runner, "run_task", backend_suite.here)
 
 
 def plant_operator(monkeypatch, name, function):

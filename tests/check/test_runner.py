@@ -1,8 +1,8 @@
 from dataclasses import replace
 
-from normswap.check.bench import _fallback
 from normswap.check.observe import provider_notes
 from normswap.check.report import RunReport
+from normswap.check.runner import _fallback
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 RAN = ("original", "onnxruntime", CUDA, (CUDA, CPU), (), (), 0, 0, 0, None, "1.32")

@@ -55,7 +55,7 @@ class Results:
     unseen: tuple[Unseen, ...] = ()
 
 
-class Bench:
+class Runner:
     """Runs models, each in a child process.
 
     Parameters
