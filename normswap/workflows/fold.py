@@ -197,16 +197,17 @@ def fold(
     loaded, report = _planned(model, assume_constant, merge_branches, leftover, progress)
     apply_plan(report.plan, loaded)
     progress("writing")
-    written = None if output is None else output_name(target)
     with staged_output(loaded, target, overwrite=overwrite) as staged:
         if how is not None:
+            called = "<memory>" if output is None else output_name(target)
             report = replace(
                 report,
                 residuals=residuals(loaded, load(staged.path)),
-                check=_checked(loaded, staged.path, written or "<memory>", how, progress),
+                check=_checked(loaded, staged.path, called, how, progress),
             )
         require_sound(report, _findings(report))
         staged.commit()
+        written = None if output is None else output_name(target)
         report = replace(report, output=written, size_after=staged.size)
     return FoldResult(report, target)
 
