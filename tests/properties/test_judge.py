@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from onnx import numpy_helper
 from support.build import Builder
-from support.folding import feeds_for
+from support.folding import every_node, feeds_for
+from support.random_scopes import in_if
+from support.shaken import shaken
 from support.truth import Judgement, Truth, compare, hangs_on_luck, narrowed, run
 
 C = 4
@@ -105,3 +107,10 @@ def test_sizes_are_not_moved(way):
     model = b.output(b.bn(y, C), (1, C, 8, 8)).model()
     truth = Truth(model, feeds_for(model))
     assert 0 < truth.noise(0, 2.0**-23) < 1e-5
+
+
+def test_bodies_are_shaken_too():
+    model = in_if(neighbours([3.3, -2.2]))
+    before, after = (len(list(every_node(m.graph))) for m in (model, shaken(model, 0)))
+    # Each result of both branches and of the If itself, by four nodes.
+    assert after == before + 4 * before

@@ -23,7 +23,7 @@ def shaken(model, sample):
     """
     copy = onnx.shape_inference.infer_shapes(model)
     rng = np.random.default_rng(sample)
-    for graph in list(every_graph(copy.graph)):
+    for graph in reversed(list(every_graph(copy.graph))):  # a node is copied with its bodies
         types = {
             info.name: info.type.tensor_type.elem_type
             for info in (*graph.value_info, *graph.output)
