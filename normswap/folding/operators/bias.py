@@ -1,16 +1,23 @@
-"""The optional bias of a linear operator, and what an affine before or after it does to it."""
+"""The bias of a linear operator, and what an affine before or after it does to it.
+
+Some operators have an optional input for it; after others it is added.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from normswap.folding.edits import Edit, Replace
+from normswap.folding.edits import Edit, Insert, Replace
 from normswap.folding.operators.weight import scaled_weight, weight_of
 from normswap.folding.quantized import rounded
+from normswap.graph.evaluate import constant_of
 from normswap.graph.expressions import Expression, Filled, Scaled, Summed
 from normswap.graph.quantized import Dequantized, Transposed
+from normswap.graph.reasons import unless_blocked
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from normswap.dtypes import Wide
     from normswap.graph.network import Node
 
@@ -84,3 +91,38 @@ def summed_bias(
         raise rounded(node, slot)
     total = Summed(bias, weight, factor, axes, (channels,), view=view)
     return Replace(node.key, slot, total, f"{node.title}_bias" if present is None else present.name)
+
+
+def following_bias(
+    node: Node,
+    weight: Expression,
+    factor: Wide,
+    axes: tuple[int, ...],
+    result: Sequence[int],
+    gain: float = 1.0,
+) -> Edit:
+    """Return the edit that adds ``gain * sum(W * factor, axes)`` after a node that has no bias.
+
+    It goes into the constant of an Add or Sub that follows, if there is one; or becomes an Add.
+
+    Parameters
+    ----------
+    node : Node
+    weight, factor, axes, gain
+        See :class:`~normswap.graph.expressions.Summed`.
+    result : sequence of int
+        Shape of the sum, which is broadcast to the node's output.
+    """
+    shape = tuple(result)
+    while len(shape) > 1 and shape[0] == 1:
+        shape = shape[1:]
+    reader = next(iter(node.out.readers.values())) if node.out.is_private else None
+    if reader and (add := reader.node).op in ("Add", "Sub") and not add.domain:
+        other = 1 - reader.slot
+        constant = unless_blocked(constant_of, add.inputs[other])
+        if constant is not None:
+            sign = 1.0 if add.op == "Add" else -1.0  # y - K and K - y: K takes it with a minus
+            total = Summed(constant, weight, factor, axes, shape, gain=sign * gain)
+            return Replace(add.key, other, total, add.operand(other).name)
+    total = Summed(None, weight, factor, axes, shape, gain=gain)
+    return Insert(node.key, 0, "Add", total, f"{node.title}_shift")

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normswap.folding.answers import Answer, Way
-from normswap.folding.edits import Edit, Insert, Replace
+from normswap.folding.edits import Edit, Insert
 from normswap.folding.operators.base import Operator
+from normswap.folding.operators.bias import following_bias
 from normswap.folding.operators.layout import strip_leading
 from normswap.folding.operators.weight import scaled_weight, weight_of
-from normswap.graph.evaluate import constant_of
-from normswap.graph.expressions import Expression, Filled, Summed
+from normswap.graph.expressions import Expression, Filled
 from normswap.graph.reasons import Reason, unless_blocked
 
 if TYPE_CHECKING:
@@ -130,15 +130,4 @@ class MatMul(Operator):
             del result[summed]
         else:
             result[summed] = 1
-        while len(result) > 1 and result[0] == 1:
-            del result[0]
-        reader = next(iter(node.out.readers.values())) if node.out.is_private else None
-        if reader and (add := reader.node).op in ("Add", "Sub") and not add.domain:
-            other = 1 - reader.slot
-            constant = unless_blocked(constant_of, add.inputs[other])
-            if constant is not None:
-                gain = 1.0 if add.op == "Add" else -1.0  # y - K and K - y: K takes it with a minus
-                total = Summed(constant, operand, t, (summed,), tuple(result), gain=gain)
-                return Replace(add.key, other, total, add.operand(other).name)
-        total = Summed(None, operand, t, (summed,), tuple(result))
-        return Insert(node.key, 0, "Add", total, f"{node.title}_shift")
+        return following_bias(node, operand, t, (summed,), result)

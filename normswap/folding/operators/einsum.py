@@ -1,0 +1,238 @@
+"""Einsum: a sum of products, linear in each operand.
+
+Up: a scale goes into a constant operand that has the axes along which it varies, or else on to
+another one; a shift becomes an Add after it, if a constant takes the scale.
+
+Down: a scale goes into a constant operand that has its axes, summed or not, or else on to the
+output; ``einsum(x + t, W) = einsum(x, W) + einsum(t, W)``, and the last term goes into the constant
+of an Add that follows, or becomes an Add.
+
+Source: ONNX operator Einsum, opset 12.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from normswap.folding.answers import Answer, Down, Up, Way
+from normswap.folding.edits import Edit, Insert
+from normswap.folding.operators.base import Operator
+from normswap.folding.operators.bias import following_bias
+from normswap.folding.operators.layout import strip_leading
+from normswap.folding.operators.weight import scaled_weight, weight_of
+from normswap.graph.affine import Affine
+from normswap.graph.expressions import Expression, Filled
+from normswap.graph.network import Node, Use
+from normswap.graph.reasons import Reason, unless_blocked
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from normswap.dtypes import Wide
+    from normswap.graph.sizes import Dim
+
+ELLIPSIS = 0xE000
+"""Axes that an ellipsis stands for get letters from here on, the last axis the first."""
+
+
+class Einsum(Operator):
+    """Takes an affine into a constant operand; passes a scale on through another one."""
+
+    ops = ("Einsum",)
+
+    def up(self, node: Node, index: int, affine: Affine) -> Sequence[Way]:
+        del index
+        *operands, out = self._terms(node)
+        s, t = affine.at(len(out))
+        absorbed: list[Way] = []
+        carried: list[Way] = []
+        for slot, own in enumerate(operands):
+            weight = unless_blocked(weight_of, node, slot)
+            if weight is not None:
+                edits: tuple[Edit, ...] = ()
+                if affine.has_shift:
+                    shift = Filled(strip_leading(t), weight.data_type)
+                    edits = (Insert(node.key, 0, "Add", shift, f"{node.title}_shift"),)
+                absorbed.append(partial(self._absorbed, node, slot, weight, s, out, own, edits))
+            elif not affine.has_shift:
+                carried.append(partial(self._to_operand, node, slot, s, out, own))
+        if not absorbed and not carried:
+            raise self.blocked(node, "is a product, which a shift can't pass", Reason.SHIFT)
+        return [*absorbed, *carried]
+
+    def down(self, node: Node, slot: int, affine: Affine) -> Sequence[Way]:
+        terms = self._terms(node)
+        letters = terms[slot]
+        s, _ = affine.at(len(letters))
+        others = [other for other in range(len(terms) - 1) if other != slot]
+        weights = {other: unless_blocked(weight_of, node, other) for other in others}
+        if affine.has_shift and (len(others) != 1 or None in weights.values()):
+            why = "is no product with one constant, so that a shift can't pass"
+            raise self.blocked(node, why, Reason.SHIFT)
+        ways: list[Way] = []
+        for other, weight in weights.items():
+            if weight is None:
+                continue
+            if affine.has_shift:
+                ways.append(partial(self._absorbed_from_operand, node, slot, affine, terms, weight))
+            else:
+                own = terms[other]
+                ways.append(partial(self._absorbed, node, other, weight, s, letters, own))
+        if not affine.has_shift:
+            ways.append(partial(self._to_output, node, s, letters, terms[-1]))
+        return ways
+
+    def _absorbed(
+        self,
+        node: Node,
+        slot: int,
+        weight: Expression,
+        s: Wide,
+        letters: str,
+        own: str,
+        further: tuple[Edit, ...] = (),
+    ) -> Answer:
+        """Scale a constant operand, whose letters are ``own``, by what has other letters."""
+        edits = scaled_weight(node, slot, weight, self._factor(node, s, letters, own, weight))
+        return Answer((*edits, *further), note="W *= s" + (", and + t" if further else ""))
+
+    def _absorbed_from_operand(
+        self, node: Node, slot: int, affine: Affine, terms: list[str], weight: Expression
+    ) -> Answer:
+        letters, own = terms[slot], terms[1 - slot]
+        s, t = affine.at(len(letters))
+        factor = self._factor(node, s, letters, own, weight)
+        edits = scaled_weight(node, 1 - slot, weight, factor)
+        added = self._shifted(node, slot, t, terms, weight)
+        return Answer((*edits, added), note="W *= s, and + einsum(t, W)")
+
+    def _to_operand(self, node: Node, slot: int, s: Wide, out: str, own: str) -> Answer:
+        shape = node.operand(slot).shape
+        if shape is None:
+            raise self.blocked(node, "has an operand of unknown shape", Reason.SHAPE_UNKNOWN)
+        part = laid_over(s, out, own, shape)
+        if part is None:
+            raise self.blocked(node, "would need it along another axis", Reason.AXIS)
+        return Answer(
+            goals=(Up(Use(node, slot), Affine(part, np.zeros(()))),), note="s to one factor"
+        )
+
+    def _to_output(self, node: Node, s: Wide, letters: str, out: str) -> Answer:
+        part = laid_over(s, letters, out)
+        if part is None:
+            raise self.blocked(node, "sums the axis that is scaled", Reason.AXIS)
+        goal = Down(node.out, Affine(part, np.zeros(())))
+        return Answer(goals=(goal,), note="einsum(s*x, z) = s * einsum(x, z)")
+
+    def _terms(self, node: Node) -> list[str]:
+        """Return the letters of all operands and of the output, those of ellipses written out."""
+        equation = str(node.attr("equation", "")).replace(" ", "")
+        left, arrow, out = equation.partition("->")
+        operands = left.split(",")
+        if not re.fullmatch(r"[A-Za-z.,]*(->[A-Za-z.]*)?", equation) or any(
+            term.replace("...", "", 1).count(".") for term in (*operands, out)
+        ):
+            detail = f"has an equation that is none: {equation!r}"
+            raise self.blocked(node, detail, Reason.MALFORMED)
+        if len(operands) != len(node.inputs):
+            raise self.blocked(node, "has other operands than its equation", Reason.MALFORMED)
+        if not arrow and left.lower() != left and left.upper() != left:
+            raise self.blocked(node, "leaves the order of its axes to the runtime")
+        longest = ""
+        for slot, term in enumerate(operands):
+            hidden = self._hidden(node, slot, term)
+            operands[slot] = term.replace("...", hidden)
+            longest = max(longest, hidden, key=len)
+        letters = "".join(operands)
+        if not arrow:
+            once = {letter for letter in letters if letters.count(letter) == 1}
+            out = longest + "".join(sorted(once - set(longest)))
+        elif longest and "..." not in out:
+            raise self.blocked(node, "sums the axes of its ellipsis")
+        terms = [*operands, out.replace("...", longest)]
+        if not set(terms[-1]) <= set(letters):
+            raise self.blocked(node, "makes an axis that no operand has", Reason.MALFORMED)
+        if any(len(set(term)) != len(term) for term in terms):
+            raise self.blocked(node, "takes a diagonal")
+        return terms
+
+    def _hidden(self, node: Node, slot: int, term: str) -> str:
+        """Return the letters of the axes that the ellipsis of an operand stands for, if any."""
+        value, named = node.inputs[slot], len(term.replace("...", ""))
+        if value is None:
+            raise self.blocked(node, "has an operand that is left out", Reason.MALFORMED)
+        if value.rank is None:
+            if "..." in term:
+                raise self.blocked(node, "has an operand of unknown rank", Reason.SHAPE_UNKNOWN)
+            return ""
+        if value.rank < named or ("..." not in term and value.rank != named):
+            raise self.blocked(node, "has operands of other ranks", Reason.MALFORMED)
+        return "".join(chr(ELLIPSIS + k) for k in reversed(range(value.rank - named)))
+
+    def _factor(self, node: Node, array: Wide, letters: str, own: str, weight: Expression) -> Wide:
+        """Lay an array out over a constant operand, which must not grow to take it."""
+        factor = laid_over(array, letters, own, weight.shape)
+        if factor is None:
+            axes = "x".join(map(str, weight.shape)) or "no axes"
+            detail = f"has a constant of {axes}, which can't take it"
+            raise self.blocked(node, detail, Reason.AXIS)
+        return factor
+
+    def _shifted(
+        self, node: Node, slot: int, t: Wide, terms: list[str], weight: Expression
+    ) -> Edit:
+        """Return the edit that adds ``einsum(t, W)``, into the constant that is added anyway."""
+        letters, own, out = terms[slot], terms[1 - slot], terms[-1]
+        factor = self._factor(node, t, letters, own, weight)
+        kept = [letter for letter in own if letter in out]
+        if kept != sorted(kept, key=out.index):
+            why = "makes the axes of its constant in another order"
+            raise self.blocked(node, why, Reason.AXIS)
+        # Along axes that are summed and W does not have, the same term comes once for each element.
+        gain = 1.0
+        shape = node.operand(slot).shape
+        sizes = dict(zip(own, weight.shape, strict=True))
+        for axis, letter in enumerate(letters):
+            if letter not in out and sizes.get(letter, 1) == 1:
+                size = None if shape is None else shape[axis]
+                if not isinstance(size, int):
+                    raise self.blocked(node, "sums an axis of unknown length", Reason.SHAPE_UNKNOWN)
+                gain *= size
+        result = [sizes.get(letter, 1) for letter in out]
+        summed = tuple(axis for axis, letter in enumerate(own) if letter not in out)
+        return following_bias(node, weight, factor, summed, result, gain)
+
+
+def laid_over(
+    array: Wide, letters: str, target: str, shape: Sequence[Dim] | None = None
+) -> Wide | None:
+    """Lay an array out over the axes of another term of the equation.
+
+    Parameters
+    ----------
+    array : ndarray
+        An axis a letter, of length 1 where it is constant.
+    letters, target : str
+    shape : sequence of int, str or None, optional
+        Of the tensor that has the target's axes; without it any length is right.
+
+    Returns
+    -------
+    ndarray or None
+        None where the tensor has not all axes along which the array varies, or is (or may be)
+        broadcast there.
+    """
+    varying = {letter: size for letter, size in zip(letters, array.shape, strict=True) if size != 1}
+    for letter, size in varying.items():
+        if letter not in target:
+            return None
+        if shape is not None and shape[target.index(letter)] != size:
+            return None
+    order = sorted(varying, key=target.index)
+    compact = array.reshape(tuple(varying.values()))
+    turned = compact.transpose([list(varying).index(letter) for letter in order])
+    return turned.reshape([varying.get(letter, 1) for letter in target])
