@@ -13,12 +13,16 @@ if TYPE_CHECKING:
     from normswap.finite import Flaw
     from normswap.graph.network import Node, Value
 
+LARGEST_SUM = 26
+"""Operands of an Einsum that are looked at: more than anybody writes."""
+
 FACTORS = {
     "BatchNormalization": {1},
     "Conv": {1},
     "ConvTranspose": {1},
     "DequantizeLinear": {1},
     "Div": {0, 1},
+    "Einsum": range(LARGEST_SUM),
     "Gemm": {0, 1},
     "GroupNormalization": {1},
     "InstanceNormalization": {1},

@@ -50,18 +50,18 @@ def is_in_doubt(size: Dim) -> bool:
 def doubtful_axes(
     node: onnx.NodeProto,
     opset: int,
-    shape: Sequence[Dim] | None,
+    shapes: Sequence[Sequence[Dim] | None],
     constant: Constants,
 ) -> tuple[int, ...]:
-    """Return the axes of a node's input from which ONNX may infer another size than is made.
+    """Return the axes of a node's first input from which ONNX may infer another size than is made.
 
     Parameters
     ----------
     node : onnx.NodeProto
         Of the default domain.
     opset : int
-    shape : sequence of int, str or None, or None
-        Of the first input, as far as it is known.
+    shapes : sequence of sequence of int, str or None, or of None
+        Of the inputs, as far as they are known.
     constant : callable
         Returns the values of a small constant by its name, None where it is none.
 
@@ -70,11 +70,11 @@ def doubtful_axes(
     tuple of int
         Empty where the size is beyond doubt, :data:`WHOLE` alone where even the rank is not.
     """
-    rule = _RULES.get(node.op_type)
-    if rule is None:
-        return ()
     attributes = _Attributes(node)
-    return rule(node, attributes, opset, shape, constant)
+    if node.op_type == "Einsum":
+        return _einsum(attributes, shapes)
+    rule = _RULES.get(node.op_type)
+    return () if rule is None else rule(node, attributes, opset, shapes[0], constant)
 
 
 class _Attributes:
@@ -254,6 +254,29 @@ def _squeeze(
     unsure = axes is None or min(axes, default=0) < 0
     unsorted = node.op_type == "Squeeze" and axes is not None and list(axes) != sorted(axes)
     return (WHOLE,) if unsure or unsorted else ()
+
+
+def _einsum(attributes: _Attributes, shapes: Sequence[Sequence[Dim] | None]) -> tuple[int, ...]:
+    """Einsum: an axis of length 1 in one operand and longer in another.
+
+    onnxruntime broadcasts it, and ONNX infers the length that it has met first.
+    """
+    equation = attributes.get("equation", None)
+    if equation is None:
+        return (WHOLE,)
+    terms = equation.replace(" ", "").partition("->")[0].split(",")
+    lengths: dict[str, set[Dim]] = {}
+    for term, shape in zip(terms, shapes, strict=False):
+        if "..." in term or (shape is not None and len(shape) != len(term)):
+            known = shape is not None and all(size != 1 for size in shape)
+            if not known and len(terms) > 1:
+                return (WHOLE,)
+            continue
+        for letter, size in zip(term, [None] * len(term) if shape is None else shape, strict=True):
+            lengths.setdefault(letter, set()).add(size)
+    # One that is met as 1 alone is 1; one that is never 1 has one length, whatever it is called.
+    unsure = any(1 in sizes and sizes != {1} for sizes in lengths.values())
+    return (WHOLE,) if unsure else ()
 
 
 _RULES = {

@@ -282,9 +282,10 @@ class _Walk:
             return []
         before: list[onnx.NodeProto] = []
         if node.domain in ("", "ai.onnx") and node.input:
-            shape = scope.shapes.get(node.input[0])
-            axes = doubtful_axes(node, self.opset, shape, scope.constants.values)
+            shapes = [scope.shapes.get(name) for name in node.input]
+            axes = doubtful_axes(node, self.opset, shapes, scope.constants.values)
             if axes:
+                shape = shapes[0]
                 rank = max(axes) + 1 if shape is None else len(shape)
                 before = self.owner.cut(node, axes, rank)
                 self.has_cut = doubtful = True

@@ -96,7 +96,7 @@ class SwapCheck:
         What could not be checked, and why.
     cases : tuple of str
         The sets of inputs that it was found on.
-    failing : tuple of Case
+    failing_cases : tuple of Case
         Those on which a layer or an output is not what it should be.
     """
 
@@ -106,9 +106,9 @@ class SwapCheck:
     drift: DriftReport
     notes: tuple[str, ...] = field(default=())
     cases: tuple[str, ...] = ()
-    failing: tuple[Case, ...] = field(default=(), compare=False, repr=False)
+    failing_cases: tuple[Case, ...] = field(default=(), compare=False, repr=False)
 
-    TOLD = ("verdict",)
+    TOLD = ("verdict", "failing")
 
     @property
     def verdict(self) -> Verdict:
@@ -117,6 +117,20 @@ class SwapCheck:
         if any(not c.ratio <= 1 for c in self.layers) or any(not c.right for c in checks):
             return Verdict.DIFFERENT
         return Verdict.EQUIVALENT if self.layers or self.outputs else Verdict.INCONCLUSIVE
+
+    @property
+    def finding(self) -> str:
+        """What the verdict means for a swap, in words."""
+        return {
+            Verdict.EQUIVALENT: "group normalization",
+            Verdict.DIFFERENT: "not group normalization",
+            Verdict.INCONCLUSIVE: "inconclusive",
+        }[self.verdict]
+
+    @property
+    def failing(self) -> tuple[str, ...]:
+        """Names of the inputs on which it failed."""
+        return tuple(case.name for case in self.failing_cases)
 
     @property
     def exit_code(self) -> ExitCode:
@@ -134,7 +148,7 @@ class SwapCheck:
         Several sets are numbered, see :mod:`normswap.inputs.archives`. A layer in a subgraph or a
         function is run by itself, so there are no inputs of the network on which it failed.
         """
-        return save_sets(path, [case.feeds for case in self.failing])
+        return save_sets(path, [case.feeds for case in self.failing_cases])
 
 
 def verify_swap(

@@ -38,7 +38,7 @@ KEPT = {
 @pytest.mark.parametrize("name", KEPT)
 def test_the_plan_is_what_the_readme_says(name, tmp_path):
     source, target = MODELS / f"{name}.onnx", tmp_path / "folded.onnx"
-    plan = normswap.fold(source, target).plan
+    plan = normswap.fold(source, target).report.plan
     assert {entry.site.node: entry.reason.value for entry in plan.kept} == KEPT[name]
     original, folded = onnx.load(source), onnx.load(target)
     assert count(folded) == len(KEPT[name])

@@ -71,7 +71,7 @@ def _swap(report: Any) -> Iterator[str]:
         ((_site(entry.site), entry.reason.value, _text(entry.detail)) for entry in plan.untouched),
     )
     if check is not None:
-        yield from ("", f"**{check.verdict.value}**")
+        yield from ("", f"**{check.finding}**")
         yield from _table(
             ("output", "error", "rounding may do"),
             ((_code(o.output), f"{o.max_error:.1e}", f"{o.allowed:.1e}") for o in check.outputs),

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, TextIO
 
 from rich.markup import escape
 
-from normswap.check.verdict import Verdict
 from normswap.errors import ExitCode
 from normswap.report.formats.text.console import new_table, place, print_notes, printing, sizes
 
@@ -25,13 +24,6 @@ SHOWN = 8
 
 FAR = 20.0
 """Signal-to-noise ratio in dB from which on nobody needs to be told of the calibration."""
-
-FOUND = {
-    Verdict.EQUIVALENT: "group normalization",
-    Verdict.DIFFERENT: "not group normalization",
-    Verdict.INCONCLUSIVE: "inconclusive",
-}
-"""What a verdict means for a swap."""
 
 NO_BATCHNORM = (
     "no BatchNormalization found: the exporter has folded them into the convolutions before, and "
@@ -153,7 +145,7 @@ def _kept(plan: SwapPlan, *, verbose: int) -> Table:
 def _check(check: SwapCheck, console: Console) -> None:
     """Print the verdict and what it rests on: the layers, the network, the batch."""
     colour = {ExitCode.OK: "green", ExitCode.FINDINGS: "red"}.get(check.exit_code, "yellow")
-    console.print(f"[{colour}]{FOUND[check.verdict]}[/], checked against float64:")
+    console.print(f"[{colour}]{check.finding}[/], checked against float64:")
     table = new_table("", "", "difference", "rounding may do")
     table.show_header = bool(check.layers or check.outputs or check.invariance)
     for isolated, where in (
