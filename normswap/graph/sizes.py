@@ -275,7 +275,7 @@ def _einsum(attributes: _Attributes, shapes: Sequence[Sequence[Dim] | None]) -> 
         for letter, size in zip(term, [None] * len(term) if shape is None else shape, strict=True):
             lengths.setdefault(letter, set()).add(size)
     # One that is met as 1 alone is 1; one that is never 1 has one length, whatever it is called.
-    unsure = any(1 in sizes and sizes != {1} for sizes in lengths.values())
+    unsure = any(len(sizes) > 1 and (1 in sizes or None in sizes) for sizes in lengths.values())
     return (WHOLE,) if unsure else ()
 
 

@@ -231,6 +231,7 @@ class _Walk:
         """Go through a graph; `inferred` is the same one with what ONNX knows."""
         for name, found in declared((*inferred.value_info, *inferred.input, *inferred.output)):
             scope.shapes[name] = found.shape
+        scope.shapes.update((tensor.name, tuple(tensor.dims)) for tensor in graph.initializer)
         scope.constants.add_all(graph)
         made: list[onnx.NodeProto] = []
         for node, twin in zip(graph.node, inferred.node, strict=True):

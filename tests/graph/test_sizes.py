@@ -509,3 +509,18 @@ def test_sizes_that_onnx_knows_otherwise_are_named_so():
     assert all(is_in_doubt(size) for size in shape[2:])
     assert not is_in_doubt("H")
     assert not is_in_doubt(None)
+
+
+@pytest.mark.parametrize("equation", ["d,acd->acd", "acd,d->acd"])
+def test_a_length_that_an_einsum_broadcasts_is_in_doubt(equation):
+    """ONNX takes the length that it has met first, a 1; onnxruntime makes the longer one."""
+    b = Builder(17)
+    operands = {"d": b.normal(1), "acd": b.input(2, 6, 5)}
+    y = b.node("Einsum", *(operands[term] for term in equation[:5].split(",")), equation=equation)
+    y = b.node("ReduceSum", b.bn(y, 6), b.const(np.array([2], np.int64)), keepdims=0)
+    b.output(b.node("MatMul", y, b.normal(6, 3)), (2, 3))
+    model = b.model()
+    folded, _ = fold_model(model)
+    feeds = {"x": np.random.default_rng(0).normal(size=(2, 6, 5)).astype(np.float32)}
+    (want,), (got,) = run(model, feeds), run(folded, feeds)
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * np.abs(want).max())

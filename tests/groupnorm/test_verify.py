@@ -305,8 +305,9 @@ def test_to_dict_is_complete(swapped):
     check = verify()
     data = check.to_dict()
     assert data["verdict"] == "equivalent"
-    fields = {field.name for field in dataclasses.fields(check)} - {"invariance"}
-    assert fields <= set(data)
+    fields = {field.name for field in dataclasses.fields(check)}
+    assert fields - {"invariance", "failing_cases"} <= set(data)
+    assert data["failing"] == [case.name for case in check.failing_cases]
 
 
 def test_overridden_parameters_are_read_where_they_are(swapped):
