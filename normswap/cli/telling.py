@@ -173,7 +173,6 @@ def format_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _format_of(arguments: Sequence[str]) -> str:
     """Return the format that arguments ask for, which nothing else is known to be right of."""
-    known = names()
     for at, word in enumerate(arguments):
         if word == "--":
             break
@@ -182,5 +181,5 @@ def _format_of(arguments: Sequence[str]) -> str:
             return JSON
         if option == "--format":
             value = value or next(iter(arguments[at + 1 :]), "")
-            return value if value in known else DEFAULT
+            return value if value in names() else DEFAULT
     return DEFAULT
