@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
@@ -126,6 +125,8 @@ class _Hashed:
     """A stream whose bytes are hashed as they are read."""
 
     def __init__(self, stream: BinaryIO) -> None:
+        import hashlib
+
         self._stream = stream
         self._digest = hashlib.sha256()
 

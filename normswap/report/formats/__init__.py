@@ -6,8 +6,6 @@ beside the others. Nothing else has to know: ``--format`` takes the names of the
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from typing import TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
@@ -28,6 +26,8 @@ class Format(Protocol):
 
 def names() -> list[str]:
     """Return the names of all formats, importing none of them."""
+    import pkgutil
+
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
@@ -39,6 +39,8 @@ def find(name: str) -> Format:
     ValueError
         There is none of this name.
     """
+    import importlib
+
     if name not in names():
         raise ValueError(f"{name!r} is no format; there are {', '.join(names())}")
     return cast("Format", importlib.import_module(f"{__name__}.{name}"))
