@@ -303,10 +303,14 @@ class _Planner:
 
     def _fold(self, whole: Normalization) -> None:
         """Fold a normalization along the cheapest complete route."""
-        self.kept.pop(whole.key, None)
         normalization = whole.present()
         if normalization is None:
-            return  # a route of another one has taken it apart
+            # A route of another one has taken it apart. What was rewritten before is told all the
+            # same, as it was: by then it is no normalization of the model any more.
+            if whole.key not in self.rewritten:
+                self.kept.pop(whole.key, None)
+            return
+        self.kept.pop(whole.key, None)
         site = self.sites[whole.key]
         try:
             affine = normalization.affine()
