@@ -285,3 +285,34 @@ def test_channels_that_onnx_counts_otherwise(where, twice, form):
     norms = ["BatchNormalization", "Sigmoid"]
     assert kept == ["Conv", "AveragePool", "Flatten", "Sigmoid", *norms, *norms * twice]
     assert len(plan.folded) == 1
+
+
+def _scaled(b, x):
+    return b.bn(b.node("Mul", x, b.const([2.5])), 16)
+
+
+def _shifted(b, x):
+    return b.bn(b.node("Add", b.node("Mul", x, b.const([2.5])), b.const([0.5])), 16)
+
+
+def _rescaled(b, x):
+    return b.node("Mul", b.bn(x, 16), b.const([2.5]))
+
+
+@pytest.mark.parametrize("form", ["keep", "affine"])
+@pytest.mark.parametrize(
+    ("around", "stays"),
+    [
+        (_scaled, ["Mul", "BatchNormalization"]),
+        (_shifted, ["BatchNormalization"]),  # which takes in the others
+        (_rescaled, ["BatchNormalization", "Mul"]),
+    ],
+)
+def test_a_scalar_does_not_grow_along_what_onnx_counts_otherwise(around, stays, form):
+    b = Builder(12)
+    x = b.input(1, 4, 4, 5)
+    pooled = b.node("AveragePool", x, kernel_shape=[2, 1], strides=[2, 3], ceil_mode=1)
+    x = b.node("Sigmoid", b.node("Flatten", pooled, axis=1))
+    b.output(b.node("Sigmoid", around(b, x)), (1, None))
+    folded, _ = rewritten(b.model(), form)
+    assert live_ops(folded) == ["AveragePool", "Flatten", "Sigmoid", *stays, "Sigmoid"]
