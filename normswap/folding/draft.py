@@ -160,7 +160,7 @@ class Draft:
             raise AssertionError("an output that is left out has no readers to insert before")
         graph = before.graph
         node = self._new_node(edit.op, graph, edit.hint, {})
-        result = Value(value.name, graph, value.data_type, value.shape, node)
+        result = Value(value.name, graph, value.data_type, value.shape, value.doubtful, node)
         node.outputs.append(result)
         self._take_over(result, value)
         constant = Value(edit.hint, graph, edit.constant.data_type, tuple(edit.constant.shape))
@@ -173,7 +173,7 @@ class Draft:
         value = node.out
         copy = self._new_node(node.op, node.graph, node.title, node.attrs)
         copy.domain = node.domain
-        result = Value(value.name, node.graph, value.data_type, value.shape, copy)
+        result = Value(value.name, node.graph, value.data_type, value.shape, value.doubtful, copy)
         copy.outputs.append(result)
         for slot, operand in enumerate(node.inputs):
             self._connect(copy, slot, operand)

@@ -15,14 +15,14 @@ from normswap.graph.build import Builder, function_path
 from normswap.graph.evaluate import constant_source
 from normswap.graph.reasons import unless_blocked
 from normswap.graph.shapes import function_key, infer_call_types
-from normswap.graph.sizes import TensorType
+from normswap.graph.sizes import DOUBT, TensorType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     import onnx_graphsurgeon as gs
 
-    from normswap.graph.network import Graph, Network, Node
+    from normswap.graph.network import Graph, Network, Node, Value
     from normswap.model import Model, TensorSource
 
 Signature = tuple[object, ...]
@@ -85,7 +85,8 @@ class Library:
             source = unless_blocked(constant_source, value)
             constant = None if source is None else id(source)
             # An identity stays valid: the tensor of the call keeps its source.
-            arguments.append((constant, value.overridable, value.data_type, value.shape))
+            kind = (value.data_type, value.shape, value.doubtful)
+            arguments.append((constant, value.overridable, *kind))
         attributes = tuple(sorted((name, repr(value)) for name, value in node.attrs.items()))
         return Callee(number, (number, tuple(arguments), attributes))
 
@@ -105,8 +106,8 @@ class Library:
             if source is not None:
                 constants[index] = source
         arguments = [
-            TensorType(None, None) if value is None else TensorType(value.data_type, value.shape)
-            for value in node.inputs
+            TensorType(None, None) if value is None else _believed(value, slot)
+            for slot, value in enumerate(node.inputs)
         ]
         opset = function.opset or node.opset
         types = infer_call_types(self.model, number, arguments, constants, attributes, opset)
@@ -118,6 +119,7 @@ class Library:
             if outer is not None:
                 inner.source, inner.overridable = outer.source, outer.overridable
                 inner.data_type, inner.shape = outer.data_type, outer.shape
+                inner.doubtful = outer.doubtful
         return self.network.graphs[start:]
 
     def calls(self, graphs: Iterable[Graph]) -> Iterator[tuple[Node, int]]:
@@ -127,6 +129,15 @@ class Library:
                 number = None if node.removed else self.number_of(node)
                 if number is not None:
                     yield node, number
+
+
+def _believed(value: Value, slot: int) -> TensorType:
+    """Return the type of an argument, its sizes in doubt by name: so the doubt is handed on."""
+    shape = value.shape and tuple(
+        f"{DOUBT}{slot}/{axis}" if axis in value.doubtful else size
+        for axis, size in enumerate(value.shape)
+    )
+    return TensorType(value.data_type, shape)
 
 
 def drop_unread_inputs(function: gs.Function, calls: Iterable[gs.Node], read: set[str]) -> None:

@@ -68,6 +68,8 @@ def _as_affine(draft: Draft, normalization: Normalization, affine: Affine) -> li
     if not is_float(value.data_type) or normalization.result.data_type != value.data_type:
         return []
     scale, shift = (strip_leading(array, 0) for array in affine.at(value.rank))
+    if any(value.is_doubtful_along(array.shape) for array in (scale, shift)):
+        return []  # a BatchNormalization is loaded whatever ONNX infers, a Mul is not
     parts = [
         ("Mul", Filled(scale, value.data_type), "scale", 1),
         ("Add", Filled(shift, value.data_type), "shift", 0),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from normswap.folding.answers import UNREAD, Answer, Answers, Down, Goal, Into, Up, Way
 from normswap.folding.edits import Edit, Insert, Replace
+from normswap.folding.loadable import misfit
 from normswap.folding.operators import Operator, find
 from normswap.folding.plan import Step
 from normswap.folding.soundness import unsound
@@ -118,7 +119,7 @@ class Router:
         if failure is not None:
             return Outcome(failure[1], failure[0])
         edits = self.draft.edits[start:]
-        block = unsound(edits, self.draft.nodes)
+        block = unsound(edits, self.draft.nodes) or misfit(edits, self.draft.nodes)
         if block is not None:
             self.draft.rollback(start)
             return Outcome(tuple(steps), block)

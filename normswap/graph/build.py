@@ -11,7 +11,7 @@ from normswap.graph.network import Graph, Network, Node, Use, Value
 from normswap.graph.opset6 import broadcasts_by_attribute, modern_operand
 from normswap.graph.reasons import unless_blocked
 from normswap.graph.shapes import function_key, infer_types, subgraph_key
-from normswap.graph.sizes import TensorType
+from normswap.graph.sizes import TensorType, axes_in_doubt
 from normswap.model import Model, TensorSource, source_of
 from normswap.model.imported import ImportedNode
 
@@ -59,8 +59,11 @@ def build_network(model: Model, *, assume_constant: bool = False) -> Network:
     builder.add(model.graph, "", "", None)
     facts = builder.facts()
     if facts:  # from which more follows, as it would for ONNX if a fold took these nodes out
+        doubts = {(key, value.name): value.doubtful for key, value in builder.places}
         builder = Builder(Network(), infer_types(model, facts), overridable)
         builder.add(model.graph, "", "", None)
+        for key, value in builder.places:  # ONNX is told no facts when the model is loaded
+            value.doubtful |= doubts.get((key, value.name), frozenset())
     for number, function in enumerate(model.graph.functions):
         body = builder.add(function, function_path(function), function_key(number), None)
         builder.network.bodies.append(body)
@@ -117,6 +120,7 @@ class Builder:
                 known = self.types.get(key, {}).get(tensor.name)
                 if known is not None:
                     found.data_type, found.shape = known
+                    found.doubtful = axes_in_doubt(known.shape)
         return found
 
     def add(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import onnx_graphsurgeon as gs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from normswap.graph.sizes import Dim
     from normswap.model import TensorSource
@@ -38,6 +38,11 @@ class Value:
     shape : tuple or None
         An int where a dimension is static, a name where it is symbolic, None where unknown; None as
         a whole where even the rank is.
+    doubtful : frozenset of int
+        The axes whose size ONNX may infer otherwise than runtimes make it
+        (:mod:`normswap.graph.sizes`), although :attr:`shape` may say what they make, since the
+        parameters of a normalization tell. A constant that has elements along one is refused by
+        whoever infers sizes as ONNX does.
     producer : Node or None
         None for graph inputs and initializers.
     readers : dict
@@ -58,6 +63,7 @@ class Value:
     graph: Graph
     data_type: int | None = None
     shape: tuple[Dim, ...] | None = None
+    doubtful: frozenset[int] = frozenset()
     producer: Node | None = None
     readers: dict[tuple[int, int], Use] = field(default_factory=dict)
     is_output: bool = False
@@ -70,6 +76,11 @@ class Value:
     def rank(self) -> int | None:
         """Number of axes, None where unknown."""
         return None if self.shape is None else len(self.shape)
+
+    def is_doubtful_along(self, shape: Sequence[Dim]) -> bool:
+        """Whether a constant of a shape that is broadcast with it has elements along a doubt."""
+        lead = (self.rank or 0) - len(shape)
+        return any(axis >= lead and shape[axis - lead] != 1 for axis in self.doubtful)
 
     @property
     def is_used(self) -> bool:

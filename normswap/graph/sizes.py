@@ -47,6 +47,11 @@ def is_in_doubt(size: Dim) -> bool:
     return isinstance(size, str) and size.startswith(DOUBT)
 
 
+def axes_in_doubt(shape: Sequence[Dim] | None) -> frozenset[int]:
+    """Return the axes of which a size is in doubt."""
+    return frozenset(axis for axis, size in enumerate(shape or ()) if is_in_doubt(size))
+
+
 def doubtful_axes(
     node: onnx.NodeProto,
     opset: int,

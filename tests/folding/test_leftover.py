@@ -12,6 +12,7 @@ from support.folding import (
     fold_model,
 )
 from support.graphs import live_ops
+from support.random_scopes import in_function
 
 from normswap.graph.reasons import Reason
 
@@ -259,3 +260,59 @@ def test_statistics_per_activation():
     folded, _ = rewritten(model, "affine")
     assert live_ops(folded) == ["Softmax", "Mul", "Add"]
     assert fold_model(model, leftover="normalize")[0] == model
+
+
+@pytest.mark.parametrize("form", ["keep", "affine", "normalize"])
+@pytest.mark.parametrize("twice", [False, True])
+@pytest.mark.parametrize("where", ["graph", "function"])
+def test_channels_that_onnx_counts_otherwise(where, twice, form):
+    """A pooling whose windows ONNX counts otherwise makes the channels: a Mul is not loaded."""
+    b = Builder(12)
+    x = b.conv(b.input(1, 4, 4, 5), 4, 4, kernel=(1, 1))
+    x = b.bn(x, 4)  # that folds: a function is specialised for it
+    pooled = b.node("AveragePool", x, kernel_shape=[2, 1], strides=[2, 3], ceil_mode=1)
+    y = b.node("Sigmoid", b.node("Flatten", pooled, axis=1))
+    y = b.bn(y, 16)
+    if twice:
+        y = b.bn(b.node("Sigmoid", y), 16)
+    b.output(b.node("Sigmoid", y), (1, None))
+    model = b.model()
+    if where == "function":
+        model = in_function(model)
+    folded, plan = rewritten(model, form)
+    body = folded.functions[0].node if folded.functions else folded.graph.node
+    kept = [node.op_type for node in body if node.op_type != "Constant"]
+    norms = ["BatchNormalization", "Sigmoid"]
+    assert kept == ["Conv", "AveragePool", "Flatten", "Sigmoid", *norms, *norms * twice]
+    assert len(plan.folded) == 1
+
+
+def _scaled(b, x):
+    return b.bn(b.node("Mul", x, b.const([2.5])), 16)
+
+
+def _shifted(b, x):
+    return b.bn(b.node("Add", b.node("Mul", x, b.const([2.5])), b.const([0.5])), 16)
+
+
+def _rescaled(b, x):
+    return b.node("Mul", b.bn(x, 16), b.const([2.5]))
+
+
+@pytest.mark.parametrize("form", ["keep", "affine"])
+@pytest.mark.parametrize(
+    ("around", "stays"),
+    [
+        (_scaled, ["Mul", "BatchNormalization"]),
+        (_shifted, ["BatchNormalization"]),  # which takes in the others
+        (_rescaled, ["BatchNormalization", "Mul"]),
+    ],
+)
+def test_a_scalar_does_not_grow_along_what_onnx_counts_otherwise(around, stays, form):
+    b = Builder(12)
+    x = b.input(1, 4, 4, 5)
+    pooled = b.node("AveragePool", x, kernel_shape=[2, 1], strides=[2, 3], ceil_mode=1)
+    x = b.node("Sigmoid", b.node("Flatten", pooled, axis=1))
+    b.output(b.node("Sigmoid", around(b, x)), (1, None))
+    folded, _ = rewritten(b.model(), form)
+    assert live_ops(folded) == ["AveragePool", "Flatten", "Sigmoid", *stays, "Sigmoid"]
