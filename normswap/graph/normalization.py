@@ -144,12 +144,38 @@ class Normalization:
         )
 
     def present(self) -> Normalization | None:
-        """Return what earlier edits have left of it, None if that is no normalization."""
-        chain = tuple(use for use in self.chain if not use.node.removed)
-        if len(chain) == len(self.chain):
+        """Return what earlier edits have left of it, None if that is no normalization.
+
+        What a route has put between two of its nodes belongs to it.
+        """
+        chain: list[Use] = []
+        for use in self.chain:
+            if use.node.removed:
+                continue
+            between = _between(chain[-1].node, use) if chain else []
+            if between is None:
+                return None
+            chain += [*between, use]
+        if tuple(chain) == self.chain:
             return self
         found = list(chains([use.node for use in chain]))
         return Normalization(found[0], self.certain) if len(found) == 1 else None
+
+
+def _between(first: Node, use: Use) -> list[Use] | None:
+    """Return the links by which a tensor comes from a node to an input of another, in order.
+
+    None where something else is in between.
+    """
+    found: list[Use] = []
+    value = use.node.inputs[use.slot]
+    while value is not None and value.producer is not first:
+        before = None if value.producer is None else link(value.producer)
+        if before is None:
+            return None
+        found.insert(0, before)
+        value = before.node.inputs[before.slot]
+    return found
 
 
 def site_of(batchnorm: Node) -> Site:

@@ -343,3 +343,22 @@ def test_a_scale_and_a_shift_may_vary_along_different_axes():
     b.output(b.node("Sigmoid", y))
     folded, _ = fold_model(b.model())
     assert_same_function(b.model(), folded)
+
+
+@pytest.mark.parametrize("scalar", [False, True])
+@pytest.mark.parametrize("last", ["Neg", "Mul"])
+def test_what_a_route_puts_between_two_of_its_nodes_belongs_to_it(last, scalar):
+    # The shift of the BatchNormalization stays as an Add after the first Mul.
+    b = Builder(18)
+    shape = (1, 1, 1) if scalar else (C, 1, 1)
+    y = b.node("Relu", b.input("N", C, 1, 1))
+    y = b.node("Sub", b.normal(1, C, 5, 5), y)  # no link, since the tensor grows
+    y = b.node("Mul", b.node("Add", y, b.normal(1)), b.normal(*shape))
+    y = b.node("Neg", y) if last == "Neg" else b.node("Mul", y, b.normal(C, 1, 1))
+    shift = 100.0 * (1 + np.arange(C))
+    y = b.bn(y, C, stats=(np.ones(C), shift, np.zeros(C), np.ones(C)), epsilon=0.0)
+    y = b.node("Div", y, b.const(1.0 + np.arange(C).reshape(C, 1, 1)))
+    b.output(b.conv(y, C, 3, bias=False)).output(b.node("Relu", y))
+    original = b.model()
+    folded, _ = fold_model(original)
+    assert_same_function(original, folded)
