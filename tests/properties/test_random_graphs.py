@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
@@ -136,3 +137,11 @@ def test_hundreds_of_rich_graphs_fold_right():
     assert judged > 0.9 * SEEDS, "most graphs are models that onnxruntime runs"
     assert exact > 0.75 * judged, "most are judged in float64 too"
     assert gone > total / 5, "there is something to fold"
+
+
+@pytest.mark.parametrize("seed", [101059, 101916, 200042, 217509])
+def test_what_was_folded_wrong_once(seed):
+    rng = np.random.default_rng(seed)
+    choose = Choices(lambda below: int(rng.integers(below)))
+    found = judge(rich_graph(choose, nodes=1 + choose.integer(12), seed=seed))
+    assert found.fault is None, found.detail
