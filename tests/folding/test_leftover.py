@@ -316,3 +316,33 @@ def test_a_scalar_does_not_grow_along_what_onnx_counts_otherwise(around, stays, 
     b.output(b.node("Sigmoid", around(b, x)), (1, None))
     folded, _ = rewritten(b.model(), form)
     assert live_ops(folded) == ["AveragePool", "Flatten", "Sigmoid", *stays, "Sigmoid"]
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_an_argument_in_doubt(normalized):
+    """A function's body is in doubt about what its caller is."""
+    b = Builder(12)
+    x = b.input(1, 4, 4, 5)
+    pooled = b.node("AveragePool", x, kernel_shape=[2, 1], strides=[2, 3], ceil_mode=1)
+    x = b.node("Flatten", pooled, axis=1)
+    if normalized:  # which tells the true size
+        x = b.node("Sigmoid", b.bn(x, 16))
+    outer = len(b.nodes)
+    y = b.node("Sigmoid", b.bn(b.node("Sigmoid", x), 16))
+    b.output(b.node("Gemm", b.bn(y, 16), b.normal(16, 3), b.normal(3)), (1, 3))
+    model = b.model()
+    inner = list(model.graph.node)[outer:]
+    made = {name for node in inner for name in node.output}
+    read = sorted({name for node in inner for name in node.input} - made)
+    outputs = [info.name for info in model.graph.output]
+    function = helper.make_function("local", "Body", read, outputs, inner, model.opset_import)
+    del model.graph.node[outer:]
+    model.graph.node.append(helper.make_node("Body", read, outputs, "call", domain="local"))
+    model.functions.append(function)
+    model.opset_import.append(helper.make_opsetid("local", 1))
+    model.ir_version = max(model.ir_version, 8)
+    folded, plan = rewritten(model, "affine")
+    assert len(plan.folded) == 1
+    (body,) = folded.functions
+    kept = [node.op_type for node in body.node if node.op_type != "Constant"]
+    assert kept == ["Sigmoid", "BatchNormalization", "Sigmoid", "Gemm"]
