@@ -28,9 +28,10 @@ from normswap.graph.expressions import Scaled
 from normswap.graph.reasons import Reason, unless_blocked
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from normswap.dtypes import Wide
+    from normswap.graph.expressions import Expression
     from normswap.graph.network import Node
 
 
@@ -104,5 +105,39 @@ class Add(Operator):
             wide = constant.wide()
             total = total + sign * wide.reshape((1,) * (rank - wide.ndim) + wide.shape)
         scale, shift = lifted.at(rank)
-        moved_on = Affine(scale, (shift + total - scale * total) / count)
-        return Answer(goals=(Down(node.out, moved_on),), note="s*x + t + K = s*(x + K) + ...")
+        enlarges = np.abs(scale) > 1
+        if np.broadcast(enlarges, shift, total).size > LARGEST_MOVED:
+            raise self.blocked(node, "adds a constant too large to be moved", Reason.AXIS)
+        edits = _shrunk(node, constants, enlarges, (shift + total) / np.where(enlarges, scale, 1))
+        moved_on = Affine(scale, np.where(enlarges, 0, shift + total - scale * total) / count)
+        return Answer(edits, (Down(node.out, moved_on),), note="s*x + t + K = s*(x + K) + ...")
+
+
+def _shrunk(
+    node: Node, constants: Mapping[int, Expression], where: Wide, values: Wide
+) -> tuple[Edit, ...]:
+    """Return the edits by which a node adds ``(t + K)/s`` to x instead of K to ``s*x + t``.
+
+    So where the scale enlarges: a K that stays would be enlarged with x, and taken off again after
+    that. What is left of two large numbers then has as many digits less as the scale has.
+
+    Parameters
+    ----------
+    node : Node
+    constants : Mapping[int, Expression]
+        By slot.
+    where : (...,) ndarray of bool
+    values : (...,) ndarray of float64 or long double
+        Both have all axes of the output.
+    """
+    if not where.any():
+        return ()
+    edits: list[Edit] = []
+    for number, (slot, constant) in enumerate(constants.items()):
+        sign = -1 if node.op == "Sub" and slot == 1 else 1
+        added = np.where(where, sign * values, 0) if number == 0 else np.zeros((1,) * values.ndim)
+        stays, added = (strip_leading(a, len(constant.shape)) for a in (1.0 - where, added))
+        edits.append(
+            Replace(node.key, slot, Scaled(constant, stays, added), node.operand(slot).name)
+        )
+    return tuple(edits)

@@ -2,11 +2,14 @@
 
 Up, with ``y = scale*(x - mean)/sqrt(var + epsilon) + B``: ``scale' = s*scale``, ``B' = s*B + t``.
 Down: ``scale' = s*scale`` and ``B' = B + scale*(t + (s - 1)*mean)/sqrt(var + epsilon)``.
-Mean and var stay; nothing is divided by s, which may be 0.
+Mean and var stay; nothing is divided by s, which may be 0. But where s enlarges, a mean that stays
+would be enlarged with x and taken off again by B', which would leave few digits; there
+``mean' = (mean - t)/s``, and B stays.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,8 +47,15 @@ class BatchNormalization(Operator):
         channels = mean.shape[0]
         s, t = affine.vectors(1, channels)
         gain, _ = own.vectors(1, channels)
-        shift = gain * (t + (s - 1) * mean.wide())
-        return self._edited(node, s, np.ones(()), shift)
+        wide, enlarges = mean.wide(), np.abs(s) > 1
+        shift = np.where(enlarges, 0, gain * (t + (s - 1) * wide))
+        answer = self._edited(node, s, np.ones(()), shift)
+        if not enlarges.any():
+            return answer
+        moved = np.where(enlarges, (wide - t) / np.where(enlarges, s, 1), 0)
+        centre = Scaled(mean, 1.0 - enlarges, moved)
+        edit = Replace(node.key, 3, centre, node.operand(3).name)
+        return replace(answer, edits=(*answer.edits, edit))
 
     def _require_channels(self, node: Node, affine: Affine) -> None:
         if not affine.varies_only_along(1) or is_per_activation(node):
