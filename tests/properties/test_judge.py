@@ -7,7 +7,7 @@ from support.build import Builder
 from support.folding import every_node, feeds_for
 from support.random_scopes import in_if
 from support.shaken import shaken
-from support.truth import Judgement, Truth, compare, hangs_on_luck, narrowed, run
+from support.truth import Judgement, Truth, compare, hangs_on_luck, in_float64, narrowed, run
 
 C = 4
 
@@ -21,9 +21,9 @@ def judged(model, folded, *, change=None):
     return compare(model, folded, feeds, wants, gots, Judgement())
 
 
-def a_dead_channel():
+def a_dead_channel(dtype="float64"):
     """Nothing varies in channel 2, and the spread of nothing is what rounding leaves of it."""
-    b = Builder(17, "float64")
+    b = Builder(17, dtype)
     scale = np.array([1.3, -0.7, 0.0, 0.9]).reshape(C, 1, 1)
     y = b.node("Mul", b.input(2, C, 6, 7), b.const(scale))
     y = b.node("Sub", b.node("Add", y, b.const(np.full(1, 0.1))), b.const(np.full(1, 2.7)))
@@ -48,6 +48,18 @@ def test_what_is_beside_it_is_judged(value):
         gots[0][1, 0, 3, 3] += value
 
     assert "off in the runtime" in judged(model, model, change=wrong)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_in_float64_too_rounding_may_leave_no_number(dtype, value):
+    model = a_dead_channel(dtype)
+    truth = Truth(model, feeds_for(model))
+    (got,) = (array.copy() for array in truth.values)
+    got[:, 2] = value
+    assert in_float64(model, truth, [got], [True]) == ""
+    got[1, 0, 3, 3] = value
+    assert "off in float64" in in_float64(model, truth, [got], [True])
 
 
 def neighbours(parts, *, bias=0.0):
