@@ -273,8 +273,13 @@ def every_result(model, feeds):
 
 
 def laid_open(model, feeds):
-    """Return a model with its functions and the taken branches in the main graph."""
+    """Return a model of the fed sizes, with its functions and taken branches in the main graph."""
     copy = onnx.inliner.inline_local_functions(model)
+    for info in copy.graph.input:
+        for dim, size in zip(
+            info.type.tensor_type.shape.dim, np.shape(feeds.get(info.name, ())), strict=False
+        ):
+            dim.dim_value = size
     nodes = list(copy.graph.node)
     del copy.graph.node[:]
     while nodes:
