@@ -20,6 +20,7 @@ import numpy as np
 from normswap.dtypes import is_float, round_to, wide_dtype
 from normswap.folding.edits import Bypass, Edit, Insert, Replace, SetAttribute
 from normswap.folding.operators.layout import strip_leading
+from normswap.folding.plan import Kept
 from normswap.folding.soundness import unsound
 from normswap.graph.batchnorm import epsilon_of, is_per_activation
 from normswap.graph.evaluate import constant_of
@@ -30,12 +31,30 @@ from normswap.graph.reasons import unless_blocked
 if TYPE_CHECKING:
     from normswap.folding.draft import Draft
     from normswap.graph.affine import Affine
+    from normswap.graph.network import Graph
     from normswap.graph.normalization import Normalization
 
 Form = Literal["keep", "affine", "normalize"]
 
 
-def rewrite(draft: Draft, normalization: Normalization, form: Form) -> Normalization | None:
+def rewrite(draft: Draft, graph: Graph, *, form: Form) -> bool:
+    """Give what stays in a graph the form that is asked for."""
+    start = draft.mark()
+    for record in draft.left(graph):
+        normalization = record.whole.present() if record.whole.certain else None
+        if normalization is None or not isinstance(record.fate, Kept):
+            continue
+        new = _rewritten(draft, normalization, form)
+        if new is None:
+            continue
+        # From now on it is known by what it has become, and told as what it was.
+        draft.enter(record, fate=None)
+        entry = replace(record.fate, form=form)
+        draft.enter(replace(record, whole=new, fate=entry, told=entry))
+    return bool(draft.since(start))
+
+
+def _rewritten(draft: Draft, normalization: Normalization, form: Form) -> Normalization | None:
     """Give a normalization that stays another form, if it has one.
 
     Returns
