@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from normswap.folding.record import Record
+    from normswap.graph.expressions import Expression
     from normswap.graph.network import Graph
 
 K = TypeVar("K")
@@ -214,6 +215,10 @@ class Draft:
         """Let an attribute of a node or tensor have another value."""
         self._later(partial(setattr, item, name, getattr(item, name)))
         setattr(item, name, value)
+
+    def give(self, value: Value, source: Expression) -> None:
+        """Let a constant be read as another one, which is what will be written of it."""
+        self._set(value, "source", source)
 
     def _take_over(self, new: Value, old: Value) -> None:
         """Let everyone who read ``old`` read ``new``, the graph's outputs included."""

@@ -17,6 +17,7 @@ from normswap.folding.passes.gathering import gather
 from normswap.folding.passes.leftovers import rewrite
 from normswap.folding.passes.merging import merge_beside
 from normswap.folding.passes.routes import fold_along_routes
+from normswap.folding.passes.storing import store
 from normswap.folding.passes.tidying import tidy
 from normswap.folding.passes.twins import merge_twins
 from normswap.folding.plan import Folded, Kept, Merged, Plan
@@ -69,6 +70,7 @@ def make_plan(
         tidy,
         *([merge_everywhere] if merge_branches else []),
         partial(rewrite, form=leftover),
+        store,
     ]
 
     def settle(graphs: Iterable[Graph]) -> None:

@@ -11,7 +11,7 @@ from normswap.folding.edits import Bypass
 from normswap.folding.plan import Attempt, Folded, Kept
 from normswap.folding.route import Outcome, Router
 from normswap.graph.affine import Affine
-from normswap.graph.reasons import Block, Blocked, Reason
+from normswap.graph.reasons import OF_NUMBERS, Block, Blocked, Reason
 from normswap.graph.removal import removal_block
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from normswap.folding.record import Record
     from normswap.graph.network import Graph
     from normswap.graph.normalization import Normalization
-
-OF_NUMBERS = frozenset({Reason.NON_FINITE, Reason.OVERFLOW, Reason.UNDERFLOW})
-"""Reasons that lie in the values of constants, and not in the graph."""
 
 
 def fold_along_routes(draft: Draft, graph: Graph) -> bool:
