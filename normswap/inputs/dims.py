@@ -19,6 +19,7 @@ _SEQUENCE = 16
 # Tried in this order until the original accepts one: large enough for five halvings, the size
 # most classifiers were made for, small ones, and Inception's.
 SPATIAL_SIZES = (64, 224, 32, 299, 128, 256, 512, 16, 8)
+EMPTY = 0
 _VOLUME = 16  # a side of a five-dimensional input, whose cost grows with the third power
 
 _OPERATORS: Mapping[type, Callable[[int, int], int]] = {
@@ -69,7 +70,8 @@ def solve(
     batch : int
         Size of an open first axis.
     spatial : int
-        Size of an open axis of an image or signal.
+        Size of an open axis of an image or signal. `EMPTY` takes the axes for empty that are so in
+        the file.
 
     Returns
     -------
@@ -87,6 +89,11 @@ def solve(
     sizes = dict(requested.symbols)
     for port in ports:
         _bind_shape(port, requested, sizes)
+    if spatial == EMPTY:
+        spatial = SPATIAL_SIZES[0]
+        for port in ports:
+            for axis in signature.empty_axes.get(port.name, ()):
+                sizes.setdefault(str(_key(port, axis, None)), EMPTY)
     for port in ports:
         _bind_demands(port, signature, sizes)
     for port in ports:
@@ -220,3 +227,5 @@ def spatial_sizes(signature: Signature, requested: RequestedSizes) -> Iterator[i
     """Yield the spatial sizes worth trying: one, where model and request leave no choice."""
     shapes = [solve(signature, requested, batch=1, spatial=size) for size in (SPATIAL_SIZES[0], 7)]
     yield from SPATIAL_SIZES if shapes[0] != shapes[1] else SPATIAL_SIZES[:1]
+    if signature.empty_axes:
+        yield EMPTY

@@ -79,6 +79,8 @@ class Signature:
         The outputs that depend on the values of inputs, not only on their shapes.
     skeleton : bytes
         The graph without its weights, its functions inlined.
+    empty_axes : dict of str to tuple of int
+        The axes of inputs whose size is 0 in the file, which may mean any size.
     called : str
         What people know the model as, where `path` is a temporary one.
     """
@@ -92,6 +94,7 @@ class Signature:
     seeds: tuple[float | None, ...]
     varying: frozenset[str]
     skeleton: bytes
+    empty_axes: dict[str, tuple[int, ...]]
     called: str = ""
 
     @property
@@ -146,6 +149,7 @@ def read_signature(path: Path) -> Signature:
         seeds=seeds(random),
         varying=_varying(graph, {port.name for port in inputs}),
         skeleton=bare,
+        empty_axes={value.name: axes for value in graph.input if (axes := _empty_axes(value))},
     )
 
 
@@ -190,9 +194,15 @@ def _port(value: Any) -> Port:
 
 
 def _dim(dim: Any) -> Dim:
+    """Return a size; some write -1 or 0 where they mean any."""
     if dim.HasField("dim_value"):
-        return int(dim.dim_value)
+        return int(dim.dim_value) if dim.dim_value > 0 else None
     return dim.dim_param or None
+
+
+def _empty_axes(value: Any) -> tuple[int, ...]:
+    dims = value.type.tensor_type.shape.dim
+    return tuple(i for i, dim in enumerate(dims) if dim.HasField("dim_value") and not dim.dim_value)
 
 
 def dtype_name(elem_type: int) -> str:

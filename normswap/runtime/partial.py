@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from normswap.runtime.failures import WorkerError
+from normswap.runtime.opening import open_sizes
 from normswap.runtime.randomness import draws, seed_all, seeds
 from normswap.runtime.sessions import assignment, choose_provider, open_session, translated
 
@@ -60,6 +61,7 @@ class PartialModel:
             self.model = onnx.load(str(path), load_external_data=False)
         except Exception as error:
             raise WorkerError("run", " ".join(str(error).split())) from error
+        open_sizes(self.model)
         self.level = request["level"]
         self.threads = request["threads"]
         self.types: dict[str, int] = dict(request["taps"])
