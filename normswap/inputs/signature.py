@@ -24,9 +24,18 @@ if TYPE_CHECKING:
 
     from normswap.graph.sizes import Dim
 
-# What these give depends on sizes, or on what is there at all.
+# What these give depends on sizes, or on what is there at all, or on nothing.
 _OF_SHAPES = frozenset(
-    {"ConstantOfShape", "EyeLike", "OptionalHasElement", "SequenceLength", "Shape", "Size"}
+    {
+        "ConstantOfShape",
+        "EyeLike",
+        "OptionalHasElement",
+        "RandomNormalLike",
+        "RandomUniformLike",
+        "SequenceLength",
+        "Shape",
+        "Size",
+    }
 )
 
 
@@ -137,17 +146,16 @@ def read_signature(path: Path) -> Signature:
     constants.update(tensor.values.name for tensor in graph.sparse_initializer)
     inputs = tuple(_port(value) for value in graph.input if value.name not in constants)
     bare = skeleton(model)
+    inlined = onnx.load_from_string(bare).graph
     return Signature(
         path=path,
         inputs=inputs,
         outputs=tuple(_port(value) for value in graph.output),
-        semantics=input_semantics(
-            onnx.load_from_string(bare).graph, [port.name for port in inputs]
-        ),
+        semantics=input_semantics(inlined, [port.name for port in inputs]),
         opset=next((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), 0),
         random=random,
         seeds=seeds(random),
-        varying=_varying(graph, {port.name for port in inputs}),
+        varying=_varying(inlined, {port.name for port in inputs}),
         skeleton=bare,
         empty_axes={value.name: axes for value in graph.input if (axes := _empty_axes(value))},
     )
@@ -170,7 +178,7 @@ def _varying(graph: Any, inputs: set[str]) -> frozenset[str]:
 
 def _reads(node: Any) -> Iterator[str]:
     """Yield what a node reads, and what the subgraphs in its attributes may capture."""
-    yield from node.input
+    yield from node.input[:1] if node.op_type == "CastLike" else node.input
     for attribute in node.attribute:
         for body in (attribute.g, *attribute.graphs):
             for inner in body.node:

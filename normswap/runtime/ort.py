@@ -45,7 +45,8 @@ def execute(request: dict[str, Any], job: Job) -> dict[str, Any]:
 
     The request holds ``model``, ``feeds`` (inputs, one set a case), ``executions`` (each a
     ``level`` and ``threads``), ``provider``, ``provider_options``, ``seeds``
-    (`normswap.runtime.randomness`) and ``opened``, whether sizes of 0 are any sizes. The ``results`` of an execution are numbers of what was sent.
+    (`normswap.runtime.randomness`) and ``opened``, whether sizes of 0 are any sizes. The
+    ``results`` of an execution are numbers of what was sent.
     """
     job.stage(f"choosing the execution provider {request['provider']!r}")
     provider = choose_provider(request["provider"], request["provider_options"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import onnx
 
 from normswap.runtime.failures import WorkerError
@@ -16,6 +15,7 @@ from normswap.runtime.sessions import assignment, choose_provider, open_session,
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    import numpy as np
     import onnxruntime as ort
 
     from normswap.runtime.worker import Job
@@ -96,7 +96,7 @@ class PartialModel:
             values = session.run(names, {name: feeds[name] for name in needed})
         except Exception as error:
             raise translated(error, self.provider, loading=False) from error
-        return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
+        return dict(zip(names, values, strict=True))
 
     def _part(
         self, outputs: Sequence[str], feeds: Mapping[str, np.ndarray]

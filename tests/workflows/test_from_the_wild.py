@@ -1,7 +1,6 @@
 """Models as exporters and people leave them, each through the commands that a person would run."""
 
 import numpy as np
-import onnx
 import pytest
 from onnx import TensorProto, helper
 from support.build import Builder
@@ -70,3 +69,78 @@ def test_data_goes_for_a_size_of_zero(tmp_path):
     data = [{"x": np.random.default_rng(0).normal(size=(5, 3, 8, 8)).astype(np.float32)}]
     report = normswap.bn_to_gn(model, groups=2, calibrate=data).report
     assert report.calibrated == 1
+
+
+# ------------------------------------------------------------------------- outputs of other types
+
+
+@pytest.mark.parametrize(
+    ("op", "kind", "attributes"),
+    [("ArgMax", "int64", {"axis": 1}), ("IsNaN", "bool", {}), ("SequenceConstruct", "", {})],
+)
+def test_outputs_of_other_types(op, kind, attributes):
+    b = Builder()
+    y = b.node(op, layer(b, b.input(2, 3, 8, 8)), out="last", **attributes)
+    if kind:
+        b.output(y, elem_type=helper.np_dtype_to_tensor_dtype(np.dtype(kind)))
+    else:
+        b.outputs.append(helper.make_tensor_sequence_value_info(y, TensorProto.FLOAT, None))
+    model = b.model()
+    report = swaps(model)
+    told = [note for note in report.check.notes if "'last' is of type" in note]
+    if kind:
+        assert len(report.check.layers) == 1
+        assert kind in told[0]
+        assert "not judged" in told[0]
+    else:  # tensors of a sequence are judged one by one
+        assert not told
+        assert [output.output for output in report.check.outputs] == ["last[0]"]
+
+
+def test_texts_are_the_same():
+    b = Builder()
+    x = b.input(2, 3, 8, 8)
+    b.output(layer(b, x))
+    b.output(b.node("Cast", b.node("Shape", x), out="words", to=TensorProto.STRING), elem_type=8)
+    report = swaps(b.model())
+    assert any("4 of 4 values are those" in note for note in report.check.notes)
+    folds(b.model())
+
+
+def test_an_output_of_another_type_alone_is_no_network_that_was_checked():
+    """A layer that is wrong is found, whatever the network ends in."""
+    b = Builder()
+    b.output(b.node("ArgMax", layer(b, b.input(2, 3, 8, 8)), axis=1), elem_type=TensorProto.INT64)
+    report = swaps(b.model())
+    assert report.check.outputs == ()
+    assert report.check.layers[0].ratio <= 1
+
+
+@pytest.mark.parametrize("op", ["CastLike", "RandomNormalLike", "function"])
+def test_outputs_that_depend_on_no_input(op):
+    """Beside the result, a state that has the type or size of the input and nothing else of it."""
+    b = Builder()
+    x = b.input(2, 3, 8, 8)
+    b.output(layer(b, x))
+    if op == "CastLike":
+        b.output(b.node(op, b.const(np.zeros((1, 5)), dtype=np.float64), x))
+    elif op == "RandomNormalLike":
+        b.output(b.node(op, x))
+    else:
+        body = [helper.make_node("CastLike", ["K", "X"], ["Y"])]
+        opsets = [helper.make_opsetid("", 17)]
+        b.functions.append(helper.make_function("own", "Zeros", ["K", "X"], ["Y"], body, opsets))
+        b.extra_opsets.append(helper.make_opsetid("own", 1))
+        b.output(b.node("Zeros", b.const(np.zeros(3), dtype=np.float64), x, domain="own"))
+    model = b.model()
+    folds(model)
+    swaps(model)
+
+
+def test_outputs_that_ought_to_depend_on_inputs_and_never_do():
+    b = Builder()
+    x = b.input(2, 3, 8, 8)
+    b.output(layer(b, x))
+    b.output(b.node("Mul", x, b.const(0.0)))
+    with pytest.raises(normswap.InconclusiveError, match="all the same whatever the input"):
+        normswap.fold(b.model())
