@@ -17,7 +17,7 @@ import numpy as np
 from normswap.check import elements
 from normswap.check.verdict import Verdict
 from normswap.dtypes import is_floating
-from normswap.errors import RunError
+from normswap.errors import RunError, RunTimeoutError
 from normswap.groupnorm.drift import DriftReport, measure_drift, samples_of
 from normswap.groupnorm.feeds import make_cases
 from normswap.groupnorm.hybrid import run_hybrid, taps, values
@@ -28,6 +28,7 @@ from normswap.inputs.archives import save_sets
 from normswap.inputs.dims import RequestedSizes, batch_is_free
 from normswap.inputs.signature import read_signature
 from normswap.plain import called, plain
+from normswap.runtime.failures import ProviderError
 from normswap.runtime.randomness import seed_notes
 from normswap.runtime.session import Session
 
@@ -202,7 +203,16 @@ def verify_swap(
         )
 
     with open_model(original, "the original model", taps=known["y"]) as before:
-        cases = make_cases(before, signature, options, batches, progress, notes)
+        refusal: RunError | None = None
+        try:
+            cases = make_cases(before, signature, options, batches, progress, notes)
+        except (RunTimeoutError, ProviderError):
+            raise
+        except RunError as error:
+            refusal = error
+            with open_model(swapped, "the swapped model") as session:
+                cases = _taken(session, signature, options, batches, progress, notes, refusal)
+            notes.append(f"the drift from the original can't be told: {refusal}")
         progress("checking every swapped node")
         sizes: dict[str, int] = {}
         with open_model(
@@ -256,15 +266,17 @@ def verify_swap(
                     if many
                     else []
                 )
-            drift = measure_drift(
-                before,
-                after,
-                batches if batches is not None else [case.feeds for case in cases],
-                floats,
-                [layer.y for layer in layers],
-                progress,
-                sizes=sizes,
-            )
+            drift = DriftReport()
+            if refusal is None:
+                drift = measure_drift(
+                    before,
+                    after,
+                    batches if batches is not None else [case.feeds for case in cases],
+                    floats,
+                    [layer.y for layer in layers],
+                    progress,
+                    sizes=sizes,
+                )
             notes += dict.fromkeys((*before.notes, *after.notes, *drift.notes))
     failing = [
         case
@@ -283,6 +295,30 @@ def verify_swap(
         tuple(case.name for case in cases),
         tuple(failing),
     )
+
+
+def _taken(
+    session: Session,
+    signature: Signature,
+    options: VerifyOptions,
+    batches: Iterable[Mapping[str, Any]] | None,
+    progress: Progress,
+    notes: list[str],
+    refusal: RunError,
+) -> list[Case]:
+    """Return the inputs that a swapped model takes whose original the runtime refuses.
+
+    Raises
+    ------
+    RunError
+        The refusal, where it refuses both.
+    """
+    try:
+        return make_cases(session, signature, options, batches, progress, notes)
+    except (RunTimeoutError, ProviderError):
+        raise
+    except RunError:
+        raise refusal from None
 
 
 def _worst(found: Sequence[Sequence[Check]], name: str) -> tuple[Check, ...]:

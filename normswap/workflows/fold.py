@@ -15,7 +15,7 @@ from normswap.model import Model, load
 from normswap.model.staging import output_name, staged_output
 from normswap.plain import plain
 from normswap.progress import Progress, silent
-from normswap.workflows.result import Result, as_it_is, place, require_sound
+from normswap.workflows.result import Result, advising, as_it_is, place, require_sound
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -246,6 +246,6 @@ def _checked(
     from normswap.workflows.check import check_files
 
     progress("checking")
-    with model.original() as original:
+    with advising(), model.original() as original:
         names = ("" if model.path else model.name, name)
         return check_files(original, rewritten, options, names=names, progress=progress)

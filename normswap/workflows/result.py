@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,13 +14,14 @@ from normswap.errors import (
     ExitCode,
     InconclusiveError,
     NotEquivalentError,
+    RunError,
     UsageError,
 )
 from normswap.model import load, stage
 from normswap.model.staging import output_name, staged_output
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from normswap.model import Model
 
@@ -158,6 +160,20 @@ def as_it_is(
     written = None if isinstance(target, InMemory) else output_name(target)
     told: Any = report
     return replace(told, output=written, size_after=staged.size), target
+
+
+@contextlib.contextmanager
+def advising() -> Iterator[None]:
+    """Say of a runtime that fails in a check how to do without."""
+    try:
+        yield
+    except RunError as error:
+        if error.tip is None:
+            error.tip = (
+                "The float64 arbiter could not stand in. --no-check (check=None) saves what is "
+                "not compared."
+            )
+        raise
 
 
 def require_sound(report: Checked, findings: Sequence[str]) -> None:

@@ -27,7 +27,7 @@ from normswap.progress import Progress, silent
 from normswap.runtime.session import Session
 from normswap.runtime.survey import resolve
 from normswap.scratch import scratch_folder
-from normswap.workflows.result import Result, as_it_is, place, require_sound
+from normswap.workflows.result import Result, advising, as_it_is, place, require_sound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -419,9 +419,10 @@ def swap(
         progress("writing")
         with staged_output(model, target, overwrite=overwrite) as staged:
             if check is not None:
-                result = verify_swap(
-                    original, staged.path, plan, check, batches=batches, progress=progress
-                )
+                with advising():
+                    result = verify_swap(
+                        original, staged.path, plan, check, batches=batches, progress=progress
+                    )
                 report = replace(report, check=result)
             report = replace(report, notes=() if batches is None else tuple(batches.notes))
             require_sound(report, [] if report.check is None else _findings(report.check))

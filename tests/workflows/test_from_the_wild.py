@@ -1,14 +1,19 @@
 """Models as exporters and people leave them, each through the commands that a person would run."""
 
+import contextlib
+
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from support.build import Builder
 from support.folding import count
-from support.swapping import ops
+from support.swapping import ops, run_ort
 
 import normswap
 from normswap import Verdict
+from normswap.errors import RunError
 
 
 def layer(b, x, c_in=3, c_out=4, **conv):
@@ -144,3 +149,80 @@ def test_outputs_that_ought_to_depend_on_inputs_and_never_do():
     b.output(b.node("Mul", x, b.const(0.0)))
     with pytest.raises(normswap.InconclusiveError, match="all the same whatever the input"):
         normswap.fold(b.model())
+
+
+# ------------------------------------------------------------------- what onnxruntime does not run
+
+
+def spatial_is_0(b, x, c_in=3, c_out=4):
+    return b.bn(b.conv(x, c_in, c_out), c_out, spatial=0)
+
+
+def test_one_value_a_channel_is_per_channel_whatever_the_model_says():
+    b = Builder(7)
+    b.output(spatial_is_0(b, b.input(2, 3, 8, 8)))
+    model = b.model(ir_version=4)
+    report = folds(model)
+    assert any("judged in float64 alone" in note for note in report.check.notes)
+    twin = onnx.ModelProto.FromString(model.SerializeToString())
+    kept = [item for item in model.graph.node[-1].attribute if item.name != "spatial"]
+    del twin.graph.node[-1].attribute[:]
+    twin.graph.node[-1].attribute.extend(kept)
+    x = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
+    (wanted,) = run_ort(twin, x=x)
+    (given,) = run_ort(normswap.fold(model).model, x=x)
+    np.testing.assert_allclose(given, wanted, rtol=1e-4, atol=1e-5)
+    swaps(model)
+    assert normswap.bn_to_ln(model).report.check.verdict is Verdict.EQUIVALENT
+    assert normswap.bn_to_in(model).report.check.verdict is Verdict.EQUIVALENT
+
+
+def test_a_swap_of_what_the_runtime_refuses_has_no_drift():
+    """Nothing takes the layer's place at any level of the optimizer."""
+    b = Builder(7)
+    y = b.node("Relu", b.input(2, 4, 8, 8))
+    b.output(b.node("Relu", b.bn(y, 4, spatial=0)))
+    report = swaps(b.model(ir_version=4))
+    assert report.check.drift.outputs == {}
+    assert any("the drift from the original can't be told" in note for note in report.check.notes)
+
+
+def refused_when_folded():
+    """Two branches become a grouped Conv, whose result is an output and added to another's."""
+    b = Builder()
+    x = b.node("Sigmoid", b.input(1, 2, 4, 4))
+    y = b.node("Add", b.bn(x, 2), b.bn(b.conv(x, 2, 2, kernel=(1, 1), group=2), 2))
+    z = b.node("Add", y, b.conv(x, 2, 2, group=2, pads=[1, 1, 1, 1]))
+    b.output(y).output(z)
+    return b.model()
+
+
+def test_a_fold_that_the_runtime_refuses_is_judged_below_its_default_level():
+    model = refused_when_folded()
+    report = folds(model)
+    with contextlib.suppress(RuntimeError, ort_errors.Fail):
+        run_ort(normswap.fold(model).model, x=np.zeros((1, 2, 4, 4), np.float32))
+        pytest.skip("this onnxruntime runs it")
+    said = [note for note in report.check.notes if "at its default level" in note]
+    assert len(said) == 1
+    assert "runs it at level" in said[0]
+
+
+def test_without_the_arbiter_a_refusal_ends_the_check_with_a_tip():
+    b = Builder(7)
+    b.output(spatial_is_0(b, b.input(2, 3, 8, 8)))
+    model = b.model(ir_version=4)
+    with pytest.raises(RunError, match="could not run") as raised:
+        normswap.fold(model, check=normswap.CheckOptions(arbiter=False))
+    assert "--no-check" in raised.value.tip
+    assert count(normswap.fold(model, check=None).model) == 0
+
+
+def test_a_model_that_nothing_can_run_ends_with_a_tip():
+    b = Builder()
+    b.output(b.node("Secret", layer(b, b.input(2, 3, 8, 8)), domain="example"), (2, 4, 6, 6))
+    b.extra_opsets.append(helper.make_opsetid("example", 1))
+    for rewrite in (normswap.fold, normswap.bn_to_ln):
+        with pytest.raises(RunError) as raised:
+            rewrite(b.model())
+        assert "--no-check" in raised.value.tip
