@@ -24,6 +24,7 @@ from normswap.check.elements import tensors
 from normswap.check.reorder import batch_size, reordered, restored
 from normswap.check.runner import LEVELS, Execution, Results, Runner
 from normswap.errors import RunError, RunTimeoutError
+from normswap.inputs.dims import tip
 from normswap.inputs.random import Case, Distribution, make_case
 from normswap.runtime.failures import ProviderError, UnsupportedByRuntimeError
 from normswap.runtime.providers import CPU, full_name
@@ -182,6 +183,8 @@ def observe_original(runner: Runner, model: Signature, options: CheckOptions) ->
         return seen
     if refusal is None or first is None:
         raise RunError("There was no input to try.")
+    if first.cases[0].distribution is not Distribution.USER:
+        refusal.tip = refusal.tip or tip(model, first.cases[0].shapes())
     return _below_default(runner, model, options, first, refusal)
 
 

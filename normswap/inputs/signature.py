@@ -333,7 +333,7 @@ def inferred(content: bytes, shapes: Mapping[str, Shape]) -> tuple[Any, dict[str
     """
     model = onnx.load_from_string(content)
     for value in model.graph.input:
-        if value.name in shapes:
+        if value.name in shapes and value.type.HasField("tensor_type"):
             tensor = value.type.tensor_type
             del tensor.shape.dim[:]
             for size in shapes[value.name]:

@@ -226,3 +226,27 @@ def test_a_model_that_nothing_can_run_ends_with_a_tip():
         with pytest.raises(RunError) as raised:
             rewrite(b.model())
         assert "--no-check" in raised.value.tip
+
+
+# --------------------------------------------------------------------------- inputs that say little
+
+
+def test_sizes_that_must_agree():
+    b = Builder()
+    one, other = b.input("n", 4, "h", "w", name="one"), b.input("m", 4, "p", "q", name="other")
+    y = b.bn(b.conv(one, 4, 6, strides=[2, 2]), 6)
+    b.output(b.node("Add", y, b.conv(other, 4, 6, kernel=(1, 1))))
+    folds(b.model())
+    swaps(b.model())
+
+
+def test_sizes_that_can_not_be_found_are_asked_for():
+    b = Builder()
+    flat = b.node("Flatten", layer(b, b.input(1, 3, "h", "w")))
+    b.output(b.node("Gemm", flat, b.normal(4 * 5 * 7, 2)))
+    for rewrite in (normswap.fold, normswap.bn_to_ln):
+        with pytest.raises(RunError) as raised:
+            rewrite(b.model())
+        assert "--input-shape x:1,3,64,64 does not fit" in raised.value.tip
+    folded = normswap.fold(b.model(), check=normswap.CheckOptions(input_shapes={"x": (1, 3, 7, 9)}))
+    assert folded.report.check.verdict is Verdict.EQUIVALENT
