@@ -91,8 +91,9 @@ def input_semantics(graph: Any, names: list[str]) -> dict[str, Semantics]:
     readers: dict[str, list[Reader]] = {}
     for reader in _readers(graph):
         readers.setdefault(reader.name, []).append(reader)
+    places = {name: [(edge.node, edge.slot) for edge in edges] for name, edges in readers.items()}
     shapes = _shapes(graph)
-    return {name: Semantics(_walk(name, readers), demands(name, readers, shapes)) for name in names}
+    return {name: Semantics(_walk(name, readers), demands(name, places, shapes)) for name in names}
 
 
 @dataclass(frozen=True, slots=True)
