@@ -279,6 +279,7 @@ def _run(
                     target.output,
                     options,
                     overwrite=target.overwrite,
+                    copy=target.copy,
                     check=how if is_checked(values) else None,
                     how=how,
                     data=calibrate_on,

@@ -116,6 +116,7 @@ def fold_command(
                     source,
                     target.output,
                     overwrite=target.overwrite,
+                    copy=target.copy,
                     assume_constant=assume_constant,
                     merge_branches=merge_branches,
                     leftover=leftover,

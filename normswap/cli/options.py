@@ -6,7 +6,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
@@ -110,10 +110,14 @@ class Target:
     output : Path or binary stream
     overwrite : bool
         Whether an existing file may be replaced.
+    copy : bool
+        Whether a model to which there is nothing to do goes there too: where it was asked for by
+        name, or waits for something in a pipe.
     """
 
     output: Path | BinaryIO
     overwrite: bool
+    copy: bool = True
 
 
 def target_of_command(
@@ -143,10 +147,10 @@ def target_of_command(
         if not isinstance(source, Path):
             raise UsageError("--in-place needs a model file, not a pipe.")
         will_write(source)
-        return Target(source, overwrite=True)
+        return Target(source, overwrite=True, copy=False)
     if output is None and isinstance(source, Path):
         beside = source.with_name(f"{source.stem}.{suffix}{source.suffix or '.onnx'}")
-        return _file_target(beside, force=force)
+        return replace(_file_target(beside, force=force), copy=False)
     if output is None or output == STDIO:
         stream = sys.stdout.buffer
         if stream.isatty():

@@ -35,8 +35,15 @@ def epsilon_of(node: Node) -> float:
 
 
 def is_per_activation(node: Node) -> bool:
-    """Whether statistics are of every channel and pixel, (C, D1, ...), as ``spatial=0`` says."""
-    return node.opset < 9 and not node.attr("spatial", 1)
+    """Whether statistics are of every channel and pixel, (C, D1, ...), as ``spatial=0`` says.
+
+    Some models say so and have one value for each channel. There is but one meaning to that, and
+    runtimes that don't refuse it go by it.
+    """
+    if node.opset >= 9 or node.attr("spatial", 1):
+        return False
+    scale = node.inputs[1] if len(node.inputs) > 1 else None
+    return scale is None or scale.rank != 1
 
 
 def require_rewritable(

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from normswap.errors import RunError, RunTimeoutError
-from normswap.inputs.dims import RequestedSizes, batch_is_free, solve, spatial_sizes
+from normswap.inputs.dims import RequestedSizes, batch_is_free, solve, spatial_sizes, tip
 from normswap.inputs.random import Case, Distribution, make_case
 from normswap.runtime.failures import ProviderError
 
@@ -139,7 +139,9 @@ def _accepted(
         except (RunTimeoutError, ProviderError):
             raise
         except RunError as error:
-            refusal = refusal or error
+            if refusal is None:
+                refusal = error
+                refusal.tip = refusal.tip or tip(signature, shapes)
         else:
             return case, spatial
     raise refusal or RunError("There is no input to try.")

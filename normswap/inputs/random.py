@@ -137,7 +137,7 @@ def make_case(
         rng = np.random.default_rng([seed, zlib.crc32(f"{port.name}\0{how}".encode())])
         shape = shapes.get(port.name, ())
         if port.kind != "tensor":
-            shape = _inner_shape(port)
+            shape = shapes.get(port.name, _inner_shape(port))
         meaning = allowed(signature.semantics[port.name], shape, known, rng)
         bounds = ranges.get(port.name, ranges.get(""))
         if bounds is not None:

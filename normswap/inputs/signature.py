@@ -24,9 +24,18 @@ if TYPE_CHECKING:
 
     from normswap.graph.sizes import Dim
 
-# What these give depends on sizes, or on what is there at all.
+# What these give depends on sizes, or on what is there at all, or on nothing.
 _OF_SHAPES = frozenset(
-    {"ConstantOfShape", "EyeLike", "OptionalHasElement", "SequenceLength", "Shape", "Size"}
+    {
+        "ConstantOfShape",
+        "EyeLike",
+        "OptionalHasElement",
+        "RandomNormalLike",
+        "RandomUniformLike",
+        "SequenceLength",
+        "Shape",
+        "Size",
+    }
 )
 
 
@@ -79,6 +88,8 @@ class Signature:
         The outputs that depend on the values of inputs, not only on their shapes.
     skeleton : bytes
         The graph without its weights, its functions inlined.
+    empty_axes : dict of str to tuple of int
+        The axes of inputs whose size is 0 in the file, which may mean any size.
     called : str
         What people know the model as, where `path` is a temporary one.
     """
@@ -92,6 +103,7 @@ class Signature:
     seeds: tuple[float | None, ...]
     varying: frozenset[str]
     skeleton: bytes
+    empty_axes: dict[str, tuple[int, ...]]
     called: str = ""
 
     @property
@@ -134,18 +146,18 @@ def read_signature(path: Path) -> Signature:
     constants.update(tensor.values.name for tensor in graph.sparse_initializer)
     inputs = tuple(_port(value) for value in graph.input if value.name not in constants)
     bare = skeleton(model)
+    inlined = onnx.load_from_string(bare).graph
     return Signature(
         path=path,
         inputs=inputs,
         outputs=tuple(_port(value) for value in graph.output),
-        semantics=input_semantics(
-            onnx.load_from_string(bare).graph, [port.name for port in inputs]
-        ),
+        semantics=input_semantics(inlined, [port.name for port in inputs]),
         opset=next((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), 0),
         random=random,
         seeds=seeds(random),
-        varying=_varying(graph, {port.name for port in inputs}),
+        varying=_varying(inlined, {port.name for port in inputs}),
         skeleton=bare,
+        empty_axes={value.name: axes for value in graph.input if (axes := _empty_axes(value))},
     )
 
 
@@ -166,7 +178,7 @@ def _varying(graph: Any, inputs: set[str]) -> frozenset[str]:
 
 def _reads(node: Any) -> Iterator[str]:
     """Yield what a node reads, and what the subgraphs in its attributes may capture."""
-    yield from node.input
+    yield from node.input[:1] if node.op_type == "CastLike" else node.input
     for attribute in node.attribute:
         for body in (attribute.g, *attribute.graphs):
             for inner in body.node:
@@ -190,9 +202,15 @@ def _port(value: Any) -> Port:
 
 
 def _dim(dim: Any) -> Dim:
+    """Return a size; some write -1 or 0 where they mean any."""
     if dim.HasField("dim_value"):
-        return int(dim.dim_value)
+        return int(dim.dim_value) if dim.dim_value > 0 else None
     return dim.dim_param or None
+
+
+def _empty_axes(value: Any) -> tuple[int, ...]:
+    dims = value.type.tensor_type.shape.dim
+    return tuple(i for i, dim in enumerate(dims) if dim.HasField("dim_value") and not dim.dim_value)
 
 
 def dtype_name(elem_type: int) -> str:
@@ -315,7 +333,7 @@ def inferred(content: bytes, shapes: Mapping[str, Shape]) -> tuple[Any, dict[str
     """
     model = onnx.load_from_string(content)
     for value in model.graph.input:
-        if value.name in shapes:
+        if value.name in shapes and value.type.HasField("tensor_type"):
             tensor = value.type.tensor_type
             del tensor.shape.dim[:]
             for size in shapes[value.name]:

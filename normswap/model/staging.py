@@ -62,9 +62,13 @@ class Staged:
 
 @contextlib.contextmanager
 def stage(
-    model: Model, target: str | os.PathLike[str], *, overwrite: bool = False
+    model: Model,
+    target: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    edited: bool = True,
 ) -> Iterator[Staged]:
-    """Write an edited model beside its target; nothing but a commit changes the target.
+    """Write a model beside its target; nothing but a commit changes the target.
 
     A model that has external data gets one new data file, ``<target>.data``, with a number in its
     name if that one exists: the old data stays untouched until the new model is in place. Tensors
@@ -81,6 +85,8 @@ def stage(
         May be the file that the model was loaded from.
     overwrite : bool
         Whether an existing target may be replaced. Its permissions stay.
+    edited : bool
+        See :func:`~normswap.model.assembly.assemble`.
 
     Yields
     ------
@@ -102,7 +108,7 @@ def stage(
         sweep(save.target.parent)
         sweep_scratch()
         try:
-            path, size = save.write(model)
+            path, size = save.write(model, edited=edited)
         except OSError as error:
             raise _not_written(save.target, error) from error
         yield Staged(save, path, size)
@@ -119,14 +125,14 @@ class _Save:
         self.data_inode: int | None = None
         self._model_inode: int | None = None
 
-    def write(self, model: Model) -> tuple[Path, int]:
+    def write(self, model: Model, *, edited: bool) -> tuple[Path, int]:
         """Write the model and its data; return where the model is, and the size of both."""
         for number in itertools.count():
             data = _data_path(self.target, number)
             self.claim = Claim(data)
             if not self.claim.take():
                 continue
-            assembly = assemble(model, data.name)
+            assembly = assemble(model, data.name, edited=edited)
             if not assembly.data:
                 return self._write_model(assembly)
             try:
@@ -195,15 +201,15 @@ def _data_path(target: Path, number: int) -> Path:
     return target.with_name(f"{target.name}.{number}.data" if number else f"{target.name}.data")
 
 
-def write_to(model: Model, stream: BinaryIO) -> None:
-    """Write an edited model to a binary stream, external data included.
+def write_to(model: Model, stream: BinaryIO, *, edited: bool = True) -> None:
+    """Write a model to a binary stream, external data included.
 
     Raises
     ------
     ModelError
         It is larger than the 2 GiB that a single file can be.
     """
-    assemble(model, None).write_model(stream)
+    assemble(model, None, edited=edited).write_model(stream)
 
 
 def _checked_target(target: Path, *, overwrite: bool) -> Path:
@@ -265,17 +271,17 @@ def _not_written(target: Path, error: OSError) -> ModelError:
 
 @contextlib.contextmanager
 def staged_output(
-    model: Model, output: str | Path | BinaryIO, *, overwrite: bool
+    model: Model, output: str | Path | BinaryIO, *, overwrite: bool, edited: bool = True
 ) -> Iterator[Staged | _Piped]:
-    """Have a rewritten model in a file, wherever it goes; nothing moves before a commit."""
+    """Have a model in a file, wherever it goes; nothing moves before a commit."""
     if isinstance(output, str | Path):
-        with stage(model, output, overwrite=overwrite) as staged:
+        with stage(model, output, overwrite=overwrite, edited=edited) as staged:
             yield staged
         return
     with scratch_folder() as folder:
         path = folder / "model.onnx"
         with path.open("wb") as stream:
-            write_to(model, stream)
+            write_to(model, stream, edited=edited)
         yield _Piped(path, output)
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import onnx
 
 from normswap.runtime.failures import WorkerError
+from normswap.runtime.opening import open_sizes
 from normswap.runtime.randomness import draws, seed_all, seeds
 from normswap.runtime.sessions import assignment, choose_provider, open_session, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    import numpy as np
     import onnxruntime as ort
 
     from normswap.runtime.worker import Job
@@ -60,6 +61,7 @@ class PartialModel:
             self.model = onnx.load(str(path), load_external_data=False)
         except Exception as error:
             raise WorkerError("run", " ".join(str(error).split())) from error
+        open_sizes(self.model)
         self.level = request["level"]
         self.threads = request["threads"]
         self.types: dict[str, int] = dict(request["taps"])
@@ -94,7 +96,7 @@ class PartialModel:
             values = session.run(names, {name: feeds[name] for name in needed})
         except Exception as error:
             raise translated(error, self.provider, loading=False) from error
-        return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
+        return dict(zip(names, values, strict=True))
 
     def _part(
         self, outputs: Sequence[str], feeds: Mapping[str, np.ndarray]

@@ -15,7 +15,7 @@ from normswap.model import Model, load
 from normswap.model.staging import output_name, staged_output
 from normswap.plain import plain
 from normswap.progress import Progress, silent
-from normswap.workflows.result import Result, place, require_sound
+from normswap.workflows.result import Result, advising, as_it_is, place, require_sound
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,6 +129,7 @@ def fold(
     merge_branches: bool = False,
     leftover: Form = "keep",
     overwrite: bool = False,
+    copy: bool = True,
     progress: Progress = silent,
 ) -> FoldResult:
     """Fold the BatchNormalizations of a model, check the result, and save it.
@@ -147,7 +148,7 @@ def fold(
         it nothing is written, and the model is the result's.
     check : {"quick", "full", "off"}, CheckOptions or None
         How the result is compared with the original, in onnxruntime and in float64. None or
-        ``"off"``: not at all.
+        ``"off"``: not at all. A model to which there is nothing to do is not run.
     assume_constant : bool
         Fold initializers that are graph inputs too, which a caller could override.
     merge_branches : bool
@@ -157,6 +158,8 @@ def fold(
         BatchNormalization with mean 0, var 1 and epsilon 0.
     overwrite : bool
         Whether an existing file may be replaced.
+    copy : bool
+        Whether a model to which there is nothing to do is written to the output too, as it is.
     progress : callable
         Is told what is being done, in a few words.
 
@@ -195,6 +198,8 @@ def fold(
     how = check_options(check)
     target = place(output)
     loaded, report = _planned(model, assume_constant, merge_branches, leftover, progress)
+    if not report.plan.edits:
+        return FoldResult(*as_it_is(report, loaded, target, overwrite=overwrite, copy=copy))
     apply_plan(report.plan, loaded)
     progress("writing")
     with staged_output(loaded, target, overwrite=overwrite) as staged:
@@ -241,6 +246,6 @@ def _checked(
     from normswap.workflows.check import check_files
 
     progress("checking")
-    with model.original() as original:
+    with advising(), model.original() as original:
         names = ("" if model.path else model.name, name)
         return check_files(original, rewritten, options, names=names, progress=progress)

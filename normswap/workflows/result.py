@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Protocol, TypeVar
 
 import onnx
 
@@ -13,12 +14,16 @@ from normswap.errors import (
     ExitCode,
     InconclusiveError,
     NotEquivalentError,
+    RunError,
     UsageError,
 )
 from normswap.model import load, stage
+from normswap.model.staging import output_name, staged_output
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from normswap.model import Model
 
 
 Output = str | Path | BinaryIO | None
@@ -111,7 +116,7 @@ class Result(Generic[Report]):
         """
         written = self._place.getvalue() if isinstance(self._place, InMemory) else self._path
         model = load(written)
-        with stage(model, path, overwrite=overwrite) as staged:
+        with stage(model, path, overwrite=overwrite, edited=False) as staged:
             staged.commit()
         return Path(path)
 
@@ -123,6 +128,52 @@ class Result(Generic[Report]):
                 tip="Without an output it stays in memory.",
             )
         return Path(self._place)
+
+
+def as_it_is(
+    report: Report, model: Model, target: str | Path | BinaryIO, *, overwrite: bool, copy: bool
+) -> tuple[Report, str | Path | BinaryIO]:
+    """Give back a model to which there is nothing to do, byte for byte if it is a single file.
+
+    Parameters
+    ----------
+    report : FoldReport or SwapReport
+    model : Model
+    target : path or binary stream
+    overwrite : bool
+        Whether an existing file may be replaced.
+    copy : bool
+        Whether it is written to the target at all.
+
+    Returns
+    -------
+    (FoldReport or SwapReport, path or binary stream)
+        The report with what was written, and where the model is now.
+    """
+    if not copy and model.path is not None:
+        return report, model.path
+    target = target if copy else InMemory()
+    with staged_output(model, target, overwrite=overwrite, edited=False) as staged:
+        staged.commit()
+    if not copy:
+        return report, target
+    written = None if isinstance(target, InMemory) else output_name(target)
+    told: Any = report
+    return replace(told, output=written, size_after=staged.size), target
+
+
+@contextlib.contextmanager
+def advising() -> Iterator[None]:
+    """Say of a runtime that fails in a check how to do without."""
+    try:
+        yield
+    except RunError as error:
+        if error.tip is None:
+            error.tip = (
+                "The float64 arbiter could not stand in. --no-check (check=None) saves what is "
+                "not compared."
+            )
+        raise
 
 
 def require_sound(report: Checked, findings: Sequence[str]) -> None:

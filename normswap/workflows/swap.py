@@ -27,7 +27,7 @@ from normswap.progress import Progress, silent
 from normswap.runtime.session import Session
 from normswap.runtime.survey import resolve
 from normswap.scratch import scratch_folder
-from normswap.workflows.result import Result, place, require_sound
+from normswap.workflows.result import Result, advising, as_it_is, place, require_sound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         exclude: Sequence[str]
         only_kept: bool
         overwrite: bool
+        copy: bool
         progress: Progress
 
 
@@ -176,6 +177,7 @@ def bn_to_gn(
     exclude: Sequence[str] = (),
     only_kept: bool = False,
     overwrite: bool = False,
+    copy: bool = True,
     progress: Progress = silent,
 ) -> SwapResult:
     """Replace the BatchNormalizations of a model by group normalizations, check it, and save it.
@@ -211,7 +213,8 @@ def bn_to_gn(
     samples : int, optional
         Use only the first so many samples of the data.
     check : {"quick", "full", "off"}, CheckOptions or None
-        How the result is checked. None or ``"off"``: not at all.
+        How the result is checked. None or ``"off"``: not at all. A model to which there is nothing
+        to do is not run.
     form : str
         ``"auto"``, ``"fastest"``, or a form of docs/bn-to-gn.md: ``"native"``, ``"layernorm"``,
         ``"instancenorm"``, ``"centred"``, ``"primitive"``, ``"contrib"``.
@@ -229,6 +232,8 @@ def bn_to_gn(
         Swap only what :func:`normswap.fold` can't remove.
     overwrite : bool
         Whether an existing file may be replaced.
+    copy : bool
+        Whether a model to which there is nothing to do is written to the output too, as it is.
     progress : callable
         Is told what is being done, in a few words.
 
@@ -287,6 +292,7 @@ def bn_to_gn(
             only_kept=only_kept,
         ),
         overwrite=overwrite,
+        copy=copy,
         check=verify,
         data=calibrate,
         samples=samples,
@@ -351,6 +357,7 @@ def swap(
     options: SwapOptions,
     *,
     overwrite: bool = False,
+    copy: bool = True,
     check: VerifyOptions | None = None,
     how: VerifyOptions | None = None,
     data: Data | None = None,
@@ -367,6 +374,8 @@ def swap(
     options : SwapOptions
     overwrite : bool
         Whether an existing file may be replaced.
+    copy : bool
+        Whether a model to which there is nothing to do is written to the output too, as it is.
     check : VerifyOptions, optional
         How the result is checked; not at all if it is left out.
     how : VerifyOptions, optional
@@ -390,11 +399,13 @@ def swap(
     model, plan = _planned(source, options, progress)
     options = plan.options
     report = SwapReport(model.name, None, plan, size_before=model.size)
+    if not plan.swaps:
+        return SwapResult(*as_it_is(report, model, target, overwrite=overwrite, copy=copy))
     with model.original() as original:
         batches: Dataset | None = None
         if data is not None:
             batches = open_data(data, read_signature(original), samples=samples)
-        if calibration is not None and batches is not None and plan.swaps:
+        if calibration is not None and batches is not None:
             affines = calibrate(original, plan, batches, calibration, progress)
             if check is not None:
                 before = _plain_drift(original, plan, batches, check)
@@ -407,10 +418,11 @@ def swap(
         apply_swaps(plan, model)
         progress("writing")
         with staged_output(model, target, overwrite=overwrite) as staged:
-            if check is not None and plan.swaps:
-                result = verify_swap(
-                    original, staged.path, plan, check, batches=batches, progress=progress
-                )
+            if check is not None:
+                with advising():
+                    result = verify_swap(
+                        original, staged.path, plan, check, batches=batches, progress=progress
+                    )
                 report = replace(report, check=result)
             report = replace(report, notes=() if batches is None else tuple(batches.notes))
             require_sound(report, [] if report.check is None else _findings(report.check))

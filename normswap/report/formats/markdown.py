@@ -44,7 +44,7 @@ def _fold(report: Any) -> Iterator[str]:
     if report.check is not None:
         yield ""
         yield from _check(report.check)
-    yield from _written(report)
+    yield from _written(report, idle="" if plan.edits else "Nothing to fold")
 
 
 def _explain(report: Any) -> Iterator[str]:
@@ -85,7 +85,7 @@ def _swap(report: Any) -> Iterator[str]:
         )
         yield from _items(map(_text, check.notes))
     yield from _items(map(_text, report.notes))
-    yield from _written(report)
+    yield from _written(report, idle="" if plan.swaps else "Nothing to swap")
 
 
 def _recalibrate(report: Any) -> Iterator[str]:
@@ -171,10 +171,12 @@ def _steps(steps: Iterable[Any]) -> Iterator[str]:
     )
 
 
-def _written(report: Any) -> Iterator[str]:
+def _written(report: Any, *, idle: str = "") -> Iterator[str]:
     yield ""
     if report.output is None:
-        yield "Nothing written."
+        yield f"{idle}, so nothing was written." if idle else "Nothing written."
+    elif idle:
+        yield f"{_code(report.output)}: {idle.lower()}, so it is a copy of the model."
     else:
         yield f"{_code(report.output)}: {report.size_before} → {report.size_after} bytes"
 

@@ -49,8 +49,20 @@ def print_notes(notes: Sequence[str], console: Console) -> None:
         console.print(f"  [dim]note: {escape(note)}[/]")
 
 
-def sizes(output: str | None, before: int, after: int | None) -> str:
-    """Say what was written, and how large it is."""
+def sizes(output: str | None, before: int, after: int | None, *, idle: str = "") -> str:
+    """Say what was written, and how large it is.
+
+    Parameters
+    ----------
+    output : str or None
+    before, after : int
+        Bytes.
+    idle : str
+        Why there was nothing to do, where that is so.
+    """
     if not output:
-        return f"nothing written; the model has {decimal(before)}"
+        what = f"{idle}, so nothing was written" if idle else "nothing written"
+        return f"{what}; the model has {decimal(before)}"
+    if idle:
+        return f"{escape(output)}  {idle}, so it is a copy of the model, {decimal(after or 0)}"
     return f"{escape(output)}  {decimal(before)} → {decimal(after or 0)}"

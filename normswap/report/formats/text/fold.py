@@ -53,7 +53,8 @@ def tell(report: FoldReport, stream: TextIO, *, verbose: int = 0) -> None:
             console.print(_merged(plan.merged, verbose=verbose))
         console.print()
         _check(report, console)
-        console.print(sizes(report.output, report.size_before, report.size_after))
+        idle = "" if plan.edits else "nothing to fold"
+        console.print(sizes(report.output, report.size_before, report.size_after, idle=idle))
 
 
 def _headline(plan: Plan) -> str:
@@ -142,7 +143,7 @@ def _merged(merged: Iterable[Merged], *, verbose: int) -> Table:
 def _check(report: FoldReport, console: Console) -> None:
     check = report.check
     if check is None:
-        if report.output:
+        if report.output and report.plan.edits:
             console.print("[dim]not checked (--no-check)[/]")
         return
     colour = {ExitCode.OK: "green", ExitCode.FINDINGS: "red"}.get(check.exit_code, "yellow")

@@ -67,7 +67,8 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
     elif report.output and plan.swaps:
         console.print("[dim]not checked (--no-check)[/]")
     print_notes(report.notes, console)
-    console.print(sizes(report.output, report.size_before, report.size_after))
+    idle = "" if plan.swaps else "nothing to swap"
+    console.print(sizes(report.output, report.size_before, report.size_after, idle=idle))
 
 
 def _headline(plan: SwapPlan) -> str:
