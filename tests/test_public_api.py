@@ -512,6 +512,7 @@ def test_the_page_is_true(tmp_path, monkeypatch, capsys):
     }
 
 
+@pytest.mark.filterwarnings("ignore")  # torch's own, about what it does itself
 def test_the_page_is_true_of_torch(tmp_path, monkeypatch):
     pytest.importorskip("torch")
     pytest.importorskip("onnxscript")
