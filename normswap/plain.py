@@ -15,6 +15,17 @@ from collections.abc import Mapping
 from typing import Any
 
 
+class AsDict:
+    """A dataclass that tells itself as plain data."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data, as JSON has it; NaN and infinities become strings."""
+        data: dict[str, Any] = plain(self)
+        return data
+
+
 def called(name: str) -> dict[str, str]:
     """Return the metadata of a field that is called otherwise in plain data."""
     return {"called": name}

@@ -79,7 +79,7 @@ def _properties(cls: type[Any], seen: dict[type[Any], type[Any]]) -> dict[str, A
             hint = hints[attribute]
         else:
             function = getattr(cls, attribute).fget
-            hint = get_type_hints(function, _names(cls))["return"]
+            hint = get_type_hints(function, _names(function))["return"]
         found[name] = _described(hint, seen)
     schema = getattr(cls, "SCHEMA", None)
     return found if schema is None else {"schema": Literal[schema], **found}
@@ -102,9 +102,9 @@ def _described(hint: Any, seen: dict[type[Any], type[Any]]) -> Any:
     return hint
 
 
-def _names(cls: type[Any]) -> dict[str, Any]:
-    """Return what annotations of a class may name, what its module imports for them included."""
-    module = sys.modules[cls.__module__]
+def _names(definition: Any) -> dict[str, Any]:
+    """Return what annotations may name: what is in their module, or imported only for them."""
+    module = sys.modules[definition.__module__]
     names = dict(vars(module))
     for node in ast.walk(ast.parse(inspect.getsource(module))):
         if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":

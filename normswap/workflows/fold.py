@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from normswap.check.options import CheckOptions, check_options
 from normswap.errors import ExitCode, require_choice
@@ -13,9 +13,8 @@ from normswap.folding.planner import make_plan
 from normswap.folding.residual import residuals
 from normswap.model import Model, load
 from normswap.model.staging import output_name, staged_output
-from normswap.plain import plain
 from normswap.progress import Progress, silent
-from normswap.workflows.result import Result, place, require_sound
+from normswap.workflows.result import Result, RewriteReport, committed, place, require_sound
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,39 +27,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class FoldReport:
+class FoldReport(RewriteReport):
     """What a fold did.
 
     Attributes
     ----------
-    source : str
-        What was read.
-    output : str or None
-        What was written; None where nothing was.
     plan : Plan
     check : CheckReport or None
         None where no check was asked for.
     residuals : tuple of Residual
         Of the constants that were written, as they were read back; empty without a check.
-    size_before, size_after : int
-        Bytes of the model, external data included; the latter None where nothing was written.
     """
 
-    source: str
-    output: str | None
     plan: Plan
     check: CheckReport | None = None
     residuals: tuple[Residual, ...] = ()
-    size_before: int = 0
-    size_after: int | None = None
 
     SCHEMA: ClassVar[str] = "normswap/fold/1"
-    TOLD = ("written", "exit_code")
-
-    @property
-    def written(self) -> bool:
-        """Whether there is an output."""
-        return self.output is not None
 
     @property
     def exit_code(self) -> ExitCode:
@@ -68,11 +51,6 @@ class FoldReport:
         if not all(residual.is_rounding for residual in self.residuals):
             return ExitCode.FINDINGS
         return ExitCode.OK if self.check is None else ExitCode(self.check.exit_code)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain data."""
-        data: dict[str, Any] = plain(self)
-        return data
 
 
 class FoldResult(Result[FoldReport]):
@@ -206,9 +184,7 @@ def fold(
                 check=_checked(loaded, staged.path, called, how, progress),
             )
         require_sound(report, _findings(report))
-        staged.commit()
-        written = None if output is None else output_name(target)
-        report = replace(report, output=written, size_after=staged.size)
+        report = committed(report, staged, target)
     return FoldResult(report, target)
 
 
