@@ -31,6 +31,11 @@ def called(name: str) -> dict[str, str]:
     return {"called": name}
 
 
+def kind_of(report: Any) -> str:
+    """Return what a report, or a class of it, is about: ``fold`` for ``normswap/fold/1``."""
+    return str(report.SCHEMA).split("/")[1]
+
+
 def told(cls: type[Any]) -> dict[str, str]:
     """Return the attributes of a dataclass that plain data has, by the name that it has there."""
     fields = [f for f in dataclasses.fields(cls) if f.repr]

@@ -111,11 +111,6 @@ def around(command: str | None, exit_code: int, inputs: tuple[Input, ...] = ()) 
     )
 
 
-def kind_of(report: Report) -> str:
-    """Return what a report is about: ``fold`` for the schema ``normswap/fold/1``."""
-    return report.SCHEMA.split("/")[1]
-
-
 def _version(*packages: str) -> str | None:
     """Return the version of the first of several packages that is installed; imports none."""
     for package in packages:

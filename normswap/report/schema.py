@@ -19,7 +19,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from normswap.plain import told
+from normswap.plain import kind_of, told
 from normswap.report.envelope import Envelope
 
 FOLDER = Path(__file__).parent / "schemas"
@@ -45,7 +45,7 @@ def schemas() -> dict[str, dict[str, Any]]:
     for place in REPORTS:
         module, _, name = place.partition(":")
         report = getattr(importlib.import_module(module), name)
-        found[report.SCHEMA.split("/")[1]] = schema_of(report)
+        found[kind_of(report)] = schema_of(report)
     return found
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
-from normswap.check.options import CheckOptions, check_options
 from normswap.errors import ExitCode, require_choice
 from normswap.folding.apply import apply_plan
 from normswap.folding.leftover import Form
@@ -19,6 +18,7 @@ from normswap.workflows.result import Result, RewriteReport, committed, place, r
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from normswap.check.options import CheckOptions
     from normswap.check.report import CheckReport
     from normswap.folding.plan import Plan
     from normswap.folding.residual import Residual
@@ -170,6 +170,8 @@ def fold(
     Traceback (most recent call last):
     normswap.errors.UsageError: check='quik' is not one of 'quick', 'full', 'off'.
     """
+    from normswap.check.options import check_options
+
     how = check_options(check)
     target = place(output)
     loaded, report = _planned(model, assume_constant, merge_branches, leftover, progress)
