@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import importlib
 import os
 import sys
@@ -201,4 +202,7 @@ def main() -> NoReturn:
             with contextlib.suppress(OSError):
                 stream.flush()
         os._exit(code)
+    # What is left goes with the process. To search all of it for cycles first, as Python does at
+    # its end, takes a tenth of --help and a sixth of a fold.
+    gc.freeze()
     sys.exit(code)

@@ -40,7 +40,6 @@ MODELS = ("original", "rewritten")
     "check",
     cls=CheckedCommand,
     context_settings={"help_option_names": ["-h", "--help"]},
-    short_help="Tell whether two models are the same function.",
     epilog="Exit codes: 0 equivalent, 1 different, 2 wrong usage, 3 unreadable model or data, "
     "4 the runtime failed, 5 inconclusive.",
 )

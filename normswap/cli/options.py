@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from normswap.check.options import CheckOptions
     from normswap.check.report import CheckReport
     from normswap.groupnorm.verify import SwapCheck
-    from normswap.workflows.result import Result
+    from normswap.workflows.result import Result, RewriteReport
 
-Report = TypeVar("Report")
+Report = TypeVar("Report", bound="RewriteReport")
 
 STDIO = "-"
 MIB = 1 << 20

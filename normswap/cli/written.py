@@ -1,15 +1,16 @@
-"""What a command has written when it is broken off, as the files themselves show it."""
+"""What a command has written when it is broken off, as the files themselves show it.
+
+What is imported here is imported for ``--help`` too: pathlib takes longer than all of this.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
 
 if TYPE_CHECKING:
-    import os
-
     State = tuple[int, int, int] | None
 
 
@@ -20,10 +21,10 @@ class Written:
     """
 
     def __init__(self) -> None:
-        self._before: dict[Path, State] = {}
+        self._before: dict[str, State] = {}
         self._stream: _Noticed | None = None
 
-    def expect(self, path: Path) -> None:
+    def expect(self, path: str) -> None:
         """Remember what is at a path now."""
         self._before[path] = _state(path)
 
@@ -41,7 +42,7 @@ class Written:
         """Say what was written, as the end of a sentence."""
         if self._stream is not None and self._stream.has_begun:
             return f"{'all' if self._stream.is_done else 'only a part'} of the model was written"
-        paths = [str(path) for path, before in self._before.items() if _state(path) != before]
+        paths = [path for path, before in self._before.items() if _state(path) != before]
         if not paths:
             return "nothing was written"
         return f"{' and '.join(paths)} {'were' if paths[1:] else 'was'} written"
@@ -72,7 +73,7 @@ def will_write(path: str | os.PathLike[str]) -> None:
     path : path
         Where; it is looked at now, and again if the command is broken off.
     """
-    _of_command().expect(Path(path))
+    _of_command().expect(os.fspath(path))
 
 
 def will_write_to(stream: BinaryIO) -> BinaryIO:
@@ -86,9 +87,9 @@ def _of_command() -> Written:
     return cast("Written", found[Written]) if found else Written()
 
 
-def _state(path: Path) -> State:
+def _state(path: str) -> State:
     try:
-        status = path.lstat()
+        status = os.lstat(path)
     except OSError:
         return None
     return status.st_ino, status.st_mtime_ns, status.st_size

@@ -7,9 +7,9 @@ what a dry run shows. Its edits, which :mod:`normswap.folding.apply` carries out
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from normswap.plain import plain
+from normswap.plain import AsDict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,7 +117,7 @@ class Merged:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(AsDict):
     """What a fold will do to one model.
 
     Attributes
@@ -154,11 +154,6 @@ class Plan:
         """Return every name that :meth:`about` knows."""
         entries: tuple[Folded | Kept, ...] = (*self.folded, *self.kept)
         return frozenset(name for entry in entries for name in _mentioned(entry))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the plan as plain data, without its edits."""
-        data: dict[str, Any] = plain(self)
-        return data
 
 
 def _mentioned(entry: Folded | Kept) -> Iterator[str]:

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
 DEFAULT_EPSILON = 1e-5
 
+EXPORT_TIP = (
+    "Exporters fold it away by themselves. torch.onnx.export keeps it with optimize=False, or with "
+    "dynamo=False, training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False."
+)
+"""What helps where a model has no BatchNormalization; docs/export.md says more."""
+
 
 def is_batchnorm(node: Node) -> bool:
     """Whether a node is a BatchNormalization of the default domain."""

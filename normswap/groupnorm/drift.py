@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from normswap.finite import flaw_of
-from normswap.plain import plain
+from normswap.plain import AsDict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -98,7 +98,7 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True)
-class DriftReport:
+class DriftReport(AsDict):
     """The drift of a network, by name of the tensor.
 
     Attributes
@@ -111,11 +111,6 @@ class DriftReport:
     outputs: dict[str, Drift] = field(default_factory=dict)
     layers: dict[str, Drift] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain data."""
-        data: dict[str, Any] = plain(self)
-        return data
 
 
 def measure_drift(

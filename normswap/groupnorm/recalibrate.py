@@ -22,7 +22,7 @@ from onnx import TensorProto
 from normswap.dtypes import NUMPY_DTYPES, is_float, round_to
 from normswap.errors import DataError, ModelError, UsageError
 from normswap.finite import flaw_of
-from normswap.graph.batchnorm import epsilon_of, is_batchnorm, require_rewritable
+from normswap.graph.batchnorm import EXPORT_TIP, epsilon_of, is_batchnorm, require_rewritable
 from normswap.graph.build import build_network, gs_nodes
 from normswap.graph.mode import mode_of
 from normswap.graph.names import Names
@@ -161,8 +161,7 @@ def batchnorms(model: Model, *, freeze: bool) -> list[Node]:
     if not nodes:
         raise ModelError(
             f"{model.name} has no BatchNormalization to recalibrate.",
-            tip="Exporters fold it away; torch.onnx.export keeps it with "
-            "training=TrainingMode.PRESERVE and do_constant_folding=False.",
+            tip=EXPORT_TIP,
         )
     return nodes
 

@@ -27,12 +27,13 @@ from normswap.groupnorm.rounding import SLACK
 from normswap.inputs.archives import save_sets
 from normswap.inputs.dims import RequestedSizes, batch_is_free
 from normswap.inputs.signature import read_signature
-from normswap.plain import called, plain
+from normswap.plain import AsDict, called
 from normswap.runtime.failures import ProviderError
 from normswap.runtime.randomness import seed_notes
 from normswap.runtime.session import Session
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
@@ -85,7 +86,7 @@ class OutputCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class SwapCheck:
+class SwapCheck(AsDict):
     """What was found.
 
     Attributes
@@ -140,12 +141,7 @@ class SwapCheck:
         """How a command that found this ends."""
         return self.verdict.exit_code
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the check as plain data."""
-        data: dict[str, Any] = plain(self)
-        return data
-
-    def save_failing_inputs(self, path: Path) -> tuple[Path, ...]:
+    def save_failing_inputs(self, path: str | os.PathLike[str]) -> tuple[Path, ...]:
         """Save the exact inputs on which the check failed; return the files.
 
         Several sets are numbered, see :mod:`normswap.inputs.archives`. A layer in a subgraph or a

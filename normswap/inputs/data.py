@@ -22,12 +22,13 @@ How a set becomes inputs of the model:
 
 from __future__ import annotations
 
+import os
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import onnx
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 BATCH = 32
 
-Data = str | Path | Mapping[str, Any] | Iterable[Mapping[str, Any]]
+Data: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | Iterable[Mapping[str, Any]]
 """A file or folder, feeds, or an iterable of feeds."""
 
 _KINDS = {".npz", ".npy", ".pb"}
@@ -120,12 +121,12 @@ def open_data(
         type that the model takes. (Raised where the batches are gone through.)
     """
     sets = _located(signature, source)
-    is_batched = not isinstance(source, str | Path | Mapping)
-    name = str(source) if isinstance(source, str | Path) else "the data"
+    is_batched = not isinstance(source, str | os.PathLike | Mapping)
+    name = os.fspath(source) if isinstance(source, str | os.PathLike) else "the data"
     return Dataset(name, signature, sets, None if is_batched else batch, samples)
 
 
-def load_outputs(signature: Signature, path: Path) -> list[Feeds]:
+def load_outputs(signature: Signature, source: str | os.PathLike[str]) -> list[Feeds]:
     """Read golden outputs of a model: an ``.npz``, or a folder of them, one a set of inputs.
 
     Raises
@@ -133,6 +134,7 @@ def load_outputs(signature: Signature, path: Path) -> list[Feeds]:
     DataError
         There is nothing to read, or it does not fit the model's outputs.
     """
+    path = Path(source)
     files = sorted(path.glob("*.npz"), key=_natural) if path.is_dir() else numbered(path)
     if not files:
         raise DataError(f"There are no golden outputs at {path}.")
@@ -143,7 +145,7 @@ def _located(signature: Signature, source: Data) -> Iterable[Path | Mapping[str,
     """Return the sets that a source has, those in files not yet read."""
     if isinstance(source, Mapping):
         return [source]
-    if not isinstance(source, str | Path):
+    if not isinstance(source, str | os.PathLike):
         return list(source) if iter(source) is source else source
     path = Path(source)
     if not path.exists():

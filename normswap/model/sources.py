@@ -92,7 +92,7 @@ def read_bytes(source: Source) -> bytes:
 def name_of(source: Source) -> str:
     """Return what to call a model: its path, or what it is."""
     if isinstance(source, str | os.PathLike):
-        return str(source)
+        return os.fspath(source)
     if isinstance(source, bytes | bytearray | memoryview):
         return "<bytes>"
     if isinstance(source, onnx.ModelProto):

@@ -9,7 +9,7 @@ import os
 import shutil
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from normswap.errors import ModelError, UsageError
 from normswap.model.assembly import Assembly, assemble
@@ -20,6 +20,9 @@ from normswap.undisturbed import finish
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+Place: TypeAlias = str | os.PathLike[str] | BinaryIO
+"""Where a model goes."""
 
 
 class Staged:
@@ -271,10 +274,10 @@ def _not_written(target: Path, error: OSError) -> ModelError:
 
 @contextlib.contextmanager
 def staged_output(
-    model: Model, output: str | Path | BinaryIO, *, overwrite: bool, edited: bool = True
-) -> Iterator[Staged | _Piped]:
+    model: Model, output: Place, *, overwrite: bool, edited: bool = True
+) -> Iterator[Staged | Piped]:
     """Have a model in a file, wherever it goes; nothing moves before a commit."""
-    if isinstance(output, str | Path):
+    if isinstance(output, str | os.PathLike):
         with stage(model, output, overwrite=overwrite, edited=edited) as staged:
             yield staged
         return
@@ -282,10 +285,10 @@ def staged_output(
         path = folder / "model.onnx"
         with path.open("wb") as stream:
             write_to(model, stream, edited=edited)
-        yield _Piped(path, output)
+        yield Piped(path, output)
 
 
-class _Piped:
+class Piped:
     """A rewritten model that goes into a stream, as a whole, once it is good."""
 
     def __init__(self, path: Path, stream: BinaryIO) -> None:
@@ -294,11 +297,12 @@ class _Piped:
         self._stream = stream
 
     def commit(self) -> None:
+        """Write it."""
         with self.path.open("rb") as source:
             shutil.copyfileobj(source, self._stream, 1 << 20)
         self._stream.flush()
 
 
-def output_name(output: str | Path | BinaryIO) -> str:
+def output_name(output: Place) -> str:
     """Return what to call an output in messages."""
-    return str(output) if isinstance(output, str | Path) else "<stdout>"
+    return os.fspath(output) if isinstance(output, str | os.PathLike) else "<stdout>"

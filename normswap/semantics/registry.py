@@ -132,16 +132,19 @@ def since_version(name: str, domain: str, opset: int) -> int | None:
 
     Operators of domains of which onnx has no schemas have had one meaning, since version 1.
     """
-    if domain not in _DOMAINS or (domain, name) in _WITHOUT_SCHEMA:
-        return 1
     try:
         return int(onnx.defs.get_schema(name, opset, domain).since_version)
     except onnx.defs.SchemaError:
-        return None
+        return None if domain in _domains() and (domain, name) not in _WITHOUT_SCHEMA else 1
 
 
-_DOMAINS = frozenset(schema.domain for schema in onnx.defs.get_all_schemas())
 _WITHOUT_SCHEMA = frozenset({("", "SimplifiedLayerNormalization")})  # onnxruntime's, of opset 1
+
+
+@functools.cache
+def _domains() -> frozenset[str]:
+    """Return the domains of which onnx has schemas: a question that takes it a while."""
+    return frozenset(schema.domain for schema in onnx.defs.get_all_schemas())
 
 
 def meaning_of(name: str, domain: str, opset: int) -> Meaning | None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
-from normswap.check.options import CheckOptions, check_options
 from normswap.errors import ExitCode, require_choice
 from normswap.folding.apply import apply_plan
 from normswap.folding.passes.leftovers import Form
@@ -13,13 +12,21 @@ from normswap.folding.planner import make_plan
 from normswap.folding.residual import residuals
 from normswap.model import Model, load
 from normswap.model.staging import output_name, staged_output
-from normswap.plain import plain
 from normswap.progress import Progress, silent
-from normswap.workflows.result import Result, advising, as_it_is, place, require_sound
+from normswap.workflows.result import (
+    Result,
+    RewriteReport,
+    advising,
+    as_it_is,
+    committed,
+    place,
+    require_sound,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from normswap.check.options import CheckOptions
     from normswap.check.report import CheckReport
     from normswap.folding.plan import Plan
     from normswap.folding.residual import Residual
@@ -28,39 +35,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class FoldReport:
+class FoldReport(RewriteReport):
     """What a fold did.
 
     Attributes
     ----------
-    source : str
-        What was read.
-    output : str or None
-        What was written; None where nothing was.
     plan : Plan
     check : CheckReport or None
         None where no check was asked for.
     residuals : tuple of Residual
         Of the constants that were written, as they were read back; empty without a check.
-    size_before, size_after : int
-        Bytes of the model, external data included; the latter None where nothing was written.
     """
 
-    source: str
-    output: str | None
     plan: Plan
     check: CheckReport | None = None
     residuals: tuple[Residual, ...] = ()
-    size_before: int = 0
-    size_after: int | None = None
 
     SCHEMA: ClassVar[str] = "normswap/fold/1"
-    TOLD = ("written", "exit_code")
-
-    @property
-    def written(self) -> bool:
-        """Whether there is an output."""
-        return self.output is not None
 
     @property
     def exit_code(self) -> ExitCode:
@@ -68,11 +59,6 @@ class FoldReport:
         if not all(residual.is_rounding for residual in self.residuals):
             return ExitCode.FINDINGS
         return ExitCode.OK if self.check is None else ExitCode(self.check.exit_code)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain data."""
-        data: dict[str, Any] = plain(self)
-        return data
 
 
 class FoldResult(Result[FoldReport]):
@@ -195,6 +181,8 @@ def fold(
     Traceback (most recent call last):
     normswap.errors.UsageError: check='quik' is not one of 'quick', 'full', 'off'.
     """
+    from normswap.check.options import check_options
+
     how = check_options(check)
     target = place(output)
     loaded, report = _planned(model, assume_constant, merge_branches, leftover, progress)
@@ -211,9 +199,7 @@ def fold(
                 check=_checked(loaded, staged.path, called, how, progress),
             )
         require_sound(report, _findings(report))
-        staged.commit()
-        written = None if output is None else output_name(target)
-        report = replace(report, output=written, size_after=staged.size)
+        report = committed(report, staged, target)
     return FoldResult(report, target)
 
 

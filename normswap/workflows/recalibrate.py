@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
-from normswap.errors import ExitCode
 from normswap.graph.build import build_network, gs_nodes
 from normswap.graph.names import Names
 from normswap.groupnorm.carried import require_finite
@@ -19,10 +18,9 @@ from normswap.groupnorm.recalibrate import (
 from normswap.inputs.data import BATCH, open_data
 from normswap.inputs.signature import read_signature
 from normswap.model import load
-from normswap.model.staging import output_name, staged_output
-from normswap.plain import plain
+from normswap.model.staging import staged_output
 from normswap.progress import Progress, silent
-from normswap.workflows.result import Result, place
+from normswap.workflows.result import Result, RewriteReport, committed, place
 
 if TYPE_CHECKING:
     from normswap.inputs.data import Data
@@ -31,42 +29,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class RecalibrateReport:
+class RecalibrateReport(RewriteReport):
     """What was done.
 
     Attributes
     ----------
-    source : str
-    output : str or None
     layers : tuple of Recalibrated
     samples : int
         How many samples the statistics are of.
-    size_before, size_after : int
-        Bytes.
     notes : tuple of str
         What of the data was not used.
     """
 
-    source: str
-    output: str | None
     layers: tuple[Recalibrated, ...]
     samples: int
-    size_before: int = 0
-    size_after: int | None = None
     notes: tuple[str, ...] = ()
 
     SCHEMA: ClassVar[str] = "normswap/recalibrate/1"
-    TOLD = ("exit_code",)
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """How a command that did this ends."""
-        return ExitCode.OK
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain data."""
-        data: dict[str, Any] = plain(self)
-        return data
 
 
 class RecalibrateResult(Result[RecalibrateReport]):
@@ -94,10 +73,12 @@ def recalibrate(
     ----------
     model : path, bytes, binary stream, ModelProto, or Graph, Model or ONNXProgram
         See :func:`normswap.fold`.
-    data : path or iterable of dict
-        An ``.npz`` with an array for each input, an ``.npy``, or a folder of these or of
-        ``test_data_set_*``; or one dict for each batch, of arrays by input name, in the shape and
-        dtype that the model takes. Samples lie along the first axis.
+    data : path, dict or iterable of dict
+        What the statistics are of. A path is that of an ``.npz`` with an array for each input, of
+        an ``.npy`` or ``.pb`` with the only one, or of a folder of these or of
+        ``test_data_set_*``. In memory it is a dict of arrays by input name, or an iterable of one
+        for each batch, in the shape and dtype that the model takes. Samples lie along the first
+        axis; other arrays, such as labels, are ignored.
     output : path or binary stream, optional
         Where the new model goes. It is complete there or untouched, whatever happens. Without it
         nothing is written, and the model is the result's.
@@ -162,9 +143,9 @@ def recalibrate(
         done.append(install(node, surgeon[node.key], statistics, old, options, names))
     progress("writing")
     notes = tuple(dataset.notes)
-    report = RecalibrateReport(loaded.name, None, tuple(done), count, loaded.size, notes=notes)
+    report = RecalibrateReport(
+        loaded.name, None, tuple(done), count, notes, size_before=loaded.size
+    )
     with staged_output(loaded, target, overwrite=overwrite) as staged:
-        staged.commit()
-        written = None if output is None else output_name(target)
-        report = replace(report, output=written, size_after=staged.size)
+        report = committed(report, staged, target)
     return RecalibrateResult(report, target)

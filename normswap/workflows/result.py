@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 import onnx
 
@@ -18,38 +19,60 @@ from normswap.errors import (
     UsageError,
 )
 from normswap.model import load, stage
-from normswap.model.staging import output_name, staged_output
+from normswap.model.staging import Place, output_name, staged_output
+from normswap.plain import AsDict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from normswap.model import Model
+    from normswap.model.staging import Piped, Staged
 
 
-Output = str | Path | BinaryIO | None
+Output: TypeAlias = Place | None
 """Where a model goes; None keeps it in memory."""
 
 
-class Checked(Protocol):
-    """A report on a rewrite, a check among it."""
+Report = TypeVar("Report", bound="RewriteReport")
+
+
+@dataclass(frozen=True, slots=True)
+class RewriteReport(AsDict):
+    """What a rewrite did.
+
+    Attributes
+    ----------
+    source : str
+        What was read.
+    output : str or None
+        What was written; None where nothing was.
+    size_before, size_after : int
+        Bytes of the model, external data included; the latter None where nothing was written.
+    """
+
+    source: str
+    output: str | None
+    size_before: int = field(default=0, kw_only=True)
+    size_after: int | None = field(default=None, kw_only=True)
+
+    TOLD = ("written", "exit_code")
 
     @property
-    def source(self) -> str:
-        """What to call the model."""
+    def written(self) -> bool:
+        """Whether there is an output."""
+        return self.output is not None
 
     @property
     def exit_code(self) -> ExitCode:
         """How a command that did this ends."""
-
-
-Report = TypeVar("Report")
+        return ExitCode.OK
 
 
 class InMemory(io.BytesIO):
     """Where a model goes for which no place was named."""
 
 
-def place(output: Output) -> str | Path | BinaryIO:
+def place(output: Output) -> Place:
     """Return where a model goes: to the output, or into memory where there is none.
 
     Raises
@@ -59,7 +82,7 @@ def place(output: Output) -> str | Path | BinaryIO:
     """
     if output is None:
         return InMemory()
-    if not isinstance(output, str | Path) and not hasattr(output, "write"):
+    if not isinstance(output, str | os.PathLike) and not hasattr(output, "write"):
         raise UsageError(
             f"A model can't be written to something of type {type(output).__name__}.",
             tip="Give a path or a stream opened with 'wb', or nothing to get the model back.",
@@ -78,7 +101,7 @@ class Result(Generic[Report]):
     """
 
     report: Report
-    _place: str | Path | BinaryIO = field(repr=False)
+    _place: Place = field(repr=False)
 
     @property
     def model(self) -> onnx.ModelProto:
@@ -93,7 +116,7 @@ class Result(Generic[Report]):
             return onnx.ModelProto.FromString(self._place.getvalue())
         return onnx.load(self._path)
 
-    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write the rewritten model to a file, which is at every moment the old one or the new one.
 
         Parameters
@@ -122,7 +145,7 @@ class Result(Generic[Report]):
 
     @property
     def _path(self) -> Path:
-        if not isinstance(self._place, str | Path):
+        if not isinstance(self._place, str | os.PathLike):
             raise UsageError(
                 "The model went into a stream, which has it now.",
                 tip="Without an output it stays in memory.",
@@ -130,9 +153,16 @@ class Result(Generic[Report]):
         return Path(self._place)
 
 
+def committed(report: Report, staged: Staged | Piped, target: Place) -> Report:
+    """Let a rewritten model take its place, and return the report with what was written."""
+    staged.commit()
+    written = None if isinstance(target, InMemory) else output_name(target)
+    return replace(report, output=written, size_after=staged.size)
+
+
 def as_it_is(
-    report: Report, model: Model, target: str | Path | BinaryIO, *, overwrite: bool, copy: bool
-) -> tuple[Report, str | Path | BinaryIO]:
+    report: Report, model: Model, target: Place, *, overwrite: bool, copy: bool
+) -> tuple[Report, Place]:
     """Give back a model to which there is nothing to do, byte for byte if it is a single file.
 
     Parameters
@@ -154,12 +184,10 @@ def as_it_is(
         return report, model.path
     target = target if copy else InMemory()
     with staged_output(model, target, overwrite=overwrite, edited=False) as staged:
+        if copy:
+            return committed(report, staged, target), target
         staged.commit()
-    if not copy:
-        return report, target
-    written = None if isinstance(target, InMemory) else output_name(target)
-    told: Any = report
-    return replace(told, output=written, size_after=staged.size), target
+    return report, target
 
 
 @contextlib.contextmanager
@@ -176,7 +204,7 @@ def advising() -> Iterator[None]:
         raise
 
 
-def require_sound(report: Checked, findings: Sequence[str]) -> None:
+def require_sound(report: RewriteReport, findings: Sequence[str]) -> None:
     """Raise an error if the check of a rewrite does not vouch for it.
 
     Parameters

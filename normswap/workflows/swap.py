@@ -21,13 +21,22 @@ from normswap.groupnorm.verify import SwapCheck, verify_swap
 from normswap.inputs.data import open_data
 from normswap.inputs.signature import read_signature
 from normswap.model import load, stage
-from normswap.model.staging import output_name, staged_output
-from normswap.plain import called, plain
+from normswap.model.staging import staged_output
+from normswap.plain import called
 from normswap.progress import Progress, silent
 from normswap.runtime.session import Session
 from normswap.runtime.survey import resolve
 from normswap.scratch import scratch_folder
-from normswap.workflows.result import Result, advising, as_it_is, place, require_sound
+from normswap.workflows.narrowed import narrowed
+from normswap.workflows.result import (
+    Result,
+    RewriteReport,
+    advising,
+    as_it_is,
+    committed,
+    place,
+    require_sound,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +52,7 @@ if TYPE_CHECKING:
     from normswap.workflows.result import Output
 
     class Options(TypedDict, total=False):
-        """What the three public functions have in common, see :func:`bn_to_gn`."""
+        """What the three public functions have in common: all of them but `OF_GROUPS`."""
 
         calibrate: Data | None
         one_pass: bool
@@ -63,16 +72,16 @@ if TYPE_CHECKING:
         progress: Progress
 
 
+OF_GROUPS = ("groups", "group_size", "on_indivisible", "search_groups")
+"""Parameters that say how many groups there are."""
+
+
 @dataclass(frozen=True, slots=True)
-class SwapReport:
+class SwapReport(RewriteReport):
     """What a swap did.
 
     Attributes
     ----------
-    source : str
-        What was read.
-    output : str or None
-        What was written; None where nothing was.
     plan : SwapPlan
     check : SwapCheck or None
         None where no check was asked for.
@@ -80,41 +89,24 @@ class SwapReport:
         The drift without the calibration, where there was one; that with it is in the check.
     calibrated : int
         Number of layers that were refitted.
-    size_before, size_after : int
-        Bytes of the model, external data included; the latter None where nothing was written.
     notes : tuple of str
         What of the data was not used.
     """
 
-    source: str
-    output: str | None
     plan: SwapPlan
     check: SwapCheck | None = None
     uncalibrated: DriftReport | None = field(
         default=None, metadata=called("drift_before_calibration")
     )
     calibrated: int = 0
-    size_before: int = 0
-    size_after: int | None = None
     notes: tuple[str, ...] = ()
 
     SCHEMA: ClassVar[str] = "normswap/swap/1"
-    TOLD = ("written", "exit_code")
-
-    @property
-    def written(self) -> bool:
-        """Whether there is an output."""
-        return self.output is not None
 
     @property
     def exit_code(self) -> ExitCode:
         """How a command that did this ends."""
         return ExitCode.OK if self.check is None else self.check.exit_code
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain data."""
-        data: dict[str, Any] = plain(self)
-        return data
 
 
 class SwapResult(Result[SwapReport]):
@@ -203,11 +195,13 @@ def bn_to_gn(
         BatchNormalization.
     search_groups : bool
         Give each layer the number of groups that fits the data best.
-    calibrate : path or iterable of dict, optional
-        Refit every layer's scale and bias on data, so that the network follows the original: an
-        ``.npz`` with an array for each input, an ``.npy``, or a folder of these or of
-        ``test_data_set_*``; or one dict for each batch, of arrays by input name, in the shape and
-        dtype that the model takes. The check and the drift use the data too.
+    calibrate : path, dict or iterable of dict, optional
+        Refit every layer's scale and bias on data, so that the network follows the original; the
+        check and the drift use the data too. A path is that of an ``.npz`` with an array for each
+        input, of an ``.npy`` or ``.pb`` with the only one, or of a folder of these or of
+        ``test_data_set_*``. In memory it is a dict of arrays by input name, or an iterable of one
+        for each batch, in the shape and dtype that the model takes. Samples lie along the first
+        axis; other arrays, such as labels, are ignored.
     one_pass : bool
         Calibrate all layers in one pass: faster, and less exact.
     samples : int, optional
@@ -301,20 +295,9 @@ def bn_to_gn(
     )
 
 
+@narrowed(bn_to_gn, *OF_GROUPS)
 def bn_to_ln(model: Source, output: Output = None, **options: Unpack[Options]) -> SwapResult:
     """Replace BatchNormalization by layer normalization over channels and space: one group.
-
-    Parameters
-    ----------
-    model, output
-        See :func:`bn_to_gn`.
-    **options
-        Those of :func:`bn_to_gn` that don't say how many groups there are.
-
-    Returns
-    -------
-    SwapResult
-        See :func:`bn_to_gn`, also for the errors.
 
     Examples
     --------
@@ -326,20 +309,9 @@ def bn_to_ln(model: Source, output: Output = None, **options: Unpack[Options]) -
     return bn_to_gn(model, output, groups=1, **options)
 
 
+@narrowed(bn_to_gn, *OF_GROUPS)
 def bn_to_in(model: Source, output: Output = None, **options: Unpack[Options]) -> SwapResult:
     """Replace BatchNormalization by instance normalization: a group for every channel.
-
-    Parameters
-    ----------
-    model, output
-        See :func:`bn_to_gn`.
-    **options
-        Those of :func:`bn_to_gn` that don't say how many groups there are.
-
-    Returns
-    -------
-    SwapResult
-        See :func:`bn_to_gn`, also for the errors.
 
     Examples
     --------
@@ -426,9 +398,7 @@ def swap(
                 report = replace(report, check=result)
             report = replace(report, notes=() if batches is None else tuple(batches.notes))
             require_sound(report, [] if report.check is None else _findings(report.check))
-            staged.commit()
-            written = None if output is None else output_name(target)
-            report = replace(report, output=written, size_after=staged.size)
+            report = committed(report, staged, target)
     return SwapResult(report, target)
 
 

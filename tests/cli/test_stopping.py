@@ -12,6 +12,7 @@ from support.broken_saves import model, save
 from support.cli import invoke
 
 import normswap.workflows.fold
+import normswap.workflows.result
 from normswap.cli.stopping import stoppable
 from normswap.runtime import child
 from normswap.runtime.session import Session
@@ -53,7 +54,7 @@ def test_a_signal_after_the_save(path, monkeypatch, name):
         send(name)
         return real(output)
 
-    monkeypatch.setattr(normswap.workflows.fold, "output_name", output_name)
+    monkeypatch.setattr(normswap.workflows.result, "output_name", output_name)
     result = invoke("fold", path, "--no-check")
     assert result.code == ENDED[name]
     assert f"interrupted; {path.with_name('model.folded.onnx')} was written" in result.err
@@ -67,14 +68,11 @@ def test_a_signal_after_the_save(path, monkeypatch, name):
 def test_all_commands_tell(path, monkeypatch, command, tmp_path):
     import numpy as np
 
-    from normswap.workflows import recalibrate, swap
-
     def output_name(output):
         del output
         raise KeyboardInterrupt
 
-    for module in (recalibrate, swap):
-        monkeypatch.setattr(module, "output_name", output_name)
+    monkeypatch.setattr(normswap.workflows.result, "output_name", output_name)
     name, *options = command
     np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).random((4, 8, 9, 9), np.float32))
     data = [tmp_path / "data.npz"] if name == "recalibrate" else []
@@ -88,7 +86,7 @@ def test_a_model_on_standard_output(path, monkeypatch):
         del output
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(normswap.workflows.fold, "output_name", output_name)
+    monkeypatch.setattr(normswap.workflows.result, "output_name", output_name)
     result = invoke("fold", path, "--no-check", "-o", "-")
     assert result.code == 130
     assert "interrupted; all of the model was written" in result.err

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from normswap.report.envelope import kind_of
+from normswap.plain import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

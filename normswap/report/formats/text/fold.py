@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 from rich.markup import escape
 
 from normswap.errors import ExitCode
+from normswap.graph.batchnorm import EXPORT_TIP
 from normswap.report.formats.text.console import new_table, place, printing, sizes
 
 if TYPE_CHECKING:
@@ -60,10 +61,7 @@ def tell(report: FoldReport, stream: TextIO, *, verbose: int = 0) -> None:
 def _headline(plan: Plan) -> str:
     total = len(plan.folded) + len(plan.kept)
     if not total:
-        return (
-            "no BatchNormalization found. Exporters fold them by themselves; "
-            "with torch.onnx.export, training=TrainingMode.PRESERVE keeps them."
-        )
+        return f"no BatchNormalization found. {EXPORT_TIP}"
     kept = f", [yellow]{len(plan.kept)} kept[/]" if plan.kept else ""
     ops = {entry.site.op for entry in plan.folded} | {entry.site.op for entry in plan.kept}
     what = "BatchNormalization" if ops == {"BatchNormalization"} else "normalizations"

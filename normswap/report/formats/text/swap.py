@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 from rich.markup import escape
 
 from normswap.errors import ExitCode
+from normswap.graph.batchnorm import EXPORT_TIP
 from normswap.report.formats.text.console import new_table, place, print_notes, printing, sizes
 
 if TYPE_CHECKING:
@@ -24,12 +25,6 @@ SHOWN = 8
 
 FAR = 20.0
 """Signal-to-noise ratio in dB from which on nobody needs to be told of the calibration."""
-
-NO_BATCHNORM = (
-    "no BatchNormalization found: the exporter has folded them into the convolutions before, and "
-    "they can't be told apart any more. Export again with them intact: torch.onnx.export(..., "
-    "dynamo=False, training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False)."
-)
 
 
 def tell(report: SwapReport, stream: TextIO, *, verbose: int = 0) -> None:
@@ -73,7 +68,7 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
 
 def _headline(plan: SwapPlan) -> str:
     if not plan.total:
-        return NO_BATCHNORM
+        return f"no BatchNormalization found. {EXPORT_TIP}"
     absorbed, kept = plan.absorbed_batchnorms, len(plan.untouched)
     line = f"{plan.total} BatchNormalization: [green]{len(plan.swaps)} swapped[/]"
     line += f", [green]{absorbed} absorbed[/]" if absorbed else ""
