@@ -33,8 +33,9 @@ def fold_along_routes(draft: Draft, graph: Graph) -> bool:
     way is gone by all that are behind it: a row of n costs n steps, and not their square.
     """
     start = draft.mark()
+    last_first = draft.left(graph)[::-1]
     # A BatchNormalization goes into arithmetic before it, and not vice versa.
-    for record in sorted(reversed(draft.left(graph)), key=lambda r: not r.whole.is_batchnorm):
+    for record in sorted(last_first, key=lambda record: not record.whole.is_batchnorm):
         fold(draft, record)
     return bool(draft.since(start))
 
