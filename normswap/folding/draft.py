@@ -114,12 +114,8 @@ class Draft:
         self.note(table, record.whole.key, replace(record, **changes))
 
     def left(self, graph: Graph) -> list[Record]:
-        """Return what is not folded in a graph, in the order in which it is best folded.
-
-        Each by itself, a BatchNormalization goes into arithmetic before it and not vice versa.
-        """
-        records = [r for r in self.records[graph].values() if not isinstance(r.fate, Folded)]
-        return sorted(records, key=lambda record: not record.whole.is_batchnorm)
+        """Return what is not folded in a graph, in the order in which it was found."""
+        return [r for r in self.records[graph].values() if not isinstance(r.fate, Folded)]
 
     def callee(self, call: Node, number: int) -> Graph:
         """Return the body that a call has: that of a copy, or of the function itself.

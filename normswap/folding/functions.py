@@ -124,7 +124,7 @@ class Library:
 
     def calls(self, graphs: Iterable[Graph]) -> Iterator[tuple[Node, int]]:
         """Yield the nodes that call a function, in order, and which."""
-        for graph in graphs:
+        for graph in graphs if self._numbers else ():
             for node in graph.topological():
                 number = None if node.removed else self.number_of(node)
                 if number is not None:

@@ -123,6 +123,10 @@ AT_ONCE = 1 << 16
 """Elements that are looked at at a time, few enough for a cache."""
 
 
+LARGEST_KEPT = 1 << 12
+"""Elements of a constant that is read once, as parameters per channel are, and not when needed."""
+
+
 @dataclass(frozen=True, eq=False)
 class Leaf(Expression):
     """A constant of the model as it is.
@@ -144,19 +148,27 @@ class Leaf(Expression):
         object.__setattr__(self, "data_type", self.source.data_type)
         object.__setattr__(self, "shape", tuple(self.source.shape))
 
+    @functools.cached_property
+    def _small(self) -> npt.NDArray[Any] | None:
+        return self.source.load() if math.prod(self.shape) <= LARGEST_KEPT else None
+
+    def load(self) -> npt.NDArray[Any]:
+        """Return the values as they are stored."""
+        return self.source.load() if self._small is None else self._small.copy()
+
     def wide(self) -> Wide:
-        return self.source.load().astype(wide_dtype(self.data_type))
+        return self.load().astype(wide_dtype(self.data_type), copy=False)
 
     @functools.cached_property
     def _magnitude(self) -> float:
-        values = self.source.load()
+        values = self.load()
         if values.dtype == NUMPY_DTYPES[16]:  # numpy has no fast maximum over bfloat16
             values = values.astype(np.float32)
         return magnitude(values)
 
     @functools.cached_property
     def _least(self) -> float:
-        return smallest(self.source.load())
+        return smallest(self.load())
 
     def bound(self) -> float:
         return self._magnitude
