@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 
 from normswap.errors import ModelError, UsageError
 from normswap.model import wire
+from normswap.model.bounds import require_bounded, too_deep
 from normswap.model.external import ExternalData, is_external, location_of
 from normswap.model.importer import Importer, default_opset
 from normswap.model.sources import is_device, name_of, read_bytes
@@ -184,10 +185,13 @@ def _parse(view: Any, storage: Storage, path: Path | None, name: str) -> Model:
         serialized, spans = wire.detach(view)
         skeleton = onnx.ModelProto.FromString(serialized)
     except (wire.Malformed, DecodeError) as error:
+        if "MaxDepth" in str(error) or "nested too deeply" in str(error):
+            raise too_deep(name) from error
         raise _not_a_model(view[:512], name, str(error)) from error
     if not skeleton.HasField("graph"):
         raise _not_a_model(view[:512], name, "it has no graph")
     _check_versions(skeleton, name)
+    require_bounded(skeleton, name)
     external = ExternalData(path, name)
     extents = {external.extent(tensor) for tensor in _external_tensors(skeleton)}
     payloads = [(span.field, Extent(storage, span.offset, span.nbytes)) for span in spans]
