@@ -357,6 +357,8 @@ def load_report(path: Path) -> CheckReport:
     DataError
         The file cannot be read, or is no report.
     """
+    if not path.is_file():
+        raise DataError(f"There is no check report at {path}.")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

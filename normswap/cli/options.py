@@ -90,6 +90,8 @@ def source_of_command(model: str | None) -> Path | BinaryIO:
     UsageError
         If no model is named and standard input is a terminal.
     """
+    if model == "":
+        raise UsageError("The path of the model is empty.")
     if model is not None and model != STDIO:
         return telling().reads(Path(model))
     stream = sys.stdin.buffer
@@ -141,6 +143,8 @@ def target_of_command(
     UsageError
         If the options contradict each other, the output exists, or a model would go to a terminal.
     """
+    if output == "":
+        raise UsageError("The path of the output is empty.")
     if in_place:
         if output is not None:
             raise UsageError("--in-place and --output exclude each other.")

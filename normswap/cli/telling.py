@@ -136,6 +136,9 @@ class _Hashed:
         self._digest.update(data)
         return data
 
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
     def found(self) -> Input:
         from normswap.report.envelope import Input
 

@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import onnx
+from google.protobuf.message import DecodeError
 
 from normswap.graph.evaluate import EVALUABLE
 from normswap.graph.sizes import DOUBT, Dim, TensorType
@@ -134,7 +135,13 @@ def _with_doubts(known: TensorType, naive: TensorType | None) -> TensorType:
 
 
 def _by_onnx(model: onnx.ModelProto) -> onnx.ModelProto:
-    failures = (onnx.shape_inference.InferenceError, ValueError, RuntimeError)
+    failures = (
+        onnx.shape_inference.InferenceError,
+        onnx.checker.ValidationError,
+        DecodeError,
+        ValueError,
+        RuntimeError,
+    )
     with contextlib.suppress(*failures):  # then what is declared is all that is known
         model = onnx.shape_inference.infer_shapes(model, data_prop=True)
     return model

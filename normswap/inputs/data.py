@@ -36,7 +36,7 @@ import onnx
 from normswap.errors import DataError
 from normswap.finite import flaw_of
 from normswap.inputs.archives import numbered, read_values
-from normswap.inputs.arrayfiles import read_npy, read_proto
+from normswap.inputs.arrayfiles import read_npy, read_proto, require_arrays
 from normswap.inputs.random import Case, Distribution
 from normswap.runtime.arrays import Feeds, Value, dtype_of, is_foreign
 
@@ -156,6 +156,9 @@ def _located(signature: Signature, source: Data) -> Iterable[Path | Mapping[str,
             f"{path} has no .npz, .npy or .pb in it: it holds no data that is understood.",
             tip="Save the inputs with numpy.savez, one array for each input of the model.",
         )
+    for file in found:
+        if not file.is_dir():
+            require_arrays(file)
     return found
 
 

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 
 from normswap.errors import ModelError
 from normswap.inputs.semantics import Semantics, input_semantics
+from normswap.model.bounds import require_bounded
 from normswap.runtime.arrays import dtype_of
 from normswap.runtime.randomness import Draw, draws, paired_seeds, seeds
 
@@ -140,6 +141,7 @@ def read_signature(path: Path) -> Signature:
         raise ModelError(f"{path} is not an ONNX model: {error}.") from error
     if not model.HasField("graph") or not model.opset_import:
         raise ModelError(f"{path} is not an ONNX model: it has no graph or no operator sets.")
+    require_bounded(model, path.name)
     graph = model.graph
     random = draws(model)
     constants = {tensor.name for tensor in graph.initializer}
@@ -342,7 +344,7 @@ def inferred(content: bytes, shapes: Mapping[str, Shape]) -> tuple[Any, dict[str
         value.type.tensor_type.ClearField("shape")
     try:
         model = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except onnx.shape_inference.InferenceError:
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, DecodeError):
         return None
     known: dict[str, Shape] = {t.name: tuple(t.dims) for t in model.graph.initializer}
     for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import onnx
 from google.protobuf.message import DecodeError
 
-from normswap.errors import ModelError
+from normswap.errors import ModelError, UsageError
 from normswap.model import wire
+from normswap.model.bounds import require_bounded, too_deep
 from normswap.model.external import ExternalData, is_external, location_of
 from normswap.model.importer import Importer, default_opset
-from normswap.model.sources import name_of, read_bytes
+from normswap.model.sources import is_device, name_of, read_bytes
 from normswap.model.storage import Extent, FileStorage, FileView, MemoryStorage, Storage
 from normswap.scratch import scratch_folder
 
@@ -151,6 +152,8 @@ def load(source: Source, *, name: str | None = None) -> Model:
     if not isinstance(source, str | os.PathLike):
         data = read_bytes(source)
         return _parse(data, MemoryStorage(data), None, name or name_of(source))
+    if not os.fspath(source):
+        raise UsageError("The path of the model is empty.")
     path = Path(source)
     name = name or path.name or str(path)
     try:
@@ -159,6 +162,8 @@ def load(source: Source, *, name: str | None = None) -> Model:
         raise ModelError(f"{path} doesn't exist.") from error
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
+    if is_device(mode):
+        raise ModelError(f"{path} is a device, not an ONNX model.")
     if stat.S_ISDIR(mode):
         raise ModelError(f"{path} is a folder.", tip="Give the path of an .onnx file in it.")
     try:
@@ -180,10 +185,13 @@ def _parse(view: Any, storage: Storage, path: Path | None, name: str) -> Model:
         serialized, spans = wire.detach(view)
         skeleton = onnx.ModelProto.FromString(serialized)
     except (wire.Malformed, DecodeError) as error:
+        if "MaxDepth" in str(error) or "nested too deeply" in str(error):
+            raise too_deep(name) from error
         raise _not_a_model(view[:512], name, str(error)) from error
     if not skeleton.HasField("graph"):
         raise _not_a_model(view[:512], name, "it has no graph")
     _check_versions(skeleton, name)
+    require_bounded(skeleton, name)
     external = ExternalData(path, name)
     extents = {external.extent(tensor) for tensor in _external_tensors(skeleton)}
     payloads = [(span.field, Extent(storage, span.offset, span.nbytes)) for span in spans]

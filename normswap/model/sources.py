@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias
 
@@ -78,7 +79,7 @@ def read_bytes(source: Source) -> bytes:
             return _serialized(_proto_of_ir(thing), name)
         case "<ONNXProgram>":
             return _serialized(thing.model_proto, name)
-    data = thing.read() if hasattr(thing, "read") else None
+    data = _whole(thing) if hasattr(thing, "read") else None
     if not isinstance(data, bytes):
         what = "a text stream" if isinstance(data, str) else f"of type {type(thing).__name__}"
         raise UsageError(
@@ -87,6 +88,28 @@ def read_bytes(source: Source) -> bytes:
             "Graph, an onnx_ir.Model or torch's ONNXProgram.",
         )
     return data
+
+
+def is_device(mode: int) -> bool:
+    """Whether a file is a device, by its mode: what is read from one need not end."""
+    return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+
+
+def _whole(stream: Any) -> Any:
+    """Return all that a stream has; of a device, such as ``/dev/zero``, whether there is anything.
+
+    Raises
+    ------
+    ModelError
+        It is a device that has something.
+    """
+    try:
+        mode = os.fstat(stream.fileno()).st_mode
+    except (AttributeError, OSError, ValueError):
+        mode = 0
+    if is_device(mode) and stream.read(1):
+        raise ModelError(f"{name_of(stream)} is a device, not an ONNX model.")
+    return stream.read()
 
 
 def name_of(source: Source) -> str:

@@ -218,6 +218,8 @@ def write_to(model: Model, stream: BinaryIO, *, edited: bool = True) -> None:
 def _checked_target(target: Path, *, overwrite: bool) -> Path:
     # A symbolic link is replaced by a file: what it points to may be one of several models' (in a
     # content-addressed cache), and external data must lie beside the path that is opened.
+    if "\0" in str(target):
+        raise UsageError(f"{str(target)!r} is no path: it has a NUL in it.")
     target = target.absolute()
     if target.is_dir():
         raise UsageError(f"{target} is a folder.", tip="Give the path of a file in it.")
