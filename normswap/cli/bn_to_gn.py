@@ -11,6 +11,7 @@ from normswap.cli.options import (
     CheckedCommand,
     Decorator,
     check_options,
+    include_options,
     is_checked,
     model_argument,
     output_options,
@@ -128,16 +129,7 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--no-scale", is_flag=True, help="Drop the layers' scale."),
         click.option("--no-center", is_flag=True, help="Drop the layers' bias B."),
-        click.option(
-            "--include",
-            multiple=True,
-            metavar="PATTERN",
-            help="Swap only nodes whose name, input or output fits, such as 'layer3.*'; may be "
-            "given several times.",
-        ),
-        click.option(
-            "--exclude", multiple=True, metavar="PATTERN", help="Don't swap nodes that fit."
-        ),
+        include_options("Swap"),
         click.option(
             "--only-kept",
             is_flag=True,

@@ -298,6 +298,30 @@ class SavedFile(click.ParamType):  # type: ignore[type-arg, unused-ignore] # gen
         return path
 
 
+def include_options(verb: str) -> Decorator:
+    """Return what adds the options that select normalizations by their names."""
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        decorators: tuple[Decorator, ...] = (
+            click.option(
+                "--include",
+                multiple=True,
+                metavar="PATTERN",
+                help=f"{verb} only nodes whose name, input or output fits, such as 'layer3.*'; may "
+                "be given several times.",
+            ),
+            click.option(
+                "--exclude",
+                multiple=True,
+                metavar="PATTERN",
+                help=f"Don't {verb.lower()} nodes that fit.",
+            ),
+        )
+        return _decorated(function, decorators)
+
+    return add
+
+
 def timeout_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the option that says how long a run may take."""
     return click.option(

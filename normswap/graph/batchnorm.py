@@ -14,9 +14,9 @@ import numpy as np
 from normswap.dtypes import Wide, is_float
 from normswap.finite import flaw_of
 from normswap.graph.affine import Affine
-from normswap.graph.evaluate import constant_of
+from normswap.graph.evaluate import constant_of, constant_source
 from normswap.graph.mode import mode_of
-from normswap.graph.reasons import Blocked, Reason
+from normswap.graph.reasons import Blocked, Reason, blocked_by
 
 if TYPE_CHECKING:
     from normswap.graph.network import Node
@@ -92,6 +92,58 @@ def require_rewritable(
     if by_channel and is_per_activation(node):
         detail = "its parameters are per activation (spatial=0)"
         raise Blocked(Reason.PER_ACTIVATION, node.title, detail)
+
+
+SHAPING = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+"""Operators that leave elements what they are, and give them other places."""
+
+
+def require_samples(node: Node, channels: int | None) -> None:
+    """Let pass a BatchNormalization whose statistics are those of a channel over many samples.
+
+    Weights are standardized, samples are normalized each by itself, by writing them as
+    ``(1, C, ...)`` for a BatchNormalization in training mode. Its statistics are then those of a
+    constant, or belong to places in the batch.
+
+    Parameters
+    ----------
+    node : Node
+        A ``BatchNormalization`` of the default domain.
+    channels : int or None
+
+    Raises
+    ------
+    Blocked
+        If it normalizes a constant, or has the samples in its channels.
+    """
+    value = node.input(0)
+    if value is None:
+        return
+    block = blocked_by(constant_source, value)
+    if block is None or block.reason is Reason.OVERRIDABLE:
+        raise Blocked(Reason.NO_SAMPLES, node.title, f"{value.name} is a constant")
+    while value is not None and value.shape and value.shape[0] == 1:
+        maker = value.producer
+        if maker is None or maker.domain or maker.op not in SHAPING:
+            return
+        value = maker.input(0)
+    if value is None or not value.shape or value is node.input(0) or channels is None:
+        return
+    batch, inner = value.shape[0], value.shape[1] if len(value.shape) > 1 else None
+    # (N, C, ...) as (1, N * C, ...); or (N, ...) as (1, N, ...), which is also how an image gets
+    # an axis for a batch of one, but not in training.
+    merged = (
+        isinstance(inner, int)
+        and 0 < inner < channels
+        and channels % inner == 0
+        and (not isinstance(batch, int) or batch * inner == channels)
+    )
+    if merged or (batch == channels and mode_of(node).is_training):
+        detail = (
+            f"its {channels} channels are those of all samples of {value.name}, so its statistics "
+            "belong to places in the batch"
+        )
+        raise Blocked(Reason.NO_SAMPLES, node.title, detail)
 
 
 def affine_of(node: Node) -> Affine:

@@ -49,6 +49,8 @@ class Reason(enum.Enum):
     EXCLUDED = "excluded"
     FOLDABLE = "foldable"
     INDIVISIBLE = "indivisible"
+    NO_SAMPLES = "no-samples"
+    NO_ESTIMATE = "no-estimate"
 
     @property
     def explanation(self) -> str:
@@ -87,9 +89,11 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.SHAPE_UNKNOWN: "the shape that decides this is not known",
     Reason.MALFORMED: "the node breaks the rules of its operator",
     Reason.OPSET: "the node is of an opset before 7, which only a fold knows",
-    Reason.EXCLUDED: "a swap was told by its options to leave the node as it is",
+    Reason.EXCLUDED: "the options say that the node is left as it is",
     Reason.FOLDABLE: "a fold can remove the node, and a swap was to take only those that stay",
     Reason.INDIVISIBLE: "its channels can't be divided into the groups that a swap was to make",
+    Reason.NO_SAMPLES: "what it normalizes is a constant, or has the samples in its channels",
+    Reason.NO_ESTIMATE: "the data of a recalibration gives no statistics for it",
 }
 
 

@@ -47,6 +47,8 @@ class Swap:
         The activation behind it, for forms that take it along.
     timings : Timings or None
         What the forms took, where they were measured.
+    parameters : tuple of str
+        The tensors that are scale, B, mean and variance: the same for a layer that is used twice.
     """
 
     TOLD = ("num_groups", "epsilon", "scale", "bias", "activation", "fused")
@@ -61,6 +63,7 @@ class Swap:
     neighbours: tuple[int, ...] = field(default=(), repr=False)
     fusible: Fusible | None = field(default=None, repr=False)
     timings: Timings | None = None
+    parameters: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def layer(self) -> Layer:

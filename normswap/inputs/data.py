@@ -17,7 +17,7 @@ How a set becomes inputs of the model:
 - A value of another type is converted, where its kind allows that and none is beyond the range of
   the type. Bits saved as unsigned integers become the type that NumPy can't save.
 - Along the first axis are the samples. Where the model fixes their number, they are divided into
-  batches of it; a rest is left out, which a remark says.
+  batches of it; a rest is left out, which a remark says, or filled up for what can weigh batches.
 """
 
 from __future__ import annotations
@@ -87,12 +87,30 @@ class Dataset:
 
     def __iter__(self) -> Iterator[Feeds]:
         """Go through all batches, from the first."""
-        cases = _cases(
-            self._signature, self._sets, finite=True, batch=self._batch, samples=self._samples
-        )
-        for case in cases:
-            self.notes.update(dict.fromkeys(case.remarks))
+        for case in self._cases(filled=False):
             yield case.feeds
+
+    def weighted(self) -> Iterator[tuple[Feeds, float]]:
+        """Go through all samples, those too that fill no batch of a size that the model fixes.
+
+        The batch of the rest is filled up with its first sample, and comes again as a batch of this
+        sample alone, of negative weight: a sum over elements, each by the weight of its batch,
+        counts every sample once.
+
+        Yields
+        ------
+        feeds : Feeds
+        weight : float
+            Of the batch.
+        """
+        for case in self._cases(filled=True):
+            yield case.feeds, case.weight
+
+    def _cases(self, *, filled: bool) -> Iterator[Case]:
+        how: dict[str, Any] = {"batch": self._batch, "samples": self._samples, "filled": filled}
+        for case in _cases(self._signature, self._sets, finite=True, **how):
+            self.notes.update(dict.fromkeys(case.remarks))
+            yield case
 
 
 def open_data(
@@ -276,6 +294,7 @@ def _cases(
     finite: bool,
     batch: int | None = None,
     samples: int | None = None,
+    filled: bool = False,
 ) -> Iterator[Case]:
     """Yield inputs of the model, set by set and batch by batch."""
     remarks: dict[str, None] = {}
@@ -299,15 +318,23 @@ def _cases(
         following = [name for name, value in expected.items() if _length(value) == count]
         fixed = _batch_size(signature)
         size = fixed or batch or max(count, 1)
-        if fixed and count % fixed:
-            remarks[f"samples that don't fill a batch are left out: it is of {fixed} here"] = None
+        name = f"data {found.name}"
+        if fixed and count % fixed and not filled:
+            remarks[
+                f"{count % fixed} of {count} samples fill no batch of {fixed}, which the model "
+                "takes, and are left out"
+            ] = None
         # An empty batch is one for a check, and none for what learns from it.
         for start in range(0, count if batch or fixed else max(count, 1), size):
             if fixed and start + size > count:
+                for places, weight in _filling(start, count, fixed) if filled else ():
+                    feeds = _cut(typed, sampled, places)
+                    yield Case(name, Distribution.USER, feeds, {}, tuple(remarks), weight)
+                    empty = False
+                    remarks.clear()
                 break
             span = slice(start, start + size)
             is_whole = size >= count
-            name = f"data {found.name}"
             yield Case(
                 name if is_whole else f"{name} from sample {start}",
                 Distribution.USER,
@@ -326,7 +353,17 @@ def _ignored(others: Sequence[str]) -> str:
     return f"arrays that are no inputs of the model are ignored: {', '.join(others)}"
 
 
-def _cut(values: Feeds, names: Sequence[str], span: slice) -> Feeds:
+def _filling(start: int, count: int, size: int) -> Iterator[tuple[list[int], float]]:
+    """Yield batches of the samples from one on, with weights; see :meth:`Dataset.weighted`."""
+    missing = start + size - count
+    if missing == size - 1:
+        yield [start] * size, 1 / size
+        return
+    yield [*range(start, count), *[start] * missing], 1.0
+    yield [start] * size, -missing / size
+
+
+def _cut(values: Feeds, names: Sequence[str], span: slice | list[int]) -> Feeds:
     return {name: value[span] if name in names else value for name, value in values.items()}
 
 

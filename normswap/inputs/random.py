@@ -56,6 +56,9 @@ class Case:
         Outputs that came with the inputs, if any.
     remarks : tuple of str
         What came with the inputs and is not used.
+    weight : float
+        How often a sum over all samples has to take this one in; see
+        :meth:`normswap.inputs.data.Dataset.weighted`.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Case:
     feeds: Feeds
     expected: Feeds = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    weight: float = 1.0
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shapes of the tensors among the inputs."""

@@ -355,7 +355,9 @@ class _Body:
         """Return the constants that this body must define, and bring them into scope."""
         read: dict[str, Any] = {}
         new = []
-        for tensor in chain(*(node.inputs for node in self.graph.nodes), self.graph.outputs):
+        replaced = self.graph.replaced if isinstance(self.graph, ImportedGraph) else ()
+        inputs = (node.inputs for node in self.graph.nodes)
+        for tensor in chain(replaced, *inputs, self.graph.outputs):
             if not isinstance(tensor, gs.Constant) or not tensor.name:
                 continue
             values = tensor._values  # noqa: SLF001 - the property loads them

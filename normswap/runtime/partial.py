@@ -20,14 +20,12 @@ if TYPE_CHECKING:
 
     from normswap.runtime.worker import Job
 
-_REMEMBERED = 4  # sessions that are kept: a loop over batches asks for the same few again
-
 
 def load(request: dict[str, Any], job: Job) -> dict[str, Any]:
     """Load the model that `run` is about.
 
-    The request holds ``model``, ``taps``, ``provider``, ``provider_options``, ``level``, ``alike``
-    and ``threads``, as of :class:`~normswap.runtime.session.Session`.
+    The request holds ``model``, ``taps``, ``provider``, ``provider_options``, ``level``, ``alike``,
+    ``threads`` and ``remembered``, as of :class:`~normswap.runtime.session.Session`.
     """
     job.stage("loading it")
     model = job.held["model"] = PartialModel(request)
@@ -64,6 +62,7 @@ class PartialModel:
         open_sizes(self.model)
         self.level = request["level"]
         self.threads = request["threads"]
+        self.remembered = request["remembered"]  # a loop over batches asks for the same few again
         self.types: dict[str, int] = dict(request["taps"])
         self.fresh = False
         if request["alike"]:
@@ -87,7 +86,7 @@ class PartialModel:
         names = list(outputs) or list(self.outputs)
         key = (tuple(names), tuple(sorted(feeds)))
         if self.fresh or key not in self.sessions:
-            while len(self.sessions) >= _REMEMBERED:
+            while len(self.sessions) >= self.remembered:
                 del self.sessions[next(iter(self.sessions))]
             part, needed = self._part(names, feeds)
             self.sessions[key] = self._load(part), needed

@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from normswap.graph.build import build_network, gs_nodes
-from normswap.graph.names import Names
+from normswap.errors import UsageError
+from normswap.graph.build import build_network
+from normswap.graph.normalization import site_of
+from normswap.graph.reasons import Reason
 from normswap.groupnorm.carried import require_finite
+from normswap.groupnorm.estimate import estimate
+from normswap.groupnorm.plan import Untouched
 from normswap.groupnorm.recalibrate import (
+    Edited,
     Recalibrated,
     RecalibrateOptions,
-    batchnorms,
-    estimate,
+    find_frozen,
+    find_layers,
+    frozen,
     install,
+    refuse,
+    require_frozen,
 )
+from normswap.groupnorm.recalibrate import (
+    freeze as freeze_nodes,
+)
+from normswap.groupnorm.selection import Selection
 from normswap.inputs.data import BATCH, open_data
 from normswap.inputs.signature import read_signature
 from normswap.model import load
 from normswap.model.staging import staged_output
+from normswap.plain import called
 from normswap.progress import Progress, silent
 from normswap.workflows.result import Result, RewriteReport, committed, place
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from normswap.groupnorm.recalibrate import Layer
     from normswap.inputs.data import Data
+    from normswap.model import Model
     from normswap.model.sources import Source
     from normswap.workflows.result import Output
 
@@ -36,13 +53,16 @@ class RecalibrateReport(RewriteReport):
     ----------
     layers : tuple of Recalibrated
     samples : int
-        How many samples the statistics are of.
+        How many samples the statistics are of; 0 where there was no data.
+    untouched : tuple of Untouched
+        The normalizations that keep what they had, each with its reason.
     notes : tuple of str
         What of the data was not used.
     """
 
     layers: tuple[Recalibrated, ...]
     samples: int
+    untouched: tuple[Untouched, ...] = field(default=(), metadata=called("kept"))
     notes: tuple[str, ...] = ()
 
     SCHEMA: ClassVar[str] = "normswap/recalibrate/1"
@@ -54,31 +74,38 @@ class RecalibrateResult(Result[RecalibrateReport]):
 
 def recalibrate(
     model: Source,
-    data: Data,
+    data: Data | None = None,
     output: Output = None,
     *,
     momentum: float | None = None,
     freeze: bool = False,
     samples: int | None = None,
     batch: int = BATCH,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    assume_constant: bool = False,
     timeout: float = 600.0,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> RecalibrateResult:
     """Give the BatchNormalizations of a model the means and variances of data.
 
-    This makes another function of the model, so there is nothing to check.
+    They are those of what comes to each while the ones before it have their new ones: of all data
+    as one batch, whatever the size of batches and the order of samples. Nodes that share their
+    statistics go on sharing them. This makes another function of the model, so there is nothing to
+    check.
 
     Parameters
     ----------
     model : path, bytes, binary stream, ModelProto, or Graph, Model or ONNXProgram
         See :func:`normswap.fold`.
-    data : path, dict or iterable of dict
+    data : path, dict or iterable of dict, optional
         What the statistics are of. A path is that of an ``.npz`` with an array for each input, of
         an ``.npy`` or ``.pb`` with the only one, or of a folder of these or of
         ``test_data_set_*``. In memory it is a dict of arrays by input name, or an iterable of one
         for each batch, in the shape and dtype that the model takes. Samples lie along the first
-        axis; other arrays, such as labels, are ignored.
+        axis; other arrays, such as labels, are ignored. Without it, with `freeze`, the nodes keep
+        the statistics that the file has, bit for bit, which is read back and proved.
     output : path or binary stream, optional
         Where the new model goes. It is complete there or untouched, whatever happens. Without it
         nothing is written, and the model is the result's.
@@ -91,6 +118,10 @@ def recalibrate(
         Use only the first so many.
     batch : int
         Samples in a batch, for data from files and a model that leaves it open.
+    include, exclude : sequence of str
+        Patterns (``*`` and ``?``) on names of nodes and of their input and output tensors.
+    assume_constant : bool
+        Take initializers that are listed as graph inputs for constants.
     timeout : float
         Seconds that one run of the model may take.
     overwrite : bool
@@ -101,15 +132,15 @@ def recalibrate(
     Returns
     -------
     RecalibrateResult
-        ``report`` says how far the statistics moved, ``model`` is the new ModelProto, and
-        ``save(path)`` writes it.
+        ``report`` says how far the statistics moved, and why some did not; ``model`` is the new
+        ModelProto, and ``save(path)`` writes it.
 
     Raises
     ------
     UsageError
         If an option has a value that it can't have, or the output exists. It is a ValueError.
     ModelError, DataError
-        If the model or data can't be read, or a normalization can't be recalibrated.
+        If the model or data can't be read, or no normalization can be recalibrated.
     RunError, RunTimeoutError
         If the runtime can't run the model.
 
@@ -123,29 +154,91 @@ def recalibrate(
     >>> all(layer.frozen for layer in result.report.layers)
     True
     """
-    options = RecalibrateOptions(momentum, freeze, timeout)
+    options = RecalibrateOptions(
+        momentum, freeze, Selection(tuple(include), tuple(exclude)), assume_constant, timeout
+    )
+    if data is None:
+        _require_no_data(freeze=freeze, momentum=momentum, samples=samples)
     target = place(output)
     progress("reading the model")
     loaded = load(model)
-    nodes = batchnorms(loaded, freeze=freeze)
-    # Old means and variances are replaced; with a momentum they count.
-    replaced = (3, 4) if momentum is None else ()
-    targets = {node.key for node in nodes}
-    require_finite(loaded.name, build_network(loaded), targets, "recalibrated", but=replaced)
-    with loaded.original() as original:
-        dataset = open_data(data, read_signature(original), batch=batch, samples=samples)
-        found, count = estimate(original, dataset, options, progress)
-    surgeon = dict(enumerate(gs_nodes(loaded)))
-    names = Names(loaded)
-    done = []
-    for node in nodes:
-        statistics, old = found[node.out.name]
-        done.append(install(node, surgeon[node.key], statistics, old, options, names))
+    report = RecalibrateReport(loaded.name, None, (), 0, size_before=loaded.size)
+    layers: list[Layer] = []
+    if data is None:
+        layers, report = _frozen(loaded, options, report)
+    else:
+        report = _recalibrated(loaded, data, options, report, batch, samples, progress)
     progress("writing")
-    notes = tuple(dataset.notes)
-    report = RecalibrateReport(
-        loaded.name, None, tuple(done), count, notes, size_before=loaded.size
-    )
     with staged_output(loaded, target, overwrite=overwrite) as staged:
+        if layers:
+            require_frozen(staged.path, layers)
         report = committed(report, staged, target)
     return RecalibrateResult(report, target)
+
+
+def _require_no_data(*, freeze: bool, momentum: float | None, samples: int | None) -> None:
+    """Refuse to go without data where something is to be made of it."""
+    if not freeze:
+        raise UsageError(
+            "There is no data to estimate statistics on.",
+            tip="Without data, --freeze (freeze=True) turns nodes in training mode into inference "
+            "ones with the statistics that they have.",
+        )
+    for name, given in (("momentum", momentum), ("samples", samples)):
+        if given is not None:
+            raise UsageError(f"{name} is about data, and there is none.")
+
+
+def _frozen(
+    model: Model, options: RecalibrateOptions, report: RecalibrateReport
+) -> tuple[list[Layer], RecalibrateReport]:
+    """Turn nodes in training mode into inference ones, with the statistics that they have."""
+    network = build_network(model, assume_constant=True)
+    found = find_frozen(model, network, options)
+    edited = Edited(model, network)
+    for layer in found.layers:
+        freeze_nodes(layer.nodes, edited.surgeon)
+    if found.kept and not found.layers:
+        refuse(model, found.kept)
+    done = tuple(map(frozen, found.layers))
+    return found.layers, replace(report, layers=done, untouched=tuple(found.kept))
+
+
+def _recalibrated(
+    model: Model,
+    data: Data,
+    options: RecalibrateOptions,
+    report: RecalibrateReport,
+    batch: int,
+    samples: int | None,
+    progress: Progress,
+) -> RecalibrateReport:
+    """Give layers the statistics of data."""
+    network = build_network(model, assume_constant=options.assume_constant)
+    found = find_layers(model, network, options)
+    # Old means and variances are replaced; with a momentum they count.
+    replaced = (3, 4) if options.momentum is None else ()
+    targets = {node.key for layer in found.layers for node in layer.nodes}
+    require_finite(model.name, network, targets, "recalibrated", but=replaced)
+    with model.original() as original:
+        dataset = open_data(data, read_signature(original), batch=batch, samples=samples)
+        statistics, count = estimate(original, found.layers, dataset, options, progress)
+    edited = Edited(model, network)
+    done, kept = [], list(found.kept)
+    for layer, estimated in zip(found.layers, statistics, strict=True):
+        if isinstance(estimated, str):
+            kept += [
+                Untouched(site_of(node), Reason.NO_ESTIMATE, estimated) for node in layer.nodes
+            ]
+            continue
+        is_frozen = options.freeze and freeze_nodes(layer.nodes, edited.surgeon)
+        done.append(install(layer, estimated, edited, is_frozen=is_frozen))
+    if not done:
+        refuse(model, kept)
+    return replace(
+        report,
+        layers=tuple(done),
+        samples=count,
+        untouched=tuple(kept),
+        notes=tuple(dataset.notes),
+    )

@@ -205,10 +205,10 @@ def test_a_fixed_batch_size_divides_the_samples_of_a_check_too(tmp_path):
     for feeds in ([case.feeds for case in cases], list(dataset)):
         np.testing.assert_array_equal(np.concatenate([f["x"] for f in feeds]), x[:8])
         assert all(f["table"].shape == (5,) for f in feeds)
-    note = "samples that don't fill a batch are left out: it is of 4 here"
+    note = "2 of 10 samples fill no batch of 4, which the model takes, and are left out"
     assert list(dataset.notes) == [note]
     assert cases[0].remarks == (note,)
-    with pytest.raises(DataError, match="not one batch of data: samples that don't fill"):
+    with pytest.raises(DataError, match="not one batch of data: 3 of 3 samples fill no"):
         load_cases(signature, {"x": x[:3], "table": table})
     with pytest.raises(DataError, match="its axis 0 is 4, and 5 is needed"):
         load_cases(signature, {"x": x, "table": table[:4]})

@@ -66,10 +66,7 @@ def _swap(report: Any) -> Iterator[str]:
         ("swapped", "groups", "form", "because"),
         ((_site(s.site), s.num_groups, s.form, _text(s.why)) for s in plan.swaps),
     )
-    yield from _table(
-        ("kept", "reason", "because"),
-        ((_site(entry.site), entry.reason.value, _text(entry.detail)) for entry in plan.untouched),
-    )
+    yield from _kept(plan.untouched)
     if check is not None:
         yield from ("", f"**{check.finding}**")
         yield from _table(
@@ -88,16 +85,27 @@ def _swap(report: Any) -> Iterator[str]:
     yield from _written(report, idle="" if plan.swaps else "Nothing to swap")
 
 
-def _recalibrate(report: Any) -> Iterator[str]:
-    yield f"## {_text(report.source)}: {len(report.layers)} recalibrated"
-    yield from ("", f"On {report.samples} samples.")
+def _kept(untouched: Any) -> Iterator[str]:
     yield from _table(
-        ("recalibrated", "means moved by", "variances times"),
+        ("kept", "reason", "because"),
+        ((_site(entry.site), entry.reason.value, _text(entry.detail)) for entry in untouched),
+    )
+
+
+def _recalibrate(report: Any) -> Iterator[str]:
+    done = "recalibrated" if report.samples else "turned to inference mode"
+    kept = f", {len(report.untouched)} kept" if report.untouched else ""
+    yield f"## {_text(report.source)}: {len(report.layers)} {done}{kept}"
+    if report.samples:
+        yield from ("", f"On {report.samples} samples.")
+    yield from _table(
+        ("recalibrated" if report.samples else "turned", "means moved by", "variances times"),
         (
             (_site(layer.site), f"{layer.mean_shift:.3f} std", f"{layer.variance_ratio:.3f}")
             for layer in report.layers
         ),
     )
+    yield from _kept(report.untouched)
     mended = (text for layer in report.layers for text in layer.mended)
     yield from _items(map(_text, (*mended, *report.notes)))
     yield from _written(report)

@@ -13,6 +13,11 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from normswap.groupnorm.plan import Untouched
+
+SHOWN = 8
+"""Layers that are listed one by one without being asked."""
+
 WIDEST = 100_000
 """Columns into a pipe or file, where nothing needs to be wrapped."""
 
@@ -41,6 +46,17 @@ def new_table(*columns: str) -> Table:
 def place(graph: str, node: str) -> str:
     """Return what to call a node that may be in a subgraph."""
     return f"{graph}/{node}" if graph else node
+
+
+def kept_table(untouched: Sequence[Untouched], *, verbose: int) -> Table:
+    """Return a table of the normalizations that stay as they are; from `verbose` 1 on of all."""
+    table = new_table("kept", "because")
+    shown = untouched if verbose > 0 else untouched[:SHOWN]
+    for entry in shown:
+        table.add_row(escape(place(entry.site.graph, entry.site.node)), escape(entry.detail))
+    if len(shown) < len(untouched):
+        table.add_row(f"and {len(untouched) - len(shown)} more", "-v lists all")
+    return table
 
 
 def print_notes(notes: Sequence[str], console: Console) -> None:

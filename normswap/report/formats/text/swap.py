@@ -10,7 +10,15 @@ from rich.markup import escape
 
 from normswap.errors import ExitCode
 from normswap.graph.batchnorm import EXPORT_TIP
-from normswap.report.formats.text.console import new_table, place, print_notes, printing, sizes
+from normswap.report.formats.text.console import (
+    SHOWN,
+    kept_table,
+    new_table,
+    place,
+    print_notes,
+    printing,
+    sizes,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,9 +27,6 @@ if TYPE_CHECKING:
     from normswap.groupnorm.plan import SwapPlan
     from normswap.groupnorm.verify import OutputCheck, SwapCheck
     from normswap.workflows.swap import SwapReport
-
-SHOWN = 8
-"""Layers that are listed one by one without being asked."""
 
 FAR = 20.0
 """Signal-to-noise ratio in dB from which on nobody needs to be told of the calibration."""
@@ -53,7 +58,7 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
         console.print(_absorbed(plan, verbose=verbose))
     if plan.untouched:
         console.print()
-        console.print(_kept(plan, verbose=verbose))
+        console.print(kept_table(plan.untouched, verbose=verbose))
     console.print()
     if report.check is not None:
         _check(report.check, console)
@@ -124,17 +129,6 @@ def _absorbed(plan: SwapPlan, *, verbose: int) -> Table:
         table.add_row(site.op, *map(escape, names))
     if len(shown) < len(rows):
         table.add_row(f"and {len(rows) - len(shown)} more", "-v lists all")
-    return table
-
-
-def _kept(plan: SwapPlan, *, verbose: int) -> Table:
-    table = new_table("kept", "because")
-    shown = plan.untouched if verbose else plan.untouched[:SHOWN]
-    for entry in shown:
-        where = place(entry.site.graph, entry.site.node)
-        table.add_row(escape(where), escape(entry.detail))
-    if len(shown) < len(plan.untouched):
-        table.add_row(f"and {len(plan.untouched) - len(shown)} more", "-v lists all")
     return table
 
 

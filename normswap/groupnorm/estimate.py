@@ -1,0 +1,352 @@
+"""The running statistics of a network on data, as those of all data as one batch.
+
+The statistics of a layer are the mean and population variance, by channel, of all that comes to it
+while every layer before it normalizes by *its* new statistics (Wu and Johnson, "Rethinking Batch in
+BatchNorm", 2021, section 3: PreciseBN, here with no approximation left). So the layers are gone
+through level by level (:mod:`normswap.groupnorm.opened`), with a pass over the data for each, and
+neither the size of batches nor their order counts.
+
+A pass starts where the one before it ended: what it needs of the network before the level is kept
+for each batch, as far as there is room; a batch without runs from its inputs.
+
+Where a layer depends on itself, its statistics are those that reproduce themselves: passes are
+repeated until they do.
+
+With a momentum, each batch is such a data set of its own, and its statistics move the running ones
+(ONNX operator BatchNormalization, opset 15)::
+
+    running = momentum * running + (1 - momentum) * current
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from normswap.dtypes import NUMPY_DTYPES, round_to
+from normswap.errors import DataError
+from normswap.finite import flaw_of
+from normswap.groupnorm.opened import open_statistics
+from normswap.runtime.session import Session
+from normswap.scratch import scratch_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from normswap.groupnorm.opened import Opened, Tap
+    from normswap.groupnorm.recalibrate import Layer, RecalibrateOptions
+    from normswap.inputs.data import Dataset
+    from normswap.progress import Progress
+
+    Batch = tuple[Mapping[str, Any], float]
+    Vectors = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+
+ROOM = 1 << 30
+"""Bytes of activations that are kept from one pass to the next."""
+
+ROUNDS = 50
+"""How often the passes for layers that depend on themselves are repeated at most."""
+
+SETTLED = 1e-5
+"""Deviations (and variances, relatively) by which their statistics may move in the last one."""
+
+
+NOTHING = "no activation comes to it on this data"
+UNSEEN = "what comes to it can't be shown by the runtime"
+UNSETTLED = f"its statistics depend on themselves, and did not settle in {ROUNDS} passes"
+
+
+class RunningStatistics:
+    """Mean and population variance by channel of elements that come bit by bit.
+
+    Two sets are merged by the update of Chan, Golub and LeVeque (1983), in which large means don't
+    cancel; a set of negative weight is taken out again.
+
+    Parameters
+    ----------
+    channels : int
+
+    Attributes
+    ----------
+    mean, var : (C,) ndarray of float64
+    count : float
+        Elements of a channel, by weight.
+    """
+
+    def __init__(self, channels: int) -> None:
+        self.mean = np.zeros(channels)
+        self.var = np.zeros(channels)
+        self.count = 0.0
+
+    @np.errstate(invalid="ignore", over="ignore")  # what is not finite is refused in the end
+    def add(
+        self, mean: npt.NDArray[np.float64], var: npt.NDArray[np.float64], count: float
+    ) -> None:
+        """Take in the statistics of `count` elements a channel."""
+        share = count / (self.count + count)
+        shift = mean - self.mean
+        # The law of total variance: within the sets, and between them.
+        self.var = (1 - share) * self.var + share * var + share * (1 - share) * shift**2
+        self.mean = self.mean + share * shift
+        self.count += count
+
+    @np.errstate(invalid="ignore", over="ignore")
+    def observe(self, x: npt.NDArray[Any], weight: float) -> None:
+        """Take in activations.
+
+        Parameters
+        ----------
+        x : (N, C, *spatial) ndarray
+        weight : float
+            How often they count.
+        """
+        if x.size:
+            others = (0, *range(2, x.ndim))
+            wide = x.astype(np.float64)
+            mean = wide.mean(axis=others, keepdims=True)
+            wide -= mean
+            np.square(wide, out=wide)
+            self.add(mean.reshape(-1), wide.mean(axis=others), weight * x.size / x.shape[1])
+
+    def observe_summaries(self, values: npt.NDArray[np.float64], weight: float) -> None:
+        """Take in counts, means and variances of activations.
+
+        Parameters
+        ----------
+        values : (..., 3, C, 1) ndarray
+        weight : float
+        """
+        for count, mean, var in values.reshape(-1, 3, len(self.mean)):
+            if count[0]:
+                self.add(mean, var, weight * count[0])
+
+
+def estimate(
+    original: Path,
+    layers: Sequence[Layer],
+    data: Dataset,
+    options: RecalibrateOptions,
+    progress: Progress,
+) -> tuple[list[Vectors | str], int]:
+    """Estimate the statistics of every layer.
+
+    Parameters
+    ----------
+    original : Path
+        The model in which the layers were found.
+    layers : sequence of Layer
+    data : Dataset
+    options : RecalibrateOptions
+    progress : callable
+
+    Returns
+    -------
+    list of (mean, var) or str
+        ``(C,)`` each, as they are stored, in float64; or why the data gives none.
+    int
+        How many samples they are of.
+
+    Raises
+    ------
+    DataError
+        There is no data, or statistics are not finite, or not in the type of the old ones.
+    RunError, RunTimeoutError
+        The runtime can't run the network.
+    """
+    with scratch_folder() as folder:
+        opened = open_statistics(original, layers, folder)
+        taps = {tap.tensor: tap.data_type for found in opened.taps for tap in found}
+        for frontier in opened.frontiers or ():
+            taps |= frontier
+        with Session(
+            opened.path,
+            label="the model with open statistics",
+            taps=taps,
+            alike=True,
+            remembered=4 if options.momentum is None else 2 * len(opened.levels) + 2,
+            timeout=options.timeout,
+        ) as session:
+            if options.momentum is None:
+                walk = _Walk(session, opened, layers, progress)
+                return walk.through(_Weighted(data)), round(walk.samples)
+            return _running(session, opened, layers, data, options.momentum, progress)
+
+
+class _Weighted:
+    """The weighted batches of a data set, again and again."""
+
+    def __init__(self, data: Dataset) -> None:
+        self._data = data
+
+    def __iter__(self) -> Any:
+        return iter(self._data.weighted())
+
+
+def _running(
+    session: Session,
+    opened: Opened,
+    layers: Sequence[Layer],
+    data: Dataset,
+    momentum: float,
+    progress: Progress,
+) -> tuple[list[Vectors | str], int]:
+    """Move the statistics that the model has by those of each batch."""
+    running: list[Vectors | str] = [NOTHING for _ in layers]
+    samples = 0.0
+    for feeds in data:
+        walk = _Walk(session, opened, layers, progress)
+        for number, current in enumerate(walk.through([(feeds, 1.0)])):
+            before = running[number]
+            if not isinstance(current, str):
+                before = layers[number].old() if isinstance(before, str) else before
+                mean, var = (
+                    momentum * old + (1 - momentum) * new
+                    for old, new in zip(before, current, strict=True)
+                )
+                running[number] = mean, var
+            elif isinstance(before, str):
+                running[number] = current
+        samples += walk.samples
+    return [
+        found if isinstance(found, str) else _stored(layer, found)
+        for layer, found in zip(layers, running, strict=True)
+    ], round(samples)
+
+
+class _Walk:
+    """Goes through a network level by level, with all batches at each.
+
+    Attributes
+    ----------
+    samples : float
+        How many the batches have.
+    """
+
+    def __init__(
+        self, session: Session, opened: Opened, layers: Sequence[Layer], progress: Progress
+    ) -> None:
+        self.samples = 0.0
+        self._session = session
+        self._opened = opened
+        self._layers = layers
+        self._progress = progress
+        self._fixed = [_usable(*layer.old()) for layer in layers]
+        self._kept: dict[int, dict[str, npt.NDArray[Any]]] = {}  # by the number of the batch
+        self._level = 0  # whose frontier that is
+        self._room = ROOM
+
+    def through(self, batches: Iterable[Batch]) -> list[Vectors | str]:
+        """Return the statistics of every layer, or why there are none."""
+        found: list[Vectors | str] = [NOTHING if taps else UNSEEN for taps in self._opened.taps]
+        for level, numbers in enumerate(self._opened.levels, start=1):
+            open_ = set(numbers)
+            for turn in range(1, ROUNDS + 1):
+                moved = set()
+                for number, statistics in self._pass(level, turn, batches).items():
+                    if number not in open_ or not statistics.count:
+                        continue
+                    new = _stored(self._layers[number], (statistics.mean, statistics.var))
+                    if self._moves(number, new):
+                        moved.add(number)
+                    self._fixed[number] = found[number] = new
+                open_ = moved & self._opened.recurring
+                if not open_:
+                    break
+            for number in open_:  # as if it had not been asked for
+                found[number], self._fixed[number] = UNSETTLED, _usable(*self._layers[number].old())
+        return found
+
+    def _moves(self, number: int, new: Vectors) -> bool:
+        (mean, var), (new_mean, new_var) = self._fixed[number], new
+        spread = new_var + self._layers[number].epsilon
+        far = np.abs(new_mean - mean) > SETTLED * np.sqrt(spread)
+        return bool((far | (np.abs(new_var - var) > SETTLED * spread)).any())
+
+    def _pass(
+        self, level: int, turn: int, batches: Iterable[Batch]
+    ) -> dict[int, RunningStatistics]:
+        """Go through all batches once, for the layers of a level."""
+        taps = {number: self._opened.taps[number] for number in self._opened.levels[level - 1]}
+        found = {number: RunningStatistics(len(self._fixed[number][0])) for number in taps}
+        where = f"level {level} of {len(self._opened.levels)}"
+        where += f", turn {turn}" if turn > 1 else ""
+        samples = 0.0
+        for index, (feeds, weight) in enumerate(batches):
+            self._progress(f"estimating statistics, {where}, batch {index + 1}")
+            values = self._run(index, level, feeds, [tap for some in taps.values() for tap in some])
+            for number, statistics in found.items():
+                for tap in taps[number]:
+                    take = statistics.observe_summaries if tap.is_summary else statistics.observe
+                    take(values[tap.tensor], weight)
+            samples += weight * max(
+                (len(v) for v in feeds.values() if isinstance(v, np.ndarray) and v.ndim), default=1
+            )
+        self._level, self.samples = level, samples
+        return found
+
+    def _run(
+        self, index: int, level: int, feeds: Mapping[str, Any], taps: Sequence[Tap]
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Return what a batch brings to the taps, and keep what the next level needs of it."""
+        frontiers = self._opened.frontiers
+        wanted = {tap.tensor for tap in taps}
+        next_ = frontiers[level] if frontiers is not None else {}
+        kept = self._kept.pop(index, None)
+        given = feeds
+        if kept is not None and frontiers is not None:
+            given = {**{n: v for n, v in feeds.items() if n in frontiers[self._level]}, **kept}
+        known = {**feeds, **(kept or {})}
+        wanted |= next_.keys()
+        names = sorted(wanted - known.keys())
+        values = dict(known)
+        if names:
+            values |= self._session.run({**given, **self._parameters()}, names)
+        self._room += sum(v.nbytes for v in (kept or {}).values())
+        keep = {name: values[name] for name in next_ if name not in feeds}
+        size = sum(value.nbytes for value in keep.values())
+        if frontiers is not None and size <= self._room:
+            self._kept[index] = keep
+            self._room -= size
+        return values
+
+    def _parameters(self) -> dict[str, npt.NDArray[np.float64]]:
+        return {
+            name: values
+            for names, fixed in zip(self._opened.inputs, self._fixed, strict=True)
+            for name, values in zip(names, fixed, strict=True)
+        }
+
+
+def _usable(mean: npt.NDArray[np.float64], var: npt.NDArray[np.float64]) -> Vectors:
+    """Return statistics to begin with: the old ones, or trivial ones where they are none."""
+    is_sound = np.isfinite(mean) & np.isfinite(var) & (var >= 0)
+    return np.where(is_sound, mean, 0.0), np.where(is_sound, var, 1.0)
+
+
+def _stored(layer: Layer, statistics: Vectors) -> Vectors:
+    """Return statistics as they will be read from the model.
+
+    Raises
+    ------
+    DataError
+        They are not finite, or not in their type.
+    """
+    stored = []
+    for values, source, what in zip(
+        statistics, layer.sources, ("input_mean", "input_var"), strict=True
+    ):
+        dtype = NUMPY_DTYPES[source.data_type]
+        flaw = flaw_of(f"the new {what} of {layer.nodes[0].title}", values, dtype)
+        if flaw is not None:
+            raise DataError(
+                f"On this data {flaw}.",
+                tip="The network overflows on it: scale it as in training, or leave out what is "
+                "far off.",
+            )
+        stored.append(round_to(values, source.data_type).astype(np.float64))
+    mean, var = stored
+    return mean, np.maximum(var, 0.0)

@@ -1,0 +1,447 @@
+"""A network whose running statistics are inputs, and that shows what comes to its normalizations.
+
+It is what statistics are estimated in: functions are inlined, every layer normalizes by statistics
+that are fed, and of what comes to a layer in a body (of If, Loop, Scan) the statistics are handed
+out of it by one more output. What depends on what decides in which order layers can be estimated:
+
+- A layer's *level* is one more than the highest of the layers that what comes to it depends on. All
+  of a level are estimated in one pass over the data.
+- Layers that depend on themselves (in a Loop, by what a turn hands to the next; used twice, one
+  behind the other) *recur*, and share a level with those on the way.
+- A pass needs no more of the network before it than the tensors in which the part that depends on
+  the level reads what doesn't: the *frontier*.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import onnx.inliner
+import onnx_graphsurgeon as gs
+from onnx import TensorProto
+
+from normswap.graph.build import all_graphs, build_network, gs_nodes
+from normswap.graph.names import Names
+from normswap.model import ArrayTensor, load, make_constant, stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from normswap.graph.network import Graph, Network, Node, Value
+    from normswap.groupnorm.recalibrate import Layer
+    from normswap.model import Model
+
+_TAG = "normswap_key"  # an attribute by which a node is known after its function was inlined
+_SHOWN = frozenset({TensorProto.FLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE})
+# What goes to the runtime and back as it is.
+_PLAIN = _SHOWN | {TensorProto.BOOL, TensorProto.INT32, TensorProto.INT64, TensorProto.UINT8}
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """Where what comes to a layer can be seen.
+
+    Attributes
+    ----------
+    tensor : str
+        Of the main graph.
+    data_type : int
+    is_summary : bool
+        Whether it is not what comes to the layer, ``(N, C, *spatial)``, but for each turn of the
+        loops around it count, mean and variance by channel: ``(..., 3, C, 1)``, all 0 where nothing
+        came. (What comes may be of another size in every turn.)
+    """
+
+    tensor: str
+    data_type: int
+    is_summary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A network with open statistics.
+
+    Attributes
+    ----------
+    path : Path
+    taps : list of list of Tap
+        Of every layer; none where it can't be seen, or nothing comes to it.
+    inputs : list of (str, str)
+        Names of mean and variance as inputs, float64 ``(C,)``, of every layer.
+    levels : list of list of int
+        The numbers of the layers, level by level.
+    recurring : frozenset of int
+    frontiers : list of dict of str to int, or None
+        Of every level, and empty before the first: tensors and their types. None where one is of a
+        type that can't be handed over.
+    """
+
+    path: Path
+    taps: list[list[Tap]]
+    inputs: list[tuple[str, str]]
+    levels: list[list[int]]
+    recurring: frozenset[int]
+    frontiers: list[dict[str, int]] | None
+
+
+def open_statistics(original: Path, layers: Sequence[Layer], folder: Path) -> Opened:
+    """Write a network with open statistics.
+
+    Parameters
+    ----------
+    original : Path
+        The model in which the layers were found.
+    layers : sequence of Layer
+    folder : Path
+        Where it is written.
+    """
+    model = load(original)
+    for key, gs_node in enumerate(gs_nodes(model)):
+        if any(node.key == key for layer in layers for node in layer.nodes):
+            gs_node.attrs[_TAG] = key
+    if model.graph.functions:
+        model = _inlined(model, folder)
+    network = build_network(model, assume_constant=True)
+    surgery = _Surgery(model, network)
+    uses = _uses(network, surgery.surgeon, layers)
+    order = _Order(network, {node.key: layer for node, layer in uses}, len(layers))
+    inputs = [surgery.statistics(layer) for layer in layers]
+    taps: list[list[Tap]] = [[] for _ in layers]
+    for node, number in uses:
+        tap = surgery.tap(node, math.prod(layers[number].sources[0].shape))
+        if tap is not None:
+            taps[number].append(tap)
+        surgery.open(node, inputs[number])
+    path = folder / "opened.onnx"
+    with stage(model, path) as staged:
+        staged.commit()
+    names = [(mean.name, var.name) for mean, var in inputs]
+    return Opened(path, taps, names, order.levels, order.recurring, order.frontiers())
+
+
+def _inlined(model: Model, folder: Path) -> Model:
+    """Return a model with the calls of its functions replaced by their bodies."""
+    path = folder / "tagged.onnx"
+    with stage(model, path) as staged:
+        staged.commit()
+    proto = onnx.load(path, load_external_data=False)
+    path = folder / "inlined.onnx"
+    onnx.save(onnx.inliner.inline_local_functions(proto), path)
+    return load(path)
+
+
+def _uses(
+    network: Network, surgeon: dict[int, gs.Node], layers: Sequence[Layer]
+) -> list[tuple[Node, int]]:
+    """Return the nodes of layers, each with the number of its layer."""
+    by_key: dict[int, list[int]] = {}
+    for number, layer in enumerate(layers):
+        for node in layer.nodes:
+            by_key.setdefault(node.key, []).append(number)
+    found = []
+    bodies = {id(body) for body in network.bodies}
+    for node in network.nodes():
+        key = surgeon[node.key].attrs.pop(_TAG, None)
+        node.attrs.pop(_TAG, None)
+        home = node.graph
+        while home.parent is not None:
+            home = home.parent
+        if key is None or id(home) in bodies:
+            continue
+        numbers = by_key[key]
+        if len(numbers) > 1:  # calls hand in different ones
+            read = (node.operand(3).name, node.operand(4).name)
+            names = {tuple(v.name for v in layers[number].statistics): number for number in numbers}
+            numbers = [names[read]] if read in names else []
+        found += [(node, number) for number in numbers]
+    return found
+
+
+class _Surgery:
+    """The edits that open a network."""
+
+    def __init__(self, model: Model, network: Network) -> None:
+        self.graph = model.graph
+        self.names = Names(model)
+        self.surgeon = dict(enumerate(gs_nodes(model)))
+        self.homes = {
+            id(mirror): graph
+            for graph, mirror in zip(all_graphs(model), network.graphs, strict=True)
+        }
+        # Of every body: the node that has it, and the graph that the node is in.
+        self.owners = {
+            id(body): (node, graph)
+            for graph in all_graphs(model)
+            for node in graph.nodes
+            for body in node.subgraphs()
+        }
+
+    def statistics(self, layer: Layer) -> tuple[gs.Variable, gs.Variable]:
+        """Add a mean and a variance as inputs of the graph."""
+        mean, var = (
+            gs.Variable(
+                self.names.fresh(f"{layer.nodes[0].title}/{what}"),
+                np.dtype(np.float64),
+                (math.prod(source.shape),),
+            )
+            for what, source in zip(("open_mean", "open_var"), layer.sources, strict=True)
+        )
+        self.graph.inputs.extend((mean, var))
+        return mean, var
+
+    def open(self, node: Node, statistics: tuple[gs.Variable, gs.Variable]) -> None:
+        """Let a node normalize by these statistics, whichever mode it is in."""
+        gs_node = self.surgeon[node.key]
+        if any(output is not None and output.is_used for output in node.outputs[1:]):
+            rest = gs.Node(
+                gs_node.op,
+                self.names.fresh(node.title),
+                dict(gs_node.attrs),
+                list(gs_node.inputs),
+                [gs.Variable(self.names.fresh(f"{node.title}/unused")), *gs_node.outputs[1:]],
+            )
+            self.homes[id(node.graph)].nodes.append(rest)
+        while len(gs_node.outputs) > 1:
+            gs_node.outputs.pop()
+        gs_node.attrs.pop("training_mode", None)
+        for slot, wide in zip((3, 4), statistics, strict=True):
+            data_type = node.operand(slot).data_type or TensorProto.FLOAT
+            gs_node.inputs[slot] = self._cast(self.graph, wide, data_type, wide.name)
+
+    def tap(self, node: Node, channels: int) -> Tap | None:
+        """Return where what comes to a node can be seen; None where that is nowhere."""
+        x, home = node.operand(0), self.homes[id(node.graph)]
+        if home is self.graph and x.source is None and x.data_type in _SHOWN:
+            return Tap(x.name, x.data_type or 0)
+        tensor = self.surgeon[node.key].inputs[0]
+        shown = self._cast(home, tensor, TensorProto.DOUBLE, x.name)
+        if home is self.graph:
+            return Tap(shown.name, TensorProto.DOUBLE)
+        shown = self._summary(home, shown, channels, node.opset)
+        while home is not self.graph:
+            owner, around = self.owners[id(home)]
+            if owner.op not in ("If", "Loop", "Scan"):
+                return None
+            shown = self._handed_out(shown, channels, home, owner)
+            home = around
+        return Tap(shown.name, TensorProto.DOUBLE, is_summary=True)
+
+    def _summary(self, graph: gs.Graph, x: gs.Variable, channels: int, opset: int) -> gs.Variable:
+        """Return count, mean and variance by channel, in float64.
+
+        Elements are counted one by one: the runtime takes the sizes of a tensor from what ONNX
+        infers, which is not always what there is.
+        """
+        view = self._op(graph, "Reshape", [x, self._integers([0, channels, -1])])
+        axes = [0, 2]
+        attrs = {"axes": axes} if opset < 18 else {}
+        more = [] if opset < 18 else [self._integers(axes)]
+
+        def reduced(op: str, value: gs.Variable) -> gs.Variable:
+            return self._op(graph, op, [value, *more], keepdims=1, **attrs)
+
+        mean = reduced("ReduceMean", view)
+        centred = self._op(graph, "Sub", [view, mean])
+        var = reduced("ReduceMean", self._op(graph, "Mul", [centred, centred]))
+        each = self._op(graph, "Equal", [view, view])
+        count = reduced("ReduceSumSquare", self._cast(graph, each, TensorProto.DOUBLE, "each"))
+        return self._op(graph, "Concat", [count, mean, var], axis=0)
+
+    def _op(self, graph: gs.Graph, op: str, inputs: list[gs.Tensor], **attrs: Any) -> gs.Variable:
+        """Add a node whose result, if it is one that is shown, is float64."""
+        name = self.names.fresh(f"statistics/{op}")
+        result = gs.Variable(name, np.dtype(np.float64))
+        graph.nodes.append(gs.Node(op, name, attrs, inputs, [result]))
+        return result
+
+    def _integers(self, values: list[int]) -> gs.Constant:
+        array = ArrayTensor(np.array(values, np.int64))
+        return make_constant(self.names.fresh("statistics/sizes"), array)
+
+    def _handed_out(
+        self, tensor: gs.Variable, channels: int, body: gs.Graph, owner: gs.Node
+    ) -> gs.Variable:
+        """Make a summary in a body an output of the node; stacked, where that repeats it."""
+        for graph in owner.subgraphs():
+            shown = tensor if graph is body else self._nothing(graph, channels)
+            graph.outputs.append(shown)
+        given = len(body.outputs) - (owner.op == "Loop")  # whose condition stays inside
+        while len(owner.outputs) < given - 1:
+            owner.outputs.append(gs.Variable.empty())
+        for name in ("scan_output_axes", "scan_output_directions"):
+            if name in owner.attrs:
+                owner.attrs[name] = [*owner.attrs[name], 0]
+        result = gs.Variable(self.names.fresh(f"{tensor.name}/out"), np.dtype(np.float64))
+        owner.outputs.append(result)
+        return result
+
+    def _nothing(self, graph: gs.Graph, channels: int) -> gs.Variable:
+        """Return the summary of nothing, for the branch that has no such layer."""
+        zeros = self._op(graph, "ConstantOfShape", [self._integers([3, channels, 1])])
+        return self._cast(graph, zeros, TensorProto.DOUBLE, "nothing")
+
+    def _cast(self, graph: gs.Graph, tensor: gs.Tensor, data_type: int, hint: str) -> gs.Variable:
+        dtype = np.dtype(np.float64) if data_type == TensorProto.DOUBLE else None
+        result = gs.Variable(self.names.fresh(f"{hint}/cast"), dtype)
+        node = gs.Node(
+            "Cast", self.names.fresh(f"{hint}/cast"), {"to": data_type}, [tensor], [result]
+        )
+        graph.nodes.append(node)
+        return result
+
+
+class _Order:
+    """What depends on which layers, as sets of bits."""
+
+    def __init__(self, network: Network, uses: dict[int, int], count: int) -> None:
+        self._main = network.graphs[0]
+        self._uses = uses
+        self._masks: dict[int, int] = {}  # of a tensor by its id: the layers that it depends on
+        self._whole: dict[int, int] = {}  # of a node by its key: those of all inside of it
+        self._needs = [0] * count  # of a layer: those that what comes to it depends on
+        self._bodies: dict[int, list[Graph]] = {}
+        for graph in network.graphs:
+            children = iter(graph.subgraphs)
+            for node in graph.nodes:
+                for value in node.attrs.values():
+                    if isinstance(value, gs.Graph):
+                        self._bodies.setdefault(node.key, []).append(next(children))
+        self._graph(self._main)
+        self._close()
+        self.recurring = frozenset(i for i, needs in enumerate(self._needs) if needs >> i & 1)
+        self._level = self._leveled()
+        self.levels: list[list[int]] = [[] for _ in range(max(self._level, default=0))]
+        for number, level in enumerate(self._level):
+            self.levels[level - 1].append(number)
+
+    def frontiers(self) -> list[dict[str, int]] | None:
+        """Return what each pass can start from; see :class:`Opened`."""
+        masks = {0, *self._masks.values(), *self._whole.values()}
+        stages = {mask: self._stage(mask) for mask in masks}
+        main = {node.key: node for node in self._main.nodes}
+        pending = [node for node in main.values() if self._has_use(node)]
+        needed = {node.key for node in pending}
+        found: list[dict[str, int]] = [{} for _ in range(len(self.levels) + 1)]
+        while pending:
+            node = pending.pop()
+            for value in self._read(node):
+                last = stages[self._whole[node.key]]
+                first = stages[self._masks.get(id(value), 0)]
+                if value.producer is not None and value.producer.key not in needed:
+                    needed.add(value.producer.key)
+                    pending.append(value.producer)
+                for level in range(first + 1, last + 1):
+                    if value.data_type not in _PLAIN:
+                        return None
+                    found[level][value.name] = value.data_type or 0
+        return found
+
+    def _has_use(self, node: Node) -> bool:
+        inner = (item for body in self._inside(node) for item in body.nodes)
+        return any(item.key in self._uses for item in (node, *inner))
+
+    def _read(self, node: Node) -> Iterator[Value]:
+        """Yield the tensors of the main graph that a node and its bodies read, but constants."""
+        nodes = [node]
+        for body in self._inside(node):
+            nodes += body.nodes
+            yield from (v for v in body.outputs if v.graph is self._main and v.source is None)
+        for inner in nodes:
+            for value in inner.inputs:
+                if value is not None and value.graph is self._main and value.source is None:
+                    yield value
+
+    def _inside(self, node: Node) -> list[Graph]:
+        found = list(self._bodies.get(node.key, ()))
+        for body in found:  # grows meanwhile
+            for inner in body.nodes:
+                found += self._bodies.get(inner.key, ())
+        return found
+
+    def _graph(self, graph: Graph) -> int:
+        """Go through a graph, and return what its nodes depend on in all."""
+        whole = 0
+        for node in graph.nodes:
+            whole |= self._node(node)
+        return whole
+
+    def _node(self, node: Node) -> int:
+        read = [self._masks.get(id(value), 0) if value is not None else 0 for value in node.inputs]
+        mask = self._union(read)
+        number = self._uses.get(node.key)
+        if number is not None:
+            self._needs[number] |= read[0]
+            mask |= 1 << number
+        for body in self._bodies.get(node.key, ()):
+            mask |= self._body(node, body, read)
+        self._whole[node.key] = mask
+        for value in node.outputs:
+            if value is not None:
+                self._masks[id(value)] = mask
+        return mask
+
+    def _body(self, node: Node, body: Graph, read: list[int]) -> int:
+        """Go through a body, again as long as what a turn hands to the next brings more."""
+        given = dict(enumerate(read))
+        shift = 1 if node.op == "Loop" else 0  # outputs begin with the condition, inputs with two
+        states = len(read) - 2 if node.op == "Loop" else len(read) - node.attr("num_scan_inputs", 0)
+        while True:
+            for slot, value in enumerate(body.inputs):
+                self._masks[id(value)] = self._masks.get(id(value), 0) | given.get(slot, 0)
+            whole = self._graph(body)
+            before = dict(given)
+            for state in range(max(states, 0) if node.op in ("Loop", "Scan") else 0):
+                if state + shift < len(body.outputs):
+                    slot = state + 2 * shift
+                    made = self._masks.get(id(body.outputs[state + shift]), 0)
+                    given[slot] = given.get(slot, 0) | made
+            if given == before:
+                return whole
+
+    @staticmethod
+    def _union(masks: list[int]) -> int:
+        whole = 0
+        for mask in masks:
+            whole |= mask
+        return whole
+
+    def _close(self) -> None:
+        """Let every layer need what those need that it needs."""
+        changed = True
+        while changed:
+            changed = False
+            for number, needs in enumerate(self._needs):
+                whole = self._union([needs, *(self._needs[i] for i in _bits(needs))])
+                changed |= whole != needs
+                self._needs[number] = whole
+
+    def _leveled(self) -> list[int]:
+        level = [0] * len(self._needs)
+        # Who needs more comes later; of equals, who needs itself is needed by the others.
+        order = sorted(
+            range(len(level)),
+            key=lambda i: (self._needs[i].bit_count(), i not in self.recurring),
+        )
+        for i in order:
+            needs = self._needs[i]
+            before = [
+                level[j] for j in _bits(needs) if not (self._needs[j] >> i & 1 and needs >> j & 1)
+            ]
+            level[i] = 1 + max(before, default=0)
+        return level
+
+    def _stage(self, mask: int) -> int:
+        """Return the highest level of some layers."""
+        return max((self._level[i] for i in _bits(mask)), default=0)
+
+
+def _bits(mask: int) -> Iterator[int]:
+    while mask:
+        lowest = mask & -mask
+        yield lowest.bit_length() - 1
+        mask ^= lowest
