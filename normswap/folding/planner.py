@@ -81,6 +81,8 @@ def make_plan(
             entry
             for key, entry in planner.kept.items()
             if key in reported and key not in planner.uncertain
+            # What has made a constant, of which a fold has made another one, goes.
+            if entry.reason is not Reason.CONSTANT or planner.draft.nodes[key].is_used
         ),
         planner.merger.report(planner.present()),
         tuple(planner.draft.edits),

@@ -14,9 +14,9 @@ import numpy as np
 from normswap.dtypes import Wide, is_float
 from normswap.finite import flaw_of
 from normswap.graph.affine import Affine
-from normswap.graph.evaluate import constant_of
+from normswap.graph.evaluate import constant_of, constant_source
 from normswap.graph.mode import mode_of
-from normswap.graph.reasons import Blocked, Reason
+from normswap.graph.reasons import Blocked, Reason, unless_blocked
 
 if TYPE_CHECKING:
     from normswap.graph.network import Node
@@ -37,6 +37,11 @@ def epsilon_of(node: Node) -> float:
 def is_per_activation(node: Node) -> bool:
     """Whether statistics are of every channel and pixel, (C, D1, ...), as ``spatial=0`` says."""
     return node.opset < 9 and not node.attr("spatial", 1)
+
+
+def makes_constant(node: Node) -> bool:
+    """Whether a node normalizes a constant: it standardizes a weight, say, and is no layer."""
+    return unless_blocked(constant_source, node.out) is not None
 
 
 def require_rewritable(
@@ -68,6 +73,10 @@ def require_rewritable(
         detail = "an attribute is a parameter of the function"
         raise Blocked(Reason.NOT_CONSTANT, node.title, detail)
     mode = mode_of(node)
+    if mode.is_training and not in_training and makes_constant(node):
+        value = node.operand(0)
+        detail = f"it normalizes {value.name}, which is a constant"
+        raise Blocked(Reason.CONSTANT, value.name, detail)
     if mode.reason is Reason.TRAINING_MODE and not in_training:
         raise Blocked(mode.reason, node.title, mode.why)
     if mode.used and not with_statistics:

@@ -154,6 +154,20 @@ class Node:
         return next(value for value in self.outputs if value is not None)
 
     @property
+    def is_used(self) -> bool:
+        """Whether anything comes of it: an output of the graph, or what a subgraph reads."""
+        pending, seen = [self], {self.key}
+        while pending:
+            for value in pending.pop().outputs:
+                if value is not None and (value.is_output or value.captured):
+                    return True
+                readers = () if value is None else (use.node for use in value.readers.values())
+                new = {node.key: node for node in readers if node.key not in seen}
+                seen |= new.keys()
+                pending += new.values()
+        return False
+
+    @property
     def opset(self) -> int:
         """Version of the default operator set that the node's graph imports."""
         return self.graph.opset
