@@ -11,9 +11,9 @@ module each, every one importing only from those above it:
     Bodies of model-local functions, call by call; weights behind DequantizeLinear.
 ``operators``
     What each operator answers to an affine on its output and on its input; a file a family.
-``route``, ``branches``, ``leftover``
-    The search for a way to constants that absorb the map; Convs of one tensor that are added; the
-    best form of what stays.
+``route``, ``branches``, ``identity``, ``leftover``
+    The search for a way to constants that absorb the map; Convs of one tensor that are added, and
+    that tensor beside them; the best form of what stays.
 ``planner``, ``apply``, ``residual``
     Every normalization once: folded along a route, or kept with a reason; the only module that
     edits a model; and how far what was written is from what was meant.

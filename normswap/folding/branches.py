@@ -285,7 +285,7 @@ class Merger:
                     conv = _conv(term)
                     if conv is not None and conv is not host and conv.inputs[0] is value:
                         branch = _branch(conv)
-                    elif term.value is value:
+                    elif _copied(term.value) is value:
                         branch = _diagonal(host, Affine(np.ones(()), np.zeros(())), value.name, ())
                     else:
                         continue
@@ -444,6 +444,16 @@ def _terms(total: Value, whole: Value | None = None) -> Iterator[Term]:
             if value is not None:
                 sign = -term.sign if node.op == "Sub" and slot == 1 else term.sign
                 pending.append(Term(value, sign, Use(node, slot)))
+
+
+def _copied(value: Value) -> Value | None:
+    """Return what a tensor is a copy of; itself where it is none."""
+    copied: Value | None = value
+    while copied is not None and (node := copied.producer) is not None:
+        if node.op != "Identity" or node.domain:
+            break
+        copied = node.inputs[0]
+    return copied
 
 
 def _conv(term: Term) -> Node | None:

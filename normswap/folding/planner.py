@@ -15,6 +15,7 @@ from normswap.folding.branches import Merger
 from normswap.folding.draft import Draft
 from normswap.folding.edits import Bypass, Merge, Replace, Specialise
 from normswap.folding.functions import Library
+from normswap.folding.identity import merge_source
 from normswap.folding.leftover import rewrite
 from normswap.folding.plan import Attempt, Folded, Kept, Plan, Step
 from normswap.folding.route import Outcome, Router
@@ -234,7 +235,7 @@ class _Planner:
             self._merge_twins(pending)
             pending = [n for n in pending if n.key not in self.folded]
             before = self.draft.mark()
-            for attempt in (self._fold, self._merge):
+            for attempt in (self._fold, self._merge, self._join):
                 for normalization in pending:
                     attempt(normalization)
                 if self.draft.mark() > before:
@@ -397,6 +398,19 @@ class _Planner:
         if whole.key in self.kept and not self.merge_branches:
             self.draft.rollback(mark)
             self.kept[whole.key] = entry
+
+    def _join(self, whole: Normalization) -> None:
+        """Fold a normalization that found no route into the one Conv that its source becomes."""
+        entry, normalization = self.kept.get(whole.key), whole.present()
+        if entry is None or normalization is None:
+            return
+        mark, merged = self.draft.mark(), {k: list(v) for k, v in self.merger.merged.items()}
+        if not merge_source(self.merger, normalization):
+            return
+        self._fold(whole)
+        if whole.key in self.kept and not self.merge_branches:
+            self.draft.rollback(mark)
+            self.kept[whole.key], self.merger.merged = entry, merged
 
     def _keep(self, key: int, site: Site, block: Block, attempts: tuple[Attempt, ...]) -> None:
         entry = Kept(site, block.reason, block.tensor, block.detail, attempts)
