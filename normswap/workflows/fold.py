@@ -11,6 +11,7 @@ from normswap.folding.apply import apply_plan
 from normswap.folding.leftover import Form
 from normswap.folding.planner import make_plan
 from normswap.folding.residual import residuals
+from normswap.graph.reasons import Reason
 from normswap.model import Model, load
 from normswap.model.staging import output_name, staged_output
 from normswap.plain import plain
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from normswap.folding.residual import Residual
     from normswap.model.sources import Source
     from normswap.workflows.result import Output
+
+
+SHOWN = 3
+"""Weights that a tip names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,7 @@ class FoldReport:
     size_after: int | None = None
 
     SCHEMA: ClassVar[str] = "normswap/fold/1"
-    TOLD = ("written", "exit_code")
+    TOLD = ("written", "exit_code", "tips")
 
     @property
     def written(self) -> bool:
@@ -68,6 +73,21 @@ class FoldReport:
         if not all(residual.is_rounding for residual in self.residuals):
             return ExitCode.FINDINGS
         return ExitCode.OK if self.check is None else ExitCode(self.check.exit_code)
+
+    @property
+    def tips(self) -> tuple[str, ...]:
+        """What may fold more: the options that lift what stands in the way."""
+        tensors = [entry.tensor_of(Reason.OVERRIDABLE) for entry in self.plan.kept]
+        found = [tensor for tensor in tensors if tensor is not None]
+        if not found:
+            return ()
+        names = ", ".join(list(dict.fromkeys(found))[:SHOWN])
+        more = ", ..." if len(set(found)) > SHOWN else ""
+        tip = (
+            f"{len(found)} kept since a caller could replace weights that are graph inputs too "
+            f"({names}{more}); if none does, --assume-constant takes them for constants"
+        )
+        return (tip,)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data."""
