@@ -96,6 +96,11 @@ class Kept:
     attempts: tuple[Attempt, ...] = ()
     form: Literal["keep", "affine", "normalize"] = "keep"
 
+    def tensor_of(self, reason: Reason) -> str | None:
+        """Return what a reason is about that blocks it, or a route of it; None if it does not."""
+        blocks = [(self.reason, self.tensor), *((a.reason, a.tensor) for a in self.attempts)]
+        return next((tensor for why, tensor in blocks if why is reason), None)
+
 
 @dataclass(frozen=True, slots=True)
 class Merged:

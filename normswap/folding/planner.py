@@ -14,6 +14,7 @@ from normswap.folding.passes.branches import merge_everywhere
 from normswap.folding.passes.calls import specialise_calls
 from normswap.folding.passes.finding import find
 from normswap.folding.passes.gathering import gather
+from normswap.folding.passes.joining import join
 from normswap.folding.passes.leftovers import rewrite
 from normswap.folding.passes.merging import merge_beside
 from normswap.folding.passes.routes import fold_along_routes
@@ -22,6 +23,7 @@ from normswap.folding.passes.tidying import tidy
 from normswap.folding.passes.twins import merge_twins
 from normswap.folding.plan import Folded, Kept, Merged, Plan
 from normswap.graph.build import build_network
+from normswap.graph.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -67,6 +69,7 @@ def make_plan(
         fold_along_routes,
         merge_beside,
         partial(gather, always=merge_branches),
+        partial(join, always=merge_branches),
         tidy,
         *([merge_everywhere] if merge_branches else []),
         partial(rewrite, form=leftover),
@@ -96,7 +99,14 @@ def _plan(fingerprint: str, draft: Draft, library: Library) -> Plan:
     return Plan(
         fingerprint,
         tuple(fate for _, fate in fates if isinstance(fate, Folded)),
-        tuple(fate for record, fate in fates if isinstance(fate, Kept) and record.certain),
+        tuple(
+            fate
+            for record, fate in fates
+            if isinstance(fate, Kept)
+            and record.certain
+            # What has made a constant, of which a fold has made another one, goes.
+            and (fate.reason is not Reason.CONSTANT or record.whole.source.node.is_used)
+        ),
         tuple(
             Merged(node.title, node.graph.path, titles)
             for key, titles in draft.merged.items()

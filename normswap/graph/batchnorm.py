@@ -16,10 +16,10 @@ from normswap.finite import flaw_of
 from normswap.graph.affine import Affine
 from normswap.graph.evaluate import constant_of, constant_source
 from normswap.graph.mode import mode_of
-from normswap.graph.reasons import Blocked, Reason, blocked_by
+from normswap.graph.reasons import Blocked, Reason, blocked_by, unless_blocked
 
 if TYPE_CHECKING:
-    from normswap.graph.network import Node
+    from normswap.graph.network import Node, Value
 
 DEFAULT_EPSILON = 1e-5
 
@@ -52,6 +52,11 @@ def is_per_activation(node: Node) -> bool:
     return scale is None or scale.rank != 1
 
 
+def makes_constant(node: Node) -> bool:
+    """Whether a node normalizes a constant: it standardizes a weight, say, and is no layer."""
+    return unless_blocked(constant_source, node.out) is not None
+
+
 def require_rewritable(
     node: Node,
     *,
@@ -81,6 +86,8 @@ def require_rewritable(
         detail = "an attribute is a parameter of the function"
         raise Blocked(Reason.NOT_CONSTANT, node.title, detail)
     mode = mode_of(node)
+    if mode.is_training and not in_training and makes_constant(node):
+        raise _of_a_constant(node.operand(0))
     if mode.reason is Reason.TRAINING_MODE and not in_training:
         raise Blocked(mode.reason, node.title, mode.why)
     if mode.used and not with_statistics:
@@ -121,7 +128,7 @@ def require_samples(node: Node, channels: int | None) -> None:
         return
     block = blocked_by(constant_source, value)
     if block is None or block.reason is Reason.OVERRIDABLE:
-        raise Blocked(Reason.NO_SAMPLES, node.title, f"{value.name} is a constant")
+        raise _of_a_constant(value)
     while value is not None and value.shape and value.shape[0] == 1:
         maker = value.producer
         if maker is None or maker.domain or maker.op not in SHAPING:
@@ -144,6 +151,11 @@ def require_samples(node: Node, channels: int | None) -> None:
             "belong to places in the batch"
         )
         raise Blocked(Reason.NO_SAMPLES, node.title, detail)
+
+
+def _of_a_constant(value: Value) -> Blocked:
+    detail = f"it normalizes {value.name}, which is a constant"
+    return Blocked(Reason.CONSTANT, value.name, detail)
 
 
 def affine_of(node: Node) -> Affine:

@@ -19,6 +19,7 @@ class Reason(enum.Enum):
     TRAINING_MODE = "training-mode"
     USED_STATISTICS = "used-statistics"
     PER_ACTIVATION = "per-activation"
+    CONSTANT = "constant"
     NOT_CONSTANT = "not-constant"
     OVERRIDABLE = "overridable"
     INVALID_STATISTICS = "invalid-statistics"
@@ -62,6 +63,7 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.TRAINING_MODE: "the node normalizes with the statistics of the batch",
     Reason.USED_STATISTICS: "the node's statistics outputs are used, so it is in training mode",
     Reason.PER_ACTIVATION: "the node has statistics per activation (spatial=0), not per channel",
+    Reason.CONSTANT: "what it normalizes is a constant, such as a weight, and so is what it makes",
     Reason.NOT_CONSTANT: "a parameter or weight is computed at run time",
     Reason.OVERRIDABLE: "a parameter or weight is also a graph input, so a caller may replace it",
     Reason.INVALID_STATISTICS: "var + epsilon is zero or negative in some channel",
@@ -92,7 +94,7 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.EXCLUDED: "the options say that the node is left as it is",
     Reason.FOLDABLE: "a fold can remove the node, and a swap was to take only those that stay",
     Reason.INDIVISIBLE: "its channels can't be divided into the groups that a swap was to make",
-    Reason.NO_SAMPLES: "what it normalizes is a constant, or has the samples in its channels",
+    Reason.NO_SAMPLES: "what it normalizes has the samples in its channels",
     Reason.NO_ESTIMATE: "the data of a recalibration gives no statistics for it",
 }
 

@@ -6,10 +6,12 @@ import contextlib
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
 from normswap.graph.evaluate import EVALUABLE
+from normswap.graph.sequences import split_sequences
 from normswap.graph.sizes import DOUBT, Dim, TensorType
 from normswap.graph.trust import Doubtless, declared, is_at_hand
 from normswap.semantics.constants import evaluate
@@ -267,6 +269,9 @@ def _with_computed_constants(model: onnx.ModelProto) -> onnx.ModelProto:
             for item in node.attribute:
                 if item.name == "value" and _is_small_integer(item.t):
                     known[node.output[0]] = onnx.numpy_helper.to_array(item.t)
+                elif item.name in ("value_int", "value_ints"):
+                    value = onnx.helper.get_attribute_value(item)
+                    known[node.output[0]] = np.asarray(value, np.int64)
         elif node.op_type in EVALUABLE and node.input:
             if not all(not name or name in known for name in node.input):
                 continue
@@ -275,7 +280,8 @@ def _with_computed_constants(model: onnx.ModelProto) -> onnx.ModelProto:
                 named = {name: r for name, r in zip(node.output, results, strict=False) if name}
                 known.update(named)
                 computed.update(named)
-    if not computed:
+    sequences = any(node.op_type == "SplitToSequence" for node in model.graph.node)
+    if not computed and not sequences:
         return model
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -284,6 +290,8 @@ def _with_computed_constants(model: onnx.ModelProto) -> onnx.ModelProto:
     copy.graph.node.extend(kept)
     values = (onnx.numpy_helper.from_array(known[name], name) for name in sorted(computed))
     copy.graph.initializer.extend(values)
+    if sequences:
+        split_sequences(copy.graph, known, opset)
     return copy
 
 

@@ -141,10 +141,18 @@ class Doubtless:
         """Take what is said about sizes out of a graph and its bodies, but for the main inputs."""
         notes = self._notes[id(graph)] = {}
         self._graphs.append(graph)
+        stored = {tensor.name: tensor.dims for tensor in graph.initializer}
         for info in (*graph.value_info, *graph.output):
-            if info.type.HasField("tensor_type"):
-                notes[info.name] = onnx.ValueInfoProto.FromString(info.SerializeToString())
-                info.type.tensor_type.ClearField("shape")
+            if not info.type.HasField("tensor_type"):
+                continue
+            kind = info.type.tensor_type
+            if info.name in stored:  # torch's newer exporter notes these too, and ONNX goes by it
+                kind.shape.CopyFrom(onnx.TensorShapeProto())
+                for size in stored[info.name]:
+                    kind.shape.dim.add(dim_value=size)
+                continue
+            notes[info.name] = onnx.ValueInfoProto.FromString(info.SerializeToString())
+            kind.ClearField("shape")
         for node in graph.node:
             for body in _bodies(node):
                 for info in body.input:

@@ -10,6 +10,7 @@ from normswap.folding.apply import apply_plan
 from normswap.folding.passes.leftovers import Form
 from normswap.folding.planner import make_plan
 from normswap.folding.residual import residuals
+from normswap.graph.reasons import Reason
 from normswap.model import Model, load
 from normswap.model.staging import output_name, staged_output
 from normswap.progress import Progress, silent
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from normswap.workflows.result import Output
 
 
+SHOWN = 3
+"""Weights that a tip names."""
+
+
 @dataclass(frozen=True, slots=True)
 class FoldReport(RewriteReport):
     """What a fold did.
@@ -52,6 +57,7 @@ class FoldReport(RewriteReport):
     residuals: tuple[Residual, ...] = ()
 
     SCHEMA: ClassVar[str] = "normswap/fold/1"
+    TOLD = (*RewriteReport.TOLD, "tips")
 
     @property
     def exit_code(self) -> ExitCode:
@@ -59,6 +65,21 @@ class FoldReport(RewriteReport):
         if not all(residual.is_rounding for residual in self.residuals):
             return ExitCode.FINDINGS
         return ExitCode.OK if self.check is None else ExitCode(self.check.exit_code)
+
+    @property
+    def tips(self) -> tuple[str, ...]:
+        """What may fold more: the options that lift what stands in the way."""
+        tensors = [entry.tensor_of(Reason.OVERRIDABLE) for entry in self.plan.kept]
+        found = [tensor for tensor in tensors if tensor is not None]
+        if not found:
+            return ()
+        names = ", ".join(list(dict.fromkeys(found))[:SHOWN])
+        more = ", ..." if len(set(found)) > SHOWN else ""
+        tip = (
+            f"{len(found)} kept since a caller could replace weights that are graph inputs too "
+            f"({names}{more}); if none does, --assume-constant takes them for constants"
+        )
+        return (tip,)
 
 
 class FoldResult(Result[FoldReport]):

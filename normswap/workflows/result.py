@@ -7,7 +7,7 @@ import io
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeAlias, TypeVar
 
 import onnx
 
@@ -55,7 +55,7 @@ class RewriteReport(AsDict):
     size_before: int = field(default=0, kw_only=True)
     size_after: int | None = field(default=None, kw_only=True)
 
-    TOLD = ("written", "exit_code")
+    TOLD: ClassVar[tuple[str, ...]] = ("written", "exit_code")
 
     @property
     def written(self) -> bool:

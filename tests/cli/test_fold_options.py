@@ -178,3 +178,29 @@ def test_arithmetic_is_counted_as_a_normalization(tmp_path):
     b.output(b.node("Add", y, b.normal(C, 1, 1)))
     onnx.save(b.model(), tmp_path / "m.onnx")
     assert "1 normalizations: 1 folded" in invoke("fold", tmp_path / "m.onnx", "--dry-run").text
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """A model whose weights are all on the list of its inputs, as of tools before IR version 4."""
+    b = Builder(13)
+    b.output(b.node("Sigmoid", b.bn(b.conv(b.input("N", 4, 7, 7), 4, C), C)))
+    made = b.model()
+    for tensor in made.graph.initializer:
+        made.graph.input.append(
+            helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        )
+    path = tmp_path / "listed.onnx"
+    onnx.save(made, path)
+    return path
+
+
+@pytest.mark.parametrize("form", ["text", "json", "markdown"])
+def test_weights_that_are_inputs_are_told_of_with_the_option_that_folds_them(listed, form):
+    told = invoke("fold", listed, "--dry-run", "--format", form)
+    assert told.code == 0
+    tips = json.loads(told.text)["tips"] if form == "json" else [told.text]
+    assert "--assume-constant" in "".join(tips).replace("\n", " ")
+    again = invoke("fold", listed, "--dry-run", "--assume-constant", "--json")
+    report = json.loads(again.text)
+    assert (len(report["plan"]["folded"]), report["tips"]) == (1, [])

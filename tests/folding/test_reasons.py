@@ -195,7 +195,14 @@ def malformed(b):
     b.output(b.bn(conv(b), C, stats=stats), (2, C, 5, 5))
 
 
+def constant(b):
+    given = [b.const(np.full(4, value)) for value in (1.0, 0.0, 0.0, 1.0)]
+    w = b.node("BatchNormalization", b.normal(1, 4, 9), *given, outputs=3, training_mode=1)[0]
+    b.output(b.node("Mul", w, b.input(1, 4, 9)))
+
+
 MODELS = {
+    Reason.CONSTANT: constant,
     Reason.TRAINING_MODE: training_mode,
     Reason.USED_STATISTICS: used_statistics,
     Reason.PER_ACTIVATION: per_activation,

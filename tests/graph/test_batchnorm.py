@@ -22,10 +22,10 @@ SWAP = {"in_training": True, "by_channel": True}
 RECALIBRATE = SWAP | {"with_statistics": True}
 
 
-def model(opset=17, *, outputs=1, read=False, **attrs):
+def model(opset=17, *, outputs=1, read=False, size=(C,), **attrs):
     """A BatchNormalization, of which a statistic may be read."""
     b = Builder(opset)
-    parameters = [b.const(v) for v in b.statistics(C)]
+    parameters = [b.const(b.rng.uniform(0.5, 1.5, size)) for _ in range(4)]
     x = b.input(2, C, 6, 6)
     made = b.node("BatchNormalization", x, *parameters, outputs=outputs, name="bn", **attrs)
     names = [made] if outputs == 1 else made
@@ -60,7 +60,13 @@ TRAINING = {"outputs": 3, "training_mode": 1}
             Reason.USED_STATISTICS,
             None,
         ),
-        ({"opset": 7, "spatial": 0}, None, Reason.PER_ACTIVATION, Reason.PER_ACTIVATION),
+        ({"opset": 7, "spatial": 0}, None, None, None),  # with one value for each channel
+        (
+            {"opset": 7, "spatial": 0, "size": (C, 6, 6)},
+            None,
+            Reason.PER_ACTIVATION,
+            Reason.PER_ACTIVATION,
+        ),
         ({"opset": 6, "is_test": 1}, None, Reason.OPSET, Reason.OPSET),
     ],
 )

@@ -451,7 +451,7 @@ def test_a_standardized_weight_has_no_samples():
     model, batches = b.model(), data()
     result = recalibrate(model, batches)
     (kept,) = result.report.untouched
-    assert (kept.site.node, kept.reason) == ("w", Reason.NO_SAMPLES)
+    assert (kept.site.node, kept.reason) == ("w", Reason.CONSTANT)
     x = np.concatenate([feeds["x"] for feeds in batches])
     seen = tensor_of(model, "x_of_bn", x=x).astype(np.float64)
     mean = statistics_of(result.model, "bn")[0]

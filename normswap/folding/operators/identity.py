@@ -39,17 +39,18 @@ class Dropout(Operator):
 
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
         del index
-        if self._training(node):
+        if self.in_training(node):
             raise self.blocked(node, "is (or may be) in training mode", Reason.TRAINING_MODE)
         return Answer(goals=(Up(Use(node, 0), affine),))
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
-        if slot != 0 or self._training(node) or node.outputs[0] is None:
+        if slot != 0 or self.in_training(node) or node.outputs[0] is None:
             raise self.blocked(node, "is (or may be) in training mode", Reason.TRAINING_MODE)
         return Answer(goals=(Down(node.outputs[0], affine),))
 
     @staticmethod
-    def _training(node: Node) -> bool:
+    def in_training(node: Node) -> bool:
+        """Whether the node draws a mask, or may do so."""
         if node.opset < 7:
             return not node.attr("is_test", 0)
         mode = node.input(2)

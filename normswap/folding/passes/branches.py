@@ -51,12 +51,22 @@ def _pairs(total: Value) -> Iterator[tuple[Term, Node, Branch]]:
                 conv = conv_of(term)
                 if conv is not None and conv is not host and conv.inputs[0] is value:
                     branch = branch_of(conv)
-                elif term.value is value:
+                elif _copied(term.value) is value:
                     branch = diagonal(host, Affine(np.ones(()), np.zeros(())), value.name, ())
                 else:
                     continue
                 if own is not None and branch is not None and own.place(branch):
                     yield term, host, branch
+
+
+def _copied(value: Value) -> Value | None:
+    """Return what a tensor is a copy of; itself where it is none."""
+    copied: Value | None = value
+    while copied is not None and (node := copied.producer) is not None:
+        if node.op != "Identity" or node.domain:
+            break
+        copied = node.inputs[0]
+    return copied
 
 
 def _fold_layer_scales(draft: Draft, total: Value) -> None:

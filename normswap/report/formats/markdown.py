@@ -41,6 +41,8 @@ def _fold(report: Any) -> Iterator[str]:
             for entry in plan.kept
         ),
     )
+    for tip in report.tips:
+        yield from ("", f"Tip: {_text(tip)}.")
     if report.check is not None:
         yield ""
         yield from _check(report.check)

@@ -49,6 +49,8 @@ def tell(report: FoldReport, stream: TextIO, *, verbose: int = 0) -> None:
         if plan.kept:
             console.print()
             console.print(_kept(plan.kept, verbose=verbose))
+        for tip in report.tips:
+            console.print(f"  tip: {escape(tip)}")
         if plan.merged:
             console.print()
             console.print(_merged(plan.merged, verbose=verbose))
