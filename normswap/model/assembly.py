@@ -126,7 +126,7 @@ def assemble(model: Model, location: str | None) -> Assembly:
     ModelError
         The model is too large for a single file, and can only have one.
     """
-    exporter = Exporter(model.skeleton, model.locate, len(model.payloads))
+    exporter = Exporter(model.skeleton, model.locate, len(model.payloads), model.constant_inputs)
     skeleton = exporter.model(model.graph).SerializeToString()
     payloads: list[tuple[int, Payload]] = [
         *((number, StoredPayload(extent)) for number, extent in model.payloads),
