@@ -209,16 +209,20 @@ class Draft:
             value.readers[key] = use
             self.added += self._kept_for(value, readers=1)
 
-        def undo() -> None:
-            self.added = added
-            if value is not None:
-                value.readers.pop(key)
-            node.inputs[slot] = old
-            del node.inputs[length:]
-            if old is not None:
-                old.readers[key] = use
+        self._later(partial(self._disconnect, use, length, old, value, added))
 
-        self._later(undo)
+    def _disconnect(
+        self, use: Use, length: int, old: Value | None, value: Value | None, added: int
+    ) -> None:
+        """Undo a connection: the node had ``length`` inputs, and read ``old`` instead."""
+        node, slot = use
+        self.added = added
+        if value is not None:
+            value.readers.pop((node.key, slot))
+        node.inputs[slot] = old
+        del node.inputs[length:]
+        if old is not None:
+            old.readers[node.key, slot] = use
 
     def _kept_for(self, value: Value, *, readers: int) -> int:
         """Return what the file has for a tensor that has so many readers, and nothing if more."""
