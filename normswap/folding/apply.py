@@ -43,6 +43,8 @@ def apply_plan(plan: Plan, model: Model) -> None:
         If the model is not the one that was planned for.
     """
     model.require(plan.fingerprint)
+    if plan.assume_constant:
+        model.constant_inputs.update(model.overridable)
     surgeon = _Surgeon(model)
     surgeon.copy_functions(edit for edit in plan.edits if isinstance(edit, Specialise))
     for edit in plan.edits:

@@ -202,7 +202,7 @@ def join(draft: Draft, total: Value, term: Term, host: Node, branch: Branch) -> 
             )
             edits.append(Replace(host.key, 2, bias, name_of(host, 2, "bias")))
         draft.commit([*edits, *(Bypass(use.node.key, use.slot) for use in branch.nodes)])
-        block = unsound(draft.since(mark), draft.nodes)
+        block = unsound(draft.since(mark), draft.nodes) or draft.outgrown(host.title)
         if block is not None:
             raise Blocked.by(block)
         draft.note(draft.merged, host.key, (*draft.merged.get(host.key, ()), branch.title))

@@ -5,6 +5,7 @@ All of it is in one journal, so that what ends in a block is taken back as a who
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,10 +23,11 @@ from normswap.folding.edits import (
     SetAttribute,
     Specialise,
 )
+from normswap.folding.growth import stored_bytes
 from normswap.folding.legacy import recorded
 from normswap.folding.plan import Folded
 from normswap.graph.network import Network, Node, Use, Value
-from normswap.graph.reasons import Blocked
+from normswap.graph.reasons import Block, Blocked, Reason
 from normswap.graph.removal import takes_name
 
 if TYPE_CHECKING:
@@ -47,9 +49,13 @@ class Draft:
     ----------
     network : Network
         Is changed by :meth:`commit`, and changed back by :meth:`rollback`.
+    allowed : float
+        Bytes by which constants may grow.
 
     Attributes
     ----------
+    added : int
+        Bytes by which they have grown.
     edits : list of Edit
         In the order in which they were made.
     records : dict
@@ -62,14 +68,17 @@ class Draft:
         The key of the first node of the copy that a call has, by the key of the call.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, allowed: float = math.inf) -> None:
         self.network = network
+        self.allowed = allowed
+        self.added = 0
         self.nodes: dict[int, Node] = {node.key: node for node in network.nodes()}
         self.edits: list[Edit] = []
         self.records: dict[Graph, dict[int, Record]] = {}
         self.begun: dict[Graph, int] = {}
         self.merged: dict[int, tuple[str, ...]] = {}
         self.specialised: dict[int, int] = {}
+        self._arguments: dict[Value, Value] = {}  # what a call gives for an input of its copy
         self._journal: list[tuple[int, Undo]] = []  # how many edits there were, and how to go back
 
     def mark(self) -> int:
@@ -116,6 +125,13 @@ class Draft:
     def left(self, graph: Graph) -> list[Record]:
         """Return what is not folded in a graph, in the order in which it was found."""
         return [r for r in self.records[graph].values() if not isinstance(r.fate, Folded)]
+
+    def outgrown(self, name: str) -> Block | None:
+        """Say that there would be too much of constants, if so."""
+        if self.added <= self.allowed:
+            return None
+        detail = f"with {name} folded, constants would take {self.added:,} bytes more in all"
+        return Block(Reason.GROWTH, name, detail)
 
     def callee(self, call: Node, number: int) -> Graph:
         """Return the body that a call has: that of a copy, or of the function itself.
@@ -165,36 +181,56 @@ class Draft:
         nodes = [node for graph in graphs for node in graph.nodes]
         known = len(self.network.graphs) - len(graphs)
         self.nodes |= {node.key: node for node in nodes}
+        added = self.added
+        self.added += sum(stored_bytes(node.out) for node in nodes if node.op == "Constant")
 
         def undo() -> None:
+            self.added = added
             del self.network.graphs[known:]
             for node in nodes:
                 del self.nodes[node.key]
             self.network.keys = edit.first
 
         self._later(undo)
+        for inner, outer in zip(graphs[0].inputs, self.nodes[edit.node].inputs, strict=False):
+            if outer is not None:
+                self.note(self._arguments, inner, outer)
         self.commit([edit])
 
     def _connect(self, node: Node, slot: int, value: Value | None) -> None:
         """Let an input of a node read another tensor."""
-        length, old, key = len(node.inputs), node.input(slot), (node.key, slot)
+        length, old, key, added = len(node.inputs), node.input(slot), (node.key, slot), self.added
         use = Use(node, slot)
         node.inputs.extend([None] * (slot + 1 - length))
         node.inputs[slot] = value
         if old is not None:
             old.readers.pop(key)
+            self.added -= self._kept_for(old, readers=0)
         if value is not None:
             value.readers[key] = use
+            self.added += self._kept_for(value, readers=1)
 
-        def undo() -> None:
-            if value is not None:
-                value.readers.pop(key)
-            node.inputs[slot] = old
-            del node.inputs[length:]
-            if old is not None:
-                old.readers[key] = use
+        self._later(partial(self._disconnect, use, length, old, value, added))
 
-        self._later(undo)
+    def _disconnect(
+        self, use: Use, length: int, old: Value | None, value: Value | None, added: int
+    ) -> None:
+        """Undo a connection: the node had ``length`` inputs, and read ``old`` instead."""
+        node, slot = use
+        self.added = added
+        if value is not None:
+            value.readers.pop((node.key, slot))
+        node.inputs[slot] = old
+        del node.inputs[length:]
+        if old is not None:
+            old.readers[node.key, slot] = use
+
+    def _kept_for(self, value: Value, *, readers: int) -> int:
+        """Return what the file has for a tensor that has so many readers, and nothing if more."""
+        if len(value.readers) != readers or value.is_output:
+            return 0
+        outer = self._arguments.get(value)
+        return stored_bytes(value) if outer is None else self._kept_for(outer, readers=1)
 
     def _replace(self, edit: Replace) -> None:
         node = self.nodes[edit.node]

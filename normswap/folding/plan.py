@@ -122,6 +122,25 @@ class Merged:
 
 
 @dataclass(frozen=True, slots=True)
+class Copied:
+    """A constant of the model that is several after the fold: one for each that takes an affine in.
+
+    Attributes
+    ----------
+    tensor : str
+        The constant there was.
+    copies : int
+        How many there are of its size.
+    added_bytes : int
+        What they take more than the one.
+    """
+
+    tensor: str
+    copies: int
+    added_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan(AsDict):
     """What a fold will do to one model.
 
@@ -134,6 +153,12 @@ class Plan(AsDict):
     merged : tuple of Merged
     edits : tuple of Edit
         In the order in which they are made.
+    added_bytes : int
+        How much more constants take; negative where they take less.
+    copied : tuple of Copied
+        Why it is more, the largest first.
+    assume_constant : bool
+        Whether defaults of graph inputs were taken for constants: the inputs go with them.
     """
 
     fingerprint: str = field(repr=False)
@@ -141,6 +166,9 @@ class Plan(AsDict):
     kept: tuple[Kept, ...]
     merged: tuple[Merged, ...] = ()
     edits: tuple[Edit, ...] = field(default=(), repr=False)
+    added_bytes: int = 0
+    copied: tuple[Copied, ...] = ()
+    assume_constant: bool = field(default=False, repr=False)
 
     def about(self, name: str) -> tuple[Folded | Kept, ...]:
         """Return the entries that a name is about.

@@ -5,11 +5,14 @@ The planner is pure. It works on a mirror of the model's graphs and returns a :c
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from normswap.folding.draft import Draft
 from normswap.folding.functions import Library
+from normswap.folding.growth import copied
 from normswap.folding.passes.branches import merge_everywhere
 from normswap.folding.passes.calls import specialise_calls
 from normswap.folding.passes.finding import find
@@ -39,6 +42,7 @@ def make_plan(
     assume_constant: bool = False,
     merge_branches: bool = False,
     leftover: Form = "keep",
+    max_growth: float | None = None,
 ) -> Plan:
     """Decide for every normalization of a model whether and how it is folded.
 
@@ -54,6 +58,8 @@ def make_plan(
         normalization.
     leftover : {"keep", "affine", "normalize"}
         The form of what stays, see :mod:`normswap.folding.passes.leftovers`.
+    max_growth : float, optional
+        How many times as large the model may become, external data included.
 
     Returns
     -------
@@ -62,7 +68,8 @@ def make_plan(
         so is every chain of arithmetic that is one (:mod:`normswap.graph.decomposed`).
     """
     network = build_network(model, assume_constant=assume_constant)
-    draft, library = Draft(network), Library(model, network)
+    allowed = math.inf if max_growth is None else (max_growth - 1) * model.size
+    draft, library = Draft(network, allowed), Library(model, network)
     passes: list[Callable[[Draft, Graph], bool]] = [
         find,
         merge_twins,
@@ -84,7 +91,7 @@ def make_plan(
 
     settle(network.graphs)
     specialise_calls(draft, library, settle)
-    return _plan(model.fingerprint(), draft, library)
+    return replace(_plan(model.fingerprint(), draft, library), assume_constant=assume_constant)
 
 
 def _plan(fingerprint: str, draft: Draft, library: Library) -> Plan:
@@ -113,6 +120,8 @@ def _plan(fingerprint: str, draft: Draft, library: Library) -> Plan:
             if not (node := draft.nodes[key]).removed and node.graph in graphs
         ),
         tuple(draft.edits),
+        draft.added,
+        copied(graphs),
     )
 
 

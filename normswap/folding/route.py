@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 
 
 MOST_NAMED = 3
-"""Readers of a tensor that a reason names; how many more there are it says."""
+"""Readers of a tensor that a reason names; the others are not asked what they would make of it."""
+
+MOST_COUNTED = 100
+"""Further readers that are counted, so that a tensor of very many costs no more."""
 
 
 @dataclass(slots=True)
@@ -181,13 +184,15 @@ class Router:
             raise Blocked(Reason.CAPTURED, value.name, f"a subgraph reads {value.name}")
         others = (other for other in value.readers.values() if other != use)
         affected = (other.node for other in others if not _unaffected(other, goal))
-        named = list(itertools.islice(affected, MOST_NAMED))  # the rest is not looked at
+        named = list(itertools.islice(affected, MOST_NAMED))
         if named:
+            more = sum(1 for _ in itertools.islice(others, MOST_COUNTED))
             names = ", ".join(f"{node.op} {node.title}" for node in named)
-            more = sum(1 for _ in others)
-            detail = f"{value.name} is also read by {names}{f' and {more} more' if more else ''}"
-            readers = (other.node.op for other in value.readers.values())
-            if use.node.op == "BatchNormalization" and all(op == use.node.op for op in readers):
+            if more:
+                names += f" and {more if more < MOST_COUNTED else 'many'} more"
+            detail = f"{value.name} is also read by {names}"
+            ops = {other.node.op for other in value.readers.values()} if more < MOST_COUNTED else ()
+            if ops == {"BatchNormalization"}:
                 detail += "; all of its readers are BatchNormalizations, no two of them alike"
             raise Blocked(Reason.SEVERAL_READERS, value.name, detail)
         return value.producer

@@ -37,6 +37,7 @@ class Reason(enum.Enum):
     QUANTIZED_BIAS = "quantized-bias"
     NO_BRANCH = "no-branch"
     COST = "cost"
+    GROWTH = "growth"
     OPERATOR = "operator"
     NONLINEAR = "nonlinear"
     NEGATIVE_SCALE = "negative-scale"
@@ -80,6 +81,7 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.QUANTIZED_WEIGHT: "scales and integers of a quantized weight can't take the factor",
     Reason.QUANTIZED_BIAS: "the integers of a quantized bias would have to be rounded",
     Reason.COST: "folding would add as many nodes as it removes",
+    Reason.GROWTH: "the file would grow more than it may, by a constant that others read too",
     Reason.NO_BRANCH: "no Conv of the same tensor is added to it, so there is none to merge with",
     Reason.OPERATOR: "the operator neither absorbs an affine nor commutes with one",
     Reason.NONLINEAR: "the operator is not linear, so a shift can't pass it",

@@ -133,7 +133,7 @@ def assemble(model: Model, location: str | None, *, edited: bool = True) -> Asse
         whole: wire.Pieces[Payload] = wire.Pieces()
         whole.add(StoredPayload(Extent(model.storage, 0, model.size)))
         return Assembly(whole)
-    exporter = Exporter(model.skeleton, model.locate, len(model.payloads))
+    exporter = Exporter(model.skeleton, model.locate, len(model.payloads), model.constant_inputs)
     skeleton = exporter.model(model.graph).SerializeToString()
     payloads: list[tuple[int, Payload]] = [
         *((number, StoredPayload(extent)) for number, extent in model.payloads),

@@ -34,7 +34,7 @@ from normswap.model.importer import default_opset
 from normswap.model.stored import LazyTensor, Locate, SparseTensor, StoredTensor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, MutableMapping, Sequence
 
     Scope = MutableMapping[str, Any]
 
@@ -53,6 +53,8 @@ class Exporter:
         What its stored tensors were made with. Those of another model are read and written anew.
     first_payload : int
         The number of the first payload that isn't one of the skeleton's.
+    constant_inputs : collection of str
+        Graph inputs that go with their initializers, see :attr:`Model.constant_inputs`.
 
     Attributes
     ----------
@@ -60,7 +62,14 @@ class Exporter:
         The values of the payloads from `first_payload` on.
     """
 
-    def __init__(self, skeleton: Any, locate: Locate, first_payload: int) -> None:
+    def __init__(
+        self,
+        skeleton: Any,
+        locate: Locate,
+        first_payload: int,
+        constant_inputs: Collection[str] = (),
+    ) -> None:
+        self.constant_inputs = constant_inputs
         self.computed: list[LazyTensor] = []
         self._skeleton = skeleton
         self._locate = locate
@@ -409,7 +418,7 @@ class _Body:
         read_now = _read_by_graph(target)
         dropped = (_read_by_graph(source) - read_now) & self.stored.keys()
         if not self.exporter.has_initializers_as_inputs:  # then they are inputs with a default
-            dropped -= {item.name for item in source.input}
+            dropped -= {i.name for i in source.input} - set(self.exporter.constant_inputs)
         names = _names(target)
         for annotation in target.quantization_annotation:
             if annotation.tensor_name in names:

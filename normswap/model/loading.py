@@ -67,6 +67,9 @@ class Model:
         See :meth:`fingerprint`.
     skeleton, payloads, locate, storage, external
         What was read; for the modules of this package.
+    constant_inputs : set of str
+        Those of :attr:`overridable` that go with their initializers where an edit has left them
+        without a reader: whoever edits may take them for constants.
     """
 
     graph: gs.Graph
@@ -81,6 +84,7 @@ class Model:
     locate: Locate = field(repr=False)
     storage: Storage = field(repr=False)
     external: ExternalData = field(repr=False)
+    constant_inputs: set[str] = field(default_factory=set, repr=False)
 
     @property
     def ir_version(self) -> int:

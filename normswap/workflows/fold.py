@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
-from normswap.errors import ExitCode, require_choice
+from normswap.errors import ExitCode, UsageError, require_choice
 from normswap.folding.apply import apply_plan
 from normswap.folding.passes.leftovers import Form
 from normswap.folding.planner import make_plan
@@ -92,13 +92,14 @@ def plan(
     assume_constant: bool = False,
     merge_branches: bool = False,
     leftover: Form = "keep",
+    max_growth: float | None = None,
     progress: Progress = silent,
 ) -> FoldReport:
     """Say what :func:`fold` would do to a model, and do nothing.
 
     Parameters
     ----------
-    model, assume_constant, merge_branches, leftover, progress
+    model, assume_constant, merge_branches, leftover, max_growth, progress
         See :func:`fold`.
 
     Returns
@@ -124,7 +125,14 @@ def plan(
     >>> kept.reason is normswap.Reason.GRAPH_INPUT, kept.detail
     (True, 'image is an input')
     """
-    return _planned(model, assume_constant, merge_branches, leftover, progress)[1]
+    return _planned(
+        model,
+        progress,
+        assume_constant=assume_constant,
+        merge_branches=merge_branches,
+        leftover=leftover,
+        max_growth=max_growth,
+    )[1]
 
 
 def fold(
@@ -135,6 +143,7 @@ def fold(
     assume_constant: bool = False,
     merge_branches: bool = False,
     leftover: Form = "keep",
+    max_growth: float | None = None,
     overwrite: bool = False,
     copy: bool = True,
     progress: Progress = silent,
@@ -157,12 +166,17 @@ def fold(
         How the result is compared with the original, in onnxruntime and in float64. None or
         ``"off"``: not at all. A model to which there is nothing to do is not run.
     assume_constant : bool
-        Fold initializers that are graph inputs too, which a caller could override.
+        Fold initializers that are graph inputs too, which a caller could override. Those that
+        nobody reads then go, the inputs too.
     merge_branches : bool
         Merge parallel Convs everywhere, not only where a BatchNormalization goes with that.
     leftover : {"keep", "affine", "normalize"}
         What becomes of what can't be folded: it stays as it is, as one Mul and one Add, or as a
         BatchNormalization with mean 0, var 1 and epsilon 0.
+    max_growth : float, optional
+        How many times as large the model may become, external data included, such as 1.2: a fold
+        that would make it larger is kept. A weight that several layers share is stored once for
+        each that takes a BatchNormalization in; ``report.plan.copied`` names them.
     overwrite : bool
         Whether an existing file may be replaced.
     copy : bool
@@ -206,7 +220,14 @@ def fold(
 
     how = check_options(check)
     target = place(output)
-    loaded, report = _planned(model, assume_constant, merge_branches, leftover, progress)
+    loaded, report = _planned(
+        model,
+        progress,
+        assume_constant=assume_constant,
+        merge_branches=merge_branches,
+        leftover=leftover,
+        max_growth=max_growth,
+    )
     if not report.plan.edits:
         return FoldResult(*as_it_is(report, loaded, target, overwrite=overwrite, copy=copy))
     apply_plan(report.plan, loaded)
@@ -225,18 +246,15 @@ def fold(
 
 
 def _planned(
-    source: Source, assume_constant: bool, merge_branches: bool, leftover: Form, progress: Progress
+    source: Source, progress: Progress, *, leftover: Form, max_growth: float | None, **options: bool
 ) -> tuple[Model, FoldReport]:
     require_choice("leftover", leftover, get_args(Form))
+    if max_growth is not None and not max_growth >= 1:
+        raise UsageError(f"max_growth={max_growth!r} is not 1 or more.")
     progress("reading the model")
     model = load(source)
     progress("planning")
-    made = make_plan(
-        model,
-        assume_constant=assume_constant,
-        merge_branches=merge_branches,
-        leftover=leftover,
-    )
+    made = make_plan(model, leftover=leftover, max_growth=max_growth, **options)
     return model, FoldReport(model.name, None, made, size_before=model.size)
 
 

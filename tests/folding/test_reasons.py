@@ -145,6 +145,11 @@ def no_branch(b):
     b.output(b.node("Add", b.node("Sigmoid", x), b.bn(x, C)))
 
 
+def growth(b):
+    x, w = b.input(2, 4, 7, 7), b.normal(C, 4, 3, 3)
+    b.output(b.bn(b.node("Conv", x, w), C)).output(b.node("Conv", x, w))
+
+
 def cost(b):
     x = b.input(2, 5)
     y = b.node("Concat", *(b.node("MatMul", x, b.normal(5, 3)) for _ in range(2)), axis=1)
@@ -223,6 +228,7 @@ MODELS = {
     Reason.QUANTIZED_BIAS: quantized_bias,
     Reason.NO_BRANCH: no_branch,
     Reason.COST: cost,
+    Reason.GROWTH: growth,
     Reason.OPERATOR: operator,
     Reason.NONLINEAR: nonlinear,
     Reason.NEGATIVE_SCALE: negative_scale,
@@ -239,6 +245,9 @@ OF_SWAPS = {Reason.OPSET, Reason.EXCLUDED, Reason.FOLDABLE, Reason.INDIVISIBLE}
 """Those that no fold gives; ``tests/graph/test_batchnorm.py`` has a model for each."""
 
 
+OPTIONS = {Reason.GROWTH: {"max_growth": 1.1}}
+
+
 def test_every_reason_has_a_model():
     assert set(MODELS) | OF_SWAPS == set(Reason)
     assert not set(MODELS) & OF_SWAPS
@@ -249,7 +258,7 @@ def test_the_reason_is_given(reason):
     b = Builder()
     MODELS[reason](b)
     model = b.model()
-    folded, plan = fold_model(model)
+    folded, plan = fold_model(model, **OPTIONS.get(reason, {}))
     assert folded == model
     (kept,) = plan.kept
     told = {kept.reason: kept.detail}

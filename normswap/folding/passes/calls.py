@@ -44,7 +44,7 @@ def specialise_calls(
             draft.specialise(Specialise(node.key, number, first), copy)
             settle(copy)
             specialise(copy[0])
-            if _count_kept(draft, library, copy[0]) < before:
+            if _count_kept(draft, library, copy[0]) < before and not draft.outgrown(node.title):
                 draft.note(copies, callee, first)
             else:
                 draft.rollback(mark)

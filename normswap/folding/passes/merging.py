@@ -136,6 +136,6 @@ def add_to_batchnorm(draft: Draft, total: Value, term: Term, affine: Affine, hos
             Replace(host.key, 2, Scaled(bias, one, shift), name_of(host, 2, "bias")),
         )
         draft.commit(edits)
-        block = unsound(edits, draft.nodes)
+        block = unsound(edits, draft.nodes) or draft.outgrown(host.title)
         if block is not None:
             raise Blocked.by(block)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, TextIO
 
+from rich.filesize import decimal
 from rich.markup import escape
 
 from normswap.errors import ExitCode
@@ -55,6 +56,8 @@ def tell(report: FoldReport, stream: TextIO, *, verbose: int = 0) -> None:
             console.print()
             console.print(_merged(plan.merged, verbose=verbose))
         console.print()
+        if plan.copied:
+            console.print(_growth(plan))
         _check(report, console)
         idle = "" if plan.edits else "nothing to fold"
         console.print(sizes(report.output, report.size_before, report.size_after, idle=idle))
@@ -138,6 +141,18 @@ def _merged(merged: Iterable[Merged], *, verbose: int) -> Table:
         count = sum(len(entry.branches) for entry in rest)
         table.add_row(str(count), f"{len(rest)} other Convs", "-v lists all")
     return table
+
+
+def _growth(plan: Plan) -> str:
+    """Say what the file has more, and why."""
+    parts = [f"{escape(c.tensor)} becomes {c.copies} constants" for c in plan.copied[:3]]
+    if len(plan.copied) > 3:
+        parts.append(f"{len(plan.copied) - 3} more become several")
+    change = f"{'+' if plan.added_bytes >= 0 else '-'}{decimal(abs(plan.added_bytes))}"
+    return (
+        f"[yellow]{change} of constants[/], since several nodes read one and each needs its own: "
+        f"{', '.join(parts)} (--max-growth keeps such nodes)"
+    )
 
 
 def _check(report: FoldReport, console: Console) -> None:
