@@ -136,7 +136,7 @@ class _Planner:
         for key, entry in list(self.kept.items()):
             whole = self.found[key]
             normalization = whole.present() if whole.graph is graph and whole.certain else None
-            new = normalization and rewrite(self.draft, normalization, self.leftover)
+            new = normalization and rewrite(self.draft, normalization, self.leftover, self.library)
             if not new:
                 continue
             # From now on it is known by what it has become, and told as what it was.
@@ -195,11 +195,12 @@ class _Planner:
             self._forget(first)
 
     def _count_kept(self, root: Graph) -> int:
-        """Return how many normalizations stay in a graph, its subgraphs and what they call."""
+        """Return how many normalizations stay as they are in a graph, and in all that it calls."""
         total, pending = 0, [root]
         while pending:
             family = pending.pop().family()
-            total += sum(node.key in self.kept for graph in family for node in graph.nodes)
+            left = self.kept.keys() - self.rewritten.keys()
+            total += sum(node.key in left for graph in family for node in graph.nodes)
             pending += [self._callee(node, number) for node, number in self.library.calls(family)]
         return total
 
