@@ -164,7 +164,7 @@ def estimate(
             taps |= frontier
         with Session(
             opened.path,
-            label="the model with open statistics",
+            label="the model that statistics are estimated in",
             taps=taps,
             alike=True,
             remembered=4 if options.momentum is None else 2 * len(opened.levels) + 2,
