@@ -8,6 +8,7 @@ import onnx_graphsurgeon as gs
 
 from normswap.folding.edits import (
     Bypass,
+    Convert,
     Duplicate,
     Insert,
     Merge,
@@ -55,6 +56,8 @@ def apply_plan(plan: Plan, model: Model) -> None:
                 surgeon.nodes[edit.node].attrs[edit.name] = edit.value
             case Insert():
                 surgeon.insert(edit)
+            case Convert():
+                surgeon.convert(edit)
             case Specialise():
                 surgeon.specialise(edit)
             case Duplicate():
@@ -89,6 +92,7 @@ class _Surgeon:
         self.names = Names(model)
         self.outputs = {id(t) for graph in all_graphs(model) for t in graph.outputs}
         self.inserted: dict[int, list[gs.Node]] = {}  # by id of the node before
+        self.converted: set[int] = set()  # ids of nodes behind a Cast that was inserted
         self.removed: set[int] = set()  # ids of nodes
         self.released: list[gs.Tensor] = []  # what an edit stopped reading
         self.copies: dict[int, _Copy] = {}  # by first key
@@ -105,14 +109,26 @@ class _Surgeon:
         before = self.nodes[edit.node]
         value = before.outputs[edit.output]
         # The new node takes over the tensor and its name; what comes into it gets a fresh one.
-        raw = gs.Variable(
-            self.names.fresh(f"{value.name}_{edit.op.lower()}"), value.dtype, value.shape
-        )
+        raw = gs.Variable(self.names.fresh(f"{value.name}_{edit.op.lower()}"))
+        if id(before) not in self.converted:
+            raw.dtype, raw.shape = value.dtype, value.shape
         before.outputs[edit.output] = raw
         constant = make_constant(self.names.folded(edit.hint), edit.constant)
         node = gs.Node(edit.op, self.names.fresh(edit.hint), {}, [raw, constant], [value])
         self.inserted.setdefault(id(before), []).append(node)
         self.nodes[len(self.nodes)] = node
+        if id(before) in self.converted:
+            self.converted.add(id(node))
+
+    def convert(self, edit: Convert) -> None:
+        before = self.nodes[edit.node]
+        value = before.outputs[0]
+        raw = before.outputs[0] = gs.Variable(self.names.fresh(f"{value.name}_cast"))
+        name = self.names.fresh(edit.hint)
+        node = gs.Node("Cast", name, {"to": edit.to}, [raw], [value])
+        self.inserted.setdefault(id(before), []).append(node)
+        self.nodes[len(self.nodes)] = node
+        self.converted.add(id(node))
 
     def duplicate(self, edit: Duplicate) -> None:
         node, reader = self.nodes[edit.node], self.nodes[edit.reader]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from normswap.folding.edits import (
     Bypass,
+    Convert,
     Duplicate,
     Edit,
     Insert,
@@ -156,6 +157,8 @@ class Draft:
                     self._set_attribute(edit)
                 case Insert():
                     self._insert(edit)
+                case Convert():
+                    self._convert(edit)
                 case Duplicate():
                     self._duplicate(edit)
                 case Omit():
@@ -290,6 +293,15 @@ class Draft:
         constant.source = edit.constant
         self._connect(node, 0, value)
         self._connect(node, 1, constant)
+
+    def _convert(self, edit: Convert) -> None:
+        before = self.nodes[edit.node]
+        value = before.out
+        node = self._new_node("Cast", before.graph, edit.hint, {"to": edit.to})
+        result = Value(value.name, before.graph, edit.to, value.shape, value.doubtful, node)
+        node.outputs.append(result)
+        self._take_over(result, value)
+        self._connect(node, 0, value)
 
     def _duplicate(self, edit: Duplicate) -> None:
         node = self.nodes[edit.node]

@@ -79,7 +79,7 @@ def make_plan(
         partial(join, always=merge_branches),
         tidy,
         *([merge_everywhere] if merge_branches else []),
-        partial(rewrite, form=leftover),
+        partial(rewrite, form=leftover, library=library),
         store,
     ]
 

@@ -32,12 +32,12 @@ from normswap.runtime.session import Session
 from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
-    from normswap.groupnorm.opened import Opened, Tap
+    from normswap.groupnorm.opened import Opened
     from normswap.groupnorm.recalibrate import Layer, RecalibrateOptions
     from normswap.inputs.data import Dataset
     from normswap.progress import Progress
@@ -164,7 +164,7 @@ def estimate(
             taps |= frontier
         with Session(
             opened.path,
-            label="the model with open statistics",
+            label="the model that statistics are estimated in",
             taps=taps,
             alike=True,
             remembered=4 if options.momentum is None else 2 * len(opened.levels) + 2,
@@ -182,8 +182,8 @@ class _Weighted:
     def __init__(self, data: Dataset) -> None:
         self._data = data
 
-    def __iter__(self) -> Any:
-        return iter(self._data.weighted())
+    def __iter__(self) -> Iterator[Batch]:
+        return self._data.weighted()
 
 
 def _running(
@@ -197,8 +197,8 @@ def _running(
     """Move the statistics that the model has by those of each batch."""
     running: list[Vectors | str] = [NOTHING for _ in layers]
     samples = 0.0
-    for feeds in data:
-        walk = _Walk(session, opened, layers, progress)
+    for first, feeds in enumerate(data, start=1):
+        walk = _Walk(session, opened, layers, progress, first)
         for number, current in enumerate(walk.through([(feeds, 1.0)])):
             before = running[number]
             if not isinstance(current, str):
@@ -220,6 +220,13 @@ def _running(
 class _Walk:
     """Goes through a network level by level, with all batches at each.
 
+    Parameters
+    ----------
+    session, opened, layers, progress
+        What is gone through, and who is told.
+    first : int
+        Number of the first batch, for people.
+
     Attributes
     ----------
     samples : float
@@ -227,14 +234,21 @@ class _Walk:
     """
 
     def __init__(
-        self, session: Session, opened: Opened, layers: Sequence[Layer], progress: Progress
+        self,
+        session: Session,
+        opened: Opened,
+        layers: Sequence[Layer],
+        progress: Progress,
+        first: int = 1,
     ) -> None:
         self.samples = 0.0
         self._session = session
         self._opened = opened
         self._layers = layers
         self._progress = progress
+        self._first = first
         self._fixed = [_usable(*layer.old()) for layer in layers]
+        self._weights: list[float] = []  # of the batches
         self._kept: dict[int, dict[str, npt.NDArray[Any]]] = {}  # by the number of the batch
         self._level = 0  # whose frontier that is
         self._room = ROOM
@@ -243,26 +257,32 @@ class _Walk:
         """Return the statistics of every layer, or why there are none."""
         found: list[Vectors | str] = [NOTHING if taps else UNSEEN for taps in self._opened.taps]
         for level, numbers in enumerate(self._opened.levels, start=1):
-            open_ = set(numbers)
+            pending = set(numbers)
             for turn in range(1, ROUNDS + 1):
-                moved = set()
-                for number, statistics in self._pass(level, turn, batches).items():
-                    if number not in open_ or not statistics.count:
-                        continue
-                    new = _stored(self._layers[number], (statistics.mean, statistics.var))
-                    if self._moves(number, new):
-                        moved.add(number)
-                    self._fixed[number] = found[number] = new
-                open_ = moved & self._opened.recurring
-                if not open_:
+                statistics = self._pass(level, turn, batches)
+                moved = {n for n in pending if self._fix(n, statistics[n], found)}
+                # A layer that depends on itself is done with all that it depends on in turn.
+                groups = {self._opened.recurring.get(number) for number in moved} - {None}
+                pending = {n for n in pending if self._opened.recurring.get(n) in groups}
+                if not pending:
                     break
-            for number in open_:  # as if it had not been asked for
+            for number in pending:  # as if it had not been asked for
                 found[number], self._fixed[number] = UNSETTLED, _usable(*self._layers[number].old())
         return found
 
-    def _moves(self, number: int, new: Vectors) -> bool:
-        (mean, var), (new_mean, new_var) = self._fixed[number], new
-        spread = new_var + self._layers[number].epsilon
+    def _fix(self, number: int, statistics: RunningStatistics, found: list[Vectors | str]) -> bool:
+        """Give a layer new statistics, and return whether they are others than those it had."""
+        if not statistics.count:
+            return False
+        layer, (mean, var) = self._layers[number], self._fixed[number]
+        try:
+            new_mean, new_var = _stored(layer, (statistics.mean, statistics.var))
+        except DataError:
+            if number in self._opened.recurring:  # it has run away
+                return True
+            raise
+        self._fixed[number] = found[number] = new_mean, new_var
+        spread = new_var + layer.epsilon
         far = np.abs(new_mean - mean) > SETTLED * np.sqrt(spread)
         return bool((far | (np.abs(new_var - var) > SETTLED * spread)).any())
 
@@ -270,47 +290,52 @@ class _Walk:
         self, level: int, turn: int, batches: Iterable[Batch]
     ) -> dict[int, RunningStatistics]:
         """Go through all batches once, for the layers of a level."""
-        taps = {number: self._opened.taps[number] for number in self._opened.levels[level - 1]}
-        found = {number: RunningStatistics(len(self._fixed[number][0])) for number in taps}
+        numbers = self._opened.levels[level - 1]
+        found = {number: RunningStatistics(len(self._fixed[number][0])) for number in numbers}
         where = f"level {level} of {len(self._opened.levels)}"
         where += f", turn {turn}" if turn > 1 else ""
-        samples = 0.0
-        for index, (feeds, weight) in enumerate(batches):
-            self._progress(f"estimating statistics, {where}, batch {index + 1}")
-            values = self._run(index, level, feeds, [tap for some in taps.values() for tap in some])
+        for index, (feeds, weight) in enumerate(self._again(batches)):
+            batch = index + self._first
+            self._progress(f"estimating statistics, {where}, batch {batch}")
+            values = self._run(index, level, feeds)
             for number, statistics in found.items():
-                for tap in taps[number]:
+                for tap in self._opened.taps[number]:
                     take = statistics.observe_summaries if tap.is_summary else statistics.observe
                     take(values[tap.tensor], weight)
-            samples += weight * max(
-                (len(v) for v in feeds.values() if isinstance(v, np.ndarray) and v.ndim), default=1
-            )
-        self._level, self.samples = level, samples
+        self._level = level
         return found
 
-    def _run(
-        self, index: int, level: int, feeds: Mapping[str, Any], taps: Sequence[Tap]
-    ) -> dict[str, npt.NDArray[Any]]:
+    def _again(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Yield the batches; without what they feed, where nothing of that is needed any more."""
+        if self._weights and len(self._kept) == len(self._weights):
+            yield from (({}, weight) for weight in list(self._weights))
+            return
+        for feeds, weight in batches:
+            if not self._level:
+                self._weights.append(weight)
+                arrays = [v for v in feeds.values() if isinstance(v, np.ndarray) and v.ndim]
+                self.samples += weight * max(map(len, arrays), default=1)
+            yield feeds, weight
+
+    def _run(self, index: int, level: int, feeds: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
         """Return what a batch brings to the taps, and keep what the next level needs of it."""
         frontiers = self._opened.frontiers
-        wanted = {tap.tensor for tap in taps}
-        next_ = frontiers[level] if frontiers is not None else {}
+        next_ = {} if frontiers is None else frontiers[level]
         kept = self._kept.pop(index, None)
-        given = feeds
-        if kept is not None and frontiers is not None:
-            given = {**{n: v for n, v in feeds.items() if n in frontiers[self._level]}, **kept}
-        known = {**feeds, **(kept or {})}
-        wanted |= next_.keys()
-        names = sorted(wanted - known.keys())
-        values = dict(known)
+        given = feeds if kept is None else kept
+        numbers = self._opened.levels[level - 1]
+        taps = {tap.tensor for number in numbers for tap in self._opened.taps[number]}
+        values = dict(given)
+        names = sorted((taps | next_.keys()) - given.keys())
         if names:
             values |= self._session.run({**given, **self._parameters()}, names)
-        self._room += sum(v.nbytes for v in (kept or {}).values())
-        keep = {name: values[name] for name in next_ if name not in feeds}
-        size = sum(value.nbytes for value in keep.values())
-        if frontiers is not None and size <= self._room:
-            self._kept[index] = keep
-            self._room -= size
+        if frontiers is not None:
+            self._room += sum(value.nbytes for value in (kept or {}).values())
+            keep = {name: values[name] for name in next_}
+            size = sum(value.nbytes for value in keep.values())
+            if size <= self._room:
+                self._kept[index] = keep
+                self._room -= size
         return values
 
     def _parameters(self) -> dict[str, npt.NDArray[np.float64]]:

@@ -24,7 +24,9 @@ import onnx.inliner
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
+from normswap.graph.batchnorm import is_batchnorm, is_per_activation
 from normswap.graph.build import all_graphs, build_network, gs_nodes
+from normswap.graph.mode import mode_of
 from normswap.graph.names import Names
 from normswap.model import ArrayTensor, load, make_constant, stage
 
@@ -75,7 +77,9 @@ class Opened:
         Names of mean and variance as inputs, float64 ``(C,)``, of every layer.
     levels : list of list of int
         The numbers of the layers, level by level.
-    recurring : frozenset of int
+    recurring : dict of int to int
+        The layers that depend on themselves, each with one that stands for all that depend on each
+        other.
     frontiers : list of dict of str to int, or None
         Of every level, and empty before the first: tensors and their types. None where one is of a
         type that can't be handed over.
@@ -85,7 +89,7 @@ class Opened:
     taps: list[list[Tap]]
     inputs: list[tuple[str, str]]
     levels: list[list[int]]
-    recurring: frozenset[int]
+    recurring: dict[int, int]
     frontiers: list[dict[str, int]] | None
 
 
@@ -101,8 +105,9 @@ def open_statistics(original: Path, layers: Sequence[Layer], folder: Path) -> Op
         Where it is written.
     """
     model = load(original)
+    keys = {node.key for layer in layers for node in layer.nodes}
     for key, gs_node in enumerate(gs_nodes(model)):
-        if any(node.key == key for layer in layers for node in layer.nodes):
+        if key in keys:
             gs_node.attrs[_TAG] = key
     if model.graph.functions:
         model = _inlined(model, folder)
@@ -117,6 +122,10 @@ def open_statistics(original: Path, layers: Sequence[Layer], folder: Path) -> Op
         if tap is not None:
             taps[number].append(tap)
         surgery.open(node, inputs[number])
+    open_ = {node.key for node, _ in uses}
+    for node in network.nodes():
+        if node.key not in open_ and is_batchnorm(node) and mode_of(node).is_training:
+            surgery.by_batch(node)
     path = folder / "opened.onnx"
     with stage(model, path) as staged:
         staged.commit()
@@ -196,6 +205,27 @@ class _Surgery:
 
     def open(self, node: Node, statistics: tuple[gs.Variable, gs.Variable]) -> None:
         """Let a node normalize by these statistics, whichever mode it is in."""
+        self._normalize(node, self.graph, statistics)
+
+    def by_batch(self, node: Node) -> None:
+        """Let a node in training mode normalize by statistics that are computed before it.
+
+        onnxruntime has no such mode before opset 14, and since then writes running statistics over
+        whatever shares their initializers.
+        """
+        if is_per_activation(node) or node.opset < 7 or len(node.inputs) < 5:
+            return
+        home, x = self.homes[id(node.graph)], self.surgeon[node.key].inputs[0]
+        wide = self._cast(home, x, TensorProto.DOUBLE, x.name)
+        _, *moments = self._moments(home, wide, node.opset)
+        flat = self._integers([-1])
+        mean, var = (self._op(home, "Reshape", [value, flat]) for value in moments)
+        self._normalize(node, home, (mean, var))
+
+    def _normalize(
+        self, node: Node, home: gs.Graph, statistics: tuple[gs.Variable, gs.Variable]
+    ) -> None:
+        """Put a node in inference mode with statistics that are computed in a graph."""
         gs_node = self.surgeon[node.key]
         if any(output is not None and output.is_used for output in node.outputs[1:]):
             rest = gs.Node(
@@ -210,8 +240,9 @@ class _Surgery:
             gs_node.outputs.pop()
         gs_node.attrs.pop("training_mode", None)
         for slot, wide in zip((3, 4), statistics, strict=True):
-            data_type = node.operand(slot).data_type or TensorProto.FLOAT
-            gs_node.inputs[slot] = self._cast(self.graph, wide, data_type, wide.name)
+            known = (node.operand(slot).data_type, node.operand(0).data_type, TensorProto.FLOAT)
+            data_type = next(filter(None, known))
+            gs_node.inputs[slot] = self._cast(home, wide, data_type, wide.name)
 
     def tap(self, node: Node, channels: int) -> Tap | None:
         """Return where what comes to a node can be seen; None where that is nowhere."""
@@ -222,7 +253,8 @@ class _Surgery:
         shown = self._cast(home, tensor, TensorProto.DOUBLE, x.name)
         if home is self.graph:
             return Tap(shown.name, TensorProto.DOUBLE)
-        shown = self._summary(home, shown, channels, node.opset)
+        moments = self._moments(home, shown, node.opset)
+        shown = self._op(home, "Concat", moments, axis=0)
         while home is not self.graph:
             owner, around = self.owners[id(home)]
             if owner.op not in ("If", "Loop", "Scan"):
@@ -231,13 +263,13 @@ class _Surgery:
             home = around
         return Tap(shown.name, TensorProto.DOUBLE, is_summary=True)
 
-    def _summary(self, graph: gs.Graph, x: gs.Variable, channels: int, opset: int) -> gs.Variable:
-        """Return count, mean and variance by channel, in float64.
+    def _moments(self, graph: gs.Graph, x: gs.Variable, opset: int) -> list[gs.Variable]:
+        """Return count, mean and variance by channel, ``(1, C, 1)`` in float64.
 
         Elements are counted one by one: the runtime takes the sizes of a tensor from what ONNX
         infers, which is not always what there is.
         """
-        view = self._op(graph, "Reshape", [x, self._integers([0, channels, -1])])
+        view = self._op(graph, "Reshape", [x, self._integers([0, 0, -1])])
         axes = [0, 2]
         attrs = {"axes": axes} if opset < 18 else {}
         more = [] if opset < 18 else [self._integers(axes)]
@@ -250,7 +282,7 @@ class _Surgery:
         var = reduced("ReduceMean", self._op(graph, "Mul", [centred, centred]))
         each = self._op(graph, "Equal", [view, view])
         count = reduced("ReduceSumSquare", self._cast(graph, each, TensorProto.DOUBLE, "each"))
-        return self._op(graph, "Concat", [count, mean, var], axis=0)
+        return [count, mean, var]
 
     def _op(self, graph: gs.Graph, op: str, inputs: list[gs.Tensor], **attrs: Any) -> gs.Variable:
         """Add a node whose result, if it is one that is shown, is float64."""
@@ -313,7 +345,11 @@ class _Order:
                         self._bodies.setdefault(node.key, []).append(next(children))
         self._graph(self._main)
         self._close()
-        self.recurring = frozenset(i for i, needs in enumerate(self._needs) if needs >> i & 1)
+        self.recurring = {
+            i: next(j for j in _bits(needs) if self._needs[j] >> i & 1)
+            for i, needs in enumerate(self._needs)
+            if needs >> i & 1
+        }
         self._level = self._leveled()
         self.levels: list[list[int]] = [[] for _ in range(max(self._level, default=0))]
         for number, level in enumerate(self._level):

@@ -13,6 +13,7 @@ from normswap.groupnorm.carried import require_finite
 from normswap.groupnorm.estimate import estimate
 from normswap.groupnorm.plan import Untouched
 from normswap.groupnorm.recalibrate import (
+    ASSUME,
     Edited,
     Recalibrated,
     RecalibrateOptions,
@@ -57,7 +58,7 @@ class RecalibrateReport(RewriteReport):
     untouched : tuple of Untouched
         The normalizations that keep what they had, each with its reason.
     notes : tuple of str
-        What of the data was not used.
+        What of the data was not used, and what would help with what was kept.
     """
 
     layers: tuple[Recalibrated, ...]
@@ -189,6 +190,11 @@ def _require_no_data(*, freeze: bool, momentum: float | None, samples: int | Non
             raise UsageError(f"{name} is about data, and there is none.")
 
 
+def _advice(kept: Sequence[Untouched]) -> list[str]:
+    """Return what would help to recalibrate what was kept."""
+    return [ASSUME] if any(entry.reason is Reason.OVERRIDABLE for entry in kept) else []
+
+
 def _frozen(
     model: Model, options: RecalibrateOptions, report: RecalibrateReport
 ) -> tuple[list[Layer], RecalibrateReport]:
@@ -240,5 +246,5 @@ def _recalibrated(
         layers=tuple(done),
         samples=count,
         untouched=tuple(kept),
-        notes=tuple(dataset.notes),
+        notes=(*dataset.notes, *_advice(kept)),
     )

@@ -241,8 +241,16 @@ MODELS = {
 }
 
 
-OF_SWAPS = {Reason.OPSET, Reason.EXCLUDED, Reason.FOLDABLE, Reason.INDIVISIBLE}
-"""Those that no fold gives; ``tests/graph/test_batchnorm.py`` has a model for each."""
+OF_SWAPS = {
+    Reason.OPSET,
+    Reason.EXCLUDED,
+    Reason.FOLDABLE,
+    Reason.INDIVISIBLE,
+    Reason.NO_SAMPLES,
+    Reason.NO_ESTIMATE,
+}
+"""Those that no fold gives; ``tests/graph/test_batchnorm.py`` has a model for each, and
+``tests/groupnorm/test_opened.py`` for the last."""
 
 
 OPTIONS = {Reason.GROWTH: {"max_growth": 1.1}}

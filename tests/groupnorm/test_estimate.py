@@ -169,7 +169,7 @@ def opened(tmp_path, model):
 def test_layers_of_a_level_are_found_in_one_pass(tmp_path):
     found, levels = opened(tmp_path, residual())
     assert levels == [{"input"}, {"depthwise", "shortcut"}, {"pointwise"}, {"last"}]
-    assert found.recurring == frozenset()
+    assert found.recurring == {}
 
 
 def test_a_frontier_is_what_the_rest_reads(tmp_path):

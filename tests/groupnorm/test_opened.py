@@ -367,3 +367,33 @@ def test_a_function_that_nobody_calls():
         "nothing calls the function that it is in",
     )
     close(statistics(result.model)["bn0"], linear(DATA, net.weights["bn0"]))
+
+
+# --- normalizations that stay in training mode ----------------------------------------
+
+
+@pytest.mark.parametrize("opset", [9, 13, 17])
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_stays_in_training_mode_normalizes_by_its_batch(opset, shared):
+    """The runtime has no such mode before opset 14, and errs where initializers are shared."""
+    b = Builder(opset, seed=3)
+    x = b.input(2, 3, 6, 6)
+    y = b.node("Reshape", x, b.const(np.array([1, 6, 6, 6])))
+    one, zero = b.const(np.ones(6)), b.const(np.zeros(6))
+    stats = [zero, one] if shared else [b.normal(6), b.const(np.full(6, 3.0))]
+    attrs = {"training_mode": 1} if opset >= 14 else {}
+    outputs = 3 if opset >= 14 else 5
+    given = [y, one, zero, *stats]
+    y = b.node("BatchNormalization", *given, outputs=outputs, name="instance", **attrs)[0]
+    y = b.node("Reshape", y, b.const(np.array([2, 3, 6, 6])))
+    y = b.bn(b.node("Relu", y), 3, name="bn", epsilon=1e-3)
+    b.output(y, None)
+    data = np.random.default_rng(0).normal(3, 2, (8, 3, 6, 6)).astype(np.float32)
+    result = recalibrate(b.model(), {"x": data})
+    assert [entry.site.node for entry in result.report.untouched] == ["instance"]
+    wide = data.astype(np.float64)
+    mean, var = (f(wide, axis=(2, 3), keepdims=True) for f in (np.mean, np.var))
+    seen = np.maximum((wide - mean) / np.sqrt(var + 1e-5), 0)
+    new = statistics(result.model)["bn"]
+    np.testing.assert_allclose(new[0], seen.mean(axis=(0, 2, 3)), rtol=1e-5)
+    np.testing.assert_allclose(new[1], seen.var(axis=(0, 2, 3)), rtol=1e-5)

@@ -55,11 +55,11 @@ def specialise_calls(
 
 
 def _count_kept(draft: Draft, library: Library, root: Graph) -> int:
-    """Return how many normalizations stay in a graph, its subgraphs and what they call."""
+    """Return how many normalizations stay as they are in a graph, and in all that it calls."""
     total, pending = 0, [root]
     while pending:
         family = pending.pop().family()
         records = (record for graph in family for record in draft.records[graph].values())
-        total += sum(isinstance(record.fate, Kept) for record in records)
+        total += sum(isinstance(r.fate, Kept) and r.told is None for r in records)
         pending += [draft.callee(node, number) for node, number in library.calls(family)]
     return total
