@@ -11,6 +11,7 @@ import importlib
 import os
 import signal
 import sys
+import warnings
 from typing import TYPE_CHECKING, NoReturn, cast
 
 import click
@@ -174,6 +175,10 @@ def _told(error: Exception, telling: Telling) -> int:
         return ExitCode.OK
     if os.environ.get("NORMSWAP_TRACEBACK"):
         raise error
+    if isinstance(error, MemoryError):
+        message = f"the memory does not suffice: {error}" if str(error) else "out of memory"
+        tip = "Smaller inputs need less, --input-shape; so does a rewrite without its check."
+        return _tell(telling, "MemoryError", message, ExitCode.RUN, tip=tip)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         message = f"{where}{error.strerror or error}."
@@ -216,6 +221,8 @@ def _echo(line: str) -> None:
 
 def main() -> NoReturn:
     """Entry point of the ``normswap`` program."""
+    if not os.environ.get("NORMSWAP_TRACEBACK"):
+        warnings.simplefilter("ignore")  # NumPy's are for whoever writes the arithmetic
     note = Note()
     child = split()
     if child:

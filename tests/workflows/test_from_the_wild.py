@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from support.build import Builder
+from support.cli import invoke
 from support.folding import count
 from support.swapping import ops, run_ort
 
@@ -252,6 +253,30 @@ def test_sizes_that_can_not_be_found_are_asked_for():
         assert "--input-shape x:1,3,64,64 does not fit" in raised.value.tip
     folded = normswap.fold(b.model(), check=normswap.CheckOptions(input_shapes={"x": (1, 3, 7, 9)}))
     assert folded.report.check.verdict is Verdict.EQUIVALENT
+
+
+def test_inputs_that_no_memory_holds(tmp_path):
+    b = Builder()
+    b.output(layer(b, b.input(1, 3, 3_000_000, 3_000_000)))
+    path = tmp_path / "model.onnx"
+    onnx.save(b.model(), path)
+    for command in (("fold",), ("bn-to-ln",)):
+        result = invoke(*command, path)
+        assert result.code == 4
+        assert "the memory does not suffice" in result.err
+        assert "internal" not in result.err
+
+
+def test_inputs_that_can_not_be_drawn():
+    b = Builder()
+    b.output(layer(b, b.input(1, 3, 8, 8)))
+    model = b.model()
+    kind = helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(1, []))
+    model.graph.input.append(helper.make_value_info("map", kind))
+    for rewrite in (normswap.fold, normswap.bn_to_ln):
+        with pytest.raises(normswap.UsageError, match="'map' is a map") as raised:
+            rewrite(model)
+        assert "--no-check" in raised.value.tip
 
 
 # ------------------------------------------------------------------------------ words that mislead
