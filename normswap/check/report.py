@@ -358,7 +358,7 @@ def load_report(path: Path) -> CheckReport:
         The file cannot be read, or is no report.
     """
     if not path.is_file():
-        raise DataError(f"There is no check report at {path}.")
+        raise DataError(f"{path} is not a check report: there is no such file.")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

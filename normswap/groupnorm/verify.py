@@ -15,6 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from normswap.check import elements
+from normswap.check.cancellation import is_rounding, order_of
 from normswap.check.verdict import Verdict
 from normswap.dtypes import is_floating
 from normswap.errors import RunError, RunTimeoutError
@@ -256,6 +257,7 @@ def verify_swap(
                     ]
                 )
                 notes += _agreements(truth, deployed, case)
+                notes += _cancelled(truth, network[-1], noise)
                 many = len(cases) == 1 or samples_of(case.feeds) > 1
                 invariance.append(
                     _invariance(after, case.feeds, deployed, signature, options, noise, notes)
@@ -272,6 +274,7 @@ def verify_swap(
                     [layer.y for layer in layers],
                     progress,
                     sizes=sizes,
+                    own=batches is not None,
                 )
             notes += dict.fromkeys((*before.notes, *after.notes, *drift.notes))
     failing = [
@@ -378,6 +381,23 @@ def _check_layers(
             checks.append(check_layer(layer, x, y, scale, bias))
             sizes[layer.y] = y.nbytes // samples_of(feeds)
     return checks
+
+
+def _cancelled(
+    truth: Mapping[str, np.ndarray], checks: Sequence[OutputCheck], noise: Mapping[str, float]
+) -> list[str]:
+    """Return a sentence on every output that is nothing but rounding."""
+    notes = []
+    for name, error in ((check.output, check.max_error) for check in checks if check.right):
+        rounding = max(noise[name], error)
+        finite = np.abs(truth[name].astype(np.float64))
+        if is_rounding(float(finite.max(initial=0.0)), rounding):
+            order = order_of(rounding, float(ml_dtypes.finfo(truth[name].dtype).eps))
+            notes.append(
+                f"output {name!r} is rounding around zero: its terms are of the order of {order} "
+                "and cancel; its drift means nothing"
+            )
+    return notes
 
 
 def _distance(one: np.ndarray | None, other: np.ndarray) -> float:

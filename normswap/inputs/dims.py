@@ -222,14 +222,19 @@ def _size(key: int | str, sizes: Mapping[str, int]) -> int:
     if key in sizes:
         return sizes[key]
     tree = _parsed(key)
-    return _SEQUENCE if tree is None else _evaluate(tree, sizes)
+    if tree is None:
+        return _SEQUENCE
+    try:
+        return max(_evaluate(tree, sizes), 0)
+    except (ZeroDivisionError, RecursionError):
+        return _SEQUENCE
 
 
 def _parsed(text: str) -> ast.BinOp | None:
     """Return the syntax tree of an expression such as ``past + sequence``, or None of a symbol."""
     try:
         tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     return tree if isinstance(tree, ast.BinOp) else None
 

@@ -168,7 +168,8 @@ def _draw(
     if head != "tensor":
         raise UsageError(
             f"Input {port.name!r} is a {head}, which cannot be drawn at random.",
-            tip="Give real inputs with --load-inputs.",
+            tip="Give real inputs: check --load-inputs, bn-to-gn --calibrate. Or do without: "
+            "--no-check.",
         )
     return tensor(port.name, port.dtype, shape, **how)
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from normswap.check import cancellation
 from normswap.check.batching import batch_evidence
 from normswap.check.compare import compare, judge_all
 from normswap.check.departure import disbelieved, find_departures, measure_rounding, suspected
@@ -19,8 +20,9 @@ from normswap.check.options import CheckOptions
 from normswap.check.power import estimate, self_test
 from normswap.check.report import CaseReport, CheckReport, OutputReport, reasons_of
 from normswap.check.runner import LEVELS, Execution, Runner
-from normswap.check.verdict import Verdict, overall
+from normswap.check.verdict import NOT_FINITE, Verdict, overall
 from normswap.errors import DataError, UsageError
+from normswap.groupnorm.carried import constants_not_finite
 from normswap.inputs.data import load_cases, load_outputs
 from normswap.inputs.signature import (
     Signature,
@@ -28,6 +30,7 @@ from normswap.inputs.signature import (
     read_signature,
     structural_differences,
 )
+from normswap.model import load
 from normswap.model.sources import model_file, name_of
 from normswap.progress import Progress, silent
 from normswap.runtime.providers import CPU, full_name
@@ -253,6 +256,9 @@ def _report(
     failing = {o.case for o in outputs if o.judgement.verdict is Verdict.DIFFERENT}
     reasons = (*structure, *reasons_of(outputs))
     seen.add_notes([remark for case in seen.cases for remark in case.remarks])
+    seen.add_notes(cancellation.notes(outputs))
+    if any(output.judgement.reason == NOT_FINITE for output in outputs):
+        seen.add_notes(constants_not_finite(load(first.path, name=first.name)))
     golden = seen.original.values[0] if seen.original is not None else ()
     return CheckReport(
         verdict=Verdict.DIFFERENT if structure else verdict,

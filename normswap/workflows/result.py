@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeAlias, TypeVar
 import onnx
 
 from normswap.errors import (
+    DataError,
     ExitCode,
     InconclusiveError,
+    ModelError,
     NotEquivalentError,
     RunError,
     UsageError,
@@ -192,15 +194,15 @@ def as_it_is(
 
 @contextlib.contextmanager
 def advising() -> Iterator[None]:
-    """Say of a runtime that fails in a check how to do without."""
+    """Say of a runtime that fails in a check, or refuses a model, how to do without."""
     try:
         yield
-    except RunError as error:
+    except DataError:
+        raise
+    except (RunError, ModelError) as error:
         if error.tip is None:
-            error.tip = (
-                "The float64 arbiter could not stand in. --no-check (check=None) saves what is "
-                "not compared."
-            )
+            stands = "The float64 arbiter could not stand in. " * isinstance(error, RunError)
+            error.tip = f"{stands}--no-check (check=None) saves what is not compared."
         raise
 
 

@@ -463,4 +463,4 @@ def _plain_drift(
             Session(original, label="the original model", **how) as before,
             Session(path, label="the swapped model", **how) as after,
         ):
-            return measure_drift(before, after, batches, outputs, list(layers), silent)
+            return measure_drift(before, after, batches, outputs, list(layers), silent, own=True)

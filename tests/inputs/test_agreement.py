@@ -164,3 +164,23 @@ def test_sizes_that_can_not_be_had_stay_too(tmp_path):
     b.output(b.node("Add", one, grown))
     signature = signature_of(b.model(), tmp_path)
     assert solve(signature, NOTHING, batch=2)["other"] == (2, 4, 64, 64)
+
+
+@pytest.mark.parametrize(
+    ("expression", "size"),
+    [
+        ("past+16", 32),
+        ("past-99", 0),
+        ("past/0", 16),
+        ("+".join(["past"] * 3000), 16),
+        ("(" * 3000 + "past" + ")" * 3000, 16),
+        ("past//", 16),
+    ],
+)
+def test_sizes_that_are_told_as_expressions(expression, size, tmp_path):
+    b = Builder()
+    b.input(1, "past", name="one")
+    b.input(1, expression, name="other")
+    b.output(b.node("Concat", "one", "other", axis=1))
+    signature = signature_of(b.model(), tmp_path)
+    assert solve(signature, NOTHING, batch=1) == {"one": (1, 16), "other": (1, size)}

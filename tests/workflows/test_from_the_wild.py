@@ -1,6 +1,7 @@
 """Models as exporters and people leave them, each through the commands that a person would run."""
 
 import contextlib
+import io
 
 import numpy as np
 import onnx
@@ -8,12 +9,14 @@ import pytest
 from onnx import TensorProto, helper
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from support.build import Builder
+from support.cli import invoke
 from support.folding import count
 from support.swapping import ops, run_ort
 
 import normswap
 from normswap import Verdict
 from normswap.errors import RunError
+from normswap.report import tell
 
 
 def layer(b, x, c_in=3, c_out=4, **conv):
@@ -250,3 +253,124 @@ def test_sizes_that_can_not_be_found_are_asked_for():
         assert "--input-shape x:1,3,64,64 does not fit" in raised.value.tip
     folded = normswap.fold(b.model(), check=normswap.CheckOptions(input_shapes={"x": (1, 3, 7, 9)}))
     assert folded.report.check.verdict is Verdict.EQUIVALENT
+
+
+def test_inputs_that_no_memory_holds(tmp_path):
+    b = Builder()
+    b.output(layer(b, b.input(1, 3, 3_000_000, 3_000_000)))
+    path = tmp_path / "model.onnx"
+    onnx.save(b.model(), path)
+    for command in (("fold",), ("bn-to-ln",)):
+        result = invoke(*command, path)
+        assert result.code == 4
+        assert "the memory does not suffice" in result.err
+        assert "internal" not in result.err
+
+
+def test_inputs_that_can_not_be_drawn():
+    b = Builder()
+    b.output(layer(b, b.input(1, 3, 8, 8)))
+    model = b.model()
+    kind = helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(1, []))
+    model.graph.input.append(helper.make_value_info("map", kind))
+    for rewrite in (normswap.fold, normswap.bn_to_ln):
+        with pytest.raises(normswap.UsageError, match="'map' is a map") as raised:
+            rewrite(model)
+        assert "--no-check" in raised.value.tip
+
+
+# ------------------------------------------------------------------------------ words that mislead
+
+
+def centred():
+    """The mean of what its mean was taken from."""
+    b = Builder()
+    y = layer(b, b.input(1, 3, 8, 8))
+    y = b.node("Sub", y, b.node("ReduceMean", y, axes=[2, 3]))
+    return b.output(b.node("ReduceMean", y, out="zero", axes=[2, 3])).model()
+
+
+def test_rounding_around_zero_is_said_to_be_that():
+    said = "output 'zero' is rounding around zero: its terms are of the order of 1 and cancel"
+    assert any(said in note for note in folds(centred()).check.notes)
+    assert any(said in note for note in swaps(centred()).check.notes)
+
+
+def test_small_values_are_no_rounding():
+    b = Builder()
+    b.output(b.node("Mul", layer(b, b.input(1, 3, 8, 8)), b.const(1e-20)))
+    for report in (folds(b.model()), swaps(b.model())):
+        assert not any("rounding around zero" in note for note in report.check.notes)
+
+
+def classifier():
+    b = Builder()
+    y = b.node("Flatten", b.node("GlobalAveragePool", layer(b, b.input("n", 3, 8, 8))))
+    return b.output(b.node("MatMul", y, b.normal(4, 2), out="scores")).model()
+
+
+@pytest.mark.parametrize(("samples", "told"), [(0, False), (49, False), (50, True)])
+def test_shares_are_of_enough_data_that_a_person_gave(samples, told):
+    data = np.random.default_rng(0).normal(size=(samples, 3, 8, 8)).astype(np.float32)
+    given = {"calibrate": [{"x": data}]} if samples else {}
+    report = normswap.bn_to_gn(classifier(), groups=2, **given).report
+    drift = report.check.drift.outputs["scores"]
+    assert (drift.top1 is not None) == told
+    stream = io.StringIO()
+    tell(report, "text", stream)
+    assert ("%" in stream.getvalue()) == told
+    if told:
+        assert f"of {samples} samples" in stream.getvalue()
+
+
+def test_a_check_names_the_constant_that_is_not_finite():
+    b = Builder()
+    b.output(layer(b, b.input(1, 3, 8, 8)))
+    model = b.model()
+    weight = onnx.numpy_helper.to_array(model.graph.initializer[0]).copy()
+    weight[:, 0, 1, 2] = np.nan
+    name = model.graph.initializer[0].name
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weight, name))
+    report = normswap.check(model, model)
+    assert report.verdict is Verdict.INCONCLUSIVE
+    said = f"{name} has 4 values that are not finite: the first, at index (0, 0, 1, 2), is NaN"
+    assert any(said in note for note in report.notes)
+
+
+# -------------------------------------------------------------------------------- random operators
+
+
+RANDOM = {
+    "RandomNormal": lambda b, y: b.node("Add", y, b.node("RandomNormal", shape=[2, 4, 6, 6])),
+    "RandomUniform": lambda b, y: b.node("Add", y, b.node("RandomUniform", shape=[2, 4, 6, 6])),
+    "RandomNormalLike": lambda b, y: b.node("Add", y, b.node("RandomNormalLike", y)),
+    "RandomUniformLike": lambda b, y: b.node("Add", y, b.node("RandomUniformLike", y)),
+    "Bernoulli": lambda b, y: b.node("Add", y, b.node("Bernoulli", b.node("Sigmoid", y))),
+    "Dropout": lambda b, y: b.node("Dropout", y, b.const(0.4), b.const(np.array(True))),
+    "Multinomial": lambda b, y: b.node(
+        "Add",
+        y,
+        b.node("Cast", b.node("Multinomial", b.const(np.zeros((2, 6))), sample_size=6), to=1),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_random_operators_draw_the_same_numbers_in_both_models(name):
+    b = Builder()
+    y = layer(b, b.input(2, 3, 8, 8))
+    if name == "Multinomial":
+        y = b.node("Flatten", b.node("GlobalMaxPool", y))
+        y = b.node("MatMul", y, b.normal(4, 6))
+    b.output(RANDOM[name](b, y))
+    model = b.model()
+    folded, swapped = folds(model), swaps(model)
+    assert folded.check.worst.evidence.verdict_level.max_abs < 1e-4
+    assert all(check.max_error < 1e-4 for check in swapped.check.outputs)
+    for report in (folded, swapped):
+        assert any("got fixed seeds" in note for note in report.check.notes)
+    other = onnx.ModelProto.FromString(model.SerializeToString())
+    bias = onnx.numpy_helper.to_array(model.graph.initializer[3]) + np.float32(1)
+    name = model.graph.initializer[3].name
+    other.graph.initializer[3].CopyFrom(onnx.numpy_helper.from_array(bias, name))
+    assert normswap.check(model, other).verdict is Verdict.DIFFERENT
