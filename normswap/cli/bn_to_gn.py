@@ -11,6 +11,8 @@ from normswap.cli.options import (
     CheckedCommand,
     Decorator,
     check_options,
+    check_options_of_command,
+    decorated,
     is_checked,
     model_argument,
     output_options,
@@ -31,9 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from normswap.errors import ExitCode
-    from normswap.groupnorm.options import SwapOptions, VerifyOptions
+    from normswap.groupnorm.options import SwapOptions
 
-SETTINGS = {"help_option_names": ["-h", "--help"]}
 CHANNELS = "channels"
 
 
@@ -101,9 +102,7 @@ def group_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="With --calibrate: give each layer the number of groups that fits best.",
         ),
     )
-    for decorator in reversed(decorators):
-        function = decorator(function)
-    return function
+    return decorated(function, decorators)
 
 
 def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -165,9 +164,7 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--dry-run", is_flag=True, help="Only say what would be swapped."),
     )
-    for decorator in reversed(decorators):
-        function = decorator(function)
-    return function
+    return decorated(function, decorators)
 
 
 EXAMPLES = """\b
@@ -179,7 +176,7 @@ Examples:
 """
 
 
-@click.command("bn-to-gn", cls=CheckedCommand, context_settings=SETTINGS, epilog=EXAMPLES)
+@click.command("bn-to-gn", cls=CheckedCommand, epilog=EXAMPLES)
 @model_argument
 @group_options
 @swap_options
@@ -206,7 +203,7 @@ def bn_to_gn_command(
     return _run("gn", groups, group_size, on_indivisible, search_groups=search_groups, **rest)
 
 
-@click.command("bn-to-ln", cls=CheckedCommand, context_settings=SETTINGS)
+@click.command("bn-to-ln", cls=CheckedCommand)
 @model_argument
 @swap_options
 @output_options
@@ -220,7 +217,7 @@ def bn_to_ln_command(**rest: Any) -> ExitCode:
     return _run("ln", 1, None, "error", search_groups=False, **rest)
 
 
-@click.command("bn-to-in", cls=CheckedCommand, context_settings=SETTINGS)
+@click.command("bn-to-in", cls=CheckedCommand)
 @model_argument
 @swap_options
 @output_options
@@ -261,7 +258,7 @@ def _run(
     from normswap.workflows.swap import plan_report, swap
 
     options = _swap_options(groups, group_size, on_indivisible, values)
-    how = _verify_options(values)
+    how = check_options_of_command(values)
     with progress(quiet=quiet) as say:
         if dry_run:
             report = plan_report(source, options, how=how, progress=say)
@@ -316,10 +313,3 @@ def _swap_options(
         exclude=values["exclude"],
         only_kept=values["only_kept"],
     )
-
-
-def _verify_options(values: dict[str, Any]) -> VerifyOptions:
-    from normswap.cli.options import check_options_of_command
-    from normswap.groupnorm.options import VerifyOptions
-
-    return VerifyOptions.of(check_options_of_command(values))

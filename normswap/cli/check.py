@@ -39,7 +39,6 @@ MODELS = ("original", "rewritten")
 @click.command(
     "check",
     cls=CheckedCommand,
-    context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 equivalent, 1 different, 2 wrong usage, 3 unreadable model or data, "
     "4 the runtime failed, 5 inconclusive.",
 )

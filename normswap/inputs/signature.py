@@ -12,6 +12,7 @@ import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError
 
+from normswap.bodies import reads
 from normswap.errors import ModelError
 from normswap.inputs.semantics import Semantics, input_semantics
 from normswap.runtime.arrays import dtype_of
@@ -77,8 +78,8 @@ class Signature:
         What each of them gets for a seed, so that all runs draw the same; None leaves its own.
     varying : frozenset of str
         The outputs that depend on the values of inputs, not only on their shapes.
-    skeleton : bytes
-        The graph without its weights, its functions inlined.
+    structure : bytes
+        The model without its weights, its functions inlined.
     called : str
         What people know the model as, where `path` is a temporary one.
     """
@@ -91,7 +92,7 @@ class Signature:
     random: tuple[Draw, ...]
     seeds: tuple[float | None, ...]
     varying: frozenset[str]
-    skeleton: bytes
+    structure: bytes
     called: str = ""
 
     @property
@@ -133,19 +134,19 @@ def read_signature(path: Path) -> Signature:
     constants = {tensor.name for tensor in graph.initializer}
     constants.update(tensor.values.name for tensor in graph.sparse_initializer)
     inputs = tuple(_port(value) for value in graph.input if value.name not in constants)
-    bare = skeleton(model)
+    structure = structure_of(model)
     return Signature(
         path=path,
         inputs=inputs,
         outputs=tuple(_port(value) for value in graph.output),
         semantics=input_semantics(
-            onnx.load_from_string(bare).graph, [port.name for port in inputs]
+            onnx.load_from_string(structure).graph, [port.name for port in inputs]
         ),
         opset=next((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), 0),
         random=random,
         seeds=seeds(random),
         varying=_varying(graph, {port.name for port in inputs}),
-        skeleton=bare,
+        structure=structure,
     )
 
 
@@ -158,20 +159,10 @@ def drawing_alike(original: Signature, rewritten: Signature) -> tuple[Signature,
 def _varying(graph: Any, inputs: set[str]) -> frozenset[str]:
     reached = set(inputs)
     for node in graph.node:  # sorted topologically, as the specification asks
-        if node.op_type not in _OF_SHAPES and not reached.isdisjoint(_reads(node)):
+        if node.op_type not in _OF_SHAPES and not reached.isdisjoint(reads(node)):
             inference = node.op_type == "Dropout" and len(node.input) < 3
             reached.update(node.output[:1] if inference else node.output)  # the mask is all true
     return frozenset(value.name for value in graph.output if value.name in reached)
-
-
-def _reads(node: Any) -> Iterator[str]:
-    """Yield what a node reads, and what the subgraphs in its attributes may capture."""
-    yield from node.input
-    for attribute in node.attribute:
-        for body in (attribute.g, *attribute.graphs):
-            for inner in body.node:
-                yield from _reads(inner)
-            yield from (value.name for value in body.output)
 
 
 def _port(value: Any) -> Port:
@@ -266,7 +257,7 @@ _SMALL = 256  # elements; larger tensors hold weights, whose values no shape dep
 Shape = tuple[int, ...]
 
 
-def skeleton(model: Any) -> bytes:
+def structure_of(model: Any) -> bytes:
     """Return the graph of `model` without its weights, for shape inference at any time.
 
     Parameters
@@ -298,13 +289,13 @@ def skeleton(model: Any) -> bytes:
     return content
 
 
-def inferred(content: bytes, shapes: Mapping[str, Shape]) -> tuple[Any, dict[str, Shape]] | None:
+def inferred(structure: bytes, shapes: Mapping[str, Shape]) -> tuple[Any, dict[str, Shape]] | None:
     """Return a model's graph, and the shapes of its values on inputs of certain shapes.
 
     Parameters
     ----------
-    content : bytes
-        A `skeleton`.
+    structure : bytes
+        See :func:`structure_of`.
     shapes : Mapping of str to tuple of int
         Shapes of the inputs.
 
@@ -313,7 +304,7 @@ def inferred(content: bytes, shapes: Mapping[str, Shape]) -> tuple[Any, dict[str
     (onnx.GraphProto, dict of str to tuple of int) or None
         A size that is unknown is 0. None where shape inference does not get through.
     """
-    model = onnx.load_from_string(content)
+    model = onnx.load_from_string(structure)
     for value in model.graph.input:
         if value.name in shapes:
             tensor = value.type.tensor_type
