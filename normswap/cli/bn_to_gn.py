@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -28,14 +28,13 @@ from normswap.errors import UsageError
 from normswap.groupnorm.forms import FORMS
 from normswap.groupnorm.forms.base import OLDEST
 from normswap.groupnorm.options import AUTO, FASTEST
+from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from normswap.errors import ExitCode
     from normswap.groupnorm.options import SwapOptions
-
-CHANNELS = "channels"
 
 
 class Groups(click.ParamType):  # type: ignore[type-arg, unused-ignore] # generic from click 8.2
@@ -45,7 +44,7 @@ class Groups(click.ParamType):  # type: ignore[type-arg, unused-ignore] # generi
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | str:
+    ) -> int | Literal["channels"]:
         """Parse the option."""
         if value == CHANNELS:
             return CHANNELS
@@ -184,7 +183,7 @@ Examples:
 @check_options
 @report_options
 def bn_to_gn_command(
-    groups: int | str | None,
+    groups: int | Literal["channels"] | None,
     group_size: int | None,
     on_indivisible: str,
     search_groups: bool,
@@ -233,7 +232,7 @@ def bn_to_in_command(**rest: Any) -> ExitCode:
 
 def _run(
     suffix: str,
-    groups: int | str | None,
+    groups: int | Literal["channels"] | None,
     group_size: int | None,
     on_indivisible: str,
     *,
@@ -290,18 +289,16 @@ def _run(
 
 
 def _swap_options(
-    groups: int | str | None, group_size: int | None, on_indivisible: str, values: dict[str, Any]
+    groups: int | Literal["channels"] | None,
+    group_size: int | None,
+    on_indivisible: str,
+    values: dict[str, Any],
 ) -> SwapOptions:
     from normswap.groupnorm.options import SwapOptions
-    from normswap.groupnorm.policy import DEFAULT_GROUPS, GroupPolicy, OnIndivisible
 
-    if groups is None:
-        groups = DEFAULT_GROUPS
     return SwapOptions(
-        policy=GroupPolicy(
-            groups=groups if isinstance(groups, int) else None,
-            group_size=group_size,
-            on_indivisible=OnIndivisible(on_indivisible),
+        policy=GroupPolicy.of(
+            DEFAULT_GROUPS if groups is None else groups, group_size, on_indivisible
         ),
         form=values["form"],
         provider=values["provider"],
