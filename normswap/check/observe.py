@@ -574,7 +574,7 @@ def _for_arbiter(model: Signature, options: CheckOptions, seen: Observations) ->
     depth QUICK the first of these.
     """
     cases = seen.cases
-    work = [multiply_adds(model.skeleton, case.shapes()) for case in cases]
+    work = [multiply_adds(model.structure, case.shapes()) for case in cases]
     little = None not in work and sum(filter(None, work)) <= 1.5 * LITTLE_WORK
     if seen.original is None or little:
         return list(range(len(cases)))

@@ -42,7 +42,6 @@ Examples:
 @click.command(
     "fold",
     cls=CheckedCommand,
-    context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EXAMPLES,
 )
 @model_argument

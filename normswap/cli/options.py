@@ -52,7 +52,7 @@ class CheckedCommand(click.Command):
         return super().parse_args(ctx, given)
 
 
-def _decorated(
+def decorated(
     function: Callable[..., Any], decorators: tuple[Decorator, ...]
 ) -> Callable[..., Any]:
     """Apply decorators so that the first one's option stands first in the help."""
@@ -79,7 +79,7 @@ def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--force", is_flag=True, help="Replace FILE if it exists."),
         click.option("--in-place", is_flag=True, help="Replace MODEL by the result."),
     )
-    return _decorated(function, decorators)
+    return decorated(function, decorators)
 
 
 def source_of_command(model: str | None) -> Path | BinaryIO:
@@ -217,7 +217,7 @@ def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="Any option of onnxruntime's for the provider, such as use_tf32=1.",
         ),
     )
-    return _decorated(function, decorators)
+    return decorated(function, decorators)
 
 
 def provider_options_of_command(values: dict[str, Any]) -> dict[str, str]:
@@ -317,7 +317,7 @@ def include_options(verb: str) -> Decorator:
                 help=f"Don't {verb.lower()} nodes that fit.",
             ),
         )
-        return _decorated(function, decorators)
+        return decorated(function, decorators)
 
     return add
 
@@ -362,7 +362,7 @@ def comparison_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="Where to save the exact inputs on which the models differ, if they do.",
         ),
     )
-    return _decorated(function, decorators)
+    return decorated(function, decorators)
 
 
 def check_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -381,7 +381,7 @@ def check_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--no-check", is_flag=True, help="The same as --check off."),
         comparison_options,
     )
-    return _decorated(function, decorators)
+    return decorated(function, decorators)
 
 
 def is_checked(values: dict[str, Any]) -> bool:
@@ -426,4 +426,4 @@ def report_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("-q", "--quiet", is_flag=True, help="Report only what went wrong."),
         click.option("-v", "--verbose", count=True, help="Report every node."),
     )
-    return _decorated(function, decorators)
+    return decorated(function, decorators)

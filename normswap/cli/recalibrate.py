@@ -29,9 +29,7 @@ Examples:
 """
 
 
-@click.command(
-    "recalibrate", context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXAMPLES
-)
+@click.command("recalibrate", epilog=EXAMPLES)
 @click.argument("model")
 @click.argument("data", required=False, type=click.Path())
 @click.option(

@@ -85,12 +85,6 @@ class Affine:
     def __hash__(self) -> int:
         return hash(self.key)
 
-    @classmethod
-    def per_channel(cls, scale: Wide, shift: Wide, axis: int = 1) -> Affine:
-        """Make the affine of two ``(C,)`` vectors along one axis."""
-        lead = (1,) * axis
-        return cls(np.reshape(scale, (*lead, -1)), np.reshape(shift, (*lead, -1)))
-
     @property
     def has_scale(self) -> bool:
         """Whether the scale is anything but 1."""

@@ -26,9 +26,9 @@ class Names:
                 self._taken.add(node.name)
                 self._taken.update(tensor.name for tensor in (*node.inputs, *node.outputs))
         self._taken.update(function.name for function in model.graph.functions)
-        for graph in model.skeleton.graph, *model.skeleton.functions:
+        for graph in model.proto.graph, *model.proto.functions:
             self._taken.update(info.name for info in graph.value_info)
-        self._taken.update(tensor.name for tensor in model.skeleton.graph.initializer)
+        self._taken.update(tensor.name for tensor in model.proto.graph.initializer)
 
     def fresh(self, hint: str) -> str:
         """Return and reserve a name that nothing has: the hint, numbered if that is taken."""

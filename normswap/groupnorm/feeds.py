@@ -13,7 +13,7 @@ from normswap.runtime.failures import ProviderError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from normswap.groupnorm.options import VerifyOptions
+    from normswap.check.options import CheckOptions
     from normswap.inputs.signature import Signature
     from normswap.progress import Progress
     from normswap.runtime.session import Session
@@ -30,7 +30,7 @@ _MORE = (
 def make_feeds(
     session: Session,
     signature: Signature,
-    options: VerifyOptions,
+    options: CheckOptions,
     batches: Iterable[Mapping[str, Any]] | None,
     progress: Progress,
     *,
@@ -45,7 +45,7 @@ def make_feeds(
         The network, on which random inputs are tried.
     signature : Signature
         Of the same.
-    options : VerifyOptions
+    options : CheckOptions
     batches : iterable of feeds, optional
         The user's data; random inputs if left out.
     progress : callable
@@ -69,7 +69,7 @@ def make_feeds(
 def make_cases(
     session: Session,
     signature: Signature,
-    options: VerifyOptions,
+    options: CheckOptions,
     batches: Iterable[Mapping[str, Any]] | None,
     progress: Progress,
     notes: list[str],
@@ -119,7 +119,7 @@ def make_cases(
 def _accepted(
     session: Session,
     signature: Signature,
-    options: VerifyOptions,
+    options: CheckOptions,
     progress: Progress,
     samples: int,
     first_size: int | None,

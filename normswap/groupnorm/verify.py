@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from normswap.check.options import CheckOptions
     from normswap.errors import ExitCode
     from normswap.groupnorm.layer import Layer
-    from normswap.groupnorm.options import VerifyOptions
     from normswap.groupnorm.plan import SwapPlan
     from normswap.inputs.random import Case
     from normswap.inputs.signature import Signature
@@ -155,7 +155,7 @@ def verify_swap(
     original: Path,
     swapped: Path,
     plan: SwapPlan,
-    options: VerifyOptions,
+    options: CheckOptions,
     *,
     batches: Iterable[Mapping[str, Any]] | None = None,
     progress: Progress,
@@ -167,7 +167,7 @@ def verify_swap(
     original, swapped : Path
     plan : SwapPlan
         By which `swapped` was made from `original`.
-    options : VerifyOptions
+    options : CheckOptions
     batches : iterable of feeds, optional
         Data for the check and the drift; random inputs if left out.
     progress : callable
@@ -299,7 +299,7 @@ def verify_swap(
 def _taken(
     session: Session,
     signature: Signature,
-    options: VerifyOptions,
+    options: CheckOptions,
     batches: Iterable[Mapping[str, Any]] | None,
     progress: Progress,
     notes: list[str],
@@ -424,7 +424,7 @@ def _invariance(
     feeds: Mapping[str, Any],
     outputs: Mapping[str, np.ndarray],
     signature: Signature,
-    options: VerifyOptions,
+    options: CheckOptions,
     noise: Mapping[str, float],
     notes: list[str],
 ) -> list[OutputCheck]:

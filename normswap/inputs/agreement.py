@@ -56,13 +56,13 @@ class _Conflict:
         return sizes[0] - sizes[1]
 
 
-def agreeing(content: bytes, conclude: Conclude, sizes: Sizes, free: Sequence[str]) -> Sizes:
+def agreeing(structure: bytes, conclude: Conclude, sizes: Sizes, free: Sequence[str]) -> Sizes:
     """Return sizes on which the tensors of a graph fit each other, as far as they can be had.
 
     Parameters
     ----------
-    content : bytes
-        A `skeleton`.
+    structure : bytes
+        Of a model, see :attr:`normswap.inputs.signature.Signature.structure`.
     conclude : callable
         Returns the shapes of the inputs that follow from sizes.
     sizes : Mapping of str to int
@@ -72,11 +72,11 @@ def agreeing(content: bytes, conclude: Conclude, sizes: Sizes, free: Sequence[st
     """
 
     def conflict_of(trial: Sizes) -> _Conflict | None:
-        return _first_conflict(content, tuple(conclude(trial).items()))
+        return _first_conflict(structure, tuple(conclude(trial).items()))
 
     def close(conflict: _Conflict, sizes: Sizes, symbol: str) -> int | None:
         def gap(size: int) -> int | None:
-            found = inferred(content, conclude({**sizes, symbol: size}))
+            found = inferred(structure, conclude({**sizes, symbol: size}))
             return None if found is None else conflict.gap(found[1])
 
         return _closing(gap, sizes[symbol])
@@ -137,9 +137,9 @@ def _between(
 
 
 @functools.lru_cache(maxsize=64)
-def _first_conflict(content: bytes, given: tuple[tuple[str, Shape], ...]) -> _Conflict | None:
+def _first_conflict(structure: bytes, given: tuple[tuple[str, Shape], ...]) -> _Conflict | None:
     """Return the first two axes, along the graph and from the left, that don't fit."""
-    found = inferred(content, dict(given))
+    found = inferred(structure, dict(given))
     if found is None:
         return None
     graph, shapes = found

@@ -115,7 +115,7 @@ def solve(
         }
 
     if free:
-        return conclude(agreeing(signature.skeleton, conclude, sizes, free))
+        return conclude(agreeing(signature.structure, conclude, sizes, free))
     return conclude(sizes)
 
 

@@ -12,6 +12,7 @@ import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError
 
+from normswap.bodies import bodies
 from normswap.errors import ModelError
 from normswap.inputs.semantics import Semantics, input_semantics
 from normswap.model.bounds import require_bounded
@@ -87,8 +88,8 @@ class Signature:
         What each of them gets for a seed, so that all runs draw the same; None leaves its own.
     varying : frozenset of str
         The outputs that depend on the values of inputs, not only on their shapes.
-    skeleton : bytes
-        The graph without its weights, its functions inlined.
+    structure : bytes
+        The model without its weights, its functions inlined.
     empty_axes : dict of str to tuple of int
         The axes of inputs whose size is 0 in the file, which may mean any size.
     called : str
@@ -103,7 +104,7 @@ class Signature:
     random: tuple[Draw, ...]
     seeds: tuple[float | None, ...]
     varying: frozenset[str]
-    skeleton: bytes
+    structure: bytes
     empty_axes: dict[str, tuple[int, ...]]
     called: str = ""
 
@@ -147,8 +148,8 @@ def read_signature(path: Path) -> Signature:
     constants = {tensor.name for tensor in graph.initializer}
     constants.update(tensor.values.name for tensor in graph.sparse_initializer)
     inputs = tuple(_port(value) for value in graph.input if value.name not in constants)
-    bare = skeleton(model)
-    inlined = onnx.load_from_string(bare).graph
+    structure = structure_of(model)
+    inlined = onnx.load_from_string(structure).graph
     return Signature(
         path=path,
         inputs=inputs,
@@ -158,7 +159,7 @@ def read_signature(path: Path) -> Signature:
         random=random,
         seeds=seeds(random),
         varying=_varying(inlined, {port.name for port in inputs}),
-        skeleton=bare,
+        structure=structure,
         empty_axes={value.name: axes for value in graph.input if (axes := _empty_axes(value))},
     )
 
@@ -179,13 +180,12 @@ def _varying(graph: Any, inputs: set[str]) -> frozenset[str]:
 
 
 def _reads(node: Any) -> Iterator[str]:
-    """Yield what a node reads, and what the subgraphs in its attributes may capture."""
+    """Yield what the values hang on that a node makes: of one, CastLike takes only the type."""
     yield from node.input[:1] if node.op_type == "CastLike" else node.input
-    for attribute in node.attribute:
-        for body in (attribute.g, *attribute.graphs):
-            for inner in body.node:
-                yield from _reads(inner)
-            yield from (value.name for value in body.output)
+    for body in bodies(node):
+        for inner in body.node:
+            yield from _reads(inner)
+        yield from (value.name for value in body.output)
 
 
 def _port(value: Any) -> Port:
@@ -286,7 +286,7 @@ _SMALL = 256  # elements; larger tensors hold weights, whose values no shape dep
 Shape = tuple[int, ...]
 
 
-def skeleton(model: Any) -> bytes:
+def structure_of(model: Any) -> bytes:
     """Return the graph of `model` without its weights, for shape inference at any time.
 
     Parameters
@@ -318,13 +318,13 @@ def skeleton(model: Any) -> bytes:
     return content
 
 
-def inferred(content: bytes, shapes: Mapping[str, Shape]) -> tuple[Any, dict[str, Shape]] | None:
+def inferred(structure: bytes, shapes: Mapping[str, Shape]) -> tuple[Any, dict[str, Shape]] | None:
     """Return a model's graph, and the shapes of its values on inputs of certain shapes.
 
     Parameters
     ----------
-    content : bytes
-        A `skeleton`.
+    structure : bytes
+        See :func:`structure_of`.
     shapes : Mapping of str to tuple of int
         Shapes of the inputs.
 
@@ -333,7 +333,7 @@ def inferred(content: bytes, shapes: Mapping[str, Shape]) -> tuple[Any, dict[str
     (onnx.GraphProto, dict of str to tuple of int) or None
         A size that is unknown is 0. None where shape inference does not get through.
     """
-    model = onnx.load_from_string(content)
+    model = onnx.load_from_string(structure)
     for value in model.graph.input:
         if value.name in shapes and value.type.HasField("tensor_type"):
             tensor = value.type.tensor_type

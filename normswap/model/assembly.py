@@ -133,8 +133,8 @@ def assemble(model: Model, location: str | None, *, edited: bool = True) -> Asse
         whole: wire.Pieces[Payload] = wire.Pieces()
         whole.add(StoredPayload(Extent(model.storage, 0, model.size)))
         return Assembly(whole)
-    exporter = Exporter(model.skeleton, model.locate, len(model.payloads), model.constant_inputs)
-    skeleton = exporter.model(model.graph).SerializeToString()
+    exporter = Exporter(model.proto, model.locate, len(model.payloads), model.constant_inputs)
+    stripped = exporter.model(model.graph).SerializeToString()
     payloads: list[tuple[int, Payload]] = [
         *((number, StoredPayload(extent)) for number, extent in model.payloads),
         *((wire.RAW_DATA, ComputedPayload(values)) for values in exporter.computed),
@@ -142,7 +142,7 @@ def assemble(model: Model, location: str | None, *, edited: bool = True) -> Asse
     placements = [Placement.INLINE] if location is None else [Placement.KEEP, Placement.EXTERNAL]
     for placement in placements:
         assembler = _Assembler(model, payloads, placement, location or "")
-        assembly = Assembly(wire.map_tensors(skeleton, assembler.write), assembler.data)
+        assembly = Assembly(wire.map_tensors(stripped, assembler.write), assembler.data)
         if assembly.model.nbytes <= MAX_MODEL_NBYTES:
             return assembly
     raise ModelError(

@@ -65,7 +65,7 @@ class Model:
         Size in bytes, external data included.
     digest : str
         See :meth:`fingerprint`.
-    skeleton, payloads, locate, storage, external
+    proto, payloads, locate, storage, external
         What was read; for the modules of this package.
     constant_inputs : set of str
         Those of :attr:`overridable` that go with their initializers where an edit has left them
@@ -79,7 +79,7 @@ class Model:
     overridable: frozenset[str]
     size: int
     digest: str = field(repr=False)
-    skeleton: Any = field(repr=False)
+    proto: Any = field(repr=False)
     payloads: list[tuple[int, Extent]] = field(repr=False)
     locate: Locate = field(repr=False)
     storage: Storage = field(repr=False)
@@ -89,7 +89,7 @@ class Model:
     @property
     def ir_version(self) -> int:
         """IR version, as in the file."""
-        return int(self.skeleton.ir_version)
+        return int(self.proto.ir_version)
 
     @property
     def has_external_data(self) -> bool:
@@ -187,32 +187,32 @@ def _parse(view: Any, storage: Storage, path: Path | None, name: str) -> Model:
         raise ModelError(f"{name} is empty.", tip="Was the export or download interrupted?")
     try:
         serialized, spans = wire.detach(view)
-        skeleton = onnx.ModelProto.FromString(serialized)
+        proto = onnx.ModelProto.FromString(serialized)
     except (wire.Malformed, DecodeError) as error:
         if "MaxDepth" in str(error) or "nested too deeply" in str(error):
             raise too_deep(name) from error
         raise _not_a_model(view[:512], name, str(error)) from error
-    if not skeleton.HasField("graph"):
+    if not proto.HasField("graph"):
         raise _not_a_model(view[:512], name, "it has no graph")
-    _check_versions(skeleton, name)
-    require_bounded(skeleton, name)
+    _check_versions(proto, name)
+    require_bounded(proto, name)
     external = ExternalData(path, name)
-    extents = {external.extent(tensor) for tensor in _external_tensors(skeleton)}
+    extents = {external.extent(tensor) for tensor in _external_tensors(proto)}
     payloads = [(span.field, Extent(storage, span.offset, span.nbytes)) for span in spans]
     locate = functools.partial(_locate, payloads, external)
     try:
-        graph = Importer(locate).model(skeleton)
+        graph = Importer(locate).model(proto)
     except ValueError as error:
         raise ModelError(f"{name} is damaged: {error}.") from error
     return Model(
         graph=graph,
         name=name,
         path=path,
-        opset=default_opset(skeleton.opset_import) or 0,
-        overridable=frozenset({item.name for item in skeleton.graph.input} & graph.stored.keys()),
+        opset=default_opset(proto.opset_import) or 0,
+        overridable=frozenset({item.name for item in proto.graph.input} & graph.stored.keys()),
         size=nbytes + sum(extent.nbytes for extent in extents),
         digest=hashlib.sha256(serialized).hexdigest(),
-        skeleton=skeleton,
+        proto=proto,
         payloads=payloads,
         locate=locate,
         storage=storage,
@@ -227,14 +227,14 @@ def _unreadable(path: Path, error: Exception) -> ModelError:
 def _locate(
     payloads: list[tuple[int, Extent]], external: ExternalData, tensor: Any
 ) -> tuple[int, Extent] | None:
-    """Return where the values of a tensor of the skeleton lie; None if in the tensor itself."""
+    """Return where the values of a tensor of the model lie; None if in the tensor itself."""
     if is_external(tensor):
         return wire.RAW_DATA, external.extent(tensor)
     _, payload = wire.split_token(tensor.SerializeToString())
     return None if payload is None else payloads[payload]
 
 
-def _external_tensors(skeleton: Any) -> list[Any]:
+def _external_tensors(proto: Any) -> list[Any]:
     """Return all tensors, at any depth, whose values are in another file."""
     tensors = []
 
@@ -244,7 +244,7 @@ def _external_tensors(skeleton: Any) -> list[Any]:
             tensors.append(tensor)
         return wire.Pieces()
 
-    wire.map_tensors(skeleton.SerializeToString(), visit)
+    wire.map_tensors(proto.SerializeToString(), visit)
     return tensors
 
 
@@ -259,8 +259,8 @@ def data_files(path: Path) -> set[str]:
     try:
         with path.open("rb", buffering=0) as stream:
             view = FileView(stream, os.fstat(stream.fileno()).st_size)
-            skeleton = onnx.ModelProto.FromString(wire.detach(view)[0])
-        return {location_of(tensor) for tensor in _external_tensors(skeleton)}
+            proto = onnx.ModelProto.FromString(wire.detach(view)[0])
+        return {location_of(tensor) for tensor in _external_tensors(proto)}
     except (FileNotFoundError, wire.Malformed, DecodeError):
         return set()
 

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias
+from typing import Any, BinaryIO, Protocol, TypeAlias
 
 import onnx
 import onnx_graphsurgeon as gs
 from google.protobuf.message import EncodeError
 
 from normswap.errors import ModelError, UsageError
-from normswap.scratch import scratch_folder
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 class IRModel(Protocol):
@@ -125,22 +119,6 @@ def name_of(source: Source) -> str:
     if _is_a(source, "onnx_ir", "Model"):
         return "<onnx_ir.Model>"
     return "<ONNXProgram>" if _is_a(source, "torch", "ONNXProgram") else "<stdin>"
-
-
-@contextlib.contextmanager
-def model_file(source: Source) -> Iterator[Path]:
-    """Give the path of a model, for programs that want a file.
-
-    One that is not in a file is written to a temporary one for as long as the context lasts.
-    """
-    if isinstance(source, str | os.PathLike):
-        yield Path(source)
-        return
-    data = read_bytes(source)
-    with scratch_folder() as folder:
-        path = folder / "model.onnx"
-        path.write_bytes(data)
-        yield path
 
 
 def _is_a(source: object, package: str, name: str) -> bool:

@@ -78,7 +78,7 @@ class StoredTensor(LazyTensor):
     Parameters
     ----------
     tensor : onnx.TensorProto
-        As in the skeleton of the model.
+        As in the stripped model.
     locate : callable
         Of the model; see :data:`Locate`.
     """

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
+from normswap.bodies import reads
 from normswap.runtime.failures import WorkerError
 from normswap.runtime.opening import open_sizes
 from normswap.runtime.randomness import draws, seed_all, seeds
 from normswap.runtime.sessions import assignment, choose_provider, open_session, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     import onnxruntime as ort
@@ -108,7 +109,7 @@ class PartialModel:
             if name in feeds or node is None or id(node) in nodes:
                 continue
             nodes.add(id(node))
-            for source in _reads(node):
+            for source in reads(node):
                 if source not in seen:
                     seen.add(source)
                     pending.append(source)
@@ -148,13 +149,3 @@ class PartialModel:
 
 def _info(name: str, data_type: int) -> onnx.ValueInfoProto:
     return onnx.helper.make_tensor_value_info(name, data_type, None)
-
-
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    """Yield what a node reads, and what the subgraphs in its attributes may capture."""
-    yield from (name for name in node.input if name)
-    for attribute in node.attribute:
-        for body in (attribute.g, *attribute.graphs):
-            for inner in body.node:
-                yield from _reads(inner)
-            yield from (value.name for value in body.output)

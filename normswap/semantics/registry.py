@@ -81,7 +81,11 @@ _MEANINGS: dict[tuple[str, str], Meaning] = {}
 
 
 def operator(
-    *names: str, since: Sequence[int], domain: str = "", moves: bool = False
+    *names: str,
+    since: Sequence[int],
+    domain: str = "",
+    moves: bool = False,
+    shared: type[Any] | None = None,
 ) -> Callable[[Implementation], Implementation]:
     """Register a function as the meaning of operators.
 
@@ -99,11 +103,14 @@ def operator(
     domain : str
     moves : bool
         Whether values are only moved, whatever their type.
+    shared : TypedDict, optional
+        Attributes that the function takes as ``**``, since others have them too.
     """
+    common = frozenset() if shared is None else frozenset(shared.__annotations__)
 
     def register(function: Implementation) -> Implementation:
         parameters = inspect.signature(function).parameters.values()
-        given = frozenset(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+        given = common | {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
         for name in names:
             meaning = Meaning(name, domain, frozenset(since), function, given, moves)
             _MEANINGS[domain, name] = meaning

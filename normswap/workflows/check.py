@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -31,13 +31,13 @@ from normswap.inputs.signature import (
     structural_differences,
 )
 from normswap.model import load
-from normswap.model.sources import model_file, name_of
+from normswap.model.sources import name_of
 from normswap.progress import Progress, silent
 from normswap.runtime.providers import CPU, full_name
 from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from normswap.check.report import DepartureReport, Divergence, Power
     from normswap.model.sources import Source
@@ -97,9 +97,8 @@ def check(
     (True, 'logits')
     """
     with ExitStack() as stack:
-        first = stack.enter_context(model_file(original))
-        same = rewritten is original and not isinstance(original, str | os.PathLike)
-        second = first if same else stack.enter_context(model_file(rewritten))
+        first = stack.enter_context(_file_of(original))
+        second = first if rewritten is original else stack.enter_context(_file_of(rewritten))
         how = options if isinstance(options, CheckOptions) else CheckOptions(depth=options)
         return check_files(
             first, second, how, names=(name_of(original), name_of(rewritten)), progress=progress
@@ -168,14 +167,24 @@ def check_files(
     )
 
 
+@contextmanager
+def _file_of(source: Source) -> Iterator[Path]:
+    """Give the path of a model; of one that is not in a file, that of a temporary one."""
+    if isinstance(source, str | os.PathLike):
+        yield Path(source)
+        return
+    with load(source).original() as path:
+        yield path
+
+
 def check_outputs(
-    model: Path, options: CheckOptions, *, progress: Progress = silent
+    model: Source, options: CheckOptions, *, progress: Progress = silent
 ) -> CheckReport:
     """Compare what a model gives with outputs that were saved earlier.
 
     Parameters
     ----------
-    model : Path
+    model : path, or whatever else a model is given as
     options : CheckOptions
         `data` and `load_outputs` are needed, unless the data comes with its outputs.
     progress : callable
@@ -185,9 +194,14 @@ def check_outputs(
     DataError
         There are no expected outputs, or not as many as inputs.
     """
+    with _file_of(model) as path:
+        signature = replace(read_signature(path), called=name_of(model))
+        return _check_outputs(signature, options, progress)
+
+
+def _check_outputs(signature: Signature, options: CheckOptions, progress: Progress) -> CheckReport:
     began = time.perf_counter()
     _refuse_useless_limit(options)
-    signature = read_signature(Path(model))
     _refuse_unknown_outputs(signature, options)
     if options.data is None:
         raise UsageError(

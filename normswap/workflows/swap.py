@@ -13,7 +13,7 @@ from normswap.groupnorm.calibrate import CalibrationOptions, calibrate
 from normswap.groupnorm.carried import require_finite
 from normswap.groupnorm.drift import DriftReport, measure_drift
 from normswap.groupnorm.forms import FORMS
-from normswap.groupnorm.options import AUTO, FASTEST, SwapOptions, VerifyOptions
+from normswap.groupnorm.options import AUTO, FASTEST, SwapOptions
 from normswap.groupnorm.planner import plan_swap, with_timings
 from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
 from normswap.groupnorm.race import measure
@@ -117,7 +117,7 @@ def plan_report(
     source: Source,
     options: SwapOptions,
     *,
-    how: VerifyOptions | None = None,
+    how: CheckOptions | None = None,
     progress: Progress = silent,
 ) -> SwapReport:
     """Say what :func:`swap` would do to a model, and do nothing.
@@ -126,7 +126,7 @@ def plan_report(
     ----------
     source : path, bytes or binary stream
     options : SwapOptions
-    how : VerifyOptions, optional
+    how : CheckOptions, optional
         How forms are timed, where the fastest is asked for.
     progress : callable
         Is told what is being done.
@@ -264,12 +264,11 @@ def bn_to_gn(
     normswap.errors.UsageError: form='grouped' is not one of 'auto', 'fastest', 'centred', ...
     """
     how = check_options(check, provider=provider)
-    verify = None if how is None else VerifyOptions.of(how)
     needing = {"one_pass": one_pass, "search_groups": search_groups, "samples": samples is not None}
     for name, given in needing.items():
         if given and calibrate is None:
             raise UsageError(f"{name} needs data.", tip="Give it with calibrate=.")
-    timeout = VerifyOptions().timeout if verify is None else verify.timeout
+    timeout = (how or CheckOptions()).timeout
     return swap(
         model,
         output,
@@ -287,7 +286,7 @@ def bn_to_gn(
         ),
         overwrite=overwrite,
         copy=copy,
-        check=verify,
+        check=how,
         data=calibrate,
         samples=samples,
         calibration=CalibrationOptions(one_pass, search_groups, timeout),
@@ -330,8 +329,8 @@ def swap(
     *,
     overwrite: bool = False,
     copy: bool = True,
-    check: VerifyOptions | None = None,
-    how: VerifyOptions | None = None,
+    check: CheckOptions | None = None,
+    how: CheckOptions | None = None,
     data: Data | None = None,
     samples: int | None = None,
     calibration: CalibrationOptions | None = None,
@@ -348,9 +347,9 @@ def swap(
         Whether an existing file may be replaced.
     copy : bool
         Whether a model to which there is nothing to do is written to the output too, as it is.
-    check : VerifyOptions, optional
+    check : CheckOptions, optional
         How the result is checked; not at all if it is left out.
-    how : VerifyOptions, optional
+    how : CheckOptions, optional
         How forms are timed, where the fastest is asked for; as the check is, if it is left out.
     data : path, feeds or iterable of feeds, optional
         See :func:`normswap.inputs.data.open_data`. The check and the drift use it, and so does
@@ -428,20 +427,20 @@ def _findings(check: SwapCheck) -> list[str]:
 def _raced(
     original: Path,
     plan: SwapPlan,
-    how: VerifyOptions | None,
+    how: CheckOptions | None,
     batches: Dataset | None,
     progress: Progress,
 ) -> SwapPlan:
     """Return the plan with every layer in the form that is the fastest here."""
     if not plan.swaps:
         return plan
-    how = how or VerifyOptions(plan.options.provider)
+    how = how or CheckOptions(plan.options.provider)
     timings = measure(original, plan, how, batches=batches, progress=progress)
     return with_timings(plan, timings)
 
 
 def _plain_drift(
-    original: Path, plan: SwapPlan, batches: Dataset, check: VerifyOptions
+    original: Path, plan: SwapPlan, batches: Dataset, check: CheckOptions
 ) -> DriftReport:
     """Measure the drift of the swap without its calibration."""
     model = load(original)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from support.build import Builder
 from support.swapping import run_ort, swap_model, swap_options, tensor_of
 
+from normswap.check.options import CheckOptions
 from normswap.groupnorm.calibrate import CalibrationOptions, Moments, calibrate
-from normswap.groupnorm.options import VerifyOptions
 from normswap.groupnorm.planner import plan_swap
 from normswap.groupnorm.reference import normalize
 from normswap.model import load
@@ -193,7 +193,7 @@ def test_a_swap_with_calibration(tmp_path):
         path,
         target,
         swap_options(2),
-        check=VerifyOptions(),
+        check=CheckOptions(),
         data=batches(),
         calibration=CalibrationOptions(),
     ).report
