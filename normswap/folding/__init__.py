@@ -7,8 +7,9 @@ module each, every one importing only from those above it:
     The edits of which every rewrite is made; what an operator may answer; what a fold will do.
 ``legacy``, ``draft``
     Edits of models of opset 6 and before; edits tried on a mirror of the graph, and taken back.
-``functions``, ``quantized``
-    Bodies of model-local functions, call by call; weights behind DequantizeLinear.
+``functions``, ``inlining``, ``quantized``
+    Bodies of model-local functions, call by call, and in the place of a call; weights behind
+    DequantizeLinear.
 ``operators``
     What each operator answers to an affine on its output and on its input; a file a family.
 ``route``, ``branches``, ``identity``, ``leftover``

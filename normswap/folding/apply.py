@@ -9,6 +9,7 @@ import onnx_graphsurgeon as gs
 from normswap.folding.edits import (
     Bypass,
     Duplicate,
+    Inline,
     Insert,
     Merge,
     Omit,
@@ -17,6 +18,7 @@ from normswap.folding.edits import (
     Specialise,
 )
 from normswap.folding.functions import drop_unread_inputs, reachable
+from normswap.folding.inlining import put_in_place
 from normswap.graph.build import all_graphs, gs_nodes, with_nested
 from normswap.graph.names import Names
 from normswap.model import make_constant
@@ -44,7 +46,7 @@ def apply_plan(plan: Plan, model: Model) -> None:
     """
     model.require(plan.fingerprint)
     surgeon = _Surgeon(model)
-    surgeon.copy_functions(edit for edit in plan.edits if isinstance(edit, Specialise))
+    surgeon.copy_functions(edit for edit in plan.edits if isinstance(edit, Specialise | Inline))
     for edit in plan.edits:
         match edit:
             case Replace():
@@ -55,6 +57,8 @@ def apply_plan(plan: Plan, model: Model) -> None:
                 surgeon.insert(edit)
             case Specialise():
                 surgeon.specialise(edit)
+            case Inline():
+                surgeon.inline(edit)
             case Duplicate():
                 surgeon.duplicate(edit)
             case Omit():
@@ -90,6 +94,7 @@ class _Surgeon:
         self.removed: set[int] = set()  # ids of nodes
         self.released: list[gs.Tensor] = []  # what an edit stopped reading
         self.copies: dict[int, _Copy] = {}  # by first key
+        self.bodies: dict[int, gs.Function] = {}  # of calls that are inlined, by first key
         self.reachable = reachable(model)
 
     def replace(self, edit: Replace) -> None:
@@ -163,13 +168,16 @@ class _Surgeon:
                 if not any(out.outputs or id(out) in self.outputs for out in node.outputs):
                     self.remove(node)
 
-    def copy_functions(self, edits: Iterable[Specialise]) -> None:
-        """Copy the functions that are specialised, before anything in them is edited."""
+    def copy_functions(self, edits: Iterable[Specialise | Inline]) -> None:
+        """Copy the functions that are specialised or inlined, before anything in them is edited."""
         for edit in edits:
-            if edit.first not in self.copies:
+            if edit.first not in self.copies and edit.first not in self.bodies:
                 original = self.model.graph.functions[edit.function]
                 copy = original.copy()
                 copy.attrs = dict(original.attrs)  # the very values: they are not changed
+                if isinstance(edit, Inline):
+                    self.bodies[edit.first] = copy
+                    continue
                 copy.name = self.names.fresh(f"{original.name}_specialised")
                 self.copies[edit.first] = _Copy(copy)
 
@@ -185,8 +193,17 @@ class _Surgeon:
         call.op = copy.function.name
         copy.calls.append(call)
 
+    def inline(self, edit: Inline) -> None:
+        call, body = self.nodes[edit.node], self.bodies[edit.first]
+        self.nodes.update(
+            enumerate((node for g in with_nested(body) for node in g.nodes), edit.first)
+        )
+        put_in_place(body, call, self.names)
+        self.remove(call)
+        self.inserted.setdefault(id(call), []).extend(reversed(body.nodes))
+
     def prune_functions(self) -> None:
-        """Drop what specialisation has left without a reader: inputs of copies, and functions."""
+        """Drop what has no reader any more: inputs of copies, and functions."""
         for copy in self.copies.values():
             drop_unread_inputs(copy.function, copy.calls, copy.read)
         orphans = self.reachable - reachable(self.model)
@@ -203,7 +220,7 @@ class _Surgeon:
                 for node in self._with_inserted(original)
                 if id(node) not in self.removed
             ]
-        if self.copies:
+        if self.copies or self.bodies:
             self.prune_functions()
 
     def _with_inserted(self, node: gs.Node) -> Iterator[gs.Node]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from normswap.folding.edits import (
     Bypass,
     Duplicate,
     Edit,
+    Inline,
     Insert,
     Merge,
     Omit,
@@ -98,6 +100,50 @@ class Draft:
             self.network.keys = edit.first
 
         self._later(undo)
+        self.edits.append(edit)
+
+    def inline(self, edit: Inline, graphs: Sequence[Graph]) -> None:
+        """Let the body of a function, whose graphs were just added, take the place of a call."""
+        call, (body, *_) = self.nodes[edit.node], graphs
+        caller, known = call.graph, len(self.network.graphs) - len(graphs)
+        nodes = [node for graph in graphs for node in graph.nodes]
+        self.nodes |= {node.key: node for node in nodes}
+        del self.network.graphs[known]
+        caller.nodes += body.nodes
+        caller.subgraphs += body.subgraphs
+        for graph in body.subgraphs:
+            graph.parent = caller
+        for node in body.nodes:
+            node.graph, node.name = caller, f"{call.title}/{node.title}"
+            for value in (*node.inputs, *node.outputs):
+                if value is not None and value.graph is body:
+                    value.graph = caller
+
+        def undo() -> None:
+            del caller.nodes[len(caller.nodes) - len(body.nodes) :]
+            del caller.subgraphs[len(caller.subgraphs) - len(body.subgraphs) :]
+            del self.network.graphs[known:]
+            for node in nodes:
+                del self.nodes[node.key]
+            self.network.keys = edit.first
+
+        self._later(undo)
+        for slot, value in enumerate(body.inputs):
+            argument = call.input(slot)
+            for use in list(value.readers.values()):
+                self._connect(use.node, use.slot, argument)
+            if argument is not None and value.captured and not argument.captured:
+                argument.captured = True
+                self._later(partial(setattr, argument, "captured", False))
+        for slot in range(len(call.inputs)):
+            self._connect(call, slot, None)
+        for value, result in zip(body.outputs, call.outputs, strict=False):
+            value.is_output = False
+            if result is not None:
+                value.name = result.name
+                self._take_over(value, result)
+        call.removed = True
+        self._later(lambda: setattr(call, "removed", False))
         self.edits.append(edit)
 
     def _later(self, undo: Undo) -> None:

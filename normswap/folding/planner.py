@@ -5,8 +5,9 @@ The planner is pure. It works on a mirror of the model's graphs and returns a :c
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from normswap.folding.draft import Draft
 from normswap.folding.edits import Bypass, Merge, Replace, Specialise
 from normswap.folding.functions import Library
 from normswap.folding.identity import merge_source
+from normswap.folding.inlining import Inliner
 from normswap.folding.leftover import rewrite
 from normswap.folding.plan import Attempt, Folded, Kept, Plan, Step
 from normswap.folding.route import Outcome, Router
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from normswap.folding.functions import Callee
+    from normswap.folding.inlining import Path
     from normswap.folding.leftover import Form
     from normswap.graph.network import Graph, Node, Value
     from normswap.graph.normalization import Site
@@ -73,7 +76,7 @@ def make_plan(
         Draft(network), Library(model, network), merge_branches=merge_branches, leftover=leftover
     )
     planner.plan(network.graphs)
-    planner.specialise()
+    planner.functions()
     reported = planner.present() - planner.late
     return Plan(
         model.fingerprint(),
@@ -88,6 +91,21 @@ def make_plan(
         planner.merger.report(planner.present()),
         tuple(planner.draft.edits),
     )
+
+
+KNOWN = (
+    *("folded", "kept", "found", "sites", "rewritten"),
+    *("uncertain", "late", "copies", "specialised"),
+)
+"""What a planner knows of normalizations and calls, by key."""
+
+
+class _State(NamedTuple):
+    """Where a planner was: its place in the history of the draft, and what it knew."""
+
+    mark: int
+    known: dict[str, Any]
+    merged: dict[int, list[str]]
 
 
 class _Planner:
@@ -109,6 +127,7 @@ class _Planner:
         self.late: set[int] = set()  # what edits have made, and the model did not have
         self.copies: dict[Callee, int] = {}  # first keys of the functions' copies
         self.specialised: dict[int, int] = {}  # the same, by key of the call
+        self.called = {number for _, number in library.calls(draft.network.graphs)}
 
     def plan(self, graphs: Iterable[Graph]) -> None:
         """Fold, merge and rewrite what is in some graphs, until there is nothing left to be done.
@@ -126,6 +145,43 @@ class _Planner:
                 or self._rewrite(graph)
             ):
                 self.fold(self._left(graph))
+
+    def functions(self) -> None:
+        """Specialise functions; inline calls that routes go across, where that folds more."""
+        root, start = self.draft.network.graphs[0], self._state()
+        self.specialise()
+        kept, inliner = self._count_kept(root), Inliner(self.draft, self.library)
+        if not kept or not any(self.library.calls(root.family())):
+            return
+        wanted: set[Path] | None = None
+        fewest = self._inlined(inliner, start, wanted)
+        if fewest is not None and fewest < kept:
+            wanted = inliner.touched(self.draft.edits[start.mark :])
+            if self._inlined(inliner, start, wanted) != fewest:
+                self._inlined(inliner, start, None)
+            return
+        self._restore(start)
+        self.specialise()
+
+    def _inlined(self, inliner: Inliner, start: _State, wanted: set[Path] | None) -> int | None:
+        """Plan with some calls inlined, all by default, and return how many normalizations stay."""
+        self._restore(start)
+        root = self.draft.network.graphs[0]
+        if not inliner.inline(root, wanted):
+            return None
+        self.plan(root.family())
+        self.specialise()
+        return self._count_kept(root)
+
+    def _state(self) -> _State:
+        """Return what is known, to come back to."""
+        merged = {key: list(titles) for key, titles in self.merger.merged.items()}
+        return _State(self.draft.mark(), {name: copy(vars(self)[name]) for name in KNOWN}, merged)
+
+    def _restore(self, state: _State) -> None:
+        self.draft.rollback(state.mark)
+        vars(self).update({name: copy(value) for name, value in state.known.items()})
+        self.merger.merged = {key: list(titles) for key, titles in state.merged.items()}
 
     def specialise(self) -> None:
         """Specialise functions for the calls of them where that folds more than in place."""
@@ -154,10 +210,9 @@ class _Planner:
     def present(self) -> set[int]:
         """Return the keys of the nodes of all graphs that will be in the model."""
         graphs = self.draft.network.graphs
-        called_before = {n for _, n in self.library.calls(graphs)}
         bodies = self.draft.network.bodies
         pending = [graphs[0]]
-        pending += [body for number, body in enumerate(bodies) if number not in called_before]
+        pending += [body for number, body in enumerate(bodies) if number not in self.called]
         seen: set[int] = set()
         keys: set[int] = set()
         while pending:
@@ -187,11 +242,11 @@ class _Planner:
                 self.specialised[node.key] = first
                 continue
             mark, first = self.draft.mark(), self.draft.network.keys
-            copy = self.library.instantiate(node, number)
-            self.draft.specialise(Specialise(node.key, number, first), copy)
-            self.plan(copy)
-            self._specialise_calls(copy[0])
-            if self._count_kept(copy[0]) < before:
+            graphs = self.library.instantiate(node, number)
+            self.draft.specialise(Specialise(node.key, number, first), graphs)
+            self.plan(graphs)
+            self._specialise_calls(graphs[0])
+            if self._count_kept(graphs[0]) < before:
                 self.copies[callee] = self.specialised[node.key] = first
                 continue
             self.draft.rollback(mark)
