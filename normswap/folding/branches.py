@@ -254,6 +254,7 @@ class Merger:
                     self.draft.rollback(mark)
                     continue
                 self._take_in(host, branch, sign * term.sign)
+                self._drop_copies(term.value)
                 if unsound(self.draft.edits[mark:], self.draft.nodes) is None:
                     self._report(host, branch)
                     total = remaining
@@ -261,6 +262,12 @@ class Merger:
                 self.draft.rollback(mark)
             else:
                 return total
+
+    def _drop_copies(self, value: Value) -> None:
+        """Take out who made a term by copying a tensor, if nobody reads that any more."""
+        while not value.is_used and (node := value.producer) is not None and _is_copy(node):
+            value = node.operand(0)
+            self.draft.commit([Bypass(node.key)])
 
     def _report(self, host: Node, branch: Branch) -> None:
         self.merged.setdefault(host.key, []).append(branch.title)
@@ -446,14 +453,15 @@ def _terms(total: Value, whole: Value | None = None) -> Iterator[Term]:
                 pending.append(Term(value, sign, Use(node, slot)))
 
 
-def _copied(value: Value) -> Value | None:
+def _copied(value: Value) -> Value:
     """Return what a tensor is a copy of; itself where it is none."""
-    copied: Value | None = value
-    while copied is not None and (node := copied.producer) is not None:
-        if node.op != "Identity" or node.domain:
-            break
-        copied = node.inputs[0]
-    return copied
+    while (node := value.producer) is not None and _is_copy(node):
+        value = node.operand(0)
+    return value
+
+
+def _is_copy(node: Node) -> bool:
+    return node.op == "Identity" and not node.domain and node.input(0) is not None
 
 
 def _conv(term: Term) -> Node | None:
