@@ -8,8 +8,9 @@ module each, every one importing only from those above it:
     what is known of each normalization until then.
 ``legacy``, ``draft``
     Edits of models of opset 6 and before; the plan in the making, of which all can be taken back.
-``functions``, ``quantized``
-    Bodies of model-local functions, call by call; weights behind DequantizeLinear.
+``functions``, ``inlining``, ``quantized``
+    Bodies of model-local functions, call by call, and in the place of a call; weights behind
+    DequantizeLinear.
 ``operators``
     What each operator answers to an affine on its output and on its input; a file a family.
 ``route``, ``sums``, ``branches``

@@ -10,6 +10,7 @@ from normswap.folding.edits import (
     Bypass,
     Convert,
     Duplicate,
+    Inline,
     Insert,
     Merge,
     Omit,
@@ -18,6 +19,7 @@ from normswap.folding.edits import (
     Specialise,
 )
 from normswap.folding.functions import drop_unread_inputs, reachable
+from normswap.folding.inlining import put_in_place
 from normswap.graph.build import all_graphs, gs_nodes, with_nested
 from normswap.graph.names import Names
 from normswap.model import make_constant
@@ -47,7 +49,7 @@ def apply_plan(plan: Plan, model: Model) -> None:
     if plan.assume_constant:
         model.constant_inputs.update(model.overridable)
     surgeon = _Surgeon(model)
-    surgeon.copy_functions(edit for edit in plan.edits if isinstance(edit, Specialise))
+    surgeon.copy_functions(edit for edit in plan.edits if isinstance(edit, Specialise | Inline))
     for edit in plan.edits:
         match edit:
             case Replace():
@@ -60,6 +62,8 @@ def apply_plan(plan: Plan, model: Model) -> None:
                 surgeon.convert(edit)
             case Specialise():
                 surgeon.specialise(edit)
+            case Inline():
+                surgeon.inline(edit)
             case Duplicate():
                 surgeon.duplicate(edit)
             case Omit():
@@ -96,6 +100,7 @@ class _Surgeon:
         self.removed: set[int] = set()  # ids of nodes
         self.released: list[gs.Tensor] = []  # what an edit stopped reading
         self.copies: dict[int, _Copy] = {}  # by first key
+        self.bodies: dict[int, gs.Function] = {}  # of calls that are inlined, by first key
         self.reachable = reachable(model)
 
     def replace(self, edit: Replace) -> None:
@@ -181,13 +186,16 @@ class _Surgeon:
                 if not any(out.outputs or id(out) in self.outputs for out in node.outputs):
                     self.remove(node)
 
-    def copy_functions(self, edits: Iterable[Specialise]) -> None:
-        """Copy the functions that are specialised, before anything in them is edited."""
+    def copy_functions(self, edits: Iterable[Specialise | Inline]) -> None:
+        """Copy the functions that are specialised or inlined, before anything in them is edited."""
         for edit in edits:
-            if edit.first not in self.copies:
+            if edit.first not in self.copies and edit.first not in self.bodies:
                 original = self.model.graph.functions[edit.function]
                 copy = original.copy()
                 copy.attrs = dict(original.attrs)  # the very values: they are not changed
+                if isinstance(edit, Inline):
+                    self.bodies[edit.first] = copy
+                    continue
                 copy.name = self.names.fresh(f"{original.name}_specialised")
                 self.copies[edit.first] = _Copy(copy)
 
@@ -203,8 +211,17 @@ class _Surgeon:
         call.op = copy.function.name
         copy.calls.append(call)
 
+    def inline(self, edit: Inline) -> None:
+        call, body = self.nodes[edit.node], self.bodies[edit.first]
+        self.nodes.update(
+            enumerate((node for g in with_nested(body) for node in g.nodes), edit.first)
+        )
+        put_in_place(body, call, self.names)
+        self.remove(call)
+        self.inserted.setdefault(id(call), []).extend(reversed(body.nodes))
+
     def prune_functions(self) -> None:
-        """Drop what specialisation has left without a reader: inputs of copies, and functions."""
+        """Drop what has no reader any more: inputs of copies, and functions."""
         for copy in self.copies.values():
             drop_unread_inputs(copy.function, copy.calls, copy.read)
         orphans = self.reachable - reachable(self.model)
@@ -221,7 +238,7 @@ class _Surgeon:
                 for node in self._with_inserted(original)
                 if id(node) not in self.removed
             ]
-        if self.copies:
+        if self.copies or self.bodies:
             self.prune_functions()
 
     def _with_inserted(self, node: gs.Node) -> Iterator[gs.Node]:

@@ -17,6 +17,7 @@ from normswap.folding.edits import (
     Convert,
     Duplicate,
     Edit,
+    Inline,
     Insert,
     Merge,
     Omit,
@@ -67,6 +68,8 @@ class Draft:
         Titles of what a Conv took in, by its key.
     specialised : dict of int to int
         The key of the first node of the copy that a call has, by the key of the call.
+    inlined : dict of int to int
+        The key of the call in whose place a node stands, by its own.
     """
 
     def __init__(self, network: Network, allowed: float = math.inf) -> None:
@@ -79,6 +82,7 @@ class Draft:
         self.begun: dict[Graph, int] = {}
         self.merged: dict[int, tuple[str, ...]] = {}
         self.specialised: dict[int, int] = {}
+        self.inlined: dict[int, int] = {}
         self._arguments: dict[Value, Value] = {}  # what a call gives for an input of its copy
         self._journal: list[tuple[int, Undo]] = []  # how many edits there were, and how to go back
 
@@ -199,6 +203,53 @@ class Draft:
             if outer is not None:
                 self.note(self._arguments, inner, outer)
         self.commit([edit])
+
+    def inline(self, edit: Inline, graphs: Sequence[Graph]) -> None:
+        """Let the body of a function, whose graphs were just added, take the place of a call."""
+        call, (body, *_) = self.nodes[edit.node], graphs
+        caller, known = call.graph, len(self.network.graphs) - len(graphs)
+        nodes = [node for graph in graphs for node in graph.nodes]
+        self.nodes |= {node.key: node for node in nodes}
+        del self.network.graphs[known]
+        caller.nodes += body.nodes
+        caller.subgraphs += body.subgraphs
+        for graph in body.subgraphs:
+            graph.parent = caller
+        for node in body.nodes:
+            node.graph, node.name = caller, f"{call.title}/{node.title}"
+            for value in (*node.inputs, *node.outputs):
+                if value is not None and value.graph is body:
+                    value.graph = caller
+        added = self.added
+        self.added += sum(stored_bytes(node.out) for node in nodes if node.op == "Constant")
+
+        def undo() -> None:
+            self.added = added
+            del caller.nodes[len(caller.nodes) - len(body.nodes) :]
+            del caller.subgraphs[len(caller.subgraphs) - len(body.subgraphs) :]
+            del self.network.graphs[known:]
+            for node in nodes:
+                del self.nodes[node.key]
+            self.network.keys = edit.first
+
+        self._later(undo)
+        for node in body.nodes:
+            self.note(self.inlined, node.key, call.key)
+        for slot, value in enumerate(body.inputs):
+            argument = call.input(slot)
+            for use in list(value.readers.values()):
+                self._connect(use.node, use.slot, argument)
+            if argument is not None and value.captured:
+                self._set(argument, "captured", value=True)
+        for slot in range(len(call.inputs)):
+            self._connect(call, slot, None)
+        for value, result in zip(body.outputs, call.outputs, strict=False):
+            value.is_output = False
+            if result is not None:
+                value.name = result.name
+                self._take_over(value, result)
+        self._set(call, "removed", value=True)
+        self.edits.append(edit)
 
     def _connect(self, node: Node, slot: int, value: Value | None) -> None:
         """Let an input of a node read another tensor."""

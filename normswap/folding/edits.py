@@ -176,4 +176,34 @@ class Specialise:
     first: int
 
 
-Edit = Replace | SetAttribute | Insert | Convert | Bypass | Omit | Merge | Duplicate | Specialise
+@dataclass(frozen=True, slots=True)
+class Inline:
+    """A call of a model-local function makes way for what is in the function.
+
+    Parameters
+    ----------
+    node : int
+        Key of the call.
+    function : int
+        Place of the function in the model.
+    first : int
+        Key of the first node that comes; the others follow.
+    """
+
+    node: int
+    function: int
+    first: int
+
+
+Edit = (
+    Replace
+    | SetAttribute
+    | Insert
+    | Convert
+    | Bypass
+    | Omit
+    | Merge
+    | Duplicate
+    | Specialise
+    | Inline
+)

@@ -14,7 +14,7 @@ from normswap.folding.draft import Draft
 from normswap.folding.functions import Library
 from normswap.folding.growth import copied
 from normswap.folding.passes.branches import merge_everywhere
-from normswap.folding.passes.calls import specialise_calls
+from normswap.folding.passes.calls import fold_calls
 from normswap.folding.passes.finding import find
 from normswap.folding.passes.gathering import gather
 from normswap.folding.passes.joining import join
@@ -29,7 +29,7 @@ from normswap.graph.build import build_network
 from normswap.graph.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Container, Iterable, Mapping
 
     from normswap.folding.passes.leftovers import Form
     from normswap.graph.network import Graph
@@ -89,14 +89,15 @@ def make_plan(
             while any(run(draft, graph) for run in passes):
                 pass
 
+    called = {number for _, number in library.calls(network.graphs)}
     settle(network.graphs)
-    specialise_calls(draft, library, settle)
-    return replace(_plan(model.fingerprint(), draft, library), assume_constant=assume_constant)
+    fold_calls(draft, library, settle)
+    made = _plan(model.fingerprint(), draft, _present(draft, library, called))
+    return replace(made, assume_constant=assume_constant)
 
 
-def _plan(fingerprint: str, draft: Draft, library: Library) -> Plan:
+def _plan(fingerprint: str, draft: Draft, graphs: Mapping[Graph, None]) -> Plan:
     """Return what a draft has come to, of the graphs that will be in the model."""
-    graphs = _present(draft, library)
     fates = [
         (record, record.fate)
         for graph in graphs
@@ -125,12 +126,11 @@ def _plan(fingerprint: str, draft: Draft, library: Library) -> Plan:
     )
 
 
-def _present(draft: Draft, library: Library) -> dict[Graph, None]:
-    """Return all graphs that will be in the model, in order."""
+def _present(draft: Draft, library: Library, called: Container[int]) -> dict[Graph, None]:
+    """Return all graphs that will be in the model, in order; functions too that nobody called."""
     network = draft.network
-    called_before = {n for _, n in library.calls(network.graphs)}
     pending = [network.graphs[0]]
-    pending += [body for number, body in enumerate(network.bodies) if number not in called_before]
+    pending += [body for number, body in enumerate(network.bodies) if number not in called]
     seen: dict[Graph, None] = {}
     while pending:
         root = pending.pop()

@@ -77,6 +77,14 @@ def test_blocks_in_a_row():
     assert len(plan.merged) == 3
 
 
+def test_a_copy_that_goes_leaves_nobody_behind_that_reads_the_tensor():
+    """The normalization before it goes down into the one Conv, as it would in another fold."""
+    b = Builder()
+    x = b.bn(start(b), C)
+    y = b.node("Sub", b.node("Identity", x), b.conv(x, C, C, kernel=(1, 1)))
+    check_folds(normalized(b, y))
+
+
 def test_space_of_unknown_size():
     b = Builder()
     x = start(b, "N", C, "H", "W")

@@ -15,6 +15,7 @@ Source: ONNX operator Einsum, opset 12.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,9 @@ class Einsum(Operator):
         for slot, own in enumerate(operands):
             weight = unless_blocked(weight_of, node, slot)
             if self._averages(node, slot, operands, out):
-                carried.insert(0, partial(self._to_operand, node, slot, affine, out, own))
+                carried.append(partial(self._to_operand, node, slot, affine, out, own))
+                if affine.has_shift and node.out.data_type is not None:
+                    carried.append(partial(self._scale_to_operand, node, slot, affine, out, own))
                 continue
             if weight is not None:
                 edits: tuple[Edit, ...] = ()
@@ -145,6 +148,18 @@ class Einsum(Operator):
             raise self.blocked(node, "would need it along another axis", Reason.AXIS)
         note = "s, t to what is averaged" if affine.has_shift else "s to one factor"
         return Answer(goals=(Up(Use(node, slot), Affine(s, t)),), note=note)
+
+    def _scale_to_operand(
+        self, node: Node, slot: int, affine: Affine, out: str, own: str
+    ) -> Answer:
+        """Carry the scale to what is averaged, and add the shift to the result."""
+        data_type = node.out.data_type
+        if data_type is None:
+            raise AssertionError("a shift is added only where its type is known")
+        shift = Filled(strip_leading(affine.at(len(out))[1]), data_type)
+        insert = Insert(node.key, 0, "Add", shift, f"{node.title}_shift")
+        answer = self._to_operand(node, slot, affine.scale_only(), out, own)
+        return replace(answer, edits=(insert,), note="s to what is averaged, and + t")
 
     def _to_output(self, node: Node, affine: Affine, letters: str, out: str) -> Answer:
         s, t = (laid_over(array, letters, out) for array in affine.at(len(letters)))

@@ -3,7 +3,8 @@
 Up, with one constant operand: its own axes, batch axes included, may carry the scale; a shift
 becomes an Add after it (an Add that is there already takes the shift before it comes here). Else
 the operand that makes the axis carries the scale, and the shift too where the other one averages:
-``P @ (s*V + t) = s * (P @ V) + t`` if the rows of P sum to one, as those of a Softmax do.
+``P @ (s*V + t) = s * (P @ V) + t`` if the rows of P sum to one, as those of a Softmax do. Where V
+takes no shift, being padded with zeros, say, that becomes an Add too.
 
 Down: ``(s*X + t) @ W = X @ (s[:, None] * W) + t @ W``; the last term goes into the constant of an
 Add that follows, or becomes an Add. Past a tensor by the same rules as up.
@@ -11,6 +12,7 @@ Add that follows, or becomes an Add. Past a tensor by the same rules as up.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -51,18 +53,32 @@ class MatMul(Operator):
             for slot, found in constants
             if found is not None
         ]
-        carried: list[Way] = [
-            partial(self._to_operand, node, slot, affine, rank) for slot in (1, 0)
-        ]
-        # Who averages a constant adds none after it.
-        averages = any(_averages(node.operand(1 - slot), slot) for slot in (1, 0))
-        return carried + absorbed if averages else absorbed + carried
+        averaged = [slot for slot in (1, 0) if _averages(node.operand(1 - slot), slot)]
+        others = [slot for slot in (1, 0) if slot not in averaged]
+        carried, beside, last = (
+            [partial(make, node, slot, affine, rank) for slot in slots]
+            for make, slots in (
+                (self._to_operand, averaged),
+                (self._scale_to_operand, averaged if affine.has_shift else []),
+                (self._to_operand, others),
+            )
+        )
+        return [*carried, *absorbed, *beside, *last]  # who averages adds nothing
 
     def _to_operand(self, node: Node, slot: int, affine: Affine, rank: int) -> Answer:
         """Carry an affine to the operand that makes the axis along which it varies."""
         value = self._crossed(node, slot, affine, rank - (2 if slot == 1 else 1))
         goal = Up(Use(node, slot), for_operand(affine, value, rank))
         return Answer(goals=(goal,), note="P @ (s*V + t)" if affine.has_shift else "P @ (s*V)")
+
+    def _scale_to_operand(self, node: Node, slot: int, affine: Affine, rank: int) -> Answer:
+        """Carry the scale to what is averaged, and add the shift to the result."""
+        if node.out.data_type is None:
+            raise self.blocked(node, "makes a tensor of unknown type", Reason.ELEMENT_TYPE)
+        shift = Filled(strip_leading(affine.at(rank)[1]), node.out.data_type)
+        insert = Insert(node.key, 0, "Add", shift, f"{node.title}_shift")
+        answer = self._to_operand(node, slot, affine.scale_only(), rank)
+        return replace(answer, edits=(insert,), note="P @ (s*V), and + t")
 
     def _crossed(self, node: Node, slot: int, affine: Affine, summed: int) -> Value:
         """Return an operand, unless an affine can't pass between it and the output.

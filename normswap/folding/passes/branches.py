@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normswap.folding.branches import Branch, branch_of, conv_of, convs_of, diagonal, join
+from normswap.folding.edits import Bypass
 from normswap.folding.passes.tidying import fold_link
 from normswap.folding.sums import Term, is_sum, is_term, terms_of
 from normswap.graph.affine import Affine
@@ -34,8 +35,18 @@ def merge(draft: Draft, total: Value) -> None:
     """Merge the terms of a sum as far as that goes."""
     remaining: Value | None = total
     while remaining is not None:
-        joined = (unless_blocked(join, draft, remaining, *pair) for pair in _pairs(remaining))
+        joined = (_joined(draft, remaining, *pair) for pair in _pairs(remaining))
         remaining = next((found for found in joined if found is not None), None)
+
+
+def _joined(draft: Draft, total: Value, term: Term, host: Node, branch: Branch) -> Value | None:
+    """Let a Conv of a sum take in a term, and return what then is the total, None if it can't."""
+    remaining = unless_blocked(join, draft, total, term, host, branch)
+    copy = term.value
+    while remaining is not None and not copy.is_used and (node := copy.producer) and _is_copy(node):
+        copy = node.operand(0)
+        draft.commit([Bypass(node.key)])
+    return remaining
 
 
 def _pairs(total: Value) -> Iterator[tuple[Term, Node, Branch]]:
@@ -59,14 +70,15 @@ def _pairs(total: Value) -> Iterator[tuple[Term, Node, Branch]]:
                     yield term, host, branch
 
 
-def _copied(value: Value) -> Value | None:
+def _copied(value: Value) -> Value:
     """Return what a tensor is a copy of; itself where it is none."""
-    copied: Value | None = value
-    while copied is not None and (node := copied.producer) is not None:
-        if node.op != "Identity" or node.domain:
-            break
-        copied = node.inputs[0]
-    return copied
+    while (node := value.producer) is not None and _is_copy(node):
+        value = node.operand(0)
+    return value
+
+
+def _is_copy(node: Node) -> bool:
+    return node.op == "Identity" and not node.domain and node.input(0) is not None
 
 
 def _fold_layer_scales(draft: Draft, total: Value) -> None:

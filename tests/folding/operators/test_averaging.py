@@ -169,6 +169,18 @@ def test_heads_with_channels_of_their_own():
     check_folds(b.output(b.node("Sigmoid", y)).model())
 
 
+@pytest.mark.parametrize("op", ["MatMul", "Einsum"])
+def test_a_value_that_is_padded_takes_the_scale_alone(op):
+    """As of HaloNet: the zeros are averaged too. The shift is added instead."""
+    b = Builder()
+    v = b.node("Pad", b.conv(b.input(2, 3, T), 3, D, kernel=(1,)), ints(b, 0, 0, 1, 0, 0, 2))
+    p = b.node("Softmax", b.input(2, T + 3, 4, name="p"), axis=1)
+    options = {"equation": "bcj,bji->bci"} if op == "Einsum" else {}
+    y = b.bn(b.node(op, v, p, **options), D)
+    folded, _ = check_folds(b.output(b.node("Sigmoid", y)).model())
+    assert live_ops(folded)[-3:] == [op, "Add", "Sigmoid"]
+
+
 def test_a_value_that_all_heads_share_is_kept():
     b = Builder()
     x = b.input(2, T, D)
