@@ -114,11 +114,11 @@ def plan(signature: Signature, options: CheckOptions, case: Case) -> Drive:
     shapes = next(iter(smaller(signature, shapes, _BUDGET // len(DRIVES))), shapes)
     work = multiply_adds(signature.structure, shapes)
     most = _UNKNOWN if work is None else max(_BUDGET // max(work, 1), 1)
-    cases = draws(signature, options, shapes, DRIVES[:most])
+    cases = drawn(signature, options, shapes, DRIVES[:most])
     return Drive(tuple(cases), work is not None and work <= _LITTLE)
 
 
-def draws(
+def drawn(
     signature: Signature,
     options: CheckOptions,
     shapes: Mapping[str, tuple[int, ...]],

@@ -16,7 +16,7 @@ from normswap.check.driving import (
     attempts,
     bare_outputs,
     blind,
-    draws,
+    drawn,
     note,
     plan,
 )
@@ -272,7 +272,7 @@ def _widen(runner: Runner, model: Signature, options: CheckOptions, seen: Observ
     bare = bare_outputs(model, found)
     if not bare:
         return
-    others = draws(model, options, seen.cases[0].shapes(), (*DOMAINS, *DRIVES))
+    others = drawn(model, options, seen.cases[0].shapes(), (*DOMAINS, *DRIVES))
     feeds = [case.feeds for case in others]
     try:
         tried = runner.execute(model, "original", [Execution(LEVELS[0])], feeds)

@@ -45,6 +45,8 @@ class FoldReport(RewriteReport):
 
     Attributes
     ----------
+    source, output, size_before, size_after
+        See :class:`~normswap.workflows.result.RewriteReport`.
     plan : Plan
     check : CheckReport or None
         None where no check was asked for.

@@ -52,6 +52,8 @@ class RecalibrateReport(RewriteReport):
 
     Attributes
     ----------
+    source, output, size_before, size_after
+        See :class:`~normswap.workflows.result.RewriteReport`.
     layers : tuple of Recalibrated
     samples : int
         How many samples the statistics are of; 0 where there was no data.

@@ -82,6 +82,8 @@ class SwapReport(RewriteReport):
 
     Attributes
     ----------
+    source, output, size_before, size_after
+        See :class:`~normswap.workflows.result.RewriteReport`.
     plan : SwapPlan
     check : SwapCheck or None
         None where no check was asked for.
