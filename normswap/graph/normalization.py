@@ -99,8 +99,11 @@ class Normalization:
         """
         whole: Affine | None = None
         for use in self.chain:
-            part = affine_of(use.node) if is_batchnorm(use.node) else affine_of_link(use)
-            require_sound(use.node)
+            if is_batchnorm(use.node):
+                part = affine_of(use.node)  # which looks whether it is finite
+            else:
+                part = affine_of_link(use)
+                require_sound(use.node)
             whole = part if whole is None else whole.then(part)
         if whole is None:
             raise AssertionError("a normalization has a node")
