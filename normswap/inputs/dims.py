@@ -114,7 +114,9 @@ def solve(
             for port in ports
         }
 
-    if free:
+    # Sizes that all inputs share fit each other.
+    own = {frozenset(_key(p, i, d) for i, d in enumerate(p.shape or ())) & set(free) for p in ports}
+    if free and (len(ports) == 1 or len(own) > 1):
         return conclude(agreeing(signature.structure, conclude, sizes, free))
     return conclude(sizes)
 
