@@ -135,9 +135,9 @@ def taken_apart(g):
     if g.opset < 11 or (found := g.operand((2, 3, 4))) is None:
         return
     x, (n, c, *space) = found
-    if c < 2:
+    if c % 2:  # onnxruntime gives parts of two sizes one name for both, and one buffer
         return
-    first = g.choose.integer(c - 1) + 1
+    first = c // 2
     sequence = g.b.node("SplitToSequence", x, g.ints(first, c - first), axis=1)
     g.read.add(x)
     places = g.choose.one_of([[0], [1], [0, 1], [-1, 0], [0, 0]])
@@ -147,24 +147,6 @@ def taken_apart(g):
         g.chained = True
         if g.choose.chance(60):
             batch_norm(g)
-        g.chained = False
-
-
-def standardized(g):
-    """A Conv whose weight is normalized by its own statistics."""
-    if (found := g.operand((3, 4))) is None:
-        return
-    x, (n, c, *space) = found
-    m = g.choose.one_of([2, 4])
-    w = g.b.normal(1, m, c)
-    given = [g.b.const(np.full(m, value)) for value in (1.0, 0.0, 0.0, 1.0)]
-    attrs = {"training_mode": 1} if g.opset >= 14 else {}
-    outputs = 3 if attrs else 5
-    w = g.b.node("BatchNormalization", w, *given, outputs=outputs, **attrs)[0]
-    w = g.b.node("Reshape", w, g.ints(m, c, *[1] * len(space)))
-    if g.add("Conv", x, w, shape=(n, m, *space)):
-        g.chained = True
-        batch_norm(g)
         g.chained = False
 
 
