@@ -10,7 +10,7 @@ from normswap.graph.build import build_network
 from normswap.graph.normalization import site_of
 from normswap.graph.reasons import Reason
 from normswap.groupnorm.carried import require_finite
-from normswap.groupnorm.estimate import estimate
+from normswap.groupnorm.estimate import PLACES, estimate
 from normswap.groupnorm.plan import Untouched
 from normswap.groupnorm.recalibrate import (
     ASSUME,
@@ -252,9 +252,8 @@ def _recalibrated(
     done, kept = [], list(found.kept)
     for layer, estimated in zip(found.layers, statistics, strict=True):
         if isinstance(estimated, str):
-            kept += [
-                Untouched(site_of(node), Reason.NO_ESTIMATE, estimated) for node in layer.nodes
-            ]
+            reason = Reason.NO_SAMPLES if estimated == PLACES else Reason.NO_ESTIMATE
+            kept += [Untouched(site_of(node), reason, estimated) for node in layer.nodes]
             continue
         is_frozen = options.freeze and freeze_nodes(layer.nodes, edited.surgeon)
         done.append(install(layer, estimated, edited, is_frozen=is_frozen))

@@ -420,6 +420,51 @@ def test_statistics_of_places_in_the_batch_are_not_frozen(source, transposed):
         recalibrate(instance_norm(), freeze=True, include=["instance"])
 
 
+def computed_instance_norm():
+    """The same with sizes that are computed, so that nobody knows that axis 0 is 1."""
+    b = Builder(17, seed=2)
+    y = b.conv(b.input("N", 4, 6, 6), 4, 4, pads=[1] * 4)
+    sizes = b.input(4, name="sizes", elem_type=onnx.TensorProto.INT64)
+    y = b.node("Reshape", y, sizes)
+    scale, bias = b.const(np.ones(8)), b.const(np.zeros(8))
+    given = [y, scale, bias, *[b.const(v) for v in b.statistics(8)[2:]]]
+    y = b.node("BatchNormalization", *given, outputs=3, training_mode=1, name="instance")[0]
+    y = b.node("Reshape", y, b.const(np.array([2, 4, 6, 6])), out="x_of_bn")
+    b.output(b.bn(y, 4, name="behind", epsilon=1e-3), None)
+    return b.model()
+
+
+@pytest.mark.parametrize("momentum", [None, 0.5])
+def test_places_in_the_batch_are_found_by_turning_it_round(momentum):
+    model = computed_instance_norm()
+    x = np.random.default_rng(0).normal(size=(6, 4, 6, 6)).astype(np.float32)
+    sizes = np.array([1, 8, 6, 6])
+    batches = [{"x": x[i : i + 2], "sizes": sizes} for i in range(0, 6, 2)]
+    result = recalibrate(model, batches, freeze=True, momentum=momentum)
+    (kept,) = result.report.untouched
+    assert (kept.site.node, kept.reason) == ("instance", Reason.NO_SAMPLES)
+    if momentum is None:  # what is behind it sees what it makes in training mode
+        seen = [tensor_of(result.model, "x_of_bn", **feeds) for feeds in batches]
+        mean, var = statistics_of(result.model, "behind")
+        seen = np.concatenate(seen).astype(np.float64)
+        np.testing.assert_allclose(mean, seen.mean(axis=(0, 2, 3)), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(var, seen.var(axis=(0, 2, 3)), rtol=1e-4)
+
+
+def test_samples_that_lie_in_space_are_no_channels():
+    b = Builder(17, seed=2)
+    y = b.node("Transpose", b.input("N", 4, 6, 6), perm=[1, 0, 2, 3])
+    sizes = b.input(4, name="sizes", elem_type=onnx.TensorProto.INT64)
+    y = b.node("Reshape", y, sizes, out="x_of_bn")
+    b.output(b.bn(y, 4, name="bn", epsilon=1e-3), None)
+    x = np.random.default_rng(0).normal(size=(2, 4, 6, 6)).astype(np.float32)
+    feeds = {"x": x, "sizes": np.array([1, 4, 2, 36])}
+    result = recalibrate(b.model(), [feeds])
+    assert not result.report.untouched
+    mean, _ = statistics_of(result.model, "bn")
+    np.testing.assert_allclose(mean, x.mean(axis=(0, 2, 3)), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("shape", [[-1, 8, 3, 3], [-1, 4, 36], [2, 16, 3, 3]])
 def test_a_reshape_that_keeps_the_samples_apart_is_none(shape):
     b = Builder(17, seed=2)
