@@ -3,7 +3,7 @@
 The statistics of a layer are the mean and population variance, by channel, of all that comes to it
 while every layer before it normalizes by *its* new statistics (Wu and Johnson, "Rethinking Batch in
 BatchNorm", 2021, section 3: PreciseBN, here with no approximation left). So the layers are gone
-through level by level (:mod:`normswap.groupnorm.opened`), with a pass over the data for each, and
+through level by level (:mod:`normswap.groupnorm.levels`), with a pass over the data for each, and
 neither the size of batches nor their order counts.
 
 A pass starts where the one before it ended: what it needs of the network before the level is kept
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from normswap.groupnorm.opened import Opened
-    from normswap.groupnorm.recalibrate import Layer, RecalibrateOptions
+    from normswap.groupnorm.recalibrate import RecalibrateOptions
+    from normswap.groupnorm.statistics import NormLayer
     from normswap.inputs.data import Dataset
     from normswap.inputs.random import Case
     from normswap.progress import Progress
@@ -134,7 +135,7 @@ class RunningStatistics:
 
 def estimate(
     original: Path,
-    layers: Sequence[Layer],
+    layers: Sequence[NormLayer],
     data: Dataset,
     options: RecalibrateOptions,
     progress: Progress,
@@ -145,7 +146,7 @@ def estimate(
     ----------
     original : Path
         The model in which the layers were found.
-    layers : sequence of Layer
+    layers : sequence of NormLayer
     data : Dataset
     options : RecalibrateOptions
     progress : callable
@@ -180,7 +181,7 @@ def estimate(
 
 def _attempt(
     original: Path,
-    layers: Sequence[Layer],
+    layers: Sequence[NormLayer],
     data: Dataset,
     options: RecalibrateOptions,
     progress: Progress,
@@ -220,7 +221,7 @@ def _attempt(
 def _running(
     session: Session,
     opened: Opened,
-    layers: Sequence[Layer],
+    layers: Sequence[NormLayer],
     data: Dataset,
     momentum: float,
     progress: Progress,
@@ -274,7 +275,7 @@ class _Walk:
         self,
         session: Session,
         opened: Opened,
-        layers: Sequence[Layer],
+        layers: Sequence[NormLayer],
         progress: Progress,
         first: int = 1,
     ) -> None:
@@ -420,7 +421,7 @@ def _usable(mean: npt.NDArray[np.float64], var: npt.NDArray[np.float64]) -> Vect
     return np.where(is_sound, mean, 0.0), np.where(is_sound, var, 1.0)
 
 
-def _stored(layer: Layer, statistics: Vectors) -> Vectors:
+def _stored(layer: NormLayer, statistics: Vectors) -> Vectors:
     """Return statistics as they will be read from the model.
 
     Raises
