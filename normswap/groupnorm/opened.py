@@ -199,7 +199,8 @@ class _Surgery:
         onnxruntime has no such mode before opset 14, and since then writes running statistics over
         whatever shares their initializers.
         """
-        if is_per_activation(node) or node.opset < 7 or len(node.inputs) < 5:
+        is_complete = all(node.input(slot) is not None for slot in range(5))
+        if is_per_activation(node) or node.opset < 7 or not is_complete:
             return
         home, x = self.homes[id(node.graph)], self.surgeon[node.key].inputs[0]
         wide = self._cast(home, x, TensorProto.DOUBLE, x.name)
@@ -266,9 +267,9 @@ class _Surgery:
         mean = reduced("ReduceMean", view)
         centred = self._op(graph, "Sub", [view, mean])
         var = reduced("ReduceMean", self._op(graph, "Mul", [centred, centred]))
-        each = self._op(graph, "Equal", [view, view])
-        count = reduced("ReduceSumSquare", self._cast(graph, each, TensorProto.DOUBLE, "each"))
-        return [count, mean, var]
+        one = make_constant(self.names.fresh("statistics/one"), ArrayTensor(np.ones(1)))
+        each = self._op(graph, "Add", [self._op(graph, "Sub", [view, view]), one])
+        return [reduced("ReduceSumSquare", each), mean, var]
 
     def _op(self, graph: gs.Graph, op: str, inputs: list[gs.Tensor], **attrs: Any) -> gs.Variable:
         """Add a node whose result, if it is one that is shown, is float64."""

@@ -129,7 +129,7 @@ def find_layers(model: Model, network: Network, options: RecalibrateOptions) -> 
     nodes = [node for graph in network.graphs for node in graph.topological() if is_batchnorm(node)]
     options.selection.require_use(nodes, model.name)
     calls = calls_of(model, network)
-    layers: dict[tuple[int, int], NormLayer] = {}
+    layers: dict[tuple[int, ...], NormLayer] = {}
     kept: list[Untouched] = []
     for node in nodes:
         block = blocked_by(_require_recalibratable, node, calls, options)
@@ -138,13 +138,23 @@ def find_layers(model: Model, network: Network, options: RecalibrateOptions) -> 
             continue
         for mean, var in places_of(Use(node, 3), Use(node, 4), calls):
             pair = mean.node.operand(mean.slot), var.node.operand(var.slot)
-            layer = layers.setdefault((id(pair[0]), id(pair[1])), NormLayer([], pair))
+            read = [*pair, *node.inputs[1:3]] if _are_trivial(*pair) else pair
+            layer = layers.setdefault(tuple(map(id, read)), NormLayer([], pair))
             layer.places.append((mean, var))
             if node not in layer.nodes:
                 layer.nodes.append(node)
     if not layers:
         refuse(model, kept)
     return Found(list(layers.values()), kept)
+
+
+def _are_trivial(mean: Value, var: Value) -> bool:
+    """Whether statistics are those of no data, which tools may share among layers by their values.
+
+    Then scale and B tell whether nodes are one layer.
+    """
+    values = [constant_source(value).load() for value in (mean, var)]
+    return not (values[0] != 0).any() and not (values[1] != 1).any()
 
 
 def refuse(model: Model, kept: Sequence[Untouched]) -> None:

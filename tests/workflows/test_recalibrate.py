@@ -339,6 +339,24 @@ def test_a_layer_that_is_used_twice_is_one(batch, statistics_only):
         assert not same.any()
 
 
+def test_trivial_statistics_that_a_tool_has_shared_are_of_several_layers():
+    """All layers have the very mean 0 and variance 1; their scales tell them apart."""
+    b = Builder(17, seed=3)
+    zero, one = b.const(np.zeros(4)), b.const(np.ones(4))
+    x = b.input("N", 3, 6, 6)
+    for number, channels in enumerate((3, 4)):
+        x = b.conv(x, channels, 4)
+        scale, bias = (b.const(v) for v in b.statistics(4, positive=True)[:2])
+        given = [x, scale, bias, zero, one]
+        x = b.node("BatchNormalization", *given, name=f"bn{number}", epsilon=1e-3)
+    b.output(b.node("Relu", x), None)
+    model, batches = b.model(), data()
+    truth = statistics_of_one_batch(model, {"x": np.concatenate([f["x"] for f in batches])})
+    result = recalibrate(model, batches)
+    assert len(result.report.layers) == 2
+    assert distance_to(result.model, truth) < 1e-5
+
+
 def test_one_use_that_is_excluded_keeps_what_it_reads():
     model, feeds = siamese(), pairs()
     result = recalibrate(model, [feeds], exclude=["two*"])
