@@ -24,7 +24,14 @@ from normswap.graph.normalization import site_of
 from normswap.graph.reasons import Blocked, Reason, blocked_by
 from normswap.groupnorm.plan import Untouched
 from normswap.groupnorm.selection import Selection
-from normswap.groupnorm.statistics import Found, NormLayer, calls_of, constant_places, places_of
+from normswap.groupnorm.statistics import (
+    Found,
+    NormLayer,
+    behind_identities,
+    calls_of,
+    constant_places,
+    places_of,
+)
 from normswap.model import ArrayTensor, make_constant
 from normswap.model.imported import ImportedGraph
 
@@ -138,14 +145,18 @@ def find_layers(model: Model, network: Network, options: RecalibrateOptions) -> 
             continue
         for mean, var in places_of(Use(node, 3), Use(node, 4), calls):
             pair = mean.node.operand(mean.slot), var.node.operand(var.slot)
-            read = [*pair, *node.inputs[1:3]] if _are_trivial(*pair) else pair
-            layer = layers.setdefault(tuple(map(id, read)), NormLayer([], pair))
+            affine = node.inputs[1:3]
+            read = [*pair, *affine] if _are_trivial(*pair) else pair
+            behind = [*map(behind_identities, pair), *affine]
+            keys = tuple(map(id, read)), tuple(map(id, behind))
+            layer = layers.get(keys[0]) or layers.get(keys[1]) or NormLayer([], pair)
+            layers.update(dict.fromkeys(keys, layer))
             layer.places.append((mean, var))
             if node not in layer.nodes:
                 layer.nodes.append(node)
     if not layers:
         refuse(model, kept)
-    return Found(list(layers.values()), kept)
+    return Found(list(dict.fromkeys(layers.values())), kept)
 
 
 def _are_trivial(mean: Value, var: Value) -> bool:

@@ -145,3 +145,15 @@ def _argument(use: Use) -> tuple[Graph, int] | None:
     if value not in value.graph.inputs or value.graph.parent is not None:
         return None
     return value.graph, value.graph.inputs.index(value)
+
+
+def behind_identities(value: Value) -> Value:
+    """Return the tensor that another is, perhaps under several names.
+
+    Training exports hand the statistics of a layer from one use of it to the next in this way.
+    Other exporters tell equal tensors of different layers apart by it, so that it is one layer only
+    where scale and B are the very same.
+    """
+    while value.producer is not None and value.producer.op == "Identity":
+        value = value.producer.operand(0)
+    return value

@@ -357,6 +357,26 @@ def test_trivial_statistics_that_a_tool_has_shared_are_of_several_layers():
     assert distance_to(result.model, truth) < 1e-5
 
 
+@pytest.mark.parametrize("shared", ["statistics", "all"])
+def test_statistics_behind_an_identity(shared):
+    """One layer if scale and B are the same tensors; else two that a tool found to be equal."""
+    model, feeds = siamese(), pairs()
+    for node in [n for n in model.graph.node if n.name.startswith("two") and len(n.input) == 5]:
+        for slot in range(5) if shared == "all" else (3, 4):
+            if not slot:
+                continue
+            name = f"{node.name}_{slot}"
+            identity = onnx.helper.make_node("Identity", [node.input[slot]], [name])
+            node.input[slot] = name
+            model.graph.node.insert(0, identity)
+    result = recalibrate(model, [feeds])
+    first, *_ = result.report.layers
+    assert [site.node for site in first.shared] == (["two0"] if shared == "statistics" else [])
+    assert len(result.report.layers) == (2 if shared == "statistics" else 4)
+    same = run_ort(result.model, one=feeds["two"], two=feeds["two"])[0]
+    assert same.any() == (shared == "all")
+
+
 def test_one_use_that_is_excluded_keeps_what_it_reads():
     model, feeds = siamese(), pairs()
     result = recalibrate(model, [feeds], exclude=["two*"])
