@@ -27,6 +27,7 @@ from normswap.groupnorm.selection import Selection
 from normswap.groupnorm.statistics import (
     Found,
     NormLayer,
+    are_trivial,
     behind_identities,
     calls_of,
     constant_places,
@@ -146,7 +147,7 @@ def find_layers(model: Model, network: Network, options: RecalibrateOptions) -> 
         for mean, var in places_of(Use(node, 3), Use(node, 4), calls):
             pair = mean.node.operand(mean.slot), var.node.operand(var.slot)
             affine = node.inputs[1:3]
-            read = [*pair, *affine] if _are_trivial(*pair) else pair
+            read = [*pair, *affine] if are_trivial(*pair) else pair
             behind = [*map(behind_identities, pair), *affine]
             keys = tuple(map(id, read)), tuple(map(id, behind))
             layer = layers.get(keys[0]) or layers.get(keys[1]) or NormLayer([], pair)
@@ -157,15 +158,6 @@ def find_layers(model: Model, network: Network, options: RecalibrateOptions) -> 
     if not layers:
         refuse(model, kept)
     return Found(list(dict.fromkeys(layers.values())), kept)
-
-
-def _are_trivial(mean: Value, var: Value) -> bool:
-    """Whether statistics are those of no data, which tools may share among layers by their values.
-
-    Then scale and B tell whether nodes are one layer.
-    """
-    values = [constant_source(value).load() for value in (mean, var)]
-    return not (values[0] != 0).any() and not (values[1] != 1).any()
 
 
 def refuse(model: Model, kept: Sequence[Untouched]) -> None:

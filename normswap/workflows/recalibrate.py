@@ -23,6 +23,7 @@ from normswap.groupnorm.recalibrate import (
     refuse,
 )
 from normswap.groupnorm.selection import Selection
+from normswap.groupnorm.statistics import are_trivial
 from normswap.inputs.data import BATCH, open_data
 from normswap.inputs.signature import read_signature
 from normswap.model import load
@@ -220,8 +221,12 @@ def _frozen(
         put_in_inference(layer.nodes, edited.surgeon)
     if found.kept and not found.layers:
         refuse(model, found.kept)
+    blank = [layer.nodes[0].title for layer in found.layers if are_trivial(*layer.statistics)]
+    more = f" and {len(blank) - 1} more" if len(blank) > 1 else ""
+    notes = [f"{blank[0]}{more}: mean 0 and variance 1, the statistics of no data"] if blank else []
     done = tuple(map(frozen, found.layers))
-    return found.layers, replace(report, layers=done, untouched=tuple(found.kept))
+    kept = tuple(found.kept)
+    return found.layers, replace(report, layers=done, untouched=kept, notes=tuple(notes))
 
 
 def _recalibrated(

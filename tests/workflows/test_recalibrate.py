@@ -575,6 +575,18 @@ def test_what_is_in_inference_mode_already_is_left_alone(tmp_path):
     assert (tmp_path / "out.onnx").read_bytes() == (tmp_path / "model.onnx").read_bytes()
 
 
+def test_freezing_to_the_statistics_of_no_data_is_told():
+    model = network(training=True)
+    assert recalibrate(model, freeze=True).report.notes == ()
+    node = next(n for n in model.graph.node if n.name == "bn1")
+    for tensor in model.graph.initializer:
+        if tensor.name in node.input[3:]:
+            values = np.full(4, float(tensor.name == node.input[4]), np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    (note,) = recalibrate(model, freeze=True).report.notes
+    assert note == "bn1: mean 0 and variance 1, the statistics of no data"
+
+
 @pytest.mark.parametrize(("slot", "value"), [(3, np.nan), (4, np.inf), (4, -1.0)])
 def test_statistics_to_which_nothing_can_be_frozen(slot, value):
     model = network(training=True)
