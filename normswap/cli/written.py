@@ -6,7 +6,6 @@ What is imported here is imported for ``--help`` too: pathlib takes longer than 
 from __future__ import annotations
 
 import io
-import json
 import os
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -39,6 +38,8 @@ class Written:
     @classmethod
     def of(cls, note: Note) -> Written:
         """Return what another process has noted."""
+        import json
+
         found = cls()
         noted = json.loads(note.read() or "[[], null]")
         found._before = {path: tuple(state) if state else None for path, state in noted[0]}
@@ -60,6 +61,8 @@ class Written:
 
     def _tell(self) -> None:
         if self._note is not None:
+            import json
+
             stream = self._stream and (self._stream.has_begun, self._stream.is_done)
             self._note.write(json.dumps([list(self._before.items()), stream]))
 

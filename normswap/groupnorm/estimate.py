@@ -3,7 +3,7 @@
 The statistics of a layer are the mean and population variance, by channel, of all that comes to it
 while every layer before it normalizes by *its* new statistics (Wu and Johnson, "Rethinking Batch in
 BatchNorm", 2021, section 3: PreciseBN, here with no approximation left). So the layers are gone
-through level by level (:mod:`normswap.groupnorm.opened`), with a pass over the data for each, and
+through level by level (:mod:`normswap.groupnorm.levels`), with a pass over the data for each, and
 neither the size of batches nor their order counts.
 
 A pass starts where the one before it ended: what it needs of the network before the level is kept
@@ -20,6 +20,7 @@ With a momentum, each batch is such a data set of its own, and its statistics mo
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,22 +28,25 @@ import numpy as np
 from normswap.dtypes import NUMPY_DTYPES, round_to
 from normswap.errors import DataError
 from normswap.finite import flaw_of
+from normswap.graph.mode import mode_of
 from normswap.groupnorm.opened import open_statistics
 from normswap.runtime.session import Session
 from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
     from normswap.groupnorm.opened import Opened
-    from normswap.groupnorm.recalibrate import Layer, RecalibrateOptions
+    from normswap.groupnorm.recalibrate import RecalibrateOptions
+    from normswap.groupnorm.statistics import NormLayer
     from normswap.inputs.data import Dataset
+    from normswap.inputs.random import Case
     from normswap.progress import Progress
 
-    Batch = tuple[Mapping[str, Any], float]
+    Batches = Callable[[], Iterable[Case]]
     Vectors = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 ROOM = 1 << 30
@@ -55,6 +59,10 @@ SETTLED = 1e-5
 """Deviations (and variances, relatively) by which their statistics may move in the last one."""
 
 
+MOVED = 1e-3
+"""Deviations by which the mean of a channel moves where another sample takes its place."""
+
+PLACES = "its channels are samples, so its statistics belong to places in the batch"
 NOTHING = "no activation comes to it on this data"
 UNSEEN = "what comes to it can't be shown by the runtime"
 UNSETTLED = f"its statistics depend on themselves, and did not settle in {ROUNDS} passes"
@@ -127,7 +135,7 @@ class RunningStatistics:
 
 def estimate(
     original: Path,
-    layers: Sequence[Layer],
+    layers: Sequence[NormLayer],
     data: Dataset,
     options: RecalibrateOptions,
     progress: Progress,
@@ -138,7 +146,7 @@ def estimate(
     ----------
     original : Path
         The model in which the layers were found.
-    layers : sequence of Layer
+    layers : sequence of NormLayer
     data : Dataset
     options : RecalibrateOptions
     progress : callable
@@ -157,8 +165,42 @@ def estimate(
     RunError, RunTimeoutError
         The runtime can't run the network.
     """
+    lost: dict[int, str] = {}  # by number of the layer
+    while True:
+        numbers = [number for number in range(len(layers)) if number not in lost]
+        found, samples, more = _attempt(
+            original, [layers[number] for number in numbers], data, options, progress
+        )
+        if not more:
+            break
+        # A layer that keeps what it has is to the others what it will be in the model.
+        lost |= {numbers[number]: why for number, why in more.items()}
+    results = dict(zip(numbers, found, strict=True))
+    return [lost.get(n) or results[n] for n in range(len(layers))], round(samples)
+
+
+def _attempt(
+    original: Path,
+    layers: Sequence[NormLayer],
+    data: Dataset,
+    options: RecalibrateOptions,
+    progress: Progress,
+) -> tuple[list[Vectors | str], float, dict[int, str]]:
+    """Estimate the statistics of layers, up to the first that turn out to have none.
+
+    Returns
+    -------
+    list of (mean, var) or str
+    float
+        How many samples they are of.
+    dict of int to str
+        The layers that have to keep what they have, by number, and why.
+    """
     with scratch_folder() as folder:
         opened = open_statistics(original, layers, folder)
+        unseen = {number: UNSEEN for number, found in enumerate(opened.taps) if not found}
+        if unseen:
+            return [], 0, unseen
         taps = {tap.tensor: tap.data_type for found in opened.taps for tap in found}
         for frontier in opened.frontiers or ():
             taps |= frontier
@@ -172,34 +214,27 @@ def estimate(
         ) as session:
             if options.momentum is None:
                 walk = _Walk(session, opened, layers, progress)
-                return walk.through(_Weighted(data)), round(walk.samples)
+                return walk.through(lambda: data.cases(filled=True)), walk.samples, walk.lost
             return _running(session, opened, layers, data, options.momentum, progress)
-
-
-class _Weighted:
-    """The weighted batches of a data set, again and again."""
-
-    def __init__(self, data: Dataset) -> None:
-        self._data = data
-
-    def __iter__(self) -> Iterator[Batch]:
-        return self._data.weighted()
 
 
 def _running(
     session: Session,
     opened: Opened,
-    layers: Sequence[Layer],
+    layers: Sequence[NormLayer],
     data: Dataset,
     momentum: float,
     progress: Progress,
-) -> tuple[list[Vectors | str], int]:
+) -> tuple[list[Vectors | str], float, dict[int, str]]:
     """Move the statistics that the model has by those of each batch."""
     running: list[Vectors | str] = [NOTHING for _ in layers]
     samples = 0.0
-    for first, feeds in enumerate(data, start=1):
+    for first, batch in enumerate(data.cases(), start=1):
         walk = _Walk(session, opened, layers, progress, first)
-        for number, current in enumerate(walk.through([(feeds, 1.0)])):
+        found = walk.through(lambda: [batch])  # noqa: B023 - it is called here and now
+        if walk.lost:
+            return [], 0, walk.lost
+        for number, current in enumerate(found):
             before = running[number]
             if not isinstance(current, str):
                 before = layers[number].old() if isinstance(before, str) else before
@@ -211,10 +246,11 @@ def _running(
             elif isinstance(before, str):
                 running[number] = current
         samples += walk.samples
-    return [
-        found if isinstance(found, str) else _stored(layer, found)
-        for layer, found in zip(layers, running, strict=True)
-    ], round(samples)
+    stored = [
+        pair if isinstance(pair, str) else _stored(layer, pair)
+        for layer, pair in zip(layers, running, strict=True)
+    ]
+    return stored, samples, {}
 
 
 class _Walk:
@@ -231,31 +267,35 @@ class _Walk:
     ----------
     samples : float
         How many the batches have.
+    lost : dict of int to str
+        Layers for which there are no statistics, and why: beyond them it does not go.
     """
 
     def __init__(
         self,
         session: Session,
         opened: Opened,
-        layers: Sequence[Layer],
+        layers: Sequence[NormLayer],
         progress: Progress,
         first: int = 1,
     ) -> None:
         self.samples = 0.0
+        self.lost: dict[int, str] = {}
         self._session = session
         self._opened = opened
         self._layers = layers
         self._progress = progress
         self._first = first
         self._fixed = [_usable(*layer.old()) for layer in layers]
+        self._first_batch: Case
         self._weights: list[float] = []  # of the batches
         self._kept: dict[int, dict[str, npt.NDArray[Any]]] = {}  # by the number of the batch
         self._level = 0  # whose frontier that is
         self._room = ROOM
 
-    def through(self, batches: Iterable[Batch]) -> list[Vectors | str]:
+    def through(self, batches: Batches) -> list[Vectors | str]:
         """Return the statistics of every layer, or why there are none."""
-        found: list[Vectors | str] = [NOTHING if taps else UNSEEN for taps in self._opened.taps]
+        found: list[Vectors | str] = [NOTHING for _ in self._layers]
         for level, numbers in enumerate(self._opened.levels, start=1):
             pending = set(numbers)
             for turn in range(1, ROUNDS + 1):
@@ -266,8 +306,9 @@ class _Walk:
                 pending = {n for n in pending if self._opened.recurring.get(n) in groups}
                 if not pending:
                     break
-            for number in pending:  # as if it had not been asked for
-                found[number], self._fixed[number] = UNSETTLED, _usable(*self._layers[number].old())
+            self.lost |= dict.fromkeys(pending, UNSETTLED)
+            if self.lost:
+                break
         return found
 
     def _fix(self, number: int, statistics: RunningStatistics, found: list[Vectors | str]) -> bool:
@@ -286,36 +327,64 @@ class _Walk:
         far = np.abs(new_mean - mean) > SETTLED * np.sqrt(spread)
         return bool((far | (np.abs(new_var - var) > SETTLED * spread)).any())
 
-    def _pass(
-        self, level: int, turn: int, batches: Iterable[Batch]
-    ) -> dict[int, RunningStatistics]:
+    def _pass(self, level: int, turn: int, batches: Batches) -> dict[int, RunningStatistics]:
         """Go through all batches once, for the layers of a level."""
         numbers = self._opened.levels[level - 1]
         found = {number: RunningStatistics(len(self._fixed[number][0])) for number in numbers}
         where = f"level {level} of {len(self._opened.levels)}"
         where += f", turn {turn}" if turn > 1 else ""
-        for index, (feeds, weight) in enumerate(self._again(batches)):
-            batch = index + self._first
-            self._progress(f"estimating statistics, {where}, batch {batch}")
-            values = self._run(index, level, feeds)
+        for index, batch in enumerate(self._again(batches)):
+            self._progress(f"estimating statistics, {where}, batch {index + self._first}")
+            values = self._run(index, level, batch.feeds)
+            if not index and turn == 1:
+                self.lost |= {n: PLACES for n in numbers if self._goes_by_place(n, values)}
             for number, statistics in found.items():
                 for tap in self._opened.taps[number]:
                     take = statistics.observe_summaries if tap.is_summary else statistics.observe
-                    take(values[tap.tensor], weight)
+                    take(values[tap.tensor], batch.weight)
         self._level = level
         return found
 
-    def _again(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+    def _goes_by_place(self, number: int, values: Mapping[str, npt.NDArray[Any]]) -> bool:
+        """Whether a layer's channels are samples: whether their means go with the samples.
+
+        :func:`normswap.graph.batchnorm.require_samples` knows it from sizes, where these are known.
+        """
+        samples = self._first_batch.samples
+        is_training = any(mode_of(node).is_training for node in self._layers[number].nodes)
+        for tap in self._opened.taps[number]:
+            x = values[tap.tensor]
+            if tap.is_summary or samples < 2 or len(x) != 1 or x.shape[1] % samples:
+                continue
+            if x.shape[1] == samples and not is_training:
+                continue  # rather an image without a batch
+            turned = {
+                # Vectors may be sizes, or the like.
+                name: value[::-1] if name in self._first_batch.sampled and value.ndim > 1 else value
+                for name, value in self._first_batch.feeds.items()
+            }
+            y = self._session.run({**turned, **self._parameters()}, [tap.tensor])[tap.tensor]
+            if y.shape != x.shape:
+                continue
+            before, after = RunningStatistics(x.shape[1]), RunningStatistics(x.shape[1])
+            before.observe(x, 1.0)
+            after.observe(y, 1.0)
+            if (np.abs(after.mean - before.mean) > MOVED * np.sqrt(before.var)).any():
+                return True
+        return False
+
+    def _again(self, batches: Batches) -> Iterator[Case]:
         """Yield the batches; without what they feed, where nothing of that is needed any more."""
         if self._weights and len(self._kept) == len(self._weights):
-            yield from (({}, weight) for weight in list(self._weights))
+            yield from (replace(self._first_batch, feeds={}, weight=w) for w in self._weights)
             return
-        for feeds, weight in batches:
+        for batch in batches():
             if not self._level:
-                self._weights.append(weight)
-                arrays = [v for v in feeds.values() if isinstance(v, np.ndarray) and v.ndim]
-                self.samples += weight * max(map(len, arrays), default=1)
-            yield feeds, weight
+                if not self._weights:
+                    self._first_batch = batch
+                self._weights.append(batch.weight)
+                self.samples += batch.weight * batch.samples
+            yield batch
 
     def _run(self, index: int, level: int, feeds: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
         """Return what a batch brings to the taps, and keep what the next level needs of it."""
@@ -352,7 +421,7 @@ def _usable(mean: npt.NDArray[np.float64], var: npt.NDArray[np.float64]) -> Vect
     return np.where(is_sound, mean, 0.0), np.where(is_sound, var, 1.0)
 
 
-def _stored(layer: Layer, statistics: Vectors) -> Vectors:
+def _stored(layer: NormLayer, statistics: Vectors) -> Vectors:
     """Return statistics as they will be read from the model.
 
     Raises

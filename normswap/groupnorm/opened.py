@@ -2,14 +2,7 @@
 
 It is what statistics are estimated in: functions are inlined, every layer normalizes by statistics
 that are fed, and of what comes to a layer in a body (of If, Loop, Scan) the statistics are handed
-out of it by one more output. What depends on what decides in which order layers can be estimated:
-
-- A layer's *level* is one more than the highest of the layers that what comes to it depends on. All
-  of a level are estimated in one pass over the data.
-- Layers that depend on themselves (in a Loop, by what a turn hands to the next; used twice, one
-  behind the other) *recur*, and share a level with those on the way.
-- A pass needs no more of the network before it than the tensors in which the part that depends on
-  the level reads what doesn't: the *frontier*.
+out of it by one more output.
 """
 
 from __future__ import annotations
@@ -28,20 +21,19 @@ from normswap.graph.batchnorm import is_batchnorm, is_per_activation
 from normswap.graph.build import all_graphs, build_network, gs_nodes
 from normswap.graph.mode import mode_of
 from normswap.graph.names import Names
+from normswap.groupnorm.levels import Order
 from normswap.model import ArrayTensor, load, make_constant, stage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from normswap.graph.network import Graph, Network, Node, Value
-    from normswap.groupnorm.recalibrate import Layer
+    from normswap.graph.network import Network, Node
+    from normswap.groupnorm.statistics import NormLayer
     from normswap.model import Model
 
 _TAG = "normswap_key"  # an attribute by which a node is known after its function was inlined
 _SHOWN = frozenset({TensorProto.FLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE})
-# What goes to the runtime and back as it is.
-_PLAIN = _SHOWN | {TensorProto.BOOL, TensorProto.INT32, TensorProto.INT64, TensorProto.UINT8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +67,8 @@ class Opened:
         Of every layer; none where it can't be seen, or nothing comes to it.
     inputs : list of (str, str)
         Names of mean and variance as inputs, float64 ``(C,)``, of every layer.
-    levels : list of list of int
-        The numbers of the layers, level by level.
-    recurring : dict of int to int
-        The layers that depend on themselves, each with one that stands for all that depend on each
-        other.
-    frontiers : list of dict of str to int, or None
-        Of every level, and empty before the first: tensors and their types. None where one is of a
-        type that can't be handed over.
+    levels, recurring, frontiers
+        See :class:`normswap.groupnorm.levels.Order`.
     """
 
     path: Path
@@ -93,14 +79,14 @@ class Opened:
     frontiers: list[dict[str, int]] | None
 
 
-def open_statistics(original: Path, layers: Sequence[Layer], folder: Path) -> Opened:
+def open_statistics(original: Path, layers: Sequence[NormLayer], folder: Path) -> Opened:
     """Write a network with open statistics.
 
     Parameters
     ----------
     original : Path
         The model in which the layers were found.
-    layers : sequence of Layer
+    layers : sequence of NormLayer
     folder : Path
         Where it is written.
     """
@@ -114,7 +100,7 @@ def open_statistics(original: Path, layers: Sequence[Layer], folder: Path) -> Op
     network = build_network(model, assume_constant=True)
     surgery = _Surgery(model, network)
     uses = _uses(network, surgery.surgeon, layers)
-    order = _Order(network, {node.key: layer for node, layer in uses}, len(layers))
+    order = Order(network, {node.key: layer for node, layer in uses}, len(layers))
     inputs = [surgery.statistics(layer) for layer in layers]
     taps: list[list[Tap]] = [[] for _ in layers]
     for node, number in uses:
@@ -145,7 +131,7 @@ def _inlined(model: Model, folder: Path) -> Model:
 
 
 def _uses(
-    network: Network, surgeon: dict[int, gs.Node], layers: Sequence[Layer]
+    network: Network, surgeon: dict[int, gs.Node], layers: Sequence[NormLayer]
 ) -> list[tuple[Node, int]]:
     """Return the nodes of layers, each with the number of its layer."""
     by_key: dict[int, list[int]] = {}
@@ -190,7 +176,7 @@ class _Surgery:
             for body in node.subgraphs()
         }
 
-    def statistics(self, layer: Layer) -> tuple[gs.Variable, gs.Variable]:
+    def statistics(self, layer: NormLayer) -> tuple[gs.Variable, gs.Variable]:
         """Add a mean and a variance as inputs of the graph."""
         mean, var = (
             gs.Variable(
@@ -213,7 +199,8 @@ class _Surgery:
         onnxruntime has no such mode before opset 14, and since then writes running statistics over
         whatever shares their initializers.
         """
-        if is_per_activation(node) or node.opset < 7 or len(node.inputs) < 5:
+        is_complete = all(node.input(slot) is not None for slot in range(5))
+        if is_per_activation(node) or node.opset < 7 or not is_complete:
             return
         home, x = self.homes[id(node.graph)], self.surgeon[node.key].inputs[0]
         wide = self._cast(home, x, TensorProto.DOUBLE, x.name)
@@ -280,9 +267,9 @@ class _Surgery:
         mean = reduced("ReduceMean", view)
         centred = self._op(graph, "Sub", [view, mean])
         var = reduced("ReduceMean", self._op(graph, "Mul", [centred, centred]))
-        each = self._op(graph, "Equal", [view, view])
-        count = reduced("ReduceSumSquare", self._cast(graph, each, TensorProto.DOUBLE, "each"))
-        return [count, mean, var]
+        one = make_constant(self.names.fresh("statistics/one"), ArrayTensor(np.ones(1)))
+        each = self._op(graph, "Add", [self._op(graph, "Sub", [view, view]), one])
+        return [reduced("ReduceSumSquare", each), mean, var]
 
     def _op(self, graph: gs.Graph, op: str, inputs: list[gs.Tensor], **attrs: Any) -> gs.Variable:
         """Add a node whose result, if it is one that is shown, is float64."""
@@ -325,159 +312,3 @@ class _Surgery:
         )
         graph.nodes.append(node)
         return result
-
-
-class _Order:
-    """What depends on which layers, as sets of bits."""
-
-    def __init__(self, network: Network, uses: dict[int, int], count: int) -> None:
-        self._main = network.graphs[0]
-        self._uses = uses
-        self._masks: dict[int, int] = {}  # of a tensor by its id: the layers that it depends on
-        self._whole: dict[int, int] = {}  # of a node by its key: those of all inside of it
-        self._needs = [0] * count  # of a layer: those that what comes to it depends on
-        self._bodies: dict[int, list[Graph]] = {}
-        for graph in network.graphs:
-            children = iter(graph.subgraphs)
-            for node in graph.nodes:
-                for value in node.attrs.values():
-                    if isinstance(value, gs.Graph):
-                        self._bodies.setdefault(node.key, []).append(next(children))
-        self._graph(self._main)
-        self._close()
-        self.recurring = {
-            i: next(j for j in _bits(needs) if self._needs[j] >> i & 1)
-            for i, needs in enumerate(self._needs)
-            if needs >> i & 1
-        }
-        self._level = self._leveled()
-        self.levels: list[list[int]] = [[] for _ in range(max(self._level, default=0))]
-        for number, level in enumerate(self._level):
-            self.levels[level - 1].append(number)
-
-    def frontiers(self) -> list[dict[str, int]] | None:
-        """Return what each pass can start from; see :class:`Opened`."""
-        masks = {0, *self._masks.values(), *self._whole.values()}
-        stages = {mask: self._stage(mask) for mask in masks}
-        main = {node.key: node for node in self._main.nodes}
-        pending = [node for node in main.values() if self._has_use(node)]
-        needed = {node.key for node in pending}
-        found: list[dict[str, int]] = [{} for _ in range(len(self.levels) + 1)]
-        while pending:
-            node = pending.pop()
-            for value in self._read(node):
-                last = stages[self._whole[node.key]]
-                first = stages[self._masks.get(id(value), 0)]
-                if value.producer is not None and value.producer.key not in needed:
-                    needed.add(value.producer.key)
-                    pending.append(value.producer)
-                for level in range(first + 1, last + 1):
-                    if value.data_type not in _PLAIN:
-                        return None
-                    found[level][value.name] = value.data_type or 0
-        return found
-
-    def _has_use(self, node: Node) -> bool:
-        inner = (item for body in self._inside(node) for item in body.nodes)
-        return any(item.key in self._uses for item in (node, *inner))
-
-    def _read(self, node: Node) -> Iterator[Value]:
-        """Yield the tensors of the main graph that a node and its bodies read, but constants."""
-        nodes = [node]
-        for body in self._inside(node):
-            nodes += body.nodes
-            yield from (v for v in body.outputs if v.graph is self._main and v.source is None)
-        for inner in nodes:
-            for value in inner.inputs:
-                if value is not None and value.graph is self._main and value.source is None:
-                    yield value
-
-    def _inside(self, node: Node) -> list[Graph]:
-        found = list(self._bodies.get(node.key, ()))
-        for body in found:  # grows meanwhile
-            for inner in body.nodes:
-                found += self._bodies.get(inner.key, ())
-        return found
-
-    def _graph(self, graph: Graph) -> int:
-        """Go through a graph, and return what its nodes depend on in all."""
-        whole = 0
-        for node in graph.nodes:
-            whole |= self._node(node)
-        return whole
-
-    def _node(self, node: Node) -> int:
-        read = [self._masks.get(id(value), 0) if value is not None else 0 for value in node.inputs]
-        mask = self._union(read)
-        number = self._uses.get(node.key)
-        if number is not None:
-            self._needs[number] |= read[0]
-            mask |= 1 << number
-        for body in self._bodies.get(node.key, ()):
-            mask |= self._body(node, body, read)
-        self._whole[node.key] = mask
-        for value in node.outputs:
-            if value is not None:
-                self._masks[id(value)] = mask
-        return mask
-
-    def _body(self, node: Node, body: Graph, read: list[int]) -> int:
-        """Go through a body, again as long as what a turn hands to the next brings more."""
-        given = dict(enumerate(read))
-        shift = 1 if node.op == "Loop" else 0  # outputs begin with the condition, inputs with two
-        states = len(read) - 2 if node.op == "Loop" else len(read) - node.attr("num_scan_inputs", 0)
-        while True:
-            for slot, value in enumerate(body.inputs):
-                self._masks[id(value)] = self._masks.get(id(value), 0) | given.get(slot, 0)
-            whole = self._graph(body)
-            before = dict(given)
-            for state in range(max(states, 0) if node.op in ("Loop", "Scan") else 0):
-                if state + shift < len(body.outputs):
-                    slot = state + 2 * shift
-                    made = self._masks.get(id(body.outputs[state + shift]), 0)
-                    given[slot] = given.get(slot, 0) | made
-            if given == before:
-                return whole
-
-    @staticmethod
-    def _union(masks: list[int]) -> int:
-        whole = 0
-        for mask in masks:
-            whole |= mask
-        return whole
-
-    def _close(self) -> None:
-        """Let every layer need what those need that it needs."""
-        changed = True
-        while changed:
-            changed = False
-            for number, needs in enumerate(self._needs):
-                whole = self._union([needs, *(self._needs[i] for i in _bits(needs))])
-                changed |= whole != needs
-                self._needs[number] = whole
-
-    def _leveled(self) -> list[int]:
-        level = [0] * len(self._needs)
-        # Who needs more comes later; of equals, who needs itself is needed by the others.
-        order = sorted(
-            range(len(level)),
-            key=lambda i: (self._needs[i].bit_count(), i not in self.recurring),
-        )
-        for i in order:
-            needs = self._needs[i]
-            before = [
-                level[j] for j in _bits(needs) if not (self._needs[j] >> i & 1 and needs >> j & 1)
-            ]
-            level[i] = 1 + max(before, default=0)
-        return level
-
-    def _stage(self, mask: int) -> int:
-        """Return the highest level of some layers."""
-        return max((self._level[i] for i in _bits(mask)), default=0)
-
-
-def _bits(mask: int) -> Iterator[int]:
-    while mask:
-        lowest = mask & -mask
-        yield lowest.bit_length() - 1
-        mask ^= lowest

@@ -33,6 +33,7 @@ from normswap.groupnorm.neighbours import Absorbed, absorb
 from normswap.groupnorm.options import AUTO
 from normswap.groupnorm.plan import Swap, SwapPlan, Untouched
 from normswap.groupnorm.selection import Selection, where
+from normswap.groupnorm.statistics import behind_identities
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence
@@ -150,7 +151,10 @@ def _joined(node: Node, alone: Layer, taken: Container[int], options: SwapOption
         absorbed=tuple(Normalization((use,)).site() for use in neighbours),
         neighbours=tuple(use.node.key for use in neighbours),
         fusible=fusible_activation(last),
-        parameters=tuple(map(_name, node.inputs[1:5])),
+        parameters=(
+            *map(_name, node.inputs[1:3]),
+            *(behind_identities(node.operand(slot)).name for slot in (3, 4)),
+        ),
     )
 
 

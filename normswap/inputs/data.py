@@ -87,26 +87,20 @@ class Dataset:
 
     def __iter__(self) -> Iterator[Feeds]:
         """Go through all batches, from the first."""
-        for case in self._cases(filled=False):
+        for case in self.cases():
             yield case.feeds
 
-    def weighted(self) -> Iterator[tuple[Feeds, float]]:
-        """Go through all samples, those too that fill no batch of a size that the model fixes.
+    def cases(self, *, filled: bool = False) -> Iterator[Case]:
+        """Go through all batches, from the first, with what is known of them.
 
-        The batch of the rest is filled up with its first sample, and comes again as a batch of this
-        sample alone, of negative weight: a sum over elements, each by the weight of its batch,
-        counts every sample once.
-
-        Yields
-        ------
-        feeds : Feeds
-        weight : float
-            Of the batch.
+        Parameters
+        ----------
+        filled : bool
+            Whether samples that fill no batch of a size that the model fixes come too. The batch of
+            the rest is filled up with its first sample, and comes again as a batch of this sample
+            alone, of negative weight: a sum over elements, each by the weight of its batch, counts
+            every sample once.
         """
-        for case in self._cases(filled=True):
-            yield case.feeds, case.weight
-
-    def _cases(self, *, filled: bool) -> Iterator[Case]:
         how: dict[str, Any] = {"batch": self._batch, "samples": self._samples, "filled": filled}
         for case in _cases(self._signature, self._sets, finite=True, **how):
             self.notes.update(dict.fromkeys(case.remarks))
@@ -329,7 +323,14 @@ def _cases(
             if fixed and start + size > count:
                 for places, weight in _filling(start, count, fixed) if filled else ():
                     feeds = _cut(typed, sampled, places)
-                    yield Case(name, Distribution.USER, feeds, {}, tuple(remarks), weight)
+                    yield Case(
+                        name,
+                        Distribution.USER,
+                        feeds,
+                        remarks=tuple(remarks),
+                        weight=weight,
+                        sampled=tuple(sampled),
+                    )
                     empty = False
                     remarks.clear()
                 break
@@ -341,6 +342,7 @@ def _cases(
                 typed if is_whole else _cut(typed, sampled, span),
                 expected if is_whole else _cut(expected, following, span),
                 tuple(remarks),
+                sampled=tuple(sampled),
             )
             empty = False
             remarks.clear()
@@ -354,7 +356,7 @@ def _ignored(others: Sequence[str]) -> str:
 
 
 def _filling(start: int, count: int, size: int) -> Iterator[tuple[list[int], float]]:
-    """Yield batches of the samples from one on, with weights; see :meth:`Dataset.weighted`."""
+    """Yield batches of the samples from one on, with weights; see :meth:`Dataset.cases`."""
     missing = start + size - count
     if missing == size - 1:
         yield [start] * size, 1 / size

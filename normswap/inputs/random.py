@@ -58,7 +58,9 @@ class Case:
         What came with the inputs and is not used.
     weight : float
         How often a sum over all samples has to take this one in; see
-        :meth:`normswap.inputs.data.Dataset.weighted`.
+        :meth:`normswap.inputs.data.Dataset.cases`.
+    sampled : tuple of str
+        Inputs that have the samples along their first axis.
     """
 
     name: str
@@ -67,6 +69,12 @@ class Case:
     expected: Feeds = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     weight: float = 1.0
+    sampled: tuple[str, ...] = ()
+
+    @property
+    def samples(self) -> int:
+        """How many there are."""
+        return len(self.feeds[self.sampled[0]]) if self.sampled else 1
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shapes of the tensors among the inputs."""

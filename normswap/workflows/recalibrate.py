@@ -10,24 +10,20 @@ from normswap.graph.build import build_network
 from normswap.graph.normalization import site_of
 from normswap.graph.reasons import Reason
 from normswap.groupnorm.carried import require_finite
-from normswap.groupnorm.estimate import estimate
+from normswap.groupnorm.estimate import PLACES, estimate
+from normswap.groupnorm.freeze import find_frozen, frozen, put_in_inference, require_frozen
 from normswap.groupnorm.plan import Untouched
 from normswap.groupnorm.recalibrate import (
     ASSUME,
     Edited,
     Recalibrated,
     RecalibrateOptions,
-    find_frozen,
     find_layers,
-    frozen,
     install,
     refuse,
-    require_frozen,
-)
-from normswap.groupnorm.recalibrate import (
-    freeze as freeze_nodes,
 )
 from normswap.groupnorm.selection import Selection
+from normswap.groupnorm.statistics import are_trivial
 from normswap.inputs.data import BATCH, open_data
 from normswap.inputs.signature import read_signature
 from normswap.model import load
@@ -39,7 +35,7 @@ from normswap.workflows.result import Result, RewriteReport, committed, place
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from normswap.groupnorm.recalibrate import Layer
+    from normswap.groupnorm.statistics import NormLayer
     from normswap.inputs.data import Data
     from normswap.model import Model
     from normswap.model.sources import Source
@@ -166,7 +162,7 @@ def recalibrate(
     progress("reading the model")
     loaded = load(model)
     report = RecalibrateReport(loaded.name, None, (), 0, size_before=loaded.size)
-    layers: list[Layer] = []
+    layers: list[NormLayer] = []
     if data is None:
         layers, report = _frozen(loaded, options, report)
     else:
@@ -199,17 +195,21 @@ def _advice(kept: Sequence[Untouched]) -> list[str]:
 
 def _frozen(
     model: Model, options: RecalibrateOptions, report: RecalibrateReport
-) -> tuple[list[Layer], RecalibrateReport]:
+) -> tuple[list[NormLayer], RecalibrateReport]:
     """Turn nodes in training mode into inference ones, with the statistics that they have."""
     network = build_network(model, assume_constant=True)
     found = find_frozen(model, network, options)
     edited = Edited(model, network)
     for layer in found.layers:
-        freeze_nodes(layer.nodes, edited.surgeon)
+        put_in_inference(layer.nodes, edited.surgeon)
     if found.kept and not found.layers:
         refuse(model, found.kept)
+    blank = [layer.nodes[0].title for layer in found.layers if are_trivial(*layer.statistics)]
+    more = f" and {len(blank) - 1} more" if len(blank) > 1 else ""
+    notes = [f"{blank[0]}{more}: mean 0 and variance 1, the statistics of no data"] if blank else []
     done = tuple(map(frozen, found.layers))
-    return found.layers, replace(report, layers=done, untouched=tuple(found.kept))
+    kept = tuple(found.kept)
+    return found.layers, replace(report, layers=done, untouched=kept, notes=tuple(notes))
 
 
 def _recalibrated(
@@ -235,11 +235,10 @@ def _recalibrated(
     done, kept = [], list(found.kept)
     for layer, estimated in zip(found.layers, statistics, strict=True):
         if isinstance(estimated, str):
-            kept += [
-                Untouched(site_of(node), Reason.NO_ESTIMATE, estimated) for node in layer.nodes
-            ]
+            reason = Reason.NO_SAMPLES if estimated == PLACES else Reason.NO_ESTIMATE
+            kept += [Untouched(site_of(node), reason, estimated) for node in layer.nodes]
             continue
-        is_frozen = options.freeze and freeze_nodes(layer.nodes, edited.surgeon)
+        is_frozen = options.freeze and put_in_inference(layer.nodes, edited.surgeon)
         done.append(install(layer, estimated, edited, is_frozen=is_frozen))
     if not done:
         refuse(model, kept)

@@ -262,21 +262,19 @@ def test_a_check_takes_feeds_of_a_program(tmp_path):
 def test_weights_count_every_sample_once(tmp_path, size):
     signature = fixed(tmp_path, x=[size, 3], table=[5])
     x, table = np.random.default_rng(0).normal(size=(10, 3)), np.zeros(5, np.float32)
-    found = list(open_data({"x": x, "table": table}, signature).weighted())
-    assert all(feeds["x"].shape == (size, 3) for feeds, _ in found)
-    assert all(feeds["table"].shape == (5,) for feeds, _ in found)
-    total = sum(weight * feeds["x"].sum(axis=0, dtype=np.float64) for feeds, weight in found)
+    found = list(open_data({"x": x, "table": table}, signature).cases(filled=True))
+    assert all(case.feeds["x"].shape == (size, 3) for case in found)
+    assert all(case.feeds["table"].shape == (5,) for case in found)
+    assert {(case.sampled, case.samples) for case in found} == {(("x",), size)}
+    total = sum(case.weight * case.feeds["x"].sum(axis=0, dtype=np.float64) for case in found)
     np.testing.assert_allclose(total, x.sum(axis=0), rtol=1e-5)
-    assert sum(weight * size for _, weight in found) == pytest.approx(10)
+    assert sum(case.weight * case.samples for case in found) == pytest.approx(10)
     assert len(found) <= 10 // size + 2
 
 
 def test_what_fills_a_batch_anyway_has_no_weight(tmp_path):
     signature = fixed(tmp_path, x=["N", 3])
     dataset = open_data({"x": np.zeros((10, 3), np.float32)}, signature, batch=4)
-    assert [(len(feeds["x"]), weight) for feeds, weight in dataset.weighted()] == [
-        (4, 1.0),
-        (4, 1.0),
-        (2, 1.0),
-    ]
+    found = [(case.samples, case.weight) for case in dataset.cases(filled=True)]
+    assert found == [(4, 1.0), (4, 1.0), (2, 1.0)]
     assert not dataset.notes

@@ -339,6 +339,44 @@ def test_a_layer_that_is_used_twice_is_one(batch, statistics_only):
         assert not same.any()
 
 
+def test_trivial_statistics_that_a_tool_has_shared_are_of_several_layers():
+    """All layers have the very mean 0 and variance 1; their scales tell them apart."""
+    b = Builder(17, seed=3)
+    zero, one = b.const(np.zeros(4)), b.const(np.ones(4))
+    x = b.input("N", 3, 6, 6)
+    for number, channels in enumerate((3, 4)):
+        x = b.conv(x, channels, 4)
+        scale, bias = (b.const(v) for v in b.statistics(4, positive=True)[:2])
+        given = [x, scale, bias, zero, one]
+        x = b.node("BatchNormalization", *given, name=f"bn{number}", epsilon=1e-3)
+    b.output(b.node("Relu", x), None)
+    model, batches = b.model(), data()
+    truth = statistics_of_one_batch(model, {"x": np.concatenate([f["x"] for f in batches])})
+    result = recalibrate(model, batches)
+    assert len(result.report.layers) == 2
+    assert distance_to(result.model, truth) < 1e-5
+
+
+@pytest.mark.parametrize("shared", ["statistics", "all"])
+def test_statistics_behind_an_identity(shared):
+    """One layer if scale and B are the same tensors; else two that a tool found to be equal."""
+    model, feeds = siamese(), pairs()
+    for node in [n for n in model.graph.node if n.name.startswith("two") and len(n.input) == 5]:
+        for slot in range(5) if shared == "all" else (3, 4):
+            if not slot:
+                continue
+            name = f"{node.name}_{slot}"
+            identity = onnx.helper.make_node("Identity", [node.input[slot]], [name])
+            node.input[slot] = name
+            model.graph.node.insert(0, identity)
+    result = recalibrate(model, [feeds])
+    first, *_ = result.report.layers
+    assert [site.node for site in first.shared] == (["two0"] if shared == "statistics" else [])
+    assert len(result.report.layers) == (2 if shared == "statistics" else 4)
+    same = run_ort(result.model, one=feeds["two"], two=feeds["two"])[0]
+    assert same.any() == (shared == "all")
+
+
 def test_one_use_that_is_excluded_keeps_what_it_reads():
     model, feeds = siamese(), pairs()
     result = recalibrate(model, [feeds], exclude=["two*"])
@@ -420,6 +458,51 @@ def test_statistics_of_places_in_the_batch_are_not_frozen(source, transposed):
         recalibrate(instance_norm(), freeze=True, include=["instance"])
 
 
+def computed_instance_norm():
+    """The same with sizes that are computed, so that nobody knows that axis 0 is 1."""
+    b = Builder(17, seed=2)
+    y = b.conv(b.input("N", 4, 6, 6), 4, 4, pads=[1] * 4)
+    sizes = b.input(4, name="sizes", elem_type=onnx.TensorProto.INT64)
+    y = b.node("Reshape", y, sizes)
+    scale, bias = b.const(np.ones(8)), b.const(np.zeros(8))
+    given = [y, scale, bias, *[b.const(v) for v in b.statistics(8)[2:]]]
+    y = b.node("BatchNormalization", *given, outputs=3, training_mode=1, name="instance")[0]
+    y = b.node("Reshape", y, b.const(np.array([2, 4, 6, 6])), out="x_of_bn")
+    b.output(b.bn(y, 4, name="behind", epsilon=1e-3), None)
+    return b.model()
+
+
+@pytest.mark.parametrize("momentum", [None, 0.5])
+def test_places_in_the_batch_are_found_by_turning_it_round(momentum):
+    model = computed_instance_norm()
+    x = np.random.default_rng(0).normal(size=(6, 4, 6, 6)).astype(np.float32)
+    sizes = np.array([1, 8, 6, 6])
+    batches = [{"x": x[i : i + 2], "sizes": sizes} for i in range(0, 6, 2)]
+    result = recalibrate(model, batches, freeze=True, momentum=momentum)
+    (kept,) = result.report.untouched
+    assert (kept.site.node, kept.reason) == ("instance", Reason.NO_SAMPLES)
+    if momentum is None:  # what is behind it sees what it makes in training mode
+        seen = [tensor_of(result.model, "x_of_bn", **feeds) for feeds in batches]
+        mean, var = statistics_of(result.model, "behind")
+        seen = np.concatenate(seen).astype(np.float64)
+        np.testing.assert_allclose(mean, seen.mean(axis=(0, 2, 3)), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(var, seen.var(axis=(0, 2, 3)), rtol=1e-4)
+
+
+def test_samples_that_lie_in_space_are_no_channels():
+    b = Builder(17, seed=2)
+    y = b.node("Transpose", b.input("N", 4, 6, 6), perm=[1, 0, 2, 3])
+    sizes = b.input(4, name="sizes", elem_type=onnx.TensorProto.INT64)
+    y = b.node("Reshape", y, sizes, out="x_of_bn")
+    b.output(b.bn(y, 4, name="bn", epsilon=1e-3), None)
+    x = np.random.default_rng(0).normal(size=(2, 4, 6, 6)).astype(np.float32)
+    feeds = {"x": x, "sizes": np.array([1, 4, 2, 36])}
+    result = recalibrate(b.model(), [feeds])
+    assert not result.report.untouched
+    mean, _ = statistics_of(result.model, "bn")
+    np.testing.assert_allclose(mean, x.mean(axis=(0, 2, 3)), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("shape", [[-1, 8, 3, 3], [-1, 4, 36], [2, 16, 3, 3]])
 def test_a_reshape_that_keeps_the_samples_apart_is_none(shape):
     b = Builder(17, seed=2)
@@ -490,6 +573,18 @@ def test_what_is_in_inference_mode_already_is_left_alone(tmp_path):
     result = recalibrate(tmp_path / "model.onnx", None, tmp_path / "out.onnx", freeze=True)
     assert result.report.layers == result.report.untouched == ()
     assert (tmp_path / "out.onnx").read_bytes() == (tmp_path / "model.onnx").read_bytes()
+
+
+def test_freezing_to_the_statistics_of_no_data_is_told():
+    model = network(training=True)
+    assert recalibrate(model, freeze=True).report.notes == ()
+    node = next(n for n in model.graph.node if n.name == "bn1")
+    for tensor in model.graph.initializer:
+        if tensor.name in node.input[3:]:
+            values = np.full(4, float(tensor.name == node.input[4]), np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    (note,) = recalibrate(model, freeze=True).report.notes
+    assert note == "bn1: mean 0 and variance 1, the statistics of no data"
 
 
 @pytest.mark.parametrize(("slot", "value"), [(3, np.nan), (4, np.inf), (4, -1.0)])
