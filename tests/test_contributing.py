@@ -37,6 +37,19 @@ class Same(Operator):
         return Answer(goals=(Up(Use(node, 0), affine),))
 '''
 
+PASS = """
+from normswap.folding.edits import Bypass
+
+
+def drop_abs(draft, graph):
+    start = draft.mark()
+    for node in graph.topological():
+        maker = node.inputs[0].producer if node.op == "Abs" and not node.removed else None
+        if maker is not None and maker.op == "Abs":
+            draft.commit([Bypass(node.key, 0)])
+    return bool(draft.since(start))
+"""
+
 FORM = """
 from normswap.groupnorm.forms.base import Form, Preference
 
@@ -129,6 +142,16 @@ COUNT_MARKDOWN = """def _count(report: Any) -> Iterator[str]:
 # What is written where: a new file, or what is put before a passage of an old one.
 EXAMPLES = {
     "Teach the fold a new operator": {"normswap/folding/operators/same.py": OPERATOR},
+    "Add a pass to the fold": {
+        "normswap/folding/passes/abs.py": PASS,
+        "normswap/folding/planner.py": [
+            (
+                "from normswap.folding.passes.branches",
+                "from normswap.folding.passes.abs import drop_abs\n",
+            ),
+            ("        store,\n", "        drop_abs,\n"),
+        ],
+    },
     "Teach the swap a new form": {"normswap/groupnorm/forms/toy.py": FORM},
     "Add a report format": {"normswap/report/formats/shout.py": FORMAT},
     "Add a command": {
@@ -234,6 +257,16 @@ def test_a_new_operator(follow, model):
     told = json.loads(run("-m", "normswap", "fold", "--dry-run", "--json", model))
     assert [entry["route"][0]["op"] for entry in told["plan"]["folded"]] == ["Same"]
     assert not told["plan"]["kept"]
+
+
+def test_a_new_pass(follow, tmp_path):
+    run = follow("Add a pass to the fold")
+    b = Builder(17)
+    b.output(b.node("Sigmoid", b.node("Abs", b.node("Abs", b.bn(b.input(2, 3, 5, 5), 3)))))
+    onnx.save(b.model(), tmp_path / "model.onnx")
+    run("-m", "normswap", "fold", "model.onnx", "-o", "new.onnx")
+    made = onnx.load(tmp_path / "new.onnx")
+    assert [node.op_type for node in made.graph.node] == ["BatchNormalization", "Abs", "Sigmoid"]
 
 
 def test_a_new_form(follow, model):

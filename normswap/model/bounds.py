@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from normswap.bodies import bodies
 from normswap.errors import ModelError
 
 if TYPE_CHECKING:
@@ -120,9 +121,7 @@ def _nested(nodes: Iterable[Any]) -> Iterator[tuple[Any, int]]:
     while pending:
         node, depth = pending.pop()
         yield node, depth
-        for attribute in node.attribute:
-            for body in (attribute.g, *attribute.graphs):
-                pending += [(inner, depth + 1) for inner in body.node]
+        pending += [(inner, depth + 1) for body in bodies(node) for inner in body.node]
 
 
 def _title(key: _Key) -> str:
