@@ -37,7 +37,7 @@ class Same(Operator):
         return Answer(goals=(Up(Use(node, 0), affine),))
 '''
 
-PASS = """
+TIDIER = """
 from normswap.folding.edits import Bypass
 
 
@@ -143,7 +143,7 @@ COUNT_MARKDOWN = """def _count(report: Any) -> Iterator[str]:
 EXAMPLES = {
     "Teach the fold a new operator": {"normswap/folding/operators/same.py": OPERATOR},
     "Add a pass to the fold": {
-        "normswap/folding/passes/abs.py": PASS,
+        "normswap/folding/passes/abs.py": TIDIER,
         "normswap/folding/planner.py": [
             (
                 "from normswap.folding.passes.branches",
