@@ -246,11 +246,10 @@ def hangs_on_luck(model, folded, feeds):
     return any(list(array.shape) != shape for shape, array in every_result(model, feeds) if shape)
 
 
-def divides_by_chance(model, feeds):
-    """Whether a model makes no number of something, as of 0/0 where rounding made the zeros."""
-    return any(
-        np.isnan(a).any() for _, a in every_result(narrowed(model), feeds) if a.dtype.kind == "f"
-    )
+def leaves_the_numbers(model, feeds):
+    """Whether a model makes something that is no number, as of 0/0, or beyond a type's range."""
+    made = every_result(narrowed(model), feeds)
+    return any(a.dtype.kind == "f" and not np.isfinite(a).all() for _, a in made)
 
 
 def every_result(model, feeds):
@@ -537,8 +536,9 @@ def in_runtime(model, feeds, wants, gots, truths, found) -> str:
             counts &= noise <= ROUGH * magnitude  # the rest of what comes out is rounding
             error = deviation(want[counts], got[counts])
             allowed += SLACK * float(noise[counts].max(initial=0))
-        if np.isinf(error) and divides_by_chance(model, feeds):
-            # A Clip behind it makes a number of what is none; all else is judged.
+        if np.isinf(error) and leaves_the_numbers(model, feeds):
+            # Which elements do hangs on rounding, and a Clip makes numbers of them; all else is
+            # judged.
             found.notes.append("the original makes no number of some values, by chance")
             counts &= np.isfinite(got)
             error = deviation(want[counts], got[counts])
