@@ -248,8 +248,9 @@ def hangs_on_luck(model, folded, feeds):
 
 def leaves_the_numbers(model, feeds):
     """Whether a model makes something that is no number, as of 0/0, or beyond a type's range."""
-    made = every_result(narrowed(model), feeds)
-    return any(a.dtype.kind == "f" and not np.isfinite(a).all() for _, a in made)
+    narrow = narrowed(model)
+    made = [*run(narrow, feeds), *(array for _, array in every_result(narrow, feeds))]
+    return any(a.dtype.kind == "f" and not np.isfinite(a).all() for a in made)
 
 
 def every_result(model, feeds):

@@ -56,7 +56,7 @@ def tell(report: FoldReport, stream: TextIO, *, verbose: int = 0) -> None:
             console.print()
             console.print(_merged(plan.merged, verbose=verbose))
         console.print()
-        if plan.copied:
+        if plan.copied and plan.added_bytes > 0:
             console.print(_growth(plan))
         _check(report, console)
         idle = "" if plan.edits else "nothing to fold"
@@ -148,9 +148,8 @@ def _growth(plan: Plan) -> str:
     parts = [f"{escape(c.tensor)} becomes {c.copies} constants" for c in plan.copied[:3]]
     if len(plan.copied) > 3:
         parts.append(f"{len(plan.copied) - 3} more become several")
-    change = f"{'+' if plan.added_bytes >= 0 else '-'}{decimal(abs(plan.added_bytes))}"
     return (
-        f"[yellow]{change} of constants[/], since several nodes read one and each needs its own: "
+        f"[yellow]+{decimal(plan.added_bytes)} of constants[/], since several nodes read one and each needs its own: "
         f"{', '.join(parts)} (--max-growth keeps such nodes)"
     )
 
