@@ -149,8 +149,8 @@ def _growth(plan: Plan) -> str:
     if len(plan.copied) > 3:
         parts.append(f"{len(plan.copied) - 3} more become several")
     return (
-        f"[yellow]+{decimal(plan.added_bytes)} of constants[/], since several nodes read one and each needs its own: "
-        f"{', '.join(parts)} (--max-growth keeps such nodes)"
+        f"[yellow]+{decimal(plan.added_bytes)} of constants[/], since several nodes read one and "
+        f"each needs its own: {', '.join(parts)} (--max-growth keeps such nodes)"
     )
 
 
