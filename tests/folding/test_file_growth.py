@@ -85,11 +85,11 @@ def test_a_weight_that_calls_give(shared):
     ]
     names = ["a", "w", "s", "b", "m", "v"]
     layer = helper.make_function("own", "Layer", names, ["y"], body, [helper.make_opsetid("", 17)])
-    b = Builder()
-    y, weight = b.input(1, C, 9, 9), b.normal(C, C, 1, 1)
+    b, channels = Builder(), 16  # so that a weight is more than all parameters that go
+    y, weight = b.input(1, channels, 9, 9), b.normal(channels, channels, 1, 1)
     for _ in range(3):
-        w = weight if shared else b.normal(C, C, 1, 1)
-        y = b.node("Layer", y, w, *(b.const(v) for v in b.statistics(C)), domain="own")
+        w = weight if shared else b.normal(channels, channels, 1, 1)
+        y = b.node("Layer", y, w, *(b.const(v) for v in b.statistics(channels)), domain="own")
     b.functions.append(layer)
     b.extra_opsets.append(helper.make_opsetid("own", 1))
     model = b.output(y).model()
