@@ -221,7 +221,6 @@ class Draft:
                 if value is not None and value.graph is body:
                     value.graph = caller
         added = self.added
-        self.added += sum(stored_bytes(node.out) for node in nodes if node.op == "Constant")
 
         def undo() -> None:
             self.added = added
@@ -243,6 +242,9 @@ class Draft:
                 self._set(argument, "captured", value=True)
         for slot in range(len(call.inputs)):
             self._connect(call, slot, None)
+        # Arguments are stored as before, and what stands for them in the body never was.
+        constants = (node.out for node in nodes if node.op == "Constant")
+        self.added = added + sum(map(stored_bytes, constants))
         for value, result in zip(body.outputs, call.outputs, strict=False):
             value.is_output = False
             if result is not None:
