@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from normswap.folding.draft import Draft
-    from normswap.graph.network import Graph, Node, Value
+    from normswap.graph.network import Graph, Value
 
 
 def merge_everywhere(draft: Draft, graph: Graph) -> bool:
@@ -32,31 +33,42 @@ def merge_everywhere(draft: Draft, graph: Graph) -> bool:
 
 def merge(draft: Draft, total: Value) -> None:
     """Merge the terms of a sum as far as that goes."""
-    remaining: Value | None = total
-    while remaining is not None:
-        joined = (unless_blocked(join, draft, remaining, *pair) for pair in _pairs(remaining))
-        remaining = next((found for found in joined if found is not None), None)
+    found = True
+    while found:
+        found = False
+        for term, other, branch in _pairs(total):
+            joined = unless_blocked(join, draft, total, term, other, branch)
+            if joined is not None:
+                total, found = joined, True
+                if term.use and term.use.node.op == "Sub":
+                    break  # the signs of others may have changed
 
 
-def _pairs(total: Value) -> Iterator[tuple[Term, Node, Branch]]:
-    """Yield which terms of a sum go into which Conv of it."""
-    terms = list(terms_of(total))
-    inputs = {id(conv.inputs[0]): conv.inputs[0] for conv in map(conv_of, terms) if conv}
-    for value in inputs.values():
-        if value is None:
-            continue
-        for host in convs_of(total, value):
-            own = branch_of(host)
-            for term in terms:
-                conv = conv_of(term)
-                if conv is not None and conv is not host and conv.inputs[0] is value:
-                    branch = branch_of(conv)
-                elif term.value is value:
+def _pairs(total: Value) -> Iterator[tuple[Term, Term, Branch]]:
+    """Yield which terms of a sum go into which Conv of it, of those that are still there then."""
+    groups: dict[Value, list[Term]] = {}
+    for term in terms_of(total):
+        conv = conv_of(term)
+        value = term.value if conv is None else conv.inputs[0]
+        if value is not None:
+            groups.setdefault(value, []).append(term)
+    for value, group in groups.items():
+        for other in convs_of(value, group):
+            for term in group:
+                host, conv = conv_of(other), conv_of(term)
+                own = None if host is None or host.removed else branch_of(host)
+                if host is None or own is None:
+                    break
+                if conv is None:
+                    use = term.use
                     branch = diagonal(host, Affine(np.ones(()), np.zeros(())), value.name, ())
-                else:
+                elif conv is host or conv.removed:
                     continue
-                if own is not None and branch is not None and own.place(branch):
-                    yield term, host, branch
+                else:  # where it is read by now
+                    use, branch = next(iter(term.value.readers.values())), branch_of(conv)
+                there = use is not None and use.node.input(use.slot) is term.value
+                if there and branch is not None and own.place(branch):
+                    yield replace(term, use=use), other, branch
 
 
 def _fold_layer_scales(draft: Draft, total: Value) -> None:
