@@ -5,6 +5,8 @@ import math
 import pytest
 from onnx import TensorProto, helper
 from support.build import Builder
+from support.folding import fold_model
+from support.graphs import live_ops
 from support.growing import KINDS
 
 from normswap.folding.draft import Draft
@@ -83,3 +85,21 @@ def test_weights_that_no_route_needs_are_not_read(work, made, between):
     assert len(plan.folded) == 1
     assert done["load"] <= 20
     assert "_run" not in done
+
+
+def test_many_branches_in_one_conv(work):
+    # Their sum is a formula over as many constants as there are branches.
+    def merged(count):
+        b = Builder()
+        x = b.input(1, 2, 3, 3)
+        y = b.bn(x, 2)
+        for _ in range(count):
+            y = b.node("Add", y, b.conv(x, 2, 2, kernel=(1, 1)))
+        return b.output(y).model()
+
+    small, _ = cost(work, merged(SMALL))
+    large, plan = cost(work, merged(LARGE))
+    assert len(plan.folded) == 1
+    assert {name: large[name] <= 4.6 * small[name] for name in large} == dict.fromkeys(large, True)
+    folded, _ = fold_model(merged(1200))
+    assert live_ops(folded) == ["Conv"]
