@@ -21,6 +21,7 @@ With a momentum, each batch is such a data set of its own, and its statistics mo
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -214,7 +215,7 @@ def _attempt(
         ) as session:
             if options.momentum is None:
                 walk = _Walk(session, opened, layers, progress)
-                return walk.through(lambda: data.cases(filled=True)), walk.samples, walk.lost
+                return walk.through(partial(data.cases, filled=True)), walk.samples, walk.lost
             return _running(session, opened, layers, data, options.momentum, progress)
 
 
@@ -231,7 +232,7 @@ def _running(
     samples = 0.0
     for first, batch in enumerate(data.cases(), start=1):
         walk = _Walk(session, opened, layers, progress, first)
-        found = walk.through(lambda: [batch])  # noqa: B023 - it is called here and now
+        found = walk.through(partial(iter, [batch]))
         if walk.lost:
             return [], 0, walk.lost
         for number, current in enumerate(found):
