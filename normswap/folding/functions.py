@@ -65,6 +65,8 @@ class Library:
         self.model = model
         self.network = network
         self._learnt: dict[Node, dict[str, TensorType]] = {}  # by call
+        self._called: dict[int, list[Node]] = {}  # by function, in so many graphs
+        self._graphs = 0
         self._numbers = {
             (function.domain or "", function.name, overload_of(function)): number
             for number, function in enumerate(model.graph.functions)
@@ -134,8 +136,7 @@ class Library:
             return TensorType(value.data_type, value.shape)
         found = [
             self._types_of_body(node, number).get(value.name, TensorType(None, None))
-            for node, called in self.calls(self.network.graphs)
-            if called == number
+            for node in self._callers(number)
         ]
         data_types = {known.data_type for known in found}
         shapes = [known.shape for known in found]
@@ -145,6 +146,15 @@ class Library:
             return TensorType(data_type, None)
         axes = zip(*(shape for shape in shapes if shape is not None), strict=True)
         return TensorType(data_type, tuple(map(_common, axes)))
+
+    def _callers(self, number: int) -> list[Node]:
+        """Return the nodes that call a function, those in copies of functions too."""
+        graphs = self.network.graphs
+        if self._graphs != len(graphs):
+            self._graphs, self._called = len(graphs), {}
+            for node, called in self.calls(graphs):
+                self._called.setdefault(called, []).append(node)
+        return self._called.get(number, [])
 
     def _types_of_body(self, node: Node, number: int) -> dict[str, TensorType]:
         """Return the types in a function's body, as one call of it has them."""

@@ -21,6 +21,7 @@ With a momentum, each batch is such a data set of its own, and its statistics mo
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -214,7 +215,7 @@ def _attempt(
         ) as session:
             if options.momentum is None:
                 walk = _Walk(session, opened, layers, progress)
-                return walk.through(lambda: data.cases(filled=True)), walk.samples, walk.lost
+                return walk.through(partial(data.cases, filled=True)), walk.samples, walk.lost
             return _running(session, opened, layers, data, options.momentum, progress)
 
 
@@ -231,7 +232,7 @@ def _running(
     samples = 0.0
     for first, batch in enumerate(data.cases(), start=1):
         walk = _Walk(session, opened, layers, progress, first)
-        found = walk.through(lambda: [batch])  # noqa: B023 - it is called here and now
+        found = walk.through(partial(iter, [batch]))
         if walk.lost:
             return [], 0, walk.lost
         for number, current in enumerate(found):
@@ -292,6 +293,7 @@ class _Walk:
         self._kept: dict[int, dict[str, npt.NDArray[Any]]] = {}  # by the number of the batch
         self._level = 0  # whose frontier that is
         self._room = ROOM
+        self._hold(range(len(layers)))
 
     def through(self, batches: Batches) -> list[Vectors | str]:
         """Return the statistics of every layer, or why there are none."""
@@ -323,6 +325,7 @@ class _Walk:
                 return True
             raise
         self._fixed[number] = found[number] = new_mean, new_var
+        self._hold([number])
         spread = new_var + layer.epsilon
         far = np.abs(new_mean - mean) > SETTLED * np.sqrt(spread)
         return bool((far | (np.abs(new_var - var) > SETTLED * spread)).any())
@@ -363,7 +366,7 @@ class _Walk:
                 name: value[::-1] if name in self._first_batch.sampled and value.ndim > 1 else value
                 for name, value in self._first_batch.feeds.items()
             }
-            y = self._session.run({**turned, **self._parameters()}, [tap.tensor])[tap.tensor]
+            y = self._session.run(turned, [tap.tensor])[tap.tensor]
             if y.shape != x.shape:
                 continue
             before, after = RunningStatistics(x.shape[1]), RunningStatistics(x.shape[1])
@@ -397,7 +400,7 @@ class _Walk:
         values = dict(given)
         names = sorted((taps | next_.keys()) - given.keys())
         if names:
-            values |= self._session.run({**given, **self._parameters()}, names)
+            values |= self._session.run(given, names)
         if frontiers is not None:
             self._room += sum(value.nbytes for value in (kept or {}).values())
             keep = {name: values[name] for name in next_}
@@ -407,12 +410,11 @@ class _Walk:
                 self._room -= size
         return values
 
-    def _parameters(self) -> dict[str, npt.NDArray[np.float64]]:
-        return {
-            name: values
-            for names, fixed in zip(self._opened.inputs, self._fixed, strict=True)
-            for name, values in zip(names, fixed, strict=True)
-        }
+    def _hold(self, numbers: Iterable[int]) -> None:
+        """Let layers normalize by what they have by now."""
+        named = ((self._opened.inputs[number], self._fixed[number]) for number in numbers)
+        pairs = (zip(names, fixed, strict=True) for names, fixed in named)
+        self._session.hold(dict(pair for both in pairs for pair in both))
 
 
 def _usable(mean: npt.NDArray[np.float64], var: npt.NDArray[np.float64]) -> Vectors:

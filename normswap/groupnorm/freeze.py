@@ -15,7 +15,7 @@ from normswap.graph.batchnorm import (
 )
 from normswap.graph.build import build_network
 from normswap.graph.evaluate import constant_source
-from normswap.graph.mode import mode_of
+from normswap.graph.mode import may_drop, mode_of
 from normswap.graph.network import Use
 from normswap.graph.normalization import site_of
 from normswap.graph.reasons import Blocked, Reason, blocked_by
@@ -92,6 +92,12 @@ def _require_freezable(node: Node, calls: Calls, options: RecalibrateOptions) ->
                 raise Blocked(Reason.INVALID_STATISTICS, node.title, detail)
             channels = stored.size
     require_samples(node, None if is_per_activation(node) else channels)
+
+
+def find_dropouts(network: Network) -> list[str]:
+    """Return the titles of Dropouts that make a model no inference model, frozen or not."""
+    nodes = (node for node in network.nodes() if node.op == "Dropout" and not node.domain)
+    return [node.title for node in nodes if may_drop(node)]
 
 
 def put_in_inference(nodes: Sequence[Node], surgeon: Mapping[int, gs.Node]) -> bool:

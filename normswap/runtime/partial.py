@@ -33,6 +33,13 @@ def load(request: dict[str, Any], job: Job) -> dict[str, Any]:
     return {"provider": model.provider.name, "remarks": list(model.provider.remarks)}
 
 
+def hold(request: dict[str, Any], job: Job) -> dict[str, Any]:
+    """Keep values that further runs are fed: the request holds these ``feeds``."""
+    model: PartialModel = job.held["model"]
+    model.held |= request["feeds"]
+    return {}
+
+
 def run(request: dict[str, Any], job: Job) -> dict[str, Any]:
     """Run a part of the model.
 
@@ -80,11 +87,13 @@ class PartialModel:
         self.frame.opset_import.extend(self.model.opset_import)
         self.frame.functions.extend(self.model.functions)
         self.sessions: dict[tuple[Any, ...], tuple[ort.InferenceSession, list[str]]] = {}
+        self.held: dict[str, np.ndarray] = {}
         self.elsewhere: dict[str, None] = {}  # nodes that the provider left to another
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Compute some tensors from others."""
         names = list(outputs) or list(self.outputs)
+        feeds = {**self.held, **feeds}
         key = (tuple(names), tuple(sorted(feeds)))
         if self.fresh or key not in self.sessions:
             while len(self.sessions) >= self.remembered:

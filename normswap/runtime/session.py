@@ -106,6 +106,10 @@ class Session(Child):
         results: dict[str, np.ndarray] = answer["results"]
         return results
 
+    def hold(self, feeds: Mapping[str, np.ndarray]) -> None:
+        """Let inputs have values in all runs from now on that don't say otherwise."""
+        self.call("normswap.runtime.partial:hold", {"feeds": feeds})
+
     @property
     def notes(self) -> list[str]:
         """What a person should know of where the model was run; nothing of the CPU."""

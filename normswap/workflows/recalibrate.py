@@ -11,7 +11,13 @@ from normswap.graph.normalization import site_of
 from normswap.graph.reasons import Reason
 from normswap.groupnorm.carried import require_finite
 from normswap.groupnorm.estimate import PLACES, estimate
-from normswap.groupnorm.freeze import find_frozen, frozen, put_in_inference, require_frozen
+from normswap.groupnorm.freeze import (
+    find_dropouts,
+    find_frozen,
+    frozen,
+    put_in_inference,
+    require_frozen,
+)
 from normswap.groupnorm.plan import Untouched
 from normswap.groupnorm.recalibrate import (
     ASSUME,
@@ -40,6 +46,9 @@ if TYPE_CHECKING:
     from normswap.model import Model
     from normswap.model.sources import Source
     from normswap.workflows.result import Output
+
+
+STAYS = "a Dropout that is, or may be, in training mode, in which it stays"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +197,10 @@ def _require_no_data(*, freeze: bool, momentum: float | None, samples: int | Non
             raise UsageError(f"{name} is about data, and there is none.")
 
 
-def _advice(kept: Sequence[Untouched]) -> list[str]:
-    """Return what would help to recalibrate what was kept."""
-    return [ASSUME] if any(entry.reason is Reason.OVERRIDABLE for entry in kept) else []
+def _about(nodes: Sequence[str], what: str) -> list[str]:
+    """Return a note about nodes, if there are any."""
+    more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
+    return [f"{nodes[0]}{more}: {what}"] if nodes else []
 
 
 def _frozen(
@@ -205,8 +215,8 @@ def _frozen(
     if found.kept and not found.layers:
         refuse(model, found.kept)
     blank = [layer.nodes[0].title for layer in found.layers if are_trivial(*layer.statistics)]
-    more = f" and {len(blank) - 1} more" if len(blank) > 1 else ""
-    notes = [f"{blank[0]}{more}: mean 0 and variance 1, the statistics of no data"] if blank else []
+    notes = _about(blank, "mean 0 and variance 1, the statistics of no data")
+    notes += _about(find_dropouts(network), STAYS)
     done = tuple(map(frozen, found.layers))
     kept = tuple(found.kept)
     return found.layers, replace(report, layers=done, untouched=kept, notes=tuple(notes))
@@ -242,10 +252,10 @@ def _recalibrated(
         done.append(install(layer, estimated, edited, is_frozen=is_frozen))
     if not done:
         refuse(model, kept)
+    notes = [*dataset.notes]
+    if any(entry.reason is Reason.OVERRIDABLE for entry in kept):
+        notes.append(ASSUME)
+    notes += _about(find_dropouts(network) if options.freeze else [], STAYS)
     return replace(
-        report,
-        layers=tuple(done),
-        samples=count,
-        untouched=tuple(kept),
-        notes=(*dataset.notes, *_advice(kept)),
+        report, layers=tuple(done), samples=count, untouched=tuple(kept), notes=tuple(notes)
     )

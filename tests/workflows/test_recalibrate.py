@@ -16,7 +16,7 @@ from normswap.graph.build import build_network
 from normswap.graph.mode import mode_of
 from normswap.graph.reasons import Reason
 from normswap.model import load
-from normswap.workflows.recalibrate import recalibrate
+from normswap.workflows.recalibrate import STAYS, recalibrate
 
 
 def test_momentum_is_that_of_onnx():
@@ -573,6 +573,19 @@ def test_what_is_in_inference_mode_already_is_left_alone(tmp_path):
     result = recalibrate(tmp_path / "model.onnx", None, tmp_path / "out.onnx", freeze=True)
     assert result.report.layers == result.report.untouched == ()
     assert (tmp_path / "out.onnx").read_bytes() == (tmp_path / "model.onnx").read_bytes()
+
+
+@pytest.mark.parametrize("trains", [False, True])
+def test_a_dropout_that_stays_in_training_mode_is_told(trains):
+    b = Builder(17, seed=2)
+    x = b.input("N", 3, 6, 6)
+    y = b.bn(x, 3, name="bn", epsilon=1e-3)
+    ratio, mode = b.const(np.float32(0.5)), b.const(np.array(trains))
+    b.output(b.node("Dropout", y, ratio, mode, name="drop"), None)
+    notes = [f"drop: {STAYS}"] * trains
+    assert list(recalibrate(b.model(), freeze=True).report.notes) == notes
+    assert list(recalibrate(b.model(), data(1), freeze=True).report.notes) == notes
+    assert recalibrate(b.model(), data(1)).report.notes == ()
 
 
 def test_freezing_to_the_statistics_of_no_data_is_told():

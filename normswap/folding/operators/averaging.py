@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from normswap.dtypes import is_float
-from normswap.folding.operators.identity import Dropout
+from normswap.graph.mode import may_drop
 
 if TYPE_CHECKING:
     from normswap.graph.network import Node, Value
@@ -36,7 +36,7 @@ def sums_to_one(value: Value | None, axis: int) -> bool:
                 return axis in _normalized(node, rank)
             case "Identity":
                 pass
-            case "Dropout" if not Dropout.in_training(node):
+            case "Dropout" if not may_drop(node):
                 pass
             case "Cast" | "CastLike" if before is not None and is_float(before.data_type or 0):
                 if not is_float(value.data_type or 0):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from normswap.folding.draft import Draft
-    from normswap.graph.network import Graph, Value
+    from normswap.graph.network import Graph, Node, Value
 
 
 def merge_everywhere(draft: Draft, graph: Graph) -> bool:
