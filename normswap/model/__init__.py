@@ -15,6 +15,8 @@ What happens on the way, a module each:
     *stripped* model. Puts weights back into it.
 ``sources``
     What a model may be given as, and its bytes.
+``bounds``
+    How deep and how large what it says may be.
 ``storage``, ``external``
     Where bytes lie: in the model file, in a data file beside it, in memory.
 ``tensors``, ``stored``, ``constants``

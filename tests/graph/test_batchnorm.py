@@ -10,7 +10,7 @@ from support.folding import fold_model
 from support.swapping import swap_options
 
 from normswap.errors import ModelError
-from normswap.graph.batchnorm import is_batchnorm, require_rewritable, require_samples
+from normswap.graph.batchnorm import is_batchnorm, require_rewritable
 from normswap.graph.build import build_network
 from normswap.graph.reasons import Reason, blocked_by
 from normswap.groupnorm.planner import plan_swap
@@ -23,10 +23,11 @@ SWAP = {"in_training": True, "by_channel": True}
 RECALIBRATE = SWAP | {"with_statistics": True}
 
 
-def model(opset=17, *, outputs=1, read=False, size=(C,), **attrs):
-    """A BatchNormalization, of which a statistic may be read."""
+def model(opset=17, *, outputs=1, read=False, each=(), **attrs):
+    """A BatchNormalization, of which a statistic may be read; `each` is what one value is for."""
     b = Builder(opset)
-    parameters = [b.const(b.rng.uniform(0.5, 1.5, size)) for _ in range(4)]
+    statistics = (v.reshape(C, *[1] * len(each)) * np.ones(each) for v in b.statistics(C))
+    parameters = [b.const(v) for v in statistics]
     x = b.input(2, C, 6, 6)
     made = b.node("BatchNormalization", x, *parameters, outputs=outputs, name="bn", **attrs)
     names = [made] if outputs == 1 else made
@@ -61,13 +62,13 @@ TRAINING = {"outputs": 3, "training_mode": 1}
             Reason.USED_STATISTICS,
             None,
         ),
-        ({"opset": 7, "spatial": 0}, None, None, None),  # with one value for each channel
         (
-            {"opset": 7, "spatial": 0, "size": (C, 6, 6)},
+            {"opset": 7, "spatial": 0, "each": (6, 6)},
             None,
             Reason.PER_ACTIVATION,
             Reason.PER_ACTIVATION,
         ),
+        ({"opset": 7, "spatial": 0}, None, None, None),  # one value a channel, for all its pixels
         ({"opset": 6, "is_test": 1}, None, Reason.OPSET, Reason.OPSET),
     ],
 )
@@ -99,63 +100,6 @@ def test_an_attribute_of_a_function_blocks_all():
     b.output(y, (2, C, 6, 6))
     made = b.model()
     assert {reason(made, asked) for asked in (FOLD, SWAP, RECALIBRATE)} == {Reason.NOT_CONSTANT}
-
-
-def shaped(source, shape, channels, *, training=True):
-    """A BatchNormalization of a tensor that a Reshape has made."""
-    b = Builder(17)
-    y = b.node("Reshape", b.input(*source), b.const(np.array(shape)))
-    parameters = [b.const(v) for v in b.statistics(channels)]
-    attrs = TRAINING if training else {}
-    made = b.node("BatchNormalization", y, *parameters, name="bn", **attrs)
-    b.output(made[0] if training else made, None)
-    return b.model()
-
-
-def no_samples(model):
-    network = build_network(load(model.SerializeToString()))
-    (node,) = (node for node in network.nodes() if is_batchnorm(node))
-    block = blocked_by(require_samples, node, node.inputs[3].shape[0])
-    assert block is None or block.reason is Reason.NO_SAMPLES
-    return block is not None
-
-
-@pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize(
-    ("source", "shape", "channels", "found"),
-    [
-        ((3, 4, 5, 5), [1, 12, 5, 5], 12, True),  # instance normalization
-        (("N", 4, 5, 5), [1, 12, 5, 5], 12, True),
-        ((3, 4, 5), [1, 12, -1], 12, True),
-        ((3, 8), [1, 3, 8, 1], 3, None),  # layer normalization, or an image that gets a batch
-        ((1, 4, 6, 6), [1, 16, 3, 3], 16, False),  # pixels become channels
-        ((3, 4, 6, 6), [3, 16, 3, 3], 16, False),
-        ((3, 4, 5, 5), [12, 1, 5, 5], 1, False),
-        ((3, 4, 5, 5), [-1, 4, 25], 4, False),
-    ],
-)
-def test_samples_in_the_channels(source, shape, channels, found, training):
-    found = training if found is None else found
-    assert no_samples(shaped(source, shape, channels, training=training)) is found
-
-
-@pytest.mark.parametrize("overridable", [False, True])
-def test_a_constant_is_no_sample(overridable):
-    b = Builder(17)
-    weight = b.normal(4, 3, 3, 3, name="w")
-    if overridable:
-        b.input(4, 3, 3, 3, name="w")
-    y = b.node("Reshape", weight, b.const(np.array([1, 4, -1])))
-    parameters = [b.const(v) for v in b.statistics(4)]
-    y = b.node("BatchNormalization", y, *parameters, name="bn", **TRAINING)[0]
-    y = b.node("Reshape", y, b.const(np.array([4, 3, 3, 3])))
-    y = b.node("Conv", b.input(2, 3, 6, 6), y)
-    b.output(b.bn(y, 4, name="behind"), None)
-    plan = plan_swap(load(b.model().SerializeToString()), swap_options(2))
-    assert [swap.site.node for swap in plan.swaps] == ["behind"]
-    (kept,) = plan.untouched
-    assert (kept.site.node, kept.reason) == ("bn", Reason.NO_SAMPLES)
-    assert "is a constant" in kept.detail
 
 
 def swap_plan(fields):
