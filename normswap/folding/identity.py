@@ -10,23 +10,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from normswap.folding.branches import SUMS
+
 if TYPE_CHECKING:
     from normswap.folding.branches import Merger
+    from normswap.graph.network import Value
     from normswap.graph.normalization import Normalization
 
 
-def merge_source(merger: Merger, normalization: Normalization) -> bool:
-    """Merge the branches of the sum that a normalization reads, and say whether there were any.
-
-    Parameters
-    ----------
-    merger : Merger
-        Whose draft is edited.
-    normalization : Normalization
-        Where another one reads that sum too, nothing is done.
-    """
+def sum_before(normalization: Normalization) -> Value | None:
+    """Return the sum that a normalization, and nobody else, reads; None if it reads none."""
     node, slot = normalization.source
-    total, start = node.inputs[slot], merger.draft.mark()
-    if total is not None and total.is_private:
-        merger.merge(total)
+    total = node.inputs[slot]
+    if total is None or total.producer is None or not total.is_private:
+        return None
+    return total if total.producer.op in SUMS and not total.producer.domain else None
+
+
+def merge_sum(merger: Merger, total: Value) -> bool:
+    """Merge the branches of a sum, and say whether there were any."""
+    start = merger.draft.mark()
+    merger.merge(total)
     return merger.draft.mark() > start

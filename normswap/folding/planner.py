@@ -16,7 +16,7 @@ from normswap.folding.branches import Merger
 from normswap.folding.draft import Draft
 from normswap.folding.edits import Bypass, Merge, Replace, Specialise
 from normswap.folding.functions import Library
-from normswap.folding.identity import merge_source
+from normswap.folding.identity import merge_sum, sum_before
 from normswap.folding.inlining import Inliner
 from normswap.folding.leftover import rewrite
 from normswap.folding.plan import Attempt, Folded, Kept, Plan, Step
@@ -457,10 +457,11 @@ class _Planner:
     def _join(self, whole: Normalization) -> None:
         """Fold a normalization that found no route into the one Conv that its source becomes."""
         entry, normalization = self.kept.get(whole.key), whole.present()
-        if entry is None or normalization is None:
+        total = sum_before(normalization) if entry and normalization else None
+        if entry is None or total is None:
             return
         mark, merged = self.draft.mark(), {k: list(v) for k, v in self.merger.merged.items()}
-        if not merge_source(self.merger, normalization):
+        if not merge_sum(self.merger, total):
             return
         self._fold(whole)
         if whole.key in self.kept and not self.merge_branches:
