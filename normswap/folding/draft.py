@@ -137,8 +137,9 @@ class Draft:
                 self._later(partial(setattr, argument, "captured", False))
         for slot in range(len(call.inputs)):
             self._connect(call, slot, None)
-        for value, result in zip(body.outputs, call.outputs, strict=False):
+        for value in body.outputs:
             value.is_output = False
+        for value, result in zip(body.outputs, call.outputs, strict=False):
             if result is not None:
                 value.name = result.name
                 self._take_over(value, result)
