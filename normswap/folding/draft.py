@@ -245,8 +245,9 @@ class Draft:
         # Arguments are stored as before, and what stands for them in the body never was.
         constants = (node.out for node in nodes if node.op == "Constant")
         self.added = added + sum(map(stored_bytes, constants))
-        for value, result in zip(body.outputs, call.outputs, strict=False):
+        for value in body.outputs:
             value.is_output = False
+        for value, result in zip(body.outputs, call.outputs, strict=False):
             if result is not None:
                 value.name = result.name
                 self._take_over(value, result)

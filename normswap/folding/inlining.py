@@ -131,7 +131,8 @@ def put_in_place(body: gs.Function, call: gs.Node, names: Names) -> None:
     renamed: set[int] = set()
     for graph in with_nested(body):
         for node in graph.nodes:
-            node.name = names.fresh(f"{lead}/{node.name or node.op}")
+            title = node.name or next((t.name for t in node.outputs if t.name), node.op)
+            node.name = names.fresh(f"{lead}/{title}")
             _resolve(node, attributes)
             for tensors in (node.inputs, node.outputs):
                 for slot, tensor in enumerate(list(tensors)):

@@ -4,11 +4,16 @@ import numpy as np
 import pytest
 from onnx import AttributeProto, helper
 from support.build import Builder
+from support.drafts import picture
 from support.folding import check_kept, fold_model
 from support.functions import Body, folds, names
 
 from normswap.folding import inlining
+from normswap.folding.draft import Draft
+from normswap.folding.functions import Library
+from normswap.graph.build import build_network
 from normswap.graph.reasons import Reason
+from normswap.model import load
 
 INTS, FLOAT = AttributeProto.INTS, AttributeProto.FLOAT
 
@@ -208,3 +213,21 @@ def test_names_collide_with_none(named):
     made = [name for node in folded.graph.node for name in (node.name, *node.output) if name]
     assert len(set(made)) == len(made)
     assert np.all([info.name in made for info in folded.graph.output])
+
+
+def test_what_is_inlined_can_be_taken_back():
+    b = Builder()
+    modules(b)
+    f = Body(b, "Block", ["x", "w", "b"])
+    f.returns(f.node("Conv2d", "x", "w", "b", domain="local", pads=[1] * 4))
+    y = b.node("Block", b.input(2, 3, 6, 6), b.normal(4, 3, 3, 3), b.normal(4), domain="local")
+    b.output(relu(b, bn(b, y, 4)), (2, 4, 6, 6))
+    model = load(b.model().SerializeToString())
+    network = build_network(model)
+    draft = Draft(network)
+    inliner, before = inlining.Inliner(draft, Library(model, network)), picture(network)
+    assert inliner.inline(network.graphs[0])
+    made = {node.op for node in network.graphs[0].nodes if not node.removed}
+    assert made == {"Conv", "BatchNormalization", "Relu"}
+    draft.rollback(0)
+    assert picture(network) == before

@@ -2,7 +2,8 @@
 
 What is summed with such weights is averaged: ``P @ (V + t) = P @ V + t``, so that a shift passes. A
 row that a mask leaves nothing of is NaN, with the shift on either side; one that is put in order
-after the Softmax (NaN to 0) is no average any more, and what does that is not looked through.
+after the Softmax (NaN to 0) is no average any more, and what does that is not looked through. Of an
+axis of length 0 nothing is averaged, and a sum is 0; lengths that are open are taken for 1 or more.
 """
 
 from __future__ import annotations

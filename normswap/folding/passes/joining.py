@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from normswap.folding.passes.branches import merge
 from normswap.folding.passes.routes import fold
 from normswap.folding.plan import Kept
+from normswap.folding.sums import is_sum
 
 if TYPE_CHECKING:
     from normswap.folding.draft import Draft
@@ -28,7 +29,7 @@ def join(draft: Draft, graph: Graph, *, always: bool) -> bool:
             continue
         mark, (node, slot) = draft.mark(), normalization.source
         total = node.inputs[slot]
-        if total is None or not total.is_private:
+        if total is None or not total.is_private or not is_sum(total.producer):
             continue  # where another one reads that sum too, nothing is won
         merge(draft, total)
         if not draft.since(mark):
