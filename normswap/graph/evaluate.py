@@ -85,7 +85,9 @@ def spread_of(value: Value | None) -> Expression:
     if maker.op == "ConstantOfShape" and value is not None:
         filling = maker.attrs.get("value")
         stored = np.zeros(1, np.float32) if filling is None else source_of(filling).load()
-        return Leaf(ArrayTensor(stored.reshape(())), value.name)
+        source = ArrayTensor(stored.reshape(()))
+        if is_float(source.data_type):
+            return Leaf(source, value.name)
     return constant_of(value)
 
 

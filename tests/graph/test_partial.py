@@ -172,6 +172,17 @@ def test_the_size_of_a_weight_that_a_caller_may_replace():
     check_kept(b.model(), Reason.OVERRIDABLE)
 
 
+def test_integers_of_a_size_that_is_open_are_no_operand():
+    b = Builder()
+    x = b.input("N", 3, 5, 5)
+    y = b.bn(b.conv(x, 3, C), C)
+    seven = numpy_helper.from_array(np.array([7], np.int64))
+    sevens = b.node("ConstantOfShape", b.node("Shape", x), value=seven)
+    z = b.node("Add", b.node("Mul", b.node("Cast", x, to=7), sevens), sevens)
+    b.output(b.node("Sigmoid", y)).output(z, ("N", 3, 5, 5), TensorProto.INT64)
+    check_folds(b.model())
+
+
 OPEN = np.ma.MaskedArray(np.array([0, 4, 0, 5]), [True, False, True, False])
 
 
