@@ -26,7 +26,7 @@ from normswap.errors import UsageError
 
 if TYPE_CHECKING:
     from normswap.errors import ExitCode
-    from normswap.folding.leftover import Form
+    from normswap.folding.passes.leftovers import Form
     from normswap.workflows.fold import FoldReport
 
 

@@ -3,18 +3,21 @@
 An inference-mode BatchNormalization is ``y = s*x + t`` per channel. What happens to that map, a
 module each, every one importing only from those above it:
 
-``edits``, ``answers``, ``plan``
-    The edits of which every rewrite is made; what an operator may answer; what a fold will do.
+``edits``, ``answers``, ``plan``, ``record``
+    The edits of which every rewrite is made; what an operator may answer; what a fold will do, and
+    what is known of each normalization until then.
 ``legacy``, ``draft``
-    Edits of models of opset 6 and before; edits tried on a mirror of the graph, and taken back.
+    Edits of models of opset 6 and before; the plan in the making, of which all can be taken back.
 ``functions``, ``quantized``
     Bodies of model-local functions, call by call; weights behind DequantizeLinear.
 ``operators``
     What each operator answers to an affine on its output and on its input; a file a family.
-``route``, ``branches``, ``leftover``
-    The search for a way to constants that absorb the map; Convs of one tensor that are added; the
-    best form of what stays.
+``route``, ``sums``, ``branches``
+    The search for a way to constants that absorb the map; trees of Add, Sub and Sum; Convs of one
+    tensor that are added.
+``passes``
+    What is done to a graph until nothing is left to be done; a file a pass.
 ``planner``, ``apply``, ``residual``
-    Every normalization once: folded along a route, or kept with a reason; the only module that
-    edits a model; and how far what was written is from what was meant.
+    The passes in order: every normalization once, folded along a route, or kept with a reason; the
+    only module that edits a model; and how far what was written is from what was meant.
 """

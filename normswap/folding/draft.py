@@ -1,10 +1,15 @@
-"""Edits tried on the planner's mirror of a graph, and taken back where a route ends in a block."""
+"""A plan in the making: edits tried on a mirror of the model, and records of what they are for.
+
+All of it is in one journal, so that what ends in a block is taken back as a whole.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from normswap.folding.edits import (
     Bypass,
@@ -18,14 +23,20 @@ from normswap.folding.edits import (
     Specialise,
 )
 from normswap.folding.legacy import recorded
+from normswap.folding.plan import Folded
 from normswap.graph.network import Network, Node, Use, Value
+from normswap.graph.reasons import Blocked
 from normswap.graph.removal import takes_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from normswap.folding.record import Record
+    from normswap.graph.expressions import Expression
     from normswap.graph.network import Graph
 
+K = TypeVar("K")
+V = TypeVar("V")
 Undo = Callable[[], object]
 
 
@@ -36,23 +47,91 @@ class Draft:
     ----------
     network : Network
         Is changed by :meth:`commit`, and changed back by :meth:`rollback`.
+
+    Attributes
+    ----------
+    edits : list of Edit
+        In the order in which they were made.
+    records : dict
+        What was found in each graph, by the key of its last node.
+    begun : dict of Graph to int
+        When a graph was first looked at.
+    merged : dict of int to tuple of str
+        Titles of what a Conv took in, by its key.
+    specialised : dict of int to int
+        The key of the first node of the copy that a call has, by the key of the call.
     """
 
     def __init__(self, network: Network) -> None:
         self.network = network
         self.nodes: dict[int, Node] = {node.key: node for node in network.nodes()}
         self.edits: list[Edit] = []
-        self._undo: list[tuple[int, Undo]] = []  # how many edits there were, and how to go back
+        self.records: dict[Graph, dict[int, Record]] = {}
+        self.begun: dict[Graph, int] = {}
+        self.merged: dict[int, tuple[str, ...]] = {}
+        self.specialised: dict[int, int] = {}
+        self._journal: list[tuple[int, Undo]] = []  # how many edits there were, and how to go back
 
     def mark(self) -> int:
-        """Return a point in the history, for :meth:`rollback`."""
-        return len(self.edits)
+        """Return this point in the history, for :meth:`rollback`."""
+        return len(self._journal)
+
+    def since(self, mark: int) -> list[Edit]:
+        """Return the edits that came after ``mark``."""
+        return self.edits[self._journal[mark][0] :] if mark < len(self._journal) else []
 
     def rollback(self, mark: int) -> None:
-        """Take back every edit that came after ``mark``."""
-        while self._undo and self._undo[-1][0] >= mark:
-            self._undo.pop()[1]()
-        del self.edits[mark:]
+        """Take back every edit that came after ``mark``, and every note."""
+        while len(self._journal) > mark:
+            count, undo = self._journal.pop()
+            undo()
+            del self.edits[count:]
+
+    def _later(self, undo: Undo) -> None:
+        self._journal.append((len(self.edits), undo))
+
+    @contextmanager
+    def trial(self) -> Iterator[int]:
+        """Take back what is done within if that is blocked."""
+        mark = self.mark()
+        try:
+            yield mark
+        except Blocked:
+            self.rollback(mark)
+            raise
+
+    def note(self, table: dict[K, V], key: K, value: V) -> None:
+        """Enter something in a table, such as :attr:`records`."""
+        if key in table:
+            self._later(partial(table.__setitem__, key, table[key]))
+        else:
+            self._later(partial(table.pop, key))
+        table[key] = value
+
+    def enter(self, record: Record, **changes: Any) -> None:
+        """Note what is known of a normalization by now."""
+        table = self.records[record.whole.graph]
+        self.note(table, record.whole.key, replace(record, **changes))
+
+    def left(self, graph: Graph) -> list[Record]:
+        """Return what is not folded in a graph, in the order in which it is best folded.
+
+        Each by itself, a BatchNormalization goes into arithmetic before it and not vice versa.
+        """
+        records = [r for r in self.records[graph].values() if not isinstance(r.fate, Folded)]
+        return sorted(records, key=lambda record: not record.whole.is_batchnorm)
+
+    def callee(self, call: Node, number: int) -> Graph:
+        """Return the body that a call has: that of a copy, or of the function itself.
+
+        Parameters
+        ----------
+        call : Node
+        number : int
+            Which of the model's functions it calls.
+        """
+        first = self.specialised.get(call.key)
+        return self.network.bodies[number] if first is None else self.nodes[first].graph
 
     def commit(self, edits: Iterable[Edit]) -> None:
         """Carry out edits on the network."""
@@ -69,8 +148,8 @@ class Draft:
                     self._duplicate(edit)
                 case Omit():
                     self._omit(edit)
-                case Specialise():
-                    pass  # to share a copy that is there
+                case Specialise():  # to share a copy that is there
+                    self.note(self.specialised, edit.node, edit.first)
                 case Bypass():
                     done = replace(edit, renames=self._bypass(edit))
                 case Merge():
@@ -98,10 +177,7 @@ class Draft:
             self.network.keys = edit.first
 
         self._later(undo)
-        self.edits.append(edit)
-
-    def _later(self, undo: Undo) -> None:
-        self._undo.append((len(self.edits), undo))
+        self.commit([edit])
 
     def _connect(self, node: Node, slot: int, value: Value | None) -> None:
         """Let an input of a node read another tensor."""
@@ -133,25 +209,40 @@ class Draft:
 
     def _set_attribute(self, edit: SetAttribute) -> None:
         node = self.nodes[edit.node]
-        old = node.attrs
-        node.attrs = {**old, edit.name: edit.value}
-        self._later(lambda: setattr(node, "attrs", old))
+        self._set(node, "attrs", {**node.attrs, edit.name: edit.value})
+
+    def _set(self, item: Node | Value, name: str, value: object) -> None:
+        """Let an attribute of a node or tensor have another value."""
+        self._later(partial(setattr, item, name, getattr(item, name)))
+        setattr(item, name, value)
+
+    def give(self, value: Value, source: Expression) -> None:
+        """Let a constant be read as another one, which is what will be written of it."""
+        self._set(value, "source", source)
 
     def _take_over(self, new: Value, old: Value) -> None:
         """Let everyone who read ``old`` read ``new``, the graph's outputs included."""
         for use in list(old.readers.values()):
             self._connect(use.node, use.slot, new)
-        before = (new.is_output, new.captured, old.is_output, old.captured)
-        outputs = list(old.graph.outputs)
-        new.is_output, new.captured = new.is_output or old.is_output, new.captured or old.captured
-        old.is_output = old.captured = False
-        old.graph.outputs[:] = [new if value is old else value for value in outputs]
+        for name in ("is_output", "captured"):
+            if getattr(old, name):
+                self._set(new, name, value=True)
+                self._set(old, name, value=False)
+        outputs = old.graph.outputs
+        for index, value in enumerate(outputs):
+            if value is old:
+                outputs[index] = new
+                self._later(partial(outputs.__setitem__, index, old))
 
-        def undo() -> None:
-            new.is_output, new.captured, old.is_output, old.captured = before
-            old.graph.outputs[:] = outputs
-
-        self._later(undo)
+    def _take_out(self, node: Node, stays: Value, goes: Value, *, renames: bool) -> bool:
+        """Let a tensor be read in the place of what a node makes, under its name if it renames."""
+        for slot in range(len(node.inputs)):
+            self._connect(node, slot, None)
+        if renames:
+            self._set(stays, "name", goes.name)
+        self._take_over(stays, goes)
+        self._set(node, "removed", value=True)
+        return renames
 
     def _insert(self, edit: Insert) -> None:
         before = self.nodes[edit.node]
@@ -209,31 +300,11 @@ class Draft:
         value, result = node.input(edit.slot), node.outputs[0]
         if value is None or result is None:
             raise AssertionError("a node without that input and output can't be bypassed")
-        for slot in range(len(node.inputs)):
-            self._connect(node, slot, None)
         renames = takes_name(value, node)
         if result.is_output and not renames:
             raise AssertionError(f"{result.name} is an output: its node {node.title} can't go")
-        if renames:
-            name = value.name
-            value.name = result.name
-            self._later(lambda: setattr(value, "name", name))
-        self._take_over(value, result)
-        node.removed = True
-        self._later(lambda: setattr(node, "removed", False))
-        return renames
+        return self._take_out(node, value, result, renames=renames)
 
     def _merge(self, edit: Merge) -> bool:
         node, into = self.nodes[edit.node], self.nodes[edit.into]
-        stays, goes = into.out, node.out
-        for slot in range(len(node.inputs)):
-            self._connect(node, slot, None)
-        renames = goes.is_output
-        if renames:
-            name = stays.name
-            stays.name = goes.name
-            self._later(lambda: setattr(stays, "name", name))
-        self._take_over(stays, goes)
-        node.removed = True
-        self._later(lambda: setattr(node, "removed", False))
-        return renames
+        return self._take_out(node, into.out, node.out, renames=node.out.is_output)

@@ -86,7 +86,7 @@ class Kept:
     attempts : tuple of Attempt
         Every route that was tried.
     form : {"keep", "affine", "normalize"}
-        As what it stays, see :mod:`normswap.folding.leftover`.
+        As what it stays, see :mod:`normswap.folding.passes.leftovers`.
     """
 
     site: Site

@@ -118,7 +118,7 @@ class Router:
                 stack.append(_Frame(goal, self._ways(goal), self.draft.mark(), len(steps)))
         if failure is not None:
             return Outcome(failure[1], failure[0])
-        edits = self.draft.edits[start:]
+        edits = self.draft.since(start)
         block = unsound(edits, self.draft.nodes) or misfit(edits, self.draft.nodes)
         if block is not None:
             self.draft.rollback(start)

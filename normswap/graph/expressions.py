@@ -198,6 +198,40 @@ class Filled(Expression):
 
 
 @dataclass(frozen=True, eq=False)
+class Stored(Expression):
+    """A formula's values as they will be read from the file: rounded.
+
+    Parameters
+    ----------
+    formula : Expression
+    """
+
+    formula: Expression
+
+    @property
+    def data_type(self) -> int:  # type: ignore[override]
+        """Float type of the formula."""
+        return self.formula.data_type
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        """Shape of the formula."""
+        return self.formula.shape
+
+    def wide(self) -> Wide:
+        return self.formula.load().astype(wide_dtype(self.data_type))
+
+    def bound(self) -> float:
+        return magnitude(self.wide())
+
+    def least(self) -> float:
+        return smallest(self.wide())
+
+    def operands(self) -> tuple[Expression, ...]:
+        return (self.formula,)
+
+
+@dataclass(frozen=True, eq=False)
 class Scaled(Expression):
     """``base * scale + shift``, elementwise, NumPy broadcasting.
 

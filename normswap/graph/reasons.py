@@ -93,6 +93,10 @@ EXPLANATIONS: dict[Reason, str] = {
 }
 
 
+OF_NUMBERS = frozenset({Reason.NON_FINITE, Reason.OVERFLOW, Reason.UNDERFLOW})
+"""Reasons that lie in the values of constants, and not in the graph."""
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """Why an affine can't go on.

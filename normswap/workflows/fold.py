@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 from normswap.check.options import CheckOptions, check_options
 from normswap.errors import ExitCode, require_choice
 from normswap.folding.apply import apply_plan
-from normswap.folding.leftover import Form
+from normswap.folding.passes.leftovers import Form
 from normswap.folding.planner import make_plan
 from normswap.folding.residual import residuals
 from normswap.model import Model, load

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnx.inliner
 from onnx import TensorProto, helper
 
 from support.graphs import every_graph
@@ -17,11 +18,9 @@ FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE}
 
 
 def shaken(model, sample):
-    """Return a model in which every float result has a random part of a unit added.
-
-    Functions are left alone, since the types in them are not known.
-    """
-    copy = onnx.shape_inference.infer_shapes(model)
+    """Return a model in which every float result has a random part of a unit added."""
+    called = onnx.inliner.inline_local_functions(model)  # in functions no types are known
+    copy = onnx.shape_inference.infer_shapes(called)
     rng = np.random.default_rng(sample)
     for graph in reversed(list(every_graph(copy.graph))):  # a node is copied with its bodies
         types = {

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
+import onnx.inliner
 import onnxruntime as ort
 from onnx import TensorProto
 
@@ -45,7 +46,10 @@ What a fold does wrong within it shows in float64.
 
 
 DIGITS = {TensorProto.FLOAT: 32 * 2.0**-23, TensorProto.FLOAT16: 4 * 2.0**-10}
-"""What a result may be off, relative to its largest value, where it is stored with these digits."""
+"""What a result may be off, relative to its largest value, by the coarsest type of a model.
+
+A fold puts constants where the model had results, which the runtime rounds and float64 does not.
+"""
 
 FINE = 2.0**-40
 """What is rounded by more than this is so by the runtime."""
@@ -239,13 +243,25 @@ def hangs_on_luck(model, folded, feeds):
         run(folded, feeds, shares=False)
     except Exception:  # noqa: BLE001 - the runtime raises anything
         return False
-    inferred = onnx.shape_inference.infer_shapes(model)
-    sizes = {
-        info.name: [dim.dim_value for dim in info.type.tensor_type.shape.dim]
-        for info in inferred.graph.value_info
-        if info.type.tensor_type.HasField("shape")
-    }
-    sizes = {name: shape for name, shape in sizes.items() if all(shape)}
+    return any(list(array.shape) != shape for shape, array in every_result(model, feeds) if shape)
+
+
+def divides_by_chance(model, feeds):
+    """Whether a model makes no number of something, as of 0/0 where rounding made the zeros."""
+    return any(
+        np.isnan(a).any() for _, a in every_result(narrowed(model), feeds) if a.dtype.kind == "f"
+    )
+
+
+def every_result(model, feeds):
+    """Return what is inferred of the size of every result, or None, and the result."""
+    inferred = onnx.shape_inference.infer_shapes(laid_open(model, feeds))
+    sizes = {}
+    for info in inferred.graph.value_info:
+        if info.type.WhichOneof("value") == "tensor_type":
+            dims = [dim.dim_value for dim in info.type.tensor_type.shape.dim]
+            known = info.type.tensor_type.HasField("shape") and all(dims)
+            sizes[info.name] = dims if known else None
     probe = onnx.ModelProto()
     probe.CopyFrom(inferred)
     del probe.graph.output[:], probe.graph.value_info[:]
@@ -253,7 +269,33 @@ def hangs_on_luck(model, folded, feeds):
     for info in probe.graph.output:
         info.type.tensor_type.ClearField("shape")
     made = run(probe, feeds, shares=False) if sizes else []
-    return any(list(a.shape) != shape for a, shape in zip(made, sizes.values(), strict=True))
+    return list(zip(sizes.values(), made, strict=True))
+
+
+def laid_open(model, feeds):
+    """Return a model of the fed sizes, with its functions and taken branches in the main graph."""
+    copy = onnx.inliner.inline_local_functions(model)
+    for info in copy.graph.input:
+        for dim, size in zip(
+            info.type.tensor_type.shape.dim, np.shape(feeds.get(info.name, ())), strict=False
+        ):
+            dim.dim_value = size
+    nodes = list(copy.graph.node)
+    del copy.graph.node[:]
+    while nodes:
+        node = nodes.pop(0)
+        if node.op_type != "If" or node.input[0] not in feeds:
+            copy.graph.node.append(node)
+            continue
+        taken = "then_branch" if feeds[node.input[0]] else "else_branch"
+        body = next(a.g for a in node.attribute if a.name == taken)
+        copy.graph.initializer.extend(body.initializer)
+        made = [
+            onnx.helper.make_node("Identity", [inner.name], [name])
+            for inner, name in zip(body.output, node.output, strict=True)
+        ]
+        nodes = [*body.node, *made, *nodes]
+    return copy
 
 
 def narrowed(model):
@@ -391,8 +433,10 @@ def moved(model, sample, *, widened=True):
     for tensor in tensors:
         array = onnx.numpy_helper.to_array(tensor)
         if array.dtype.kind == "f":
-            unit = float(np.finfo(array.dtype).eps)
+            info = np.finfo(array.dtype)
+            unit, step = (float(x) for x in (info.eps, info.smallest_subnormal))
             wide = array.astype(np.float64) * (1 + rng.uniform(-unit, unit, array.shape))
+            wide += rng.uniform(-step, step, array.shape)  # what is tiny has fewer digits
             values = wide if widened else wide.astype(array.dtype)
             tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
     return copy
@@ -452,7 +496,7 @@ def compare(model, folded, feeds, wants, gots, found) -> str:
         found.notes.append(f"float64 departs from the runtime on a {maker}")
     found.in_float64 = all(trusted)
     truths = [truth if fine else None for fine in trusted]
-    detail = in_runtime(model, feeds, wants, gots, truths)
+    detail = in_runtime(model, feeds, wants, gots, truths, found)
     if detail or not any(trusted):
         return detail
     try:
@@ -464,7 +508,7 @@ def compare(model, folded, feeds, wants, gots, found) -> str:
     return in_float64(model, truth, results, trusted)
 
 
-def in_runtime(model, feeds, wants, gots, truths) -> str:
+def in_runtime(model, feeds, wants, gots, truths, found) -> str:
     """Say which output differs in the runtime by more than it errs on the original."""
     names = [info.name for info in model.graph.output]
     variants = None
@@ -493,6 +537,11 @@ def in_runtime(model, feeds, wants, gots, truths) -> str:
             counts &= noise <= ROUGH * magnitude  # the rest of what comes out is rounding
             error = deviation(want[counts], got[counts])
             allowed += SLACK * float(noise[counts].max(initial=0))
+        if np.isinf(error) and divides_by_chance(model, feeds):
+            # A Clip behind it makes a number of what is none; all else is judged.
+            found.notes.append("the original makes no number of some values, by chance")
+            counts &= np.isfinite(got)
+            error = deviation(want[counts], got[counts])
         if not error <= allowed:
             return f"{name} is {error:.1e} off in the runtime where {magnitude:.1e} is the largest"
     return ""
@@ -501,7 +550,7 @@ def in_runtime(model, feeds, wants, gots, truths) -> str:
 def in_float64(model, truth, gots, trusted) -> str:
     """Say which output differs in float64 by more than rounding of the weights explains."""
     names = [info.name for info in model.graph.output]
-    kinds = [info.type.tensor_type.elem_type for info in model.graph.output]
+    coarsest = max(DIGITS.get(elem_type, 0.0) for elem_type in float_types(model))
     for index, (name, got) in enumerate(zip(names, gots, strict=True)):
         want = truth.values[index]
         if not trusted[index]:
@@ -512,7 +561,7 @@ def in_float64(model, truth, gots, trusted) -> str:
             if not np.array_equal(want, got):
                 return f"{name} differs in float64"
             continue
-        digits = DIGITS.get(kinds[index], 0.0) * largest(want)
+        digits = coarsest * largest(want)
         error, floor = deviation(want, got), max(FLOOR * size_of(want), digits)
         if error > floor and not error <= floor + SLACK * truth.noise(index):
             # What is divided by rounding may be no number by chance; all else is judged.
@@ -524,6 +573,13 @@ def in_float64(model, truth, gots, trusted) -> str:
                 f" and rounding does {truth.noise(index):.1e}"
             )
     return ""
+
+
+def float_types(model):
+    """Return the types of what goes into a model and comes out: one of them computes in between."""
+    ports = (*model.graph.input, *model.graph.output)
+    weights = (tensor for graph in every_graph(model.graph) for tensor in graph.initializer)
+    return {i.type.tensor_type.elem_type for i in ports} | {t.data_type for t in weights}
 
 
 def largest(array) -> float:

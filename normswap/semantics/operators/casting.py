@@ -1,6 +1,6 @@
 """Casts between types, where a floating-point type of 16 bits and more is float64.
 
-Source: ONNX operators Cast-1 to -25, CastLike-15 to -25.
+Source: ONNX operators Cast-1 to -28, CastLike-15 to -25.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from normswap.dtypes import is_floating
 from normswap.semantics.registry import operator
 
 
-@operator("Cast", since=(1, 6, 9, 13, 19, 21, 23, 24, 25))
+@operator("Cast", since=(1, 6, 9, 13, 19, 21, 23, 24, 25, 28))
 def cast(x: np.ndarray, *, to: int | str, saturate: int = 1) -> np.ndarray:
     """Convert; to a floating-point type means to float64, rounded only where it has 8 bits.
 

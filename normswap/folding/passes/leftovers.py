@@ -17,25 +17,44 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from normswap.dtypes import is_float, round_to, wide_dtype
+from normswap.dtypes import is_float
 from normswap.folding.edits import Bypass, Edit, Insert, Replace, SetAttribute
 from normswap.folding.operators.layout import strip_leading
+from normswap.folding.plan import Kept
 from normswap.folding.soundness import unsound
 from normswap.graph.batchnorm import epsilon_of, is_per_activation
 from normswap.graph.evaluate import constant_of
-from normswap.graph.expressions import Filled
+from normswap.graph.expressions import Filled, Stored
 from normswap.graph.network import Use
 from normswap.graph.reasons import unless_blocked
 
 if TYPE_CHECKING:
     from normswap.folding.draft import Draft
     from normswap.graph.affine import Affine
+    from normswap.graph.network import Graph
     from normswap.graph.normalization import Normalization
 
 Form = Literal["keep", "affine", "normalize"]
 
 
-def rewrite(draft: Draft, normalization: Normalization, form: Form) -> Normalization | None:
+def rewrite(draft: Draft, graph: Graph, *, form: Form) -> bool:
+    """Give what stays in a graph the form that is asked for."""
+    start = draft.mark()
+    for record in draft.left(graph):
+        normalization = record.whole.present() if record.whole.certain else None
+        if normalization is None or not isinstance(record.fate, Kept):
+            continue
+        new = _rewritten(draft, normalization, form)
+        if new is None:
+            continue
+        # From now on it is known by what it has become, and told as what it was.
+        draft.enter(record, fate=None)
+        entry = replace(record.fate, form=form)
+        draft.enter(replace(record, whole=new, fate=entry, told=entry))
+    return bool(draft.since(start))
+
+
+def _rewritten(draft: Draft, normalization: Normalization, form: Form) -> Normalization | None:
     """Give a normalization that stays another form, if it has one.
 
     Returns
@@ -54,7 +73,7 @@ def rewrite(draft: Draft, normalization: Normalization, form: Form) -> Normaliza
     if not edits or unsound(edits, draft.nodes):
         return None
     first = draft.network.keys
-    draft.commit(_with_stored(edit) for edit in edits)
+    draft.commit(map(_stored, edits))
     made = [Use(draft.nodes[key], 0) for key in range(first, draft.network.keys)]
     return replace(normalization, chain=tuple(made)) if made else normalization
 
@@ -77,7 +96,7 @@ def _as_affine(draft: Draft, normalization: Normalization, affine: Affine) -> li
     wanted = [
         (op, constant, part)
         for op, constant, part, neutral in parts
-        if (_stored(constant).values != neutral).any()
+        if (Stored(constant).wide() != neutral).any()
     ] or [parts[0][:3]]
     if not wanted or [use.node.op for use in normalization.chain] == [op for op, *_ in wanted]:
         return []
@@ -109,14 +128,8 @@ def _as_normalization(draft: Draft, normalization: Normalization, affine: Affine
     return [*edits, SetAttribute(node.key, "epsilon", 0.0)]
 
 
-def _with_stored(edit: Edit) -> Edit:
+def _stored(edit: Edit) -> Edit:
     """Return an edit whose new values are as they will be read from the file."""
-    if isinstance(edit, Insert | Replace) and isinstance(edit.constant, Filled):
-        return replace(edit, constant=_stored(edit.constant))
+    if isinstance(edit, Insert | Replace):
+        return replace(edit, constant=Stored(edit.constant))
     return edit
-
-
-def _stored(constant: Filled) -> Filled:
-    """Return values as they will be read from the file."""
-    rounded = round_to(constant.wide(), constant.data_type)
-    return Filled(rounded.astype(wide_dtype(constant.data_type)), constant.data_type)
