@@ -190,7 +190,7 @@ def _demanded(node: Any, shapes: dict[str, tuple[int, ...]]) -> dict[int, int]:
     weight = shapes.get(node.input[1]) if len(node.input) > 1 else None
     if not weight:
         return {}
-    if node.op_type == "Conv":
+    if node.op_type == "Conv" and len(weight) > 1:
         return {1: weight[1] * _attribute(node, "group", 1)}
     if node.op_type in {"ConvTranspose", "BatchNormalization", "InstanceNormalization"}:
         return {1: weight[0]}

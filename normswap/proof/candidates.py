@@ -1,4 +1,4 @@
-"""Which tensor of the original one of the rewritten model may be equal to: by name, and by place."""
+"""Which tensors of the original one of the rewritten model may be: by name, and by place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from normswap.proof.numbering import Side
 
 _FAR = 5  # operators behind a known tensor that are looked at
-_MOST = 6  # candidates
+_MOST = 4  # candidates
 
 
 class Candidates:
@@ -59,7 +59,9 @@ class Candidates:
             if found is not None and found not in told and self._fits(found, number):
                 told.add(found)
                 yield found, True
-        for found in self._behind(maker, number):
+        if told:
+            return
+        for found in self._behind(maker):
             if found not in told and self._fits(found, number):
                 told.add(found)
                 yield found, False
@@ -74,7 +76,7 @@ class Candidates:
         one, other = self._a.sizes[0].shapes.get(a), self._b.sizes[0].shapes.get(b)
         return one is None or other is None or one == other
 
-    def _behind(self, maker: Node, number: int) -> Iterator[int]:
+    def _behind(self, maker: Node) -> Iterator[int]:
         """Yield what the original makes of what the maker reads."""
         for read in maker.inputs:
             home = NONE if read == NONE else self._homes.get(self._b.classes[read], NONE)

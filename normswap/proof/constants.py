@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 
 from normswap.model.external import ExternalData, is_external
+from normswap.model.storage import FileStorage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -83,6 +84,8 @@ class Constants:
         if isinstance(tensor, onnx.SparseTensorProto) or not is_external(tensor):
             return None
         extent = self._external.extent(tensor)
+        if not isinstance(extent.storage, FileStorage):
+            return None
         return str(extent.storage.path), extent.offset, extent.nbytes
 
     def glance(self, number: int) -> bytes:

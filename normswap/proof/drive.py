@@ -34,12 +34,14 @@ if TYPE_CHECKING:
 
 _SAMPLES = 2
 _VALUES = 16
+_MOVING = 16  # multiply-adds that moving a weight at random is as much work as
 _SCALES = (1.0, 8.0, 0.05, 100.0, 3000.0)
 _PROBES = 64
-_RESOLUTION = 1e-12
+_RESOLUTION = 1e-12  # of float64, in parts of what a region makes
+_CANCELLED = 4e-16  # and of what it reads, which may cancel
 _LARGEST = 1 << 23  # elements of one tensor of a frontier
 _WORK = 1_500_000_000  # multiply-adds of one evaluation
-_PROBING = 6_000_000_000  # and of all that drive few channels
+_PROBING = 2_000_000_000  # and of all that drive few channels
 
 # What makes of a continuum a few values: agreement on some inputs says little of others.
 _ROUNDING = frozenset(
@@ -143,14 +145,14 @@ class _Driving:
             data_type = side.flat.types[number]
             if is_float(data_type):
                 self._floats.append(kind)
-            elif data_type == 9:  # noqa: PLR2004 - TensorProto.BOOL
+            elif data_type == 9:
                 self._flags.append(kind)
             elif number not in side.sizes[0].values:
                 name = side.flat.names[number]
                 raise UnjudgedError(f"it reads the integers {name!r}, whose values are not known")
         self._coverages = []
-        for side, cone in ((pair.a, pair.of_a), (pair.b, pair.of_b)):
-            names = _varying(side, cone, self._floats + self._flags)
+        for cone in (pair.of_a, pair.of_b):
+            names = _varying(cone, self._floats + self._flags)
             self._coverages.append(Coverage(names, names))
         self._refuse_rounding()
         self._weighed = self._changed()
@@ -229,7 +231,7 @@ class _Driving:
             if math.prod(shape) == 1 and index < len(flags):
                 found[kind] = np.full(shape, flags[index])
             else:
-                found[kind] = rng.random(shape) < 0.5  # noqa: PLR2004 - one half
+                found[kind] = rng.random(shape) < 0.5
         return found
 
     def _known(self, size: int) -> dict[int, np.ndarray]:
@@ -258,13 +260,13 @@ class _Driving:
             return values
         if high == math.inf:
             values = low + np.abs(values)
-            values[rng.random(shape) < 0.125] = low  # noqa: PLR2004 - one in eight
+            values[rng.random(shape) < 0.125] = low
         elif low == -math.inf:
             values = high - np.abs(values)
         else:
             values = low + (high - low) * rng.random(shape)
-            values[rng.random(shape) < 0.0625] = low  # noqa: PLR2004 - one in sixteen
-            values[rng.random(shape) < 0.0625] = high  # noqa: PLR2004
+            values[rng.random(shape) < 0.0625] = low
+            values[rng.random(shape) < 0.0625] = high
         return values
 
     def _positive(self, kind: int, shape: Shape, rng: np.random.Generator) -> np.ndarray:
@@ -276,7 +278,7 @@ class _Driving:
         spent = 0
         for kind in self._floats:
             shape = self._layout.shape(kind, 0)
-            if shape is None or len(shape) < 2:  # noqa: PLR2004 - it has no channels
+            if shape is None or len(shape) < 2:
                 continue
             shapes = self._layout.probe(self._floats, min(shape[1], _PROBES))
             if shapes is None:
@@ -300,7 +302,9 @@ class _Driving:
                         drawn[other] = self._draw(other, shapes[other], 1.0, rng)
                 yield self._all(drawn, (), 0, rng), True
 
-    def _single(self, kind: int, rng: np.random.Generator) -> Iterator[tuple[Mapping[int, Any], bool]]:
+    def _single(
+        self, kind: int, rng: np.random.Generator
+    ) -> Iterator[tuple[Mapping[int, Any], bool]]:
         """Yield values at the model's own sizes that are of few channels only."""
         shapes = next(iter(self._layout.plans(self._floats)), None)
         if shapes is None:
@@ -330,11 +334,9 @@ class _Driving:
         weights = 0
         for side, cone in ((self._pair.a, self._pair.of_a), (self._pair.b, self._pair.of_b)):
             weights += sum(
-                math.prod(side.constants.shape(n))
-                for n in cone.constants
-                if n in side.flat.tensors
+                math.prod(side.constants.shape(n)) for n in cone.constants if n in side.flat.tensors
             )
-        return weights * places
+        return weights * (places + _MOVING)
 
     # ----------------------------------------------------------------------------------- verdicts
 
@@ -357,7 +359,10 @@ class _Driving:
             evaluate(pair.a, pair.of_a, of_a, sample=sample)
             for sample in range(1, self._samples(a, alone=alone) + 1)
         ]
-        largest = max((float(np.abs(v).max(initial=0.0)) for v in feeds.values() if v.dtype == np.float64), default=0.0)
+        largest = max(
+            (float(np.abs(v).max(initial=0.0)) for v in feeds.values() if v.dtype == np.float64),
+            default=0.0,
+        )
         return _apart(a, b, moved, largest, alone=alone)
 
     def _samples(self, a: np.ndarray, *, alone: bool) -> int:
@@ -386,7 +391,7 @@ def _seer(coverage: Coverage) -> Any:
     return see
 
 
-def _varying(side: Side, cone: Cone, drawn: Sequence[int]) -> frozenset[str]:
+def _varying(cone: Cone, drawn: Sequence[int]) -> frozenset[str]:
     """Return the names, as of their nodes, of what depends on drawn values."""
     reached = {number for number, kind in cone.frontier.items() if kind in drawn}
     names: set[str] = set()
@@ -425,11 +430,11 @@ def _apart(
         if other.shape == a.shape:
             square += np.abs(other - a) ** 2
     square /= max(len(moved), 1)
-    tiny = _RESOLUTION * max(float(np.abs(a).max()), largest)
+    tiny = _RESOLUTION * float(np.abs(a).max()) + _CANCELLED * largest
     excess = np.maximum(deviation - tiny, 0.0)
     if alone:
         groups: list[tuple[int, ...]] = [()]
-    elif a.ndim == 3:  # noqa: PLR2004 - channels may be the last axis
+    elif a.ndim == 3:
         groups = [(0, 2), (0, 1)]
     else:
         groups = [tuple(axis for axis in range(a.ndim) if axis != 1)]

@@ -104,9 +104,7 @@ def evaluate(
     for node in cone.nodes:
         inputs = [value(number) for number in node.inputs]
         made = evaluate_node(node, inputs)
-        for number, result in zip(node.outputs, made, strict=False):
-            if number != NONE:
-                known[number] = result
+        known.update(zip(node.outputs, made, strict=False))
         if see is not None:
             see(node, inputs, made)
     return value(cone.target)
@@ -150,4 +148,4 @@ def width(data_type: int) -> int:
     return NUMPY_DTYPES[data_type].itemsize
 
 
-_HALVES = {number for number, dtype in NUMPY_DTYPES.items() if dtype.itemsize == 2}  # noqa: PLR2004
+_HALVES = {number for number, dtype in NUMPY_DTYPES.items() if dtype.itemsize == 2}

@@ -4,7 +4,8 @@ A name means something in its scope only, and a function something else at every
 tensor has a number of its own, whichever scope it is in, and a node reads numbers. So the proof
 (:mod:`normswap.proof.prove`) needs to know nothing of scopes:
 
-- Identity, and Dropout in inference, make no tensor: their output is their input.
+- Identity, Dropout in inference and a cast to the same type make no tensor: their output is their
+  input.
 - A call of a model-local function is the nodes of its body, its attributes filled in.
 - The branches of an If are nodes like others; each of its outputs is a choice (`CHOICE`) between
   two tensors by the condition.
@@ -149,7 +150,7 @@ class Flat:
         graph = model.graph
         given = {t.name for t in graph.initializer}
         given.update(t.values.name for t in graph.sparse_initializer)
-        overridable = model.ir_version >= 4  # noqa: PLR2004 - before, all of them are listed
+        overridable = model.ir_version >= 4
         for port in graph.input:
             if port.name in given and not overridable:
                 continue
@@ -200,7 +201,7 @@ class _Scope:
     def inside(self, node: onnx.NodeProto, graph: str) -> _Scope:
         """Return the scope of a body."""
         where = f"{graph} of {node.op_type} {node.name or node.output[0]}"
-        return _Scope(ChainMap({}, self.names), self.opsets, self.given, (*self.path, where))  # type: ignore[arg-type]
+        return _Scope(ChainMap({}, self.names), self.opsets, self.given, (*self.path, where))
 
 
 class _Walk:
@@ -247,7 +248,7 @@ class _Walk:
             return
         inputs = [scope.number(name) for name in node.input]
         if not domain:
-            if node.op_type == "Identity" and node.output[0]:
+            if self._is_same(node, inputs, scope):
                 scope.names[node.output[0]] = inputs[0]
                 return
             if node.op_type == "Constant":
@@ -261,16 +262,12 @@ class _Walk:
             if node.op_type in {"Loop", "Scan"}:
                 self._loop(node, inputs, scope)
                 return
-        made = Node(
-            node.op_type,
-            domain,
-            scope.opsets.get(domain, 1),
-            _values(_attributes(node, scope)),
-            inputs,
-            [],
-            node,
-            scope.path,
-        )
+        op, values = node.op_type, _values(_attributes(node, scope))
+        if not domain and op == "CastLike" and self._flat.types[inputs[1]]:
+            # What it is like says nothing but the type.
+            op, inputs, values = "Cast", inputs[:1], {**values, "to": self._flat.types[inputs[1]]}
+        opset = scope.opsets.get(domain, 1)
+        made = Node(op, domain, opset, values, inputs, [], node, scope.path)
         passes = not domain and node.op_type == "Dropout" and self._is_inference(made)
         if passes and not any(node.output[1:]):
             scope.names[node.output[0]] = inputs[0]
@@ -278,6 +275,18 @@ class _Walk:
         self._add(made, node.output, scope)
         if passes:
             scope.names[node.output[0]] = inputs[0]
+
+    def _is_same(self, node: onnx.NodeProto, inputs: Sequence[int], scope: _Scope) -> bool:
+        """Whether a node makes what it reads: Identity, or a cast to the type that it has."""
+        if node.op_type == "Identity":
+            return True
+        types = self._flat.types
+        if node.op_type == "CastLike":
+            return bool(types[inputs[0]]) and types[inputs[0]] == types[inputs[1]]
+        if node.op_type != "Cast":
+            return False
+        to = _values(_attributes(node, scope)).get("to")
+        return bool(to) and to == types[inputs[0]]
 
     def _local(self, name: str, tensor: Any, scope: _Scope) -> None:
         kind = tensor.values if isinstance(tensor, onnx.SparseTensorProto) else tensor
@@ -303,9 +312,9 @@ class _Walk:
         self._flat.nodes.append(node)
 
     def _is_inference(self, node: Node) -> bool:
-        if node.opset < 7:  # noqa: PLR2004 - the opset that ended the attribute
+        if node.opset < 7:
             return bool(node.attributes.get("is_test", 0))
-        mode = node.inputs[2] if len(node.inputs) > 2 else NONE  # noqa: PLR2004
+        mode = node.inputs[2] if len(node.inputs) > 2 else NONE
         if mode == NONE:
             return True
         tensor = self._flat.tensors.get(mode)
@@ -353,9 +362,7 @@ class _Walk:
             self._flat.types[number] = port.type.tensor_type.elem_type
         self.graph(body, inner)
         made = [inner.number(port.name) for port in body.output]
-        loop = Node(
-            node.op_type, "", opset, values, [*inputs, *made], [], node, scope.path
-        )
+        loop = Node(node.op_type, "", opset, values, [*inputs, *made], [], node, scope.path)
         self._add(loop, node.output, scope)
         lead = 1 if node.op_type == "Loop" else 0
         for slot, number in enumerate(loop.outputs):
@@ -368,7 +375,7 @@ def _opsets(imports: Iterable[Any]) -> dict[str, int]:
 
 
 def _attributes(node: onnx.NodeProto, scope: _Scope) -> list[onnx.AttributeProto]:
-    """Return a node's attributes, those that refer to a function's own replaced by what is given."""
+    """Return a node's attributes, with what is given for those that refer to a function's."""
     found = []
     for attribute in node.attribute:
         if not attribute.ref_attr_name:

@@ -21,12 +21,18 @@ if TYPE_CHECKING:
     from normswap.proof.numbering import Side
     from normswap.proof.regions import Cone
 
-UNITS = 8.0
-"""Unit roundoffs that a number of a map may be off by, in parts of its magnitude."""
+UNITS = 6.0
+"""Unit roundoffs that a number of a map may be off by, in parts of its magnitude.
+
+A shift that is folded in the arithmetic of its own type, ``(b - mean) * (scale / sqrt(var + eps)) +
+B``, is off by 5.5 at most.
+"""
 
 FLOORS = 10.0
 """Weight-rounding floors (root mean square) that an element may be off by."""
 
+_NEAR = 1e-3  # parts of the largest value
+_LEAST = 2.0**-46
 _PLAINLY = 8.0  # times that much is no rounding
 
 
@@ -44,6 +50,9 @@ class Judgement:
     element : str
     channel : int or None
     reason : str
+    is_near : bool
+        Whether the two are apart by little: no step of a rewrite, which leaves a scale or a shift
+        for later, but a fault that what is behind it may hide.
     """
 
     equal: bool
@@ -53,6 +62,7 @@ class Judgement:
     element: str = ""
     channel: int | None = None
     reason: str = ""
+    is_near: bool = False
 
 
 def judge(pair: Pair) -> Judgement:
@@ -77,6 +87,7 @@ def judge(pair: Pair) -> Judgement:
         element=found.where,
         channel=found.channel,
         reason="" if equal else found.reason or _said(found.floors, "weight-rounding floors"),
+        is_near=FLOORS < found.floors < _NEAR / max(_rounding(pair.a, pair.of_a)[0], _LEAST),
     )
 
 
@@ -94,6 +105,7 @@ def _by_maps(pair: Pair) -> Judgement:
         element=off.where,
         channel=off.channel,
         reason="" if equal else _said(off.units, "times what rounding does to it"),
+        is_near=not equal and off.share < _NEAR,
     )
 
 

@@ -1,4 +1,4 @@
-"""On tensors of which sizes a region is driven: those of the model, or smaller ones that say as much.
+"""The sizes at which a region is driven: those of the model, or smaller ones that say as much.
 
 A region of windows and of what is done element by element treats samples alone, and every place of
 an image like any other, but for the borders. So an image large enough for each border by itself
@@ -16,12 +16,12 @@ import math
 from typing import TYPE_CHECKING
 
 from normswap.proof.flat import NONE
-from normswap.proof.numbering import Side
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from normswap.proof.flat import Node
+    from normswap.proof.numbering import Side
     from normswap.proof.regions import Cone
 
 Shape = tuple[int, ...]
@@ -136,7 +136,7 @@ class Layout:
         shapes = {kind: self.shape(kind, 0) for kind in kinds}
         known = [shape for shape in shapes.values() if shape is not None]
         ranks = {len(shape) for shape in known}
-        if len(known) < len(shapes) or len(ranks) != 1 or min(ranks) < 2:  # noqa: PLR2004
+        if len(known) < len(shapes) or len(ranks) != 1 or min(ranks) < 2:
             return None
         rank = ranks.pop()
         step = math.lcm(*self._strides(), 1)

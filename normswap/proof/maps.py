@@ -19,6 +19,7 @@ is driven with values (:mod:`normswap.proof.drive`). How the nodes of a region b
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -93,7 +94,7 @@ class Block:
         """Number of channels."""
         if not self.weight.ndim:
             raise NoMapError("it has no channels")
-        each = self.weight.shape[self.axis]
+        each = int(self.weight.shape[self.axis])
         return each * self.operator.group if self.operator.name == "ConvTranspose" else each
 
     def scaled(self, factor: np.ndarray) -> Block:
@@ -309,11 +310,19 @@ class Off:
         Which number, for people.
     channel : int or None
         The output channel that it is of.
+    share : float
+        The largest deviation in parts of the largest number of its weight.
     """
 
     units: float
     where: str = ""
     channel: int | None = None
+    share: float = 0.0
+
+    def worse(self, other: Off) -> Off:
+        """Return the larger of two."""
+        worst = max(self, other, key=lambda item: item.units)
+        return replace(worst, share=max(self.share, other.share))
 
 
 def compare(a: Map, b: Map, unit: float, least: float) -> Off:
@@ -354,7 +363,7 @@ def compare(a: Map, b: Map, unit: float, least: float) -> Off:
         off = _apart(one.weight, other.weight, one.magnitude, unit, least, "weight", one.axis)
         if off.channel is not None:
             off = replace(off, channel=off.channel + one.start)
-        worst = max(worst, off, key=lambda item: item.units)
+        worst = worst.worse(off)
     return worst
 
 
@@ -374,7 +383,7 @@ def _refined(each: Map, bounds: Sequence[int]) -> dict[tuple[int, int, Trail, in
         pieces = [block]
         if block.weight.ndim:
             own = [c for c in bounds if block.start <= c <= block.start + block.count]
-            pieces = [block.part(low, high) for low, high in zip(own, own[1:], strict=False)]
+            pieces = [block.part(low, high) for low, high in itertools.pairwise(own)]
         for piece in pieces:
             operator = piece.operator
             key = (piece.kind, piece.start, operator.trail, operator.offset)
@@ -407,4 +416,6 @@ def _apart(
     place = np.unravel_index(int(np.argmax(units)), units.shape)
     channel = int(place[axis]) if axis < len(place) else None
     index = ", ".join(map(str, map(int, place)))
-    return Off(float(units[place]), f"{what}[{index}]" if index else what, channel)
+    largest, most = float(np.abs(a).max()), float(deviation[np.isfinite(deviation)].max(initial=0))
+    share = most / largest if largest else math.inf if most else 0.0
+    return Off(float(units[place]), f"{what}[{index}]" if index else what, channel, share)

@@ -14,6 +14,7 @@ function. If the models are the same once these two are taken for equal, that is
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from normswap.dtypes import is_float
@@ -24,7 +25,7 @@ from normswap.proof.flat import NONE
 from normswap.proof.judge import Judgement, frontier_names, judge
 from normswap.proof.numbering import Side, Table
 from normswap.proof.regions import Cone, LargeRegionError, cone_of
-from normswap.proof.result import Output, Proof, Region, Standing
+from normswap.proof.result import Means, Output, Proof, Region, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,6 +70,7 @@ class _Walk:
         self._failed: dict[int, tuple[int, Region]] = {}
         self._judged: dict[tuple[int, int, frozenset[int]], Judgement] = {}
         self._identical: set[int] = set()
+        self._near: set[int] = set()
         self._number_original()
         self._candidates = Candidates(a, b, self._homes)
 
@@ -153,6 +155,10 @@ class _Walk:
             if not named and len(other.nodes) > len(cone.nodes) + _NEAR:
                 return region
             found = self._judge(other, cone)
+            if named and found.is_near:
+                self._near.add(number)
+            if found.equal and found.means is Means.DRIVEN and self._hides(cone):
+                found = replace(found, equal=False, reason="it may hide what is off within it")
             region = self._region(other, cone, found)
             if found.equal or found.means is None or not self._may_widen(other, cone):
                 return region
@@ -162,6 +168,10 @@ class _Walk:
             cone = wider
             stops = set(cone.frontier.values())
         return region
+
+    def _hides(self, cone: Cone) -> bool:
+        """Whether a region has a tensor in it that was off by little."""
+        return any(n in self._near and n != cone.target for n in _within(cone))
 
     def _judge(self, of_a: Cone, of_b: Cone) -> Judgement:
         key = (of_b.target, of_a.target, frozenset(of_b.frontier.values()))
@@ -197,18 +207,26 @@ class _Walk:
             element=found.element,
             channel=found.channel,
             reason="" if found.equal else found.reason or "it is not the same",
+            is_apart=found.apart,
+            is_near=found.is_near,
         )
 
     # ---------------------------------------------------------------------------- what is left over
 
     def _give_up(self, seen: Iterable[int]) -> int | None:
-        """Take the first tensor that was no cut point for one; return where to go on, if anywhere."""
-        failed = [n for n in seen if n in self._failed and n not in self._assumed]
+        """Take the first tensor that is no cut point for one; return where to go on."""
+        failed = [
+            n
+            for n in seen
+            if n in self._failed and n not in self._assumed and self._failed[n][1].is_apart
+        ]
         if not failed or len(self._assumed) >= _DIFFERENCES or self._is_late:
             return None
         first = min(failed, key=self._place)
         self._assumed[first] = self._failed[first]
-        self._failed = {n: v for n, v in self._failed.items() if self._place(n) < self._place(first)}
+        self._failed = {
+            n: v for n, v in self._failed.items() if self._place(n) < self._place(first)
+        }
         return self._place(first)
 
     def _place(self, number: int) -> int:

@@ -202,7 +202,7 @@ def _cast(reading: _Reading, node: Node) -> list[Map]:
 
 def _normalized(reading: _Reading, node: Node) -> list[Map]:
     """BatchNormalization in inference."""
-    if node.attributes.get("training_mode", 0) or node.opset < 9:  # noqa: PLR2004
+    if node.attributes.get("training_mode", 0) or node.opset < 9:
         raise NoMapError("it normalizes by what it reads")
     parameters = [reading.vector(node, slot) for slot in range(1, 5)]
     if any(value is None or value.ndim != 1 for value in parameters):
@@ -281,7 +281,7 @@ def _convolved(reading: _Reading, node: Node) -> list[Map]:
 
 def _weight_shape(reading: _Reading, node: Node) -> tuple[int, ...]:
     shape: tuple[int, ...] = reading.shapes(node.inputs[1])[0]
-    if len(shape) < 2:  # noqa: PLR2004 - no weight has fewer axes
+    if len(shape) < 2:
         raise NoMapError("its weight has too few axes")
     return shape
 
@@ -326,7 +326,7 @@ def _multiplied(reading: _Reading, node: Node) -> list[Map]:
     shape = _weight_shape(reading, node)
     last = reading.rank(node.inputs[0]) - 1
     across = node.op == "Gemm" and given.get("transB", 0)
-    if len(shape) != 2 or last < 1 or given.get("transA", 0):  # noqa: PLR2004 - a matrix
+    if len(shape) != 2 or last < 1 or given.get("transA", 0):
         raise NoMapError("it is no product with one matrix")
     made, weight = _weighed(reading, node, last, shape[1 if across else 0])
     weight = weight.T if across else weight
@@ -359,9 +359,7 @@ def _concat(reading: _Reading, node: Node) -> list[Map]:
     axis = int(node.attributes.get("axis", 1)) % rank
     if any(number not in reading.maps for number in node.inputs):
         raise NoMapError("it joins a constant")
-    return [
-        joined([reading.maps[n].along(axis, reading.length(n, axis)) for n in node.inputs])
-    ]
+    return [joined([reading.maps[n].along(axis, reading.length(n, axis)) for n in node.inputs])]
 
 
 def _split(reading: _Reading, node: Node) -> list[Map]:
@@ -451,6 +449,25 @@ def _averaged(reading: _Reading, node: Node) -> list[Map]:
     return [replace(made, trail=(*made.trail, (node.op, what, node.opset)))]
 
 
+def _meaned(reading: _Reading, node: Node) -> list[Map]:
+    """ReduceMean over axes that are none of channels."""
+    made = reading.map(node)
+    rank = reading.rank(node.inputs[0])
+    given = reading.vector(node, 1)
+    axes = node.attributes.get("axes") if given is None else given.reshape(-1).tolist()
+    if not axes:
+        raise NoMapError("it averages over all axes, or none")
+    over = sorted(int(axis) % rank for axis in axes)
+    axis = made.axis
+    if axis in over:
+        raise NoMapError("it averages over channels")
+    keeps = bool(node.attributes.get("keepdims", 1))
+    if axis is not None and not keeps:
+        axis -= sum(other < axis for other in over)
+    step = ("ReduceMean", tuple(over), keeps)
+    return [replace(made, axis=axis, trail=(*made.trail, step))]
+
+
 _RULES: dict[str, Callable[[_Reading, Node], list[Map]]] = {
     "Add": _sum,
     "AveragePool": _averaged,
@@ -466,6 +483,7 @@ _RULES: dict[str, Callable[[_Reading, Node], list[Map]]] = {
     "MatMul": _multiplied,
     "Mul": _product,
     "Neg": _negative,
+    "ReduceMean": _meaned,
     "Reshape": _reshaped,
     "Slice": _slice,
     "Split": _split,

@@ -38,6 +38,11 @@ class Region:
     channel : int or None
     reason : str
         Why it is not proved; empty where it is.
+    is_apart : bool
+        Whether it is plainly another function.
+    is_near : bool
+        Whether it is one by little: no step of a rewrite, which leaves a scale or a shift for
+        later, but a fault that what is behind it may hide.
     """
 
     tensor: str
@@ -50,6 +55,8 @@ class Region:
     element: str = ""
     channel: int | None = None
     reason: str = ""
+    is_apart: bool = False
+    is_near: bool = False
 
     @property
     def size(self) -> int:

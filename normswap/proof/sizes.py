@@ -55,6 +55,17 @@ def sizes_of(flat: Flat, constants: Constants, given: Mapping[str, Shape]) -> Si
     given : Mapping of str to tuple of int
         Shapes of the model's inputs.
     """
+    varying: set[int] = set()
+    while True:
+        inference = _infer_all(flat, constants, given, varying)
+        if inference.varying <= varying:
+            return inference.found
+        varying |= inference.varying
+
+
+def _infer_all(
+    flat: Flat, constants: Constants, given: Mapping[str, Shape], varying: set[int]
+) -> _Inference:
     found = Sizes()
     overridable = set(flat.inputs.values())
     for name, number in flat.inputs.items():
@@ -64,17 +75,31 @@ def sizes_of(flat: Flat, constants: Constants, given: Mapping[str, Shape]) -> Si
         found.shapes[number] = constants.shape(number)
         if number not in overridable and math.prod(found.shapes[number]) <= _LARGEST:
             found.constant.add(number)
-    inference = _Inference(flat, constants, found)
+    inference = _Inference(flat, constants, found, varying)
     for node in flat.nodes:
         inference.node(node)
-    return found
+    return inference
 
 
 class _Inference:
-    def __init__(self, flat: Flat, constants: Constants, found: Sizes) -> None:
+    """Works out what nodes make, one after the other.
+
+    Attributes
+    ----------
+    found : Sizes
+    varying : set of int
+        The entries, by index, of bodies whose states change their sizes from turn to turn.
+    """
+
+    def __init__(
+        self, flat: Flat, constants: Constants, found: Sizes, known_to_vary: set[int]
+    ) -> None:
         self._flat = flat
         self._constants = constants
-        self._found = found
+        self.found = self._found = found
+        self.varying: set[int] = set()
+        self._known_to_vary = known_to_vary
+        self._entries: dict[tuple[int, tuple[str, ...]], Node] = {}
         self._known: dict[Any, list[Shape | None]] = {}
 
     def node(self, node: Node) -> None:
@@ -83,6 +108,7 @@ class _Inference:
             self._own(node)
             return
         if node.op in {"Loop", "Scan"}:
+            self._leave(node)
             return
         if node.op not in _DRAWS and self._computed(node):
             return
@@ -99,9 +125,51 @@ class _Inference:
             _, first, second = node.inputs
             if first in shapes and shapes.get(first) == shapes.get(second):
                 shapes[node.outputs[0]] = shapes[first]
-        elif node.op == ENTRY and node.attributes["of"] == "Loop":
+        elif node.op == ENTRY:
+            self._entries[id(node.proto), node.path] = node
+            self._enter(node)
+
+    def _enter(self, node: Node) -> None:
+        """Give the inputs of a body their shapes: those of the first turn."""
+        shapes = self._found.shapes
+        if node.attributes["of"] == "Loop":
             for number in node.outputs[:2]:
                 shapes[number] = ()
+        for outside, inside in self._states(node):
+            if node.index not in self._known_to_vary and outside in shapes:
+                shapes[inside] = shapes[outside]
+        if node.attributes["of"] == "Scan":
+            count = node.attributes["num_scan_inputs"]
+            axes = node.attributes.get("scan_input_axes") or [0] * count
+            pairs = zip(node.inputs[-count:], node.outputs[-count:], axes, strict=False)
+            for outside, inside, axis in pairs:
+                whole = shapes.get(outside)
+                if whole:
+                    place = axis % len(whole)
+                    shapes[inside] = (*whole[:place], *whole[place + 1 :])
+
+    def _states(self, entry: Node) -> list[tuple[int, int]]:
+        """Return what is carried from turn to turn: outside, and as the body knows it."""
+        if entry.attributes["of"] == "Loop":
+            return list(zip(entry.inputs[2:], entry.outputs[2:], strict=False))
+        count = len(entry.inputs) - entry.attributes["num_scan_inputs"]
+        return list(zip(entry.inputs[:count], entry.outputs[:count], strict=False))
+
+    def _leave(self, node: Node) -> None:
+        """Check that no state has changed its size, and take over the sizes of outputs."""
+        shapes = self._found.shapes
+        entry = self._entries[id(node.proto), node.path]
+        made = node.inputs[len(entry.inputs) :]
+        made = made[1:] if node.op == "Loop" else made
+        states = self._states(entry)
+        for (_, inside), after in zip(states, made, strict=False):
+            if shapes.get(inside) != shapes.get(after):
+                self.varying.add(entry.index)
+        if self.varying or entry.index in self._known_to_vary:
+            return
+        for number, after in zip(node.outputs, made[: len(states)], strict=False):
+            if number != NONE and after in shapes:
+                shapes[number] = shapes[after]
 
     def value(self, number: int) -> np.ndarray | None:
         """Return a tensor that is known, None where it isn't."""
@@ -122,9 +190,7 @@ class _Inference:
         used = [i for i, number in enumerate(node.outputs) if number != NONE]
         if not used:
             return True
-        made = evaluate(
-            node.op, node.domain, node.opset, inputs, node.attributes, max(used) + 1
-        )
+        made = evaluate(node.op, node.domain, node.opset, inputs, node.attributes, max(used) + 1)
         if made is None or any(value.size > _LARGEST for value in made):
             return False
         fixed = all(n == NONE or n in self._found.constant for n in node.inputs)
@@ -173,7 +239,7 @@ class _Inference:
         if not -len(lengths) <= int(at) < len(lengths):
             return []
         shape = (*whole[:axis], lengths[int(at)], *whole[axis + 1 :])
-        squeezed = len(made.inputs) < 2 and not made.attributes.get("keepdims", 1)  # noqa: PLR2004
+        squeezed = len(made.inputs) < 2 and not made.attributes.get("keepdims", 1)
         return [(*whole[:axis], *whole[axis + 1 :]) if squeezed else shape]
 
     def _inferred(self, node: Node) -> list[Shape | None]:
