@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,12 +38,14 @@ _MOVING = 16  # multiply-adds that moving a weight at random is as much work as
 _SCALES = (1.0, 8.0, 0.05, 100.0, 3000.0)
 _PROBES = 64
 _RESOLUTION = 1e-12  # of float64, in parts of what a region makes
+_TINIEST = 1e-300
 _CANCELLED = 4e-16  # and of what it reads, which may cancel
 _LARGEST = 1 << 23  # elements of one tensor of a frontier
 _WORK = 1_500_000_000  # multiply-adds of one evaluation
 _PROBING = 2_000_000_000  # and of all that drive few channels
 
-# What makes of a continuum a few values: agreement on some inputs says little of others.
+# What makes of a continuum a few values, or jumps: agreement on some inputs says little of others,
+# since two limits that are close differ only for what is between them.
 _ROUNDING = frozenset(
     {
         "ArgMax",
@@ -54,20 +56,26 @@ _ROUNDING = frozenset(
         "DynamicQuantizeLinear",
         "Equal",
         "Floor",
+        "Greater",
+        "GreaterOrEqual",
         "Hardmax",
         "IsInf",
         "IsNaN",
+        "Less",
+        "LessOrEqual",
         "Mod",
         "NonMaxSuppression",
         "NonZero",
         "QuantizeLinear",
         "Round",
+        "Shrink",
         "Sign",
+        "ThresholdedRelu",
         "TopK",
         "Unique",
     }
 )
-_CHOOSING = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Where"})
+_AT_ZERO = frozenset({"Abs", "Celu", "Elu", "LeakyRelu", "PRelu", "Relu", "Selu"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +91,15 @@ class Driven:
     channel : int or None
     reason : str
         What of the region nothing reached; empty where all was.
+    share : float
+        The largest deviation in parts of the largest value.
     """
 
     floors: float
     where: str = ""
     channel: int | None = None
     reason: str = ""
+    share: float = 0.0
 
 
 @dataclass(slots=True)
@@ -99,8 +110,8 @@ class Pair:
     ----------
     a, b : Side
     of_a, of_b : Cone
-    facts : Facts
-        Of the original.
+    facts, facts_of_b : Facts
+        Of the original, and of the rewritten model.
     """
 
     a: Side
@@ -108,6 +119,7 @@ class Pair:
     of_a: Cone
     of_b: Cone
     facts: Facts
+    facts_of_b: Facts
 
 
 def drive(pair: Pair, limit: float) -> Driven:
@@ -129,7 +141,7 @@ def drive(pair: Pair, limit: float) -> Driven:
             return worst
     if not count:
         raise UnjudgedError("there are no sizes to drive it at")
-    return Driven(worst.floors, worst.where, worst.channel, driving.unseen())
+    return replace(worst, reason=driving.unseen())
 
 
 class _Driving:
@@ -346,8 +358,8 @@ class _Driving:
         of_a = {number: feeds[kind] for number, kind in pair.of_a.frontier.items()}
         of_b = {number: feeds[kind] for number, kind in pair.of_b.frontier.items()}
         first, second = self._coverages
-        a = evaluate(pair.a, pair.of_a, of_a, see=_seer(first))
-        b = evaluate(pair.b, pair.of_b, of_b, see=_seer(second))
+        a = evaluate(pair.a, pair.of_a, of_a, see=_seer(first, pair.facts))
+        b = evaluate(pair.b, pair.of_b, of_b, see=_seer(second, pair.facts_of_b))
         if isinstance(a, list) or isinstance(b, list):
             raise UnjudgedError("it makes a sequence")
         if a.shape != b.shape:
@@ -383,8 +395,12 @@ class _Driving:
         return ""
 
 
-def _seer(coverage: Coverage) -> Any:
+def _seer(coverage: Coverage, facts: Facts) -> Any:
     def see(node: Node, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+        if node.op in _AT_ZERO:
+            low, high = facts.bounds(node.inputs[0])
+            if low >= 0 or high <= 0:
+                return  # there is no other side
         coverage.path = list(node.path)
         coverage.see(node.proto, inputs, outputs)
 
@@ -447,7 +463,9 @@ def _apart(
         value = float(ratio[place])
         if value > worst.floors:
             channel = int(place[1]) if a.ndim > 1 else None
-            worst = Driven(value, f"[{', '.join(map(str, map(int, place)))}]", channel)
+            where = f"[{', '.join(map(str, map(int, place)))}]"
+            share = float(excess.max()) / max(float(np.abs(a).max()), _TINIEST)
+            worst = Driven(value, where, channel, share=share)
     return worst
 
 

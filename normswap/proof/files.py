@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from normswap.inputs.signature import Shape, Signature
 
-_BATCH = (2, 3)
+_BATCH = (2, 5)
 _ANY = RequestedSizes({}, {})
 
 

@@ -11,6 +11,7 @@ import ml_dtypes
 from normswap.dtypes import NUMPY_DTYPES, is_float
 from normswap.proof.drive import Pair, drive
 from normswap.proof.evaluate import UnjudgedError, narrows
+from normswap.proof.flat import NONE
 from normswap.proof.maps import NoMapError, compare
 from normswap.proof.reading import map_of
 from normswap.proof.result import Means
@@ -18,6 +19,7 @@ from normswap.proof.result import Means
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from normswap.proof.flat import Node
     from normswap.proof.numbering import Side
     from normswap.proof.regions import Cone
 
@@ -32,7 +34,6 @@ FLOORS = 10.0
 """Weight-rounding floors (root mean square) that an element may be off by."""
 
 _NEAR = 1e-3  # parts of the largest value
-_LEAST = 2.0**-46
 _PLAINLY = 8.0  # times that much is no rounding
 
 
@@ -87,7 +88,7 @@ def judge(pair: Pair) -> Judgement:
         element=found.where,
         channel=found.channel,
         reason="" if equal else found.reason or _said(found.floors, "weight-rounding floors"),
-        is_near=FLOORS < found.floors < _NEAR / max(_rounding(pair.a, pair.of_a)[0], _LEAST),
+        is_near=found.floors > FLOORS and 0 < found.share < _NEAR,
     )
 
 
@@ -130,9 +131,51 @@ def _refused(pair: Pair) -> str:
         return "it is of another type"
     if _narrowed(pair.a, pair.of_a) != _narrowed(pair.b, pair.of_b):
         return "one of the two rounds to a narrower type"
+    for side, cone in ((pair.a, pair.of_a), (pair.b, pair.of_b)):
+        for node in cone.nodes:
+            if _chooses_by_size(node, side):
+                return f"{node.title} decides by sizes, of which a few are tried"
     if _rounding(pair.b, pair.of_b)[0] > _rounding(pair.a, pair.of_a)[0] > 0:
         return "its constants are of a narrower type"
     return ""
+
+
+# What sizes may become on their way, without anything being decided by them.
+_ARITHMETIC = frozenset(
+    {
+        "Add",
+        "Cast",
+        "Concat",
+        "ConstantOfShape",
+        "Div",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "Mul",
+        "Neg",
+        "Range",
+        "ReduceProd",
+        "Reshape",
+        "Shape",
+        "Size",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Sub",
+        "Tile",
+        "Transpose",
+        "Unsqueeze",
+    }
+)
+
+
+def _chooses_by_size(node: Node, side: Side) -> bool:
+    """Whether a node decides something by a size that is open."""
+    if len(side.sizes) == 1 or (node.is_standard and node.op in _ARITHMETIC):
+        return False
+    made = [n for n in node.outputs if n != NONE]
+    by_sizes = all(n in sizes.values for n in made for sizes in side.sizes)
+    return by_sizes and not all(n in side.sizes[0].constant for n in made)
 
 
 def _narrowed(side: Side, cone: Cone) -> set[int]:

@@ -63,7 +63,7 @@ class _Walk:
         self._a, self._b = a, b
         self._deadline = deadline
         self._table = Table()
-        self._facts = Facts(a)
+        self._facts = Facts(a), Facts(b)
         self._homes: dict[int, int] = {}
         self._regions: dict[int, Region] = {}
         self._assumed: dict[int, tuple[int, Region]] = {}
@@ -177,7 +177,7 @@ class _Walk:
         key = (of_b.target, of_a.target, frozenset(of_b.frontier.values()))
         found = self._judged.get(key)
         if found is None:
-            found = self._judged[key] = judge(Pair(self._a, self._b, of_a, of_b, self._facts))
+            found = self._judged[key] = judge(Pair(self._a, self._b, of_a, of_b, *self._facts))
         return found
 
     def _may_widen(self, of_a: Cone, of_b: Cone) -> bool:

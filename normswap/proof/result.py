@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+_NAMED = 4  # nodes in a sentence
+
 
 class Means(str, enum.Enum):
     """How the two forms of a region were told to be one function.
@@ -58,10 +60,24 @@ class Region:
     is_apart: bool = False
     is_near: bool = False
 
+    def __str__(self) -> str:
+        """Tell a person where it differs."""
+        where = f" in channel {self.channel}" if self.channel is not None else ""
+        before, after = (_listed(nodes) for nodes in (self.before, self.after))
+        return (
+            f"{self.tensor!r}, made by {after} in the rewritten model and by {before} in the "
+            f"original: at {self.element or 'it'}{where}, {self.reason}"
+        )
+
     @property
     def size(self) -> int:
         """Number of nodes, of the larger of the two."""
         return max(len(self.before), len(self.after))
+
+
+def _listed(nodes: tuple[str, ...]) -> str:
+    more = len(nodes) - _NAMED
+    return ", ".join(nodes[:_NAMED]) + (f" and {more} more" if more > 0 else "") or "a constant"
 
 
 class Standing(str, enum.Enum):

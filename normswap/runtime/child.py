@@ -155,6 +155,10 @@ class Child:
             f"{self.label} could not be run; the process ended while {self._stage}: {last}"
         )
 
+    def kill(self) -> None:
+        """End the process at once, whatever it is doing."""
+        self._process.kill()
+
     def close(self) -> None:
         """End the process: it stops by itself when nobody asks any more, and is made to if not."""
         for stream in (self._process.stdin, self._process.stdout):

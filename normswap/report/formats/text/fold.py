@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from normswap.errors import ExitCode
 from normswap.report.formats.text.console import new_table, place, printing, sizes
+from normswap.report.standing import proof_line, standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -146,7 +147,7 @@ def _check(report: FoldReport, console: Console) -> None:
             console.print("[dim]not checked (--no-check)[/]")
         return
     colour = {ExitCode.OK: "green", ExitCode.FINDINGS: "red"}.get(check.exit_code, "yellow")
-    line = f"[{colour}]{check.verdict.value}[/]"
+    line = f"[{colour}]{check.verdict.value}{standing(check)}[/]"
     worst = check.worst
     if worst is not None and worst.evidence.verdict_level is not None:
         metrics = worst.evidence.verdict_level
@@ -154,6 +155,8 @@ def _check(report: FoldReport, console: Console) -> None:
         line += f"; largest difference {metrics.max_abs:.1e} where the largest value is"
         line += f" {metrics.reference_max:.3g} (by {check.basis})"
     console.print(line)
+    if check.proof is not None:
+        console.print(f"  {escape(proof_line(check.proof))}")
     _residuals(report, console)
     for sentence in (*check.reasons, *check.notes):
         console.print(f"  {escape(sentence)}")
