@@ -59,9 +59,8 @@ class Candidates:
             if found is not None and found not in told and self._fits(found, number):
                 told.add(found)
                 yield found, True
-        if told:
-            return
-        for found in self._behind(maker):
+        behind = self._chain(next(iter(told))) if told else self._behind(maker)
+        for found in behind:
             if found not in told and self._fits(found, number):
                 told.add(found)
                 yield found, False
@@ -75,6 +74,15 @@ class Candidates:
             return False
         one, other = self._a.sizes[0].shapes.get(a), self._b.sizes[0].shapes.get(b)
         return one is None or other is None or one == other
+
+    def _chain(self, number: int) -> Iterator[int]:
+        """Yield what is made of a tensor, as long as one node reads it and nothing else."""
+        for _ in range(_FAR):
+            readers = self._readers.get(number, [])
+            if len(readers) != 1 or len(readers[0].outputs) != 1:
+                return
+            number = readers[0].outputs[0]
+            yield number
 
     def _behind(self, maker: Node) -> Iterator[int]:
         """Yield what the original makes of what the maker reads."""

@@ -6,6 +6,7 @@ tensor has a number of its own, whichever scope it is in, and a node reads numbe
 
 - Identity, Dropout in inference and a cast to the same type make no tensor: their output is their
   input.
+- What onnxruntime's optimizer fuses (FusedConv, FusedGemm) is taken apart again.
 - A call of a model-local function is the nodes of its body, its attributes filled in.
 - The branches of an If are nodes like others; each of its outputs is a choice (`CHOICE`) between
   two tensors by the condition.
@@ -24,7 +25,7 @@ import numpy as np
 import onnx
 
 from normswap.runtime.randomness import is_random
-from normswap.semantics.registry import since_version
+from normswap.semantics.registry import meaning_of, since_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, MutableMapping, Sequence
@@ -38,6 +39,12 @@ ENTRY = "Entry"
 NONE = -1
 """Number of an input or output that is left out."""
 
+_FUSED = frozenset({("com.microsoft", "FusedConv"), ("com.microsoft", "FusedGemm")})
+_PARAMETERS = {
+    "Clip": ("min", "max"),
+    "HardSigmoid": ("alpha", "beta"),
+    "LeakyRelu": ("alpha",),
+}
 _DEEPEST = 200  # functions and bodies in one another
 _LARGEST = 400_000  # nodes, all calls counted
 
@@ -262,6 +269,9 @@ class _Walk:
             if node.op_type in {"Loop", "Scan"}:
                 self._loop(node, inputs, scope)
                 return
+        if (domain, node.op_type) in _FUSED:
+            self._fused(node, inputs, scope)
+            return
         op, values = node.op_type, _values(_attributes(node, scope))
         if not domain and op == "CastLike" and self._flat.types[inputs[1]]:
             # What it is like says nothing but the type.
@@ -275,6 +285,27 @@ class _Walk:
         self._add(made, node.output, scope)
         if passes:
             scope.names[node.output[0]] = inputs[0]
+
+    def _fused(self, node: onnx.NodeProto, inputs: list[int], scope: _Scope) -> None:
+        """Take apart what onnxruntime's optimizer made one: an operator, a sum, an activation."""
+        values = _values(_attributes(node, scope))
+        activation = values.pop("activation", "")
+        given = list(values.pop("activation_params", []))
+        given += [values.pop(n) for n in ("activation_alpha", "activation_beta") if n in values]
+        plain = [(node.op_type.removeprefix("Fused"), 13, values, inputs[:3])]
+        if len(inputs) > 3 and inputs[3] != NONE:
+            plain.append(("Add", 13, {}, inputs[3:]))
+        if activation:
+            named = dict(zip(_PARAMETERS.get(activation, ()), given, strict=False))
+            opset = 6 if activation == "Clip" else 13  # which has its limits as attributes
+            plain.append((activation, opset, named, []))
+        made = NONE
+        for op, opset, own, read in plain:
+            before = [made] if made != NONE else []
+            part = Node(op, "", opset, own, [*before, *read], [], node, scope.path)
+            last = part.op == plain[-1][0]
+            self._add(part, [node.output[0] if last else f"{op} of {node.output[0]}"], scope)
+            made = part.outputs[0]
 
     def _is_same(self, node: onnx.NodeProto, inputs: Sequence[int], scope: _Scope) -> bool:
         """Whether a node makes what it reads: Identity, or a cast to the type that it has."""
@@ -432,6 +463,8 @@ def _types(node: Node, types: Sequence[int]) -> list[int]:
     if node.domain == OWN:
         return []
     inputs, outputs = _formals(node.op, node.domain, node.opset)
+    if not outputs and meaning_of(node.op, node.domain, node.opset) is not None:
+        return [types[node.inputs[0]]]  # of a domain of which onnx has no schemas
     known: dict[str, int] = {}
     for slot, number in enumerate(node.inputs):
         if number != NONE and inputs:

@@ -330,13 +330,24 @@ def _multiplied(reading: _Reading, node: Node) -> list[Map]:
         raise NoMapError("it is no product with one matrix")
     made, weight = _weighed(reading, node, last, shape[1 if across else 0])
     weight = weight.T if across else weight
+    trail: Trail = made.trail
+    behind: Trail = ()
+    if trail and trail[-1][0] == "Reshape" and not made.blocks[0].operator.trail:
+        # Where the last axis stays what it is, the order of the others makes no difference.
+        before, after = trail[-1][1:]
+        channels = {shape[-1] if shape else 0 for shape in (*before, *after)}
+        if channels == {weight.shape[0]} and all(len(shape) == len(before[0]) for shape in before):
+            count = (weight.shape[1],)
+            moved = [tuple((*s[:-1], *count) for s in shapes) for shapes in (before, after)]
+            trail, behind = trail[:-1], (("Reshape", *moved),)
+    first = len(_shape_before(behind)) - 1 if behind else last
     if node.op == "Gemm":
         weight = weight * float(given.get("alpha", 1.0))
     blocks = []
     for block in made.blocks:
         part = weight[block.start : block.start + block.count]
         operator = Operator(
-            "MatMul", 1, (last,), block.operator.offset, block.operator.trail + made.trail
+            "MatMul", 1, (first,), block.operator.offset, block.operator.trail + trail
         )
         scaled = part * block.weight[:, np.newaxis]
         size = np.abs(part) * block.magnitude[:, np.newaxis]
@@ -348,7 +359,13 @@ def _multiplied(reading: _Reading, node: Node) -> list[Map]:
         if axis not in {None, last}:
             raise NoMapError("what it adds varies along another axis")
         bias, sizes = bias + vector, sizes + np.abs(vector)
-    return [Map(last, tuple(blocks), bias, sizes)]
+    return [Map(last, tuple(blocks), bias, sizes, behind)]
+
+
+def _shape_before(trail: Trail) -> tuple[int, ...]:
+    """Return the shape that a Reshape begins with, at the first size."""
+    shape: tuple[int, ...] = trail[-1][1][0]
+    return shape
 
 
 # ---------------------------------------------------------------------------- channels

@@ -247,7 +247,8 @@ class _Inference:
         try:
             schema = onnx.defs.get_schema(node.op, node.opset, node.domain)
         except onnx.defs.SchemaError:
-            return []
+            same = node.domain == "com.microsoft" and node.op in _OF_ONE_SHAPE
+            return [shapes.get(node.inputs[0])] if same else []
         kinds = [flat.types[n] if n != NONE else 0 for n in node.inputs]
         sizes = [shapes.get(n) if n != NONE else None for n in node.inputs]
         if any(n != NONE and not kind for n, kind in zip(node.inputs, kinds, strict=True)):
@@ -261,7 +262,9 @@ class _Inference:
             node.op,
             node.domain,
             node.opset,
+            node.proto.op_type,
             b"".join(a.SerializeToString() for a in node.proto.attribute),
+            node.path if any(a.ref_attr_name for a in node.proto.attribute) else (),
             tuple(kinds),
             tuple(sizes),
             tuple(bool(n != NONE) for n in node.outputs),
@@ -272,6 +275,7 @@ class _Inference:
         return self._known[key]
 
 
+_OF_ONE_SHAPE = frozenset({"BiasGelu", "FastGelu", "Gelu", "QuickGelu", "SkipLayerNormalization"})
 _DRAWS = frozenset(
     {
         "Bernoulli",
@@ -294,7 +298,8 @@ def _infer(
     bare = onnx.NodeProto(op_type=node.op, domain=node.domain)
     bare.input.extend(f"i{s}" if n != NONE else "" for s, n in enumerate(node.inputs))
     bare.output.extend(f"o{s}" if n != NONE else "" for s, n in enumerate(node.outputs))
-    if not any(a.ref_attr_name for a in node.proto.attribute):
+    own = node.proto.op_type == node.op
+    if own and not any(a.ref_attr_name for a in node.proto.attribute):
         bare.attribute.extend(node.proto.attribute)
     else:
         bare.attribute.extend(

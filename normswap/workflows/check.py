@@ -147,7 +147,7 @@ def check_files(
             proof, seen, outputs = _proved(runner, child, first, second, options)
             if seen is not None and outputs is not None:
                 return _report(first, second, options, began, seen, outputs=outputs, proof=proof)
-        elif options.proof:
+        elif options.proof and options.arbiter:
             proof = _prove(first, second, options, progress)
         alone = observe_original(runner, first, options)
         seen = observe_rewritten(runner, second, options, alone)
