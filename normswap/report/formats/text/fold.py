@@ -149,13 +149,21 @@ def _check(report: FoldReport, console: Console) -> None:
     colour = {ExitCode.OK: "green", ExitCode.FINDINGS: "red"}.get(check.exit_code, "yellow")
     line = f"[{colour}]{check.verdict.value}{standing(check)}[/]"
     worst = check.worst
-    if worst is not None and worst.evidence.verdict_level is not None:
+    if check.is_proved and check.proof is not None:
+        line += f": {escape(proof_line(check.proof))}"
+    elif worst is not None and worst.evidence.verdict_level is not None:
         metrics = worst.evidence.verdict_level
         line += f": {len(check.outputs)} comparisons over {len(check.cases)} sets of inputs"
         line += f"; largest difference {metrics.max_abs:.1e} where the largest value is"
         line += f" {metrics.reference_max:.3g} (by {check.basis})"
     console.print(line)
-    if check.proof is not None:
+    if check.is_proved and worst is not None and worst.evidence.verdict_level is not None:
+        metrics = worst.evidence.verdict_level
+        console.print(
+            f"  in onnxruntime the largest difference is {metrics.max_abs:.1e} where the largest "
+            f"value is {metrics.reference_max:.3g}"
+        )
+    elif check.proof is not None:
         console.print(f"  {escape(proof_line(check.proof))}")
     _residuals(report, console)
     for sentence in (*check.reasons, *check.notes):
