@@ -167,7 +167,9 @@ class _Driving:
             names = _varying(cone, self._floats + self._flags)
             self._coverages.append(Coverage(names, names))
         self._refuse_rounding()
-        self._weighed = self._changed()
+        changed = self._changed()
+        self._moves = bool(changed) or any(_numbers(node) for node in self._nodes())
+        self._weighed = any(len(shape) > 1 and math.prod(shape) > 1 for shape in changed)
 
     def _refuse_rounding(self) -> None:
         pair = self._pair
@@ -181,12 +183,17 @@ class _Driving:
                 if varies and node.op == "Cast" and not is_float(side.flat.types[node.outputs[0]]):
                     raise UnjudgedError(f"{node.title} makes few values of many")
 
-    def _changed(self) -> bool:
-        """Whether the two read different constants."""
+    def _changed(self) -> list[Shape]:
+        """Return the shapes of the constants that only one of the two reads."""
         pair = self._pair
-        own = {pair.a.classes[n] for n in pair.of_a.constants}
-        other = {pair.b.classes[n] for n in pair.of_b.constants}
-        return own != other
+        sides = ((pair.a, pair.of_a), (pair.b, pair.of_b))
+        kinds = [{side.classes[n] for n in cone.constants} for side, cone in sides]
+        return [
+            side.sizes[0].shapes.get(n, ())
+            for (side, cone), others in zip(sides, kinds[::-1], strict=True)
+            for n in cone.constants
+            if side.classes[n] not in others
+        ]
 
     # ------------------------------------------------------------------------------------- values
 
@@ -371,6 +378,11 @@ class _Driving:
             evaluate(pair.a, pair.of_a, of_a, sample=sample)
             for sample in range(1, self._samples(a, alone=alone) + 1)
         ]
+        # Numbers among attributes are rounded constants too, in either model.
+        if any(_numbers(node) for node in pair.of_b.nodes):
+            for sample in range(1, 2 * _SAMPLES + 1):
+                other = evaluate(pair.b, pair.of_b, of_b, sample=sample, weights=False)
+                moved.append(a + other - b)
         largest = max(
             (float(np.abs(v).max(initial=0.0)) for v in feeds.values() if v.dtype == np.float64),
             default=0.0,
@@ -379,7 +391,7 @@ class _Driving:
 
     def _samples(self, a: np.ndarray, *, alone: bool) -> int:
         """Return how often weights are moved: until a floor rests on some sixteen values."""
-        if not self._weighed:
+        if not self._moves:
             return 0
         if alone:
             return _VALUES
@@ -393,6 +405,11 @@ class _Driving:
                 if item.whole:
                     return str(item)
         return ""
+
+
+def _numbers(node: Node) -> dict[str, float]:
+    """Return the attributes that are numbers in float32."""
+    return {name: value for name, value in node.attributes.items() if isinstance(value, float)}
 
 
 def _seer(coverage: Coverage, facts: Facts) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,6 +70,7 @@ def evaluate(
     values: Mapping[int, Any],
     *,
     sample: int = 0,
+    weights: bool = True,
     see: Callable[[Node, Sequence[Any], Sequence[Any]], None] | None = None,
 ) -> Any:
     """Return what a region makes.
@@ -81,8 +83,10 @@ def evaluate(
     values : mapping of int to numpy.ndarray
         Of the frontier; floats in float64.
     sample : int
-        0 for the region as it is; any other number moves every weight at random within half a
-        unit in the last place of its type.
+        0 for the region as it is; any other number moves every weight, and every number among the
+        attributes, at random within half a unit in the last place of its type.
+    weights : bool
+        False moves the attributes only.
     see : callable, optional
         Told of each node with what it reads and makes.
 
@@ -98,16 +102,29 @@ def evaluate(
         if number == NONE:
             return None
         if number not in known:
-            known[number] = _constant(side, number, 0 if number in exempt else sample)
+            moves = sample if weights and number not in exempt else 0
+            known[number] = _constant(side, number, moves)
         return known[number]
 
     for node in cone.nodes:
         inputs = [value(number) for number in node.inputs]
-        made = evaluate_node(node, inputs)
+        made = evaluate_node(_moved(node, sample), inputs)
         known.update(zip(node.outputs, made, strict=False))
         if see is not None:
             see(node, inputs, made)
     return value(cone.target)
+
+
+def _moved(node: Node, sample: int) -> Node:
+    """Return a node with the numbers among its attributes as another rounding leaves them."""
+    numbers = [name for name, value in node.attributes.items() if isinstance(value, float)]
+    if not sample or not numbers:
+        return node
+    values = {
+        name: float(perturbed(np.array(node.attributes[name]), name, sample + node.index, _FLOAT32))
+        for name in numbers
+    }
+    return replace(node, attributes={**node.attributes, **values})
 
 
 def _constant(side: Side, number: int, sample: int) -> Any:
@@ -148,4 +165,5 @@ def width(data_type: int) -> int:
     return NUMPY_DTYPES[data_type].itemsize
 
 
+_FLOAT32 = np.dtype(np.float32)
 _HALVES = {number for number, dtype in NUMPY_DTYPES.items() if dtype.itemsize == 2}

@@ -42,6 +42,7 @@ _ALONE = frozenset(
         "Log",
         "Mish",
         "Neg",
+        "QuickGelu",
         "Reciprocal",
         "Relu",
         "Selu",
@@ -54,6 +55,7 @@ _ALONE = frozenset(
         "ThresholdedRelu",
     }
 )
+_FOREIGN = frozenset({("com.microsoft", "Gelu"), ("com.microsoft", "QuickGelu")})
 _TOGETHER = frozenset({"Add", "Div", "Max", "Mean", "Min", "Mul", "PRelu", "Sub", "Sum"})
 _WINDOWS = frozenset({"AveragePool", "Conv", "ConvTranspose", "LpPool", "MaxPool"})
 _WHOLE = frozenset(
@@ -189,7 +191,7 @@ def _kernel(side: Side, node: Node) -> Sequence[int]:
 
 def _is_local(node: Node, side: Side, cone: Cone) -> bool:
     """Whether a node treats samples alone, and places alike."""
-    if not node.is_standard:
+    if not node.is_standard and (node.domain, node.op) not in _FOREIGN:
         return False
     constant = [n in cone.constants for n in node.inputs if n != NONE]
     if all(constant):

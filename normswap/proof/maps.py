@@ -33,6 +33,9 @@ Trail = tuple[Any, ...]
 """What moves or averages elements of single channels, one after the other."""
 
 
+_ROWS = 1 << 16  # numbers that are compared at a time
+
+
 class NoMapError(Exception):
     """A region is no affine map of the kind that is compared here."""
 
@@ -73,16 +76,23 @@ class Block:
     operator : Operator
     start : int
         The first channel.
-    weight, magnitude : numpy.ndarray
+    weight : numpy.ndarray
         In the layout of the operator's weight; of scales (channels,), or () where there is one
         for all.
+    magnitude : numpy.ndarray or None
+        None where nothing was added up, so that it is that of the weight.
     """
 
     kind: int
     operator: Operator
     start: int
     weight: np.ndarray
-    magnitude: np.ndarray
+    magnitude: np.ndarray | None = None
+
+    @property
+    def size(self) -> np.ndarray:
+        """The magnitude."""
+        return np.abs(self.weight) if self.magnitude is None else self.magnitude
 
     @property
     def axis(self) -> int:
@@ -100,7 +110,8 @@ class Block:
     def scaled(self, factor: np.ndarray) -> Block:
         """Return the block times a number, or a number for each of its channels."""
         by = self._laid(factor)
-        return replace(self, weight=self.weight * by, magnitude=self.magnitude * np.abs(by))
+        size = None if self.magnitude is None else self.magnitude * np.abs(by)
+        return replace(self, weight=self.weight * by, magnitude=size)
 
     def _laid(self, factor: np.ndarray) -> np.ndarray:
         """Return factors in the layout of the weight."""
@@ -134,16 +145,16 @@ class Block:
             operator = replace(operator, group=(last - first) // each, offset=offset)
         here: Any = [slice(None)] * self.weight.ndim
         here[self.axis] = slice(first, last)
-        weight, magnitude = self.weight[tuple(here)], self.magnitude[tuple(here)]
-        return Block(self.kind, operator, low, weight, magnitude)
+        size = None if self.magnitude is None else self.magnitude[tuple(here)]
+        return Block(self.kind, operator, low, self.weight[tuple(here)], size)
 
     def plus(self, other: Block) -> Block:
         """Return the sum with another block of the same channels and tensor."""
         if self.operator != other.operator:
             wide, narrow = (self, other) if _is_wider(self, other) else (other, self)
             return wide.plus(embedded(narrow, wide))
-        weight, magnitude = self.weight + other.weight, self.magnitude + other.magnitude
-        return replace(self, weight=weight, magnitude=magnitude)
+        weight = self.weight + other.weight
+        return replace(self, weight=weight, magnitude=self.size + other.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +194,7 @@ class Map:
             replace(
                 block,
                 weight=np.broadcast_to(block.weight, (count,)),
-                magnitude=np.broadcast_to(block.magnitude, (count,)),
+                magnitude=np.broadcast_to(block.size, (count,)),
             )
             if not block.weight.ndim
             else block
@@ -272,11 +283,11 @@ def embedded(block: Block, wide: Block) -> Block:
         one, size = np.zeros((2, m, each, *(1,) * rank))
         rows = np.arange(m)
         one.reshape(m, each)[rows, rows % each] = np.broadcast_to(block.weight, (m,))
-        size.reshape(m, each)[rows, rows % each] = np.broadcast_to(block.magnitude, (m,))
+        size.reshape(m, each)[rows, rows % each] = np.broadcast_to(block.size, (m,))
         steps, inner = dilations, (0,) * (2 * rank)
     else:
         own, steps, inner, own_automatic = small.geometry
-        one, size = block.weight, block.magnitude
+        one, size = block.weight, block.size
         same = small.name == "Conv" and small.group == operator.group and own == strides
         if not same or own_automatic or one.shape[:2] != (m, each):
             raise no
@@ -360,7 +371,8 @@ def compare(a: Map, b: Map, unit: float, least: float) -> Off:
                 other = embedded(other, one)
             else:
                 one = embedded(one, other)
-        off = _apart(one.weight, other.weight, one.magnitude, unit, least, "weight", one.axis)
+        size = one.magnitude
+        off = _apart(one.weight, other.weight, size, unit, least, "weight", one.axis)
         if off.channel is not None:
             off = replace(off, channel=off.channel + one.start)
         worst = worst.worse(off)
@@ -394,28 +406,47 @@ def _refined(each: Map, bounds: Sequence[int]) -> dict[tuple[int, int, Trail, in
 def _apart(
     a: np.ndarray,
     b: np.ndarray,
-    magnitude: np.ndarray,
+    magnitude: np.ndarray | None,
     unit: float,
     least: float,
     what: str,
     axis: int,
 ) -> Off:
+    """Compare two arrays, some rows at a time; a magnitude of None is that of the first."""
     try:
-        a, b, magnitude = np.broadcast_arrays(a, b, magnitude)
+        a, b = np.broadcast_arrays(a, b)
+        magnitude = None if magnitude is None else np.broadcast_to(magnitude, a.shape)
     except ValueError as error:
         raise NoMapError("they are of different sizes") from error
     if not a.size:
         return Off(0.0)
-    if not np.isfinite(a).all():
+    if not a.ndim:
+        found = _apart(a[None], b[None], _lifted(magnitude), unit, least, what, 1)
+        return replace(found, where=what)
+    step = max(1, _ROWS // max(a[0].size, 1))
+    worst, largest, most = Off(-1.0), 0.0, 0.0
+    for start in range(0, len(a), step):
+        rows = slice(start, start + step)
+        size = np.abs(a[rows] if magnitude is None else magnitude[rows])
+        deviation = np.abs(a[rows] - b[rows])
+        largest = max(largest, float(size.max() if magnitude is None else np.abs(a[rows]).max()))
+        most = max(most, float(np.nan_to_num(deviation, nan=math.inf).max()))
+        with np.errstate(all="ignore"):
+            np.subtract(deviation, least, out=deviation)
+            # A hair of float64's own rounding, so that what has no constants compares too.
+            size *= max(unit, 2.0**-46)
+            units = np.where(deviation <= 0, 0.0, deviation / size)
+        units = np.nan_to_num(units, nan=math.inf, posinf=math.inf)
+        place = tuple(map(int, np.unravel_index(int(np.argmax(units)), units.shape)))
+        if float(units[place]) > worst.units:
+            here = (place[0] + start, *place[1:])
+            channel = here[axis] if axis < len(here) else None
+            worst = Off(float(units[place]), f"{what}[{', '.join(map(str, here))}]", channel)
+    if not math.isfinite(largest):
         raise NoMapError("a constant is no finite number")
-    with np.errstate(all="ignore"):
-        deviation = np.maximum(np.abs(a - b) - least, 0.0)
-        # A hair of float64's own rounding, so that what has no constants at all compares too.
-        units = deviation / (max(unit, 2.0**-46) * magnitude)
-    units = np.where(deviation == 0, 0.0, np.nan_to_num(units, nan=math.inf, posinf=math.inf))
-    place = np.unravel_index(int(np.argmax(units)), units.shape)
-    channel = int(place[axis]) if axis < len(place) else None
-    index = ", ".join(map(str, map(int, place)))
-    largest, most = float(np.abs(a).max()), float(deviation[np.isfinite(deviation)].max(initial=0))
     share = most / largest if largest else math.inf if most else 0.0
-    return Off(float(units[place]), f"{what}[{index}]" if index else what, channel, share)
+    return replace(worst, share=share)
+
+
+def _lifted(array: np.ndarray | None) -> np.ndarray | None:
+    return None if array is None else array[None]

@@ -55,7 +55,7 @@ class _Reading:
         one = np.ones(())
         for number, kind in cone.frontier.items():
             self.shapes(number)
-            self.maps[number] = Map(None, (Block(kind, Operator(), 0, one, one),), _ZERO, _ZERO)
+            self.maps[number] = Map(None, (Block(kind, Operator(), 0, one),), _ZERO, _ZERO)
 
     def node(self, node: Node) -> None:
         """Note what a node makes."""
@@ -231,6 +231,16 @@ def _weighed(reading: _Reading, node: Node, axis: int, channels: int) -> tuple[M
     return made, weight
 
 
+def _weighted(
+    block: Block, operator: Operator, weight: np.ndarray, scale: np.ndarray, size: np.ndarray
+) -> Block:
+    """Return what an operator makes of scaled channels."""
+    if (np.abs(scale) == size).all():
+        made = weight if (scale == 1).all() else weight * scale
+        return Block(block.kind, operator, 0, made)
+    return Block(block.kind, operator, 0, weight * scale, np.abs(weight) * size)
+
+
 def _convolved(reading: _Reading, node: Node) -> list[Map]:
     shape = _weight_shape(reading, node)
     group = int(node.attributes.get("group", 1))
@@ -265,9 +275,9 @@ def _convolved(reading: _Reading, node: Node) -> list[Map]:
         part = weight if group > 1 else weight[:, first:last]
         scale, size = (
             np.repeat(a.reshape(group, -1), m // group, axis=0).reshape(m, -1, *taps)
-            for a in (block.weight, block.magnitude)
+            for a in (block.weight, block.size)
         )
-        blocks.append(Block(block.kind, operator, 0, part * scale, np.abs(part) * size))
+        blocks.append(_weighted(block, operator, part, scale, size))
     rows = np.repeat(made.bias.reshape(group, -1), m // group, axis=0).reshape(m, -1, *taps)
     sizes = np.repeat(made.magnitude.reshape(group, -1), m // group, axis=0).reshape(m, -1, *taps)
     axes = tuple(range(1, weight.ndim))
@@ -300,10 +310,10 @@ def _transposed(reading: _Reading, node: Node) -> list[Map]:
         "ConvTranspose", group, geometry, block.operator.offset, block.operator.trail + made.trail
     )
     ones = (-1, *(1,) * (weight.ndim - 1))
-    scale, size = (a.reshape(ones) for a in (block.weight, block.magnitude))
+    scale, size = (a.reshape(ones) for a in (block.weight, block.size))
     own = reading.vector(node, 2)
     bias = np.zeros(weight.shape[1] * group) if own is None else own
-    made_of = Block(block.kind, operator, 0, weight * scale, np.abs(weight) * size)
+    made_of = _weighted(block, operator, weight, scale, size)
     return [Map(1, (made_of,), bias, np.abs(bias))]
 
 
@@ -349,9 +359,8 @@ def _multiplied(reading: _Reading, node: Node) -> list[Map]:
         operator = Operator(
             "MatMul", 1, (first,), block.operator.offset, block.operator.trail + trail
         )
-        scaled = part * block.weight[:, np.newaxis]
-        size = np.abs(part) * block.magnitude[:, np.newaxis]
-        blocks.append(Block(block.kind, operator, 0, scaled, size))
+        scale, size = (a[:, np.newaxis] for a in (block.weight, block.size))
+        blocks.append(_weighted(block, operator, part, scale, size))
     bias, sizes = made.bias @ weight, made.magnitude @ np.abs(weight)
     own = reading.vector(node, 2) if node.op == "Gemm" else None
     if own is not None:

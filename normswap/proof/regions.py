@@ -80,11 +80,11 @@ def cone_of(side: Side, target: int, stops: Collection[int]) -> Cone:
             constants.add(number)
             continue
         ends = maker is None or maker.op == ENTRY
+        if number != target and side.value(number) is not None:
+            constants.add(number)  # however it is made
+            continue
         if number != target and (ends or kind in stops):
-            if side.value(number) is not None:
-                constants.add(number)
-            else:
-                frontier[number] = kind
+            frontier[number] = kind
             continue
         if maker is None or maker.op == ENTRY:
             frontier[number] = kind

@@ -46,6 +46,10 @@ if TYPE_CHECKING:
     from normswap.proof.result import Proof
 
 
+_PATIENCE = {False: 20.0, True: 120.0}
+"""Seconds after which a proof is left as it is, at depth QUICK and at FULL."""
+
+
 def check(
     original: Source,
     rewritten: Source,
@@ -189,7 +193,7 @@ def check_files(
 def _prove(first: Signature, second: Signature, options: CheckOptions, progress: Progress) -> Proof:
     progress("proving region by region")
     requested = RequestedSizes(options.input_shapes, options.symbolic_dims)
-    return prove_files(first, second, requested=requested)
+    return prove_files(first, second, requested=requested, patience=_PATIENCE[options.full])
 
 
 def _proved(
