@@ -20,6 +20,7 @@ from normswap.errors import RunError
 from normswap.inputs.dims import RequestedSizes, solve
 from normswap.inputs.random import Distribution, Draw, make_case
 from normswap.proof.result import Standing
+from normswap.runtime.child import Child
 from normswap.runtime.providers import CPU, full_name
 from normswap.runtime.randomness import seed_notes
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from normswap.check.runner import Runner
     from normswap.inputs.signature import Signature
     from normswap.proof.result import Proof
-    from normswap.runtime.child import Child
 
 _DEPLOYED = Execution("default")
 
@@ -48,6 +48,11 @@ def is_enough(options: CheckOptions) -> bool:
         not options.arbiter,
     )
     return options.proof and not any(asked)
+
+
+def start(options: CheckOptions) -> Child:
+    """Start the process in which both models will run."""
+    return Child("a model", timeout=options.timeout, memory_limit=options.memory_limit, warm=True)
 
 
 def deploy(

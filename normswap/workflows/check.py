@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from normswap.check.batching import batch_evidence
 from normswap.check.compare import compare, judge_all
 from normswap.check.departure import disbelieved, find_departures, measure_rounding, suspected
-from normswap.check.deployment import deploy, is_enough, proved_outputs, with_proof
+from normswap.check.deployment import deploy, is_enough, proved_outputs, start, with_proof
 from normswap.check.golden import against_expected
 from normswap.check.localize import localize
 from normswap.check.observe import Observations, observe_original, observe_rewritten, provider_notes
@@ -34,7 +34,6 @@ from normswap.inputs.signature import (
 from normswap.model.sources import model_file, name_of
 from normswap.progress import Progress, silent
 from normswap.proof.files import prove_files
-from normswap.runtime.child import Child
 from normswap.runtime.providers import CPU, full_name
 from normswap.scratch import scratch_folder
 
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from normswap.check.report import DepartureReport, Divergence, Power
     from normswap.model.sources import Source
     from normswap.proof.result import Proof
+    from normswap.runtime.child import Child
 
 
 _PATIENCE = {False: 20.0, True: 120.0}
@@ -120,6 +120,7 @@ def check_files(
     *,
     names: tuple[str, str],
     progress: Progress = silent,
+    child: Child | None = None,
 ) -> CheckReport:
     """Do what :func:`check` says, on files that may be temporary.
 
@@ -130,15 +131,14 @@ def check_files(
     names : (str, str)
         What to call the models; the paths where it is empty.
     progress : callable
+    child : Child, optional
+        A process that was started for this (`normswap.check.deployment.start`).
     """
     began = time.perf_counter()
     _refuse_useless_limit(options)
     with ExitStack() as stack:
-        child = None
-        if is_enough(options):  # its start goes on while the models are read
-            child = stack.enter_context(
-                Child("a model", timeout=options.timeout, memory_limit=options.memory_limit)
-            )
+        if child is None and is_enough(options):  # its start goes on while the models are read
+            child = stack.enter_context(start(options))
         first, second = drawing_alike(read_signature(original), read_signature(rewritten))
         first, second = replace(first, called=names[0]), replace(second, called=names[1])
         _refuse_unknown_outputs(first, options)

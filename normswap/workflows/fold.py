@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from normswap.folding.plan import Plan
     from normswap.folding.residual import Residual
     from normswap.model.sources import Source
+    from normswap.runtime.child import Child
     from normswap.workflows.result import Output
 
 
@@ -194,16 +196,18 @@ def fold(
     """
     how = check_options(check)
     target = place(output)
-    loaded, report = _planned(model, assume_constant, merge_branches, leftover, progress)
-    apply_plan(report.plan, loaded)
-    progress("writing")
-    with staged_output(loaded, target, overwrite=overwrite) as staged:
+    with ExitStack() as stack:
+        child = None if how is None else _started(how, stack)
+        loaded, report = _planned(model, assume_constant, merge_branches, leftover, progress)
+        apply_plan(report.plan, loaded)
+        progress("writing")
+        staged = stack.enter_context(staged_output(loaded, target, overwrite=overwrite))
         if how is not None:
             called = "<memory>" if output is None else output_name(target)
             report = replace(
                 report,
                 residuals=residuals(loaded, load(staged.path)),
-                check=_checked(loaded, staged.path, called, how, progress),
+                check=_checked(loaded, staged.path, called, how, progress, child),
             )
         require_sound(report, _findings(report))
         staged.commit()
@@ -235,12 +239,26 @@ def _findings(report: FoldReport) -> list[str]:
     return [*stored, *(report.check.reasons if report.check is not None else ())]
 
 
+def _started(options: CheckOptions, stack: ExitStack) -> Child | None:
+    """Start what will run the models, if that is all the check needs; it imports meanwhile."""
+    from normswap.check.deployment import is_enough, start
+
+    return stack.enter_context(start(options)) if is_enough(options) else None
+
+
 def _checked(
-    model: Model, rewritten: Path, name: str, options: CheckOptions, progress: Progress
+    model: Model,
+    rewritten: Path,
+    name: str,
+    options: CheckOptions,
+    progress: Progress,
+    child: Child | None,
 ) -> CheckReport:
     from normswap.workflows.check import check_files
 
     progress("checking")
     with model.original() as original:
         names = ("" if model.path else model.name, name)
-        return check_files(original, rewritten, options, names=names, progress=progress)
+        return check_files(
+            original, rewritten, options, names=names, progress=progress, child=child
+        )
