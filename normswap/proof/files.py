@@ -12,7 +12,7 @@ from normswap.proof.flat import Flat, NotFlatError
 from normswap.proof.numbering import Side
 from normswap.proof.prove import prove
 from normswap.proof.result import Proof
-from normswap.proof.sizes import sizes_of
+from normswap.proof.sizes import Inferred, sizes_of
 from normswap.runtime.randomness import pinned
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def prove_files(
     began = time.perf_counter()
     try:
         shapes = _shapes(original, requested)
-        a, b = (_side(model, shapes) for model in (original, rewritten))
+        known: Inferred = {}
+        a, b = (_side(model, shapes, known) for model in (original, rewritten))
         return prove(a, b, patience=patience - (time.perf_counter() - began))
     except ModelError:
         raise
@@ -67,7 +68,7 @@ def prove_files(
         return Proof(reason=reason, seconds=time.perf_counter() - began)
 
 
-def _side(model: Signature, shapes: Sequence[dict[str, Shape]]) -> Side:
+def _side(model: Signature, shapes: Sequence[dict[str, Shape]], known: Inferred) -> Side:
     """Read one of the models.
 
     Raises
@@ -78,7 +79,7 @@ def _side(model: Signature, shapes: Sequence[dict[str, Shape]]) -> Side:
     proto = pinned(str(model.path), model.seeds)
     flat = Flat.of(proto, model.path.resolve().parent)
     constants = Constants(flat, model.name)
-    return Side(flat, constants, tuple(sizes_of(flat, constants, given) for given in shapes))
+    return Side(flat, constants, tuple(sizes_of(flat, constants, given, known) for given in shapes))
 
 
 def _shapes(model: Signature, requested: RequestedSizes) -> list[dict[str, Shape]]:

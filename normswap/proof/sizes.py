@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from normswap.proof.flat import Flat, Node
 
 Shape = tuple[int, ...]
+Inferred = dict[Any, list["Shape | None"]]
+"""The shapes that nodes make, by all that these depend on."""
 
 _LARGEST = 1 << 14  # elements of a value that is computed
 
@@ -45,7 +47,9 @@ class Sizes:
     constant: set[int] = field(default_factory=set)
 
 
-def sizes_of(flat: Flat, constants: Constants, given: Mapping[str, Shape]) -> Sizes:
+def sizes_of(
+    flat: Flat, constants: Constants, given: Mapping[str, Shape], known: Inferred | None = None
+) -> Sizes:
     """Work out shapes and integers.
 
     Parameters
@@ -54,17 +58,24 @@ def sizes_of(flat: Flat, constants: Constants, given: Mapping[str, Shape]) -> Si
     constants : Constants
     given : Mapping of str to tuple of int
         Shapes of the model's inputs.
+    known : dict, optional
+        What was inferred of nodes before, of this model or another; filled in.
     """
+    known = {} if known is None else known
     varying: set[int] = set()
     while True:
-        inference = _infer_all(flat, constants, given, varying)
+        inference = _infer_all(flat, constants, given, varying, known)
         if inference.varying <= varying:
             return inference.found
         varying |= inference.varying
 
 
 def _infer_all(
-    flat: Flat, constants: Constants, given: Mapping[str, Shape], varying: set[int]
+    flat: Flat,
+    constants: Constants,
+    given: Mapping[str, Shape],
+    varying: set[int],
+    known: Inferred,
 ) -> _Inference:
     found = Sizes()
     overridable = set(flat.inputs.values())
@@ -75,7 +86,7 @@ def _infer_all(
         found.shapes[number] = constants.shape(number)
         if number not in overridable and math.prod(found.shapes[number]) <= _LARGEST:
             found.constant.add(number)
-    inference = _Inference(flat, constants, found, varying)
+    inference = _Inference(flat, constants, found, varying, known)
     for node in flat.nodes:
         inference.node(node)
     return inference
@@ -92,7 +103,12 @@ class _Inference:
     """
 
     def __init__(
-        self, flat: Flat, constants: Constants, found: Sizes, known_to_vary: set[int]
+        self,
+        flat: Flat,
+        constants: Constants,
+        found: Sizes,
+        known_to_vary: set[int],
+        known: Inferred,
     ) -> None:
         self._flat = flat
         self._constants = constants
@@ -100,7 +116,7 @@ class _Inference:
         self.varying: set[int] = set()
         self._known_to_vary = known_to_vary
         self._entries: dict[tuple[int, tuple[str, ...]], Node] = {}
-        self._known: dict[Any, list[Shape | None]] = {}
+        self._known = known
 
     def node(self, node: Node) -> None:
         """Work out what a node makes."""
@@ -264,7 +280,7 @@ class _Inference:
             node.opset,
             node.proto.op_type,
             b"".join(a.SerializeToString() for a in node.proto.attribute),
-            node.path if any(a.ref_attr_name for a in node.proto.attribute) else (),
+            repr(node.attributes) if any(a.ref_attr_name for a in node.proto.attribute) else "",
             tuple(kinds),
             tuple(sizes),
             tuple(bool(n != NONE) for n in node.outputs),
