@@ -13,6 +13,7 @@ function. If the models are the same once these two are taken for equal, that is
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ _PATIENCE = 60.0  # seconds
 _FAILURES = 24  # tensors of a region that were no cut points
 _DIFFERENCES = 8  # regions that may differ
 _NEAR = 8  # nodes that a region of an unnamed candidate may have more
+_FAR = 24  # nodes that the original's region may have more
 _WIDER = 2  # operators that a frontier is moved up by
 
 
@@ -71,6 +73,7 @@ class _Walk:
         self._judged: dict[tuple[int, int, frozenset[int]], Judgement] = {}
         self._identical: set[int] = set()
         self._near: set[int] = set()
+        self._common: set[int] = set()  # classes that both models have
         self._number_original()
         self._candidates = Candidates(a, b, self._homes)
 
@@ -93,6 +96,7 @@ class _Walk:
     def run(self) -> None:
         """Walk through the rewritten model."""
         self._table.start(self._b)
+        self._common.update(kind for kind in self._b.classes if kind in self._homes)
         nodes = self._b.flat.nodes
         index = 0
         while index < len(nodes):
@@ -111,10 +115,12 @@ class _Walk:
             self._identical.discard(number)
             if number in self._assumed:
                 b.classes[number] = self._a.classes[self._assumed[number][0]]
+                self._common.add(b.classes[number])
                 continue
             b.classes[number] = kind
             if kind in self._homes:
                 self._identical.add(number)
+                self._common.add(kind)
                 continue
             if not is_float(b.flat.types[number]) or self._is_late:
                 continue
@@ -138,6 +144,7 @@ class _Walk:
             region = self._compared(number, candidate, cone, named=named)
             if region is not None and not region.reason:
                 self._b.classes[number] = self._a.classes[candidate]
+                self._common.add(self._b.classes[number])
                 self._regions[number] = region
                 return
             if region is not None and named and number not in self._failed:
@@ -148,9 +155,8 @@ class _Walk:
         stops = set(cone.frontier.values())
         region: Region | None = None
         for _ in range(_WIDER + 1 if named else 1):
-            try:
-                other = cone_of(self._a, candidate, stops)
-            except LargeRegionError:
+            other = self._behind(candidate, cone, stops)
+            if other is None:
                 return region
             if not named and len(other.nodes) > len(cone.nodes) + _NEAR:
                 return region
@@ -168,6 +174,19 @@ class _Walk:
             cone = wider
             stops = set(cone.frontier.values())
         return region
+
+    def _behind(self, candidate: int, cone: Cone, stops: set[int]) -> Cone | None:
+        """Return the original's region, back to what the rewritten model's begins with.
+
+        Where that leads far away, back to whatever both models have.
+        """
+        other = None
+        with contextlib.suppress(LargeRegionError):
+            other = cone_of(self._a, candidate, stops)
+        if other is None or len(other.nodes) > len(cone.nodes) + _FAR:
+            with contextlib.suppress(LargeRegionError):
+                return cone_of(self._a, candidate, self._common)
+        return other
 
     def _hides(self, cone: Cone) -> bool:
         """Whether a region has a tensor in it that was off by little."""
