@@ -83,6 +83,9 @@ class CheckOptions:
         For `localize`: names of tensors of the second model that are another's of the first.
     self_test : int
         Faults to plant in order to measure the check's own power; 0 plants none.
+    proof : bool
+        Prove, region by region, what can be; where that is all of it, one run of each model is
+        left to do at depth QUICK.
     power : bool
         Estimate the power cheaply, from the evidence at hand.
     timeout : float
@@ -108,6 +111,7 @@ class CheckOptions:
     localize: bool = False
     matches: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
     self_test: int = 0
+    proof: bool = True
     power: bool = True
     timeout: float = 600.0
     memory_limit: int | None = None

@@ -13,6 +13,7 @@ from normswap.errors import DataError, ExitCode
 from normswap.inputs.archives import save_sets
 from normswap.inputs.random import Case  # noqa: TC001 - the same
 from normswap.plain import AsDict, told
+from normswap.proof.result import Proof  # noqa: TC001 - the same
 from normswap.runtime.arrays import Feeds  # noqa: TC001 - the same
 
 if TYPE_CHECKING:
@@ -215,6 +216,8 @@ class CheckReport(AsDict):
     divergence : Divergence or None
     departures : tuple of DepartureReport
         Where the runtime departs from float64, which is then not believed.
+    proof : Proof or None
+        What was proved, region by region.
     depth, provider, against_provider : str
     seed : int
     seconds : float
@@ -237,6 +240,7 @@ class CheckReport(AsDict):
     power: Power | None = None
     divergence: Divergence | None = None
     departures: tuple[DepartureReport, ...] = ()
+    proof: Proof | None = None
     depth: str = "quick"
     provider: str = "cpu"
     against_provider: str | None = None
@@ -247,7 +251,13 @@ class CheckReport(AsDict):
     golden: tuple[Feeds, ...] = field(default=(), compare=False, repr=False)
 
     SCHEMA: ClassVar[str] = "normswap/check/1"
-    TOLD = ("exit_code",)
+    TOLD = ("exit_code", "is_proved")
+
+    @property
+    def is_proved(self) -> bool:
+        """Whether the models are equivalent, and all of that is proved."""
+        proof = self.proof
+        return self.verdict is Verdict.EQUIVALENT and proof is not None and proof.is_whole
 
     @property
     def exit_code(self) -> ExitCode:
@@ -270,7 +280,7 @@ class CheckReport(AsDict):
 
         The arbiter is none where the runtime departs from it.
         """
-        order = ("structure", "noise floor", "tolerance", "values", "arbiter", "shape")
+        order = ("structure", "noise floor", "tolerance", "values", "arbiter", "proof", "shape")
         best: dict[str, int] = {}
         for output in self.outputs:
             rank = order.index(output.judgement.basis)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from normswap.check.report import RunReport
 from normswap.proof.coverage import Unseen
-from normswap.runtime.child import run_task
+from normswap.runtime.child import Child, run_task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,8 +80,12 @@ class Runner:
         feeds: Sequence[Feeds],
         *,
         provider: str | None = None,
+        child: Child | None = None,
     ) -> Results:
-        """Run a model in onnxruntime, in every one of several ways on every set of inputs."""
+        """Run a model in onnxruntime, in every one of several ways on every set of inputs.
+
+        In a process of its own, or in one that is there.
+        """
         task = "normswap.runtime.ort:execute"
         request = {
             "model": str(model.path.resolve()),
@@ -92,7 +97,13 @@ class Runner:
             "executions": [asdict(execution) for execution in executions],
         }
         self.progress(f"running the {role} model")
-        response = self._child(task, request, model, role)
+        if child is None:
+            response = self._child(task, request, model, role)
+        else:
+            began = time.perf_counter()
+            child.label = _label(model, role)
+            response = child.call(task, request)
+            response["wall_seconds"] = time.perf_counter() - began
         found = response["executions"]
         fallback = _fallback(response["provider"], [e["assignment"] for e in found])
         report = RunReport(
@@ -231,10 +242,14 @@ class Runner:
         return run_task(
             task,
             request,
-            label=f"the {role} model ({model.name})",
+            label=_label(model, role),
             timeout=min(timeout or self._options.timeout, self._options.timeout),
             memory_limit=self._options.memory_limit,
         )
+
+
+def _label(model: Signature, role: str) -> str:
+    return f"the {role} model ({model.name})"
 
 
 def _given(response: Mapping[str, Any], numbers: Sequence[int]) -> tuple[Feeds, ...]:

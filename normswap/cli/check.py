@@ -175,6 +175,7 @@ def _options(given: dict[str, Any]) -> CheckOptions:
         arbiter=given["arbiter"],
         batch_invariant=given["batch_invariant"],
         localize=given["localize"],
+        proof=not (given["save_inputs"] or given["save_outputs"]),  # these are of a test
         self_test=given["self_test"],
         timeout=given["timeout"],
         memory_limit=None if memory is None else memory * MIB,

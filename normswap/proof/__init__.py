@@ -1,1 +1,13 @@
-"""What is known for certain of a model: its values in float64, and whether a test sees a fault."""
+"""A model as the function it stands for, and what can be proved of two of them.
+
+``arbiter``, ``coverage``, ``faults``
+    Whole models in float64; which sides of their kinks were reached; faults to be found.
+``flat``, ``constants``, ``sizes``, ``facts``
+    A model as one list of nodes; its constants, shapes and integers; bounds of its tensors.
+``numbering``, ``candidates``, ``regions``, ``prove``
+    The proof by cut points: one table of classes for both models, and the walk that fills it.
+``judge``, ``maps``, ``reading``, ``drive``, ``layout``, ``evaluate``
+    Whether the two forms of a region are one function: as maps, or driven with values.
+``files``, ``result``
+    From two files to what is proved of them.
+"""

@@ -19,7 +19,7 @@ from normswap.errors import RunError, RunTimeoutError
 from normswap.runtime import providers
 from normswap.runtime.failures import failure
 from normswap.runtime.lifetime import command
-from normswap.runtime.messages import receive, send
+from normswap.runtime.messages import WARM, receive, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,6 +44,8 @@ class Child:
         Bytes of address space.
     provider_options : Mapping of str to object, optional
         Of the execution provider, some of which are told by the environment.
+    warm : bool
+        Whether the runtime is imported at once, and not when it is first needed.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Child:
         timeout: float,
         memory_limit: int | None = None,
         provider_options: Mapping[str, Any] | None = None,
+        warm: bool = False,
     ) -> None:
         self.label = label
         self._timeout = timeout
@@ -60,6 +63,7 @@ class Child:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - it is closed with the child
         path = os.pathsep.join(filter(None, [str(_PACKAGE_HOME), os.environ.get("PYTHONPATH")]))
         limits = [] if memory_limit is None else [str(memory_limit)]
+        limits += [WARM] if warm else []
         self._process = subprocess.Popen(
             command("normswap.runtime.worker", *limits),
             stdin=subprocess.PIPE,
@@ -156,6 +160,10 @@ class Child:
         return RunError(
             f"{self.label} could not be run; the process ended while {self._stage}: {last}"
         )
+
+    def kill(self) -> None:
+        """End the process at once, whatever it is doing."""
+        self._process.kill()
 
     def close(self) -> None:
         """End the process: it stops by itself when nobody asks any more, and is made to if not."""

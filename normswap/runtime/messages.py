@@ -19,6 +19,9 @@ from normswap.runtime.arrays import dtype_of
 if TYPE_CHECKING:
     from io import BufferedIOBase
 
+WARM = "warm"
+"""Asks a child to import the runtime at once."""
+
 _LENGTH = struct.Struct("<Q")
 _ARRAY, _STRINGS, _MAP = "$array", "$strings", "$map"
 _MARKS = frozenset({_ARRAY, _STRINGS, _MAP})

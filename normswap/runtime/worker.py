@@ -1,6 +1,7 @@
 """The child process: does one task after the other, for as long as it is asked to.
 
-``python -m normswap.runtime.worker [LIMIT]``, where LIMIT is the most bytes of address space, reads
+``python -m normswap.runtime.worker [LIMIT] [warm]``, where LIMIT is the most bytes of address
+space and ``warm`` has the runtime imported before it is needed, reads
 requests from standard input (`normswap.runtime.messages`) and answers each on standard output. A
 request names its ``task`` as ``module:function``. Before its answer, the function may tell what it
 is doing, so that the parent knows what the process died of, and send values.
@@ -8,6 +9,7 @@ is doing, so that the parent knows what the process died of, and send values.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from normswap.runtime.diagnosis import import_runtime
 from normswap.runtime.failures import WorkerError
-from normswap.runtime.messages import receive, send
+from normswap.runtime.messages import WARM, receive, send
 
 if TYPE_CHECKING:
     from io import BufferedIOBase
@@ -115,8 +117,13 @@ def main() -> None:
     """Serve on standard input and output, which nothing else may write to."""
     channel = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    for limit in sys.argv[1:]:
-        _limit_memory(int(limit))
+    given = sys.argv[1:]
+    for limit in given:
+        if limit != WARM:
+            _limit_memory(int(limit))
+    if WARM in given:
+        with contextlib.suppress(WorkerError, ImportError):  # told when it is asked for
+            _task("normswap.runtime.ort:execute")
     serve(cast("BufferedIOBase", sys.stdin.buffer), channel)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from normswap.check import cancellation
 from normswap.check.batching import batch_evidence
 from normswap.check.compare import compare, judge_all
 from normswap.check.departure import disbelieved, find_departures, measure_rounding, suspected
+from normswap.check.deployment import deploy, is_enough, proved_outputs, start, with_proof
 from normswap.check.golden import against_expected
 from normswap.check.localize import localize
 from normswap.check.observe import Observations, observe_original, observe_rewritten, provider_notes
@@ -24,6 +26,7 @@ from normswap.check.verdict import NOT_FINITE, Verdict, overall
 from normswap.errors import DataError, UsageError
 from normswap.groupnorm.carried import constants_not_finite
 from normswap.inputs.data import load_cases, load_outputs
+from normswap.inputs.dims import RequestedSizes
 from normswap.inputs.signature import (
     Signature,
     drawing_alike,
@@ -33,6 +36,7 @@ from normswap.inputs.signature import (
 from normswap.model import load
 from normswap.model.sources import name_of
 from normswap.progress import Progress, silent
+from normswap.proof.files import prove_files
 from normswap.runtime.providers import CPU, full_name
 from normswap.scratch import scratch_folder
 
@@ -41,6 +45,12 @@ if TYPE_CHECKING:
 
     from normswap.check.report import DepartureReport, Divergence, Power
     from normswap.model.sources import Source
+    from normswap.proof.result import Proof
+    from normswap.runtime.child import Child
+
+
+_PATIENCE = {False: 20.0, True: 120.0}
+"""Seconds after which a proof is left as it is, at depth QUICK and at FULL."""
 
 
 def check(
@@ -112,6 +122,7 @@ def check_files(
     *,
     names: tuple[str, str],
     progress: Progress = silent,
+    child: Child | None = None,
 ) -> CheckReport:
     """Do what :func:`check` says, on files that may be temporary.
 
@@ -122,17 +133,28 @@ def check_files(
     names : (str, str)
         What to call the models; the paths where it is empty.
     progress : callable
+    child : Child, optional
+        A process that was started for this (`normswap.check.deployment.start`).
     """
     began = time.perf_counter()
     _refuse_useless_limit(options)
-    first, second = drawing_alike(read_signature(original), read_signature(rewritten))
-    first, second = replace(first, called=names[0]), replace(second, called=names[1])
-    _refuse_unknown_outputs(first, options)
-    structure = tuple(structural_differences(first, second))
-    if structure:
-        return _report(first, second, options, began, Observations(), structure=structure)
-    with scratch_folder("check") as folder:
-        runner = Runner(folder, options, progress)
+    with ExitStack() as stack:
+        if child is None and is_enough(options):  # its start goes on while the models are read
+            child = stack.enter_context(start(options))
+        first, second = drawing_alike(read_signature(original), read_signature(rewritten))
+        first, second = replace(first, called=names[0]), replace(second, called=names[1])
+        _refuse_unknown_outputs(first, options)
+        structure = tuple(structural_differences(first, second))
+        if structure:
+            return _report(first, second, options, began, Observations(), structure=structure)
+        runner = Runner(stack.enter_context(scratch_folder("check")), options, progress)
+        proof = None
+        if child is not None:
+            proof, seen, outputs = _proved(runner, child, first, second, options)
+            if seen is not None and outputs is not None:
+                return _report(first, second, options, began, seen, outputs=outputs, proof=proof)
+        elif options.proof and options.arbiter:
+            proof = _prove(first, second, options, progress)
         alone = observe_original(runner, first, options)
         seen = observe_rewritten(runner, second, options, alone)
         outputs = compare(first, seen, options.tolerances)
@@ -143,6 +165,8 @@ def check_files(
             departed = find_departures(runner, first, second, seen, outputs, options)
             if departed:
                 outputs = disbelieved(outputs)
+        if proof is not None and not departed and not options.tolerances:
+            outputs = with_proof(outputs, proof)
         if options.batch_invariant:
             found = batch_evidence(runner, second, "rewritten", seen.cases[0], options)
             named = [(f"a sample alone, and in a batch, {level}", e) for level, e in found]
@@ -164,6 +188,7 @@ def check_files(
         power=power,
         divergence=divergence,
         departures=departed,
+        proof=proof,
     )
 
 
@@ -175,6 +200,29 @@ def _file_of(source: Source) -> Iterator[Path]:
         return
     with load(source).original() as path:
         yield path
+
+
+def _prove(first: Signature, second: Signature, options: CheckOptions, progress: Progress) -> Proof:
+    progress("proving region by region")
+    requested = RequestedSizes(options.input_shapes, options.symbolic_dims)
+    return prove_files(first, second, requested=requested, patience=_PATIENCE[options.full])
+
+
+def _proved(
+    runner: Runner, child: Child, first: Signature, second: Signature, options: CheckOptions
+) -> tuple[Proof, Observations | None, tuple[OutputReport, ...] | None]:
+    """Prove, while both models run once; return the outputs where that is all there is to do."""
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(deploy, runner, child, first, second, options)
+        try:
+            proof = _prove(first, second, options, runner.progress)
+            seen = running.result()
+        except BaseException:
+            child.kill()  # nobody waits for it any more
+            raise
+    if not proof.is_whole or seen is None:
+        return proof, None, None
+    return proof, seen, proved_outputs(first, seen, proof)
 
 
 def check_outputs(
@@ -265,6 +313,7 @@ def _report(
     power: Power | None = None,
     divergence: Divergence | None = None,
     departures: tuple[DepartureReport, ...] = (),
+    proof: Proof | None = None,
 ) -> CheckReport:
     verdict = overall([output.judgement for output in outputs])
     failing = {o.case for o in outputs if o.judgement.verdict is Verdict.DIFFERENT}
@@ -287,6 +336,7 @@ def _report(
         power=power,
         divergence=divergence,
         departures=departures,
+        proof=proof,
         depth=str(getattr(options.depth, "value", options.depth)),
         provider=options.provider,
         against_provider=options.against_provider,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from normswap.folding.plan import Plan
     from normswap.folding.residual import Residual
     from normswap.model.sources import Source
+    from normswap.runtime.child import Child
     from normswap.workflows.result import Output
 
 
@@ -232,15 +234,17 @@ def fold(
     )
     if not report.plan.edits:
         return FoldResult(*as_it_is(report, loaded, target, overwrite=overwrite, copy=copy))
-    apply_plan(report.plan, loaded)
-    progress("writing")
-    with staged_output(loaded, target, overwrite=overwrite) as staged:
+    with ExitStack() as stack:
+        child = None if how is None else _started(how, stack)
+        apply_plan(report.plan, loaded)
+        progress("writing")
+        staged = stack.enter_context(staged_output(loaded, target, overwrite=overwrite))
         if how is not None:
             called = "<memory>" if output is None else output_name(target)
             report = replace(
                 report,
                 residuals=residuals(loaded, load(staged.path)),
-                check=_checked(loaded, staged.path, called, how, progress),
+                check=_checked(loaded, staged.path, called, how, progress, child),
             )
         require_sound(report, _findings(report))
         report = committed(report, staged, target)
@@ -267,12 +271,26 @@ def _findings(report: FoldReport) -> list[str]:
     return [*stored, *(report.check.reasons if report.check is not None else ())]
 
 
+def _started(options: CheckOptions, stack: ExitStack) -> Child | None:
+    """Start what will run the models, if that is all the check needs; it imports meanwhile."""
+    from normswap.check.deployment import is_enough, start
+
+    return stack.enter_context(start(options)) if is_enough(options) else None
+
+
 def _checked(
-    model: Model, rewritten: Path, name: str, options: CheckOptions, progress: Progress
+    model: Model,
+    rewritten: Path,
+    name: str,
+    options: CheckOptions,
+    progress: Progress,
+    child: Child | None,
 ) -> CheckReport:
     from normswap.workflows.check import check_files
 
     progress("checking")
     with advising(), model.original() as original:
         names = ("" if model.path else model.name, name)
-        return check_files(original, rewritten, options, names=names, progress=progress)
+        return check_files(
+            original, rewritten, options, names=names, progress=progress, child=child
+        )

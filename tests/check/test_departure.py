@@ -23,8 +23,8 @@ from normswap.workflows.check import check
 
 RNG = np.random.default_rng(5)
 W = RNG.normal(size=(4, 6)).astype(np.float32)
-SMALL = CheckOptions(symbolic_dims={"N": 3})
-FIXED = CheckOptions()
+SMALL = CheckOptions(symbolic_dims={"N": 3}, proof=False)
+FIXED = CheckOptions(proof=False)
 
 
 def printed(report):
@@ -158,7 +158,7 @@ def test_a_wrong_weight_is_found_in_spite_of_a_wrong_operator(checked):
 
 def test_an_output_of_integers_behind_a_wrong_operator(checked):
     classes = [("Abs", "c", "s", {}), ("ArgMax", "s", "y", {"axis": 1})]
-    options = CheckOptions(symbolic_dims={"N": 60})
+    options = CheckOptions(symbolic_dims={"N": 60}, proof=False)
     report = checked(celu(head=classes), celu(head=classes), options=options)
     assert report.verdict is Verdict.EQUIVALENT
     assert {d.operator for d in report.departures} == {"Celu"}
@@ -412,7 +412,7 @@ def test_the_type_of_rounding(tmp_path, dtype, cast, coarsest):
 
 def test_inputs_made_for_the_arbiter_run_in_the_runtime_too(monkeypatch, checked):
     monkeypatch.setattr(observe, "_BUDGET", {False: 100_000, True: 100_000})
-    options = CheckOptions(symbolic_dims={})
+    options = CheckOptions(symbolic_dims={}, proof=False)
     report = checked(conv_bn(), conv_bn(folded=True), wrong=False, options=options)
     seen = [o.evidence for o in report.outputs if o.evidence.function is not None]
     assert report.verdict is Verdict.EQUIVALENT

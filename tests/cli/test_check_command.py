@@ -32,7 +32,7 @@ def run(home, *arguments):
 @pytest.mark.parametrize(
     ("arguments", "code", "word"),
     [
-        (["a.onnx", "folded.onnx"], ExitCode.OK, "equivalent: a.onnx and folded.onnx"),
+        (["a.onnx", "folded.onnx"], ExitCode.OK, "equivalent, proved: a.onnx and folded.onnx"),
         (["a.onnx", "spoiled.onnx"], ExitCode.FINDINGS, "different: a.onnx and spoiled.onnx"),
         (["a.onnx", "constant.onnx"], ExitCode.FINDINGS, "do not take or give the same"),
         (["a.onnx", "text.onnx"], ExitCode.MODEL, "text.onnx is not an ONNX model"),
@@ -40,7 +40,8 @@ def run(home, *arguments):
         (["a.onnx", "a.onnx", "--load-inputs", "wrong.npy"], ExitCode.MODEL, "shape"),
         (["a.onnx", "a.onnx", "--provider", "cuda9"], ExitCode.RUN, "'cuda9' is not available"),
         (["a.onnx", "a.onnx", "--timeout", "0.01"], ExitCode.RUN, "longer than"),
-        (["constant.onnx", "constant.onnx"], ExitCode.INCONCLUSIVE, "inconclusive"),
+        (["constant.onnx", "constant.onnx"], ExitCode.OK, "equivalent, proved"),
+        (["constant.onnx", "constant.onnx", "--no-arbiter"], ExitCode.INCONCLUSIVE, "inconclusive"),
         ([], ExitCode.USAGE, "no model"),
         (["a.onnx"], ExitCode.USAGE, "nothing to compare"),
         (["a.onnx", "a.onnx", "--check", "deep"], ExitCode.USAGE, "deep"),

@@ -1,6 +1,7 @@
 """The check from end to end: every test runs models in child processes."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -31,6 +32,8 @@ from normswap.errors import (
 from normswap.workflows.check import check, check_outputs
 
 SMALL = CheckOptions(symbolic_dims={"H": 8, "W": 8})
+TESTED = replace(SMALL, proof=False)
+"""On inputs alone, nothing proved."""
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +61,49 @@ def spoiled(models):
     return report, told
 
 
-def test_a_fold_is_equivalent(models):
+def test_a_fold_is_proved_and_runs_once(models):
     report = check(models["a"], models["folded"], SMALL)
+    assert (report.verdict, report.exit_code) == (Verdict.EQUIVALENT, ExitCode.OK)
+    assert (report.basis, report.reasons, report.failing) == ("proof", (), ())
+    assert report.is_proved
+    assert [output.standing.value for output in report.proof.outputs] == ["proved"]
+    assert [(r.model, r.engine) for r in report.runs] == [
+        ("original", "onnxruntime"),
+        ("rewritten", "onnxruntime"),
+    ]
+    assert len(report.cases) == 1
+    assert from_dict(json.loads(json.dumps(report.to_dict()))) == report
+
+
+def test_one_weight_off_by_little_is_different(models, tmp_path):
+    """Behind a whole network it is less than what rounding all weights does."""
+    made = onnx.load(models["folded"])
+    weight = next(t for t in made.graph.initializer if t.name == "W")
+    array = onnx.numpy_helper.to_array(weight).copy()
+    array[1, 2, 0, 0] *= 1 + 2e-5
+    weight.CopyFrom(onnx.numpy_helper.from_array(array, "W"))
+    report = check(models["a"], save(tmp_path / "off.onnx", made), SMALL)
+    assert report.verdict is Verdict.DIFFERENT
+    assert "weight[1, 2, 0, 0] in channel 1" in report.reasons[0]
+    tested = check(models["a"], tmp_path / "off.onnx", replace(SMALL, proof=False))
+    assert tested.verdict is Verdict.EQUIVALENT
+    assert not tested.is_proved
+
+
+def test_what_is_not_proved_says_why_and_is_tested(tmp_path):
+    weights = [tensor("low", np.float32(-1e9)), tensor("one", np.float32(1.0))]
+    report = run(
+        tmp_path,
+        one_node("Max", weights=weights[:1]),
+        one_node("Mul", weights=weights[1:]),
+    )
+    assert (report.verdict, report.is_proved) == (Verdict.EQUIVALENT, False)
+    assert "came from its operand" in report.proof.outputs[0].reason
+    assert len(report.runs) > 2
+
+
+def test_a_fold_is_equivalent(models):
+    report = check(models["a"], models["folded"], TESTED)
     assert (report.verdict, report.exit_code) == (Verdict.EQUIVALENT, ExitCode.OK)
     assert (report.basis, report.reasons, report.failing) == ("arbiter", (), ())
     assert {(r.model, r.engine) for r in report.runs} == {
@@ -133,7 +177,7 @@ def test_float16_is_judged_by_its_own_rounding(models):
 
 
 def test_golden_outputs(models, tmp_path):
-    report = check(models["a"], models["a"], SMALL)
+    report = check(models["a"], models["a"], TESTED)
     report.save_inputs(tmp_path / "in.npz")
     report.save_outputs(tmp_path / "out.npz")
     options = CheckOptions(data=tmp_path / "in.npz", load_outputs=tmp_path / "out.npz")
@@ -252,11 +296,13 @@ def test_a_type_the_runtime_lacks_is_judged_in_float64_alone(tmp_path):
     ],
 )
 def test_outputs_that_show_nothing_and_others(tmp_path, made, verdict, word):
-    report = run(tmp_path, made)
+    report = run(tmp_path, made, proof=False)
     assert report.verdict.value == verdict
     assert all(word in reason for reason in report.reasons)
     if made.graph.node[0].op_type.startswith("Random"):
         assert "fixed seeds" in report.notes[0]
+    report = run(tmp_path, made)
+    assert (report.verdict, report.is_proved) == (Verdict.EQUIVALENT, True)
 
 
 def test_a_model_without_inputs(tmp_path):
@@ -299,6 +345,8 @@ def test_external_data_is_found_beside_the_model(tmp_path):
             size_threshold=0,
         )
     report = check(tmp_path / "a.onnx", tmp_path / "b.onnx", SMALL)
+    assert (report.verdict, report.basis) == (Verdict.EQUIVALENT, "proof")
+    report = check(tmp_path / "a.onnx", tmp_path / "b.onnx", TESTED)
     assert (report.verdict, report.basis) == (Verdict.EQUIVALENT, "arbiter")
 
 
@@ -349,7 +397,7 @@ def test_dropout_that_trains_gets_a_seed(tmp_path):
 
 def test_a_heavy_model_is_evaluated_on_smaller_inputs(tmp_path, monkeypatch):
     monkeypatch.setattr(observe, "_BUDGET", {False: 100_000})
-    report = run(tmp_path, conv_bn(side=64), conv_bn(side=64, folded=True))
+    report = run(tmp_path, conv_bn(side=64), conv_bn(side=64, folded=True), proof=False)
     assert report.verdict is Verdict.EQUIVALENT
     assert report.cases[-1].shapes["x"] == (1, 3, 16, 16)
     assert [o.judgement.basis for o in report.outputs] == ["noise floor"] * 3 + ["arbiter"]
@@ -359,6 +407,6 @@ def test_a_heavy_model_is_evaluated_on_smaller_inputs(tmp_path, monkeypatch):
 def test_what_the_arbiter_cannot_evaluate_is_left_to_the_noise_floor(tmp_path):
     node = helper.make_node("Inverse", ["x"], ["y"], domain="com.microsoft")
     made = model([node], [value("x", ["N", 3, 3])], [value("y", None)], domains=["com.microsoft"])
-    report = run(tmp_path, made)
+    report = run(tmp_path, made, proof=False)
     assert report.verdict is Verdict.EQUIVALENT
     assert any("no float64 arbiter" in note for note in report.notes)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # Inputs that hold no weights: perturbing a size, an exponent, a bound or a threshold changes
 # what a model does, not how its weights were rounded.
-_NOT_WEIGHTS = {
+NOT_WEIGHTS = {
     "Clip": {1, 2},
     "ConstantOfShape": {0},
     "Dropout": {1},
@@ -226,7 +226,7 @@ def _exempt(nodes: Sequence[Any]) -> set[str]:
     """Return the tensors that are no weights, followed back from where they are read."""
     exempt: set[str] = set()
     for node in reversed(nodes):
-        slots = _NOT_WEIGHTS.get(node.op_type, set())
+        slots = NOT_WEIGHTS.get(node.op_type, set())
         exempt.update(name for slot, name in enumerate(node.input) if slot in slots)
         if node.op_type in _SHAPE_ARITHMETIC and not exempt.isdisjoint(node.output):
             exempt.update(node.input)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from normswap.plain import kind_of
+from normswap.report.standing import proof_line, standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -115,7 +116,7 @@ def _recalibrate(report: Any) -> Iterator[str]:
 
 def _check(report: Any) -> Iterator[str]:
     names = " and ".join(_code(Path(path).name) for path in (report.original, report.rewritten))
-    yield f"**{report.verdict.value}**: {names}"
+    yield f"**{report.verdict.value}{standing(report)}**: {names}"
     yield from _table(
         ("output", "inputs", "max error", "allowed", "verdict"),
         (
@@ -129,7 +130,8 @@ def _check(report: Any) -> Iterator[str]:
             for output in report.outputs
         ),
     )
-    yield from _items(map(_text, (*report.reasons, *report.notes)))
+    proved = () if report.proof is None else (proof_line(report.proof),)
+    yield from _items(map(_text, (*report.reasons, *proved, *report.notes)))
 
 
 def _providers(report: Any) -> Iterator[str]:

@@ -43,7 +43,7 @@ def test_fold(model):
     assert folded[1][0] == "`second_*`"
     assert kept[1][:2] == ["`first\\|kept`", "graph-input"]
     assert {row[-1] for row in check[1:]} == {"equivalent"}
-    assert "**equivalent**: `model.onnx` and `model.folded.onnx`" in text
+    assert "**equivalent, proved**: `model.onnx` and `model.folded.onnx`" in text
 
 
 def test_explain(model):
@@ -71,10 +71,10 @@ def test_recalibrate(model, tmp_path):
 
 def test_check(model):
     text = invoke("check", model, model, "--format", "markdown").text
-    assert text.startswith("**equivalent**: `model.onnx` and `model.onnx`\n")
+    assert text.startswith("**equivalent, proved**: `model.onnx` and `model.onnx`\n")
     assert len(tables(text)) == 1
     text = invoke("check", model, model, "--format", "markdown", "-q").text
-    assert text == "**equivalent**: `model.onnx` and `model.onnx`\n"
+    assert text == "**equivalent, proved**: `model.onnx` and `model.onnx`\n"
 
 
 def test_providers():

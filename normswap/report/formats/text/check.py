@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from normswap.report.formats.text.console import WIDEST, printing
+from normswap.report.standing import proof_line, standing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,7 +42,9 @@ def tell(report: CheckReport, stream: TextIO, *, verbose: int = 0) -> None:
         if verbose >= 0:
             _findings(report, console, verbose=verbose > 0)
         verdict = report.verdict.value
-        console.print(Text.assemble((verdict, STYLES[verdict]), f": {_sentence(report)}"))
+        console.print(
+            Text.assemble((verdict, STYLES[verdict]), f"{standing(report)}: {_sentence(report)}")
+        )
 
 
 def _findings(report: CheckReport, console: Console, *, verbose: bool) -> None:
@@ -49,6 +52,7 @@ def _findings(report: CheckReport, console: Console, *, verbose: bool) -> None:
         _outputs(_rows(report, verbose=verbose), console)
     for reason in report.reasons[:SHOWN]:
         console.print(f"  {escape(reason)}")
+    _proof(report, console, verbose=verbose)
     _divergence(report, console)
     _power(report, console)
     if verbose:
@@ -57,12 +61,35 @@ def _findings(report: CheckReport, console: Console, *, verbose: bool) -> None:
         console.print(f"  [dim]note: {escape(note)}[/]")
 
 
+def _proof(report: CheckReport, console: Console, *, verbose: bool) -> None:
+    proof = report.proof
+    if proof is None:
+        return
+    console.print(f"  [dim]{escape(proof_line(proof))}[/]")
+    if not report.is_proved:
+        for output in proof.outputs:
+            if output.standing.value == "open":
+                console.print(
+                    f"  [dim]tested only: output {escape(repr(output.name))}: "
+                    f"{escape(output.reason)}[/]"
+                )
+        for region in proof.apart[:SHOWN]:
+            console.print(f"  not the same: {escape(str(region))}")
+    for region in proof.regions if verbose else ():
+        means = "" if region.means is None else region.means.value
+        console.print(
+            f"  [dim]{escape(region.tensor)}: {len(region.before)} -> {len(region.after)} nodes, "
+            f"{means}, {region.floors:.2g}[/]"
+        )
+
+
 def _sentence(report: CheckReport) -> str:
     names = f"{Path(report.original).name} and {Path(report.rewritten).name}"
     if report.structure:
         return f"{names} do not take or give the same"
     same = report.verdict.value == "equivalent"
     rests = {
+        "proof": "region by region, and in the runtime",
         "arbiter": "in float64 and in the runtime",
         "noise floor": "within the original's own noise" if same else "by the original's own noise",
         "tolerance": "by the tolerance given",

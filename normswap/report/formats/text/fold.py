@@ -11,6 +11,7 @@ from rich.markup import escape
 from normswap.errors import ExitCode
 from normswap.graph.batchnorm import EXPORT_TIP
 from normswap.report.formats.text.console import new_table, place, printing, sizes
+from normswap.report.standing import proof_line, standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -161,14 +162,24 @@ def _check(report: FoldReport, console: Console) -> None:
             console.print("[dim]not checked (--no-check)[/]")
         return
     colour = {ExitCode.OK: "green", ExitCode.FINDINGS: "red"}.get(check.exit_code, "yellow")
-    line = f"[{colour}]{check.verdict.value}[/]"
+    line = f"[{colour}]{check.verdict.value}{standing(check)}[/]"
     worst = check.worst
-    if worst is not None and worst.evidence.verdict_level is not None:
+    if check.is_proved and check.proof is not None:
+        line += f": {escape(proof_line(check.proof))}"
+    elif worst is not None and worst.evidence.verdict_level is not None:
         metrics = worst.evidence.verdict_level
         line += f": {len(check.outputs)} comparisons over {len(check.cases)} sets of inputs"
         line += f"; largest difference {metrics.max_abs:.1e} where the largest value is"
         line += f" {metrics.reference_max:.3g} (by {check.basis})"
     console.print(line)
+    if check.is_proved and worst is not None and worst.evidence.verdict_level is not None:
+        metrics = worst.evidence.verdict_level
+        console.print(
+            f"  in onnxruntime the largest difference is {metrics.max_abs:.1e} where the largest "
+            f"value is {metrics.reference_max:.3g}"
+        )
+    elif check.proof is not None:
+        console.print(f"  {escape(proof_line(check.proof))}")
     _residuals(report, console)
     for sentence in (*check.reasons, *check.notes):
         console.print(f"  {escape(sentence)}")

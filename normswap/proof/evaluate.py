@@ -1,0 +1,169 @@
+"""A region of a flat model in float64, node by node, by what the operators mean."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from normswap.dtypes import NUMPY_DTYPES, is_floating
+from normswap.proof.arbiter.evaluator import NOT_WEIGHTS, perturbed
+from normswap.proof.flat import CHOICE, NONE, OWN
+from normswap.semantics.registry import meaning_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from normswap.proof.flat import Node
+    from normswap.proof.numbering import Side
+    from normswap.proof.regions import Cone
+
+Seen = "Callable[[Node, Sequence[Any], Sequence[Any]], None]"
+
+
+class UnjudgedError(Exception):
+    """A region can't be evaluated; the message says why."""
+
+
+def evaluate_node(node: Node, inputs: Sequence[Any]) -> Sequence[Any]:
+    """Return what a node makes, floats in float64.
+
+    Raises
+    ------
+    UnjudgedError
+        If its operator is not known, or takes no such inputs.
+    """
+    if node.domain == OWN:
+        if node.op != CHOICE:
+            raise UnjudgedError(f"{node.title} runs a body")
+        condition = np.asarray(inputs[0])
+        if condition.size != 1:
+            raise UnjudgedError(f"{node.title} has no single condition")
+        return [inputs[1] if condition.reshape(-1)[0] else inputs[2]]
+    meaning = meaning_of(node.op, node.domain, node.opset)
+    if meaning is None or meaning.function is None:
+        raise UnjudgedError(f"{node.title} is not known in float64")
+    used = [slot for slot, number in enumerate(node.outputs) if number != NONE]
+    try:
+        with np.errstate(all="ignore"):
+            made = meaning.evaluate(inputs, node.attributes, node.opset, max(used, default=0) + 1)
+    except Exception as error:
+        raise UnjudgedError(f"{node.title}: {error}") from error
+    return [widened(value) for value in made]
+
+
+def widened(value: Any) -> Any:
+    """Return a value with its floats in float64."""
+    if isinstance(value, list):
+        return [widened(item) for item in value]
+    if isinstance(value, np.generic):
+        value = np.asarray(value)
+    if isinstance(value, np.ndarray) and value.dtype != np.float64 and is_floating(value.dtype):
+        return value.astype(np.float64)
+    return value
+
+
+def evaluate(
+    side: Side,
+    cone: Cone,
+    values: Mapping[int, Any],
+    *,
+    sample: int = 0,
+    weights: bool = True,
+    see: Callable[[Node, Sequence[Any], Sequence[Any]], None] | None = None,
+) -> Any:
+    """Return what a region makes.
+
+    Parameters
+    ----------
+    side : Side
+        The model that it is of.
+    cone : Cone
+    values : mapping of int to numpy.ndarray
+        Of the frontier; floats in float64.
+    sample : int
+        0 for the region as it is; any other number moves every weight, and every number among the
+        attributes, at random within half a unit in the last place of its type.
+    weights : bool
+        False moves the attributes only.
+    see : callable, optional
+        Told of each node with what it reads and makes.
+
+    Raises
+    ------
+    UnjudgedError
+        If it can't be evaluated on these values.
+    """
+    known = dict(values)
+    exempt = _exempt(cone)
+
+    def value(number: int) -> Any:
+        if number == NONE:
+            return None
+        if number not in known:
+            moves = sample if weights and number not in exempt else 0
+            known[number] = _constant(side, number, moves)
+        return known[number]
+
+    for node in cone.nodes:
+        inputs = [value(number) for number in node.inputs]
+        made = evaluate_node(_moved(node, sample), inputs)
+        known.update(zip(node.outputs, made, strict=False))
+        if see is not None:
+            see(node, inputs, made)
+    return value(cone.target)
+
+
+def _moved(node: Node, sample: int) -> Node:
+    """Return a node with the numbers among its attributes as another rounding leaves them."""
+    numbers = [name for name, value in node.attributes.items() if isinstance(value, float)]
+    if not sample or not numbers:
+        return node
+    values = {
+        name: float(perturbed(np.array(node.attributes[name]), name, sample + node.index, _FLOAT32))
+        for name in numbers
+    }
+    return replace(node, attributes={**node.attributes, **values})
+
+
+def _constant(side: Side, number: int, sample: int) -> Any:
+    if number in side.flat.tensors:
+        stored = side.constants.load(number)
+        wide = widened(stored)
+        if sample and isinstance(wide, np.ndarray):
+            return perturbed(wide, str(number), sample, stored.dtype)
+        return wide
+    found = side.value(number)
+    if found is None:
+        raise UnjudgedError(f"nothing makes {side.flat.names[number]!r} in the region")
+    return widened(found)
+
+
+def _exempt(cone: Cone) -> set[int]:
+    """Return the constants that are no weights: sizes, exponents, limits."""
+    return {
+        node.inputs[slot]
+        for node in cone.nodes
+        for slot in NOT_WEIGHTS.get(node.op, ())
+        if slot < len(node.inputs)
+    }
+
+
+def narrows(node: Node, side: Side) -> bool:
+    """Whether a node rounds floats to a narrower type."""
+    if node.op not in {"Cast", "CastLike"} or not node.is_standard:
+        return False
+    before, after = (side.flat.types[n] for n in (node.inputs[0], node.outputs[0]))
+    if before not in NUMPY_DTYPES or after not in NUMPY_DTYPES:
+        return before in NUMPY_DTYPES or not before
+    return width(after) < width(before) or {before, after} == _HALVES
+
+
+def width(data_type: int) -> int:
+    """Return the bytes of an element of a float type."""
+    return NUMPY_DTYPES[data_type].itemsize
+
+
+_FLOAT32 = np.dtype(np.float32)
+_HALVES = {number for number, dtype in NUMPY_DTYPES.items() if dtype.itemsize == 2}

@@ -1,0 +1,101 @@
+"""From two model files to what is proved of them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from normswap.errors import ModelError, UsageError
+from normswap.inputs.dims import RequestedSizes, solve
+from normswap.proof.constants import Constants
+from normswap.proof.flat import Flat, NotFlatError
+from normswap.proof.numbering import Side
+from normswap.proof.prove import prove
+from normswap.proof.result import Proof
+from normswap.proof.sizes import Inferred, sizes_of
+from normswap.runtime.randomness import pinned
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from normswap.inputs.signature import Shape, Signature
+
+_BATCH = (2, 5)
+_ANY = RequestedSizes({}, {})
+
+
+def prove_files(
+    original: Signature,
+    rewritten: Signature,
+    *,
+    requested: RequestedSizes = _ANY,
+    patience: float = 60.0,
+) -> Proof:
+    """Prove, as far as it goes, that the model in a file is the function of that in another.
+
+    Parameters
+    ----------
+    original, rewritten : Signature
+        Drawing alike (`normswap.inputs.signature.drawing_alike`).
+    requested : RequestedSizes
+        Sizes that a person asked for; open ones are all the same to a proof, but for two that are
+        tried.
+    patience : float
+        Seconds after which what is left stays open.
+
+    Returns
+    -------
+    Proof
+        With a reason and nothing else where there is none.
+
+    Raises
+    ------
+    ModelError
+        If external data can't be read.
+    """
+    began = time.perf_counter()
+    try:
+        shapes = _shapes(original, requested)
+        known: Inferred = {}
+        a, b = (_side(model, shapes, known) for model in (original, rewritten))
+        return prove(a, b, patience=patience - (time.perf_counter() - began))
+    except ModelError:
+        raise
+    except (NotFlatError, UsageError) as error:
+        return Proof(reason=str(error), seconds=time.perf_counter() - began)
+    except Exception as error:  # noqa: BLE001 - of models that break a rule; then nothing is proved
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+        return Proof(reason=reason, seconds=time.perf_counter() - began)
+
+
+def _side(model: Signature, shapes: Sequence[dict[str, Shape]], known: Inferred) -> Side:
+    """Read one of the models.
+
+    Raises
+    ------
+    ModelError
+        If its external data can't be read.
+    """
+    proto = pinned(str(model.path), model.seeds)
+    flat = Flat.of(proto, model.path.resolve().parent)
+    constants = Constants(flat, model.name)
+    return Side(flat, constants, tuple(sizes_of(flat, constants, given, known) for given in shapes))
+
+
+def _shapes(model: Signature, requested: RequestedSizes) -> list[dict[str, Shape]]:
+    """Return shapes of a model's inputs: two of each where any size is open."""
+    first = solve(model, requested, batch=_BATCH[0])
+    second = dict(first)
+    for port in model.inputs:
+        if port.name in requested.shapes or "" in requested.shapes or port.name not in first:
+            continue
+        shape = list(first[port.name])
+        demanded = model.semantics[port.name].demands.sizes or {}
+        fixed = {axis % len(shape) for axis in demanded if shape}
+        for axis, dim in enumerate(port.shape or ()):
+            if isinstance(dim, int) or axis in fixed or dim in requested.symbols:
+                continue
+            batch = axis == 0 and shape[axis] == _BATCH[0]
+            shape[axis] = _BATCH[1] if batch else shape[axis] + -(-shape[axis] // 2)
+        second[port.name] = tuple(shape)
+    return [first] if second == first else [first, second]

@@ -1,0 +1,204 @@
+"""Whether the two forms of a region are one function."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import ml_dtypes
+
+from normswap.dtypes import NUMPY_DTYPES, is_float
+from normswap.proof.drive import Pair, drive
+from normswap.proof.evaluate import UnjudgedError, narrows
+from normswap.proof.flat import NONE
+from normswap.proof.maps import NoMapError, compare
+from normswap.proof.reading import map_of
+from normswap.proof.result import Means
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from normswap.proof.flat import Node
+    from normswap.proof.numbering import Side
+    from normswap.proof.regions import Cone
+
+UNITS = 6.0
+"""Unit roundoffs that a number of a map may be off by, in parts of its magnitude.
+
+A shift that is folded in the arithmetic of its own type, ``(b - mean) * (scale / sqrt(var + eps)) +
+B``, is off by 5.5 at most.
+"""
+
+FLOORS = 10.0
+"""Weight-rounding floors (root mean square) that an element may be off by."""
+
+_NEAR = 1e-3  # parts of the largest value
+_PLAINLY = 8.0  # times that much is no rounding
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What was found of a region.
+
+    Attributes
+    ----------
+    equal : bool
+    apart : bool
+        Whether it is plainly another function; not both, but maybe neither.
+    means : Means or None
+    floors : float
+    element : str
+    channel : int or None
+    reason : str
+    is_near : bool
+        Whether the two are apart by little: no step of a rewrite, which leaves a scale or a shift
+        for later, but a fault that what is behind it may hide.
+    """
+
+    equal: bool
+    apart: bool = False
+    means: Means | None = None
+    floors: float = 0.0
+    element: str = ""
+    channel: int | None = None
+    reason: str = ""
+    is_near: bool = False
+
+
+def judge(pair: Pair) -> Judgement:
+    """Say whether a region is the same function in both models."""
+    reason = _refused(pair)
+    if reason:
+        return Judgement(equal=False, reason=reason)
+    try:
+        return _by_maps(pair)
+    except NoMapError:
+        pass
+    try:
+        found = drive(pair, FLOORS)
+    except UnjudgedError as error:
+        return Judgement(equal=False, reason=str(error))
+    equal = found.floors <= FLOORS and not found.reason
+    return Judgement(
+        equal=equal,
+        apart=found.floors > _PLAINLY * FLOORS,
+        means=Means.DRIVEN,
+        floors=found.floors,
+        element=found.where,
+        channel=found.channel,
+        reason="" if equal else found.reason or _said(found.floors, "weight-rounding floors"),
+        is_near=found.floors > FLOORS and 0 < found.share < _NEAR,
+    )
+
+
+def _by_maps(pair: Pair) -> Judgement:
+    if not _same_shapes(pair):
+        raise NoMapError("the shape of what it makes is not known to be the same")
+    unit, least = _rounding(pair.a, pair.of_a)
+    off = compare(map_of(pair.a, pair.of_a), map_of(pair.b, pair.of_b), unit, least)
+    equal = off.units <= UNITS
+    return Judgement(
+        equal=equal,
+        apart=off.units > _PLAINLY * UNITS,
+        means=Means.MAPS,
+        floors=off.units,
+        element=off.where,
+        channel=off.channel,
+        reason="" if equal else _said(off.units, "times what rounding does to it"),
+        is_near=not equal and off.share < _NEAR,
+    )
+
+
+def _said(floors: float, what: str) -> str:
+    return f"it is off by {floors:.3g} {what}"
+
+
+def _same_shapes(pair: Pair) -> bool:
+    return all(
+        (shape := one.shapes.get(pair.of_a.target)) is not None
+        and shape == other.shapes.get(pair.of_b.target)
+        for one, other in zip(pair.a.sizes, pair.b.sizes, strict=True)
+    )
+
+
+def _refused(pair: Pair) -> str:
+    """Return why a region is not to be judged, if it isn't."""
+    kinds = [
+        side.flat.types[cone.target] for side, cone in ((pair.a, pair.of_a), (pair.b, pair.of_b))
+    ]
+    if not all(kinds) or kinds[0] != kinds[1]:
+        return "it is of another type"
+    if _narrowed(pair.a, pair.of_a) != _narrowed(pair.b, pair.of_b):
+        return "one of the two rounds to a narrower type"
+    for side, cone in ((pair.a, pair.of_a), (pair.b, pair.of_b)):
+        for node in cone.nodes:
+            if _chooses_by_size(node, side):
+                return f"{node.title} decides by sizes, of which a few are tried"
+    if _rounding(pair.b, pair.of_b)[0] > _rounding(pair.a, pair.of_a)[0] > 0:
+        return "its constants are of a narrower type"
+    return ""
+
+
+# What sizes may become on their way, without anything being decided by them.
+_ARITHMETIC = frozenset(
+    {
+        "Add",
+        "Cast",
+        "Concat",
+        "ConstantOfShape",
+        "Div",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "Mul",
+        "Neg",
+        "Range",
+        "ReduceProd",
+        "Reshape",
+        "Shape",
+        "Size",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Sub",
+        "Tile",
+        "Transpose",
+        "Unsqueeze",
+    }
+)
+
+
+def _chooses_by_size(node: Node, side: Side) -> bool:
+    """Whether a node decides something by a size that is open."""
+    if len(side.sizes) == 1 or (node.is_standard and node.op in _ARITHMETIC):
+        return False
+    made = [n for n in node.outputs if n != NONE]
+    by_sizes = all(n in sizes.values for n in made for sizes in side.sizes)
+    return by_sizes and not all(n in side.sizes[0].constant for n in made)
+
+
+def _narrowed(side: Side, cone: Cone) -> set[int]:
+    return {side.flat.types[node.outputs[0]] for node in cone.nodes if narrows(node, side)}
+
+
+def _rounding(side: Side, cone: Cone) -> tuple[float, float]:
+    """Return unit roundoff and least number of the widest rounding of a region's constants."""
+    unit = least = 0.0
+    for number in cone.constants:
+        data_type = side.flat.types[number]
+        if is_float(data_type) and math.prod(_shape(side, number)) >= 1:
+            info = ml_dtypes.finfo(NUMPY_DTYPES[data_type])
+            unit = max(unit, float(info.eps) / 2)
+            least = max(least, float(info.smallest_subnormal))
+    return unit, least
+
+
+def _shape(side: Side, number: int) -> tuple[int, ...]:
+    return side.sizes[0].shapes.get(number, ())
+
+
+def frontier_names(side: Side, cone: Cone) -> Iterator[str]:
+    """Yield the names of what a region begins with."""
+    for number in cone.frontier:
+        yield side.flat.names[number]

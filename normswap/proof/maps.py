@@ -1,0 +1,452 @@
+"""Affine regions as maps: what a Conv and the arithmetic around it do, number by number.
+
+A region of linear operators, and of scales and shifts before and behind them, is a map ::
+
+    y = W x + b
+
+where `W` has the layout of an operator's weight: of Conv and a BatchNormalization behind it, for
+example, ``W[m, c, ...] * s[m]``. So the maps of two regions are compared weight by weight, and one
+weight of a million that is off can't hide behind the others. Each number has a magnitude beside
+it, the sum of the absolute values that it is a sum of: rounding the region's constants moves it by
+no more than their unit roundoff of that (a running error analysis; Higham, Accuracy and Stability
+of Numerical Algorithms, 2002, section 3.3).
+
+A map is made of blocks: Concat and Split give the channels of a tensor to several operators. Where
+one operator is behind another, or what there is has no form here, there is no map, and the region
+is driven with values (:mod:`normswap.proof.drive`). How the nodes of a region become a map is in
+:mod:`normswap.proof.reading`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+Trail = tuple[Any, ...]
+"""What moves or averages elements of single channels, one after the other."""
+
+
+_ROWS = 1 << 16  # numbers that are compared at a time
+
+
+class NoMapError(Exception):
+    """A region is no affine map of the kind that is compared here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """A linear operator with a weight; scaling is the one without a name.
+
+    Attributes
+    ----------
+    name : str
+        ``Conv``, ``ConvTranspose`` or ``MatMul``; empty where elements are scaled.
+    group : int
+    geometry : tuple
+        Of a Conv: strides, dilations, pads and automatic padding; of a ConvTranspose all else that
+        it has.
+    offset : int
+        The first channel that is read.
+    trail : tuple
+        What happens to a tensor before it is read.
+    """
+
+    name: str = ""
+    group: int = 1
+    geometry: Trail = ()
+    offset: int = 0
+    trail: Trail = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some channels of what a map makes, as far as they come from one tensor.
+
+    Attributes
+    ----------
+    kind : int
+        The tensor's class.
+    operator : Operator
+    start : int
+        The first channel.
+    weight : numpy.ndarray
+        In the layout of the operator's weight; of scales (channels,), or () where there is one
+        for all.
+    magnitude : numpy.ndarray or None
+        None where nothing was added up, so that it is that of the weight.
+    """
+
+    kind: int
+    operator: Operator
+    start: int
+    weight: np.ndarray
+    magnitude: np.ndarray | None = None
+
+    @property
+    def size(self) -> np.ndarray:
+        """The magnitude."""
+        return np.abs(self.weight) if self.magnitude is None else self.magnitude
+
+    @property
+    def axis(self) -> int:
+        """Along which the weight has the output channels, those of a group."""
+        return {"MatMul": 1, "ConvTranspose": 1}.get(self.operator.name, 0)
+
+    @property
+    def count(self) -> int:
+        """Number of channels."""
+        if not self.weight.ndim:
+            raise NoMapError("it has no channels")
+        each = int(self.weight.shape[self.axis])
+        return each * self.operator.group if self.operator.name == "ConvTranspose" else each
+
+    def scaled(self, factor: np.ndarray) -> Block:
+        """Return the block times a number, or a number for each of its channels."""
+        by = self._laid(factor)
+        size = None if self.magnitude is None else self.magnitude * np.abs(by)
+        return replace(self, weight=self.weight * by, magnitude=size)
+
+    def _laid(self, factor: np.ndarray) -> np.ndarray:
+        """Return factors in the layout of the weight."""
+        if not factor.ndim or not self.operator.name:
+            return factor
+        if self.operator.name == "MatMul":
+            return factor[np.newaxis, :]
+        ones = (1,) * (self.weight.ndim - 2)
+        if self.operator.name == "Conv":
+            return factor.reshape(-1, 1, *ones)
+        group = self.operator.group
+        each = np.repeat(factor.reshape(group, -1), self.weight.shape[0] // group, axis=0)
+        return each.reshape(*self.weight.shape[:2], *ones)
+
+    def part(self, low: int, high: int) -> Block:
+        """Return some of the channels, counted as those of the map are."""
+        first, last = low - self.start, high - self.start
+        if (first, last) == (0, self.count):
+            return self
+        operator = self.operator
+        if operator.name == "ConvTranspose":
+            raise NoMapError("it splits the channels of a ConvTranspose")
+        if not operator.name:
+            operator = replace(operator, offset=operator.offset + first)
+        elif operator.group > 1:
+            each = self.count // operator.group
+            if first % each or last % each:
+                raise NoMapError("it splits a group of channels")
+            read = self.weight.shape[1]
+            offset = operator.offset + first // each * read
+            operator = replace(operator, group=(last - first) // each, offset=offset)
+        here: Any = [slice(None)] * self.weight.ndim
+        here[self.axis] = slice(first, last)
+        size = None if self.magnitude is None else self.magnitude[tuple(here)]
+        return Block(self.kind, operator, low, self.weight[tuple(here)], size)
+
+    def plus(self, other: Block) -> Block:
+        """Return the sum with another block of the same channels and tensor."""
+        if self.operator != other.operator:
+            wide, narrow = (self, other) if _is_wider(self, other) else (other, self)
+            return wide.plus(embedded(narrow, wide))
+        weight = self.weight + other.weight
+        return replace(self, weight=weight, magnitude=self.size + other.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """An affine map.
+
+    Attributes
+    ----------
+    axis : int or None
+        The axis of channels, None where nothing differs among them.
+    blocks : tuple of Block
+    bias, magnitude : numpy.ndarray
+        (channels,), or () where there is one for all.
+    trail : tuple
+        What happens to what the operators make.
+    """
+
+    axis: int | None
+    blocks: tuple[Block, ...]
+    bias: np.ndarray
+    magnitude: np.ndarray
+    trail: Trail = ()
+
+    def along(self, axis: int, count: int) -> Map:
+        """Return the map with an axis of channels.
+
+        Raises
+        ------
+        NoMapError
+            If it has another one.
+        """
+        if self.axis == axis and self.bias.shape == (count,):
+            return self
+        if self.axis is not None and (self.axis != axis or self.bias.ndim):
+            raise NoMapError("it differs along two axes")
+        blocks = tuple(
+            replace(
+                block,
+                weight=np.broadcast_to(block.weight, (count,)),
+                magnitude=np.broadcast_to(block.size, (count,)),
+            )
+            if not block.weight.ndim
+            else block
+            for block in self.blocks
+        )
+        bias, magnitude = (np.broadcast_to(a, (count,)) for a in (self.bias, self.magnitude))
+        return Map(axis, blocks, bias, magnitude, self.trail)
+
+    def affine(self, scale: np.ndarray, shift: np.ndarray, size: np.ndarray) -> Map:
+        """Return the map scaled and shifted; `size` is the magnitude of the shift."""
+        blocks = tuple(
+            block.scaled(scale[block.start : block.start + block.count] if scale.ndim else scale)
+            for block in self.blocks
+        )
+        bias = self.bias * scale + shift
+        magnitude = self.magnitude * np.abs(scale) + size
+        return replace(self, blocks=blocks, bias=bias, magnitude=magnitude)
+
+    def part(self, low: int, high: int) -> Map:
+        """Return some of the channels."""
+        blocks = []
+        for block in self.blocks:
+            first, last = max(low, block.start), min(high, block.start + block.count)
+            if first < last:
+                cut = block.part(first, last)
+                blocks.append(replace(cut, start=first - low))
+        return replace(
+            self,
+            blocks=tuple(blocks),
+            bias=self.bias[low:high],
+            magnitude=self.magnitude[low:high],
+        )
+
+
+def joined(maps: Sequence[Map]) -> Map:
+    """Return the map that makes the channels of several, one behind another."""
+    if any(each.axis != maps[0].axis or each.trail != maps[0].trail for each in maps):
+        raise NoMapError("what it joins was moved in different ways")
+    blocks, start = [], 0
+    for each in maps:
+        blocks += [replace(block, start=block.start + start) for block in each.blocks]
+        start += each.bias.size
+    bias = np.concatenate([each.bias for each in maps])
+    magnitude = np.concatenate([each.magnitude for each in maps])
+    return Map(maps[0].axis, tuple(blocks), bias, magnitude, maps[0].trail)
+
+
+def total(maps: Sequence[Map]) -> Map:
+    """Return the sum of maps, all of them with the same axis of channels."""
+    varying = [each for each in maps if each.blocks]
+    if any(each.trail != varying[0].trail for each in varying):
+        raise NoMapError("what it adds was moved in different ways")
+    bias, magnitude = maps[0].bias, maps[0].magnitude
+    for each in maps[1:]:
+        bias, magnitude = bias + each.bias, magnitude + each.magnitude
+    blocks = tuple(block for each in varying for block in each.blocks)
+    axis = next((each.axis for each in maps if each.axis is not None), None)
+    return Map(axis, blocks, bias, magnitude, varying[0].trail)
+
+
+def _is_wider(a: Block, b: Block) -> bool:
+    return bool(a.operator.name) and (not b.operator.name or a.weight.size >= b.weight.size)
+
+
+def embedded(block: Block, wide: Block) -> Block:
+    """Return the kernel of a Conv, or a scale, as one of a larger Conv that reads the same.
+
+    Raises
+    ------
+    NoMapError
+        If it is none.
+    """
+    no = NoMapError("it is a sum of two operators")
+    operator, small = wide.operator, block.operator
+    if operator.name != "Conv" or operator.trail != small.trail or operator.offset != small.offset:
+        raise no
+    strides, dilations, pads, automatic = operator.geometry
+    rank = len(strides)
+    kernel = wide.weight.shape[2:]
+    m, each = wide.weight.shape[:2]
+    if automatic:
+        raise no
+    if not small.name:
+        if m != each * operator.group or any(step != 1 for step in strides):
+            raise no
+        one, size = np.zeros((2, m, each, *(1,) * rank))
+        rows = np.arange(m)
+        one.reshape(m, each)[rows, rows % each] = np.broadcast_to(block.weight, (m,))
+        size.reshape(m, each)[rows, rows % each] = np.broadcast_to(block.size, (m,))
+        steps, inner = dilations, (0,) * (2 * rank)
+    else:
+        own, steps, inner, own_automatic = small.geometry
+        one, size = block.weight, block.size
+        same = small.name == "Conv" and small.group == operator.group and own == strides
+        if not same or own_automatic or one.shape[:2] != (m, each):
+            raise no
+    places = []
+    for i in range(rank):
+        before = pads[i] - inner[i]
+        taps = [before + t * steps[i] for t in range(one.shape[2 + i])]
+        reach = (kernel[i] - 1) * dilations[i] - (one.shape[2 + i] - 1) * steps[i]
+        fits = all(t % dilations[i] == 0 and 0 <= t // dilations[i] < kernel[i] for t in taps)
+        if not fits or reach != before + pads[rank + i] - inner[rank + i]:
+            raise no
+        places.append([t // dilations[i] for t in taps])
+    weight, magnitude = np.zeros((2, *wide.weight.shape))
+    here = np.ix_(range(m), range(each), *places)
+    weight[here], magnitude[here] = one, size
+    return replace(wide, weight=weight, magnitude=magnitude)
+
+
+# --------------------------------------------------------------------------------------- comparison
+
+
+@dataclass(frozen=True, slots=True)
+class Off:
+    """How far one map is from another.
+
+    Attributes
+    ----------
+    units : float
+        The largest deviation of a number, in unit roundoffs of its magnitude.
+    where : str
+        Which number, for people.
+    channel : int or None
+        The output channel that it is of.
+    share : float
+        The largest deviation in parts of the largest number of its weight.
+    """
+
+    units: float
+    where: str = ""
+    channel: int | None = None
+    share: float = 0.0
+
+    def worse(self, other: Off) -> Off:
+        """Return the larger of two."""
+        worst = max(self, other, key=lambda item: item.units)
+        return replace(worst, share=max(self.share, other.share))
+
+
+def compare(a: Map, b: Map, unit: float, least: float) -> Off:
+    """Return how far a map is from another, number by number.
+
+    Parameters
+    ----------
+    a, b : Map
+        They make tensors of the same shape.
+    unit : float
+        Unit roundoff of the constants.
+    least : float
+        What rounding may do to a number, however small it is.
+
+    Raises
+    ------
+    NoMapError
+        If the two can't be compared: they apply different operators.
+    """
+    if a.axis is None and b.axis is not None:
+        a = a.along(b.axis, b.bias.size) if b.bias.ndim else replace(a, axis=b.axis)
+    if b.axis is None and a.axis is not None:
+        b = b.along(a.axis, a.bias.size) if a.bias.ndim else replace(b, axis=a.axis)
+    if a.axis != b.axis or a.trail != b.trail:
+        raise NoMapError("they apply different operators")
+    worst = _apart(a.bias, b.bias, a.magnitude, unit, least, "bias", 0)
+    bounds = sorted({edge for each in (a, b) for edge in _edges(each)})
+    first, second = _refined(a, bounds), _refined(b, bounds)
+    if first.keys() != second.keys():
+        raise NoMapError("they read different tensors")
+    for key, block in first.items():
+        one, other = block, second[key]
+        if one.operator != other.operator:
+            if _is_wider(one, other):
+                other = embedded(other, one)
+            else:
+                one = embedded(one, other)
+        size = one.magnitude
+        off = _apart(one.weight, other.weight, size, unit, least, "weight", one.axis)
+        if off.channel is not None:
+            off = replace(off, channel=off.channel + one.start)
+        worst = worst.worse(off)
+    return worst
+
+
+def _edges(each: Map) -> Iterator[int]:
+    for block in each.blocks:
+        if block.weight.ndim:
+            yield from (block.start, block.start + block.count)
+
+
+def _refined(each: Map, bounds: Sequence[int]) -> dict[tuple[int, int, Trail, int], Block]:
+    """Return the blocks, cut at some channels, by tensor, channel and what is read of it.
+
+    Two that read the same are added up.
+    """
+    found: dict[tuple[int, int, Trail, int], Block] = {}
+    for block in each.blocks:
+        pieces = [block]
+        if block.weight.ndim:
+            own = [c for c in bounds if block.start <= c <= block.start + block.count]
+            pieces = [block.part(low, high) for low, high in itertools.pairwise(own)]
+        for piece in pieces:
+            operator = piece.operator
+            key = (piece.kind, piece.start, operator.trail, operator.offset)
+            found[key] = found[key].plus(piece) if key in found else piece
+    return found
+
+
+def _apart(
+    a: np.ndarray,
+    b: np.ndarray,
+    magnitude: np.ndarray | None,
+    unit: float,
+    least: float,
+    what: str,
+    axis: int,
+) -> Off:
+    """Compare two arrays, some rows at a time; a magnitude of None is that of the first."""
+    try:
+        a, b = np.broadcast_arrays(a, b)
+        magnitude = None if magnitude is None else np.broadcast_to(magnitude, a.shape)
+    except ValueError as error:
+        raise NoMapError("they are of different sizes") from error
+    if not a.size:
+        return Off(0.0)
+    if not a.ndim:
+        found = _apart(a[None], b[None], _lifted(magnitude), unit, least, what, 1)
+        return replace(found, where=what)
+    step = max(1, _ROWS // max(a[0].size, 1))
+    worst, largest, most = Off(-1.0), 0.0, 0.0
+    for start in range(0, len(a), step):
+        rows = slice(start, start + step)
+        size = np.abs(a[rows] if magnitude is None else magnitude[rows])
+        deviation = np.abs(a[rows] - b[rows])
+        largest = max(largest, float(size.max() if magnitude is None else np.abs(a[rows]).max()))
+        most = max(most, float(np.nan_to_num(deviation, nan=math.inf).max()))
+        with np.errstate(all="ignore"):
+            np.subtract(deviation, least, out=deviation)
+            # A hair of float64's own rounding, so that what has no constants compares too.
+            size *= max(unit, 2.0**-46)
+            units = np.where(deviation <= 0, 0.0, deviation / size)
+        units = np.nan_to_num(units, nan=math.inf, posinf=math.inf)
+        place = tuple(map(int, np.unravel_index(int(np.argmax(units)), units.shape)))
+        if float(units[place]) > worst.units:
+            here = (place[0] + start, *place[1:])
+            channel = here[axis] if axis < len(here) else None
+            worst = Off(float(units[place]), f"{what}[{', '.join(map(str, here))}]", channel)
+    if not math.isfinite(largest):
+        raise NoMapError("a constant is no finite number")
+    share = most / largest if largest else math.inf if most else 0.0
+    return replace(worst, share=share)
+
+
+def _lifted(array: np.ndarray | None) -> np.ndarray | None:
+    return None if array is None else array[None]

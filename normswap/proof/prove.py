@@ -1,0 +1,335 @@
+"""Whether two models are one function, by cut points.
+
+The tensors of both models are numbered in one table (:mod:`normswap.proof.numbering`): what gets
+a class that the original has is identical. A tensor of the rewritten model that gets a new one is
+compared with candidates of the original, each by its region: what makes it from tensors that are
+known (:mod:`normswap.proof.regions`). Where the two regions are one function
+(:mod:`normswap.proof.judge`), the two tensors get one class, and the walk goes on from there. Where
+they are not, the tensor is no cut point, and the region of the next one is larger.
+
+What is left at the end has a tensor that a candidate was found for, and that is plainly another
+function. If the models are the same once these two are taken for equal, that is where they differ.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from normswap.dtypes import is_float
+from normswap.proof.candidates import Candidates
+from normswap.proof.drive import Pair
+from normswap.proof.facts import Facts
+from normswap.proof.flat import NONE
+from normswap.proof.judge import Judgement, frontier_names, judge
+from normswap.proof.numbering import Side, Table
+from normswap.proof.regions import Cone, LargeRegionError, cone_of
+from normswap.proof.result import Means, Output, Proof, Region, Standing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_PATIENCE = 60.0  # seconds
+_FAILURES = 24  # tensors of a region that were no cut points
+_DIFFERENCES = 8  # regions that may differ
+_NEAR = 8  # nodes that a region of an unnamed candidate may have more
+_FAR = 24  # nodes that the original's region may have more
+_WIDER = 2  # operators that a frontier is moved up by
+
+
+def prove(a: Side, b: Side, *, patience: float = _PATIENCE) -> Proof:
+    """Prove, as far as it goes, that a rewritten model is the original function.
+
+    Parameters
+    ----------
+    a, b : Side
+        The original and the rewritten model, without classes.
+    patience : float
+        Seconds after which what is left stays open.
+
+    Returns
+    -------
+    Proof
+        The same for the same models, unless time ran out.
+    """
+    began = time.perf_counter()
+    walk = _Walk(a, b, began + patience)
+    walk.run()
+    return walk.told(time.perf_counter() - began)
+
+
+class _Walk:
+    def __init__(self, a: Side, b: Side, deadline: float) -> None:
+        self._a, self._b = a, b
+        self._deadline = deadline
+        self._table = Table()
+        self._facts = Facts(a), Facts(b)
+        self._homes: dict[int, int] = {}
+        self._regions: dict[int, Region] = {}
+        self._assumed: dict[int, tuple[int, Region]] = {}
+        self._failed: dict[int, tuple[int, Region]] = {}
+        self._judged: dict[tuple[int, int, frozenset[int]], Judgement] = {}
+        self._identical: set[int] = set()
+        self._near: set[int] = set()
+        self._common: set[int] = set()  # classes that both models have
+        self._number_original()
+        self._candidates = Candidates(a, b, self._homes)
+
+    @property
+    def _is_late(self) -> bool:
+        return time.perf_counter() > self._deadline
+
+    def _number_original(self) -> None:
+        a = self._a
+        self._table.start(a)
+        for number, kind in enumerate(a.classes):
+            if kind != NONE:
+                self._homes.setdefault(kind, number)
+        for index, node in enumerate(a.flat.nodes):
+            for number, kind in zip(node.outputs, self._table.number(a, index), strict=True):
+                if number != NONE:
+                    a.classes[number] = kind
+                    self._homes.setdefault(kind, number)
+
+    def run(self) -> None:
+        """Walk through the rewritten model."""
+        self._table.start(self._b)
+        self._common.update(kind for kind in self._b.classes if kind in self._homes)
+        nodes = self._b.flat.nodes
+        index = 0
+        while index < len(nodes):
+            index = self._node(index)
+            if index == len(nodes):
+                index = self._finish()
+
+    def _node(self, index: int) -> int:
+        """Give what a node makes its classes; return which node is next."""
+        b = self._b
+        node = b.flat.nodes[index]
+        for number, kind in zip(node.outputs, self._table.number(b, index), strict=True):
+            if number == NONE:
+                continue
+            self._regions.pop(number, None)
+            self._identical.discard(number)
+            if number in self._assumed:
+                b.classes[number] = self._a.classes[self._assumed[number][0]]
+                self._common.add(b.classes[number])
+                continue
+            b.classes[number] = kind
+            if kind in self._homes:
+                self._identical.add(number)
+                self._common.add(kind)
+                continue
+            if not is_float(b.flat.types[number]) or self._is_late:
+                continue
+            try:
+                self._cut(number)
+            except LargeRegionError as error:
+                again = self._give_up(error.seen)
+                if again is not None:
+                    return again
+        return index + 1
+
+    def _cut(self, number: int) -> None:
+        """Look for a tensor of the original that is equal to one."""
+        cone = cone_of(self._b, number, self._homes)
+        failures = [n for n in _within(cone) if n in self._failed and n != number]
+        if len(failures) >= _FAILURES:
+            raise LargeRegionError(set(failures))
+        for candidate, named in self._candidates.of(number):
+            if self._is_late:
+                return
+            region = self._compared(number, candidate, cone, named=named)
+            if region is not None and not region.reason:
+                self._b.classes[number] = self._a.classes[candidate]
+                self._common.add(self._b.classes[number])
+                self._regions[number] = region
+                return
+            if region is not None and named and number not in self._failed:
+                self._failed[number] = candidate, region
+
+    def _compared(self, number: int, candidate: int, cone: Cone, *, named: bool) -> Region | None:
+        """Return what a comparison of two tensors came to; None where it can't be made."""
+        stops = set(cone.frontier.values())
+        region: Region | None = None
+        for _ in range(_WIDER + 1 if named else 1):
+            other = self._behind(candidate, cone, stops)
+            if other is None:
+                return region
+            if not named and len(other.nodes) > len(cone.nodes) + _NEAR:
+                return region
+            found = self._judge(other, cone)
+            if named and found.is_near:
+                self._near.add(number)
+            if found.equal and found.means is Means.DRIVEN and self._hides(cone):
+                found = replace(found, equal=False, reason="it may hide what is off within it")
+            region = self._region(other, cone, found)
+            if found.equal or found.means is None or not self._may_widen(other, cone):
+                return region
+            wider = self._wider(number, stops)
+            if wider is None:
+                return region
+            cone = wider
+            stops = set(cone.frontier.values())
+        return region
+
+    def _behind(self, candidate: int, cone: Cone, stops: set[int]) -> Cone | None:
+        """Return the original's region, back to what the rewritten model's begins with.
+
+        Where that leads far away, back to whatever both models have.
+        """
+        other = None
+        with contextlib.suppress(LargeRegionError):
+            other = cone_of(self._a, candidate, stops)
+        if other is None or len(other.nodes) > len(cone.nodes) + _FAR:
+            with contextlib.suppress(LargeRegionError):
+                return cone_of(self._a, candidate, self._common)
+        return other
+
+    def _hides(self, cone: Cone) -> bool:
+        """Whether a region has a tensor in it that was off by little."""
+        return any(n in self._near and n != cone.target for n in _within(cone))
+
+    def _judge(self, of_a: Cone, of_b: Cone) -> Judgement:
+        key = (of_b.target, of_a.target, frozenset(of_b.frontier.values()))
+        found = self._judged.get(key)
+        if found is None:
+            found = self._judged[key] = judge(Pair(self._a, self._b, of_a, of_b, *self._facts))
+        return found
+
+    def _may_widen(self, of_a: Cone, of_b: Cone) -> bool:
+        """Whether what does occur at a frontier may make regions equal that are not."""
+        if set(of_a.frontier.values()) != set(of_b.frontier.values()):
+            return True
+        return any(node.op in _BENT for node in (*of_a.nodes, *of_b.nodes))
+
+    def _wider(self, number: int, stops: set[int]) -> Cone | None:
+        """Return a region whose frontier is one operator further up."""
+        left = {kind: home for kind, home in self._homes.items() if kind not in stops}
+        try:
+            wider = cone_of(self._b, number, left)
+        except LargeRegionError:
+            return None
+        return None if set(wider.frontier.values()) == stops else wider
+
+    def _region(self, of_a: Cone, of_b: Cone, found: Judgement) -> Region:
+        return Region(
+            tensor=self._b.flat.names[of_b.target],
+            original=self._a.flat.names[of_a.target],
+            frontier=tuple(frontier_names(self._b, of_b)),
+            before=tuple(node.title for node in of_a.nodes),
+            after=tuple(node.title for node in of_b.nodes),
+            means=found.means,
+            floors=found.floors,
+            element=found.element,
+            channel=found.channel,
+            reason="" if found.equal else found.reason or "it is not the same",
+            is_apart=found.apart,
+            is_near=found.is_near,
+        )
+
+    # ---------------------------------------------------------------------------- what is left over
+
+    def _give_up(self, seen: Iterable[int]) -> int | None:
+        """Take the first tensor that is no cut point for one; return where to go on."""
+        failed = [
+            n
+            for n in seen
+            if n in self._failed and n not in self._assumed and self._failed[n][1].is_apart
+        ]
+        if not failed or len(self._assumed) >= _DIFFERENCES or self._is_late:
+            return None
+        first = min(failed, key=self._place)
+        self._assumed[first] = self._failed[first]
+        self._failed = {
+            n: v for n, v in self._failed.items() if self._place(n) < self._place(first)
+        }
+        return self._place(first)
+
+    def _place(self, number: int) -> int:
+        maker = self._b.flat.makers[number]
+        return -1 if maker is None else maker.index
+
+    def _finish(self) -> int:
+        """Look at the outputs; return which node to go on with, the number of nodes for none."""
+        flat = self._b.flat
+        pairs = dict(self._a.flat.outputs)
+        for name, number in flat.outputs:
+            if name not in pairs or self._b.classes[number] == self._a.classes[pairs[name]]:
+                continue
+            try:
+                seen = set(_within(cone_of(self._b, number, self._homes)))
+            except LargeRegionError as error:
+                seen = error.seen
+            again = self._give_up({number, *seen})
+            if again is not None:
+                return again
+        return len(flat.nodes)
+
+    def told(self, seconds: float) -> Proof:
+        """Return what was found."""
+        b, flat = self._b, self._b.flat
+        by_region = self._reached(self._regions)
+        by_assumption = self._reached(self._assumed)
+        pairs = dict(self._a.flat.outputs)
+        outputs = []
+        for name, number in flat.outputs:
+            same = name in pairs and b.classes[number] == self._a.classes[pairs[name]]
+            if not same:
+                outputs.append(Output(name, Standing.OPEN, self._why(number)))
+            elif number in by_assumption:
+                outputs.append(Output(name, Standing.APART))
+            elif number in by_region:
+                outputs.append(Output(name, Standing.PROVED))
+            else:
+                outputs.append(Output(name, Standing.IDENTICAL))
+        made = [n for node in flat.nodes for n in node.outputs if n != NONE]
+        return Proof(
+            outputs=tuple(outputs),
+            values=len(made),
+            identical=len(self._identical),
+            regions=tuple(self._regions[n] for n in made if n in self._regions),
+            apart=tuple(self._assumed[n][1] for n in made if n in self._assumed),
+            seconds=seconds,
+        )
+
+    def _why(self, number: int) -> str:
+        if self._is_late:
+            return "time ran out"
+        try:
+            seen = set(_within(cone_of(self._b, number, self._homes))) | {number}
+        except LargeRegionError as error:
+            return str(error)
+        reasons = [self._failed[n][1].reason for n in sorted(seen) if n in self._failed]
+        return reasons[-1] if reasons else "the original has no tensor to compare it with"
+
+    def _reached(self, first: Iterable[int]) -> set[int]:
+        """Return the rewritten model's tensors that depend on some."""
+        reached = set(first)
+        for node in self._b.flat.nodes:
+            if not reached.isdisjoint(node.inputs):
+                reached.update(n for n in node.outputs if n != NONE)
+        return reached
+
+
+def _within(cone: Cone) -> Iterable[int]:
+    return [n for node in cone.nodes for n in node.outputs if n != NONE]
+
+
+_BENT = frozenset(
+    {
+        "Abs",
+        "Clip",
+        "HardSigmoid",
+        "HardSwish",
+        "LeakyRelu",
+        "Max",
+        "MaxPool",
+        "Min",
+        "PRelu",
+        "Relu",
+        "Where",
+    }
+)

@@ -1,0 +1,154 @@
+"""What a proof by cut points found, as data."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+_NAMED = 4  # nodes in a sentence
+
+
+class Means(str, enum.Enum):
+    """How the two forms of a region were told to be one function.
+
+    MAPS: as affine maps, number by number. DRIVEN: with values on both sides of every kink.
+    """
+
+    MAPS = "maps"
+    DRIVEN = "driven"
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A tensor of the rewritten model, and what makes it in either model.
+
+    Attributes
+    ----------
+    tensor, original : str
+        Its name in the rewritten model, and that of the original's it was compared with.
+    frontier : tuple of str
+        The tensors that both regions begin with, by their names in the rewritten model.
+    before, after : tuple of str
+        The nodes: the original's, and the rewritten model's.
+    means : Means or None
+        None where nothing could be told.
+    floors : float
+        The largest deviation: of a number of a map in units of what rounding its constants does
+        to it, of a channel that was driven in weight-rounding floors.
+    element : str
+        Where it is.
+    channel : int or None
+    reason : str
+        Why it is not proved; empty where it is.
+    is_apart : bool
+        Whether it is plainly another function.
+    is_near : bool
+        Whether it is one by little: no step of a rewrite, which leaves a scale or a shift for
+        later, but a fault that what is behind it may hide.
+    """
+
+    tensor: str
+    original: str
+    frontier: tuple[str, ...]
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    means: Means | None = None
+    floors: float = 0.0
+    element: str = ""
+    channel: int | None = None
+    reason: str = ""
+    is_apart: bool = False
+    is_near: bool = False
+
+    def __str__(self) -> str:
+        """Tell a person where it differs."""
+        where = f" in channel {self.channel}" if self.channel is not None else ""
+        before, after = (_listed(nodes) for nodes in (self.before, self.after))
+        return (
+            f"{self.tensor!r}, made by {after} in the rewritten model and by {before} in the "
+            f"original: at {self.element or 'it'}{where}, {self.reason}"
+        )
+
+    @property
+    def size(self) -> int:
+        """Number of nodes, of the larger of the two."""
+        return max(len(self.before), len(self.after))
+
+
+def _listed(nodes: tuple[str, ...]) -> str:
+    more = len(nodes) - _NAMED
+    return ", ".join(nodes[:_NAMED]) + (f" and {more} more" if more > 0 else "") or "a constant"
+
+
+class Standing(str, enum.Enum):
+    """What a proof says of an output.
+
+    IDENTICAL: the same operators on the same constants. PROVED: equal, region by region. APART:
+    equal but for regions that differ. OPEN: nothing.
+    """
+
+    IDENTICAL = "identical"
+    PROVED = "proved"
+    APART = "apart"
+    OPEN = "open"
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """An output of the models, and what is known of it.
+
+    Attributes
+    ----------
+    name : str
+    standing : Standing
+    reason : str
+        Why it is open.
+    """
+
+    name: str
+    standing: Standing
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What is proved of two models.
+
+    Attributes
+    ----------
+    outputs : tuple of Output
+    values, identical : int
+        Tensors of the rewritten model that nodes make, and those that the same operators make of
+        the same tensors in the original.
+    regions : tuple of Region
+        Those that were proved, in the rewritten model's order.
+    apart : tuple of Region
+        Those that differ, all else being equal.
+    seconds : float
+    reason : str
+        Why there is no proof at all, where there is none.
+    """
+
+    outputs: tuple[Output, ...] = ()
+    values: int = 0
+    identical: int = 0
+    regions: tuple[Region, ...] = ()
+    apart: tuple[Region, ...] = ()
+    seconds: float = field(default=0.0, compare=False)
+    reason: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every output is proved."""
+        proved = {Standing.IDENTICAL, Standing.PROVED}
+        return bool(self.outputs) and all(output.standing in proved for output in self.outputs)
+
+    @property
+    def largest(self) -> int:
+        """Nodes of the largest region that was proved."""
+        return max((region.size for region in self.regions), default=0)
+
+    @property
+    def floors(self) -> float:
+        """The largest deviation of the regions that were proved."""
+        return max((region.floors for region in self.regions), default=0.0)
