@@ -63,10 +63,8 @@ def test_no_models(path, model, tmp_path):
 
 
 def test_no_name(model, tmp_path):
-    for arguments in commands("", tmp_path)[:4]:
+    for arguments in commands("", tmp_path):
         refuses(*arguments, code=2, says="empty")
-    for arguments in commands("", tmp_path)[4:]:
-        refuses(*arguments)
     refuses("fold", model, "-o", "", code=2, says="empty")
     with pytest.raises(UsageError, match="empty"):
         normswap.fold("")
