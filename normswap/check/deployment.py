@@ -25,6 +25,8 @@ from normswap.runtime.providers import CPU, full_name
 from normswap.runtime.randomness import seed_notes
 
 if TYPE_CHECKING:
+    from contextlib import ExitStack
+
     from normswap.check.options import CheckOptions
     from normswap.check.runner import Runner
     from normswap.inputs.signature import Signature
@@ -50,9 +52,13 @@ def is_enough(options: CheckOptions) -> bool:
     return options.proof and not any(asked)
 
 
-def start(options: CheckOptions) -> Child:
-    """Start the process in which both models will run."""
-    return Child("a model", timeout=options.timeout, memory_limit=options.memory_limit, warm=True)
+def start(options: CheckOptions, stack: ExitStack) -> Child:
+    """Start the process in which both models will run; an error is not kept waiting by it."""
+    child = stack.enter_context(
+        Child("a model", timeout=options.timeout, memory_limit=options.memory_limit, warm=True)
+    )
+    stack.push(lambda kind, _error, _trace: child.kill() if kind is not None else None)
+    return child
 
 
 def deploy(

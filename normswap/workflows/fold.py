@@ -275,7 +275,7 @@ def _started(options: CheckOptions, stack: ExitStack) -> Child | None:
     """Start what will run the models, if that is all the check needs; it imports meanwhile."""
     from normswap.check.deployment import is_enough, start
 
-    return stack.enter_context(start(options)) if is_enough(options) else None
+    return start(options, stack) if is_enough(options) else None
 
 
 def _checked(

@@ -246,7 +246,8 @@ def branches(first, second, *, exchanged=False):
 def test_branches_that_no_input_takes_are_compared(tmp_path):
     model = branches(2.0, 3.0)
     assert proof_of(model, branches(2.0, 3.0), tmp_path).is_whole
-    assert proof_of(model, branches(2.0 * (1 + 1e-7), 3.0), tmp_path).is_whole
+    nearly = proof_of(model, branches(2.0 * (1 + 1e-7), 3.0), tmp_path)  # nobody rounded that
+    assert [output.standing for output in nearly.outputs] == [Standing.OPEN]
     assert not proof_of(model, branches(2.0, 3.0001), tmp_path).is_whole
     assert not proof_of(model, branches(2.0, 3.0, exchanged=True), tmp_path).is_whole
 
@@ -279,7 +280,7 @@ def loop(step, *, identity=False):
 def test_bodies_are_compared_like_models(tmp_path):
     proof = proof_of(loop(0.5), loop(0.5, identity=True), tmp_path)
     assert [output.standing for output in proof.outputs] == [Standing.IDENTICAL]
-    assert proof_of(loop(0.5), loop(0.5 * (1 + 1e-7)), tmp_path).is_whole
+    assert not proof_of(loop(0.5), loop(0.5 * (1 + 1e-7)), tmp_path).is_whole
     assert not proof_of(loop(0.5), loop(0.5001), tmp_path).is_whole
 
 
