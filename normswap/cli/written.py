@@ -48,9 +48,10 @@ class Written:
             found._stream.has_begun, found._stream.is_done = noted[1]
         return found
 
-    def expect(self, path: str) -> None:
+    def expect(self, path: str | os.PathLike[str]) -> None:
         """Remember what is at a path now."""
-        self._before[path] = _state(path)
+        name = os.fspath(path)
+        self._before[name] = _state(name)
         self._tell()
 
     def notice(self, stream: BinaryIO) -> BinaryIO:
