@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from normswap.errors import ModelError, UsageError
 from normswap.inputs.dims import RequestedSizes, solve
 from normswap.proof.constants import Constants
@@ -58,7 +60,8 @@ def prove_files(
         shapes = _shapes(original, requested)
         known: Inferred = {}
         a, b = (_side(model, shapes, known) for model in (original, rewritten))
-        return prove(a, b, patience=patience - (time.perf_counter() - began))
+        with np.errstate(all="ignore"):  # infinity and NaN are values like any others here
+            return prove(a, b, patience=patience - (time.perf_counter() - began))
     except ModelError:
         raise
     except (NotFlatError, UsageError) as error:

@@ -149,6 +149,12 @@ class _Walk:
                 return
             if region is not None and named and number not in self._failed:
                 self._failed[number] = candidate, region
+        candidate, region = self._failed.get(number, (NONE, None))
+        if region is not None and region.is_near and len(self._assumed) < _DIFFERENCES:
+            # No step of a rewrite: a larger region would only hide it.
+            self._assumed[number] = candidate, region
+            self._b.classes[number] = self._a.classes[candidate]
+            self._common.add(self._b.classes[number])
 
     def _compared(self, number: int, candidate: int, cone: Cone, *, named: bool) -> Region | None:
         """Return what a comparison of two tensors came to; None where it can't be made."""
@@ -273,12 +279,16 @@ class _Walk:
         b, flat = self._b, self._b.flat
         by_region = self._reached(self._regions)
         by_assumption = self._reached(self._assumed)
+        faint = {n: r for n, (_, r) in self._assumed.items() if not r.is_apart}
+        in_doubt = self._reached(faint)
         pairs = dict(self._a.flat.outputs)
         outputs = []
         for name, number in flat.outputs:
             same = name in pairs and b.classes[number] == self._a.classes[pairs[name]]
             if not same:
                 outputs.append(Output(name, Standing.OPEN, self._why(number)))
+            elif number in in_doubt:
+                outputs.append(Output(name, Standing.OPEN, next(iter(faint.values())).reason))
             elif number in by_assumption:
                 outputs.append(Output(name, Standing.APART))
             elif number in by_region:
@@ -291,7 +301,7 @@ class _Walk:
             values=len(made),
             identical=len(self._identical),
             regions=tuple(self._regions[n] for n in made if n in self._regions),
-            apart=tuple(self._assumed[n][1] for n in made if n in self._assumed),
+            apart=tuple(self._assumed[n][1] for n in made if n in self._assumed and n not in faint),
             seconds=seconds,
         )
 

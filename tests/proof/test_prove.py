@@ -418,3 +418,14 @@ def test_many_nodes_take_time_in_proportion(tmp_path):
     proof = proof_of(b.model(), b.model(), tmp_path)
     assert proof.is_whole
     assert proof.identical == 6001
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan, 1e38])
+def test_numbers_that_are_none_are_no_reason_to_warn(tmp_path, value):
+    model = network()
+    scaled(weight(model, node_of(model, "Conv").input[1]), (0, 0, 0, 0), value)
+    proof = proof_of(model, copied(model), tmp_path)
+    assert [output.standing for output in proof.outputs] == [Standing.IDENTICAL]
+    other = copied(model)
+    scaled(weight(other, node_of(other, "Conv").input[1]), (1, 1, 1, 1), value)
+    assert not proof_of(model, other, tmp_path).is_whole

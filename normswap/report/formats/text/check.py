@@ -89,7 +89,9 @@ def _sentence(report: CheckReport) -> str:
         return f"{names} do not take or give the same"
     same = report.verdict.value == "equivalent"
     rests = {
-        "proof": "region by region, and in the runtime",
+        "proof": "region by region, and in the runtime"
+        if same
+        else "by a region that is another function",
         "arbiter": "in float64 and in the runtime",
         "noise floor": "within the original's own noise" if same else "by the original's own noise",
         "tolerance": "by the tolerance given",
