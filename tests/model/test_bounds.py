@@ -104,8 +104,9 @@ def test_what_has_no_end_is_refused_in_one_line(name, tmp_path):
     ):
         result = invoke(*arguments)
         assert result.code == 3, result.err
-        assert says in result.err
-        assert len(result.err.splitlines()) == 1
+        *progress, told = result.err.splitlines()  # of what takes long on a busy machine
+        assert says in told
+        assert all(line.endswith(" s)") for line in progress)
     with pytest.raises(ModelError, match=r"model\.onnx"):
         normswap.fold(path)
 
