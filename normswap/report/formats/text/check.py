@@ -97,6 +97,8 @@ def _sentence(report: CheckReport) -> str:
         "tolerance": "by the tolerance given",
         "values": "value by value",
     }.get(report.basis, "by what was compared")
+    if report.basis == "arbiter" and all(o.evidence.verdict_level is None for o in report.outputs):
+        rests = "in float64 alone"
     if report.departures:
         named = " and ".join(dict.fromkeys(found.model for found in report.departures))
         rests = f"by onnxruntime alone, which departs from float64 on {named}"
