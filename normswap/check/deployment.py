@@ -15,7 +15,7 @@ from normswap.check.evidence import ZERO
 from normswap.check.observe import Observations, provider_notes
 from normswap.check.report import OutputReport
 from normswap.check.runner import Execution
-from normswap.check.verdict import Judgement, Verdict, judge
+from normswap.check.verdict import NOT_FINITE, Judgement, Verdict, judge
 from normswap.errors import RunError
 from normswap.inputs.dims import RequestedSizes, solve
 from normswap.inputs.random import Distribution, Draw, make_case
@@ -108,7 +108,7 @@ def proved_outputs(
         run = judge(evidence, {})
         if run.verdict is not Verdict.EQUIVALENT and run.basis != "values":
             return None
-        if run.verdict is Verdict.DIFFERENT:
+        if run.verdict is Verdict.DIFFERENT or run.reason == NOT_FINITE:
             return None
         name = report.name.split("[", 1)[0]
         how = "proved"
@@ -124,8 +124,9 @@ def proved_outputs(
 def with_proof(outputs: tuple[OutputReport, ...], proof: Proof) -> tuple[OutputReport, ...]:
     """Return what a test of outputs came to, with what was proved of them.
 
-    What is proved needs no output that varies. What is equal but for a region that is off by
-    little is another function, though a whole network may hide that.
+    What is proved needs no output that varies, but one that is a number somewhere. What is equal
+    but for a region that is off by little is another function, though a whole network may hide
+    that.
     """
     known = {output.name: output.standing for output in proof.outputs}
     near = next((region for region in proof.apart if region.is_near), None)
@@ -134,7 +135,8 @@ def with_proof(outputs: tuple[OutputReport, ...], proof: Proof) -> tuple[OutputR
         judgement = report.judgement
         standing = known.get(report.name, known.get(report.name.split("[", 1)[0]))
         proved = standing in {Standing.IDENTICAL, Standing.PROVED}
-        if proved and judgement.verdict is Verdict.INCONCLUSIVE and report.evidence.fault is None:
+        bare = report.evidence.fault is None and judgement.reason != NOT_FINITE
+        if proved and judgement.verdict is Verdict.INCONCLUSIVE and bare:
             judgement = Judgement(Verdict.EQUIVALENT, "proof", f"proved, though {judgement.reason}")
         apart = standing is Standing.APART and near is not None
         if apart and near is not None and judgement.verdict is not Verdict.DIFFERENT:

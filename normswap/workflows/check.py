@@ -194,16 +194,6 @@ def check_files(
     )
 
 
-@contextmanager
-def _file_of(source: Source) -> Iterator[Path]:
-    """Give the path of a model; of one that is not in a file, that of a temporary one."""
-    if isinstance(source, str | os.PathLike):
-        yield Path(source)
-        return
-    with load(source).original() as path:
-        yield path
-
-
 def _prove(first: Signature, second: Signature, options: CheckOptions, progress: Progress) -> Proof:
     progress("proving region by region")
     requested = RequestedSizes(options.input_shapes, options.symbolic_dims)
@@ -225,6 +215,16 @@ def _proved(
     if not proof.is_whole or seen is None:
         return proof, None, None
     return proof, seen, proved_outputs(first, seen, proof)
+
+
+@contextmanager
+def _file_of(source: Source) -> Iterator[Path]:
+    """Give the path of a model; of one that is not in a file, that of a temporary one."""
+    if isinstance(source, str | os.PathLike):
+        yield Path(source)
+        return
+    with load(source).original() as path:
+        yield path
 
 
 def check_outputs(

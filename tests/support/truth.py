@@ -243,14 +243,55 @@ def hangs_on_luck(model, folded, feeds):
         run(folded, feeds, shares=False)
     except Exception:  # noqa: BLE001 - the runtime raises anything
         return False
-    return any(list(array.shape) != shape for shape, array in every_result(model, feeds) if shape)
+    made = every_result(model, feeds).values()
+    return any(list(array.shape) != shape for shape, array in made if shape)
 
 
 def overflows(model, feeds):
     """Whether a model makes something that is beyond the range of its type."""
     narrow = narrowed(model)
-    made = [*run(narrow, feeds), *(array for _, array in every_result(narrow, feeds))]
+    made = [*run(narrow, feeds), *(array for _, array in every_result(narrow, feeds).values())]
     return any(a.dtype.kind == "f" and np.isinf(a).any() for a in made)
+
+
+NORMS = {"InstanceNormalization": 2, "LayerNormalization": 1, "GroupNormalization": 1}
+"""What divides by a deviation, and how many axes at least there is one for each of."""
+
+
+def by_chance(model, feeds):
+    """Say which elements of each output hang on values that are equal but for rounding.
+
+    A normalization without an epsilon divides by how far they are apart.
+    """
+    narrow = narrowed(model)
+    made, opened = every_result(narrow, feeds), laid_open(narrow, feeds)
+    nodes, equal = [], {}
+    for node in opened.graph.node:
+        nodes.append(node)
+        epsilon = [a.f for a in node.attribute if a.name == "epsilon"]
+        if node.op_type in NORMS and epsilon == [0.0] and node.input[0] in made:
+            x = made[node.input[0]][1].astype(np.float64)
+            axes = tuple(range(NORMS[node.op_type], x.ndim))
+            spans = np.ptp(x, axis=axes, keepdims=True)
+            mask = spans <= 1e-5 * np.abs(x).max(axis=axes, keepdims=True)
+            name = node.output[0]
+            equal[name] = np.broadcast_to(mask, x.shape), made[node.input[0]][1].dtype
+            node.output[0] = f"{name}/raw"
+            inputs = [f"{name}/equal", f"{name}/noise", f"{name}/raw"]
+            nodes.append(onnx.helper.make_node("Where", inputs, [name]))
+    runs = []
+    for seed in (0, 1):
+        copy = onnx.ModelProto()
+        copy.CopyFrom(opened)
+        del copy.graph.node[:]
+        copy.graph.node.extend(nodes)
+        for name, (mask, dtype) in equal.items():
+            noise = np.random.default_rng(seed).normal(size=mask.shape).astype(dtype)
+            for part, array in (("equal", mask), ("noise", noise)):
+                tensor = onnx.numpy_helper.from_array(np.ascontiguousarray(array), f"{name}/{part}")
+                copy.graph.initializer.append(tensor)
+        runs.append(run(copy, feeds))
+    return [~np.equal(first, second) for first, second in zip(*runs, strict=True)]
 
 
 def unclipped(model):
@@ -264,7 +305,7 @@ def unclipped(model):
 
 
 def every_result(model, feeds):
-    """Return what is inferred of the size of every result, or None, and the result."""
+    """Return what is inferred of the size of every result, or None, and the result, by name."""
     inferred = onnx.shape_inference.infer_shapes(laid_open(model, feeds))
     sizes = {}
     for info in inferred.graph.value_info:
@@ -279,7 +320,7 @@ def every_result(model, feeds):
     for info in probe.graph.output:
         info.type.tensor_type.ClearField("shape")
     made = run(probe, feeds, shares=False) if sizes else []
-    return list(zip(sizes.values(), made, strict=True))
+    return dict(zip(sizes, zip(sizes.values(), made, strict=True), strict=True))
 
 
 def laid_open(model, feeds):
@@ -556,7 +597,9 @@ def in_runtime(model, feeds, wants, gots, truths, found) -> str:
             if np.isnan(want).mean() > 0.5 or (
                 want.dtype == np.float16 and overflows(model, feeds)
             ):
-                found.notes.append("most of the original is no number, or beyond its type's range")
+                found.notes.append(
+                    "the original divides by rounding, or leaves the range of its type"
+                )
                 counts &= np.isfinite(got)
             error = deviation(want[counts], got[counts])
         if not error <= allowed:
@@ -583,6 +626,8 @@ def in_float64(model, truth, gots, trusted) -> str:
         if error > floor and not error <= floor + SLACK * truth.noise(index):
             # What is divided by rounding may be no number by chance; all else is judged.
             chance = ~np.isfinite(got) & (truth.spread(index, DOUBLE) > ROUGH * size_of(want))
+            if np.isinf(error):
+                chance |= by_chance(model, truth.feeds)[index]
             if deviation(want[~chance], got[~chance]) <= floor + SLACK * truth.noise(index):
                 continue
             return (
