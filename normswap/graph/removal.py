@@ -97,12 +97,13 @@ def may_grow(value: Value, shape: Sequence[Dim] | None) -> bool:
 def takes_name(value: Value, node: Node) -> bool:
     """Whether ``value`` takes the name of the output of ``node`` if that is bypassed.
 
-    See :attr:`normswap.folding.edits.Bypass.renames`.
+    See :attr:`normswap.folding.edits.Bypass.renames`. Another reader of which nothing comes, as
+    edits leave them, does not count.
     """
     return (
         value.producer is not None
         and value.graph is node.graph
-        and all(use.node is node for use in value.readers.values())
+        and all(u.node is node or not u.node.is_used for u in value.readers.values())
         and not value.is_output
         and not value.captured
     )

@@ -110,7 +110,7 @@ def _asked(node: Any, shapes: Shapes) -> tuple[int | None, dict[int, int]]:
     weight = shapes.get(node.input[1]) if len(node.input) > 1 else None
     if not weight:
         return None, {}
-    if node.op_type == "Conv":
+    if node.op_type == "Conv" and len(weight) > 1:
         return len(weight), {1: weight[1] * _attribute(node, "group", 1)}
     if node.op_type == "ConvTranspose":
         return len(weight), {1: weight[0]}
