@@ -64,6 +64,8 @@ class Draft:
         What was found in each graph, by the key of its last node.
     begun : dict of Graph to int
         When a graph was first looked at.
+    idle : dict of Graph to frozenset of int
+        The keys of nodes whose results nobody reads in the model.
     merged : dict of int to tuple of str
         Titles of what a Conv took in, by its key.
     specialised : dict of int to int
@@ -80,6 +82,7 @@ class Draft:
         self.edits: list[Edit] = []
         self.records: dict[Graph, dict[int, Record]] = {}
         self.begun: dict[Graph, int] = {}
+        self.idle: dict[Graph, frozenset[int]] = {}
         self.merged: dict[int, tuple[str, ...]] = {}
         self.specialised: dict[int, int] = {}
         self.inlined: dict[int, int] = {}
@@ -268,6 +271,14 @@ class Draft:
             self.added += self._kept_for(value, readers=1)
 
         self._later(partial(self._disconnect, use, length, old, value, added))
+
+    def release(self, node: Node) -> None:
+        """Let a node of which nothing comes read nothing, since it goes from the model."""
+        added = self.added  # in which that is counted
+        for slot, value in enumerate(node.inputs):
+            if value is not None:
+                self._connect(node, slot, None)
+        self.added = added
 
     def _disconnect(
         self, use: Use, length: int, old: Value | None, value: Value | None, added: int

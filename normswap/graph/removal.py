@@ -97,13 +97,12 @@ def may_grow(value: Value, shape: Sequence[Dim] | None) -> bool:
 def takes_name(value: Value, node: Node) -> bool:
     """Whether ``value`` takes the name of the output of ``node`` if that is bypassed.
 
-    See :attr:`normswap.folding.edits.Bypass.renames`. Another reader of which nothing comes, as
-    edits leave them, does not count.
+    See :attr:`normswap.folding.edits.Bypass.renames`.
     """
     return (
         value.producer is not None
         and value.graph is node.graph
-        and all(u.node is node or not u.node.is_used for u in value.readers.values())
+        and all(use.node is node for use in value.readers.values())
         and not value.is_output
         and not value.captured
     )
