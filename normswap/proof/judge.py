@@ -95,7 +95,7 @@ def judge(pair: Pair) -> Judgement:
 def _by_maps(pair: Pair) -> Judgement:
     if not _same_shapes(pair):
         raise NoMapError("the shape of what it makes is not known to be the same")
-    unit, least = _rounding(pair.a, pair.of_a)
+    unit, least = rounding_of(pair.a, pair.of_a)
     off = compare(map_of(pair.a, pair.of_a), map_of(pair.b, pair.of_b), unit, least)
     equal = off.units <= UNITS
     return Judgement(
@@ -135,7 +135,7 @@ def _refused(pair: Pair) -> str:
         for node in cone.nodes:
             if _chooses_by_size(node, side):
                 return f"{node.title} decides by sizes, of which a few are tried"
-    if _rounding(pair.b, pair.of_b)[0] > _rounding(pair.a, pair.of_a)[0] > 0:
+    if rounding_of(pair.b, pair.of_b)[0] > rounding_of(pair.a, pair.of_a)[0] > 0:
         return "its constants are of a narrower type"
     return ""
 
@@ -182,8 +182,11 @@ def _narrowed(side: Side, cone: Cone) -> set[int]:
     return {side.flat.types[node.outputs[0]] for node in cone.nodes if narrows(node, side)}
 
 
-def _rounding(side: Side, cone: Cone) -> tuple[float, float]:
-    """Return unit roundoff and least number of the widest rounding of a region's constants."""
+def rounding_of(side: Side, cone: Cone) -> tuple[float, float]:
+    """Return unit roundoff and least number of the widest rounding of a region's constants.
+
+    Both are 0 where it has no constants of a float type.
+    """
     unit = least = 0.0
     for number in cone.constants:
         data_type = side.flat.types[number]

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 LARGEST = 96
 """Nodes of a region, after which it is not looked at any more."""
 
+WIDER = 2
+"""Operators that a frontier may be moved up by."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cone:
@@ -36,6 +39,11 @@ class Cone:
     nodes: tuple[Node, ...]
     frontier: dict[int, int]
     constants: frozenset[int]
+
+    @property
+    def made(self) -> list[int]:
+        """What its nodes make."""
+        return [n for node in self.nodes for n in node.outputs if n != NONE]
 
 
 class LargeRegionError(Exception):
@@ -100,3 +108,21 @@ def cone_of(side: Side, target: int, stops: Collection[int]) -> Cone:
                 pending.append(read)
     ordered = tuple(nodes[index] for index in sorted(nodes))
     return Cone(target, ordered, frontier, frozenset(constants))
+
+
+def widened(side: Side, cone: Cone, known: Collection[int]) -> Cone | None:
+    """Return a region whose frontier is one operator further up; None where there is none.
+
+    Parameters
+    ----------
+    side : Side
+    cone : Cone
+    known : collection of int
+        The classes that a frontier may have.
+    """
+    stops = set(cone.frontier.values())
+    try:
+        wider = cone_of(side, cone.target, {kind for kind in known if kind not in stops})
+    except LargeRegionError:
+        return None
+    return None if set(wider.frontier.values()) == stops else wider
