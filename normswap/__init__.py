@@ -7,6 +7,7 @@
     bn_to_gn, bn_to_ln, bn_to_in    group, layer or instance normalization in its place
     recalibrate                     new statistics for it
     check                           whether two models are the same function
+    verify                          whether a certificate of that holds
 
 Each takes a model as a path, bytes, a stream or an object of onnx, onnx-graphsurgeon, onnx-ir or
 torch; see their help, and docs/api.md. A rewrite is checked before it is saved or returned.
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         recalibrate,
     )
     from normswap.workflows.swap import SwapReport, SwapResult, bn_to_gn, bn_to_in, bn_to_ln
+    from normswap.workflows.verify import VerifyReport, verify
 
 __version__ = "0.1.0"
 
@@ -78,6 +80,7 @@ __all__ = [
     "UnprovenError",
     "UsageError",
     "Verdict",
+    "VerifyReport",
     "bn_to_gn",
     "bn_to_in",
     "bn_to_ln",
@@ -85,6 +88,7 @@ __all__ = [
     "fold",
     "plan",
     "recalibrate",
+    "verify",
 ]
 
 _HOME = {
@@ -111,6 +115,7 @@ _HOME = {
     "workflows.fold": ("FoldReport", "FoldResult", "fold", "plan"),
     "workflows.recalibrate": ("RecalibrateReport", "RecalibrateResult", "recalibrate"),
     "workflows.swap": ("SwapReport", "SwapResult", "bn_to_gn", "bn_to_in", "bn_to_ln"),
+    "workflows.verify": ("VerifyReport", "verify"),
 }
 """The public names by where they are. They are imported on first use: onnx takes its time."""
 

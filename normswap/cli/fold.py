@@ -9,6 +9,7 @@ import click
 
 from normswap.cli.options import (
     CheckedCommand,
+    certificate_option,
     check_options,
     check_options_of_command,
     is_checked,
@@ -25,6 +26,8 @@ from normswap.cli.telling import telling
 from normswap.errors import UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from normswap.errors import ExitCode
     from normswap.folding.passes.leftovers import Form
     from normswap.workflows.fold import FoldReport
@@ -74,6 +77,7 @@ Examples:
     "or whatever node or tensor is on the way; write nothing.",
 )
 @check_options
+@certificate_option
 @report_options
 def fold_command(
     model: str | None,
@@ -85,6 +89,7 @@ def fold_command(
     merge_branches: bool,
     leftover: Form,
     explain: str | None,
+    certificate: Path | None,
     quiet: bool,
     verbose: int,
     **check: Any,
@@ -96,6 +101,8 @@ def fold_command(
     and the report says why.
     """
     source = source_of_command(model)
+    if certificate is not None and (dry_run or explain is not None):
+        raise UsageError("There is no certificate of a fold that is not made.")
     from normswap.workflows.fold import fold, plan
 
     with progress(quiet=quiet) as say:
@@ -120,6 +127,7 @@ def fold_command(
                     merge_branches=merge_branches,
                     leftover=leftover,
                     check=check_options_of_command(check) if is_checked(check) else None,
+                    certificate=certificate,
                     progress=say,
                 )
             )

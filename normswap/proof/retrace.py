@@ -12,7 +12,6 @@ that is off by little from the original's of the same name, for it may hide that
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,6 +27,8 @@ from normswap.proof.regions import WIDER, Cone, LargeRegionError, cone_of, widen
 from normswap.proof.result import Cut, Means, Standing
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from normswap.proof.numbering import Side
 
 

@@ -36,6 +36,7 @@ from normswap.progress import Progress, silent
 from normswap.proof.files import prove_files
 from normswap.runtime.providers import CPU, full_name
 from normswap.scratch import scratch_folder
+from normswap.workflows.certificate import certifiable, certify, placed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,6 +56,7 @@ def check(
     rewritten: Source,
     options: Literal["quick", "full"] | CheckOptions = "quick",
     *,
+    certificate: str | os.PathLike[str] | None = None,
     progress: Progress = silent,
 ) -> CheckReport:
     """Say whether two models are the same function.
@@ -71,6 +73,9 @@ def check(
         `CheckOptions.against_provider` for example.
     options : {"quick", "full"} or CheckOptions
         How thoroughly; or also on which inputs, with which tolerance, on what.
+    certificate : path, optional
+        Where to write what was proved, for :func:`normswap.verify`, if they are equivalent; an
+        existing file is replaced.
     progress : callable
         Is told what is being done, in a few words.
 
@@ -103,14 +108,20 @@ def check(
     >>> report.verdict is normswap.Verdict.DIFFERENT, report.outputs[0].name
     (True, 'logits')
     """
+    how = options if isinstance(options, CheckOptions) else CheckOptions(depth=options)
+    certified = None if certificate is None else certifiable(how, certificate)
     with ExitStack() as stack:
         first = stack.enter_context(model_file(original))
         same = rewritten is original and not isinstance(original, str | os.PathLike)
         second = first if same else stack.enter_context(model_file(rewritten))
-        how = options if isinstance(options, CheckOptions) else CheckOptions(depth=options)
-        return check_files(
-            first, second, how, names=(name_of(original), name_of(rewritten)), progress=progress
-        )
+        names = (name_of(original), name_of(rewritten))
+        report = check_files(first, second, how, names=names, progress=progress)
+        if certified is not None and report.verdict is Verdict.EQUIVALENT:
+            progress("certifying")
+            called = (Path(names[0]).name, Path(names[1]).name)
+            with placed(certify(first, second, report, how, names=called), certified):
+                pass
+    return report
 
 
 def check_files(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from normswap.check.options import CheckOptions, check_options
@@ -16,10 +17,11 @@ from normswap.model import Model, load
 from normswap.model.staging import output_name, staged_output
 from normswap.plain import plain
 from normswap.progress import Progress, silent
+from normswap.workflows.certificate import Folding, certifiable, certify, placed
 from normswap.workflows.result import Result, place, require_sound
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import os
 
     from normswap.check.report import CheckReport
     from normswap.folding.plan import Plan
@@ -131,6 +133,7 @@ def fold(
     merge_branches: bool = False,
     leftover: Form = "keep",
     overwrite: bool = False,
+    certificate: str | os.PathLike[str] | None = None,
     progress: Progress = silent,
 ) -> FoldResult:
     """Fold the BatchNormalizations of a model, check the result, and save it.
@@ -159,6 +162,8 @@ def fold(
         BatchNormalization with mean 0, var 1 and epsilon 0.
     overwrite : bool
         Whether an existing file may be replaced.
+    certificate : path, optional
+        Where to write what was proved, for :func:`normswap.verify`; an existing file is replaced.
     progress : callable
         Is told what is being done, in a few words.
 
@@ -195,6 +200,7 @@ def fold(
     normswap.errors.UsageError: check='quik' is not one of 'quick', 'full', 'off'.
     """
     how = check_options(check)
+    certified = None if certificate is None else certifiable(how, certificate)
     target = place(output)
     with ExitStack() as stack:
         child = None if how is None else _started(how, stack)
@@ -210,7 +216,15 @@ def fold(
                 check=_checked(loaded, staged.path, called, how, progress, child),
             )
         require_sound(report, _findings(report))
-        staged.commit()
+        made = None
+        if certified is not None and how is not None and report.check is not None:
+            progress("certifying")
+            folding = Folding(assume_constant, merge_branches, leftover, report.plan.to_dict())
+            names = (loaded.name, Path(output_name(target)).name)
+            with loaded.original() as path:
+                made = certify(path, staged.path, report.check, how, names=names, folding=folding)
+        with placed(made, certified):
+            staged.commit()
         written = None if output is None else output_name(target)
         report = replace(report, output=written, size_after=staged.size)
     return FoldResult(report, target)
