@@ -20,6 +20,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from normswap.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from normswap.check.options import CheckOptions, Depth, Tolerance
     from normswap.check.report import CheckReport
@@ -49,8 +51,6 @@ if TYPE_CHECKING:
     )
     from normswap.workflows.swap import SwapReport, SwapResult, bn_to_gn, bn_to_in, bn_to_ln
     from normswap.workflows.verify import VerifyReport, verify
-
-__version__ = "0.1.0"
 
 __all__ = [
     "CheckOptions",

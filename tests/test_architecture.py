@@ -10,7 +10,7 @@ import normswap
 ROOT = Path(normswap.__file__).parent
 
 FLOORS = [
-    ["errors", "dtypes", "finite", "locks", "plain", "progress", "undisturbed"],
+    ["errors", "dtypes", "finite", "locks", "plain", "progress", "undisturbed", "version"],
     ["scratch", "semantics"],
     ["model"],
     ["graph"],

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import onnx
 
-from normswap import __version__
 from normswap.check.options import CheckOptions
 from normswap.errors import DataError, ModelError, UsageError
 from normswap.inputs.dims import RequestedSizes
@@ -30,6 +29,7 @@ from normswap.proof.identity import tensor_names
 from normswap.proof.judge import FLOORS, UNITS
 from normswap.proof.result import Cut, Means, Standing
 from normswap.proof.retrace import Concluded, Judged, Traced, retrace
+from normswap.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
