@@ -108,6 +108,8 @@ class Traced:
         In the rewritten model's order.
     refused : dict of Cut to str
         Cut points that are none, and why.
+    reason : str
+        Why there is nothing, where the models can't even be laid flat.
     """
 
     outputs: tuple[Concluded, ...]
@@ -115,6 +117,7 @@ class Traced:
     identical: int
     regions: tuple[Judged, ...]
     refused: dict[Cut, str]
+    reason: str = ""
 
 
 def retrace(a: Side, b: Side, cuts: Mapping[int, Cut]) -> Traced:

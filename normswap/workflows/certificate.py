@@ -224,14 +224,17 @@ def digest_of(data: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
-def certifiable(options: CheckOptions | None, path: str | os.PathLike[str]) -> Path:
-    """Return where a certificate goes, if there may be one of a check with some options.
+def certifiable(
+    options: CheckOptions | None, path: str | os.PathLike[str], *models: object
+) -> Path:
+    """Return where a certificate of some models goes, if there may be one of such a check.
 
     Raises
     ------
     UsageError
         There is no check; or it can't be made again from the two models alone, for it has data,
-        tolerances or ranges of a person's own, or proves nothing; or the path is no file's.
+        tolerances or ranges of a person's own, or proves nothing; or the path is no file's, or is
+        a model's.
     """
     if options is None:
         raise UsageError("There is no certificate without a check.", tip="Leave out one of both.")
@@ -246,6 +249,9 @@ def certifiable(options: CheckOptions | None, path: str | os.PathLike[str]) -> P
     target = Path(path)
     if target.is_dir() or not target.parent.is_dir():
         raise UsageError(f"{target} is no path of a file for a certificate.")
+    named = [model for model in models if isinstance(model, str | os.PathLike)]
+    if target.resolve() in [Path(model).resolve() for model in named]:
+        raise UsageError(f"{target} is a model.", tip="Give the certificate another name.")
     return target
 
 
@@ -302,7 +308,7 @@ def state(
     requested: RequestedSizes,
     claimed: Callable[[Side, Side], Mapping[int, Cut]],
     made: Made,
-) -> tuple[Certificate, dict[Cut, str]]:
+) -> tuple[Certificate, Traced]:
     """Work out from two models what can be claimed of them with some cut points.
 
     Parameters
@@ -317,8 +323,8 @@ def state(
     -------
     Certificate
         Without what is tested, and how it was folded.
-    dict of Cut to str
-        Cut points that are none, and why.
+    Traced
+        What it is made of, with the cut points that are none.
 
     Raises
     ------
@@ -332,8 +338,8 @@ def state(
         traced = retrace(a, b, claimed(a, b))
     except ModelError:
         raise
-    except Exception:  # noqa: BLE001 - of models that break a rule; then nothing is proved
-        tried, traced = [], _nothing(second)
+    except Exception as error:  # noqa: BLE001 - of models that break a rule; nothing is proved
+        tried, traced = [], _nothing(second, " ".join(str(error).split()) or type(error).__name__)
     is_whole = traced.outputs and all(o.standing is not Standing.OPEN for o in traced.outputs)
     certificate = Certificate(
         made=made,
@@ -347,12 +353,12 @@ def state(
         limits={Means.MAPS.value: UNITS, Means.DRIVEN.value: FLOORS},
         regions=traced.regions,
     )
-    return certificate, traced.refused
+    return certificate, traced
 
 
-def _nothing(model: Signature) -> Traced:
+def _nothing(model: Signature, reason: str) -> Traced:
     outputs = tuple(Concluded(port.name, "", "", Standing.OPEN) for port in model.outputs)
-    return Traced(outputs, 0, 0, (), {})
+    return Traced(outputs, 0, 0, (), {}, reason)
 
 
 def _files(path: Path) -> Files:
@@ -364,19 +370,15 @@ def _files(path: Path) -> Files:
     return Files(whole or "", {location: found or "" for location, found in hashes.items()})
 
 
-class UnknownTensorError(Exception):
-    """A certificate names a tensor that its model has not; the message says which."""
-
-
-def cuts_of(regions: tuple[Judged, ...], a: Side, b: Side) -> Iterator[Cut | UnknownTensorError]:
-    """Yield the cut points that regions of a certificate claim, or why one can't be."""
+def cuts_of(regions: tuple[Judged, ...], a: Side, b: Side) -> Iterator[Cut | str]:
+    """Yield the cut points that regions of a certificate claim; text says why one can't be."""
     numbers = [{name: n for n, name in enumerate(tensor_names(side.flat))} for side in (a, b)]
     for region in regions:
         pairs = [(1, region.tensor), (0, region.original)]
         pairs += [(1, pair.tensor) for pair in region.frontier]
         missing = next((name for which, name in pairs if name not in numbers[which]), None)
         if missing is not None:
-            yield UnknownTensorError(f"there is no tensor {missing!r}")
+            yield f"there is no tensor {missing!r}"
             continue
         tensor, original, *frontier = (numbers[which][name] for which, name in pairs)
         yield Cut(tensor, original, tuple(frontier))

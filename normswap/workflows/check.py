@@ -109,7 +109,7 @@ def check(
     (True, 'logits')
     """
     how = options if isinstance(options, CheckOptions) else CheckOptions(depth=options)
-    certified = None if certificate is None else certifiable(how, certificate)
+    certified = None if certificate is None else certifiable(how, certificate, original, rewritten)
     with ExitStack() as stack:
         first = stack.enter_context(model_file(original))
         same = rewritten is original and not isinstance(original, str | os.PathLike)

@@ -200,7 +200,7 @@ def fold(
     normswap.errors.UsageError: check='quik' is not one of 'quick', 'full', 'off'.
     """
     how = check_options(check)
-    certified = None if certificate is None else certifiable(how, certificate)
+    certified = None if certificate is None else certifiable(how, certificate, model, output)
     target = place(output)
     with ExitStack() as stack:
         child = None if how is None else _started(how, stack)

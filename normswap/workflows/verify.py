@@ -18,7 +18,6 @@ from normswap.plain import plain
 from normswap.progress import Progress, silent
 from normswap.workflows.certificate import (
     VERSIONS,
-    UnknownTensorError,
     cuts_of,
     digest_of,
     load_certificate,
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from normswap.model.sources import Source
     from normswap.proof.numbering import Side
     from normswap.proof.result import Cut
+    from normswap.proof.retrace import Traced
     from normswap.workflows.certificate import Certificate, Folding, Tested
 
 _AGREEING = 0.01
@@ -206,18 +206,23 @@ def _judged(
     findings = []
     if digest_of(data) != data.get("digest"):
         findings.append(Finding("digest", "the certificate was altered: it is of other content"))
-    looked: list[Cut | UnknownTensorError] = []
+    looked: list[Cut | str] = []
 
     def claimed(a: Side, b: Side) -> dict[int, Cut]:
         looked.extend(cuts_of(claims.regions, a, b))
-        return {cut.tensor: cut for cut in looked if not isinstance(cut, UnknownTensorError)}
+        return {cut.tensor: cut for cut in looked if not isinstance(cut, str)}
 
-    found, refused = state(original, rewritten, claims.requested, claimed, claims.made)
+    found, traced = state(original, rewritten, claims.requested, claimed, claims.made)
     own = found.to_dict()
+    for name in ("original", "rewritten"):
+        findings += [
+            Finding(other.claim, "it is not the file that is certified")
+            for other in _differing(data[name], own[name], name)
+        ]
     for name in dict.fromkeys((*own, *data)):
         if name not in _APART:
             findings += _differing(data.get(name, _NOTHING), own.get(name, _NOTHING), name)
-    findings += _regions(claims, data, found, looked, refused)
+    findings += _regions(claims, data, looked, traced)
     differences = structural_differences(*map(read_signature, (original, rewritten)))
     findings += [Finding("outputs", sentence) for sentence in differences]
     open_outputs = [output.name for output in found.outputs if output.standing.value == "open"]
@@ -230,26 +235,26 @@ def _judged(
 
 
 _NOTHING = object()
-_APART = frozenset({"made", "digest", "regions", "tested", "folding"})
+_APART = frozenset({"made", "digest", "original", "rewritten", "regions", "tested", "folding"})
 """What of a certificate is no claim, or is looked at by itself."""
 
 
 def _regions(
     claims: Certificate,
     data: dict[str, Any],
-    found: Certificate,
-    looked: Sequence[Cut | UnknownTensorError],
-    refused: dict[Cut, str],
+    looked: Sequence[Cut | str],
+    traced: Traced,
 ) -> Iterator[Finding]:
-    made = {region.tensor: region for region in found.regions}
+    made = {region.tensor: region for region in traced.regions}
     for at, region in enumerate(claims.regions):
         where = f"regions[{at}]"
-        cut = looked[at] if at < len(looked) else None
+        cut = looked[at] if at < len(looked) else traced.reason
         judged = made.get(region.tensor)
-        if isinstance(cut, UnknownTensorError):
-            yield Finding(where, str(cut))
-        elif cut in refused:
-            yield Finding(where, f"{region.tensor!r} is not {region.original!r}: {refused[cut]}")
+        if isinstance(cut, str):
+            yield Finding(where, cut)
+        elif cut in traced.refused:
+            why = traced.refused[cut]
+            yield Finding(where, f"{region.tensor!r} is not {region.original!r}: {why}")
         elif judged is None:
             yield Finding(where, f"{region.tensor!r} needs no region, or has several")
         else:
@@ -258,7 +263,7 @@ def _regions(
                 close += _ROUNDING / judged.roundoff
             yield from _differing(data["regions"][at], plain(judged), where, close=close)
     order = [region.tensor for region in claims.regions if region.tensor in made]
-    if order != [region.tensor for region in found.regions]:
+    if order != [region.tensor for region in traced.regions]:
         yield Finding("regions", "they are not each there once, in the order of the model")
 
 

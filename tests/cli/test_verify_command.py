@@ -39,7 +39,7 @@ def run(home, *names, **how):
     ("arguments", "code", "words"),
     [
         (["c.json", "a.onnx", "b.onnx"], ExitCode.OK, "holds: c.json of a.onnx and b.onnx, proved"),
-        (["c.json", "a.onnx", "a.onnx"], ExitCode.FINDINGS, "rewritten.model: it says"),
+        (["c.json", "a.onnx", "a.onnx"], ExitCode.FINDINGS, "rewritten.model: it is not the file"),
         (["c.json", "b.onnx", "a.onnx"], ExitCode.FINDINGS, "does not hold: c.json of"),
         (["c.json", "a.onnx"], ExitCode.USAGE, "Missing argument 'REWRITTEN'"),
         (["c.json", "-", "-"], ExitCode.USAGE, "Only one of the two models"),

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import shutil
 
 import numpy as np
 import onnx
@@ -193,6 +194,45 @@ def test_a_function_that_is_called_twice_without_a_name(tmp_path):
     assert len({region["tensor"] for region in data["regions"]}) == len(data["regions"]) > 0
     report = normswap.verify(tmp_path / "c.json", model, result.model)
     assert report.holds, report.findings
+
+
+def test_a_model_that_is_folded_in_place(tmp_path):
+    path = saved(tmp_path / "a.onnx", network())
+    shutil.copy(path, tmp_path / "old.onnx")
+    normswap.fold(path, path, overwrite=True, certificate=tmp_path / "c.json")
+    assert normswap.verify(tmp_path / "c.json", tmp_path / "old.onnx", path).holds
+    assert not normswap.verify(tmp_path / "c.json", path, path).holds
+
+
+def test_branches_that_are_of_one_name_within(tmp_path):
+    b = Builder(17)
+    x = b.input("N", 3, 6, 6)
+    branches = []
+    for name in ("then", "else"):
+        inner = Builder(17, seed=len(branches))
+        kept = b.nodes, b.initializers
+        b.nodes, b.initializers = [], []
+        b.rng = inner.rng
+        made = b.bn(b.conv(x, 3, C, out=f"c_{name}"), C, out="z")
+        ports = [helper.make_tensor_value_info(made, TensorProto.FLOAT, None)]
+        branches.append(helper.make_graph(b.nodes, name, [], ports, b.initializers))
+        b.nodes, b.initializers = kept
+    flag = b.node("Greater", b.node("ReduceMax", x, keepdims=0), b.const(0.5))
+    then, other = branches
+    b.output(b.node("If", flag, then_branch=then, else_branch=other, out="y", name="gate"))
+    model = b.model()
+    result = normswap.fold(model, certificate=tmp_path / "c.json")
+    assert len(result.report.plan.folded) == 2
+    data = json.loads((tmp_path / "c.json").read_text())
+    tensors = [region["tensor"] for region in data["regions"]]
+    assert tensors == ["z in then_branch of If gate", "z in else_branch of If gate"]
+    assert normswap.verify(tmp_path / "c.json", model, result.model).holds
+    swapped = result.model
+    gate = next(node for node in swapped.graph.node if node.op_type == "If")
+    first, second = gate.attribute
+    first.name, second.name = second.name, first.name
+    report = normswap.verify(tmp_path / "c.json", model, swapped)
+    assert {"regions[0]", "regions[1]", "outputs[0].standing"} <= set(claims(report))
 
 
 # --- what is tested only ---------------------------------------------------------------
@@ -549,6 +589,18 @@ def test_a_certificate_needs_a_place(home, tmp_path, name):
     with pytest.raises(UsageError, match="no path of a file"):
         normswap.fold(home / "a.onnx", target, certificate=tmp_path / name)
     assert not target.exists()
+
+
+@pytest.mark.parametrize("name", ["a.onnx", "b.onnx"])
+def test_a_certificate_takes_no_model_away(tmp_path, name):
+    source = saved(tmp_path / "a.onnx", network())
+    content = source.read_bytes()
+    target = tmp_path / "b.onnx"
+    with pytest.raises(UsageError, match="is a model"):
+        normswap.fold(source, str(target), certificate=tmp_path / name)
+    with pytest.raises(UsageError, match="is a model"):
+        normswap.check(source, source, certificate=source)
+    assert (source.read_bytes(), target.exists()) == (content, False)
 
 
 def test_what_can_not_be_saved_leaves_no_certificate(home, tmp_path, monkeypatch):
