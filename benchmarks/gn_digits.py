@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
+from normswap.check.options import CheckOptions
 from normswap.groupnorm.calibrate import CalibrationOptions
-from normswap.groupnorm.options import SwapOptions, VerifyOptions
+from normswap.groupnorm.options import SwapOptions
 from normswap.groupnorm.policy import GroupPolicy
 from normswap.workflows.swap import swap
 
@@ -47,7 +48,7 @@ def swapped(
         target,
         SwapOptions(GroupPolicy(groups=groups)),
         overwrite=True,
-        check=VerifyOptions(),
+        check=CheckOptions(),
         data=[{"image": images[at : at + 32]} for at in range(0, len(images), 32)],
         calibration=how,
     ).report

@@ -26,6 +26,7 @@ import onnxruntime as ort
 from benchmarks.runtime import latencies, run_unoptimized
 from benchmarks.suite.evaluate import count, deviation
 from benchmarks.suite.registry import BATCH_NORM
+from benchmarks.timm_zoo import TIMM
 from benchmarks.tools import TOOLS, transform, version
 from benchmarks.worker import Worker
 
@@ -169,6 +170,8 @@ def main() -> int:
         folds = fold_table(sources, arguments.tool or installed, Path(folder))
         text = report(folds, latency_table(sources, Path(folder)))
     if arguments.output:
+        present = arguments.output.read_text(encoding="utf-8") if arguments.output.exists() else ""
+        text += "".join(present.partition(TIMM)[1:])
         arguments.output.write_text(text, encoding="utf-8")
     else:
         print(text)

@@ -15,9 +15,25 @@ from collections.abc import Mapping
 from typing import Any
 
 
+class AsDict:
+    """A dataclass that tells itself as plain data."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data, as JSON has it; NaN and infinities become strings."""
+        data: dict[str, Any] = plain(self)
+        return data
+
+
 def called(name: str) -> dict[str, str]:
     """Return the metadata of a field that is called otherwise in plain data."""
     return {"called": name}
+
+
+def kind_of(report: Any) -> str:
+    """Return what a report, or a class of it, is about: ``fold`` for ``normswap/fold/1``."""
+    return str(report.SCHEMA).split("/")[1]
 
 
 def told(cls: type[Any]) -> dict[str, str]:

@@ -148,9 +148,27 @@ def test_help_names_every_parameter_and_what_comes_back(name):
         assert f"{section}\n{'-' * len(section)}" in text
 
 
+@pytest.mark.parametrize("name", ["bn_to_ln", "bn_to_in"])
+def test_the_ends_of_bn_to_gn_have_its_parameters(name):
+    general = dict(inspect.signature(normswap.bn_to_gn).parameters)
+    for settled in ("groups", "group_size", "on_indivisible", "search_groups"):
+        del general[settled]
+    function = getattr(normswap, name)
+    assert dict(inspect.signature(function).parameters) == general
+    text, whole = inspect.getdoc(function), inspect.getdoc(normswap.bn_to_gn)
+    for sentence in ("Calibrate all layers in one pass", "NotEquivalentError"):
+        assert sentence in whole
+        assert sentence in text
+    assert "search_groups" not in text
+    assert "form='grouped'" not in text
+
+
 def test_a_type_checker_sees_the_signatures(tmp_path):
     mypy = pytest.importorskip("mypy.api")
-    code = """
+    names = [n for n in inspect.signature(normswap.bn_to_ln).parameters if n != "model"]
+    every = ", ".join(f"{name}=any_value" for name in names)
+    code = f"""
+        from typing import Any
         from pathlib import Path
         import normswap
         import normswap.check
@@ -161,12 +179,17 @@ def test_a_type_checker_sees_the_signatures(tmp_path):
         reveal_type(normswap.bn_to_ln("a.onnx", samples=3))
         normswap.fold("a.onnx", leftover="foo")
         normswap.bn_to_in("a.onnx", groups=3)
+        normswap.bn_to_in("a.onnx", one_pass="yes")
+        any_value: Any = None
+        normswap.bn_to_ln("a.onnx", {every})
+        result.report.check and result.report.check.save_failing_inputs("a.npz")
+        normswap.CheckOptions(data=Path("a"), load_outputs="b.npz")
     """
     path = tmp_path / "user.py"
     path.write_text(textwrap.dedent(code), encoding="utf-8")
     said, _, _ = mypy.run([str(path), "--strict", "--config-file", str(ROOT / "pyproject.toml")])
     lines = [line for line in said.splitlines() if "user.py:" in line]
-    assert [line.split(":")[1] for line in lines if "error" in line] == ["10", "11"], said
+    assert [line.split(":")[1] for line in lines if "error" in line] == ["11", "12", "13"], said
     revealed = [line for line in lines if "Revealed" in line]
     for line, kind in zip(revealed, ("FoldReport", "Verdict", "SwapResult"), strict=True):
         assert kind in line
@@ -318,6 +341,34 @@ def test_without_an_output_nothing_is_written(path, name, monkeypatch):
     with pytest.raises(normswap.UsageError, match="exists"):
         result.save("new.onnx")
     result.save("new.onnx", overwrite=True)
+
+
+class OwnPath:
+    """A path that is neither a str nor a Path."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __fspath__(self):
+        return self.path
+
+
+@pytest.mark.parametrize("kind", [str, Path, OwnPath])
+def test_every_path_may_be_of_any_kind(path, kind):
+    model, new, data = path, path.with_name("new.onnx"), path.with_name("data.npz")
+    np.savez(data, **IMAGES[0])
+    result = normswap.bn_to_gn(kind(model), kind(new), groups=2, calibrate=kind(data))
+    assert (result.report.source, result.report.output) == ("model.onnx", str(new))
+    assert normswap.recalibrate(kind(model), kind(data)).report.samples == 4
+    options = normswap.CheckOptions(data=kind(data), load_outputs=None)
+    report = normswap.check(kind(model), kind(new), options)
+    assert report.verdict is normswap.Verdict.DIFFERENT
+    assert (report.original, report.rewritten) == (str(model), str(new))
+    assert [case.name for case in report.cases] == ["data data.npz"]
+    saved = report.save_failing_inputs(kind(path.with_name("failing.npz")))
+    assert saved == (path.with_name("failing.npz"),)
+    np.testing.assert_array_equal(np.load(saved[0])["x"], IMAGES[0]["x"])
+    assert result.save(kind(path.with_name("again.onnx"))).exists()
 
 
 @pytest.mark.parametrize("name", REWRITES)
@@ -512,6 +563,7 @@ def test_the_page_is_true(tmp_path, monkeypatch, capsys):
     }
 
 
+@pytest.mark.filterwarnings("ignore")  # torch's own, about what it does itself
 def test_the_page_is_true_of_torch(tmp_path, monkeypatch):
     pytest.importorskip("torch")
     pytest.importorskip("onnxscript")

@@ -66,6 +66,30 @@ def test_commands_run(checkout):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the README's commands are for a POSIX shell")
+def test_the_first_two_commands_run_in_order_and_again(tmp_path):
+    """As in a fresh clone, but for the tests that have nothing to do with what the first writes."""
+    install, test = (command for command in commands() if command.startswith("pip install"))
+    for name in ("models", "tests/models", "tests/support"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    for made in (tmp_path / "models").glob("*.folded.onnx"):
+        made.unlink()
+    for name in ("pyproject.toml", "tests/conftest.py"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "bin").mkdir()
+    for name, module in (("normswap", "normswap"), ("python", "")):
+        program = tmp_path / "bin" / name
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {module and "-m " + module} "$@"\n')
+        program.chmod(0o755)
+    for command in (install, test) * 2:
+        installed = re.sub(r"^pip install \S+ && ", "", command)
+        if "pytest" in installed:
+            installed = re.sub(r" -n \d+", "", installed) + " tests/models -k listed -q"
+        done = run(installed, tmp_path)
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+    assert (tmp_path / "models" / "digits_resnet.folded.onnx").is_file()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the README's commands are for a POSIX shell")
 def test_the_capture_is_what_the_command_prints(checkout):
     command, _, shown = blocks("console")[0].partition("\n")
     (checkout / "models" / "partial.folded.onnx").unlink(missing_ok=True)

@@ -62,7 +62,7 @@ def make_cases(
 
 def _is_little(signature: Signature, requested: RequestedSizes, spatial: int) -> bool:
     shapes = solve(signature, requested, batch=_MORE[1], spatial=spatial)
-    work = multiply_adds(signature.skeleton, shapes)
+    work = multiply_adds(signature.structure, shapes)
     return work is not None and work <= LITTLE_WORK
 
 

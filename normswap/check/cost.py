@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 _LEAST_SIDE = 16
 
 
-def multiply_adds(content: bytes, shapes: Mapping[str, Shape]) -> int | None:
+def multiply_adds(structure: bytes, shapes: Mapping[str, Shape]) -> int | None:
     """Return the multiply-adds of a model's convolutions and matrix products.
 
     Parameters
     ----------
-    content : bytes
-        A `skeleton`.
+    structure : bytes
+        Of the model, see :class:`~normswap.inputs.signature.Signature`.
     shapes : Mapping of str to tuple of int
         Shapes of the inputs.
 
@@ -30,7 +30,7 @@ def multiply_adds(content: bytes, shapes: Mapping[str, Shape]) -> int | None:
     int or None
         None where shape inference does not get through.
     """
-    found = inferred(content, shapes)
+    found = inferred(structure, shapes)
     if found is None:
         return None
     graph, known = found
@@ -67,7 +67,7 @@ def smaller(
     Only the spatial axes of images and volumes shrink; whether the model takes the smaller ones
     is seen when it is evaluated.
     """
-    work = multiply_adds(signature.skeleton, shapes)
+    work = multiply_adds(signature.structure, shapes)
     images = {
         port.name
         for port in signature.inputs

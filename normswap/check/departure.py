@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import onnx
 
+from normswap.bodies import bodies
 from normswap.check.observe import patience, tensors_of
 from normswap.check.report import DepartureReport
 from normswap.check.verdict import Verdict, departures
@@ -225,7 +226,7 @@ def type_of_rounding(models: Sequence[Signature], runs: Sequence[RunReport]) -> 
     """Return the name of the coarsest floating-point type that the models compute in."""
     found: set[str] = set()
     for model in models:
-        content = onnx.ModelProto.FromString(model.skeleton)
+        content = onnx.ModelProto.FromString(model.structure)
         found.update(filter(None, map(_name, _element_types(content))))
     known = [name for name in _FLOATS if name in found] or ["float32"]
     for run in runs:
@@ -259,6 +260,6 @@ def _of_nodes(nodes: Any) -> Iterator[int]:
                 yield int(attribute.i)
             if attribute.HasField("t"):
                 yield attribute.t.data_type
-            for body in (attribute.g, *attribute.graphs):
-                yield from (tensor.data_type for tensor in body.initializer)
-                yield from _of_nodes(body.node)
+        for body in bodies(node):
+            yield from (tensor.data_type for tensor in body.initializer)
+            yield from _of_nodes(body.node)

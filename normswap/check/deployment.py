@@ -15,7 +15,7 @@ from normswap.check.evidence import ZERO
 from normswap.check.observe import Observations, provider_notes
 from normswap.check.report import OutputReport
 from normswap.check.runner import Execution
-from normswap.check.verdict import Judgement, Verdict, judge
+from normswap.check.verdict import NOT_FINITE, Judgement, Verdict, judge
 from normswap.errors import RunError
 from normswap.inputs.dims import RequestedSizes, solve
 from normswap.inputs.random import Distribution, Draw, make_case
@@ -25,6 +25,8 @@ from normswap.runtime.providers import CPU, full_name
 from normswap.runtime.randomness import seed_notes
 
 if TYPE_CHECKING:
+    from contextlib import ExitStack
+
     from normswap.check.options import CheckOptions
     from normswap.check.runner import Runner
     from normswap.inputs.signature import Signature
@@ -50,9 +52,13 @@ def is_enough(options: CheckOptions) -> bool:
     return options.proof and not any(asked)
 
 
-def start(options: CheckOptions) -> Child:
-    """Start the process in which both models will run."""
-    return Child("a model", timeout=options.timeout, memory_limit=options.memory_limit, warm=True)
+def start(options: CheckOptions, stack: ExitStack) -> Child:
+    """Start the process in which both models will run; an error is not kept waiting by it."""
+    child = stack.enter_context(
+        Child("a model", timeout=options.timeout, memory_limit=options.memory_limit, warm=True)
+    )
+    stack.push(lambda kind, _error, _trace: child.kill() if kind is not None else None)
+    return child
 
 
 def deploy(
@@ -102,7 +108,7 @@ def proved_outputs(
         run = judge(evidence, {})
         if run.verdict is not Verdict.EQUIVALENT and run.basis != "values":
             return None
-        if run.verdict is Verdict.DIFFERENT:
+        if run.verdict is Verdict.DIFFERENT or run.reason == NOT_FINITE:
             return None
         name = report.name.split("[", 1)[0]
         how = "proved"
@@ -118,8 +124,9 @@ def proved_outputs(
 def with_proof(outputs: tuple[OutputReport, ...], proof: Proof) -> tuple[OutputReport, ...]:
     """Return what a test of outputs came to, with what was proved of them.
 
-    What is proved needs no output that varies. What is equal but for a region that is off by
-    little is another function, though a whole network may hide that.
+    What is proved needs no output that varies, but one that is a number somewhere. What is equal
+    but for a region that is off by little is another function, though a whole network may hide
+    that.
     """
     known = {output.name: output.standing for output in proof.outputs}
     near = next((region for region in proof.apart if region.is_near), None)
@@ -128,7 +135,8 @@ def with_proof(outputs: tuple[OutputReport, ...], proof: Proof) -> tuple[OutputR
         judgement = report.judgement
         standing = known.get(report.name, known.get(report.name.split("[", 1)[0]))
         proved = standing in {Standing.IDENTICAL, Standing.PROVED}
-        if proved and judgement.verdict is Verdict.INCONCLUSIVE and report.evidence.fault is None:
+        bare = report.evidence.fault is None and judgement.reason != NOT_FINITE
+        if proved and judgement.verdict is Verdict.INCONCLUSIVE and bare:
             judgement = Judgement(Verdict.EQUIVALENT, "proof", f"proved, though {judgement.reason}")
         apart = standing is Standing.APART and near is not None
         if apart and near is not None and judgement.verdict is not Verdict.DIFFERENT:

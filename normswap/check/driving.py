@@ -112,13 +112,13 @@ def plan(signature: Signature, options: CheckOptions, case: Case) -> Drive:
     shapes = case.shapes()
     # Sides are reached as well on a small image as on a large one.
     shapes = next(iter(smaller(signature, shapes, _BUDGET // len(DRIVES))), shapes)
-    work = multiply_adds(signature.skeleton, shapes)
+    work = multiply_adds(signature.structure, shapes)
     most = _UNKNOWN if work is None else max(_BUDGET // max(work, 1), 1)
-    cases = draws(signature, options, shapes, DRIVES[:most])
+    cases = drawn(signature, options, shapes, DRIVES[:most])
     return Drive(tuple(cases), work is not None and work <= _LITTLE)
 
 
-def draws(
+def drawn(
     signature: Signature,
     options: CheckOptions,
     shapes: Mapping[str, tuple[int, ...]],
@@ -153,7 +153,7 @@ def bare_outputs(
 
 def blind(signature: Signature) -> list[str]:
     """Return a sentence on a model of which nobody saw what its inputs reach, or none."""
-    if not signature.inputs or not has_kinks(onnx.load_from_string(signature.skeleton).graph):
+    if not signature.inputs or not has_kinks(onnx.load_from_string(signature.structure).graph):
         return []
     return ["without float64 it is not known which limits and branches the inputs reached"]
 

@@ -37,14 +37,6 @@ class Envelope:
         """Return the least atol that passes with `rtol`."""
         return max([0.0, *(error - rtol * size for size, error in self.corners)])
 
-    def least_rtol(self, atol: float) -> float:
-        """Return the least rtol that passes with `atol`; infinite where none does."""
-        needed = 0.0
-        for size, error in self.corners:
-            if error > atol:
-                needed = max(needed, (error - atol) / size if size > 0 else np.inf)
-        return float(needed)
-
 
 @dataclass(frozen=True, slots=True)
 class Metrics:

@@ -16,7 +16,7 @@ from normswap.check.driving import (
     attempts,
     bare_outputs,
     blind,
-    draws,
+    drawn,
     note,
     plan,
 )
@@ -24,6 +24,7 @@ from normswap.check.elements import tensors
 from normswap.check.reorder import batch_size, reordered, restored
 from normswap.check.runner import LEVELS, Execution, Results, Runner
 from normswap.errors import RunError, RunTimeoutError
+from normswap.inputs.dims import tip
 from normswap.inputs.random import Case, Distribution, make_case
 from normswap.runtime.failures import ProviderError, UnsupportedByRuntimeError
 from normswap.runtime.providers import CPU, full_name
@@ -154,6 +155,7 @@ def observe_original(runner: Runner, model: Signature, options: CheckOptions) ->
     seen = Observations(path=model.path)
     seen.notes += seed_notes(model.random)
     refusal: RunError | None = None
+    first: Observations | None = None
     for spatial, integers in attempts(model, options):
         seen.cases = make_cases(model, options, spatial=spatial, integers=integers)
         seen.feeds = tuple(case.feeds for case in seen.cases)
@@ -161,17 +163,14 @@ def observe_original(runner: Runner, model: Signature, options: CheckOptions) ->
             executions = _executions(options, options.provider)
             seen.original = runner.execute(model, "original", executions, seen.feeds)
         except UnsupportedByRuntimeError as error:
-            _arbitrate(runner, model, options, seen)
-            if seen.arbitration is None:
-                raise
-            seen.notes.append(f"judged in float64 alone: {error}")
-            return seen
+            return _without_runtime(runner, model, options, seen, error)
         except (RunTimeoutError, ProviderError):
             raise
         except RunError as error:
             # A shape or an index that the model cannot take ends here. So does every other
             # failure, but that one comes back each time, and then it is told.
             refusal = refusal or error
+            first = first or replace(seen, notes=list(seen.notes))
             continue
         seen.runs.append(seen.original.report)
         seen.add_notes(provider_notes(seen.original.report))
@@ -182,7 +181,84 @@ def observe_original(runner: Runner, model: Signature, options: CheckOptions) ->
             _reorder(runner, model, seen)
         _arbitrate(runner, model, options, seen)
         return seen
-    raise refusal or RunError("There was no input to try.")
+    if refusal is None or first is None:
+        raise RunError("There was no input to try.")
+    if first.cases[0].distribution is not Distribution.USER:
+        refusal.tip = refusal.tip or tip(model, first.cases[0].shapes())
+    return _below_default(runner, model, options, first, refusal)
+
+
+def _below_default(
+    runner: Runner,
+    model: Signature,
+    options: CheckOptions,
+    seen: Observations,
+    refusal: RunError,
+) -> Observations:
+    """Observe an original that the runtime refuses at its default level, with the arbiter's help.
+
+    Raises
+    ------
+    RunError
+        The refusal, where the arbiter can't evaluate the model either.
+    """
+    found = _lower_level(runner, model, "original", seen.feeds, options.provider)
+    if found is None:
+        return _without_runtime(runner, model, options, seen, refusal)
+    seen.original, level = found
+    seen.runs.append(seen.original.report)
+    _arbitrate(runner, model, options, seen)
+    if seen.arbitration is None:
+        raise refusal
+    seen.notes.append(_refused(model, level, refusal))
+    return seen
+
+
+def _without_runtime(
+    runner: Runner,
+    model: Signature,
+    options: CheckOptions,
+    seen: Observations,
+    refusal: RunError,
+) -> Observations:
+    """Observe an original with the arbiter alone; where that can't be, raise the refusal."""
+    _arbitrate(runner, model, options, seen)
+    if seen.arbitration is None:
+        raise refusal
+    seen.notes.append(f"judged in float64 alone: {refusal}")
+    return seen
+
+
+def _lower_level(
+    runner: Runner, model: Signature, role: str, feeds: Sequence[dict[str, Any]], provider: str
+) -> tuple[Results, str] | None:
+    """Run a model that the runtime refuses at its default level without its optimizer.
+
+    Returns
+    -------
+    (Results, str) or None
+        With the highest level at which it runs; None where there is none.
+    """
+
+    def run(level: str) -> Results | None:
+        try:
+            return runner.execute(model, role, [Execution(level)], feeds, provider=provider)
+        except (RunTimeoutError, ProviderError):
+            raise
+        except RunError:
+            return None
+
+    plain = run(LEVELS[0])
+    if plain is None:
+        return None
+    return plain, next((level for level in ("extended", "basic") if run(level)), LEVELS[0])
+
+
+def _refused(model: Signature, level: str, refusal: RunError) -> str:
+    return (
+        f"onnxruntime refuses {model.name} at its default level and runs it at level {level!r}; it "
+        f"is judged in float64 and without optimizations: {refusal}"
+    )
 
 
 def _widen(runner: Runner, model: Signature, options: CheckOptions, seen: Observations) -> None:
@@ -196,7 +272,7 @@ def _widen(runner: Runner, model: Signature, options: CheckOptions, seen: Observ
     bare = bare_outputs(model, found)
     if not bare:
         return
-    others = draws(model, options, seen.cases[0].shapes(), (*DOMAINS, *DRIVES))
+    others = drawn(model, options, seen.cases[0].shapes(), (*DOMAINS, *DRIVES))
     feeds = [case.feeds for case in others]
     try:
         tried = runner.execute(model, "original", [Execution(LEVELS[0])], feeds)
@@ -246,9 +322,21 @@ def observe_rewritten(
         # as the original, it is executed in all of these ways there too.
         both = provider is not None and _same_file(model.path, before.path)
         executions = _executions(options, provider or "") if both else _levels()
-        seen.rewritten = runner.execute(
-            model, "rewritten", executions, seen.feeds, provider=provider
-        )
+        try:
+            seen.rewritten = runner.execute(
+                model, "rewritten", executions, seen.feeds, provider=provider
+            )
+        except (RunTimeoutError, ProviderError):
+            raise
+        except RunError as error:
+            if before.arbitration is None:
+                raise
+            known = provider or options.provider
+            found = _lower_level(runner, model, "rewritten", seen.feeds, known)
+            if found is None:
+                raise
+            seen.rewritten, level = found
+            seen.notes.append(_refused(model, level, error))
         seen.runs.append(seen.rewritten.report)
         seen.add_notes(provider_notes(seen.rewritten.report))
     part = before.arbitration
@@ -486,7 +574,7 @@ def _for_arbiter(model: Signature, options: CheckOptions, seen: Observations) ->
     depth QUICK the first of these.
     """
     cases = seen.cases
-    work = [multiply_adds(model.skeleton, case.shapes()) for case in cases]
+    work = [multiply_adds(model.structure, case.shapes()) for case in cases]
     little = None not in work and sum(filter(None, work)) <= 1.5 * LITTLE_WORK
     if seen.original is None or little:
         return list(range(len(cases)))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from normswap.errors import require_choice
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
-    from pathlib import Path
 
     from normswap.inputs.data import Data
 
@@ -67,9 +67,11 @@ class CheckOptions:
         Range of an input's values, by input name; the name ``""`` stands for every input.
     tolerances : Mapping[str, Tolerance]
         Overrides of the tolerance, by output name; ``""`` stands for every output.
-    data : path, feeds, iterable of feeds, or None
-        User data, see :mod:`normswap.inputs.data`.
-    load_outputs : Path or None
+    data : path, dict, iterable of dict, or None
+        The user's inputs: an ``.npz``, ``.npy`` or ``.pb``, a folder of these or of
+        ``test_data_set_*``; or arrays by input name, or an iterable of such dicts. See
+        :mod:`normswap.inputs.data`.
+    load_outputs : path or None
         Golden outputs (``.npz``) that stand for the original's own.
     arbiter : bool
         Whether the float64 arbiter may be asked.
@@ -103,7 +105,7 @@ class CheckOptions:
     value_ranges: Mapping[str, tuple[float, float]] = field(default_factory=lambda: _EMPTY)
     tolerances: Mapping[str, Tolerance] = field(default_factory=lambda: _EMPTY)
     data: Data | None = None
-    load_outputs: Path | None = None
+    load_outputs: str | os.PathLike[str] | None = None
     arbiter: bool = True
     batch_invariant: bool = False
     localize: bool = False

@@ -12,11 +12,12 @@ from normswap.check.verdict import Judgement, Verdict, judge, overall
 from normswap.errors import DataError, ExitCode
 from normswap.inputs.archives import save_sets
 from normswap.inputs.random import Case  # noqa: TC001 - the same
-from normswap.plain import plain, told
+from normswap.plain import AsDict, told
 from normswap.proof.result import Proof  # noqa: TC001 - the same
 from normswap.runtime.arrays import Feeds  # noqa: TC001 - the same
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
     from pathlib import Path
 
@@ -193,7 +194,7 @@ class DepartureReport:
 
 
 @dataclass(frozen=True, slots=True)
-class CheckReport:
+class CheckReport(AsDict):
     """The result of a check.
 
     Attributes
@@ -287,12 +288,7 @@ class CheckReport:
         least = min(best.values(), default=0)
         return order[min(least, order.index("noise floor")) if self.departures else least]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything but the arrays, JSON-serialisable; NaN and infinity become strings."""
-        data: dict[str, Any] = plain(self)
-        return data
-
-    def save_failing_inputs(self, path: Path) -> tuple[Path, ...]:
+    def save_failing_inputs(self, path: str | os.PathLike[str]) -> tuple[Path, ...]:
         """Save the exact inputs on which the models differ; returns the files written.
 
         With one failing set of inputs `path` is the file, with several it is numbered
@@ -302,11 +298,11 @@ class CheckReport:
         """
         return save_sets(path, [case.feeds for case in self.failing])
 
-    def save_inputs(self, path: Path) -> tuple[Path, ...]:
+    def save_inputs(self, path: str | os.PathLike[str]) -> tuple[Path, ...]:
         """Save all inputs of the check, as `save_failing_inputs` does."""
         return save_sets(path, [case.feeds for case in self.inputs])
 
-    def save_outputs(self, path: Path) -> tuple[Path, ...]:
+    def save_outputs(self, path: str | os.PathLike[str]) -> tuple[Path, ...]:
         """Save what the original gave for these inputs: golden files, for ``--load-outputs``."""
         return save_sets(path, self.golden)
 
@@ -371,6 +367,8 @@ def load_report(path: Path) -> CheckReport:
     DataError
         The file cannot be read, or is no report.
     """
+    if not path.is_file():
+        raise DataError(f"{path} is not a check report: there is no such file.")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

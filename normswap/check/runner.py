@@ -92,6 +92,7 @@ class Runner:
             "provider": provider or self._options.provider,
             "provider_options": dict(self._options.provider_options),
             "seeds": list(model.seeds),
+            "opened": bool(model.empty_axes),
             "feeds": list(feeds),
             "executions": [asdict(execution) for execution in executions],
         }

@@ -155,6 +155,9 @@ class Departure:
     explained: float
 
 
+NOT_FINITE = "the original's values are all NaN or infinite"
+
+
 def explained(evidence: Evidence, rules: Rules = RULES) -> Distance:
     """Return how far from float64 rounding may take a result of the runtime."""
     function, scale = evidence.function, evidence.scale
@@ -230,9 +233,7 @@ def judge(
                 f"{apart} of its elements are NaN or infinite in one of the models only",
             )
         if evidence.unit_roundoff and metrics.reference_max == 0 and not metrics.histogram:
-            return Judgement(
-                Verdict.INCONCLUSIVE, "values", "the original's values are all NaN or infinite"
-            )
+            return Judgement(Verdict.INCONCLUSIVE, "values", NOT_FINITE)
     tolerance = tolerances.get(evidence.output, tolerances.get(""))
     if tolerance is not None and metrics is not None:
         found = _by_tolerance(metrics, tolerance)

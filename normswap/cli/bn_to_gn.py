@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -11,6 +11,9 @@ from normswap.cli.options import (
     CheckedCommand,
     Decorator,
     check_options,
+    check_options_of_command,
+    decorated,
+    include_options,
     is_checked,
     model_argument,
     output_options,
@@ -26,15 +29,13 @@ from normswap.errors import UsageError
 from normswap.groupnorm.forms import FORMS
 from normswap.groupnorm.forms.base import OLDEST
 from normswap.groupnorm.options import AUTO, FASTEST
+from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from normswap.errors import ExitCode
-    from normswap.groupnorm.options import SwapOptions, VerifyOptions
-
-SETTINGS = {"help_option_names": ["-h", "--help"]}
-CHANNELS = "channels"
+    from normswap.groupnorm.options import SwapOptions
 
 
 class Groups(click.ParamType):  # type: ignore[type-arg, unused-ignore] # generic from click 8.2
@@ -44,7 +45,7 @@ class Groups(click.ParamType):  # type: ignore[type-arg, unused-ignore] # generi
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | str:
+    ) -> int | Literal["channels"]:
         """Parse the option."""
         if value == CHANNELS:
             return CHANNELS
@@ -101,9 +102,7 @@ def group_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="With --calibrate: give each layer the number of groups that fits best.",
         ),
     )
-    for decorator in reversed(decorators):
-        function = decorator(function)
-    return function
+    return decorated(function, decorators)
 
 
 def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -128,16 +127,7 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--no-scale", is_flag=True, help="Drop the layers' scale."),
         click.option("--no-center", is_flag=True, help="Drop the layers' bias B."),
-        click.option(
-            "--include",
-            multiple=True,
-            metavar="PATTERN",
-            help="Swap only nodes whose name, input or output fits, such as 'layer3.*'; may be "
-            "given several times.",
-        ),
-        click.option(
-            "--exclude", multiple=True, metavar="PATTERN", help="Don't swap nodes that fit."
-        ),
+        include_options("Swap"),
         click.option(
             "--only-kept",
             is_flag=True,
@@ -165,9 +155,7 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--dry-run", is_flag=True, help="Only say what would be swapped."),
     )
-    for decorator in reversed(decorators):
-        function = decorator(function)
-    return function
+    return decorated(function, decorators)
 
 
 EXAMPLES = """\b
@@ -179,7 +167,7 @@ Examples:
 """
 
 
-@click.command("bn-to-gn", cls=CheckedCommand, context_settings=SETTINGS, epilog=EXAMPLES)
+@click.command("bn-to-gn", cls=CheckedCommand, epilog=EXAMPLES)
 @model_argument
 @group_options
 @swap_options
@@ -187,7 +175,7 @@ Examples:
 @check_options
 @report_options
 def bn_to_gn_command(
-    groups: int | str | None,
+    groups: int | Literal["channels"] | None,
     group_size: int | None,
     on_indivisible: str,
     search_groups: bool,
@@ -206,7 +194,7 @@ def bn_to_gn_command(
     return _run("gn", groups, group_size, on_indivisible, search_groups=search_groups, **rest)
 
 
-@click.command("bn-to-ln", cls=CheckedCommand, context_settings=SETTINGS)
+@click.command("bn-to-ln", cls=CheckedCommand)
 @model_argument
 @swap_options
 @output_options
@@ -220,7 +208,7 @@ def bn_to_ln_command(**rest: Any) -> ExitCode:
     return _run("ln", 1, None, "error", search_groups=False, **rest)
 
 
-@click.command("bn-to-in", cls=CheckedCommand, context_settings=SETTINGS)
+@click.command("bn-to-in", cls=CheckedCommand)
 @model_argument
 @swap_options
 @output_options
@@ -236,7 +224,7 @@ def bn_to_in_command(**rest: Any) -> ExitCode:
 
 def _run(
     suffix: str,
-    groups: int | str | None,
+    groups: int | Literal["channels"] | None,
     group_size: int | None,
     on_indivisible: str,
     *,
@@ -261,7 +249,7 @@ def _run(
     from normswap.workflows.swap import plan_report, swap
 
     options = _swap_options(groups, group_size, on_indivisible, values)
-    how = _verify_options(values)
+    how = check_options_of_command(values)
     with progress(quiet=quiet) as say:
         if dry_run:
             report = plan_report(source, options, how=how, progress=say)
@@ -279,6 +267,7 @@ def _run(
                     target.output,
                     options,
                     overwrite=target.overwrite,
+                    copy=target.copy,
                     check=how if is_checked(values) else None,
                     how=how,
                     data=calibrate_on,
@@ -293,18 +282,16 @@ def _run(
 
 
 def _swap_options(
-    groups: int | str | None, group_size: int | None, on_indivisible: str, values: dict[str, Any]
+    groups: int | Literal["channels"] | None,
+    group_size: int | None,
+    on_indivisible: str,
+    values: dict[str, Any],
 ) -> SwapOptions:
     from normswap.groupnorm.options import SwapOptions
-    from normswap.groupnorm.policy import DEFAULT_GROUPS, GroupPolicy, OnIndivisible
 
-    if groups is None:
-        groups = DEFAULT_GROUPS
     return SwapOptions(
-        policy=GroupPolicy(
-            groups=groups if isinstance(groups, int) else None,
-            group_size=group_size,
-            on_indivisible=OnIndivisible(on_indivisible),
+        policy=GroupPolicy.of(
+            DEFAULT_GROUPS if groups is None else groups, group_size, on_indivisible
         ),
         form=values["form"],
         provider=values["provider"],
@@ -316,10 +303,3 @@ def _swap_options(
         exclude=values["exclude"],
         only_kept=values["only_kept"],
     )
-
-
-def _verify_options(values: dict[str, Any]) -> VerifyOptions:
-    from normswap.cli.options import check_options_of_command
-    from normswap.groupnorm.options import VerifyOptions
-
-    return VerifyOptions.of(check_options_of_command(values))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +25,7 @@ from normswap.cli.telling import format_options, telling
 from normswap.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from normswap.check.options import CheckOptions
     from normswap.check.report import CheckReport
@@ -40,13 +38,11 @@ MODELS = ("original", "rewritten")
 @click.command(
     "check",
     cls=CheckedCommand,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    short_help="Tell whether two models are the same function.",
     epilog="Exit codes: 0 equivalent, 1 different, 2 wrong usage, 3 unreadable model or data, "
     "4 the runtime failed, 5 inconclusive.",
 )
-@click.argument("original", type=FilePath, required=False)
-@click.argument("rewritten", type=FilePath, required=False)
+@click.argument("original", type=click.Path(dir_okay=False), required=False)
+@click.argument("rewritten", type=click.Path(dir_okay=False), required=False)
 @click.option(
     "--check",
     "depth",
@@ -117,13 +113,16 @@ def check_command(context: click.Context, /, **given: Any) -> None:
     No tolerance has to be chosen: it comes from the models themselves, from what rounding does
     to them in the runtime and in float64. One of the models may be -, for standard input.
     """
-    for name in (*MODELS, "load_inputs", "load_outputs", "rejudge"):
-        if given[name] is not None and given[name] != Path(STDIO):
+    if all(given[name] == STDIO for name in MODELS):
+        raise UsageError("Only one of the two models can come from standard input.")
+    for name in MODELS:
+        if given[name] is not None:
+            given[name] = source_of_command(given[name])
+    for name in ("load_inputs", "load_outputs", "rejudge"):
+        if given[name] is not None:
             telling().reads(given[name])
-    with progress(quiet=given["quiet"]) as say, _piped(given) as (models, name_of):
-        report = _report({**given, **models}, say)
-    original, rewritten = name_of(report.original), name_of(report.rewritten)
-    report = replace(report, original=original, rewritten=rewritten)
+    with progress(quiet=given["quiet"]) as say:
+        report = _report(given, say)
     save_failing_inputs(given, report)
     if given["save_inputs"]:
         report.save_inputs(given["save_inputs"])
@@ -131,22 +130,6 @@ def check_command(context: click.Context, /, **given: Any) -> None:
         report.save_outputs(given["save_outputs"])
     telling().tell(report, verbose=-1 if given["quiet"] else int(given["verbose"]))
     context.exit(int(report.exit_code))
-
-
-@contextlib.contextmanager
-def _piped(given: dict[str, Any]) -> Iterator[tuple[dict[str, Path], Callable[[str], str]]]:
-    """Give the path of a model from standard input, as long as the context lasts, and its name."""
-    piped = [key for key in MODELS if given[key] == Path(STDIO)]
-    if len(piped) > 1:
-        raise UsageError("Only one of the two models can come from standard input.")
-    if not piped:
-        yield {}, str
-        return
-    from normswap.model import load
-
-    model = load(source_of_command(STDIO))
-    with model.original() as path:
-        yield {piped[0]: path}, lambda name: model.name if name == str(path) else name
 
 
 def _report(given: dict[str, Any], say: Callable[[str], None]) -> CheckReport:

@@ -45,7 +45,6 @@ Examples:
 @click.command(
     "fold",
     cls=CheckedCommand,
-    context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EXAMPLES,
 )
 @model_argument
@@ -71,6 +70,12 @@ Examples:
     "BatchNormalization with mean 0, var 1 and epsilon 0.",
 )
 @click.option(
+    "--max-growth",
+    type=click.FloatRange(min=1),
+    metavar="FACTOR",
+    help="Keep what would make the model larger than this many times its size, such as 1.2.",
+)
+@click.option(
     "--explain",
     metavar="NAME",
     help="Only show which routes were tried, step by step, for a BatchNormalization, its output, "
@@ -88,6 +93,7 @@ def fold_command(
     assume_constant: bool,
     merge_branches: bool,
     leftover: Form,
+    max_growth: float | None,
     explain: str | None,
     certificate: Path | None,
     quiet: bool,
@@ -112,6 +118,7 @@ def fold_command(
                 assume_constant=assume_constant,
                 merge_branches=merge_branches,
                 leftover=leftover,
+                max_growth=max_growth,
                 progress=say,
             )
         else:
@@ -123,9 +130,11 @@ def fold_command(
                     source,
                     target.output,
                     overwrite=target.overwrite,
+                    copy=target.copy,
                     assume_constant=assume_constant,
                     merge_branches=merge_branches,
                     leftover=leftover,
+                    max_growth=max_growth,
                     check=check_options_of_command(check) if is_checked(check) else None,
                     certificate=certificate,
                     progress=say,

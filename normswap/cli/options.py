@@ -6,7 +6,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from normswap.check.options import CheckOptions
     from normswap.check.report import CheckReport
     from normswap.groupnorm.verify import SwapCheck
-    from normswap.workflows.result import Result
+    from normswap.workflows.result import Result, RewriteReport
 
-Report = TypeVar("Report")
+Report = TypeVar("Report", bound="RewriteReport")
 
 STDIO = "-"
 MIB = 1 << 20
@@ -52,7 +52,7 @@ class CheckedCommand(click.Command):
         return super().parse_args(ctx, given)
 
 
-def _decorated(
+def decorated(
     function: Callable[..., Any], decorators: tuple[Decorator, ...]
 ) -> Callable[..., Any]:
     """Apply decorators so that the first one's option stands first in the help."""
@@ -79,7 +79,7 @@ def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--force", is_flag=True, help="Replace FILE if it exists."),
         click.option("--in-place", is_flag=True, help="Replace MODEL by the result."),
     )
-    return _decorated(function, decorators)
+    return decorated(function, decorators)
 
 
 def source_of_command(model: str | None) -> Path | BinaryIO:
@@ -90,6 +90,8 @@ def source_of_command(model: str | None) -> Path | BinaryIO:
     UsageError
         If no model is named and standard input is a terminal.
     """
+    if model == "":
+        raise UsageError("The path of the model is empty.")
     if model is not None and model != STDIO:
         return telling().reads(Path(model))
     stream = sys.stdin.buffer
@@ -110,10 +112,14 @@ class Target:
     output : Path or binary stream
     overwrite : bool
         Whether an existing file may be replaced.
+    copy : bool
+        Whether a model to which there is nothing to do goes there too: where it was asked for by
+        name, or waits for something in a pipe.
     """
 
     output: Path | BinaryIO
     overwrite: bool
+    copy: bool = True
 
 
 def target_of_command(
@@ -137,16 +143,18 @@ def target_of_command(
     UsageError
         If the options contradict each other, the output exists, or a model would go to a terminal.
     """
+    if output == "":
+        raise UsageError("The path of the output is empty.")
     if in_place:
         if output is not None:
             raise UsageError("--in-place and --output exclude each other.")
         if not isinstance(source, Path):
             raise UsageError("--in-place needs a model file, not a pipe.")
         will_write(source)
-        return Target(source, overwrite=True)
+        return Target(source, overwrite=True, copy=False)
     if output is None and isinstance(source, Path):
         beside = source.with_name(f"{source.stem}.{suffix}{source.suffix or '.onnx'}")
-        return _file_target(beside, force=force)
+        return replace(_file_target(beside, force=force), copy=False)
     if output is None or output == STDIO:
         stream = sys.stdout.buffer
         if stream.isatty():
@@ -209,7 +217,7 @@ def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="Any option of onnxruntime's for the provider, such as use_tf32=1.",
         ),
     )
-    return _decorated(function, decorators)
+    return decorated(function, decorators)
 
 
 def provider_options_of_command(values: dict[str, Any]) -> dict[str, str]:
@@ -290,6 +298,30 @@ class SavedFile(click.ParamType):  # type: ignore[type-arg, unused-ignore] # gen
         return path
 
 
+def include_options(verb: str) -> Decorator:
+    """Return what adds the options that select normalizations by their names."""
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        decorators: tuple[Decorator, ...] = (
+            click.option(
+                "--include",
+                multiple=True,
+                metavar="PATTERN",
+                help=f"{verb} only nodes whose name, input or output fits, such as 'layer3.*'; may "
+                "be given several times.",
+            ),
+            click.option(
+                "--exclude",
+                multiple=True,
+                metavar="PATTERN",
+                help=f"Don't {verb.lower()} nodes that fit.",
+            ),
+        )
+        return decorated(function, decorators)
+
+    return add
+
+
 def timeout_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the option that says how long a run may take."""
     return click.option(
@@ -330,7 +362,7 @@ def comparison_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="Where to save the exact inputs on which the models differ, if they do.",
         ),
     )
-    return _decorated(function, decorators)
+    return decorated(function, decorators)
 
 
 def check_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -349,7 +381,7 @@ def check_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--no-check", is_flag=True, help="The same as --check off."),
         comparison_options,
     )
-    return _decorated(function, decorators)
+    return decorated(function, decorators)
 
 
 def certificate_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -404,4 +436,4 @@ def report_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("-q", "--quiet", is_flag=True, help="Report only what went wrong."),
         click.option("-v", "--verbose", count=True, help="Report every node."),
     )
-    return _decorated(function, decorators)
+    return decorated(function, decorators)

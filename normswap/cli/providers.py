@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from normswap.runtime.survey import Survey
 
 
-@click.command("providers", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command("providers")
 @click.option("--device-id", type=click.IntRange(min=0), metavar="N", help="Which of several.")
 @click.option("--require", metavar="NAME", help="End with exit code 4 if this one can't be used.")
 @format_options

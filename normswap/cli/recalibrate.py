@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from normswap.cli.options import (
+    include_options,
     output_options,
     report_options,
     target_of_command,
@@ -24,14 +25,13 @@ EXAMPLES = """\b
 Examples:
   normswap recalibrate model.onnx images.npz         writes model.recalibrated.onnx
   normswap recalibrate training.onnx images.npz --freeze -o inference.onnx
+  normswap recalibrate training.onnx --freeze        keeps the statistics that it has
 """
 
 
-@click.command(
-    "recalibrate", context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXAMPLES
-)
+@click.command("recalibrate", epilog=EXAMPLES)
 @click.argument("model")
-@click.argument("data", type=click.Path())
+@click.argument("data", required=False, type=click.Path())
 @click.option(
     "--momentum",
     type=click.FloatRange(0, 1, max_open=True),
@@ -39,7 +39,12 @@ Examples:
     help="Running estimate: M * running + (1 - M) * batch, batch after batch, from the statistics "
     "that MODEL has.  [default: the statistics of all of DATA as one batch]",
 )
-@click.option("--freeze", is_flag=True, help="Turn a training-mode export into an inference model.")
+@click.option(
+    "--freeze",
+    is_flag=True,
+    help="Turn a training-mode export into an inference model; without DATA, with the statistics "
+    "that MODEL has.",
+)
 @click.option("--samples", type=click.IntRange(min=1), metavar="N", help="Use only the first N.")
 @click.option(
     "--batch",
@@ -49,16 +54,25 @@ Examples:
     metavar="N",
     help="Samples in a batch, if MODEL leaves it open.",
 )
+@include_options("Recalibrate")
+@click.option(
+    "--assume-constant",
+    is_flag=True,
+    help="Recalibrate statistics that are also graph inputs, which a caller could override.",
+)
 @timeout_option
 @output_options
 @report_options
 def recalibrate_command(
     model: str,
-    data: str,
+    data: str | None,
     momentum: float | None,
     freeze: bool,
     samples: int | None,
     batch: int,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    assume_constant: bool,
     timeout: float,
     output: str | None,
     force: bool,
@@ -68,7 +82,8 @@ def recalibrate_command(
 ) -> ExitCode:
     """Re-estimate the mean and variance of every BatchNormalization of MODEL on DATA.
 
-    For models whose statistics are stale, or come from small batches. MODEL may be - for standard
+    For models whose statistics are stale, or come from small batches. The new ones are those of
+    all of DATA as one batch, layer by layer, whatever --batch is. MODEL may be - for standard
     input. DATA is an .npz with an array for each input, an .npy or .pb, or a folder of these or of
     test_data_set_*; other arrays, such as labels, are ignored.
     """
@@ -76,7 +91,8 @@ def recalibrate_command(
     from normswap.workflows.recalibrate import recalibrate
 
     source = source_of_command(model)
-    telling().reads(Path(data))
+    if data is not None:
+        telling().reads(Path(data))
     target = target_of_command(
         source, output, suffix="recalibrated", force=force, in_place=in_place
     )
@@ -89,6 +105,9 @@ def recalibrate_command(
             freeze=freeze,
             samples=samples,
             batch=batch,
+            include=include,
+            exclude=exclude,
+            assume_constant=assume_constant,
             timeout=timeout,
             overwrite=target.overwrite,
             progress=say,

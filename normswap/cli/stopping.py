@@ -27,11 +27,18 @@ class Stop:
         Of the first signal.
     is_over : bool
         Whether all is in order already, so that a further signal changes nothing.
+
+    Parameters
+    ----------
+    once : bool
+        Whether a further signal changes nothing at any time. A terminal gives its Ctrl-C to all
+        processes, and they hand it on; nobody is kept, where a supervisor waits for the end.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, once: bool = False) -> None:
         self.number: int | None = None
         self.is_over = False
+        self._once = once
 
     @property
     def exit_code(self) -> int:
@@ -41,26 +48,35 @@ class Stop:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal, as Python does with Ctrl-C."""
         del frame
-        if self.is_over:
+        if self.is_over or (self._once and self.number is not None):
             return
         if self.number is None:
             self.number = number
         raise KeyboardInterrupt
 
 
+def usual() -> list[int]:
+    """Return the signals that ask for an end and that nobody here ignores or handles yet."""
+    numbers = [getattr(signal, name, None) for name in SIGNALS]
+    handlers = (signal.SIG_DFL, signal.default_int_handler)
+    return [n for n in numbers if n is not None and signal.getsignal(n) in handlers]
+
+
 @contextlib.contextmanager
-def stoppable() -> Iterator[Stop]:
+def stoppable(*, once: bool = False) -> Iterator[Stop]:
     """Make every signal that asks for an end a KeyboardInterrupt, as long as the context lasts.
 
     A signal that is ignored (``nohup``, a job in the background) stays so, and one that the program
     around us handles stays its own.
+
+    Parameters
+    ----------
+    once : bool
+        See :class:`Stop`.
     """
-    stop = Stop()
-    usual = (signal.SIG_DFL, signal.default_int_handler)
+    stop = Stop(once=once)
     with contextlib.ExitStack() as stack:
         if threading.current_thread() is threading.main_thread():
-            for name in SIGNALS:
-                number = getattr(signal, name, None)
-                if number is not None and signal.getsignal(number) in usual:
-                    stack.callback(signal.signal, number, signal.signal(number, stop))
+            for number in usual():
+                stack.callback(signal.signal, number, signal.signal(number, stop))
         yield stop

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 import click
 
 from normswap.cli.written import Written
-from normswap.report.formats import names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
     from typing import TextIO
 
     from normswap.report.envelope import Input, Report
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 DEFAULT = "text"
 JSON = "json"
 
-Read = TypeVar("Read", Path, BinaryIO)
+Read = TypeVar("Read", "Path", BinaryIO)
 
 
 class Telling:
@@ -54,6 +53,8 @@ class Telling:
         """
         if self.format != JSON:
             return source
+        from pathlib import Path
+
         if isinstance(source, Path):
             from normswap.report.envelope import files_of
 
@@ -135,6 +136,9 @@ class _Hashed:
         self._digest.update(data)
         return data
 
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
     def found(self) -> Input:
         from normswap.report.envelope import Input
 
@@ -150,6 +154,7 @@ def telling() -> Telling:
 
 def format_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say in which format a command reports."""
+    from normswap.report.formats import names
 
     def choose(context: click.Context, parameter: click.Parameter, value: object) -> None:
         del context, parameter
@@ -181,6 +186,8 @@ def _format_of(arguments: Sequence[str]) -> str:
         if word == "--json":
             return JSON
         if option == "--format":
+            from normswap.report.formats import names
+
             value = value or next(iter(arguments[at + 1 :]), "")
             return value if value in names() else DEFAULT
     return DEFAULT

@@ -6,10 +6,12 @@ module each, every one importing only from those above it:
 ``edits``, ``answers``, ``plan``, ``record``
     The edits of which every rewrite is made; what an operator may answer; what a fold will do, and
     what is known of each normalization until then.
-``legacy``, ``draft``
-    Edits of models of opset 6 and before; the plan in the making, of which all can be taken back.
-``functions``, ``quantized``
-    Bodies of model-local functions, call by call; weights behind DequantizeLinear.
+``legacy``, ``growth``, ``draft``
+    Edits of models of opset 6 and before; what a fold adds to the file; the plan in the making, of
+    which all can be taken back.
+``functions``, ``inlining``, ``quantized``
+    Bodies of model-local functions, call by call, and in the place of a call; weights behind
+    DequantizeLinear.
 ``operators``
     What each operator answers to an affine on its output and on its input; a file a family.
 ``route``, ``sums``, ``branches``

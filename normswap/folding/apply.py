@@ -8,7 +8,9 @@ import onnx_graphsurgeon as gs
 
 from normswap.folding.edits import (
     Bypass,
+    Convert,
     Duplicate,
+    Inline,
     Insert,
     Merge,
     Omit,
@@ -17,6 +19,7 @@ from normswap.folding.edits import (
     Specialise,
 )
 from normswap.folding.functions import drop_unread_inputs, reachable
+from normswap.folding.inlining import put_in_place
 from normswap.graph.build import all_graphs, gs_nodes, with_nested
 from normswap.graph.names import Names
 from normswap.model import make_constant
@@ -43,8 +46,10 @@ def apply_plan(plan: Plan, model: Model) -> None:
         If the model is not the one that was planned for.
     """
     model.require(plan.fingerprint)
+    if plan.assume_constant:
+        model.constant_inputs.update(model.overridable)
     surgeon = _Surgeon(model)
-    surgeon.copy_functions(edit for edit in plan.edits if isinstance(edit, Specialise))
+    surgeon.copy_functions(edit for edit in plan.edits if isinstance(edit, Specialise | Inline))
     for edit in plan.edits:
         match edit:
             case Replace():
@@ -53,8 +58,12 @@ def apply_plan(plan: Plan, model: Model) -> None:
                 surgeon.nodes[edit.node].attrs[edit.name] = edit.value
             case Insert():
                 surgeon.insert(edit)
+            case Convert():
+                surgeon.convert(edit)
             case Specialise():
                 surgeon.specialise(edit)
+            case Inline():
+                surgeon.inline(edit)
             case Duplicate():
                 surgeon.duplicate(edit)
             case Omit():
@@ -87,9 +96,11 @@ class _Surgeon:
         self.names = Names(model)
         self.outputs = {id(t) for graph in all_graphs(model) for t in graph.outputs}
         self.inserted: dict[int, list[gs.Node]] = {}  # by id of the node before
+        self.converted: set[int] = set()  # ids of nodes behind a Cast that was inserted
         self.removed: set[int] = set()  # ids of nodes
         self.released: list[gs.Tensor] = []  # what an edit stopped reading
         self.copies: dict[int, _Copy] = {}  # by first key
+        self.bodies: dict[int, gs.Function] = {}  # of calls that are inlined, by first key
         self.reachable = reachable(model)
 
     def replace(self, edit: Replace) -> None:
@@ -103,14 +114,26 @@ class _Surgeon:
         before = self.nodes[edit.node]
         value = before.outputs[edit.output]
         # The new node takes over the tensor and its name; what comes into it gets a fresh one.
-        raw = gs.Variable(
-            self.names.fresh(f"{value.name}_{edit.op.lower()}"), value.dtype, value.shape
-        )
+        raw = gs.Variable(self.names.fresh(f"{value.name}_{edit.op.lower()}"))
+        if id(before) not in self.converted:
+            raw.dtype, raw.shape = value.dtype, value.shape
         before.outputs[edit.output] = raw
         constant = make_constant(self.names.folded(edit.hint), edit.constant)
         node = gs.Node(edit.op, self.names.fresh(edit.hint), {}, [raw, constant], [value])
         self.inserted.setdefault(id(before), []).append(node)
         self.nodes[len(self.nodes)] = node
+        if id(before) in self.converted:
+            self.converted.add(id(node))
+
+    def convert(self, edit: Convert) -> None:
+        before = self.nodes[edit.node]
+        value = before.outputs[0]
+        raw = before.outputs[0] = gs.Variable(self.names.fresh(f"{value.name}_cast"))
+        name = self.names.fresh(edit.hint)
+        node = gs.Node("Cast", name, {"to": edit.to}, [raw], [value])
+        self.inserted.setdefault(id(before), []).append(node)
+        self.nodes[len(self.nodes)] = node
+        self.converted.add(id(node))
 
     def duplicate(self, edit: Duplicate) -> None:
         node, reader = self.nodes[edit.node], self.nodes[edit.reader]
@@ -163,13 +186,16 @@ class _Surgeon:
                 if not any(out.outputs or id(out) in self.outputs for out in node.outputs):
                     self.remove(node)
 
-    def copy_functions(self, edits: Iterable[Specialise]) -> None:
-        """Copy the functions that are specialised, before anything in them is edited."""
+    def copy_functions(self, edits: Iterable[Specialise | Inline]) -> None:
+        """Copy the functions that are specialised or inlined, before anything in them is edited."""
         for edit in edits:
-            if edit.first not in self.copies:
+            if edit.first not in self.copies and edit.first not in self.bodies:
                 original = self.model.graph.functions[edit.function]
                 copy = original.copy()
                 copy.attrs = dict(original.attrs)  # the very values: they are not changed
+                if isinstance(edit, Inline):
+                    self.bodies[edit.first] = copy
+                    continue
                 copy.name = self.names.fresh(f"{original.name}_specialised")
                 self.copies[edit.first] = _Copy(copy)
 
@@ -185,8 +211,17 @@ class _Surgeon:
         call.op = copy.function.name
         copy.calls.append(call)
 
+    def inline(self, edit: Inline) -> None:
+        call, body = self.nodes[edit.node], self.bodies[edit.first]
+        self.nodes.update(
+            enumerate((node for g in with_nested(body) for node in g.nodes), edit.first)
+        )
+        put_in_place(body, call, self.names)
+        self.remove(call)
+        self.inserted.setdefault(id(call), []).extend(reversed(body.nodes))
+
     def prune_functions(self) -> None:
-        """Drop what specialisation has left without a reader: inputs of copies, and functions."""
+        """Drop what has no reader any more: inputs of copies, and functions."""
         for copy in self.copies.values():
             drop_unread_inputs(copy.function, copy.calls, copy.read)
         orphans = self.reachable - reachable(self.model)
@@ -203,7 +238,7 @@ class _Surgeon:
                 for node in self._with_inserted(original)
                 if id(node) not in self.removed
             ]
-        if self.copies:
+        if self.copies or self.bodies:
             self.prune_functions()
 
     def _with_inserted(self, node: gs.Node) -> Iterator[gs.Node]:

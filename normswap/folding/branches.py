@@ -22,14 +22,14 @@ import numpy as np
 
 from normswap.folding.edits import Bypass, Edit, Replace
 from normswap.folding.soundness import unsound
-from normswap.folding.sums import Term, detach, sign_of, terms_of
+from normswap.folding.sums import Term, detach, sign_of
 from normswap.graph.evaluate import constant_of
 from normswap.graph.expressions import Diagonal, Expression, Filled, Overlaid, Scaled
 from normswap.graph.network import Node, Use
 from normswap.graph.reasons import Blocked, Reason, unless_blocked
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from normswap.folding.draft import Draft
     from normswap.graph.affine import Affine
@@ -166,18 +166,20 @@ def name_of(node: Node, slot: int, part: str) -> str:
     return f"{node.title}_{part}" if value is None else value.name
 
 
-def convs_of(total: Value, value: Value) -> list[Node]:
-    """Return the Convs of a tensor among the terms of a sum, that of the most taps first."""
-    taps: dict[Node, int] = {}
-    for conv in map(conv_of, terms_of(total)):
+def convs_of(value: Value, terms: Iterable[Term]) -> list[Term]:
+    """Return the terms that Convs make of a tensor, that of the most taps first."""
+    order: dict[Term, tuple[int, str, int]] = {}
+    for term in terms:
+        conv = conv_of(term)
         branch = branch_of(conv) if conv and conv.inputs[0] is value else None
         if conv and branch:
-            taps[conv] = math.prod(window.size for window in branch.windows)
-    return sorted(taps, key=lambda conv: (-taps[conv], conv.title, conv.key))
+            taps = math.prod(window.size for window in branch.windows)
+            order[term] = (-taps, conv.title, conv.key)
+    return sorted(order, key=lambda term: order[term])
 
 
-def join(draft: Draft, total: Value, term: Term, host: Node, branch: Branch) -> Value:
-    """Let a Conv of a sum take in another term of it, and return what then is the total.
+def join(draft: Draft, total: Value, term: Term, other: Term, branch: Branch) -> Value:
+    """Let a Conv of a sum, which makes another term, take in one; return what then is the total.
 
     Raises
     ------
@@ -185,11 +187,16 @@ def join(draft: Draft, total: Value, term: Term, host: Node, branch: Branch) -> 
         If it can't; the draft is then as it was.
     """
     with draft.trial() as mark:
+        host, sign = conv_of(other), other.sign
+        if host is None:
+            raise AssertionError("a branch is taken in by a Conv")
         remaining = detach(draft, total, term)
-        # Where that took the negative of the rest, the Conv has changed, and its sign with it.
-        sign, own = sign_of(remaining, host), branch_of(host)
+        if term.use and term.use.node.op == "Sub":
+            # Where that took the negative of the rest, the Conv has changed, and its sign with it.
+            sign = sign_of(remaining, host)
+        own = branch_of(host)
         corner = own.place(branch) if own else None
-        if sign is None or own is None or corner is None:
+        if own is None or corner is None:
             raise Blocked(Reason.NO_BRANCH, host.out.name, f"{host.title} has no place for it")
         gain = sign * term.sign
         weight = Overlaid(own.weight, branch.weight, corner, gain)
@@ -202,7 +209,7 @@ def join(draft: Draft, total: Value, term: Term, host: Node, branch: Branch) -> 
             )
             edits.append(Replace(host.key, 2, bias, name_of(host, 2, "bias")))
         draft.commit([*edits, *(Bypass(use.node.key, use.slot) for use in branch.nodes)])
-        block = unsound(draft.since(mark), draft.nodes)
+        block = unsound(draft.since(mark), draft.nodes) or draft.outgrown(host.title)
         if block is not None:
             raise Blocked.by(block)
         draft.note(draft.merged, host.key, (*draft.merged.get(host.key, ()), branch.title))

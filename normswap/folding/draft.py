@@ -5,6 +5,7 @@ All of it is in one journal, so that what ends in a block is taken back as a who
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,8 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from normswap.folding.edits import (
     Bypass,
+    Convert,
     Duplicate,
     Edit,
+    Inline,
     Insert,
     Merge,
     Omit,
@@ -22,10 +25,11 @@ from normswap.folding.edits import (
     SetAttribute,
     Specialise,
 )
+from normswap.folding.growth import stored_bytes
 from normswap.folding.legacy import recorded
 from normswap.folding.plan import Folded
 from normswap.graph.network import Network, Node, Use, Value
-from normswap.graph.reasons import Blocked
+from normswap.graph.reasons import Block, Blocked, Reason
 from normswap.graph.removal import takes_name
 
 if TYPE_CHECKING:
@@ -47,9 +51,13 @@ class Draft:
     ----------
     network : Network
         Is changed by :meth:`commit`, and changed back by :meth:`rollback`.
+    allowed : float
+        Bytes by which constants may grow.
 
     Attributes
     ----------
+    added : int
+        Bytes by which they have grown.
     edits : list of Edit
         In the order in which they were made.
     records : dict
@@ -60,16 +68,22 @@ class Draft:
         Titles of what a Conv took in, by its key.
     specialised : dict of int to int
         The key of the first node of the copy that a call has, by the key of the call.
+    inlined : dict of int to int
+        The key of the call in whose place a node stands, by its own.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, allowed: float = math.inf) -> None:
         self.network = network
+        self.allowed = allowed
+        self.added = 0
         self.nodes: dict[int, Node] = {node.key: node for node in network.nodes()}
         self.edits: list[Edit] = []
         self.records: dict[Graph, dict[int, Record]] = {}
         self.begun: dict[Graph, int] = {}
         self.merged: dict[int, tuple[str, ...]] = {}
         self.specialised: dict[int, int] = {}
+        self.inlined: dict[int, int] = {}
+        self._arguments: dict[Value, Value] = {}  # what a call gives for an input of its copy
         self._journal: list[tuple[int, Undo]] = []  # how many edits there were, and how to go back
 
     def mark(self) -> int:
@@ -114,12 +128,15 @@ class Draft:
         self.note(table, record.whole.key, replace(record, **changes))
 
     def left(self, graph: Graph) -> list[Record]:
-        """Return what is not folded in a graph, in the order in which it is best folded.
+        """Return what is not folded in a graph, in the order in which it was found."""
+        return [r for r in self.records[graph].values() if not isinstance(r.fate, Folded)]
 
-        Each by itself, a BatchNormalization goes into arithmetic before it and not vice versa.
-        """
-        records = [r for r in self.records[graph].values() if not isinstance(r.fate, Folded)]
-        return sorted(records, key=lambda record: not record.whole.is_batchnorm)
+    def outgrown(self, name: str) -> Block | None:
+        """Say that there would be too much of constants, if so."""
+        if self.added <= self.allowed:
+            return None
+        detail = f"with {name} folded, constants would take {self.added:,} bytes more in all"
+        return Block(Reason.GROWTH, name, detail)
 
     def callee(self, call: Node, number: int) -> Graph:
         """Return the body that a call has: that of a copy, or of the function itself.
@@ -144,6 +161,8 @@ class Draft:
                     self._set_attribute(edit)
                 case Insert():
                     self._insert(edit)
+                case Convert():
+                    self._convert(edit)
                 case Duplicate():
                     self._duplicate(edit)
                 case Omit():
@@ -169,36 +188,106 @@ class Draft:
         nodes = [node for graph in graphs for node in graph.nodes]
         known = len(self.network.graphs) - len(graphs)
         self.nodes |= {node.key: node for node in nodes}
+        added = self.added
+        self.added += sum(stored_bytes(node.out) for node in nodes if node.op == "Constant")
 
         def undo() -> None:
+            self.added = added
             del self.network.graphs[known:]
             for node in nodes:
                 del self.nodes[node.key]
             self.network.keys = edit.first
 
         self._later(undo)
+        for inner, outer in zip(graphs[0].inputs, self.nodes[edit.node].inputs, strict=False):
+            if outer is not None:
+                self.note(self._arguments, inner, outer)
         self.commit([edit])
+
+    def inline(self, edit: Inline, graphs: Sequence[Graph]) -> None:
+        """Let the body of a function, whose graphs were just added, take the place of a call."""
+        call, (body, *_) = self.nodes[edit.node], graphs
+        caller, known = call.graph, len(self.network.graphs) - len(graphs)
+        nodes = [node for graph in graphs for node in graph.nodes]
+        self.nodes |= {node.key: node for node in nodes}
+        del self.network.graphs[known]
+        caller.nodes += body.nodes
+        caller.subgraphs += body.subgraphs
+        for graph in body.subgraphs:
+            graph.parent = caller
+        for node in body.nodes:
+            node.graph, node.name = caller, f"{call.title}/{node.title}"
+            for value in (*node.inputs, *node.outputs):
+                if value is not None and value.graph is body:
+                    value.graph = caller
+        added = self.added
+
+        def undo() -> None:
+            self.added = added
+            del caller.nodes[len(caller.nodes) - len(body.nodes) :]
+            del caller.subgraphs[len(caller.subgraphs) - len(body.subgraphs) :]
+            del self.network.graphs[known:]
+            for node in nodes:
+                del self.nodes[node.key]
+            self.network.keys = edit.first
+
+        self._later(undo)
+        for node in body.nodes:
+            self.note(self.inlined, node.key, call.key)
+        for slot, value in enumerate(body.inputs):
+            argument = call.input(slot)
+            for use in list(value.readers.values()):
+                self._connect(use.node, use.slot, argument)
+            if argument is not None and value.captured:
+                self._set(argument, "captured", value=True)
+        for slot in range(len(call.inputs)):
+            self._connect(call, slot, None)
+        # Arguments are stored as before, and what stands for them in the body never was.
+        constants = (node.out for node in nodes if node.op == "Constant")
+        self.added = added + sum(map(stored_bytes, constants))
+        for value in body.outputs:
+            value.is_output = False
+        for value, result in zip(body.outputs, call.outputs, strict=False):
+            if result is not None:
+                value.name = result.name
+                self._take_over(value, result)
+        self._set(call, "removed", value=True)
+        self.edits.append(edit)
 
     def _connect(self, node: Node, slot: int, value: Value | None) -> None:
         """Let an input of a node read another tensor."""
-        length, old, key = len(node.inputs), node.input(slot), (node.key, slot)
+        length, old, key, added = len(node.inputs), node.input(slot), (node.key, slot), self.added
         use = Use(node, slot)
         node.inputs.extend([None] * (slot + 1 - length))
         node.inputs[slot] = value
         if old is not None:
             old.readers.pop(key)
+            self.added -= self._kept_for(old, readers=0)
         if value is not None:
             value.readers[key] = use
+            self.added += self._kept_for(value, readers=1)
 
-        def undo() -> None:
-            if value is not None:
-                value.readers.pop(key)
-            node.inputs[slot] = old
-            del node.inputs[length:]
-            if old is not None:
-                old.readers[key] = use
+        self._later(partial(self._disconnect, use, length, old, value, added))
 
-        self._later(undo)
+    def _disconnect(
+        self, use: Use, length: int, old: Value | None, value: Value | None, added: int
+    ) -> None:
+        """Undo a connection: the node had ``length`` inputs, and read ``old`` instead."""
+        node, slot = use
+        self.added = added
+        if value is not None:
+            value.readers.pop((node.key, slot))
+        node.inputs[slot] = old
+        del node.inputs[length:]
+        if old is not None:
+            old.readers[node.key, slot] = use
+
+    def _kept_for(self, value: Value, *, readers: int) -> int:
+        """Return what the file has for a tensor that has so many readers, and nothing if more."""
+        if len(value.readers) != readers or value.is_output:
+            return 0
+        outer = self._arguments.get(value)
+        return stored_bytes(value) if outer is None else self._kept_for(outer, readers=1)
 
     def _replace(self, edit: Replace) -> None:
         node = self.nodes[edit.node]
@@ -258,6 +347,15 @@ class Draft:
         constant.source = edit.constant
         self._connect(node, 0, value)
         self._connect(node, 1, constant)
+
+    def _convert(self, edit: Convert) -> None:
+        before = self.nodes[edit.node]
+        value = before.out
+        node = self._new_node("Cast", before.graph, edit.hint, {"to": edit.to})
+        result = Value(value.name, before.graph, edit.to, value.shape, value.doubtful, node)
+        node.outputs.append(result)
+        self._take_over(result, value)
+        self._connect(node, 0, value)
 
     def _duplicate(self, edit: Duplicate) -> None:
         node = self.nodes[edit.node]

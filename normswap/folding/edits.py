@@ -70,6 +70,25 @@ class Insert:
 
 
 @dataclass(frozen=True, slots=True)
+class Convert:
+    """A Cast stands between a node's first output and all its readers.
+
+    Parameters
+    ----------
+    node : int
+        Key of the node after which it stands.
+    to : int
+        ``TensorProto.DataType``
+    hint : str
+        What the names of the new node and tensor start with.
+    """
+
+    node: int
+    to: int
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
 class Bypass:
     """A node goes, and whoever read its output reads one of its inputs.
 
@@ -157,4 +176,34 @@ class Specialise:
     first: int
 
 
-Edit = Replace | SetAttribute | Insert | Bypass | Omit | Merge | Duplicate | Specialise
+@dataclass(frozen=True, slots=True)
+class Inline:
+    """A call of a model-local function makes way for what is in the function.
+
+    Parameters
+    ----------
+    node : int
+        Key of the call.
+    function : int
+        Place of the function in the model.
+    first : int
+        Key of the first node that comes; the others follow.
+    """
+
+    node: int
+    function: int
+    first: int
+
+
+Edit = (
+    Replace
+    | SetAttribute
+    | Insert
+    | Convert
+    | Bypass
+    | Omit
+    | Merge
+    | Duplicate
+    | Specialise
+    | Inline
+)

@@ -15,14 +15,15 @@ from normswap.graph.build import Builder, function_path
 from normswap.graph.evaluate import constant_source
 from normswap.graph.reasons import unless_blocked
 from normswap.graph.shapes import function_key, infer_call_types
-from normswap.graph.sizes import DOUBT, TensorType
+from normswap.graph.sizes import DOUBT, TensorType, is_in_doubt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     import onnx_graphsurgeon as gs
 
     from normswap.graph.network import Graph, Network, Node, Value
+    from normswap.graph.sizes import Dim
     from normswap.model import Model, TensorSource
 
 Signature = tuple[object, ...]
@@ -63,6 +64,9 @@ class Library:
     def __init__(self, model: Model, network: Network) -> None:
         self.model = model
         self.network = network
+        self._learnt: dict[Node, dict[str, TensorType]] = {}  # by call
+        self._called: dict[int, list[Node]] = {}  # by function, in so many graphs
+        self._graphs = 0
         self._numbers = {
             (function.domain or "", function.name, overload_of(function)): number
             for number, function in enumerate(model.graph.functions)
@@ -100,17 +104,11 @@ class Library:
         """
         function = self.model.graph.functions[number]
         attributes = {k: v for k, v in function.attrs.items() if v is not None} | node.attrs
-        constants: dict[int, TensorSource] = {}
-        for index, value in enumerate(node.inputs):
-            source = None if value is None else unless_blocked(constant_source, value)
-            if source is not None:
-                constants[index] = source
         arguments = [
             TensorType(None, None) if value is None else _believed(value, slot)
             for slot, value in enumerate(node.inputs)
         ]
-        opset = function.opset or node.opset
-        types = infer_call_types(self.model, number, arguments, constants, attributes, opset)
+        types = self._types(node, number, arguments, attributes)
         builder = Builder(self.network, types, {}, attributes)
         start = len(self.network.graphs)
         path = f"{function_path(function)} of {node.title}"
@@ -122,13 +120,86 @@ class Library:
                 inner.doubtful = outer.doubtful
         return self.network.graphs[start:]
 
+    def agreed(self, value: Value) -> TensorType:
+        """Return element type and sizes of a tensor: in a function, those on which all calls agree.
+
+        Sizes on which they don't agree are None, unless they are in doubt in a call; where not even
+        the number of axes is the same, all are.
+        """
+        if value.data_type is not None and value.shape is not None:
+            return _believed(value, 0)
+        body = value.graph
+        while body.parent is not None:
+            body = body.parent
+        number = next((i for i, other in enumerate(self.network.bodies) if other is body), None)
+        if number is None or body is not value.graph:
+            return TensorType(value.data_type, value.shape)
+        found = [
+            self._types_of_body(node, number).get(value.name, TensorType(None, None))
+            for node in self._callers(number)
+        ]
+        data_types = {known.data_type for known in found}
+        shapes = [known.shape for known in found]
+        data_type = data_types.pop() if len(data_types) == 1 else None
+        first = shapes[0] if shapes else None
+        if first is None or any(shape is None or len(shape) != len(first) for shape in shapes):
+            return TensorType(data_type, None)
+        axes = zip(*(shape for shape in shapes if shape is not None), strict=True)
+        return TensorType(data_type, tuple(map(_common, axes)))
+
+    def _callers(self, number: int) -> list[Node]:
+        """Return the nodes that call a function, those in copies of functions too."""
+        graphs = self.network.graphs
+        if self._graphs != len(graphs):
+            self._graphs, self._called = len(graphs), {}
+            for node, called in self.calls(graphs):
+                self._called.setdefault(called, []).append(node)
+        return self._called.get(number, [])
+
+    def _types_of_body(self, node: Node, number: int) -> dict[str, TensorType]:
+        """Return the types in a function's body, as one call of it has them."""
+        if node not in self._learnt:
+            arguments = [
+                TensorType(None, None) if value is None else self.agreed(value)
+                for value in node.inputs
+            ]
+            function = self.model.graph.functions[number]
+            attributes = {k: v for k, v in function.attrs.items() if v is not None} | node.attrs
+            types = self._types(node, number, arguments, attributes)
+            found = types.get(function_key(number), {})
+            named = dict(zip([tensor.name for tensor in function.inputs], arguments, strict=False))
+            self._learnt[node] = {**named, **found}
+        return self._learnt[node]
+
+    def _types(
+        self,
+        node: Node,
+        number: int,
+        arguments: Sequence[TensorType],
+        attributes: dict[str, Any],
+    ) -> dict[str, dict[str, TensorType]]:
+        """Infer the types in a function's body for a call."""
+        constants: dict[int, TensorSource] = {}
+        for index, value in enumerate(node.inputs):
+            source = None if value is None else unless_blocked(constant_source, value)
+            if source is not None:
+                constants[index] = source
+        opset = self.model.graph.functions[number].opset or node.opset
+        return infer_call_types(self.model, number, arguments, constants, attributes, opset)
+
     def calls(self, graphs: Iterable[Graph]) -> Iterator[tuple[Node, int]]:
         """Yield the nodes that call a function, in order, and which."""
-        for graph in graphs:
+        for graph in graphs if self._numbers else ():
             for node in graph.topological():
                 number = None if node.removed else self.number_of(node)
                 if number is not None:
                     yield node, number
+
+
+def _common(sizes: Sequence[Dim]) -> Dim:
+    """Return a size that is the same in all calls, or is in doubt in one of them; else None."""
+    doubtful = next((size for size in sizes if is_in_doubt(size)), None)
+    return doubtful or (sizes[0] if len(set(sizes)) == 1 and isinstance(sizes[0], int) else None)
 
 
 def _believed(value: Value, slot: int) -> TensorType:

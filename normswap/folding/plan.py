@@ -7,9 +7,9 @@ what a dry run shows. Its edits, which :mod:`normswap.folding.apply` carries out
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from normswap.plain import plain
+from normswap.plain import AsDict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,6 +96,11 @@ class Kept:
     attempts: tuple[Attempt, ...] = ()
     form: Literal["keep", "affine", "normalize"] = "keep"
 
+    def tensor_of(self, reason: Reason) -> str | None:
+        """Return what a reason is about that blocks it, or a route of it; None if it does not."""
+        blocks = [(self.reason, self.tensor), *((a.reason, a.tensor) for a in self.attempts)]
+        return next((tensor for why, tensor in blocks if why is reason), None)
+
 
 @dataclass(frozen=True, slots=True)
 class Merged:
@@ -117,7 +122,26 @@ class Merged:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Copied:
+    """A constant of the model that is several after the fold: one for each that takes an affine in.
+
+    Attributes
+    ----------
+    tensor : str
+        The constant there was.
+    copies : int
+        How many there are of its size.
+    added_bytes : int
+        What they take more than the one.
+    """
+
+    tensor: str
+    copies: int
+    added_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan(AsDict):
     """What a fold will do to one model.
 
     Attributes
@@ -129,6 +153,12 @@ class Plan:
     merged : tuple of Merged
     edits : tuple of Edit
         In the order in which they are made.
+    added_bytes : int
+        How much more constants take; negative where they take less.
+    copied : tuple of Copied
+        Why it is more, the largest first.
+    assume_constant : bool
+        Whether defaults of graph inputs were taken for constants: the inputs go with them.
     """
 
     fingerprint: str = field(repr=False)
@@ -136,6 +166,9 @@ class Plan:
     kept: tuple[Kept, ...]
     merged: tuple[Merged, ...] = ()
     edits: tuple[Edit, ...] = field(default=(), repr=False)
+    added_bytes: int = 0
+    copied: tuple[Copied, ...] = ()
+    assume_constant: bool = field(default=False, repr=False)
 
     def about(self, name: str) -> tuple[Folded | Kept, ...]:
         """Return the entries that a name is about.
@@ -154,11 +187,6 @@ class Plan:
         """Return every name that :meth:`about` knows."""
         entries: tuple[Folded | Kept, ...] = (*self.folded, *self.kept)
         return frozenset(name for entry in entries for name in _mentioned(entry))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the plan as plain data, without its edits."""
-        data: dict[str, Any] = plain(self)
-        return data
 
 
 def _mentioned(entry: Folded | Kept) -> Iterator[str]:

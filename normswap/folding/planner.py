@@ -5,15 +5,19 @@ The planner is pure. It works on a mirror of the model's graphs and returns a :c
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from normswap.folding.draft import Draft
 from normswap.folding.functions import Library
+from normswap.folding.growth import copied
 from normswap.folding.passes.branches import merge_everywhere
-from normswap.folding.passes.calls import specialise_calls
+from normswap.folding.passes.calls import fold_calls
 from normswap.folding.passes.finding import find
 from normswap.folding.passes.gathering import gather
+from normswap.folding.passes.joining import join
 from normswap.folding.passes.leftovers import rewrite
 from normswap.folding.passes.merging import merge_beside
 from normswap.folding.passes.routes import fold_along_routes
@@ -22,9 +26,10 @@ from normswap.folding.passes.tidying import tidy
 from normswap.folding.passes.twins import merge_twins
 from normswap.folding.plan import Folded, Kept, Merged, Plan
 from normswap.graph.build import build_network
+from normswap.graph.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Container, Iterable, Mapping
 
     from normswap.folding.passes.leftovers import Form
     from normswap.graph.network import Graph
@@ -37,6 +42,7 @@ def make_plan(
     assume_constant: bool = False,
     merge_branches: bool = False,
     leftover: Form = "keep",
+    max_growth: float | None = None,
 ) -> Plan:
     """Decide for every normalization of a model whether and how it is folded.
 
@@ -52,6 +58,8 @@ def make_plan(
         normalization.
     leftover : {"keep", "affine", "normalize"}
         The form of what stays, see :mod:`normswap.folding.passes.leftovers`.
+    max_growth : float, optional
+        How many times as large the model may become, external data included.
 
     Returns
     -------
@@ -60,16 +68,18 @@ def make_plan(
         so is every chain of arithmetic that is one (:mod:`normswap.graph.decomposed`).
     """
     network = build_network(model, assume_constant=assume_constant)
-    draft, library = Draft(network), Library(model, network)
+    allowed = math.inf if max_growth is None else (max_growth - 1) * model.size
+    draft, library = Draft(network, allowed), Library(model, network)
     passes: list[Callable[[Draft, Graph], bool]] = [
         find,
         merge_twins,
         fold_along_routes,
         merge_beside,
         partial(gather, always=merge_branches),
+        partial(join, always=merge_branches),
         tidy,
         *([merge_everywhere] if merge_branches else []),
-        partial(rewrite, form=leftover),
+        partial(rewrite, form=leftover, library=library),
         store,
     ]
 
@@ -79,14 +89,15 @@ def make_plan(
             while any(run(draft, graph) for run in passes):
                 pass
 
+    called = {number for _, number in library.calls(network.graphs)}
     settle(network.graphs)
-    specialise_calls(draft, library, settle)
-    return _plan(model.fingerprint(), draft, library)
+    fold_calls(draft, library, settle)
+    made = _plan(model.fingerprint(), draft, _present(draft, library, called))
+    return replace(made, assume_constant=assume_constant)
 
 
-def _plan(fingerprint: str, draft: Draft, library: Library) -> Plan:
+def _plan(fingerprint: str, draft: Draft, graphs: Mapping[Graph, None]) -> Plan:
     """Return what a draft has come to, of the graphs that will be in the model."""
-    graphs = _present(draft, library)
     fates = [
         (record, record.fate)
         for graph in graphs
@@ -96,22 +107,30 @@ def _plan(fingerprint: str, draft: Draft, library: Library) -> Plan:
     return Plan(
         fingerprint,
         tuple(fate for _, fate in fates if isinstance(fate, Folded)),
-        tuple(fate for record, fate in fates if isinstance(fate, Kept) and record.certain),
+        tuple(
+            fate
+            for record, fate in fates
+            if isinstance(fate, Kept)
+            and record.certain
+            # What has made a constant, of which a fold has made another one, goes.
+            and (fate.reason is not Reason.CONSTANT or record.whole.source.node.is_used)
+        ),
         tuple(
             Merged(node.title, node.graph.path, titles)
             for key, titles in draft.merged.items()
             if not (node := draft.nodes[key]).removed and node.graph in graphs
         ),
         tuple(draft.edits),
+        draft.added,
+        copied(graphs),
     )
 
 
-def _present(draft: Draft, library: Library) -> dict[Graph, None]:
-    """Return all graphs that will be in the model, in order."""
+def _present(draft: Draft, library: Library, called: Container[int]) -> dict[Graph, None]:
+    """Return all graphs that will be in the model, in order; functions too that nobody called."""
     network = draft.network
-    called_before = {n for _, n in library.calls(network.graphs)}
     pending = [network.graphs[0]]
-    pending += [body for number, body in enumerate(network.bodies) if number not in called_before]
+    pending += [body for number, body in enumerate(network.bodies) if number not in called]
     seen: dict[Graph, None] = {}
     while pending:
         root = pending.pop()

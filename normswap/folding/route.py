@@ -8,6 +8,7 @@ are fine, and remembers which goals have failed, so it is linear where routes br
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
     from normswap.folding.draft import Draft
     from normswap.graph.expressions import Expression
     from normswap.graph.network import Node, Use, Value
+
+
+MOST_NAMED = 3
+"""Readers of a tensor that a reason names; the others are not asked what they would make of it."""
+
+MOST_COUNTED = 100
+"""Further readers that are counted, so that a tensor of very many costs no more."""
 
 
 @dataclass(slots=True)
@@ -100,7 +108,7 @@ class Router:
                     if frame.goal is not None:
                         self.failed[frame.goal] = failure
                     continue
-                known = next((self.failed[g] for g in answer.goals if g in self.failed), None)
+                known = next((self.failed[g] for g in answer.goals if self._has_failed(g)), None)
                 if known is not None:
                     self._fail(frame, *known)
                     continue
@@ -112,7 +120,7 @@ class Router:
             if goal is None:
                 self.draft.commit(frame.then)
                 stack.pop()
-            elif goal in self.failed:
+            elif self._has_failed(goal):
                 failure = self.failed[goal]
             else:
                 stack.append(_Frame(goal, self._ways(goal), self.draft.mark(), len(steps)))
@@ -124,6 +132,9 @@ class Router:
             self.draft.rollback(start)
             return Outcome(tuple(steps), block)
         return Outcome(tuple(steps), cost=sum(isinstance(edit, Insert) for edit in edits))
+
+    def _has_failed(self, goal: Goal) -> bool:
+        return bool(self.failed) and goal in self.failed  # most have no need of a hash
 
     @staticmethod
     def _fail(frame: _Frame, block: Block, trail: tuple[Step, ...]) -> None:
@@ -171,13 +182,17 @@ class Router:
             raise Blocked(Reason.GRAPH_OUTPUT, value.name, f"{value.name} is an output")
         if value.captured:
             raise Blocked(Reason.CAPTURED, value.name, f"a subgraph reads {value.name}")
-        others = [other for other in value.readers.values() if other is not use and other != use]
-        affected = [other.node for other in others if not _unaffected(other, goal)]
-        if affected:
-            names = ", ".join(f"{node.op} {node.title}" for node in affected[:3])
-            more = f" and {len(affected) - 3} more" if len(affected) > 3 else ""
-            detail = f"{value.name} is also read by {names}{more}"
-            if use.node.op == "BatchNormalization" and {n.op for n in affected} == {use.node.op}:
+        others = (other for other in value.readers.values() if other != use)
+        affected = (other.node for other in others if not _unaffected(other, goal))
+        named = list(itertools.islice(affected, MOST_NAMED))
+        if named:
+            more = sum(1 for _ in itertools.islice(others, MOST_COUNTED))
+            names = ", ".join(f"{node.op} {node.title}" for node in named)
+            if more:
+                names += f" and {more if more < MOST_COUNTED else 'many'} more"
+            detail = f"{value.name} is also read by {names}"
+            ops = {other.node.op for other in value.readers.values()} if more < MOST_COUNTED else ()
+            if ops == {"BatchNormalization"}:
                 detail += "; all of its readers are BatchNormalizations, no two of them alike"
             raise Blocked(Reason.SEVERAL_READERS, value.name, detail)
         return value.producer

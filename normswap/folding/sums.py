@@ -90,9 +90,18 @@ def term_of(value: Value, total: Value) -> Term | None:
     return next((term for term in terms if term.value is value and term.use), None)
 
 
-def sign_of(total: Value, host: Node) -> int | None:
-    """Return with which sign a sum has what a node makes; None if that is no term of it."""
-    return next((term.sign for term in terms_of(total) if term.value is host.out), None)
+def sign_of(total: Value, host: Node) -> int:
+    """Return with which sign a sum has what a node makes.
+
+    Raises
+    ------
+    Blocked
+        If that is no term of it.
+    """
+    for term in terms_of(total):
+        if term.value is host.out:
+            return term.sign
+    raise Blocked(Reason.NO_BRANCH, host.out.name, f"{host.out.name} is no term of the sum")
 
 
 def detach(draft: Draft, total: Value, term: Term) -> Value:

@@ -59,29 +59,31 @@ class Affine:
 
     scale: Wide
     shift: Wide
-    _key: tuple[object, ...] = field(init=False, repr=False)
+    _key: tuple[object, ...] | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", _canonical(self.scale))
         object.__setattr__(self, "shift", _canonical(self.shift))
-        # + 0.0 makes -0.0 and 0.0 one; float64 is enough to tell affines apart.
-        with np.errstate(over="ignore"):
-            parts = [
-                (a.shape, (a + 0.0).astype(np.float64).tobytes()) for a in (self.scale, self.shift)
-            ]
-        object.__setattr__(self, "_key", tuple(parts))
+        object.__setattr__(self, "_key", None)
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for equal maps; most are never compared."""
+        if self._key is None:
+            # + 0.0 makes -0.0 and 0.0 one; float64 is enough to tell affines apart.
+            with np.errstate(over="ignore"):
+                parts = [
+                    (a.shape, (a + 0.0).astype(np.float64).tobytes())
+                    for a in (self.scale, self.shift)
+                ]
+            object.__setattr__(self, "_key", tuple(parts))
+        return self._key or ()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Affine) and self._key == other._key
+        return isinstance(other, Affine) and self.key == other.key
 
     def __hash__(self) -> int:
-        return hash(self._key)
-
-    @classmethod
-    def per_channel(cls, scale: Wide, shift: Wide, axis: int = 1) -> Affine:
-        """Make the affine of two ``(C,)`` vectors along one axis."""
-        lead = (1,) * axis
-        return cls(np.reshape(scale, (*lead, -1)), np.reshape(shift, (*lead, -1)))
+        return hash(self.key)
 
     @property
     def has_scale(self) -> bool:

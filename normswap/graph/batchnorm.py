@@ -14,14 +14,20 @@ import numpy as np
 from normswap.dtypes import Wide, is_float
 from normswap.finite import flaw_of
 from normswap.graph.affine import Affine
-from normswap.graph.evaluate import constant_of
+from normswap.graph.evaluate import constant_of, constant_source
 from normswap.graph.mode import mode_of
-from normswap.graph.reasons import Blocked, Reason
+from normswap.graph.reasons import Blocked, Reason, blocked_by, unless_blocked
 
 if TYPE_CHECKING:
-    from normswap.graph.network import Node
+    from normswap.graph.network import Node, Value
 
 DEFAULT_EPSILON = 1e-5
+
+EXPORT_TIP = (
+    "Exporters fold it away by themselves. torch.onnx.export keeps it with optimize=False, or with "
+    "dynamo=False, training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False."
+)
+"""What helps where a model has no BatchNormalization; docs/export.md says more."""
 
 
 def is_batchnorm(node: Node) -> bool:
@@ -35,8 +41,20 @@ def epsilon_of(node: Node) -> float:
 
 
 def is_per_activation(node: Node) -> bool:
-    """Whether statistics are of every channel and pixel, (C, D1, ...), as ``spatial=0`` says."""
-    return node.opset < 9 and not node.attr("spatial", 1)
+    """Whether statistics are of every channel and pixel, (C, D1, ...), as ``spatial=0`` says.
+
+    Some models say so and have one value for each channel. There is but one meaning to that, and
+    runtimes that don't refuse it go by it.
+    """
+    if node.opset >= 9 or node.attr("spatial", 1):
+        return False
+    scale = node.inputs[1] if len(node.inputs) > 1 else None
+    return scale is None or scale.rank != 1
+
+
+def makes_constant(node: Node) -> bool:
+    """Whether a node normalizes a constant: it standardizes a weight, say, and is no layer."""
+    return unless_blocked(constant_source, node.out) is not None
 
 
 def require_rewritable(
@@ -68,6 +86,8 @@ def require_rewritable(
         detail = "an attribute is a parameter of the function"
         raise Blocked(Reason.NOT_CONSTANT, node.title, detail)
     mode = mode_of(node)
+    if mode.is_training and not in_training and makes_constant(node):
+        raise _of_a_constant(node.operand(0))
     if mode.reason is Reason.TRAINING_MODE and not in_training:
         raise Blocked(mode.reason, node.title, mode.why)
     if mode.used and not with_statistics:
@@ -79,6 +99,63 @@ def require_rewritable(
     if by_channel and is_per_activation(node):
         detail = "its parameters are per activation (spatial=0)"
         raise Blocked(Reason.PER_ACTIVATION, node.title, detail)
+
+
+SHAPING = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+"""Operators that leave elements what they are, and give them other places."""
+
+
+def require_samples(node: Node, channels: int | None) -> None:
+    """Let pass a BatchNormalization whose statistics are those of a channel over many samples.
+
+    Weights are standardized, samples are normalized each by itself, by writing them as
+    ``(1, C, ...)`` for a BatchNormalization in training mode. Its statistics are then those of a
+    constant, or belong to places in the batch.
+
+    Parameters
+    ----------
+    node : Node
+        A ``BatchNormalization`` of the default domain.
+    channels : int or None
+
+    Raises
+    ------
+    Blocked
+        If it normalizes a constant, or has the samples in its channels.
+    """
+    value = node.input(0)
+    if value is None:
+        return
+    block = blocked_by(constant_source, value)
+    if block is None or block.reason is Reason.OVERRIDABLE:
+        raise _of_a_constant(value)
+    while value is not None and value.shape and value.shape[0] == 1:
+        maker = value.producer
+        if maker is None or maker.domain or maker.op not in SHAPING:
+            return
+        value = maker.input(0)
+    if value is None or not value.shape or value is node.input(0) or channels is None:
+        return
+    batch, inner = value.shape[0], value.shape[1] if len(value.shape) > 1 else None
+    # (N, C, ...) as (1, N * C, ...); or (N, ...) as (1, N, ...), which is also how an image gets
+    # an axis for a batch of one, but not in training.
+    merged = (
+        isinstance(inner, int)
+        and 0 < inner < channels
+        and channels % inner == 0
+        and (not isinstance(batch, int) or batch * inner == channels)
+    )
+    if merged or (batch == channels and mode_of(node).is_training):
+        detail = (
+            f"its {channels} channels are those of all samples of {value.name}, so its statistics "
+            "belong to places in the batch"
+        )
+        raise Blocked(Reason.NO_SAMPLES, node.title, detail)
+
+
+def _of_a_constant(value: Value) -> Blocked:
+    detail = f"it normalizes {value.name}, which is a constant"
+    return Blocked(Reason.CONSTANT, value.name, detail)
 
 
 def affine_of(node: Node) -> Affine:

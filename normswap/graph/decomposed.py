@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normswap.graph.affine import Affine
-from normswap.graph.evaluate import constant_of, is_constant
+from normswap.graph.evaluate import spread_of
 from normswap.graph.network import Node, Use
 from normswap.graph.reasons import Blocked, Reason, unless_blocked
 from normswap.graph.removal import may_grow
@@ -134,7 +134,7 @@ def link(node: Node) -> Use | None:
         or node.refers_to_attributes
     ):
         return None
-    constants = [is_constant(value) for value in node.inputs]
+    constants = [unless_blocked(spread_of, value) is not None for value in node.inputs]
     if all(constants) or sum(not constant for constant in constants) != 1:
         return None
     use = Use(node, constants.index(False))
@@ -155,14 +155,14 @@ def affine_of_link(use: Use) -> Affine:
     one, zero = np.ones(()), np.zeros(())
     if node.op == "Neg":
         return Affine(-one, zero)
-    constant = constant_of(node.inputs[1 - slot])
+    constant, operand = spread_of(node.inputs[1 - slot]), node.operand(1 - slot)
     value = node.inputs[slot]
     per_axis = Blocked(
         Reason.AXIS, node.title, f"{node.op} {node.title} has no constant per channel"
     )
     if np.prod(constant.shape, dtype=np.int64) > LARGEST_PARAMETER:
         raise per_axis
-    if value is None or may_grow(value, constant.shape):
+    if value is None or may_grow(value, operand.shape):
         raise per_axis
     wide = constant.wide().astype(np.longdouble)
     if wide.size == 1:

@@ -1,7 +1,8 @@
 """Where constants hide: initializers, Constant nodes, and what is computed from them alone.
 
 PyTorch shares initializers through Identity, tf2onnx emits Constant nodes in every value form,
-Keras and Paddle leave ``Sqrt(Add(var, eps))`` to the runtime. All of these are constants.
+Keras and Paddle leave ``Sqrt(Add(var, eps))`` to the runtime, and torch's newer exporter the length
+of a bias. All of these are constants.
 """
 
 from __future__ import annotations
@@ -17,22 +18,24 @@ import onnx_graphsurgeon as gs
 from normswap.dtypes import is_float
 from normswap.graph.expressions import Expression, Leaf
 from normswap.graph.opset6 import broadcasts_by_attribute
+from normswap.graph.partial import evaluate, sizes_of
 from normswap.graph.reasons import Blocked, Reason, unless_blocked
 from normswap.model import source_of
 from normswap.model.tensors import ArrayTensor, TensorSource
-from normswap.semantics import constants
 
 if TYPE_CHECKING:
     from normswap.graph.network import Node, Value
+    from normswap.graph.partial import Partial
 
 # fmt: off
 EVALUABLE = frozenset({
-    "Abs", "Add", "Cast", "CastLike", "Ceil", "Concat", "ConstantOfShape", "Div", "Equal",
-    "Exp", "Expand", "Flatten", "Floor", "Gather", "Greater", "Identity", "Less", "Log",
-    "MatMul", "Max", "Min", "Mul", "Neg", "Not", "Pad", "Pow", "QuantizeLinear", "Range",
-    "Reciprocal", "ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
-    "ReduceSum", "Reshape", "Shape", "Size", "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Tile",
-    "Transpose", "Unsqueeze", "Where",
+    "Abs", "Add", "BatchNormalization", "Cast", "CastLike", "Ceil", "Concat", "ConstantOfShape",
+    "Div", "Equal", "Exp", "Expand", "Flatten", "Floor", "Gather", "Greater", "Identity",
+    "InstanceNormalization", "LayerNormalization", "Less", "Log", "MatMul", "Max", "Min", "Mul",
+    "Neg", "Not", "Pad", "Pow", "QuantizeLinear", "Range", "Reciprocal", "ReduceL1", "ReduceL2",
+    "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Shape",
+    "Size", "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze",
+    "Where",
 })
 # fmt: on
 """Deterministic operators that are evaluated where all their inputs are constant.
@@ -60,6 +63,32 @@ def constant_of(value: Value | None) -> Expression:
     leaf = Leaf(source, value.name)
     value.source = leaf  # so that its range is looked at only once
     return leaf
+
+
+def spread_of(value: Value | None) -> Expression:
+    """Return a float tensor that is constant but for its size, as a constant that broadcasts to it.
+
+    It is one where a constant is expanded, or filled in, to a size that only the runtime knows. Who
+    asks for it may compute with it; the tensor itself still may let others grow.
+
+    Raises
+    ------
+    Blocked
+        If it is not one.
+    """
+    constant = unless_blocked(constant_of, value)
+    maker = None if constant is not None or value is None else value.producer
+    if maker is None or maker.domain or maker.refers_to_attributes:
+        return constant_of(value) if constant is None else constant
+    if maker.op == "Expand":
+        return spread_of(maker.input(0))
+    if maker.op == "ConstantOfShape" and value is not None:
+        filling = maker.attrs.get("value")
+        stored = np.zeros(1, np.float32) if filling is None else source_of(filling).load()
+        source = ArrayTensor(stored.reshape(()))
+        if is_float(source.data_type):
+            return Leaf(source, value.name)
+    return constant_of(value)
 
 
 def is_constant(value: Value | None) -> bool:
@@ -119,10 +148,12 @@ def _computed(value: Value) -> TensorSource:
         elif node.op == "Constant":
             current.source = _constant_node(node)
         elif node.op in EVALUABLE and not broadcasts_by_attribute(node):
-            inputs = [operand for operand in node.inputs if operand is not None]
+            inputs = _read_by(node)
             causes = [operand if operand.overridable else operand.varies_with for operand in inputs]
-            current.varies_with = next((cause for cause in causes if cause is not None), None)
-            missing = next((operand for operand in inputs if operand.source is None), None)
+            open_ = [operand.partial is None for operand in inputs]
+            blocking = (cause for cause, hidden in zip(causes, open_, strict=True) if hidden)
+            current.varies_with = next((cause for cause in blocking if cause is not None), None)
+            missing = next((o for o in inputs if o.source is None and o.partial is None), None)
             if current.varies_with is not None:
                 continue
             if missing is not None:
@@ -184,10 +215,20 @@ class Computed:
         return results[self.index]
 
 
+def _read_by(node: Node) -> list[Value]:
+    """Return the inputs of which a node reads the values, and not the size or type alone."""
+    inputs = [operand for operand in node.inputs if operand is not None]
+    if node.op in ("Shape", "Size") and inputs and inputs[0].shape is not None:
+        return [operand for operand in inputs if operand.overridable]  # perhaps by a larger one
+    if node.op == "CastLike" and inputs and inputs[-1].data_type is not None:
+        return inputs[:1]
+    return inputs
+
+
 def _evaluate(node: Node) -> None:
     """Give the outputs of a node with constant inputs their values, if it can be evaluated."""
     first = node.input(0)
-    if node.op == "Identity" and first is not None:
+    if node.op == "Identity" and first is not None and first.source is not None:
         node.out.source = first.source
         return
     results = _run(node)
@@ -195,32 +236,44 @@ def _evaluate(node: Node) -> None:
         return
     present = [index for index, output in enumerate(node.outputs) if output is not None]
     for index, result in zip(present, results, strict=True):
+        output = node.outputs[index]
+        if np.ma.is_masked(result):
+            if output is not None:
+                output.partial, output.varies_with = result, output
+            continue
         source: TensorSource = ArrayTensor(result)
         if result.size > LARGEST_KEPT:
             # Its inputs are in use elsewhere or were loaded for this; they can be again.
             frozen = replace(node, inputs=list(node.inputs), outputs=list(node.outputs))
             source = Computed(frozen, present.index(index), source.data_type, result.shape)
-        output = node.outputs[index]
         if output is not None:
             output.source = source
 
 
-def _run(node: Node) -> list[npt.NDArray[Any]] | None:
+def _run(node: Node) -> list[Partial] | None:
     """Evaluate one node; None where that is not known, and it stays a run-time value."""
-    inputs = [
-        operand.source.load() if operand is not None and operand.source is not None else None
-        for operand in node.inputs
-    ]
+    if node.op in ("Shape", "Size"):
+        sizes = sizes_of(node)
+        if sizes is not None:
+            return [sizes]
+    inputs = [None if operand is None else _values(operand) for operand in node.inputs]
     while inputs and inputs[-1] is None:
         inputs.pop()
     attributes = {
         name: source_of(attribute).load() if isinstance(attribute, gs.Constant) else attribute
         for name, attribute in node.attrs.items()
     }
-    results = constants.evaluate(
-        node.op, node.domain, node.opset, inputs, attributes, len(node.outputs)
-    )
+    results = evaluate(node.op, node.opset, inputs, attributes, len(node.outputs))
     if results is None:
         return None
     used = [output is not None for output in node.outputs]
     return [result for result, use in zip(results, used, strict=False) if use]
+
+
+def _values(value: Value) -> Partial | None:
+    """Return what is known of the values of a tensor; of one that is not read, its type."""
+    if value.source is not None:
+        return value.source.load()
+    if value.partial is not None or value.data_type is None:
+        return value.partial
+    return np.zeros((), onnx.helper.tensor_dtype_to_np_dtype(value.data_type))

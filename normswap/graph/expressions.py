@@ -123,6 +123,10 @@ AT_ONCE = 1 << 16
 """Elements that are looked at at a time, few enough for a cache."""
 
 
+LARGEST_KEPT = 1 << 12
+"""Elements of a constant that is read once, as parameters per channel are, and not when needed."""
+
+
 @dataclass(frozen=True, eq=False)
 class Leaf(Expression):
     """A constant of the model as it is.
@@ -144,19 +148,27 @@ class Leaf(Expression):
         object.__setattr__(self, "data_type", self.source.data_type)
         object.__setattr__(self, "shape", tuple(self.source.shape))
 
+    @functools.cached_property
+    def _small(self) -> npt.NDArray[Any] | None:
+        return self.source.load() if math.prod(self.shape) <= LARGEST_KEPT else None
+
+    def load(self) -> npt.NDArray[Any]:
+        """Return the values as they are stored."""
+        return self.source.load() if self._small is None else self._small.copy()
+
     def wide(self) -> Wide:
-        return self.source.load().astype(wide_dtype(self.data_type))
+        return self.load().astype(wide_dtype(self.data_type), copy=False)
 
     @functools.cached_property
     def _magnitude(self) -> float:
-        values = self.source.load()
+        values = self.load()
         if values.dtype == NUMPY_DTYPES[16]:  # numpy has no fast maximum over bfloat16
             values = values.astype(np.float32)
         return magnitude(values)
 
     @functools.cached_property
     def _least(self) -> float:
-        return smallest(self.source.load())
+        return smallest(self.load())
 
     def bound(self) -> float:
         return self._magnitude
@@ -439,32 +451,48 @@ class Overlaid(Expression):
     other: Expression
     corner: tuple[int, ...]
     gain: float = 1.0
+    data_type: int = field(init=False)
+    shape: tuple[int, ...] = field(init=False)
 
-    @property
-    def data_type(self) -> int:  # type: ignore[override]
-        """Float type of the base."""
-        return self.base.data_type
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "data_type", self.base.data_type)
+        object.__setattr__(self, "shape", self.base.shape)
 
-    @property
-    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
-        """Shape of the base."""
-        return self.base.shape
+    def _layers(self) -> tuple[Expression, list[Overlaid]]:
+        """Return what is at the bottom, and what is laid over it in order: they may be many."""
+        found, base = [self], self.base
+        while isinstance(base, Overlaid):
+            found.append(base)
+            base = base.base
+        return base, found[::-1]
 
     def wide(self) -> Wide:
-        base, other = self.base.wide(), self.other.wide()
-        spans = zip(self.corner, other.shape, strict=True)
+        bottom, layers = self._layers()
+        base = bottom.wide()
         with np.errstate(over="ignore", invalid="ignore"):
-            base[tuple(slice(start, start + size) for start, size in spans)] += self.gain * other
+            for layer in layers:
+                spans = zip(layer.corner, layer.other.shape, strict=True)
+                place = tuple(slice(start, start + size) for start, size in spans)
+                base[place] += layer.gain * layer.other.wide()
         return base
 
-    def bound(self) -> float:
+    @functools.cached_property
+    def _bound(self) -> float:
         return self.base.bound() + abs(self.gain) * self.other.bound()
 
-    def least(self) -> float:
+    @functools.cached_property
+    def _least(self) -> float:
         return min(self.base.least(), abs(self.gain) * self.other.least())
 
+    def bound(self) -> float:
+        return self._bound
+
+    def least(self) -> float:
+        return self._least
+
     def operands(self) -> tuple[Expression, ...]:
-        return (self.base, self.other)
+        bottom, layers = self._layers()
+        return (bottom, *(layer.other for layer in layers))
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from normswap.graph.reasons import Reason
+from normswap.graph.evaluate import constant_source
+from normswap.graph.reasons import Reason, unless_blocked
 
 if TYPE_CHECKING:
     from normswap.graph.network import Node
@@ -73,3 +74,17 @@ def mode_of(node: Node) -> Mode:
         why = f"it has {1 + len(statistics)} outputs, which at opset {node.opset} is training mode"
         return Mode(Reason.TRAINING_MODE, why, used)
     return Mode(None, "", used)
+
+
+def may_drop(node: Node) -> bool:
+    """Whether a Dropout is in training mode, or may be told so: then it draws a mask.
+
+    Source: ONNX operator Dropout: an input from opset 12 on, ``is_test=0`` before opset 7.
+    """
+    if node.opset < 7:
+        return not node.attr("is_test", 0)
+    mode = node.input(2)
+    if mode is None:
+        return False
+    source = unless_blocked(constant_source, mode)
+    return source is None or bool(source.load().any())

@@ -20,21 +20,23 @@ class Names:
 
     def __init__(self, model: Model) -> None:
         self._taken: set[str] = set(model.overridable)
+        self._numbers: dict[str, int] = {}  # the next to try, by hint
         for graph in all_graphs(model):
             self._taken.update(tensor.name for tensor in (*graph.inputs, *graph.outputs))
             for node in graph.nodes:
                 self._taken.add(node.name)
                 self._taken.update(tensor.name for tensor in (*node.inputs, *node.outputs))
         self._taken.update(function.name for function in model.graph.functions)
-        for graph in model.skeleton.graph, *model.skeleton.functions:
+        for graph in model.proto.graph, *model.proto.functions:
             self._taken.update(info.name for info in graph.value_info)
-        self._taken.update(tensor.name for tensor in model.skeleton.graph.initializer)
+        self._taken.update(tensor.name for tensor in model.proto.graph.initializer)
 
     def fresh(self, hint: str) -> str:
         """Return and reserve a name that nothing has: the hint, numbered if that is taken."""
-        name, number = hint, 1
+        name, number = hint, self._numbers.get(hint, 1)
         while name in self._taken:
             name, number = f"{hint}_{number}", number + 1
+        self._numbers[hint] = number
         self._taken.add(name)
         return name
 

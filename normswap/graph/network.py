@@ -16,6 +16,8 @@ import onnx_graphsurgeon as gs
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import numpy.typing as npt
+
     from normswap.graph.sizes import Dim
     from normswap.model import TensorSource
 
@@ -57,6 +59,8 @@ class Value:
         Where :mod:`normswap.graph.evaluate` has found the tensor not to be constant, why: the first
         tensor whose value no constants determine (a graph input, say), which is this one or one
         that it is computed from. None where it is constant, or nobody has asked.
+    partial : ndarray or None
+        Where it is not constant, but some of its elements are (:mod:`normswap.graph.partial`).
     """
 
     name: str
@@ -71,6 +75,7 @@ class Value:
     source: TensorSource | None = None
     overridable: bool = False
     varies_with: Value | None = None
+    partial: npt.NDArray[Any] | None = None
 
     @property
     def rank(self) -> int | None:
@@ -147,6 +152,20 @@ class Node:
     def out(self) -> Value:
         """The first output that is not left out."""
         return next(value for value in self.outputs if value is not None)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether anything comes of it: an output of the graph, or what a subgraph reads."""
+        pending, seen = [self], {self.key}
+        while pending:
+            for value in pending.pop().outputs:
+                if value is not None and (value.is_output or value.captured):
+                    return True
+                readers = () if value is None else (use.node for use in value.readers.values())
+                new = {node.key: node for node in readers if node.key not in seen}
+                seen |= new.keys()
+                pending += new.values()
+        return False
 
     @property
     def opset(self) -> int:

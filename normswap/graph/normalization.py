@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from normswap.graph.affine import Affine
 from normswap.graph.batchnorm import affine_of, is_batchnorm
 from normswap.graph.decomposed import (
     affine_of_link,
@@ -23,6 +20,7 @@ from normswap.graph.reasons import Blocked, Reason
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from normswap.graph.affine import Affine
     from normswap.graph.network import Graph, Node, Value
 
 
@@ -99,11 +97,16 @@ class Normalization:
         Blocked
             If that is none, or not finite.
         """
-        whole = Affine(np.ones(()), np.zeros(()))
+        whole: Affine | None = None
         for use in self.chain:
-            part = affine_of(use.node) if is_batchnorm(use.node) else affine_of_link(use)
-            require_sound(use.node)
-            whole = whole.then(part)
+            if is_batchnorm(use.node):
+                part = affine_of(use.node)  # which looks whether it is finite
+            else:
+                part = affine_of_link(use)
+                require_sound(use.node)
+            whole = part if whole is None else whole.then(part)
+        if whole is None:
+            raise AssertionError("a normalization has a node")
         if not whole.is_finite:
             title = self.chain[-1].node.title
             raise Blocked(Reason.NON_FINITE, title, f"the scale or shift of {title} is not finite")

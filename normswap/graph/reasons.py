@@ -19,6 +19,7 @@ class Reason(enum.Enum):
     TRAINING_MODE = "training-mode"
     USED_STATISTICS = "used-statistics"
     PER_ACTIVATION = "per-activation"
+    CONSTANT = "constant"
     NOT_CONSTANT = "not-constant"
     OVERRIDABLE = "overridable"
     INVALID_STATISTICS = "invalid-statistics"
@@ -36,6 +37,7 @@ class Reason(enum.Enum):
     QUANTIZED_BIAS = "quantized-bias"
     NO_BRANCH = "no-branch"
     COST = "cost"
+    GROWTH = "growth"
     OPERATOR = "operator"
     NONLINEAR = "nonlinear"
     NEGATIVE_SCALE = "negative-scale"
@@ -49,6 +51,8 @@ class Reason(enum.Enum):
     EXCLUDED = "excluded"
     FOLDABLE = "foldable"
     INDIVISIBLE = "indivisible"
+    NO_SAMPLES = "no-samples"
+    NO_ESTIMATE = "no-estimate"
 
     @property
     def explanation(self) -> str:
@@ -60,6 +64,7 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.TRAINING_MODE: "the node normalizes with the statistics of the batch",
     Reason.USED_STATISTICS: "the node's statistics outputs are used, so it is in training mode",
     Reason.PER_ACTIVATION: "the node has statistics per activation (spatial=0), not per channel",
+    Reason.CONSTANT: "what it normalizes is a constant, such as a weight, and so is what it makes",
     Reason.NOT_CONSTANT: "a parameter or weight is computed at run time",
     Reason.OVERRIDABLE: "a parameter or weight is also a graph input, so a caller may replace it",
     Reason.INVALID_STATISTICS: "var + epsilon is zero or negative in some channel",
@@ -76,6 +81,7 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.QUANTIZED_WEIGHT: "scales and integers of a quantized weight can't take the factor",
     Reason.QUANTIZED_BIAS: "the integers of a quantized bias would have to be rounded",
     Reason.COST: "folding would add as many nodes as it removes",
+    Reason.GROWTH: "the file would grow more than it may, by a constant that others read too",
     Reason.NO_BRANCH: "no Conv of the same tensor is added to it, so there is none to merge with",
     Reason.OPERATOR: "the operator neither absorbs an affine nor commutes with one",
     Reason.NONLINEAR: "the operator is not linear, so a shift can't pass it",
@@ -87,9 +93,11 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.SHAPE_UNKNOWN: "the shape that decides this is not known",
     Reason.MALFORMED: "the node breaks the rules of its operator",
     Reason.OPSET: "the node is of an opset before 7, which only a fold knows",
-    Reason.EXCLUDED: "a swap was told by its options to leave the node as it is",
+    Reason.EXCLUDED: "the options say that the node is left as it is",
     Reason.FOLDABLE: "a fold can remove the node, and a swap was to take only those that stay",
     Reason.INDIVISIBLE: "its channels can't be divided into the groups that a swap was to make",
+    Reason.NO_SAMPLES: "what it normalizes has the samples in its channels",
+    Reason.NO_ESTIMATE: "the data of a recalibration gives no statistics for it",
 }
 
 

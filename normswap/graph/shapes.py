@@ -6,9 +6,13 @@ import contextlib
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 
+from normswap.bodies import bodies
 from normswap.graph.evaluate import EVALUABLE
+from normswap.graph.sequences import split_sequences
 from normswap.graph.sizes import DOUBT, Dim, TensorType
 from normswap.graph.trust import Doubtless, declared, is_at_hand
 from normswap.semantics.constants import evaluate
@@ -42,9 +46,9 @@ def infer_types(model: Model, facts: Mapping[str, Mapping[str, TensorType]] | No
         Types that are known for certain and that ONNX could not infer, of the main graph and its
         bodies; others follow from them.
     """
-    graph = model.skeleton.graph
-    types = _known(graph, _with_computed_constants(model.skeleton), "", facts or {})
-    for number, function in enumerate(model.skeleton.functions):
+    graph = model.proto.graph
+    types = _known(graph, _with_computed_constants(model.proto), "", facts or {})
+    for number, function in enumerate(model.proto.functions):
         # What is noted there may hold for one call and not for another; ranks are the same.
         key = function_key(number)
         types[key] = {
@@ -134,7 +138,13 @@ def _with_doubts(known: TensorType, naive: TensorType | None) -> TensorType:
 
 
 def _by_onnx(model: onnx.ModelProto) -> onnx.ModelProto:
-    failures = (onnx.shape_inference.InferenceError, ValueError, RuntimeError)
+    failures = (
+        onnx.shape_inference.InferenceError,
+        onnx.checker.ValidationError,
+        DecodeError,
+        ValueError,
+        RuntimeError,
+    )
     with contextlib.suppress(*failures):  # then what is declared is all that is known
         model = onnx.shape_inference.infer_shapes(model, data_prop=True)
     return model
@@ -173,7 +183,7 @@ def infer_call_types(
     dict
         As from :func:`infer_types`; the body has the key :func:`function_key`.
     """
-    function = model.skeleton.functions[number]
+    function = model.proto.functions[number]
     graph = onnx.GraphProto(name="body")
     graph.node.extend(function.node)
     simple = (int, float, str, list)
@@ -197,8 +207,8 @@ def infer_call_types(
             graph.initializer.append(onnx.numpy_helper.from_array(source.load(), name))
     graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in function.output)
     proto = onnx.ModelProto(ir_version=model.ir_version, graph=graph)
-    proto.functions.extend(model.skeleton.functions)
-    imports = {item.domain: item.version for item in model.skeleton.opset_import}
+    proto.functions.extend(model.proto.functions)
+    imports = {item.domain: item.version for item in model.proto.opset_import}
     imports |= {item.domain: item.version for item in function.opset_import}
     imports.setdefault("", opset)
     proto.opset_import.extend(onnx.helper.make_opsetid(d, v) for d, v in imports.items())
@@ -260,6 +270,9 @@ def _with_computed_constants(model: onnx.ModelProto) -> onnx.ModelProto:
             for item in node.attribute:
                 if item.name == "value" and _is_small_integer(item.t):
                     known[node.output[0]] = onnx.numpy_helper.to_array(item.t)
+                elif item.name in ("value_int", "value_ints"):
+                    value = onnx.helper.get_attribute_value(item)
+                    known[node.output[0]] = np.asarray(value, np.int64)
         elif node.op_type in EVALUABLE and node.input:
             if not all(not name or name in known for name in node.input):
                 continue
@@ -268,7 +281,8 @@ def _with_computed_constants(model: onnx.ModelProto) -> onnx.ModelProto:
                 named = {name: r for name, r in zip(node.output, results, strict=False) if name}
                 known.update(named)
                 computed.update(named)
-    if not computed:
+    sequences = any(node.op_type == "SplitToSequence" for node in model.graph.node)
+    if not computed and not sequences:
         return model
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -277,6 +291,8 @@ def _with_computed_constants(model: onnx.ModelProto) -> onnx.ModelProto:
     copy.graph.node.extend(kept)
     values = (onnx.numpy_helper.from_array(known[name], name) for name in sorted(computed))
     copy.graph.initializer.extend(values)
+    if sequences:
+        split_sequences(copy.graph, known, opset)
     return copy
 
 
@@ -331,9 +347,9 @@ def _graphs(
     What was prepared for the inference has other nodes between, but none of those with bodies.
     """
     yield key, found
-    twins = (node for node in found.node if _has_bodies(node))
+    twins = (node for node in found.node if bodies(node))
     for index, node in enumerate(graph.node):
-        if _has_bodies(node):
+        if bodies(node):
             yield from _subgraphs(index, node, next(twins), key)
 
 
@@ -343,10 +359,6 @@ def _subgraphs(
     for attribute, twin in zip(node.attribute, found.attribute, strict=True):
         if attribute.type == onnx.AttributeProto.GRAPH:
             yield from _graphs(attribute.g, twin.g, subgraph_key(outer, index, attribute.name))
-
-
-def _has_bodies(node: onnx.NodeProto) -> bool:
-    return any(item.type == onnx.AttributeProto.GRAPH for item in node.attribute)
 
 
 def _types(graph: onnx.GraphProto) -> dict[str, TensorType]:

@@ -75,18 +75,39 @@ def doubtful_axes(
     tuple of int
         Empty where the size is beyond doubt, :data:`WHOLE` alone where even the rank is not.
     """
-    attributes = _Attributes(node)
-    if node.op_type == "Einsum":
-        return _einsum(attributes, shapes)
     rule = _RULES.get(node.op_type)
-    return () if rule is None else rule(node, attributes, opset, shapes[0], constant)
+    return () if rule is None else rule(_Node(node, opset, shapes, constant))
 
 
-class _Attributes:
-    """The attributes of a node; in the body of a function some are known to a call only."""
+class _Node:
+    """A node, and what is known of its inputs.
 
-    def __init__(self, node: onnx.NodeProto) -> None:
+    In the body of a function some attributes are known to a call only.
+    """
+
+    def __init__(
+        self,
+        node: onnx.NodeProto,
+        opset: int,
+        shapes: Sequence[Sequence[Dim] | None],
+        constant: Constants,
+    ) -> None:
+        self.op, self.opset, self.shapes = node.op_type, opset, shapes
+        self._inputs, self._constant = node.input, constant
         self._given = {item.name: item for item in node.attribute}
+
+    @property
+    def shape(self) -> Sequence[Dim] | None:
+        """Of the first input."""
+        return self.shapes[0]
+
+    def reads(self, slot: int) -> bool:
+        """Whether there is an input."""
+        return slot < len(self._inputs) and bool(self._inputs[slot])
+
+    def constant(self, slot: int) -> Sequence[float] | None:
+        """Return the values of an input, None where they are not known or there is none."""
+        return self._constant(self._inputs[slot]) if self.reads(slot) else None
 
     def get(self, name: str, default: Any) -> Any:
         """Return a value, the default where it is left out, None where a call says it."""
@@ -106,28 +127,21 @@ class _Attributes:
 _WINDOW = ("ceil_mode", "auto_pad", "kernel_shape", "strides", "dilations", "pads")
 
 
-def _pool(
-    node: onnx.NodeProto,
-    attributes: _Attributes,
-    opset: int,
-    shape: Sequence[Dim] | None,
-    constant: Constants,
-) -> tuple[int, ...]:
+def _pool(node: _Node) -> tuple[int, ...]:
     """Poolings: rounding up beside padding, and SAME padding beside dilation.
 
     ``ceil((in + pads - reach) / stride) + 1`` windows, less one in onnxruntime if the last would
     start beyond the input and the padding in front of it. With SAME padding onnxruntime pads as
     if there were no dilation, and ONNX rounds up twice if ``ceil_mode`` is set.
     """
-    del node, opset, constant
-    if attributes.is_left_open(*_WINDOW):
+    if node.is_left_open(*_WINDOW):
         return (WHOLE,)
-    kernel = attributes.get("kernel_shape", [])
+    kernel, shape = node.get("kernel_shape", []), node.shape
     count = len(kernel)
-    ceil, auto = attributes.get("ceil_mode", 0), attributes.get("auto_pad", "NOTSET") or "NOTSET"
-    strides = attributes.get("strides", [1] * count)
-    dilations = attributes.get("dilations", [1] * count)
-    pads = attributes.get("pads", [0] * 2 * count) if auto == "NOTSET" else [0] * 2 * count
+    ceil, auto = node.get("ceil_mode", 0), node.get("auto_pad", "NOTSET") or "NOTSET"
+    strides = node.get("strides", [1] * count)
+    dilations = node.get("dilations", [1] * count)
+    pads = node.get("pads", [0] * 2 * count) if auto == "NOTSET" else [0] * 2 * count
     if not len(strides) == len(dilations) == len(pads) // 2 == count:
         return (WHOLE,)
     found = []
@@ -151,23 +165,17 @@ def _pool(
     return tuple(found)
 
 
-def _conv_transpose(
-    node: onnx.NodeProto,
-    attributes: _Attributes,
-    opset: int,
-    shape: Sequence[Dim] | None,
-    constant: Constants,
-) -> tuple[int, ...]:
+def _conv_transpose(node: _Node) -> tuple[int, ...]:
     """ConvTranspose: ``output_padding`` beside SAME padding, an ``output_shape`` that shrinks.
 
     onnxruntime lets SAME padding decide the size alone, where ONNX adds the output padding to it;
     and ONNX stops at an ``output_shape`` that is smaller than the input.
     """
-    del node, opset, constant
     names = ("auto_pad", "output_padding", "output_shape")
-    if attributes.is_left_open(*names):
+    if node.is_left_open(*names):
         return (WHOLE,)
-    auto, given = attributes.get("auto_pad", "NOTSET"), attributes.get("output_shape", [])
+    auto, given = node.get("auto_pad", "NOTSET"), node.get("output_shape", [])
+    shape = node.shape
     if given:
         sizes = [] if shape is None else shape[-len(given) :]
         fits = len(sizes) == len(given) and all(
@@ -175,55 +183,42 @@ def _conv_transpose(
             for size, wanted in zip(sizes, given, strict=True)
         )
         return () if fits else (WHOLE,)
-    if (auto or "NOTSET").startswith("SAME") and any(attributes.get("output_padding", [])):
+    if (auto or "NOTSET").startswith("SAME") and any(node.get("output_padding", [])):
         return (WHOLE,) if shape is None else tuple(range(2, len(shape)))
     return ()
 
 
-def _slice(
-    node: onnx.NodeProto,
-    attributes: _Attributes,
-    opset: int,
-    shape: Sequence[Dim] | None,
-    constant: Constants,
-) -> tuple[int, ...]:
+def _slice(node: _Node) -> tuple[int, ...]:
     """Slice: a negative step to an end that means "as far as there is something".
 
     For onnxruntime the largest int32 and int64 are that in both directions; for ONNX it is the far
     end of the axis, which a negative step does not reach.
     """
-    del attributes, shape
-    if opset < 10 or len(node.input) < 5 or not node.input[4]:
+    if node.opset < 10 or not node.reads(4):
         return ()
-    ends, steps = constant(node.input[2]), constant(node.input[4])
+    ends, steps = node.constant(2), node.constant(4)
     if ends is None or steps is None:
         return ()  # and ONNX infers no size
     backward = any(step < 0 and end in TO_THE_END for end, step in zip(ends, steps, strict=False))
     return (WHOLE,) if backward else ()
 
 
-def _resize(
-    node: onnx.NodeProto,
-    attributes: _Attributes,
-    opset: int,
-    shape: Sequence[Dim] | None,
-    constant: Constants,
-) -> tuple[int, ...]:
+def _resize(node: _Node) -> tuple[int, ...]:
     """Resize, Upsample: ``floor(size * scale)``, which is another number in float32 and float64.
 
     Of 5 elements and a scale of 2.6 ONNX makes 12, in float64, and onnxruntime 13, in float32.
     Cut-outs and aspect ratios are computed with factors that are rounded once more.
     """
-    cut_out = attributes.get("coordinate_transformation_mode", "") in ("tf_crop_and_resize", None)
-    if cut_out or attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch":
+    shape = node.shape
+    cut_out = node.get("coordinate_transformation_mode", "") in ("tf_crop_and_resize", None)
+    if cut_out or node.get("keep_aspect_ratio_policy", "stretch") != "stretch":
         return (WHOLE,) if shape is None else tuple(range(len(shape)))
-    if node.op_type == "Upsample" and opset < 9:
-        scales = attributes.get("scales", [])
+    if node.op == "Upsample" and node.opset < 9:
+        scales = node.get("scales", [])
     else:
-        slot = 1 if node.op_type == "Upsample" or opset < 11 else 2
-        name = node.input[slot] if slot < len(node.input) else ""
-        scales = constant(name) or []  # unknown ones leave ONNX nothing to infer
-    axes = attributes.get("axes", range(len(scales or [])))
+        slot = 1 if node.op == "Upsample" or node.opset < 11 else 2
+        scales = node.constant(slot) or []  # unknown ones leave ONNX nothing to infer
+    axes = node.get("axes", range(len(scales or [])))
     if scales is None or axes is None:
         return (WHOLE,)
     found = []
@@ -240,38 +235,31 @@ def _resize(
     return tuple(found) if all(axis >= 0 for axis in found) else (WHOLE,)
 
 
-def _squeeze(
-    node: onnx.NodeProto,
-    attributes: _Attributes,
-    opset: int,
-    shape: Sequence[Dim] | None,
-    constant: Constants,
-) -> tuple[int, ...]:
+def _squeeze(node: _Node) -> tuple[int, ...]:
     """Squeeze, Unsqueeze: axes from the end before they were allowed to be; unsorted ones.
 
     Before opset 11 ONNX overlooks negative axes, which onnxruntime takes for what they are, and
     it takes axes to be removed for sorted.
     """
-    del shape, constant
-    if opset >= 11:
+    if node.opset >= 11:
         return ()
-    axes = attributes.get("axes", [])
+    axes = node.get("axes", [])
     unsure = axes is None or min(axes, default=0) < 0
-    unsorted = node.op_type == "Squeeze" and axes is not None and list(axes) != sorted(axes)
+    unsorted = node.op == "Squeeze" and axes is not None and list(axes) != sorted(axes)
     return (WHOLE,) if unsure or unsorted else ()
 
 
-def _einsum(attributes: _Attributes, shapes: Sequence[Sequence[Dim] | None]) -> tuple[int, ...]:
+def _einsum(node: _Node) -> tuple[int, ...]:
     """Einsum: an axis of length 1 in one operand and longer in another.
 
     onnxruntime broadcasts it, and ONNX infers the length that it has met first.
     """
-    equation = attributes.get("equation", None)
+    equation = node.get("equation", None)
     if equation is None:
         return (WHOLE,)
     terms = equation.replace(" ", "").partition("->")[0].split(",")
     lengths: dict[str, set[Dim]] = {}
-    for term, shape in zip(terms, shapes, strict=False):
+    for term, shape in zip(terms, node.shapes, strict=False):
         if "..." in term or (shape is not None and len(shape) != len(term)):
             known = shape is not None and all(size != 1 for size in shape)
             if not known and len(terms) > 1:
@@ -287,6 +275,7 @@ def _einsum(attributes: _Attributes, shapes: Sequence[Sequence[Dim] | None]) -> 
 _RULES = {
     "AveragePool": _pool,
     "ConvTranspose": _conv_transpose,
+    "Einsum": _einsum,
     "LpPool": _pool,
     "MaxPool": _pool,
     "Resize": _resize,

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
+from normswap.bodies import bodies
 from normswap.graph.sizes import WHOLE, TensorType, doubtful_axes
 from normswap.model.external import is_external
 
@@ -55,7 +56,7 @@ class Doubtless:
         self._graphs: list[onnx.GraphProto] = []  # which keeps the ids theirs
         for info in model.graph.input:
             _open(info, lambda size: size > 0)  # some write -1 or 0 where they mean any
-        if any(_bodies(node) for node in model.graph.node):
+        if any(bodies(node) for node in model.graph.node):
             overridable = {info.name for info in model.graph.input}
             self._hand_in(
                 model.graph, [t for t in model.graph.initializer if t.name not in overridable]
@@ -129,7 +130,7 @@ class Doubtless:
             if tensor.data_type in _INTEGERS and is_at_hand(tensor)
         }
         for node in graph.node:
-            for body in _bodies(node):
+            for body in bodies(node):
                 own = {tensor.name for tensor in body.initializer}
                 own.update(info.name for info in body.input)
                 own.update(name for inner in body.node for name in inner.output)
@@ -141,12 +142,20 @@ class Doubtless:
         """Take what is said about sizes out of a graph and its bodies, but for the main inputs."""
         notes = self._notes[id(graph)] = {}
         self._graphs.append(graph)
+        stored = {tensor.name: tensor.dims for tensor in graph.initializer}
         for info in (*graph.value_info, *graph.output):
-            if info.type.HasField("tensor_type"):
-                notes[info.name] = onnx.ValueInfoProto.FromString(info.SerializeToString())
-                info.type.tensor_type.ClearField("shape")
+            if not info.type.HasField("tensor_type"):
+                continue
+            kind = info.type.tensor_type
+            if info.name in stored:  # torch's newer exporter notes these too, and ONNX goes by it
+                kind.shape.CopyFrom(onnx.TensorShapeProto())
+                for size in stored[info.name]:
+                    kind.shape.dim.add(dim_value=size)
+                continue
+            notes[info.name] = onnx.ValueInfoProto.FromString(info.SerializeToString())
+            kind.ClearField("shape")
         for node in graph.node:
-            for body in _bodies(node):
+            for body in bodies(node):
                 for info in body.input:
                     _open(info, lambda _size: False)
                 self._take_notes(body)
@@ -292,7 +301,7 @@ class _Walk:
                 self.has_cut = doubtful = True
         elif self.owner.is_doubtful_call(node):
             self.has_cut = doubtful = True
-        for body, inferred in zip(_bodies(node), _bodies(twin), strict=True):
+        for body, inferred in zip(bodies(node), bodies(twin), strict=True):
             inner = _Scope(scope)
             inner.doubtful.update(info.name for info in body.input if doubtful)
             if node.op_type == "Loop":  # whose state may change its size from turn to turn
@@ -305,7 +314,7 @@ class _Walk:
 
 
 def is_at_hand(tensor: onnx.TensorProto) -> bool:
-    """Whether a constant is small, and its values are in the skeleton of the model."""
+    """Whether a constant is small, and its values are in the stripped model."""
     return math.prod(tensor.dims) <= LARGEST and not is_external(tensor)
 
 
@@ -347,7 +356,3 @@ def _open(info: onnx.ValueInfoProto, is_size: Callable[[int], bool]) -> None:
 
 _INTEGERS = frozenset({onnx.TensorProto.INT64, onnx.TensorProto.INT32})
 _LEARNT = _INTEGERS | {onnx.TensorProto.FLOAT}
-
-
-def _bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
-    return [item.g for item in node.attribute if item.type == onnx.AttributeProto.GRAPH]

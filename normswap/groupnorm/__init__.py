@@ -10,5 +10,8 @@
     verify              the float64 reference against every node (layercheck; isolation, where
                         its activations can't be seen) and the network (hybrid)
     drift               how far the network has moved, which is no error
-    recalibrate         new running statistics for BatchNormalization itself
+    statistics          whose running statistics are whose, in functions and in two places too
+    recalibrate         new ones for BatchNormalization itself; freeze: training mode to inference
+    estimate            those of all data as one batch, level by level (levels), in a network that
+                        is fed them (opened)
 """

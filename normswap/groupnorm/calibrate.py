@@ -9,6 +9,9 @@ original network gives for the same element::
 over all elements of the channel in all samples. Layer by layer, each with the refitted ones before
 it in place, so that later layers make up for what earlier ones could not; or, in one pass, with n
 from the activations of the original network.
+
+A layer that is used twice (several nodes read the same scale, B, mean and variance) gets one
+affine, fitted to all its uses as far as they have been gone through.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ from normswap.runtime.session import Session
 from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     import numpy.typing as npt
@@ -168,7 +171,7 @@ def calibrate(
         original, label="the original model", taps=taps, alike=True, timeout=how.timeout
     ) as before:
         if how.one_pass:
-            return _one_pass(before, layers, batches, how, progress)
+            return _one_pass(before, plan, batches, how, progress)
         return _in_order(original, before, plan, batches, how, progress)
 
 
@@ -198,30 +201,50 @@ def _fitted(moments: Mapping[int, Moments], layer: Layer) -> FittedAffine:
     return FittedAffine(scale, bias, groups)
 
 
+class _Fits:
+    """The moments of every layer, those of one that is used several times together."""
+
+    def __init__(self, plan: SwapPlan, how: CalibrationOptions) -> None:
+        self._uses: dict[tuple[str, ...], list[Layer]] = {}
+        self._keys: dict[str, tuple[str, ...]] = {}
+        for swap in plan.swaps:
+            if not swap.site.graph:
+                self._uses.setdefault(swap.parameters, []).append(swap.layer)
+                self._keys[swap.layer.y] = swap.parameters
+        self._moments = {
+            key: {g: Moments(uses[0].channels) for g in _candidates(uses[0], how)}
+            for key, uses in self._uses.items()
+        }
+
+    def add(self, layer: Layer, x: npt.NDArray[Any], z: npt.NDArray[Any]) -> None:
+        """Take in a batch of a use."""
+        for groups, moments in self._moments[self._keys[layer.y]].items():
+            moments.add(normalize(x, num_groups=groups, epsilon=layer.epsilon), z)
+
+    def fitted(self, layer: Layer) -> dict[str, FittedAffine]:
+        """Return the affine of a layer, by the name of the output of every use."""
+        key = self._keys[layer.y]
+        affine = _fitted(self._moments[key], layer)
+        return {use.y: affine for use in self._uses[key]}
+
+
 def _one_pass(
     before: Session,
-    layers: Sequence[Layer],
+    plan: SwapPlan,
     batches: Batches,
     how: CalibrationOptions,
     progress: Progress,
 ) -> dict[str, FittedAffine]:
-    found = [{g: Moments(layer.channels) for g in _candidates(layer, how)} for layer in layers]
+    layers, fits = plan.visible_layers, _Fits(plan, how)
     for number, feeds in enumerate(batches, start=1):
         progress(f"calibrating, batch {number}")
         for start in range(0, len(layers), CHUNK):
             chunk = layers[start : start + CHUNK]
             names = sorted({name for layer in chunk for name in (layer.x, layer.y)})
             tensors = before.run(feeds, names)
-            for layer, moments in zip(chunk, found[start : start + CHUNK], strict=True):
-                _add(moments, layer, tensors[layer.x], tensors[layer.y])
-    return {layer.y: _fitted(moments, layer) for layer, moments in zip(layers, found, strict=True)}
-
-
-def _add(
-    moments: Mapping[int, Moments], layer: Layer, x: npt.NDArray[Any], z: npt.NDArray[Any]
-) -> None:
-    for groups, running in moments.items():
-        running.add(normalize(x, num_groups=groups, epsilon=layer.epsilon), z)
+            for layer in chunk:
+                fits.add(layer, tensors[layer.x], tensors[layer.y])
+    return {name: affine for layer in layers for name, affine in fits.fitted(layer).items()}
 
 
 def _in_order(
@@ -233,18 +256,18 @@ def _in_order(
     progress: Progress,
 ) -> dict[str, FittedAffine]:
     fitted: dict[str, FittedAffine] = {}
-    layers = plan.visible_layers
+    layers, fits = plan.visible_layers, _Fits(plan, how)
     network = _Parametrized(original, plan, how.timeout)
     try:
         for number, layer in enumerate(layers, start=1):
             progress(f"calibrating layer {number} of {len(layers)}")
-            moments = {g: Moments(layer.channels) for g in _candidates(layer, how)}
             for feeds in batches:
                 z = before.run(feeds, [layer.y])[layer.y]
                 x = network.activation(layer.x, feeds, fitted)
-                _add(moments, layer, x, z)
-            affine = fitted[layer.y] = _fitted(moments, layer)
-            if affine.num_groups != layer.num_groups:
+                fits.add(layer, x, z)
+            new = fits.fitted(layer)
+            fitted.update(new)
+            if any(network.groups[name] != affine.num_groups for name, affine in new.items()):
                 network.regroup(fitted)
     finally:
         network.close()
@@ -263,6 +286,7 @@ class _Parametrized:
         self._session: Session | None = None
         self._inputs: dict[str, tuple[str, str, np.dtype[Any]]] = {}
         self._neutral: dict[str, np.ndarray] = {}
+        self.groups: dict[str, int] = {}  # of every layer, by the name of its output
         self.regroup({})
 
     def regroup(self, fitted: Mapping[str, FittedAffine]) -> None:
@@ -277,6 +301,7 @@ class _Parametrized:
             if not swap.site.graph:
                 found = fitted.get(layer.y)
                 groups = (found and found.num_groups) or layer.num_groups
+                self.groups[layer.y] = groups
                 layer = self._opened(replace(layer, num_groups=groups), model.graph, names)
             layers.append(layer)
         apply_swaps(with_layers(self._plan, layers), model)

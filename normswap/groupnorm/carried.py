@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING
 from normswap.errors import ModelError
 from normswap.finite import flaw_of
 from normswap.graph.batchnorm import is_batchnorm
+from normswap.graph.build import build_network
 from normswap.graph.evaluate import constant_source
 from normswap.graph.reasons import unless_blocked
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator
+    from collections.abc import Container, Iterable, Iterator, Sequence
 
     from normswap.finite import Flaw
     from normswap.graph.network import Network, Node, Value
+    from normswap.model import Model
 
 LISTED = 8
 """Constants that an error message names."""
@@ -79,12 +81,21 @@ def require_finite(
     found = list(_carried(network, targets, frozenset(but)))
     if not found:
         return
-    listed = "; ".join(f"{flaw}, in {node.op} {node.title}" for flaw, node in found[:LISTED])
-    more = f"; and {len(found) - LISTED} more constants" if len(found) > LISTED else ""
     raise ModelError(
-        f"{name} can't be {verb}: {listed}{more}.",
+        f"{name} can't be {verb}: {_listed(found)}.",
         tip="Nothing that it computes is to be trusted before that constant is mended.",
     )
+
+
+def constants_not_finite(model: Model) -> list[str]:
+    """Return a sentence on the constants that make the outputs of a model NaN or infinite."""
+    found = list(_carried(build_network(model), (), frozenset()))
+    return [f"in {model.name}, {_listed(found)}"] if found else []
+
+
+def _listed(found: Sequence[tuple[Flaw, Node]]) -> str:
+    listed = "; ".join(f"{flaw}, in {node.op} {node.title}" for flaw, node in found[:LISTED])
+    return listed + (f"; and {len(found) - LISTED} more constants" if len(found) > LISTED else "")
 
 
 def _carried(

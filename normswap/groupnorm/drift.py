@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from normswap.finite import flaw_of
-from normswap.plain import plain
+from normswap.plain import AsDict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from normswap.runtime.session import Session
+
+LEAST_SAMPLES = 50
+"""From which on a share of samples says something."""
 
 BUDGET = 256 * 2**20
 """Bytes of tensors that are fetched at once, so that memory does not grow with the network."""
@@ -63,13 +66,14 @@ class Comparison:
             self.agreed += int((ours.argmax(axis=1) == theirs.argmax(axis=1))[known].sum())
             self.samples += int(known.sum())
 
-    def result(self) -> Drift:
-        """Return the figures."""
+    def result(self, *, shares: bool = True) -> Drift:
+        """Return the figures; shares of samples only if they are a person's own."""
+        shares = shares and self.samples >= LEAST_SAMPLES
         length = math.sqrt(self.ours * self.theirs)
         return Drift(
             cosine=self.product / length if length else math.nan,
             snr=_decibels(self.theirs, self.difference) if self.places else math.nan,
-            top1=self.agreed / self.samples if self.samples else None,
+            top1=self.agreed / self.samples if shares else None,
             samples=self.samples,
         )
 
@@ -86,7 +90,8 @@ class Drift:
         Energy of the original beside that of the difference, in dB; infinite is no drift, NaN no
         value that is finite in both.
     top1 : float or None
-        Share of samples whose largest value is at the same place, for class scores.
+        Share of samples whose largest value is at the same place, for class scores: of a person's
+        own data, and enough of it to tell.
     samples : int
         How many samples that is a share of.
     """
@@ -98,7 +103,7 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True)
-class DriftReport:
+class DriftReport(AsDict):
     """The drift of a network, by name of the tensor.
 
     Attributes
@@ -112,11 +117,6 @@ class DriftReport:
     layers: dict[str, Drift] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain data."""
-        data: dict[str, Any] = plain(self)
-        return data
-
 
 def measure_drift(
     original: Session,
@@ -127,6 +127,7 @@ def measure_drift(
     progress: Callable[[str], None],
     *,
     sizes: Mapping[str, int] | None = None,
+    own: bool = False,
 ) -> DriftReport:
     """Run two networks on the same data and compare their tensors.
 
@@ -141,6 +142,8 @@ def measure_drift(
         Told what is being done.
     sizes : Mapping[str, int], optional
         Bytes of a tensor for one sample, where they are known.
+    own : bool
+        Whether the data is a person's own, and no noise.
     """
     names = [*outputs, *layers]
     found = {name: Comparison() for name in names}
@@ -159,8 +162,8 @@ def measure_drift(
                         if flaw is not None:
                             notes[what] = f"{flaw}; its drift is that of the other places"
     return DriftReport(
-        {name: found[name].result() for name in outputs},
-        {name: found[name].result() for name in layers},
+        {name: found[name].result(shares=own) for name in outputs},
+        {name: found[name].result(shares=own) for name in layers},
         tuple(notes.values()),
     )
 

@@ -6,14 +6,14 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from normswap.errors import RunError, RunTimeoutError
-from normswap.inputs.dims import RequestedSizes, batch_is_free, solve, spatial_sizes
+from normswap.inputs.dims import RequestedSizes, batch_is_free, solve, spatial_sizes, tip
 from normswap.inputs.random import Case, Distribution, make_case
 from normswap.runtime.failures import ProviderError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from normswap.groupnorm.options import VerifyOptions
+    from normswap.check.options import CheckOptions
     from normswap.inputs.signature import Signature
     from normswap.progress import Progress
     from normswap.runtime.session import Session
@@ -30,7 +30,7 @@ _MORE = (
 def make_feeds(
     session: Session,
     signature: Signature,
-    options: VerifyOptions,
+    options: CheckOptions,
     batches: Iterable[Mapping[str, Any]] | None,
     progress: Progress,
     *,
@@ -45,7 +45,7 @@ def make_feeds(
         The network, on which random inputs are tried.
     signature : Signature
         Of the same.
-    options : VerifyOptions
+    options : CheckOptions
     batches : iterable of feeds, optional
         The user's data; random inputs if left out.
     progress : callable
@@ -69,7 +69,7 @@ def make_feeds(
 def make_cases(
     session: Session,
     signature: Signature,
-    options: VerifyOptions,
+    options: CheckOptions,
     batches: Iterable[Mapping[str, Any]] | None,
     progress: Progress,
     notes: list[str],
@@ -119,7 +119,7 @@ def make_cases(
 def _accepted(
     session: Session,
     signature: Signature,
-    options: VerifyOptions,
+    options: CheckOptions,
     progress: Progress,
     samples: int,
     first_size: int | None,
@@ -139,7 +139,9 @@ def _accepted(
         except (RunTimeoutError, ProviderError):
             raise
         except RunError as error:
-            refusal = refusal or error
+            if refusal is None:
+                refusal = error
+                refusal.tip = refusal.tip or tip(signature, shapes)
         else:
             return case, spatial
     raise refusal or RunError("There is no input to try.")

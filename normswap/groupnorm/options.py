@@ -1,11 +1,10 @@
-"""What is asked of a swap: what becomes a group normalization, in which form, how checked."""
+"""What is asked of a swap: what becomes a group normalization, and in which form."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from normswap.check.options import Depth
 from normswap.groupnorm.policy import GroupPolicy
 
 if TYPE_CHECKING:
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from normswap.check.options import CheckOptions
 
 AUTO = "auto"
 FASTEST = "fastest"
@@ -93,47 +91,3 @@ class SwapOptions:
     only_kept: bool = False
     absorb: bool = True
     affines: Mapping[str, FittedAffine] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class VerifyOptions:
-    """How a swap is checked.
-
-    Attributes
-    ----------
-    provider : str
-    provider_options : Mapping[str, Any]
-        Options handed to it.
-    seed : int
-    input_shapes : Mapping[str, tuple of int]
-        Whole shapes by input name; the name ``""`` stands for the only input of a model.
-    timeout : float
-        Seconds for one run.
-    depth : Depth
-        QUICK is one batch of two samples. FULL adds distributions and batch sizes, or more of the
-        data, and more samples of what rounding does.
-    """
-
-    provider: str = "cpu"
-    provider_options: Mapping[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    timeout: float = 600.0
-    depth: Depth | str = Depth.QUICK
-
-    @classmethod
-    def of(cls, check: CheckOptions) -> VerifyOptions:
-        """Return what a check of two models and the check of a swap have in common."""
-        return cls(
-            provider=check.provider,
-            provider_options=check.provider_options,
-            seed=check.seed,
-            input_shapes=check.input_shapes,
-            timeout=check.timeout,
-            depth=check.depth,
-        )
-
-    @property
-    def full(self) -> bool:
-        """Whether the depth is FULL."""
-        return Depth(self.depth) is Depth.FULL

@@ -8,10 +8,10 @@ what a dry run shows.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from normswap.groupnorm.forms import FORMS
-from normswap.plain import called, plain
+from normswap.plain import AsDict, called
 
 if TYPE_CHECKING:
     from normswap.graph.normalization import Site
@@ -47,6 +47,8 @@ class Swap:
         The activation behind it, for forms that take it along.
     timings : Timings or None
         What the forms took, where they were measured.
+    parameters : tuple of str
+        The tensors that are scale, B, mean and variance: the same for a layer that is used twice.
     """
 
     TOLD = ("num_groups", "epsilon", "scale", "bias", "activation", "fused")
@@ -61,6 +63,7 @@ class Swap:
     neighbours: tuple[int, ...] = field(default=(), repr=False)
     fusible: Fusible | None = field(default=None, repr=False)
     timings: Timings | None = None
+    parameters: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def layer(self) -> Layer:
@@ -126,7 +129,7 @@ class Untouched:
 
 
 @dataclass(frozen=True, slots=True)
-class SwapPlan:
+class SwapPlan(AsDict):
     """What a swap will do to one model.
 
     Attributes
@@ -160,8 +163,3 @@ class SwapPlan:
         """How many of them are no layer of their own any more, but in the affine of another."""
         sites = [site for swap in self.swaps for site in swap.absorbed]
         return sum(site.op == "BatchNormalization" for site in sites)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the plan as plain data."""
-        data: dict[str, Any] = plain(self)
-        return data

@@ -5,7 +5,6 @@ The planner is pure: it reads a model and changes nothing.
 
 from __future__ import annotations
 
-import fnmatch
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,12 @@ from onnx import TensorProto
 from normswap.dtypes import is_float
 from normswap.errors import ModelError, UsageError
 from normswap.folding.planner import make_plan
-from normswap.graph.batchnorm import epsilon_of, is_batchnorm, require_rewritable
+from normswap.graph.batchnorm import (
+    epsilon_of,
+    is_batchnorm,
+    require_rewritable,
+    require_samples,
+)
 from normswap.graph.build import build_network
 from normswap.graph.evaluate import constant_source
 from normswap.graph.normalization import Normalization, site_of
@@ -28,6 +32,8 @@ from normswap.groupnorm.layer import Layer, Parameter, Runtime, effective
 from normswap.groupnorm.neighbours import Absorbed, absorb
 from normswap.groupnorm.options import AUTO
 from normswap.groupnorm.plan import Swap, SwapPlan, Untouched
+from normswap.groupnorm.selection import Selection, where
+from normswap.groupnorm.statistics import behind_identities
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence
@@ -74,7 +80,7 @@ def plan_swap(model: Model, options: SwapOptions) -> SwapPlan:
     found = [(node, blocked_by(_require_swappable, node, channels[node.key])) for node in selected]
     _refuse_all(model, found)
     if options.policy.on_indivisible.value == "error":
-        options.policy.require({_where(node): channels[node.key] or 0 for node in selected})
+        options.policy.require({where(node): channels[node.key] or 0 for node in selected})
     groups: dict[int, int] = {}
     for node in selected:
         count = channels[node.key] or 0
@@ -120,7 +126,7 @@ def by_itself(plan: SwapPlan, form: str = AUTO) -> SwapPlan:
 def with_layers(plan: SwapPlan, layers: Iterable[Layer]) -> SwapPlan:
     """Return a plan with other layers, one for each swap, that take nothing along."""
     swaps = tuple(
-        _in_form(Swap(swap.site, swap.key, layer, layer), plan.options)
+        _in_form(Swap(swap.site, swap.key, layer, layer, parameters=swap.parameters), plan.options)
         for swap, layer in zip(plan.swaps, layers, strict=True)
     )
     return replace(plan, swaps=swaps)
@@ -145,6 +151,10 @@ def _joined(node: Node, alone: Layer, taken: Container[int], options: SwapOption
         absorbed=tuple(Normalization((use,)).site() for use in neighbours),
         neighbours=tuple(use.node.key for use in neighbours),
         fusible=fusible_activation(last),
+        parameters=(
+            *map(_name, node.inputs[1:3]),
+            *(behind_identities(node.operand(slot)).name for slot in (3, 4)),
+        ),
     )
 
 
@@ -159,13 +169,8 @@ def _select(
     nodes: Sequence[Node], options: SwapOptions, model: Model
 ) -> tuple[list[Node], dict[int, Untouched]]:
     """Divide the normalizations by the options into those to swap and, by key, the others."""
-    for pattern in (*options.include, *options.exclude):
-        if nodes and not any(_fits(node, pattern) for node in nodes):
-            raise UsageError(
-                f"No BatchNormalization of {model.name} fits the pattern {pattern!r}.",
-                tip="Patterns are matched against names of nodes and of their input and output "
-                "tensors; --dry-run lists them.",
-            )
+    selection = Selection(options.include, options.exclude)
+    selection.require_use(nodes, model.name)
     foldable: set[tuple[str, str]] = set()
     if options.only_kept:
         foldable = {(entry.site.graph, entry.site.output) for entry in make_plan(model).folded}
@@ -173,7 +178,7 @@ def _select(
     untouched: dict[int, Untouched] = {}
     for node in nodes:
         site = site_of(node)
-        block = blocked_by(_require_wanted, node, site, options, foldable)
+        block = blocked_by(_require_wanted, node, site, selection, foldable)
         if block is None:
             selected.append(node)
         else:
@@ -182,25 +187,13 @@ def _select(
 
 
 def _require_wanted(
-    node: Node, site: Site, options: SwapOptions, foldable: set[tuple[str, str]]
+    node: Node, site: Site, selection: Selection, foldable: set[tuple[str, str]]
 ) -> None:
-    """Let pass a node that the options select."""
-    if options.include and not any(_fits(node, pattern) for pattern in options.include):
-        raise Blocked(Reason.EXCLUDED, node.title, "not included")
-    excluded = next((pattern for pattern in options.exclude if _fits(node, pattern)), None)
-    if excluded is not None:
-        raise Blocked(Reason.EXCLUDED, node.title, f"excluded by {excluded!r}")
+    """Let pass a node that the options select, and that normalizes samples."""
+    selection.require(node)
+    require_samples(node, _channels(node))
     if (site.graph, site.output) in foldable:
         raise Blocked(Reason.FOLDABLE, node.title, "it can be folded")
-
-
-def _fits(node: Node, pattern: str) -> bool:
-    tensors = [value.name for value in (*node.inputs, *node.outputs) if value]
-    return any(fnmatch.fnmatchcase(name, pattern) for name in (_where(node), node.name, *tensors))
-
-
-def _where(node: Node) -> str:
-    return f"{node.graph.path}/{node.title}" if node.graph.path else node.title
 
 
 def _channels(node: Node) -> int | None:
@@ -309,7 +302,7 @@ def _refuse_all(model: Model, found: Sequence[tuple[Node, Block | None]]) -> Non
     refused = [(node, block.detail) for node, block in found if block is not None]
     if not refused:
         return
-    listed = "; ".join(f"{_where(node)}: {why}" for node, why in refused[:LISTED])
+    listed = "; ".join(f"{where(node)}: {why}" for node, why in refused[:LISTED])
     more = f"; and {len(refused) - LISTED} more" if len(refused) > LISTED else ""
     raise ModelError(
         f"{len(refused)} of {len(found)} BatchNormalizations of {model.name} can't be swapped: "
@@ -331,7 +324,7 @@ def _layer(node: Node, channels: int, groups: int, options: SwapOptions) -> Laye
             bias = _parameter(node.inputs[2], 0.0)
     shape = _shape(node)
     layer = Layer(
-        name=_where(node),
+        name=where(node),
         x=_name(node.inputs[0]),
         y=node.out.name,
         scale=scale,

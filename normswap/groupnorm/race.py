@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from normswap.check.options import CheckOptions
     from normswap.graph.sizes import Dim
     from normswap.groupnorm.layer import Layer, Parameter
-    from normswap.groupnorm.options import VerifyOptions
     from normswap.groupnorm.plan import SwapPlan
     from normswap.progress import Progress
 
@@ -64,7 +64,7 @@ class _Kind:
 def measure(
     original: Path,
     plan: SwapPlan,
-    how: VerifyOptions,
+    how: CheckOptions,
     *,
     batches: Iterable[Mapping[str, Any]] | None = None,
     progress: Progress,
@@ -76,7 +76,7 @@ def measure(
     original : Path
         The model that was planned for. It is run once where sizes are not static.
     plan : SwapPlan
-    how : VerifyOptions
+    how : CheckOptions
         The provider, the shapes of the model's inputs, and how long a run may take.
     batches : iterable of feeds, optional
         Data whose sizes are taken where the model leaves them open.
@@ -125,7 +125,7 @@ def measure(
 def _shapes(
     original: Path,
     plan: SwapPlan,
-    how: VerifyOptions,
+    how: CheckOptions,
     batches: Iterable[Mapping[str, Any]] | None,
     progress: Progress,
 ) -> dict[int, tuple[int, ...]]:

@@ -1,57 +1,69 @@
-"""Re-estimate the running statistics of BatchNormalization, and freeze training-mode exports.
+"""New running statistics for BatchNormalization: of which layers, and how they are put in place.
 
-Source: ONNX operator BatchNormalization, opset 15: with ``current_mean`` and ``current_var`` the
-mean and the population variance of a batch, by channel ::
-
-    running = momentum * running + (1 - momentum) * current
-
-The cumulative estimate is that of all data seen as one batch, which is what momentum only
-approaches. Every normalization works with the statistics of its batch meanwhile, as in training
-(Wu and Johnson, "Rethinking Batch in BatchNorm", 2021, section 3).
+Every layer gets one new mean and one new variance (:mod:`normswap.groupnorm.estimate`), which all
+its nodes go on sharing.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from onnx import TensorProto
 
-from normswap.dtypes import NUMPY_DTYPES, is_float, round_to
-from normswap.errors import DataError, ModelError, UsageError
+from normswap.dtypes import is_float, round_to
+from normswap.errors import ModelError, UsageError
 from normswap.finite import flaw_of
-from normswap.graph.batchnorm import epsilon_of, is_batchnorm, require_rewritable
-from normswap.graph.build import build_network, gs_nodes
-from normswap.graph.mode import mode_of
+from normswap.graph.batchnorm import (
+    EXPORT_TIP,
+    is_batchnorm,
+    require_rewritable,
+    require_samples,
+)
+from normswap.graph.build import all_graphs, gs_nodes
+from normswap.graph.evaluate import constant_source
 from normswap.graph.names import Names
+from normswap.graph.network import Use
 from normswap.graph.normalization import site_of
 from normswap.graph.reasons import Blocked, Reason, blocked_by
-from normswap.groupnorm.builder import ConstantPool, LayerBuilder
-from normswap.groupnorm.layer import Layer, Runtime
-from normswap.model import ArrayTensor, load, make_constant, stage
-from normswap.runtime.session import Session
-from normswap.scratch import scratch_folder
+from normswap.groupnorm.plan import Untouched
+from normswap.groupnorm.selection import Selection
+from normswap.groupnorm.statistics import (
+    Found,
+    NormLayer,
+    are_trivial,
+    behind_identities,
+    calls_of,
+    constant_places,
+    places_of,
+)
+from normswap.model import ArrayTensor, make_constant
+from normswap.model.imported import ImportedGraph
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
+    from collections.abc import Iterable, Sequence
 
+    import numpy.typing as npt
     import onnx_graphsurgeon as gs
 
-    from normswap.graph.network import Node, Value
+    from normswap.graph.network import Graph, Network, Node, Value
     from normswap.graph.normalization import Site
+    from normswap.groupnorm.statistics import Calls
     from normswap.model import Model
-    from normswap.progress import Progress
 
+LISTED = 8
+"""Layers that an error message names."""
 
-DEFAULT_MOMENTUM = 0.9
+ASSUME = (
+    "--assume-constant (assume_constant=True) takes initializers that are listed as graph inputs "
+    "for constants, which they are as long as no caller gives others."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class RecalibrateOptions:
-    """How statistics are estimated.
+    """How statistics are estimated, and of what.
 
     Attributes
     ----------
@@ -60,6 +72,10 @@ class RecalibrateOptions:
         the statistics of all data as one batch.
     freeze : bool
         Turn normalizations in training mode into inference ones.
+    selection : Selection
+        Which normalizations.
+    assume_constant : bool
+        Take initializers that are listed as graph inputs for constants.
     timeout : float
         Seconds for one run.
 
@@ -71,6 +87,8 @@ class RecalibrateOptions:
 
     momentum: float | None = None
     freeze: bool = False
+    selection: Selection = field(default_factory=Selection)
+    assume_constant: bool = False
     timeout: float = 600.0
 
     def __post_init__(self) -> None:
@@ -84,11 +102,12 @@ class RecalibrateOptions:
 
 @dataclass(frozen=True, slots=True)
 class Recalibrated:
-    """A normalization with new statistics.
+    """A layer with new statistics, or one that is in inference mode now with those it had.
 
     Attributes
     ----------
     site : Site
+        Its first node.
     mean_shift : float
         How far the means moved: root mean square over channels, in old standard deviations. Of
         channels whose old statistics were finite; NaN where none were.
@@ -98,6 +117,8 @@ class Recalibrated:
         Whether it was in training mode and is not any more.
     mended : tuple of str
         What was not finite of the old statistics.
+    shared : tuple of Site
+        The other nodes that have the same statistics.
     """
 
     site: Site
@@ -105,251 +126,171 @@ class Recalibrated:
     variance_ratio: float
     frozen: bool
     mended: tuple[str, ...] = ()
+    shared: tuple[Site, ...] = ()
 
 
-class RunningStatistics:
-    """Mean and population variance by channel, over batches.
+def find_layers(model: Model, network: Network, options: RecalibrateOptions) -> Found:
+    """Divide the normalizations of a model into layers, and those that keep their statistics.
 
-    Parameters
-    ----------
-    mean, var : (C,) ndarray of float64
-        What there is before the first batch; counts with a momentum only.
-    momentum : float or None
+    Raises
+    ------
+    UsageError
+        A pattern fits nothing.
+    ModelError
+        There is no normalization that can be recalibrated.
     """
-
-    def __init__(self, mean: np.ndarray, var: np.ndarray, momentum: float | None) -> None:
-        self.mean = mean
-        self.var = var
-        self._momentum = momentum
-        self._count = 0
-
-    def add(self, mean: np.ndarray, var: np.ndarray, count: int) -> None:
-        """Take in the statistics of a batch of `count` elements a channel."""
-        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is refused later
-            self._add(mean, var, count)
-
-    def _add(self, mean: np.ndarray, var: np.ndarray, count: int) -> None:
-        if self._momentum is not None:
-            self.mean = self._momentum * self.mean + (1 - self._momentum) * mean
-            self.var = self._momentum * self.var + (1 - self._momentum) * var
-            return
-        # The law of total variance: within batches, and between them.
-        share = count / (self._count + count)
-        shift = mean - self.mean
-        self.var = (1 - share) * self.var + share * var + share * (1 - share) * shift**2
-        self.mean = self.mean + share * shift
-        if not self._count:
-            self.mean, self.var = mean, var
-        self._count += count
-
-
-def batchnorms(model: Model, *, freeze: bool) -> list[Node]:
-    """Return the normalizations to recalibrate, or raise one error for all that can't be."""
-    network = build_network(model)
     nodes = [node for graph in network.graphs for node in graph.topological() if is_batchnorm(node)]
-    refused = []
+    options.selection.require_use(nodes, model.name)
+    calls = calls_of(model, network)
+    layers: dict[tuple[int, ...], NormLayer] = {}
+    kept: list[Untouched] = []
     for node in nodes:
-        block = blocked_by(_require_recalibratable, node, freeze=freeze)
+        block = blocked_by(_require_recalibratable, node, calls, options)
         if block is not None:
-            refused.append(f"{node.title}: {block.detail}")
-    if refused:
-        more = f"; and {len(refused) - 8} more" if len(refused) > 8 else ""
-        raise ModelError(
-            f"{len(refused)} of {len(nodes)} BatchNormalizations of {model.name} can't be "
-            f"recalibrated: {'; '.join(refused[:8])}{more}."
-        )
-    if not nodes:
+            kept.append(Untouched(site_of(node), block.reason, block.detail))
+            continue
+        for mean, var in places_of(Use(node, 3), Use(node, 4), calls):
+            pair = mean.node.operand(mean.slot), var.node.operand(var.slot)
+            affine = node.inputs[1:3]
+            read = [*pair, *affine] if are_trivial(*pair) else pair
+            behind = [*map(behind_identities, pair), *affine]
+            keys = tuple(map(id, read)), tuple(map(id, behind))
+            layer = layers.get(keys[0]) or layers.get(keys[1]) or NormLayer([], pair)
+            layers.update(dict.fromkeys(keys, layer))
+            layer.places.append((mean, var))
+            if node not in layer.nodes:
+                layer.nodes.append(node)
+    if not layers:
+        refuse(model, kept)
+    return Found(list(dict.fromkeys(layers.values())), kept)
+
+
+def refuse(model: Model, kept: Sequence[Untouched]) -> None:
+    """Raise the error that nothing of a model can be recalibrated.
+
+    Raises
+    ------
+    ModelError
+    """
+    if not kept:
         raise ModelError(
             f"{model.name} has no BatchNormalization to recalibrate.",
-            tip="Exporters fold it away; torch.onnx.export keeps it with "
-            "training=TrainingMode.PRESERVE and do_constant_folding=False.",
+            tip=EXPORT_TIP,
         )
-    return nodes
-
-
-def _require_recalibratable(node: Node, *, freeze: bool) -> None:
-    """Let pass a normalization whose mean and variance are constants by channel."""
-    if node.graph.path:
-        detail = f"it is in {node.graph.path}, and only the main graph can be recalibrated"
-        raise Blocked(Reason.OUTER_SCOPE, node.title, detail)
-    require_rewritable(node, in_training=True, with_statistics=not freeze, by_channel=True)
-    mean, var = node.operand(3), node.operand(4)
-    if mean.source is None or var.source is None:
-        raise Blocked(Reason.NOT_CONSTANT, node.title, "its mean and variance are not constants")
-    if mean.overridable or var.overridable:
-        raise Blocked(Reason.OVERRIDABLE, node.title, "its mean or variance is a graph input")
-    if not is_float(mean.data_type):
-        raise Blocked(Reason.ELEMENT_TYPE, node.title, "its statistics are of no float type")
-
-
-Found = dict[str, tuple[RunningStatistics, tuple[np.ndarray, np.ndarray]]]
-
-
-def estimate(
-    original: Path,
-    batches: Iterable[Mapping[str, Any]],
-    options: RecalibrateOptions,
-    progress: Progress,
-) -> tuple[Found, int]:
-    """Run the network with the statistics of each batch, and gather them."""
-    model = load(original)
-    with scratch_folder() as folder:
-        outputs, found = _open_statistics(model, options)
-        path = folder / "training.onnx"
-        with stage(model, path) as staged:
-            staged.commit()
-        taps = {name: TensorProto.DOUBLE for names in outputs.values() for name in names}
-        samples = 0
-        with Session(
-            path, label="the model in training mode", taps=taps, timeout=options.timeout
-        ) as session:
-            for number, feeds in enumerate(batches, start=1):
-                progress(f"estimating statistics, batch {number}")
-                values = session.run(feeds, sorted(taps))
-                for key, (mean, var, count) in outputs.items():
-                    found[key][0].add(values[mean], values[var], int(values[count].reshape(-1)[0]))
-                samples += max((len(v) for v in feeds.values() if v.ndim), default=1)
-    return found, samples
-
-
-def _open_statistics(
-    model: Model, options: RecalibrateOptions
-) -> tuple[dict[str, tuple[str, str, str]], Found]:
-    """Put every normalization in training mode, with its statistics as tensors to tap."""
-    network = build_network(model)
-    surgeon = dict(enumerate(gs_nodes(model)))
-    names = Names(model)
-    pool = ConstantPool(names)
-    outputs: dict[str, tuple[str, str, str]] = {}
-    found: Found = {}
-    new: dict[int, list[gs.Node]] = {}
-    for node in network.graphs[0].topological():
-        if not is_batchnorm(node):
-            continue
-        gs_node = surgeon[node.key]
-        old = tuple(
-            value.source.load().astype(np.float64).reshape(-1)
-            for value in node.inputs[3:5]
-            if value is not None and value.source is not None
-        )
-        key = node.out.name
-        found[key] = (RunningStatistics(old[0], old[1], options.momentum), (old[0], old[1]))
-        scale, bias = gs_node.inputs[1:3]
-        data_type = next(v.data_type for v in node.inputs if v and v.data_type is not None)
-        layer = Layer(
-            name=node.title,
-            x=gs_node.inputs[0].name,
-            y=gs_node.outputs[0].name,
-            scale=Runtime(scale.name, _type_of(node.input(1), data_type)),
-            bias=Runtime(bias.name, _type_of(node.input(2), data_type)),
-            channels=len(old[0]),
-            num_groups=1,
-            epsilon=epsilon_of(node),
-            shape=None,
-            data_type=data_type,
-            opset=node.opset,
-        )
-        tensors = {tensor.name: tensor for tensor in (*gs_node.inputs, *gs_node.outputs)}
-        gs_node.inputs.clear()
-        gs_node.outputs.clear()
-        builder = LayerBuilder(layer, tensors, pool, names)
-        outputs[key] = _training_mode(builder)
-        new[id(gs_node)] = builder.nodes
-    graph = model.graph
-    graph.nodes = [part for node in graph.nodes for part in new.get(id(node), [node])]
-    return outputs, found
-
-
-def _type_of(value: Value | None, default: int) -> int:
-    return default if value is None or value.data_type is None else value.data_type
-
-
-def _training_mode(builder: LayerBuilder) -> tuple[str, str, str]:
-    """Build a normalization by the statistics of the batch; return the names of these.
-
-    In float64, so that the statistics are those of the activations and not of the summation.
-    """
-    layer = builder.layer
-    wide = builder.op("Cast", [builder.x], "wide", to=TensorProto.DOUBLE)
-    view = builder.integers([0, layer.channels, -1], "channels_shape")
-    x = builder.op("Reshape", [wide, view], "channels")
-
-    def mean(value: gs.Tensor, what: str) -> gs.Variable:
-        if layer.opset < 18:
-            return builder.op("ReduceMean", [value], what, axes=[0, 2], keepdims=1)
-        axes = builder.integers([0, 2], "batch_axes")
-        return builder.op("ReduceMean", [value, axes], what, keepdims=1)
-
-    average = mean(x, "batch_mean")
-    centred = builder.op("Sub", [x, average], "centred")
-    spread = mean(builder.op("Mul", [centred, centred], "squares"), "batch_var")
-    vector = builder.integers([-1], "vector_shape")
-    results = [
-        builder.op("Reshape", [value, vector], what)
-        for value, what in ((average, "current_mean"), (spread, "current_var"))
-    ]
-    sizes = builder.op("Shape", [x], "sizes")
-    picked = builder.op("Gather", [sizes, builder.integers([0, 2], "batch_axes")], "counts", axis=0)
-    float_counts = builder.op("Cast", [picked], "counts_wide", to=TensorProto.DOUBLE)
-    count = builder.op("ReduceProd", [float_counts], "count", keepdims=1)
-    epsilon = builder.typed(layer.epsilon, TensorProto.DOUBLE, "epsilon_wide", shared=True)
-    deviation = builder.op(
-        "Sqrt", [builder.op("Add", [spread, epsilon], "var_epsilon")], "deviation"
+    listed = "; ".join(f"{entry.site.node}: {entry.detail}" for entry in kept[:LISTED])
+    more = f"; and {len(kept) - LISTED} more" if len(kept) > LISTED else ""
+    inputs = any(entry.reason is Reason.OVERRIDABLE for entry in kept)
+    raise ModelError(
+        f"{len(kept)} of {len(kept)} BatchNormalizations of {model.name} can't be recalibrated: "
+        f"{listed}{more}.",
+        tip=ASSUME if inputs else None,
     )
-    y = builder.op("Div", [centred, deviation], "normalized")
-    column = builder.integers([layer.channels, 1], "column_shape")
-    for op, parameter, what in (("Mul", layer.scale, "scale"), ("Add", layer.bias, "bias")):
-        tensor = builder.tensor(cast("Runtime", parameter), TensorProto.DOUBLE, what)
-        y = builder.op(op, [y, builder.op("Reshape", [tensor, column], what)], f"{what}d")
-    y = builder.op("Reshape", [y, builder.original_shape()], "unflattened")
-    builder.finish(builder.op("Cast", [y], "narrow", to=layer.data_type))
-    return results[0].name, results[1].name, count.name
+
+
+def _require_recalibratable(node: Node, calls: Calls, options: RecalibrateOptions) -> None:
+    """Let pass a normalization of samples whose mean and variance are constants by channel."""
+    options.selection.require(node)
+    require_rewritable(node, in_training=True, with_statistics=not options.freeze, by_channel=True)
+    channels = None
+    for use in (use for pair in constant_places(node, calls) for use in pair):
+        source = constant_source(use.node.operand(use.slot))
+        if not is_float(source.data_type):
+            raise Blocked(Reason.ELEMENT_TYPE, node.title, "its statistics are of no float type")
+        channels = math.prod(source.shape)
+    require_samples(node, channels)
 
 
 def install(
-    node: Node,
-    gs_node: gs.Node,
-    statistics: RunningStatistics,
-    old: tuple[np.ndarray, np.ndarray],
-    options: RecalibrateOptions,
-    names: Names,
+    layer: NormLayer,
+    statistics: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]],
+    edited: Edited,
+    *,
+    is_frozen: bool,
 ) -> Recalibrated:
-    """Give a node its new statistics as constants of its own."""
-    for slot, values, what in (
-        (3, statistics.mean, "input_mean"),
-        (4, statistics.var, "input_var"),
-    ):
-        value = node.inputs[slot]
-        data_type = (value and value.data_type) or TensorProto.FLOAT
-        flaw = flaw_of(f"the new {what} of {node.title}", values, NUMPY_DTYPES[data_type])
-        if flaw is not None:
-            raise DataError(
-                f"On this data {flaw}.",
-                tip="The network overflows on it: scale it as in training, or leave out what is "
-                "far off.",
-            )
-        constant = ArrayTensor(np.asarray(round_to(values, data_type)))
-        gs_node.inputs[slot] = make_constant(names.fresh(f"{node.title}/{what}"), constant)
-    training = mode_of(node).is_training
-    if options.freeze:
-        gs_node.attrs.pop("training_mode", None)
-        while len(gs_node.outputs) > 1:
-            gs_node.outputs.pop()
-    epsilon = epsilon_of(node)
-    flaws = [
-        flaw_of(value.name, values)
-        for value, values in zip(node.inputs[3:5], old, strict=True)
-        if value is not None
-    ]
+    """Give a layer its new statistics.
+
+    They take the place of the old ones under their name where nothing else reads these.
+    """
+    old, sources = layer.old(), layer.sources
+    for which, what in enumerate(("input_mean", "input_var")):
+        root, source = layer.statistics[which], sources[which]
+        uses = {pair[which] for pair in layer.places}
+        stored = round_to(statistics[which], source.data_type)
+        new = ArrayTensor(np.asarray(stored).reshape(source.shape))
+        owner = edited.owner(root, uses)
+        if owner is not None:
+            constant = make_constant(root.name, new)
+            owner.replaced.append(constant)
+            edited.read(uses, constant)
+            continue
+        homes = {id(use.node.graph): use.node.graph for use in uses}
+        for home in homes.values():
+            constant = make_constant(edited.names.fresh(f"{layer.nodes[0].title}/{what}"), new)
+            edited.read((use for use in uses if use.node.graph is home), constant)
+    flaws = [flaw_of(v.name, values) for v, values in zip(layer.statistics, old, strict=True)]
+    mended = tuple(str(flaw) for flaw in flaws if flaw is not None)
+    return _told(layer, old, statistics, is_frozen=is_frozen, mended=mended)
+
+
+class Edited:
+    """A model whose nodes get other constants.
+
+    Parameters
+    ----------
+    model : Model
+    network : Network
+        Of that model.
+
+    Attributes
+    ----------
+    names : Names
+    surgeon : dict of int to Node
+        onnx-graphsurgeon's nodes, by key.
+    """
+
+    def __init__(self, model: Model, network: Network) -> None:
+        self.names = Names(model)
+        self.surgeon = dict(enumerate(gs_nodes(model)))
+        self._graphs = dict(zip(map(id, network.graphs), all_graphs(model), strict=True))
+
+    def read(self, uses: Iterable[Use], constant: gs.Constant) -> None:
+        """Let nodes read a constant."""
+        for node, slot in uses:
+            self.surgeon[node.key].inputs[slot] = constant
+
+    def owner(self, root: Value, uses: set[Use]) -> ImportedGraph | None:
+        """Return the graph of which a tensor is an initializer, if only these uses read it."""
+        if root.producer is not None or root.is_output or set(root.readers.values()) != uses:
+            return None
+        home: Graph | None = next(iter(uses)).node.graph
+        while home is not None:
+            graph = self._graphs[id(home)]
+            if isinstance(graph, ImportedGraph) and root.name in graph.stored:
+                return graph
+            home = home.parent
+        return None
+
+
+def _told(
+    layer: NormLayer,
+    old: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]],
+    new: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]],
+    *,
+    is_frozen: bool,
+    mended: tuple[str, ...],
+) -> Recalibrated:
+    """Say how far the statistics of a layer moved."""
     known = np.isfinite(old[0]) & np.isfinite(old[1])
-    old_mean, old_var, mean, var = (v[known] for v in (*old, statistics.mean, statistics.var))
+    old_mean, old_var, mean, var = (values[known] for values in (*old, *new))
     with np.errstate(all="ignore"):
-        shift = (mean - old_mean) / np.sqrt(old_var + epsilon)
-        ratio = (var + epsilon) / (old_var + epsilon)
+        shift = (mean - old_mean) / np.sqrt(old_var + layer.epsilon)
+        ratio = (var + layer.epsilon) / (old_var + layer.epsilon)
+    first, *others = (replace(site_of(node), channels=len(known)) for node in layer.nodes)
     return Recalibrated(
-        site_of(node),
+        first,
         float(np.sqrt(np.mean(shift**2))) if known.any() else math.nan,
         float(np.exp(np.mean(np.log(ratio)))) if known.any() else math.nan,
-        frozen=options.freeze and training,
-        mended=tuple(str(flaw) for flaw in flaws if flaw is not None),
+        is_frozen,
+        mended,
+        tuple(others),
     )

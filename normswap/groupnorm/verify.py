@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import ml_dtypes
 import numpy as np
 
+from normswap.check import elements
+from normswap.check.cancellation import is_rounding, order_of
 from normswap.check.verdict import Verdict
-from normswap.errors import RunError
+from normswap.dtypes import is_floating
+from normswap.errors import RunError, RunTimeoutError
 from normswap.groupnorm.drift import DriftReport, measure_drift, samples_of
 from normswap.groupnorm.feeds import make_cases
 from normswap.groupnorm.hybrid import run_hybrid, taps, values
@@ -25,17 +28,19 @@ from normswap.groupnorm.rounding import SLACK
 from normswap.inputs.archives import save_sets
 from normswap.inputs.dims import RequestedSizes, batch_is_free
 from normswap.inputs.signature import read_signature
-from normswap.plain import called, plain
+from normswap.plain import AsDict, called
+from normswap.runtime.failures import ProviderError
 from normswap.runtime.randomness import seed_notes
 from normswap.runtime.session import Session
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from normswap.check.options import CheckOptions
     from normswap.errors import ExitCode
     from normswap.groupnorm.layer import Layer
-    from normswap.groupnorm.options import VerifyOptions
     from normswap.groupnorm.plan import SwapPlan
     from normswap.inputs.random import Case
     from normswap.inputs.signature import Signature
@@ -82,7 +87,7 @@ class OutputCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class SwapCheck:
+class SwapCheck(AsDict):
     """What was found.
 
     Attributes
@@ -137,12 +142,7 @@ class SwapCheck:
         """How a command that found this ends."""
         return self.verdict.exit_code
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the check as plain data."""
-        data: dict[str, Any] = plain(self)
-        return data
-
-    def save_failing_inputs(self, path: Path) -> tuple[Path, ...]:
+    def save_failing_inputs(self, path: str | os.PathLike[str]) -> tuple[Path, ...]:
         """Save the exact inputs on which the check failed; return the files.
 
         Several sets are numbered, see :mod:`normswap.inputs.archives`. A layer in a subgraph or a
@@ -155,7 +155,7 @@ def verify_swap(
     original: Path,
     swapped: Path,
     plan: SwapPlan,
-    options: VerifyOptions,
+    options: CheckOptions,
     *,
     batches: Iterable[Mapping[str, Any]] | None = None,
     progress: Progress,
@@ -167,7 +167,7 @@ def verify_swap(
     original, swapped : Path
     plan : SwapPlan
         By which `swapped` was made from `original`.
-    options : VerifyOptions
+    options : CheckOptions
     batches : iterable of feeds, optional
         Data for the check and the drift; random inputs if left out.
     progress : callable
@@ -181,7 +181,12 @@ def verify_swap(
     layers = plan.visible_layers
     notes: list[str] = seed_notes(signature.random)
     known = taps(layers)
-    floats = _floats(signature)
+    names = [port.name for port in signature.outputs]
+    floats = [
+        port.name
+        for port in signature.outputs
+        if port.kind == "tensor" and port.dtype.startswith(("float", "bfloat"))
+    ]
 
     def open_model(path: Path, label: str, **how: Any) -> Session:
         return Session(
@@ -195,7 +200,16 @@ def verify_swap(
         )
 
     with open_model(original, "the original model", taps=known["y"]) as before:
-        cases = make_cases(before, signature, options, batches, progress, notes)
+        refusal: RunError | None = None
+        try:
+            cases = make_cases(before, signature, options, batches, progress, notes)
+        except (RunTimeoutError, ProviderError):
+            raise
+        except RunError as error:
+            refusal = error
+            with open_model(swapped, "the swapped model") as session:
+                cases = _taken(session, signature, options, batches, progress, notes, refusal)
+            notes.append(f"the drift from the original can't be told: {refusal}")
         progress("checking every swapped node")
         sizes: dict[str, int] = {}
         with open_model(
@@ -205,7 +219,7 @@ def verify_swap(
             level="disabled",
         ) as plain:
             nodes = [_check_layers(plain, layers, case.feeds, sizes) for case in cases]
-            outputs = [plain.run(case.feeds, floats) for case in cases]
+            outputs = [_tensors(plain.run(case.feeds)) for case in cases]
         rng = np.random.default_rng(options.seed)
         isolated = check_isolated(swapped, plan, open_model, rng)
         progress("checking the whole network")
@@ -217,44 +231,51 @@ def verify_swap(
                     original,
                     plan,
                     case.feeds,
-                    floats,
+                    names,
                     open_model,
                     np.random.default_rng(options.seed),
                     roundings=ROUNDINGS[options.full],
                 )
-                truth = wanted.truth
+                truth = _tensors(wanted.truth)
+                rounded = [_tensors(run) for run in wanted.rounded]
                 noise = {
-                    name: max(_distance(rounded[name], truth[name]) for rounded in wanted.rounded)
-                    for name in truth
+                    name: max(_distance(run.get(name), array) for run in rounded)
+                    for name, array in truth.items()
+                    if is_floating(array.dtype)
                 }
-                deployed = after.run(case.feeds, floats)
+                deployed = _tensors(after.run(case.feeds))
                 runs = (unoptimized, deployed)
                 network.append(
                     [
                         _judged(
                             name,
-                            max(_distance(run[name], truth[name]) for run in runs),
+                            max(_distance(run.get(name), truth[name]) for run in runs),
                             noise[name],
                             truth[name],
                         )
-                        for name in truth
+                        for name in noise
                     ]
                 )
+                notes += _agreements(truth, deployed, case)
+                notes += _cancelled(truth, network[-1], noise)
                 many = len(cases) == 1 or samples_of(case.feeds) > 1
                 invariance.append(
                     _invariance(after, case.feeds, deployed, signature, options, noise, notes)
                     if many
                     else []
                 )
-            drift = measure_drift(
-                before,
-                after,
-                batches if batches is not None else [case.feeds for case in cases],
-                floats,
-                [layer.y for layer in layers],
-                progress,
-                sizes=sizes,
-            )
+            drift = DriftReport()
+            if refusal is None:
+                drift = measure_drift(
+                    before,
+                    after,
+                    batches if batches is not None else [case.feeds for case in cases],
+                    floats,
+                    [layer.y for layer in layers],
+                    progress,
+                    sizes=sizes,
+                    own=batches is not None,
+                )
             notes += dict.fromkeys((*before.notes, *after.notes, *drift.notes))
     failing = [
         case
@@ -275,6 +296,30 @@ def verify_swap(
     )
 
 
+def _taken(
+    session: Session,
+    signature: Signature,
+    options: CheckOptions,
+    batches: Iterable[Mapping[str, Any]] | None,
+    progress: Progress,
+    notes: list[str],
+    refusal: RunError,
+) -> list[Case]:
+    """Return the inputs that a swapped model takes whose original the runtime refuses.
+
+    Raises
+    ------
+    RunError
+        The refusal, where it refuses both.
+    """
+    try:
+        return make_cases(session, signature, options, batches, progress, notes)
+    except (RunTimeoutError, ProviderError):
+        raise
+    except RunError:
+        raise refusal from None
+
+
 def _worst(found: Sequence[Sequence[Check]], name: str) -> tuple[Check, ...]:
     """Return of the checks of each layer or output, set by set of inputs, the worst."""
     worst: dict[str, Check] = {}
@@ -285,13 +330,40 @@ def _worst(found: Sequence[Sequence[Check]], name: str) -> tuple[Check, ...]:
     return tuple(worst.values())
 
 
-def _floats(signature: Signature) -> list[str]:
-    """Return the outputs that can be compared."""
-    return [
-        port.name
-        for port in signature.outputs
-        if port.kind == "tensor" and port.dtype.startswith(("float", "bfloat"))
-    ]
+def _tensors(outputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return all tensors among some outputs, by name."""
+    return {
+        leaf: array
+        for name, value in outputs.items()
+        for leaf, array in elements.tensors(name, value)
+    }
+
+
+def _agreements(
+    truth: Mapping[str, np.ndarray], deployed: Mapping[str, np.ndarray], case: Case
+) -> list[str]:
+    """Return how many values of outputs of other types are right, one sentence each.
+
+    There is no verdict on them: what rounding does to a class, a flag or a text can't be said.
+    """
+    notes = []
+    for name, array in truth.items():
+        if is_floating(array.dtype):
+            continue
+        given = deployed.get(name)
+        what = f"output {name!r} is of type {array.dtype.name} and not judged"
+        if given is None or given.shape != array.shape:
+            notes.append(
+                f"{what}; it is of another shape than in the network with exact "
+                f"normalizations ({case.name})"
+            )
+            continue
+        same = int(np.count_nonzero(given == array))
+        notes.append(
+            f"{what}; {same} of {array.size} values are those of the network with exact "
+            f"normalizations ({case.name})"
+        )
+    return notes
 
 
 def _check_layers(
@@ -311,9 +383,26 @@ def _check_layers(
     return checks
 
 
-def _distance(one: np.ndarray, other: np.ndarray) -> float:
+def _cancelled(
+    truth: Mapping[str, np.ndarray], checks: Sequence[OutputCheck], noise: Mapping[str, float]
+) -> list[str]:
+    """Return a sentence on every output that is nothing but rounding."""
+    notes = []
+    for name, error in ((check.output, check.max_error) for check in checks if check.right):
+        rounding = max(noise[name], error)
+        finite = np.abs(truth[name].astype(np.float64))
+        if is_rounding(float(finite.max(initial=0.0)), rounding):
+            order = order_of(rounding, float(ml_dtypes.finfo(truth[name].dtype).eps))
+            notes.append(
+                f"output {name!r} is rounding around zero: its terms are of the order of {order} "
+                "and cancel; its drift means nothing"
+            )
+    return notes
+
+
+def _distance(one: np.ndarray | None, other: np.ndarray) -> float:
     """Return the largest difference; infinite where only one is finite, or the shapes differ."""
-    if one.shape != other.shape:
+    if one is None or one.shape != other.shape:
         return math.inf
     a, b = one.astype(np.float64), other.astype(np.float64)
     if not np.array_equal(np.isfinite(a), np.isfinite(b)):
@@ -335,7 +424,7 @@ def _invariance(
     feeds: Mapping[str, Any],
     outputs: Mapping[str, np.ndarray],
     signature: Signature,
-    options: VerifyOptions,
+    options: CheckOptions,
     noise: Mapping[str, float],
     notes: list[str],
 ) -> list[OutputCheck]:
@@ -355,14 +444,14 @@ def _invariance(
             for n, v in feeds.items()
         }
     try:
-        again = session.run(alone, list(outputs))
+        again = _tensors(session.run(alone))
     except RunError as error:
         notes.append(f"batch invariance can't be tested: {error}")
         return []
     return [
         _judged(name, _distance(again[name][:1], whole[:1]), noise[name], whole)
         for name, whole in outputs.items()
-        if whole.ndim and len(whole) == size
+        if name in noise and name in again and whole.ndim and len(whole) == size
     ]
 
 

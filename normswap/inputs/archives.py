@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,8 +18,8 @@ from normswap.inputs.arrayfiles import read_npz
 from normswap.runtime.arrays import Feeds, to_bits
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 _ELEMENT = re.compile(r"(.*)\[(\d+)\]")
 
@@ -54,9 +55,9 @@ def save_values(path: Path, values: Mapping[str, Any]) -> None:
                 np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
 
-def save_sets(path: Path, sets: Sequence[Mapping[str, Any]]) -> tuple[Path, ...]:
+def save_sets(path: str | os.PathLike[str], sets: Sequence[Mapping[str, Any]]) -> tuple[Path, ...]:
     """Write sets of values to `path` and its continuations; return the files."""
-    files = tuple(_continuation(path, number) for number in range(len(sets)))
+    files = tuple(_continuation(Path(path), number) for number in range(len(sets)))
     for file, values in zip(files, sets, strict=True):
         save_values(file, values)
     return files

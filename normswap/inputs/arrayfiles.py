@@ -7,6 +7,7 @@ what a person's Ctrl-D raises. Here they all become one error that names the fil
 
 from __future__ import annotations
 
+import stat
 import struct
 import tokenize
 import zipfile
@@ -50,7 +51,8 @@ _TROUBLE = (
 def _told(path: Path, what: str) -> Iterator[None]:
     """Turn whatever reading a file raises into a DataError that names it."""
     try:
-        if path.stat().st_size == 0:
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode) and not status.st_size:
             raise DataError(f"{path} is empty.")
         yield
     except _TROUBLE as error:
@@ -68,6 +70,40 @@ def _opened(path: Path, head: bytes) -> Iterator[BinaryIO]:
         yield file
 
 
+def require_arrays(path: Path) -> None:
+    """Refuse, before anything is done for it, a file in which there can be no arrays.
+
+    Raises
+    ------
+    DataError
+        It is no file, empty, of another kind than its name says, damaged at its end, or holds
+        Python objects.
+    """
+    with _told(path, "arrays"):
+        if not path.is_file():
+            raise ValueError("it is no file")
+        if path.suffix == ".npy" and not zipfile.is_zipfile(path):
+            with _opened(path, _ARRAY) as file:
+                _require_numbers("", file)
+        elif path.suffix in (".npz", ".npy"):
+            with _opened(path, _ARCHIVE) as file, zipfile.ZipFile(file) as archive:
+                for member in archive.namelist():
+                    if member.endswith(".npy"):
+                        with archive.open(member) as stream:
+                            _require_numbers(member.removesuffix(".npy"), stream)
+
+
+def _require_numbers(name: str, stream: Any) -> None:
+    """Refuse an array of Python objects, which NumPy's advice is to load unsafely."""
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    reader = readers.get(np.lib.format.read_magic(stream))
+    if reader is not None and reader(stream)[2].hasobject:
+        raise ValueError(f"its array {name!r} has Python objects, no numbers")
+
+
 def read_npy(path: Path) -> np.ndarray:
     """Return the array of an ``.npy``.
 
@@ -76,6 +112,7 @@ def read_npy(path: Path) -> np.ndarray:
     DataError
         It can't be read; the message names the file.
     """
+    require_arrays(path)
     with _told(path, "an array (.npy)"):
         with _opened(path, _ARRAY) as file:
             array: np.ndarray = np.load(file, allow_pickle=False)
@@ -90,6 +127,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     DataError
         It can't be read; the message names the file.
     """
+    require_arrays(path)
     with (
         _told(path, "arrays (.npz)"),
         _opened(path, _ARCHIVE) as file,
@@ -122,6 +160,7 @@ def read_proto(path: Path, kind: type[Any] = onnx.TensorProto) -> tuple[str, Any
         onnx.SequenceProto: onnx.numpy_helper.to_list,
         onnx.OptionalProto: onnx.numpy_helper.to_optional,
     }
+    require_arrays(path)
     with _told(path, f"a {kind.__name__}"):
         proto = kind()
         proto.ParseFromString(path.read_bytes())

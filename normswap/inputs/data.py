@@ -17,17 +17,18 @@ How a set becomes inputs of the model:
 - A value of another type is converted, where its kind allows that and none is beyond the range of
   the type. Bits saved as unsigned integers become the type that NumPy can't save.
 - Along the first axis are the samples. Where the model fixes their number, they are divided into
-  batches of it; a rest is left out, which a remark says.
+  batches of it; a rest is left out, which a remark says, or filled up for what can weigh batches.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import onnx
@@ -35,7 +36,7 @@ import onnx
 from normswap.errors import DataError
 from normswap.finite import flaw_of
 from normswap.inputs.archives import numbered, read_values
-from normswap.inputs.arrayfiles import read_npy, read_proto
+from normswap.inputs.arrayfiles import read_npy, read_proto, require_arrays
 from normswap.inputs.random import Case, Distribution
 from normswap.runtime.arrays import Feeds, Value, dtype_of, is_foreign
 
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 BATCH = 32
 
-Data = str | Path | Mapping[str, Any] | Iterable[Mapping[str, Any]]
+Data: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | Iterable[Mapping[str, Any]]
 """A file or folder, feeds, or an iterable of feeds."""
 
 _KINDS = {".npz", ".npy", ".pb"}
@@ -86,12 +87,24 @@ class Dataset:
 
     def __iter__(self) -> Iterator[Feeds]:
         """Go through all batches, from the first."""
-        cases = _cases(
-            self._signature, self._sets, finite=True, batch=self._batch, samples=self._samples
-        )
-        for case in cases:
-            self.notes.update(dict.fromkeys(case.remarks))
+        for case in self.cases():
             yield case.feeds
+
+    def cases(self, *, filled: bool = False) -> Iterator[Case]:
+        """Go through all batches, from the first, with what is known of them.
+
+        Parameters
+        ----------
+        filled : bool
+            Whether samples that fill no batch of a size that the model fixes come too. The batch of
+            the rest is filled up with its first sample, and comes again as a batch of this sample
+            alone, of negative weight: a sum over elements, each by the weight of its batch, counts
+            every sample once.
+        """
+        how: dict[str, Any] = {"batch": self._batch, "samples": self._samples, "filled": filled}
+        for case in _cases(self._signature, self._sets, finite=True, **how):
+            self.notes.update(dict.fromkeys(case.remarks))
+            yield case
 
 
 def open_data(
@@ -120,12 +133,12 @@ def open_data(
         type that the model takes. (Raised where the batches are gone through.)
     """
     sets = _located(signature, source)
-    is_batched = not isinstance(source, str | Path | Mapping)
-    name = str(source) if isinstance(source, str | Path) else "the data"
+    is_batched = not isinstance(source, str | os.PathLike | Mapping)
+    name = os.fspath(source) if isinstance(source, str | os.PathLike) else "the data"
     return Dataset(name, signature, sets, None if is_batched else batch, samples)
 
 
-def load_outputs(signature: Signature, path: Path) -> list[Feeds]:
+def load_outputs(signature: Signature, source: str | os.PathLike[str]) -> list[Feeds]:
     """Read golden outputs of a model: an ``.npz``, or a folder of them, one a set of inputs.
 
     Raises
@@ -133,6 +146,7 @@ def load_outputs(signature: Signature, path: Path) -> list[Feeds]:
     DataError
         There is nothing to read, or it does not fit the model's outputs.
     """
+    path = Path(source)
     files = sorted(path.glob("*.npz"), key=_natural) if path.is_dir() else numbered(path)
     if not files:
         raise DataError(f"There are no golden outputs at {path}.")
@@ -143,7 +157,7 @@ def _located(signature: Signature, source: Data) -> Iterable[Path | Mapping[str,
     """Return the sets that a source has, those in files not yet read."""
     if isinstance(source, Mapping):
         return [source]
-    if not isinstance(source, str | Path):
+    if not isinstance(source, str | os.PathLike):
         return list(source) if iter(source) is source else source
     path = Path(source)
     if not path.exists():
@@ -154,6 +168,9 @@ def _located(signature: Signature, source: Data) -> Iterable[Path | Mapping[str,
             f"{path} has no .npz, .npy or .pb in it: it holds no data that is understood.",
             tip="Save the inputs with numpy.savez, one array for each input of the model.",
         )
+    for file in found:
+        if not file.is_dir():
+            require_arrays(file)
     return found
 
 
@@ -271,6 +288,7 @@ def _cases(
     finite: bool,
     batch: int | None = None,
     samples: int | None = None,
+    filled: bool = False,
 ) -> Iterator[Case]:
     """Yield inputs of the model, set by set and batch by batch."""
     remarks: dict[str, None] = {}
@@ -294,21 +312,37 @@ def _cases(
         following = [name for name, value in expected.items() if _length(value) == count]
         fixed = _batch_size(signature)
         size = fixed or batch or max(count, 1)
-        if fixed and count % fixed:
-            remarks[f"samples that don't fill a batch are left out: it is of {fixed} here"] = None
+        name = f"data {found.name}"
+        if fixed and count % fixed and not filled:
+            remarks[
+                f"{count % fixed} of {count} samples fill no batch of {fixed}, which the model "
+                "takes, and are left out"
+            ] = None
         # An empty batch is one for a check, and none for what learns from it.
         for start in range(0, count if batch or fixed else max(count, 1), size):
             if fixed and start + size > count:
+                for places, weight in _filling(start, count, fixed) if filled else ():
+                    feeds = _cut(typed, sampled, places)
+                    yield Case(
+                        name,
+                        Distribution.USER,
+                        feeds,
+                        remarks=tuple(remarks),
+                        weight=weight,
+                        sampled=tuple(sampled),
+                    )
+                    empty = False
+                    remarks.clear()
                 break
             span = slice(start, start + size)
             is_whole = size >= count
-            name = f"data {found.name}"
             yield Case(
                 name if is_whole else f"{name} from sample {start}",
                 Distribution.USER,
                 typed if is_whole else _cut(typed, sampled, span),
                 expected if is_whole else _cut(expected, following, span),
                 tuple(remarks),
+                sampled=tuple(sampled),
             )
             empty = False
             remarks.clear()
@@ -321,7 +355,17 @@ def _ignored(others: Sequence[str]) -> str:
     return f"arrays that are no inputs of the model are ignored: {', '.join(others)}"
 
 
-def _cut(values: Feeds, names: Sequence[str], span: slice) -> Feeds:
+def _filling(start: int, count: int, size: int) -> Iterator[tuple[list[int], float]]:
+    """Yield batches of the samples from one on, with weights; see :meth:`Dataset.cases`."""
+    missing = start + size - count
+    if missing == size - 1:
+        yield [start] * size, 1 / size
+        return
+    yield [*range(start, count), *[start] * missing], 1.0
+    yield [start] * size, -missing / size
+
+
+def _cut(values: Feeds, names: Sequence[str], span: slice | list[int]) -> Feeds:
     return {name: value[span] if name in names else value for name, value in values.items()}
 
 

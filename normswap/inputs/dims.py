@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from normswap.errors import UsageError
+from normswap.inputs.agreement import agreeing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ _SEQUENCE = 16
 # Tried in this order until the original accepts one: large enough for five halvings, the size
 # most classifiers were made for, small ones, and Inception's.
 SPATIAL_SIZES = (64, 224, 32, 299, 128, 256, 512, 16, 8)
+EMPTY = 0
 _VOLUME = 16  # a side of a five-dimensional input, whose cost grows with the third power
 
 _OPERATORS: Mapping[type, Callable[[int, int], int]] = {
@@ -48,7 +50,7 @@ class RequestedSizes:
 
 def batch_is_free(signature: Signature, requested: RequestedSizes) -> bool:
     """Whether the model takes any batch size, and nobody asked for one."""
-    ports = _tensors(signature)
+    ports = _tensors(signature, requested)
     if not ports or "" in requested.shapes or any(port.name in requested.shapes for port in ports):
         return False
     firsts = {port.shape[0] for port in ports if port.shape}
@@ -69,40 +71,70 @@ def solve(
     batch : int
         Size of an open first axis.
     spatial : int
-        Size of an open axis of an image or signal.
+        Size of an open axis of an image or signal. `EMPTY` takes the axes for empty that are so in
+        the file.
 
     Returns
     -------
     dict of str to tuple of int
-        Shapes by input name; an input of unknown rank is a scalar.
+        Shapes by input name; of the elements, where it is a sequence. An input of unknown rank has
+        that of the weights of its readers, and is a scalar where they don't tell.
 
     Raises
     ------
     UsageError
         A wish names no input or symbol of the model, or contradicts its shape.
     """
-    ports = _tensors(signature)
     requested = _named(signature, requested)
+    ports = _tensors(signature, requested)
     _refuse_unknown(ports, requested, {port.name for port in signature.inputs})
     sizes = dict(requested.symbols)
     for port in ports:
         _bind_shape(port, requested, sizes)
+    if spatial == EMPTY:
+        spatial = SPATIAL_SIZES[0]
+        for port in ports:
+            for axis in signature.empty_axes.get(port.name, ()):
+                sizes.setdefault(str(_key(port, axis, None)), EMPTY)
     for port in ports:
         _bind_demands(port, signature, sizes)
+    free: list[str] = []  # symbols that habit decides
     for port in ports:
         for axis, dim in enumerate(port.shape or ()):
             key = _key(port, axis, dim)
             if isinstance(key, str) and key not in sizes and _parsed(key) is None:
                 sizes[key] = _habit(port, axis, batch, spatial)
-    return {
-        port.name: requested.shapes.get(port.name)
-        or tuple(_size(_key(port, axis, dim), sizes) for axis, dim in enumerate(port.shape or ()))
+                if len(ports) > 1 or sizes[key] != spatial:
+                    free.append(key)
+
+    def conclude(sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+        return {
+            port.name: requested.shapes.get(port.name)
+            or tuple(_size(_key(port, i, dim), sizes) for i, dim in enumerate(port.shape or ()))
+            for port in ports
+        }
+
+    # Sizes that all inputs share fit each other.
+    own = {frozenset(_key(p, i, d) for i, d in enumerate(p.shape or ())) & set(free) for p in ports}
+    if free and (len(ports) == 1 or len(own) > 1):
+        return conclude(agreeing(signature.structure, conclude, sizes, free))
+    return conclude(sizes)
+
+
+def _tensors(signature: Signature, requested: RequestedSizes) -> list[Port]:
+    """Return the inputs that are tensors or made of them; their readers may tell the rank."""
+    ports = [port for port in signature.inputs if port.kind.endswith("tensor")]
+    return [
+        port
+        if port.shape is not None or port.name in requested.shapes
+        else replace(port, shape=_by_readers(signature, port))
         for port in ports
-    }
+    ]
 
 
-def _tensors(signature: Signature) -> list[Port]:
-    return [port for port in signature.inputs if port.kind.endswith("tensor")]
+def _by_readers(signature: Signature, port: Port) -> tuple[Dim, ...] | None:
+    rank = signature.semantics[port.name].demands.rank
+    return None if rank is None else (None,) * rank
 
 
 def _key(port: Port, axis: int, dim: Dim) -> int | str:
@@ -165,9 +197,8 @@ def _bind_shape(port: Port, requested: RequestedSizes, sizes: dict[str, int]) ->
 
 
 def _bind_demands(port: Port, signature: Signature, sizes: dict[str, int]) -> None:
-    demands = signature.semantics[port.name].sizes or {}
     shape = port.shape or ()
-    for axis, size in demands.items():
+    for axis, size in signature.semantics[port.name].demands.sizes.items():
         if -len(shape) <= axis < len(shape) and size > 0:
             key = _key(port, axis % len(shape), shape[axis])
             if isinstance(key, str):
@@ -193,14 +224,19 @@ def _size(key: int | str, sizes: Mapping[str, int]) -> int:
     if key in sizes:
         return sizes[key]
     tree = _parsed(key)
-    return _SEQUENCE if tree is None else _evaluate(tree, sizes)
+    if tree is None:
+        return _SEQUENCE
+    try:
+        return max(_evaluate(tree, sizes), 0)
+    except (ZeroDivisionError, RecursionError):
+        return _SEQUENCE
 
 
 def _parsed(text: str) -> ast.BinOp | None:
     """Return the syntax tree of an expression such as ``past + sequence``, or None of a symbol."""
     try:
         tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     return tree if isinstance(tree, ast.BinOp) else None
 
@@ -220,3 +256,22 @@ def spatial_sizes(signature: Signature, requested: RequestedSizes) -> Iterator[i
     """Yield the spatial sizes worth trying: one, where model and request leave no choice."""
     shapes = [solve(signature, requested, batch=1, spatial=size) for size in (SPATIAL_SIZES[0], 7)]
     yield from SPATIAL_SIZES if shapes[0] != shapes[1] else SPATIAL_SIZES[:1]
+    if signature.empty_axes:
+        yield EMPTY
+
+
+def tip(signature: Signature, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    """Return what to do where a model does not take inputs of some shapes that were tried.
+
+    Returns
+    -------
+    str or None
+        None where the model leaves no size open.
+    """
+    tensors = [port for port in signature.inputs if port.name in shapes]
+    if all(port.shape and all(isinstance(d, int) for d in port.shape) for port in tensors):
+        return None
+    tried = " ".join(
+        f"--input-shape {name}:{','.join(map(str, shape))}" for name, shape in shapes.items()
+    )
+    return f"It leaves sizes of its inputs open, and {tried} does not fit; give sizes that do."

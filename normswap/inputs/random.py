@@ -56,6 +56,11 @@ class Case:
         Outputs that came with the inputs, if any.
     remarks : tuple of str
         What came with the inputs and is not used.
+    weight : float
+        How often a sum over all samples has to take this one in; see
+        :meth:`normswap.inputs.data.Dataset.cases`.
+    sampled : tuple of str
+        Inputs that have the samples along their first axis.
     """
 
     name: str
@@ -63,6 +68,13 @@ class Case:
     feeds: Feeds
     expected: Feeds = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    weight: float = 1.0
+    sampled: tuple[str, ...] = ()
+
+    @property
+    def samples(self) -> int:
+        """How many there are."""
+        return len(self.feeds[self.sampled[0]]) if self.sampled else 1
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shapes of the tensors among the inputs."""
@@ -137,7 +149,7 @@ def make_case(
         rng = np.random.default_rng([seed, zlib.crc32(f"{port.name}\0{how}".encode())])
         shape = shapes.get(port.name, ())
         if port.kind != "tensor":
-            shape = _inner_shape(port)
+            shape = shapes.get(port.name, _inner_shape(port))
         meaning = allowed(signature.semantics[port.name], shape, known, rng)
         bounds = ranges.get(port.name, ranges.get(""))
         if bounds is not None:
@@ -164,7 +176,8 @@ def _draw(
     if head != "tensor":
         raise UsageError(
             f"Input {port.name!r} is a {head}, which cannot be drawn at random.",
-            tip="Give real inputs with --load-inputs.",
+            tip="Give real inputs: check --load-inputs, bn-to-gn --calibrate. Or do without: "
+            "--no-check.",
         )
     return tensor(port.name, port.dtype, shape, **how)
 

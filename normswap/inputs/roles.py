@@ -104,7 +104,7 @@ class Known:
         asked = (use for meaning in signature.semantics.values() for use in meaning.uses)
         if not any(map(_rule_of, asked)):
             return cls(dict(shapes), {}, {})
-        found = inferred(signature.skeleton, shapes)
+        found = inferred(signature.structure, shapes)
         if found is None:
             return cls(dict(shapes), {}, {})
         graph, known = found

@@ -9,10 +9,12 @@ values these allow is for `normswap.inputs.roles` to say, once all sizes are kno
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import onnx
+
+from normswap.inputs.demands import Demands, demands
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,12 +71,12 @@ class Semantics:
     ----------
     uses : tuple of Use
         The operators that it reaches.
-    sizes : dict of int to int, or None
-        Sizes that the consumers' weights demand, by axis.
+    demands : Demands
+        The rank and the sizes that the consumers' weights ask for.
     """
 
     uses: tuple[Use, ...] = ()
-    sizes: dict[int, int] | None = None
+    demands: Demands = field(default_factory=Demands)
 
 
 def input_semantics(graph: Any, names: list[str]) -> dict[str, Semantics]:
@@ -86,15 +88,16 @@ def input_semantics(graph: Any, names: list[str]) -> dict[str, Semantics]:
         Its weights may be missing, and are inputs then; only their shapes are looked at.
     names : list of str
     """
-    readers: dict[str, list[_Reader]] = {}
+    readers: dict[str, list[Reader]] = {}
     for reader in _readers(graph):
         readers.setdefault(reader.name, []).append(reader)
+    places = {name: [(edge.node, edge.slot) for edge in edges] for name, edges in readers.items()}
     shapes = _shapes(graph)
-    return {name: _walk(name, readers, shapes) for name in names}
+    return {name: Semantics(_walk(name, readers), demands(name, places, shapes)) for name in names}
 
 
 @dataclass(frozen=True, slots=True)
-class _Reader:
+class Reader:
     """An edge of the graph: the value `name` is input `slot` of `node`.
 
     `passes` are the values that it lives on in; `whole` says whether completely.
@@ -107,7 +110,7 @@ class _Reader:
     whole: bool = True
 
 
-def _readers(graph: Any) -> Iterator[_Reader]:
+def _readers(graph: Any) -> Iterator[Reader]:
     for node in graph.node:
         bodies = {a.name: a.g for a in node.attribute if a.type == a.GRAPH}
         for slot, name in enumerate(node.input):
@@ -123,12 +126,12 @@ def _readers(graph: Any) -> Iterator[_Reader]:
                 passes, whole = (bodies["body"].input[slot].name,), True
             elif node.op_type == "Scan" and slot < len(bodies["body"].input):
                 passes, whole = (bodies["body"].input[slot].name,), False
-            yield _Reader(name, node, slot, passes, whole)
+            yield Reader(name, node, slot, passes, whole)
         for body in bodies.values():
             yield from _readers(body)
             if node.op_type == "If":
                 for inner, outer in zip(body.output, node.output, strict=False):
-                    yield _Reader(inner.name, node, -1, (outer,))
+                    yield Reader(inner.name, node, -1, (outer,))
 
 
 def _shapes(graph: Any) -> dict[str, tuple[int, ...]]:
@@ -146,11 +149,8 @@ def _shapes(graph: Any) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _walk(
-    start: str, readers: dict[str, list[_Reader]], shapes: dict[str, tuple[int, ...]]
-) -> Semantics:
+def _walk(start: str, readers: dict[str, list[Reader]]) -> tuple[Use, ...]:
     uses: list[Use] = []
-    sizes: dict[int, int] = {}
     frontier = [(start, 0, True)]
     seen = {start}
     while frontier:
@@ -159,14 +159,12 @@ def _walk(
             node = reader.node
             if reader.slot >= 0:
                 uses.append(_use(node, reader.slot, whole=whole))
-                if distance == 0 and reader.slot == 0:
-                    sizes.update(_demanded(node, shapes))
             if distance < _DEPTH:
                 for output in reader.passes:
                     if output and output not in seen:
                         seen.add(output)
                         frontier.append((output, distance + 1, whole and reader.whole))
-    return Semantics(tuple(uses), sizes or None)
+    return tuple(uses)
 
 
 def _use(node: Any, slot: int, *, whole: bool) -> Use:
@@ -179,26 +177,3 @@ def _use(node: Any, slot: int, *, whole: bool) -> Use:
         elif a.type in {a.INT, a.INTS, a.FLOAT, a.FLOATS, a.STRING, a.STRINGS}:
             plain[a.name] = onnx.helper.get_attribute_value(a)
     return Use(node.op_type, slot, whole, tuple(node.input), tuple(node.output), plain)
-
-
-def _attribute(node: Any, name: str, default: int) -> int:
-    return next((int(a.i) for a in node.attribute if a.name == name), default)
-
-
-def _demanded(node: Any, shapes: dict[str, tuple[int, ...]]) -> dict[int, int]:
-    """Return the sizes, by axis, that the weights of `node` demand of its first input."""
-    weight = shapes.get(node.input[1]) if len(node.input) > 1 else None
-    if not weight:
-        return {}
-    if node.op_type == "Conv" and len(weight) > 1:
-        return {1: weight[1] * _attribute(node, "group", 1)}
-    if node.op_type in {"ConvTranspose", "BatchNormalization", "InstanceNormalization"}:
-        return {1: weight[0]}
-    if node.op_type == "Gemm":
-        size = weight[1] if _attribute(node, "transB", 0) else weight[0]
-        return {0 if _attribute(node, "transA", 0) else 1: size}
-    if node.op_type == "MatMul" and len(weight) >= 2:
-        return {-1: weight[-2]}
-    if node.op_type in {"RNN", "GRU", "LSTM"} and len(weight) == 3:
-        return {2: weight[2]}
-    return {}

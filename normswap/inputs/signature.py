@@ -12,8 +12,10 @@ import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError
 
+from normswap.bodies import bodies
 from normswap.errors import ModelError
 from normswap.inputs.semantics import Semantics, input_semantics
+from normswap.model.bounds import require_bounded
 from normswap.runtime.arrays import dtype_of
 from normswap.runtime.randomness import Draw, draws, paired_seeds, seeds
 
@@ -24,9 +26,18 @@ if TYPE_CHECKING:
 
     from normswap.graph.sizes import Dim
 
-# What these give depends on sizes, or on what is there at all.
+# What these give depends on sizes, or on what is there at all, or on nothing.
 _OF_SHAPES = frozenset(
-    {"ConstantOfShape", "EyeLike", "OptionalHasElement", "SequenceLength", "Shape", "Size"}
+    {
+        "ConstantOfShape",
+        "EyeLike",
+        "OptionalHasElement",
+        "RandomNormalLike",
+        "RandomUniformLike",
+        "SequenceLength",
+        "Shape",
+        "Size",
+    }
 )
 
 
@@ -77,8 +88,10 @@ class Signature:
         What each of them gets for a seed, so that all runs draw the same; None leaves its own.
     varying : frozenset of str
         The outputs that depend on the values of inputs, not only on their shapes.
-    skeleton : bytes
-        The graph without its weights, its functions inlined.
+    structure : bytes
+        The model without its weights, its functions inlined.
+    empty_axes : dict of str to tuple of int
+        The axes of inputs whose size is 0 in the file, which may mean any size.
     called : str
         What people know the model as, where `path` is a temporary one.
     """
@@ -91,7 +104,8 @@ class Signature:
     random: tuple[Draw, ...]
     seeds: tuple[float | None, ...]
     varying: frozenset[str]
-    skeleton: bytes
+    structure: bytes
+    empty_axes: dict[str, tuple[int, ...]]
     called: str = ""
 
     @property
@@ -128,24 +142,25 @@ def read_signature(path: Path) -> Signature:
         raise ModelError(f"{path} is not an ONNX model: {error}.") from error
     if not model.HasField("graph") or not model.opset_import:
         raise ModelError(f"{path} is not an ONNX model: it has no graph or no operator sets.")
+    require_bounded(model, path.name)
     graph = model.graph
     random = draws(model)
     constants = {tensor.name for tensor in graph.initializer}
     constants.update(tensor.values.name for tensor in graph.sparse_initializer)
     inputs = tuple(_port(value) for value in graph.input if value.name not in constants)
-    bare = skeleton(model)
+    structure = structure_of(model)
+    inlined = onnx.load_from_string(structure).graph
     return Signature(
         path=path,
         inputs=inputs,
         outputs=tuple(_port(value) for value in graph.output),
-        semantics=input_semantics(
-            onnx.load_from_string(bare).graph, [port.name for port in inputs]
-        ),
+        semantics=input_semantics(inlined, [port.name for port in inputs]),
         opset=next((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), 0),
         random=random,
         seeds=seeds(random),
-        varying=_varying(graph, {port.name for port in inputs}),
-        skeleton=bare,
+        varying=_varying(inlined, {port.name for port in inputs}),
+        structure=structure,
+        empty_axes={value.name: axes for value in graph.input if (axes := _empty_axes(value))},
     )
 
 
@@ -165,13 +180,12 @@ def _varying(graph: Any, inputs: set[str]) -> frozenset[str]:
 
 
 def _reads(node: Any) -> Iterator[str]:
-    """Yield what a node reads, and what the subgraphs in its attributes may capture."""
-    yield from node.input
-    for attribute in node.attribute:
-        for body in (attribute.g, *attribute.graphs):
-            for inner in body.node:
-                yield from _reads(inner)
-            yield from (value.name for value in body.output)
+    """Yield what the values hang on that a node makes: of one, CastLike takes only the type."""
+    yield from node.input[:1] if node.op_type == "CastLike" else node.input
+    for body in bodies(node):
+        for inner in body.node:
+            yield from _reads(inner)
+        yield from (value.name for value in body.output)
 
 
 def _port(value: Any) -> Port:
@@ -190,9 +204,15 @@ def _port(value: Any) -> Port:
 
 
 def _dim(dim: Any) -> Dim:
+    """Return a size; some write -1 or 0 where they mean any."""
     if dim.HasField("dim_value"):
-        return int(dim.dim_value)
+        return int(dim.dim_value) if dim.dim_value > 0 else None
     return dim.dim_param or None
+
+
+def _empty_axes(value: Any) -> tuple[int, ...]:
+    dims = value.type.tensor_type.shape.dim
+    return tuple(i for i, dim in enumerate(dims) if dim.HasField("dim_value") and not dim.dim_value)
 
 
 def dtype_name(elem_type: int) -> str:
@@ -266,7 +286,7 @@ _SMALL = 256  # elements; larger tensors hold weights, whose values no shape dep
 Shape = tuple[int, ...]
 
 
-def skeleton(model: Any) -> bytes:
+def structure_of(model: Any) -> bytes:
     """Return the graph of `model` without its weights, for shape inference at any time.
 
     Parameters
@@ -298,13 +318,13 @@ def skeleton(model: Any) -> bytes:
     return content
 
 
-def inferred(content: bytes, shapes: Mapping[str, Shape]) -> tuple[Any, dict[str, Shape]] | None:
+def inferred(structure: bytes, shapes: Mapping[str, Shape]) -> tuple[Any, dict[str, Shape]] | None:
     """Return a model's graph, and the shapes of its values on inputs of certain shapes.
 
     Parameters
     ----------
-    content : bytes
-        A `skeleton`.
+    structure : bytes
+        See :func:`structure_of`.
     shapes : Mapping of str to tuple of int
         Shapes of the inputs.
 
@@ -313,9 +333,9 @@ def inferred(content: bytes, shapes: Mapping[str, Shape]) -> tuple[Any, dict[str
     (onnx.GraphProto, dict of str to tuple of int) or None
         A size that is unknown is 0. None where shape inference does not get through.
     """
-    model = onnx.load_from_string(content)
+    model = onnx.load_from_string(structure)
     for value in model.graph.input:
-        if value.name in shapes:
+        if value.name in shapes and value.type.HasField("tensor_type"):
             tensor = value.type.tensor_type
             del tensor.shape.dim[:]
             for size in shapes[value.name]:
@@ -324,7 +344,7 @@ def inferred(content: bytes, shapes: Mapping[str, Shape]) -> tuple[Any, dict[str
         value.type.tensor_type.ClearField("shape")
     try:
         model = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except onnx.shape_inference.InferenceError:
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, DecodeError):
         return None
     known: dict[str, Shape] = {t.name: tuple(t.dims) for t in model.graph.initializer}
     for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):

@@ -11,18 +11,20 @@ An editor works on :attr:`Model.graph`, an onnx-graphsurgeon graph::
 What happens on the way, a module each:
 
 ``wire``
-    Cuts the weights out of the file's bytes; what is left, the *skeleton*, is a small
-    ``ModelProto``. Puts weights back into a serialized skeleton.
+    Cuts the weights out of the file's bytes; what is left is a small ``ModelProto``, the
+    *stripped* model. Puts weights back into it.
 ``sources``
     What a model may be given as, and its bytes.
+``bounds``
+    How deep and how large what it says may be.
 ``storage``, ``external``
     Where bytes lie: in the model file, in a data file beside it, in memory.
 ``tensors``, ``stored``, ``constants``
     :class:`TensorSource`: a constant that is read, or computed, when it is needed.
 ``importer``, ``attributes``, ``imported``
-    From the skeleton to graphsurgeon's objects, each remembering the message it came from.
+    From the stripped model to graphsurgeon's objects, each remembering the message it came from.
 ``exporter``
-    From graphsurgeon's objects back to a skeleton: those messages, with the edits patched in.
+    From graphsurgeon's objects back to a stripped model: those messages, with the edits patched in.
 ``assembly``, ``staging``, ``claims``
     Lays the bytes out and writes them, beside the target and then, in one step, in its place;
     and what becomes of the files, whichever way that ends.

@@ -12,12 +12,12 @@ from normswap.errors import ModelError
 from normswap.model import wire
 from normswap.model.exporter import Exporter
 from normswap.model.external import is_external, set_location
+from normswap.model.storage import Extent
 from normswap.model.stored import RAW_LIKE_FIELDS, LazyTensor
 from normswap.model.tensors import to_raw
 
 if TYPE_CHECKING:
     from normswap.model.loading import Model
-    from normswap.model.storage import Extent
 
 MAX_MODEL_NBYTES = 2**31 - 1
 """protobuf's limit: what is larger can't be parsed again."""
@@ -111,8 +111,8 @@ class Assembly:
             position = offset + payload.nbytes
 
 
-def assemble(model: Model, location: str | None) -> Assembly:
-    """Lay out an edited model.
+def assemble(model: Model, location: str | None, *, edited: bool = True) -> Assembly:
+    """Lay out a model.
 
     Parameters
     ----------
@@ -120,14 +120,21 @@ def assemble(model: Model, location: str | None) -> Assembly:
     location : str or None
         Name of the external data file, if one may be written. A model that has external data keeps
         it there; one that would be too large for a single file gets one.
+    edited : bool
+        Whether it may have been edited since it was read. One that was not is written byte for
+        byte as it was, unless its external data goes to another file.
 
     Raises
     ------
     ModelError
         The model is too large for a single file, and can only have one.
     """
-    exporter = Exporter(model.skeleton, model.locate, len(model.payloads))
-    skeleton = exporter.model(model.graph).SerializeToString()
+    if not edited and not model.has_external_data:
+        whole: wire.Pieces[Payload] = wire.Pieces()
+        whole.add(StoredPayload(Extent(model.storage, 0, model.size)))
+        return Assembly(whole)
+    exporter = Exporter(model.proto, model.locate, len(model.payloads), model.constant_inputs)
+    stripped = exporter.model(model.graph).SerializeToString()
     payloads: list[tuple[int, Payload]] = [
         *((number, StoredPayload(extent)) for number, extent in model.payloads),
         *((wire.RAW_DATA, ComputedPayload(values)) for values in exporter.computed),
@@ -135,7 +142,7 @@ def assemble(model: Model, location: str | None) -> Assembly:
     placements = [Placement.INLINE] if location is None else [Placement.KEEP, Placement.EXTERNAL]
     for placement in placements:
         assembler = _Assembler(model, payloads, placement, location or "")
-        assembly = Assembly(wire.map_tensors(skeleton, assembler.write), assembler.data)
+        assembly = Assembly(wire.map_tensors(stripped, assembler.write), assembler.data)
         if assembly.model.nbytes <= MAX_MODEL_NBYTES:
             return assembly
     raise ModelError(

@@ -1,4 +1,4 @@
-"""From graphsurgeon's graph back to a skeleton: the source messages with the edits patched in.
+"""From graphsurgeon's graph back to a stripped model: its messages, with the edits patched in.
 
 graphsurgeon's own exporter builds every message anew from the few fields it knows. This one starts
 from the message that was read and changes only what differs from it, so that whatever nobody
@@ -34,7 +34,7 @@ from normswap.model.importer import default_opset
 from normswap.model.stored import LazyTensor, Locate, SparseTensor, StoredTensor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, MutableMapping, Sequence
 
     Scope = MutableMapping[str, Any]
 
@@ -47,12 +47,14 @@ class Exporter:
 
     Parameters
     ----------
-    skeleton : onnx.ModelProto
+    source : onnx.ModelProto
         What was loaded; never changed.
     locate : callable
         What its stored tensors were made with. Those of another model are read and written anew.
     first_payload : int
-        The number of the first payload that isn't one of the skeleton's.
+        The number of the first payload that isn't one of the source's.
+    constant_inputs : collection of str
+        Graph inputs that go with their initializers, see :attr:`Model.constant_inputs`.
 
     Attributes
     ----------
@@ -60,9 +62,16 @@ class Exporter:
         The values of the payloads from `first_payload` on.
     """
 
-    def __init__(self, skeleton: Any, locate: Locate, first_payload: int) -> None:
+    def __init__(
+        self,
+        source: Any,
+        locate: Locate,
+        first_payload: int,
+        constant_inputs: Collection[str] = (),
+    ) -> None:
+        self.constant_inputs = constant_inputs
         self.computed: list[LazyTensor] = []
-        self._skeleton = skeleton
+        self._source = source
         self._locate = locate
         self._first_payload = first_payload
         self._opset: int | None = None
@@ -77,10 +86,10 @@ class Exporter:
             Two tensors have the same name, or the nodes form a cycle: the edit was wrong.
         """
         model = onnx.ModelProto()
-        model.CopyFrom(self._skeleton)
+        model.CopyFrom(self._source)
         self._enter(model.opset_import)
         main = _Body(self, graph, {}).graph_proto(is_main=True)
-        if main is not self._skeleton.graph:
+        if main is not self._source.graph:
             model.graph.CopyFrom(main)
         self._leave(model.opset_import, graph)
         functions = [self._function(function) for function in graph.functions]
@@ -91,12 +100,12 @@ class Exporter:
     @property
     def has_initializers_as_inputs(self) -> bool:
         """Whether every initializer of the main graph must be a graph input as well."""
-        return bool(self._skeleton.ir_version <= LAST_IR_WITH_INITIALIZERS_AS_INPUTS)
+        return bool(self._source.ir_version <= LAST_IR_WITH_INITIALIZERS_AS_INPUTS)
 
     @property
     def has_training_info(self) -> bool:
         """Whether initializers may be read by training algorithms, which aren't graphs of nodes."""
-        return len(self._skeleton.training_info) > 0
+        return len(self._source.training_info) > 0
 
     def _enter(self, opset_import: Any) -> None:
         self._opset = default_opset(opset_import)
@@ -120,7 +129,7 @@ class Exporter:
             proto.name = function.name
         if function.domain != proto.domain:
             proto.domain = function.domain
-        self._enter(proto.opset_import or self._skeleton.opset_import)
+        self._enter(proto.opset_import or self._source.opset_import)
         body = _Body(self, function, {})
         body.write_function(proto)
         self._function_attributes(function, proto, body)
@@ -355,7 +364,9 @@ class _Body:
         """Return the constants that this body must define, and bring them into scope."""
         read: dict[str, Any] = {}
         new = []
-        for tensor in chain(*(node.inputs for node in self.graph.nodes), self.graph.outputs):
+        replaced = self.graph.replaced if isinstance(self.graph, ImportedGraph) else ()
+        inputs = (node.inputs for node in self.graph.nodes)
+        for tensor in chain(replaced, *inputs, self.graph.outputs):
             if not isinstance(tensor, gs.Constant) or not tensor.name:
                 continue
             values = tensor._values  # noqa: SLF001 - the property loads them
@@ -407,7 +418,7 @@ class _Body:
         read_now = _read_by_graph(target)
         dropped = (_read_by_graph(source) - read_now) & self.stored.keys()
         if not self.exporter.has_initializers_as_inputs:  # then they are inputs with a default
-            dropped -= {item.name for item in source.input}
+            dropped -= {i.name for i in source.input} - set(self.exporter.constant_inputs)
         names = _names(target)
         for annotation in target.quantization_annotation:
             if annotation.tensor_name in names:

@@ -84,6 +84,9 @@ class ImportedGraph(gs.Graph):  # type: ignore[misc]
         Its nodes as the very objects that are the ``proto`` of the imported nodes.
     stored : mapping of str to LazyTensor
         Its initializers, those that no node reads included.
+    replaced : list of Constant
+        Initializers that get other values under their name, whether nodes of this graph read them
+        or only those of graphs in it.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class ImportedGraph(gs.Graph):  # type: ignore[misc]
         self.proto = proto
         self.node_protos = node_protos
         self.stored = stored
+        self.replaced: list[gs.Constant] = []
         super().__init__(
             name=proto.name if proto.HasField("name") else None,
             doc_string=proto.doc_string,
@@ -107,6 +111,7 @@ class ImportedGraph(gs.Graph):  # type: ignore[misc]
         plain = super().copy(tensor_map)
         plain.__class__ = ImportedGraph
         plain.proto, plain.node_protos, plain.stored = self.proto, self.node_protos, self.stored
+        plain.replaced = list(self.replaced)
         copied: ImportedGraph = plain
         return copied
 

@@ -1,4 +1,4 @@
-"""From a skeleton to graphsurgeon's graph, with nothing left behind.
+"""From a stripped model to graphsurgeon's graph, with nothing left behind.
 
 graphsurgeon's own importer drops, warns about or fails on much that is legal: attributes that hold
 types, sparse tensors, or lists of tensors or graphs; strings that are not UTF-8; optional, opaque

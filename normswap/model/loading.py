@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import onnx
 from google.protobuf.message import DecodeError
 
-from normswap.errors import ModelError
+from normswap.errors import ModelError, UsageError
 from normswap.model import wire
+from normswap.model.bounds import require_bounded, too_deep
 from normswap.model.external import ExternalData, is_external, location_of
 from normswap.model.importer import Importer, default_opset
-from normswap.model.sources import name_of, read_bytes
+from normswap.model.sources import is_device, name_of, read_bytes
 from normswap.model.storage import Extent, FileStorage, FileView, MemoryStorage, Storage
 from normswap.scratch import scratch_folder
 
@@ -64,8 +65,11 @@ class Model:
         Size in bytes, external data included.
     digest : str
         See :meth:`fingerprint`.
-    skeleton, payloads, locate, storage, external
+    proto, payloads, locate, storage, external
         What was read; for the modules of this package.
+    constant_inputs : set of str
+        Those of :attr:`overridable` that go with their initializers where an edit has left them
+        without a reader: whoever edits may take them for constants.
     """
 
     graph: gs.Graph
@@ -75,16 +79,17 @@ class Model:
     overridable: frozenset[str]
     size: int
     digest: str = field(repr=False)
-    skeleton: Any = field(repr=False)
+    proto: Any = field(repr=False)
     payloads: list[tuple[int, Extent]] = field(repr=False)
     locate: Locate = field(repr=False)
     storage: Storage = field(repr=False)
     external: ExternalData = field(repr=False)
+    constant_inputs: set[str] = field(default_factory=set, repr=False)
 
     @property
     def ir_version(self) -> int:
         """IR version, as in the file."""
-        return int(self.skeleton.ir_version)
+        return int(self.proto.ir_version)
 
     @property
     def has_external_data(self) -> bool:
@@ -151,6 +156,8 @@ def load(source: Source, *, name: str | None = None) -> Model:
     if not isinstance(source, str | os.PathLike):
         data = read_bytes(source)
         return _parse(data, MemoryStorage(data), None, name or name_of(source))
+    if not os.fspath(source):
+        raise UsageError("The path of the model is empty.")
     path = Path(source)
     name = name or path.name or str(path)
     try:
@@ -159,6 +166,8 @@ def load(source: Source, *, name: str | None = None) -> Model:
         raise ModelError(f"{path} doesn't exist.") from error
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
+    if is_device(mode):
+        raise ModelError(f"{path} is a device, not an ONNX model.")
     if stat.S_ISDIR(mode):
         raise ModelError(f"{path} is a folder.", tip="Give the path of an .onnx file in it.")
     try:
@@ -178,29 +187,32 @@ def _parse(view: Any, storage: Storage, path: Path | None, name: str) -> Model:
         raise ModelError(f"{name} is empty.", tip="Was the export or download interrupted?")
     try:
         serialized, spans = wire.detach(view)
-        skeleton = onnx.ModelProto.FromString(serialized)
+        proto = onnx.ModelProto.FromString(serialized)
     except (wire.Malformed, DecodeError) as error:
+        if "MaxDepth" in str(error) or "nested too deeply" in str(error):
+            raise too_deep(name) from error
         raise _not_a_model(view[:512], name, str(error)) from error
-    if not skeleton.HasField("graph"):
+    if not proto.HasField("graph"):
         raise _not_a_model(view[:512], name, "it has no graph")
-    _check_versions(skeleton, name)
+    _check_versions(proto, name)
+    require_bounded(proto, name)
     external = ExternalData(path, name)
-    extents = {external.extent(tensor) for tensor in _external_tensors(skeleton)}
+    extents = {external.extent(tensor) for tensor in _external_tensors(proto)}
     payloads = [(span.field, Extent(storage, span.offset, span.nbytes)) for span in spans]
     locate = functools.partial(_locate, payloads, external)
     try:
-        graph = Importer(locate).model(skeleton)
+        graph = Importer(locate).model(proto)
     except ValueError as error:
         raise ModelError(f"{name} is damaged: {error}.") from error
     return Model(
         graph=graph,
         name=name,
         path=path,
-        opset=default_opset(skeleton.opset_import) or 0,
-        overridable=frozenset({item.name for item in skeleton.graph.input} & graph.stored.keys()),
+        opset=default_opset(proto.opset_import) or 0,
+        overridable=frozenset({item.name for item in proto.graph.input} & graph.stored.keys()),
         size=nbytes + sum(extent.nbytes for extent in extents),
         digest=hashlib.sha256(serialized).hexdigest(),
-        skeleton=skeleton,
+        proto=proto,
         payloads=payloads,
         locate=locate,
         storage=storage,
@@ -215,14 +227,14 @@ def _unreadable(path: Path, error: Exception) -> ModelError:
 def _locate(
     payloads: list[tuple[int, Extent]], external: ExternalData, tensor: Any
 ) -> tuple[int, Extent] | None:
-    """Return where the values of a tensor of the skeleton lie; None if in the tensor itself."""
+    """Return where the values of a tensor of the model lie; None if in the tensor itself."""
     if is_external(tensor):
         return wire.RAW_DATA, external.extent(tensor)
     _, payload = wire.split_token(tensor.SerializeToString())
     return None if payload is None else payloads[payload]
 
 
-def _external_tensors(skeleton: Any) -> list[Any]:
+def _external_tensors(proto: Any) -> list[Any]:
     """Return all tensors, at any depth, whose values are in another file."""
     tensors = []
 
@@ -232,7 +244,7 @@ def _external_tensors(skeleton: Any) -> list[Any]:
             tensors.append(tensor)
         return wire.Pieces()
 
-    wire.map_tensors(skeleton.SerializeToString(), visit)
+    wire.map_tensors(proto.SerializeToString(), visit)
     return tensors
 
 
@@ -247,8 +259,8 @@ def data_files(path: Path) -> set[str]:
     try:
         with path.open("rb", buffering=0) as stream:
             view = FileView(stream, os.fstat(stream.fileno()).st_size)
-            skeleton = onnx.ModelProto.FromString(wire.detach(view)[0])
-        return {location_of(tensor) for tensor in _external_tensors(skeleton)}
+            proto = onnx.ModelProto.FromString(wire.detach(view)[0])
+        return {location_of(tensor) for tensor in _external_tensors(proto)}
     except (FileNotFoundError, wire.Malformed, DecodeError):
         return set()
 

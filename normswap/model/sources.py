@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias
+import stat
+from typing import Any, BinaryIO, Protocol, TypeAlias
 
 import onnx
 import onnx_graphsurgeon as gs
 from google.protobuf.message import EncodeError
 
 from normswap.errors import ModelError, UsageError
-from normswap.scratch import scratch_folder
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 class IRModel(Protocol):
@@ -78,7 +73,7 @@ def read_bytes(source: Source) -> bytes:
             return _serialized(_proto_of_ir(thing), name)
         case "<ONNXProgram>":
             return _serialized(thing.model_proto, name)
-    data = thing.read() if hasattr(thing, "read") else None
+    data = _whole(thing) if hasattr(thing, "read") else None
     if not isinstance(data, bytes):
         what = "a text stream" if isinstance(data, str) else f"of type {type(thing).__name__}"
         raise UsageError(
@@ -89,10 +84,32 @@ def read_bytes(source: Source) -> bytes:
     return data
 
 
+def is_device(mode: int) -> bool:
+    """Whether a file is a device, by its mode: what is read from one need not end."""
+    return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+
+
+def _whole(stream: Any) -> Any:
+    """Return all that a stream has; of a device, such as ``/dev/zero``, whether there is anything.
+
+    Raises
+    ------
+    ModelError
+        It is a device that has something.
+    """
+    try:
+        mode = os.fstat(stream.fileno()).st_mode
+    except (AttributeError, OSError, ValueError):
+        mode = 0
+    if is_device(mode) and stream.read(1):
+        raise ModelError(f"{name_of(stream)} is a device, not an ONNX model.")
+    return stream.read()
+
+
 def name_of(source: Source) -> str:
     """Return what to call a model: its path, or what it is."""
     if isinstance(source, str | os.PathLike):
-        return str(source)
+        return os.fspath(source)
     if isinstance(source, bytes | bytearray | memoryview):
         return "<bytes>"
     if isinstance(source, onnx.ModelProto):
@@ -102,22 +119,6 @@ def name_of(source: Source) -> str:
     if _is_a(source, "onnx_ir", "Model"):
         return "<onnx_ir.Model>"
     return "<ONNXProgram>" if _is_a(source, "torch", "ONNXProgram") else "<stdin>"
-
-
-@contextlib.contextmanager
-def model_file(source: Source) -> Iterator[Path]:
-    """Give the path of a model, for programs that want a file.
-
-    One that is not in a file is written to a temporary one for as long as the context lasts.
-    """
-    if isinstance(source, str | os.PathLike):
-        yield Path(source)
-        return
-    data = read_bytes(source)
-    with scratch_folder() as folder:
-        path = folder / "model.onnx"
-        path.write_bytes(data)
-        yield path
 
 
 def _is_a(source: object, package: str, name: str) -> bool:

@@ -9,7 +9,7 @@ import os
 import shutil
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from normswap.errors import ModelError, UsageError
 from normswap.model.assembly import Assembly, assemble
@@ -20,6 +20,9 @@ from normswap.undisturbed import finish
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+Place: TypeAlias = str | os.PathLike[str] | BinaryIO
+"""Where a model goes."""
 
 
 class Staged:
@@ -62,9 +65,13 @@ class Staged:
 
 @contextlib.contextmanager
 def stage(
-    model: Model, target: str | os.PathLike[str], *, overwrite: bool = False
+    model: Model,
+    target: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    edited: bool = True,
 ) -> Iterator[Staged]:
-    """Write an edited model beside its target; nothing but a commit changes the target.
+    """Write a model beside its target; nothing but a commit changes the target.
 
     A model that has external data gets one new data file, ``<target>.data``, with a number in its
     name if that one exists: the old data stays untouched until the new model is in place. Tensors
@@ -81,6 +88,8 @@ def stage(
         May be the file that the model was loaded from.
     overwrite : bool
         Whether an existing target may be replaced. Its permissions stay.
+    edited : bool
+        See :func:`~normswap.model.assembly.assemble`.
 
     Yields
     ------
@@ -102,7 +111,7 @@ def stage(
         sweep(save.target.parent)
         sweep_scratch()
         try:
-            path, size = save.write(model)
+            path, size = save.write(model, edited=edited)
         except OSError as error:
             raise _not_written(save.target, error) from error
         yield Staged(save, path, size)
@@ -119,14 +128,14 @@ class _Save:
         self.data_inode: int | None = None
         self._model_inode: int | None = None
 
-    def write(self, model: Model) -> tuple[Path, int]:
+    def write(self, model: Model, *, edited: bool) -> tuple[Path, int]:
         """Write the model and its data; return where the model is, and the size of both."""
         for number in itertools.count():
             data = _data_path(self.target, number)
             self.claim = Claim(data)
             if not self.claim.take():
                 continue
-            assembly = assemble(model, data.name)
+            assembly = assemble(model, data.name, edited=edited)
             if not assembly.data:
                 return self._write_model(assembly)
             try:
@@ -195,20 +204,22 @@ def _data_path(target: Path, number: int) -> Path:
     return target.with_name(f"{target.name}.{number}.data" if number else f"{target.name}.data")
 
 
-def write_to(model: Model, stream: BinaryIO) -> None:
-    """Write an edited model to a binary stream, external data included.
+def write_to(model: Model, stream: BinaryIO, *, edited: bool = True) -> None:
+    """Write a model to a binary stream, external data included.
 
     Raises
     ------
     ModelError
         It is larger than the 2 GiB that a single file can be.
     """
-    assemble(model, None).write_model(stream)
+    assemble(model, None, edited=edited).write_model(stream)
 
 
 def _checked_target(target: Path, *, overwrite: bool) -> Path:
     # A symbolic link is replaced by a file: what it points to may be one of several models' (in a
     # content-addressed cache), and external data must lie beside the path that is opened.
+    if "\0" in str(target):
+        raise UsageError(f"{str(target)!r} is no path: it has a NUL in it.")
     target = target.absolute()
     if target.is_dir():
         raise UsageError(f"{target} is a folder.", tip="Give the path of a file in it.")
@@ -265,21 +276,21 @@ def _not_written(target: Path, error: OSError) -> ModelError:
 
 @contextlib.contextmanager
 def staged_output(
-    model: Model, output: str | Path | BinaryIO, *, overwrite: bool
-) -> Iterator[Staged | _Piped]:
-    """Have a rewritten model in a file, wherever it goes; nothing moves before a commit."""
-    if isinstance(output, str | Path):
-        with stage(model, output, overwrite=overwrite) as staged:
+    model: Model, output: Place, *, overwrite: bool, edited: bool = True
+) -> Iterator[Staged | Piped]:
+    """Have a model in a file, wherever it goes; nothing moves before a commit."""
+    if isinstance(output, str | os.PathLike):
+        with stage(model, output, overwrite=overwrite, edited=edited) as staged:
             yield staged
         return
     with scratch_folder() as folder:
         path = folder / "model.onnx"
         with path.open("wb") as stream:
-            write_to(model, stream)
-        yield _Piped(path, output)
+            write_to(model, stream, edited=edited)
+        yield Piped(path, output)
 
 
-class _Piped:
+class Piped:
     """A rewritten model that goes into a stream, as a whole, once it is good."""
 
     def __init__(self, path: Path, stream: BinaryIO) -> None:
@@ -288,11 +299,12 @@ class _Piped:
         self._stream = stream
 
     def commit(self) -> None:
+        """Write it."""
         with self.path.open("rb") as source:
             shutil.copyfileobj(source, self._stream, 1 << 20)
         self._stream.flush()
 
 
-def output_name(output: str | Path | BinaryIO) -> str:
+def output_name(output: Place) -> str:
     """Return what to call an output in messages."""
-    return str(output) if isinstance(output, str | Path) else "<stdout>"
+    return os.fspath(output) if isinstance(output, str | os.PathLike) else "<stdout>"

@@ -78,7 +78,7 @@ class StoredTensor(LazyTensor):
     Parameters
     ----------
     tensor : onnx.TensorProto
-        As in the skeleton of the model.
+        As in the stripped model.
     locate : callable
         Of the model; see :data:`Locate`.
     """
@@ -121,6 +121,11 @@ class StoredTensor(LazyTensor):
     def _read(self, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         located = self.locate(self.tensor)
         if located is None:
+            raw = self.tensor.raw_data
+            if len(raw) == self.nbytes > 0:  # what to_array does, without its questions
+                return from_raw(
+                    np.frombuffer(raw, np.uint8).copy(), self.data_type, dtype, self.shape
+                )
             return np.array(numpy_helper.to_array(self.tensor))
         field, extent = located
         if field in RAW_LIKE_FIELDS:

@@ -2,9 +2,9 @@
 
 A model file is a few kilobytes of structure around megabytes of weights. :func:`detach` reads the
 protobuf wire format directly and cuts every large payload out of it, so that what is left, the
-*skeleton*, is parsed by protobuf in milliseconds. In place of a payload stands a *token*: a field
-with a number that ONNX does not use, which protobuf carries along through every copy of the tensor
-as it does any unknown field. :func:`map_tensors` finds the tokens in a serialized skeleton and
+*stripped* model, is parsed by protobuf in milliseconds. In place of a payload stands a *token*: a
+field with a number that ONNX does not use, which protobuf carries along through every copy of the
+tensor as it does any unknown field. :func:`map_tensors` finds the tokens in a stripped model and
 hands each tensor to a function that says what to write in its place; the lengths of all messages
 around it are computed anew.
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PAYLOAD_THRESHOLD = 8192
-"""Payloads of fewer bytes stay in the skeleton: a model has many, and together they are little."""
+"""Payloads of fewer bytes stay where they are: there are many, and together they are little."""
 
 RAW_DATA = onnx.TensorProto.RAW_DATA_FIELD_NUMBER
 """Field number of ``TensorProto.raw_data``."""
@@ -222,7 +222,7 @@ def detach(model: Buffer) -> tuple[bytes, list[Span]]:
 
     Returns
     -------
-    skeleton : bytes
+    stripped : bytes
         A serialized ``ModelProto``, equal to `model` but for a token in place of each payload of
         at least :data:`PAYLOAD_THRESHOLD` bytes.
     spans : list of Span
@@ -235,16 +235,16 @@ def detach(model: Buffer) -> tuple[bytes, list[Span]]:
     """
     detacher = _Detacher(model)
     try:
-        skeleton = detacher.message(0, len(model), _MODEL, 0)
+        stripped = detacher.message(0, len(model), _MODEL, 0)
     except _UnusualError:
         # Legal, but not as any known writer lays out a model: leave the merging to protobuf.
         detacher.spans.clear()
-        skeleton = None
-    if skeleton is None:
-        skeleton = bytes(model[:])
-    if skeleton.count(_TOKEN_HEAD) != len(detacher.spans):
+        stripped = None
+    if stripped is None:
+        stripped = bytes(model[:])
+    if stripped.count(_TOKEN_HEAD) != len(detacher.spans):
         raise Malformed("it already contains normswap's private marker")
-    return skeleton, detacher.spans
+    return stripped, detacher.spans
 
 
 class _UnusualError(Exception):
@@ -305,12 +305,12 @@ class _Detacher:
         return head + token(len(self.spans) - 1) + tail
 
 
-def map_tensors(skeleton: bytes, write: Callable[[bytes], Pieces[P]]) -> Pieces[P]:
-    """Replace the tensors of a skeleton whose values are elsewhere.
+def map_tensors(stripped: bytes, write: Callable[[bytes], Pieces[P]]) -> Pieces[P]:
+    """Replace the tensors of a stripped model whose values are elsewhere.
 
     Parameters
     ----------
-    skeleton : bytes
+    stripped : bytes
         A serialized ``ModelProto``.
     write : callable
         Called in order with each serialized ``TensorProto`` that has a token or external data, at
@@ -321,34 +321,34 @@ def map_tensors(skeleton: bytes, write: Callable[[bytes], Pieces[P]]) -> Pieces[
     Pieces
         The serialized ``ModelProto``.
     """
-    return _Mapper(skeleton, write).message(0, len(skeleton), _MODEL)
+    return _Mapper(stripped, write).message(0, len(stripped), _MODEL)
 
 
 class _Mapper(Generic[P]):
-    """Walks a skeleton to the tensors whose values are elsewhere."""
+    """Walks a stripped model to the tensors whose values are elsewhere."""
 
-    def __init__(self, skeleton: bytes, write: Callable[[bytes], Pieces[P]]) -> None:
-        self.skeleton = skeleton
+    def __init__(self, stripped: bytes, write: Callable[[bytes], Pieces[P]]) -> None:
+        self.stripped = stripped
         self.write = write
         self.hints = sorted(
-            [*_find_all(skeleton, _TOKEN_HEAD), *_find_all(skeleton, _EXTERNAL_HINT)]
+            [*_find_all(stripped, _TOKEN_HEAD), *_find_all(stripped, _EXTERNAL_HINT)]
         )
 
     def message(self, start: int, end: int, name: str) -> Pieces[P]:
         if name == _TENSOR:
-            return self.write(self.skeleton[start:end])
+            return self.write(self.stripped[start:end])
         pieces: Pieces[P] = Pieces()
         done = start
         routes = _routes()[name]
-        for number, wire_type, tag, value, stop in _fields(self.skeleton, start, end):
+        for number, wire_type, tag, value, stop in _fields(self.stripped, start, end):
             route = routes.get(number)
             if route is None or wire_type != _LENGTH_DELIMITED or not self.has_hint(value, stop):
                 continue
             inner = self.message(value, stop, route.message)
-            pieces.add(self.skeleton[done:tag] + length_delimited(number, inner.nbytes))
+            pieces.add(self.stripped[done:tag] + length_delimited(number, inner.nbytes))
             pieces.extend(inner)
             done = stop
-        pieces.add(self.skeleton[done:end])
+        pieces.add(self.stripped[done:end])
         return pieces
 
     def has_hint(self, start: int, end: int) -> bool:

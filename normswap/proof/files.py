@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from normswap.errors import ModelError, UsageError
 from normswap.inputs.dims import RequestedSizes, solve
 from normswap.proof.constants import Constants
@@ -56,7 +58,8 @@ def prove_files(
     began = time.perf_counter()
     try:
         a, b, _ = sides_of(original, rewritten, requested)
-        return prove(a, b, patience=patience - (time.perf_counter() - began))
+        with np.errstate(all="ignore"):  # infinity and NaN are values like any others here
+            return prove(a, b, patience=patience - (time.perf_counter() - began))
     except ModelError:
         raise
     except (NotFlatError, UsageError) as error:
@@ -104,19 +107,22 @@ def _side(model: Signature, shapes: Sequence[dict[str, Shape]], known: Inferred)
 
 
 def _shapes(model: Signature, requested: RequestedSizes) -> list[dict[str, Shape]]:
-    """Return shapes of a model's inputs: two of each where any size is open."""
+    """Return shapes of a model's inputs: two of each where any size is open.
+
+    One that is asked for is as open as others are. An input of which not even the rank is known has
+    none.
+    """
     first = solve(model, requested, batch=_BATCH[0])
-    second = dict(first)
+    second = {}
     for port in model.inputs:
-        if port.name in requested.shapes or "" in requested.shapes or port.name not in first:
+        if port.name not in first or port.shape is None:
+            first.pop(port.name, None)
             continue
         shape = list(first[port.name])
-        demanded = model.semantics[port.name].sizes or {}
-        fixed = {axis % len(shape) for axis in demanded if shape}
-        for axis, dim in enumerate(port.shape or ()):
-            if isinstance(dim, int) or axis in fixed or dim in requested.symbols:
-                continue
-            batch = axis == 0 and shape[axis] == _BATCH[0]
-            shape[axis] = _BATCH[1] if batch else shape[axis] + -(-shape[axis] // 2)
+        demanded = {axis % len(shape) for axis in model.semantics[port.name].demands.sizes if shape}
+        for axis, dim in enumerate(port.shape):
+            if not isinstance(dim, int) and axis not in demanded:
+                batch = axis == 0 and shape[axis] == _BATCH[0]
+                shape[axis] = _BATCH[1] if batch else shape[axis] + -(-shape[axis] // 2)
         second[port.name] = tuple(shape)
     return [first] if second == first else [first, second]

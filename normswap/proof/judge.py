@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from normswap.dtypes import NUMPY_DTYPES, is_float
 from normswap.proof.drive import Pair, drive
 from normswap.proof.evaluate import UnjudgedError, narrows
 from normswap.proof.flat import NONE
-from normswap.proof.maps import NoMapError, compare
+from normswap.proof.maps import NoMapError, Rounding, compare
 from normswap.proof.reading import map_of
 from normswap.proof.result import Means
 
@@ -33,6 +32,7 @@ B``, is off by 5.5 at most.
 FLOORS = 10.0
 """Weight-rounding floors (root mean square) that an element may be off by."""
 
+ONCE = 1.001
 _NEAR = 1e-3  # parts of the largest value
 _PLAINLY = 8.0  # times that much is no rounding
 
@@ -95,9 +95,15 @@ def judge(pair: Pair) -> Judgement:
 def _by_maps(pair: Pair) -> Judgement:
     if not _same_shapes(pair):
         raise NoMapError("the shape of what it makes is not known to be the same")
-    unit, least = rounding_of(pair.a, pair.of_a)
-    off = compare(map_of(pair.a, pair.of_a), map_of(pair.b, pair.of_b), unit, least)
-    equal = off.units <= UNITS
+    # A number was rounded when the rewritten model stored it. Weights have axes, shifts one.
+    shifts = rounding_of(pair.b, pair.of_b) or rounding_of(pair.a, pair.of_a)
+    weights = rounding_of(pair.b, pair.of_b, axes=2) or shifts
+    none = Rounding(0.0, 0.0)
+    maps = map_of(pair.a, pair.of_a), map_of(pair.b, pair.of_b)
+    off = compare(*maps, weights or none, shifts or none)
+    # Where the operators are the same, nobody computed: numbers were stored anew at most.
+    same = [node.op for node in pair.of_a.nodes] == [node.op for node in pair.of_b.nodes]
+    equal = off.units <= (ONCE if same else UNITS)
     return Judgement(
         equal=equal,
         apart=off.units > _PLAINLY * UNITS,
@@ -135,7 +141,8 @@ def _refused(pair: Pair) -> str:
         for node in cone.nodes:
             if _chooses_by_size(node, side):
                 return f"{node.title} decides by sizes, of which a few are tried"
-    if rounding_of(pair.b, pair.of_b)[0] > rounding_of(pair.a, pair.of_a)[0] > 0:
+    before, after = rounding_of(pair.a, pair.of_a), rounding_of(pair.b, pair.of_b)
+    if before is not None and after is not None and after.unit > before.unit:
         return "its constants are of a narrower type"
     return ""
 
@@ -182,19 +189,17 @@ def _narrowed(side: Side, cone: Cone) -> set[int]:
     return {side.flat.types[node.outputs[0]] for node in cone.nodes if narrows(node, side)}
 
 
-def rounding_of(side: Side, cone: Cone) -> tuple[float, float]:
-    """Return unit roundoff and least number of the widest rounding of a region's constants.
-
-    Both are 0 where it has no constants of a float type.
-    """
-    unit = least = 0.0
-    for number in cone.constants:
-        data_type = side.flat.types[number]
-        if is_float(data_type) and math.prod(_shape(side, number)) >= 1:
-            info = ml_dtypes.finfo(NUMPY_DTYPES[data_type])
-            unit = max(unit, float(info.eps) / 2)
-            least = max(least, float(info.smallest_subnormal))
-    return unit, least
+def rounding_of(side: Side, cone: Cone, axes: int = 0) -> Rounding | None:
+    """Return the coarsest rounding of a region's constants of so many axes; None without any."""
+    found = [
+        ml_dtypes.finfo(NUMPY_DTYPES[side.flat.types[number]])
+        for number in cone.constants
+        if is_float(side.flat.types[number]) and len(_shape(side, number)) >= axes
+    ]
+    if not found:
+        return None
+    unit = max(float(info.eps) / 2 for info in found)
+    return Rounding(unit, max(float(info.smallest_subnormal) for info in found))
 
 
 def _shape(side: Side, number: int) -> tuple[int, ...]:

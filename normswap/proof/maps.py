@@ -336,17 +336,31 @@ class Off:
         return replace(worst, share=max(self.share, other.share))
 
 
-def compare(a: Map, b: Map, unit: float, least: float) -> Off:
+@dataclass(frozen=True, slots=True)
+class Rounding:
+    """What storing a number once does to it.
+
+    Attributes
+    ----------
+    unit : float
+        The unit roundoff of the type, in parts of the number.
+    least : float
+        What it may be however small the number is.
+    """
+
+    unit: float
+    least: float
+
+
+def compare(a: Map, b: Map, weights: Rounding, shifts: Rounding) -> Off:
     """Return how far a map is from another, number by number.
 
     Parameters
     ----------
     a, b : Map
         They make tensors of the same shape.
-    unit : float
-        Unit roundoff of the constants.
-    least : float
-        What rounding may do to a number, however small it is.
+    weights, shifts : Rounding
+        Of the constants that weights and biases come from.
 
     Raises
     ------
@@ -359,7 +373,7 @@ def compare(a: Map, b: Map, unit: float, least: float) -> Off:
         b = b.along(a.axis, a.bias.size) if a.bias.ndim else replace(b, axis=a.axis)
     if a.axis != b.axis or a.trail != b.trail:
         raise NoMapError("they apply different operators")
-    worst = _apart(a.bias, b.bias, a.magnitude, unit, least, "bias", 0)
+    worst = _apart(a.bias, b.bias, a.magnitude, shifts, "bias", 0)
     bounds = sorted({edge for each in (a, b) for edge in _edges(each)})
     first, second = _refined(a, bounds), _refined(b, bounds)
     if first.keys() != second.keys():
@@ -372,7 +386,7 @@ def compare(a: Map, b: Map, unit: float, least: float) -> Off:
             else:
                 one = embedded(one, other)
         size = one.magnitude
-        off = _apart(one.weight, other.weight, size, unit, least, "weight", one.axis)
+        off = _apart(one.weight, other.weight, size, weights, "weight", one.axis)
         if off.channel is not None:
             off = replace(off, channel=off.channel + one.start)
         worst = worst.worse(off)
@@ -407,8 +421,7 @@ def _apart(
     a: np.ndarray,
     b: np.ndarray,
     magnitude: np.ndarray | None,
-    unit: float,
-    least: float,
+    rounding: Rounding,
     what: str,
     axis: int,
 ) -> Off:
@@ -421,7 +434,7 @@ def _apart(
     if not a.size:
         return Off(0.0)
     if not a.ndim:
-        found = _apart(a[None], b[None], _lifted(magnitude), unit, least, what, 1)
+        found = _apart(a[None], b[None], _lifted(magnitude), rounding, what, 1)
         return replace(found, where=what)
     step = max(1, _ROWS // max(a[0].size, 1))
     worst, largest, most = Off(-1.0), 0.0, 0.0
@@ -432,9 +445,9 @@ def _apart(
         largest = max(largest, float(size.max() if magnitude is None else np.abs(a[rows]).max()))
         most = max(most, float(np.nan_to_num(deviation, nan=math.inf).max()))
         with np.errstate(all="ignore"):
-            np.subtract(deviation, least, out=deviation)
+            np.subtract(deviation, rounding.least, out=deviation)
             # A hair of float64's own rounding, so that what has no constants compares too.
-            size *= max(unit, 2.0**-46)
+            size *= max(rounding.unit, 2.0**-46)
             units = np.where(deviation <= 0, 0.0, deviation / size)
         units = np.nan_to_num(units, nan=math.inf, posinf=math.inf)
         place = tuple(map(int, np.unravel_index(int(np.argmax(units)), units.shape)))

@@ -24,7 +24,7 @@ from normswap.proof.facts import Facts
 from normswap.proof.flat import NONE
 from normswap.proof.judge import Judgement, frontier_names, judge
 from normswap.proof.numbering import Side, Table
-from normswap.proof.regions import WIDER, Cone, LargeRegionError, cone_of, widened
+from normswap.proof.regions import WIDER, Cone, LargeRegionError, cone_of, opposite, widened
 from normswap.proof.result import Cut, Means, Output, Proof, Region, Standing
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class _Walk:
         self._judged: dict[tuple[int, int, frozenset[int]], Judgement] = {}
         self._identical: set[int] = set()
         self._near: set[int] = set()
+        self._common: set[int] = set()  # classes that both models have
         self._candidates = Candidates(a, b, self._homes)
 
     @property
@@ -79,6 +80,7 @@ class _Walk:
     def run(self) -> None:
         """Walk through the rewritten model."""
         self._table.start(self._b)
+        self._common.update(kind for kind in self._b.classes if kind in self._homes)
         nodes = self._b.flat.nodes
         index = 0
         while index < len(nodes):
@@ -97,10 +99,12 @@ class _Walk:
             self._identical.discard(number)
             if number in self._assumed:
                 b.classes[number] = self._a.classes[self._assumed[number][0]]
+                self._common.add(b.classes[number])
                 continue
             b.classes[number] = kind
             if kind in self._homes:
                 self._identical.add(number)
+                self._common.add(kind)
                 continue
             if not is_float(b.flat.types[number]) or self._is_late:
                 continue
@@ -124,19 +128,24 @@ class _Walk:
             region = self._compared(number, candidate, cone, named=named)
             if region is not None and not region.reason:
                 self._b.classes[number] = self._a.classes[candidate]
+                self._common.add(self._b.classes[number])
                 self._regions[number] = region
                 return
             if region is not None and named and number not in self._failed:
                 self._failed[number] = candidate, region
+        candidate, region = self._failed.get(number, (NONE, None))
+        if region is not None and region.is_near and len(self._assumed) < _DIFFERENCES:
+            # No step of a rewrite: a larger region would only hide it.
+            self._assumed[number] = candidate, region
+            self._b.classes[number] = self._a.classes[candidate]
+            self._common.add(self._b.classes[number])
 
     def _compared(self, number: int, candidate: int, cone: Cone, *, named: bool) -> Region | None:
         """Return what a comparison of two tensors came to; None where it can't be made."""
-        stops = set(cone.frontier.values())
         region: Region | None = None
         for _ in range(WIDER + 1 if named else 1):
-            try:
-                other = cone_of(self._a, candidate, stops)
-            except LargeRegionError:
+            other = opposite(self._a, candidate, cone, self._common)
+            if other is None:
                 return region
             if not named and len(other.nodes) > len(cone.nodes) + _NEAR:
                 return region
@@ -152,7 +161,6 @@ class _Walk:
             if wider is None:
                 return region
             cone = wider
-            stops = set(cone.frontier.values())
         return region
 
     def _hides(self, cone: Cone) -> bool:
@@ -232,12 +240,16 @@ class _Walk:
         b, flat = self._b, self._b.flat
         by_region = flat.behind(self._regions)
         by_assumption = flat.behind(self._assumed)
+        faint = {n: r for n, (_, r) in self._assumed.items() if not r.is_apart}
+        in_doubt = flat.behind(faint)
         pairs = dict(self._a.flat.outputs)
         outputs = []
         for name, number in flat.outputs:
             same = name in pairs and b.classes[number] == self._a.classes[pairs[name]]
             if not same:
                 outputs.append(Output(name, Standing.OPEN, self._why(number)))
+            elif number in in_doubt:
+                outputs.append(Output(name, Standing.OPEN, next(iter(faint.values())).reason))
             elif number in by_assumption:
                 outputs.append(Output(name, Standing.APART))
             elif number in by_region:
@@ -250,7 +262,7 @@ class _Walk:
             values=len(made),
             identical=len(self._identical),
             regions=tuple(self._regions[n] for n in made if n in self._regions),
-            apart=tuple(self._assumed[n][1] for n in made if n in self._assumed),
+            apart=tuple(self._assumed[n][1] for n in made if n in self._assumed and n not in faint),
             seconds=seconds,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ LARGEST = 96
 
 WIDER = 2
 """Operators that a frontier may be moved up by."""
+
+_FAR = 24  # nodes that the original's region may have more
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,3 +129,27 @@ def widened(side: Side, cone: Cone, known: Collection[int]) -> Cone | None:
     except LargeRegionError:
         return None
     return None if set(wider.frontier.values()) == stops else wider
+
+
+def opposite(side: Side, target: int, cone: Cone, common: Collection[int]) -> Cone | None:
+    """Return the original's region, back to what the rewritten model's begins with.
+
+    Where that leads far away, back to whatever both models have; None where there is no end to it.
+
+    Parameters
+    ----------
+    side : Side
+        The original.
+    target : int
+    cone : Cone
+        The rewritten model's region.
+    common : collection of int
+        Classes that both models have.
+    """
+    other = None
+    with contextlib.suppress(LargeRegionError):
+        other = cone_of(side, target, set(cone.frontier.values()))
+    if other is None or len(other.nodes) > len(cone.nodes) + _FAR:
+        with contextlib.suppress(LargeRegionError):
+            return cone_of(side, target, common)
+    return other

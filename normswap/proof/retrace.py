@@ -23,7 +23,7 @@ from normswap.proof.flat import NONE
 from normswap.proof.identity import node_names, tensor_names
 from normswap.proof.judge import judge, rounding_of
 from normswap.proof.numbering import Table
-from normswap.proof.regions import WIDER, Cone, LargeRegionError, cone_of, widened
+from normswap.proof.regions import WIDER, Cone, LargeRegionError, cone_of, opposite, widened
 from normswap.proof.result import Cut, Means, Standing
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ class Judged:
     floors : float
         The largest deviation, see :class:`normswap.proof.result.Region`.
     roundoff : float
-        The unit roundoff of the original's constants in it; 0 where it has none.
+        The unit roundoff of its constants as the rewritten model stores them, of the coarsest if
+        there are several types; 0 where there are none.
     """
 
     tensor: str
@@ -142,6 +143,7 @@ class _Trace:
         self._a, self._b = a, b
         self._table = Table()
         self._homes = self._table.walk(a)
+        self._common: set[int] = set()  # classes that both models have
         self._candidates = Candidates(a, b, self._homes)
         self._facts = Facts(a), Facts(b)
         self._tensors = tensor_names(a.flat), tensor_names(b.flat)
@@ -150,6 +152,7 @@ class _Trace:
     def told(self, cuts: Mapping[int, Cut]) -> Traced:
         b = self._b
         self._table.start(b)
+        self._common.update(kind for kind in b.classes if kind in self._homes)
         regions: dict[int, Judged] = {}
         refused: dict[Cut, str] = {}
         values = identical = 0
@@ -162,6 +165,7 @@ class _Trace:
                 cut = cuts.get(number)
                 if kind in self._homes:
                     identical += 1
+                    self._common.add(kind)
                 elif cut is not None:
                     try:
                         regions[number] = self._judged(cut)
@@ -169,6 +173,7 @@ class _Trace:
                         refused[cut] = str(error)
                     else:
                         b.classes[number] = self._a.classes[cut.original]
+                        self._common.add(b.classes[number])
         return Traced(self._outputs(regions), values, identical, tuple(regions.values()), refused)
 
     def _outputs(self, regions: Mapping[int, Judged]) -> tuple[Concluded, ...]:
@@ -192,12 +197,15 @@ class _Trace:
         ):
             raise _NoCutError("it is not of a float type, or no node of the original makes it")
         of_b = self._region(cut)
-        of_a = self._cone(self._a, cut.original, set(of_b.frontier.values()))
+        of_a = opposite(self._a, cut.original, of_b, self._common)
+        if of_a is None:
+            raise _NoCutError("the original's region is too large")
         found = judge(self._pair(of_a, of_b))
         if not found.equal or found.means is None:
             raise _NoCutError(found.reason or "it is not the same")
         if found.means is Means.DRIVEN and self._hides(of_b):
             raise _NoCutError("it may hide what is off within it")
+        stored = rounding_of(self._b, of_b) or rounding_of(self._a, of_a)
         return Judged(
             self._tensors[1][cut.tensor],
             self._tensors[0][cut.original],
@@ -206,13 +214,16 @@ class _Trace:
             tuple(self._nodes[1][node.index] for node in of_b.nodes),
             found.means,
             found.floors,
-            rounding_of(self._a, of_a)[0],
+            0.0 if stored is None else stored.unit,
         )
 
     def _region(self, cut: Cut) -> Cone:
         """Return the region of the rewritten model that has the frontier that is claimed."""
         claimed = set(cut.frontier)
-        cone: Cone | None = self._cone(self._b, cut.tensor, self._homes)
+        try:
+            cone: Cone | None = cone_of(self._b, cut.tensor, self._homes)
+        except LargeRegionError as error:
+            raise _NoCutError(str(error)) from error
         for _ in range(WIDER + 1):
             if cone is None:
                 break
@@ -241,19 +252,12 @@ class _Trace:
                     break
                 try:
                     of_b = cone_of(self._b, number, self._homes)
-                    of_a = cone_of(self._a, candidate, set(of_b.frontier.values()))
                 except LargeRegionError:
                     continue
-                if judge(self._pair(of_a, of_b)).is_near:
+                of_a = opposite(self._a, candidate, of_b, self._common)
+                if of_a is not None and judge(self._pair(of_a, of_b)).is_near:
                     return True
         return False
 
     def _pair(self, of_a: Cone, of_b: Cone) -> Pair:
         return Pair(self._a, self._b, of_a, of_b, *self._facts)
-
-    @staticmethod
-    def _cone(side: Side, number: int, stops: set[int] | Mapping[int, int]) -> Cone:
-        try:
-            return cone_of(side, number, stops)
-        except LargeRegionError as error:
-            raise _NoCutError(str(error)) from error

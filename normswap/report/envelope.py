@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from normswap import __version__
-from normswap.plain import plain
+from normswap.plain import AsDict
 from normswap.runtime.providers import PACKAGES
 
 if TYPE_CHECKING:
@@ -66,18 +66,13 @@ class Error:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(AsDict):
     """What is told in place of a report."""
 
     error: Error
     exit_code: int
 
     SCHEMA: ClassVar[str] = "normswap/error/1"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the failure as plain data."""
-        data: dict[str, Any] = plain(self)
-        return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +108,6 @@ def around(command: str | None, exit_code: int, inputs: tuple[Input, ...] = ()) 
     return Envelope(
         command, exit_code, inputs, onnx=_version("onnx"), onnxruntime=_version(*runtimes)
     )
-
-
-def kind_of(report: Report) -> str:
-    """Return what a report is about: ``fold`` for the schema ``normswap/fold/1``."""
-    return report.SCHEMA.split("/")[1]
 
 
 def _version(*packages: str) -> str | None:

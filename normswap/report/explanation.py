@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from normswap.errors import ExitCode
 from normswap.folding.plan import Folded, Kept
-from normswap.plain import plain
+from normswap.plain import AsDict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(AsDict):
     """Entries of a plan.
 
     Attributes
@@ -45,8 +45,3 @@ class Explanation:
     def exit_code(self) -> ExitCode:
         """An explanation changes nothing, so nothing can be wrong with it."""
         return ExitCode.OK
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the entries as plain data."""
-        data: dict[str, Any] = plain(self)
-        return data

@@ -19,7 +19,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from normswap.plain import told
+from normswap.plain import kind_of, told
 from normswap.report.envelope import Envelope
 
 FOLDER = Path(__file__).parent / "schemas"
@@ -49,7 +49,7 @@ def schemas() -> dict[str, dict[str, Any]]:
     for place in (*REPORTS, *FILES):
         module, _, name = place.partition(":")
         report = getattr(importlib.import_module(module), name)
-        found[report.SCHEMA.split("/")[1]] = schema_of(report, enveloped=place in REPORTS)
+        found[kind_of(report)] = schema_of(report, enveloped=place in REPORTS)
     return found
 
 
@@ -86,7 +86,7 @@ def _properties(cls: type[Any], seen: dict[type[Any], type[Any]]) -> dict[str, A
             hint = hints[attribute]
         else:
             function = getattr(cls, attribute).fget
-            hint = get_type_hints(function, _names(cls))["return"]
+            hint = get_type_hints(function, _names(function))["return"]
         found[name] = _described(hint, seen)
     schema = getattr(cls, "SCHEMA", None)
     return found if schema is None else {"schema": Literal[schema], **found}
@@ -109,9 +109,9 @@ def _described(hint: Any, seen: dict[type[Any], type[Any]]) -> Any:
     return hint
 
 
-def _names(cls: type[Any]) -> dict[str, Any]:
-    """Return what annotations of a class may name, what its module imports for them included."""
-    module = sys.modules[cls.__module__]
+def _names(definition: Any) -> dict[str, Any]:
+    """Return what annotations may name: what is in their module, or imported only for them."""
+    module = sys.modules[definition.__module__]
     names = dict(vars(module))
     for node in ast.walk(ast.parse(inspect.getsource(module))):
         if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":

@@ -4,6 +4,8 @@
     The execution providers by name, why one can't be used, and which can be here.
 ``sessions``, ``binding``, ``ort``, ``stopwatch``
     In the child: a session on a provider, values on a device, runs, and how long they take.
+``randomness``, ``opening``
+    Copies of models that draw the same numbers, and that take every size where a file says none.
 ``lifetime``
     Children that end with their parent, however that ends.
 ``arrays``, ``messages``, ``failures``

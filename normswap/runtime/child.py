@@ -70,6 +70,8 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             env={
+                # Or it leaves a file in the temporary folder, and tells others what is run.
+                "ORT_DISABLE_TELEMETRY": "1",
                 **os.environ,
                 **providers.environment(provider_options or {}),
                 "PYTHONPATH": path,

@@ -5,32 +5,39 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import onnx
 
+from normswap.bodies import reads
 from normswap.runtime.failures import WorkerError
+from normswap.runtime.opening import open_sizes
 from normswap.runtime.randomness import draws, seed_all, seeds
 from normswap.runtime.sessions import assignment, choose_provider, open_session, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
+    import numpy as np
     import onnxruntime as ort
 
     from normswap.runtime.worker import Job
-
-_REMEMBERED = 4  # sessions that are kept: a loop over batches asks for the same few again
 
 
 def load(request: dict[str, Any], job: Job) -> dict[str, Any]:
     """Load the model that `run` is about.
 
-    The request holds ``model``, ``taps``, ``provider``, ``provider_options``, ``level``, ``alike``
-    and ``threads``, as of :class:`~normswap.runtime.session.Session`.
+    The request holds ``model``, ``taps``, ``provider``, ``provider_options``, ``level``, ``alike``,
+    ``threads`` and ``remembered``, as of :class:`~normswap.runtime.session.Session`.
     """
     job.stage("loading it")
     model = job.held["model"] = PartialModel(request)
     return {"provider": model.provider.name, "remarks": list(model.provider.remarks)}
+
+
+def hold(request: dict[str, Any], job: Job) -> dict[str, Any]:
+    """Keep values that further runs are fed: the request holds these ``feeds``."""
+    model: PartialModel = job.held["model"]
+    model.held |= request["feeds"]
+    return {}
 
 
 def run(request: dict[str, Any], job: Job) -> dict[str, Any]:
@@ -60,8 +67,10 @@ class PartialModel:
             self.model = onnx.load(str(path), load_external_data=False)
         except Exception as error:
             raise WorkerError("run", " ".join(str(error).split())) from error
+        open_sizes(self.model)
         self.level = request["level"]
         self.threads = request["threads"]
+        self.remembered = request["remembered"]  # a loop over batches asks for the same few again
         self.types: dict[str, int] = dict(request["taps"])
         self.fresh = False
         if request["alike"]:
@@ -78,14 +87,16 @@ class PartialModel:
         self.frame.opset_import.extend(self.model.opset_import)
         self.frame.functions.extend(self.model.functions)
         self.sessions: dict[tuple[Any, ...], tuple[ort.InferenceSession, list[str]]] = {}
+        self.held: dict[str, np.ndarray] = {}
         self.elsewhere: dict[str, None] = {}  # nodes that the provider left to another
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Compute some tensors from others."""
         names = list(outputs) or list(self.outputs)
+        feeds = {**self.held, **feeds}
         key = (tuple(names), tuple(sorted(feeds)))
         if self.fresh or key not in self.sessions:
-            while len(self.sessions) >= _REMEMBERED:
+            while len(self.sessions) >= self.remembered:
                 del self.sessions[next(iter(self.sessions))]
             part, needed = self._part(names, feeds)
             self.sessions[key] = self._load(part), needed
@@ -94,7 +105,7 @@ class PartialModel:
             values = session.run(names, {name: feeds[name] for name in needed})
         except Exception as error:
             raise translated(error, self.provider, loading=False) from error
-        return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
+        return dict(zip(names, values, strict=True))
 
     def _part(
         self, outputs: Sequence[str], feeds: Mapping[str, np.ndarray]
@@ -107,7 +118,7 @@ class PartialModel:
             if name in feeds or node is None or id(node) in nodes:
                 continue
             nodes.add(id(node))
-            for source in _reads(node):
+            for source in reads(node):
                 if source not in seen:
                     seen.add(source)
                     pending.append(source)
@@ -147,13 +158,3 @@ class PartialModel:
 
 def _info(name: str, data_type: int) -> onnx.ValueInfoProto:
     return onnx.helper.make_tensor_value_info(name, data_type, None)
-
-
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    """Yield what a node reads, and what the subgraphs in its attributes may capture."""
-    yield from (name for name in node.input if name)
-    for attribute in node.attribute:
-        for body in (attribute.g, *attribute.graphs):
-            for inner in body.node:
-                yield from _reads(inner)
-            yield from (value.name for value in body.output)

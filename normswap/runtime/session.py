@@ -39,6 +39,8 @@ class Session(Child):
         has them, which is what two models are compared with.
     threads : int
         0 for as many as there are cores.
+    remembered : int
+        How many parts of the model stay loaded, of those that runs asked for.
     timeout : float
         Seconds that loading, or one run, may take.
 
@@ -61,6 +63,7 @@ class Session(Child):
         level: str = "default",
         alike: bool = False,
         threads: int = 0,
+        remembered: int = 4,
         timeout: float = 600.0,
     ) -> None:
         options = dict(provider_options or {})
@@ -73,6 +76,7 @@ class Session(Child):
             "level": level,
             "alike": alike,
             "threads": threads,
+            "remembered": remembered,
         }
         try:
             loaded = self.call("normswap.runtime.partial:load", request)
@@ -101,6 +105,10 @@ class Session(Child):
         self._elsewhere = answer["elsewhere"]
         results: dict[str, np.ndarray] = answer["results"]
         return results
+
+    def hold(self, feeds: Mapping[str, np.ndarray]) -> None:
+        """Let inputs have values in all runs from now on that don't say otherwise."""
+        self.call("normswap.runtime.partial:hold", {"feeds": feeds})
 
     @property
     def notes(self) -> list[str]:

@@ -155,6 +155,9 @@ def open_session(
     options = ort.SessionOptions()
     options.log_severity_level = SILENT
     options.graph_optimization_level = LEVELS[level]
+    # Of two tensors in one place, some releases get the sizes wrong; what others are held to errs
+    # on the safe side.
+    options.enable_mem_reuse = level != "disabled"
     options.intra_op_num_threads = threads
     # Unknown entries are ignored by a runtime that is older than they are.
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")

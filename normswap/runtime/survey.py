@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from normswap.errors import ExitCode
-from normswap.plain import plain
+from normswap.plain import AsDict
 from normswap.runtime.child import run_task
 from normswap.runtime.providers import AUTO, CPU, PREFERENCE, full_name, short_name
 
@@ -43,7 +43,7 @@ class ProviderStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class Survey(AsDict):
     """The installation of onnxruntime.
 
     Attributes
@@ -97,11 +97,6 @@ class Survey:
         """
         full = full_name(name)
         return {status.name: status for status in self.providers}[full]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the survey as plain data."""
-        data: dict[str, Any] = plain(self)
-        return data
 
 
 def survey(options: Mapping[str, Any] | None = None) -> Survey:

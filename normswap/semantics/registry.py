@@ -81,7 +81,11 @@ _MEANINGS: dict[tuple[str, str], Meaning] = {}
 
 
 def operator(
-    *names: str, since: Sequence[int], domain: str = "", moves: bool = False
+    *names: str,
+    since: Sequence[int],
+    domain: str = "",
+    moves: bool = False,
+    shared: type[Any] | None = None,
 ) -> Callable[[Implementation], Implementation]:
     """Register a function as the meaning of operators.
 
@@ -99,11 +103,14 @@ def operator(
     domain : str
     moves : bool
         Whether values are only moved, whatever their type.
+    shared : TypedDict, optional
+        Attributes that the function takes as ``**``, since others have them too.
     """
+    common = frozenset() if shared is None else frozenset(shared.__annotations__)
 
     def register(function: Implementation) -> Implementation:
         parameters = inspect.signature(function).parameters.values()
-        given = frozenset(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+        given = common | {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
         for name in names:
             meaning = Meaning(name, domain, frozenset(since), function, given, moves)
             _MEANINGS[domain, name] = meaning
@@ -132,16 +139,19 @@ def since_version(name: str, domain: str, opset: int) -> int | None:
 
     Operators of domains of which onnx has no schemas have had one meaning, since version 1.
     """
-    if domain not in _DOMAINS or (domain, name) in _WITHOUT_SCHEMA:
-        return 1
     try:
         return int(onnx.defs.get_schema(name, opset, domain).since_version)
     except onnx.defs.SchemaError:
-        return None
+        return None if domain in _domains() and (domain, name) not in _WITHOUT_SCHEMA else 1
 
 
-_DOMAINS = frozenset(schema.domain for schema in onnx.defs.get_all_schemas())
 _WITHOUT_SCHEMA = frozenset({("", "SimplifiedLayerNormalization")})  # onnxruntime's, of opset 1
+
+
+@functools.cache
+def _domains() -> frozenset[str]:
+    """Return the domains of which onnx has schemas: a question that takes it a while."""
+    return frozenset(schema.domain for schema in onnx.defs.get_all_schemas())
 
 
 def meaning_of(name: str, domain: str, opset: int) -> Meaning | None:

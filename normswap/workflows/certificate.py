@@ -23,10 +23,10 @@ from normswap.errors import DataError, ModelError, UsageError
 from normswap.inputs.dims import RequestedSizes
 from normswap.inputs.signature import drawing_alike, read_signature
 from normswap.model.hashes import external_files, sha256_of
-from normswap.plain import plain
+from normswap.plain import AsDict, plain
 from normswap.proof.files import sides_of
 from normswap.proof.identity import tensor_names
-from normswap.proof.judge import FLOORS, UNITS
+from normswap.proof.judge import FLOORS, ONCE, UNITS
 from normswap.proof.result import Cut, Means, Standing
 from normswap.proof.retrace import Concluded, Judged, Traced, retrace
 from normswap.version import __version__
@@ -75,13 +75,13 @@ class Files:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """The sizes of inputs that it is proved at.
+    """The sizes of inputs that regions are judged at.
 
     Attributes
     ----------
     input_shapes : dict of str to list of int
     symbolic_dims : dict of str to int
-        Those that were asked for: for others nothing is claimed.
+        Those that were asked for, which are the first that are tried.
     tried : tuple of dict of str to list of int
         The shapes of all inputs. Where there are two, what is open is proved for all sizes, as far
         as two tell.
@@ -132,6 +132,7 @@ class Folding:
     ----------
     assume_constant, merge_branches : bool
     leftover : {"keep", "affine", "normalize"}
+    max_growth : float or None
         Its options.
     plan : dict
         The plan that these lead to, as the report of a fold has it.
@@ -140,11 +141,12 @@ class Folding:
     assume_constant: bool
     merge_branches: bool
     leftover: Literal["keep", "affine", "normalize"]
+    max_growth: float | None
     plan: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Certificate:
+class Certificate(AsDict):
     """What is claimed of two models.
 
     Attributes
@@ -159,7 +161,8 @@ class Certificate:
         Tensors that the rewritten model's nodes make, and those that the same operators make of
         the same tensors in the original.
     limits : dict of str to float
-        How many floors a region may be off by, by its means.
+        How many floors a region may be off by, by its means: driven; compared as maps; and as maps
+        whose operators are the same, where numbers were only ``stored`` anew.
     regions : tuple of Judged
         Those that are equal and not identical, in the rewritten model's order.
     tested : Tested or None
@@ -194,11 +197,6 @@ class Certificate:
     def requested(self) -> RequestedSizes:
         """The sizes that were asked for."""
         return RequestedSizes(self.sizes.input_shapes, self.sizes.symbolic_dims)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the certificate as plain data."""
-        data: dict[str, Any] = plain(self)
-        return data
 
     def __str__(self) -> str:
         """Return the certificate as a file has it."""
@@ -335,7 +333,8 @@ def state(
     files = _files(original), _files(rewritten)
     try:
         a, b, tried = sides_of(first, second, requested)
-        traced = retrace(a, b, claimed(a, b))
+        with np.errstate(all="ignore"):  # infinity and NaN are values like any others here
+            traced = retrace(a, b, claimed(a, b))
     except ModelError:
         raise
     except Exception as error:  # noqa: BLE001 - of models that break a rule; nothing is proved
@@ -350,7 +349,7 @@ def state(
         outputs=traced.outputs,
         values=traced.values,
         identical=traced.identical,
-        limits={Means.MAPS.value: UNITS, Means.DRIVEN.value: FLOORS},
+        limits={Means.MAPS.value: UNITS, "stored": ONCE, Means.DRIVEN.value: FLOORS},
         regions=traced.regions,
     )
     return certificate, traced

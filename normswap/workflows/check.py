@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from normswap.check import cancellation
 from normswap.check.batching import batch_evidence
 from normswap.check.compare import compare, judge_all
 from normswap.check.departure import disbelieved, find_departures, measure_rounding, suspected
@@ -21,8 +22,9 @@ from normswap.check.options import CheckOptions
 from normswap.check.power import estimate, self_test
 from normswap.check.report import CaseReport, CheckReport, OutputReport, reasons_of
 from normswap.check.runner import LEVELS, Execution, Runner
-from normswap.check.verdict import Verdict, overall
+from normswap.check.verdict import NOT_FINITE, Verdict, overall
 from normswap.errors import DataError, UsageError
+from normswap.groupnorm.carried import constants_not_finite
 from normswap.inputs.data import load_cases, load_outputs
 from normswap.inputs.dims import RequestedSizes
 from normswap.inputs.signature import (
@@ -31,7 +33,8 @@ from normswap.inputs.signature import (
     read_signature,
     structural_differences,
 )
-from normswap.model.sources import model_file, name_of
+from normswap.model import load
+from normswap.model.sources import name_of
 from normswap.progress import Progress, silent
 from normswap.proof.files import prove_files
 from normswap.runtime.providers import CPU, full_name
@@ -39,7 +42,7 @@ from normswap.scratch import scratch_folder
 from normswap.workflows.certificate import certifiable, certify, placed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from normswap.check.report import DepartureReport, Divergence, Power
     from normswap.model.sources import Source
@@ -111,9 +114,8 @@ def check(
     how = options if isinstance(options, CheckOptions) else CheckOptions(depth=options)
     certified = None if certificate is None else certifiable(how, certificate, original, rewritten)
     with ExitStack() as stack:
-        first = stack.enter_context(model_file(original))
-        same = rewritten is original and not isinstance(original, str | os.PathLike)
-        second = first if same else stack.enter_context(model_file(rewritten))
+        first = stack.enter_context(file_of(original))
+        second = first if rewritten is original else stack.enter_context(file_of(rewritten))
         names = (name_of(original), name_of(rewritten))
         report = check_files(first, second, how, names=names, progress=progress)
         if certified is not None and report.verdict is Verdict.EQUIVALENT:
@@ -149,12 +151,14 @@ def check_files(
     _refuse_useless_limit(options)
     with ExitStack() as stack:
         if child is None and is_enough(options):  # its start goes on while the models are read
-            child = stack.enter_context(start(options))
+            child = start(options, stack)
         first, second = drawing_alike(read_signature(original), read_signature(rewritten))
         first, second = replace(first, called=names[0]), replace(second, called=names[1])
         _refuse_unknown_outputs(first, options)
         structure = tuple(structural_differences(first, second))
         if structure:
+            if child is not None:
+                child.kill()  # nothing will run
             return _report(first, second, options, began, Observations(), structure=structure)
         runner = Runner(stack.enter_context(scratch_folder("check")), options, progress)
         proof = None
@@ -224,14 +228,24 @@ def _proved(
     return proof, seen, proved_outputs(first, seen, proof)
 
 
+@contextmanager
+def file_of(source: Source) -> Iterator[Path]:
+    """Give the path of a model; of one that is not in a file, that of a temporary one."""
+    if isinstance(source, str | os.PathLike):
+        yield Path(source)
+        return
+    with load(source).original() as path:
+        yield path
+
+
 def check_outputs(
-    model: Path, options: CheckOptions, *, progress: Progress = silent
+    model: Source, options: CheckOptions, *, progress: Progress = silent
 ) -> CheckReport:
     """Compare what a model gives with outputs that were saved earlier.
 
     Parameters
     ----------
-    model : Path
+    model : path, or whatever else a model is given as
     options : CheckOptions
         `data` and `load_outputs` are needed, unless the data comes with its outputs.
     progress : callable
@@ -241,9 +255,14 @@ def check_outputs(
     DataError
         There are no expected outputs, or not as many as inputs.
     """
+    with file_of(model) as path:
+        signature = replace(read_signature(path), called=name_of(model))
+        return _check_outputs(signature, options, progress)
+
+
+def _check_outputs(signature: Signature, options: CheckOptions, progress: Progress) -> CheckReport:
     began = time.perf_counter()
     _refuse_useless_limit(options)
-    signature = read_signature(Path(model))
     _refuse_unknown_outputs(signature, options)
     if options.data is None:
         raise UsageError(
@@ -313,6 +332,9 @@ def _report(
     failing = {o.case for o in outputs if o.judgement.verdict is Verdict.DIFFERENT}
     reasons = (*structure, *reasons_of(outputs))
     seen.add_notes([remark for case in seen.cases for remark in case.remarks])
+    seen.add_notes(cancellation.notes(outputs))
+    if any(output.judgement.reason == NOT_FINITE for output in outputs):
+        seen.add_notes(constants_not_finite(load(first.path, name=first.name)))
     golden = seen.original.values[0] if seen.original is not None else ()
     return CheckReport(
         verdict=Verdict.DIFFERENT if structure else verdict,

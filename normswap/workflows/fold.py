@@ -5,24 +5,32 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
-from normswap.check.options import CheckOptions, check_options
-from normswap.errors import ExitCode, require_choice
+from normswap.errors import ExitCode, UsageError, require_choice
 from normswap.folding.apply import apply_plan
 from normswap.folding.passes.leftovers import Form
 from normswap.folding.planner import make_plan
 from normswap.folding.residual import residuals
+from normswap.graph.reasons import Reason
 from normswap.model import Model, load
 from normswap.model.staging import output_name, staged_output
-from normswap.plain import plain
 from normswap.progress import Progress, silent
 from normswap.workflows.certificate import Folding, certifiable, certify, placed
-from normswap.workflows.result import Result, place, require_sound
+from normswap.workflows.result import (
+    Result,
+    RewriteReport,
+    advising,
+    as_it_is,
+    committed,
+    place,
+    require_sound,
+)
 
 if TYPE_CHECKING:
     import os
 
+    from normswap.check.options import CheckOptions
     from normswap.check.report import CheckReport
     from normswap.folding.plan import Plan
     from normswap.folding.residual import Residual
@@ -31,40 +39,31 @@ if TYPE_CHECKING:
     from normswap.workflows.result import Output
 
 
+SHOWN = 3
+"""Weights that a tip names."""
+
+
 @dataclass(frozen=True, slots=True)
-class FoldReport:
+class FoldReport(RewriteReport):
     """What a fold did.
 
     Attributes
     ----------
-    source : str
-        What was read.
-    output : str or None
-        What was written; None where nothing was.
+    source, output, size_before, size_after
+        See :class:`~normswap.workflows.result.RewriteReport`.
     plan : Plan
     check : CheckReport or None
         None where no check was asked for.
     residuals : tuple of Residual
         Of the constants that were written, as they were read back; empty without a check.
-    size_before, size_after : int
-        Bytes of the model, external data included; the latter None where nothing was written.
     """
 
-    source: str
-    output: str | None
     plan: Plan
     check: CheckReport | None = None
     residuals: tuple[Residual, ...] = ()
-    size_before: int = 0
-    size_after: int | None = None
 
     SCHEMA: ClassVar[str] = "normswap/fold/1"
-    TOLD = ("written", "exit_code")
-
-    @property
-    def written(self) -> bool:
-        """Whether there is an output."""
-        return self.output is not None
+    TOLD = (*RewriteReport.TOLD, "tips")
 
     @property
     def exit_code(self) -> ExitCode:
@@ -73,10 +72,20 @@ class FoldReport:
             return ExitCode.FINDINGS
         return ExitCode.OK if self.check is None else ExitCode(self.check.exit_code)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain data."""
-        data: dict[str, Any] = plain(self)
-        return data
+    @property
+    def tips(self) -> tuple[str, ...]:
+        """What may fold more: the options that lift what stands in the way."""
+        tensors = [entry.tensor_of(Reason.OVERRIDABLE) for entry in self.plan.kept]
+        found = [tensor for tensor in tensors if tensor is not None]
+        if not found:
+            return ()
+        names = ", ".join(list(dict.fromkeys(found))[:SHOWN])
+        more = ", ..." if len(set(found)) > SHOWN else ""
+        tip = (
+            f"{len(found)} kept since a caller could replace weights that are graph inputs too "
+            f"({names}{more}); if none does, --assume-constant takes them for constants"
+        )
+        return (tip,)
 
 
 class FoldResult(Result[FoldReport]):
@@ -89,13 +98,14 @@ def plan(
     assume_constant: bool = False,
     merge_branches: bool = False,
     leftover: Form = "keep",
+    max_growth: float | None = None,
     progress: Progress = silent,
 ) -> FoldReport:
     """Say what :func:`fold` would do to a model, and do nothing.
 
     Parameters
     ----------
-    model, assume_constant, merge_branches, leftover, progress
+    model, assume_constant, merge_branches, leftover, max_growth, progress
         See :func:`fold`.
 
     Returns
@@ -121,7 +131,14 @@ def plan(
     >>> kept.reason is normswap.Reason.GRAPH_INPUT, kept.detail
     (True, 'image is an input')
     """
-    return _planned(model, assume_constant, merge_branches, leftover, progress)[1]
+    return _planned(
+        model,
+        progress,
+        assume_constant=assume_constant,
+        merge_branches=merge_branches,
+        leftover=leftover,
+        max_growth=max_growth,
+    )[1]
 
 
 def fold(
@@ -132,8 +149,10 @@ def fold(
     assume_constant: bool = False,
     merge_branches: bool = False,
     leftover: Form = "keep",
+    max_growth: float | None = None,
     overwrite: bool = False,
     certificate: str | os.PathLike[str] | None = None,
+    copy: bool = True,
     progress: Progress = silent,
 ) -> FoldResult:
     """Fold the BatchNormalizations of a model, check the result, and save it.
@@ -152,18 +171,25 @@ def fold(
         it nothing is written, and the model is the result's.
     check : {"quick", "full", "off"}, CheckOptions or None
         How the result is compared with the original, in onnxruntime and in float64. None or
-        ``"off"``: not at all.
+        ``"off"``: not at all. A model to which there is nothing to do is not run.
     assume_constant : bool
-        Fold initializers that are graph inputs too, which a caller could override.
+        Fold initializers that are graph inputs too, which a caller could override. Those that
+        nobody reads then go, the inputs too.
     merge_branches : bool
         Merge parallel Convs everywhere, not only where a BatchNormalization goes with that.
     leftover : {"keep", "affine", "normalize"}
         What becomes of what can't be folded: it stays as it is, as one Mul and one Add, or as a
         BatchNormalization with mean 0, var 1 and epsilon 0.
+    max_growth : float, optional
+        How many times as large the model may become, external data included, such as 1.2: a fold
+        that would make it larger is kept. A weight that several layers share is stored once for
+        each that takes a BatchNormalization in; ``report.plan.copied`` names them.
     overwrite : bool
         Whether an existing file may be replaced.
     certificate : path, optional
         Where to write what was proved, for :func:`normswap.verify`; an existing file is replaced.
+    copy : bool
+        Whether a model to which there is nothing to do is written to the output too, as it is.
     progress : callable
         Is told what is being done, in a few words.
 
@@ -199,12 +225,25 @@ def fold(
     Traceback (most recent call last):
     normswap.errors.UsageError: check='quik' is not one of 'quick', 'full', 'off'.
     """
+    from normswap.check.options import check_options
+
     how = check_options(check)
     certified = None if certificate is None else certifiable(how, certificate, model, output)
     target = place(output)
     with ExitStack() as stack:
         child = None if how is None else _started(how, stack)
-        loaded, report = _planned(model, assume_constant, merge_branches, leftover, progress)
+        loaded, report = _planned(
+            model,
+            progress,
+            assume_constant=assume_constant,
+            merge_branches=merge_branches,
+            leftover=leftover,
+            max_growth=max_growth,
+        )
+        if not report.plan.edits and (certified is None or not copy):
+            if child is not None:
+                child.kill()  # nothing will run
+            return FoldResult(*as_it_is(report, loaded, target, overwrite=overwrite, copy=copy))
         apply_plan(report.plan, loaded)
         progress("writing")
         staged = stack.enter_context(staged_output(loaded, target, overwrite=overwrite))
@@ -219,30 +258,32 @@ def fold(
         made = None
         if certified is not None and how is not None and report.check is not None:
             progress("certifying")
-            folding = Folding(assume_constant, merge_branches, leftover, report.plan.to_dict())
+            options = assume_constant, merge_branches, leftover, max_growth
             names = (loaded.name, Path(output_name(target)).name)
             with loaded.original() as path:
-                made = certify(path, staged.path, report.check, how, names=names, folding=folding)
+                made = certify(
+                    path,
+                    staged.path,
+                    report.check,
+                    how,
+                    names=names,
+                    folding=Folding(*options, report.plan.to_dict()),
+                )
         with placed(made, certified):
-            staged.commit()
-        written = None if output is None else output_name(target)
-        report = replace(report, output=written, size_after=staged.size)
+            report = committed(report, staged, target)
     return FoldResult(report, target)
 
 
 def _planned(
-    source: Source, assume_constant: bool, merge_branches: bool, leftover: Form, progress: Progress
+    source: Source, progress: Progress, *, leftover: Form, max_growth: float | None, **options: bool
 ) -> tuple[Model, FoldReport]:
     require_choice("leftover", leftover, get_args(Form))
+    if max_growth is not None and not max_growth >= 1:
+        raise UsageError(f"max_growth={max_growth!r} is not 1 or more.")
     progress("reading the model")
     model = load(source)
     progress("planning")
-    made = make_plan(
-        model,
-        assume_constant=assume_constant,
-        merge_branches=merge_branches,
-        leftover=leftover,
-    )
+    made = make_plan(model, leftover=leftover, max_growth=max_growth, **options)
     return model, FoldReport(model.name, None, made, size_before=model.size)
 
 
@@ -257,7 +298,7 @@ def _started(options: CheckOptions, stack: ExitStack) -> Child | None:
     """Start what will run the models, if that is all the check needs; it imports meanwhile."""
     from normswap.check.deployment import is_enough, start
 
-    return stack.enter_context(start(options)) if is_enough(options) else None
+    return start(options, stack) if is_enough(options) else None
 
 
 def _checked(
@@ -271,7 +312,7 @@ def _checked(
     from normswap.workflows.check import check_files
 
     progress("checking")
-    with model.original() as original:
+    with advising(), model.original() as original:
         names = ("" if model.path else model.name, name)
         return check_files(
             original, rewritten, options, names=names, progress=progress, child=child

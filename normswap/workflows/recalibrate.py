@@ -2,71 +2,78 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar
 
-from normswap.errors import ExitCode
-from normswap.graph.build import build_network, gs_nodes
-from normswap.graph.names import Names
+from normswap.errors import UsageError
+from normswap.graph.build import build_network
+from normswap.graph.normalization import site_of
+from normswap.graph.reasons import Reason
 from normswap.groupnorm.carried import require_finite
+from normswap.groupnorm.estimate import PLACES, estimate
+from normswap.groupnorm.freeze import (
+    find_dropouts,
+    find_frozen,
+    frozen,
+    put_in_inference,
+    require_frozen,
+)
+from normswap.groupnorm.plan import Untouched
 from normswap.groupnorm.recalibrate import (
+    ASSUME,
+    Edited,
     Recalibrated,
     RecalibrateOptions,
-    batchnorms,
-    estimate,
+    find_layers,
     install,
+    refuse,
 )
+from normswap.groupnorm.selection import Selection
+from normswap.groupnorm.statistics import are_trivial
 from normswap.inputs.data import BATCH, open_data
 from normswap.inputs.signature import read_signature
 from normswap.model import load
-from normswap.model.staging import output_name, staged_output
-from normswap.plain import plain
+from normswap.model.staging import staged_output
+from normswap.plain import called
 from normswap.progress import Progress, silent
-from normswap.workflows.result import Result, place
+from normswap.workflows.result import Result, RewriteReport, committed, place
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from normswap.groupnorm.statistics import NormLayer
     from normswap.inputs.data import Data
+    from normswap.model import Model
     from normswap.model.sources import Source
     from normswap.workflows.result import Output
 
 
+STAYS = "a Dropout that is, or may be, in training mode, in which it stays"
+
+
 @dataclass(frozen=True, slots=True)
-class RecalibrateReport:
+class RecalibrateReport(RewriteReport):
     """What was done.
 
     Attributes
     ----------
-    source : str
-    output : str or None
+    source, output, size_before, size_after
+        See :class:`~normswap.workflows.result.RewriteReport`.
     layers : tuple of Recalibrated
     samples : int
-        How many samples the statistics are of.
-    size_before, size_after : int
-        Bytes.
+        How many samples the statistics are of; 0 where there was no data.
+    untouched : tuple of Untouched
+        The normalizations that keep what they had, each with its reason.
     notes : tuple of str
-        What of the data was not used.
+        What of the data was not used, and what would help with what was kept.
     """
 
-    source: str
-    output: str | None
     layers: tuple[Recalibrated, ...]
     samples: int
-    size_before: int = 0
-    size_after: int | None = None
+    untouched: tuple[Untouched, ...] = field(default=(), metadata=called("kept"))
     notes: tuple[str, ...] = ()
 
     SCHEMA: ClassVar[str] = "normswap/recalibrate/1"
-    TOLD = ("exit_code",)
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """How a command that did this ends."""
-        return ExitCode.OK
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain data."""
-        data: dict[str, Any] = plain(self)
-        return data
 
 
 class RecalibrateResult(Result[RecalibrateReport]):
@@ -75,29 +82,38 @@ class RecalibrateResult(Result[RecalibrateReport]):
 
 def recalibrate(
     model: Source,
-    data: Data,
+    data: Data | None = None,
     output: Output = None,
     *,
     momentum: float | None = None,
     freeze: bool = False,
     samples: int | None = None,
     batch: int = BATCH,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    assume_constant: bool = False,
     timeout: float = 600.0,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> RecalibrateResult:
     """Give the BatchNormalizations of a model the means and variances of data.
 
-    This makes another function of the model, so there is nothing to check.
+    They are those of what comes to each while the ones before it have their new ones: of all data
+    as one batch, whatever the size of batches and the order of samples. Nodes that share their
+    statistics go on sharing them. This makes another function of the model, so there is nothing to
+    check.
 
     Parameters
     ----------
     model : path, bytes, binary stream, ModelProto, or Graph, Model or ONNXProgram
         See :func:`normswap.fold`.
-    data : path or iterable of dict
-        An ``.npz`` with an array for each input, an ``.npy``, or a folder of these or of
-        ``test_data_set_*``; or one dict for each batch, of arrays by input name, in the shape and
-        dtype that the model takes. Samples lie along the first axis.
+    data : path, dict or iterable of dict, optional
+        What the statistics are of. A path is that of an ``.npz`` with an array for each input, of
+        an ``.npy`` or ``.pb`` with the only one, or of a folder of these or of
+        ``test_data_set_*``. In memory it is a dict of arrays by input name, or an iterable of one
+        for each batch, in the shape and dtype that the model takes. Samples lie along the first
+        axis; other arrays, such as labels, are ignored. Without it, with `freeze`, the nodes keep
+        the statistics that the file has, bit for bit, which is read back and proved.
     output : path or binary stream, optional
         Where the new model goes. It is complete there or untouched, whatever happens. Without it
         nothing is written, and the model is the result's.
@@ -110,6 +126,10 @@ def recalibrate(
         Use only the first so many.
     batch : int
         Samples in a batch, for data from files and a model that leaves it open.
+    include, exclude : sequence of str
+        Patterns (``*`` and ``?``) on names of nodes and of their input and output tensors.
+    assume_constant : bool
+        Take initializers that are listed as graph inputs for constants.
     timeout : float
         Seconds that one run of the model may take.
     overwrite : bool
@@ -120,15 +140,15 @@ def recalibrate(
     Returns
     -------
     RecalibrateResult
-        ``report`` says how far the statistics moved, ``model`` is the new ModelProto, and
-        ``save(path)`` writes it.
+        ``report`` says how far the statistics moved, and why some did not; ``model`` is the new
+        ModelProto, and ``save(path)`` writes it.
 
     Raises
     ------
     UsageError
         If an option has a value that it can't have, or the output exists. It is a ValueError.
     ModelError, DataError
-        If the model or data can't be read, or a normalization can't be recalibrated.
+        If the model or data can't be read, or no normalization can be recalibrated.
     RunError, RunTimeoutError
         If the runtime can't run the model.
 
@@ -142,29 +162,100 @@ def recalibrate(
     >>> all(layer.frozen for layer in result.report.layers)
     True
     """
-    options = RecalibrateOptions(momentum, freeze, timeout)
+    options = RecalibrateOptions(
+        momentum, freeze, Selection(tuple(include), tuple(exclude)), assume_constant, timeout
+    )
+    if data is None:
+        _require_no_data(freeze=freeze, momentum=momentum, samples=samples)
     target = place(output)
     progress("reading the model")
     loaded = load(model)
-    nodes = batchnorms(loaded, freeze=freeze)
-    # Old means and variances are replaced; with a momentum they count.
-    replaced = (3, 4) if momentum is None else ()
-    targets = {node.key for node in nodes}
-    require_finite(loaded.name, build_network(loaded), targets, "recalibrated", but=replaced)
-    with loaded.original() as original:
-        dataset = open_data(data, read_signature(original), batch=batch, samples=samples)
-        found, count = estimate(original, dataset, options, progress)
-    surgeon = dict(enumerate(gs_nodes(loaded)))
-    names = Names(loaded)
-    done = []
-    for node in nodes:
-        statistics, old = found[node.out.name]
-        done.append(install(node, surgeon[node.key], statistics, old, options, names))
+    report = RecalibrateReport(loaded.name, None, (), 0, size_before=loaded.size)
+    layers: list[NormLayer] = []
+    if data is None:
+        layers, report = _frozen(loaded, options, report)
+    else:
+        report = _recalibrated(loaded, data, options, report, batch, samples, progress)
     progress("writing")
-    notes = tuple(dataset.notes)
-    report = RecalibrateReport(loaded.name, None, tuple(done), count, loaded.size, notes=notes)
     with staged_output(loaded, target, overwrite=overwrite) as staged:
-        staged.commit()
-        written = None if output is None else output_name(target)
-        report = replace(report, output=written, size_after=staged.size)
+        if layers:
+            require_frozen(staged.path, layers)
+        report = committed(report, staged, target)
     return RecalibrateResult(report, target)
+
+
+def _require_no_data(*, freeze: bool, momentum: float | None, samples: int | None) -> None:
+    """Refuse to go without data where something is to be made of it."""
+    if not freeze:
+        raise UsageError(
+            "There is no data to estimate statistics on.",
+            tip="Without data, --freeze (freeze=True) turns nodes in training mode into inference "
+            "ones with the statistics that they have.",
+        )
+    for name, given in (("momentum", momentum), ("samples", samples)):
+        if given is not None:
+            raise UsageError(f"{name} is about data, and there is none.")
+
+
+def _about(nodes: Sequence[str], what: str) -> list[str]:
+    """Return a note about nodes, if there are any."""
+    more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
+    return [f"{nodes[0]}{more}: {what}"] if nodes else []
+
+
+def _frozen(
+    model: Model, options: RecalibrateOptions, report: RecalibrateReport
+) -> tuple[list[NormLayer], RecalibrateReport]:
+    """Turn nodes in training mode into inference ones, with the statistics that they have."""
+    network = build_network(model, assume_constant=True)
+    found = find_frozen(model, network, options)
+    edited = Edited(model, network)
+    for layer in found.layers:
+        put_in_inference(layer.nodes, edited.surgeon)
+    if found.kept and not found.layers:
+        refuse(model, found.kept)
+    blank = [layer.nodes[0].title for layer in found.layers if are_trivial(*layer.statistics)]
+    notes = _about(blank, "mean 0 and variance 1, the statistics of no data")
+    notes += _about(find_dropouts(network), STAYS)
+    done = tuple(map(frozen, found.layers))
+    kept = tuple(found.kept)
+    return found.layers, replace(report, layers=done, untouched=kept, notes=tuple(notes))
+
+
+def _recalibrated(
+    model: Model,
+    data: Data,
+    options: RecalibrateOptions,
+    report: RecalibrateReport,
+    batch: int,
+    samples: int | None,
+    progress: Progress,
+) -> RecalibrateReport:
+    """Give layers the statistics of data."""
+    network = build_network(model, assume_constant=options.assume_constant)
+    found = find_layers(model, network, options)
+    # Old means and variances are replaced; with a momentum they count.
+    replaced = (3, 4) if options.momentum is None else ()
+    targets = {node.key for layer in found.layers for node in layer.nodes}
+    require_finite(model.name, network, targets, "recalibrated", but=replaced)
+    with model.original() as original:
+        dataset = open_data(data, read_signature(original), batch=batch, samples=samples)
+        statistics, count = estimate(original, found.layers, dataset, options, progress)
+    edited = Edited(model, network)
+    done, kept = [], list(found.kept)
+    for layer, estimated in zip(found.layers, statistics, strict=True):
+        if isinstance(estimated, str):
+            reason = Reason.NO_SAMPLES if estimated == PLACES else Reason.NO_ESTIMATE
+            kept += [Untouched(site_of(node), reason, estimated) for node in layer.nodes]
+            continue
+        is_frozen = options.freeze and put_in_inference(layer.nodes, edited.surgeon)
+        done.append(install(layer, estimated, edited, is_frozen=is_frozen))
+    if not done:
+        refuse(model, kept)
+    notes = [*dataset.notes]
+    if any(entry.reason is Reason.OVERRIDABLE for entry in kept):
+        notes.append(ASSUME)
+    notes += _about(find_dropouts(network) if options.freeze else [], STAYS)
+    return replace(
+        report, layers=tuple(done), samples=count, untouched=tuple(kept), notes=tuple(notes)
+    )

@@ -2,49 +2,79 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeAlias, TypeVar
 
 import onnx
 
 from normswap.errors import (
+    DataError,
     ExitCode,
     InconclusiveError,
+    ModelError,
     NotEquivalentError,
+    RunError,
     UsageError,
 )
 from normswap.model import load, stage
+from normswap.model.staging import Place, output_name, staged_output
+from normswap.plain import AsDict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from normswap.model import Model
+    from normswap.model.staging import Piped, Staged
 
 
-Output = str | Path | BinaryIO | None
+Output: TypeAlias = Place | None
 """Where a model goes; None keeps it in memory."""
 
 
-class Checked(Protocol):
-    """A report on a rewrite, a check among it."""
+Report = TypeVar("Report", bound="RewriteReport")
+
+
+@dataclass(frozen=True, slots=True)
+class RewriteReport(AsDict):
+    """What a rewrite did.
+
+    Attributes
+    ----------
+    source : str
+        What was read.
+    output : str or None
+        What was written; None where nothing was.
+    size_before, size_after : int
+        Bytes of the model, external data included; the latter None where nothing was written.
+    """
+
+    source: str
+    output: str | None
+    size_before: int = field(default=0, kw_only=True)
+    size_after: int | None = field(default=None, kw_only=True)
+
+    TOLD: ClassVar[tuple[str, ...]] = ("written", "exit_code")
 
     @property
-    def source(self) -> str:
-        """What to call the model."""
+    def written(self) -> bool:
+        """Whether there is an output."""
+        return self.output is not None
 
     @property
     def exit_code(self) -> ExitCode:
         """How a command that did this ends."""
-
-
-Report = TypeVar("Report")
+        return ExitCode.OK
 
 
 class InMemory(io.BytesIO):
     """Where a model goes for which no place was named."""
 
 
-def place(output: Output) -> str | Path | BinaryIO:
+def place(output: Output) -> Place:
     """Return where a model goes: to the output, or into memory where there is none.
 
     Raises
@@ -54,7 +84,7 @@ def place(output: Output) -> str | Path | BinaryIO:
     """
     if output is None:
         return InMemory()
-    if not isinstance(output, str | Path) and not hasattr(output, "write"):
+    if not isinstance(output, str | os.PathLike) and not hasattr(output, "write"):
         raise UsageError(
             f"A model can't be written to something of type {type(output).__name__}.",
             tip="Give a path or a stream opened with 'wb', or nothing to get the model back.",
@@ -73,7 +103,7 @@ class Result(Generic[Report]):
     """
 
     report: Report
-    _place: str | Path | BinaryIO = field(repr=False)
+    _place: Place = field(repr=False)
 
     @property
     def model(self) -> onnx.ModelProto:
@@ -88,7 +118,7 @@ class Result(Generic[Report]):
             return onnx.ModelProto.FromString(self._place.getvalue())
         return onnx.load(self._path)
 
-    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write the rewritten model to a file, which is at every moment the old one or the new one.
 
         Parameters
@@ -111,13 +141,13 @@ class Result(Generic[Report]):
         """
         written = self._place.getvalue() if isinstance(self._place, InMemory) else self._path
         model = load(written)
-        with stage(model, path, overwrite=overwrite) as staged:
+        with stage(model, path, overwrite=overwrite, edited=False) as staged:
             staged.commit()
         return Path(path)
 
     @property
     def _path(self) -> Path:
-        if not isinstance(self._place, str | Path):
+        if not isinstance(self._place, str | os.PathLike):
             raise UsageError(
                 "The model went into a stream, which has it now.",
                 tip="Without an output it stays in memory.",
@@ -125,7 +155,58 @@ class Result(Generic[Report]):
         return Path(self._place)
 
 
-def require_sound(report: Checked, findings: Sequence[str]) -> None:
+def committed(report: Report, staged: Staged | Piped, target: Place) -> Report:
+    """Let a rewritten model take its place, and return the report with what was written."""
+    staged.commit()
+    written = None if isinstance(target, InMemory) else output_name(target)
+    return replace(report, output=written, size_after=staged.size)
+
+
+def as_it_is(
+    report: Report, model: Model, target: Place, *, overwrite: bool, copy: bool
+) -> tuple[Report, Place]:
+    """Give back a model to which there is nothing to do, byte for byte if it is a single file.
+
+    Parameters
+    ----------
+    report : FoldReport or SwapReport
+    model : Model
+    target : path or binary stream
+    overwrite : bool
+        Whether an existing file may be replaced.
+    copy : bool
+        Whether it is written to the target at all.
+
+    Returns
+    -------
+    (FoldReport or SwapReport, path or binary stream)
+        The report with what was written, and where the model is now.
+    """
+    if not copy and model.path is not None:
+        return report, model.path
+    target = target if copy else InMemory()
+    with staged_output(model, target, overwrite=overwrite, edited=False) as staged:
+        if copy:
+            return committed(report, staged, target), target
+        staged.commit()
+    return report, target
+
+
+@contextlib.contextmanager
+def advising() -> Iterator[None]:
+    """Say of a runtime that fails in a check, or refuses a model, how to do without."""
+    try:
+        yield
+    except DataError:
+        raise
+    except (RunError, ModelError) as error:
+        if error.tip is None:
+            stands = "The float64 arbiter could not stand in. " * isinstance(error, RunError)
+            error.tip = f"{stands}--no-check (check=None) saves what is not compared."
+        raise
+
+
+def require_sound(report: RewriteReport, findings: Sequence[str]) -> None:
     """Raise an error if the check of a rewrite does not vouch for it.
 
     Parameters

@@ -13,7 +13,7 @@ from normswap.groupnorm.calibrate import CalibrationOptions, calibrate
 from normswap.groupnorm.carried import require_finite
 from normswap.groupnorm.drift import DriftReport, measure_drift
 from normswap.groupnorm.forms import FORMS
-from normswap.groupnorm.options import AUTO, FASTEST, SwapOptions, VerifyOptions
+from normswap.groupnorm.options import AUTO, FASTEST, SwapOptions
 from normswap.groupnorm.planner import plan_swap, with_timings
 from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
 from normswap.groupnorm.race import measure
@@ -21,13 +21,22 @@ from normswap.groupnorm.verify import SwapCheck, verify_swap
 from normswap.inputs.data import open_data
 from normswap.inputs.signature import read_signature
 from normswap.model import load, stage
-from normswap.model.staging import output_name, staged_output
-from normswap.plain import called, plain
+from normswap.model.staging import staged_output
+from normswap.plain import called
 from normswap.progress import Progress, silent
 from normswap.runtime.session import Session
 from normswap.runtime.survey import resolve
 from normswap.scratch import scratch_folder
-from normswap.workflows.result import Result, place, require_sound
+from normswap.workflows.narrowed import narrowed
+from normswap.workflows.result import (
+    Result,
+    RewriteReport,
+    advising,
+    as_it_is,
+    committed,
+    place,
+    require_sound,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +52,7 @@ if TYPE_CHECKING:
     from normswap.workflows.result import Output
 
     class Options(TypedDict, total=False):
-        """What the three public functions have in common, see :func:`bn_to_gn`."""
+        """What the three public functions have in common: all of them but `OF_GROUPS`."""
 
         calibrate: Data | None
         one_pass: bool
@@ -59,19 +68,22 @@ if TYPE_CHECKING:
         exclude: Sequence[str]
         only_kept: bool
         overwrite: bool
+        copy: bool
         progress: Progress
 
 
+OF_GROUPS = ("groups", "group_size", "on_indivisible", "search_groups")
+"""Parameters that say how many groups there are."""
+
+
 @dataclass(frozen=True, slots=True)
-class SwapReport:
+class SwapReport(RewriteReport):
     """What a swap did.
 
     Attributes
     ----------
-    source : str
-        What was read.
-    output : str or None
-        What was written; None where nothing was.
+    source, output, size_before, size_after
+        See :class:`~normswap.workflows.result.RewriteReport`.
     plan : SwapPlan
     check : SwapCheck or None
         None where no check was asked for.
@@ -79,41 +91,24 @@ class SwapReport:
         The drift without the calibration, where there was one; that with it is in the check.
     calibrated : int
         Number of layers that were refitted.
-    size_before, size_after : int
-        Bytes of the model, external data included; the latter None where nothing was written.
     notes : tuple of str
         What of the data was not used.
     """
 
-    source: str
-    output: str | None
     plan: SwapPlan
     check: SwapCheck | None = None
     uncalibrated: DriftReport | None = field(
         default=None, metadata=called("drift_before_calibration")
     )
     calibrated: int = 0
-    size_before: int = 0
-    size_after: int | None = None
     notes: tuple[str, ...] = ()
 
     SCHEMA: ClassVar[str] = "normswap/swap/1"
-    TOLD = ("written", "exit_code")
-
-    @property
-    def written(self) -> bool:
-        """Whether there is an output."""
-        return self.output is not None
 
     @property
     def exit_code(self) -> ExitCode:
         """How a command that did this ends."""
         return ExitCode.OK if self.check is None else self.check.exit_code
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain data."""
-        data: dict[str, Any] = plain(self)
-        return data
 
 
 class SwapResult(Result[SwapReport]):
@@ -124,7 +119,7 @@ def plan_report(
     source: Source,
     options: SwapOptions,
     *,
-    how: VerifyOptions | None = None,
+    how: CheckOptions | None = None,
     progress: Progress = silent,
 ) -> SwapReport:
     """Say what :func:`swap` would do to a model, and do nothing.
@@ -133,7 +128,7 @@ def plan_report(
     ----------
     source : path, bytes or binary stream
     options : SwapOptions
-    how : VerifyOptions, optional
+    how : CheckOptions, optional
         How forms are timed, where the fastest is asked for.
     progress : callable
         Is told what is being done.
@@ -176,6 +171,7 @@ def bn_to_gn(
     exclude: Sequence[str] = (),
     only_kept: bool = False,
     overwrite: bool = False,
+    copy: bool = True,
     progress: Progress = silent,
 ) -> SwapResult:
     """Replace the BatchNormalizations of a model by group normalizations, check it, and save it.
@@ -201,17 +197,20 @@ def bn_to_gn(
         BatchNormalization.
     search_groups : bool
         Give each layer the number of groups that fits the data best.
-    calibrate : path or iterable of dict, optional
-        Refit every layer's scale and bias on data, so that the network follows the original: an
-        ``.npz`` with an array for each input, an ``.npy``, or a folder of these or of
-        ``test_data_set_*``; or one dict for each batch, of arrays by input name, in the shape and
-        dtype that the model takes. The check and the drift use the data too.
+    calibrate : path, dict or iterable of dict, optional
+        Refit every layer's scale and bias on data, so that the network follows the original; the
+        check and the drift use the data too. A path is that of an ``.npz`` with an array for each
+        input, of an ``.npy`` or ``.pb`` with the only one, or of a folder of these or of
+        ``test_data_set_*``. In memory it is a dict of arrays by input name, or an iterable of one
+        for each batch, in the shape and dtype that the model takes. Samples lie along the first
+        axis; other arrays, such as labels, are ignored.
     one_pass : bool
         Calibrate all layers in one pass: faster, and less exact.
     samples : int, optional
         Use only the first so many samples of the data.
     check : {"quick", "full", "off"}, CheckOptions or None
-        How the result is checked. None or ``"off"``: not at all.
+        How the result is checked. None or ``"off"``: not at all. A model to which there is nothing
+        to do is not run.
     form : str
         ``"auto"``, ``"fastest"``, or a form of docs/bn-to-gn.md: ``"native"``, ``"layernorm"``,
         ``"instancenorm"``, ``"centred"``, ``"primitive"``, ``"contrib"``.
@@ -229,6 +228,8 @@ def bn_to_gn(
         Swap only what :func:`normswap.fold` can't remove.
     overwrite : bool
         Whether an existing file may be replaced.
+    copy : bool
+        Whether a model to which there is nothing to do is written to the output too, as it is.
     progress : callable
         Is told what is being done, in a few words.
 
@@ -265,12 +266,11 @@ def bn_to_gn(
     normswap.errors.UsageError: form='grouped' is not one of 'auto', 'fastest', 'centred', ...
     """
     how = check_options(check, provider=provider)
-    verify = None if how is None else VerifyOptions.of(how)
     needing = {"one_pass": one_pass, "search_groups": search_groups, "samples": samples is not None}
     for name, given in needing.items():
         if given and calibrate is None:
             raise UsageError(f"{name} needs data.", tip="Give it with calibrate=.")
-    timeout = VerifyOptions().timeout if verify is None else verify.timeout
+    timeout = (how or CheckOptions()).timeout
     return swap(
         model,
         output,
@@ -287,7 +287,8 @@ def bn_to_gn(
             only_kept=only_kept,
         ),
         overwrite=overwrite,
-        check=verify,
+        copy=copy,
+        check=how,
         data=calibrate,
         samples=samples,
         calibration=CalibrationOptions(one_pass, search_groups, timeout),
@@ -295,20 +296,9 @@ def bn_to_gn(
     )
 
 
+@narrowed(bn_to_gn, *OF_GROUPS)
 def bn_to_ln(model: Source, output: Output = None, **options: Unpack[Options]) -> SwapResult:
     """Replace BatchNormalization by layer normalization over channels and space: one group.
-
-    Parameters
-    ----------
-    model, output
-        See :func:`bn_to_gn`.
-    **options
-        Those of :func:`bn_to_gn` that don't say how many groups there are.
-
-    Returns
-    -------
-    SwapResult
-        See :func:`bn_to_gn`, also for the errors.
 
     Examples
     --------
@@ -320,20 +310,9 @@ def bn_to_ln(model: Source, output: Output = None, **options: Unpack[Options]) -
     return bn_to_gn(model, output, groups=1, **options)
 
 
+@narrowed(bn_to_gn, *OF_GROUPS)
 def bn_to_in(model: Source, output: Output = None, **options: Unpack[Options]) -> SwapResult:
     """Replace BatchNormalization by instance normalization: a group for every channel.
-
-    Parameters
-    ----------
-    model, output
-        See :func:`bn_to_gn`.
-    **options
-        Those of :func:`bn_to_gn` that don't say how many groups there are.
-
-    Returns
-    -------
-    SwapResult
-        See :func:`bn_to_gn`, also for the errors.
 
     Examples
     --------
@@ -351,8 +330,9 @@ def swap(
     options: SwapOptions,
     *,
     overwrite: bool = False,
-    check: VerifyOptions | None = None,
-    how: VerifyOptions | None = None,
+    copy: bool = True,
+    check: CheckOptions | None = None,
+    how: CheckOptions | None = None,
     data: Data | None = None,
     samples: int | None = None,
     calibration: CalibrationOptions | None = None,
@@ -367,9 +347,11 @@ def swap(
     options : SwapOptions
     overwrite : bool
         Whether an existing file may be replaced.
-    check : VerifyOptions, optional
+    copy : bool
+        Whether a model to which there is nothing to do is written to the output too, as it is.
+    check : CheckOptions, optional
         How the result is checked; not at all if it is left out.
-    how : VerifyOptions, optional
+    how : CheckOptions, optional
         How forms are timed, where the fastest is asked for; as the check is, if it is left out.
     data : path, feeds or iterable of feeds, optional
         See :func:`normswap.inputs.data.open_data`. The check and the drift use it, and so does
@@ -390,11 +372,13 @@ def swap(
     model, plan = _planned(source, options, progress)
     options = plan.options
     report = SwapReport(model.name, None, plan, size_before=model.size)
+    if not plan.swaps:
+        return SwapResult(*as_it_is(report, model, target, overwrite=overwrite, copy=copy))
     with model.original() as original:
         batches: Dataset | None = None
         if data is not None:
             batches = open_data(data, read_signature(original), samples=samples)
-        if calibration is not None and batches is not None and plan.swaps:
+        if calibration is not None and batches is not None:
             affines = calibrate(original, plan, batches, calibration, progress)
             if check is not None:
                 before = _plain_drift(original, plan, batches, check)
@@ -407,16 +391,15 @@ def swap(
         apply_swaps(plan, model)
         progress("writing")
         with staged_output(model, target, overwrite=overwrite) as staged:
-            if check is not None and plan.swaps:
-                result = verify_swap(
-                    original, staged.path, plan, check, batches=batches, progress=progress
-                )
+            if check is not None:
+                with advising():
+                    result = verify_swap(
+                        original, staged.path, plan, check, batches=batches, progress=progress
+                    )
                 report = replace(report, check=result)
             report = replace(report, notes=() if batches is None else tuple(batches.notes))
             require_sound(report, [] if report.check is None else _findings(report.check))
-            staged.commit()
-            written = None if output is None else output_name(target)
-            report = replace(report, output=written, size_after=staged.size)
+            report = committed(report, staged, target)
     return SwapResult(report, target)
 
 
@@ -446,20 +429,20 @@ def _findings(check: SwapCheck) -> list[str]:
 def _raced(
     original: Path,
     plan: SwapPlan,
-    how: VerifyOptions | None,
+    how: CheckOptions | None,
     batches: Dataset | None,
     progress: Progress,
 ) -> SwapPlan:
     """Return the plan with every layer in the form that is the fastest here."""
     if not plan.swaps:
         return plan
-    how = how or VerifyOptions(plan.options.provider)
+    how = how or CheckOptions(plan.options.provider)
     timings = measure(original, plan, how, batches=batches, progress=progress)
     return with_timings(plan, timings)
 
 
 def _plain_drift(
-    original: Path, plan: SwapPlan, batches: Dataset, check: VerifyOptions
+    original: Path, plan: SwapPlan, batches: Dataset, check: CheckOptions
 ) -> DriftReport:
     """Measure the drift of the swap without its calibration."""
     model = load(original)
@@ -481,4 +464,4 @@ def _plain_drift(
             Session(original, label="the original model", **how) as before,
             Session(path, label="the swapped model", **how) as after,
         ):
-            return measure_drift(before, after, batches, outputs, list(layers), silent)
+            return measure_drift(before, after, batches, outputs, list(layers), silent, own=True)

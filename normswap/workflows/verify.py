@@ -13,8 +13,8 @@ from normswap.check.options import CheckOptions
 from normswap.check.verdict import Verdict
 from normswap.errors import ExitCode
 from normswap.inputs.signature import read_signature, structural_differences
-from normswap.model.sources import model_file, name_of
-from normswap.plain import plain
+from normswap.model.sources import name_of
+from normswap.plain import AsDict, plain
 from normswap.progress import Progress, silent
 from normswap.workflows.certificate import (
     VERSIONS,
@@ -24,7 +24,7 @@ from normswap.workflows.certificate import (
     state,
     versions_here,
 )
-from normswap.workflows.check import check_files
+from normswap.workflows.check import check_files, file_of
 from normswap.workflows.fold import plan
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class VerifyReport:
+class VerifyReport(AsDict):
     """What verifying a certificate came to.
 
     Attributes
@@ -114,11 +114,6 @@ class VerifyReport:
     def exit_code(self) -> ExitCode:
         """How a command that did this ends."""
         return ExitCode.OK if self.holds else ExitCode.FINDINGS
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain data."""
-        data: dict[str, Any] = plain(self)
-        return data
 
 
 def verify(
@@ -173,8 +168,8 @@ def verify(
     path = Path(certificate)
     claims, data = load_certificate(path)
     with ExitStack() as stack:
-        first = stack.enter_context(model_file(original))
-        second = stack.enter_context(model_file(rewritten))
+        first = stack.enter_context(file_of(original))
+        second = stack.enter_context(file_of(rewritten))
         progress("judging region by region")
         findings, found = _judged(claims, data, first, second)
         if claims.tested is not None:
@@ -188,7 +183,7 @@ def verify(
         rewritten=name_of(rewritten),
         verdict=claims.verdict,
         findings=tuple(findings),
-        notes=tuple(_notes(claims, found)),
+        notes=tuple(_notes(claims)),
         values=found.values,
         identical=found.identical,
         regions=len(found.regions),
@@ -291,18 +286,15 @@ def _planned(folding: Folding, data: dict[str, Any], original: Path) -> list[Fin
         assume_constant=folding.assume_constant,
         merge_branches=folding.merge_branches,
         leftover=folding.leftover,
+        max_growth=folding.max_growth,
     ).plan
     return list(_differing(data["folding"]["plan"], made.to_dict(), "folding.plan"))
 
 
-def _notes(claims: Certificate, found: Certificate) -> Iterator[str]:
+def _notes(claims: Certificate) -> Iterator[str]:
     versions = [f"{name} {getattr(claims.made, name)}" for name in VERSIONS]
     if versions != [f"{name} {version}" for name, version in versions_here().items()]:
         yield f"made by {', '.join(versions)}; other versions are installed here"
-    asked = {**found.sizes.input_shapes, **found.sizes.symbolic_dims}
-    if asked:
-        listed = ", ".join(f"{name or 'the input'} {size}" for name, size in asked.items())
-        yield f"it is about these sizes only: {listed}"
 
 
 def _differing(claimed: Any, found: Any, where: str, *, close: float = 0.0) -> Iterator[Finding]:

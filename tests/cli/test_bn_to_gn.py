@@ -198,7 +198,7 @@ def test_calibration_is_told(model, data):
     result = invoke("bn-to-gn", "--groups", 4, "--calibrate", data, "--samples", 8, "-v", model)
     assert "output y   swapped " in result.text
     assert "\n             calibrated " in result.text
-    assert "of 8 samples" in result.text
+    assert "of 8 samples" not in result.text  # which are too few for a share
     assert "--calibrate DATA" not in result.text
 
 
@@ -336,3 +336,45 @@ def test_recalibrate_freezes(tmp_path):
     assert "1 turned from training to inference mode" in result.text
     node = onnx.load(tmp_path / "out.onnx").graph.node[0]
     assert len(node.output) == 1
+
+
+def test_recalibrate_freezes_without_data(tmp_path):
+    b = Builder(17)
+    parameters = [b.const(v) for v in b.statistics(4, positive=True)]
+    x = b.conv(b.input("N", 3, 6, 6), 3, 4)
+    y = b.node("BatchNormalization", x, *parameters, outputs=3, training_mode=1, name="bn")[0]
+    b.output(y, None)
+    model = tmp_path / "model.onnx"
+    onnx.save(b.model(), model)
+    result = invoke("recalibrate", model)
+    assert result.code == 2
+    assert "--freeze" in result.err
+    assert invoke("recalibrate", "--freeze", model, "--samples", 3).code == 2
+    result = invoke("recalibrate", "--freeze", model)
+    assert result.code == 0
+    assert (
+        "1 turned from training to inference mode, with the statistics that it had" in result.text
+    )
+    new = onnx.load(tmp_path / "model.recalibrated.onnx")
+    assert list(new.graph.node[1].output) == list(b.nodes[1].output)[:1]
+    assert list(new.graph.initializer) == b.initializers
+    result = invoke(
+        "recalibrate",
+        "--freeze",
+        tmp_path / "model.recalibrated.onnx",
+        "-o",
+        tmp_path / "again.onnx",
+    )
+    assert result.code == 0
+    assert "no BatchNormalization in training mode" in result.text
+
+
+def test_recalibrate_keeps_what_is_excluded(model, data):
+    result = invoke("recalibrate", model, data, "--exclude", "bn1", "--json")
+    assert result.code == 0
+    report = json.loads(result.text)
+    (kept,) = report["kept"]
+    assert (kept["site"]["node"], kept["reason"]) == ("bn1", "excluded")
+    text = invoke("recalibrate", model, data, "--include", "bn0", "--force").text
+    assert "1 BatchNormalization recalibrated on 24 samples, 1 kept" in text
+    assert "not included" in text

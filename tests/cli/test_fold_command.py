@@ -195,7 +195,7 @@ def test_a_model_without_batchnorm_gets_advice(tmp_path):
     result = invoke("fold", path)
     assert result.code == 0
     assert "TrainingMode.PRESERVE" in result.text
-    assert onnx.load(tmp_path / "none.folded.onnx") == onnx.load(path)
+    assert files(tmp_path) == ["none.onnx"]
 
 
 def test_a_failed_check_writes_nothing(model, monkeypatch, tmp_path):

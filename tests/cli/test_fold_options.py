@@ -53,8 +53,8 @@ def test_merged_branches_are_reported(model):
 
 
 def test_merge_branches(branches):
-    assert invoke("fold", branches, "--no-check", "--force").code == 0
-    assert folded(branches) == ["Conv", "Conv", "Add"]
+    report = json.loads(invoke("fold", branches, "--no-check", "--force", "--json").text)
+    assert (report["plan"]["merged"], report["written"]) == ([], False)
     result = invoke("fold", branches, "--merge-branches", "--no-check", "--force", "--json")
     assert folded(branches) == ["Conv"]
     (merged,) = json.loads(result.text)["plan"]["merged"]
@@ -178,3 +178,77 @@ def test_arithmetic_is_counted_as_a_normalization(tmp_path):
     b.output(b.node("Add", y, b.normal(C, 1, 1)))
     onnx.save(b.model(), tmp_path / "m.onnx")
     assert "1 normalizations: 1 folded" in invoke("fold", tmp_path / "m.onnx", "--dry-run").text
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """A model whose weights are all on the list of its inputs, as of tools before IR version 4."""
+    b = Builder(13)
+    b.output(b.node("Sigmoid", b.bn(b.conv(b.input("N", 4, 7, 7), 4, C), C)))
+    made = b.model()
+    for tensor in made.graph.initializer:
+        made.graph.input.append(
+            helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        )
+    path = tmp_path / "listed.onnx"
+    onnx.save(made, path)
+    return path
+
+
+@pytest.mark.parametrize("form", ["text", "json", "markdown"])
+def test_weights_that_are_inputs_are_told_of_with_the_option_that_folds_them(listed, form):
+    told = invoke("fold", listed, "--dry-run", "--format", form)
+    assert told.code == 0
+    tips = json.loads(told.text)["tips"] if form == "json" else [told.text]
+    assert "--assume-constant" in "".join(tips).replace("\n", " ")
+    again = invoke("fold", listed, "--dry-run", "--assume-constant", "--json")
+    report = json.loads(again.text)
+    assert (len(report["plan"]["folded"]), report["tips"]) == (1, [])
+
+
+@pytest.fixture
+def heads(tmp_path):
+    """Five Convs of one weight, with a BatchNormalization behind each."""
+    b = Builder()
+    x, weight = b.input(1, C, 5, 5), b.normal(C, C, 3, 3)
+    for _ in range(5):
+        b.output(b.bn(b.node("Conv", x, weight), C))
+    path = tmp_path / "heads.onnx"
+    onnx.save(b.model(), path)
+    return path, weight
+
+
+@pytest.mark.parametrize("dry", [True, False])
+def test_what_a_fold_adds_to_the_file_is_told(heads, dry):
+    path, weight = heads
+    options = ["--dry-run"] if dry else ["--no-check"]
+    result = invoke("fold", path, *options)
+    assert f"{weight} becomes 5 constants" in " ".join(result.text.split())
+    assert "--max-growth" in result.text
+    plan = json.loads(invoke("fold", path, *options, "--force", "--json").text)["plan"]
+    (copied,) = plan["copied"]
+    assert copied == {"tensor": weight, "copies": 5, "added_bytes": 4 * C * C * 9 * 4}
+    if not dry:
+        added = path.with_name("heads.folded.onnx").stat().st_size - path.stat().st_size
+        assert added == pytest.approx(plan["added_bytes"], abs=1000)
+
+
+def test_max_growth(heads):
+    path, _ = heads
+    result = invoke("fold", path, "--max-growth", "1.2", "--no-check", "--json")
+    plan = json.loads(result.text)["plan"]
+    assert [kept["reason"] for kept in plan["kept"]] == ["growth"] * 5
+    assert (plan["added_bytes"], plan["copied"]) == (0, [])
+    assert invoke("fold", path, "--max-growth", "0.9").code == 2
+
+
+def test_inputs_taken_for_constants_go(heads):
+    path, weight = heads
+    model = onnx.load(path)
+    values = model.graph.initializer[0]
+    model.graph.input.append(helper.make_tensor_value_info(weight, values.data_type, values.dims))
+    onnx.save(model, path)
+    assert invoke("fold", path, "--assume-constant").code == 0
+    graph = onnx.load(path.with_name("heads.folded.onnx")).graph
+    assert [info.name for info in graph.input] == ["x"]
+    assert weight not in {tensor.name for tensor in graph.initializer}

@@ -12,7 +12,9 @@ from support.broken_saves import model, save
 from support.cli import invoke
 
 import normswap.workflows.fold
+import normswap.workflows.result
 from normswap.cli.stopping import stoppable
+from normswap.cli.supervised import Note
 from normswap.runtime import child
 from normswap.runtime.session import Session
 from normswap.scratch import scratch_folder, sweep_scratch
@@ -53,7 +55,7 @@ def test_a_signal_after_the_save(path, monkeypatch, name):
         send(name)
         return real(output)
 
-    monkeypatch.setattr(normswap.workflows.fold, "output_name", output_name)
+    monkeypatch.setattr(normswap.workflows.result, "output_name", output_name)
     result = invoke("fold", path, "--no-check")
     assert result.code == ENDED[name]
     assert f"interrupted; {path.with_name('model.folded.onnx')} was written" in result.err
@@ -67,14 +69,11 @@ def test_a_signal_after_the_save(path, monkeypatch, name):
 def test_all_commands_tell(path, monkeypatch, command, tmp_path):
     import numpy as np
 
-    from normswap.workflows import recalibrate, swap
-
     def output_name(output):
         del output
         raise KeyboardInterrupt
 
-    for module in (recalibrate, swap):
-        monkeypatch.setattr(module, "output_name", output_name)
+    monkeypatch.setattr(normswap.workflows.result, "output_name", output_name)
     name, *options = command
     np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).random((4, 8, 9, 9), np.float32))
     data = [tmp_path / "data.npz"] if name == "recalibrate" else []
@@ -88,7 +87,7 @@ def test_a_model_on_standard_output(path, monkeypatch):
         del output
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(normswap.workflows.fold, "output_name", output_name)
+    monkeypatch.setattr(normswap.workflows.result, "output_name", output_name)
     result = invoke("fold", path, "--no-check", "-o", "-")
     assert result.code == 130
     assert "interrupted; all of the model was written" in result.err
@@ -264,3 +263,178 @@ def test_an_interrupted_session_is_not_waited_for(path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             opened.run({})
         assert opened._process.wait(timeout=30) == -signal.SIGKILL
+
+
+# Whatever a command is doing
+
+
+STUCK = {
+    "a long call": (
+        "from collections import deque\n"
+        "from itertools import repeat\n"
+        "deque(repeat(0, 10**12), maxlen=0)\n"  # one step of Python, in which none has a turn
+    ),
+    "what waits for a child": (
+        "from normswap.runtime.session import Session\n"
+        "with scratch_folder('check'):\n"
+        "    Session(pathlib.Path('m.onnx'), label='m')\n"
+    ),
+    "a save": (
+        "from collections import deque\n"
+        "from itertools import repeat\n"
+        "from normswap.model import load, stage\n"
+        "with stage(load('model.onnx'), 'new.onnx'):\n"
+        "    pathlib.Path('stuck').touch()\n"
+        "    deque(repeat(0, 10**12), maxlen=0)\n"
+    ),
+    "what heeds nobody": (
+        "while True:\n"
+        "    try:\n"
+        "        time.sleep(60)\n"
+        "    except KeyboardInterrupt:\n"
+        "        pass\n"
+    ),
+}
+"""What a command does when it is asked to end."""
+
+COMMAND = """
+import os, pathlib, sys, time
+import normswap.cli
+from normswap.cli.written import Written
+from normswap.runtime import child, lifetime
+
+child.command = lambda *_: lifetime.command("child")
+
+def run(arguments=None, *, note=None):
+    written = Written(note)
+    written.expect(pathlib.Path("new.onnx"))
+    if "written" in sys.argv:
+        pathlib.Path("new.onnx").touch()
+    from normswap.scratch import scratch_folder
+    from normswap.cli.stopping import stoppable
+    with stoppable(once=True) as stop:
+        try:
+            with scratch_folder():
+                pathlib.Path("begun").write_text(str(os.getpid()))
+{work}
+        except KeyboardInterrupt:
+            return stop.exit_code
+
+normswap.cli.run = run
+normswap.cli.main()
+"""
+
+
+def begin(tmp_path, stuck, *arguments):
+    """Start a command that is stuck; return the process that waits for it."""
+    (tmp_path / "child.py").write_text(CHILD)
+    (tmp_path / "temporary").mkdir()
+    work = "".join(f"                {line}\n" for line in STUCK[stuck].splitlines())
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND.replace("{work}", work), *arguments],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "TMPDIR": str(tmp_path / "temporary"),
+            "SAYS": str(tmp_path),
+            "PYTHONPATH": str(tmp_path),
+        },
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    awaited = ["begun", *(["child"] if "child" in stuck else [])]
+    deadline = time.monotonic() + 60
+    while not all((tmp_path / n).exists() and (tmp_path / n).read_text() for n in awaited):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.1)
+    return process, [int((tmp_path / name).read_text()) for name in awaited]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("stuck", [name for name in STUCK if name != "a save"])
+def test_a_command_ends_whatever_it_is_doing(tmp_path, stuck, name):
+    process, others = begin(tmp_path, stuck)
+    try:
+        process.send_signal(getattr(signal, name))
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == ENDED[name]
+    deadline = time.monotonic() + 30
+    while any(map(alive, others)):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert names(tmp_path / "temporary") == []
+    if "child" not in stuck:
+        assert err.strip() == "interrupted; nothing was written"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_save_that_is_killed_leaves_nothing(tmp_path, path):
+    process, _ = begin(tmp_path, "a save")
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "stuck").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert any(name.endswith(".tmp") for name in names(tmp_path))
+    time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert err.strip() == "interrupted; nothing was written"
+    assert names(tmp_path) == ["begun", "child.py", "model.onnx", "stuck", "temporary"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_command_that_is_killed_says_what_was_written(tmp_path):
+    process, _ = begin(tmp_path, "a long call", "written", "--json")
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert err.strip() == "interrupted; new.onnx was written"
+    assert '"Interrupted"' in out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV"])
+def test_a_command_that_dies_is_an_error(tmp_path, name):
+    process, (worker,) = begin(tmp_path, "a long call")
+    os.kill(worker, getattr(signal, name))
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 4
+    assert f"normswap was killed ({name}" in err
+    assert "nothing was written" in err
+    assert names(tmp_path / "temporary") == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_command_does_not_outlive_what_waits_for_it(tmp_path):
+    process, others = begin(tmp_path, "what waits for a child")
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 30
+    while any(map(alive, others)):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_note_that_is_too_long_leaves_the_one_before():
+    note = Note()
+    assert note.read() == ""
+    note.write("Ω")
+    note.write("x" * (1 << 20))
+    assert note.read() == "Ω"
+
+
+def test_a_second_signal_does_not_disturb_what_is_put_in_order():
+    with stoppable(once=True) as stop:
+        with pytest.raises(KeyboardInterrupt):
+            send("SIGTERM")
+        send("SIGINT")
+        assert stop.exit_code == 143

@@ -12,7 +12,7 @@ from support.cli import invoke
 from normswap.check.options import CheckOptions
 from normswap.check.verdict import Verdict
 from normswap.errors import RunError
-from normswap.groupnorm.options import SwapOptions, VerifyOptions
+from normswap.groupnorm.options import SwapOptions
 from normswap.groupnorm.policy import GroupPolicy
 from normswap.runtime.session import Session
 from normswap.workflows.check import check
@@ -138,7 +138,7 @@ def test_every_form_is_right(provider, tmp_path, form, dtype, groups):
         model,
         tmp_path / "swapped.onnx",
         SwapOptions(GroupPolicy(groups=groups), form=form, provider=provider),
-        check=VerifyOptions(provider=provider),
+        check=CheckOptions(provider=provider),
     ).report
     assert report.check.verdict is Verdict.EQUIVALENT, report.check
 
@@ -153,7 +153,7 @@ def test_the_fused_kernel_is_right(on_cuda, tmp_path, channels, groups, dtype, b
         model,
         tmp_path / "swapped.onnx",
         SwapOptions(GroupPolicy(groups=groups), form="contrib", provider=on_cuda),
-        check=VerifyOptions(provider=on_cuda),
+        check=CheckOptions(provider=on_cuda),
     ).report
     assert report.check.verdict is Verdict.EQUIVALENT, report.check
     assert report.plan.swaps[0].activation == behind

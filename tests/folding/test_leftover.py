@@ -15,6 +15,7 @@ from support.graphs import live_ops
 from support.random_scopes import in_function
 
 from normswap.graph.reasons import Reason
+from normswap.workflows.fold import fold
 
 C = 6
 
@@ -160,17 +161,92 @@ def test_in_a_subgraph():
     assert [node.op_type for node in body.node] == ["Mul", "Add"]
 
 
-def test_mixed_types():
-    """float16 activations with float32 statistics, from opset 15 on."""
-    b = Builder(15, "float16")
+@pytest.mark.parametrize("opset", [14, 15, 17])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_mixed_types(opset, dtype):
+    """Activations with wider statistics, from opset 14 on: computed in the wider type as before."""
+    wide = np.float32 if dtype == "float16" else np.float64
+    b = Builder(opset, dtype)
     x = b.node("Softmax", b.input("N", C, 5, 5), axis=-1)
-    parameters = [b.const(v, dtype=np.float32) for v in b.statistics(C)]
+    values = b.statistics(C)
+    kinds = [wide] * 4
+    if opset < 15:  # where scale and B are of the type of the data
+        kinds[:2] = [b.np_dtype] * 2
+    parameters = [b.const(v, dtype=kind) for v, kind in zip(values, kinds, strict=True)]
     b.output(b.node("BatchNormalization", x, *parameters))
-    folded, _ = fold_model(b.model(), leftover="affine")
-    assert {t.dtype for t in tensors(folded).values()} == {np.dtype(np.float16)}
-    assert live_ops(folded) == ["Softmax", "Mul", "Add"]
-    folded, _ = fold_model(b.model(), leftover="normalize")
-    assert {t.dtype for t in tensors(folded).values()} == {np.dtype(np.float32)}
+    model = b.model()
+    folded, plan = rewritten(model, "affine")
+    assert {t.dtype for t in tensors(folded).values()} == {np.dtype(wide)}
+    assert live_ops(folded) == ["Softmax", "Cast", "Mul", "Add", "Cast"]
+    assert plan.kept[0].form == "affine"
+    folded, _ = fold_model(model, leftover="normalize")
+    assert [t.dtype for t in tensors(folded).values()] == kinds
+
+
+@pytest.mark.parametrize("where", ["graph", "function"])
+def test_mixed_types_pass_the_check(where):
+    """Products that cancel: computed in float16 they would be off by as much as the result."""
+    b = Builder(15, "float16")
+    x = b.node("Relu", b.input(2, C, 8, 8))
+    scale, bias, _, var = b.statistics(C, positive=True)
+    stats = [scale * 3, bias, np.full(C, 300.0), var]
+    y = b.node("BatchNormalization", x, *[b.const(v, dtype=np.float32) for v in stats])
+    b.output(b.node("Sigmoid", y), (2, C, 8, 8))
+    model = b.model()
+    if where == "function":
+        model = in_function(model)
+    result = fold(model, leftover="affine")
+    assert result.report.check.verdict.value == "equivalent"
+    body = result.model.functions[0].node if where == "function" else result.model.graph.node
+    ops = [node.op_type for node in body if node.op_type != "Constant"]
+    assert ops == ["Relu", "Cast", "Mul", "Add", "Cast", "Sigmoid"]
+
+
+def calls(shapes, dtype="float32", *, nested=False):
+    """A function with a BatchNormalization, called with tensors of several shapes."""
+    b = Builder(17, dtype)
+    stats = [numpy_helper.from_array(v.astype(b.np_dtype)) for v in b.statistics(C)]
+    names = ["scale", "B", "mean", "var"]
+    nodes = [
+        helper.make_node("Constant", [], [name], value=value)
+        for name, value in zip(names, stats, strict=True)
+    ]
+    nodes.append(helper.make_node("Softmax", ["X"], ["s"]))
+    nodes.append(helper.make_node("BatchNormalization", ["s", *names], ["n"], "bn"))
+    nodes.append(helper.make_node("Sigmoid", ["n"], ["Y"]))
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)]
+    b.functions.append(helper.make_function("local", "F", ["X"], ["Y"], nodes, opsets))
+    if nested:
+        inner = [helper.make_node("F", ["X"], ["Y"], domain="local")]
+        b.functions.append(helper.make_function("local", "G", ["X"], ["Y"], inner, opsets))
+    b.extra_opsets = [helper.make_opsetid("local", 1)]
+    for number, shape in enumerate(shapes):
+        x = b.input(*shape, name=f"x{number}")
+        b.output(b.node("G" if nested else "F", x, domain="local"), shape)
+    return b.model()
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize(
+    ("shapes", "bodies"),
+    [
+        ([(2, C, 5, 5)], 1),
+        ([("N", C, "H", "W")], 1),
+        ([(2, C, 5, 5), (3, C, 4, 1)], 1),
+        ([(2, C)], 1),
+        ([(2, C, 5, 5), (2, C, 5)], 2),
+    ],
+)
+def test_in_a_function(shapes, bodies, nested):
+    """The rank is what all calls of it have; where they differ, each gets an affine of its own."""
+    folded, plan = rewritten(calls(shapes, nested=nested), "affine")
+    found = [
+        [node.op_type for node in function.node if node.op_type != "Constant"]
+        for function in folded.functions
+        if function.name.startswith("F")
+    ]
+    assert found == [["Softmax", "Mul", "Add", "Sigmoid"]] * bodies
+    assert {entry.form for entry in plan.kept} == {"affine"}
 
 
 def test_opset_6_broadcasts_by_attribute():

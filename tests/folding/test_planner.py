@@ -3,7 +3,7 @@
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from support.build import Builder
 from support.folding import check_folds, check_kept, count, fold_model
 
@@ -74,8 +74,22 @@ def test_weight_that_a_caller_may_override():
 def test_weight_that_a_caller_may_override_is_constant_on_demand():
     folded, _ = fold_model(overridable(8), assume_constant=True)
     assert count(folded) == 0
-    assert [info.name for info in folded.graph.input] == ["x", "k_1"]
+    # The old weight is an input that nobody reads any more: it goes, with its values.
+    assert [info.name for info in folded.graph.input] == ["x"]
+    assert "k_1" not in {tensor.name for tensor in folded.graph.initializer}
     onnx.checker.check_model(folded, full_check=True)
+
+
+def test_inputs_that_are_read_or_never_were_stay():
+    model = overridable(8)
+    weight, unread = model.graph.initializer[0], numpy_helper.from_array(np.ones(3), "unread")
+    model.graph.initializer.append(unread)
+    model.graph.input.append(helper.make_tensor_value_info("unread", unread.data_type, [3]))
+    model.graph.node.append(helper.make_node("Neg", [weight.name], ["negative"]))
+    model.graph.output.append(helper.make_tensor_value_info("negative", TensorProto.FLOAT, None))
+    folded, _ = fold_model(model, assume_constant=True)
+    assert count(folded) == 0
+    assert [info.name for info in folded.graph.input] == ["x", weight.name, "unread"]
 
 
 def test_every_initializer_of_an_old_model_is_an_input_and_constant():

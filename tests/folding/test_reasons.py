@@ -145,6 +145,11 @@ def no_branch(b):
     b.output(b.node("Add", b.node("Sigmoid", x), b.bn(x, C)))
 
 
+def growth(b):
+    x, w = b.input(2, 4, 7, 7), b.normal(C, 4, 3, 3)
+    b.output(b.bn(b.node("Conv", x, w), C)).output(b.node("Conv", x, w))
+
+
 def cost(b):
     x = b.input(2, 5)
     y = b.node("Concat", *(b.node("MatMul", x, b.normal(5, 3)) for _ in range(2)), axis=1)
@@ -195,7 +200,14 @@ def malformed(b):
     b.output(b.bn(conv(b), C, stats=stats), (2, C, 5, 5))
 
 
+def constant(b):
+    given = [b.const(np.full(4, value)) for value in (1.0, 0.0, 0.0, 1.0)]
+    w = b.node("BatchNormalization", b.normal(1, 4, 9), *given, outputs=3, training_mode=1)[0]
+    b.output(b.node("Mul", w, b.input(1, 4, 9)))
+
+
 MODELS = {
+    Reason.CONSTANT: constant,
     Reason.TRAINING_MODE: training_mode,
     Reason.USED_STATISTICS: used_statistics,
     Reason.PER_ACTIVATION: per_activation,
@@ -216,6 +228,7 @@ MODELS = {
     Reason.QUANTIZED_BIAS: quantized_bias,
     Reason.NO_BRANCH: no_branch,
     Reason.COST: cost,
+    Reason.GROWTH: growth,
     Reason.OPERATOR: operator,
     Reason.NONLINEAR: nonlinear,
     Reason.NEGATIVE_SCALE: negative_scale,
@@ -228,8 +241,19 @@ MODELS = {
 }
 
 
-OF_SWAPS = {Reason.OPSET, Reason.EXCLUDED, Reason.FOLDABLE, Reason.INDIVISIBLE}
-"""Those that no fold gives; ``tests/graph/test_batchnorm.py`` has a model for each."""
+OF_SWAPS = {
+    Reason.OPSET,
+    Reason.EXCLUDED,
+    Reason.FOLDABLE,
+    Reason.INDIVISIBLE,
+    Reason.NO_SAMPLES,
+    Reason.NO_ESTIMATE,
+}
+"""Those that no fold gives; ``tests/graph/test_batchnorm.py`` has a model for each, and
+``tests/groupnorm/test_opened.py`` for the last."""
+
+
+OPTIONS = {Reason.GROWTH: {"max_growth": 1.1}}
 
 
 def test_every_reason_has_a_model():
@@ -242,7 +266,7 @@ def test_the_reason_is_given(reason):
     b = Builder()
     MODELS[reason](b)
     model = b.model()
-    folded, plan = fold_model(model)
+    folded, plan = fold_model(model, **OPTIONS.get(reason, {}))
     assert folded == model
     (kept,) = plan.kept
     told = {kept.reason: kept.detail}

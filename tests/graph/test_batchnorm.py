@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from onnx import helper
 from support.build import Builder
@@ -22,10 +23,11 @@ SWAP = {"in_training": True, "by_channel": True}
 RECALIBRATE = SWAP | {"with_statistics": True}
 
 
-def model(opset=17, *, outputs=1, read=False, **attrs):
-    """A BatchNormalization, of which a statistic may be read."""
+def model(opset=17, *, outputs=1, read=False, each=(), **attrs):
+    """A BatchNormalization, of which a statistic may be read; `each` is what one value is for."""
     b = Builder(opset)
-    parameters = [b.const(v) for v in b.statistics(C)]
+    statistics = (v.reshape(C, *[1] * len(each)) * np.ones(each) for v in b.statistics(C))
+    parameters = [b.const(v) for v in statistics]
     x = b.input(2, C, 6, 6)
     made = b.node("BatchNormalization", x, *parameters, outputs=outputs, name="bn", **attrs)
     names = [made] if outputs == 1 else made
@@ -60,7 +62,13 @@ TRAINING = {"outputs": 3, "training_mode": 1}
             Reason.USED_STATISTICS,
             None,
         ),
-        ({"opset": 7, "spatial": 0}, None, Reason.PER_ACTIVATION, Reason.PER_ACTIVATION),
+        (
+            {"opset": 7, "spatial": 0, "each": (6, 6)},
+            None,
+            Reason.PER_ACTIVATION,
+            Reason.PER_ACTIVATION,
+        ),
+        ({"opset": 7, "spatial": 0}, None, None, None),  # one value a channel, for all its pixels
         ({"opset": 6, "is_test": 1}, None, Reason.OPSET, Reason.OPSET),
     ],
 )

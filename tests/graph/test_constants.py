@@ -59,6 +59,14 @@ def low_rank(b, w):
     return b.node("Add", b.const(w), b.node("Reshape", update, ints(b, C, 4, 3, 3)))
 
 
+def standardized(b, w, *, outputs=3, **mode):
+    """Weight standardization, as a normalization of the weight by its own statistics."""
+    flat = b.node("Reshape", b.const(w), ints(b, 1, C, -1))
+    given = [b.const(np.full(C, value)) for value in (1.0, 0.0, 0.0, 1.0)]
+    flat = b.node("BatchNormalization", flat, *given, outputs=outputs, **mode)
+    return b.node("Reshape", flat[0], ints(b, C, 4, 3, 3))
+
+
 WEIGHTS = {
     "initializer": lambda b, w: b.const(w),
     "Constant": lambda b, w: b.node("Constant", value=numpy_helper.from_array(w)),
@@ -93,6 +101,17 @@ WEIGHTS = {
         value=numpy_helper.from_array(np.array([0.5], np.float32)),
     ),
     "weight normalization": normalized,
+    "weight standardization": lambda b, w: standardized(b, w, training_mode=1),
+    "weight standardization by InstanceNormalization": lambda b, w: b.node(
+        "Reshape",
+        b.node(
+            "InstanceNormalization",
+            b.const(w.reshape(1, C, -1)),
+            b.const(np.ones(C)),
+            b.const(np.zeros(C)),
+        ),
+        ints(b, C, 4, 3, 3),
+    ),
     "low-rank update": low_rank,
     "Where": lambda b, w: b.node("Where", b.const(w > 0), b.const(w), b.const(np.zeros(1))),
 }
@@ -110,6 +129,38 @@ def test_weights(name, large, monkeypatch):
 @pytest.mark.parametrize("name", ["Constant", "Identity", "Transpose", "Split"])
 def test_weights_of_other_types(name, dtype):
     check_folds(with_weight(WEIGHTS[name], dtype=dtype))
+
+
+@pytest.mark.parametrize("opset", [9, 13])
+def test_a_weight_that_is_standardized_by_the_outputs_of_old_opsets(opset):
+    check_folds(with_weight(lambda b, w: standardized(b, w, outputs=5), opset=opset))
+
+
+def test_a_weight_that_is_standardized_and_read_as_it_is():
+    """The constant is no layer, and stays for who reads it."""
+    b = Builder()
+    w = standardized(b, b.rng.normal(size=(C, 4, 3, 3)), training_mode=1)
+    x = b.input("N", 4, 7, 7)
+    b.output(b.bn(b.node("Conv", x, w), C)).output(b.node("Conv", x, w))
+    folded, plan = fold_model(b.model())
+    assert [(entry.reason, entry.detail) for entry in plan.kept] == [
+        (Reason.CONSTANT, "it normalizes reshape_3, which is a constant")
+    ]
+    assert len(plan.folded) == 1
+    assert_same_function(b.model(), folded)
+
+
+def test_a_weight_that_is_standardized_by_what_the_runtime_makes():
+    b = Builder()
+    x, flat = b.input("N", 4, 7, 7), b.node("Reshape", b.normal(C, 36), ints(b, 1, C, -1))
+    scale = b.node("ReduceMean", x, axes=[0, 2, 3], keepdims=0)
+    scale = b.node("Concat", scale, b.const(np.ones(2)), axis=0)
+    given = [b.const(np.zeros(C)), b.const(np.zeros(C)), b.const(np.ones(C))]
+    flat = b.node("BatchNormalization", flat, scale, *given, outputs=3, training_mode=1)[0]
+    w = b.node("Reshape", flat, ints(b, C, 4, 3, 3))
+    b.output(b.bn(b.node("Conv", x, w), C), ("N", C, 5, 5))
+    _, plan = fold_model(b.model())
+    assert {entry.reason for entry in plan.kept} == {Reason.TRAINING_MODE, Reason.NOT_CONSTANT}
 
 
 @pytest.mark.parametrize("opset", [12, 13, 21])

@@ -385,6 +385,15 @@ def test_a_note_does_not_count_where_a_rule_says_otherwise():
     assert known(model, y) == ("N", 4, 4, 4)
 
 
+@pytest.mark.parametrize("noted_as", [[4, 3, 3, 3], [9, 3, 3, 3], [None] * 4])
+def test_a_note_of_an_initializer_leaves_it_as_large_as_it_is(noted_as):
+    """torch's newer exporter notes all of them."""
+    b = Builder(17)
+    y = b.node("Conv", b.input("N", 3, 6, 6), b.normal(4, 3, 3, 3, name="w"))
+    model = noted(b.output(b.node("Relu", y)).model(), w=noted_as)
+    assert known(model, y) == ("N", 4, 4, 4)
+
+
 def test_a_note_of_a_fixed_batch_is_stale_where_the_input_leaves_it_open():
     # As where somebody opened the batch of an exported model, and left the rest.
     model = with_custom(before=lambda b, x: b.node("Relu", x, out="before"))

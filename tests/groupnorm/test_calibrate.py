@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from support.build import Builder
 from support.swapping import run_ort, swap_model, swap_options, tensor_of
 
+from normswap.check.options import CheckOptions
 from normswap.groupnorm.calibrate import CalibrationOptions, Moments, calibrate
-from normswap.groupnorm.options import VerifyOptions
 from normswap.groupnorm.planner import plan_swap
 from normswap.groupnorm.reference import normalize
 from normswap.model import load
@@ -193,7 +193,7 @@ def test_a_swap_with_calibration(tmp_path):
         path,
         target,
         swap_options(2),
-        check=VerifyOptions(),
+        check=CheckOptions(),
         data=batches(),
         calibration=CalibrationOptions(),
     ).report
@@ -204,3 +204,70 @@ def test_a_swap_with_calibration(tmp_path):
     assert after.outputs["y"].snr > before.outputs["y"].snr + 3
     assert all(after.layers[name].snr > before.layers[name].snr for name in before.layers)
     assert report.to_dict()["drift_before_calibration"]["layers"].keys() == after.layers.keys()
+
+
+# --- layers that are used twice ---------------------------------------------------------
+
+
+def siamese():
+    """Two branches of the same two layers, and their difference."""
+    b = Builder(17, seed=3)
+    layers = [
+        (b.normal(8, 3, 3, 3), [b.const(v) for v in b.statistics(8, positive=True)]),
+        (b.normal(8, 8, 1, 1), [b.const(v) for v in b.statistics(8, positive=True)]),
+    ]
+    results = []
+    for name in ("one", "two"):
+        y = b.input("N", 3, 8, 8, name=name)
+        for number, (weight, stats) in enumerate(layers):
+            y = b.node("Conv", y, weight)
+            bn = f"{name}{number}"
+            y = b.node("BatchNormalization", y, *stats, name=bn, out=bn)
+            y = b.node("Relu", y)
+        results.append(y)
+    b.output(b.node("Sub", *results, out="y"), None)
+    return b.model()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        CalibrationOptions(),
+        CalibrationOptions(one_pass=True),
+        CalibrationOptions(search_groups=True),
+        CalibrationOptions(one_pass=True, search_groups=True),
+    ],
+)
+def test_a_layer_that_is_used_twice_gets_one_affine(tmp_path, how):
+    model = siamese()
+    for node in [n for n in model.graph.node if n.name.startswith("two")]:  # by other names
+        for slot in (3, 4):
+            if len(node.input) == 5:
+                name = f"{node.name}_{slot}"
+                identity = onnx.helper.make_node("Identity", [node.input[slot]], [name])
+                node.input[slot] = name
+                model.graph.node.insert(0, identity)
+    onnx.save(model, tmp_path / "model.onnx")
+    rng = np.random.default_rng(0)
+    one, two = (rng.normal(m, 1 + m, (12, 3, 8, 8)).astype(np.float32) for m in (0, 2))
+    data = [{"one": one[i : i + 4], "two": two[i : i + 4]} for i in range(0, 12, 4)]
+    found = calibrate(tmp_path / "model.onnx", plan_of(tmp_path / "model.onnx"), data, how, silent)
+    for number in (0, 1):
+        first, second = found[f"one{number}"], found[f"two{number}"]
+        assert first is second
+    swapped, _ = swap_model(model, 2, affines=found)
+    assert not run_ort(swapped, one=two, two=two)[0].any()
+    # It is the least squares of both uses together.
+    x = [
+        tensor_of(model, node.input[0], one=one, two=two)
+        for node in model.graph.node
+        if node.name in ("one0", "two0")
+    ]
+    z = [tensor_of(model, name, one=one, two=two) for name in ("one0", "two0")]
+    groups = found["one0"].num_groups or 2
+    n = np.concatenate([normalize(v, num_groups=groups, epsilon=1e-5) for v in x])
+    z = np.concatenate(z).astype(np.float64)
+    for channel in range(8):
+        slope, intercept = np.polyfit(n[:, channel].ravel(), z[:, channel].ravel(), 1)
+        assert found["one0"].scale[channel] == pytest.approx(slope, rel=1e-3, abs=1e-4)
+        assert found["one0"].bias[channel] == pytest.approx(intercept, rel=1e-3, abs=1e-4)

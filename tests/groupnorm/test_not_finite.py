@@ -15,7 +15,7 @@ from support.swapping import run_ort
 from normswap.errors import DataError, ModelError
 from normswap.groupnorm.calibrate import Moments
 from normswap.groupnorm.drift import Comparison
-from normswap.groupnorm.recalibrate import RunningStatistics
+from normswap.groupnorm.estimate import RunningStatistics
 from normswap.inputs.data import open_data
 from normswap.inputs.signature import read_signature
 from normswap.workflows.recalibrate import recalibrate
@@ -425,7 +425,7 @@ def test_moments_pass_on_what_is_not_finite():
             scale, bias = moments.fit()
             assert np.isfinite([scale[0], bias[0]]).all()
             assert not np.isfinite([scale[1], bias[1]]).all()
-    statistics = RunningStatistics(np.zeros(2), np.ones(2), None)
+    statistics = RunningStatistics(2)
     statistics.add(np.array([0, np.inf]), np.array([1, np.nan]), 3)
     statistics.add(np.array([0, np.inf]), np.array([1, np.nan]), 3)
     assert not np.isfinite(statistics.mean[1])

@@ -297,9 +297,18 @@ def test_training_mode_whose_statistics_are_used_is_refused(opset):
 
 def test_per_activation_statistics_are_refused():
     b = Builder(7)
-    b.output(b.bn(b.input(2, 8), 8, name="bn", spatial=0), None)
+    parameters = [b.const(np.ones((8, 3))) for _ in range(4)]
+    y = b.node("BatchNormalization", b.input(2, 8, 3), *parameters, name="bn", spatial=0)
+    b.output(y, None)
     with pytest.raises(ModelError, match="spatial=0"):
         swap_model(b.model(), 2)
+
+
+def test_one_value_a_channel_is_none_per_activation():
+    b = Builder(7)
+    b.output(b.bn(b.input(2, 8), 8, name="bn", spatial=0), None)
+    _, plan = swap_model(b.model(), 2)
+    assert [swap.num_groups for swap in plan.swaps] == [2]
 
 
 def test_an_unknown_number_of_channels_is_refused():

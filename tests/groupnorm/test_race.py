@@ -11,10 +11,10 @@ from onnx import TensorProto, helper
 from support.build import Builder
 from support.swapping import distance, ops, run_ort, swap_options
 
+from normswap.check.options import CheckOptions
 from normswap.errors import RunError
 from normswap.groupnorm.forms import FORMS
 from normswap.groupnorm.forms.layernorm import is_precise_on_cpu
-from normswap.groupnorm.options import VerifyOptions
 from normswap.groupnorm.planner import plan_swap, with_timings
 from normswap.groupnorm.race import MOST_ELEMENTS, _cut, measure
 from normswap.groupnorm.surroundings import in_form, small_network
@@ -37,7 +37,7 @@ def measured(model, tmp_path, groups=4, how=None, **fields):
     said = []
     options = swap_options(groups, form="fastest", **fields)
     plan = plan_swap(load(path), options)
-    return plan, measure(path, plan, how or VerifyOptions(), progress=said.append), said
+    return plan, measure(path, plan, how or CheckOptions(), progress=said.append), said
 
 
 # --- the small networks ----------------------------------------------------------------
@@ -138,7 +138,7 @@ def test_sizes_that_the_model_leaves_open_are_those_of_a_run(tmp_path):
     _, timings, said = measured(b.model(), tmp_path)
     assert [each.shape for each in timings.values()] == [(1, 8, 111, 111)]  # of 224 pixels
     assert said[0] == "looking for inputs that the model takes"
-    how = VerifyOptions(input_shapes={"x": (3, 3, 9, 15)})
+    how = CheckOptions(input_shapes={"x": (3, 3, 9, 15)})
     _, timings, _ = measured(b.model(), tmp_path, how=how)
     assert [each.shape for each in timings.values()] == [(3, 8, 4, 7)]
 
@@ -199,7 +199,7 @@ def test_a_swap_to_the_fastest_is_checked_as_any(tmp_path):
     source = b.model().SerializeToString()
     options = swap_options(2, form="fastest", threads=1)
     target = io.BytesIO()
-    report = swap(source, target, options, check=VerifyOptions()).report
+    report = swap(source, target, options, check=CheckOptions()).report
     assert report.exit_code == 0
     (made,) = report.plan.swaps
     assert made.why == f"the fastest here of {len(PRECISE)} measured for 1x8x4x4"

@@ -11,10 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 from support.build import Builder
 from support.swapping import distance, ops, run_ort, skip_if_imprecise, swap_options
 
+from normswap.check.options import CheckOptions
 from normswap.check.verdict import Verdict
 from normswap.errors import ExitCode, RunError
 from normswap.groupnorm.apply import apply_swaps
-from normswap.groupnorm.options import VerifyOptions
 from normswap.groupnorm.planner import plan_swap
 from normswap.groupnorm.verify import verify_swap
 from normswap.model import load, stage
@@ -48,7 +48,7 @@ def swapped(tmp_path):
             staged.commit()
 
         def verify(**options):
-            return verify_swap(original, path, plan, VerifyOptions(**options), progress=silent)
+            return verify_swap(original, path, plan, CheckOptions(**options), progress=silent)
 
         return verify, path
 

@@ -205,10 +205,10 @@ def test_a_fixed_batch_size_divides_the_samples_of_a_check_too(tmp_path):
     for feeds in ([case.feeds for case in cases], list(dataset)):
         np.testing.assert_array_equal(np.concatenate([f["x"] for f in feeds]), x[:8])
         assert all(f["table"].shape == (5,) for f in feeds)
-    note = "samples that don't fill a batch are left out: it is of 4 here"
+    note = "2 of 10 samples fill no batch of 4, which the model takes, and are left out"
     assert list(dataset.notes) == [note]
     assert cases[0].remarks == (note,)
-    with pytest.raises(DataError, match="not one batch of data: samples that don't fill"):
+    with pytest.raises(DataError, match="not one batch of data: 3 of 3 samples fill no"):
         load_cases(signature, {"x": x[:3], "table": table})
     with pytest.raises(DataError, match="its axis 0 is 4, and 5 is needed"):
         load_cases(signature, {"x": x, "table": table[:4]})
@@ -256,3 +256,25 @@ def test_a_check_takes_feeds_of_a_program(tmp_path):
     assert report.exit_code == 0
     assert [case.name for case in report.cases] == ["data batch 1", "data batch 2"]
     assert any("ignored: labels" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 9, 10, 11, 25])
+def test_weights_count_every_sample_once(tmp_path, size):
+    signature = fixed(tmp_path, x=[size, 3], table=[5])
+    x, table = np.random.default_rng(0).normal(size=(10, 3)), np.zeros(5, np.float32)
+    found = list(open_data({"x": x, "table": table}, signature).cases(filled=True))
+    assert all(case.feeds["x"].shape == (size, 3) for case in found)
+    assert all(case.feeds["table"].shape == (5,) for case in found)
+    assert {(case.sampled, case.samples) for case in found} == {(("x",), size)}
+    total = sum(case.weight * case.feeds["x"].sum(axis=0, dtype=np.float64) for case in found)
+    np.testing.assert_allclose(total, x.sum(axis=0), rtol=1e-5)
+    assert sum(case.weight * case.samples for case in found) == pytest.approx(10)
+    assert len(found) <= 10 // size + 2
+
+
+def test_what_fills_a_batch_anyway_has_no_weight(tmp_path):
+    signature = fixed(tmp_path, x=["N", 3])
+    dataset = open_data({"x": np.zeros((10, 3), np.float32)}, signature, batch=4)
+    found = [(case.samples, case.weight) for case in dataset.cases(filled=True)]
+    assert found == [(4, 1.0), (4, 1.0), (2, 1.0)]
+    assert not dataset.notes

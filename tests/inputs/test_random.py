@@ -137,4 +137,4 @@ def test_sequences_and_optionals_are_drawn(tmp_path):
     s = signature(tmp_path, made)
     assert s.inputs[0].kind == "sequence:tensor"
     case = make_cases(s, CheckOptions(), spatial=8)[0]
-    assert [a.shape for a in case.feeds["x"]] == [(2, 2)] * 3
+    assert [a.shape for a in case.feeds["x"]] == [(2, 16)] * 3

@@ -138,7 +138,7 @@ def test_wishes_that_do_not_fit(tmp_path, requested, word):
 def test_the_work_of_a_model_and_smaller_inputs_for_it(tmp_path):
     signature = read(tmp_path, conv_bn(side=128))
     shapes = {"x": (1, 3, 128, 128)}
-    work = multiply_adds(signature.skeleton, shapes)
+    work = multiply_adds(signature.structure, shapes)
     assert work == 128 * 128 * (5 * 27 + 4 * 5)
     assert list(smaller(signature, shapes, work)) == []
     assert list(smaller(signature, shapes, work // 4)) == [{"x": (1, 3, 64, 64)}]
@@ -149,11 +149,11 @@ def test_a_model_without_weights_of_its_own_has_no_known_work(tmp_path):
     node = helper.make_node("MatMul", ["a", "b"], ["y"])
     inputs = [value("a", None), value("b", None)]
     signature = read(tmp_path, model([node], inputs, [value("y", None)]))
-    assert multiply_adds(signature.skeleton, {}) is None
+    assert multiply_adds(signature.structure, {}) is None
 
 
-def test_a_skeleton_has_no_weights(tmp_path):
+def test_a_structure_has_no_weights(tmp_path):
     signature = read(tmp_path, conv_bn(seed=1))
     big = read(tmp_path, onnx.load(tmp_path / "m.onnx"))
-    assert len(big.skeleton) < 3000
+    assert len(big.structure) < 3000
     assert signature.random == ()

@@ -64,4 +64,4 @@ def test_messages_are_never_changed():
     model.graph.nodes[0].op = "Sub"
     model.graph.nodes[0].attrs["k"] = 1
     written(model)
-    assert model.skeleton == proto
+    assert model.proto == proto

@@ -247,10 +247,10 @@ def test_a_data_file_that_nobody_names_is_not_touched(tmp_path, out):
 def test_a_data_file_that_appears_meanwhile_is_not_touched(tmp_path, out, monkeypatch):
     real = assembly.assemble
 
-    def assemble(model, location):
+    def assemble(model, location, **how):
         if location == "new.onnx.data":
             (out / location).write_bytes(b"precious")
-        return real(model, location)
+        return real(model, location, **how)
 
     monkeypatch.setattr("normswap.model.staging.assemble", assemble)
     with stage(load(save(tmp_path, external=True)), out / "new.onnx") as staged:

@@ -15,7 +15,7 @@ def tensor(name, nbytes, value=0):
     return numpy_helper.from_array(np.full(nbytes, value, np.uint8), name)
 
 
-def put_back(skeleton, spans, data):
+def put_back(stripped, spans, data):
     def write(serialized):
         fields, number = wire.split_token(serialized)
         span = spans[number]
@@ -24,19 +24,19 @@ def put_back(skeleton, spans, data):
         pieces.add(fields + wire.length_delimited(span.field, span.nbytes) + payload)
         return pieces
 
-    return onnx.ModelProto.FromString(b"".join(wire.map_tensors(skeleton, write).parts))
+    return onnx.ModelProto.FromString(b"".join(wire.map_tensors(stripped, write).parts))
 
 
 def test_large_payloads_leave_and_small_ones_stay():
     data = model_of(tensor("small", 100), tensor("large", 50_000)).SerializeToString()
-    skeleton, spans = wire.detach(data)
-    assert len(skeleton) < 300
+    stripped, spans = wire.detach(data)
+    assert len(stripped) < 300
     assert [(span.field, span.nbytes) for span in spans] == [(wire.RAW_DATA, 50_000)]
-    small, large = onnx.ModelProto.FromString(skeleton).graph.initializer
+    small, large = onnx.ModelProto.FromString(stripped).graph.initializer
     assert len(small.raw_data) == 100
     assert large.dims == [50_000]
     assert not large.HasField("raw_data")
-    assert put_back(skeleton, spans, data) == onnx.ModelProto.FromString(data)
+    assert put_back(stripped, spans, data) == onnx.ModelProto.FromString(data)
 
 
 @pytest.mark.parametrize(
@@ -45,10 +45,10 @@ def test_large_payloads_leave_and_small_ones_stay():
 def test_every_kind_of_payload_is_detached(field):
     values = bytes(9000) if field == "raw_data" else [3] * 9000
     data = model_of(TensorProto(name="w", dims=[9000], **{field: values})).SerializeToString()
-    skeleton, spans = wire.detach(data)
+    stripped, spans = wire.detach(data)
     assert len(spans) == 1
-    assert len(skeleton) < 200
-    assert put_back(skeleton, spans, data) == onnx.ModelProto.FromString(data)
+    assert len(stripped) < 200
+    assert put_back(stripped, spans, data) == onnx.ModelProto.FromString(data)
 
 
 def test_payloads_are_found_wherever_a_tensor_can_be():
@@ -72,10 +72,10 @@ def test_payloads_are_found_wherever_a_tensor_can_be():
     model.functions.add(name="f", node=[node], attribute_proto=[helper.make_attribute("d", large)])
     model.training_info.add(initialization=inner, algorithm=inner)
     data = model.SerializeToString()
-    skeleton, spans = wire.detach(data)
-    assert len(skeleton) < 3000
+    stripped, spans = wire.detach(data)
+    assert len(stripped) < 3000
     assert len(spans) == 1 + 2 + 9 + 10 + 2
-    assert put_back(skeleton, spans, data) == onnx.ModelProto.FromString(data)
+    assert put_back(stripped, spans, data) == onnx.ModelProto.FromString(data)
 
 
 def test_a_payload_in_several_parts_is_left_to_protobuf():
@@ -83,25 +83,25 @@ def test_a_payload_in_several_parts_is_left_to_protobuf():
     for twice in (part + part, part + TensorProto(raw_data=bytes(9000)).SerializeToString()):
         graph = wire.length_delimited(5, len(twice)) + twice
         split = wire.length_delimited(7, len(graph)) + graph
-        skeleton, spans = wire.detach(split)
+        stripped, spans = wire.detach(split)
         assert spans == []
-        assert skeleton == split
+        assert stripped == split
 
 
 def test_messages_that_protobuf_would_merge_are_left_to_protobuf():
     graph = model_of(tensor("w", 9000)).graph.SerializeToString()
     field = wire.length_delimited(7, len(graph)) + graph
     assert wire.detach(field)[1] != []
-    skeleton, spans = wire.detach(field + field)
+    stripped, spans = wire.detach(field + field)
     assert spans == []
-    assert skeleton == field + field
+    assert stripped == field + field
 
 
 def test_a_group_is_left_to_protobuf():
     data = b"\x9b\x3e\x9c\x3e" + model_of(tensor("w", 9000)).SerializeToString()
-    skeleton, spans = wire.detach(data)
+    stripped, spans = wire.detach(data)
     assert spans == []
-    assert onnx.ModelProto.FromString(skeleton) == onnx.ModelProto.FromString(data)
+    assert onnx.ModelProto.FromString(stripped) == onnx.ModelProto.FromString(data)
 
 
 @pytest.mark.parametrize("nbytes", [1, 9, 100, 8_990, 17_000])
@@ -127,16 +127,16 @@ def test_messages_nested_too_deeply_are_malformed():
         wire.detach(wire.length_delimited(7, len(graph)) + graph)
 
 
-def test_a_skeleton_is_refused():
-    skeleton, _ = wire.detach(model_of(tensor("w", 9000)).SerializeToString())
+def test_a_stripped_model_is_refused():
+    stripped, _ = wire.detach(model_of(tensor("w", 9000)).SerializeToString())
     with pytest.raises(wire.Malformed, match="private marker"):
-        wire.detach(skeleton)
+        wire.detach(stripped)
 
 
 def test_a_token_survives_parsing_and_copying():
-    skeleton, _ = wire.detach(model_of(tensor("w", 9000)).SerializeToString())
+    stripped, _ = wire.detach(model_of(tensor("w", 9000)).SerializeToString())
     copy = TensorProto()
-    copy.CopyFrom(onnx.ModelProto.FromString(skeleton).graph.initializer[0])
+    copy.CopyFrom(onnx.ModelProto.FromString(stripped).graph.initializer[0])
     copy.name = "renamed"
     fields, number = wire.split_token(copy.SerializeToString())
     assert number == 0

@@ -48,7 +48,9 @@ def constants(name):
 
 
 def test_every_model_is_listed():
-    assert {path.stem for path in MODELS.glob("*.onnx")} == set(BATCH_NORMS)
+    # Beside them lies what people make of them, as the README's first command does: x.folded.onnx.
+    own = [path for path in MODELS.glob("*.onnx") if "." not in path.stem]
+    assert {path.stem for path in own} == set(BATCH_NORMS)
 
 
 @pytest.mark.parametrize("name", BATCH_NORMS)

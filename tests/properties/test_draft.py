@@ -3,6 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.build import Builder
+from support.drafts import picture
 
 from normswap.folding.draft import Draft
 from normswap.folding.edits import Bypass, Insert, Replace, SetAttribute
@@ -21,29 +22,6 @@ def network():
     z = b.bn(b.conv(y, 4, 4, pads=[1, 1, 1, 1], bias=False), 4)
     b.output(b.node("Add", y, z)).output(z)
     return build_network(load(b.model().SerializeToString()))
-
-
-def picture(net):
-    """Everything that an edit could change."""
-    return (
-        [
-            (
-                node.key,
-                node.op,
-                node.removed,
-                dict(node.attrs),
-                [(value and (value.name, id(value))) for value in node.inputs],
-                [
-                    (value.name, sorted(value.readers), value.is_output, value.captured)
-                    for value in node.outputs
-                ],
-            )
-            for graph in net.graphs
-            for node in graph.nodes
-        ]
-        + [[id(value) for value in graph.outputs] for graph in net.graphs]
-        + [net.keys]
-    )
 
 
 CONSTANT = Filled(__import__("numpy").ones((4, 1, 1)), 1)

@@ -44,7 +44,7 @@ def test_an_unknown_format_says_which_there_are():
 
 
 def test_sizes_are_in_the_unit_that_suits():
-    assert "nothing written; the model has 1.2 kB" in printed(EMPTY, "text")
+    assert "nothing was written; the model has 1.2 kB" in printed(EMPTY, "text")
 
 
 def test_a_failure_is_told_as_json_too():

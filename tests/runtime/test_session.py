@@ -9,6 +9,7 @@ from onnx import TensorProto
 from support.build import Builder
 
 from normswap.errors import RunError, RunTimeoutError
+from normswap.runtime.partial import PartialModel
 from normswap.runtime.session import Session
 
 
@@ -40,6 +41,37 @@ def test_a_tensor_that_is_fed_is_not_computed(chain):
     with Session(chain, label="it", level="disabled") as session:
         assert session.run({"n": X})["y"].tolist() == [[0, 5]]
         assert session.run({"n": X, "x": np.zeros((9, 9), np.float32)})["y"].tolist() == [[0, 5]]
+
+
+def test_what_is_held_is_fed_in_every_run(chain):
+    with Session(chain, label="it", level="disabled") as session:
+        session.hold({"x": X})
+        assert session.run({})["y"].tolist() == [[1, -1]]
+        assert session.run({"x": -X})["y"].tolist() == [[0, 2]]
+        session.hold({"x": -X})
+        assert session.run({})["y"].tolist() == [[0, 2]]
+
+
+@pytest.mark.parametrize(("remembered", "made"), [(1, 4), (2, 2)])
+def test_parts_that_are_remembered_are_not_made_again(chain, monkeypatch, remembered, made):
+    loaded = []
+    load = PartialModel._load
+    monkeypatch.setattr(PartialModel, "_load", lambda *args: loaded.append(1) or load(*args))
+    model = PartialModel(
+        {
+            "model": str(chain),
+            "taps": dict.fromkeys("rn", TensorProto.FLOAT),
+            "provider": "cpu",
+            "provider_options": {},
+            "level": "default",
+            "alike": False,
+            "threads": 0,
+            "remembered": remembered,
+        }
+    )
+    for name in "rnrn":
+        model.run([name], {"x": X})
+    assert len(loaded) == made
 
 
 def test_a_runtime_error_is_told_and_survived(chain):

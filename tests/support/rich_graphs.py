@@ -16,6 +16,7 @@ from onnx import TensorProto
 
 from support import random_scopes
 from support.build import Builder
+from support.exporter_graphs import EXPORTED
 from support.random_graphs import GROW, Choices, RandomGraph, batch_norm, route_down, route_up
 
 OPSETS = (9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23)
@@ -493,6 +494,7 @@ RICH = (
     + (any_pool, grow, grow_by_tensor, arithmetic, same_conv) * 4
     + (any_layer_norm, any_instance_norm, group_norm, dropout, unsqueeze, squeeze_several) * 2
     + (total, global_pool, any_conv_transpose, training, softmax, bounded)
+    + EXPORTED * 4
 )
 
 

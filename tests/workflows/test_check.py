@@ -190,6 +190,23 @@ def test_golden_outputs(models, tmp_path):
         check_outputs(models["folded"], CheckOptions(load_outputs=tmp_path / "out.npz"))
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_what_is_no_model_is_called_what_it_was_given_as(models, place):
+    pair = [models["folded"], models["folded"]]
+    pair[place] = b"no model"
+    with pytest.raises(ModelError, match=r"^<bytes> is a text file"):
+        check(*pair)
+
+
+def test_golden_outputs_of_a_model_in_memory(models, tmp_path):
+    report = check(models["a"], models["a"], SMALL)
+    report.save_inputs(tmp_path / "in.npz")
+    report.save_outputs(tmp_path / "out.npz")
+    options = CheckOptions(data=tmp_path / "in.npz", load_outputs=tmp_path / "out.npz")
+    again = check_outputs(models["a"].read_bytes(), options)
+    assert (again.verdict, again.original) == (Verdict.EQUIVALENT, "<bytes>")
+
+
 def run(tmp_path, a, b=None, **options):
     first = save(tmp_path / "a.onnx", a)
     second = first if b is None else save(tmp_path / "b.onnx", b)

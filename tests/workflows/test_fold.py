@@ -107,3 +107,9 @@ def test_a_failing_check_is_the_reports_exit_code(path, monkeypatch):
     assert not report.output
     assert not target.exists()
     assert report.to_dict()["written"] is False
+
+
+@pytest.mark.parametrize("factor", [0.5, -1, float("nan")])
+def test_a_model_can_be_asked_to_grow_but_not_to_shrink(factor):
+    with pytest.raises(UsageError, match="is not 1 or more"):
+        normswap.plan(model().SerializeToString(), max_growth=factor)

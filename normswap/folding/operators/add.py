@@ -12,27 +12,30 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normswap.folding.answers import Answer, Down, Goal, Way
-from normswap.folding.edits import Edit, Replace
+from normswap.folding.answers import Answer, Down, Goal, Up, Way
+from normswap.folding.edits import Bypass, Edit, Replace
 from normswap.folding.operators.base import Operator
 from normswap.folding.operators.layout import (
     LARGEST_MOVED,
+    for_operand,
     from_operand,
     output_rank,
     strip_leading,
     to_operand,
 )
 from normswap.graph.affine import Affine, align
+from normswap.graph.decomposed import affine_of_link, link
 from normswap.graph.evaluate import constant_of, is_constant
 from normswap.graph.expressions import Scaled
-from normswap.graph.reasons import Reason, unless_blocked
+from normswap.graph.reasons import Block, Blocked, Reason, unless_blocked
+from normswap.graph.removal import removal_block
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from normswap.dtypes import Wide
     from normswap.graph.expressions import Expression
-    from normswap.graph.network import Node
+    from normswap.graph.network import Node, Use
 
 
 class Add(Operator):
@@ -49,7 +52,22 @@ class Add(Operator):
         # Constants first: there a route ends.
         slots.sort(key=lambda slot: not is_constant(node.inputs[slot]))
         takers = slots if affine.has_shift else slots[:1]
-        return [partial(self._taken, node, taker, slots, affine, rank) for taker in takers]
+        ways: list[Way] = [partial(self._taken, node, t, slots, affine, rank) for t in takers]
+        use = link(node)
+        if use is not None and not is_constant(node.inputs[1 - use.slot]):
+            ways.append(partial(self._composed, node, use, affine, rank))
+        return ways
+
+    @staticmethod
+    def _composed(node: Node, use: Use, affine: Affine, rank: int) -> Answer:
+        """Take the node out, and what it adds along: a constant of a size that is not known."""
+        kept, value = removal_block([use]), node.inputs[use.slot]
+        if kept is not None or value is None:
+            raise Blocked.by(kept or Block(Reason.MALFORMED, node.title))
+        part = for_operand(affine_of_link(use).then(affine), value, rank)
+        return Answer(
+            goals=(Up(use, part),), then=(Bypass(node.key, use.slot),), note="s*(x + K) + t"
+        )
 
     @staticmethod
     def _taken(node: Node, taker: int, slots: list[int], affine: Affine, rank: int) -> Answer:

@@ -1,11 +1,13 @@
 """Einsum: a sum of products, linear in each operand.
 
 Up: a scale goes into a constant operand that has the axes along which it varies, or else on to
-another one; a shift becomes an Add after it, if a constant takes the scale.
+another one; a shift becomes an Add after it, if a constant takes the scale, and goes on to what is
+averaged, if the other operand sums to one.
 
 Down: a scale goes into a constant operand that has its axes, summed or not, or else on to the
-output; ``einsum(x + t, W) = einsum(x, W) + einsum(t, W)``, and the last term goes into the constant
-of an Add that follows, or becomes an Add.
+output, and a shift with it if the other operand sums to one;
+``einsum(x + t, W) = einsum(x, W) + einsum(t, W)``, and the last term goes into the constant of an
+Add that follows, or becomes an Add.
 
 Source: ONNX operator Einsum, opset 12.
 """
@@ -13,13 +15,13 @@ Source: ONNX operator Einsum, opset 12.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from normswap.folding.answers import Answer, Down, Up, Way
 from normswap.folding.edits import Edit, Insert
+from normswap.folding.operators.averaging import sums_to_one
 from normswap.folding.operators.base import Operator
 from normswap.folding.operators.bias import following_bias
 from normswap.folding.operators.layout import strip_leading
@@ -28,6 +30,7 @@ from normswap.graph.affine import Affine
 from normswap.graph.expressions import Expression, Filled
 from normswap.graph.network import Node, Use
 from normswap.graph.reasons import Reason, unless_blocked
+from normswap.graph.sizes import is_in_doubt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +55,11 @@ class Einsum(Operator):
         carried: list[Way] = []
         for slot, own in enumerate(operands):
             weight = unless_blocked(weight_of, node, slot)
+            if self._averages(node, slot, operands, out):
+                carried.append(partial(self._to_operand, node, slot, affine, out, own))
+                if affine.has_shift and node.out.data_type is not None:
+                    carried.append(partial(self._scale_to_operand, node, slot, affine, out, own))
+                continue
             if weight is not None:
                 edits: tuple[Edit, ...] = ()
                 if affine.has_shift:
@@ -59,10 +67,29 @@ class Einsum(Operator):
                     edits = (Insert(node.key, 0, "Add", shift, f"{node.title}_shift"),)
                 absorbed.append(partial(self._absorbed, node, slot, weight, s, out, own, edits))
             elif not affine.has_shift:
-                carried.append(partial(self._to_operand, node, slot, s, out, own))
+                carried.append(partial(self._to_operand, node, slot, affine, out, own))
         if not absorbed and not carried:
             raise self.blocked(node, "is a product, which a shift can't pass", Reason.SHIFT)
         return [*absorbed, *carried]
+
+    @staticmethod
+    def _averages(node: Node, slot: int, operands: Sequence[str], out: str) -> bool:
+        """Whether what is multiplied with an operand sums to one along all that is summed."""
+        if len(operands) != 2:
+            return False
+        own, other = operands[slot], operands[1 - slot]
+        summed = set(own + other) - set(out)
+        if len(summed) != 1 or not summed <= set(own) & set(other):
+            return False
+        (letter,) = summed
+        value, weights = node.operand(slot), node.operand(1 - slot)
+        if value.shape is None or weights.shape is None:
+            return False
+        # One weight, of an axis of length 1, is taken for each element of a longer one.
+        length = value.shape[own.index(letter)]
+        if length is None or is_in_doubt(length) or weights.shape[other.index(letter)] != length:
+            return False
+        return sums_to_one(weights, other.index(letter))
 
     def down(self, node: Node, slot: int, affine: Affine) -> Sequence[Way]:
         terms = self._terms(node)
@@ -70,6 +97,8 @@ class Einsum(Operator):
         s, _ = affine.at(len(letters))
         others = [other for other in range(len(terms) - 1) if other != slot]
         weights = {other: unless_blocked(weight_of, node, other) for other in others}
+        if self._averages(node, slot, terms[:-1], terms[-1]):
+            return [partial(self._to_output, node, affine, letters, terms[-1])]
         if affine.has_shift and (len(others) != 1 or None in weights.values()):
             why = "is no product with one constant, so that a shift can't pass"
             raise self.blocked(node, why, Reason.SHIFT)
@@ -83,7 +112,7 @@ class Einsum(Operator):
                 own = terms[other]
                 ways.append(partial(self._absorbed, node, other, weight, s, letters, own))
         if not affine.has_shift:
-            ways.append(partial(self._to_output, node, s, letters, terms[-1]))
+            ways.append(partial(self._to_output, node, affine, letters, terms[-1]))
         return ways
 
     def _absorbed(
@@ -110,22 +139,33 @@ class Einsum(Operator):
         added = self._shifted(node, slot, t, terms, weight)
         return Answer((*edits, added), note="W *= s, and + einsum(t, W)")
 
-    def _to_operand(self, node: Node, slot: int, s: Wide, out: str, own: str) -> Answer:
+    def _to_operand(self, node: Node, slot: int, affine: Affine, out: str, own: str) -> Answer:
         shape = node.operand(slot).shape
         if shape is None:
             raise self.blocked(node, "has an operand of unknown shape", Reason.SHAPE_UNKNOWN)
-        part = laid_over(s, out, own, shape)
-        if part is None:
+        s, t = (laid_over(array, out, own, shape) for array in affine.at(len(out)))
+        if s is None or t is None:
             raise self.blocked(node, "would need it along another axis", Reason.AXIS)
-        return Answer(
-            goals=(Up(Use(node, slot), Affine(part, np.zeros(()))),), note="s to one factor"
-        )
+        note = "s, t to what is averaged" if affine.has_shift else "s to one factor"
+        return Answer(goals=(Up(Use(node, slot), Affine(s, t)),), note=note)
 
-    def _to_output(self, node: Node, s: Wide, letters: str, out: str) -> Answer:
-        part = laid_over(s, letters, out)
-        if part is None:
+    def _scale_to_operand(
+        self, node: Node, slot: int, affine: Affine, out: str, own: str
+    ) -> Answer:
+        """Carry the scale to what is averaged, and add the shift to the result."""
+        data_type = node.out.data_type
+        if data_type is None:
+            raise AssertionError("a shift is added only where its type is known")
+        shift = Filled(strip_leading(affine.at(len(out))[1]), data_type)
+        insert = Insert(node.key, 0, "Add", shift, f"{node.title}_shift")
+        answer = self._to_operand(node, slot, affine.scale_only(), out, own)
+        return replace(answer, edits=(insert,), note="s to what is averaged, and + t")
+
+    def _to_output(self, node: Node, affine: Affine, letters: str, out: str) -> Answer:
+        s, t = (laid_over(array, letters, out) for array in affine.at(len(letters)))
+        if s is None or t is None:
             raise self.blocked(node, "sums the axis that is scaled", Reason.AXIS)
-        goal = Down(node.out, Affine(part, np.zeros(())))
+        goal = Down(node.out, Affine(s, t))
         return Answer(goals=(goal,), note="einsum(s*x, z) = s * einsum(x, z)")
 
     def _terms(self, node: Node) -> list[str]:

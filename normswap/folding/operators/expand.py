@@ -1,6 +1,7 @@
 """Expand and Tile: elements are repeated.
 
-Down, each copy has the affine of its original. Up, all copies of an element must have the same.
+Down, each copy has the affine of its original. Up, all copies of an element must have the same; a
+constant that is expanded grows by the axes along which they have not.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from normswap.folding.answers import Answer, Down, Up
 from normswap.folding.operators.base import Operator
-from normswap.folding.operators.layout import for_operand, from_operand
+from normswap.folding.operators.layout import from_operand, to_operand
 from normswap.folding.operators.selection import picked, put_back
 from normswap.graph.evaluate import integers_of
 from normswap.graph.network import Node, Use
@@ -29,7 +30,7 @@ class Expand(Operator):
         value, rank = node.inputs[0], node.out.rank
         if value is None or rank is None:
             raise self.blocked(node, "has an output of unknown rank", Reason.SHAPE_UNKNOWN)
-        return Answer(goals=(Up(Use(node, 0), for_operand(affine, value, rank)),))
+        return to_operand(node, 0, affine, rank)
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         value, rank = node.inputs[0], node.out.rank

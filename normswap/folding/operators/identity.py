@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from normswap.folding.answers import Answer, Down, Up
 from normswap.folding.operators.base import Operator
-from normswap.graph.evaluate import constant_source
+from normswap.graph.mode import may_drop
 from normswap.graph.network import Node, Use
-from normswap.graph.reasons import Reason, unless_blocked
+from normswap.graph.reasons import Reason
 
 if TYPE_CHECKING:
     from normswap.graph.affine import Affine
@@ -39,21 +39,11 @@ class Dropout(Operator):
 
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
         del index
-        if self._training(node):
+        if may_drop(node):
             raise self.blocked(node, "is (or may be) in training mode", Reason.TRAINING_MODE)
         return Answer(goals=(Up(Use(node, 0), affine),))
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
-        if slot != 0 or self._training(node) or node.outputs[0] is None:
+        if slot != 0 or may_drop(node) or node.outputs[0] is None:
             raise self.blocked(node, "is (or may be) in training mode", Reason.TRAINING_MODE)
         return Answer(goals=(Down(node.outputs[0], affine),))
-
-    @staticmethod
-    def _training(node: Node) -> bool:
-        if node.opset < 7:
-            return not node.attr("is_test", 0)
-        mode = node.input(2)
-        if mode is None:
-            return False
-        source = unless_blocked(constant_source, mode)
-        return source is None or bool(source.load().any())

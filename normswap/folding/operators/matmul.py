@@ -1,26 +1,32 @@
-"""MatMul with one constant operand: ``Y = X @ W`` scales columns, ``Y = W @ X`` scales rows.
+"""MatMul: ``Y = X @ W`` scales columns by W, rows by X.
 
-Up: the operand's own axes, batch axes included, may carry the scale; a shift becomes an Add after
-it (an Add that is there already takes the shift before it comes here).
+Up, with one constant operand: its own axes, batch axes included, may carry the scale; a shift
+becomes an Add after it (an Add that is there already takes the shift before it comes here). Else
+the operand that makes the axis carries the scale, and the shift too where the other one averages:
+``P @ (s*V + t) = s * (P @ V) + t`` if the rows of P sum to one, as those of a Softmax do. Where V
+takes no shift, being padded with zeros, say, that becomes an Add too.
 
 Down: ``(s*X + t) @ W = X @ (s[:, None] * W) + t @ W``; the last term goes into the constant of an
-Add that follows, or becomes an Add.
+Add that follows, or becomes an Add. Past a tensor by the same rules as up.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normswap.folding.answers import Answer, Way
+from normswap.folding.answers import Answer, Down, Up, Way
 from normswap.folding.edits import Edit, Insert
+from normswap.folding.operators.averaging import sums_to_one
 from normswap.folding.operators.base import Operator
 from normswap.folding.operators.bias import following_bias
-from normswap.folding.operators.layout import strip_leading
+from normswap.folding.operators.layout import for_operand, from_operand, strip_leading
 from normswap.folding.operators.weight import scaled_weight, weight_of
 from normswap.graph.expressions import Expression, Filled
+from normswap.graph.network import Use
 from normswap.graph.reasons import Reason, unless_blocked
 
 if TYPE_CHECKING:
@@ -28,11 +34,11 @@ if TYPE_CHECKING:
 
     from normswap.dtypes import Wide
     from normswap.graph.affine import Affine
-    from normswap.graph.network import Node
+    from normswap.graph.network import Node, Value
 
 
 class MatMul(Operator):
-    """Absorbs an affine along the axes that its constant operand makes, or that it sums."""
+    """Absorbs an affine along the axes that its constant operand makes, or sums; else carries."""
 
     ops = ("MatMul",)
 
@@ -42,14 +48,59 @@ class MatMul(Operator):
         if rank is None:
             raise self.blocked(node, "has an output of unknown rank", Reason.SHAPE_UNKNOWN)
         constants = [(slot, unless_blocked(weight_of, node, slot)) for slot in (1, 0)]
-        ways = [
+        absorbed: list[Way] = [
             partial(self._absorbed, node, slot, found, affine, rank)
             for slot, found in constants
             if found is not None
         ]
-        if not ways:
-            raise self.blocked(node, "has no constant operand", Reason.NOT_CONSTANT)
-        return ways
+        averaged = [slot for slot in (1, 0) if _averages(node.operand(1 - slot), slot)]
+        others = [slot for slot in (1, 0) if slot not in averaged]
+        carried, beside, last = (
+            [partial(make, node, slot, affine, rank) for slot in slots]
+            for make, slots in (
+                (self._to_operand, averaged),
+                (self._scale_to_operand, averaged if affine.has_shift else []),
+                (self._to_operand, others),
+            )
+        )
+        return [*carried, *absorbed, *beside, *last]  # who averages adds nothing
+
+    def _to_operand(self, node: Node, slot: int, affine: Affine, rank: int) -> Answer:
+        """Carry an affine to the operand that makes the axis along which it varies."""
+        value = self._crossed(node, slot, affine, rank - (2 if slot == 1 else 1))
+        goal = Up(Use(node, slot), for_operand(affine, value, rank))
+        return Answer(goals=(goal,), note="P @ (s*V + t)" if affine.has_shift else "P @ (s*V)")
+
+    def _scale_to_operand(self, node: Node, slot: int, affine: Affine, rank: int) -> Answer:
+        """Carry the scale to what is averaged, and add the shift to the result."""
+        if node.out.data_type is None:
+            raise self.blocked(node, "makes a tensor of unknown type", Reason.ELEMENT_TYPE)
+        shift = Filled(strip_leading(affine.at(rank)[1]), node.out.data_type)
+        insert = Insert(node.key, 0, "Add", shift, f"{node.title}_shift")
+        answer = self._to_operand(node, slot, affine.scale_only(), rank)
+        return replace(answer, edits=(insert,), note="P @ (s*V), and + t")
+
+    def _crossed(self, node: Node, slot: int, affine: Affine, summed: int) -> Value:
+        """Return an operand, unless an affine can't pass between it and the output.
+
+        Parameters
+        ----------
+        node : Node
+        slot : int
+        affine : Affine
+            Over the output, or over the operand.
+        summed : int
+            Of its axes the one that the other operand makes, or that is summed.
+        """
+        value, other = node.operand(slot), node.operand(1 - slot)
+        if value.rank is None or other.rank is None:
+            raise self.blocked(node, "has an operand of unknown rank", Reason.SHAPE_UNKNOWN)
+        if min(value.rank, other.rank) < 2 or affine.varies_along(summed):
+            raise self.blocked(node, "has no constant operand for that axis", Reason.NOT_CONSTANT)
+        if affine.has_shift and not _averages(other, slot):
+            why = "has no constant operand, and averages nothing, so that a shift can't pass"
+            raise self.blocked(node, why, Reason.NOT_CONSTANT)
+        return value
 
     def _absorbed(
         self, node: Node, slot: int, operand: Expression, affine: Affine, rank: int
@@ -77,7 +128,22 @@ class MatMul(Operator):
             edits.append(Insert(node.key, 0, "Add", shift, f"{node.title}_shift"))
         return Answer(tuple(edits), note="W *= s, and + t")
 
-    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
+    def down(self, node: Node, slot: int, affine: Affine) -> Sequence[Way]:
+        return [
+            partial(self._absorbed_down, node, slot, affine),
+            partial(self._to_output, node, slot, affine),
+        ]
+
+    def _to_output(self, node: Node, slot: int, affine: Affine) -> Answer:
+        """Carry an affine past a tensor, along the axes that the other operand does not make."""
+        own, rank = node.operand(slot).rank, node.out.rank
+        if own is None or rank is None:
+            raise self.blocked(node, "has an operand of unknown rank", Reason.SHAPE_UNKNOWN)
+        self._crossed(node, slot, affine, own - (1 if slot == 0 else 2))
+        goal = Down(node.out, from_operand(affine, own, rank))
+        return Answer(goals=(goal,), note="P @ (s*V + t) = s * (P @ V) + t")
+
+    def _absorbed_down(self, node: Node, slot: int, affine: Affine) -> Answer:
         value, operand = node.inputs[slot], weight_of(node, 1 - slot)
         if value is None or value.rank is None:
             raise self.blocked(node, "has an operand of unknown rank", Reason.SHAPE_UNKNOWN)
@@ -131,3 +197,8 @@ class MatMul(Operator):
         else:
             result[summed] = 1
         return following_bias(node, operand, t, (summed,), result)
+
+
+def _averages(other: Value, slot: int) -> bool:
+    """Whether what is multiplied with an operand sums to one along the axis that is summed."""
+    return sums_to_one(other, -1 if slot == 1 else -2)

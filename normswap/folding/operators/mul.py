@@ -24,7 +24,7 @@ from normswap.folding.operators.layout import (
     to_operand,
 )
 from normswap.graph.affine import Affine
-from normswap.graph.evaluate import constant_of, is_constant
+from normswap.graph.evaluate import constant_of, is_constant, spread_of
 from normswap.graph.expressions import Filled, Scaled
 from normswap.graph.network import Node, Use
 from normswap.graph.reasons import Blocked, Reason, unless_blocked
@@ -49,10 +49,11 @@ class Mul(Operator):
         constants = [slot for slot, value in enumerate(node.inputs) if is_constant(value)]
         ways: list[Way] = []
         if affine.has_shift:
-            if not constants:
+            spreads = [i for i, v in enumerate(node.inputs) if unless_blocked(spread_of, v)]
+            if not spreads:
                 raise self.blocked(node, "is a product, which a shift can't pass", Reason.SHIFT)
-            if constants[0] == 1 or node.op == "Mul":
-                ways.append(partial(self._composed, node, constants[0], affine, rank))
+            if spreads[0] == 1 or node.op == "Mul":
+                ways.append(partial(self._composed, node, spreads[0], affine, rank))
         ways += [
             partial(self._scaled, node, slot, affine, rank)
             for slot in self._takers(node, constants)
@@ -112,11 +113,15 @@ class Mul(Operator):
             raise self.blocked(node, "divides by the tensor")
         lifted = from_operand(affine, value.rank, rank)
         constant = unless_blocked(constant_of, node.inputs[other])
-        if constant is None:
-            if affine.has_shift:
-                raise self.blocked(node, "is a product, which a shift can't pass", Reason.SHIFT)
+        if constant is None and not affine.has_shift:
             return Answer(goals=(Down(node.out, lifted),), note="(s*x) * z = s * (x*z)")
-        if not affine.has_shift and (node.op == "Mul" or (affine.scale != 0).all()):
+        if unless_blocked(spread_of, node.inputs[other]) is None:
+            raise self.blocked(node, "is a product, which a shift can't pass", Reason.SHIFT)
+        if (
+            constant is not None
+            and not affine.has_shift
+            and (node.op == "Mul" or (affine.scale != 0).all())
+        ):
             part = lifted if node.op == "Mul" else Affine(1 / lifted.scale, np.zeros(()))
             scale = strip_leading(part.at(rank)[0], len(constant.shape))
             changed = Scaled(constant, scale)
@@ -138,7 +143,7 @@ def movable_factor(node: Node, slot: int, rank: int) -> Wide:
     Blocked
         If it is no constant, too large, or the reciprocal of 0.
     """
-    constant = constant_of(node.inputs[slot])
+    constant = spread_of(node.inputs[slot])
     if np.prod(constant.shape) > LARGEST_MOVED:
         raise Operator.blocked(node, "has a constant too large to be moved", Reason.AXIS)
     wide = constant.wide().astype(np.longdouble)

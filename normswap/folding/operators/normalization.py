@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from normswap.graph.network import Node
 
 
-class Normalization(Operator):
-    """What these have in common."""
+class InputNormalization(Operator):
+    """What these have in common: they normalize by statistics of the input itself."""
 
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
         del index
@@ -90,7 +90,7 @@ class Normalization(Operator):
         """Let pass what is constant where the node takes its mean."""
 
 
-class InstanceNormalization(Normalization):
+class InstanceNormalization(InputNormalization):
     """Statistics of each channel of each sample; parameters per channel."""
 
     ops = ("InstanceNormalization",)
@@ -103,7 +103,7 @@ class InstanceNormalization(Normalization):
         conditions.require_only_along(node, affine, 1)
 
 
-class GroupNormalization(Normalization):
+class GroupNormalization(InputNormalization):
     """Statistics of each group of channels; parameters per channel, in version 18 per group."""
 
     ops = ("GroupNormalization",)
@@ -126,7 +126,7 @@ class GroupNormalization(Normalization):
             raise self.blocked(node, detail, Reason.AXIS)
 
 
-class LayerNormalization(Normalization):
+class LayerNormalization(InputNormalization):
     """Statistics over the last axes, from ``axis`` on; parameters for each element of these."""
 
     ops = ("LayerNormalization", "RMSNormalization")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from normswap.folding.branches import Branch, branch_of, conv_of, convs_of, diagonal, join
+from normswap.folding.edits import Bypass
 from normswap.folding.passes.tidying import fold_link
 from normswap.folding.sums import Term, is_sum, is_term, terms_of
 from normswap.graph.affine import Affine
@@ -32,31 +34,61 @@ def merge_everywhere(draft: Draft, graph: Graph) -> bool:
 
 def merge(draft: Draft, total: Value) -> None:
     """Merge the terms of a sum as far as that goes."""
-    remaining: Value | None = total
-    while remaining is not None:
-        joined = (unless_blocked(join, draft, remaining, *pair) for pair in _pairs(remaining))
-        remaining = next((found for found in joined if found is not None), None)
+    found = True
+    while found:
+        found = False
+        for term, other, branch in _pairs(total):
+            joined = unless_blocked(join, draft, total, term, other, branch)
+            if joined is not None:
+                _drop_copies(draft, term.value)
+                total, found = joined, True
+                if term.use and term.use.node.op == "Sub":
+                    break  # the signs of others may have changed
 
 
-def _pairs(total: Value) -> Iterator[tuple[Term, Node, Branch]]:
-    """Yield which terms of a sum go into which Conv of it."""
-    terms = list(terms_of(total))
-    inputs = {id(conv.inputs[0]): conv.inputs[0] for conv in map(conv_of, terms) if conv}
-    for value in inputs.values():
-        if value is None:
-            continue
-        for host in convs_of(total, value):
-            own = branch_of(host)
-            for term in terms:
-                conv = conv_of(term)
-                if conv is not None and conv is not host and conv.inputs[0] is value:
-                    branch = branch_of(conv)
-                elif term.value is value:
+def _drop_copies(draft: Draft, value: Value) -> None:
+    """Take out who made a term by copying a tensor, if nobody reads that any more."""
+    while not value.is_used and (node := value.producer) is not None and _is_copy(node):
+        value = node.operand(0)
+        draft.commit([Bypass(node.key)])
+
+
+def _pairs(total: Value) -> Iterator[tuple[Term, Term, Branch]]:
+    """Yield which terms of a sum go into which Conv of it, of those that are still there then."""
+    groups: dict[Value, list[Term]] = {}
+    for term in terms_of(total):
+        conv = conv_of(term)
+        value = _copied(term.value) if conv is None else conv.inputs[0]
+        if value is not None:
+            groups.setdefault(value, []).append(term)
+    for value, group in groups.items():
+        for other in convs_of(value, group):
+            for term in group:
+                host, conv = conv_of(other), conv_of(term)
+                own = None if host is None or host.removed else branch_of(host)
+                if host is None or own is None:
+                    break
+                if conv is None:
+                    use = term.use
                     branch = diagonal(host, Affine(np.ones(()), np.zeros(())), value.name, ())
-                else:
+                elif conv is host or conv.removed:
                     continue
-                if own is not None and branch is not None and own.place(branch):
-                    yield term, host, branch
+                else:  # where it is read by now
+                    use, branch = next(iter(term.value.readers.values())), branch_of(conv)
+                there = use is not None and use.node.input(use.slot) is term.value
+                if there and branch is not None and own.place(branch):
+                    yield replace(term, use=use), other, branch
+
+
+def _copied(value: Value) -> Value:
+    """Return what a tensor is a copy of; itself where it is none."""
+    while (node := value.producer) is not None and _is_copy(node):
+        value = node.operand(0)
+    return value
+
+
+def _is_copy(node: Node) -> bool:
+    return node.op == "Identity" and not node.domain and node.input(0) is not None
 
 
 def _fold_layer_scales(draft: Draft, total: Value) -> None:

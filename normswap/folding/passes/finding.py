@@ -20,13 +20,14 @@ def find(draft: Draft, graph: Graph) -> bool:
     What was folded may have brought operators together that now are a normalization, and may have
     made of one that is known a longer or a shorter one.
     """
-    late = graph in draft.records
-    if not late:
+    known = graph in draft.records
+    if not known:
         draft.note(draft.begun, graph, draft.mark())
         draft.note(draft.records, graph, {})
     for whole in normalizations(graph):
         record = draft.records[graph].get(whole.key)
         if record is None:
+            late = known and whole.key not in draft.inlined
             draft.enter(Record(whole, whole.site(), certain=whole.certain, late=late))
         elif not isinstance(record.fate, Folded):
             draft.enter(replace(record, whole=whole))

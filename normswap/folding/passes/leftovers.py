@@ -1,7 +1,9 @@
 """What stays, in the form that is asked for.
 
 ``affine``
-    One Mul and one Add with the channel's shape: what a runtime fuses or vectorizes best.
+    One Mul and one Add with the channel's shape: what a runtime fuses or vectorizes best. Where the
+    parameters are of a wider type than the data, as ONNX allows since opset 14, they are computed
+    in that, between two Casts: as the BatchNormalization is.
 ``normalize``
     A BatchNormalization with mean 0, var 1 and epsilon 0, so that its scale and B are the affine.
 
@@ -17,8 +19,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from normswap.dtypes import is_float
-from normswap.folding.edits import Bypass, Edit, Insert, Replace, SetAttribute
+from normswap.dtypes import NUMPY_DTYPES, is_float
+from normswap.folding.edits import Bypass, Convert, Edit, Insert, Replace, SetAttribute
 from normswap.folding.operators.layout import strip_leading
 from normswap.folding.plan import Kept
 from normswap.folding.soundness import unsound
@@ -27,24 +29,29 @@ from normswap.graph.evaluate import constant_of
 from normswap.graph.expressions import Filled, Stored
 from normswap.graph.network import Use
 from normswap.graph.reasons import unless_blocked
+from normswap.graph.sizes import is_in_doubt
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from normswap.folding.draft import Draft
+    from normswap.folding.functions import Library
     from normswap.graph.affine import Affine
     from normswap.graph.network import Graph
     from normswap.graph.normalization import Normalization
+    from normswap.graph.sizes import Dim
 
 Form = Literal["keep", "affine", "normalize"]
 
 
-def rewrite(draft: Draft, graph: Graph, *, form: Form) -> bool:
+def rewrite(draft: Draft, graph: Graph, *, form: Form, library: Library) -> bool:
     """Give what stays in a graph the form that is asked for."""
     start = draft.mark()
     for record in draft.left(graph):
         normalization = record.whole.present() if record.whole.certain else None
         if normalization is None or not isinstance(record.fate, Kept):
             continue
-        new = _rewritten(draft, normalization, form)
+        new = _rewritten(draft, normalization, form, library)
         if new is None:
             continue
         # From now on it is known by what it has become, and told as what it was.
@@ -54,7 +61,9 @@ def rewrite(draft: Draft, graph: Graph, *, form: Form) -> bool:
     return bool(draft.since(start))
 
 
-def _rewritten(draft: Draft, normalization: Normalization, form: Form) -> Normalization | None:
+def _rewritten(
+    draft: Draft, normalization: Normalization, form: Form, library: Library
+) -> Normalization | None:
     """Give a normalization that stays another form, if it has one.
 
     Returns
@@ -68,30 +77,39 @@ def _rewritten(draft: Draft, normalization: Normalization, form: Form) -> Normal
     affine = None if form == "keep" else unless_blocked(normalization.affine)
     if affine is None:
         return None
-    make = _as_affine if form == "affine" else _as_normalization
-    edits = make(draft, normalization, affine)
+    if form == "affine":
+        edits = _as_affine(draft, normalization, affine, library)
+    else:
+        edits = _as_normalization(normalization, affine)
     if not edits or unsound(edits, draft.nodes):
         return None
     first = draft.network.keys
     draft.commit(map(_stored, edits))
-    made = [Use(draft.nodes[key], 0) for key in range(first, draft.network.keys)]
+    nodes = [draft.nodes[key] for key in range(first, draft.network.keys)]
+    made = [Use(node, 0) for node in nodes if node.op != "Cast"]
     return replace(normalization, chain=tuple(made)) if made else normalization
 
 
-def _as_affine(draft: Draft, normalization: Normalization, affine: Affine) -> list[Edit]:
+def _as_affine(
+    draft: Draft, normalization: Normalization, affine: Affine, library: Library
+) -> list[Edit]:
     """Return the edits that put a Mul and an Add in the place of a normalization."""
     node, slot = normalization.source
     value, last = node.inputs[slot], normalization.chain[-1].node
-    if value is None or value.rank is None or value.data_type is None:
+    if value is None:
         return []
-    if not is_float(value.data_type) or normalization.result.data_type != value.data_type:
+    data_type, shape = library.agreed(value)
+    if data_type is None or shape is None or not is_float(data_type):
         return []
-    scale, shift = (strip_leading(array, 0) for array in affine.at(value.rank))
-    if any(value.is_doubtful_along(array.shape) for array in (scale, shift)):
+    if normalization.result.data_type not in (None, data_type):
+        return []
+    scale, shift = (strip_leading(array, 0) for array in affine.at(len(shape)))
+    if any(_is_doubtful_along(shape, array.shape) for array in (scale, shift)):
         return []  # a BatchNormalization is loaded whatever ONNX infers, a Mul is not
+    wide = _compute_type(normalization, data_type)
     parts = [
-        ("Mul", Filled(scale, value.data_type), "scale", 1),
-        ("Add", Filled(shift, value.data_type), "shift", 0),
+        ("Mul", Filled(scale, wide), "scale", 1),
+        ("Add", Filled(shift, wide), "shift", 0),
     ]
     wanted = [
         (op, constant, part)
@@ -101,17 +119,36 @@ def _as_affine(draft: Draft, normalization: Normalization, affine: Affine) -> li
     if not wanted or [use.node.op for use in normalization.chain] == [op for op, *_ in wanted]:
         return []
     edits: list[Edit] = []
-    before = last.key
-    for key, (op, constant, part) in enumerate(wanted, draft.network.keys):
+    before, key = last.key, draft.network.keys
+    if wide != data_type:
+        edits.append(Convert(before, wide, f"{last.title}_wide"))
+        before, key = key, key + 1
+    for op, constant, part in wanted:
         edits.append(Insert(before, 0, op, constant, f"{last.title}_{part}"))
-        before = key
+        before, key = key, key + 1
+    if wide != data_type:
+        edits.append(Convert(before, data_type, f"{last.title}_narrow"))
     edits += [Bypass(use.node.key, use.slot) for use in reversed(normalization.chain)]
     return edits
 
 
-def _as_normalization(draft: Draft, normalization: Normalization, affine: Affine) -> list[Edit]:
+def _is_doubtful_along(shape: Sequence[Dim], constant: Sequence[int]) -> bool:
+    """Whether a constant has elements along an axis whose size ONNX may infer otherwise."""
+    axes = range(len(shape) - len(constant), len(shape))
+    return any(n != 1 and is_in_doubt(shape[axis]) for axis, n in zip(axes, constant, strict=True))
+
+
+def _compute_type(normalization: Normalization, data_type: int) -> int:
+    """Return the type in which a normalization is computed: the widest of its parameters'."""
+    node = normalization.chain[0].node
+    if not normalization.is_batchnorm:
+        return data_type
+    types = [constant_of(value).data_type for value in node.inputs[1:5]]
+    return max([data_type, *types], key=lambda kind: NUMPY_DTYPES[kind].itemsize)
+
+
+def _as_normalization(normalization: Normalization, affine: Affine) -> list[Edit]:
     """Return the edits that make the statistics of a BatchNormalization trivial."""
-    del draft
     node = normalization.source.node
     if not normalization.is_batchnorm or is_per_activation(node):
         return []

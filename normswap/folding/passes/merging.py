@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normswap.folding.branches import convs_of, diagonal, join, name_of
+from normswap.folding.branches import conv_of, convs_of, diagonal, join, name_of
 from normswap.folding.edits import Bypass, Replace
 from normswap.folding.passes.branches import merge
 from normswap.folding.plan import Attempt, Folded, Kept, Step
@@ -83,10 +83,11 @@ def _absorb(draft: Draft, normalization: Normalization, affine: Affine) -> tuple
         raise Blocked(Reason.AXIS, result.name, "a Conv can scale its channels only")
     nodes = tuple(reversed(normalization.chain))
     title = normalization.chain[-1].node.title
-    for host in convs_of(total, value):
-        branch = diagonal(host, affine, title, nodes)
-        if branch is not None:
-            merge(draft, join(draft, total, term, host, branch))
+    for other in convs_of(value, terms_of(total)):
+        host = conv_of(other)
+        branch = diagonal(host, affine, title, nodes) if host else None
+        if host and branch:
+            merge(draft, join(draft, total, term, other, branch))
             note = "W += s at the tap of the pixel itself, b += t"
             return (Step("beside", "absorb", "Conv", host.title, value.name, note),)
     for host in _batchnorms(total, value, term):
@@ -123,9 +124,6 @@ def add_to_batchnorm(draft: Draft, total: Value, term: Term, affine: Affine, hos
     """
     with draft.trial():
         sign = sign_of(detach(draft, total, term), host)
-        if sign is None:
-            detail = f"{term.value.name} can't be taken out of its sum"
-            raise Blocked(Reason.NO_BRANCH, term.value.name, detail)
         scale, bias, mean, var = (constant_of(value) for value in host.inputs[1:5])
         s, t = (sign * term.sign * vector for vector in affine.vectors(1, scale.shape[0]))
         deviation = np.sqrt(var.load().astype(np.longdouble) + np.longdouble(epsilon_of(host)))
@@ -136,6 +134,6 @@ def add_to_batchnorm(draft: Draft, total: Value, term: Term, affine: Affine, hos
             Replace(host.key, 2, Scaled(bias, one, shift), name_of(host, 2, "bias")),
         )
         draft.commit(edits)
-        block = unsound(edits, draft.nodes)
+        block = unsound(edits, draft.nodes) or draft.outgrown(host.title)
         if block is not None:
             raise Blocked.by(block)

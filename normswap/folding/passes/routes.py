@@ -24,9 +24,15 @@ if TYPE_CHECKING:
 
 
 def fold_along_routes(draft: Draft, graph: Graph) -> bool:
-    """Fold what is left in a graph, each as far as it goes by itself."""
+    """Fold what is left in a graph, each as far as it goes by itself.
+
+    The last one goes first. So what goes up meets the one before it and is taken in there, and no
+    way is gone by all that are behind it: a row of n costs n steps, and not their square.
+    """
     start = draft.mark()
-    for record in draft.left(graph):
+    last_first = draft.left(graph)[::-1]
+    # A BatchNormalization goes into arithmetic before it, and not vice versa.
+    for record in sorted(last_first, key=lambda record: not record.whole.is_batchnorm):
         fold(draft, record)
     return bool(draft.since(start))
 
@@ -45,26 +51,19 @@ def fold(draft: Draft, record: Record) -> None:
     except Blocked as refusal:
         _keep(draft, record, refusal.block)
         return
-    router = Router(draft)
     attempts: list[Attempt] = []
     best: tuple[list[Goal], Outcome] | None = None
     mark = draft.mark()
     for direction, goals in _candidates(normalization, affine):
-        outcome = router.solve(goals)
-        block = outcome.block or removal_block(normalization.chain)
-        removed = len(normalization.chain)
-        if block is None and not normalization.is_batchnorm and outcome.cost >= removed:
-            detail = f"{normalization.result.name} would cost as many nodes as it has"
-            block = Block(Reason.COST, normalization.result.name, detail)
+        outcome = _carried_out(draft, normalization, goals)
+        block = outcome.block
         if block is not None:
-            draft.rollback(mark)
             attempts.append(
                 Attempt(direction, block.reason, block.tensor, block.detail, outcome.steps)
             )
-            continue
-        if best is None or outcome.cost < best[1].cost:
+        elif best is None or outcome.cost < best[1].cost:
             best = (goals, outcome)
-        if outcome.cost == 0:
+        if block is None and outcome.cost == 0:
             break
         draft.rollback(mark)
     if best is None:
@@ -78,10 +77,21 @@ def fold(draft: Draft, record: Record) -> None:
         return
     goals, outcome = best
     if outcome.cost:  # it was taken back, to look for a cheaper one
-        draft.rollback(mark)
-        router.solve(goals)
-    draft.commit(Bypass(use.node.key, use.slot) for use in reversed(normalization.chain))
+        _carried_out(draft, normalization, goals)
     draft.enter(record, fate=Folded(record.site, outcome.steps, outcome.cost))
+
+
+def _carried_out(draft: Draft, normalization: Normalization, goals: list[Goal]) -> Outcome:
+    """Reach all goals and take the normalization out, or say what blocks that."""
+    outcome, name = Router(draft).solve(goals), normalization.result.name
+    block = outcome.block or removal_block(normalization.chain)
+    dear = not normalization.is_batchnorm and outcome.cost >= len(normalization.chain)
+    if block is None and dear:
+        block = Block(Reason.COST, name, f"{name} would cost as many nodes as it has")
+    if block is None:
+        draft.commit(Bypass(use.node.key, use.slot) for use in reversed(normalization.chain))
+        block = draft.outgrown(name)
+    return Outcome(outcome.steps, block, outcome.cost)
 
 
 def _keep(draft: Draft, record: Record, block: Block, attempts: tuple[Attempt, ...] = ()) -> None:

@@ -37,7 +37,8 @@ def fold_link(draft: Draft, use: Use) -> None:
     """Fold a single operator by a constant, if that costs nothing."""
     mark = draft.mark()
     outcome = Router(draft).solve([Up(use, affine_of_link(use))])
-    if outcome.block or outcome.cost or removal_block([use]):
-        draft.rollback(mark)
-    else:
+    if not (outcome.block or outcome.cost or removal_block([use])):
         draft.commit([Bypass(use.node.key, use.slot)])
+        if not draft.outgrown(use.node.title):
+            return
+    draft.rollback(mark)

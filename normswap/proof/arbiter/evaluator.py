@@ -18,6 +18,7 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpFunction
 
+from normswap.bodies import reads
 from normswap.dtypes import is_floating
 from normswap.proof.arbiter.nodes import operators, require_known
 from normswap.proof.coverage import label_of
@@ -146,11 +147,11 @@ class Float64Evaluator(ReferenceEvaluator):  # type: ignore[misc]
         super()._init()
         self._tensors = {_tensor_name(tensor): tensor for tensor in tensors}
         self._hiding = self._tensors.keys() - set(self.input_names)
-        self._steps = [_Step.of(node) for node in self.rt_nodes_]
+        self._reads = [tuple(dict.fromkeys(reads(node.onnx_node))) for node in self.rt_nodes_]
         self._exempt = _exempt(self.rt_nodes_)
         self._last_read: dict[str, int] = {}
-        for index, step in enumerate(self._steps):
-            for name in step.reads:
+        for index, names in enumerate(self._reads):
+            for name in names:
                 self._last_read[name] = index
 
     @np.errstate(all="ignore")  # NaN and infinity are values like any others here
@@ -170,15 +171,15 @@ class Float64Evaluator(ReferenceEvaluator):  # type: ignore[misc]
         values |= {k: v for k, v in feed_inputs.items() if k not in self._hiding}
         kept = {"", *wanted}
         nested = self.onnx_graph_ is None or not isinstance(self.proto_, onnx.ModelProto)
-        for index, (node, step) in enumerate(zip(self.rt_nodes_, self._steps, strict=True)):
-            for name in step.reads:
+        for index, (node, names) in enumerate(zip(self.rt_nodes_, self._reads, strict=True)):
+            for name in names:
                 if name not in values and name in self._tensors:
                     values[name] = self._weight(name, settings)
             options: dict[str, Any] = {}
             if node.has_linked_attribute and attributes:
                 options["linked_attributes"] = attributes
             if node.need_context():
-                options["context"] = {k: values[k] for k in step.reads if k in values}
+                options["context"] = {k: values[k] for k in names if k in values}
             inputs = [values[name] for name in node.input]
             try:
                 with settings.inside(node):
@@ -199,7 +200,7 @@ class Float64Evaluator(ReferenceEvaluator):  # type: ignore[misc]
                 values[name] = value
                 if settings.tap is not None and not nested:
                     settings.tap(name, value)
-            for name in step.reads:
+            for name in names:
                 if self._last_read[name] == index and name not in kept:
                     values.pop(name, None)
         for name in wanted:
@@ -221,18 +222,6 @@ class EvaluationError(Exception):
     """A node could not be evaluated."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """What a node reads, the captures of its subgraphs included."""
-
-    reads: tuple[str, ...]
-
-    @classmethod
-    def of(cls, node: Any) -> _Step:
-        names = [*node.input, *_captured(node.onnx_node)]
-        return cls(tuple(dict.fromkeys(name for name in names if name)))
-
-
 def _exempt(nodes: Sequence[Any]) -> set[str]:
     """Return the tensors that are no weights, followed back from where they are read."""
     exempt: set[str] = set()
@@ -242,15 +231,6 @@ def _exempt(nodes: Sequence[Any]) -> set[str]:
         if node.op_type in _SHAPE_ARITHMETIC and not exempt.isdisjoint(node.output):
             exempt.update(node.input)
     return exempt
-
-
-def _captured(node: Any) -> Iterator[str]:
-    for attribute in node.attribute:
-        for body in (attribute.g, *attribute.graphs):
-            for inner in body.node:
-                yield from inner.input
-                yield from _captured(inner)
-            yield from (value.name for value in body.output)
 
 
 def _root(error: BaseException) -> str:

@@ -18,6 +18,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 
+from normswap.bodies import reads
 from normswap.dtypes import is_floating
 from normswap.proof.arbiter.evaluator import SETTINGS, EvaluationError, Float64Evaluator, Settings
 from normswap.proof.arbiter.task import as_float64
@@ -26,7 +27,7 @@ from normswap.runtime.failures import WorkerError
 from normswap.runtime.randomness import is_random, pinned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from normswap.runtime.worker import Job
 
@@ -91,7 +92,7 @@ def _walk_back(
     last = None
     while tensor in makers and (found := off(tensor)) is not None:
         last = found
-        earlier = (name for name in dict.fromkeys(_reads(makers[tensor])) if name in makers)
+        earlier = (name for name in dict.fromkeys(reads(makers[tensor])) if name in makers)
         tensor = next((name for name in earlier if off(name) is not None), "")
     if last is None or len(known) == _CUTS:
         return None
@@ -121,7 +122,7 @@ def _off_when_cut(
     for node in reversed(model.graph.node):
         if not seen.isdisjoint(node.output):
             nodes.append(node)
-            seen.update(_reads(node))
+            seen.update(reads(node))
     del cut.graph.node[:], cut.graph.output[:], cut.graph.input[:]
     cut.graph.node.extend(reversed(nodes))
     cut.graph.output.append(onnx.ValueInfoProto(name=tensor))
@@ -183,7 +184,7 @@ class _Single:
         graph = self.model.graph
         graph.node.append(node)
         graph.output.extend(onnx.ValueInfoProto(name=name) for name in node.output if name)
-        names = dict.fromkeys(_reads(node))
+        names = dict.fromkeys(reads(node))
         graph.initializer.extend(weights[n] for n in names if n in weights and n not in values)
         self.values = {name: values[name] for name in names if name in values}
 
@@ -266,7 +267,7 @@ class _Runtime:
         """Run a model and return what some of its nodes read and make."""
         made = {name for node in model.graph.node for name in node.output if name}
         wanted = dict.fromkeys(
-            name for node in nodes for name in (*_reads(node), *node.output) if name in made
+            name for node in nodes for name in (*reads(node), *node.output) if name in made
         )
         tapped = onnx.ModelProto()
         tapped.CopyFrom(model)
@@ -312,13 +313,3 @@ class _Runtime:
             model.SerializeToString(), self._provider, level=level, threads=0, home=self._home
         )
         return outputs_of(session, dict(feeds), self._provider)
-
-
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    """Yield what a node reads, and what the subgraphs in its attributes may capture."""
-    yield from (name for name in node.input if name)
-    for attribute in node.attribute:
-        for body in (attribute.g, *attribute.graphs):
-            for inner in body.node:
-                yield from _reads(inner)
-            yield from (value.name for value in body.output)

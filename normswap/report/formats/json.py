@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, TextIO
 
-from normswap.plain import plain
-from normswap.report.envelope import around, kind_of
+from normswap.plain import kind_of, plain
+from normswap.report.envelope import around
 
 if TYPE_CHECKING:
     from normswap.report.envelope import Envelope, Report

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from normswap.report.envelope import kind_of
+from normswap.plain import kind_of
 from normswap.report.standing import proof_line, standing, verified
 
 if TYPE_CHECKING:
@@ -42,10 +42,12 @@ def _fold(report: Any) -> Iterator[str]:
             for entry in plan.kept
         ),
     )
+    for tip in report.tips:
+        yield from ("", f"Tip: {_text(tip)}.")
     if report.check is not None:
         yield ""
         yield from _check(report.check)
-    yield from _written(report)
+    yield from _written(report, idle="" if plan.edits else "Nothing to fold")
 
 
 def _explain(report: Any) -> Iterator[str]:
@@ -67,10 +69,7 @@ def _swap(report: Any) -> Iterator[str]:
         ("swapped", "groups", "form", "because"),
         ((_site(s.site), s.num_groups, s.form, _text(s.why)) for s in plan.swaps),
     )
-    yield from _table(
-        ("kept", "reason", "because"),
-        ((_site(entry.site), entry.reason.value, _text(entry.detail)) for entry in plan.untouched),
-    )
+    yield from _kept(plan.untouched)
     if check is not None:
         yield from ("", f"**{check.finding}**")
         yield from _table(
@@ -86,19 +85,30 @@ def _swap(report: Any) -> Iterator[str]:
         )
         yield from _items(map(_text, check.notes))
     yield from _items(map(_text, report.notes))
-    yield from _written(report)
+    yield from _written(report, idle="" if plan.swaps else "Nothing to swap")
+
+
+def _kept(untouched: Any) -> Iterator[str]:
+    yield from _table(
+        ("kept", "reason", "because"),
+        ((_site(entry.site), entry.reason.value, _text(entry.detail)) for entry in untouched),
+    )
 
 
 def _recalibrate(report: Any) -> Iterator[str]:
-    yield f"## {_text(report.source)}: {len(report.layers)} recalibrated"
-    yield from ("", f"On {report.samples} samples.")
+    done = "recalibrated" if report.samples else "turned to inference mode"
+    kept = f", {len(report.untouched)} kept" if report.untouched else ""
+    yield f"## {_text(report.source)}: {len(report.layers)} {done}{kept}"
+    if report.samples:
+        yield from ("", f"On {report.samples} samples.")
     yield from _table(
-        ("recalibrated", "means moved by", "variances times"),
+        ("recalibrated" if report.samples else "turned", "means moved by", "variances times"),
         (
             (_site(layer.site), f"{layer.mean_shift:.3f} std", f"{layer.variance_ratio:.3f}")
             for layer in report.layers
         ),
     )
+    yield from _kept(report.untouched)
     mended = (text for layer in report.layers for text in layer.mended)
     yield from _items(map(_text, (*mended, *report.notes)))
     yield from _written(report)
@@ -183,10 +193,12 @@ def _steps(steps: Iterable[Any]) -> Iterator[str]:
     )
 
 
-def _written(report: Any) -> Iterator[str]:
+def _written(report: Any, *, idle: str = "") -> Iterator[str]:
     yield ""
     if report.output is None:
-        yield "Nothing written."
+        yield f"{idle}, so nothing was written." if idle else "Nothing written."
+    elif idle:
+        yield f"{_code(report.output)}: {idle.lower()}, so it is a copy of the model."
     else:
         yield f"{_code(report.output)}: {report.size_before} → {report.size_after} bytes"
 

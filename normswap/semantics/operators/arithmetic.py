@@ -40,6 +40,17 @@ def _divided(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.asarray(floored + (inexact & ((a < 0) != (b < 0)))).astype(a.dtype)
 
 
+def _power(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return a to the power of b, in the type of a whatever the type of b."""
+    if a.dtype.kind in "iu" and (b.dtype.kind == "f" or (b < 0).any()):
+        return _truncated(np.power(a.astype(np.float64), b.astype(np.float64)), a.dtype)
+    return np.asarray(np.power(a, b.astype(a.dtype)))
+
+
+def _truncated(x: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    return np.nan_to_num(np.trunc(x)).astype(dtype)
+
+
 def _with_attributes(function: Callable[..., Any]) -> Callable[..., np.ndarray]:
     def binary(
         a: np.ndarray,
@@ -65,6 +76,7 @@ _BINARY: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
     "LessOrEqual": (np.less_equal, (12, 16)),
     "Mul": (np.multiply, (1, 6, 7, 13, 14)),
     "Or": (np.logical_or, (1, 7)),
+    "Pow": (_power, (1, 7, 12, 13, 15)),
     "Sub": (np.subtract, (1, 6, 7, 13, 14)),
     "Xor": (np.logical_xor, (1, 7)),
     "BitwiseAnd": (np.bitwise_and, (18,)),
@@ -74,26 +86,6 @@ _BINARY: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
 
 for _name, (_function, _since) in _BINARY.items():
     operator(_name, since=_since)(_with_attributes(_function))
-
-
-@operator("Pow", since=(1, 7, 12, 13, 15))
-def power(
-    a: np.ndarray,
-    b: np.ndarray,
-    *,
-    axis: int | None = None,
-    broadcast: int = 0,
-    opset: int,
-) -> np.ndarray:
-    """Return a to the power of b, in the type of a whatever the type of b."""
-    b = _lined_up(a, b, axis, opset, broadcast)
-    if a.dtype.kind in "iu" and (b.dtype.kind == "f" or (b < 0).any()):
-        return _truncated(np.power(a.astype(np.float64), b.astype(np.float64)), a.dtype)
-    return np.asarray(np.power(a, b.astype(a.dtype)))
-
-
-def _truncated(x: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    return np.nan_to_num(np.trunc(x)).astype(dtype)
 
 
 @operator("Mod", since=(10, 13, 28))

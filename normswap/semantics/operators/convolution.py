@@ -10,26 +10,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from normswap.semantics.operators.activation import ACTIVATIONS
-from normswap.semantics.operators.windows import Window
+from normswap.semantics.operators.windows import Window, WindowAttributes
 from normswap.semantics.registry import operator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from typing_extensions import Unpack
+
 _COLUMNS = 1 << 22  # elements of the im2col matrix at a time: 32 MiB
 
 
-@operator("Conv", since=(1, 11, 22))
+@operator("Conv", since=(1, 11, 22), shared=WindowAttributes)
 def conv(
     x: np.ndarray,
     w: np.ndarray,
     b: np.ndarray | None = None,
     *,
-    auto_pad: str = "NOTSET",
-    dilations: Sequence[int] | None = None,
     group: int = 1,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
+    **attributes: Unpack[WindowAttributes],
 ) -> np.ndarray:
     """Convolve.
 
@@ -43,14 +42,7 @@ def conv(
     -------
     (N, M, *output)
     """
-    window = Window.over(
-        x.shape[2:],
-        w.shape[2:],
-        strides=strides,
-        dilations=dilations,
-        pads=pads,
-        auto_pad=auto_pad,
-    )
+    window = Window.over(x.shape[2:], w.shape[2:], **attributes)
     padded = window.pad(x, 0.0)
     y = _depthwise(padded, w, window) if w.shape[1] == 1 else _by_columns(padded, w, window, group)
     return y if b is None else y + b.reshape(-1, *(1,) * (x.ndim - 2))
@@ -107,19 +99,16 @@ def _patches(x: np.ndarray, window: Window) -> np.ndarray:
     )
 
 
-@operator("ConvTranspose", since=(1, 11, 22))
+@operator("ConvTranspose", since=(1, 11, 22), shared=WindowAttributes)
 def conv_transpose(
     x: np.ndarray,
     w: np.ndarray,
     b: np.ndarray | None = None,
     *,
-    auto_pad: str = "NOTSET",
-    dilations: Sequence[int] | None = None,
     group: int = 1,
     output_padding: Sequence[int] | None = None,
     output_shape: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
+    **attributes: Unpack[WindowAttributes],
 ) -> np.ndarray:
     """Convolve, transposed: every element of `x` adds its kernel to the output.
 
@@ -134,8 +123,8 @@ def conv_transpose(
     (N, M, *output)
     """
     rank = x.ndim - 2
-    strides = tuple(strides or (1,) * rank)
-    dilations = tuple(dilations or (1,) * rank)
+    strides = tuple(attributes.get("strides") or (1,) * rank)
+    dilations = tuple(attributes.get("dilations") or (1,) * rank)
     extra = tuple(output_padding or (0,) * rank)
     kernel = w.shape[2:]
     full = tuple(
@@ -146,8 +135,8 @@ def conv_transpose(
         full,
         strides,
         extra,
-        pads=pads,
-        auto_pad=auto_pad,
+        pads=attributes.get("pads"),
+        auto_pad=attributes.get("auto_pad", "NOTSET"),
         output_shape=output_shape,
     )
     n, c = x.shape[:2]
@@ -208,7 +197,7 @@ def _crop(
     return tuple(slices)
 
 
-@operator("FusedConv", since=(1,), domain="com.microsoft")
+@operator("FusedConv", since=(1,), domain="com.microsoft", shared=WindowAttributes)
 def fused_conv(
     x: np.ndarray,
     w: np.ndarray,
@@ -217,23 +206,11 @@ def fused_conv(
     *,
     activation: str = "",
     activation_params: Sequence[float] = (),
-    auto_pad: str = "NOTSET",
-    dilations: Sequence[int] | None = None,
     group: int = 1,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
+    **attributes: Unpack[WindowAttributes],
 ) -> np.ndarray:
     """Convolve, add `z` if there is one, and apply an activation."""
-    y = conv(
-        x,
-        w,
-        b,
-        auto_pad=auto_pad,
-        dilations=dilations,
-        group=group,
-        pads=pads,
-        strides=strides,
-    )
+    y = conv(x, w, b, group=group, **attributes)
     if z is not None:
         y = y + z
     return ACTIVATIONS[activation](y, *activation_params) if activation else y

@@ -40,13 +40,14 @@ def batch_normalization(
     Training is asked for by ``is_test=0`` until opset 6, by outputs beyond the first until 13, and
     by ``training_mode`` from then on. The running statistics are outputs then; until opset 13 the
     batch's own are two more. Without `spatial` (until opset 8) every element has statistics of
-    its own: parameters (C, *spatial).
+    its own: parameters (C, *spatial). Parameters (C,) are those of channels all the same.
     """
+    by_channel = bool(spatial) or scale.ndim == 1
     trains = not is_test if opset < 7 else bool(training_mode) if opset >= 14 else n_outputs > 1
-    axes = (0, *range(2, x.ndim)) if spatial else (0,)
+    axes = (0, *range(2, x.ndim)) if by_channel else (0,)
 
     def laid(parameter: np.ndarray) -> np.ndarray:
-        return _per_channel(parameter, x) if spatial else parameter.reshape(1, *x.shape[1:])
+        return _per_channel(parameter, x) if by_channel else parameter.reshape(1, *x.shape[1:])
 
     batch_mean, batch_var = mean, var
     if trains:

@@ -10,35 +10,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normswap.semantics.operators.windows import Window
+from normswap.semantics.operators.windows import Window, WindowAttributes
 from normswap.semantics.registry import operator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from typing_extensions import Unpack
 
-@operator("AveragePool", since=(1, 7, 10, 11, 19, 22))
+
+@operator("AveragePool", since=(1, 7, 10, 11, 19, 22), shared=WindowAttributes)
 def average_pool(
     x: np.ndarray,
     *,
     kernel_shape: Sequence[int],
-    auto_pad: str = "NOTSET",
     ceil_mode: int = 0,
     count_include_pad: int = 0,
-    dilations: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
+    **attributes: Unpack[WindowAttributes],
 ) -> np.ndarray:
     """Average windows of x (N, C, *spatial); what `ceil_mode` adds at the end never counts."""
-    window = Window.over(
-        x.shape[2:],
-        kernel_shape,
-        strides=strides,
-        dilations=dilations,
-        pads=pads,
-        auto_pad=auto_pad,
-        ceil_mode=ceil_mode,
-    )
+    window = Window.over(x.shape[2:], kernel_shape, ceil_mode=ceil_mode, **attributes)
     counted = np.ones((1, 1, *x.shape[2:]))
     if count_include_pad:
         widths = [(0, 0), (0, 0), *zip(window.begin, window.end, strict=True)]
@@ -69,33 +60,22 @@ def _sum(padded: np.ndarray, window: Window) -> np.ndarray:
     return total
 
 
-@operator("MaxPool", since=(1, 8, 10, 11, 12, 22))
+@operator("MaxPool", since=(1, 8, 10, 11, 12, 22), shared=WindowAttributes)
 def max_pool(
     x: np.ndarray,
     *,
     kernel_shape: Sequence[int],
-    auto_pad: str = "NOTSET",
     ceil_mode: int = 0,
-    dilations: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None,
     storage_order: int = 0,
-    strides: Sequence[int] | None = None,
     n_outputs: int = 1,
+    **attributes: Unpack[WindowAttributes],
 ) -> tuple[np.ndarray, ...]:
     """Return the maxima of windows of x (N, C, *spatial), and where in x they are.
 
     Padding is less than anything; places are those of the flat array, or with `storage_order` of
     one with its spatial axes in reverse order.
     """
-    window = Window.over(
-        x.shape[2:],
-        kernel_shape,
-        strides=strides,
-        dilations=dilations,
-        pads=pads,
-        auto_pad=auto_pad,
-        ceil_mode=ceil_mode,
-    )
+    window = Window.over(x.shape[2:], kernel_shape, ceil_mode=ceil_mode, **attributes)
     lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
     padded = window.pad(x, lowest)
     y = np.full((*x.shape[:2], *window.output), lowest, x.dtype)
@@ -151,28 +131,17 @@ def max_unpool(
     return y
 
 
-@operator("LpPool", since=(1, 2, 11, 18, 22))
+@operator("LpPool", since=(1, 2, 11, 18, 22), shared=WindowAttributes)
 def lp_pool(
     x: np.ndarray,
     *,
     kernel_shape: Sequence[int],
-    auto_pad: str = "NOTSET",
     ceil_mode: int = 0,
-    dilations: Sequence[int] | None = None,
     p: float = 2,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
+    **attributes: Unpack[WindowAttributes],
 ) -> np.ndarray:
     """Return the p-norms of windows of x (N, C, *spatial)."""
-    window = Window.over(
-        x.shape[2:],
-        kernel_shape,
-        strides=strides,
-        dilations=dilations,
-        pads=pads,
-        auto_pad=auto_pad,
-        ceil_mode=ceil_mode,
-    )
+    window = Window.over(x.shape[2:], kernel_shape, ceil_mode=ceil_mode, **attributes)
     return _sum(window.pad(np.abs(x) ** p, 0.0), window) ** (1 / p)
 
 

@@ -12,10 +12,13 @@ import numpy as np
 import onnx
 
 from normswap.semantics.operators.convolution import conv
+from normswap.semantics.operators.windows import WindowAttributes
 from normswap.semantics.registry import operator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from typing_extensions import Unpack
 
 _SINCE = (10, 13, 19, 21, 23, 24, 25)
 
@@ -116,28 +119,22 @@ def matmul_integer(
     return np.asarray(product).astype(np.int64).astype(np.int32)
 
 
-@operator("ConvInteger", since=(10,))
+@operator("ConvInteger", since=(10,), shared=WindowAttributes)
 def conv_integer(
     x: np.ndarray,
     w: np.ndarray,
     x_zero: np.ndarray | None = None,
     w_zero: np.ndarray | None = None,
     *,
-    auto_pad: str = "NOTSET",
-    dilations: Sequence[int] | None = None,
     group: int = 1,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
+    **attributes: Unpack[WindowAttributes],
 ) -> np.ndarray:
     """Convolve integers, exactly; padding is the zero point."""
     whole = conv(
         _centred(x, x_zero, 1),
         _centred(w, w_zero, 0),
-        auto_pad=auto_pad,
-        dilations=dilations,
         group=group,
-        pads=pads,
-        strides=strides,
+        **attributes,
     )
     return whole.astype(np.int64).astype(np.int32)
 
@@ -168,7 +165,7 @@ def _lined(parameter: np.ndarray, axis: int) -> np.ndarray:
     return parameter.reshape((-1, 1) if axis == -2 else (1, -1))
 
 
-@operator("QLinearConv", since=(10,))
+@operator("QLinearConv", since=(10,), shared=WindowAttributes)
 def qlinear_conv(
     x: np.ndarray,
     x_scale: np.ndarray,
@@ -180,22 +177,16 @@ def qlinear_conv(
     y_zero: np.ndarray,
     b: np.ndarray | None = None,
     *,
-    auto_pad: str = "NOTSET",
-    dilations: Sequence[int] | None = None,
     group: int = 1,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
+    **attributes: Unpack[WindowAttributes],
 ) -> np.ndarray:
     """Return the quantized convolution of quantized tensors, with scales per channel of w."""
     whole = conv(
         _centred(x, x_zero, 1),
         _centred(w, w_zero, 0),
         None if b is None else b.astype(np.float64),
-        auto_pad=auto_pad,
-        dilations=dilations,
         group=group,
-        pads=pads,
-        strides=strides,
+        **attributes,
     )
     factor = x_scale.reshape(()) * w_scale / y_scale.reshape(())
     per_channel = (

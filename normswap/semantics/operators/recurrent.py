@@ -8,7 +8,7 @@ Source: ONNX operators RNN, GRU and LSTM of opsets 1 to 22.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
@@ -18,7 +18,11 @@ from normswap.semantics.registry import operator
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from typing_extensions import Unpack
+
     Activation = Callable[[np.ndarray], np.ndarray]
+    States = list[np.ndarray]
+    Cell = Callable[[int, Sequence[Activation], np.ndarray, States], States]
 
 # By lower-case name: the function of (x, alpha, beta), and the defaults of both that it reads.
 _ACTIVATIONS: Mapping[str, tuple[Callable[..., np.ndarray], tuple[float, ...]]] = {
@@ -36,20 +40,29 @@ _ACTIVATIONS: Mapping[str, tuple[Callable[..., np.ndarray], tuple[float, ...]]] 
 }
 
 
+class RecurrentAttributes(TypedDict, total=False):
+    """What RNN, GRU and LSTM have in common."""
+
+    activations: Sequence[str] | None
+    activation_alpha: Sequence[float] | None
+    activation_beta: Sequence[float] | None
+    clip: float | None
+    direction: str
+    layout: int
+
+
 def _activations(
-    names: Sequence[str] | None,
-    default: Sequence[str],
-    alphas: Sequence[float] | None,
-    betas: Sequence[float] | None,
-    clip: float | None,
-    unclipped: int = 0,
+    default: Sequence[str], unclipped: int, attributes: RecurrentAttributes
 ) -> list[Activation]:
     """Return the activations, each behind the clip of its input.
 
     An activation takes the next alpha if it has one, and the next beta if it has one. Every
     `unclipped`-th sees its input whole.
     """
-    alpha, beta = iter(alphas or ()), iter(betas or ())
+    alpha = iter(attributes.get("activation_alpha") or ())
+    beta = iter(attributes.get("activation_beta") or ())
+    names = attributes.get("activations") or default
+    clip = attributes.get("clip")
 
     def bound(number: int, name: str) -> Activation:
         function, defaults = _ACTIVATIONS[name.lower()]
@@ -58,7 +71,7 @@ def _activations(
             return lambda x: function(x, *given)
         return lambda x: function(np.clip(x, -clip, clip), *given)
 
-    return [bound(number, name) for number, name in enumerate(names or default, start=1)]
+    return [bound(number, name) for number, name in enumerate(names, start=1)]
 
 
 class _Sequences:
@@ -79,41 +92,49 @@ class _Sequences:
 
 
 def _run(
+    cell: Cell,
+    functions: Sequence[str],
     x: np.ndarray,
+    hidden: int,
     lengths: np.ndarray | None,
     states: Sequence[np.ndarray | None],
-    hidden: int,
-    direction: str,
-    layout: int,
-    cell: Callable[[int, np.ndarray, list[np.ndarray]], list[np.ndarray]],
+    attributes: RecurrentAttributes,
+    *,
+    unclipped: int = 0,
 ) -> tuple[np.ndarray, ...]:
     """Walk a cell over sequences in every direction.
 
     Parameters
     ----------
+    cell : function of (direction, activations, input, states) to the states after a step
+    functions : names of the activations of a cell
     x : (steps, batch, size), or with `layout` (batch, steps, size)
+    hidden : size of a state
     lengths : (batch,), optional
     states : initial ones, (directions, batch, hidden) or with `layout` (batch, directions, hidden)
-    hidden, direction, layout : attributes
-    cell : function of (direction, input, states) to the states after a step
+    attributes : of the node
+    unclipped : the number of the activation that sees its input whole
 
     Returns
     -------
     The first state at every step, and each state at the end.
     """
+    direction, layout = attributes.get("direction", "forward"), attributes.get("layout", 0)
     if layout:
         x = x.swapaxes(0, 1)
         states = [None if s is None else s.swapaxes(0, 1) for s in states]
     directions = 2 if direction == "bidirectional" else 1
+    bound = _activations([*functions] * directions, unclipped, attributes)
     steps, batch = x.shape[:2]
     y = np.zeros((steps, directions, batch, hidden))
     ends = [np.zeros((directions, batch, hidden)) for _ in states]
     sequences = _Sequences(x, lengths)
     for d in range(directions):
+        own = bound[d * len(functions) : (d + 1) * len(functions)]
         now = [np.zeros((batch, hidden)) if s is None else s[d] for s in states]
         for here, place, going in sequences.walk(backward=direction == "reverse" or d == 1):
             kept = going[:, None]
-            after = cell(d, here, now)
+            after = cell(d, own, here, now)
             now = [np.where(kept, new, old) for new, old in zip(after, now, strict=True)]
             y[place, d, np.arange(batch)] = np.where(kept, now[0], 0.0)
         for end, state in zip(ends, now, strict=True):
@@ -130,7 +151,7 @@ def _halves(b: np.ndarray | None, directions: int, width: int) -> tuple[np.ndarr
     return b[:, :width], b[:, width:]
 
 
-@operator("RNN", since=(1, 7, 14, 22))
+@operator("RNN", since=(1, 7, 14, 22), shared=RecurrentAttributes)
 def rnn(
     x: np.ndarray,
     w: np.ndarray,
@@ -138,26 +159,19 @@ def rnn(
     b: np.ndarray | None = None,
     lengths: np.ndarray | None = None,
     initial: np.ndarray | None = None,
-    *,
-    activations: Sequence[str] | None = None,
-    activation_alpha: Sequence[float] | None = None,
-    activation_beta: Sequence[float] | None = None,
-    clip: float | None = None,
-    direction: str = "forward",
-    layout: int = 0,
+    **attributes: Unpack[RecurrentAttributes],
 ) -> tuple[np.ndarray, ...]:
     """Return ``f(x W' + h R' + b)`` for every step, and the last."""
-    hidden, directions = r.shape[2], r.shape[0]
+    directions, _, hidden = r.shape
     wb, rb = _halves(b, directions, hidden)
-    f = _activations(activations, ["Tanh"] * directions, activation_alpha, activation_beta, clip)
 
-    def cell(d: int, here: np.ndarray, states: list[np.ndarray]) -> list[np.ndarray]:
-        return [f[d](here @ w[d].T + states[0] @ r[d].T + wb[d] + rb[d])]
+    def cell(d: int, own: Sequence[Activation], here: np.ndarray, states: States) -> States:
+        return [own[0](here @ w[d].T + states[0] @ r[d].T + wb[d] + rb[d])]
 
-    return _run(x, lengths, [initial], hidden, direction, layout, cell)
+    return _run(cell, ["Tanh"], x, hidden, lengths, [initial], attributes)
 
 
-@operator("GRU", since=(1, 3, 7, 14, 22))
+@operator("GRU", since=(1, 3, 7, 14, 22), shared=RecurrentAttributes)
 def gru(
     x: np.ndarray,
     w: np.ndarray,
@@ -166,24 +180,16 @@ def gru(
     lengths: np.ndarray | None = None,
     initial: np.ndarray | None = None,
     *,
-    activations: Sequence[str] | None = None,
-    activation_alpha: Sequence[float] | None = None,
-    activation_beta: Sequence[float] | None = None,
-    clip: float | None = None,
-    direction: str = "forward",
-    layout: int = 0,
     linear_before_reset: int = 0,
+    **attributes: Unpack[RecurrentAttributes],
 ) -> tuple[np.ndarray, ...]:
     """Return the hidden state of every step, and the last; gates are in the order z, r, h."""
-    hidden, directions = r.shape[2], r.shape[0]
+    directions, _, hidden = r.shape
     wb, rb = _halves(b, directions, 3 * hidden)
-    f = _activations(
-        activations, ["Sigmoid", "Tanh"] * directions, activation_alpha, activation_beta, clip
-    )
 
-    def cell(d: int, here: np.ndarray, states: list[np.ndarray]) -> list[np.ndarray]:
+    def cell(d: int, own: Sequence[Activation], here: np.ndarray, states: States) -> States:
         (h,) = states
-        gate, candidate = f[2 * d : 2 * d + 2]
+        gate, candidate = own
         zr, last = slice(0, 2 * hidden), slice(2 * hidden, None)
         gates = gate(here @ w[d, zr].T + h @ r[d, zr].T + wb[d, zr] + rb[d, zr])
         update, reset = gates[:, :hidden], gates[:, hidden:]
@@ -194,10 +200,10 @@ def gru(
         new = candidate(here @ w[d, last].T + recurrent + wb[d, last])
         return [(1 - update) * new + update * h]
 
-    return _run(x, lengths, [initial], hidden, direction, layout, cell)
+    return _run(cell, ["Sigmoid", "Tanh"], x, hidden, lengths, [initial], attributes)
 
 
-@operator("LSTM", since=(1, 7, 14, 22))
+@operator("LSTM", since=(1, 7, 14, 22), shared=RecurrentAttributes)
 def lstm(
     x: np.ndarray,
     w: np.ndarray,
@@ -208,33 +214,20 @@ def lstm(
     initial_c: np.ndarray | None = None,
     p: np.ndarray | None = None,
     *,
-    activations: Sequence[str] | None = None,
-    activation_alpha: Sequence[float] | None = None,
-    activation_beta: Sequence[float] | None = None,
-    clip: float | None = None,
-    direction: str = "forward",
     input_forget: int = 0,
-    layout: int = 0,
+    **attributes: Unpack[RecurrentAttributes],
 ) -> tuple[np.ndarray, ...]:
     """Return the hidden state of every step, the last, and the last cell state.
 
     Gates are in the order i, o, f, c; peepholes i, o, f.
     """
-    hidden, directions = r.shape[2], r.shape[0]
+    directions, _, hidden = r.shape
     wb, rb = _halves(b, directions, 4 * hidden)
     peepholes = np.zeros((directions, 3 * hidden)) if p is None else p
-    functions = _activations(
-        activations,
-        ["Sigmoid", "Tanh", "Tanh"] * directions,
-        activation_alpha,
-        activation_beta,
-        clip,
-        unclipped=3,
-    )
 
-    def cell(d: int, here: np.ndarray, states: list[np.ndarray]) -> list[np.ndarray]:
+    def cell(d: int, own: Sequence[Activation], here: np.ndarray, states: States) -> States:
         h, c = states
-        gate, candidate, output = functions[3 * d : 3 * d + 3]
+        gate, candidate, output = own
         gates: Any = np.split(here @ w[d].T + h @ r[d].T + wb[d] + rb[d], 4, axis=1)
         pi, po, pf = np.split(peepholes[d], 3)
         i = gate(gates[0] + pi * c)
@@ -243,4 +236,6 @@ def lstm(
         o = gate(gates[1] + po * new)
         return [o * output(new), new]
 
-    return _run(x, lengths, [initial_h, initial_c], hidden, direction, layout, cell)
+    functions = ["Sigmoid", "Tanh", "Tanh"]
+    states = [initial_h, initial_c]
+    return _run(cell, functions, x, hidden, lengths, states, attributes, unclipped=3)

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from typing_extensions import Unpack
+
+
+class WindowAttributes(TypedDict, total=False):
+    """What every convolution and pooling is told of its windows; all 1, 0 and NOTSET by default."""
+
+    auto_pad: str
+    dilations: Sequence[int] | None
+    pads: Sequence[int] | None
+    strides: Sequence[int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +45,8 @@ class Window:
         spatial: Sequence[int],
         kernel: Sequence[int],
         *,
-        strides: Sequence[int] | None = None,
-        dilations: Sequence[int] | None = None,
-        pads: Sequence[int] | None = None,
-        auto_pad: str = "NOTSET",
         ceil_mode: int = 0,
+        **attributes: Unpack[WindowAttributes],
     ) -> Window:
         """Work out paddings and positions.
 
@@ -46,9 +54,10 @@ class Window:
         would start beyond the input and its leading padding is dropped, as opset 22 says.
         """
         rank = len(spatial)
-        strides = tuple(strides or (1,) * rank)
-        dilations = tuple(dilations or (1,) * rank)
-        pads = tuple(pads or (0,) * (2 * rank))
+        auto_pad = attributes.get("auto_pad", "NOTSET")
+        strides = tuple(attributes.get("strides") or (1,) * rank)
+        dilations = tuple(attributes.get("dilations") or (1,) * rank)
+        pads = tuple(attributes.get("pads") or (0,) * (2 * rank))
         begin, end, output = [], [], []
         for axis, size in enumerate(spatial):
             stride = strides[axis]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, TextIO
 
-from normswap.report.envelope import kind_of
+from normswap.plain import kind_of
 
 if TYPE_CHECKING:
     from normswap.report.envelope import Envelope, Report

@@ -89,12 +89,16 @@ def _sentence(report: CheckReport) -> str:
         return f"{names} do not take or give the same"
     same = report.verdict.value == "equivalent"
     rests = {
-        "proof": "region by region, and in the runtime",
+        "proof": "region by region, and in the runtime"
+        if same
+        else "by a region that is another function",
         "arbiter": "in float64 and in the runtime",
         "noise floor": "within the original's own noise" if same else "by the original's own noise",
         "tolerance": "by the tolerance given",
         "values": "value by value",
     }.get(report.basis, "by what was compared")
+    if report.basis == "arbiter" and all(o.evidence.verdict_level is None for o in report.outputs):
+        rests = "in float64 alone"
     if report.departures:
         named = " and ".join(dict.fromkeys(found.model for found in report.departures))
         rests = f"by onnxruntime alone, which departs from float64 on {named}"

@@ -13,6 +13,11 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from normswap.groupnorm.plan import Untouched
+
+SHOWN = 8
+"""Layers that are listed one by one without being asked."""
+
 WIDEST = 100_000
 """Columns into a pipe or file, where nothing needs to be wrapped."""
 
@@ -43,14 +48,37 @@ def place(graph: str, node: str) -> str:
     return f"{graph}/{node}" if graph else node
 
 
+def kept_table(untouched: Sequence[Untouched], *, verbose: int) -> Table:
+    """Return a table of the normalizations that stay as they are; from `verbose` 1 on of all."""
+    table = new_table("kept", "because")
+    shown = untouched if verbose > 0 else untouched[:SHOWN]
+    for entry in shown:
+        table.add_row(escape(place(entry.site.graph, entry.site.node)), escape(entry.detail))
+    if len(shown) < len(untouched):
+        table.add_row(f"and {len(untouched) - len(shown)} more", "-v lists all")
+    return table
+
+
 def print_notes(notes: Sequence[str], console: Console) -> None:
     """Print what a person should know, a line each."""
     for note in notes:
         console.print(f"  [dim]note: {escape(note)}[/]")
 
 
-def sizes(output: str | None, before: int, after: int | None) -> str:
-    """Say what was written, and how large it is."""
+def sizes(output: str | None, before: int, after: int | None, *, idle: str = "") -> str:
+    """Say what was written, and how large it is.
+
+    Parameters
+    ----------
+    output : str or None
+    before, after : int
+        Bytes.
+    idle : str
+        Why there was nothing to do, where that is so.
+    """
     if not output:
-        return f"nothing written; the model has {decimal(before)}"
+        what = f"{idle}, so nothing was written" if idle else "nothing written"
+        return f"{what}; the model has {decimal(before)}"
+    if idle:
+        return f"{escape(output)}  {idle}, so it is a copy of the model, {decimal(after or 0)}"
     return f"{escape(output)}  {decimal(before)} → {decimal(after or 0)}"

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, TextIO
 
+from rich.filesize import decimal
 from rich.markup import escape
 
 from normswap.errors import ExitCode
+from normswap.graph.batchnorm import EXPORT_TIP
 from normswap.report.formats.text.console import new_table, place, printing, sizes
 from normswap.report.standing import proof_line, standing
 
@@ -49,21 +51,23 @@ def tell(report: FoldReport, stream: TextIO, *, verbose: int = 0) -> None:
         if plan.kept:
             console.print()
             console.print(_kept(plan.kept, verbose=verbose))
+        for tip in report.tips:
+            console.print(f"  tip: {escape(tip)}")
         if plan.merged:
             console.print()
             console.print(_merged(plan.merged, verbose=verbose))
         console.print()
+        if plan.copied and plan.added_bytes > 0:
+            console.print(_growth(plan))
         _check(report, console)
-        console.print(sizes(report.output, report.size_before, report.size_after))
+        idle = "" if plan.edits else "nothing to fold"
+        console.print(sizes(report.output, report.size_before, report.size_after, idle=idle))
 
 
 def _headline(plan: Plan) -> str:
     total = len(plan.folded) + len(plan.kept)
     if not total:
-        return (
-            "no BatchNormalization found. Exporters fold them by themselves; "
-            "with torch.onnx.export, training=TrainingMode.PRESERVE keeps them."
-        )
+        return f"no BatchNormalization found. {EXPORT_TIP}"
     kept = f", [yellow]{len(plan.kept)} kept[/]" if plan.kept else ""
     ops = {entry.site.op for entry in plan.folded} | {entry.site.op for entry in plan.kept}
     what = "BatchNormalization" if ops == {"BatchNormalization"} else "normalizations"
@@ -140,10 +144,21 @@ def _merged(merged: Iterable[Merged], *, verbose: int) -> Table:
     return table
 
 
+def _growth(plan: Plan) -> str:
+    """Say what the file has more, and why."""
+    parts = [f"{escape(c.tensor)} becomes {c.copies} constants" for c in plan.copied[:3]]
+    if len(plan.copied) > 3:
+        parts.append(f"{len(plan.copied) - 3} more become several")
+    return (
+        f"[yellow]+{decimal(plan.added_bytes)} of constants[/], since several nodes read one and "
+        f"each needs its own: {', '.join(parts)} (--max-growth keeps such nodes)"
+    )
+
+
 def _check(report: FoldReport, console: Console) -> None:
     check = report.check
     if check is None:
-        if report.output:
+        if report.output and report.plan.edits:
             console.print("[dim]not checked (--no-check)[/]")
         return
     colour = {ExitCode.OK: "green", ExitCode.FINDINGS: "red"}.get(check.exit_code, "yellow")

@@ -7,36 +7,54 @@ from typing import TYPE_CHECKING, TextIO
 
 from rich.markup import escape
 
-from normswap.report.formats.text.console import new_table, place, print_notes, printing, sizes
+from normswap.report.formats.text.console import (
+    SHOWN,
+    kept_table,
+    new_table,
+    place,
+    print_notes,
+    printing,
+    sizes,
+)
 
 if TYPE_CHECKING:
     from normswap.workflows.recalibrate import RecalibrateReport
 
-SHOWN = 8
-"""Layers that are listed one by one without being asked."""
+NOTHING = "no BatchNormalization in training mode"
 
 
 def tell(report: RecalibrateReport, stream: TextIO, *, verbose: int = 0) -> None:
     """Print what a recalibration did; from `verbose` 1 on every layer is listed."""
     frozen = sum(layer.frozen for layer in report.layers)
+    turned = f"{frozen} turned from training to inference mode"
     line = f"{len(report.layers)} BatchNormalization recalibrated on {report.samples} samples"
-    if frozen:
-        line += f", {frozen} turned from training to inference mode"
+    if not report.samples:
+        line = f"{turned}, with the statistics that it had" if frozen else NOTHING
+    elif frozen:
+        line += f", {turned}"
+    if report.untouched:
+        line += f", [yellow]{len(report.untouched)} kept[/]"
     shown = report.layers if verbose > 0 else report.layers[:SHOWN]
-    table = new_table("recalibrated", "channels", "means moved by", "variances times")
+    measures = ("means moved by", "variances times") if report.samples else ()
+    table = new_table("recalibrated" if measures else "turned", "channels", *measures)
     for layer in shown:
+        moved = _known(layer.mean_shift, " std"), _known(layer.variance_ratio)
+        nodes = (place(site.graph, site.node) for site in (layer.site, *layer.shared))
         table.add_row(
-            escape(place(layer.site.graph, layer.site.node)),
+            escape(" = ".join(nodes)),
             str(layer.site.channels or "?"),
-            _known(layer.mean_shift, " std"),
-            _known(layer.variance_ratio),
+            *(moved if measures else ()),
         )
     if len(shown) < len(report.layers):
         table.add_row(f"and {len(report.layers) - len(shown)} more", "-v lists all")
     with printing(stream) as console:
         console.print(f"[bold]{escape(report.source)}[/]  {line}")
-        console.print()
-        console.print(table)
+        if report.layers:
+            console.print()
+            console.print(table)
+        if report.untouched:
+            console.print()
+            console.print(kept_table(report.untouched, verbose=verbose))
         for layer in report.layers:
             for mended in layer.mended:
                 console.print(f"  replaced: {escape(mended)}")

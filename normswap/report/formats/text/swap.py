@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, TextIO
 from rich.markup import escape
 
 from normswap.errors import ExitCode
-from normswap.report.formats.text.console import new_table, place, print_notes, printing, sizes
+from normswap.graph.batchnorm import EXPORT_TIP
+from normswap.report.formats.text.console import (
+    SHOWN,
+    kept_table,
+    new_table,
+    place,
+    print_notes,
+    printing,
+    sizes,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,17 +28,8 @@ if TYPE_CHECKING:
     from normswap.groupnorm.verify import OutputCheck, SwapCheck
     from normswap.workflows.swap import SwapReport
 
-SHOWN = 8
-"""Layers that are listed one by one without being asked."""
-
 FAR = 20.0
 """Signal-to-noise ratio in dB from which on nobody needs to be told of the calibration."""
-
-NO_BATCHNORM = (
-    "no BatchNormalization found: the exporter has folded them into the convolutions before, and "
-    "they can't be told apart any more. Export again with them intact: torch.onnx.export(..., "
-    "dynamo=False, training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False)."
-)
 
 
 def tell(report: SwapReport, stream: TextIO, *, verbose: int = 0) -> None:
@@ -58,7 +58,7 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
         console.print(_absorbed(plan, verbose=verbose))
     if plan.untouched:
         console.print()
-        console.print(_kept(plan, verbose=verbose))
+        console.print(kept_table(plan.untouched, verbose=verbose))
     console.print()
     if report.check is not None:
         _check(report.check, console)
@@ -67,12 +67,13 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
     elif report.output and plan.swaps:
         console.print("[dim]not checked (--no-check)[/]")
     print_notes(report.notes, console)
-    console.print(sizes(report.output, report.size_before, report.size_after))
+    idle = "" if plan.swaps else "nothing to swap"
+    console.print(sizes(report.output, report.size_before, report.size_after, idle=idle))
 
 
 def _headline(plan: SwapPlan) -> str:
     if not plan.total:
-        return NO_BATCHNORM
+        return f"no BatchNormalization found. {EXPORT_TIP}"
     absorbed, kept = plan.absorbed_batchnorms, len(plan.untouched)
     line = f"{plan.total} BatchNormalization: [green]{len(plan.swaps)} swapped[/]"
     line += f", [green]{absorbed} absorbed[/]" if absorbed else ""
@@ -128,17 +129,6 @@ def _absorbed(plan: SwapPlan, *, verbose: int) -> Table:
         table.add_row(site.op, *map(escape, names))
     if len(shown) < len(rows):
         table.add_row(f"and {len(rows) - len(shown)} more", "-v lists all")
-    return table
-
-
-def _kept(plan: SwapPlan, *, verbose: int) -> Table:
-    table = new_table("kept", "because")
-    shown = plan.untouched if verbose else plan.untouched[:SHOWN]
-    for entry in shown:
-        where = place(entry.site.graph, entry.site.node)
-        table.add_row(escape(where), escape(entry.detail))
-    if len(shown) < len(plan.untouched):
-        table.add_row(f"and {len(plan.untouched) - len(shown)} more", "-v lists all")
     return table
 
 

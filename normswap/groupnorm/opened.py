@@ -1,0 +1,314 @@
+"""A network whose running statistics are inputs, and that shows what comes to its normalizations.
+
+It is what statistics are estimated in: functions are inlined, every layer normalizes by statistics
+that are fed, and of what comes to a layer in a body (of If, Loop, Scan) the statistics are handed
+out of it by one more output.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import onnx.inliner
+import onnx_graphsurgeon as gs
+from onnx import TensorProto
+
+from normswap.graph.batchnorm import is_batchnorm, is_per_activation
+from normswap.graph.build import all_graphs, build_network, gs_nodes
+from normswap.graph.mode import mode_of
+from normswap.graph.names import Names
+from normswap.groupnorm.levels import Order
+from normswap.model import ArrayTensor, load, make_constant, stage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from normswap.graph.network import Network, Node
+    from normswap.groupnorm.statistics import NormLayer
+    from normswap.model import Model
+
+_TAG = "normswap_key"  # an attribute by which a node is known after its function was inlined
+_SHOWN = frozenset({TensorProto.FLOAT16, TensorProto.FLOAT, TensorProto.DOUBLE})
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """Where what comes to a layer can be seen.
+
+    Attributes
+    ----------
+    tensor : str
+        Of the main graph.
+    data_type : int
+    is_summary : bool
+        Whether it is not what comes to the layer, ``(N, C, *spatial)``, but for each turn of the
+        loops around it count, mean and variance by channel: ``(..., 3, C, 1)``, all 0 where nothing
+        came. (What comes may be of another size in every turn.)
+    """
+
+    tensor: str
+    data_type: int
+    is_summary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A network with open statistics.
+
+    Attributes
+    ----------
+    path : Path
+    taps : list of list of Tap
+        Of every layer; none where it can't be seen, or nothing comes to it.
+    inputs : list of (str, str)
+        Names of mean and variance as inputs, float64 ``(C,)``, of every layer.
+    levels, recurring, frontiers
+        See :class:`normswap.groupnorm.levels.Order`.
+    """
+
+    path: Path
+    taps: list[list[Tap]]
+    inputs: list[tuple[str, str]]
+    levels: list[list[int]]
+    recurring: dict[int, int]
+    frontiers: list[dict[str, int]] | None
+
+
+def open_statistics(original: Path, layers: Sequence[NormLayer], folder: Path) -> Opened:
+    """Write a network with open statistics.
+
+    Parameters
+    ----------
+    original : Path
+        The model in which the layers were found.
+    layers : sequence of NormLayer
+    folder : Path
+        Where it is written.
+    """
+    model = load(original)
+    keys = {node.key for layer in layers for node in layer.nodes}
+    for key, gs_node in enumerate(gs_nodes(model)):
+        if key in keys:
+            gs_node.attrs[_TAG] = key
+    if model.graph.functions:
+        model = _inlined(model, folder)
+    network = build_network(model, assume_constant=True)
+    surgery = _Surgery(model, network)
+    uses = _uses(network, surgery.surgeon, layers)
+    order = Order(network, {node.key: layer for node, layer in uses}, len(layers))
+    inputs = [surgery.statistics(layer) for layer in layers]
+    taps: list[list[Tap]] = [[] for _ in layers]
+    for node, number in uses:
+        tap = surgery.tap(node, math.prod(layers[number].sources[0].shape))
+        if tap is not None:
+            taps[number].append(tap)
+        surgery.open(node, inputs[number])
+    open_ = {node.key for node, _ in uses}
+    for node in network.nodes():
+        if node.key not in open_ and is_batchnorm(node) and mode_of(node).is_training:
+            surgery.by_batch(node)
+    path = folder / "opened.onnx"
+    with stage(model, path) as staged:
+        staged.commit()
+    names = [(mean.name, var.name) for mean, var in inputs]
+    return Opened(path, taps, names, order.levels, order.recurring, order.frontiers())
+
+
+def _inlined(model: Model, folder: Path) -> Model:
+    """Return a model with the calls of its functions replaced by their bodies."""
+    path = folder / "tagged.onnx"
+    with stage(model, path) as staged:
+        staged.commit()
+    proto = onnx.load(path, load_external_data=False)
+    path = folder / "inlined.onnx"
+    onnx.save(onnx.inliner.inline_local_functions(proto), path)
+    return load(path)
+
+
+def _uses(
+    network: Network, surgeon: dict[int, gs.Node], layers: Sequence[NormLayer]
+) -> list[tuple[Node, int]]:
+    """Return the nodes of layers, each with the number of its layer."""
+    by_key: dict[int, list[int]] = {}
+    for number, layer in enumerate(layers):
+        for node in layer.nodes:
+            by_key.setdefault(node.key, []).append(number)
+    found = []
+    bodies = {id(body) for body in network.bodies}
+    for node in network.nodes():
+        key = surgeon[node.key].attrs.pop(_TAG, None)
+        node.attrs.pop(_TAG, None)
+        home = node.graph
+        while home.parent is not None:
+            home = home.parent
+        if key is None or id(home) in bodies:
+            continue
+        numbers = by_key[key]
+        if len(numbers) > 1:  # calls hand in different ones
+            read = (node.operand(3).name, node.operand(4).name)
+            names = {tuple(v.name for v in layers[number].statistics): number for number in numbers}
+            numbers = [names[read]] if read in names else []
+        found += [(node, number) for number in numbers]
+    return found
+
+
+class _Surgery:
+    """The edits that open a network."""
+
+    def __init__(self, model: Model, network: Network) -> None:
+        self.graph = model.graph
+        self.names = Names(model)
+        self.surgeon = dict(enumerate(gs_nodes(model)))
+        self.homes = {
+            id(mirror): graph
+            for graph, mirror in zip(all_graphs(model), network.graphs, strict=True)
+        }
+        # Of every body: the node that has it, and the graph that the node is in.
+        self.owners = {
+            id(body): (node, graph)
+            for graph in all_graphs(model)
+            for node in graph.nodes
+            for body in node.subgraphs()
+        }
+
+    def statistics(self, layer: NormLayer) -> tuple[gs.Variable, gs.Variable]:
+        """Add a mean and a variance as inputs of the graph."""
+        mean, var = (
+            gs.Variable(
+                self.names.fresh(f"{layer.nodes[0].title}/{what}"),
+                np.dtype(np.float64),
+                (math.prod(source.shape),),
+            )
+            for what, source in zip(("open_mean", "open_var"), layer.sources, strict=True)
+        )
+        self.graph.inputs.extend((mean, var))
+        return mean, var
+
+    def open(self, node: Node, statistics: tuple[gs.Variable, gs.Variable]) -> None:
+        """Let a node normalize by these statistics, whichever mode it is in."""
+        self._normalize(node, self.graph, statistics)
+
+    def by_batch(self, node: Node) -> None:
+        """Let a node in training mode normalize by statistics that are computed before it.
+
+        onnxruntime has no such mode before opset 14, and since then writes running statistics over
+        whatever shares their initializers.
+        """
+        is_complete = all(node.input(slot) is not None for slot in range(5))
+        if is_per_activation(node) or node.opset < 7 or not is_complete:
+            return
+        home, x = self.homes[id(node.graph)], self.surgeon[node.key].inputs[0]
+        wide = self._cast(home, x, TensorProto.DOUBLE, x.name)
+        _, *moments = self._moments(home, wide, node.opset)
+        flat = self._integers([-1])
+        mean, var = (self._op(home, "Reshape", [value, flat]) for value in moments)
+        self._normalize(node, home, (mean, var))
+
+    def _normalize(
+        self, node: Node, home: gs.Graph, statistics: tuple[gs.Variable, gs.Variable]
+    ) -> None:
+        """Put a node in inference mode with statistics that are computed in a graph."""
+        gs_node = self.surgeon[node.key]
+        if any(output is not None and output.is_used for output in node.outputs[1:]):
+            rest = gs.Node(
+                gs_node.op,
+                self.names.fresh(node.title),
+                dict(gs_node.attrs),
+                list(gs_node.inputs),
+                [gs.Variable(self.names.fresh(f"{node.title}/unused")), *gs_node.outputs[1:]],
+            )
+            self.homes[id(node.graph)].nodes.append(rest)
+        while len(gs_node.outputs) > 1:
+            gs_node.outputs.pop()
+        gs_node.attrs.pop("training_mode", None)
+        for slot, wide in zip((3, 4), statistics, strict=True):
+            known = (node.operand(slot).data_type, node.operand(0).data_type, TensorProto.FLOAT)
+            data_type = next(filter(None, known))
+            gs_node.inputs[slot] = self._cast(home, wide, data_type, wide.name)
+
+    def tap(self, node: Node, channels: int) -> Tap | None:
+        """Return where what comes to a node can be seen; None where that is nowhere."""
+        x, home = node.operand(0), self.homes[id(node.graph)]
+        if home is self.graph and x.source is None and x.data_type in _SHOWN:
+            return Tap(x.name, x.data_type or 0)
+        tensor = self.surgeon[node.key].inputs[0]
+        shown = self._cast(home, tensor, TensorProto.DOUBLE, x.name)
+        if home is self.graph:
+            return Tap(shown.name, TensorProto.DOUBLE)
+        moments = self._moments(home, shown, node.opset)
+        shown = self._op(home, "Concat", moments, axis=0)
+        while home is not self.graph:
+            owner, around = self.owners[id(home)]
+            if owner.op not in ("If", "Loop", "Scan"):
+                return None
+            shown = self._handed_out(shown, channels, home, owner)
+            home = around
+        return Tap(shown.name, TensorProto.DOUBLE, is_summary=True)
+
+    def _moments(self, graph: gs.Graph, x: gs.Variable, opset: int) -> list[gs.Variable]:
+        """Return count, mean and variance by channel, ``(1, C, 1)`` in float64.
+
+        Elements are counted one by one: the runtime takes the sizes of a tensor from what ONNX
+        infers, which is not always what there is.
+        """
+        view = self._op(graph, "Reshape", [x, self._integers([0, 0, -1])])
+        axes = [0, 2]
+        attrs = {"axes": axes} if opset < 18 else {}
+        more = [] if opset < 18 else [self._integers(axes)]
+
+        def reduced(op: str, value: gs.Variable) -> gs.Variable:
+            return self._op(graph, op, [value, *more], keepdims=1, **attrs)
+
+        mean = reduced("ReduceMean", view)
+        centred = self._op(graph, "Sub", [view, mean])
+        var = reduced("ReduceMean", self._op(graph, "Mul", [centred, centred]))
+        one = make_constant(self.names.fresh("statistics/one"), ArrayTensor(np.ones(1)))
+        each = self._op(graph, "Add", [self._op(graph, "Sub", [view, view]), one])
+        return [reduced("ReduceSumSquare", each), mean, var]
+
+    def _op(self, graph: gs.Graph, op: str, inputs: list[gs.Tensor], **attrs: Any) -> gs.Variable:
+        """Add a node whose result, if it is one that is shown, is float64."""
+        name = self.names.fresh(f"statistics/{op}")
+        result = gs.Variable(name, np.dtype(np.float64))
+        graph.nodes.append(gs.Node(op, name, attrs, inputs, [result]))
+        return result
+
+    def _integers(self, values: list[int]) -> gs.Constant:
+        array = ArrayTensor(np.array(values, np.int64))
+        return make_constant(self.names.fresh("statistics/sizes"), array)
+
+    def _handed_out(
+        self, tensor: gs.Variable, channels: int, body: gs.Graph, owner: gs.Node
+    ) -> gs.Variable:
+        """Make a summary in a body an output of the node; stacked, where that repeats it."""
+        for graph in owner.subgraphs():
+            shown = tensor if graph is body else self._nothing(graph, channels)
+            graph.outputs.append(shown)
+        given = len(body.outputs) - (owner.op == "Loop")  # whose condition stays inside
+        while len(owner.outputs) < given - 1:
+            owner.outputs.append(gs.Variable.empty())
+        for name in ("scan_output_axes", "scan_output_directions"):
+            if name in owner.attrs:
+                owner.attrs[name] = [*owner.attrs[name], 0]
+        result = gs.Variable(self.names.fresh(f"{tensor.name}/out"), np.dtype(np.float64))
+        owner.outputs.append(result)
+        return result
+
+    def _nothing(self, graph: gs.Graph, channels: int) -> gs.Variable:
+        """Return the summary of nothing, for the branch that has no such layer."""
+        zeros = self._op(graph, "ConstantOfShape", [self._integers([3, channels, 1])])
+        return self._cast(graph, zeros, TensorProto.DOUBLE, "nothing")
+
+    def _cast(self, graph: gs.Graph, tensor: gs.Tensor, data_type: int, hint: str) -> gs.Variable:
+        dtype = np.dtype(np.float64) if data_type == TensorProto.DOUBLE else None
+        result = gs.Variable(self.names.fresh(f"{hint}/cast"), dtype)
+        node = gs.Node(
+            "Cast", self.names.fresh(f"{hint}/cast"), {"to": data_type}, [tensor], [result]
+        )
+        graph.nodes.append(node)
+        return result

@@ -1,0 +1,68 @@
+"""Which normalizations a person means, by patterns on names."""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from normswap.errors import UsageError
+from normswap.graph.reasons import Blocked, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from normswap.graph.network import Node
+
+
+def where(node: Node) -> str:
+    """Return what to call a node among those of all graphs."""
+    return f"{node.graph.path}/{node.title}" if node.graph.path else node.title
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Patterns (``*`` and ``?``) on names of nodes and of their input and output tensors.
+
+    Attributes
+    ----------
+    include, exclude : tuple of str
+        Without `include` all nodes are; `exclude` wins.
+    """
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    def require_use(self, nodes: Sequence[Node], model: str) -> None:
+        """Refuse patterns that no node of a model fits, if there are any nodes.
+
+        Raises
+        ------
+        UsageError
+        """
+        for pattern in (*self.include, *self.exclude):
+            if nodes and not any(_fits(node, pattern) for node in nodes):
+                raise UsageError(
+                    f"No BatchNormalization of {model} fits the pattern {pattern!r}.",
+                    tip="Patterns are matched against names of nodes and of their input and output "
+                    "tensors; normswap bn-to-gn --dry-run lists them.",
+                )
+
+    def require(self, node: Node) -> None:
+        """Let pass a node that is selected.
+
+        Raises
+        ------
+        Blocked
+            If it is not.
+        """
+        if self.include and not any(_fits(node, pattern) for pattern in self.include):
+            raise Blocked(Reason.EXCLUDED, node.title, "not included")
+        excluded = next((pattern for pattern in self.exclude if _fits(node, pattern)), None)
+        if excluded is not None:
+            raise Blocked(Reason.EXCLUDED, node.title, f"excluded by {excluded!r}")
+
+
+def _fits(node: Node, pattern: str) -> bool:
+    tensors = [value.name for value in (*node.inputs, *node.outputs) if value]
+    return any(fnmatch.fnmatchcase(name, pattern) for name in (where(node), node.name, *tensors))

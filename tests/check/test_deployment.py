@@ -1,0 +1,119 @@
+"""When a proof and one run of each model are enough, and what is made of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from support.check_models import conv_bn, save
+
+from normswap.check import deployment
+from normswap.check.deployment import is_enough, proved_outputs, with_proof
+from normswap.check.evidence import Evidence
+from normswap.check.metrics import measure
+from normswap.check.observe import Observations
+from normswap.check.options import CheckOptions, Tolerance
+from normswap.check.report import OutputReport
+from normswap.check.verdict import Judgement, Verdict
+from normswap.errors import RunError
+from normswap.inputs.signature import read_signature
+from normswap.proof.result import Output, Proof, Region, Standing
+
+PROVED = Proof(outputs=(Output("out", Standing.PROVED),), values=3, identical=2)
+
+
+def region(**found):
+    return Region("y", "y", ("x",), ("Conv c", "BatchNormalization b"), ("Conv c",), **found)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"depth": "full"},
+        {"against_provider": "cpu"},
+        {"provider": "cuda"},
+        {"batch_invariant": True},
+        {"localize": True},
+        {"self_test": 3},
+        {"iterations": 2},
+        {"tolerances": {"": Tolerance(atol=1.0)}},
+        {"data": "in.npz"},
+        {"arbiter": False},
+        {"proof": False},
+    ],
+)
+def test_what_asks_for_more_gets_more(asked):
+    assert is_enough(CheckOptions())
+    assert is_enough(CheckOptions(symbolic_dims={"N": 3}, seed=4))
+    assert not is_enough(CheckOptions(**asked))
+
+
+def seen(signature, off):
+    """Return what was seen of models whose only output is so far off."""
+
+    class Results:
+        def __init__(self, values):
+            self.values = ((values,),)
+
+    values = np.linspace(-1, 1, 64, dtype=np.float32).reshape(1, 4, 4, 4)
+    observed = Observations()
+    observed.cases = [type("Case", (), {"name": "case", "expected": {}})()]
+    observed.original = Results({"out": values})
+    observed.rewritten = Results({"out": values + np.float32(off)})
+    return observed
+
+
+@pytest.mark.parametrize(("off", "enough"), [(0.0, True), (1e-5, True), (0.01, False)])
+def test_a_run_is_believed_as_far_as_it_is_rounding(tmp_path, off, enough):
+    signature = read_signature(save(tmp_path / "a.onnx", conv_bn(side=4)))
+    outputs = proved_outputs(signature, seen(signature, off), PROVED)
+    assert (outputs is not None) is enough
+    if outputs is not None:
+        (output,) = outputs
+        assert (output.judgement.verdict, output.judgement.basis) == (Verdict.EQUIVALENT, "proof")
+        assert output.judgement.reason.startswith("proved; in the runtime it is off by ")
+
+
+def judged(verdict, **evidence):
+    found = Evidence("out", "float32", (4,), **evidence)
+    return OutputReport("case", found, Judgement(verdict, "values", "it is constant"))
+
+
+def test_what_is_proved_needs_no_output_that_varies():
+    (output,) = with_proof((judged(Verdict.INCONCLUSIVE),), PROVED)
+    assert output.judgement.verdict is Verdict.EQUIVALENT
+    assert output.judgement.reason == "proved, though it is constant"
+    (output,) = with_proof((judged(Verdict.INCONCLUSIVE, fault="no shape"),), PROVED)
+    assert output.judgement.verdict is Verdict.INCONCLUSIVE
+    (output,) = with_proof((judged(Verdict.DIFFERENT),), PROVED)
+    assert output.judgement.verdict is Verdict.DIFFERENT
+
+
+@pytest.mark.parametrize(("near", "verdict"), [(True, "different"), (False, "equivalent")])
+def test_a_small_fault_is_a_verdict_and_half_a_rewrite_is_none(near, verdict):
+    found = region(
+        is_apart=True, is_near=near, element="weight[1, 2]", channel=1, reason="it is off by 90"
+    )
+    proof = Proof(outputs=(Output("out", Standing.APART),), apart=(found,))
+    (output,) = with_proof((judged(Verdict.EQUIVALENT),), proof)
+    assert output.judgement.verdict.value == verdict
+    if near:
+        assert "weight[1, 2] in channel 1" in output.judgement.reason
+        assert "Conv c, BatchNormalization b" in output.judgement.reason
+
+
+def test_models_that_do_not_run_are_left_to_the_rest_of_the_check(tmp_path):
+    class Runner:
+        def execute(self, *_given, **_named):
+            raise RunError("it does not run")
+
+    signature = read_signature(save(tmp_path / "a.onnx", conv_bn(side=4)))
+    options = CheckOptions()
+    assert deployment.deploy(Runner(), None, signature, signature, options) is None
+
+
+def test_metrics_are_those_of_the_run(tmp_path):
+    signature = read_signature(save(tmp_path / "a.onnx", conv_bn(side=4)))
+    observed = seen(signature, 1e-5)
+    (output,) = proved_outputs(signature, observed, PROVED)
+    first, second = (r.values[0][0]["out"] for r in (observed.original, observed.rewritten))
+    assert output.evidence.deployed == measure(first, second)
