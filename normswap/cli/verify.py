@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\b
 Examples:
-  normswap fold model.onnx --certificate proof.json
   normswap verify proof.json model.onnx model.folded.onnx
+  normswap verify proof.json model.onnx - < model.folded.onnx
 """
 
 

@@ -188,6 +188,7 @@ def fold(
         Whether an existing file may be replaced.
     certificate : path, optional
         Where to write what was proved, for :func:`normswap.verify`; an existing file is replaced.
+        There is none of a model that is not written for want of anything to do.
     copy : bool
         Whether a model to which there is nothing to do is written to the output too, as it is.
     progress : callable

@@ -204,6 +204,19 @@ def test_a_model_that_is_folded_in_place(tmp_path):
     assert not normswap.verify(tmp_path / "c.json", path, path).holds
 
 
+def test_a_model_with_nothing_to_fold(tmp_path):
+    path, target = saved(tmp_path / "a.onnx", network()), tmp_path / "b.onnx"
+    normswap.fold(path, path, overwrite=True)
+    report = normswap.fold(path, target, certificate=tmp_path / "c.json").report
+    assert not report.plan.folded
+    report = normswap.verify(tmp_path / "c.json", path, target)
+    assert (report.holds, report.regions, report.identical) == (True, 0, report.values)
+    (tmp_path / "c.json").unlink()
+    normswap.fold(path, tmp_path / "d.onnx", copy=False, certificate=tmp_path / "c.json")
+    assert not (tmp_path / "d.onnx").exists()
+    assert not (tmp_path / "c.json").exists()
+
+
 def test_branches_that_are_of_one_name_within(tmp_path):
     b = Builder(17)
     x = b.input("N", 3, 6, 6)
