@@ -7,6 +7,7 @@
     bn_to_gn, bn_to_ln, bn_to_in    group, layer or instance normalization in its place
     recalibrate                     new statistics for it
     check                           whether two models are the same function
+    verify                          whether a certificate of that holds
 
 Each takes a model as a path, bytes, a stream or an object of onnx, onnx-graphsurgeon, onnx-ir or
 torch; see their help, and docs/api.md. A rewrite is checked before it is saved or returned.
@@ -18,6 +19,8 @@ import sys
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from normswap.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from normswap.check.options import CheckOptions, Depth, Tolerance
@@ -47,8 +50,7 @@ if TYPE_CHECKING:
         recalibrate,
     )
     from normswap.workflows.swap import SwapReport, SwapResult, bn_to_gn, bn_to_in, bn_to_ln
-
-__version__ = "0.1.0"
+    from normswap.workflows.verify import VerifyReport, verify
 
 __all__ = [
     "CheckOptions",
@@ -78,6 +80,7 @@ __all__ = [
     "UnprovenError",
     "UsageError",
     "Verdict",
+    "VerifyReport",
     "bn_to_gn",
     "bn_to_in",
     "bn_to_ln",
@@ -85,6 +88,7 @@ __all__ = [
     "fold",
     "plan",
     "recalibrate",
+    "verify",
 ]
 
 _HOME = {
@@ -111,6 +115,7 @@ _HOME = {
     "workflows.fold": ("FoldReport", "FoldResult", "fold", "plan"),
     "workflows.recalibrate": ("RecalibrateReport", "RecalibrateResult", "recalibrate"),
     "workflows.swap": ("SwapReport", "SwapResult", "bn_to_gn", "bn_to_in", "bn_to_ln"),
+    "workflows.verify": ("VerifyReport", "verify"),
 }
 """The public names by where they are. They are imported on first use: onnx takes its time."""
 

@@ -10,7 +10,8 @@ import normswap
 ROOT = Path(normswap.__file__).parent
 
 FLOORS = [
-    ["bodies", "errors", "dtypes", "finite", "locks", "plain", "progress", "undisturbed"],
+    ["errors", "version"],
+    ["bodies", "dtypes", "finite", "locks", "plain", "progress", "undisturbed"],
     ["scratch", "semantics"],
     ["model"],
     ["graph"],

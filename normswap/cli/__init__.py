@@ -52,6 +52,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "normswap.cli.check:check_command",
         "Say whether two models are the same function.",
     ),
+    "verify": (
+        "normswap.cli.verify:verify_command",
+        "Make the claims of a certificate again, from two models alone.",
+    ),
     "providers": (
         "normswap.cli.providers:providers_command",
         "Say which execution providers run here, and why others don't.",

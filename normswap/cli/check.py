@@ -14,6 +14,7 @@ from normswap.cli.options import (
     STDIO,
     CheckedCommand,
     SavedFile,
+    certificate_option,
     comparison_options,
     provider_options_of_command,
     save_failing_inputs,
@@ -101,6 +102,7 @@ MODELS = ("original", "rewritten")
     metavar="REPORT.json",
     help="Judge a saved report with other tolerances; nothing is run.",
 )
+@certificate_option
 @format_options
 @click.option("-q", "--quiet", is_flag=True, help="The verdict line only.")
 @click.option("-v", "--verbose", is_flag=True, help="Every output on every input.")
@@ -134,6 +136,7 @@ def _report(given: dict[str, Any], say: Callable[[str], None]) -> CheckReport:
     if given["rejudge"] is not None:
         if given["original"] is not None:
             raise UsageError("--rejudge reads a report; it takes no model.")
+        _refuse_certificate(given)
         from normswap.check.report import load_report
 
         return load_report(given["rejudge"]).rejudged(_tolerances(given))
@@ -146,13 +149,23 @@ def _report(given: dict[str, Any], say: Callable[[str], None]) -> CheckReport:
     if given["load_outputs"] is not None:
         if rewritten is not None:
             raise UsageError("--load-outputs stands for the other model; give one model only.")
+        _refuse_certificate(given)
         return check_outputs(original, options, progress=say)
     if rewritten is None and options.against_provider is None and not options.batch_invariant:
         raise UsageError(
             "There is nothing to compare the model with.",
             tip="Give a second model, --against-provider, --batch-invariant or --load-outputs.",
         )
-    return check(original, rewritten or original, options, progress=say)
+    certificate = given["certificate"]
+    report = check(original, rewritten or original, options, certificate=certificate, progress=say)
+    if certificate is not None and report.exit_code:
+        click.echo(f"no certificate: the models are {report.verdict.value}", err=True)
+    return report
+
+
+def _refuse_certificate(given: dict[str, Any]) -> None:
+    if given["certificate"] is not None:
+        raise UsageError("A certificate is about two models.", tip="Give both, or leave it out.")
 
 
 def _options(given: dict[str, Any]) -> CheckOptions:

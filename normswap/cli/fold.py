@@ -9,6 +9,7 @@ import click
 
 from normswap.cli.options import (
     CheckedCommand,
+    certificate_option,
     check_options,
     check_options_of_command,
     is_checked,
@@ -25,6 +26,8 @@ from normswap.cli.telling import telling
 from normswap.errors import UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from normswap.errors import ExitCode
     from normswap.folding.passes.leftovers import Form
     from normswap.workflows.fold import FoldReport
@@ -79,6 +82,7 @@ Examples:
     "or whatever node or tensor is on the way; write nothing.",
 )
 @check_options
+@certificate_option
 @report_options
 def fold_command(
     model: str | None,
@@ -91,6 +95,7 @@ def fold_command(
     leftover: Form,
     max_growth: float | None,
     explain: str | None,
+    certificate: Path | None,
     quiet: bool,
     verbose: int,
     **check: Any,
@@ -102,6 +107,8 @@ def fold_command(
     and the report says why.
     """
     source = source_of_command(model)
+    if certificate is not None and (dry_run or explain is not None):
+        raise UsageError("There is no certificate of a fold that is not made.")
     from normswap.workflows.fold import fold, plan
 
     with progress(quiet=quiet) as say:
@@ -129,6 +136,7 @@ def fold_command(
                     leftover=leftover,
                     max_growth=max_growth,
                     check=check_options_of_command(check) if is_checked(check) else None,
+                    certificate=certificate,
                     progress=say,
                 )
             )

@@ -384,6 +384,16 @@ def check_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return decorated(function, decorators)
 
 
+def certificate_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option that keeps what was proved."""
+    return click.option(
+        "--certificate",
+        type=SavedFile(),
+        metavar="FILE.json",
+        help="Where to write what was proved, for `normswap verify`.",
+    )(function)
+
+
 def is_checked(values: dict[str, Any]) -> bool:
     """Whether the result is to be checked, from the values of :func:`check_options`."""
     return not values["no_check"] and values["depth"] != "off"

@@ -8,6 +8,8 @@
     The proof by cut points: one table of classes for both models, and the walk that fills it.
 ``judge``, ``maps``, ``reading``, ``drive``, ``layout``, ``evaluate``
     Whether the two forms of a region are one function: as maps, or driven with values.
+``retrace``, ``identity``
+    The proof made again from its cut points, without a search; what to call tensors and nodes.
 ``files``, ``result``
     From two files to what is proved of them.
 """

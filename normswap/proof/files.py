@@ -57,9 +57,7 @@ def prove_files(
     """
     began = time.perf_counter()
     try:
-        shapes = _shapes(original, requested)
-        known: Inferred = {}
-        a, b = (_side(model, shapes, known) for model in (original, rewritten))
+        a, b, _ = sides_of(original, rewritten, requested)
         with np.errstate(all="ignore"):  # infinity and NaN are values like any others here
             return prove(a, b, patience=patience - (time.perf_counter() - began))
     except ModelError:
@@ -69,6 +67,29 @@ def prove_files(
     except Exception as error:  # noqa: BLE001 - of models that break a rule; then nothing is proved
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
         return Proof(reason=reason, seconds=time.perf_counter() - began)
+
+
+def sides_of(
+    original: Signature, rewritten: Signature, requested: RequestedSizes = _ANY
+) -> tuple[Side, Side, list[dict[str, Shape]]]:
+    """Read both models; return them, without classes, and the sizes of inputs that are tried.
+
+    Parameters
+    ----------
+    original, rewritten, requested
+        See :func:`prove_files`.
+
+    Raises
+    ------
+    ModelError
+        If external data can't be read.
+    NotFlatError, UsageError
+        If a model can't be laid flat, or has no sizes.
+    """
+    shapes = _shapes(original, requested)
+    known: Inferred = {}
+    a, b = (_side(model, shapes, known) for model in (original, rewritten))
+    return a, b, shapes
 
 
 def _side(model: Signature, shapes: Sequence[dict[str, Shape]], known: Inferred) -> Side:

@@ -177,6 +177,14 @@ class Flat:
         self.makers.append(maker)
         return len(self.names) - 1
 
+    def behind(self, first: Iterable[int]) -> set[int]:
+        """Return some tensors, and all that depend on them."""
+        reached = set(first)
+        for node in self.nodes:
+            if not reached.isdisjoint(node.inputs):
+                reached.update(n for n in node.outputs if n != NONE)
+        return reached
+
 
 @dataclass(slots=True)
 class _Scope:

@@ -32,7 +32,7 @@ B``, is off by 5.5 at most.
 FLOORS = 10.0
 """Weight-rounding floors (root mean square) that an element may be off by."""
 
-_ONCE = 1.001
+ONCE = 1.001
 _NEAR = 1e-3  # parts of the largest value
 _PLAINLY = 8.0  # times that much is no rounding
 
@@ -96,14 +96,14 @@ def _by_maps(pair: Pair) -> Judgement:
     if not _same_shapes(pair):
         raise NoMapError("the shape of what it makes is not known to be the same")
     # A number was rounded when the rewritten model stored it. Weights have axes, shifts one.
-    shifts = _rounding(pair.b, pair.of_b) or _rounding(pair.a, pair.of_a)
-    weights = _rounding(pair.b, pair.of_b, axes=2) or shifts
+    shifts = rounding_of(pair.b, pair.of_b) or rounding_of(pair.a, pair.of_a)
+    weights = rounding_of(pair.b, pair.of_b, axes=2) or shifts
     none = Rounding(0.0, 0.0)
     maps = map_of(pair.a, pair.of_a), map_of(pair.b, pair.of_b)
     off = compare(*maps, weights or none, shifts or none)
     # Where the operators are the same, nobody computed: numbers were stored anew at most.
     same = [node.op for node in pair.of_a.nodes] == [node.op for node in pair.of_b.nodes]
-    equal = off.units <= (_ONCE if same else UNITS)
+    equal = off.units <= (ONCE if same else UNITS)
     return Judgement(
         equal=equal,
         apart=off.units > _PLAINLY * UNITS,
@@ -141,7 +141,7 @@ def _refused(pair: Pair) -> str:
         for node in cone.nodes:
             if _chooses_by_size(node, side):
                 return f"{node.title} decides by sizes, of which a few are tried"
-    before, after = _rounding(pair.a, pair.of_a), _rounding(pair.b, pair.of_b)
+    before, after = rounding_of(pair.a, pair.of_a), rounding_of(pair.b, pair.of_b)
     if before is not None and after is not None and after.unit > before.unit:
         return "its constants are of a narrower type"
     return ""
@@ -189,7 +189,7 @@ def _narrowed(side: Side, cone: Cone) -> set[int]:
     return {side.flat.types[node.outputs[0]] for node in cone.nodes if narrows(node, side)}
 
 
-def _rounding(side: Side, cone: Cone, axes: int = 0) -> Rounding | None:
+def rounding_of(side: Side, cone: Cone, axes: int = 0) -> Rounding | None:
     """Return the coarsest rounding of a region's constants of so many axes; None without any."""
     found = [
         ml_dtypes.finfo(NUMPY_DTYPES[side.flat.types[number]])

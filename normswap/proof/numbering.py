@@ -112,6 +112,20 @@ class Table:
             if side.classes[number] == NONE:
                 side.classes[number] = self._constant(side, number)
 
+    def walk(self, side: Side) -> dict[int, int]:
+        """Give all tensors of a model their classes; return the first tensor of each class."""
+        self.start(side)
+        homes: dict[int, int] = {}
+        for number, kind in enumerate(side.classes):
+            if kind != NONE:
+                homes.setdefault(kind, number)
+        for index, node in enumerate(side.flat.nodes):
+            for number, kind in zip(node.outputs, self.number(side, index), strict=True):
+                if number != NONE:
+                    side.classes[number] = kind
+                    homes.setdefault(kind, number)
+        return homes
+
     def number(self, side: Side, index: int) -> list[int]:
         """Return the classes of what a node makes, its inputs having theirs."""
         node = side.flat.nodes[index]

@@ -13,7 +13,6 @@ function. If the models are the same once these two are taken for equal, that is
 
 from __future__ import annotations
 
-import contextlib
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -25,8 +24,8 @@ from normswap.proof.facts import Facts
 from normswap.proof.flat import NONE
 from normswap.proof.judge import Judgement, frontier_names, judge
 from normswap.proof.numbering import Side, Table
-from normswap.proof.regions import Cone, LargeRegionError, cone_of
-from normswap.proof.result import Means, Output, Proof, Region, Standing
+from normswap.proof.regions import WIDER, Cone, LargeRegionError, cone_of, opposite, widened
+from normswap.proof.result import Cut, Means, Output, Proof, Region, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,8 +34,6 @@ _PATIENCE = 60.0  # seconds
 _FAILURES = 24  # tensors of a region that were no cut points
 _DIFFERENCES = 8  # regions that may differ
 _NEAR = 8  # nodes that a region of an unnamed candidate may have more
-_FAR = 24  # nodes that the original's region may have more
-_WIDER = 2  # operators that a frontier is moved up by
 
 
 def prove(a: Side, b: Side, *, patience: float = _PATIENCE) -> Proof:
@@ -66,7 +63,7 @@ class _Walk:
         self._deadline = deadline
         self._table = Table()
         self._facts = Facts(a), Facts(b)
-        self._homes: dict[int, int] = {}
+        self._homes = self._table.walk(a)
         self._regions: dict[int, Region] = {}
         self._assumed: dict[int, tuple[int, Region]] = {}
         self._failed: dict[int, tuple[int, Region]] = {}
@@ -74,24 +71,11 @@ class _Walk:
         self._identical: set[int] = set()
         self._near: set[int] = set()
         self._common: set[int] = set()  # classes that both models have
-        self._number_original()
         self._candidates = Candidates(a, b, self._homes)
 
     @property
     def _is_late(self) -> bool:
         return time.perf_counter() > self._deadline
-
-    def _number_original(self) -> None:
-        a = self._a
-        self._table.start(a)
-        for number, kind in enumerate(a.classes):
-            if kind != NONE:
-                self._homes.setdefault(kind, number)
-        for index, node in enumerate(a.flat.nodes):
-            for number, kind in zip(node.outputs, self._table.number(a, index), strict=True):
-                if number != NONE:
-                    a.classes[number] = kind
-                    self._homes.setdefault(kind, number)
 
     def run(self) -> None:
         """Walk through the rewritten model."""
@@ -135,7 +119,7 @@ class _Walk:
     def _cut(self, number: int) -> None:
         """Look for a tensor of the original that is equal to one."""
         cone = cone_of(self._b, number, self._homes)
-        failures = [n for n in _within(cone) if n in self._failed and n != number]
+        failures = [n for n in cone.made if n in self._failed and n != number]
         if len(failures) >= _FAILURES:
             raise LargeRegionError(set(failures))
         for candidate, named in self._candidates.of(number):
@@ -158,10 +142,9 @@ class _Walk:
 
     def _compared(self, number: int, candidate: int, cone: Cone, *, named: bool) -> Region | None:
         """Return what a comparison of two tensors came to; None where it can't be made."""
-        stops = set(cone.frontier.values())
         region: Region | None = None
-        for _ in range(_WIDER + 1 if named else 1):
-            other = self._behind(candidate, cone, stops)
+        for _ in range(WIDER + 1 if named else 1):
+            other = opposite(self._a, candidate, cone, self._common)
             if other is None:
                 return region
             if not named and len(other.nodes) > len(cone.nodes) + _NEAR:
@@ -174,29 +157,15 @@ class _Walk:
             region = self._region(other, cone, found)
             if found.equal or found.means is None or not self._may_widen(other, cone):
                 return region
-            wider = self._wider(number, stops)
+            wider = widened(self._b, cone, self._homes)
             if wider is None:
                 return region
             cone = wider
-            stops = set(cone.frontier.values())
         return region
-
-    def _behind(self, candidate: int, cone: Cone, stops: set[int]) -> Cone | None:
-        """Return the original's region, back to what the rewritten model's begins with.
-
-        Where that leads far away, back to whatever both models have.
-        """
-        other = None
-        with contextlib.suppress(LargeRegionError):
-            other = cone_of(self._a, candidate, stops)
-        if other is None or len(other.nodes) > len(cone.nodes) + _FAR:
-            with contextlib.suppress(LargeRegionError):
-                return cone_of(self._a, candidate, self._common)
-        return other
 
     def _hides(self, cone: Cone) -> bool:
         """Whether a region has a tensor in it that was off by little."""
-        return any(n in self._near and n != cone.target for n in _within(cone))
+        return any(n in self._near and n != cone.target for n in cone.made)
 
     def _judge(self, of_a: Cone, of_b: Cone) -> Judgement:
         key = (of_b.target, of_a.target, frozenset(of_b.frontier.values()))
@@ -210,15 +179,6 @@ class _Walk:
         if set(of_a.frontier.values()) != set(of_b.frontier.values()):
             return True
         return any(node.op in _BENT for node in (*of_a.nodes, *of_b.nodes))
-
-    def _wider(self, number: int, stops: set[int]) -> Cone | None:
-        """Return a region whose frontier is one operator further up."""
-        left = {kind: home for kind, home in self._homes.items() if kind not in stops}
-        try:
-            wider = cone_of(self._b, number, left)
-        except LargeRegionError:
-            return None
-        return None if set(wider.frontier.values()) == stops else wider
 
     def _region(self, of_a: Cone, of_b: Cone, found: Judgement) -> Region:
         return Region(
@@ -234,6 +194,7 @@ class _Walk:
             reason="" if found.equal else found.reason or "it is not the same",
             is_apart=found.apart,
             is_near=found.is_near,
+            cut=Cut(of_b.target, of_a.target, tuple(of_b.frontier)),
         )
 
     # ---------------------------------------------------------------------------- what is left over
@@ -266,7 +227,7 @@ class _Walk:
             if name not in pairs or self._b.classes[number] == self._a.classes[pairs[name]]:
                 continue
             try:
-                seen = set(_within(cone_of(self._b, number, self._homes)))
+                seen = set(cone_of(self._b, number, self._homes).made)
             except LargeRegionError as error:
                 seen = error.seen
             again = self._give_up({number, *seen})
@@ -277,10 +238,10 @@ class _Walk:
     def told(self, seconds: float) -> Proof:
         """Return what was found."""
         b, flat = self._b, self._b.flat
-        by_region = self._reached(self._regions)
-        by_assumption = self._reached(self._assumed)
+        by_region = flat.behind(self._regions)
+        by_assumption = flat.behind(self._assumed)
         faint = {n: r for n, (_, r) in self._assumed.items() if not r.is_apart}
-        in_doubt = self._reached(faint)
+        in_doubt = flat.behind(faint)
         pairs = dict(self._a.flat.outputs)
         outputs = []
         for name, number in flat.outputs:
@@ -309,23 +270,11 @@ class _Walk:
         if self._is_late:
             return "time ran out"
         try:
-            seen = set(_within(cone_of(self._b, number, self._homes))) | {number}
+            seen = {number, *cone_of(self._b, number, self._homes).made}
         except LargeRegionError as error:
             return str(error)
         reasons = [self._failed[n][1].reason for n in sorted(seen) if n in self._failed]
         return reasons[-1] if reasons else "the original has no tensor to compare it with"
-
-    def _reached(self, first: Iterable[int]) -> set[int]:
-        """Return the rewritten model's tensors that depend on some."""
-        reached = set(first)
-        for node in self._b.flat.nodes:
-            if not reached.isdisjoint(node.inputs):
-                reached.update(n for n in node.outputs if n != NONE)
-        return reached
-
-
-def _within(cone: Cone) -> Iterable[int]:
-    return [n for node in cone.nodes for n in node.outputs if n != NONE]
 
 
 _BENT = frozenset(

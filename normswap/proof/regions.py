@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
 
 LARGEST = 96
 """Nodes of a region, after which it is not looked at any more."""
+
+WIDER = 2
+"""Operators that a frontier may be moved up by."""
+
+_FAR = 24  # nodes that the original's region may have more
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,11 @@ class Cone:
     nodes: tuple[Node, ...]
     frontier: dict[int, int]
     constants: frozenset[int]
+
+    @property
+    def made(self) -> list[int]:
+        """What its nodes make."""
+        return [n for node in self.nodes for n in node.outputs if n != NONE]
 
 
 class LargeRegionError(Exception):
@@ -100,3 +111,45 @@ def cone_of(side: Side, target: int, stops: Collection[int]) -> Cone:
                 pending.append(read)
     ordered = tuple(nodes[index] for index in sorted(nodes))
     return Cone(target, ordered, frontier, frozenset(constants))
+
+
+def widened(side: Side, cone: Cone, known: Collection[int]) -> Cone | None:
+    """Return a region whose frontier is one operator further up; None where there is none.
+
+    Parameters
+    ----------
+    side : Side
+    cone : Cone
+    known : collection of int
+        The classes that a frontier may have.
+    """
+    stops = set(cone.frontier.values())
+    try:
+        wider = cone_of(side, cone.target, {kind for kind in known if kind not in stops})
+    except LargeRegionError:
+        return None
+    return None if set(wider.frontier.values()) == stops else wider
+
+
+def opposite(side: Side, target: int, cone: Cone, common: Collection[int]) -> Cone | None:
+    """Return the original's region, back to what the rewritten model's begins with.
+
+    Where that leads far away, back to whatever both models have; None where there is no end to it.
+
+    Parameters
+    ----------
+    side : Side
+        The original.
+    target : int
+    cone : Cone
+        The rewritten model's region.
+    common : collection of int
+        Classes that both models have.
+    """
+    other = None
+    with contextlib.suppress(LargeRegionError):
+        other = cone_of(side, target, set(cone.frontier.values()))
+    if other is None or len(other.nodes) > len(cone.nodes) + _FAR:
+        with contextlib.suppress(LargeRegionError):
+            return cone_of(side, target, common)
+    return other

@@ -19,6 +19,23 @@ class Means(str, enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """Where a region is: tensors by their numbers in flat models.
+
+    Attributes
+    ----------
+    tensor, original : int
+        What both make, in the rewritten model and in the original.
+    frontier : tuple of int
+        What they make it of, in the rewritten model.
+    """
+
+    tensor: int
+    original: int
+    frontier: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Region:
     """A tensor of the rewritten model, and what makes it in either model.
 
@@ -45,6 +62,8 @@ class Region:
     is_near : bool
         Whether it is one by little: no step of a rewrite, which leaves a scale or a shift for
         later, but a fault that what is behind it may hide.
+    cut : Cut or None
+        The same as `tensor`, `original` and `frontier`, beyond doubt; not part of the JSON.
     """
 
     tensor: str
@@ -59,6 +78,7 @@ class Region:
     reason: str = ""
     is_apart: bool = False
     is_near: bool = False
+    cut: Cut | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         """Tell a person where it differs."""

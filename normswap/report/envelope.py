@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.metadata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -124,34 +123,16 @@ _DATA = (".npz", ".npy", ".pb")
 
 def files_of(path: Path) -> Iterator[Input]:
     """Yield what is read of a model or of data: the file, its external data, or the folder's."""
+    from normswap.model.hashes import external_files, sha256_of
+
     if path.is_dir():
         found = [*path.glob("*"), *path.glob("test_data_set_*/*")]
         for file in sorted(file for file in found if file.suffix in _DATA):
-            yield Input(str(file), _sha256(file))
+            yield Input(str(file), sha256_of(file))
         return
-    yield Input(str(path), _sha256(path))
+    yield Input(str(path), sha256_of(path))
     if not path.is_file() or path.suffix in {*_DATA, ".json"}:
         return
-    from normswap.model.loading import data_files
-
-    locations: set[str] = set()
     with contextlib.suppress(OSError):  # which the command itself will tell
-        locations = data_files(path)
-    for location in sorted(locations):
-        file = path.parent / location
-        # A model that names a file elsewhere is refused, so nothing of that is read.
-        if file.resolve().is_relative_to(path.parent.resolve()):
-            yield Input(str(file), _sha256(file))
-
-
-def _sha256(path: Path) -> str | None:
-    digest = hashlib.sha256()
-    try:
-        if not path.is_file():  # a pipe can be read only once
-            return None
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    except OSError:
-        return None
-    return digest.hexdigest()
+        for file in external_files(path).values():
+            yield Input(str(file), sha256_of(file))

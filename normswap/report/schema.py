@@ -30,38 +30,45 @@ REPORTS = (
     "normswap.workflows.swap:SwapReport",
     "normswap.workflows.recalibrate:RecalibrateReport",
     "normswap.check.report:CheckReport",
+    "normswap.workflows.verify:VerifyReport",
     "normswap.runtime.survey:Survey",
     "normswap.report.envelope:Failure",
 )
 """Where the class of each report is."""
+
+FILES = ("normswap.workflows.certificate:Certificate",)
+"""Where the class of what is written to a file is, which has no envelope."""
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _NUMBER = {"anyOf": [{"type": "number"}, {"enum": ["nan", "inf", "-inf"]}]}
 
 
 def schemas() -> dict[str, dict[str, Any]]:
-    """Return the schema of every report, by what it is about (``fold``, ...)."""
+    """Return the schema of every report and file, by what it is about (``fold``, ...)."""
     found = {}
-    for place in REPORTS:
+    for place in (*REPORTS, *FILES):
         module, _, name = place.partition(":")
         report = getattr(importlib.import_module(module), name)
-        found[kind_of(report)] = schema_of(report)
+        found[kind_of(report)] = schema_of(report, enveloped=place in REPORTS)
     return found
 
 
-def schema_of(report: type[Any]) -> dict[str, Any]:
-    """Return the schema of a report in its envelope.
+def schema_of(report: type[Any], *, enveloped: bool = True) -> dict[str, Any]:
+    """Return the schema of a report.
 
     Parameters
     ----------
     report : type
         Its dataclass.
+    enveloped : bool
+        Whether its envelope is around it.
     """
     seen: dict[type[Any], type[Any]] = {}
-    own = _properties(report, seen)
+    whole = _properties(report, seen)
     # A report that has its error is none, and one that has none says so.
     around = _properties(Envelope, seen) | {"error": None}
-    whole = {"schema": Literal[report.SCHEMA], **around, **own, "exit_code": int}
+    if enveloped:
+        whole = {"schema": Literal[report.SCHEMA], **around, **whole, "exit_code": int}
     described = dataclasses.make_dataclass(report.__name__, whole.items())
     described.__doc__ = _summary(report)
     made = msgspec.json.schema(described)

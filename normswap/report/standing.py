@@ -1,12 +1,14 @@
-"""What a check has proved, in words that every format uses."""
+"""What a check has proved, and what of that was made again, in words that every format uses."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from normswap.check.report import CheckReport
     from normswap.proof.result import Proof
+    from normswap.workflows.verify import VerifyReport
 
 
 def standing(report: CheckReport) -> str:
@@ -20,11 +22,26 @@ def proof_line(proof: Proof) -> str:
     """Say what was proved of two models, in a line."""
     if proof.reason:
         return f"nothing is proved: {proof.reason}"
-    said = f"{proof.identical} of {proof.values} values are identical"
-    count = len(proof.regions)
-    if count:
+    return _counted(proof.identical, proof.values, len(proof.regions), proof.largest, proof.floors)
+
+
+def verified(report: VerifyReport) -> str:
+    """Say what was made again of a certificate, in a line."""
+    names = " and ".join(Path(name).name for name in (report.original, report.rewritten))
+    said = f"{Path(report.certificate).name} of {names}"
+    if not report.holds:
+        count = len(report.findings)
+        return f"{said}, in {count} claim{'s' * (count != 1)}"
+    what = report.identical, report.values, report.regions, report.largest, report.floors
+    said += f", {report.verdict}: {_counted(*what)}"
+    return said + (f"; tested again: {', '.join(report.tested)}" if report.tested else "")
+
+
+def _counted(identical: int, values: int, regions: int, largest: int, floors: float) -> str:
+    said = f"{identical} of {values} values are identical"
+    if regions:
         said += (
-            f", {count} equal by regions of up to {proof.largest} nodes, off by "
-            f"{proof.floors:.2g} of what rounding does at most"
+            f", {regions} equal by regions of up to {largest} nodes, off by {floors:.2g} of what "
+            "rounding does at most"
         )
     return said

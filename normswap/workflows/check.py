@@ -39,6 +39,7 @@ from normswap.progress import Progress, silent
 from normswap.proof.files import prove_files
 from normswap.runtime.providers import CPU, full_name
 from normswap.scratch import scratch_folder
+from normswap.workflows.certificate import certifiable, certify, placed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,6 +59,7 @@ def check(
     rewritten: Source,
     options: Literal["quick", "full"] | CheckOptions = "quick",
     *,
+    certificate: str | os.PathLike[str] | None = None,
     progress: Progress = silent,
 ) -> CheckReport:
     """Say whether two models are the same function.
@@ -74,6 +76,9 @@ def check(
         `CheckOptions.against_provider` for example.
     options : {"quick", "full"} or CheckOptions
         How thoroughly; or also on which inputs, with which tolerance, on what.
+    certificate : path, optional
+        Where to write what was proved, for :func:`normswap.verify`, if they are equivalent; an
+        existing file is replaced.
     progress : callable
         Is told what is being done, in a few words.
 
@@ -106,13 +111,19 @@ def check(
     >>> report.verdict is normswap.Verdict.DIFFERENT, report.outputs[0].name
     (True, 'logits')
     """
+    how = options if isinstance(options, CheckOptions) else CheckOptions(depth=options)
+    certified = None if certificate is None else certifiable(how, certificate, original, rewritten)
     with ExitStack() as stack:
-        first = stack.enter_context(_file_of(original))
-        second = first if rewritten is original else stack.enter_context(_file_of(rewritten))
-        how = options if isinstance(options, CheckOptions) else CheckOptions(depth=options)
-        return check_files(
-            first, second, how, names=(name_of(original), name_of(rewritten)), progress=progress
-        )
+        first = stack.enter_context(file_of(original))
+        second = first if rewritten is original else stack.enter_context(file_of(rewritten))
+        names = (name_of(original), name_of(rewritten))
+        report = check_files(first, second, how, names=names, progress=progress)
+        if certified is not None and report.verdict is Verdict.EQUIVALENT:
+            progress("certifying")
+            called = (Path(names[0]).name, Path(names[1]).name)
+            with placed(certify(first, second, report, how, names=called), certified):
+                pass
+    return report
 
 
 def check_files(
@@ -218,7 +229,7 @@ def _proved(
 
 
 @contextmanager
-def _file_of(source: Source) -> Iterator[Path]:
+def file_of(source: Source) -> Iterator[Path]:
     """Give the path of a model; of one that is not in a file, that of a temporary one."""
     if isinstance(source, str | os.PathLike):
         yield Path(source)
@@ -244,7 +255,7 @@ def check_outputs(
     DataError
         There are no expected outputs, or not as many as inputs.
     """
-    with _file_of(model) as path:
+    with file_of(model) as path:
         signature = replace(read_signature(path), called=name_of(model))
         return _check_outputs(signature, options, progress)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from normswap.errors import ExitCode, UsageError, require_choice
@@ -15,6 +16,7 @@ from normswap.graph.reasons import Reason
 from normswap.model import Model, load
 from normswap.model.staging import output_name, staged_output
 from normswap.progress import Progress, silent
+from normswap.workflows.certificate import Folding, certifiable, certify, placed
 from normswap.workflows.result import (
     Result,
     RewriteReport,
@@ -26,7 +28,7 @@ from normswap.workflows.result import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import os
 
     from normswap.check.options import CheckOptions
     from normswap.check.report import CheckReport
@@ -149,6 +151,7 @@ def fold(
     leftover: Form = "keep",
     max_growth: float | None = None,
     overwrite: bool = False,
+    certificate: str | os.PathLike[str] | None = None,
     copy: bool = True,
     progress: Progress = silent,
 ) -> FoldResult:
@@ -183,6 +186,9 @@ def fold(
         each that takes a BatchNormalization in; ``report.plan.copied`` names them.
     overwrite : bool
         Whether an existing file may be replaced.
+    certificate : path, optional
+        Where to write what was proved, for :func:`normswap.verify`; an existing file is replaced.
+        There is none of a model that is not written for want of anything to do.
     copy : bool
         Whether a model to which there is nothing to do is written to the output too, as it is.
     progress : callable
@@ -223,6 +229,7 @@ def fold(
     from normswap.check.options import check_options
 
     how = check_options(check)
+    certified = None if certificate is None else certifiable(how, certificate, model, output)
     target = place(output)
     with ExitStack() as stack:
         child = None if how is None else _started(how, stack)
@@ -234,7 +241,7 @@ def fold(
             leftover=leftover,
             max_growth=max_growth,
         )
-        if not report.plan.edits:
+        if not report.plan.edits and (certified is None or not copy):
             if child is not None:
                 child.kill()  # nothing will run
             return FoldResult(*as_it_is(report, loaded, target, overwrite=overwrite, copy=copy))
@@ -249,7 +256,22 @@ def fold(
                 check=_checked(loaded, staged.path, called, how, progress, child),
             )
         require_sound(report, _findings(report))
-        report = committed(report, staged, target)
+        made = None
+        if certified is not None and how is not None and report.check is not None:
+            progress("certifying")
+            options = assume_constant, merge_branches, leftover, max_growth
+            names = (loaded.name, Path(output_name(target)).name)
+            with loaded.original() as path:
+                made = certify(
+                    path,
+                    staged.path,
+                    report.check,
+                    how,
+                    names=names,
+                    folding=Folding(*options, report.plan.to_dict()),
+                )
+        with placed(made, certified):
+            report = committed(report, staged, target)
     return FoldResult(report, target)
 
 

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from support.edits import changes, edited
 from support.folding import feeds_for, fold_model
-from support.proving import proof_of
+from support.proving import is_made_again, proof_of
 from support.random_graphs import Choices, random_graph
 from support.rich_graphs import rich_graph
 
@@ -56,11 +56,13 @@ def test_what_is_proved_is_so(seed, tmp_path):
     assert not right.reason
     near = [r for r in right.apart if r.is_near]
     assert near == [], "a right rewrite is said to be another function"
+    assert is_made_again(model, folded, right, tmp_path) == right.is_whole
     for _ in range(EDITS):
         wrong, words = edited(folded, rng)
         if wrong is None or not is_valid(wrong) or changes(folded, wrong, feeds(model)) != "yes":
             continue
         assert not proof_of(model, wrong, tmp_path).is_whole, words
+        assert not is_made_again(model, wrong, right, tmp_path), words
 
 
 def test_most_folds_are_proved(tmp_path):

@@ -54,7 +54,7 @@ def test_a_failure_is_told_as_json_too():
 
 
 def test_help_names_the_formats():
-    for command in ("fold", "bn-to-gn", "bn-to-ln", "bn-to-in", "recalibrate", "check"):
+    for command in ("fold", "bn-to-gn", "bn-to-ln", "bn-to-in", "recalibrate", "check", "verify"):
         assert "--format [json|markdown|text]" in invoke(command, "--help").text, command
 
 

@@ -12,7 +12,7 @@ from support.build import Builder
 from support.cli import invoke
 
 import normswap
-from normswap.report.schema import FOLDER, REPORTS, schemas, text_of
+from normswap.report.schema import FILES, FOLDER, REPORTS, schemas, text_of
 
 C = 4
 DOCS = (Path(normswap.__file__).parent.parent / "docs" / "json.md").read_text(encoding="utf-8")
@@ -79,7 +79,7 @@ def test_the_files_are_those_of_the_dataclasses():
 
 
 def test_every_report_has_a_schema_that_is_one():
-    assert len(schemas()) == len(REPORTS)
+    assert len(schemas()) == len(REPORTS) + len(FILES)
     for name, schema in schemas().items():
         jsonschema.Draft202012Validator.check_schema(schema)
         assert f"`normswap/{name}/1`" in DOCS
@@ -131,6 +131,23 @@ def test_a_report_that_is_judged_again_fits_too(home):
     _, data = told("check", "--rejudge", "report.json", "--atol", "1e9")
     fits(data, "check")
     assert data["verdict"] == "equivalent"
+
+
+def test_what_a_certificate_and_verify_write_fits(home):
+    _, data = told("check", "model.onnx", "model.onnx", "--certificate", "proof.json")
+    fits(data, "check")
+    certificate = json.loads((home / "proof.json").read_text(encoding="utf-8"))
+    fits(certificate, "certificate")
+    for target, code in (("model.onnx", 0), ("outside.onnx", 1)):
+        result, data = told("verify", "proof.json", "model.onnx", target)
+        fits(data, "verify")
+        assert (result.code, data["exit_code"], data["command"]) == (code, code, "verify")
+        assert [file["path"] for file in data["inputs"]][:2] == ["proof.json", "model.onnx"]
+    result, data = told("fold", "outside.onnx", "--certificate", "fold.json")
+    fits(json.loads((home / "fold.json").read_text(encoding="utf-8")), "certificate")
+    result, data = told("verify", "model.onnx", "model.onnx", "model.onnx")
+    fits(data, "error")
+    assert result.code == 3
 
 
 def sha256(path):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from normswap.plain import kind_of
-from normswap.report.standing import proof_line, standing
+from normswap.report.standing import proof_line, standing, verified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -134,6 +134,15 @@ def _check(report: Any) -> Iterator[str]:
     yield from _items(map(_text, (*report.reasons, *proved, *report.notes)))
 
 
+def _verify(report: Any) -> Iterator[str]:
+    yield f"**{'holds' if report.holds else 'does not hold'}**: {_text(verified(report))}"
+    yield from _table(
+        ("claim", "why it does not hold"),
+        ((_code(finding.claim), _text(finding.reason)) for finding in report.findings),
+    )
+    yield from _items(map(_text, report.notes))
+
+
 def _providers(report: Any) -> Iterator[str]:
     yield f"## {report.runs} {report.version}"
     yield from _table(
@@ -155,6 +164,7 @@ _KINDS: dict[str, Callable[[Any], Iterator[str]]] = {
     "swap": _swap,
     "recalibrate": _recalibrate,
     "check": _check,
+    "verify": _verify,
     "providers": _providers,
     "error": _error,
 }

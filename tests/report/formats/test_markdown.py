@@ -54,6 +54,19 @@ def test_explain(model):
     assert "is kept (graph-input):\n\ntried up, " in text
 
 
+def test_verify(model, tmp_path):
+    proof = tmp_path / "a_proof.json"
+    invoke("fold", model, "--certificate", proof)
+    folded = tmp_path / "model.folded.onnx"
+    text = invoke("verify", proof, model, folded, "--format", "markdown").text
+    assert text.startswith("**holds**: a\\_proof.json of model.onnx and model.folded.onnx, proved")
+    text = invoke("verify", proof, model, model, "--format", "markdown").text
+    assert text.startswith("**does not hold**: ")
+    (table,) = tables(text)
+    assert table[0] == ["claim", "why it does not hold"]
+    assert table[1][0] == "`rewritten.model`"
+
+
 def test_swap(model):
     text = invoke("bn-to-gn", "--groups", 2, model, "--format", "markdown").text
     assert text.startswith("## model.onnx: 2 swapped, 0 kept\n")

@@ -1,0 +1,48 @@
+"""``normswap verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from normswap.cli.options import STDIO, report_options, source_of_command
+from normswap.cli.progress import progress
+from normswap.cli.telling import telling
+from normswap.errors import UsageError
+
+if TYPE_CHECKING:
+    from normswap.errors import ExitCode
+
+EXAMPLES = """\b
+Examples:
+  normswap verify proof.json model.onnx model.folded.onnx
+  normswap verify proof.json model.onnx - < model.folded.onnx
+"""
+
+
+@click.command("verify", context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXAMPLES)
+@click.argument("certificate", type=click.Path(path_type=Path))
+@click.argument("original")
+@click.argument("rewritten")
+@report_options
+def verify_command(
+    certificate: Path, original: str, rewritten: str, quiet: bool, verbose: int
+) -> ExitCode:
+    """Make the claims of CERTIFICATE again, from ORIGINAL and REWRITTEN alone.
+
+    Hashes, regions, outputs and the plan of a fold are worked out anew; what is claimed as tested
+    only is tested again. Nothing in the certificate is believed. Exit code 0 says that every claim
+    holds, 1 that one does not. One of the models may be -, for standard input.
+    """
+    if original == rewritten == STDIO:
+        raise UsageError("Only one of the two models can come from standard input.")
+    from normswap.workflows.verify import verify
+
+    telling().reads(certificate)
+    sources = [source_of_command(name) for name in (original, rewritten)]
+    with progress(quiet=quiet) as say:
+        report = verify(certificate, *sources, progress=say)
+    telling().tell(report, quiet=quiet, verbose=verbose)
+    return report.exit_code
