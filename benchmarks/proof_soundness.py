@@ -46,7 +46,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             right = proof_of(model, folded, Path(folder))
             counts.update(f"right, {output.standing.value}" for output in right.outputs)
-            if any(region.is_near for region in right.apart):
+            if right.fault is not None:
                 counts["RIGHT, CALLED DIFFERENT"] += 1
                 print(f"{seed}: right, called different")
             for number in range(EDITS):

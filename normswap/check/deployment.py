@@ -124,12 +124,12 @@ def proved_outputs(
 def with_proof(outputs: tuple[OutputReport, ...], proof: Proof) -> tuple[OutputReport, ...]:
     """Return what a test of outputs came to, with what was proved of them.
 
-    What is proved needs no output that varies, but one that is a number somewhere. What is equal
-    but for a region that is off by little is another function, though a whole network may hide
-    that.
+    What is proved needs no output that varies, but one that is a number somewhere. Where all is
+    equal but for one region that is off by little, an output in which that shows is another
+    function, though a whole network may hide how much.
     """
     known = {output.name: output.standing for output in proof.outputs}
-    near = next((region for region in proof.apart if region.is_near), None)
+    fault = proof.fault
     found = []
     for report in outputs:
         judgement = report.judgement
@@ -138,8 +138,14 @@ def with_proof(outputs: tuple[OutputReport, ...], proof: Proof) -> tuple[OutputR
         bare = report.evidence.fault is None and judgement.reason != NOT_FINITE
         if proved and judgement.verdict is Verdict.INCONCLUSIVE and bare:
             judgement = Judgement(Verdict.EQUIVALENT, "proof", f"proved, though {judgement.reason}")
-        apart = standing is Standing.APART and near is not None
-        if apart and near is not None and judgement.verdict is not Verdict.DIFFERENT:
-            judgement = Judgement(Verdict.DIFFERENT, "proof", f"all is equal but {near}")
+        shows = standing is Standing.APART and _differs(report)
+        if fault is not None and shows and judgement.verdict is Verdict.EQUIVALENT:
+            judgement = Judgement(Verdict.DIFFERENT, "proof", f"all is equal but {fault}")
         found.append(replace(report, judgement=judgement))
     return tuple(found)
+
+
+def _differs(report: OutputReport) -> bool:
+    """Whether two runs gave anything else for an output, be it by rounding."""
+    level = report.evidence.verdict_level or report.evidence.deployed
+    return level is not None and level.max_abs > 0

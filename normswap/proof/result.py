@@ -164,6 +164,17 @@ class Proof:
         return bool(self.outputs) and all(output.standing in proved for output in self.outputs)
 
     @property
+    def fault(self) -> Region | None:
+        """The region that is another function, if it is the only one and off by little.
+
+        Where there is a second one, each may have what the other lacks: together they may be half a
+        rewrite each.
+        """
+        is_one = len(self.apart) == 1 and self.apart[0].is_near
+        is_open = any(output.standing is Standing.OPEN for output in self.outputs)
+        return self.apart[0] if is_one and not is_open else None
+
+    @property
     def largest(self) -> int:
         """Nodes of the largest region that was proved."""
         return max((region.size for region in self.regions), default=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.check_models import conv_bn, save
@@ -78,6 +80,10 @@ def judged(verdict, **evidence):
     return OutputReport("case", found, Judgement(verdict, "values", "it is constant"))
 
 
+def off(by):
+    return measure(np.ones(4, np.float32), np.ones(4, np.float32) + np.float32(by))
+
+
 def test_what_is_proved_needs_no_output_that_varies():
     (output,) = with_proof((judged(Verdict.INCONCLUSIVE),), PROVED)
     assert output.judgement.verdict is Verdict.EQUIVALENT
@@ -94,8 +100,15 @@ def test_a_small_fault_is_a_verdict_and_half_a_rewrite_is_none(near, verdict):
         is_apart=True, is_near=near, element="weight[1, 2]", channel=1, reason="it is off by 90"
     )
     proof = Proof(outputs=(Output("out", Standing.APART),), apart=(found,))
-    (output,) = with_proof((judged(Verdict.EQUIVALENT),), proof)
+    (output,) = with_proof((judged(Verdict.EQUIVALENT, verdict_level=off(1e-7)),), proof)
     assert output.judgement.verdict.value == verdict
+    (output,) = with_proof((judged(Verdict.EQUIVALENT, verdict_level=off(0.0)),), proof)
+    assert output.judgement.verdict.value == "equivalent"  # it does not show
+    (output,) = with_proof(
+        (judged(Verdict.EQUIVALENT, verdict_level=off(1e-7)),), replace(proof, apart=(found,) * 2)
+    )
+    assert output.judgement.verdict.value == "equivalent"  # what one lacks the other may have
+    (output,) = with_proof((judged(Verdict.EQUIVALENT, verdict_level=off(1e-7)),), proof)
     if near:
         assert "weight[1, 2] in channel 1" in output.judgement.reason
         assert "Conv c, BatchNormalization b" in output.judgement.reason

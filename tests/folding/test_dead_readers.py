@@ -24,7 +24,7 @@ def test_the_size_of_a_constant_that_goes_reads_nothing():
     y = b.node("Div", y, b.node("Expand", b.const(np.array(1.5)), size))
     model = b.output(b.bn(y, C)).model()
     for leftover in ("keep", "affine"):
-        folded, plan = fold_model(model, leftover=leftover)
+        folded, _ = fold_model(model, leftover=leftover)
         assert_same_function(model, folded)
         again, second = fold_model(folded, leftover=leftover)
         assert not second.edits

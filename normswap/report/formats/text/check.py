@@ -74,7 +74,7 @@ def _proof(report: CheckReport, console: Console, *, verbose: bool) -> None:
                     f"{escape(output.reason)}[/]"
                 )
         for region in proof.apart[:SHOWN]:
-            console.print(f"  not the same: {escape(str(region))}")
+            console.print(f"  not proved: {escape(str(region))}")
     for region in proof.regions if verbose else ():
         means = "" if region.means is None else region.means.value
         console.print(
