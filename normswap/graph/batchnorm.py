@@ -187,11 +187,10 @@ def affine_of(node: Node) -> Affine:
             raise Blocked(block.reason, block.tensor, f"its {name}: {block.detail}") from refusal
         if not is_float(constant.data_type):
             raise Blocked(Reason.ELEMENT_TYPE, node.title, f"its {name}")
-        stored = constant.load()
-        flaw = None if value is None else flaw_of(value.name, stored)
+        flaw = None if value is None else flaw_of(value.name, constant.load())
         if flaw is not None:
             raise Blocked(Reason.NON_FINITE, flaw.name, f"its {name}: {flaw}")
-        parameters.append(stored.astype(np.longdouble))
+        parameters.append(constant.wide().astype(np.longdouble))
     if not is_per_activation(node):
         parameters = [parameter.reshape(-1) for parameter in parameters]
     if len({parameter.shape for parameter in parameters}) != 1:

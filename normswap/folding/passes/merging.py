@@ -126,8 +126,8 @@ def add_to_batchnorm(draft: Draft, total: Value, term: Term, affine: Affine, hos
         sign = sign_of(detach(draft, total, term), host)
         scale, bias, mean, var = (constant_of(value) for value in host.inputs[1:5])
         s, t = (sign * term.sign * vector for vector in affine.vectors(1, scale.shape[0]))
-        deviation = np.sqrt(var.load().astype(np.longdouble) + np.longdouble(epsilon_of(host)))
-        shift = t + s * mean.load().astype(np.longdouble)
+        deviation = np.sqrt(var.wide().astype(np.longdouble) + np.longdouble(epsilon_of(host)))
+        shift = t + s * mean.wide().astype(np.longdouble)
         one = np.ones(())
         edits = (
             Replace(host.key, 1, Scaled(scale, one, s * deviation), name_of(host, 1, "scale")),
