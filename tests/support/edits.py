@@ -150,9 +150,11 @@ def other_input(model, rng):
     index = int(rng.integers(1, len(nodes)))
     before = [name for node in nodes[:index] for name in node.output if name]
     node = nodes[index]
+    # The ratio of a Dropout counts in training only: with another one it is the same function.
+    count = 1 if node.op_type == "Dropout" else len(node.input)
     if not node.input:
         return ""
-    slot = int(rng.integers(len(node.input)))
+    slot = int(rng.integers(count))
     node.input[slot] = chosen([*before, model.graph.input[0].name], rng)
     return f"input {slot} of {node.op_type} {node.output[0]} is {node.input[slot]}"
 
@@ -214,6 +216,8 @@ def changes(original, rewritten, feeds):
                 return ""
             if a.shape != b.shape:
                 return "yes"
+            if a.shape != m.shape:  # one that hangs on values, which rounding has moved
+                return ""
             if a.dtype != np.float64:
                 if (a != b).any():
                     return "yes"
