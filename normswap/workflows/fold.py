@@ -231,20 +231,18 @@ def fold(
     how = check_options(check)
     certified = None if certificate is None else certifiable(how, certificate, model, output)
     target = place(output)
+    loaded, report = _planned(
+        model,
+        progress,
+        assume_constant=assume_constant,
+        merge_branches=merge_branches,
+        leftover=leftover,
+        max_growth=max_growth,
+    )
+    if not report.plan.edits and (certified is None or not copy):
+        return FoldResult(*as_it_is(report, loaded, target, overwrite=overwrite, copy=copy))
     with ExitStack() as stack:
         child = None if how is None else _started(how, stack)
-        loaded, report = _planned(
-            model,
-            progress,
-            assume_constant=assume_constant,
-            merge_branches=merge_branches,
-            leftover=leftover,
-            max_growth=max_growth,
-        )
-        if not report.plan.edits and (certified is None or not copy):
-            if child is not None:
-                child.kill()  # nothing will run
-            return FoldResult(*as_it_is(report, loaded, target, overwrite=overwrite, copy=copy))
         apply_plan(report.plan, loaded)
         progress("writing")
         staged = stack.enter_context(staged_output(loaded, target, overwrite=overwrite))
