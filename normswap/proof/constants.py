@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 
 from normswap.model.external import ExternalData, is_external
+from normswap.model.sparse import dense
 from normswap.model.storage import FileStorage
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Constants:
 
     def _read(self, tensor: Any) -> np.ndarray:
         if isinstance(tensor, onnx.SparseTensorProto):
-            return _dense(tensor)
+            return dense(tensor)
         if is_external(tensor):
             extent = self._external.extent(tensor)
             raw = extent.storage.read(extent.offset, extent.nbytes)
@@ -144,18 +145,7 @@ def content_of(array: np.ndarray) -> bytes:
 
 def _content(tensor: Any) -> bytes:
     if isinstance(tensor, onnx.SparseTensorProto):
-        return content_of(_dense(tensor))
+        return content_of(dense(tensor))
     if tensor.HasField("raw_data"):
         return bytes(tensor.raw_data)
     return content_of(np.asarray(onnx.numpy_helper.to_array(tensor)))
-
-
-def _dense(tensor: Any) -> np.ndarray:
-    values = onnx.numpy_helper.to_array(tensor.values)
-    indices = onnx.numpy_helper.to_array(tensor.indices)
-    array = np.zeros(tuple(tensor.dims), values.dtype)
-    if indices.ndim == 1:
-        array.ravel()[indices] = values
-    else:
-        array[tuple(indices.T)] = values
-    return array

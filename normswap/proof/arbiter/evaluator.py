@@ -20,6 +20,7 @@ from onnx.reference.op_run import OpFunction
 
 from normswap.bodies import reads
 from normswap.dtypes import is_floating
+from normswap.model.sparse import dense
 from normswap.proof.arbiter.nodes import operators, require_known
 from normswap.proof.coverage import label_of
 
@@ -247,23 +248,11 @@ def _tensor_name(tensor: Any) -> str:
 
 def _array(tensor: Any, folder: str) -> np.ndarray:
     if isinstance(tensor, onnx.SparseTensorProto):
-        dense: np.ndarray = _dense(tensor)
-        return dense
+        return dense(tensor)
     if onnx.external_data_helper.uses_external_data(tensor):
         kept, tensor = tensor, onnx.TensorProto()
         tensor.CopyFrom(kept)  # reading puts the data into the tensor, where it would stay
     array: np.ndarray = onnx.numpy_helper.to_array(tensor, base_dir=folder)
-    return array
-
-
-def _dense(tensor: Any) -> np.ndarray:
-    values = onnx.numpy_helper.to_array(tensor.values)
-    indices = onnx.numpy_helper.to_array(tensor.indices)
-    array = np.zeros(tuple(tensor.dims), values.dtype)
-    if indices.ndim == 1:
-        array.ravel()[indices] = values
-    else:
-        array[tuple(indices.T)] = values
     return array
 
 
