@@ -10,6 +10,7 @@ import click
 from normswap.cli.options import (
     CheckedCommand,
     Decorator,
+    certificate_option,
     check_options,
     check_options_of_command,
     decorated,
@@ -173,6 +174,7 @@ Examples:
 @swap_options
 @output_options
 @check_options
+@certificate_option
 @report_options
 def bn_to_gn_command(
     groups: int | Literal["channels"] | None,
@@ -183,9 +185,9 @@ def bn_to_gn_command(
 ) -> ExitCode:
     """Swap BatchNormalization for GroupNormalization.
 
-    The result is another network, which no longer depends on batch statistics. It is checked to be
-    exactly the group normalization network, and its drift from MODEL is reported. --calibrate wins
-    back most of what the swap costs.
+    The result is another network, which no longer depends on batch statistics. It is proved to be
+    the group normalization network, and its drift from MODEL is reported. --calibrate wins back
+    most of what the swap costs.
     """
     if groups is not None and group_size is not None:
         raise UsageError("--groups and --group-size exclude each other.")
@@ -199,6 +201,7 @@ def bn_to_gn_command(
 @swap_options
 @output_options
 @check_options
+@certificate_option
 @report_options
 def bn_to_ln_command(**rest: Any) -> ExitCode:
     """Swap BatchNormalization for layer normalization over channels and space.
@@ -213,6 +216,7 @@ def bn_to_ln_command(**rest: Any) -> ExitCode:
 @swap_options
 @output_options
 @check_options
+@certificate_option
 @report_options
 def bn_to_in_command(**rest: Any) -> ExitCode:
     """Swap BatchNormalization for instance normalization.
@@ -237,11 +241,14 @@ def _run(
     output: str | None,
     force: bool,
     in_place: bool,
+    certificate: Path | None,
     quiet: bool,
     verbose: int,
     **values: Any,
 ) -> ExitCode:
     source = source_of_command(model)
+    if certificate is not None and dry_run:
+        raise UsageError("There is no certificate of a swap that is not made.")
     for name, given in (("--one-pass", one_pass), ("--samples", samples is not None)):
         if given and calibrate_on is None:
             raise UsageError(f"{name} needs data.", tip="Give it with --calibrate DATA.")
@@ -267,6 +274,7 @@ def _run(
                     target.output,
                     options,
                     overwrite=target.overwrite,
+                    certificate=certificate,
                     copy=target.copy,
                     check=how if is_checked(values) else None,
                     how=how,

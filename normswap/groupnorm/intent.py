@@ -17,6 +17,7 @@ Source: Wu and He, "Group Normalization", ECCV 2018, equations 1 to 6.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -28,9 +29,11 @@ from normswap.bodies import bodies
 from normswap.dtypes import NUMPY_DTYPES, round_to
 from normswap.errors import ModelError
 from normswap.graph.build import gs_nodes
+from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from normswap.groupnorm.plan import SwapPlan
     from normswap.model import Model
@@ -50,8 +53,8 @@ class Intent:
         its bodies, body by body, and of the functions.
     output : str
         The tensor that it makes.
-    type : int
-        ``TensorProto.DataType`` of what it reads and makes.
+    type : str
+        Element type of what it reads and makes: a name of ``TensorProto.DataType``.
     rank : int or None
         Number of axes of that, None where unknown.
     channels, num_groups : int
@@ -65,7 +68,7 @@ class Intent:
 
     node: int
     output: str
-    type: int
+    type: str
     rank: int | None
     channels: int
     num_groups: int
@@ -98,7 +101,7 @@ def intents_of(plan: SwapPlan, model: Model) -> tuple[Intent, ...]:
             Intent(
                 node=places[swap.key],
                 output=layer.y,
-                type=layer.data_type,
+                type=TensorProto.DataType.Name(layer.data_type),
                 rank=layer.rank,
                 channels=layer.channels,
                 num_groups=layer.num_groups,
@@ -110,16 +113,44 @@ def intents_of(plan: SwapPlan, model: Model) -> tuple[Intent, ...]:
     return tuple(found)
 
 
-def intended(
-    original: onnx.ModelProto,
+@contextlib.contextmanager
+def written_out(
+    original: Path,
     intents: Iterable[Intent],
     weights: Mapping[str, np.ndarray] | None = None,
-) -> onnx.ModelProto:
-    """Return the network that a swap should come to.
+) -> Iterator[Path]:
+    """Give the network that a swap should come to, in a temporary file.
 
     Parameters
     ----------
-    original : onnx.ModelProto
+    original : Path
+    intents, weights
+        See :func:`write_out`.
+
+    Raises
+    ------
+    ModelError
+        If the model has no such node, or no such initializer.
+    """
+    model = onnx.load(str(original), load_external_data=False)
+    write_out(model, intents, weights)
+    with scratch_folder("intended") as folder:
+        path = folder / "intended.onnx"
+        path.write_bytes(model.SerializeToString())
+        del model
+        yield path
+
+
+def write_out(
+    model: onnx.ModelProto,
+    intents: Iterable[Intent],
+    weights: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Make of a model, in place, the network that its swap should come to.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
         Its external data is not touched.
     intents : iterable of Intent
     weights : mapping of str to numpy.ndarray, optional
@@ -130,8 +161,6 @@ def intended(
     ModelError
         If the model has no such node, or no such initializer.
     """
-    model = onnx.ModelProto()
-    model.CopyFrom(original)
     by_place = {intent.node: intent for intent in intents}
     names = set(_names(model))
     place = 0
@@ -154,7 +183,6 @@ def intended(
         missing = next(iter(by_place.values()))
         raise ModelError(f"The model has no BatchNormalization that makes {missing.output!r}.")
     _replace_weights(model, weights or {})
-    return model
 
 
 def _replace_weights(model: onnx.ModelProto, weights: Mapping[str, np.ndarray]) -> None:
@@ -211,15 +239,14 @@ class _Writing:
     nodes : list of onnx.NodeProto
     """
 
-    def __init__(
-        self, node: onnx.NodeProto, intent: Intent, opset: int, names: set[str]
-    ) -> None:
+    def __init__(self, node: onnx.NodeProto, intent: Intent, opset: int, names: set[str]) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self._intent = intent
+        self._type = TensorProto.DataType.Value(intent.type)
         self._opset = opset
         self._names = names
         x = self._standardized(node) if intent.normalized else node.input[0]
-        y = self._normalized(self._cast(x, TensorProto.DOUBLE, "wide"), x)
+        y = self._normalized(self._cast(x, TensorProto.DOUBLE, "wide"))
         rank = intent.rank
         if rank is None:  # along channels whatever the rank is: (N, C, everything else)
             y = self._reshape(y, [0, intent.channels, -1], "channels")
@@ -234,9 +261,9 @@ class _Writing:
                 y = self._op(op, [y, self._reshape(wide, along, f"laid_{op}")], op)
         if rank is None:
             y = self._op("Reshape", [y, self._op("Shape", [x], "shape")], "unflattened")
-        self._op("Cast", [y], "narrow", output=node.output[0], to=intent.type)
+        self._op("Cast", [y], "narrow", output=node.output[0], to=self._type)
 
-    def _normalized(self, wide: str, x: str) -> str:
+    def _normalized(self, wide: str) -> str:
         """Normalize the rows of samples and groups."""
         rank, each = self._intent.rank, self._intent.channels // self._intent.num_groups
         if rank is None:
@@ -259,7 +286,7 @@ class _Writing:
 
     def _standardized(self, node: onnx.NodeProto) -> str:
         """Keep the node's statistics, without its affine."""
-        kind = NUMPY_DTYPES[self._intent.type]
+        kind = NUMPY_DTYPES[self._type]
         one, zero = (
             self._constant(make(self._intent.channels, kind), what)
             for make, what in ((np.ones, "one"), (np.zeros, "zero"))
@@ -270,12 +297,13 @@ class _Writing:
         kept.output[0] = self._fresh("standardized")
         del kept.output[1:]
         self.nodes.append(kept)
-        return kept.output[0]
+        return str(kept.output[0])
 
     @property
     def _stored(self) -> int:
         """The type that numbers of a swap are stored in."""
-        return TensorProto.DOUBLE if self._intent.type == TensorProto.DOUBLE else TensorProto.FLOAT
+        double = self._type == TensorProto.DOUBLE
+        return int(TensorProto.DOUBLE if double else TensorProto.FLOAT)
 
     def _numbers(self, values: Sequence[float], what: str) -> str:
         return self._constant(np.asarray(round_to(np.array(values), self._stored)), what)
@@ -294,6 +322,9 @@ class _Writing:
         return self._op("Cast", [value], what, to=to)
 
     def _constant(self, array: np.ndarray, what: str) -> str:
+        if array.dtype == np.int64 and self._opset < 9:  # when a Constant was of floats only
+            wide = self._constant(array.astype(np.float64), what)
+            return self._cast(wide, TensorProto.INT64, what)
         return self._op("Constant", [], what, value=numpy_helper.from_array(array))
 
     def _op(

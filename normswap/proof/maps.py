@@ -259,7 +259,8 @@ def reduced(of: Map, runs: tuple[int, ...], count: int, epsilon: float) -> Norma
 
     A scale and a shift that are the same throughout a run go with its deviation and its mean::
 
-        (a x + b - mean(a x + b)) / sqrt(var(a x + b) + e) = sign(a) (x - mean) / sqrt(var + e / a^2)
+        z = a x + b:   (z - mean(z)) / sqrt(var(z) + e)
+            = sign(a) (x - mean(x)) / sqrt(var(x) + e / a^2)
 
     Parameters
     ----------

@@ -126,12 +126,14 @@ class Moments:
     # ------------------------------------------------------------------------------- what is read
 
     def shapes(self, number: int) -> Shapes:
+        """Return the shapes of a tensor."""
         found = tuple(sizes.shapes.get(number) for sizes in self._side.sizes)
         if None in found:
             raise _NoMomentError
         return found  # type: ignore[return-value] # none of them is None
 
     def counts(self, number: int) -> tuple[int, ...]:
+        """Return how many elements a tensor has."""
         return tuple(math.prod(shape) for shape in self.shapes(number))
 
     def of(self, number: int) -> Moment:
@@ -144,6 +146,7 @@ class Moments:
         return Moment("view", number)
 
     def is_constant(self, number: int) -> bool:
+        """Whether a tensor is the same whatever the region begins with."""
         return number not in self.found and number not in self._varying
 
     def scalar(self, number: int) -> BySize:

@@ -90,11 +90,8 @@ class _Reading:
         if moment is not None and moment.kind == "normal":
             self._normal(node.outputs[0], moment)
             return
-        rule = _RULES.get(node.op) if node.is_standard else None
         try:
-            if rule is None:
-                raise NoMapError(f"{node.op} has no form")
-            made = rule(self, node)
+            made = _rule(node)(self, node)
         except NoMapError:
             if moment is None:
                 raise
@@ -117,7 +114,9 @@ class _Reading:
         key = (moment.base, moment.runs, moment.epsilon)
         if key not in self._kinds:
             self._kinds[key] = -2 - len(self.normals)
-            self.normals.append(reduced(base, moment.runs, moment.runs[0] // samples, moment.epsilon))
+            self.normals.append(
+                reduced(base, moment.runs, moment.runs[0] // samples, moment.epsilon)
+            )
         kind = self._kinds[key]
         signs = self.normals[-2 - kind].sign
         factor, shift, signs = (
@@ -182,6 +181,14 @@ class _Reading:
         made = self.shapes(node.outputs[0])
         if any(self.shapes(n) != made for n in node.inputs if n in self.maps):
             raise NoMapError(f"{node.op} broadcasts")
+
+
+def _rule(node: Node) -> Callable[[_Reading, Node], list[Map]]:
+    """Return how the form of an operator is read."""
+    rule = _RULES.get(node.op) if node.is_standard else None
+    if rule is None:
+        raise NoMapError(f"{node.op} has no form")
+    return rule
 
 
 # ---------------------------------------------------------------------------- by elements

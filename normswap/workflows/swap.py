@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from normswap.check.deployment import is_enough, start
 from normswap.check.options import CheckOptions, check_options
+from normswap.check.report import CheckReport
+from normswap.check.verdict import Verdict
 from normswap.errors import ExitCode, UsageError, require_choice
 from normswap.graph.build import build_network
 from normswap.groupnorm.apply import apply_swaps
+from normswap.groupnorm.behaviour import Invariance, observe
 from normswap.groupnorm.calibrate import CalibrationOptions, calibrate
 from normswap.groupnorm.carried import require_finite
 from normswap.groupnorm.drift import DriftReport, measure_drift
+from normswap.groupnorm.feeds import data_feeds
 from normswap.groupnorm.forms import FORMS
+from normswap.groupnorm.intent import intents_of
 from normswap.groupnorm.options import AUTO, FASTEST, SwapOptions
 from normswap.groupnorm.planner import plan_swap, with_timings
 from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
 from normswap.groupnorm.race import measure
-from normswap.groupnorm.verify import SwapCheck, verify_swap
 from normswap.inputs.data import open_data
 from normswap.inputs.signature import read_signature
 from normswap.model import load, stage
-from normswap.model.staging import staged_output
+from normswap.model.staging import output_name, staged_output
 from normswap.plain import called
 from normswap.progress import Progress, silent
 from normswap.runtime.session import Session
 from normswap.runtime.survey import resolve
 from normswap.scratch import scratch_folder
+from normswap.workflows.certificate import certifiable, certify, meant, placed
+from normswap.workflows.check import check_files
 from normswap.workflows.narrowed import narrowed
 from normswap.workflows.result import (
     Result,
@@ -39,16 +48,19 @@ from normswap.workflows.result import (
 )
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
-    from pathlib import Path
     from typing import TypedDict
 
     from typing_extensions import Unpack
 
+    from normswap.groupnorm.intent import Intent
     from normswap.groupnorm.plan import SwapPlan
     from normswap.inputs.data import Data, Dataset
     from normswap.model import Model
     from normswap.model.sources import Source
+    from normswap.runtime.arrays import Feeds
+    from normswap.runtime.child import Child
     from normswap.workflows.result import Output
 
     class Options(TypedDict, total=False):
@@ -68,12 +80,41 @@ if TYPE_CHECKING:
         exclude: Sequence[str]
         only_kept: bool
         overwrite: bool
+        certificate: str | os.PathLike[str] | None
         copy: bool
         progress: Progress
 
 
 OF_GROUPS = ("groups", "group_size", "on_indivisible", "search_groups")
 """Parameters that say how many groups there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class SwapCheck(CheckReport):
+    """The check of a swap: what was written, beside the network that it should be.
+
+    That is the original, in which each BatchNormalization that was swapped is read as a group
+    normalization (:mod:`normswap.groupnorm.intent`).
+
+    Attributes
+    ----------
+    drift : DriftReport
+        How far it has moved from the original, which is no error.
+    invariance : tuple of Invariance
+        How far the outputs of a sample depend on the other samples of its batch.
+    """
+
+    drift: DriftReport = field(default_factory=DriftReport)
+    invariance: tuple[Invariance, ...] = field(default=(), metadata=called("batch_invariance"))
+
+    @property
+    def finding(self) -> str:
+        """What the verdict means for a swap, in words."""
+        return {
+            Verdict.EQUIVALENT: "group normalization",
+            Verdict.DIFFERENT: "not group normalization",
+            Verdict.INCONCLUSIVE: "inconclusive",
+        }[self.verdict]
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,14 +212,15 @@ def bn_to_gn(
     exclude: Sequence[str] = (),
     only_kept: bool = False,
     overwrite: bool = False,
+    certificate: str | os.PathLike[str] | None = None,
     copy: bool = True,
     progress: Progress = silent,
 ) -> SwapResult:
     """Replace the BatchNormalizations of a model by group normalizations, check it, and save it.
 
     The result is another network, which no longer depends on the statistics of a batch. It is
-    checked to be exactly the group normalization network, in float64; its drift from the original
-    is reported, and is no error. Inputs, outputs, their names, shapes and dtypes stay.
+    proved to be the group normalization network, region by region; its drift from the original is
+    reported, and is no error. Inputs, outputs, their names, shapes and dtypes stay.
 
     Parameters
     ----------
@@ -228,6 +270,9 @@ def bn_to_gn(
         Swap only what :func:`normswap.fold` can't remove.
     overwrite : bool
         Whether an existing file may be replaced.
+    certificate : path, optional
+        Where to write what was proved, for :func:`normswap.verify`; an existing file is replaced.
+        There is none of a model that is not written for want of anything to do.
     copy : bool
         Whether a model to which there is nothing to do is written to the output too, as it is.
     progress : callable
@@ -287,6 +332,7 @@ def bn_to_gn(
             only_kept=only_kept,
         ),
         overwrite=overwrite,
+        certificate=certificate,
         copy=copy,
         check=how,
         data=calibrate,
@@ -330,6 +376,7 @@ def swap(
     options: SwapOptions,
     *,
     overwrite: bool = False,
+    certificate: str | os.PathLike[str] | None = None,
     copy: bool = True,
     check: CheckOptions | None = None,
     how: CheckOptions | None = None,
@@ -347,6 +394,8 @@ def swap(
     options : SwapOptions
     overwrite : bool
         Whether an existing file may be replaced.
+    certificate : path, optional
+        Where to write what was proved.
     copy : bool
         Whether a model to which there is nothing to do is written to the output too, as it is.
     check : CheckOptions, optional
@@ -368,13 +417,15 @@ def swap(
     SwapResult
         See :func:`bn_to_gn`, also for the errors.
     """
+    certified = None if certificate is None else certifiable(check, certificate, source, output)
     target = place(output)
     model, plan = _planned(source, options, progress)
     options = plan.options
     report = SwapReport(model.name, None, plan, size_before=model.size)
-    if not plan.swaps:
+    if not plan.swaps and (certified is None or not copy):
         return SwapResult(*as_it_is(report, model, target, overwrite=overwrite, copy=copy))
-    with model.original() as original:
+    with ExitStack() as stack:
+        original = stack.enter_context(model.original())
         batches: Dataset | None = None
         if data is not None:
             batches = open_data(data, read_signature(original), samples=samples)
@@ -388,19 +439,86 @@ def swap(
         if options.form == FASTEST:
             plan = _raced(original, plan, how or check, batches, progress)
             report = replace(report, plan=plan)
+        intents = intents_of(plan, model)
+        child = start(check, stack) if check is not None and is_enough(check) else None
         apply_swaps(plan, model)
         progress("writing")
-        with staged_output(model, target, overwrite=overwrite) as staged:
-            if check is not None:
-                with advising():
-                    result = verify_swap(
-                        original, staged.path, plan, check, batches=batches, progress=progress
-                    )
-                report = replace(report, check=result)
-            report = replace(report, notes=() if batches is None else tuple(batches.notes))
-            require_sound(report, [] if report.check is None else _findings(report.check))
+        staged = stack.enter_context(
+            staged_output(model, target, overwrite=overwrite, edited=bool(plan.swaps))
+        )
+        if check is not None:
+            names = ("" if model.path else model.name, "")
+            if output is not None:
+                names = (names[0], output_name(target))
+            with advising():
+                report = replace(
+                    report,
+                    check=_checked(
+                        original,
+                        staged.path,
+                        plan,
+                        intents,
+                        check,
+                        names=names,
+                        batches=batches,
+                        fed=certified is None,
+                        child=child,
+                        progress=progress,
+                    ),
+                )
+        report = replace(report, notes=() if batches is None else tuple(batches.notes))
+        require_sound(report, () if report.check is None else report.check.reasons)
+        made = None
+        if certified is not None and check is not None and report.check is not None:
+            progress("certifying")
+            called_so = (model.name, Path(output_name(target)).name)
+            made = certify(
+                original, staged.path, report.check, check, names=called_so, swapping=intents
+            )
+        with placed(made, certified):
             report = committed(report, staged, target)
     return SwapResult(report, target)
+
+
+def _checked(
+    original: Path,
+    written: Path,
+    plan: SwapPlan,
+    intents: tuple[Intent, ...],
+    options: CheckOptions,
+    *,
+    names: tuple[str, str],
+    batches: Dataset | None,
+    fed: bool,
+    child: Child | None,
+    progress: Progress,
+) -> SwapCheck:
+    """Compare what was written with what the original is read as, and tell how it behaves.
+
+    `fed` is whether data may be what the comparison runs on.
+    """
+    progress("checking")
+    data: list[Feeds] = []
+    if batches is not None and fed:
+        data = [dict(f) for f in data_feeds(read_signature(original), options, batches)]
+    with meant(original, intents) as (path, home):
+        found = check_files(
+            path,
+            written,
+            options,
+            names=(names[0] or str(original), names[1] or "<memory>"),
+            progress=progress,
+            child=child,
+            home=home,
+            data=data,
+            strict=True,
+        )
+    same = {f.name: getattr(found, f.name) for f in fields(found)}
+    if found.verdict is not Verdict.EQUIVALENT:
+        return SwapCheck(**same)
+    seen = observe(original, written, plan, options, batches=batches, progress=progress)
+    notes = tuple(dict.fromkeys((*found.notes, *seen.notes)))
+    return SwapCheck(**{**same, "notes": notes, "drift": seen.drift, "invariance": seen.invariance})
 
 
 def _planned(source: Source, options: SwapOptions, progress: Progress) -> tuple[Model, SwapPlan]:
@@ -414,16 +532,6 @@ def _planned(source: Source, options: SwapOptions, progress: Progress) -> tuple[
         targets = {swap.key for swap in plan.swaps}
         require_finite(model.name, build_network(model), targets, "swapped")
     return model, plan
-
-
-def _findings(check: SwapCheck) -> list[str]:
-    """Return what the check of a swap found, the gravest first."""
-    wrong = [c for c in (*check.outputs, *check.invariance) if not c.right]
-    return [
-        *(f"{c.layer} is {c.max_error:.1e} off float64" for c in check.layers if not c.ratio <= 1),
-        *(f"output {c.output!r} is {c.max_error:.1e} off float64" for c in wrong),
-        *check.notes,
-    ]
 
 
 def _raced(
