@@ -14,7 +14,7 @@ from normswap.check.driving import attempts
 from normswap.check.evidence import ZERO
 from normswap.check.observe import Observations, provider_notes
 from normswap.check.report import OutputReport
-from normswap.check.runner import Execution
+from normswap.check.runner import LEVELS, Execution
 from normswap.check.verdict import NOT_FINITE, Judgement, Verdict, judge
 from normswap.errors import RunError
 from normswap.inputs.dims import RequestedSizes, solve
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from normswap.inputs.signature import Signature
     from normswap.proof.result import Proof
     from normswap.runtime.arrays import Feeds
-
-_DEPLOYED = Execution("default")
 
 
 def is_enough(options: CheckOptions) -> bool:
@@ -69,6 +67,8 @@ def deploy(
     rewritten: Signature,
     options: CheckOptions,
     data: Sequence[Feeds] = (),
+    *,
+    levels: Sequence[str] = LEVELS[-1:],
 ) -> Observations | None:
     """Run both models once, on data or random inputs; None where that fails, for whatever reason.
 
@@ -79,18 +79,21 @@ def deploy(
     original, rewritten : Signature
     options : CheckOptions
     data : sequence of feeds
+    levels : sequence of str
+        Of optimization: the one that users run first. Others tell how noisy the models are.
     """
+    executions = [Execution(level) for level in levels]
     seen = Observations(path=original.path)
     seen.notes += seed_notes(original.random)
     for case in _tried(original, options, data):
         seen.cases = [case]
         feeds = [case.feeds for case in seen.cases]
         try:
-            seen.original = runner.execute(original, "original", [_DEPLOYED], feeds, child=child)
+            seen.original = runner.execute(original, "original", executions, feeds, child=child)
         except RunError:
             continue
         try:
-            seen.rewritten = runner.execute(rewritten, "rewritten", [_DEPLOYED], feeds, child=child)
+            seen.rewritten = runner.execute(rewritten, "rewritten", executions, feeds, child=child)
         except RunError:
             return None
         for results in (seen.original, seen.rewritten):

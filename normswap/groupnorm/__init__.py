@@ -7,9 +7,9 @@
                         (neighbours: constants beside it; fusion: the activation)
     calibrate           the affine that follows the original network on the user's data
     apply, builder      nodes in the place of nodes; forms/: one file a way to write it
-    verify              the float64 reference against every node (layercheck; isolation, where
-                        its activations can't be seen) and the network (hybrid)
-    drift               how far the network has moved, which is no error
+    intent              what it should come to: the original, its layers written out by definition,
+                        which the check (:mod:`normswap.check`) compares with what was written
+    behaviour, drift    what is no error: how far the network has moved, and a sample in its batch
     statistics          whose running statistics are whose, in functions and in two places too
     recalibrate         new ones for BatchNormalization itself; freeze: training mode to inference
     estimate            those of all data as one batch, level by level (levels), in a network that

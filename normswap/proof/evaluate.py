@@ -14,7 +14,7 @@ from normswap.proof.flat import CHOICE, NONE, OWN
 from normswap.semantics.registry import meaning_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from normswap.proof.flat import Node
     from normswap.proof.numbering import Side
@@ -71,7 +71,7 @@ def evaluate(
     values: Mapping[int, Any],
     *,
     sample: int = 0,
-    weights: bool = True,
+    moving: Collection[int] | None = None,
     see: Callable[[Node, Sequence[Any], Sequence[Any]], None] | None = None,
 ) -> Any:
     """Return what a region makes.
@@ -86,8 +86,8 @@ def evaluate(
     sample : int
         0 for the region as it is; any other number moves every weight, and every number among the
         attributes, at random within half a unit in the last place of its type.
-    weights : bool
-        False moves the attributes only.
+    moving : collection of int, optional
+        Moves, of the constants, only these.
     see : callable, optional
         Told of each node with what it reads and makes.
 
@@ -103,8 +103,8 @@ def evaluate(
         if number == NONE:
             return None
         if number not in known:
-            moves = sample if weights and number not in exempt else 0
-            known[number] = _constant(side, number, moves)
+            moves = number not in exempt and (moving is None or number in moving)
+            known[number] = _constant(side, number, sample if moves else 0)
         return known[number]
 
     for node in cone.nodes:

@@ -107,16 +107,19 @@ class _Reading:
         base = self.maps.get(moment.base)
         if base is None or self.shapes(number) != self.shapes(moment.base):
             return
-        channels, samples = self.length(number, 1), self.shapes(number)[0][0]
+        channels = self.length(number, 1)
         shift = np.zeros(1) if moment.shift is None else moment.shift
         if any(channels % part.size for part in (moment.factor, shift)):
             raise NoMapError("it normalizes with numbers for parts of a channel")
         key = (moment.base, moment.runs, moment.epsilon)
         if key not in self._kinds:
             self._kinds[key] = -2 - len(self.normals)
-            self.normals.append(
-                reduced(base, moment.runs, moment.runs[0] // samples, moment.epsilon)
-            )
+            shapes = self.shapes(number)
+            each = {runs / shape[0] for runs, shape in zip(moment.runs, shapes, strict=True)}
+            count = each.pop() if len(each) == 1 else 0.0
+            # Runs of several samples, or of a size, are none of a sample.
+            count = int(count) if count == int(count) else 0
+            self.normals.append(reduced(base, moment.runs, count, moment.epsilon))
         kind = self._kinds[key]
         signs = self.normals[-2 - kind].sign
         factor, shift, signs = (

@@ -237,7 +237,11 @@ def _proved(
             raise
     if not proof.is_whole or seen is None:
         return proof, None, None
-    return proof, seen, proved_outputs(first, seen, proof)
+    outputs = proved_outputs(first, seen, proof)
+    if outputs is None:  # the original's own noise may account for it
+        seen = deploy(runner, child, first, second, options, data, levels=LEVELS[::-1])
+        outputs = None if seen is None else proved_outputs(first, seen, proof)
+    return proof, seen, outputs
 
 
 @contextmanager

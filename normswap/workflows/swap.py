@@ -447,13 +447,12 @@ def swap(
             staged_output(model, target, overwrite=overwrite, edited=bool(plan.swaps))
         )
         if check is not None:
-            names = ("" if model.path else model.name, "")
-            if output is not None:
-                names = (names[0], output_name(target))
+            written = "<memory>" if output is None else output_name(target)
+            names = ("" if model.path else model.name, written)
             with advising():
                 report = replace(
                     report,
-                    check=_checked(
+                    check=check_swap(
                         original,
                         staged.path,
                         plan,
@@ -480,22 +479,43 @@ def swap(
     return SwapResult(report, target)
 
 
-def _checked(
+def check_swap(
     original: Path,
     written: Path,
     plan: SwapPlan,
     intents: tuple[Intent, ...],
     options: CheckOptions,
     *,
-    names: tuple[str, str],
-    batches: Dataset | None,
-    fed: bool,
-    child: Child | None,
-    progress: Progress,
+    names: tuple[str, str] = ("", ""),
+    batches: Dataset | None = None,
+    fed: bool = True,
+    child: Child | None = None,
+    progress: Progress = silent,
 ) -> SwapCheck:
     """Compare what was written with what the original is read as, and tell how it behaves.
 
-    `fed` is whether data may be what the comparison runs on.
+    Parameters
+    ----------
+    original, written : Path
+    plan : SwapPlan
+        By which the one was made from the other.
+    intents : tuple of Intent
+        What the plan reads as what.
+    options : CheckOptions
+    names : (str, str)
+        What to call the models; the paths where it is empty.
+    batches : Dataset, optional
+        Data for the drift, and for what the comparison needs to be run.
+    fed : bool
+        Whether data may be what the comparison runs on.
+    child : Child, optional
+        A process that was started for this (`normswap.check.deployment.start`).
+    progress : callable
+
+    Raises
+    ------
+    RunError
+        A model can't be run, and float64 can't stand in.
     """
     progress("checking")
     data: list[Feeds] = []
@@ -506,7 +526,7 @@ def _checked(
             path,
             written,
             options,
-            names=(names[0] or str(original), names[1] or "<memory>"),
+            names=(names[0] or str(original), names[1]),
             progress=progress,
             child=child,
             home=home,
