@@ -26,7 +26,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from normswap.bodies import bodies
-from normswap.dtypes import NUMPY_DTYPES, round_to
+from normswap.dtypes import NUMPY_DTYPES, is_float, round_to
 from normswap.errors import ModelError
 from normswap.graph.build import gs_nodes
 from normswap.scratch import scratch_folder
@@ -76,6 +76,17 @@ class Intent:
     scale: Affine = "kept"
     bias: Affine = "kept"
     normalized: bool = False
+
+    @property
+    def makes_sense(self) -> bool:
+        """Whether there may be such a group normalization."""
+        return (
+            self.type in TensorProto.DataType.keys()  # noqa: SIM118 - it is no dict
+            and is_float(TensorProto.DataType.Value(self.type))
+            and (self.rank is None or self.rank >= 2)
+            and 0 < self.num_groups <= self.channels
+            and self.channels % self.num_groups == 0
+        )
 
 
 def intents_of(plan: SwapPlan, model: Model) -> tuple[Intent, ...]:
@@ -159,7 +170,7 @@ def write_out(
     Raises
     ------
     ModelError
-        If the model has no such node, or no such initializer.
+        If the model has no such node that can be read so, or no such initializer.
     """
     by_place = {intent.node: intent for intent in intents}
     names = set(_names(model))
@@ -174,7 +185,7 @@ def write_out(
             if intent is None:
                 nodes.append(node)
                 continue
-            if node.output[0] != intent.output or len(node.input) < 5:
+            if node.output[0] != intent.output or len(node.input) < 5 or not intent.makes_sense:
                 raise ModelError(f"What makes {intent.output!r} is no such BatchNormalization.")
             nodes += _Writing(node, intent, opset, names).nodes
         del holder.node[:]

@@ -340,15 +340,19 @@ def state(
         A model can't be read.
     """
     files = _files(original), _files(rewritten)
-    with meant(original, swapping) as (path, home):
-        read = replace(read_signature(path), home=home)
-        first, second = drawing_alike(read, read_signature(rewritten))
+    tried: list[dict[str, tuple[int, ...]]] = []
+    with contextlib.ExitStack() as stack:
+        second = read_signature(rewritten)
         try:
+            path, home = stack.enter_context(meant(original, swapping))
+            first, second = drawing_alike(replace(read_signature(path), home=home), second)
             a, b, tried = sides_of(first, second, requested)
             with np.errstate(all="ignore"):  # infinity and NaN are values like any others here
                 traced = retrace(a, b, claimed(a, b))
-        except ModelError:
-            raise
+        except ModelError as error:
+            if swapping is None:
+                raise
+            traced = _nothing(second, str(error))  # it can't be read so
         except Exception as error:  # noqa: BLE001 - of models that break a rule; nothing is proved
             reason = " ".join(str(error).split()) or type(error).__name__
             tried, traced = [], _nothing(second, reason)

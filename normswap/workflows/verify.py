@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from normswap.check.options import CheckOptions
 from normswap.check.verdict import Verdict
-from normswap.errors import ExitCode
+from normswap.errors import ExitCode, ModelError
 from normswap.inputs.signature import read_signature, structural_differences
 from normswap.model.sources import name_of
 from normswap.plain import AsDict, plain
@@ -277,7 +277,11 @@ def _tested(
         input_shapes=claims.sizes.input_shapes,
         symbolic_dims=claims.sizes.symbolic_dims,
     )
-    with meant(original, claims.swapping) as (path, home):
+    with ExitStack() as stack:
+        try:
+            path, home = stack.enter_context(meant(original, claims.swapping))
+        except ModelError as error:
+            return [Finding("swapping", str(error))]
         report = check_files(
             path,
             rewritten,
