@@ -107,37 +107,38 @@ def observe(
         "timeout": options.timeout,
         "alike": True,
     }
-    notes: list[str] = []
     # Inputs of one kind are enough for what is no verdict.
     plainly = replace(options, depth="quick")
-    with Session(swapped, label="the swapped model", **how) as after:
-        try:
-            with Session(original, label="the original model", **how) as before:
-                cases = make_cases(before, signature, plainly, batches, progress, notes)
-                drift = measure_drift(
-                    before,
-                    after,
-                    batches if batches is not None else [case.feeds for case in cases],
-                    floats,
-                    [layer.y for layer in layers],
-                    progress,
-                    sizes=_sizes(signature, layers, cases[0]),
-                    own=batches is not None,
-                )
-                notes += before.notes
-        except (RunTimeoutError, ProviderError):
-            raise
-        except RunError as error:
-            drift = DriftReport()
-            notes.append(f"the drift from the original can't be told: {error}")
+    notes: list[str] = []
+    drift = DriftReport()
+    invariance: tuple[Invariance, ...] = ()
+    try:
+        with Session(swapped, label="the swapped model", **how) as after:
             try:
-                cases = make_cases(after, signature, plainly, batches, progress, notes)
+                with Session(original, label="the original model", **how) as before:
+                    cases = make_cases(before, signature, plainly, batches, progress, notes)
+                    drift = measure_drift(
+                        before,
+                        after,
+                        batches if batches is not None else [case.feeds for case in cases],
+                        floats,
+                        [layer.y for layer in layers],
+                        progress,
+                        sizes=_sizes(signature, layers, cases[0]),
+                        own=batches is not None,
+                    )
+                    notes += before.notes
             except (RunTimeoutError, ProviderError):
                 raise
-            except RunError:
-                return Behaviour(drift, (), tuple(notes))
-        invariance = _invariance(after, cases[0], signature, options, notes)
-        notes += [*after.notes, *drift.notes]
+            except RunError as error:
+                notes.append(f"the drift from the original can't be told: {error}")
+                cases = make_cases(after, signature, plainly, batches, progress, notes)
+            invariance = _invariance(after, cases[0], signature, options, notes)
+            notes += [*after.notes, *drift.notes]
+    except (RunTimeoutError, ProviderError):
+        raise
+    except RunError as error:
+        notes.append(f"what the swapped model makes of a batch can't be told: {error}")
     return Behaviour(drift, invariance, tuple(dict.fromkeys(notes)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -521,7 +522,10 @@ def check_swap(
     data: list[Feeds] = []
     if batches is not None and fed:
         data = [dict(f) for f in data_feeds(read_signature(original), options, batches)]
-    with meant(original, intents) as (path, home):
+    with ThreadPoolExecutor(1) as pool, meant(original, intents) as (path, home):
+        running = pool.submit(
+            observe, original, written, plan, options, batches=batches, progress=progress
+        )
         found = check_files(
             path,
             written,
@@ -533,10 +537,8 @@ def check_swap(
             data=data,
             strict=True,
         )
+        seen = running.result()
     same = {f.name: getattr(found, f.name) for f in fields(found)}
-    if found.verdict is not Verdict.EQUIVALENT:
-        return SwapCheck(**same)
-    seen = observe(original, written, plan, options, batches=batches, progress=progress)
     notes = tuple(dict.fromkeys((*found.notes, *seen.notes)))
     return SwapCheck(**{**same, "notes": notes, "drift": seen.drift, "invariance": seen.invariance})
 

@@ -319,7 +319,6 @@ def test_a_fault_is_a_verdict(swapped, fault):
     assert found.exit_code is ExitCode.FINDINGS
     place = "LeakyRelu" if fault is other_activation else "'bn1'"
     assert any(place in reason for reason in found.reasons), found.reasons
-    assert found.drift.outputs == {}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
