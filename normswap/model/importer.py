@@ -137,19 +137,23 @@ class Importer:
 
     def _tensor(self, name: str, scope: Scope, local: Scope, value_type: Any = None) -> gs.Tensor:
         """Return the tensor of that name in scope, a new local variable if there is none."""
-        return scope[name] if name in scope else self._variable(name, local, value_type)
+        found = local.get(name)
+        if found is None:
+            found = scope.get(name)
+        return self._variable(name, local, value_type) if found is None else found
 
     @staticmethod
     def _variable(name: str, local: Scope, value_type: Any = None) -> gs.Tensor:
         """Return the tensor of that name in the local scope, a new variable if there is none."""
         if not name:
             return gs.Variable.empty()
-        _require_text(name)
-        if name not in local:
-            local[name] = gs.Variable(name)
+        found = local.get(name)
+        if found is None:
+            _require_text(name)
+            found = local[name] = gs.Variable(name)
             if value_type is not None:
-                _describe(local[name], value_type)
-        return local[name]
+                _describe(found, value_type)
+        return found
 
 
 def _require_text(*names: Any) -> None:

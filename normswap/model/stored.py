@@ -108,7 +108,7 @@ class StoredTensor(LazyTensor):
                 f"Tensor {self.tensor.name!r} {what}, and the types that the installed onnx "
                 f"{onnx.__version__} knows are 1 to {max(known)}."
             )
-        if any(size < 0 for size in self.shape):
+        if min(self.shape, default=0) < 0:
             raise ModelError(f"Tensor {self.tensor.name!r} has the impossible shape {self.shape}.")
         try:
             return self._read(self.dtype)
