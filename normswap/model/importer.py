@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import onnx_graphsurgeon as gs
 
+from normswap.model import bare
 from normswap.model.attributes import Scope, import_attribute
 from normswap.model.imported import ImportedFunction, ImportedGraph, ImportedNode
 from normswap.model.stored import Locate, SparseTensor, StoredTensor
@@ -83,7 +84,7 @@ class Importer:
         """Return a ``TensorProto`` or ``SparseTensorProto`` as a constant."""
         name = proto.name if isinstance(proto, onnx.TensorProto) else proto.values.name
         _require_text(name)
-        return gs.Constant(name, self._stored(proto))
+        return bare.constant(name, self._stored(proto))
 
     def _stored(self, proto: Any) -> LazyTensor:
         if isinstance(proto, onnx.TensorProto):
@@ -150,7 +151,7 @@ class Importer:
         found = local.get(name)
         if found is None:
             _require_text(name)
-            found = local[name] = gs.Variable(name)
+            found = local[name] = bare.variable(name)
             if value_type is not None:
                 _describe(found, value_type)
         return found

@@ -123,9 +123,8 @@ class StoredTensor(LazyTensor):
         if located is None:
             raw = self.tensor.raw_data
             if len(raw) == self.nbytes > 0:  # what to_array does, without its questions
-                return from_raw(
-                    np.frombuffer(raw, np.uint8).copy(), self.data_type, dtype, self.shape
-                )
+                values = np.frombuffer(bytearray(raw), np.uint8)
+                return from_raw(values, self.data_type, dtype, self.shape)
             return np.array(numpy_helper.to_array(self.tensor))
         field, extent = located
         if field in RAW_LIKE_FIELDS:
