@@ -125,6 +125,12 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--epsilon", type=float, metavar="X", help="In place of each layer's own epsilon."
         ),
+        click.option(
+            "--no-normalize",
+            is_flag=True,
+            help="Normalize each tensor as it is, and leave the layers' mean and variance out: for "
+            "training from scratch.",
+        ),
         click.option("--no-scale", is_flag=True, help="Drop the layers' scale."),
         click.option("--no-center", is_flag=True, help="Drop the layers' bias B."),
         include_options("Swap"),
@@ -297,6 +303,7 @@ def _swap_options(
         provider=values["provider"],
         threads=values["threads"],
         epsilon=values["epsilon"],
+        normalize=not values["no_normalize"],
         keep_scale=not values["no_scale"],
         keep_bias=not values["no_center"],
         include=values["include"],

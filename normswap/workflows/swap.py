@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from normswap.check.options import CheckOptions, check_options
+from normswap.check.verdict import Verdict
 from normswap.errors import ExitCode, UsageError, require_choice
 from normswap.graph.build import build_network
 from normswap.groupnorm.apply import apply_swaps
@@ -13,20 +15,23 @@ from normswap.groupnorm.calibrate import CalibrationOptions, calibrate
 from normswap.groupnorm.carried import require_finite
 from normswap.groupnorm.drift import DriftReport, measure_drift
 from normswap.groupnorm.forms import FORMS
+from normswap.groupnorm.normalize import normalize
 from normswap.groupnorm.options import AUTO, FASTEST, SwapOptions
 from normswap.groupnorm.planner import plan_swap, with_timings
 from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
 from normswap.groupnorm.race import measure
 from normswap.groupnorm.verify import SwapCheck, verify_swap
 from normswap.inputs.data import open_data
-from normswap.inputs.signature import read_signature
+from normswap.inputs.signature import drawing_alike, read_signature
 from normswap.model import load, stage
 from normswap.model.staging import staged_output
-from normswap.plain import called
+from normswap.plain import AsDict, called
 from normswap.progress import Progress, silent
+from normswap.proof.files import prove_files
 from normswap.runtime.session import Session
 from normswap.runtime.survey import resolve
 from normswap.scratch import scratch_folder
+from normswap.workflows.check import check_files
 from normswap.workflows.narrowed import narrowed
 from normswap.workflows.result import (
     Result,
@@ -39,12 +44,13 @@ from normswap.workflows.result import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from typing import TypedDict
 
     from typing_extensions import Unpack
 
+    from normswap.groupnorm.normalize import Normalized
     from normswap.groupnorm.plan import SwapPlan
     from normswap.inputs.data import Data, Dataset
     from normswap.model import Model
@@ -62,6 +68,7 @@ if TYPE_CHECKING:
         provider: str
         threads: int | None
         epsilon: float | None
+        normalize: bool
         keep_scale: bool
         keep_bias: bool
         include: Sequence[str]
@@ -74,6 +81,24 @@ if TYPE_CHECKING:
 
 OF_GROUPS = ("groups", "group_size", "on_indivisible", "search_groups")
 """Parameters that say how many groups there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class NormalizationCheck(AsDict):
+    """Whether the network whose statistics went elsewhere is the same function as the original.
+
+    Attributes
+    ----------
+    verdict : Verdict
+    proved : bool
+        Whether it is for all inputs; else it was tested.
+    reasons : tuple of str
+        Why it is not.
+    """
+
+    verdict: Verdict
+    proved: bool
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +118,8 @@ class SwapReport(RewriteReport):
         Number of layers that were refitted.
     notes : tuple of str
         What of the data was not used.
+    normalization : NormalizationCheck or None
+        None where no check was asked for, or there was nothing to normalize.
     """
 
     plan: SwapPlan
@@ -102,12 +129,17 @@ class SwapReport(RewriteReport):
     )
     calibrated: int = 0
     notes: tuple[str, ...] = ()
+    normalization: NormalizationCheck | None = None
 
     SCHEMA: ClassVar[str] = "normswap/swap/1"
 
     @property
     def exit_code(self) -> ExitCode:
         """How a command that did this ends."""
+        if self.normalization is not None:
+            found = self.normalization.verdict.exit_code
+            if found is not ExitCode.OK:
+                return found
         return ExitCode.OK if self.check is None else self.check.exit_code
 
 
@@ -143,9 +175,10 @@ def plan_report(
         If forms are timed, and the runtime is unavailable, crashed or timed out.
     """
     model, plan = _planned(source, options, progress)
-    if options.form == FASTEST:
-        with model.original() as original:
-            plan = _raced(original, plan, how, None, progress)
+    with _normalized(model, plan, progress) as network:
+        plan = network.plan
+        if options.form == FASTEST:
+            plan = _raced(network.path, plan, how, None, progress)
     return SwapReport(model.name, None, plan, size_before=model.size)
 
 
@@ -165,6 +198,7 @@ def bn_to_gn(
     provider: str = "cpu",
     threads: int | None = None,
     epsilon: float | None = None,
+    normalize: bool = True,
     keep_scale: bool = True,
     keep_bias: bool = True,
     include: Sequence[str] = (),
@@ -220,6 +254,11 @@ def bn_to_gn(
         Threads that the model will run on; as many as this machine has, if left out.
     epsilon : float, optional
         In place of each layer's own.
+    normalize : bool
+        Let each layer's mean and variance go to what is before it, as a fold does, or become a Mul
+        and an Add there, so that its group normalization is one of the normalized tensor: what
+        comes out is then near the original without any data. Without, it is of the tensor as it
+        is, for those who train from scratch.
     keep_scale, keep_bias : bool
         Whether a layer's scale and B stay as the affine.
     include, exclude : sequence of str
@@ -280,6 +319,7 @@ def bn_to_gn(
             provider=provider,
             threads=threads,
             epsilon=epsilon,
+            normalize=normalize,
             keep_scale=keep_scale,
             keep_bias=keep_bias,
             include=tuple(include),
@@ -370,11 +410,18 @@ def swap(
     """
     target = place(output)
     model, plan = _planned(source, options, progress)
-    options = plan.options
     report = SwapReport(model.name, None, plan, size_before=model.size)
     if not plan.swaps:
         return SwapResult(*as_it_is(report, model, target, overwrite=overwrite, copy=copy))
-    with model.original() as original:
+    search = calibration is not None and calibration.search_groups
+    with _normalized(model, plan, progress, search=search) as network:
+        model, plan, original = network.model, network.plan, network.path
+        report = replace(report, plan=plan)
+        if check is not None and network.source is not None:
+            with advising():
+                same = _same(network.source, original, check, progress)
+            report = replace(report, normalization=same)
+            require_sound(report, same.reasons)
         batches: Dataset | None = None
         if data is not None:
             batches = open_data(data, read_signature(original), samples=samples)
@@ -383,7 +430,8 @@ def swap(
             if check is not None:
                 before = _plain_drift(original, plan, batches, check)
                 report = replace(report, uncalibrated=before)
-            plan = plan_swap(model, replace(options, affines=affines))
+            fitted = replace(plan.options, affines=affines)
+            plan = plan_swap(model, fitted, after=network.after)
             report = replace(report, plan=plan, calibrated=len(affines))
         if options.form == FASTEST:
             plan = _raced(original, plan, how or check, batches, progress)
@@ -414,6 +462,74 @@ def _planned(source: Source, options: SwapOptions, progress: Progress) -> tuple[
         targets = {swap.key for swap in plan.swaps}
         require_finite(model.name, build_network(model), targets, "swapped")
     return model, plan
+
+
+@dataclass(frozen=True, slots=True)
+class _Network:
+    """What is swapped: a model as it was read, or one that was normalized and is the same function.
+
+    Attributes
+    ----------
+    model : Model
+        Not edited since it was read.
+    path : Path
+        Where it is.
+    plan : SwapPlan
+        Of the swap of it.
+    source : Path or None
+        Where the model is that was normalized; None where none was.
+    after : (SwapPlan, Normalized) or None
+        The plan for that, and what has become of it.
+    """
+
+    model: Model
+    path: Path
+    plan: SwapPlan
+    source: Path | None = None
+    after: tuple[SwapPlan, Normalized] | None = None
+
+
+@contextmanager
+def _normalized(
+    model: Model, plan: SwapPlan, progress: Progress, *, search: bool = False
+) -> Iterator[_Network]:
+    """Normalize a model before it is swapped, if that is wanted; it is not to be used any more.
+
+    A group of one channel forgets all that was done to the channel before, so there is nothing to
+    do, unless other numbers of groups are tried.
+    """
+    with model.original() as original:
+        if not plan.options.normalize or not plan.swaps:
+            yield _Network(model, original, plan)
+            return
+        progress("normalizing first")
+        grouped = {s.key for s in plan.swaps if search or s.num_groups != s.alone.channels}
+        after = plan, normalize(model, grouped)
+        if not after[1].edited:
+            yield _Network(model, original, plan_swap(model, plan.options, after=after))
+            return
+        with scratch_folder() as folder:
+            path = folder / "normalized.onnx"
+            with stage(model, path) as staged:
+                staged.commit()
+            again = load(path, name=model.name)
+            swaps = plan_swap(again, plan.options, after=after)
+            yield _Network(again, path, swaps, original, after)
+
+
+def _same(
+    original: Path, normalized: Path, check: CheckOptions, progress: Progress
+) -> NormalizationCheck:
+    """Say whether a normalized network is the function that it was."""
+    progress("proving that the normalized network is the same function")
+    models = drawing_alike(read_signature(original), read_signature(normalized))
+    if prove_files(*models).is_whole:
+        return NormalizationCheck(Verdict.EQUIVALENT, proved=True)
+    how = CheckOptions(check.provider, check.provider_options, seed=check.seed)
+    how = replace(how, input_shapes=check.input_shapes, timeout=check.timeout)
+    names = ("the original model", "the normalized model")
+    report = check_files(original, normalized, how, names=names, progress=progress)
+    return NormalizationCheck(report.verdict, proved=False, reasons=report.reasons)
 
 
 def _findings(check: SwapCheck) -> list[str]:
