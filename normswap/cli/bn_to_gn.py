@@ -154,6 +154,20 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="Calibrate all layers in one pass: faster, and less exact.",
         ),
         click.option(
+            "--evaluate",
+            "evaluate_on",
+            type=click.Path(),
+            metavar="DATA",
+            help="Check and measure the drift on data to which nothing is fitted.",
+        ),
+        click.option(
+            "--labels",
+            metavar="NAME|FILE",
+            help="Tell how often the original and the swapped network are right on that data: an "
+            "array of it, or a file of one array, with the number of the class of each sample, or "
+            "of each pixel.",
+        ),
+        click.option(
             "--samples",
             type=click.IntRange(min=1),
             metavar="N",
@@ -238,6 +252,8 @@ def _run(
     model: str | None,
     calibrate_on: str | None,
     one_pass: bool,
+    evaluate_on: str | None,
+    labels: str | None,
     samples: int | None,
     dry_run: bool,
     output: str | None,
@@ -248,9 +264,12 @@ def _run(
     **values: Any,
 ) -> ExitCode:
     source = source_of_command(model)
-    for name, given in (("--one-pass", one_pass), ("--samples", samples is not None)):
-        if given and calibrate_on is None:
-            raise UsageError(f"{name} needs data.", tip="Give it with --calibrate DATA.")
+    if one_pass and calibrate_on is None:
+        raise UsageError("--one-pass needs data.", tip="Give it with --calibrate DATA.")
+    for name, value in (("--samples", samples), ("--labels", labels)):
+        if value is not None and calibrate_on is None and evaluate_on is None:
+            tip = "Give it with --calibrate DATA, or with --evaluate DATA."
+            raise UsageError(f"{name} needs data.", tip=tip)
     from normswap.groupnorm.calibrate import CalibrationOptions
     from normswap.workflows.swap import plan_report, swap
 
@@ -264,8 +283,10 @@ def _run(
                 source, output, suffix=suffix, force=force, in_place=in_place
             )
             calibration = None
+            for data in (calibrate_on, evaluate_on):
+                if data is not None:
+                    telling().reads(Path(data))
             if calibrate_on is not None:
-                telling().reads(Path(calibrate_on))
                 calibration = CalibrationOptions(one_pass, search_groups, values["timeout"])
             report = report_of(
                 lambda: swap(
@@ -277,6 +298,8 @@ def _run(
                     check=how if is_checked(values) else None,
                     how=how,
                     data=calibrate_on,
+                    evaluate=evaluate_on,
+                    labels=labels,
                     samples=samples,
                     calibration=calibration,
                     progress=say,
