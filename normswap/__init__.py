@@ -8,6 +8,7 @@
     recalibrate                     new statistics for it
     check                           whether two models are the same function
     verify                          whether a certificate of that holds
+    inspect                         what a model is
 
 Each takes a model as a path, bytes, a stream or an object of onnx, onnx-graphsurgeon, onnx-ir or
 torch; see their help, and docs/api.md. A rewrite is checked before it is saved or returned.
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from normswap.groupnorm.plan import SwapPlan
     from normswap.workflows.check import check
     from normswap.workflows.fold import FoldReport, FoldResult, fold, plan
+    from normswap.workflows.inspect import InspectReport, inspect
     from normswap.workflows.recalibrate import (
         RecalibrateReport,
         RecalibrateResult,
@@ -62,6 +64,7 @@ __all__ = [
     "FoldResult",
     "Folded",
     "InconclusiveError",
+    "InspectReport",
     "Kept",
     "ModelError",
     "NormswapError",
@@ -86,6 +89,7 @@ __all__ = [
     "bn_to_ln",
     "check",
     "fold",
+    "inspect",
     "plan",
     "recalibrate",
     "verify",
@@ -113,6 +117,7 @@ _HOME = {
     "groupnorm.plan": ("SwapPlan",),
     "workflows.check": ("check",),
     "workflows.fold": ("FoldReport", "FoldResult", "fold", "plan"),
+    "workflows.inspect": ("InspectReport", "inspect"),
     "workflows.recalibrate": ("RecalibrateReport", "RecalibrateResult", "recalibrate"),
     "workflows.swap": ("SwapReport", "SwapResult", "bn_to_gn", "bn_to_in", "bn_to_ln"),
     "workflows.verify": ("VerifyReport", "verify"),

@@ -21,6 +21,7 @@ FLOORS = [
     ["check"],
     ["folding"],
     ["groupnorm"],
+    ["inspection"],
     ["workflows"],
     ["report"],
     ["cli"],

@@ -52,6 +52,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "normswap.cli.check:check_command",
         "Say whether two models are the same function.",
     ),
+    "inspect": (
+        "normswap.cli.inspect:inspect_command",
+        "Say what a model is: its size, operators and normalizations.",
+    ),
     "verify": (
         "normswap.cli.verify:verify_command",
         "Make the claims of a certificate again, from two models alone.",

@@ -31,6 +31,7 @@ REPORTS = (
     "normswap.workflows.recalibrate:RecalibrateReport",
     "normswap.check.report:CheckReport",
     "normswap.workflows.verify:VerifyReport",
+    "normswap.workflows.inspect:InspectReport",
     "normswap.runtime.survey:Survey",
     "normswap.report.envelope:Failure",
 )

@@ -101,6 +101,7 @@ def test_every_report_has_a_schema_that_is_one():
         ("recalibrate", 0, ["recalibrate", "model.onnx", "data.npy"]),
         ("check", 0, ["check", "model.onnx", "model.onnx"]),
         ("check", 1, ["check", "model.onnx", "other.onnx", "--localize", "--self-test", "2"]),
+        ("inspect", 0, ["inspect", "model.onnx"]),
         ("providers", 0, ["providers"]),
         ("providers", 4, ["providers", "--require", "nonsense"]),
         ("error", 2, ["fold", "model.onnx", "--nonsense"]),

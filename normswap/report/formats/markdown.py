@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from normswap.plain import kind_of
+from normswap.report.inspected import COLUMNS, fate, macs, normalizations
 from normswap.report.standing import proof_line, standing, verified
 
 if TYPE_CHECKING:
@@ -143,6 +144,27 @@ def _verify(report: Any) -> Iterator[str]:
     yield from _items(map(_text, report.notes))
 
 
+def _inspect(report: Any) -> Iterator[str]:
+    yield f"## {_text(report.source)}: {_text(normalizations(report))}"
+    opsets = ", ".join(f"{domain} {version}" for domain, version in report.opsets.items())
+    by = f", by {report.exporter}" if report.exporter else ""
+    yield from _items(
+        [
+            _text(f"{opsets}, IR {report.ir_version}{by}"),
+            _text(f"{report.size} bytes, {report.parameters} parameters, {macs(report.work)}"),
+            _text(", ".join(f"{count} {op}" for op, count in report.operators.items())),
+        ]
+    )
+    yield from _table(
+        COLUMNS, ((_code(cells[0]), *map(_text, cells[1:])) for cells in map(fate, report.layers))
+    )
+    health = ((layer, layer.health.problems) for layer in report.layers if layer.health)
+    yield from _items(
+        f"{_code(layer.node)}: {_text(problem)}" for layer, all_ in health for problem in all_
+    )
+    yield from _items(map(_text, report.traces))
+
+
 def _providers(report: Any) -> Iterator[str]:
     yield f"## {report.runs} {report.version}"
     yield from _table(
@@ -165,6 +187,7 @@ _KINDS: dict[str, Callable[[Any], Iterator[str]]] = {
     "recalibrate": _recalibrate,
     "check": _check,
     "verify": _verify,
+    "inspect": _inspect,
     "providers": _providers,
     "error": _error,
 }
