@@ -139,6 +139,12 @@ COUNT_MARKDOWN = """def _count(report: Any) -> Iterator[str]:
 
 """
 
+COUNT_RESULTS = """def _count(report: Any) -> Iterator[Result]:
+    yield Result(f"{report.nodes} nodes", "pass")
+
+
+"""
+
 # What is written where: a new file, or what is put before a passage of an old one.
 EXAMPLES = {
     "Teach the fold a new operator": {"normswap/folding/operators/same.py": OPERATOR},
@@ -159,7 +165,7 @@ EXAMPLES = {
         "normswap/__init__.py": [
             ('    "workflows.fold":', '    "workflows.count": ("CountReport", "count"),\n'),
             ('    "DataError",\n    "Depth",\n', '    "CountReport",\n'),
-            ('    "fold",\n    "plan",\n', '    "count",\n'),
+            ('    "fold",\n    "inspect",\n', '    "count",\n'),
             (
                 "    from normswap.workflows.fold import",
                 "    from normswap.workflows.count import CountReport, count\n",
@@ -172,6 +178,10 @@ EXAMPLES = {
         "normswap/report/formats/text/count.py": COUNT_TEXT,
         "normswap/report/formats/markdown.py": [
             ("_KINDS: dict", COUNT_MARKDOWN),
+            ('    "error": _error', '    "count": _count,\n'),
+        ],
+        "normswap/report/results.py": [
+            ("_KINDS: dict", COUNT_RESULTS),
             ('    "error": _error', '    "count": _count,\n'),
         ],
         "normswap/report/schema.py": [
@@ -289,6 +299,7 @@ def test_a_new_command(follow, model, tmp_path):
     assert re.search(r"^ *count +Count\.$", run("-m", "normswap", "--help"), re.MULTILINE)
     assert run("-m", "normswap", "count", model) == "model.onnx: 3 nodes\n"
     assert run("-m", "normswap", "count", model, "--format", "markdown") == "## model.onnx: 3\n"
+    assert 'name="3 nodes"' in run("-m", "normswap", "count", model, "--output", "junit")
     run("-m", "normswap.report.schema")
     schema = json.loads((tmp_path / "normswap/report/schemas/count.json").read_text("utf-8"))
     told = json.loads(run("-m", "normswap", "count", model, "--json"))

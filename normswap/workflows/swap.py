@@ -20,6 +20,7 @@ from normswap.groupnorm.race import measure
 from normswap.groupnorm.verify import SwapCheck, verify_swap
 from normswap.inputs.data import open_data
 from normswap.inputs.signature import read_signature
+from normswap.inspection.gate import gate
 from normswap.model import load, stage
 from normswap.model.staging import staged_output
 from normswap.plain import called
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
     from normswap.groupnorm.plan import SwapPlan
     from normswap.inputs.data import Data, Dataset
+    from normswap.inspection.gate import FailOn
     from normswap.model import Model
     from normswap.model.sources import Source
     from normswap.workflows.result import Output
@@ -82,7 +84,7 @@ class SwapReport(RewriteReport):
 
     Attributes
     ----------
-    source, output, size_before, size_after
+    source, output, size_before, size_after, failing
         See :class:`~normswap.workflows.result.RewriteReport`.
     plan : SwapPlan
     check : SwapCheck or None
@@ -108,7 +110,9 @@ class SwapReport(RewriteReport):
     @property
     def exit_code(self) -> ExitCode:
         """How a command that did this ends."""
-        return ExitCode.OK if self.check is None else self.check.exit_code
+        if self.check is None:
+            return ExitCode.FINDINGS if self.failing else ExitCode.OK
+        return self.check.exit_code
 
 
 class SwapResult(Result[SwapReport]):
@@ -120,6 +124,7 @@ def plan_report(
     options: SwapOptions,
     *,
     how: CheckOptions | None = None,
+    fail_on: Sequence[FailOn] = (),
     progress: Progress = silent,
 ) -> SwapReport:
     """Say what :func:`swap` would do to a model, and do nothing.
@@ -130,6 +135,8 @@ def plan_report(
     options : SwapOptions
     how : CheckOptions, optional
         How forms are timed, where the fastest is asked for.
+    fail_on : sequence of {"foldable", "kept", "training"}
+        What the report counts as findings, see :func:`normswap.plan`.
     progress : callable
         Is told what is being done.
 
@@ -146,7 +153,8 @@ def plan_report(
     if options.form == FASTEST:
         with model.original() as original:
             plan = _raced(original, plan, how, None, progress)
-    return SwapReport(model.name, None, plan, size_before=model.size)
+    failing = gate(fail_on, model, kept=plan.untouched)
+    return SwapReport(model.name, None, plan, size_before=model.size, failing=failing)
 
 
 def bn_to_gn(

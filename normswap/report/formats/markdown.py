@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from normswap.plain import kind_of
 from normswap.report.inspected import COLUMNS, fate, macs, normalizations
-from normswap.report.standing import proof_line, standing, verified
+from normswap.report.standing import gated, proof_line, standing, verified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -132,7 +132,8 @@ def _check(report: Any) -> Iterator[str]:
         ),
     )
     proved = () if report.proof is None else (proof_line(report.proof),)
-    yield from _items(map(_text, (*report.reasons, *proved, *report.notes)))
+    short = (report.shortfall,) if report.shortfall else ()
+    yield from _items(map(_text, (*short, *report.reasons, *proved, *report.notes)))
 
 
 def _verify(report: Any) -> Iterator[str]:
@@ -218,6 +219,8 @@ def _steps(steps: Iterable[Any]) -> Iterator[str]:
 
 def _written(report: Any, *, idle: str = "") -> Iterator[str]:
     yield ""
+    if report.failing:
+        yield from (f"**{_text(gated(report))}**", "")
     if report.output is None:
         yield f"{idle}, so nothing was written." if idle else "Nothing written."
     elif idle:
