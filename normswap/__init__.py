@@ -9,6 +9,7 @@
     check                           whether two models are the same function
     verify                          whether a certificate of that holds
     inspect                         what a model is
+    lint                            what in models should not be as it is
 
 Each takes a model as a path, bytes, a stream or an object of onnx, onnx-graphsurgeon, onnx-ir or
 torch; see their help, and docs/api.md. A rewrite is checked before it is saved or returned.
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from normswap.workflows.check import check
     from normswap.workflows.fold import FoldReport, FoldResult, fold, plan
     from normswap.workflows.inspect import InspectReport, inspect
+    from normswap.workflows.lint import LintReport, lint
     from normswap.workflows.recalibrate import (
         RecalibrateReport,
         RecalibrateResult,
@@ -66,6 +68,7 @@ __all__ = [
     "InconclusiveError",
     "InspectReport",
     "Kept",
+    "LintReport",
     "ModelError",
     "NormswapError",
     "NotEquivalentError",
@@ -90,6 +93,7 @@ __all__ = [
     "check",
     "fold",
     "inspect",
+    "lint",
     "plan",
     "recalibrate",
     "verify",
@@ -118,6 +122,7 @@ _HOME = {
     "workflows.check": ("check",),
     "workflows.fold": ("FoldReport", "FoldResult", "fold", "plan"),
     "workflows.inspect": ("InspectReport", "inspect"),
+    "workflows.lint": ("LintReport", "lint"),
     "workflows.recalibrate": ("RecalibrateReport", "RecalibrateResult", "recalibrate"),
     "workflows.swap": ("SwapReport", "SwapResult", "bn_to_gn", "bn_to_in", "bn_to_ln"),
     "workflows.verify": ("VerifyReport", "verify"),
@@ -137,14 +142,14 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """A module of which ``check`` is always the function, and never the package of that name.
+    """A module whose functions are never the packages of their names, as ``check`` and ``lint``.
 
     Whoever imports :mod:`normswap.check` would put that in its place, as a package does with its
     parts. It is imported all the same, and ``from normswap.check import ...`` finds it.
     """
 
     def __setattr__(self, name: str, value: object) -> None:
-        if name != "check" or not isinstance(value, ModuleType):
+        if name not in __all__ or not isinstance(value, ModuleType):
             super().__setattr__(name, value)
 
 

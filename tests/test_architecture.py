@@ -32,6 +32,7 @@ FLOORS = [
     ["folding"],
     ["groupnorm"],
     ["inspection"],
+    ["lint"],
     ["workflows"],
     ["report"],
     ["cli"],

@@ -71,6 +71,28 @@ class Toy(Form):
 FORM = Toy()
 """
 
+RULE = '''
+from normswap.lint.rule import Rule
+
+
+class Loud(Rule):
+    """A node that shouts."""
+
+    code = "NS199"
+    name = "loud"
+    what = "A node has a name in capitals."
+    why = "It hurts."
+    how = "Whisper."
+
+    def find(self, subject, options):
+        for node in subject.network.nodes():
+            if node.name.isupper():
+                yield self.finding("it shouts", node.name)
+
+
+RULE = Loud()
+'''
+
 FORMAT = """
 def tell(report, stream, *, verbose, envelope):
     stream.write(f"{len(report.plan.folded)} FOLDED!\\n")
@@ -159,6 +181,7 @@ EXAMPLES = {
         ],
     },
     "Teach the swap a new form": {"normswap/groupnorm/forms/toy.py": FORM},
+    "Add a rule to lint": {"normswap/lint/rules/loud.py": RULE},
     "Add a report format": {"normswap/report/formats/shout.py": FORMAT},
     "Add a command": {
         "normswap/workflows/count.py": WORKFLOW,
@@ -286,6 +309,16 @@ def test_a_new_form(follow, model):
     run("-m", "normswap", "bn-to-gn", *arguments, model)
     made = onnx.load(Path(run("-c", "import os; print(os.getcwd())").strip()) / "new.onnx")
     assert "ToyNorm" in {node.op_type for node in made.graph.node}
+
+
+def test_a_new_rule(follow, model, tmp_path):
+    run = follow("Add a rule to lint")
+    loud = onnx.load(tmp_path / model)
+    loud.graph.node[0].name = "LOUD"
+    onnx.save(loud, tmp_path / "loud.onnx")
+    told = run("-m", "normswap", "lint", "loud.onnx", model, "--select", "NS19", code=1)
+    assert re.search(r"NS199 +loud +LOUD +it shouts", told)
+    assert "Whisper." in run("-m", "normswap", "lint", "--explain", "loud")
 
 
 def test_a_new_report_format(follow, model):

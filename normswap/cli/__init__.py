@@ -56,6 +56,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "normswap.cli.inspect:inspect_command",
         "Say what a model is: its size, operators and normalizations.",
     ),
+    "lint": (
+        "normswap.cli.lint:lint_command",
+        "Say what in models should not be as it is.",
+    ),
     "verify": (
         "normswap.cli.verify:verify_command",
         "Make the claims of a certificate again, from two models alone.",

@@ -159,8 +159,9 @@ def _channels(node: Node, source: Value | None, entry: Folded | Kept | None) -> 
     shape = None if source is None else source.shape
     sizes = [] if shape is None or len(shape) < 2 else [shape[-1 if last else 1]]
     scale = node.input(2 if node.op.startswith("Skip") else 1)
-    if scale is not None and scale.rank == 1 and scale.shape and node.op != "GroupNormalization":
-        sizes.append(scale.shape[0])  # of GroupNormalization it may be one for each group
+    by_group = node.op == "GroupNormalization" and node.opset < 21
+    if scale is not None and scale.rank == 1 and scale.shape and not by_group:
+        sizes.append(scale.shape[0])
     return next((size for size in sizes if isinstance(size, int)), None)
 
 

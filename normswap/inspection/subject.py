@@ -13,8 +13,11 @@ from normswap.graph.reasons import blocked_by
 from normswap.inspection.layers import NormLayer, norm_layers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from normswap.folding.plan import Plan
     from normswap.graph.network import Network, Node
+    from normswap.inspection.health import Health
     from normswap.model import Model
 
 
@@ -44,6 +47,11 @@ class Subject:
     def layers(self) -> tuple[NormLayer, ...]:
         """Its normalizations."""
         return tuple(norm_layers(self.network, self.plan))
+
+    @property
+    def health(self) -> Iterator[tuple[NormLayer, Health]]:
+        """The BatchNormalizations whose numbers are constants, and how these look."""
+        return ((layer, layer.health) for layer in self.layers if layer.health is not None)
 
     @cached_property
     def training(self) -> tuple[Node, ...]:

@@ -196,6 +196,25 @@ def _inspect(report: Any) -> Iterator[Result]:
             yield Result(name, "pass", place=place)
 
 
+def _lint(report: Any) -> Iterator[Result]:
+    rules = {rule.code: rule for rule in report.rules}
+    for model in report.models:
+        if model.error:
+            yield Result("lint", "failure", model.error, "unreadable", model=model.source)
+        found = {finding.code for finding in model.findings}
+        for code in model.rules:
+            if code not in found:
+                yield Result(f"{code} {rules[code].name}", "pass", model=model.source)
+        for finding in model.findings:
+            result = _of(finding, model=model.source, help=rules[finding.code].how)
+            yield replace(result, name=f"{finding.code} {finding.name} {finding.place}".rstrip())
+
+
+def _rules(report: Any) -> Iterator[Result]:
+    for rule in report.rules:
+        yield Result(f"{rule.code} {rule.name}", "pass")
+
+
 def _providers(report: Any) -> Iterator[Result]:
     for status in report.providers:
         if status.usable:
@@ -217,6 +236,8 @@ _KINDS: dict[str, Callable[[Any], Iterator[Result]]] = {
     "check": _check,
     "verify": _verify,
     "inspect": _inspect,
+    "lint": _lint,
+    "rules": _rules,
     "providers": _providers,
     "error": _error,
 }

@@ -32,6 +32,8 @@ REPORTS = (
     "normswap.check.report:CheckReport",
     "normswap.workflows.verify:VerifyReport",
     "normswap.workflows.inspect:InspectReport",
+    "normswap.workflows.lint:LintReport",
+    "normswap.workflows.lint:RulesReport",
     "normswap.runtime.survey:Survey",
     "normswap.report.envelope:Failure",
 )

@@ -102,6 +102,8 @@ def test_every_report_has_a_schema_that_is_one():
         ("check", 0, ["check", "model.onnx", "model.onnx"]),
         ("check", 1, ["check", "model.onnx", "other.onnx", "--localize", "--self-test", "2"]),
         ("inspect", 0, ["inspect", "model.onnx"]),
+        ("lint", 1, ["lint", "model.onnx", "other.onnx"]),
+        ("rules", 0, ["lint", "--list-rules"]),
         ("providers", 0, ["providers"]),
         ("providers", 4, ["providers", "--require", "nonsense"]),
         ("error", 2, ["fold", "model.onnx", "--nonsense"]),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from normswap.plain import kind_of
 from normswap.report.inspected import COLUMNS, fate, macs, normalizations
+from normswap.report.linted import summary
 from normswap.report.standing import gated, proof_line, standing, verified
 
 if TYPE_CHECKING:
@@ -166,6 +167,33 @@ def _inspect(report: Any) -> Iterator[str]:
     yield from _items(map(_text, report.traces))
 
 
+def _lint(report: Any) -> Iterator[str]:
+    yield f"## {_text(summary(report))}"
+    for model in report.models:
+        if model.error:
+            yield from ("", f"### {_text(model.source)}", "", f"**error:** {_text(model.error)}")
+        elif model.findings:
+            yield from ("", f"### {_text(model.source)}")
+            yield from _table(
+                ("rule", "level", "where", "what"),
+                (
+                    (f"{each.code} {each.name}", each.level, _place(each), _text(each.message))
+                    for each in model.findings
+                ),
+            )
+
+
+def _rules(report: Any) -> Iterator[str]:
+    yield "## Rules"
+    yield from _table(
+        ("code", "rule", "level", "what it finds", "why it matters", "what to do"),
+        (
+            (rule.code, rule.name, rule.level, *map(_text, (rule.what, rule.why, rule.how)))
+            for rule in report.rules
+        ),
+    )
+
+
 def _providers(report: Any) -> Iterator[str]:
     yield f"## {report.runs} {report.version}"
     yield from _table(
@@ -189,6 +217,8 @@ _KINDS: dict[str, Callable[[Any], Iterator[str]]] = {
     "check": _check,
     "verify": _verify,
     "inspect": _inspect,
+    "lint": _lint,
+    "rules": _rules,
     "providers": _providers,
     "error": _error,
 }
@@ -227,6 +257,10 @@ def _written(report: Any, *, idle: str = "") -> Iterator[str]:
         yield f"{_code(report.output)}: {idle.lower()}, so it is a copy of the model."
     else:
         yield f"{_code(report.output)}: {report.size_before} → {report.size_after} bytes"
+
+
+def _place(finding: Any) -> str:
+    return _code(finding.place) if finding.place else ""
 
 
 def _site(site: Any) -> str:
