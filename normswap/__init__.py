@@ -10,6 +10,7 @@
     verify                          whether a certificate of that holds
     inspect                         what a model is
     lint                            what in models should not be as it is
+    diff                            what changed between two models
 
 Each takes a model as a path, bytes, a stream or an object of onnx, onnx-graphsurgeon, onnx-ir or
 torch; see their help, and docs/api.md. A rewrite is checked before it is saved or returned.
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from normswap.groupnorm.options import SwapOptions
     from normswap.groupnorm.plan import SwapPlan
     from normswap.workflows.check import check
+    from normswap.workflows.diff import DiffReport, diff
     from normswap.workflows.fold import FoldReport, FoldResult, fold, plan
     from normswap.workflows.inspect import InspectReport, inspect
     from normswap.workflows.lint import LintReport, lint
@@ -61,6 +63,7 @@ __all__ = [
     "CheckReport",
     "DataError",
     "Depth",
+    "DiffReport",
     "ExitCode",
     "FoldReport",
     "FoldResult",
@@ -91,6 +94,7 @@ __all__ = [
     "bn_to_in",
     "bn_to_ln",
     "check",
+    "diff",
     "fold",
     "inspect",
     "lint",
@@ -120,6 +124,7 @@ _HOME = {
     "groupnorm.options": ("SwapOptions",),
     "groupnorm.plan": ("SwapPlan",),
     "workflows.check": ("check",),
+    "workflows.diff": ("DiffReport", "diff"),
     "workflows.fold": ("FoldReport", "FoldResult", "fold", "plan"),
     "workflows.inspect": ("InspectReport", "inspect"),
     "workflows.lint": ("LintReport", "lint"),

@@ -31,7 +31,7 @@ FLOORS = [
     ["check"],
     ["folding"],
     ["groupnorm"],
-    ["inspection"],
+    ["diff", "inspection"],
     ["lint"],
     ["workflows"],
     ["report"],

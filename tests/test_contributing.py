@@ -186,11 +186,11 @@ EXAMPLES = {
     "Add a command": {
         "normswap/workflows/count.py": WORKFLOW,
         "normswap/__init__.py": [
-            ('    "workflows.fold":', '    "workflows.count": ("CountReport", "count"),\n'),
+            ('    "workflows.diff":', '    "workflows.count": ("CountReport", "count"),\n'),
             ('    "DataError",\n    "Depth",\n', '    "CountReport",\n'),
-            ('    "fold",\n    "inspect",\n', '    "count",\n'),
+            ('    "diff",\n    "fold",\n', '    "count",\n'),
             (
-                "    from normswap.workflows.fold import",
+                "    from normswap.workflows.diff import",
                 "    from normswap.workflows.count import CountReport, count\n",
             ),
         ],

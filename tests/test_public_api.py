@@ -22,7 +22,7 @@ import normswap
 
 ROOT = Path(normswap.__file__).parents[1]
 FUNCTIONS = ["fold", "plan", "bn_to_gn", "bn_to_ln", "bn_to_in", "recalibrate", "check", "verify"]
-FUNCTIONS += ["inspect", "lint"]
+FUNCTIONS += ["inspect", "lint", "diff"]
 
 
 def network():

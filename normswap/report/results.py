@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from normswap.errors import ExitCode
 from normswap.plain import kind_of
+from normswap.report import differing
 from normswap.report.standing import standing, verified
 
 if TYPE_CHECKING:
@@ -215,6 +216,22 @@ def _rules(report: Any) -> Iterator[Result]:
         yield Result(f"{rule.code} {rule.name}", "pass")
 
 
+def _diff(report: Any) -> Iterator[Result]:
+    model = report.after
+    for each in report.interface:
+        change = f"{each.name}: {each.before or 'none'} → {each.after or 'none'}"
+        yield Result(each.name, "error", change, "interface", "another interface", model=model)
+    told = [
+        *(("gone", "a node is gone", node, "it is gone") for node in report.gone),
+        *(("new", "a node is new", node, "it is new") for node in report.new),
+        *(("changed", "something is another", *each) for each in differing.details(report)),
+    ]
+    for code, title, name, message in told:
+        yield Result(name, "error", message, code, title, place=name, model=model)
+    if not report.differs:
+        yield Result(differing.summary(report), "pass", model=model)
+
+
 def _providers(report: Any) -> Iterator[Result]:
     for status in report.providers:
         if status.usable:
@@ -237,6 +254,7 @@ _KINDS: dict[str, Callable[[Any], Iterator[Result]]] = {
     "verify": _verify,
     "inspect": _inspect,
     "lint": _lint,
+    "diff": _diff,
     "rules": _rules,
     "providers": _providers,
     "error": _error,

@@ -34,6 +34,7 @@ REPORTS = (
     "normswap.workflows.inspect:InspectReport",
     "normswap.workflows.lint:LintReport",
     "normswap.workflows.lint:RulesReport",
+    "normswap.workflows.diff:DiffReport",
     "normswap.runtime.survey:Survey",
     "normswap.report.envelope:Failure",
 )

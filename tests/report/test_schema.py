@@ -102,6 +102,7 @@ def test_every_report_has_a_schema_that_is_one():
         ("check", 0, ["check", "model.onnx", "model.onnx"]),
         ("check", 1, ["check", "model.onnx", "other.onnx", "--localize", "--self-test", "2"]),
         ("inspect", 0, ["inspect", "model.onnx"]),
+        ("diff", 1, ["diff", "model.onnx", "other.onnx"]),
         ("lint", 1, ["lint", "model.onnx", "other.onnx"]),
         ("rules", 0, ["lint", "--list-rules"]),
         ("providers", 0, ["providers"]),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from normswap.plain import kind_of
+from normswap.report import differing
 from normswap.report.inspected import COLUMNS, fate, macs, normalizations
 from normswap.report.linted import summary
 from normswap.report.standing import gated, proof_line, standing, verified
@@ -194,6 +195,25 @@ def _rules(report: Any) -> Iterator[str]:
     )
 
 
+def _diff(report: Any) -> Iterator[str]:
+    yield f"## {_text(report.before)} → {_text(report.after)}"
+    yield from ("", _text(differing.summary(report)))
+    yield from _table(
+        ("what", "before", "after"),
+        (
+            (_text(each.name), _text(each.before or "none"), _text(each.after or "none"))
+            for each in (*report.head, *report.interface)
+        ),
+    )
+    yield from _items(f"gone: {_text(node)}" for node in report.gone)
+    yield from _items(f"new: {_text(node)}" for node in report.new)
+    yield from _items(_text(": ".join(each)) for each in differing.details(report))
+    yield from _table(
+        ("renamed", "before", "after"),
+        ((each.kind, _code(each.before), _code(each.after)) for each in report.renamed),
+    )
+
+
 def _providers(report: Any) -> Iterator[str]:
     yield f"## {report.runs} {report.version}"
     yield from _table(
@@ -218,6 +238,7 @@ _KINDS: dict[str, Callable[[Any], Iterator[str]]] = {
     "verify": _verify,
     "inspect": _inspect,
     "lint": _lint,
+    "diff": _diff,
     "rules": _rules,
     "providers": _providers,
     "error": _error,
