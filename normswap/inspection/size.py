@@ -15,8 +15,10 @@ from normswap.inputs.signature import inferred, structure_of
 from normswap.model import source_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Container, Iterator, Mapping
 
+    from normswap.graph.network import Graph, Network
+    from normswap.graph.sizes import Dim
     from normswap.inputs.signature import Port, Shape
     from normswap.model import Model
 
@@ -70,12 +72,14 @@ def parameters(model: Model) -> int:
     return sum(found.values())
 
 
-def work_of_model(model: Model, inputs: tuple[Port, ...]) -> Work:
+def work_of_model(model: Model, network: Network, inputs: tuple[Port, ...]) -> Work:
     """Count the multiply-adds of one sample.
 
     Parameters
     ----------
     model : Model
+    network : Network
+        Of the model: it knows sizes that ONNX's inference does not.
     inputs : tuple of Port
         An open first axis counts as 1.
     """
@@ -87,8 +91,11 @@ def work_of_model(model: Model, inputs: tuple[Port, ...]) -> Work:
         for port in inputs
         if port.shape is not None
     }
+    batches = {port.shape[0] for port in inputs if port.shape}
     found = inferred(structure_of(model.proto), shapes)
-    graph, known = found if found is not None else (model.proto.graph, {})
+    graph, certain = found if found is not None else (model.proto.graph, {})
+    known = _known(network.graphs[0], batches)
+    known |= {name: shape for name, shape in certain.items() if 0 not in shape}
     counts: list[int] = []
     unknown: list[str] = []
     for node in graph.node:
@@ -99,6 +106,21 @@ def work_of_model(model: Model, inputs: tuple[Port, ...]) -> Work:
             unknown.append(_title(node))
         unknown += map(_title, _inside(node))
     return Work(sum(counts) if counts else None, len(counts), tuple(unknown))
+
+
+def _known(graph: Graph, batches: Container[Dim]) -> dict[str, Shape]:
+    """Return the shapes of a graph's tensors that are numbers for a batch of one."""
+    values = [value for node in graph.nodes for value in (*node.inputs, *node.outputs)]
+    found: dict[str, Shape] = {}
+    for value in values:
+        if value is None or value.shape is None:
+            continue
+        first, *rest = value.shape or (1,)
+        sizes = [1 if isinstance(first, str) and first in batches else first, *rest]
+        shape = tuple(size for size in sizes if isinstance(size, int))
+        if value.shape and len(shape) == len(sizes):
+            found[value.name] = shape
+    return found
 
 
 def _count(node: Any, known: Mapping[str, Shape]) -> int | None:
