@@ -16,13 +16,14 @@ What an override ignores comes on top; its other keys take the place of those ab
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from normswap.errors import UsageError, require_choice
+from normswap.errors import UsageError
 from normswap.lint.options import LintOptions
 from normswap.lint.selection import asked
 
@@ -36,6 +37,7 @@ else:
 
 OWN = "normswap.toml"
 PROJECT = "pyproject.toml"
+TABLES = ("lint",)
 KEYS: dict[str, type[Any]] = {
     "select": list,
     "ignore": list,
@@ -122,7 +124,7 @@ def read(path: Path) -> Config | None:
 
 
 def _config(table: Any, path: Path) -> Config:
-    _require(table, ("lint",))
+    _require(table, TABLES)
     lint = table.get("lint", {})
     _require(lint, (*KEYS, "overrides"))
     lint = dict(lint)
@@ -164,7 +166,13 @@ def _require(table: Any, known: tuple[str, ...]) -> None:
     if not isinstance(table, dict):
         raise UsageError(f"{table!r} is no table.")
     for key in table:
-        require_choice("a key", key, known)
+        if key in known:
+            continue
+        close = difflib.get_close_matches(key, known, n=1)
+        tip = f"Did you mean {close[0]!r}?" if close else None
+        if known == TABLES and key in (*KEYS, "overrides"):
+            tip = "It belongs in the table lint: [tool.normswap.lint], or [lint] in normswap.toml."
+        raise UsageError(f"There is no key {key!r}, only {', '.join(known)}.", tip=tip)
 
 
 def _is_words(value: Any) -> bool:

@@ -93,6 +93,7 @@ def test_overrides_are_by_path_from_the_file_on(tmp_path):
         ("[[lint.overrides]]\nignore = []", "has no files"),
         ('[[lint.overrides]]\nfiles = ["*"]\nignore = ["X1"]', "no rule 'X1'"),
         ("lint = 3", "no table"),
+        ('ignore = ["NS1"]', "belongs in the table lint"),
     ],
 )
 def test_what_nobody_would_read_is_refused(tmp_path, text, words):

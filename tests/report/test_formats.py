@@ -79,7 +79,9 @@ def test_json_of_an_error_goes_where_the_report_would(tmp_path):
     assert result.err.endswith("}\n")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["fold", "--help"], ["check", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["fold", "--help"], ["check", "--help"], ["lint", "--help"]]
+)
 def test_help_waits_for_no_format(arguments):
     code = (
         "import sys; from normswap.cli import run; run(sys.argv[1:]); "
