@@ -35,11 +35,8 @@ def normalizations(report: InspectReport) -> str:
     kinds = Counter(layer.op for layer in report.layers)
     listed = ", ".join(f"{count} {op}" for op, count in kinds.most_common())
     training = sum(layer.mode == "training" for layer in report.layers)
-    return (
-        f"{listed}: {report.foldable} foldable"
-        + (f", {training} in training mode" if training else "")
-        + ("" if report.foldable else ", nothing to fold")
-    )
+    told = f", {training} in training mode" if training else ""
+    return f"{listed}: {report.foldable} foldable{told}"
 
 
 def fate(layer: NormLayer) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ def summary(report: LintReport) -> str:
     """Say how much was found in how many models, and what of it a fix removes."""
     looked = [model for model in report.models if not model.error]
     counts = Counter(finding.level for finding in report.findings)
-    listed = ", ".join(_counted(counts[level], level) for level in ("error", "warning", "note"))
-    listed = ", ".join(part for part in listed.split(", ") if part)
+    parts = (_counted(counts[level], level) for level in ("error", "warning", "note"))
+    listed = ", ".join(filter(None, parts))
     among = _counted(len(looked), "model")
     said = f"{listed} in {among}" if counts else f"no findings in {among or 'no model'}"
     fixed = sum(model.fixed for model in report.models)

@@ -6,7 +6,9 @@ of a check, a rule of a lint.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from normswap.errors import ExitCode
@@ -75,6 +77,15 @@ def results_of(report: Report, envelope: Envelope | None = None) -> list[Result]
         result if result.model else replace(result, model=model)
         for result in _KINDS[kind_of(report)](report)
     ]
+
+
+def from_checkout(model: str) -> str:
+    """Return a path as GitHub knows it, in one of its jobs: beginning at the checkout."""
+    root = os.environ.get("GITHUB_WORKSPACE")
+    if not root or not model or model.startswith("<"):
+        return model
+    path = Path(model).absolute()
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else model
 
 
 def by_model(results: Iterable[Result]) -> dict[str, list[Result]]:

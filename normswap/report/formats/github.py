@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from normswap.report.formats import markdown
-from normswap.report.results import Result, results_of
+from normswap.report.results import Result, from_checkout, results_of
 
 if TYPE_CHECKING:
     from normswap.report.envelope import Envelope, Report
@@ -47,20 +47,11 @@ def tell(
 
 def _annotation(result: Result) -> str:
     what = f"{result.code} {result.title}".strip() if result.title else result.code
-    properties = {"file": _relative(result.model), "title": f"normswap: {what}"}
+    properties = {"file": from_checkout(result.model), "title": f"normswap: {what}"}
     listed = ",".join(f"{key}={_property(value)}" for key, value in properties.items() if value)
     where = f"{result.place}: " if result.place else ""
     tip = f"\n{result.help}" if result.help else ""
     return f"::{COMMANDS[result.level]} {listed}::{_data(where + result.message + tip)}\n"
-
-
-def _relative(model: str) -> str:
-    """Return a path as GitHub knows it: beginning at the checkout."""
-    root = os.environ.get("GITHUB_WORKSPACE")
-    if not root or not model or model.startswith("<"):
-        return model
-    path = Path(model).absolute()
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else model
 
 
 def _data(text: str) -> str:

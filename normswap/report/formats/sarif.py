@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import quote
 
 from normswap import __version__
-from normswap.report.results import Result, results_of
+from normswap.report.results import Result, from_checkout, results_of
 
 if TYPE_CHECKING:
     from normswap.report.envelope import Envelope, Report
@@ -106,5 +106,5 @@ def _where(result: Result) -> dict[str, Any]:
 def _uri(path: str) -> str:
     if path.startswith("<"):
         return quote(path.strip("<>"))
-    file = Path(path)
+    file = Path(from_checkout(path))
     return file.as_uri() if file.is_absolute() else quote(file.as_posix())

@@ -131,4 +131,9 @@ def test_names_and_paths_are_escaped(tmp_path, monkeypatch):
     assert "::a%25b%0Ac: a fold" in line
     log = json.loads(invoke(*gate, "--output", "sarif").text)
     SARIF.validate(log)
+    (artifact,) = log["runs"][0]["artifacts"]
+    assert artifact["location"]["uri"] == "with%2C%20space%3A%201/m.onnx"
+    monkeypatch.delenv("GITHUB_WORKSPACE")
+    log = json.loads(invoke(*gate, "--output", "sarif").text)
+    SARIF.validate(log)
     assert log["runs"][0]["artifacts"][0]["location"]["uri"].startswith("file:///")
