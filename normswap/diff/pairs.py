@@ -66,6 +66,8 @@ class Pairs:
 
     def are_one(self, before: int, after: int) -> bool:
         """Whether tensors are partners, but for nodes in between that are gone or new."""
+        if self._a.classes[before] == self._b.classes[after]:
+            return True
         start = self._first(self._a, before, self._taken)
         end = self._first(self._b, after, self.nodes)
         return self.tensors.get(after) == before or self.tensors.get(end) == start

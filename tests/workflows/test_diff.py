@@ -132,6 +132,26 @@ def test_a_reader_of_something_else():
     assert change.inputs == (f"input 0 is {bent}, and was {summed}",)
 
 
+def test_a_twin_that_is_merged_is_gone_and_its_reader_reads_the_same():
+    def model(*, twins):
+        b = Builder(17)
+        x = b.input(1, C)
+        first = b.node("Sigmoid", x, name="one")
+        second = b.node("Sigmoid", x, name="other") if twins else first
+        y = b.node("LeakyRelu", second, alpha=0.1 if twins else 0.2, name="bend")
+        b.output(b.node("Add", y, b.node("Neg", first), name="sum", out="y"))
+        return b.model()
+
+    report = normswap.diff(model(twins=True), model(twins=False))
+    assert (names(report.gone), report.new) == (["other"], ())
+    (change,) = report.changed
+    assert (change.after, change.inputs, change.attributes[0].name) == (
+        "LeakyRelu bend",
+        (),
+        "alpha",
+    )
+
+
 def test_an_operator_in_the_place_of_another():
     def edit(model):
         node_of(model, "bend").op_type = "Tanh"
