@@ -89,39 +89,48 @@ class Intent:
         )
 
 
-def intents_of(plan: SwapPlan, model: Model) -> tuple[Intent, ...]:
-    """Return what a plan reads each BatchNormalization as.
+def batchnorm_places(model: Model) -> dict[int, int]:
+    """Return the place of each BatchNormalization, by the key of its node; of an unedited model."""
+    nodes = (key for key, node in enumerate(gs_nodes(model)) if _is_batchnorm(node.op, node.domain))
+    return {key: place for place, key in enumerate(nodes)}
+
+
+def intents_of(original: SwapPlan, plan: SwapPlan, places: Mapping[int, int]) -> tuple[Intent, ...]:
+    """Return what a swap reads each BatchNormalization of a model as.
 
     Parameters
     ----------
+    original : SwapPlan
+        Made for the model.
     plan : SwapPlan
-    model : Model
-        That it was made for, not edited since.
+        That is carried out: the same, or one for what the model became when it was normalized.
+    places : mapping of int to int
+        The places of the model's BatchNormalizations, see :func:`batchnorm_places`.
     """
-    nodes = (key for key, node in enumerate(gs_nodes(model)) if _is_batchnorm(node.op, node.domain))
-    places = {key: place for place, key in enumerate(nodes)}
-    found = []
+    before = {swap.key: swap.alone for swap in original.swaps}
+    options = plan.options
+    found: dict[int, Intent] = {}
     for swap in plan.swaps:
-        layer, options = swap.alone, plan.options
-        fitted = options.affines.get(layer.y)
+        key = swap.key if swap.number is None else swap.number
+        layer = before[key]
+        fitted = options.affines.get(swap.alone.y)
         scale: Affine = "kept" if options.keep_scale else "dropped"
         bias: Affine = "kept" if options.keep_bias else "dropped"
         if fitted is not None:
             scale, bias = tuple(fitted.scale.tolist()), tuple(fitted.bias.tolist())
-        found.append(
-            Intent(
-                node=places[swap.key],
-                output=layer.y,
-                type=TensorProto.DataType.Name(layer.data_type),
-                rank=layer.rank,
-                channels=layer.channels,
-                num_groups=layer.num_groups,
-                epsilon=layer.epsilon,
-                scale=scale,
-                bias=bias,
-            )
+        found[places[key]] = Intent(
+            node=places[key],
+            output=layer.y,
+            type=TensorProto.DataType.Name(layer.data_type),
+            rank=layer.rank,
+            channels=layer.channels,
+            num_groups=swap.alone.num_groups,
+            epsilon=swap.alone.epsilon,
+            scale=scale,
+            bias=bias,
+            normalized=swap.statistics is not None and swap.statistics.normalized,
         )
-    return tuple(found)
+    return tuple(found[place] for place in sorted(found))
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from support.swapping import distance, run_ort, swap_options
 from support.swapping import swap_model as swap_of
 
 from normswap.errors import ModelError
-from normswap.groupnorm.intent import Intent, intents_of, write_out
+from normswap.groupnorm.intent import Intent, batchnorm_places, intents_of, write_out
 from normswap.groupnorm.options import FittedAffine
 from normswap.groupnorm.planner import plan_swap
 from normswap.groupnorm.reference import group_normalization
@@ -41,7 +41,8 @@ def written_out(model, intents, weights=None):
 def read_as(model, groups=2, **fields):
     """Return what a swap by some options should come to."""
     loaded = load(model.SerializeToString())
-    intents = intents_of(plan_swap(loaded, swap_options(groups, **fields)), loaded)
+    plan = plan_swap(loaded, swap_options(groups, **fields))
+    intents = intents_of(plan, plan, batchnorm_places(loaded))
     return written_out(model, intents)
 
 
@@ -219,7 +220,8 @@ def scopes():
 
 def test_bodies_and_functions():
     loaded = load(scopes().SerializeToString())
-    intents = intents_of(plan_swap(loaded, swap_options(2)), loaded)
+    plan = plan_swap(loaded, swap_options(2))
+    intents = intents_of(plan, plan, batchnorm_places(loaded))
     assert {intent.node: intent.output for intent in intents} == {
         0: "between",
         1: "then_branch_y",

@@ -16,7 +16,7 @@ from normswap.check.options import CheckOptions
 from normswap.check.verdict import Verdict
 from normswap.errors import ExitCode
 from normswap.groupnorm.apply import apply_swaps
-from normswap.groupnorm.intent import intents_of, write_out
+from normswap.groupnorm.intent import batchnorm_places, intents_of, write_out
 from normswap.groupnorm.planner import plan_swap
 from normswap.model import load, stage
 from normswap.proof.result import Means
@@ -47,7 +47,7 @@ def swapped(tmp_path):
         onnx.save(model, original)
         loaded = load(original)
         plan = plan_swap(loaded, swap_options(groups, **fields))
-        intents = intents_of(plan, loaded)
+        intents = intents_of(plan, plan, batchnorm_places(loaded))
         apply_swaps(plan, loaded)
         path = tmp_path / "swapped.onnx"
         with stage(loaded, path, overwrite=True) as staged:
@@ -67,7 +67,8 @@ def proved(tmp_path):
 
     def prove(model, groups=4, edit=None, written=None, **fields):
         loaded = load(model.SerializeToString())
-        intents = intents_of(plan_swap(loaded, swap_options(groups, **fields)), loaded)
+        plan = plan_swap(loaded, swap_options(groups, **fields))
+        intents = intents_of(plan, plan, batchnorm_places(loaded))
         intended = onnx.ModelProto.FromString(model.SerializeToString())
         write_out(intended, intents)
         written, _ = swap_model(model, written or groups, **fields)
