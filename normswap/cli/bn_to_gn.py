@@ -203,8 +203,8 @@ def bn_to_gn_command(
 ) -> ExitCode:
     """Swap BatchNormalization for GroupNormalization.
 
-    The result is another network, which no longer depends on batch statistics. The mean and variance
-    of each layer go to what is before it, so that most of the accuracy stays. It is checked to be
+    The result is another network, which no longer depends on batch statistics. Mean and variance of
+    each layer go to what is before it, so that most of the accuracy stays. It is checked to be
     exactly that network, and its drift from MODEL is reported.
     """
     if groups is not None and group_size is not None:

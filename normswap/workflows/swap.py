@@ -223,7 +223,7 @@ def bn_to_gn(
 ) -> SwapResult:
     """Replace the BatchNormalizations of a model by group normalizations, check it, and save it.
 
-    The result is another network, which no longer depends on the statistics of a batch. The mean and
+    The result is another network, which no longer depends on the statistics of a batch. Mean and
     variance of each layer go to what is before it, and the group normalization is one of what they
     have normalized, so that most of the accuracy stays. It is checked to be exactly that network,
     in float64; its drift from the original is reported, and is no error. Inputs, outputs, their
