@@ -29,6 +29,7 @@ from normswap.groupnorm.verify import SwapCheck, verify_swap
 from normswap.inputs.arrayfiles import read_array
 from normswap.inputs.data import open_data
 from normswap.inputs.signature import drawing_alike, read_signature
+from normswap.inspection.gate import gate
 from normswap.model import load, stage
 from normswap.model.staging import staged_output
 from normswap.plain import AsDict, called
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from normswap.groupnorm.normalize import Normalized
     from normswap.groupnorm.plan import SwapPlan
     from normswap.inputs.data import Data, Dataset
+    from normswap.inspection.gate import FailOn
     from normswap.model import Model
     from normswap.model.sources import Source
     from normswap.workflows.result import Output
@@ -115,7 +117,7 @@ class SwapReport(RewriteReport):
 
     Attributes
     ----------
-    source, output, size_before, size_after
+    source, output, size_before, size_after, failing
         See :class:`~normswap.workflows.result.RewriteReport`.
     plan : SwapPlan
     check : SwapCheck or None
@@ -151,7 +153,9 @@ class SwapReport(RewriteReport):
             found = self.normalization.verdict.exit_code
             if found is not ExitCode.OK:
                 return found
-        return ExitCode.OK if self.check is None else self.check.exit_code
+        if self.check is None:
+            return ExitCode.FINDINGS if self.failing else ExitCode.OK
+        return self.check.exit_code
 
 
 class SwapResult(Result[SwapReport]):
@@ -163,6 +167,7 @@ def plan_report(
     options: SwapOptions,
     *,
     how: CheckOptions | None = None,
+    fail_on: Sequence[FailOn] = (),
     progress: Progress = silent,
 ) -> SwapReport:
     """Say what :func:`swap` would do to a model, and do nothing.
@@ -173,6 +178,8 @@ def plan_report(
     options : SwapOptions
     how : CheckOptions, optional
         How forms are timed, where the fastest is asked for.
+    fail_on : sequence of {"foldable", "kept", "training"}
+        What the report counts as findings, see :func:`normswap.plan`.
     progress : callable
         Is told what is being done.
 
@@ -186,11 +193,12 @@ def plan_report(
         If forms are timed, and the runtime is unavailable, crashed or timed out.
     """
     model, plan = _planned(source, options, progress)
+    failing = gate(fail_on, model, kept=plan.untouched)
     with _normalized(model, plan, progress) as network:
         plan = network.plan
         if options.form == FASTEST:
             plan = _raced(network.path, plan, how, None, progress)
-    return SwapReport(model.name, None, plan, size_before=model.size)
+    return SwapReport(model.name, None, plan, size_before=model.size, failing=failing)
 
 
 def bn_to_gn(

@@ -20,6 +20,7 @@ from normswap.report.formats.text.console import (
     printing,
     sizes,
 )
+from normswap.report.standing import gated
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -86,6 +87,8 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
             f"{found.original:.1%}, swapped {found.swapped:.1%}\n"
         )
     print_notes(report.notes, console)
+    if report.failing:
+        console.print(f"[red]{gated(report)}[/]")
     idle = "" if plan.swaps else "nothing to swap"
     console.print(sizes(report.output, report.size_before, report.size_after, idle=idle))
 
