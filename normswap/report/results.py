@@ -126,11 +126,13 @@ def _kept(entry: Any) -> Result:
 
 def _rewrite(report: Any, done: Iterable[Any], kept: Iterable[Any]) -> Iterator[Result]:
     """Yield what became of normalizations; a finding of a gate takes the place of its node's."""
+    every = {result.place: result for result in (*map(_done, done), *map(_kept, kept))}
     failing = [_of(finding) for finding in report.failing]
+    # A case keeps its name, whatever comes of it.
+    named = [replace(f, name=every[f.place].name if f.place in every else f.name) for f in failing]
     gone = {result.place for result in failing}
-    every = (*map(_done, done), *map(_kept, kept))
-    yield from (result for result in every if result.place not in gone)
-    yield from failing
+    yield from (result for place, result in every.items() if place not in gone)
+    yield from named
 
 
 def _fold(report: Any) -> Iterator[Result]:

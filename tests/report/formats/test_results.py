@@ -107,6 +107,8 @@ def test_a_fold_is_a_case_a_normalization(told):
         "BatchNormalization stays\ufffd": ["Skipped"],
     }
     _, texts, _ = told("gate")
+    (suite,) = JUnitXml.fromstring(texts["junit"].encode())
+    assert {case.name for case in suite} == cases.keys()
     log = json.loads(texts["sarif"])
     gate, kept = log["runs"][0]["results"][1], log["runs"][0]["results"][0]
     assert (gate["ruleId"], gate["level"]) == ("foldable", "error")
