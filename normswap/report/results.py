@@ -19,6 +19,7 @@ from normswap.report.standing import standing, verified
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from normswap.check.verdict import Verdict
     from normswap.findings import Finding
     from normswap.report.envelope import Envelope, Report
 
@@ -154,9 +155,13 @@ def _explain(report: Any) -> Iterator[Result]:
 def _swap(report: Any) -> Iterator[Result]:
     plan, check = report.plan, report.check
     yield from _rewrite(report, (swap.site for swap in plan.swaps), plan.untouched)
+    same = report.normalization
+    if same is not None:
+        told = "; ".join(("the normalized network is not the original", *same.reasons))
+        yield replace(_verdict(same.verdict, told), name="normalization")
     if check is not None:
         wrong = [f"{o.output}: off by {o.max_error:.1e}" for o in check.outputs if not o.right]
-        yield _verdict(check, "; ".join([check.finding, *wrong]))
+        yield _verdict(check.verdict, "; ".join([check.finding, *wrong]))
 
 
 def _recalibrate(report: Any) -> Iterator[Result]:
@@ -164,13 +169,13 @@ def _recalibrate(report: Any) -> Iterator[Result]:
     yield from map(_kept, report.untouched)
 
 
-def _verdict(check: Any, told: str) -> Result:
-    code = ExitCode(check.exit_code)
+def _verdict(verdict: Verdict, told: str) -> Result:
+    code = verdict.exit_code
     level: Literal["pass", "error", "failure"] = (
         "pass" if not code else "error" if code is ExitCode.FINDINGS else "failure"
     )
     why = "" if level == "pass" else told
-    return Result("check", level, why, check.verdict.value, "what the check found")
+    return Result("check", level, why, verdict.value, "what the check found")
 
 
 def _check(report: Any) -> Iterator[Result]:
@@ -187,7 +192,7 @@ def _check(report: Any) -> Iterator[Result]:
         else:
             yield Result(f"output {name}", "pass", place=name)
     told = "; ".join((f"{report.verdict.value}{standing(report)}", *report.reasons))
-    yield replace(_verdict(report, told), model=report.rewritten)
+    yield replace(_verdict(report.verdict, told), model=report.rewritten)
     if report.shortfall:
         yield Result("proof", "error", report.shortfall, "not-proved", "not all of it is proved")
 
