@@ -225,7 +225,8 @@ def _lint(report: Any) -> Iterator[Result]:
             if code not in found:
                 yield Result(f"{code} {rules[code].name}", "pass", model=model.source)
         for finding in model.findings:
-            result = _of(finding, model=model.source, help=rules[finding.code].how)
+            rule = rules[finding.code]
+            result = _of(finding, model=model.source, help=f"{rule.why} {rule.how}")
             yield replace(result, name=f"{finding.code} {finding.name} {finding.place}".rstrip())
 
 
