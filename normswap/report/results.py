@@ -144,7 +144,7 @@ def _fold(report: Any) -> Iterator[Result]:
             told = f"{residual.tensor} is stored {residual.ulps:.3g} ulp off its formula"
             yield Result(residual.tensor, "error", told, "residual", place=residual.tensor)
     if report.check is not None:
-        yield from _check(report.check)
+        yield from _compared(report.check)
 
 
 def _explain(report: Any) -> Iterator[Result]:
@@ -179,20 +179,32 @@ def _verdict(verdict: Verdict, told: str) -> Result:
 
 
 def _check(report: Any) -> Iterator[Result]:
-    names = {output.name: output for output in report.outputs}
-    for name in names:
+    """Yield where the models differ, as far as that is known, each output, and the verdict."""
+    yield from (replace(result, model=report.rewritten) for result in _compared(report))
+
+
+def _compared(report: Any) -> Iterator[Result]:
+    different = report.verdict.value == "different"
+    for region in report.proof.apart if different and report.proof is not None else ():
+        name, title = f"region {region.tensor}", "where the models differ"
+        yield Result(name, "error", str(region), "region", title, place=region.tensor)
+    told = False
+    for name in dict.fromkeys(output.name for output in report.outputs):
         outputs = [output for output in report.outputs if output.name == name]
         wrong = [o for o in outputs if o.judgement.verdict.value != "equivalent"]
-        if wrong:
-            first = wrong[0]
-            kind = first.judgement.verdict.value
-            level: Literal["error", "failure"] = "error" if kind == "different" else "failure"
-            told = f"{first.judgement.reason} ({first.case})"
-            yield Result(f"output {name}", level, told, kind, "an output differs", place=name)
-        else:
+        if not wrong:
             yield Result(f"output {name}", "pass", place=name)
-    told = "; ".join((f"{report.verdict.value}{standing(report)}", *report.reasons))
-    yield replace(_verdict(report.verdict, told), model=report.rewritten)
+            continue
+        told = True
+        first = wrong[0]
+        kind = first.judgement.verdict.value
+        level: Literal["error", "failure"] = "error" if kind == "different" else "failure"
+        why = f"{first.judgement.reason} ({first.case})"
+        yield Result(f"output {name}", level, why, kind, "an output differs", place=name)
+    reasons = () if told else report.reasons
+    yield _verdict(
+        report.verdict, "; ".join((f"{report.verdict.value}{standing(report)}", *reasons))
+    )
     if report.shortfall:
         yield Result("proof", "error", report.shortfall, "not-proved", "not all of it is proved")
 
