@@ -149,13 +149,13 @@ class SwapReport(RewriteReport):
     @property
     def exit_code(self) -> ExitCode:
         """How a command that did this ends."""
+        if self.failing:
+            return ExitCode.FINDINGS
         if self.normalization is not None:
             found = self.normalization.verdict.exit_code
             if found is not ExitCode.OK:
                 return found
-        if self.check is None:
-            return ExitCode.FINDINGS if self.failing else ExitCode.OK
-        return self.check.exit_code
+        return ExitCode.OK if self.check is None else self.check.exit_code
 
 
 class SwapResult(Result[SwapReport]):
@@ -193,7 +193,7 @@ def plan_report(
         If forms are timed, and the runtime is unavailable, crashed or timed out.
     """
     model, plan = _planned(source, options, progress)
-    failing = gate(fail_on, model, kept=plan.untouched)
+    failing = gate(fail_on, model, kept=plan.untouched)  # of the model as it was given
     with _normalized(model, plan, progress) as network:
         plan = network.plan
         if options.form == FASTEST:
