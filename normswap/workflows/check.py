@@ -23,7 +23,8 @@ from normswap.check.power import estimate, self_test
 from normswap.check.report import CaseReport, CheckReport, OutputReport, reasons_of
 from normswap.check.runner import LEVELS, Execution, Runner
 from normswap.check.verdict import NOT_FINITE, Verdict, overall
-from normswap.errors import DataError, UsageError
+from normswap.errors import DataError, ModelError, UsageError
+from normswap.graph.build import gs_nodes
 from normswap.groupnorm.carried import constants_not_finite
 from normswap.inputs.data import load_cases, load_outputs
 from normswap.inputs.dims import RequestedSizes
@@ -119,6 +120,9 @@ def check(
         second = first if rewritten is original else stack.enter_context(file_of(rewritten))
         names = (name_of(original), name_of(rewritten))
         report = check_files(first, second, how, names=names, progress=progress)
+        models = zip(names, (first, second), strict=True)
+        training = {Path(name).name for name, path in models if _trains(path)}
+        report = replace(report, notes=(*report.notes, *_mode_note(sorted(training))))
         if certified is not None and report.verdict is Verdict.EQUIVALENT:
             progress("certifying")
             called = (Path(names[0]).name, Path(names[1]).name)
@@ -243,6 +247,28 @@ def _proved(
         seen = deploy(runner, child, first, second, options, data, levels=LEVELS[::-1])
         outputs = None if seen is None else proved_outputs(first, seen, proof)
     return proof, seen, outputs
+
+
+def _trains(path: Path) -> bool:
+    """Whether a model is in training mode: it may well be equal to itself, and wrong."""
+    try:
+        model = load(path)
+    except ModelError:  # what a check can run although nothing rewrites it
+        return False
+    if not any(node.op in {"BatchNormalization", "Dropout"} for node in gs_nodes(model)):
+        return False
+    from normswap.inspection.subject import Subject
+
+    return bool(Subject(model).training)
+
+
+def _mode_note(names: Sequence[str]) -> Iterator[str]:
+    if names:
+        verb, whose = ("are", "their") if names[1:] else ("is", "its")
+        yield (
+            f"{' and '.join(names)} {verb} in training mode: {whose} answers hang on the batch or "
+            "on chance; normswap lint names the nodes"
+        )
 
 
 @contextmanager
