@@ -95,6 +95,15 @@ def batchnorm_places(model: Model) -> dict[int, int]:
     return {key: place for place, key in enumerate(nodes)}
 
 
+def torn_apart(plan: SwapPlan) -> set[int]:
+    """Return the keys of layers in a function that are normalized first at some calls only."""
+    seen: dict[int, set[bool]] = {}
+    for swap in plan.swaps:
+        if swap.number is not None and swap.statistics is not None:
+            seen.setdefault(swap.number, set()).add(swap.statistics.normalized)
+    return {number for number, ways in seen.items() if len(ways) > 1}
+
+
 def intents_of(original: SwapPlan, plan: SwapPlan, places: Mapping[int, int]) -> tuple[Intent, ...]:
     """Return what a swap reads each BatchNormalization of a model as.
 

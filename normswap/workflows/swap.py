@@ -26,7 +26,7 @@ from normswap.groupnorm.carried import require_finite
 from normswap.groupnorm.drift import DriftReport, measure_drift
 from normswap.groupnorm.feeds import data_feeds
 from normswap.groupnorm.forms import FORMS
-from normswap.groupnorm.intent import batchnorm_places, intents_of
+from normswap.groupnorm.intent import batchnorm_places, intents_of, torn_apart
 from normswap.groupnorm.normalize import normalize
 from normswap.groupnorm.options import AUTO, FASTEST, SwapOptions
 from normswap.groupnorm.planner import plan_swap, with_timings
@@ -547,7 +547,8 @@ def swap(
                     progress=progress,
                 )
             report = replace(report, check=found)
-            if network.source is not None:
+            if network.source is not None and found.verdict is Verdict.EQUIVALENT:
+                # What was written is the original, its statistics before its groups.
                 same = NormalizationCheck(found.verdict, proved=found.is_proved)
                 report = replace(report, normalization=same)
         if truth is not None and batches is not None:
@@ -686,7 +687,8 @@ def _normalized(
 
     A group of one channel forgets all that was done to the channel before, so there is nothing to
     do, unless other numbers of groups are tried. Where scale and bias become others than the
-    layer's own, no other layer's statistics may be in them.
+    layer's own, no other layer's statistics may be in them. A layer in a function whose statistics
+    could go at one call only is read as one thing, so they stay out at all calls.
     """
     with model.original() as original:
         if not plan.options.normalize or not plan.swaps:
@@ -697,17 +699,23 @@ def _normalized(
         grouped = {s.key for s in plan.swaps if searched or s.num_groups != s.alone.channels}
         owned = fit is None and plan.options.keep_scale and plan.options.keep_bias
         sealed = () if owned else {swap.key for swap in plan.swaps}
-        after = plan, normalize(model, grouped, sealed=sealed)
-        if not after[1].edited:
-            yield _Network(model, original, plan_swap(model, plan.options, after=after))
-            return
         with scratch_folder() as folder:
             path = folder / "normalized.onnx"
-            with stage(model, path) as staged:
-                staged.commit()
-            again = load(path, name=model.name)
-            swaps = plan_swap(again, plan.options, after=after)
-            yield _Network(again, path, swaps, original, after)
+            while True:
+                after = plan, normalize(model, grouped, sealed=sealed)
+                if not after[1].edited:
+                    yield _Network(model, original, plan_swap(model, plan.options, after=after))
+                    return
+                with stage(model, path, overwrite=True) as staged:
+                    staged.commit()
+                again = load(path, name=model.name)
+                swaps = plan_swap(again, plan.options, after=after)
+                torn = torn_apart(swaps)
+                if not torn:
+                    yield _Network(again, path, swaps, original, after)
+                    return
+                grouped -= torn
+                model = load(original, name=model.name)
 
 
 def _raced(
