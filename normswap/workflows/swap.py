@@ -500,6 +500,7 @@ def swap(
     if not plan.swaps and (certified is None or not copy):
         return SwapResult(*as_it_is(report, model, target, overwrite=overwrite, copy=copy))
     places = batchnorm_places(model)
+    named = "" if model.path else model.name
     fit = calibration if data is not None else None
     with ExitStack() as stack:
         network = stack.enter_context(_normalized(model, plan, progress, fit))
@@ -540,7 +541,7 @@ def swap(
                     intents,
                     check,
                     network=original,
-                    names=("" if model.path else model.name, written),
+                    names=(named, written),
                     batches=batches,
                     fed=certified is None,
                     child=child,
