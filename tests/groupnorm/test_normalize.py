@@ -362,6 +362,7 @@ def test_a_layer_that_is_used_twice_stays_one(tmp_path):
     assert (one.scale == other.scale).all()
     assert (one.bias == other.bias).all()
 
+
 def test_a_function_whose_statistics_could_go_at_one_call_only_keeps_them_at_both():
     """It is read as one group normalization, whichever call it is of."""
     b = Builder()
