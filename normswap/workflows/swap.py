@@ -231,9 +231,11 @@ def bn_to_gn(
 ) -> SwapResult:
     """Replace the BatchNormalizations of a model by group normalizations, check it, and save it.
 
-    The result is another network, which no longer depends on the statistics of a batch. It is
-    checked to be exactly the group normalization network, in float64; its drift from the original
-    is reported, and is no error. Inputs, outputs, their names, shapes and dtypes stay.
+    The result is another network, which no longer depends on the statistics of a batch. Mean and
+    variance of each layer go to what is before it, and the group normalization is one of what they
+    have normalized, so that most of the accuracy stays. It is checked to be exactly that network,
+    in float64; its drift from the original is reported, and is no error. Inputs, outputs, their
+    names, shapes and dtypes stay.
 
     Parameters
     ----------
@@ -450,8 +452,8 @@ def swap(
     report = SwapReport(model.name, None, plan, size_before=model.size)
     if not plan.swaps:
         return SwapResult(*as_it_is(report, model, target, overwrite=overwrite, copy=copy))
-    search = calibration is not None and calibration.search_groups
-    with _normalized(model, plan, progress, search=search) as network:
+    fit = calibration if data is not None else None
+    with _normalized(model, plan, progress, fit) as network:
         model, plan, original = network.model, network.plan, network.path
         report = replace(report, plan=plan)
         if check is not None and network.source is not None:
@@ -466,8 +468,8 @@ def swap(
         ]
         fitted_on, batches = given[0], given[1] or given[0]
         truth = None if batches is None or labels is None else _labels(labels, batches)
-        if calibration is not None and fitted_on is not None:
-            affines = calibrate(original, plan, fitted_on, calibration, progress)
+        if fit is not None and fitted_on is not None:
+            affines = calibrate(original, plan, fitted_on, fit, progress)
             if check is not None and batches is not None:
                 before = _plain_drift(original, plan, batches, check)
                 report = replace(report, uncalibrated=before)
@@ -537,20 +539,24 @@ class _Network:
 
 @contextmanager
 def _normalized(
-    model: Model, plan: SwapPlan, progress: Progress, *, search: bool = False
+    model: Model, plan: SwapPlan, progress: Progress, fit: CalibrationOptions | None = None
 ) -> Iterator[_Network]:
     """Normalize a model before it is swapped, if that is wanted; it is not to be used any more.
 
     A group of one channel forgets all that was done to the channel before, so there is nothing to
-    do, unless other numbers of groups are tried.
+    do, unless other numbers of groups are tried. Where scale and bias become others than the
+    layer's own, no other layer's statistics may be in them.
     """
     with model.original() as original:
         if not plan.options.normalize or not plan.swaps:
             yield _Network(model, original, plan)
             return
         progress("normalizing first")
-        grouped = {s.key for s in plan.swaps if search or s.num_groups != s.alone.channels}
-        after = plan, normalize(model, grouped)
+        searched = fit is not None and fit.search_groups
+        grouped = {s.key for s in plan.swaps if searched or s.num_groups != s.alone.channels}
+        owned = fit is None and plan.options.keep_scale and plan.options.keep_bias
+        sealed = () if owned else {swap.key for swap in plan.swaps}
+        after = plan, normalize(model, grouped, sealed=sealed)
         if not after[1].edited:
             yield _Network(model, original, plan_swap(model, plan.options, after=after))
             return
