@@ -101,7 +101,7 @@ def _side(model: Signature, shapes: Sequence[dict[str, Shape]], known: Inferred)
         If its external data can't be read.
     """
     proto = pinned(str(model.path), model.seeds)
-    flat = Flat.of(proto, model.path.resolve().parent)
+    flat = Flat.of(proto, model.folder)
     constants = Constants(flat, model.name)
     return Side(flat, constants, tuple(sizes_of(flat, constants, given, known) for given in shapes))
 
