@@ -19,7 +19,7 @@ FLOORS = [
     ["inputs"],
     ["proof"],
     ["check"],
-    ["folding"],
+    ["folding", "permuting"],
     ["groupnorm"],
     ["workflows"],
     ["report"],

@@ -72,8 +72,7 @@ def plan_swap(model: Model, options: SwapOptions) -> SwapPlan:
     """
     if options.epsilon is not None and not options.epsilon >= 0:
         raise UsageError(f"The epsilon is {options.epsilon:g}, and must not be negative.")
-    network = build_network(model)
-    _learn_from_calls(model, network)
+    network = network_of(model)
     nodes = [node for graph in network.graphs for node in graph.topological() if is_batchnorm(node)]
     selected, untouched = _select(nodes, options, model)
     channels = {node.key: _channels(node) for node in selected}
@@ -101,6 +100,13 @@ def plan_swap(model: Model, options: SwapOptions) -> SwapPlan:
             swaps.append(swap)
     kept = tuple(entry for key, entry in untouched.items() if key not in taken)
     return SwapPlan(model.fingerprint(), options, tuple(swaps), kept)
+
+
+def network_of(model: Model) -> Network:
+    """Mirror a model; in its functions, tensors are of the types on which all calls agree."""
+    network = build_network(model)
+    _learn_from_calls(model, network)
+    return network
 
 
 def with_timings(plan: SwapPlan, timings: Mapping[int, Timings]) -> SwapPlan:
