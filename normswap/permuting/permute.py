@@ -14,6 +14,7 @@ from normswap.graph.names import Names
 from normswap.model import make_constant
 from normswap.permuting.axes import is_leaf
 from normswap.permuting.spaces import gathered
+from normswap.proof.reordered import Reordered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -76,7 +77,7 @@ class Permuted(Expression):
 
 def permute(
     model: Model, spaces: Spaces, orders: Mapping[int, npt.NDArray[np.integer]]
-) -> list[Order]:
+) -> list[Reordered]:
     """Put channels of a model in another order, wherever they are.
 
     Parameters
@@ -89,12 +90,12 @@ def permute(
 
     Returns
     -------
-    list of Order
+    list of Reordered
         The tensors that are permuted now, for the proof.
     """
     moved = spaces.reordered(orders)
     constants: dict[int, _Constant] = {}
-    found: list[Order] = []
+    found: list[Reordered] = []
     for held in spaces.axes:
         labels = held.labels
         if (moved[labels] == labels).all():
@@ -106,28 +107,9 @@ def permute(
             uses = [*held.value.readers.values()] if held.use is None else [held.use]
             constants.setdefault(key, _Constant(held.value, uses, {})).places[held.axis] = places
         else:
-            found.append(Order(held.value.graph.path, held.value.name, held.axis, places))
+            found.append(Reordered(held.value.graph.path, held.value.name, held.axis, places))
     _replace(model, constants.values())
     return found
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Order:
-    """A tensor that is computed, and the order in which its channels are.
-
-    Attributes
-    ----------
-    graph, tensor : str
-        Where it is, see :class:`normswap.graph.network.Graph`, and its name there.
-    axis : int
-    places : (C,) ndarray of int
-        Which channel of the original each one is.
-    """
-
-    graph: str
-    tensor: str
-    axis: int
-    places: Ids
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_graphsurgeon as gs
 
-from normswap.graph.evaluate import integers_of
+from normswap.graph.evaluate import constant_source, integers_of
 from normswap.graph.network import Use
-from normswap.graph.reasons import Blocked, Reason
+from normswap.graph.reasons import Blocked, Reason, unless_blocked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from normswap.graph.network import Node, Value
+    from normswap.graph.partial import Partial
     from normswap.graph.sizes import Dim
     from normswap.permuting.axes import Axes
     from normswap.permuting.labels import Ids
@@ -162,6 +163,29 @@ class At:
         if found is None:
             raise self.blocked(f"has an input {slot} that is not constant", Reason.NOT_CONSTANT)
         return found
+
+    def known(self, slot: int) -> Partial:
+        """Return what is known of an input of integers, see :mod:`normswap.graph.partial`.
+
+        Raises
+        ------
+        Blocked
+            If that is nothing.
+        """
+        value = self.node.input(slot)
+        source = None if value is None else unless_blocked(constant_source, value)
+        if source is not None:
+            return source.load()
+        if value is None or value.partial is None:
+            raise self.blocked(f"has an input {slot} that is not constant", Reason.NOT_CONSTANT)
+        return value.partial
+
+    def learn(self, port: Port, axis: int, size: int) -> None:
+        """Note how long an axis is, where that was not known."""
+        value = self.value(port)
+        shape = () if value is None or value.shape is None else value.shape
+        if value is not None and axis < len(shape) and not isinstance(shape[axis], int):
+            value.shape = (*shape[:axis], size, *shape[axis + 1 :])
 
     def blocked(self, detail: str, reason: Reason = Reason.ORDER) -> Blocked:
         """Make a refusal that names the node."""

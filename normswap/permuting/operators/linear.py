@@ -23,6 +23,9 @@ def _convolution(at: At) -> None:
     """``W (M, C/group, *kernel)`` of Conv, ``(C, M/group, *kernel)`` of ConvTranspose."""
     group = int(at.attr("group", 1))
     is_transposed = at.node.op == "ConvTranspose"
+    read, made = at.size(W, 1) * group, at.size(W, 0)
+    for port, axis, size in ((X, 1, read), (B, 0, made), (Y, 1, made)):
+        at.learn(port, axis, made + read - size if is_transposed else size)
     if group == 1:
         space = [""] * (len(at.shape(X)) - 2)
         weight = ["c", "o"] if is_transposed else ["o", "c"]
@@ -30,18 +33,17 @@ def _convolution(at: At) -> None:
         return
     if at.axis not in {X: (1,), W: (0, 1), B: (0,), Y: (1,)}.get(at.port, ()):
         raise at.blocked(f"reads axis {at.axis} by its places")
-    read, made = at.get(X, 1), at.get(Y, 1)
-    if len(read) % group or len(made) % group:
+    inputs, outputs = at.get(X, 1), at.get(Y, 1)
+    if len(inputs) % group or len(outputs) % group:
         raise at.blocked(f"has channels that are no multiple of its {group} groups")
-    if len(read) == group:  # depthwise
-        at.axes.labels.tie(made, np.repeat(read, len(made) // group))
+    if len(inputs) == group:  # depthwise
+        at.axes.labels.tie(outputs, np.repeat(inputs, len(outputs) // group))
     else:
-        for labels in (read, made):
+        for labels in (inputs, outputs):
             at.fence(labels, np.arange(len(labels)) // (len(labels) // group))
-        inner = made if is_transposed else read
-        at.tie(W, 1, inner.reshape(group, -1))
-    at.tie(W, 0, read if is_transposed else made)
-    at.tie(B, 0, made)
+        at.tie(W, 1, (outputs if is_transposed else inputs).reshape(group, -1))
+    at.tie(W, 0, inputs if is_transposed else outputs)
+    at.tie(B, 0, outputs)
 
 
 def _gemm(at: At) -> None:

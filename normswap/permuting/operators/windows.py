@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from normswap.graph.evaluate import constant_source
 from normswap.graph.reasons import Reason, unless_blocked
 from normswap.permuting.operators.at import X, Y
@@ -43,15 +45,19 @@ def _require_same(at: At) -> None:
 
 
 def _pad(at: At) -> None:
-    pads = at.integers(1) if at.node.opset >= 11 else list(at.attr("pads", ()))
+    pads = at.known(1) if at.node.opset >= 11 else np.array(at.attr("pads", ()))
     axes = list(range(at.rank))
     if at.node.input(3) is not None:
         axes = [axis % at.rank for axis in at.integers(3)]
-    around = {axis: pads[i :: len(axes)] for i, axis in enumerate(axes)}
-    if any(around.get(at.axis, ())):
-        raise at.blocked(f"pads axis {at.axis}")
-    at.tie(X, at.axis, at.labels)
-    at.tie(Y, at.axis, at.labels)
+    if at.axis in axes:
+        around = pads[axes.index(at.axis) :: len(axes)]
+        if np.ma.is_masked(around):
+            raise at.blocked("has pads that are not constant", Reason.NOT_CONSTANT)
+        if around.any():
+            raise at.blocked(f"pads axis {at.axis}")
+    for port in (X, Y):  # whose sizes hang on pads of other axes
+        at.learn(port, at.axis, len(at.labels))
+        at.tie(port, at.axis, at.labels)
 
 
 def _of_image(at: At) -> None:
