@@ -125,6 +125,12 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--epsilon", type=float, metavar="X", help="In place of each layer's own epsilon."
         ),
+        click.option(
+            "--no-normalize",
+            is_flag=True,
+            help="Normalize each tensor as it is, and leave the layers' mean and variance out: for "
+            "training from scratch.",
+        ),
         click.option("--no-scale", is_flag=True, help="Drop the layers' scale."),
         click.option("--no-center", is_flag=True, help="Drop the layers' bias B."),
         include_options("Swap"),
@@ -146,6 +152,20 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--one-pass",
             is_flag=True,
             help="Calibrate all layers in one pass: faster, and less exact.",
+        ),
+        click.option(
+            "--evaluate",
+            "evaluate_on",
+            type=click.Path(),
+            metavar="DATA",
+            help="Check and measure the drift on data to which nothing is fitted.",
+        ),
+        click.option(
+            "--labels",
+            metavar="NAME|FILE",
+            help="Tell how often the original and the swapped network are right on that data: an "
+            "array of it, or a file of one array, with the number of the class of each sample, or "
+            "of each pixel.",
         ),
         click.option(
             "--samples",
@@ -232,6 +252,8 @@ def _run(
     model: str | None,
     calibrate_on: str | None,
     one_pass: bool,
+    evaluate_on: str | None,
+    labels: str | None,
     samples: int | None,
     dry_run: bool,
     output: str | None,
@@ -242,9 +264,12 @@ def _run(
     **values: Any,
 ) -> ExitCode:
     source = source_of_command(model)
-    for name, given in (("--one-pass", one_pass), ("--samples", samples is not None)):
-        if given and calibrate_on is None:
-            raise UsageError(f"{name} needs data.", tip="Give it with --calibrate DATA.")
+    if one_pass and calibrate_on is None:
+        raise UsageError("--one-pass needs data.", tip="Give it with --calibrate DATA.")
+    for name, value in (("--samples", samples), ("--labels", labels)):
+        if value is not None and calibrate_on is None and evaluate_on is None:
+            tip = "Give it with --calibrate DATA, or with --evaluate DATA."
+            raise UsageError(f"{name} needs data.", tip=tip)
     from normswap.groupnorm.calibrate import CalibrationOptions
     from normswap.workflows.swap import plan_report, swap
 
@@ -258,8 +283,10 @@ def _run(
                 source, output, suffix=suffix, force=force, in_place=in_place
             )
             calibration = None
+            for data in (calibrate_on, evaluate_on):
+                if data is not None:
+                    telling().reads(Path(data))
             if calibrate_on is not None:
-                telling().reads(Path(calibrate_on))
                 calibration = CalibrationOptions(one_pass, search_groups, values["timeout"])
             report = report_of(
                 lambda: swap(
@@ -271,6 +298,8 @@ def _run(
                     check=how if is_checked(values) else None,
                     how=how,
                     data=calibrate_on,
+                    evaluate=evaluate_on,
+                    labels=labels,
                     samples=samples,
                     calibration=calibration,
                     progress=say,
@@ -297,6 +326,7 @@ def _swap_options(
         provider=values["provider"],
         threads=values["threads"],
         epsilon=values["epsilon"],
+        normalize=not values["no_normalize"],
         keep_scale=not values["no_scale"],
         keep_bias=not values["no_center"],
         include=values["include"],

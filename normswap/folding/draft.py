@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from normswap.folding.edits import (
     Bypass,
     Convert,
+    Divide,
     Duplicate,
     Edit,
     Inline,
@@ -28,6 +29,7 @@ from normswap.folding.edits import (
 from normswap.folding.growth import stored_bytes
 from normswap.folding.legacy import recorded
 from normswap.folding.plan import Folded
+from normswap.graph.batchnorm import epsilon_of
 from normswap.graph.network import Network, Node, Use, Value
 from normswap.graph.reasons import Block, Blocked, Reason
 from normswap.graph.removal import takes_name
@@ -53,6 +55,8 @@ class Draft:
         Is changed by :meth:`commit`, and changed back by :meth:`rollback`.
     allowed : float
         Bytes by which constants may grow.
+    only_up : bool
+        Whether an affine may go to what is before it only.
 
     Attributes
     ----------
@@ -72,11 +76,18 @@ class Draft:
         The key of the first node of the copy that a call has, by the key of the call.
     inlined : dict of int to int
         The key of the call in whose place a node stands, by its own.
+    divided : dict of int to int
+        The key of a BatchNormalization, by that of the node that has got its statistics.
+    undivided : dict of int to Block
+        Why a BatchNormalization keeps them that was to be divided, by its key.
     """
 
-    def __init__(self, network: Network, allowed: float = math.inf) -> None:
+    def __init__(
+        self, network: Network, allowed: float = math.inf, *, only_up: bool = False
+    ) -> None:
         self.network = network
         self.allowed = allowed
+        self.only_up = only_up
         self.added = 0
         self.nodes: dict[int, Node] = {node.key: node for node in network.nodes()}
         self.edits: list[Edit] = []
@@ -86,6 +97,8 @@ class Draft:
         self.merged: dict[int, tuple[str, ...]] = {}
         self.specialised: dict[int, int] = {}
         self.inlined: dict[int, int] = {}
+        self.divided: dict[int, int] = {}
+        self.undivided: dict[int, Block] = {}
         self._arguments: dict[Value, Value] = {}  # what a call gives for an input of its copy
         self._journal: list[tuple[int, Undo]] = []  # how many edits there were, and how to go back
 
@@ -166,6 +179,8 @@ class Draft:
                     self._insert(edit)
                 case Convert():
                     self._convert(edit)
+                case Divide():
+                    self._divide(edit)
                 case Duplicate():
                     self._duplicate(edit)
                 case Omit():
@@ -367,6 +382,24 @@ class Draft:
         node.outputs.append(result)
         self._take_over(result, value)
         self._connect(node, 0, value)
+
+    def _divide(self, edit: Divide) -> None:
+        node = self.nodes[edit.node]
+        x, statistics = node.operand(0), node.inputs[3:5]
+        first = self._new_node(node.op, node.graph, node.title, {"epsilon": epsilon_of(node)})
+        name = f"{node.out.name}_normalized"
+        result = Value(name, node.graph, x.data_type, x.shape, x.doubtful, first)
+        first.outputs.append(result)
+        self._connect(first, 0, x)
+        for slot, constant in enumerate(edit.constants[:2], 1):
+            self._replace(Replace(first.key, slot, constant, node.operand(slot).name))
+        for slot, value in enumerate(statistics, 3):
+            self._connect(first, slot, value)
+        self._connect(node, 0, result)
+        for slot, constant in enumerate(edit.constants[2:], 3):
+            self._replace(Replace(node.key, slot, constant, node.operand(slot).name))
+        self._set_attribute(SetAttribute(node.key, "epsilon", 0.0))
+        self.note(self.divided, first.key, node.key)
 
     def _duplicate(self, edit: Duplicate) -> None:
         node = self.nodes[edit.node]

@@ -6,7 +6,7 @@ import pkgutil
 
 from support.build import Builder
 
-from normswap.folding import passes, planner
+from normswap.folding import division, passes, planner
 from normswap.folding.draft import Draft
 from normswap.folding.edits import Specialise
 from normswap.folding.passes.finding import find
@@ -24,16 +24,17 @@ def a_draft():
     return Draft(build_network(load(b.model().SerializeToString())))
 
 
-def test_the_planner_lists_every_pass():
-    tree = ast.parse(inspect.getsource(planner.make_plan))
-    listed = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    homes = {
-        name
-        for name in listed
-        if getattr(getattr(planner, name, None), "__module__", "").startswith(passes.__name__)
+def test_the_planners_list_every_pass():
+    modules = set()
+    for function in (planner.make_plan, planner.settled, division.plan_division):
+        known = inspect.getmodule(function)
+        tree = ast.parse(inspect.getsource(function))
+        listed = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        homes = {getattr(getattr(known, name, None), "__module__", "") for name in listed}
+        modules |= {home for home in homes if home.startswith(passes.__name__)}
+    assert {module.rpartition(".")[2] for module in modules} == {
+        module.name for module in pkgutil.iter_modules(passes.__path__)
     }
-    modules = {getattr(planner, name).__module__.rpartition(".")[2] for name in homes}
-    assert modules == {module.name for module in pkgutil.iter_modules(passes.__path__)}
 
 
 def test_records_are_taken_back_with_the_edits():
