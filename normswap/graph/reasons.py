@@ -99,7 +99,7 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.FOLDABLE: "a fold can remove the node, and a swap was to take only those that stay",
     Reason.INDIVISIBLE: "its channels can't be divided into the groups that a swap was to make",
     Reason.NO_SAMPLES: "what it normalizes has the samples in its channels",
-    Reason.NO_ESTIMATE: "the data of a recalibration gives no statistics for it",
+    Reason.NO_ESTIMATE: "neither data nor the weights before it give an estimate of its statistics",
 }
 
 

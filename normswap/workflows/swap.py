@@ -25,6 +25,7 @@ from normswap.groupnorm.options import AUTO, FASTEST, SwapOptions
 from normswap.groupnorm.planner import plan_swap, with_timings
 from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
 from normswap.groupnorm.race import measure
+from normswap.groupnorm.regroup.regroup import Regrouping, regroup
 from normswap.groupnorm.verify import SwapCheck, verify_swap
 from normswap.inputs.arrayfiles import read_array
 from normswap.inputs.data import open_data
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from normswap.inputs.data import Data, Dataset
     from normswap.model import Model
     from normswap.model.sources import Source
+    from normswap.proof.reordered import Reordered
     from normswap.workflows.result import Output
 
     class Options(TypedDict, total=False):
@@ -87,7 +89,7 @@ if TYPE_CHECKING:
         progress: Progress
 
 
-OF_GROUPS = ("groups", "group_size", "on_indivisible", "search_groups")
+OF_GROUPS = ("groups", "group_size", "on_indivisible", "search_groups", "regroup")
 """Parameters that say how many groups there are."""
 
 
@@ -130,6 +132,10 @@ class SwapReport(RewriteReport):
         What of the data was not used.
     normalization : NormalizationCheck or None
         None where no check was asked for, or there was nothing to normalize.
+    regrouping : Regrouping or None
+        What was done for the groups, where that was asked for.
+    permutation : NormalizationCheck or None
+        Whether the network with its channels in another order is the same function.
     """
 
     plan: SwapPlan
@@ -141,16 +147,17 @@ class SwapReport(RewriteReport):
     accuracy: Accuracy | None = None
     notes: tuple[str, ...] = ()
     normalization: NormalizationCheck | None = None
+    regrouping: Regrouping | None = None
+    permutation: NormalizationCheck | None = None
 
     SCHEMA: ClassVar[str] = "normswap/swap/1"
 
     @property
     def exit_code(self) -> ExitCode:
         """How a command that did this ends."""
-        if self.normalization is not None:
-            found = self.normalization.verdict.exit_code
-            if found is not ExitCode.OK:
-                return found
+        for same in (self.permutation, self.normalization):
+            if same is not None and same.verdict.exit_code is not ExitCode.OK:
+                return same.verdict.exit_code
         return ExitCode.OK if self.check is None else self.check.exit_code
 
 
@@ -186,11 +193,15 @@ def plan_report(
         If forms are timed, and the runtime is unavailable, crashed or timed out.
     """
     model, plan = _planned(source, options, progress)
-    with _normalized(model, plan, progress) as network:
+    with (
+        _regrouped(model, plan, None, None, progress) as regrouped,
+        _normalized(regrouped.model, regrouped.plan, progress) as network,
+    ):
         plan = network.plan
         if options.form == FASTEST:
             plan = _raced(network.path, plan, how, None, progress)
-    return SwapReport(model.name, None, plan, size_before=model.size)
+    found = regrouped.found
+    return SwapReport(model.name, None, plan, size_before=model.size, regrouping=found)
 
 
 def bn_to_gn(
@@ -201,6 +212,7 @@ def bn_to_gn(
     group_size: int | None = None,
     on_indivisible: Literal["error", "gcd", "nearest", "keep"] = "error",
     search_groups: bool = False,
+    regroup: bool = False,
     calibrate: Data | None = None,
     one_pass: bool = False,
     evaluate: Data | None = None,
@@ -244,6 +256,11 @@ def bn_to_gn(
         BatchNormalization.
     search_groups : bool
         Give each layer the number of groups that fits the data best.
+    regroup : bool
+        Permute the channels of the network so that those share a group whose statistics hold still
+        together, by the data of `calibrate` or else by the weights. It costs nothing at run time:
+        constants alone change, and the network with BatchNormalizations is proved to be the same
+        function.
     calibrate : path, dict or iterable of dict, optional
         Refit every layer's scale and bias on data, so that the network follows the original; the
         check and the drift use the data too, unless there is `evaluate`. A path is that of an
@@ -341,6 +358,7 @@ def bn_to_gn(
             threads=threads,
             epsilon=epsilon,
             normalize=normalize,
+            regroup=regroup,
             keep_scale=keep_scale,
             keep_bias=keep_bias,
             include=tuple(include),
@@ -443,12 +461,21 @@ def swap(
     if not plan.swaps:
         return SwapResult(*as_it_is(report, model, target, overwrite=overwrite, copy=copy))
     search = calibration is not None and calibration.search_groups
-    with _normalized(model, plan, progress, search=search) as network:
+    with (
+        _regrouped(model, plan, data, samples, progress) as regrouped,
+        _normalized(regrouped.model, regrouped.plan, progress, search=search) as network,
+    ):
         model, plan, original = network.model, network.plan, network.path
-        report = replace(report, plan=plan)
+        report = replace(report, plan=plan, regrouping=regrouped.found)
+        if check is not None and regrouped.source and regrouped.path and regrouped.found:
+            with advising():
+                orders = regrouped.found.orders
+                same = _same(regrouped.source, regrouped.path, "permuted", check, progress, orders)
+            report = replace(report, permutation=same)
+            require_sound(report, same.reasons)
         if check is not None and network.source is not None:
             with advising():
-                same = _same(network.source, original, check, progress)
+                same = _same(network.source, original, "normalized", check, progress)
             report = replace(report, normalization=same)
             require_sound(report, same.reasons)
         signature = read_signature(original)
@@ -500,6 +527,53 @@ def _planned(source: Source, options: SwapOptions, progress: Progress) -> tuple[
         targets = {swap.key for swap in plan.swaps}
         require_finite(model.name, build_network(model), targets, "swapped")
     return model, plan
+
+
+@dataclass(frozen=True, slots=True)
+class _Ordered:
+    """A model as it was read, or one whose channels are in another order, which is the same.
+
+    Attributes
+    ----------
+    model : Model
+        Not edited since it was read.
+    plan : SwapPlan
+        Of the swap of it.
+    found : Regrouping or None
+        What was done for its groups, where that was asked for.
+    source, path : Path or None
+        Where the model is that was permuted, and where it is now; None where none was.
+    """
+
+    model: Model
+    plan: SwapPlan
+    found: Regrouping | None = None
+    source: Path | None = None
+    path: Path | None = None
+
+
+@contextmanager
+def _regrouped(
+    model: Model, plan: SwapPlan, data: Data | None, samples: int | None, progress: Progress
+) -> Iterator[_Ordered]:
+    """Permute the channels of a model, if that is wanted; it is not to be used any more."""
+    if not plan.options.regroup or not plan.swaps:
+        yield _Ordered(model, plan)
+        return
+    with model.original() as original, scratch_folder() as folder:
+        progress("choosing groups")
+        batches = None
+        if data is not None:
+            batches = open_data(data, read_signature(original), samples=samples)
+        found = regroup(model, plan, original, batches, progress)
+        if not found.orders:
+            yield _Ordered(model, plan, found)
+            return
+        path = folder / "permuted.onnx"
+        with stage(model, path) as staged:
+            staged.commit()
+        again = load(path, name=model.name)
+        yield _Ordered(again, plan_swap(again, plan.options), found, original, path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -556,17 +630,22 @@ def _normalized(
 
 
 def _same(
-    original: Path, normalized: Path, check: CheckOptions, progress: Progress
+    original: Path,
+    rewritten: Path,
+    what: str,
+    check: CheckOptions,
+    progress: Progress,
+    orders: Sequence[Reordered] = (),
 ) -> NormalizationCheck:
-    """Say whether a normalized network is the function that it was."""
-    progress("proving that the normalized network is the same function")
-    models = drawing_alike(read_signature(original), read_signature(normalized))
-    if prove_files(*models).is_whole:
+    """Say whether a network that was normalized, or permuted, is the function that it was."""
+    progress(f"proving that the {what} network is the same function")
+    models = drawing_alike(read_signature(original), read_signature(rewritten))
+    if prove_files(*models, orders=orders).is_whole:
         return NormalizationCheck(Verdict.EQUIVALENT, proved=True)
     how = CheckOptions(check.provider, check.provider_options, seed=check.seed)
     how = replace(how, input_shapes=check.input_shapes, timeout=check.timeout)
-    names = ("the original model", "the normalized model")
-    report = check_files(original, normalized, how, names=names, progress=progress)
+    names = ("the original model", f"the {what} model")
+    report = check_files(original, rewritten, how, names=names, progress=progress)
     return NormalizationCheck(report.verdict, proved=False, reasons=report.reasons)
 
 

@@ -66,7 +66,7 @@ def exchanged(spaces: Sequence[Ids], layers: Sequence[Grouped]) -> dict[int, Ids
     states = [_State(layer) for layer in layers]
     orders = [np.arange(len(space)) for space in spaces]
     views = [[view for state in states if (view := state.of(space))] for space in spaces]
-    least = _LEAST * sum(state.cost for state in states)
+    least = _LEAST * sum(cost_of(layer) for layer in layers)
     for _ in range(_SWEEPS):
         gained = 0.0
         for order, own in zip(orders, views, strict=True):
@@ -81,6 +81,21 @@ def exchanged(spaces: Sequence[Ids], layers: Sequence[Grouped]) -> dict[int, Ids
     }
 
 
+def cost_of(layer: Grouped, places: Ids | None = None) -> float:
+    """Return what the groups of a layer cost.
+
+    Parameters
+    ----------
+    layer : Grouped
+    places : (C,) ndarray of int, optional
+        Which of its channels is at each place, if not its own.
+    """
+    places = np.arange(len(layer.channels)) if places is None else places
+    groups = places.reshape(layer.num_groups, -1)
+    products = layer.products[groups[:, :, np.newaxis], groups[:, np.newaxis]]
+    return float(products.sum()) / groups.shape[1] ** 2
+
+
 class _State:
     """A layer while its channels change places."""
 
@@ -89,12 +104,6 @@ class _State:
         self.size = len(layer.channels) // layer.num_groups
         blocks = layer.products.reshape(len(layer.channels), layer.num_groups, self.size)
         self.sums: Floats = blocks.sum(axis=2)  # (C, groups)
-
-    @property
-    def cost(self) -> float:
-        """What the groups cost as the layer was given."""
-        group = np.arange(len(self.layer.channels)) // self.size
-        return float(self.sums[np.arange(len(group)), group].sum()) / self.size**2
 
     def of(self, space: Ids) -> _View | None:
         """Return where the channels of a space are, None where they are not."""
@@ -130,7 +139,8 @@ class _View:
         grown = sums[others, a] - sums[own, a] + sums[own, b] - sums[others, b]
         grown += products[own, own] + diagonal - 2 * products[own, others]
         grown[b == a] = 0.0
-        return 2 * grown / self.state.size**2
+        found: Floats = 2 * grown / self.state.size**2
+        return found
 
     def exchange(self, place: int, other: int, order: Ids) -> None:
         """Take two channels, that are in `order` still as they were, into each other's group."""

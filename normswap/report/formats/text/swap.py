@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from normswap.groupnorm.plan import Statistics, SwapPlan
+    from normswap.groupnorm.regroup.regroup import Regrouped, Regrouping
     from normswap.groupnorm.verify import OutputCheck, SwapCheck
     from normswap.workflows.swap import SwapReport
 
@@ -53,6 +54,9 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
     if plan.swaps:
         console.print()
         console.print(_layers(report) if verbose else _forms(plan))
+    if report.regrouping is not None:
+        console.print()
+        console.print(_groups(report.regrouping, verbose=verbose))
     if any(swap.statistics for swap in plan.swaps):
         console.print()
         console.print(_statistics(plan, verbose=verbose))
@@ -94,6 +98,28 @@ def _forms(plan: SwapPlan) -> Table:
     kinds = Counter((swap.num_groups, swap.form, swap.why) for swap in plan.swaps)
     for (groups, form, why), count in kinds.most_common():
         table.add_row(str(count), str(groups), form, escape(why))
+    return table
+
+
+def _groups(found: Regrouping, *, verbose: int) -> Table:
+    """List what was done for the groups: which layers have others, and what they vary by."""
+    what = {"data": "on the data", "weights": "by the weights", "": ""}
+    if verbose:
+        table = new_table("regrouped", "channels moved", "its groups vary", "but")
+        for layer in found.layers:
+            less = f"{1 - layer.after / layer.before:.0%} less " if layer.before > 0 else ""
+            cells = (place(layer.site.graph, layer.site.node), str(layer.moved))
+            table.add_row(*map(escape, (*cells, less + what[layer.by], layer.detail)))
+        return table
+    table = new_table("regrouped", "groups vary", "because")
+    kinds: dict[tuple[str, str, bool], list[Regrouped]] = {}
+    for layer in found.layers:
+        why = layer.reason.value if layer.reason is not None else ""
+        kinds.setdefault((what[layer.by], why, layer.moved > 0), []).append(layer)
+    for (by, why, moved), layers in kinds.items():
+        before, after = sum(each.before for each in layers), sum(each.after for each in layers)
+        less = f"{1 - after / before:.0%} less {by}" if moved and before > 0 else "as before"
+        table.add_row(str(len(layers)), less, escape(why))
     return table
 
 
