@@ -60,6 +60,17 @@ def split():
     return b.output(y).model(), ["a", "b"]
 
 
+def sequence():
+    """A split as torch's newer exporter writes it."""
+    b = Builder(opset=18, seed=17)
+    x = b.bn(b.conv(b.input(2, 3, 6, 6), 3, 10), 10, out="a")
+    parts = b.node("SplitToSequence", x, b.const(np.array([6, 4])), axis=1)
+    left, right = (b.node("SequenceAt", parts, b.const(np.array(i))) for i in (0, -1))
+    left = b.bn(b.node("Relu", left), 6, out="b")
+    x = b.node("Concat", right, left, axis=1)
+    return b.output(b.conv(x, 10, 5, kernel=(1, 1))).model(), ["a", "b"]
+
+
 def squeeze_excite():
     b = Builder(seed=6)
     x = b.node("HardSwish", b.bn(b.conv(b.input("N", 3, 6, 6), 3, 8), 8, out="a"))
@@ -179,6 +190,7 @@ NETWORKS = [
     groups,
     concat,
     split,
+    sequence,
     squeeze_excite,
     flatten,
     transposed,

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from normswap.graph.evaluate import integers_of
 from normswap.graph.reasons import Reason
+from normswap.graph.sequences import parts_of
 from normswap.permuting.operators.at import X, Y
 
 if TYPE_CHECKING:
@@ -49,6 +51,33 @@ def _joined(at: At, whole: Port, parts: Sequence[Port], axis: int) -> None:
     at.fence(labels, np.repeat(np.arange(len(sizes)), sizes))
     for part, end, size in zip(parts, accumulate(sizes), sizes, strict=True):
         at.tie(part, axis, labels[end - size : end])
+
+
+def _sequence(at: At) -> None:
+    """Follow a SplitToSequence, or a SequenceAt of one: what it makes are parts of what it reads.
+
+    Those who take a part name it by a constant; else it is not known what they take.
+    """
+    split = at.node if at.node.op == "SplitToSequence" else at.node.operand(0).producer
+    if split is None or split.op != "SplitToSequence" or split.domain or at.slot:
+        raise at.blocked("takes from a sequence that is not split off a tensor")
+    whole = split.operand(0)
+    rank = whole.rank or 0
+    axis = int(split.attr("axis", 0)) % max(rank, 1)
+    parts = parts_of(split, whole.shape[axis]) if whole.shape else None
+    if parts is None or split.out.is_output or split.out.captured:
+        raise at.blocked("has parts of unknown size", Reason.SHAPE_UNKNOWN)
+    labels = at.labels if at.axis != axis else at.axes.get(whole, axis)
+    at.axes.hold(whole, at.axis, labels)
+    if at.axis == axis:
+        sizes = [len(part) for part in parts]
+        at.fence(labels, np.repeat(np.arange(len(sizes)), sizes))
+    for node, _ in split.out.readers.values():
+        place = integers_of(node.input(1))
+        if node.op != "SequenceAt" or node.domain or not place:
+            raise at.blocked("makes a sequence that is not taken apart by constants")
+        own = labels[parts[place[0]]] if at.axis == axis else labels
+        at.axes.hold(node.out, at.axis, own)
 
 
 def _slice(at: At) -> None:
@@ -133,7 +162,9 @@ FOLLOW = {
     "Concat": _concat,
     "Expand": _expand,
     "Gather": _gather,
+    "SequenceAt": _sequence,
     "Slice": _slice,
     "Split": _split,
+    "SplitToSequence": _sequence,
     "Tile": _tile,
 }
