@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from normswap.groupnorm.plan import Statistics, SwapPlan
     from normswap.groupnorm.regroup.regroup import Regrouped, Regrouping
     from normswap.groupnorm.verify import OutputCheck, SwapCheck
-    from normswap.workflows.swap import SwapReport
+    from normswap.workflows.swap import NormalizationCheck, SwapReport
 
 FAR = 20.0
 """Signal-to-noise ratio in dB from which on nobody needs to be told of the calibration."""
@@ -57,13 +57,11 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
     if report.regrouping is not None:
         console.print()
         console.print(_groups(report.regrouping, verbose=verbose))
+        _print_same("the permuted network", report.permutation, console)
     if any(swap.statistics for swap in plan.swaps):
         console.print()
         console.print(_statistics(plan, verbose=verbose))
-        if report.normalization is not None:
-            same = report.normalization
-            how = f"{same.verdict.value}, {'proved' if same.proved else 'tested'}"
-            console.print(f"  that network, beside the original: {how}")
+        _print_same("that network", report.normalization, console)
     if any(swap.absorbed for swap in plan.swaps):
         console.print()
         console.print(_absorbed(plan, verbose=verbose))
@@ -86,6 +84,13 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
     print_notes(report.notes, console)
     idle = "" if plan.swaps else "nothing to swap"
     console.print(sizes(report.output, report.size_before, report.size_after, idle=idle))
+
+
+def _print_same(what: str, same: NormalizationCheck | None, console: Console) -> None:
+    """Print how it is known that a network is the original."""
+    if same is not None:
+        how = f"{same.verdict.value}, {'proved' if same.proved else 'tested'}"
+        console.print(f"  {what}, beside the original: {how}")
 
 
 def _headline(plan: SwapPlan) -> str:
