@@ -346,6 +346,10 @@ class Draft:
         self._later(partial(setattr, item, name, getattr(item, name)))
         setattr(item, name, value)
 
+    def seal(self, node: Node) -> None:
+        """Let a node take nothing in and let nothing pass."""
+        self._set(node, "opaque", value=True)
+
     def give(self, value: Value, source: Expression) -> None:
         """Let a constant be read as another one, which is what will be written of it."""
         self._set(value, "source", source)
@@ -354,11 +358,11 @@ class Draft:
         """Let everyone who read ``old`` read ``new``, the graph's outputs included."""
         for use in list(old.readers.values()):
             self._connect(use.node, use.slot, new)
+        outputs = old.graph.outputs if old.is_output else []
         for name in ("is_output", "captured"):
             if getattr(old, name):
                 self._set(new, name, value=True)
                 self._set(old, name, value=False)
-        outputs = old.graph.outputs
         for index, value in enumerate(outputs):
             if value is old:
                 outputs[index] = new

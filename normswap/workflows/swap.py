@@ -30,6 +30,7 @@ from normswap.groupnorm.verify import SwapCheck, verify_swap
 from normswap.inputs.arrayfiles import read_array
 from normswap.inputs.data import open_data
 from normswap.inputs.signature import drawing_alike, read_signature
+from normswap.inspection.gate import gate
 from normswap.model import load, stage
 from normswap.model.staging import staged_output
 from normswap.plain import AsDict, called
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from normswap.groupnorm.normalize import Normalized
     from normswap.groupnorm.plan import SwapPlan
     from normswap.inputs.data import Data, Dataset
+    from normswap.inspection.gate import FailOn
     from normswap.model import Model
     from normswap.model.sources import Source
     from normswap.proof.reordered import Reordered
@@ -117,7 +119,7 @@ class SwapReport(RewriteReport):
 
     Attributes
     ----------
-    source, output, size_before, size_after
+    source, output, size_before, size_after, failing
         See :class:`~normswap.workflows.result.RewriteReport`.
     plan : SwapPlan
     check : SwapCheck or None
@@ -155,6 +157,8 @@ class SwapReport(RewriteReport):
     @property
     def exit_code(self) -> ExitCode:
         """How a command that did this ends."""
+        if self.failing:
+            return ExitCode.FINDINGS
         for same in (self.permutation, self.normalization):
             if same is not None and same.verdict.exit_code is not ExitCode.OK:
                 return same.verdict.exit_code
@@ -170,6 +174,7 @@ def plan_report(
     options: SwapOptions,
     *,
     how: CheckOptions | None = None,
+    fail_on: Sequence[FailOn] = (),
     progress: Progress = silent,
 ) -> SwapReport:
     """Say what :func:`swap` would do to a model, and do nothing.
@@ -180,6 +185,8 @@ def plan_report(
     options : SwapOptions
     how : CheckOptions, optional
         How forms are timed, where the fastest is asked for.
+    fail_on : sequence of {"foldable", "kept", "training"}
+        What the report counts as findings, see :func:`normswap.plan`.
     progress : callable
         Is told what is being done.
 
@@ -193,6 +200,7 @@ def plan_report(
         If forms are timed, and the runtime is unavailable, crashed or timed out.
     """
     model, plan = _planned(source, options, progress)
+    failing = gate(fail_on, model, kept=plan.untouched)  # of the model as it was given
     with (
         _regrouped(model, plan, None, None, progress) as regrouped,
         _normalized(regrouped.model, regrouped.plan, progress) as network,
@@ -200,8 +208,8 @@ def plan_report(
         plan = network.plan
         if options.form == FASTEST:
             plan = _raced(network.path, plan, how, None, progress)
-    found = regrouped.found
-    return SwapReport(model.name, None, plan, size_before=model.size, regrouping=found)
+    report = SwapReport(model.name, None, plan, size_before=model.size, failing=failing)
+    return replace(report, regrouping=regrouped.found)
 
 
 def bn_to_gn(
@@ -235,9 +243,11 @@ def bn_to_gn(
 ) -> SwapResult:
     """Replace the BatchNormalizations of a model by group normalizations, check it, and save it.
 
-    The result is another network, which no longer depends on the statistics of a batch. It is
-    checked to be exactly the group normalization network, in float64; its drift from the original
-    is reported, and is no error. Inputs, outputs, their names, shapes and dtypes stay.
+    The result is another network, which no longer depends on the statistics of a batch. Mean and
+    variance of each layer go to what is before it, and the group normalization is one of what they
+    have normalized, so that most of the accuracy stays. It is checked to be exactly that network,
+    in float64; its drift from the original is reported, and is no error. Inputs, outputs, their
+    names, shapes and dtypes stay.
 
     Parameters
     ----------
@@ -460,10 +470,10 @@ def swap(
     report = SwapReport(model.name, None, plan, size_before=model.size)
     if not plan.swaps:
         return SwapResult(*as_it_is(report, model, target, overwrite=overwrite, copy=copy))
-    search = calibration is not None and calibration.search_groups
+    fit = calibration if data is not None else None
     with (
         _regrouped(model, plan, data, samples, progress) as regrouped,
-        _normalized(regrouped.model, regrouped.plan, progress, search=search) as network,
+        _normalized(regrouped.model, regrouped.plan, progress, fit) as network,
     ):
         model, plan, original = network.model, network.plan, network.path
         report = replace(report, plan=plan, regrouping=regrouped.found)
@@ -485,8 +495,8 @@ def swap(
         ]
         fitted_on, batches = given[0], given[1] or given[0]
         truth = None if batches is None or labels is None else _labels(labels, batches)
-        if calibration is not None and fitted_on is not None:
-            affines = calibrate(original, plan, fitted_on, calibration, progress)
+        if fit is not None and fitted_on is not None:
+            affines = calibrate(original, plan, fitted_on, fit, progress)
             if check is not None and batches is not None:
                 before = _plain_drift(original, plan, batches, check)
                 report = replace(report, uncalibrated=before)
@@ -603,20 +613,24 @@ class _Network:
 
 @contextmanager
 def _normalized(
-    model: Model, plan: SwapPlan, progress: Progress, *, search: bool = False
+    model: Model, plan: SwapPlan, progress: Progress, fit: CalibrationOptions | None = None
 ) -> Iterator[_Network]:
     """Normalize a model before it is swapped, if that is wanted; it is not to be used any more.
 
     A group of one channel forgets all that was done to the channel before, so there is nothing to
-    do, unless other numbers of groups are tried.
+    do, unless other numbers of groups are tried. Where scale and bias become others than the
+    layer's own, no other layer's statistics may be in them.
     """
     with model.original() as original:
         if not plan.options.normalize or not plan.swaps:
             yield _Network(model, original, plan)
             return
         progress("normalizing first")
-        grouped = {s.key for s in plan.swaps if search or s.num_groups != s.alone.channels}
-        after = plan, normalize(model, grouped)
+        searched = fit is not None and fit.search_groups
+        grouped = {s.key for s in plan.swaps if searched or s.num_groups != s.alone.channels}
+        owned = fit is None and plan.options.keep_scale and plan.options.keep_bias
+        sealed = () if owned else {swap.key for swap in plan.swaps}
+        after = plan, normalize(model, grouped, sealed=sealed)
         if not after[1].edited:
             yield _Network(model, original, plan_swap(model, plan.options, after=after))
             return
