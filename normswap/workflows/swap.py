@@ -523,6 +523,7 @@ def swap(
     report = SwapReport(model.name, None, plan, size_before=model.size)
     if not plan.swaps and (certified is None or not copy):
         return SwapResult(*as_it_is(report, model, target, overwrite=overwrite, copy=copy))
+    named = "" if model.path else model.name
     fit = calibration if data is not None else None
     with ExitStack() as stack:
         regrouped = stack.enter_context(_regrouped(model, plan, data, samples, progress))
@@ -574,7 +575,7 @@ def swap(
                     intents,
                     check,
                     network=original,
-                    names=("" if model.path else model.name, written),
+                    names=(named, written),
                     batches=batches,
                     fed=certified is None,
                     child=child,
