@@ -325,6 +325,9 @@ class _Writing:
         kept.input[1], kept.input[2] = one, zero
         kept.output[0] = self._fresh("standardized")
         del kept.output[1:]
+        attributes = [a for a in kept.attribute if a.name != "spatial"]  # which runtimes refuse
+        del kept.attribute[:]
+        kept.attribute.extend(attributes)
         self.nodes.append(kept)
         return str(kept.output[0])
 
