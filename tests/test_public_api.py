@@ -160,7 +160,7 @@ def test_help_names_every_parameter_and_what_comes_back(name):
 @pytest.mark.parametrize("name", ["bn_to_ln", "bn_to_in"])
 def test_the_ends_of_bn_to_gn_have_its_parameters(name):
     general = dict(inspect.signature(normswap.bn_to_gn).parameters)
-    for settled in ("groups", "group_size", "on_indivisible", "search_groups"):
+    for settled in ("groups", "group_size", "on_indivisible", "search_groups", "regroup"):
         del general[settled]
     function = getattr(normswap, name)
     assert dict(inspect.signature(function).parameters) == general

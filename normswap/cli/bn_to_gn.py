@@ -105,6 +105,12 @@ def group_options(function: Callable[..., Any]) -> Callable[..., Any]:
             is_flag=True,
             help="With --calibrate: give each layer the number of groups that fits best.",
         ),
+        click.option(
+            "--regroup",
+            is_flag=True,
+            help="Permute channels, exactly and at no cost, so that those share a group whose "
+            "statistics hold still together: on the data of --calibrate, or by the weights.",
+        ),
     )
     return decorated(function, decorators)
 
@@ -341,6 +347,7 @@ def _swap_options(
         threads=values["threads"],
         epsilon=values["epsilon"],
         normalize=not values["no_normalize"],
+        regroup=values.get("regroup", False),
         keep_scale=not values["no_scale"],
         keep_bias=not values["no_center"],
         include=values["include"],

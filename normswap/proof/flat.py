@@ -121,6 +121,8 @@ class Flat:
     ports : dict of str to onnx.ValueInfoProto
     random : set of int
         Indices of `nodes` that draw random numbers.
+    between : set of int
+        Tensors that are compared with none of another model.
     """
 
     folder: Path | None
@@ -134,6 +136,7 @@ class Flat:
     named: dict[str, int] = field(default_factory=dict)
     ports: dict[str, onnx.ValueInfoProto] = field(default_factory=dict)
     random: set[int] = field(default_factory=set)
+    between: set[int] = field(default_factory=set)
 
     @classmethod
     def of(cls, model: onnx.ModelProto, folder: Path | None = None) -> Flat:

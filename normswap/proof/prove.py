@@ -105,7 +105,7 @@ class _Walk:
                 self._identical.add(number)
                 self._common.add(kind)
                 continue
-            if not is_float(b.flat.types[number]) or self._is_late:
+            if not is_float(b.flat.types[number]) or number in b.flat.between or self._is_late:
                 continue
             try:
                 again = self._cut(number)

@@ -32,14 +32,16 @@ from normswap.groupnorm.options import AUTO, FASTEST, SwapOptions
 from normswap.groupnorm.planner import plan_swap, with_timings
 from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
 from normswap.groupnorm.race import measure
+from normswap.groupnorm.regroup.regroup import Regrouping, regroup
 from normswap.inputs.arrayfiles import read_array
 from normswap.inputs.data import open_data
-from normswap.inputs.signature import read_signature
+from normswap.inputs.signature import drawing_alike, read_signature
 from normswap.inspection.gate import gate
 from normswap.model import load, stage
 from normswap.model.staging import output_name, staged_output
 from normswap.plain import AsDict, called
 from normswap.progress import Progress, silent
+from normswap.proof.files import prove_files
 from normswap.runtime.session import Session
 from normswap.runtime.survey import resolve
 from normswap.scratch import scratch_folder
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
     from normswap.inspection.gate import FailOn
     from normswap.model import Model
     from normswap.model.sources import Source
+    from normswap.proof.reordered import Reordered
     from normswap.runtime.arrays import Feeds
     from normswap.runtime.child import Child
     from normswap.workflows.result import Output
@@ -99,7 +102,7 @@ if TYPE_CHECKING:
         progress: Progress
 
 
-OF_GROUPS = ("groups", "group_size", "on_indivisible", "search_groups")
+OF_GROUPS = ("groups", "group_size", "on_indivisible", "search_groups", "regroup")
 """Parameters that say how many groups there are."""
 
 
@@ -132,8 +135,8 @@ class SwapCheck(CheckReport):
 
 
 @dataclass(frozen=True, slots=True)
-class NormalizationCheck(AsDict):
-    """Whether the network whose statistics went elsewhere is the same function as the original.
+class Sameness(AsDict):
+    """Whether a network that was normalized or permuted is the same function as the original.
 
     Attributes
     ----------
@@ -168,8 +171,12 @@ class SwapReport(RewriteReport):
         By labels, where there were some.
     notes : tuple of str
         What of the data was not used.
-    normalization : NormalizationCheck or None
+    normalization : Sameness or None
         None where no check was asked for, or there was nothing to normalize.
+    regrouping : Regrouping or None
+        What was done for the groups, where that was asked for.
+    permutation : Sameness or None
+        Whether the network with its channels in another order is the same function.
     """
 
     plan: SwapPlan
@@ -180,7 +187,9 @@ class SwapReport(RewriteReport):
     calibrated: int = 0
     accuracy: Accuracy | None = None
     notes: tuple[str, ...] = ()
-    normalization: NormalizationCheck | None = None
+    normalization: Sameness | None = None
+    regrouping: Regrouping | None = None
+    permutation: Sameness | None = None
 
     SCHEMA: ClassVar[str] = "normswap/swap/1"
 
@@ -189,10 +198,9 @@ class SwapReport(RewriteReport):
         """How a command that did this ends."""
         if self.failing:
             return ExitCode.FINDINGS
-        if self.normalization is not None:
-            found = self.normalization.verdict.exit_code
-            if found is not ExitCode.OK:
-                return found
+        for same in (self.permutation, self.normalization):
+            if same is not None and same.verdict.exit_code is not ExitCode.OK:
+                return same.verdict.exit_code
         return ExitCode.OK if self.check is None else self.check.exit_code
 
 
@@ -232,11 +240,15 @@ def plan_report(
     """
     model, plan = _planned(source, options, progress)
     failing = gate(fail_on, model, kept=plan.untouched)  # of the model as it was given
-    with _normalized(model, plan, progress) as network:
+    with (
+        _regrouped(model, plan, None, None, progress) as regrouped,
+        _normalized(regrouped.model, regrouped.plan, progress) as network,
+    ):
         plan = network.plan
         if options.form == FASTEST:
             plan = _raced(network.path, plan, how, None, progress)
-    return SwapReport(model.name, None, plan, size_before=model.size, failing=failing)
+    report = SwapReport(model.name, None, plan, size_before=model.size, failing=failing)
+    return replace(report, regrouping=regrouped.found)
 
 
 def bn_to_gn(
@@ -247,6 +259,7 @@ def bn_to_gn(
     group_size: int | None = None,
     on_indivisible: Literal["error", "gcd", "nearest", "keep"] = "error",
     search_groups: bool = False,
+    regroup: bool = False,
     calibrate: Data | None = None,
     one_pass: bool = False,
     evaluate: Data | None = None,
@@ -293,6 +306,11 @@ def bn_to_gn(
         BatchNormalization.
     search_groups : bool
         Give each layer the number of groups that fits the data best.
+    regroup : bool
+        Permute the channels of the network so that those share a group whose statistics hold still
+        together, by the data of `calibrate` or else by the weights. It costs nothing at run time:
+        constants alone change, and the network with BatchNormalizations is proved to be the same
+        function.
     calibrate : path, dict or iterable of dict, optional
         Refit every layer's scale and bias on data, so that the network follows the original; the
         check and the drift use the data too, unless there is `evaluate`. A path is that of an
@@ -393,6 +411,7 @@ def bn_to_gn(
             threads=threads,
             epsilon=epsilon,
             normalize=normalize,
+            regroup=regroup,
             keep_scale=keep_scale,
             keep_bias=keep_bias,
             include=tuple(include),
@@ -493,19 +512,34 @@ def swap(
     SwapResult
         See :func:`bn_to_gn`, also for the errors.
     """
+    if certificate is not None and options.regroup:
+        raise UsageError(
+            "There is no certificate of a swap whose channels were permuted before.",
+            tip="Leave out the certificate, or the regrouping.",
+        )
     certified = None if certificate is None else certifiable(check, certificate, source, output)
     target = place(output)
     model, plan = _planned(source, options, progress)
     report = SwapReport(model.name, None, plan, size_before=model.size)
     if not plan.swaps and (certified is None or not copy):
         return SwapResult(*as_it_is(report, model, target, overwrite=overwrite, copy=copy))
-    places = batchnorm_places(model)
     named = "" if model.path else model.name
     fit = calibration if data is not None else None
     with ExitStack() as stack:
-        network = stack.enter_context(_normalized(model, plan, progress, fit))
-        first, model, plan, original = plan, network.model, network.plan, network.path
-        report = replace(report, plan=plan)
+        regrouped = stack.enter_context(_regrouped(model, plan, data, samples, progress))
+        places = batchnorm_places(regrouped.model)
+        first = regrouped.plan
+        network = stack.enter_context(_normalized(regrouped.model, first, progress, fit))
+        model, plan, original = network.model, network.plan, network.path
+        report = replace(report, plan=plan, regrouping=regrouped.found)
+        if check is not None and regrouped.source and regrouped.path and regrouped.found:
+            with advising():
+                orders = regrouped.found.orders
+                report = replace(
+                    report,
+                    permutation=_same(regrouped.source, regrouped.path, check, progress, orders),
+                )
+            require_sound(report, report.permutation.reasons if report.permutation else ())
         signature = read_signature(original)
         given = [
             None if some is None else open_data(some, signature, samples=samples)
@@ -550,7 +584,7 @@ def swap(
             report = replace(report, check=found)
             if network.source is not None and found.verdict is Verdict.EQUIVALENT:
                 # What was written is the original, its statistics before its groups.
-                same = NormalizationCheck(found.verdict, proved=found.is_proved)
+                same = Sameness(found.verdict, proved=found.is_proved)
                 report = replace(report, normalization=same)
         if truth is not None and batches is not None:
             how = how or check or CheckOptions(plan.options.provider)
@@ -656,6 +690,53 @@ def _planned(source: Source, options: SwapOptions, progress: Progress) -> tuple[
 
 
 @dataclass(frozen=True, slots=True)
+class _Ordered:
+    """A model as it was read, or one whose channels are in another order, which is the same.
+
+    Attributes
+    ----------
+    model : Model
+        Not edited since it was read.
+    plan : SwapPlan
+        Of the swap of it.
+    found : Regrouping or None
+        What was done for its groups, where that was asked for.
+    source, path : Path or None
+        Where the model is that was permuted, and where it is now; None where none was.
+    """
+
+    model: Model
+    plan: SwapPlan
+    found: Regrouping | None = None
+    source: Path | None = None
+    path: Path | None = None
+
+
+@contextmanager
+def _regrouped(
+    model: Model, plan: SwapPlan, data: Data | None, samples: int | None, progress: Progress
+) -> Iterator[_Ordered]:
+    """Permute the channels of a model, if that is wanted; it is not to be used any more."""
+    if not plan.options.regroup or not plan.swaps:
+        yield _Ordered(model, plan)
+        return
+    with model.original() as original, scratch_folder() as folder:
+        progress("choosing groups")
+        batches = None
+        if data is not None:
+            batches = open_data(data, read_signature(original), samples=samples)
+        found = regroup(model, plan, original, batches, progress)
+        if not found.orders:
+            yield _Ordered(model, plan, found)
+            return
+        path = folder / "permuted.onnx"
+        with stage(model, path) as staged:
+            staged.commit()
+        again = load(path, name=model.name)
+        yield _Ordered(again, plan_swap(again, plan.options), found, original, path)
+
+
+@dataclass(frozen=True, slots=True)
 class _Network:
     """What is swapped: a model as it was read, or one that was normalized and is the same function.
 
@@ -717,6 +798,25 @@ def _normalized(
                     return
                 grouped -= torn
                 model = load(original, name=model.name)
+
+
+def _same(
+    original: Path,
+    permuted: Path,
+    check: CheckOptions,
+    progress: Progress,
+    orders: Sequence[Reordered],
+) -> Sameness:
+    """Say whether a network that was permuted is the function that it was."""
+    progress("proving that the permuted network is the same function")
+    models = drawing_alike(read_signature(original), read_signature(permuted))
+    if prove_files(*models, orders=orders).is_whole:
+        return Sameness(Verdict.EQUIVALENT, proved=True)
+    how = CheckOptions(check.provider, check.provider_options, seed=check.seed)
+    how = replace(how, input_shapes=check.input_shapes, timeout=check.timeout)
+    names = ("the original model", "the permuted model")
+    report = check_files(original, permuted, how, names=names, progress=progress)
+    return Sameness(report.verdict, proved=False, reasons=report.reasons)
 
 
 def _raced(

@@ -50,6 +50,21 @@ def model(tmp_path):
     return path
 
 
+def test_regroup(model):
+    """Channels move; that this is the same function is proved, and stands in the report."""
+    result = invoke("bn-to-gn", "--groups", 4, "--regroup", model, "--json")
+    assert result.code == 0, result.err
+    report = json.loads(result.out)
+    assert [layer["by"] for layer in report["regrouping"]["layers"]] == ["weights", "weights"]
+    assert report["permutation"] == {"verdict": "equivalent", "proved": True, "reasons": []}
+    arguments = ["bn-to-gn", "--groups", 4, "--regroup", model, "--dry-run"]
+    assert re.search(r"2 +\d+% less by the weights", invoke(*arguments).text)
+    assert "first" in invoke(*arguments, "-v").text
+    table = invoke(*arguments, "--format", "markdown").text
+    assert "| regrouped | channels moved | compared by | but |" in table
+    assert invoke("bn-to-ln", "--regroup", model).code == 2
+
+
 @pytest.fixture
 def data(tmp_path):
     path = tmp_path / "data.npz"

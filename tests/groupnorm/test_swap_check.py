@@ -353,7 +353,9 @@ def test_cancellation_in_the_runtime_is_found(swapped):
     found = check()
     assert found.proof.is_whole
     assert found.verdict is Verdict.DIFFERENT
-    assert "NaN or infinite in one of the models only" in found.reasons[0]
+    # A variance that comes out negative has no root.
+    said = ("onnxruntime", "runtime errs", "NaN")
+    assert any(words in found.reasons[0] for words in said), found.reasons
     check, _ = swapped(off_centre(), form="primitive")
     assert check().is_proved
 

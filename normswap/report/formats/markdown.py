@@ -75,6 +75,14 @@ def _swap(report: Any) -> Iterator[str]:
             for s in plan.swaps
         ),
     )
+    if report.regrouping is not None:
+        yield from _table(
+            ("regrouped", "channels moved", "compared by", "but"),
+            (
+                (_site(layer.site), layer.moved, layer.by, _text(layer.detail))
+                for layer in report.regrouping.layers
+            ),
+        )
     yield from _kept(plan.untouched)
     if check is not None:
         yield ""

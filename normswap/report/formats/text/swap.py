@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from normswap.groupnorm.plan import Statistics, SwapPlan
+    from normswap.groupnorm.regroup.regroup import Regrouped, Regrouping
     from normswap.proof.result import Region
-    from normswap.workflows.swap import SwapCheck, SwapReport
+    from normswap.workflows.swap import Sameness, SwapCheck, SwapReport
 
 FAR = 20.0
 """Signal-to-noise ratio in dB from which on nobody needs to be told of the calibration."""
@@ -55,6 +56,10 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
     if plan.swaps:
         console.print()
         console.print(_layers(report) if verbose else _forms(plan))
+    if report.regrouping is not None:
+        console.print()
+        console.print(_groups(report.regrouping, verbose=verbose))
+        _print_same("the permuted network", report.permutation, console)
     if any(swap.statistics for swap in plan.swaps):
         console.print()
         console.print(_statistics(plan, verbose=verbose))
@@ -63,10 +68,7 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
             console.print(
                 "  `normswap recalibrate --freeze` first gives those in training mode some"
             )
-        if report.normalization is not None:
-            same = report.normalization
-            how = f"{same.verdict.value}, {'proved' if same.proved else 'tested'}"
-            console.print(f"  that network, beside the original: {how}")
+        _print_same("that network", report.normalization, console)
     if any(swap.absorbed for swap in plan.swaps):
         console.print()
         console.print(_absorbed(plan, verbose=verbose))
@@ -93,6 +95,13 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
     console.print(sizes(report.output, report.size_before, report.size_after, idle=idle))
 
 
+def _print_same(what: str, same: Sameness | None, console: Console) -> None:
+    """Print how it is known that a network is the original."""
+    if same is not None:
+        how = f"{same.verdict.value}, {'proved' if same.proved else 'tested'}"
+        console.print(f"  {what}, beside the original: {how}")
+
+
 def _headline(plan: SwapPlan) -> str:
     if not plan.total:
         return f"no BatchNormalization found. {EXPORT_TIP}"
@@ -107,6 +116,28 @@ def _forms(plan: SwapPlan) -> Table:
     kinds = Counter((swap.num_groups, swap.form, swap.why) for swap in plan.swaps)
     for (groups, form, why), count in kinds.most_common():
         table.add_row(str(count), str(groups), form, escape(why))
+    return table
+
+
+def _groups(found: Regrouping, *, verbose: int) -> Table:
+    """List what was done for the groups: which layers have others, and what they vary by."""
+    what = {"data": "on the data", "weights": "by the weights", "": ""}
+    if verbose:
+        table = new_table("regrouped", "channels moved", "its groups vary", "but")
+        for layer in found.layers:
+            less = f"{1 - layer.after / layer.before:.0%} less " if layer.before > 0 else ""
+            cells = (place(layer.site.graph, layer.site.node), str(layer.moved))
+            table.add_row(*map(escape, (*cells, less + what[layer.by], layer.detail)))
+        return table
+    table = new_table("regrouped", "groups vary", "because")
+    kinds: dict[tuple[str, str, bool], list[Regrouped]] = {}
+    for layer in found.layers:
+        why = layer.reason.value if layer.reason is not None else ""
+        kinds.setdefault((what[layer.by], why, layer.moved > 0), []).append(layer)
+    for (by, why, moved), layers in kinds.items():
+        before, after = sum(each.before for each in layers), sum(each.after for each in layers)
+        less = f"{1 - after / before:.0%} less {by}" if moved and before > 0 else "as before"
+        table.add_row(str(len(layers)), less, escape(why))
     return table
 
 
