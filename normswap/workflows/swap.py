@@ -22,7 +22,7 @@ from normswap.groupnorm.drift import DriftReport, measure_drift
 from normswap.groupnorm.forms import FORMS
 from normswap.groupnorm.normalize import normalize
 from normswap.groupnorm.options import AUTO, FASTEST, SwapOptions
-from normswap.groupnorm.planner import plan_swap, with_timings
+from normswap.groupnorm.planner import plan_swap, require_elements, with_timings
 from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
 from normswap.groupnorm.race import measure
 from normswap.groupnorm.verify import SwapCheck, verify_swap
@@ -506,6 +506,7 @@ def _planned(source: Source, options: SwapOptions, progress: Progress) -> tuple[
     model = load(source)
     progress("planning")
     plan = plan_swap(model, replace(options, provider=resolve(options.provider)))
+    require_elements(plan)
     if plan.swaps:
         targets = {swap.key for swap in plan.swaps}
         require_finite(model.name, build_network(model), targets, "swapped")
