@@ -29,7 +29,7 @@ from normswap.groupnorm.forms import FORMS
 from normswap.groupnorm.intent import batchnorm_places, intents_of, torn_apart
 from normswap.groupnorm.normalize import normalize
 from normswap.groupnorm.options import AUTO, FASTEST, SwapOptions
-from normswap.groupnorm.planner import plan_swap, with_timings
+from normswap.groupnorm.planner import plan_swap, require_elements, with_timings
 from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
 from normswap.groupnorm.race import measure
 from normswap.groupnorm.regroup.regroup import Regrouping, regroup
@@ -683,6 +683,7 @@ def _planned(source: Source, options: SwapOptions, progress: Progress) -> tuple[
     model = load(source)
     progress("planning")
     plan = plan_swap(model, replace(options, provider=resolve(options.provider)))
+    require_elements(plan)
     if plan.swaps:
         targets = {swap.key for swap in plan.swaps}
         require_finite(model.name, build_network(model), targets, "swapped")
