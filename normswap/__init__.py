@@ -6,6 +6,7 @@
     plan                            what fold would do
     bn_to_gn, bn_to_ln, bn_to_in    group, layer or instance normalization in its place
     recalibrate                     new statistics for it
+    unfold                          puts it back where an exporter folded it
     check                           whether two models are the same function
     verify                          whether a certificate of that holds
 
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         recalibrate,
     )
     from normswap.workflows.swap import SwapReport, SwapResult, bn_to_gn, bn_to_in, bn_to_ln
+    from normswap.workflows.unfold import UnfoldReport, UnfoldResult, unfold
     from normswap.workflows.verify import VerifyReport, verify
 
 __all__ = [
@@ -77,6 +79,8 @@ __all__ = [
     "SwapReport",
     "SwapResult",
     "Tolerance",
+    "UnfoldReport",
+    "UnfoldResult",
     "UnprovenError",
     "UsageError",
     "Verdict",
@@ -88,6 +92,7 @@ __all__ = [
     "fold",
     "plan",
     "recalibrate",
+    "unfold",
     "verify",
 ]
 
@@ -115,6 +120,7 @@ _HOME = {
     "workflows.fold": ("FoldReport", "FoldResult", "fold", "plan"),
     "workflows.recalibrate": ("RecalibrateReport", "RecalibrateResult", "recalibrate"),
     "workflows.swap": ("SwapReport", "SwapResult", "bn_to_gn", "bn_to_in", "bn_to_ln"),
+    "workflows.unfold": ("UnfoldReport", "UnfoldResult", "unfold"),
     "workflows.verify": ("VerifyReport", "verify"),
 }
 """The public names by where they are. They are imported on first use: onnx takes its time."""

@@ -21,6 +21,7 @@ FLOORS = [
     ["check"],
     ["folding"],
     ["groupnorm"],
+    ["unfolding"],
     ["workflows"],
     ["report"],
     ["cli"],

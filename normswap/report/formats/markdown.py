@@ -114,6 +114,24 @@ def _recalibrate(report: Any) -> Iterator[str]:
     yield from _written(report)
 
 
+def _unfold(report: Any) -> Iterator[str]:
+    plan = report.plan
+    yield f"## {_text(report.source)}: {len(plan.places)} BatchNormalization behind linear layers"
+    yield from _table(
+        ("behind", "channels", "makes", "dead channels"),
+        ((_site(p), p.channels, _code(p.output), p.dead or "") for p in plan.places),
+    )
+    yield from _table(
+        ("without", "reason", "because"),
+        ((_site(p), p.reason.value, _text(p.detail)) for p in plan.left_out),
+    )
+    if report.check is not None:
+        yield ""
+        yield from _check(report.check)
+    yield from _items(map(_text, report.notes))
+    yield from _written(report, idle="" if plan.places else "Nothing to unfold")
+
+
 def _check(report: Any) -> Iterator[str]:
     names = " and ".join(_code(Path(path).name) for path in (report.original, report.rewritten))
     yield f"**{report.verdict.value}{standing(report)}**: {names}"
@@ -163,6 +181,7 @@ _KINDS: dict[str, Callable[[Any], Iterator[str]]] = {
     "explain": _explain,
     "swap": _swap,
     "recalibrate": _recalibrate,
+    "unfold": _unfold,
     "check": _check,
     "verify": _verify,
     "providers": _providers,
