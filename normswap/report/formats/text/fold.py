@@ -9,8 +9,7 @@ from rich.filesize import decimal
 from rich.markup import escape
 
 from normswap.graph.batchnorm import EXPORT_TIP
-from normswap.report.formats.text.checked import print_check
-from normswap.report.formats.text.console import new_table, place, printing, sizes
+from normswap.report.formats.text.console import new_table, place, print_check, printing, sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,12 +57,7 @@ def tell(report: FoldReport, stream: TextIO, *, verbose: int = 0) -> None:
         console.print()
         if plan.copied and plan.added_bytes > 0:
             console.print(_growth(plan))
-        print_check(
-            report.check,
-            console,
-            unchecked=bool(report.output and plan.edits),
-            more=lambda: _residuals(report, console),
-        )
+        _check(report, console, verbose=verbose)
         idle = "" if plan.edits else "nothing to fold"
         console.print(sizes(report.output, report.size_before, report.size_after, idle=idle))
 
@@ -157,6 +151,18 @@ def _growth(plan: Plan) -> str:
         f"[yellow]+{decimal(plan.added_bytes)} of constants[/], since several nodes read one and "
         f"each needs its own: {', '.join(parts)} (--max-growth keeps such nodes)"
     )
+
+
+def _check(report: FoldReport, console: Console, *, verbose: int) -> None:
+    check = report.check
+    if check is None:
+        if report.output and report.plan.edits:
+            console.print("[dim]not checked (--no-check)[/]")
+        return
+    print_check(check, console, finding=check.verdict.value, verbose=verbose)
+    _residuals(report, console)
+    for sentence in (*check.reasons, *check.notes):
+        console.print(f"  {escape(sentence)}")
 
 
 def _residuals(report: FoldReport, console: Console) -> None:

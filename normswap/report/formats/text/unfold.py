@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, TextIO
 
 from rich.markup import escape
 
-from normswap.report.formats.text.checked import print_check
 from normswap.report.formats.text.console import (
     SHOWN,
     new_table,
     place,
+    print_check,
     print_notes,
     printing,
     sizes,
@@ -59,6 +59,12 @@ def tell(report: UnfoldReport, stream: TextIO, *, verbose: int = 0) -> None:
             console.print(table)
         print_notes(report.notes, console)
         console.print()
-        print_check(report.check, console, unchecked=bool(report.output and plan.places))
+        if report.check is not None:
+            verdict = report.check.verdict.value
+            print_check(report.check, console, finding=verdict, verbose=verbose)
+            for sentence in (*report.check.reasons, *report.check.notes):
+                console.print(f"  {escape(sentence)}")
+        elif report.output and plan.places:
+            console.print("[dim]not checked (--no-check)[/]")
         idle = "" if plan.places else "nothing to unfold"
         console.print(sizes(report.output, report.size_before, report.size_after, idle=idle))
