@@ -153,6 +153,12 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
             metavar="N",
             help="Use only the first N samples of DATA.",
         ),
+        click.option(
+            "--unfold",
+            is_flag=True,
+            help="Put BatchNormalizations back first where an exporter folded them, with the "
+            "statistics of DATA; see `normswap unfold`.",
+        ),
         click.option("--dry-run", is_flag=True, help="Only say what would be swapped."),
     )
     return decorated(function, decorators)
@@ -162,6 +168,7 @@ EXAMPLES = """\b
 Examples:
   normswap bn-to-gn --groups 32 model.onnx           writes model.gn.onnx
   normswap bn-to-gn --groups 8 --calibrate images.npz model.onnx
+  normswap bn-to-gn --groups 8 --unfold --calibrate images.npz folded.onnx
   normswap bn-to-gn --groups 32 --form fastest model.onnx
   cat model.onnx | normswap bn-to-gn --groups 32 > out.onnx
 """
@@ -233,6 +240,7 @@ def _run(
     calibrate_on: str | None,
     one_pass: bool,
     samples: int | None,
+    unfold: bool,
     dry_run: bool,
     output: str | None,
     force: bool,
@@ -242,9 +250,16 @@ def _run(
     **values: Any,
 ) -> ExitCode:
     source = source_of_command(model)
-    for name, given in (("--one-pass", one_pass), ("--samples", samples is not None)):
+    for name, given in (
+        ("--one-pass", one_pass),
+        ("--samples", samples is not None),
+        ("--unfold", unfold),
+    ):
         if given and calibrate_on is None:
             raise UsageError(f"{name} needs data.", tip="Give it with --calibrate DATA.")
+    if unfold and dry_run:
+        tip = "normswap unfold --dry-run says where they would go."
+        raise UsageError("There is no swap to tell of before --unfold has made it.", tip=tip)
     from normswap.groupnorm.calibrate import CalibrationOptions
     from normswap.workflows.swap import plan_report, swap
 
@@ -272,6 +287,7 @@ def _run(
                     how=how,
                     data=calibrate_on,
                     samples=samples,
+                    unfold=unfold,
                     calibration=calibration,
                     progress=say,
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -37,6 +38,7 @@ from normswap.workflows.result import (
     place,
     require_sound,
 )
+from normswap.workflows.unfold import unfold as put_back
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
         calibrate: Data | None
         one_pass: bool
         samples: int | None
+        unfold: bool
         check: Literal["quick", "full", "off"] | CheckOptions | None
         form: str
         provider: str
@@ -93,6 +96,8 @@ class SwapReport(RewriteReport):
         Number of layers that were refitted.
     notes : tuple of str
         What of the data was not used.
+    unfolded : int
+        BatchNormalizations that were put back first, see :func:`normswap.unfold`.
     """
 
     plan: SwapPlan
@@ -102,6 +107,7 @@ class SwapReport(RewriteReport):
     )
     calibrated: int = 0
     notes: tuple[str, ...] = ()
+    unfolded: int = 0
 
     SCHEMA: ClassVar[str] = "normswap/swap/1"
 
@@ -160,6 +166,7 @@ def bn_to_gn(
     calibrate: Data | None = None,
     one_pass: bool = False,
     samples: int | None = None,
+    unfold: bool = False,
     check: Literal["quick", "full", "off"] | CheckOptions | None = "quick",
     form: str = AUTO,
     provider: str = "cpu",
@@ -208,6 +215,9 @@ def bn_to_gn(
         Calibrate all layers in one pass: faster, and less exact.
     samples : int, optional
         Use only the first so many samples of the data.
+    unfold : bool
+        Put BatchNormalizations back first where an exporter folded them, with the statistics of the
+        data, see :func:`normswap.unfold`. That is checked too.
     check : {"quick", "full", "off"}, CheckOptions or None
         How the result is checked. None or ``"off"``: not at all. A model to which there is nothing
         to do is not run.
@@ -267,6 +277,7 @@ def bn_to_gn(
     """
     how = check_options(check, provider=provider)
     needing = {"one_pass": one_pass, "search_groups": search_groups, "samples": samples is not None}
+    needing["unfold"] = unfold
     for name, given in needing.items():
         if given and calibrate is None:
             raise UsageError(f"{name} needs data.", tip="Give it with calibrate=.")
@@ -291,6 +302,7 @@ def bn_to_gn(
         check=how,
         data=calibrate,
         samples=samples,
+        unfold=unfold,
         calibration=CalibrationOptions(one_pass, search_groups, timeout),
         progress=progress,
     )
@@ -335,6 +347,7 @@ def swap(
     how: CheckOptions | None = None,
     data: Data | None = None,
     samples: int | None = None,
+    unfold: bool = False,
     calibration: CalibrationOptions | None = None,
     progress: Progress = silent,
 ) -> SwapResult:
@@ -358,6 +371,8 @@ def swap(
         the calibration.
     samples : int, optional
         Use the first so many samples of the data.
+    unfold : bool
+        Put BatchNormalizations back first, with the statistics of the data.
     calibration : CalibrationOptions, optional
         Refit the layers on the data.
     progress : callable
@@ -369,9 +384,18 @@ def swap(
         See :func:`bn_to_gn`, also for the errors.
     """
     target = place(output)
-    model, plan = _planned(source, options, progress)
+    first = None
+    if unfold:
+        data = list(data) if isinstance(data, Iterator) else data  # which is gone through again
+        first = put_back(source, calibrate=data, samples=samples, check=check, progress=progress)
+        source = first.model
+    name = None if first is None else first.report.source
+    model, plan = _planned(source, options, progress, name)
     options = plan.options
     report = SwapReport(model.name, None, plan, size_before=model.size)
+    if first is not None:
+        count = len(first.report.plan.places)
+        report = replace(report, unfolded=count, size_before=first.report.size_before)
     if not plan.swaps:
         return SwapResult(*as_it_is(report, model, target, overwrite=overwrite, copy=copy))
     with model.original() as original:
@@ -403,11 +427,13 @@ def swap(
     return SwapResult(report, target)
 
 
-def _planned(source: Source, options: SwapOptions, progress: Progress) -> tuple[Model, SwapPlan]:
+def _planned(
+    source: Source, options: SwapOptions, progress: Progress, name: str | None = None
+) -> tuple[Model, SwapPlan]:
     """Plan a swap; refuse one that would carry a constant on that is not finite."""
     require_choice("form", options.form, [AUTO, FASTEST, *FORMS])
     progress("reading the model")
-    model = load(source)
+    model = load(source, name=name)
     progress("planning")
     plan = plan_swap(model, replace(options, provider=resolve(options.provider)))
     if plan.swaps:

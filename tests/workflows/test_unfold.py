@@ -217,6 +217,11 @@ def test_what_has_no_data_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_swap_of_what_was_unfolded():
+def test_a_swap_in_one_call():
+    data = ({"x": IMAGES[at : at + 4]} for at in (0, 4, 8))
+    report = bn_to_gn(network(), groups=4, unfold=True, calibrate=data, check=None).report
+    assert (len(report.plan.swaps), report.unfolded, report.calibrated) == (3, 3, 3)
+    assert report.source == "<ModelProto>"
     assert not bn_to_gn(network(), groups=4, check=None).report.plan.swaps
-    assert len(bn_to_gn(unfolded(network()).model, groups=4, check=None).report.plan.swaps) == 3
+    with pytest.raises(UsageError, match="unfold needs data"):
+        bn_to_gn(network(), unfold=True)

@@ -65,6 +65,8 @@ def _explain(report: Any) -> Iterator[str]:
 def _swap(report: Any) -> Iterator[str]:
     plan, check = report.plan, report.check
     yield f"## {_text(report.source)}: {len(plan.swaps)} swapped, {len(plan.untouched)} kept"
+    if report.unfolded:
+        yield from ("", f"Of {report.unfolded} that were put back first, as identities.")
     yield from _table(
         ("swapped", "groups", "form", "because"),
         ((_site(s.site), s.num_groups, s.form, _text(s.why)) for s in plan.swaps),
