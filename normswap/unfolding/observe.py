@@ -77,7 +77,8 @@ def observe(
         probes = {node.out.name: node for node in network.nodes() if node.outputs}
         nodes = [probes[name] for name in outputs]
         layers = [NormLayer([node], (node.operand(3), node.operand(4))) for node in nodes]
-        return estimate(path, layers, data, RecalibrateOptions(timeout=timeout), progress)
+        options = RecalibrateOptions(timeout=timeout)
+        return estimate(path, layers, data, options, progress, summed=True)
 
 
 def _probe(model: Model, places: Sequence[Place]) -> list[str]:
