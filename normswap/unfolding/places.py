@@ -34,13 +34,13 @@ from typing import TYPE_CHECKING
 
 from normswap.graph.batchnorm import SHAPING, is_batchnorm
 from normswap.graph.decomposed import NORMALIZERS
-from normswap.unfolding.layers import fixed, layer_of
+from normswap.graph.network import Use
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from normswap.graph.network import Network, Node, Value
-    from normswap.unfolding.layers import Layer
+    from normswap.unfolding.layers import Constants, Layer
 
 POOLS = frozenset({"GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool"})
 
@@ -175,10 +175,16 @@ class Rule:
     Parameters
     ----------
     network : Network
+    layers : mapping of int to Layer
+        Those of the network, by the keys of their nodes.
+    constants : Constants
+        Of the network.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, layers: Mapping[int, Layer], constants: Constants) -> None:
         self._main = network.graphs[0]
+        self._layers = layers
+        self._constants = constants
         # Ids of tensors.
         self._pooled: set[int] = (
             set()
@@ -191,7 +197,7 @@ class Rule:
         for node in order:
             self._look(node)
         for node in reversed(order):
-            if layer_of(node) or any(map(self._goes_on_behind, node.outputs)):
+            if node.key in layers or any(map(self._goes_on_behind, node.outputs)):
                 self._leads_on |= {id(value) for value in node.inputs if value is not None}
 
     def apart(self, layer: Layer) -> Apart | None:
@@ -215,11 +221,11 @@ class Rule:
 
     def _look(self, node: Node) -> None:
         """Note what a node makes of what it reads."""
-        values = [value for value in node.inputs if value is not None and fixed(value) is None]
+        values = self._computed(node)
         op = "" if node.domain else node.op
         made = {id(value) for value in node.outputs if value is not None}
         ids = {id(value) for value in values}
-        if layer_of(node) is not None or ids & self._learned:
+        if node.key in self._layers or ids & self._learned:
             self._learned |= made
         starts = self._pools(node) and bool(ids & self._learned)
         stays = bool(ids) and ids <= self._pooled and op not in ("Resize", "Upsample")
@@ -228,7 +234,7 @@ class Rule:
         starts = node.op in NORMALIZERS or _is_layernorm(node)
         stays = bool(ids & self._normed) and not is_sum and not _is_map(node)
         self._normed |= made if starts or stays else set()
-        starts = op in PRODUCTS and len(values) > 1 and layer_of(node) is None
+        starts = op in PRODUCTS and len(values) > 1 and node.key not in self._layers
         stays = op in CARRIERS and bool(ids & self._mixed)
         self._mixed |= made if starts or stays else set()
 
@@ -258,18 +264,17 @@ class Rule:
 
     def _read(self, value: Value, *, through: bool = False) -> Iterator[_Kind]:
         """Yield what reads a tensor, behind carriers; with `through` behind activations too."""
-        for reader in _readers(value, through=through):
+        for reader in self._readers(value, through=through):
             yield _Kind.OUTPUT if reader is None else self._kind(reader)
 
-    @staticmethod
-    def _kind(node: Node) -> _Kind:
+    def _kind(self, node: Node) -> _Kind:
         if is_batchnorm(node):
             return _Kind.BATCHNORM
         if node.op in NORMALIZERS or _is_layernorm(node) or _is_layernorm_part(node):
             return _Kind.LAYERNORM
         if node.domain:
             return _Kind.OTHER
-        if layer_of(node) is not None:
+        if node.key in self._layers:
             return _Kind.LINEAR
         if node.op in PRODUCTS:
             return _Kind.PRODUCT
@@ -285,18 +290,18 @@ class Rule:
         """Whether a BatchNormalization is left behind the activation, or behind the sum."""
         kinds = set(beyond)
         if _Kind.BATCHNORM in kinds and not kinds & {_Kind.LINEAR, _Kind.SUM}:
-            norms = [node for node in _readers(y, through=True) if node and is_batchnorm(node)]
+            norms = [node for node in self._readers(y, through=True) if node and is_batchnorm(node)]
             # One that an activation follows is the next layer's, which has its own besides.
             return not any(_activates(use.node) for n in norms for use in n.out.readers.values())
-        sums = [node for node in _readers(y) if node is not None and _is_sum(node)]
+        sums = [node for node in self._readers(y) if node is not None and _is_sum(node)]
         return any(_Kind.BATCHNORM in self._read(node.out) for node in sums)
 
     def _is_feature(self, y: Value) -> bool:
         """Whether the last layer is one of a network that ends with features, without a head."""
-        read = [node for node in _readers(y) if node is not None]
+        read = [node for node in self._readers(y) if node is not None]
         products = [node for node in read if node.op == "Mul"]
         sums = [node for node in read if _is_sum(node)]
-        behind = [node for made in sums for node in _readers(made.out) if node is not None]
+        behind = [node for made in sums for node in self._readers(made.out) if node is not None]
         return bool(products) or any(node.op in FEATURES for node in (*read, *behind))
 
     def _rejoins(self, value: Value) -> bool:
@@ -315,39 +320,43 @@ class Rule:
                         return True
         return False
 
+    def _readers(self, value: Value, *, through: bool = False) -> Iterator[Node | None]:
+        """Yield the nodes that read a tensor, behind carriers.
 
-def _readers(value: Value, *, through: bool = False) -> Iterator[Node | None]:
-    """Yield the nodes that read a tensor, behind carriers.
+        None is the caller of the graph. With `through` it goes on behind activations and gates too.
+        """
+        pending, seen = [value], {id(value)}
+        while pending:
+            current = pending.pop()
+            if current.is_output:
+                yield None
+            for use in current.readers.values():
+                node = use.node
+                if not (self._carries(node) or (through and _activates(node))):
+                    yield node
+                    continue
+                for made in node.outputs:
+                    if made is not None and id(made) not in seen:
+                        seen.add(id(made))
+                        pending.append(made)
 
-    None is the caller of the graph. With `through` it goes on behind activations and gates too.
-    """
-    pending, seen = [value], {id(value)}
-    while pending:
-        current = pending.pop()
-        if current.is_output:
-            yield None
-        for use in current.readers.values():
-            node = use.node
-            if not (_carries(node) or (through and _activates(node))):
-                yield node
-                continue
-            for made in node.outputs:
-                if made is not None and id(made) not in seen:
-                    seen.add(id(made))
-                    pending.append(made)
+    def _carries(self, node: Node) -> bool:
+        """Whether what a node reads goes on as it is, but for constants."""
+        if node.domain or _is_layernorm_part(node):
+            return False
+        if node.op in ARITHMETIC:
+            return len(self._computed(node)) < len(node.inputs)
+        return node.op in CARRIERS
+
+    def _computed(self, node: Node) -> list[Value]:
+        """Return what a node reads that is no constant."""
+        slots = range(len(node.inputs))
+        values = ((slot, node.input(slot)) for slot in slots)
+        return [v for slot, v in values if v and self._constants.read(Use(node, slot)) is None]
 
 
 def _activates(node: Node) -> bool:
     return not node.domain and (node.op in ACTIVATIONS or node.op == "Mul")
-
-
-def _carries(node: Node) -> bool:
-    """Whether what a node reads goes on as it is, but for constants."""
-    if node.domain or _is_layernorm_part(node):
-        return False
-    if node.op in ARITHMETIC:
-        return any(value is not None and fixed(value) is not None for value in node.inputs)
-    return node.op in CARRIERS
 
 
 def _is_sum(node: Node) -> bool:

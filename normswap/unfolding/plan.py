@@ -14,7 +14,7 @@ from normswap.graph.build import build_network
 from normswap.groupnorm.selection import fits
 from normswap.plain import AsDict
 from normswap.unfolding.identity import Identity, identity_of, overflow_of
-from normswap.unfolding.layers import find_layers
+from normswap.unfolding.layers import Constants, find_layers
 from normswap.unfolding.places import Apart, Rule
 
 if TYPE_CHECKING:
@@ -156,7 +156,9 @@ def make_plan(model: Model, selection: Selection) -> UnfoldPlan:
         A pattern fits no linear layer.
     """
     network = build_network(model)
-    layers = [layer for layer in find_layers(network) if layer.node.opset >= OLDEST]
+    constants = Constants(model, network)
+    found = find_layers(network, constants)
+    layers = [layer for layer in found.values() if layer.node.opset >= OLDEST]
     for pattern in (*selection.include, *selection.exclude):
         if layers and not any(fits(layer.names, [pattern]) for layer in layers):
             raise UsageError(
@@ -164,7 +166,7 @@ def make_plan(model: Model, selection: Selection) -> UnfoldPlan:
                 tip="Patterns are matched against names of nodes and of their input and output "
                 "tensors; normswap unfold --dry-run -v lists them.",
             )
-    rule = Rule(network)
+    rule = Rule(network, found, constants)
     places: list[Place] = []
     left_out: list[LeftOut] = []
     for layer in layers:

@@ -6,7 +6,7 @@ from support.build import Builder
 
 from normswap.graph.build import build_network
 from normswap.model import load
-from normswap.unfolding.layers import find_layers
+from normswap.unfolding.layers import Constants, find_layers
 from normswap.unfolding.places import EXPLANATIONS, Apart, Rule
 
 
@@ -33,9 +33,12 @@ class Net(Builder):
 
     def found(self, y):
         self.output(y, None)
-        network = build_network(load(self.model().SerializeToString()))
-        rule = Rule(network)
-        return {layer.node.name: rule.apart(layer) for layer in find_layers(network)}
+        model = load(self.model().SerializeToString())
+        network = build_network(model)
+        constants = Constants(model, network)
+        layers = find_layers(network, constants)
+        rule = Rule(network, layers, constants)
+        return {layer.node.name: rule.apart(layer) for layer in layers.values()}
 
 
 @pytest.fixture

@@ -141,24 +141,28 @@ def test_channels_that_are_the_last_axis():
     assert fold(result.model, check=None).model == model
 
 
-def test_a_function_has_the_statistics_of_all_its_calls():
+@pytest.mark.parametrize("handed", [False, True])
+def test_a_function_has_the_statistics_of_all_its_calls(handed):
     b = Builder(17)
     x = b.input("N", 3, 8, 8)
-    body = Body(b, "Block", ["x"])
-    weight, bias = body.const(RNG.normal(size=(3, 3, 1, 1))), body.const(RNG.normal(size=3))
-    body.returns(body.node("Relu", body.node("Conv", "x", weight, bias)))
-    y = b.node("Block", b.node("Block", x, domain="local"), domain="local")
+    w, c = (RNG.normal(size=shape).astype(np.float32) for shape in ((3, 3, 1, 1), (3,)))
+    body = Body(b, "Block", ["x", "w", "c"] if handed else ["x"])
+    weights = ["w", "c"] if handed else [body.const(w), body.const(c)]
+    body.returns(body.node("Relu", body.node("Conv", "x", *weights)))
+    given = [b.const(w), b.const(c)] if handed else []
+    y = b.node("Block", b.node("Block", x, *given, domain="local"), *given, domain="local")
     model = b.output(y, None).model()
     result = unfolded(model)
     assert count(result.model) == 1
     assert result.report.check.verdict.value == "equivalent"
+    assert fold(result.model, check=None).model == model
     constants = {
         node.output[0]: numpy_helper.to_array(node.attribute[0].t)
         for node in result.model.functions[0].node
         if node.op_type == "Constant"
     }
     (bn,) = (n for n in result.model.functions[0].node if n.op_type == "BatchNormalization")
-    w, c = (constants[name].reshape(3, -1).astype(np.float64) for name in (weight, bias))
+    w, c = (values.reshape(3, -1).astype(np.float64) for values in (w, c))
     first = np.einsum("oi,nihw->onhw", w, IMAGES.astype(np.float64)) + c[:, :, None, None]
     second = np.einsum("oi,inhw->onhw", w, np.maximum(first, 0)) + c[:, :, None, None]
     both = np.concatenate([first, second], axis=1).swapaxes(0, 1)
