@@ -7,6 +7,10 @@ architecture one export is taken, every BatchNormalization in it. It is folded, 
 places: the linear layers that took one in. The folded model is unfolded on two random samples, and
 the layers in front of its BatchNormalizations are compared with these. Then it is folded again, and
 compared with what it was, bit for bit.
+
+Where the folder has what torch's exporter makes by default (``NAME.optimized.onnx``, beside
+``NAME.dynamo.onnx``, which keeps all), that is asked too: there the tensors that a
+BatchNormalization made have the names that unfold gives them again.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ import onnx
 
 import normswap
 from benchmarks.zoo_table import inputs
+from normswap.workflows.unfold import plan_report
 
 KINDS = ("", ".script", ".dynamo")
 """Endings of exports that have all BatchNormalizations, the first that is there is taken."""
@@ -115,6 +120,56 @@ def compare(name: str, path: Path) -> Row:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class DefaultRow:
+    """What came of one architecture as torch's exporter folds it.
+
+    Attributes
+    ----------
+    name : str
+    folded, kept : int
+        BatchNormalizations that the exporter folded, and that it left.
+    same, missing, extra : int
+        Tensors that one made and makes again; that one made; that one makes only now.
+    """
+
+    name: str
+    folded: int
+    kept: int
+    same: int
+    missing: int
+    extra: int
+
+    def __str__(self) -> str:
+        counts = (self.kept, self.same, self.missing, self.extra)
+        is_same = "no" if self.missing or self.extra else "yes"
+        cells = (self.name, self.folded, *(count or "" for count in counts), is_same)
+        return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def compare_default(name: str, whole: Path, folded: Path) -> DefaultRow:
+    """Compare the places in what torch folded by itself with those in what keeps all."""
+
+    def made(path: Path) -> set[str]:
+        nodes = onnx.load(path, load_external_data=False).graph.node
+        return {node.output[0] for node in nodes if node.op_type == "BatchNormalization"}
+
+    kept = made(folded)
+    had = made(whole) - kept
+    again = {place.output for place in plan_report(folded).plan.places}
+    counts = (len(had), len(kept), len(had & again), len(had - again), len(again - had))
+    return DefaultRow(name, *counts)
+
+
+def defaults(folders: list[Path]) -> dict[str, tuple[Path, Path]]:
+    """Return the exports of an architecture with all BatchNormalizations and by default."""
+    found = [path for folder in folders for path in sorted(folder.glob("*.optimized.onnx"))]
+    pairs = {path.name.split(".")[0]: path for path in found}
+    return {
+        name: (path.with_name(f"{name}.dynamo.onnx"), path) for name, path in sorted(pairs.items())
+    }
+
+
 def exports(folders: list[Path]) -> dict[str, Path]:
     """Return one export of each architecture, by its name."""
     found: dict[str, Path] = {}
@@ -147,8 +202,20 @@ that had none. {} come back bit for bit when they are folded again.
 """
 
 
-def report(rows: list[Row]) -> str:
-    head = HEAD.format(
+DEFAULTS = """
+## As torch folds them
+
+What the exporter of torch 2.13 makes by default, beside what it makes with `optimize=False`: of {}
+architectures {} have the BatchNormalizations that it folded back where they were, by the names of
+the tensors that they make. **kept** are those that it leaves, as unfold does.
+
+| architecture | folded | kept | again | missing | extra | same |
+|---|---|---|---|---|---|---|
+"""
+
+
+def report(rows: list[Row], by_torch: list[DefaultRow]) -> str:
+    text = HEAD.format(
         len(rows),
         sum(row.is_reproduced for row in rows),
         sum(row.same for row in rows),
@@ -156,7 +223,11 @@ def report(rows: list[Row]) -> str:
         sum(row.extra for row in rows),
         sum(row.is_back for row in rows),
     )
-    return head + "".join(f"{row}\n" for row in rows)
+    text += "".join(f"{row}\n" for row in rows)
+    if by_torch:
+        right = sum(not row.missing and not row.extra for row in by_torch)
+        text += DEFAULTS.format(len(by_torch), right) + "".join(f"{row}\n" for row in by_torch)
+    return text
 
 
 def main() -> int:
@@ -165,18 +236,25 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", metavar="NAME", help="default: all")
     parser.add_argument("--output", type=Path, help="default: standard output")
     arguments = parser.parse_args()
-    rows = []
+
+    def asked(name: str) -> bool:
+        return arguments.only is None or name in arguments.only
+
+    rows, by_torch = [], []
     for name, path in exports(arguments.folders).items():
-        if arguments.only and name not in arguments.only:
-            continue
-        if not any(n.op_type == "BatchNormalization" for n in onnx.load(path).graph.node):
-            continue
-        rows.append(compare(name, path))
-        print(rows[-1], flush=True, file=sys.stderr)
+        nodes = onnx.load(path, load_external_data=False).graph.node
+        if asked(name) and any(node.op_type == "BatchNormalization" for node in nodes):
+            rows.append(compare(name, path))
+            print(rows[-1], flush=True, file=sys.stderr)
+    for name, pair in defaults(arguments.folders).items():
+        if asked(name):
+            by_torch.append(compare_default(name, *pair))
+            print(by_torch[-1], flush=True, file=sys.stderr)
+    text = report(rows, by_torch)
     if arguments.output:
-        arguments.output.write_text(report(rows), encoding="utf-8")
+        arguments.output.write_text(text, encoding="utf-8")
     else:
-        print(report(rows))
+        print(text)
     return 0
 
 

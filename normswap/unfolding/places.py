@@ -116,6 +116,10 @@ PRODUCTS = frozenset({"Attention", "Einsum", "MatMul", "MultiHeadAttention"})
 """Operators that mix tokens, where both operands are computed."""
 
 
+DEEPEST = 3
+"""Linear layers of a block that begins with a LayerNorm, one behind the other."""
+
+
 class Apart(enum.Enum):
     """Why no BatchNormalization is put behind a linear layer. The value is its name in JSON."""
 
@@ -189,7 +193,8 @@ class Rule:
         self._pooled: set[int] = (
             set()
         )  # one element a channel and sample, from a network's features
-        self._normed: set[int] = set()  # in a block that began with a LayerNorm
+        # In a block that began with a LayerNorm: how many linear layers ago.
+        self._normed: dict[int, int] = {}
         self._mixed: set[int] = set()  # what an attention made
         self._learned: set[int] = set()  # behind a linear layer
         self._leads_on: set[int] = set()  # before a linear layer
@@ -230,10 +235,13 @@ class Rule:
         starts = self._pools(node) and bool(ids & self._learned)
         stays = bool(ids) and ids <= self._pooled and op not in ("Resize", "Upsample")
         self._pooled |= made if starts or stays else set()
-        is_sum = op in SUMS and len(values) > 1
-        starts = node.op in NORMALIZERS or _is_layernorm(node)
-        stays = bool(ids & self._normed) and not is_sum and not _is_map(node)
-        self._normed |= made if starts or stays else set()
+        before = [self._normed[key] for key in ids if key in self._normed]
+        ended = (op in SUMS and len(values) > 1) or _is_map(node)
+        if node.op in NORMALIZERS or _is_layernorm(node):
+            self._normed.update(dict.fromkeys(made, 0))
+        elif before and not ended:
+            depth = min(before) + (node.key in self._layers)
+            self._normed.update(dict.fromkeys(made, depth) if depth < DEEPEST else {})
         starts = op in PRODUCTS and len(values) > 1 and node.key not in self._layers
         stays = op in CARRIERS and bool(ids & self._mixed)
         self._mixed |= made if starts or stays else set()
@@ -269,7 +277,7 @@ class Rule:
 
     def _kind(self, node: Node) -> _Kind:
         if is_batchnorm(node):
-            return _Kind.BATCHNORM
+            return _Kind.SUM if _is_branch(node) else _Kind.BATCHNORM
         if node.op in NORMALIZERS or _is_layernorm(node) or _is_layernorm_part(node):
             return _Kind.LAYERNORM
         if node.domain:
@@ -363,6 +371,13 @@ def _is_sum(node: Node) -> bool:
     return not node.domain and node.op in SUMS
 
 
+def _is_branch(batchnorm: Node) -> bool:
+    """Whether a BatchNormalization is beside layers of the same tensor, to which it is added."""
+    x, y = batchnorm.input(0), batchnorm.out
+    added = all(_is_sum(use.node) for use in y.readers.values())
+    return x is not None and len(x.readers) > 1 and added
+
+
 def _is_layernorm_part(node: Node) -> bool:
     """Whether a node takes the mean, of what it is then subtracted from."""
     x, y = node.input(0), node.output(0)
@@ -383,7 +398,11 @@ def _is_layernorm(node: Node) -> bool:
 def _is_map(node: Node) -> bool:
     """Whether a node puts tokens back into a map: after it, what came from a LayerNorm is one."""
     x, y = node.input(0), node.output(0)
-    if node.op != "Reshape" or x is None or y is None or x.rank == 4 or y.rank != 4:
+    if node.op == "DepthToSpace":
+        return True
+    if node.op != "Reshape" or x is None or y is None or y.shape is None or y.rank != 4:
         return False
     # But for the second half of a GroupNorm that is written as an InstanceNormalization of groups.
-    return x.producer is None or x.producer.op != "InstanceNormalization"
+    is_half = x.producer is not None and x.producer.op == "InstanceNormalization"
+    has_same = x.rank == 4 and x.shape is not None and x.shape[1] == y.shape[1]
+    return not is_half and not has_same
