@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 OLDEST = 7
 """The opset since which a BatchNormalization is in inference mode unless it says otherwise."""
 
+STILL = "no channel of it moves on this data, which may be too little"
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -127,6 +129,9 @@ class UnfoldPlan(AsDict):
                 left_out.append(_without(place, Apart.NO_ESTIMATE, found))
                 continue
             mean, var = found
+            if not var.any():
+                left_out.append(_without(place, Apart.NO_ESTIMATE, STILL))
+                continue
             flaw = overflow_of(f"the variance of {place.output}", var, place.data_type)
             if flaw is not None:
                 left_out.append(_without(place, Apart.OVERFLOW, str(flaw)))

@@ -117,6 +117,13 @@ def test_half_precision_and_a_variance_beyond_it():
     assert result.report.check is None
 
 
+def test_an_output_of_the_graph_keeps_its_name():
+    model = network()
+    result = unfolded(model, include=["logits"], check=None)
+    assert [o.name for o in result.model.graph.output] == ["logits"]
+    require_inverse(model, result)
+
+
 def test_patterns_override_the_rule_both_ways():
     report = plan_report(network(), include=["logits"], exclude=["ste*"])
     assert [place.output for place in report.plan.places] == ["depthwise", "pointwise", "logits"]
@@ -207,6 +214,14 @@ def test_a_model_with_nothing_to_unfold_is_not_run(tmp_path):
     assert (result.report.plan.places, result.report.check, result.report.samples) == ((), None, 0)
     same = (tmp_path / "model.onnx").read_bytes()
     assert (tmp_path / "copy.onnx").read_bytes() == same
+
+
+def test_one_sample_has_no_variance():
+    b = Builder(17)
+    y = b.node("Relu", b.node("Gemm", b.input("N", 3), b.normal(3, 4), b.normal(4)))
+    result = unfold(b.output(y, None).model(), calibrate={"x": IMAGES[:1, :, 0, 0]})
+    (left,) = result.report.plan.left_out
+    assert (left.reason, "may be too little" in left.detail) == (Apart.NO_ESTIMATE, True)
 
 
 def test_what_has_no_data_is_refused(tmp_path):
