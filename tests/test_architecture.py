@@ -11,7 +11,17 @@ ROOT = Path(normswap.__file__).parent
 
 FLOORS = [
     ["errors", "version"],
-    ["bodies", "dtypes", "finite", "locks", "plain", "progress", "undisturbed"],
+    [
+        "beside",
+        "bodies",
+        "dtypes",
+        "findings",
+        "finite",
+        "locks",
+        "plain",
+        "progress",
+        "undisturbed",
+    ],
     ["scratch", "semantics"],
     ["model"],
     ["graph"],
@@ -22,6 +32,8 @@ FLOORS = [
     ["folding"],
     ["groupnorm"],
     ["unfolding"],
+    ["diff", "inspection"],
+    ["lint"],
     ["workflows"],
     ["report"],
     ["cli"],

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from normswap.beside import placed
 from normswap.check.options import CheckOptions, check_options
 from normswap.errors import ExitCode, UsageError
 from normswap.groupnorm.selection import Selection
@@ -17,7 +18,7 @@ from normswap.progress import Progress, silent
 from normswap.unfolding.apply import apply_unfold
 from normswap.unfolding.observe import observe
 from normswap.unfolding.plan import UnfoldPlan, make_plan
-from normswap.workflows.certificate import certifiable, placed
+from normswap.workflows.certificate import certifiable
 from normswap.workflows.equivalence import certificate_of, checked, started
 from normswap.workflows.result import (
     Result,
@@ -201,6 +202,6 @@ def unfold(
         made = None
         if certified is not None and how is not None and report.check is not None:
             made = certificate_of(loaded, staged.path, target, report.check, how, progress)
-        with placed(made, certified):
+        with placed(None if made is None else str(made), certified):
             report = committed(report, staged, target)
     return UnfoldResult(report, target)

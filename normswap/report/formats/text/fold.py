@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from normswap.graph.batchnorm import EXPORT_TIP
 from normswap.report.formats.text.console import new_table, place, print_check, printing, sizes
+from normswap.report.standing import gated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,6 +59,8 @@ def tell(report: FoldReport, stream: TextIO, *, verbose: int = 0) -> None:
         if plan.copied and plan.added_bytes > 0:
             console.print(_growth(plan))
         _check(report, console, verbose=verbose)
+        if report.failing:
+            console.print(f"[red]{gated(report)}[/]")
         idle = "" if plan.edits else "nothing to fold"
         console.print(sizes(report.output, report.size_before, report.size_after, idle=idle))
 
