@@ -10,6 +10,7 @@ import click
 from normswap.cli.options import (
     CheckedCommand,
     Decorator,
+    certificate_option,
     check_options,
     check_options_of_command,
     decorated,
@@ -103,6 +104,12 @@ def group_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--search-groups",
             is_flag=True,
             help="With --calibrate: give each layer the number of groups that fits best.",
+        ),
+        click.option(
+            "--regroup",
+            is_flag=True,
+            help="Permute channels, exactly and at no cost, so that those share a group whose "
+            "statistics hold still together: on the data of --calibrate, or by the weights.",
         ),
     )
     return decorated(function, decorators)
@@ -204,6 +211,7 @@ Examples:
 @swap_options
 @output_options
 @check_options
+@certificate_option
 @report_options
 def bn_to_gn_command(
     groups: int | Literal["channels"] | None,
@@ -215,7 +223,7 @@ def bn_to_gn_command(
     """Swap BatchNormalization for GroupNormalization.
 
     The result is another network, which no longer depends on batch statistics. Mean and variance of
-    each layer go to what is before it, so that most of the accuracy stays. It is checked to be
+    each layer go to what is before it, so that most of the accuracy stays. It is proved to be
     exactly that network, and its drift from MODEL is reported.
     """
     if groups is not None and group_size is not None:
@@ -230,6 +238,7 @@ def bn_to_gn_command(
 @swap_options
 @output_options
 @check_options
+@certificate_option
 @report_options
 def bn_to_ln_command(**rest: Any) -> ExitCode:
     """Swap BatchNormalization for layer normalization over channels and space.
@@ -244,6 +253,7 @@ def bn_to_ln_command(**rest: Any) -> ExitCode:
 @swap_options
 @output_options
 @check_options
+@certificate_option
 @report_options
 def bn_to_in_command(**rest: Any) -> ExitCode:
     """Swap BatchNormalization for instance normalization.
@@ -272,11 +282,14 @@ def _run(
     output: str | None,
     force: bool,
     in_place: bool,
+    certificate: Path | None,
     quiet: bool,
     verbose: int,
     **values: Any,
 ) -> ExitCode:
     source = source_of_command(model)
+    if certificate is not None and dry_run:
+        raise UsageError("There is no certificate of a swap that is not made.")
     require_dry_run(fail_on, dry_run=dry_run)
     for name, given in (("--one-pass", one_pass), ("--unfold", unfold)):
         if given and calibrate_on is None:
@@ -312,6 +325,7 @@ def _run(
                     target.output,
                     options,
                     overwrite=target.overwrite,
+                    certificate=certificate,
                     copy=target.copy,
                     check=how if is_checked(values) else None,
                     how=how,
@@ -346,6 +360,7 @@ def _swap_options(
         threads=values["threads"],
         epsilon=values["epsilon"],
         normalize=not values["no_normalize"],
+        regroup=values.get("regroup", False),
         keep_scale=not values["no_scale"],
         keep_bias=not values["no_center"],
         include=values["include"],
