@@ -105,7 +105,8 @@ def test_a_check_writes_one_if_the_models_are_equivalent(home, tmp_path):
         (["check", "--load-outputs", "x.npz"], "about two models"),
         (["check", "--rtol", "1"], "models alone"),
         (["check", "--save-inputs", "in.npz"], "models alone"),
-        (["bn-to-gn", "--groups", "2"], "No such option"),
+        (["recalibrate", "--freeze"], "No such option"),
+        (["bn-to-gn", "--unfold", "--calibrate", "x.npz"], "unfolded here is none"),
     ],
 )
 def test_where_there_is_none_it_is_refused(home, tmp_path, monkeypatch, arguments, words):
