@@ -39,6 +39,7 @@ def is_enough(options: CheckOptions) -> bool:
     """Whether a proof and one run of each model answer all that was asked for."""
     asked = (
         options.full,
+        options.proves_only,
         options.data is not None,
         options.against_provider is not None,
         options.batch_invariant,

@@ -13,7 +13,7 @@ from normswap.proof.flat import CHOICE, NONE, OWN
 from normswap.semantics.registry import meaning_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from normswap.proof.flat import Node
     from normswap.proof.numbering import Side
@@ -96,26 +96,26 @@ def evaluate(
         If it can't be evaluated on these values.
     """
     known = dict(values)
-    exempt = _exempt(cone)
+    exempt = not_weights(cone.nodes)
 
     def value(number: int) -> Any:
         if number == NONE:
             return None
         if number not in known:
             moves = sample if weights and number not in exempt else 0
-            known[number] = _constant(side, number, moves)
+            known[number] = constant_of(side, number, moves)
         return known[number]
 
     for node in cone.nodes:
         inputs = [value(number) for number in node.inputs]
-        made = evaluate_node(_moved(node, sample), inputs)
+        made = evaluate_node(moved(node, sample), inputs)
         known.update(zip(node.outputs, made, strict=False))
         if see is not None:
             see(node, inputs, made)
     return value(cone.target)
 
 
-def _moved(node: Node, sample: int) -> Node:
+def moved(node: Node, sample: int) -> Node:
     """Return a node with the numbers among its attributes as another rounding leaves them."""
     numbers = [name for name, value in node.attributes.items() if isinstance(value, float)]
     if not sample or not numbers:
@@ -127,7 +127,14 @@ def _moved(node: Node, sample: int) -> Node:
     return replace(node, attributes={**node.attributes, **values})
 
 
-def _constant(side: Side, number: int, sample: int) -> Any:
+def constant_of(side: Side, number: int, sample: int = 0) -> Any:
+    """Return a constant, its floats in float64, those of a sample moved.
+
+    Raises
+    ------
+    UnjudgedError
+        If it is none.
+    """
     if number in side.flat.tensors:
         stored = side.constants.load(number)
         wide = widened(stored)
@@ -140,11 +147,11 @@ def _constant(side: Side, number: int, sample: int) -> Any:
     return widened(found)
 
 
-def _exempt(cone: Cone) -> set[int]:
-    """Return the constants that are no weights: sizes, exponents, limits."""
+def not_weights(nodes: Iterable[Node]) -> set[int]:
+    """Return what nodes read that is no weight: sizes, exponents, limits."""
     return {
         node.inputs[slot]
-        for node in cone.nodes
+        for node in nodes
         for slot in NOT_WEIGHTS.get(node.op, ())
         if slot < len(node.inputs)
     }

@@ -64,12 +64,11 @@ class Side:
     flat: Flat
     constants: Constants
     sizes: tuple[Sizes, ...]
-    classes: list[int] = field(default_factory=list)
+    classes: list[int] = field(default_factory=list, init=False)
     overridable: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
-        """Start with no classes."""
-        self.classes = [NONE] * len(self.flat.names)
+        """Note what a caller may replace."""
         self.overridable = frozenset(self.flat.inputs.values()) & self.flat.tensors.keys()
 
     def value(self, number: int) -> np.ndarray | None:
@@ -104,6 +103,7 @@ class Table:
     def start(self, side: Side) -> None:
         """Give a model's inputs and constants their classes."""
         flat = side.flat
+        side.classes = [NONE] * len(flat.names)
         for name, number in flat.inputs.items():
             default = number in flat.tensors
             given = self._constant(side, number) if default else None

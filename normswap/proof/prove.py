@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from normswap.dtypes import is_float
 from normswap.proof.candidates import Candidates
@@ -26,23 +26,34 @@ from normswap.proof.judge import Judgement, frontier_names, judge
 from normswap.proof.numbering import Side, Table
 from normswap.proof.regions import WIDER, Cone, LargeRegionError, cone_of, opposite, widened
 from normswap.proof.result import Cut, Means, Output, Proof, Region, Standing
+from normswap.proof.simulate import Alike, simulate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 _PATIENCE = 60.0  # seconds
 _FAILURES = 24  # tensors of a region that were no cut points
 _DIFFERENCES = 8  # regions that may differ
+_CLOSE = 16  # nodes of a region, beyond which it says little of where models differ
 _NEAR = 8  # nodes that a region of an unnamed candidate may have more
 
 
-def prove(a: Side, b: Side, *, patience: float = _PATIENCE) -> Proof:
+def prove(
+    a: Side,
+    b: Side,
+    *,
+    feeds: Callable[[], Iterable[Mapping[str, Any]]] = tuple,
+    patience: float = _PATIENCE,
+) -> Proof:
     """Prove, as far as it goes, that a rewritten model is the original function.
 
     Parameters
     ----------
     a, b : Side
-        The original and the rewritten model, without classes.
+        The original and the rewritten model.
+    feeds : callable
+        Inputs of the models, of sizes to be tried one after the other. Where names and places
+        leave something open, both models are simulated on them, for candidates.
     patience : float
         Seconds after which what is left stays open.
 
@@ -52,13 +63,35 @@ def prove(a: Side, b: Side, *, patience: float = _PATIENCE) -> Proof:
         The same for the same models, unless time ran out.
     """
     began = time.perf_counter()
-    walk = _Walk(a, b, began + patience)
-    walk.run()
-    return walk.told(time.perf_counter() - began)
+    deadline = began + patience
+    found = _Walk(a, b, deadline).told()
+    if found.is_open or any(region.size > _CLOSE for region in found.apart):
+        alike = _simulated(a, b, feeds(), deadline)
+        if alike is not None:
+            again = _Walk(a, b, deadline, alike).told()
+            found = max(found, again, key=_merit)
+    return replace(found, seconds=time.perf_counter() - began)
+
+
+def _simulated(
+    a: Side, b: Side, feeds: Iterable[Mapping[str, Any]], deadline: float
+) -> Alike | None:
+    """Simulate both models on the first inputs that the original takes."""
+    for values in feeds:
+        original = simulate(a, values, deadline=deadline)
+        if len(original.outputs) == len(dict(a.flat.outputs)):
+            return Alike(original, simulate(b, values, deadline=deadline))
+    return None
+
+
+def _merit(proof: Proof) -> tuple[int, int]:
+    """Return how much a proof says: outputs that are not open, and how closely what differs."""
+    said = [output for output in proof.outputs if output.standing is not Standing.OPEN]
+    return len(said), -sum(region.size for region in proof.apart)
 
 
 class _Walk:
-    def __init__(self, a: Side, b: Side, deadline: float) -> None:
+    def __init__(self, a: Side, b: Side, deadline: float, alike: Alike | None = None) -> None:
         self._a, self._b = a, b
         self._deadline = deadline
         self._table = Table()
@@ -71,13 +104,13 @@ class _Walk:
         self._identical: set[int] = set()
         self._near: set[int] = set()
         self._common: set[int] = set()  # classes that both models have
-        self._candidates = Candidates(a, b, self._homes)
+        self._candidates = Candidates(a, b, self._homes, alike)
 
     @property
     def _is_late(self) -> bool:
         return time.perf_counter() > self._deadline
 
-    def run(self) -> None:
+    def _run(self) -> None:
         """Walk through the rewritten model."""
         self._table.start(self._b)
         self._common.update(kind for kind in self._b.classes if kind in self._homes)
@@ -235,8 +268,9 @@ class _Walk:
                 return again
         return len(flat.nodes)
 
-    def told(self, seconds: float) -> Proof:
-        """Return what was found."""
+    def told(self) -> Proof:
+        """Walk, and return what was found."""
+        self._run()
         b, flat = self._b, self._b.flat
         by_region = flat.behind(self._regions)
         by_assumption = flat.behind(self._assumed)
@@ -263,7 +297,6 @@ class _Walk:
             identical=len(self._identical),
             regions=tuple(self._regions[n] for n in made if n in self._regions),
             apart=tuple(self._assumed[n][1] for n in made if n in self._assumed and n not in faint),
-            seconds=seconds,
         )
 
     def _why(self, number: int) -> str:

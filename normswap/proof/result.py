@@ -131,6 +131,29 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Witness:
+    """An output that differs in float64 on some input.
+
+    Attributes
+    ----------
+    output : str
+    off, largest : float
+        The largest deviation, and the largest value of the original's.
+    is_plain : bool
+        Whether that is more than rounding the constants could make of it.
+    """
+
+    output: str
+    off: float
+    largest: float
+    is_plain: bool
+
+    def __str__(self) -> str:
+        """Tell a person by how much."""
+        return f"in float64 it is {self.off:.3g} off where its largest value is {self.largest:.3g}"
+
+
+@dataclass(frozen=True, slots=True)
 class Proof:
     """What is proved of two models.
 
@@ -144,6 +167,8 @@ class Proof:
         Those that were proved, in the rewritten model's order.
     apart : tuple of Region
         Those that differ, all else being equal.
+    witness : Witness or None
+        What shows that the models differ, where that was looked for.
     seconds : float
     reason : str
         Why there is no proof at all, where there is none.
@@ -154,6 +179,7 @@ class Proof:
     identical: int = 0
     regions: tuple[Region, ...] = ()
     apart: tuple[Region, ...] = ()
+    witness: Witness | None = None
     seconds: float = field(default=0.0, compare=False)
     reason: str = ""
 
@@ -164,6 +190,11 @@ class Proof:
         return bool(self.outputs) and all(output.standing in proved for output in self.outputs)
 
     @property
+    def is_open(self) -> bool:
+        """Whether nothing is known of some output."""
+        return any(output.standing is Standing.OPEN for output in self.outputs)
+
+    @property
     def fault(self) -> Region | None:
         """The region that is another function, if it is the only one and off by little.
 
@@ -171,8 +202,7 @@ class Proof:
         rewrite each.
         """
         is_one = len(self.apart) == 1 and self.apart[0].is_near
-        is_open = any(output.standing is Standing.OPEN for output in self.outputs)
-        return self.apart[0] if is_one and not is_open else None
+        return self.apart[0] if is_one and not self.is_open else None
 
     @property
     def largest(self) -> int:

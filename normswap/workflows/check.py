@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from normswap.check import cancellation
+from normswap.check.alone import concluded
 from normswap.check.batching import batch_evidence
 from normswap.check.compare import compare, judge_all
 from normswap.check.departure import disbelieved, find_departures, measure_rounding, suspected
@@ -21,6 +22,7 @@ from normswap.check.observe import Observations, observe_original, observe_rewri
 from normswap.check.options import CheckOptions
 from normswap.check.power import estimate, self_test
 from normswap.check.report import CaseReport, CheckReport, OutputReport, reasons_of
+from normswap.check.room import shortage
 from normswap.check.runner import LEVELS, Execution, Runner
 from normswap.check.verdict import NOT_FINITE, Verdict, overall
 from normswap.errors import DataError, UsageError
@@ -57,7 +59,7 @@ _PATIENCE = {False: 20.0, True: 120.0}
 def check(
     original: Source,
     rewritten: Source,
-    options: Literal["quick", "full"] | CheckOptions = "quick",
+    options: Literal["quick", "full", "proof"] | CheckOptions = "quick",
     *,
     certificate: str | os.PathLike[str] | None = None,
     progress: Progress = silent,
@@ -74,8 +76,9 @@ def check(
         The models; a Graph of onnx-graphsurgeon, a Model of onnx-ir, an ONNXProgram of torch. Where
         it is a path, external data is found beside it. They may be the same file, with
         `CheckOptions.against_provider` for example.
-    options : {"quick", "full"} or CheckOptions
-        How thoroughly; or also on which inputs, with which tolerance, on what.
+    options : {"quick", "full", "proof"} or CheckOptions
+        How thoroughly, or by proof alone, which runs nothing; or also on which inputs, with which
+        tolerance, on what.
     certificate : path, optional
         Where to write what was proved, for :func:`normswap.verify`, if they are equivalent; an
         existing file is replaced.
@@ -160,6 +163,11 @@ def check_files(
             if child is not None:
                 child.kill()  # nothing will run
             return _report(first, second, options, began, Observations(), structure=structure)
+        lacking = "" if options.proves_only else shortage(first, second, options)
+        if options.proves_only or lacking:
+            if child is not None:
+                child.kill()
+            return _by_proof(first, second, options, began, progress, lacking)
         runner = Runner(stack.enter_context(scratch_folder("check")), options, progress)
         proof = None
         if child is not None:
@@ -205,10 +213,34 @@ def check_files(
     )
 
 
-def _prove(first: Signature, second: Signature, options: CheckOptions, progress: Progress) -> Proof:
+def _prove(
+    first: Signature,
+    second: Signature,
+    options: CheckOptions,
+    progress: Progress,
+    *,
+    alone: bool = False,
+) -> Proof:
     progress("proving region by region")
     requested = RequestedSizes(options.input_shapes, options.symbolic_dims)
-    return prove_files(first, second, requested=requested, patience=_PATIENCE[options.full])
+    patience = options.timeout if alone else _PATIENCE[options.full]
+    return prove_files(first, second, requested=requested, patience=patience, alone=alone)
+
+
+def _by_proof(
+    first: Signature,
+    second: Signature,
+    options: CheckOptions,
+    began: float,
+    progress: Progress,
+    lacking: str,
+) -> CheckReport:
+    """Conclude without running anything."""
+    proof = _prove(first, second, options, progress, alone=True)
+    verdict, reasons = concluded(proof)
+    report = _report(first, second, options, began, Observations(), proof=proof)
+    notes = (*report.notes, *([lacking] if lacking else []))
+    return replace(report, verdict=verdict, reasons=reasons, notes=notes)
 
 
 def _proved(

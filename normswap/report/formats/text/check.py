@@ -66,7 +66,7 @@ def _proof(report: CheckReport, console: Console, *, verbose: bool) -> None:
     if proof is None:
         return
     console.print(f"  [dim]{escape(proof_line(proof))}[/]")
-    if not report.is_proved:
+    if not report.is_proved and not report.is_by_proof_alone:
         for output in proof.outputs:
             if output.standing.value == "open":
                 console.print(
@@ -102,6 +102,9 @@ def _sentence(report: CheckReport) -> str:
     if report.departures:
         named = " and ".join(dict.fromkeys(found.model for found in report.departures))
         rests = f"by onnxruntime alone, which departs from float64 on {named}"
+    if report.is_by_proof_alone:
+        rests = "region by region, by proof alone" if same else "by proof alone"
+        return f"{names}, {rests} ({report.seconds:.1f} s)"
     cases, outputs = len(report.cases), len({output.name for output in report.outputs})
     return (
         f"{names}, {outputs} output{'s' * (outputs != 1)} on {cases} set{'s' * (cases != 1)} of "

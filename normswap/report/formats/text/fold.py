@@ -178,7 +178,7 @@ def _check(report: FoldReport, console: Console) -> None:
             f"  in onnxruntime the largest difference is {metrics.max_abs:.1e} where the largest "
             f"value is {metrics.reference_max:.3g}"
         )
-    elif check.proof is not None:
+    elif check.proof is not None and not check.is_proved:
         console.print(f"  {escape(proof_line(check.proof))}")
     _residuals(report, console)
     for sentence in (*check.reasons, *check.notes):
