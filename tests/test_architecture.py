@@ -11,7 +11,7 @@ ROOT = Path(normswap.__file__).parent
 
 FLOORS = [
     ["errors", "version"],
-    ["bodies", "dtypes", "finite", "locks", "plain", "progress", "undisturbed"],
+    ["bodies", "dtypes", "finite", "locks", "order", "plain", "progress", "undisturbed"],
     ["scratch", "semantics"],
     ["model"],
     ["graph"],

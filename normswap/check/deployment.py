@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import ml_dtypes
+from onnx import TensorProto
+
 from normswap.check.compare import compare
 from normswap.check.driving import attempts
 from normswap.check.evidence import ZERO
@@ -16,6 +19,7 @@ from normswap.check.observe import Observations, provider_notes
 from normswap.check.report import OutputReport
 from normswap.check.runner import Execution
 from normswap.check.verdict import NOT_FINITE, Judgement, Verdict, judge
+from normswap.dtypes import NUMPY_DTYPES
 from normswap.errors import RunError
 from normswap.inputs.dims import RequestedSizes, solve
 from normswap.inputs.random import Distribution, Draw, make_case
@@ -27,6 +31,7 @@ from normswap.runtime.randomness import seed_notes
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
+    from normswap.check.evidence import Evidence
     from normswap.check.options import CheckOptions
     from normswap.check.runner import Runner
     from normswap.inputs.signature import Signature
@@ -104,16 +109,22 @@ def proved_outputs(
     standings = {output.name: output.standing for output in proof.outputs}
     found = []
     for report in compare(original, seen, {}):
-        evidence = report.evidence
+        evidence = in_precision(report.evidence, proof)
         evidence = replace(evidence, backed=ZERO, constant=False, deployed=evidence.verdict_level)
         run = judge(evidence, {})
+        if proof.precision and run.verdict is Verdict.DIFFERENT and run.basis == "noise floor":
+            found.append(OutputReport(report.case, evidence, _inaccurate(run, proof)))
+            continue
         if run.verdict is not Verdict.EQUIVALENT and run.basis != "values":
             return None
         if run.verdict is Verdict.DIFFERENT or run.reason == NOT_FINITE:
             return None
         name = report.name.split("[", 1)[0]
-        how = "proved"
-        if standings.get(report.name, standings.get(name)) is Standing.IDENTICAL:
+        how = f"proved to within {proof.precision}" if proof.precision else "proved"
+        if (
+            not proof.precision
+            and standings.get(report.name, standings.get(name)) is Standing.IDENTICAL
+        ):
             how = "the same operators on the same constants"
         off = 0.0 if evidence.verdict_level is None else evidence.verdict_level.max_abs
         reason = f"{how}; in the runtime it is off by {off:.3g}"
@@ -122,13 +133,30 @@ def proved_outputs(
     return tuple(found) or None
 
 
+def in_precision(evidence: Evidence, proof: Proof) -> Evidence:
+    """Return the evidence of an output, its unit roundoff that of what a model was converted to."""
+    if not proof.precision or not evidence.unit_roundoff:
+        return evidence
+    kind = NUMPY_DTYPES[TensorProto.DataType.Value(proof.precision.upper())]
+    return replace(evidence, unit_roundoff=float(ml_dtypes.finfo(kind).eps) / 2)
+
+
+def _inaccurate(run: Judgement, proof: Proof) -> Judgement:
+    """Return what is said of a conversion that is right, and further off than its type explains."""
+    reason = f"proved to within {proof.precision}, but {run.reason}"
+    return replace(run, verdict=Verdict.INCONCLUSIVE, basis="proof", reason=reason)
+
+
 def with_proof(outputs: tuple[OutputReport, ...], proof: Proof) -> tuple[OutputReport, ...]:
     """Return what a test of outputs came to, with what was proved of them.
 
     What is proved needs no output that varies, but one that is a number somewhere. Where all is
     equal but for one region that is off by little, an output in which that shows is another
-    function, though a whole network may hide how much.
+    function, though a whole network may hide how much. What was converted to a narrower type may be
+    off by what that explains.
     """
+    if proof.precision and proof.is_whole:
+        return tuple(_converted(report, proof) for report in outputs)
     known = {output.name: output.standing for output in proof.outputs}
     fault = proof.fault
     found = []
@@ -144,6 +172,20 @@ def with_proof(outputs: tuple[OutputReport, ...], proof: Proof) -> tuple[OutputR
             judgement = Judgement(Verdict.DIFFERENT, "proof", f"all is equal but {fault}")
         found.append(replace(report, judgement=judgement))
     return tuple(found)
+
+
+def _converted(report: OutputReport, proof: Proof) -> OutputReport:
+    """Judge an output of a conversion by what its own type explains."""
+    evidence = in_precision(report.evidence, proof)
+    if evidence.fault is None and evidence.verdict_level is None:
+        run = Judgement(Verdict.EQUIVALENT, "proof", f"proved to within {proof.precision}")
+    else:
+        bare = replace(evidence, function=None, backed=ZERO, error_original=None)
+        bare = replace(bare, error_rewritten=None, error_original_deployed=None)
+        run = judge(replace(bare, error_deployed=None, constant=False), {})
+    if run.verdict is Verdict.DIFFERENT and run.basis == "noise floor":
+        run = _inaccurate(run, proof)
+    return replace(report, evidence=evidence, judgement=run)
 
 
 def _differs(report: OutputReport) -> bool:

@@ -16,7 +16,6 @@ edited survives, fields that normswap has never heard of included:
 from __future__ import annotations
 
 import functools
-import heapq
 from collections import ChainMap, Counter
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -32,6 +31,7 @@ from normswap.model.constants import ComputedTensor, source_of
 from normswap.model.imported import ImportedFunction, ImportedGraph, ImportedNode
 from normswap.model.importer import default_opset
 from normswap.model.stored import LazyTensor, Locate, SparseTensor, StoredTensor
+from normswap.order import in_topological_order, read_by_graph, read_by_node
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, MutableMapping, Sequence
@@ -415,8 +415,8 @@ class _Body:
 
     def _drop_unread(self, target: Any, source: Any) -> None:
         """Drop the initializers that an edit has left without a reader."""
-        read_now = _read_by_graph(target)
-        dropped = (_read_by_graph(source) - read_now) & self.stored.keys()
+        read_now = read_by_graph(target)
+        dropped = (read_by_graph(source) - read_now) & self.stored.keys()
         if not self.exporter.has_initializers_as_inputs:  # then they are inputs with a default
             dropped -= {i.name for i in source.input} - set(self.exporter.constant_inputs)
         names = _names(target)
@@ -455,70 +455,13 @@ class _Body:
                 target.value_info.append(_value_info(tensor))
 
 
-def in_topological_order(nodes: list[Any]) -> list[Any]:
-    """Return the nodes as they are if each comes after those it reads from, else sorted stably.
-
-    Raises
-    ------
-    ValueError
-        The nodes form a cycle.
-    """
-    producer = {name: i for i, node in enumerate(nodes) for name in node.output if name}
-    needs = [{producer[name] for name in _read_by_node(node) if name in producer} for node in nodes]
-    if all(all(need < i for need in needed) for i, needed in enumerate(needs)):
-        return nodes
-    readers: list[list[int]] = [[] for _ in nodes]
-    for i, needed in enumerate(needs):
-        for need in needed:
-            readers[need].append(i)
-    ready = [i for i, needed in enumerate(needs) if not needed]
-    missing = [len(needed) for needed in needs]
-    order = []
-    while ready:
-        i = heapq.heappop(ready)
-        order.append(i)
-        for reader in readers[i]:
-            missing[reader] -= 1
-            if not missing[reader]:
-                heapq.heappush(ready, reader)
-    if len(order) < len(nodes):
-        node = next(node for node, count in zip(nodes, missing, strict=True) if count)
-        raise ValueError(f"the nodes form a cycle around {node.op_type} {node.name!r}")
-    return [nodes[i] for i in order]
-
-
-def _read_by_node(node: Any) -> Iterator[str]:
-    """Yield the names a node reads, those that its subgraphs capture included."""
-    for name in node.input:
-        if name:
-            yield name
-    for item in node.attribute:
-        if item.HasField("g"):
-            yield from _captured(item.g)
-        for graph in item.graphs:
-            yield from _captured(graph)
-
-
-def _read_by_graph(graph: Any) -> set[str]:
-    """Return the names that nodes or outputs of a ``GraphProto`` read, captured ones included."""
-    names = {name for node in graph.node for name in _read_by_node(node)}
-    return names | {item.name for item in graph.output}
-
-
-def _captured(graph: Any) -> set[str]:
-    local = {name for node in graph.node for name in node.output}
-    local |= {item.name for item in graph.input} | {item.name for item in graph.initializer}
-    local |= {item.values.name for item in graph.sparse_initializer}
-    return _read_by_graph(graph) - local
-
-
 def _names(graph: Any) -> set[str]:
     """Return the names of all tensors of a ``GraphProto`` or ``FunctionProto``."""
     names = {name for node in graph.node for name in node.output}
     if isinstance(graph, onnx.FunctionProto):
-        names |= {name for node in graph.node for name in _read_by_node(node)}
+        names |= {name for node in graph.node for name in read_by_node(node)}
         return names | {*graph.input, *graph.output}
-    names |= _read_by_graph(graph)
+    names |= read_by_graph(graph)
     names |= {item.name for item in graph.input} | {item.name for item in graph.initializer}
     return names | {item.values.name for item in graph.sparse_initializer}
 

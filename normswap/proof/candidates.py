@@ -83,7 +83,7 @@ class Candidates:
     def _fits(self, a: int, b: int) -> bool:
         if self._a.flat.makers[a] is None:
             return False
-        if self._a.flat.types[a] != self._b.flat.types[b]:
+        if not self._b.may_be(self._a.flat.types[a], self._b.flat.types[b]):
             return False
         one, other = self._a.sizes[0].shapes.get(a), self._b.sizes[0].shapes.get(b)
         return one is None or other is None or one == other

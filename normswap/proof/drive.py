@@ -374,10 +374,11 @@ class _Driving:
         if a.dtype != np.float64 or b.dtype != np.float64:
             same = a.dtype == b.dtype and bool((a == b).all())
             return Driven(0.0 if same else math.inf)
-        moved = [
-            evaluate(pair.a, pair.of_a, of_a, sample=sample)
-            for sample in range(1, self._samples(a, alone=alone) + 1)
-        ]
+        samples = range(1, self._samples(a, alone=alone) + 1)
+        if pair.b.narrow:  # it is its constants that were rounded, to its own type
+            moved = [a + evaluate(pair.b, pair.of_b, of_b, sample=n) - b for n in samples]
+        else:
+            moved = [evaluate(pair.a, pair.of_a, of_a, sample=n) for n in samples]
         # Numbers among attributes are rounded constants too, in either model.
         if any(_numbers(node) for node in pair.of_b.nodes):
             for sample in range(1, 2 * _SAMPLES + 1):

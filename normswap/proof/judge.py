@@ -133,16 +133,17 @@ def _refused(pair: Pair) -> str:
     kinds = [
         side.flat.types[cone.target] for side, cone in ((pair.a, pair.of_a), (pair.b, pair.of_b))
     ]
-    if not all(kinds) or kinds[0] != kinds[1]:
+    if not all(kinds) or not pair.b.may_be(*kinds):
         return "it is of another type"
-    if _narrowed(pair.a, pair.of_a) != _narrowed(pair.b, pair.of_b):
+    if _narrowed(pair.a, pair.of_a) != _narrowed(pair.b, pair.of_b) - {pair.b.narrow}:
         return "one of the two rounds to a narrower type"
     for side, cone in ((pair.a, pair.of_a), (pair.b, pair.of_b)):
         for node in cone.nodes:
             if _chooses_by_size(node, side):
                 return f"{node.title} decides by sizes, of which a few are tried"
     before, after = rounding_of(pair.a, pair.of_a), rounding_of(pair.b, pair.of_b)
-    if before is not None and after is not None and after.unit > before.unit:
+    coarser = before is not None and after is not None and after.unit > before.unit
+    if coarser and not pair.b.narrow:
         return "its constants are of a narrower type"
     return ""
 

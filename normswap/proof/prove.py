@@ -17,8 +17,11 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from onnx import TensorProto
+
 from normswap.dtypes import is_float
 from normswap.proof.candidates import Candidates
+from normswap.proof.conversion import narrowed_to
 from normswap.proof.drive import Pair
 from normswap.proof.facts import Facts
 from normswap.proof.flat import NONE
@@ -96,7 +99,8 @@ class _Walk:
         self._deadline = deadline
         self._table = Table()
         self._facts = Facts(a), Facts(b)
-        self._homes = self._table.walk(a)
+        b.narrow = narrowed_to(a.flat, b.flat)
+        self._homes = self._table.walk(a, b.narrow)
         self._regions: dict[int, Region] = {}
         self._assumed: dict[int, tuple[int, Region]] = {}
         self._failed: dict[int, tuple[int, Region]] = {}
@@ -296,6 +300,7 @@ class _Walk:
             values=len(made),
             identical=len(self._identical),
             regions=tuple(self._regions[n] for n in made if n in self._regions),
+            precision=TensorProto.DataType.Name(b.narrow).lower() if b.narrow else "",
             apart=tuple(self._assumed[n][1] for n in made if n in self._assumed and n not in faint),
         )
 

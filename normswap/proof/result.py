@@ -167,6 +167,9 @@ class Proof:
         Those that were proved, in the rewritten model's order.
     apart : tuple of Region
         Those that differ, all else being equal.
+    precision : str
+        The type that all of the original was converted to, ``float16`` for example, if that is what
+        the rewritten model is: then it is equal to within that type's rounding. Else empty.
     witness : Witness or None
         What shows that the models differ, where that was looked for.
     seconds : float
@@ -179,6 +182,7 @@ class Proof:
     identical: int = 0
     regions: tuple[Region, ...] = ()
     apart: tuple[Region, ...] = ()
+    precision: str = ""
     witness: Witness | None = None
     seconds: float = field(default=0.0, compare=False)
     reason: str = ""

@@ -80,8 +80,8 @@ def check(
         How thoroughly, or by proof alone, which runs nothing; or also on which inputs, with which
         tolerance, on what.
     certificate : path, optional
-        Where to write what was proved, for :func:`normswap.verify`, if they are equivalent; an
-        existing file is replaced.
+        Where to write what was proved, for :func:`normswap.verify`, if they are equivalent, and
+        neither is the other in a narrower type; an existing file is replaced.
     progress : callable
         Is told what is being done, in a few words.
 
@@ -121,7 +121,8 @@ def check(
         second = first if rewritten is original else stack.enter_context(file_of(rewritten))
         names = (name_of(original), name_of(rewritten))
         report = check_files(first, second, how, names=names, progress=progress)
-        if certified is not None and report.verdict is Verdict.EQUIVALENT:
+        converted = report.proof is not None and bool(report.proof.precision)
+        if certified is not None and report.verdict is Verdict.EQUIVALENT and not converted:
             progress("certifying")
             called = (Path(names[0]).name, Path(names[1]).name)
             with placed(certify(first, second, report, how, names=called), certified):

@@ -9,6 +9,7 @@ import pytest
 from support.check_models import conv_bn, save
 
 from normswap.check import deployment
+from normswap.check.compare import compare
 from normswap.check.deployment import is_enough, proved_outputs, with_proof
 from normswap.check.evidence import Evidence
 from normswap.check.metrics import measure
@@ -73,6 +74,24 @@ def test_a_run_is_believed_as_far_as_it_is_rounding(tmp_path, off, enough):
         (output,) = outputs
         assert (output.judgement.verdict, output.judgement.basis) == (Verdict.EQUIVALENT, "proof")
         assert output.judgement.reason.startswith("proved; in the runtime it is off by ")
+
+
+CONVERTED = replace(PROVED, precision="float16")
+
+
+@pytest.mark.parametrize(
+    ("off", "verdict"), [(1e-5, "equivalent"), (0.01, "equivalent"), (0.2, "inconclusive")]
+)
+def test_a_conversion_may_be_off_by_what_its_type_explains(tmp_path, off, verdict):
+    signature = read_signature(save(tmp_path / "a.onnx", conv_bn(side=4)))
+    for (output,) in (
+        proved_outputs(signature, seen(signature, off), CONVERTED),
+        with_proof(compare(signature, seen(signature, off), {}), CONVERTED),
+    ):
+        assert output.judgement.verdict.value == verdict
+    assert (
+        "float16" in proved_outputs(signature, seen(signature, off), CONVERTED)[0].judgement.reason
+    )
 
 
 def judged(verdict, **evidence):
