@@ -23,7 +23,7 @@ from normswap.dtypes import NUMPY_DTYPES
 from normswap.errors import RunError
 from normswap.inputs.dims import RequestedSizes, solve
 from normswap.inputs.random import Distribution, Draw, make_case
-from normswap.proof.result import Standing
+from normswap.proof.result import BEYOND_TESTS, Standing
 from normswap.runtime.child import Child
 from normswap.runtime.providers import CPU, full_name
 from normswap.runtime.randomness import seed_notes
@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     from normswap.check.options import CheckOptions
     from normswap.check.runner import Runner
     from normswap.inputs.signature import Signature
-    from normswap.proof.result import Proof
+    from normswap.proof.result import Proof, Region
 
 _DEPLOYED = Execution("default")
+_EXACT = 1e-13  # parts of an output's scale that rounding in float64 stays below
 
 
 def is_enough(options: CheckOptions) -> bool:
@@ -151,13 +152,16 @@ def with_proof(outputs: tuple[OutputReport, ...], proof: Proof) -> tuple[OutputR
     """Return what a test of outputs came to, with what was proved of them.
 
     What is proved needs no output that varies, but one that is a number somewhere. Where all is
-    equal but for one region that is off by little, an output in which that shows is another
-    function, though a whole network may hide how much. What was converted to a narrower type may be
+    equal but for one region that is no step of a rewrite, an output in which that shows is another
+    function, though a whole network may hide how much; and where it doesn't, no test on some inputs
+    makes it the same. Nor does one settle what hangs on sizes that were not tried, or what only
+    one of the models rounds to a narrower type. What was converted to a narrower type may be
     off by what that explains.
     """
     if proof.precision and proof.is_whole:
         return tuple(_converted(report, proof) for report in outputs)
     known = {output.name: output.standing for output in proof.outputs}
+    why = {output.name: output.reason for output in proof.outputs}
     fault = proof.fault
     found = []
     for report in outputs:
@@ -167,9 +171,10 @@ def with_proof(outputs: tuple[OutputReport, ...], proof: Proof) -> tuple[OutputR
         bare = report.evidence.fault is None and judgement.reason != NOT_FINITE
         if proved and judgement.verdict is Verdict.INCONCLUSIVE and bare:
             judgement = Judgement(Verdict.EQUIVALENT, "proof", f"proved, though {judgement.reason}")
-        shows = standing is Standing.APART and _differs(report)
-        if fault is not None and shows and judgement.verdict is Verdict.EQUIVALENT:
-            judgement = Judgement(Verdict.DIFFERENT, "proof", f"all is equal but {fault}")
+        if judgement.verdict is Verdict.EQUIVALENT and standing is Standing.APART:
+            judgement = _doubted(report, fault)
+        elif judgement.verdict is Verdict.EQUIVALENT and standing is Standing.OPEN:
+            judgement = _unsettled(report, why.get(report.name.split("[", 1)[0], ""))
         found.append(replace(report, judgement=judgement))
     return tuple(found)
 
@@ -188,7 +193,28 @@ def _converted(report: OutputReport, proof: Proof) -> OutputReport:
     return replace(report, evidence=evidence, judgement=run)
 
 
+def _doubted(report: OutputReport, fault: Region | None) -> Judgement:
+    """Judge an output that is tested equal, and hangs on a region that is another function."""
+    if fault is None:
+        return report.judgement
+    said = f"all is equal but {fault}"
+    if _differs(report):
+        return Judgement(Verdict.DIFFERENT, "proof", said)
+    return Judgement(Verdict.INCONCLUSIVE, "proof", f"{said}; it does not show on these inputs")
+
+
+def _unsettled(report: OutputReport, reason: str) -> Judgement:
+    """Judge an output that is tested equal, and open for a reason that tests don't settle."""
+    if any(words in reason for words in BEYOND_TESTS):
+        said = f"it is the same on these inputs, but {reason}"
+        return Judgement(Verdict.INCONCLUSIVE, "proof", said)
+    return report.judgement
+
+
 def _differs(report: OutputReport) -> bool:
-    """Whether two runs gave anything else for an output, be it by rounding."""
-    level = report.evidence.verdict_level or report.evidence.deployed
-    return level is not None and level.max_abs > 0
+    """Whether an output differs at all, be it by the runtime's rounding, or in float64."""
+    evidence = report.evidence
+    level = evidence.verdict_level or evidence.deployed
+    function = evidence.function
+    exact = function is not None and function.deviation.max > _EXACT * evidence.scale.max
+    return exact or (level is not None and level.max_abs > 0)

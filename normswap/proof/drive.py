@@ -20,7 +20,7 @@ import numpy as np
 
 from normswap.dtypes import is_float
 from normswap.proof.coverage import Coverage
-from normswap.proof.evaluate import UnjudgedError, evaluate
+from normswap.proof.evaluate import UnjudgedError, evaluate, folds
 from normswap.proof.flat import NONE
 from normswap.proof.layout import Layout, Shape
 
@@ -379,6 +379,11 @@ class _Driving:
             moved = [a + evaluate(pair.b, pair.of_b, of_b, sample=n) - b for n in samples]
         else:
             moved = [evaluate(pair.a, pair.of_a, of_a, sample=n) for n in samples]
+        # What constants alone make, another tool may have made in their own types.
+        if folds(pair.a, pair.of_a):
+            moved.append(evaluate(pair.a, pair.of_a, of_a, own=True))
+        if folds(pair.b, pair.of_b):
+            moved.append(a + evaluate(pair.b, pair.of_b, of_b, own=True) - b)
         # Numbers among attributes are rounded constants too, in either model.
         if any(_numbers(node) for node in pair.of_b.nodes):
             for sample in range(1, 2 * _SAMPLES + 1):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import ml_dtypes
 import numpy as np
 
 from normswap.dtypes import NUMPY_DTYPES, is_floating
@@ -71,6 +72,7 @@ def evaluate(
     *,
     sample: int = 0,
     weights: bool = True,
+    own: bool = False,
     see: Callable[[Node, Sequence[Any], Sequence[Any]], None] | None = None,
 ) -> Any:
     """Return what a region makes.
@@ -87,6 +89,9 @@ def evaluate(
         attributes, at random within half a unit in the last place of its type.
     weights : bool
         False moves the attributes only.
+    own : bool
+        Whether what constants alone make is moved, by some roundoffs of their own type at the scale
+        of the tensor: by what folding them in the arithmetic of that type may be off.
     see : callable, optional
         Told of each node with what it reads and makes.
 
@@ -104,15 +109,45 @@ def evaluate(
         if number not in known:
             moves = sample if weights and number not in exempt else 0
             known[number] = constant_of(side, number, moves)
+            if own and number not in side.flat.tensors:
+                known[number] = _shaken(side, number, known[number])
         return known[number]
 
+    constants = _made_of_constants(cone) if own else set()
     for node in cone.nodes:
         inputs = [value(number) for number in node.inputs]
         made = evaluate_node(moved(node, sample), inputs)
+        if not constants.isdisjoint(node.outputs):
+            made = [_shaken(side, n, v) for n, v in zip(node.outputs, made, strict=False)]
         known.update(zip(node.outputs, made, strict=False))
         if see is not None:
             see(node, inputs, made)
     return value(cone.target)
+
+
+def folds(side: Side, cone: Cone) -> bool:
+    """Whether a region has floats that are made of constants alone."""
+    made = _made_of_constants(cone)
+    made.update(n for n in cone.constants if n not in side.flat.tensors)
+    return any(side.flat.types[n] in NUMPY_DTYPES for n in made if n != NONE)
+
+
+def _made_of_constants(cone: Cone) -> set[int]:
+    made: set[int] = set()
+    for node in cone.nodes:
+        if all(n == NONE or n in made or n in cone.constants for n in node.inputs):
+            made.update(node.outputs)
+    return made
+
+
+def _shaken(side: Side, number: int, value: Any) -> Any:
+    """Return floats moved by what arithmetic in their own type may be off."""
+    data_type = side.flat.types[number] if number != NONE else 0
+    if data_type not in NUMPY_DTYPES or not isinstance(value, np.ndarray) or not value.size:
+        return value
+    unit = float(ml_dtypes.finfo(NUMPY_DTYPES[data_type]).eps) / 2
+    sign = np.random.default_rng(number).integers(2, size=value.shape) * 2.0 - 1.0
+    return value + sign * (_FOLDED * unit * float(np.abs(value).max()))
 
 
 def moved(node: Node, sample: int) -> Node:
@@ -144,7 +179,10 @@ def constant_of(side: Side, number: int, sample: int = 0) -> Any:
     found = side.value(number)
     if found is None:
         raise UnjudgedError(f"nothing makes {side.flat.names[number]!r} in the region")
-    return widened(found)
+    wide = widened(found)
+    if sample and isinstance(wide, np.ndarray):
+        return perturbed(wide, str(number), sample, found.dtype)
+    return wide
 
 
 def not_weights(nodes: Iterable[Node]) -> set[int]:
@@ -172,5 +210,6 @@ def width(data_type: int) -> int:
     return NUMPY_DTYPES[data_type].itemsize
 
 
+_FOLDED = 4.0  # roundoffs, of the largest element, that a constant is off by if a tool folded it
 _FLOAT32 = np.dtype(np.float32)
 _HALVES = {number for number, dtype in NUMPY_DTYPES.items() if dtype.itemsize == 2}

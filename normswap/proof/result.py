@@ -7,6 +7,11 @@ from dataclasses import dataclass, field
 
 _NAMED = 4  # nodes in a sentence
 
+BY_SIZE = "decides by sizes, of which a few are tried"
+NARROWER = "one of the two rounds to a narrower type"
+BEYOND_TESTS = (BY_SIZE, NARROWER)
+"""Why a region is not judged, where running both models on some inputs does not settle it."""
+
 
 class Means(str, enum.Enum):
     """How the two forms of a region were told to be one function.
@@ -88,6 +93,12 @@ class Region:
             f"{self.tensor!r}, made by {after} in the rewritten model and by {before} in the "
             f"original: at {self.element or 'it'}{where}, {self.reason}"
         )
+
+    @property
+    def is_retouched(self) -> bool:
+        """Whether the operators are the same, so that only their constants or attributes differ."""
+        before, after = ([title.split()[0] for title in side] for side in (self.before, self.after))
+        return before == after
 
     @property
     def size(self) -> int:
@@ -200,13 +211,15 @@ class Proof:
 
     @property
     def fault(self) -> Region | None:
-        """The region that is another function, if it is the only one and off by little.
+        """The region that is another function, if it is the only one, and no step of a rewrite.
 
-        Where there is a second one, each may have what the other lacks: together they may be half a
-        rewrite each.
+        Such a one is off by little, or has the same operators as before. Where there is a second
+        one, each may have what the other lacks: together they may be half a rewrite each.
         """
-        is_one = len(self.apart) == 1 and self.apart[0].is_near
-        return self.apart[0] if is_one and not self.is_open else None
+        if len(self.apart) != 1 or self.is_open:
+            return None
+        (region,) = self.apart
+        return region if region.is_near or region.is_retouched else None
 
     @property
     def largest(self) -> int:

@@ -168,6 +168,23 @@ class Alike:
         return [int(numbers[i]) for i in order[:most] if apart[i] <= limit[i]]
 
 
+def taken(
+    side: Side, feeds: Iterable[Mapping[str, Any]], deadline: float
+) -> tuple[Mapping[str, Any], Simulated]:
+    """Return the first inputs of which a model makes all its outputs, and what it makes of them.
+
+    Where there are none, those of which it makes the most.
+    """
+    best: tuple[Mapping[str, Any], Simulated] = ({}, Simulated({}, {}, {}))
+    for values in feeds:
+        made = simulate(side, values, deadline=deadline)
+        if len(made.signatures) > len(best[1].signatures):
+            best = values, made
+        if len(made.outputs) == len(dict(side.flat.outputs)):
+            return values, made
+    return best
+
+
 def witness(
     a: Side, b: Side, feeds: Iterable[Mapping[str, Any]], deadline: float
 ) -> Witness | None:
@@ -182,23 +199,19 @@ def witness(
     deadline : float
         See :func:`simulate`.
     """
-    for values in feeds:
-        original = simulate(a, values, deadline=deadline)
-        if len(original.outputs) < len(dict(a.flat.outputs)):
-            continue
-        rewritten = simulate(b, values, deadline=deadline)
-        moved = [simulate(a, values, deadline=deadline, sample=n) for n in range(1, 1 + _SAMPLES)]
-        found = [
-            off
-            for name, value in original.outputs.items()
-            if (off := _off(name, value, rewritten, moved)) is not None
-        ]
-        return max(
-            found,
-            key=lambda one: (one.is_plain, one.off / max(one.largest, _TINIEST)),
-            default=None,
-        )
-    return None
+    values, original = taken(a, feeds, deadline)
+    rewritten = simulate(b, values, deadline=deadline)
+    moved = [simulate(a, values, deadline=deadline, sample=n) for n in range(1, 1 + _SAMPLES)]
+    found = [
+        off
+        for name, value in original.outputs.items()
+        if (off := _off(name, value, rewritten, moved)) is not None
+    ]
+    return max(
+        found,
+        key=lambda one: (one.is_plain, one.off / max(one.largest, _TINIEST)),
+        default=None,
+    )
 
 
 def _off(

@@ -23,7 +23,7 @@ from normswap.workflows.fold import fold
 
 OPEN = Output("y", Standing.OPEN, "a region has too many nodes")
 NEAR = Region("y", "y", ("x",), ("Conv c",), ("Conv c",), is_apart=True, is_near=True)
-FAR = replace(NEAR, is_near=False)
+FAR = replace(NEAR, is_near=False, before=("Conv c", "Relu r"))
 
 
 @pytest.mark.parametrize(

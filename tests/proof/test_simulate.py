@@ -11,7 +11,7 @@ from support.proving import proof_of, sides
 
 from normswap.proof import prove
 from normswap.proof.result import Standing
-from normswap.proof.simulate import Alike, simulate, witness
+from normswap.proof.simulate import Alike, Simulated, simulate, witness
 
 LAYERS = 14
 
@@ -41,7 +41,7 @@ def test_a_model_in_other_words_is_proved_by_its_values(tmp_path, monkeypatch):
     assert len(proof.regions) == LAYERS
     assert proof.largest == 7
     assert proof_of(*models, tmp_path) == proof
-    monkeypatch.setattr(prove, "_simulated", lambda *_: None)
+    monkeypatch.setattr(prove, "simulate", lambda *_, **__: Simulated({}, {}, {}))
     (output,) = proof_of(*models, tmp_path).outputs
     assert output.standing is Standing.OPEN
 
