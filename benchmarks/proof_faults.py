@@ -1,6 +1,6 @@
 """Faults of every kind in folded models: what the check says of each, beside its peers' rules.
 
-    python -m benchmarks.proof_faults [--count 32] [--kinds NAME ...]
+    python -m benchmarks.proof_faults [--count 32] [--seed 0] [--kinds NAME ...]
 
 A network with every kind of place a rewrite may go wrong at (groups, windows with automatic pads,
 dilations, a limit, a branch, a loop, indices, an ArgMax, two heads) is folded, and one fault is
@@ -385,12 +385,13 @@ def main() -> None:
     """Plant, judge, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=32, help="faults of each kind")
+    parser.add_argument("--seed", type=int, default=0, help="that of the first weights")
     parser.add_argument("--kinds", nargs="*", default=list(FAULTS), choices=list(FAULTS))
     given = parser.parse_args()
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     with tempfile.TemporaryDirectory() as folder:
         a, b = Path(folder) / "a.onnx", Path(folder) / "b.onnx"
-        for seed in range(given.count):
+        for seed in range(given.seed, given.seed + given.count):
             onnx.save(network(seed), a)
             folded = normswap.fold(a, check=None).model
             onnx.save(folded, b)
@@ -403,8 +404,9 @@ def main() -> None:
                 onnx.save(wrong, b)
                 said = verdict(a, b)
                 counts[kind][said] += 1
-                counts[kind].update(peer for peer, fine in passed(a, b, seed).items() if fine)
-                print(f"{seed}: {kind}: {said}", flush=True)
+                fine = [peer for peer, equal in passed(a, b, seed).items() if equal]
+                counts[kind].update(fine)
+                print(f"{seed}: {kind}: {said}; equal to {', '.join(fine) or 'none'}", flush=True)
     columns = ["different, by proof", "different, by tests", "inconclusive, by tests"]
     columns += ["EQUIVALENT, TESTED", "PROVED"]
     head = [*columns, *(f"{peer}: equal" for peer in PEERS)]

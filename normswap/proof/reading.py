@@ -294,11 +294,14 @@ def _convolved(reading: _Reading, node: Node) -> list[Map]:
             for a in (block.weight, block.size)
         )
         blocks.append(_weighted(block, operator, part, scale, size))
-    rows = np.repeat(made.bias.reshape(group, -1), m // group, axis=0).reshape(m, -1, *taps)
-    sizes = np.repeat(made.magnitude.reshape(group, -1), m // group, axis=0).reshape(m, -1, *taps)
-    axes = tuple(range(1, weight.ndim))
-    bias = (weight * rows).sum(axis=axes) if made.bias.any() else np.zeros(m)
-    size = (np.abs(weight) * sizes).sum(axis=axes) if made.magnitude.any() else np.zeros(m)
+    bias, size = np.zeros((2, m))
+    if made.magnitude.any():
+        rows, sizes = (
+            np.repeat(a.reshape(group, -1), m // group, axis=0).reshape(m, -1, *taps)
+            for a in (made.bias, made.magnitude)
+        )
+        axes = tuple(range(1, weight.ndim))
+        bias, size = (weight * rows).sum(axis=axes), (np.abs(weight) * sizes).sum(axis=axes)
     own = reading.vector(node, 2)
     if own is not None:
         bias, size = bias + own, size + np.abs(own)
