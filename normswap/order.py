@@ -1,9 +1,11 @@
-"""The order of nodes, and what they read, of protobuf messages."""
+"""The order of nodes, and the tensors that they name, of protobuf messages."""
 
 from __future__ import annotations
 
 import heapq
 from typing import TYPE_CHECKING, Any
+
+import onnx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +20,7 @@ def in_topological_order(nodes: list[Any]) -> list[Any]:
         The nodes form a cycle.
     """
     producer = {name: i for i, node in enumerate(nodes) for name in node.output if name}
-    needs = [{producer[name] for name in read_by_node(node) if name in producer} for node in nodes]
+    needs = [{producer[name] for name in _read_by_node(node) if name in producer} for node in nodes]
     if all(all(need < i for need in needed) for i, needed in enumerate(needs)):
         return nodes
     readers: list[list[int]] = [[] for _ in nodes]
@@ -41,7 +43,7 @@ def in_topological_order(nodes: list[Any]) -> list[Any]:
     return [nodes[i] for i in order]
 
 
-def read_by_node(node: Any) -> Iterator[str]:
+def _read_by_node(node: Any) -> Iterator[str]:
     """Yield the names a node reads, those that its subgraphs capture included."""
     for name in node.input:
         if name:
@@ -53,14 +55,41 @@ def read_by_node(node: Any) -> Iterator[str]:
             yield from _captured(graph)
 
 
-def read_by_graph(graph: Any) -> set[str]:
-    """Return the names that nodes or outputs of a ``GraphProto`` read, captured ones included."""
-    names = {name for node in graph.node for name in read_by_node(node)}
-    return names | {item.name for item in graph.output}
+class Mentions:
+    """The names that a ``GraphProto`` or ``FunctionProto`` of finished nodes has for tensors.
+
+    Attributes
+    ----------
+    made : set of str
+        What nodes make.
+    read : set of str
+        What nodes and outputs read, that what subgraphs capture included.
+    """
+
+    def __init__(self, graph: Any) -> None:
+        self.graph = graph
+        self.made = {name for node in graph.node for name in node.output}
+        self.read = {name for node in graph.node for name in _read_by_node(node)}
+        self.read |= set(map(_name_of, graph.output))
+
+    def given(self) -> set[str]:
+        """Return the names of inputs and initializers, as they are by now."""
+        if isinstance(self.graph, onnx.FunctionProto):
+            return set(self.graph.input)
+        stored = {item.name for item in self.graph.initializer}
+        sparse = {item.values.name for item in self.graph.sparse_initializer}
+        return stored | sparse | {item.name for item in self.graph.input}
+
+    def names(self) -> set[str]:
+        """Return all names, as they are by now."""
+        return self.made | self.read | self.given()
+
+
+def _name_of(output: Any) -> str:
+    """Return the name of an output: in a function, it is nothing else."""
+    return str(getattr(output, "name", output))
 
 
 def _captured(graph: Any) -> set[str]:
-    local = {name for node in graph.node for name in node.output}
-    local |= {item.name for item in graph.input} | {item.name for item in graph.initializer}
-    local |= {item.values.name for item in graph.sparse_initializer}
-    return read_by_graph(graph) - local
+    mentions = Mentions(graph)
+    return mentions.read - mentions.made - mentions.given()

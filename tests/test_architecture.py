@@ -11,7 +11,18 @@ ROOT = Path(normswap.__file__).parent
 
 FLOORS = [
     ["errors", "version"],
-    ["bodies", "dtypes", "finite", "locks", "order", "plain", "progress", "undisturbed"],
+    [
+        "beside",
+        "bodies",
+        "dtypes",
+        "findings",
+        "finite",
+        "locks",
+        "order",
+        "plain",
+        "progress",
+        "undisturbed",
+    ],
     ["scratch", "semantics"],
     ["model"],
     ["graph"],
@@ -21,6 +32,8 @@ FLOORS = [
     ["check"],
     ["folding"],
     ["groupnorm"],
+    ["diff", "inspection"],
+    ["lint"],
     ["workflows"],
     ["report"],
     ["cli"],

@@ -13,12 +13,14 @@ from normswap.cli.options import (
     check_options,
     check_options_of_command,
     decorated,
+    fail_on_option,
     include_options,
     is_checked,
     model_argument,
     output_options,
     report_of,
     report_options,
+    require_dry_run,
     save_failing_inputs,
     source_of_command,
     target_of_command,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
     from normswap.errors import ExitCode
     from normswap.groupnorm.options import SwapOptions
+    from normswap.inspection.gate import FailOn
 
 
 class Groups(click.ParamType):  # type: ignore[type-arg, unused-ignore] # generic from click 8.2
@@ -125,6 +128,12 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--epsilon", type=float, metavar="X", help="In place of each layer's own epsilon."
         ),
+        click.option(
+            "--no-normalize",
+            is_flag=True,
+            help="Normalize each tensor as it is, and leave the layers' mean and variance out: for "
+            "training from scratch.",
+        ),
         click.option("--no-scale", is_flag=True, help="Drop the layers' scale."),
         click.option("--no-center", is_flag=True, help="Drop the layers' bias B."),
         include_options("Swap"),
@@ -148,12 +157,27 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="Calibrate all layers in one pass: faster, and less exact.",
         ),
         click.option(
+            "--evaluate",
+            "evaluate_on",
+            type=click.Path(),
+            metavar="DATA",
+            help="Check and measure the drift on data to which nothing is fitted.",
+        ),
+        click.option(
+            "--labels",
+            metavar="NAME|FILE",
+            help="Tell how often the original and the swapped network are right on that data: an "
+            "array of it, or a file of one array, with the number of the class of each sample, or "
+            "of each pixel.",
+        ),
+        click.option(
             "--samples",
             type=click.IntRange(min=1),
             metavar="N",
             help="Use only the first N samples of DATA.",
         ),
         click.option("--dry-run", is_flag=True, help="Only say what would be swapped."),
+        fail_on_option,
     )
     return decorated(function, decorators)
 
@@ -183,9 +207,9 @@ def bn_to_gn_command(
 ) -> ExitCode:
     """Swap BatchNormalization for GroupNormalization.
 
-    The result is another network, which no longer depends on batch statistics. It is checked to be
-    exactly the group normalization network, and its drift from MODEL is reported. --calibrate wins
-    back most of what the swap costs.
+    The result is another network, which no longer depends on batch statistics. Mean and variance of
+    each layer go to what is before it, so that most of the accuracy stays. It is checked to be
+    exactly that network, and its drift from MODEL is reported.
     """
     if groups is not None and group_size is not None:
         raise UsageError("--groups and --group-size exclude each other.")
@@ -232,8 +256,11 @@ def _run(
     model: str | None,
     calibrate_on: str | None,
     one_pass: bool,
+    evaluate_on: str | None,
+    labels: str | None,
     samples: int | None,
     dry_run: bool,
+    fail_on: tuple[FailOn, ...],
     output: str | None,
     force: bool,
     in_place: bool,
@@ -242,9 +269,13 @@ def _run(
     **values: Any,
 ) -> ExitCode:
     source = source_of_command(model)
-    for name, given in (("--one-pass", one_pass), ("--samples", samples is not None)):
-        if given and calibrate_on is None:
-            raise UsageError(f"{name} needs data.", tip="Give it with --calibrate DATA.")
+    require_dry_run(fail_on, dry_run=dry_run)
+    if one_pass and calibrate_on is None:
+        raise UsageError("--one-pass needs data.", tip="Give it with --calibrate DATA.")
+    for name, value in (("--samples", samples), ("--labels", labels)):
+        if value is not None and calibrate_on is None and evaluate_on is None:
+            tip = "Give it with --calibrate DATA, or with --evaluate DATA."
+            raise UsageError(f"{name} needs data.", tip=tip)
     from normswap.groupnorm.calibrate import CalibrationOptions
     from normswap.workflows.swap import plan_report, swap
 
@@ -252,14 +283,16 @@ def _run(
     how = check_options_of_command(values)
     with progress(quiet=quiet) as say:
         if dry_run:
-            report = plan_report(source, options, how=how, progress=say)
+            report = plan_report(source, options, how=how, fail_on=fail_on, progress=say)
         else:
             target = target_of_command(
                 source, output, suffix=suffix, force=force, in_place=in_place
             )
             calibration = None
+            for data in (calibrate_on, evaluate_on):
+                if data is not None:
+                    telling().reads(Path(data))
             if calibrate_on is not None:
-                telling().reads(Path(calibrate_on))
                 calibration = CalibrationOptions(one_pass, search_groups, values["timeout"])
             report = report_of(
                 lambda: swap(
@@ -271,6 +304,8 @@ def _run(
                     check=how if is_checked(values) else None,
                     how=how,
                     data=calibrate_on,
+                    evaluate=evaluate_on,
+                    labels=labels,
                     samples=samples,
                     calibration=calibration,
                     progress=say,
@@ -297,6 +332,7 @@ def _swap_options(
         provider=values["provider"],
         threads=values["threads"],
         epsilon=values["epsilon"],
+        normalize=not values["no_normalize"],
         keep_scale=not values["no_scale"],
         keep_bias=not values["no_center"],
         include=values["include"],

@@ -19,7 +19,8 @@ module each, every one importing only from those above it:
     tensor that are added.
 ``passes``
     What is done to a graph until nothing is left to be done; a file a pass.
-``planner``, ``apply``, ``residual``
+``planner``, ``division``, ``apply``, ``residual``
     The passes in order: every normalization once, folded along a route, or kept with a reason; the
-    only module that edits a model; and how far what was written is from what was meant.
+    same for statistics alone, whose scale and B stay; the only module that edits a model; and how
+    far what was written is from what was meant.
 """

@@ -9,6 +9,7 @@ import onnx_graphsurgeon as gs
 from normswap.folding.edits import (
     Bypass,
     Convert,
+    Divide,
     Duplicate,
     Inline,
     Insert,
@@ -20,6 +21,7 @@ from normswap.folding.edits import (
 )
 from normswap.folding.functions import drop_unread_inputs, reachable
 from normswap.folding.inlining import put_in_place
+from normswap.folding.passes.dividing import LAYER
 from normswap.graph.build import all_graphs, gs_nodes, with_nested
 from normswap.graph.names import Names
 from normswap.model import make_constant
@@ -64,6 +66,8 @@ def apply_plan(plan: Plan, model: Model) -> None:
                 surgeon.specialise(edit)
             case Inline():
                 surgeon.inline(edit)
+            case Divide():
+                surgeon.divide(edit)
             case Duplicate():
                 surgeon.duplicate(edit)
             case Omit():
@@ -95,6 +99,7 @@ class _Surgeon:
         self.nodes: dict[int, gs.Node] = dict(enumerate(gs_nodes(model)))
         self.names = Names(model)
         self.outputs = {id(t) for graph in all_graphs(model) for t in graph.outputs}
+        self.preceding: dict[int, gs.Node] = {}  # by id of the node behind
         self.inserted: dict[int, list[gs.Node]] = {}  # by id of the node before
         self.converted: set[int] = set()  # ids of nodes behind a Cast that was inserted
         self.removed: set[int] = set()  # ids of nodes
@@ -134,6 +139,28 @@ class _Surgeon:
         self.inserted.setdefault(id(before), []).append(node)
         self.nodes[len(self.nodes)] = node
         self.converted.add(id(node))
+
+    def divide(self, edit: Divide) -> None:
+        node = self.nodes[edit.node]
+        x, y = node.inputs[0], node.outputs[0]
+        scale, bias, mean, var = (
+            make_constant(self.names.folded(node.inputs[slot].name), constant)
+            for slot, constant in enumerate(edit.constants, 1)
+        )
+        normalized = gs.Variable(self.names.fresh(f"{y.name}_normalized"), x.dtype, x.shape)
+        first = gs.Node(
+            node.op,
+            self.names.fresh(f"{node.name or y.name}_statistics"),
+            {name: value for name, value in node.attrs.items() if name == "epsilon"},
+            [x, scale, bias, *node.inputs[3:5]],
+            [normalized],
+        )
+        for slot, tensor in ((0, normalized), (3, mean), (4, var)):
+            node.inputs[slot] = tensor
+        node.attrs["epsilon"] = 0.0
+        node.attrs[LAYER] = edit.node  # by which a copy in a function is known from the others
+        self.preceding[id(node)] = first
+        self.nodes[len(self.nodes)] = first
 
     def duplicate(self, edit: Duplicate) -> None:
         node, reader = self.nodes[edit.node], self.nodes[edit.reader]
@@ -242,7 +269,9 @@ class _Surgeon:
             self.prune_functions()
 
     def _with_inserted(self, node: gs.Node) -> Iterator[gs.Node]:
-        """Yield a node and what was inserted after it, the last insertion nearest to it."""
+        """Yield a node and what was inserted around it, the last insertion nearest to it."""
+        if id(node) in self.preceding:
+            yield from self._with_inserted(self.preceding[id(node)])
         yield node
         for after in reversed(self.inserted.get(id(node), [])):
             yield from self._with_inserted(after)

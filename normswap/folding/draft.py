@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from normswap.folding.edits import (
     Bypass,
     Convert,
+    Divide,
     Duplicate,
     Edit,
     Inline,
@@ -28,6 +29,7 @@ from normswap.folding.edits import (
 from normswap.folding.growth import stored_bytes
 from normswap.folding.legacy import recorded
 from normswap.folding.plan import Folded
+from normswap.graph.batchnorm import epsilon_of
 from normswap.graph.network import Network, Node, Use, Value
 from normswap.graph.reasons import Block, Blocked, Reason
 from normswap.graph.removal import takes_name
@@ -53,6 +55,8 @@ class Draft:
         Is changed by :meth:`commit`, and changed back by :meth:`rollback`.
     allowed : float
         Bytes by which constants may grow.
+    only_up : bool
+        Whether an affine may go to what is before it only.
 
     Attributes
     ----------
@@ -72,11 +76,18 @@ class Draft:
         The key of the first node of the copy that a call has, by the key of the call.
     inlined : dict of int to int
         The key of the call in whose place a node stands, by its own.
+    divided : dict of int to int
+        The key of a BatchNormalization, by that of the node that has got its statistics.
+    undivided : dict of int to Block
+        Why a BatchNormalization keeps them that was to be divided, by its key.
     """
 
-    def __init__(self, network: Network, allowed: float = math.inf) -> None:
+    def __init__(
+        self, network: Network, allowed: float = math.inf, *, only_up: bool = False
+    ) -> None:
         self.network = network
         self.allowed = allowed
+        self.only_up = only_up
         self.added = 0
         self.nodes: dict[int, Node] = {node.key: node for node in network.nodes()}
         self.edits: list[Edit] = []
@@ -86,6 +97,8 @@ class Draft:
         self.merged: dict[int, tuple[str, ...]] = {}
         self.specialised: dict[int, int] = {}
         self.inlined: dict[int, int] = {}
+        self.divided: dict[int, int] = {}
+        self.undivided: dict[int, Block] = {}
         self._arguments: dict[Value, Value] = {}  # what a call gives for an input of its copy
         self._journal: list[tuple[int, Undo]] = []  # how many edits there were, and how to go back
 
@@ -126,9 +139,9 @@ class Draft:
         table[key] = value
 
     def enter(self, record: Record, **changes: Any) -> None:
-        """Note what is known of a normalization by now."""
+        """Note what is known of a normalization by now, of the same nodes as before."""
         table = self.records[record.whole.graph]
-        self.note(table, record.whole.key, replace(record, **changes))
+        self.note(table, record.whole.key, replace(record, **changes) if changes else record)
 
     def left(self, graph: Graph) -> list[Record]:
         """Return what is not folded in a graph, in the order in which it was found."""
@@ -166,6 +179,8 @@ class Draft:
                     self._insert(edit)
                 case Convert():
                     self._convert(edit)
+                case Divide():
+                    self._divide(edit)
                 case Duplicate():
                     self._duplicate(edit)
                 case Omit():
@@ -173,9 +188,9 @@ class Draft:
                 case Specialise():  # to share a copy that is there
                     self.note(self.specialised, edit.node, edit.first)
                 case Bypass():
-                    done = replace(edit, renames=self._bypass(edit))
+                    done = Bypass(edit.node, edit.slot, self._bypass(edit))
                 case Merge():
-                    done = replace(edit, renames=self._merge(edit))
+                    done = Merge(edit.node, edit.into, self._merge(edit))
             self.edits += self._recorded(done)
 
     def _recorded(self, edit: Edit) -> list[Edit]:
@@ -243,8 +258,7 @@ class Draft:
                 self._connect(use.node, use.slot, argument)
             if argument is not None and value.captured:
                 self._set(argument, "captured", value=True)
-        for slot in range(len(call.inputs)):
-            self._connect(call, slot, None)
+        self._disconnect(call)
         # Arguments are stored as before, and what stands for them in the body never was.
         constants = (node.out for node in nodes if node.op == "Constant")
         self.added = added + sum(map(stored_bytes, constants))
@@ -270,17 +284,33 @@ class Draft:
             value.readers[key] = use
             self.added += self._kept_for(value, readers=1)
 
-        self._later(partial(self._disconnect, use, length, old, value, added))
+        self._later(partial(self._connect_back, use, length, old, value, added))
+
+    def _disconnect(self, node: Node) -> None:
+        """Let a node read nothing."""
+        read, added = node.inputs, self.added
+        node.inputs = [None] * len(read)
+        for slot, value in enumerate(read):
+            if value is not None:
+                value.readers.pop((node.key, slot))
+                self.added -= self._kept_for(value, readers=0)
+
+        def undo() -> None:
+            self.added = added
+            node.inputs = read
+            for slot, value in reversed(list(enumerate(read))):
+                if value is not None:
+                    value.readers[node.key, slot] = Use(node, slot)
+
+        self._later(undo)
 
     def release(self, node: Node) -> None:
         """Let a node of which nothing comes read nothing, since it goes from the model."""
         added = self.added  # in which that is counted
-        for slot, value in enumerate(node.inputs):
-            if value is not None:
-                self._connect(node, slot, None)
+        self._disconnect(node)
         self.added = added
 
-    def _disconnect(
+    def _connect_back(
         self, use: Use, length: int, old: Value | None, value: Value | None, added: int
     ) -> None:
         """Undo a connection: the node had ``length`` inputs, and read ``old`` instead."""
@@ -316,6 +346,10 @@ class Draft:
         self._later(partial(setattr, item, name, getattr(item, name)))
         setattr(item, name, value)
 
+    def seal(self, node: Node) -> None:
+        """Let a node take nothing in and let nothing pass."""
+        self._set(node, "opaque", value=True)
+
     def give(self, value: Value, source: Expression) -> None:
         """Let a constant be read as another one, which is what will be written of it."""
         self._set(value, "source", source)
@@ -324,11 +358,11 @@ class Draft:
         """Let everyone who read ``old`` read ``new``, the graph's outputs included."""
         for use in list(old.readers.values()):
             self._connect(use.node, use.slot, new)
+        outputs = old.graph.outputs if old.is_output else []
         for name in ("is_output", "captured"):
             if getattr(old, name):
                 self._set(new, name, value=True)
                 self._set(old, name, value=False)
-        outputs = old.graph.outputs
         for index, value in enumerate(outputs):
             if value is old:
                 outputs[index] = new
@@ -336,8 +370,7 @@ class Draft:
 
     def _take_out(self, node: Node, stays: Value, goes: Value, *, renames: bool) -> bool:
         """Let a tensor be read in the place of what a node makes, under its name if it renames."""
-        for slot in range(len(node.inputs)):
-            self._connect(node, slot, None)
+        self._disconnect(node)
         if renames:
             self._set(stays, "name", goes.name)
         self._take_over(stays, goes)
@@ -367,6 +400,24 @@ class Draft:
         node.outputs.append(result)
         self._take_over(result, value)
         self._connect(node, 0, value)
+
+    def _divide(self, edit: Divide) -> None:
+        node = self.nodes[edit.node]
+        x, statistics = node.operand(0), node.inputs[3:5]
+        first = self._new_node(node.op, node.graph, node.title, {"epsilon": epsilon_of(node)})
+        name = f"{node.out.name}_normalized"
+        result = Value(name, node.graph, x.data_type, x.shape, x.doubtful, first)
+        first.outputs.append(result)
+        self._connect(first, 0, x)
+        for slot, constant in enumerate(edit.constants[:2], 1):
+            self._replace(Replace(first.key, slot, constant, node.operand(slot).name))
+        for slot, value in enumerate(statistics, 3):
+            self._connect(first, slot, value)
+        self._connect(node, 0, result)
+        for slot, constant in enumerate(edit.constants[2:], 3):
+            self._replace(Replace(node.key, slot, constant, node.operand(slot).name))
+        self._set_attribute(SetAttribute(node.key, "epsilon", 0.0))
+        self.note(self.divided, first.key, node.key)
 
     def _duplicate(self, edit: Duplicate) -> None:
         node = self.nodes[edit.node]

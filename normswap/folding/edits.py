@@ -110,6 +110,25 @@ class Bypass:
 
 
 @dataclass(frozen=True, slots=True)
+class Divide:
+    """A BatchNormalization becomes two: one of its statistics, and behind it one of scale and B.
+
+    The new one has scale 1 and B 0, and the mean, var and epsilon that there were; the old one has
+    mean 0, var 1 and epsilon 0.
+
+    Parameters
+    ----------
+    node : int
+        Key of the node.
+    constants : tuple of Expression
+        Scale and B of the new one, mean and var of the old one.
+    """
+
+    node: int
+    constants: tuple[Expression, Expression, Expression, Expression]
+
+
+@dataclass(frozen=True, slots=True)
 class Omit:
     """A node of any number of operands, such as Sum, loses one; those after it move up."""
 
@@ -201,6 +220,7 @@ Edit = (
     | Insert
     | Convert
     | Bypass
+    | Divide
     | Omit
     | Merge
     | Duplicate

@@ -30,7 +30,7 @@ from normswap.graph.build import build_network
 from normswap.graph.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
     from normswap.folding.passes.leftovers import Form
     from normswap.graph.network import Graph
@@ -84,6 +84,14 @@ def make_plan(
         partial(rewrite, form=leftover, library=library),
         store,
     ]
+    graphs = settled(draft, library, passes)
+    return replace(drafted(model.fingerprint(), draft, graphs), assume_constant=assume_constant)
+
+
+def settled(
+    draft: Draft, library: Library, passes: Sequence[Callable[[Draft, Graph], bool]]
+) -> dict[Graph, None]:
+    """Do all passes until nothing is left to be done; return the graphs that there will be."""
 
     def settle(graphs: Iterable[Graph]) -> None:
         """Start over after each pass that has edited something: it may help the others."""
@@ -91,14 +99,14 @@ def make_plan(
             while any(run(draft, graph) for run in passes):
                 pass
 
+    network = draft.network
     called = {number for _, number in library.calls(network.graphs)}
     settle(network.graphs)
     fold_calls(draft, library, settle)
-    made = _plan(model.fingerprint(), draft, _present(draft, library, called))
-    return replace(made, assume_constant=assume_constant)
+    return _present(draft, library, called)
 
 
-def _plan(fingerprint: str, draft: Draft, graphs: Mapping[Graph, None]) -> Plan:
+def drafted(fingerprint: str, draft: Draft, graphs: Mapping[Graph, None]) -> Plan:
     """Return what a draft has come to, of the graphs that will be in the model."""
     fates = [
         (record, record.fate)

@@ -21,6 +21,8 @@ class Record:
         :meth:`normswap.graph.normalization.Normalization.present`.
     site : Site
         What it is told as: where it was found first.
+    found : int
+        The key of its last node then.
     fate : Folded, Kept or None
         None where that is not known yet, or where another one's route has taken it apart.
     certain : bool
@@ -33,6 +35,7 @@ class Record:
 
     whole: Normalization
     site: Site
+    found: int
     fate: Folded | Kept | None = None
     certain: bool = True
     late: bool = False

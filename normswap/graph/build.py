@@ -23,8 +23,9 @@ def with_nested(graph: gs.Graph) -> Iterator[gs.Graph]:
     """Iterate over a graphsurgeon graph and its subgraphs."""
     yield graph
     for node in graph.nodes:
-        for subgraph in node.subgraphs():
-            yield from with_nested(subgraph)
+        for value in node.attrs.values():
+            if isinstance(value, gs.Graph):
+                yield from with_nested(value)
 
 
 def all_graphs(model: Model) -> Iterator[gs.Graph]:
@@ -37,6 +38,23 @@ def gs_nodes(model: Model) -> Iterator[gs.Node]:
     """Iterate over the graphsurgeon nodes of all graphs, in the order of :attr:`Node.key`."""
     for graph in all_graphs(model):
         yield from graph.nodes
+
+
+def gs_nodes_with_paths(model: Model) -> Iterator[tuple[str, gs.Node]]:
+    """Iterate over :func:`gs_nodes`, each with the path of its graph, see :attr:`Graph.path`."""
+    yield from _with_paths(model.graph, "")
+    for function in model.graph.functions:
+        yield from _with_paths(function, function_path(function))
+
+
+def _with_paths(graph: gs.Graph, path: str) -> Iterator[tuple[str, gs.Node]]:
+    yield from ((path, node) for node in graph.nodes)
+    lead = f"{path}/" if path else ""
+    for node in graph.nodes:
+        title = node.name or next((tensor.name for tensor in node.outputs if tensor.name), "")
+        for name, attribute in node.attrs.items():
+            if isinstance(attribute, gs.Graph):
+                yield from _with_paths(attribute, f"{lead}{title}.{name}")
 
 
 def build_network(model: Model, *, assume_constant: bool = False) -> Network:

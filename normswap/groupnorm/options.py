@@ -77,6 +77,9 @@ class SwapOptions:
         :mod:`normswap.groupnorm.neighbours`.
     affines : Mapping[str, FittedAffine]
         By the name of the layer's output.
+    normalize : bool
+        Whether a layer's statistics go to what is before it, so that its group normalization is
+        one of the normalized tensor; see :mod:`normswap.groupnorm.normalize`.
     """
 
     policy: GroupPolicy = field(default_factory=GroupPolicy)
@@ -91,3 +94,4 @@ class SwapOptions:
     only_kept: bool = False
     absorb: bool = True
     affines: Mapping[str, FittedAffine] = field(default_factory=dict)
+    normalize: bool = True

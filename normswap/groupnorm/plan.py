@@ -14,11 +14,49 @@ from normswap.groupnorm.forms import FORMS
 from normswap.plain import AsDict, called
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from normswap.folding.plan import Step
     from normswap.graph.normalization import Site
     from normswap.graph.reasons import Reason
     from normswap.groupnorm.fusion import Fusible
     from normswap.groupnorm.layer import Layer
     from normswap.groupnorm.options import SwapOptions, Timings
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Where the mean and variance of a BatchNormalization went, before it was swapped.
+
+    Attributes
+    ----------
+    route : tuple of Step
+        The operators before it that took them in, and those on the way; none where they are left
+        out, or are operators of their own.
+    added_nodes : int
+        How many operators there are for them: a Mul and an Add where there is no route.
+    reason : Reason or None
+        Why there is none; None too where a group of one channel forgets them.
+    detail : str
+        The same in words.
+    """
+
+    route: tuple[Step, ...] = ()
+    added_nodes: int = 0
+    reason: Reason | None = None
+    detail: str = ""
+
+    TOLD = ("normalized",)
+
+    @property
+    def normalized(self) -> bool:
+        """Whether the group normalization is of the normalized tensor."""
+        return bool(self.added_nodes) or not self.detail
+
+    @property
+    def absorbers(self) -> tuple[Step, ...]:
+        """The operators that took them in."""
+        return tuple(step for step in self.route if step.action == "absorb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +68,9 @@ class Swap:
     site : Site
     key : int
         Number of the node among all nodes of the model.
+    number : int or None
+        The same before the model was normalized, where it was; several may have one then, which
+        were one in a function.
     alone : Layer
         What takes the place of the node by itself, at its own x and y.
     joined : Layer
@@ -49,6 +90,8 @@ class Swap:
         What the forms took, where they were measured.
     parameters : tuple of str
         The tensors that are scale, B, mean and variance: the same for a layer that is used twice.
+    statistics : Statistics or None
+        Where mean and variance went; None where nobody asked for that.
     """
 
     TOLD = ("num_groups", "epsilon", "scale", "bias", "activation", "fused")
@@ -64,6 +107,8 @@ class Swap:
     fusible: Fusible | None = field(default=None, repr=False)
     timings: Timings | None = None
     parameters: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    statistics: Statistics | None = None
+    number: int | None = field(default=None, repr=False)
 
     @property
     def layer(self) -> Layer:
@@ -141,12 +186,16 @@ class SwapPlan(AsDict):
     swaps : tuple of Swap
         In the order of the graph.
     untouched : tuple of Untouched
+    unselected : dict of int to Untouched
+        All that are not to be swapped, by the number of the node; those too that are in the affine
+        of another.
     """
 
     fingerprint: str = field(repr=False)
     options: SwapOptions = field(repr=False, compare=False)
     swaps: tuple[Swap, ...]
     untouched: tuple[Untouched, ...] = field(default=(), metadata=called("kept"))
+    unselected: Mapping[int, Untouched] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def visible_layers(self) -> list[Layer]:

@@ -28,10 +28,18 @@ from normswap.graph.shapes import function_key, infer_call_types
 from normswap.graph.sizes import TensorType
 from normswap.groupnorm.choose import choose_form, threads_here
 from normswap.groupnorm.fusion import fusible_activation
-from normswap.groupnorm.layer import Layer, Parameter, Runtime, effective
+from normswap.groupnorm.layer import (
+    Layer,
+    Parameter,
+    Runtime,
+    effective,
+    elements_of_group,
+)
 from normswap.groupnorm.neighbours import Absorbed, absorb
+from normswap.groupnorm.normalize import FORGOTTEN, place_of
 from normswap.groupnorm.options import AUTO
 from normswap.groupnorm.plan import Swap, SwapPlan, Untouched
+from normswap.groupnorm.policy import divisors
 from normswap.groupnorm.selection import Selection, where
 from normswap.groupnorm.statistics import behind_identities
 
@@ -42,13 +50,16 @@ if TYPE_CHECKING:
     from normswap.graph.normalization import Site
     from normswap.graph.reasons import Block
     from normswap.graph.sizes import Dim
+    from normswap.groupnorm.normalize import Normalized
     from normswap.groupnorm.options import SwapOptions, Timings
     from normswap.model import Model
 
 LISTED = 8  # how many layers an error message names
 
 
-def plan_swap(model: Model, options: SwapOptions) -> SwapPlan:
+def plan_swap(
+    model: Model, options: SwapOptions, *, after: tuple[SwapPlan, Normalized] | None = None
+) -> SwapPlan:
     """Decide for every BatchNormalization of a model whether and how it is swapped.
 
     Parameters
@@ -56,6 +67,9 @@ def plan_swap(model: Model, options: SwapOptions) -> SwapPlan:
     model : Model
         Is not changed.
     options : SwapOptions
+    after : (SwapPlan, Normalized), optional
+        Where the model is another one that was normalized: the plan for that, by which it is
+        known what is swapped, and what has become of it.
 
     Returns
     -------
@@ -75,7 +89,10 @@ def plan_swap(model: Model, options: SwapOptions) -> SwapPlan:
     network = build_network(model)
     _learn_from_calls(model, network)
     nodes = [node for graph in network.graphs for node in graph.topological() if is_batchnorm(node)]
-    selected, untouched = _select(nodes, options, model)
+    if after is None:
+        selected, untouched = _select(nodes, options, model)
+    else:
+        selected, untouched = _as_before(nodes, *after)
     channels = {node.key: _channels(node) for node in selected}
     found = [(node, blocked_by(_require_swappable, node, channels[node.key])) for node in selected]
     _refuse_all(model, found)
@@ -91,16 +108,21 @@ def plan_swap(model: Model, options: SwapOptions) -> SwapPlan:
             untouched[node.key] = Untouched(site_of(node), Reason.INDIVISIBLE, why)
         else:
             groups[node.key] = number
+    sized = {node: channels[node.key] or 0 for node in selected if node.key in groups}
+    _refuse_single_elements(sized, groups)
+    epsilons = {} if after is None else _epsilons(selected, *after)
     swaps: list[Swap] = []
     taken = set(groups)  # nodes that are swapped, or that a swapped one takes along
     for node in selected:
         if node.key in groups:
             alone = _layer(node, channels[node.key] or 0, groups[node.key], options)
+            alone = replace(alone, epsilon=epsilons.get(node.key, alone.epsilon))
             swap = _in_form(_joined(node, alone, taken, options), options)
             taken.update(swap.fused)
             swaps.append(swap)
     kept = tuple(entry for key, entry in untouched.items() if key not in taken)
-    return SwapPlan(model.fingerprint(), options, tuple(swaps), kept)
+    plan = SwapPlan(model.fingerprint(), options, tuple(swaps), kept, untouched)
+    return plan if after is None else _with_statistics(plan, *after)
 
 
 def with_timings(plan: SwapPlan, timings: Mapping[int, Timings]) -> SwapPlan:
@@ -184,6 +206,43 @@ def _select(
         else:
             untouched[node.key] = Untouched(site, block.reason, block.detail)
     return selected, untouched
+
+
+def _as_before(
+    nodes: Sequence[Node], before: SwapPlan, normalized: Normalized
+) -> tuple[list[Node], dict[int, Untouched]]:
+    """Divide normalizations as they were divided before their network was normalized."""
+    numbers = {node.key: normalized.numbers[place_of(node)] for node in nodes}
+    kept = {
+        key: before.unselected[number]
+        for key, number in numbers.items()
+        if number in before.unselected
+    }
+    return [node for node in nodes if node.key not in kept], kept
+
+
+def _epsilons(nodes: Sequence[Node], before: SwapPlan, normalized: Normalized) -> dict[int, float]:
+    """Return the epsilon of each layer before its network was normalized, by its key now."""
+    known = {swap.key: swap.alone.epsilon for swap in before.swaps}
+    return {node.key: known[normalized.numbers[place_of(node)]] for node in nodes}
+
+
+def _with_statistics(plan: SwapPlan, before: SwapPlan, normalized: Normalized) -> SwapPlan:
+    """Note with each swap where its statistics went, and by what it is known from others.
+
+    What is not swapped may be gone: it made a constant that has taken statistics in. It is told.
+    """
+    layers = {swap.key: swap for swap in before.swaps}
+    swaps = []
+    for swap in plan.swaps:
+        place = swap.site.graph, swap.site.output
+        number = normalized.numbers[place]
+        parameters = layers[number].parameters
+        went = normalized.statistics.get(place, FORGOTTEN)
+        swaps.append(replace(swap, number=number, parameters=parameters, statistics=went))
+    there = set(normalized.numbers.values())
+    gone = [entry for number, entry in before.unselected.items() if number not in there]
+    return replace(plan, swaps=tuple(swaps), untouched=(*plan.untouched, *gone))
 
 
 def _require_wanted(
@@ -309,6 +368,48 @@ def _refuse_all(model: Model, found: Sequence[tuple[Node, Block | None]]) -> Non
         f"{listed}{more}.",
         tip="--exclude leaves them as they are.",
     )
+
+
+def _refuse_single_elements(layers: Mapping[Node, int], groups: Mapping[int, int]) -> None:
+    """Refuse groups of one element: it is its own mean, and nothing of it would be left.
+
+    Parameters
+    ----------
+    layers : Mapping[Node, int]
+        With their channels.
+    groups : Mapping[int, int]
+        Their numbers of groups, by key.
+
+    Raises
+    ------
+    UsageError
+        It names the layers, and the numbers of groups that work for each.
+    """
+    bad = [
+        (node, channels)
+        for node, channels in layers.items()
+        if elements_of_group(_shape(node), channels, groups[node.key]) == 1
+    ]
+    if not bad:
+        return
+    listed = "; ".join(
+        f"{where(node)}, of {channels} channels with one element each ({_working(channels)})"
+        for node, channels in bad[:LISTED]
+    )
+    more = f"; and {len(bad) - LISTED} more" if len(bad) > LISTED else ""
+    raise UsageError(
+        f"A group of one element is always normalized to 0, so nothing would be left of the input "
+        f"of {listed}{more}.",
+        tip="Ask for fewer groups, or leave these layers out with --exclude.",
+    )
+
+
+def _working(channels: int) -> str:
+    """Say which numbers of groups leave more than one of so many elements in each."""
+    some = divisors(channels)[:-1]
+    if not some:
+        return "no number of groups works"
+    return f"{', '.join(map(str, some))} {'groups work' if len(some) > 1 else 'group works'}"
 
 
 def _layer(node: Node, channels: int, groups: int, options: SwapOptions) -> Layer:

@@ -31,7 +31,7 @@ from normswap.model.constants import ComputedTensor, source_of
 from normswap.model.imported import ImportedFunction, ImportedGraph, ImportedNode
 from normswap.model.importer import default_opset
 from normswap.model.stored import LazyTensor, Locate, SparseTensor, StoredTensor
-from normswap.order import in_topological_order, read_by_graph, read_by_node
+from normswap.order import Mentions, in_topological_order
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, MutableMapping, Sequence
@@ -244,12 +244,13 @@ class _Body:
         target.CopyFrom(source)
         self._write_nodes(target, nodes)
         self._write_outputs(target)
+        before, now = Mentions(source), Mentions(target)
         if not (is_main and self.exporter.has_training_info):
-            self._drop_unread(target, source)
+            self._drop_unread(before, now)
         self._write_initializers(target, constants, as_inputs=as_inputs)
         self._write_inputs(target, inputs)
-        _drop_stale(target, source)
-        self._describe_new(target, source)
+        _drop_stale(before, now)
+        self._describe_new(before, target)
         return target
 
     def write_function(self, target: Any) -> None:
@@ -264,7 +265,7 @@ class _Body:
         )
         if not self._are_source_nodes(nodes):
             self._write_nodes(target, nodes)
-            _drop_stale(target, source)
+            _drop_stale(Mentions(source), Mentions(target))
         for field, tensors in (("input", self.graph.inputs), ("output", self.graph.outputs)):
             names = [tensor.name for tensor in tensors]
             if names != list(getattr(source, field)):
@@ -413,13 +414,13 @@ class _Body:
             if as_inputs and constant.name not in self.stored:
                 target.input.append(_value_info(constant))
 
-    def _drop_unread(self, target: Any, source: Any) -> None:
+    def _drop_unread(self, before: Mentions, now: Mentions) -> None:
         """Drop the initializers that an edit has left without a reader."""
-        read_now = read_by_graph(target)
-        dropped = (read_by_graph(source) - read_now) & self.stored.keys()
+        target = now.graph
+        dropped = (before.read - now.read) & self.stored.keys()
         if not self.exporter.has_initializers_as_inputs:  # then they are inputs with a default
-            dropped -= {i.name for i in source.input} - set(self.exporter.constant_inputs)
-        names = _names(target)
+            dropped -= {i.name for i in before.graph.input} - set(self.exporter.constant_inputs)
+        names = now.names() if target.quantization_annotation else ()
         for annotation in target.quantization_annotation:
             if annotation.tensor_name in names:
                 dropped -= {item.value for item in annotation.quant_parameter_tensor_names}
@@ -446,29 +447,17 @@ class _Body:
         outputs = [known.get(t.name) or _value_info(t) for t in self.graph.outputs]
         _replace(target.output, outputs)
 
-    def _describe_new(self, target: Any, source: Any) -> None:
+    def _describe_new(self, before: Mentions, target: Any) -> None:
         """Add the type and shape of new tensors, where the editor gave them."""
-        known = _names(source) | {item.name for item in target.output}
-        known |= {item.name for item in target.value_info}
+        known = before.names() | {item.name for item in (*target.output, *target.value_info)}
         for tensor in chain(*(node.outputs for node in self.graph.nodes)):
             if tensor.name not in known and tensor.dtype is not None and tensor.shape is not None:
                 target.value_info.append(_value_info(tensor))
 
 
-def _names(graph: Any) -> set[str]:
-    """Return the names of all tensors of a ``GraphProto`` or ``FunctionProto``."""
-    names = {name for node in graph.node for name in node.output}
-    if isinstance(graph, onnx.FunctionProto):
-        names |= {name for node in graph.node for name in read_by_node(node)}
-        return names | {*graph.input, *graph.output}
-    names |= read_by_graph(graph)
-    names |= {item.name for item in graph.input} | {item.name for item in graph.initializer}
-    return names | {item.values.name for item in graph.sparse_initializer}
-
-
-def _drop_stale(target: Any, source: Any) -> None:
+def _drop_stale(before: Mentions, now: Mentions) -> None:
     """Drop what is said about tensors that are no longer there."""
-    gone = _names(source) - _names(target)
+    target, gone = now.graph, before.names() - now.names()
     if not gone:
         return
     _retain(target.value_info, lambda item: item.name not in gone)
@@ -478,6 +467,8 @@ def _drop_stale(target: Any, source: Any) -> None:
 
 def _patch_sharding(target: Any, source: Any) -> None:
     """Let the device annotations of a node follow the tensors that took the place of others."""
+    if not target.device_configurations:
+        return
     before, now = [*source.input, *source.output], [*target.input, *target.output]
     if len(before) == len(now):
         renamed = {a: b for a, b in zip(before, now, strict=True) if a not in now}

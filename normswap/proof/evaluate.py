@@ -14,7 +14,7 @@ from normswap.proof.flat import CHOICE, NONE, OWN
 from normswap.semantics.registry import meaning_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
     from normswap.proof.flat import Node
     from normswap.proof.numbering import Side
@@ -73,6 +73,7 @@ def evaluate(
     sample: int = 0,
     weights: bool = True,
     own: bool = False,
+    numbers: Container[tuple[str, float]] = frozenset(),
     see: Callable[[Node, Sequence[Any], Sequence[Any]], None] | None = None,
 ) -> Any:
     """Return what a region makes.
@@ -85,13 +86,15 @@ def evaluate(
     values : mapping of int to numpy.ndarray
         Of the frontier; floats in float64.
     sample : int
-        0 for the region as it is; any other number moves every weight, and every number among the
+        0 for the region as it is; any other number moves every weight, and some numbers among the
         attributes, at random within half a unit in the last place of its type.
     weights : bool
         False moves the attributes only.
     own : bool
         Whether what constants alone make is moved, by some roundoffs of their own type at the scale
         of the tensor: by what folding them in the arithmetic of that type may be off.
+    numbers : container of (str, float)
+        The attributes that are moved, each with its value.
     see : callable, optional
         Told of each node with what it reads and makes.
 
@@ -116,7 +119,7 @@ def evaluate(
     constants = _made_of_constants(cone) if own else set()
     for node in cone.nodes:
         inputs = [value(number) for number in node.inputs]
-        made = evaluate_node(moved(node, sample), inputs)
+        made = evaluate_node(moved(node, sample, numbers), inputs)
         if not constants.isdisjoint(node.outputs):
             made = [_shaken(side, n, v) for n, v in zip(node.outputs, made, strict=False)]
         known.update(zip(node.outputs, made, strict=False))
@@ -150,15 +153,27 @@ def _shaken(side: Side, number: int, value: Any) -> Any:
     return value + sign * (_FOLDED * unit * float(np.abs(value).max()))
 
 
-def moved(node: Node, sample: int) -> Node:
-    """Return a node with the numbers among its attributes as another rounding leaves them."""
-    numbers = [name for name, value in node.attributes.items() if isinstance(value, float)]
-    if not sample or not numbers:
+def numbers_of(nodes: Iterable[Node]) -> frozenset[tuple[str, float]]:
+    """Return the attributes of nodes that are numbers in float32, each with its value."""
+    return frozenset(
+        (name, value)
+        for node in nodes
+        for name, value in node.attributes.items()
+        if isinstance(value, float)
+    )
+
+
+def moved(node: Node, sample: int, numbers: Container[tuple[str, float]]) -> Node:
+    """Return a node with numbers among its attributes as another rounding leaves them."""
+    if not sample:
         return node
     values = {
-        name: float(perturbed(np.array(node.attributes[name]), name, sample + node.index, _FLOAT32))
-        for name in numbers
+        name: float(perturbed(np.array(value), name, sample + node.index, _FLOAT32))
+        for name, value in node.attributes.items()
+        if isinstance(value, float) and (name, value) in numbers
     }
+    if not values:
+        return node
     return replace(node, attributes={**node.attributes, **values})
 
 

@@ -15,6 +15,7 @@ from normswap.proof.flat import NONE
 from normswap.proof.maps import NoMapError, Rounding, compare
 from normswap.proof.reading import map_of
 from normswap.proof.result import BY_SIZE, NARROWER, Means
+from normswap.proof.types import takes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -193,6 +194,8 @@ def _refused(pair: Pair) -> str:
         return NARROWER
     for side, cone in ((pair.a, pair.of_a), (pair.b, pair.of_b)):
         for node in cone.nodes:
+            if not takes(node, side.flat.types):
+                return f"{node.title} does not take the types of what it reads"
             if _chooses_by_size(node, side):
                 return f"{node.title} {BY_SIZE}"
     before, after = rounding_of(pair.a, pair.of_a), rounding_of(pair.b, pair.of_b)

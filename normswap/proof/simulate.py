@@ -23,13 +23,14 @@ from normswap.proof.evaluate import (
     evaluate_node,
     moved,
     not_weights,
+    numbers_of,
     widened,
 )
 from normswap.proof.flat import CHOICE, NONE, OWN
 from normswap.proof.result import Witness
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from normswap.proof.flat import Node
     from normswap.proof.numbering import Side
@@ -81,11 +82,11 @@ def simulate(
     found = Simulated({}, {}, {})
     last = {number: node.index for node in flat.nodes for number in node.inputs}
     kept = {number for _, number in flat.outputs}
-    exempt = not_weights(flat.nodes)
+    exempt, numbers = not_weights(flat.nodes), numbers_of(flat.nodes)
     for node in flat.nodes:
         if time.perf_counter() > deadline:
             break
-        made = _made(side, node, known, exempt, sample)
+        made = _made(side, node, known, sample, exempt, numbers)
         for number, value in zip(node.outputs, made, strict=False):
             if number != NONE and value is not None:
                 known[number] = value
@@ -100,7 +101,12 @@ def simulate(
 
 
 def _made(
-    side: Side, node: Node, known: Mapping[int, Any], exempt: set[int], sample: int
+    side: Side,
+    node: Node,
+    known: Mapping[int, Any],
+    sample: int,
+    exempt: set[int],
+    numbers: Container[tuple[str, float]],
 ) -> Sequence[Any]:
     """Return what a node makes; nothing where that is not known."""
     if node.index in side.flat.random:
@@ -117,7 +123,7 @@ def _made(
     if node.op == CHOICE and node.domain == OWN and inputs[0] is None:
         return []
     try:
-        made = evaluate_node(moved(node, sample), inputs)
+        made = evaluate_node(moved(node, sample, numbers), inputs)
     except UnjudgedError:
         return []
     return made

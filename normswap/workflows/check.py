@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from normswap.beside import placed
 from normswap.check import cancellation
 from normswap.check.alone import concluded
 from normswap.check.batching import batch_evidence
@@ -25,7 +26,8 @@ from normswap.check.report import CaseReport, CheckReport, OutputReport, reasons
 from normswap.check.room import shortage
 from normswap.check.runner import LEVELS, Execution, Runner
 from normswap.check.verdict import NOT_FINITE, Verdict, overall
-from normswap.errors import DataError, UsageError
+from normswap.errors import DataError, ModelError, UsageError
+from normswap.graph.build import gs_nodes
 from normswap.groupnorm.carried import constants_not_finite
 from normswap.inputs.data import load_cases, load_outputs
 from normswap.inputs.dims import RequestedSizes
@@ -41,7 +43,7 @@ from normswap.progress import Progress, silent
 from normswap.proof.files import prove_files
 from normswap.runtime.providers import CPU, full_name
 from normswap.scratch import scratch_folder
-from normswap.workflows.certificate import certifiable, certify, placed
+from normswap.workflows.certificate import certifiable, certify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -121,11 +123,14 @@ def check(
         second = first if rewritten is original else stack.enter_context(file_of(rewritten))
         names = (name_of(original), name_of(rewritten))
         report = check_files(first, second, how, names=names, progress=progress)
+        models = zip(names, (first, second), strict=True)
+        training = {Path(name).name for name, path in models if _trains(path)}
+        report = replace(report, notes=(*report.notes, *_mode_note(sorted(training))))
         converted = report.proof is not None and bool(report.proof.precision)
         if certified is not None and report.verdict is Verdict.EQUIVALENT and not converted:
             progress("certifying")
             called = (Path(names[0]).name, Path(names[1]).name)
-            with placed(certify(first, second, report, how, names=called), certified):
+            with placed(str(certify(first, second, report, how, names=called)), certified):
                 pass
     return report
 
@@ -259,6 +264,28 @@ def _proved(
     if not proof.is_whole or seen is None:
         return proof, None, None
     return proof, seen, proved_outputs(first, seen, proof)
+
+
+def _trains(path: Path) -> bool:
+    """Whether a model is in training mode: it may well be equal to itself, and wrong."""
+    try:
+        model = load(path)
+    except ModelError:  # what a check can run although nothing rewrites it
+        return False
+    if not any(node.op in {"BatchNormalization", "Dropout"} for node in gs_nodes(model)):
+        return False
+    from normswap.inspection.subject import Subject
+
+    return bool(Subject(model).training)
+
+
+def _mode_note(names: Sequence[str]) -> Iterator[str]:
+    if names:
+        verb, whose = ("are", "their") if names[1:] else ("is", "its")
+        yield (
+            f"{' and '.join(names)} {verb} in training mode: {whose} answers hang on the batch or "
+            "on chance; normswap lint names the nodes"
+        )
 
 
 @contextmanager

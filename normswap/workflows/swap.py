@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
+
 from normswap.check.options import CheckOptions, check_options
+from normswap.check.verdict import Verdict
 from normswap.errors import ExitCode, UsageError, require_choice
 from normswap.graph.build import build_network
+from normswap.groupnorm.accuracy import Accuracy, measure_accuracy
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.calibrate import CalibrationOptions, calibrate
 from normswap.groupnorm.carried import require_finite
 from normswap.groupnorm.drift import DriftReport, measure_drift
 from normswap.groupnorm.forms import FORMS
+from normswap.groupnorm.normalize import normalize
 from normswap.groupnorm.options import AUTO, FASTEST, SwapOptions
 from normswap.groupnorm.planner import plan_swap, with_timings
 from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
 from normswap.groupnorm.race import measure
 from normswap.groupnorm.verify import SwapCheck, verify_swap
+from normswap.inputs.arrayfiles import read_array
 from normswap.inputs.data import open_data
-from normswap.inputs.signature import read_signature
+from normswap.inputs.signature import drawing_alike, read_signature
+from normswap.inspection.gate import gate
 from normswap.model import load, stage
 from normswap.model.staging import staged_output
-from normswap.plain import called
+from normswap.plain import AsDict, called
 from normswap.progress import Progress, silent
+from normswap.proof.files import prove_files
 from normswap.runtime.session import Session
 from normswap.runtime.survey import resolve
 from normswap.scratch import scratch_folder
+from normswap.workflows.check import check_files
 from normswap.workflows.narrowed import narrowed
 from normswap.workflows.result import (
     Result,
@@ -39,14 +51,16 @@ from normswap.workflows.result import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
     from typing import TypedDict
 
+    import numpy.typing as npt
     from typing_extensions import Unpack
 
+    from normswap.groupnorm.normalize import Normalized
     from normswap.groupnorm.plan import SwapPlan
     from normswap.inputs.data import Data, Dataset
+    from normswap.inspection.gate import FailOn
     from normswap.model import Model
     from normswap.model.sources import Source
     from normswap.workflows.result import Output
@@ -56,12 +70,15 @@ if TYPE_CHECKING:
 
         calibrate: Data | None
         one_pass: bool
+        evaluate: Data | None
+        labels: str | os.PathLike[str] | npt.NDArray[Any] | None
         samples: int | None
         check: Literal["quick", "full", "off"] | CheckOptions | None
         form: str
         provider: str
         threads: int | None
         epsilon: float | None
+        normalize: bool
         keep_scale: bool
         keep_bias: bool
         include: Sequence[str]
@@ -77,12 +94,30 @@ OF_GROUPS = ("groups", "group_size", "on_indivisible", "search_groups")
 
 
 @dataclass(frozen=True, slots=True)
+class NormalizationCheck(AsDict):
+    """Whether the network whose statistics went elsewhere is the same function as the original.
+
+    Attributes
+    ----------
+    verdict : Verdict
+    proved : bool
+        Whether it is for all inputs; else it was tested.
+    reasons : tuple of str
+        Why it is not.
+    """
+
+    verdict: Verdict
+    proved: bool
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class SwapReport(RewriteReport):
     """What a swap did.
 
     Attributes
     ----------
-    source, output, size_before, size_after
+    source, output, size_before, size_after, failing
         See :class:`~normswap.workflows.result.RewriteReport`.
     plan : SwapPlan
     check : SwapCheck or None
@@ -91,8 +126,12 @@ class SwapReport(RewriteReport):
         The drift without the calibration, where there was one; that with it is in the check.
     calibrated : int
         Number of layers that were refitted.
+    accuracy : Accuracy or None
+        By labels, where there were some.
     notes : tuple of str
         What of the data was not used.
+    normalization : NormalizationCheck or None
+        None where no check was asked for, or there was nothing to normalize.
     """
 
     plan: SwapPlan
@@ -101,13 +140,21 @@ class SwapReport(RewriteReport):
         default=None, metadata=called("drift_before_calibration")
     )
     calibrated: int = 0
+    accuracy: Accuracy | None = None
     notes: tuple[str, ...] = ()
+    normalization: NormalizationCheck | None = None
 
     SCHEMA: ClassVar[str] = "normswap/swap/1"
 
     @property
     def exit_code(self) -> ExitCode:
         """How a command that did this ends."""
+        if self.failing:
+            return ExitCode.FINDINGS
+        if self.normalization is not None:
+            found = self.normalization.verdict.exit_code
+            if found is not ExitCode.OK:
+                return found
         return ExitCode.OK if self.check is None else self.check.exit_code
 
 
@@ -120,6 +167,7 @@ def plan_report(
     options: SwapOptions,
     *,
     how: CheckOptions | None = None,
+    fail_on: Sequence[FailOn] = (),
     progress: Progress = silent,
 ) -> SwapReport:
     """Say what :func:`swap` would do to a model, and do nothing.
@@ -130,6 +178,8 @@ def plan_report(
     options : SwapOptions
     how : CheckOptions, optional
         How forms are timed, where the fastest is asked for.
+    fail_on : sequence of {"foldable", "kept", "training"}
+        What the report counts as findings, see :func:`normswap.plan`.
     progress : callable
         Is told what is being done.
 
@@ -143,10 +193,12 @@ def plan_report(
         If forms are timed, and the runtime is unavailable, crashed or timed out.
     """
     model, plan = _planned(source, options, progress)
-    if options.form == FASTEST:
-        with model.original() as original:
-            plan = _raced(original, plan, how, None, progress)
-    return SwapReport(model.name, None, plan, size_before=model.size)
+    failing = gate(fail_on, model, kept=plan.untouched)  # of the model as it was given
+    with _normalized(model, plan, progress) as network:
+        plan = network.plan
+        if options.form == FASTEST:
+            plan = _raced(network.path, plan, how, None, progress)
+    return SwapReport(model.name, None, plan, size_before=model.size, failing=failing)
 
 
 def bn_to_gn(
@@ -159,12 +211,15 @@ def bn_to_gn(
     search_groups: bool = False,
     calibrate: Data | None = None,
     one_pass: bool = False,
+    evaluate: Data | None = None,
+    labels: str | os.PathLike[str] | npt.NDArray[Any] | None = None,
     samples: int | None = None,
     check: Literal["quick", "full", "off"] | CheckOptions | None = "quick",
     form: str = AUTO,
     provider: str = "cpu",
     threads: int | None = None,
     epsilon: float | None = None,
+    normalize: bool = True,
     keep_scale: bool = True,
     keep_bias: bool = True,
     include: Sequence[str] = (),
@@ -176,9 +231,11 @@ def bn_to_gn(
 ) -> SwapResult:
     """Replace the BatchNormalizations of a model by group normalizations, check it, and save it.
 
-    The result is another network, which no longer depends on the statistics of a batch. It is
-    checked to be exactly the group normalization network, in float64; its drift from the original
-    is reported, and is no error. Inputs, outputs, their names, shapes and dtypes stay.
+    The result is another network, which no longer depends on the statistics of a batch. Mean and
+    variance of each layer go to what is before it, and the group normalization is one of what they
+    have normalized, so that most of the accuracy stays. It is checked to be exactly that network,
+    in float64; its drift from the original is reported, and is no error. Inputs, outputs, their
+    names, shapes and dtypes stay.
 
     Parameters
     ----------
@@ -199,13 +256,19 @@ def bn_to_gn(
         Give each layer the number of groups that fits the data best.
     calibrate : path, dict or iterable of dict, optional
         Refit every layer's scale and bias on data, so that the network follows the original; the
-        check and the drift use the data too. A path is that of an ``.npz`` with an array for each
-        input, of an ``.npy`` or ``.pb`` with the only one, or of a folder of these or of
-        ``test_data_set_*``. In memory it is a dict of arrays by input name, or an iterable of one
-        for each batch, in the shape and dtype that the model takes. Samples lie along the first
-        axis; other arrays, such as labels, are ignored.
+        check and the drift use the data too, unless there is `evaluate`. A path is that of an
+        ``.npz`` with an array for each input, of an ``.npy`` or ``.pb`` with the only one, or of a
+        folder of these or of ``test_data_set_*``. In memory it is a dict of arrays by input name,
+        or an iterable of one for each batch, in the shape and dtype that the model takes. Samples
+        lie along the first axis; other arrays, such as labels, are ignored.
     one_pass : bool
         Calibrate all layers in one pass: faster, and less exact.
+    evaluate : path, dict or iterable of dict, optional
+        Data that the check and the drift use, and to which nothing is fitted.
+    labels : str, path or ndarray, optional
+        The number of the class of each sample of that data, or of each pixel: the name of an array
+        that it has, a file of one array, or the array. ``report.accuracy`` then says how often the
+        original and the swapped network tell it.
     samples : int, optional
         Use only the first so many samples of the data.
     check : {"quick", "full", "off"}, CheckOptions or None
@@ -220,6 +283,11 @@ def bn_to_gn(
         Threads that the model will run on; as many as this machine has, if left out.
     epsilon : float, optional
         In place of each layer's own.
+    normalize : bool
+        Let each layer's mean and variance go to what is before it, as a fold does, or become a Mul
+        and an Add there, so that its group normalization is one of the normalized tensor: what
+        comes out is then near the original without any data. Without, it is of the tensor as it
+        is, for those who train from scratch.
     keep_scale, keep_bias : bool
         Whether a layer's scale and B stay as the affine.
     include, exclude : sequence of str
@@ -266,10 +334,12 @@ def bn_to_gn(
     normswap.errors.UsageError: form='grouped' is not one of 'auto', 'fastest', 'centred', ...
     """
     how = check_options(check, provider=provider)
-    needing = {"one_pass": one_pass, "search_groups": search_groups, "samples": samples is not None}
-    for name, given in needing.items():
+    for name, given in (("one_pass", one_pass), ("search_groups", search_groups)):
         if given and calibrate is None:
             raise UsageError(f"{name} needs data.", tip="Give it with calibrate=.")
+    for name, given in (("samples", samples is not None), ("labels", labels is not None)):
+        if given and calibrate is None and evaluate is None:
+            raise UsageError(f"{name} needs data.", tip="Give it with calibrate= or evaluate=.")
     timeout = (how or CheckOptions()).timeout
     return swap(
         model,
@@ -280,6 +350,7 @@ def bn_to_gn(
             provider=provider,
             threads=threads,
             epsilon=epsilon,
+            normalize=normalize,
             keep_scale=keep_scale,
             keep_bias=keep_bias,
             include=tuple(include),
@@ -290,6 +361,8 @@ def bn_to_gn(
         copy=copy,
         check=how,
         data=calibrate,
+        evaluate=evaluate,
+        labels=labels,
         samples=samples,
         calibration=CalibrationOptions(one_pass, search_groups, timeout),
         progress=progress,
@@ -334,6 +407,8 @@ def swap(
     check: CheckOptions | None = None,
     how: CheckOptions | None = None,
     data: Data | None = None,
+    evaluate: Data | None = None,
+    labels: str | os.PathLike[str] | npt.NDArray[Any] | None = None,
     samples: int | None = None,
     calibration: CalibrationOptions | None = None,
     progress: Progress = silent,
@@ -354,8 +429,12 @@ def swap(
     how : CheckOptions, optional
         How forms are timed, where the fastest is asked for; as the check is, if it is left out.
     data : path, feeds or iterable of feeds, optional
-        See :func:`normswap.inputs.data.open_data`. The check and the drift use it, and so does
-        the calibration.
+        See :func:`normswap.inputs.data.open_data`. The calibration uses it, and so do the check
+        and the drift, where nothing else is given for them.
+    evaluate : path, feeds or iterable of feeds, optional
+        What the check and the drift use.
+    labels : str, path or ndarray, optional
+        Of the data that these use.
     samples : int, optional
         Use the first so many samples of the data.
     calibration : CalibrationOptions, optional
@@ -370,20 +449,32 @@ def swap(
     """
     target = place(output)
     model, plan = _planned(source, options, progress)
-    options = plan.options
     report = SwapReport(model.name, None, plan, size_before=model.size)
     if not plan.swaps:
         return SwapResult(*as_it_is(report, model, target, overwrite=overwrite, copy=copy))
-    with model.original() as original:
-        batches: Dataset | None = None
-        if data is not None:
-            batches = open_data(data, read_signature(original), samples=samples)
-        if calibration is not None and batches is not None:
-            affines = calibrate(original, plan, batches, calibration, progress)
-            if check is not None:
+    fit = calibration if data is not None else None
+    with _normalized(model, plan, progress, fit) as network:
+        model, plan, original = network.model, network.plan, network.path
+        report = replace(report, plan=plan)
+        if check is not None and network.source is not None:
+            with advising():
+                same = _same(network.source, original, check, progress)
+            report = replace(report, normalization=same)
+            require_sound(report, same.reasons)
+        signature = read_signature(original)
+        given = [
+            None if some is None else open_data(some, signature, samples=samples)
+            for some in (data, evaluate)
+        ]
+        fitted_on, batches = given[0], given[1] or given[0]
+        truth = None if batches is None or labels is None else _labels(labels, batches)
+        if fit is not None and fitted_on is not None:
+            affines = calibrate(original, plan, fitted_on, fit, progress)
+            if check is not None and batches is not None:
                 before = _plain_drift(original, plan, batches, check)
                 report = replace(report, uncalibrated=before)
-            plan = plan_swap(model, replace(options, affines=affines))
+            fitted = replace(plan.options, affines=affines)
+            plan = plan_swap(model, fitted, after=network.after)
             report = replace(report, plan=plan, calibrated=len(affines))
         if options.form == FASTEST:
             plan = _raced(original, plan, how or check, batches, progress)
@@ -397,7 +488,12 @@ def swap(
                         original, staged.path, plan, check, batches=batches, progress=progress
                     )
                 report = replace(report, check=result)
-            report = replace(report, notes=() if batches is None else tuple(batches.notes))
+            if truth is not None and batches is not None:
+                how = how or check or CheckOptions(plan.options.provider)
+                known = _accuracy(original, staged.path, batches, truth, how, progress)
+                report = replace(report, accuracy=known)
+            notes = dict.fromkeys(note for some in given if some for note in some.notes)
+            report = replace(report, notes=tuple(notes))
             require_sound(report, [] if report.check is None else _findings(report.check))
             report = committed(report, staged, target)
     return SwapResult(report, target)
@@ -414,6 +510,78 @@ def _planned(source: Source, options: SwapOptions, progress: Progress) -> tuple[
         targets = {swap.key for swap in plan.swaps}
         require_finite(model.name, build_network(model), targets, "swapped")
     return model, plan
+
+
+@dataclass(frozen=True, slots=True)
+class _Network:
+    """What is swapped: a model as it was read, or one that was normalized and is the same function.
+
+    Attributes
+    ----------
+    model : Model
+        Not edited since it was read.
+    path : Path
+        Where it is.
+    plan : SwapPlan
+        Of the swap of it.
+    source : Path or None
+        Where the model is that was normalized; None where none was.
+    after : (SwapPlan, Normalized) or None
+        The plan for that, and what has become of it.
+    """
+
+    model: Model
+    path: Path
+    plan: SwapPlan
+    source: Path | None = None
+    after: tuple[SwapPlan, Normalized] | None = None
+
+
+@contextmanager
+def _normalized(
+    model: Model, plan: SwapPlan, progress: Progress, fit: CalibrationOptions | None = None
+) -> Iterator[_Network]:
+    """Normalize a model before it is swapped, if that is wanted; it is not to be used any more.
+
+    A group of one channel forgets all that was done to the channel before, so there is nothing to
+    do, unless other numbers of groups are tried. Where scale and bias become others than the
+    layer's own, no other layer's statistics may be in them.
+    """
+    with model.original() as original:
+        if not plan.options.normalize or not plan.swaps:
+            yield _Network(model, original, plan)
+            return
+        progress("normalizing first")
+        searched = fit is not None and fit.search_groups
+        grouped = {s.key for s in plan.swaps if searched or s.num_groups != s.alone.channels}
+        owned = fit is None and plan.options.keep_scale and plan.options.keep_bias
+        sealed = () if owned else {swap.key for swap in plan.swaps}
+        after = plan, normalize(model, grouped, sealed=sealed)
+        if not after[1].edited:
+            yield _Network(model, original, plan_swap(model, plan.options, after=after))
+            return
+        with scratch_folder() as folder:
+            path = folder / "normalized.onnx"
+            with stage(model, path) as staged:
+                staged.commit()
+            again = load(path, name=model.name)
+            swaps = plan_swap(again, plan.options, after=after)
+            yield _Network(again, path, swaps, original, after)
+
+
+def _same(
+    original: Path, normalized: Path, check: CheckOptions, progress: Progress
+) -> NormalizationCheck:
+    """Say whether a normalized network is the function that it was."""
+    progress("proving that the normalized network is the same function")
+    models = drawing_alike(read_signature(original), read_signature(normalized))
+    if prove_files(*models).is_whole:
+        return NormalizationCheck(Verdict.EQUIVALENT, proved=True)
+    how = CheckOptions(check.provider, check.provider_options, seed=check.seed)
+    how = replace(how, input_shapes=check.input_shapes, timeout=check.timeout)
+    names = ("the original model", "the normalized model")
+    report = check_files(original, normalized, how, names=names, progress=progress)
+    return NormalizationCheck(report.verdict, proved=False, reasons=report.reasons)
 
 
 def _findings(check: SwapCheck) -> list[str]:
@@ -439,6 +607,39 @@ def _raced(
     how = how or CheckOptions(plan.options.provider)
     timings = measure(original, plan, how, batches=batches, progress=progress)
     return with_timings(plan, timings)
+
+
+def _labels(
+    labels: str | os.PathLike[str] | npt.NDArray[Any], batches: Dataset
+) -> npt.NDArray[Any]:
+    """Return the labels of some data: those of an array in it, or else of a file."""
+    if not isinstance(labels, str | os.PathLike):
+        return batches.labels(np.asarray(labels))
+    path = Path(labels)
+    return batches.labels(read_array(path) if path.is_file() else str(labels))
+
+
+def _accuracy(
+    original: Path,
+    swapped: Path,
+    batches: Dataset,
+    labels: npt.NDArray[Any],
+    how: CheckOptions,
+    progress: Progress,
+) -> Accuracy:
+    """Measure how often the original and the swapped network are right."""
+    outputs = [port.name for port in read_signature(original).outputs if port.kind == "tensor"]
+    options: dict[str, Any] = {
+        "provider": how.provider,
+        "provider_options": how.provider_options,
+        "timeout": how.timeout,
+        "alike": True,
+    }
+    with (
+        Session(original, label="the original model", **options) as before,
+        Session(swapped, label="the swapped model", **options) as after,
+    ):
+        return measure_accuracy(before, after, batches, labels, outputs, progress)
 
 
 def _plain_drift(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto
 from support.build import Builder
@@ -378,3 +380,56 @@ def test_recalibrate_keeps_what_is_excluded(model, data):
     text = invoke("recalibrate", model, data, "--include", "bn0", "--force").text
     assert "1 BatchNormalization recalibrated on 24 samples, 1 kept" in text
     assert "not included" in text
+
+
+def test_without_normalizing_first(model):
+    result = invoke("bn-to-gn", "--groups", 4, model, "--dry-run")
+    assert re.search(r"normalized first.*\n +2 +in the Conv before\n", result.text)
+    result = invoke("bn-to-gn", "--groups", 4, model, "--dry-run", "--json")
+    (first, _) = json.loads(result.text)["plan"]["swaps"]
+    assert first["statistics"]["normalized"] is True
+    assert [step["op"] for step in first["statistics"]["route"]] == ["Conv"]
+    result = invoke("bn-to-gn", "--groups", 4, model, "--dry-run", "--no-normalize")
+    assert "normalized first" not in result.text
+
+
+def test_labels(model, data, tmp_path):
+    arrays = dict(np.load(data))
+    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    told = session.run(None, arrays)[0].argmax(axis=1)
+    told[:6] += 1
+    np.savez(tmp_path / "labelled.npz", truth=told, **arrays)
+    np.save(tmp_path / "truth.npy", told)
+    how = ("bn-to-gn", "--groups", 4, model, "--evaluate", tmp_path / "labelled.npz", "--force")
+    how = (*how, "--no-check")
+    result = invoke(*how, "--labels", "truth")
+    assert "accuracy of output y, on 24 labels: original 75.0%, swapped " in result.text
+    assert "ignored" not in result.text
+    result = invoke(
+        *how, "--labels", tmp_path / "truth.npy", "--json", "--samples", 6, "--no-check"
+    )
+    accuracy = json.loads(result.text)["accuracy"]
+    assert (accuracy["original"], accuracy["labels"], accuracy["output"]) == (0.0, 6, "y")
+    result = invoke(*how, "--labels", "nowhere")
+    assert result.code == 3
+    assert "no array 'nowhere' with labels; it has truth, x." in result.err
+    result = invoke("bn-to-gn", "--groups", 4, model, "--labels", "truth")
+    assert (result.code, "--evaluate DATA" in result.err) == (2, True)
+
+
+def test_without_data_no_accuracy_is_claimed(model):
+    result = invoke("bn-to-gn", "--groups", 4, model)
+    assert "this is no error), on random inputs:" in result.text
+    assert "no accuracy was measured" in result.text
+    assert "top class" not in result.text
+
+
+def test_in_training_mode_it_says_what_helps(tmp_path):
+    b = Builder(17)
+    parameters = map(b.const, b.statistics(4))
+    x = b.conv(b.input("N", 3, 8, 8), 3, 4)
+    b.output(b.node("BatchNormalization", x, *parameters, outputs=3, training_mode=1)[0])
+    onnx.save(b.model(), tmp_path / "model.onnx")
+    result = invoke("bn-to-gn", "--groups", 2, tmp_path / "model.onnx", "--dry-run")
+    assert re.search(r"\n +1 +left out +training-mode\n", result.text)
+    assert "`normswap recalibrate --freeze` first" in result.text

@@ -92,5 +92,6 @@ def _count_kept(draft: Draft, library: Library, root: Graph) -> int:
         family = pending.pop().family()
         records = (record for graph in family for record in draft.records[graph].values())
         total += sum(isinstance(r.fate, Kept) and r.told is None for r in records)
+        total += sum(node.key in draft.undivided for graph in family for node in graph.nodes)
         pending += [draft.callee(node, number) for node, number in library.calls(family)]
     return total

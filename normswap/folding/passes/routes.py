@@ -54,7 +54,7 @@ def fold(draft: Draft, record: Record) -> None:
     attempts: list[Attempt] = []
     best: tuple[list[Goal], Outcome] | None = None
     mark = draft.mark()
-    for direction, goals in _candidates(normalization, affine):
+    for direction, goals in _candidates(normalization, affine, only_up=draft.only_up):
         outcome = _carried_out(draft, normalization, goals)
         block = outcome.block
         if block is not None:
@@ -99,7 +99,9 @@ def _keep(draft: Draft, record: Record, block: Block, attempts: tuple[Attempt, .
     draft.enter(record, fate=record.told or entry)
 
 
-def _candidates(normalization: Normalization, affine: Affine) -> Iterator[tuple[str, list[Goal]]]:
+def _candidates(
+    normalization: Normalization, affine: Affine, *, only_up: bool
+) -> Iterator[tuple[str, list[Goal]]]:
     """Yield the ways that an affine can go, the preferred one first.
 
     All the way up or down; or in two parts, of which the one that goes down is applied last:
@@ -107,6 +109,8 @@ def _candidates(normalization: Normalization, affine: Affine) -> Iterator[tuple[
     """
     source, result = normalization.source, normalization.result
     yield "up", [Up(source, affine)]
+    if only_up:
+        return
     yield "down", [Down(result, affine)]
     if not (affine.has_scale and affine.has_shift):
         return

@@ -6,9 +6,10 @@ import pkgutil
 
 from support.build import Builder
 
-from normswap.folding import passes, planner
+from normswap.folding import division, passes, planner
 from normswap.folding.draft import Draft
 from normswap.folding.edits import Specialise
+from normswap.folding.passes.dividing import LAYER, divide
 from normswap.folding.passes.finding import find
 from normswap.folding.passes.routes import fold_along_routes
 from normswap.folding.plan import Folded, Kept
@@ -24,16 +25,17 @@ def a_draft():
     return Draft(build_network(load(b.model().SerializeToString())))
 
 
-def test_the_planner_lists_every_pass():
-    tree = ast.parse(inspect.getsource(planner.make_plan))
-    listed = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    homes = {
-        name
-        for name in listed
-        if getattr(getattr(planner, name, None), "__module__", "").startswith(passes.__name__)
+def test_the_planners_list_every_pass():
+    modules = set()
+    for function in (planner.make_plan, planner.settled, division.plan_division):
+        known = inspect.getmodule(function)
+        tree = ast.parse(inspect.getsource(function))
+        listed = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        homes = {getattr(getattr(known, name, None), "__module__", "") for name in listed}
+        modules |= {home for home in homes if home.startswith(passes.__name__)}
+    assert {module.rpartition(".")[2] for module in modules} == {
+        module.name for module in pkgutil.iter_modules(passes.__path__)
     }
-    modules = {getattr(planner, name).__module__.rpartition(".")[2] for name in homes}
-    assert modules == {module.name for module in pkgutil.iter_modules(passes.__path__)}
 
 
 def test_records_are_taken_back_with_the_edits():
@@ -71,3 +73,21 @@ def test_what_is_not_there_may_be_noted_and_taken_back():
     assert (draft.merged, draft.specialised) == ({1: ("a",)}, {})
     draft.rollback(mark)
     assert not draft.merged
+
+
+def test_a_division_is_taken_back():
+    draft = a_draft()
+    (graph,) = draft.network.graphs
+    find(draft, graph)
+    before, mark = [(node.key, list(node.inputs)) for node in graph.nodes], draft.mark()
+    numbers = {node.key for node in graph.nodes if node.op == "BatchNormalization"}
+    for number in numbers:
+        draft.nodes[number].attrs[LAYER] = number
+    assert divide(draft, graph, wanted=numbers, sealed=numbers)
+    assert set(draft.divided.values()) == numbers
+    assert len(graph.nodes) == len(before) + 2
+    assert all(draft.nodes[number].opaque for number in numbers)
+    draft.rollback(mark)
+    assert [(node.key, list(node.inputs)) for node in graph.nodes] == before
+    assert not draft.divided
+    assert not any(node.opaque for node in graph.nodes)

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from normswap.errors import ExitCode
 from normswap.graph.batchnorm import EXPORT_TIP
+from normswap.graph.reasons import Reason
 from normswap.report.formats.text.console import (
     SHOWN,
     kept_table,
@@ -19,12 +20,13 @@ from normswap.report.formats.text.console import (
     printing,
     sizes,
 )
+from normswap.report.standing import gated
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from normswap.groupnorm.plan import SwapPlan
+    from normswap.groupnorm.plan import Statistics, SwapPlan
     from normswap.groupnorm.verify import OutputCheck, SwapCheck
     from normswap.workflows.swap import SwapReport
 
@@ -53,6 +55,18 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
     if plan.swaps:
         console.print()
         console.print(_layers(report) if verbose else _forms(plan))
+    if any(swap.statistics for swap in plan.swaps):
+        console.print()
+        console.print(_statistics(plan, verbose=verbose))
+        went = [swap.statistics for swap in plan.swaps if swap.statistics is not None]
+        if any(each.reason is Reason.TRAINING_MODE for each in went):
+            console.print(
+                "  `normswap recalibrate --freeze` first gives those in training mode some"
+            )
+        if report.normalization is not None:
+            same = report.normalization
+            how = f"{same.verdict.value}, {'proved' if same.proved else 'tested'}"
+            console.print(f"  that network, beside the original: {how}")
     if any(swap.absorbed for swap in plan.swaps):
         console.print()
         console.print(_absorbed(plan, verbose=verbose))
@@ -66,7 +80,15 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
         console.print()
     elif report.output and plan.swaps:
         console.print("[dim]not checked (--no-check)[/]")
+    if report.accuracy is not None:
+        found = report.accuracy
+        console.print(
+            f"accuracy of output {escape(found.output)}, on {found.labels} labels: original "
+            f"{found.original:.1%}, swapped {found.swapped:.1%}\n"
+        )
     print_notes(report.notes, console)
+    if report.failing:
+        console.print(f"[red]{gated(report)}[/]")
     idle = "" if plan.swaps else "nothing to swap"
     console.print(sizes(report.output, report.size_before, report.size_after, idle=idle))
 
@@ -86,6 +108,36 @@ def _forms(plan: SwapPlan) -> Table:
     for (groups, form, why), count in kinds.most_common():
         table.add_row(str(count), str(groups), form, escape(why))
     return table
+
+
+def _statistics(plan: SwapPlan, *, verbose: int) -> Table:
+    """List where the statistics went of what was normalized first."""
+    layers = [(swap.site, swap.statistics) for swap in plan.swaps if swap.statistics is not None]
+    if verbose:
+        table = new_table("normalized first", "mean and variance", "")
+        for site, went in layers:
+            nodes = ", ".join(dict.fromkeys(step.node for step in went.absorbers))
+            cells = (place(site.graph, site.node), _where(went), nodes or went.detail)
+            table.add_row(*map(escape, cells))
+        return table
+    table = new_table("normalized first", "mean and variance", "because")
+    kinds = Counter(
+        (_where(went), went.reason.value if went.reason else went.detail) for _, went in layers
+    )
+    for (where, why), count in kinds.most_common():
+        table.add_row(str(count), where, escape(why))
+    return table
+
+
+def _where(statistics: Statistics) -> str:
+    """Say where statistics went, without names."""
+    ops = " and ".join(dict.fromkeys(step.op for step in statistics.absorbers))
+    if not statistics.normalized:
+        return "left out"
+    if not statistics.added_nodes:
+        return f"in the {ops} before" if ops else "none to move"
+    added = "a Mul and an Add" if statistics.added_nodes == 2 else "one operator more"
+    return f"{added}, and the {ops} before" if ops else added
 
 
 def _layers(report: SwapReport) -> Table:
@@ -186,7 +238,10 @@ def _drift(report: SwapReport, console: Console) -> None:
     if check is None or not check.drift.outputs:
         return
     console.print()
-    console.print("drift from the original network (another function, so this is no error):")
+    measured = "" if check.drift.own else ", on random inputs"
+    console.print(
+        f"drift from the original network (another function, so this is no error){measured}:"
+    )
     scores = any(drift.top1 is not None for drift in check.drift.outputs.values())
     table = new_table("", "", "cosine", "SNR", *["same top class"] * scores)
     before = report.uncalibrated.outputs if report.uncalibrated else {}
@@ -207,6 +262,13 @@ def _drift(report: SwapReport, console: Console) -> None:
                 *[agreed] * scores,
             )
     console.print(table)
+    if not check.drift.own:
+        console.print(
+            "  no accuracy was measured, and noise says nothing of it: --evaluate DATA tells the "
+            "drift on data,\n  --labels how often both are right, and --calibrate DATA fits scale "
+            "and bias to data"
+        )
+        return
     worst = min(drift.snr for drift in check.drift.outputs.values())
     if not report.calibrated and worst < FAR:
-        console.print("  --calibrate DATA fits scale and bias to data, and wins much of it back")
+        console.print("  --calibrate DATA fits scale and bias to data")
