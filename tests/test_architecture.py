@@ -30,7 +30,7 @@ FLOORS = [
     ["inputs"],
     ["proof"],
     ["check"],
-    ["folding"],
+    ["folding", "permuting"],
     ["groupnorm"],
     ["diff", "inspection"],
     ["lint"],

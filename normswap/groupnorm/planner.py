@@ -86,8 +86,7 @@ def plan_swap(
     """
     if options.epsilon is not None and not options.epsilon >= 0:
         raise UsageError(f"The epsilon is {options.epsilon:g}, and must not be negative.")
-    network = build_network(model)
-    _learn_from_calls(model, network)
+    network = network_of(model)
     nodes = [node for graph in network.graphs for node in graph.topological() if is_batchnorm(node)]
     if after is None:
         selected, untouched = _select(nodes, options, model)
@@ -123,6 +122,13 @@ def plan_swap(
     kept = tuple(entry for key, entry in untouched.items() if key not in taken)
     plan = SwapPlan(model.fingerprint(), options, tuple(swaps), kept, untouched)
     return plan if after is None else _with_statistics(plan, *after)
+
+
+def network_of(model: Model) -> Network:
+    """Mirror a model; in its functions, tensors are of the types on which all calls agree."""
+    network = build_network(model)
+    _learn_from_calls(model, network)
+    return network
 
 
 def with_timings(plan: SwapPlan, timings: Mapping[int, Timings]) -> SwapPlan:
