@@ -4,12 +4,14 @@
 
 Whole processes, one after another and in turns, so that a busy machine is as unkind to each: the
 fold with its check, the fold without, loading and running both models once in onnxruntime, and
-onnxslim and onnxsim, where `--tools` has them. The least of all turns is told, in seconds.
+onnxslim and onnxsim, where `--tools` has them. The least of all turns is told, in seconds, and
+behind it the least time of the processor, by which a busy machine says more.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -31,17 +33,20 @@ for path in sys.argv[1:]:
 """
 
 
-def seconds(command: list[str]) -> float:
-    """Return how long a process takes.
+def seconds(command: list[str]) -> tuple[float, float]:
+    """Return how long a process takes, and how much of a processor.
 
     Raises
     ------
     subprocess.CalledProcessError
         If it fails.
     """
-    began = time.perf_counter()
+    began, before = time.perf_counter(), os.times()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return time.perf_counter() - began
+    after = os.times()
+    spent = after.children_user + after.children_system
+    spent -= before.children_user + before.children_system
+    return time.perf_counter() - began, spent
 
 
 def main() -> None:
@@ -67,12 +72,15 @@ def main() -> None:
                 program = shutil.which(tool, path=None if given.tools is None else str(given.tools))
                 if program is not None:
                     commands[tool] = [program, str(model), str(other)]
-            least: dict[str, float] = {}
+            taken: dict[str, list[tuple[float, float]]] = {column: [] for column in commands}
             for _ in range(given.repeat):
                 for column, command in commands.items():
-                    taken = seconds(command)
-                    least[column] = min(taken, least.get(column, taken))
-        cells = [f"{least[column]:.2f}" if column in least else "" for column in columns]
+                    taken[column].append(seconds(command))
+        least = {
+            column: [min(times) for times in zip(*turns, strict=True)]
+            for column, turns in taken.items()
+        }
+        cells = [f"{least[c][0]:.2f} ({least[c][1]:.2f})" if c in least else "" for c in columns]
         print(f"| {model.name} | {' | '.join(cells)} |", flush=True)
 
 

@@ -18,6 +18,7 @@ FLOORS = [
         "findings",
         "finite",
         "locks",
+        "order",
         "plain",
         "progress",
         "undisturbed",

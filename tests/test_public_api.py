@@ -489,9 +489,10 @@ def test_how_thoroughly_is_said(path, check):
     [
         (lambda m: normswap.fold(m, leftover="foo"), "'keep', 'affine', 'normalize'"),
         (lambda m: normswap.plan(m, leftover="foo"), "'keep', 'affine', 'normalize'"),
-        (lambda m: normswap.fold(m, check="quik"), "'quick', 'full', 'off'"),
-        (lambda m: normswap.fold(m, check=True), "'quick', 'full', 'off'"),
+        (lambda m: normswap.fold(m, check="quik"), "'quick', 'full', 'proof', 'off'"),
+        (lambda m: normswap.fold(m, check=True), "'quick', 'full', 'proof', 'off'"),
         (lambda m: normswap.bn_to_gn(m, check="quik"), "'quick', 'full', 'off'"),
+        (lambda m: normswap.bn_to_gn(m, check="proof"), "'quick', 'full', 'off'"),
         (lambda m: normswap.bn_to_gn(m, form="foo"), "'auto', 'fastest', .*'primitive'"),
         (lambda m: normswap.bn_to_ln(m, form="foo"), "'auto', 'fastest', .*'primitive'"),
         (

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import ml_dtypes
+from onnx import TensorProto
+
 from normswap.check.compare import compare
 from normswap.check.driving import attempts
 from normswap.check.evidence import ZERO
@@ -16,10 +19,11 @@ from normswap.check.observe import Observations, provider_notes
 from normswap.check.report import OutputReport
 from normswap.check.runner import LEVELS, Execution
 from normswap.check.verdict import NOT_FINITE, Judgement, Verdict, judge
+from normswap.dtypes import NUMPY_DTYPES
 from normswap.errors import RunError
 from normswap.inputs.dims import RequestedSizes, solve
 from normswap.inputs.random import Case, Distribution, Draw, make_case
-from normswap.proof.result import Standing
+from normswap.proof.result import BEYOND_TESTS, Standing
 from normswap.runtime.child import Child
 from normswap.runtime.providers import CPU, full_name
 from normswap.runtime.randomness import seed_notes
@@ -28,17 +32,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from contextlib import ExitStack
 
+    from normswap.check.evidence import Evidence
     from normswap.check.options import CheckOptions
     from normswap.check.runner import Runner
     from normswap.inputs.signature import Signature
-    from normswap.proof.result import Proof
+    from normswap.proof.result import Proof, Region
     from normswap.runtime.arrays import Feeds
+
+_EXACT = 1e-13  # parts of an output's scale that rounding in float64 stays below
 
 
 def is_enough(options: CheckOptions) -> bool:
     """Whether a proof and one run of each model answer all that was asked for."""
     asked = (
         options.full,
+        options.proves_only,
         options.data is not None,
         options.against_provider is not None,
         options.batch_invariant,
@@ -128,16 +136,22 @@ def proved_outputs(
     standings = {output.name: output.standing for output in proof.outputs}
     found = []
     for report in compare(original, seen, {}):
-        evidence = report.evidence
+        evidence = in_precision(report.evidence, proof)
         evidence = replace(evidence, backed=ZERO, constant=False, deployed=evidence.verdict_level)
         run = judge(evidence, {})
+        if proof.precision and run.verdict is Verdict.DIFFERENT and run.basis == "noise floor":
+            found.append(OutputReport(report.case, evidence, _inaccurate(run, proof)))
+            continue
         if run.verdict is not Verdict.EQUIVALENT and run.basis != "values":
             return None
         if run.verdict is Verdict.DIFFERENT or run.reason == NOT_FINITE:
             return None
         name = report.name.split("[", 1)[0]
-        how = "proved"
-        if standings.get(report.name, standings.get(name)) is Standing.IDENTICAL:
+        how = f"proved to within {proof.precision}" if proof.precision else "proved"
+        if (
+            not proof.precision
+            and standings.get(report.name, standings.get(name)) is Standing.IDENTICAL
+        ):
             how = "the same operators on the same constants"
         off = 0.0 if evidence.verdict_level is None else evidence.verdict_level.max_abs
         reason = f"{how}; in the runtime it is off by {off:.3g}"
@@ -146,17 +160,37 @@ def proved_outputs(
     return tuple(found) or None
 
 
+def in_precision(evidence: Evidence, proof: Proof) -> Evidence:
+    """Return the evidence of an output, its unit roundoff that of what a model was converted to."""
+    if not proof.precision or not evidence.unit_roundoff:
+        return evidence
+    kind = NUMPY_DTYPES[TensorProto.DataType.Value(proof.precision.upper())]
+    return replace(evidence, unit_roundoff=float(ml_dtypes.finfo(kind).eps) / 2)
+
+
+def _inaccurate(run: Judgement, proof: Proof) -> Judgement:
+    """Return what is said of a conversion that is right, and further off than its type explains."""
+    reason = f"proved to within {proof.precision}, but {run.reason}"
+    return replace(run, verdict=Verdict.INCONCLUSIVE, basis="proof", reason=reason)
+
+
 def with_proof(
     outputs: tuple[OutputReport, ...], proof: Proof, *, strict: bool = False
 ) -> tuple[OutputReport, ...]:
     """Return what a test of outputs came to, with what was proved of them.
 
     What is proved needs no output that varies, but one that is a number somewhere. Where all is
-    equal but for one region that is off by little, an output in which that shows is another
-    function, though a whole network may hide how much. If `strict`, any region that is another
-    function makes what depends on it different.
+    equal but for one region that is no step of a rewrite, an output in which that shows is another
+    function, though a whole network may hide how much; and where it doesn't, no test on some inputs
+    makes it the same. Nor does one settle what hangs on sizes that were not tried, or what only
+    one of the models rounds to a narrower type. What was converted to a narrower type may be
+    off by what that explains. If `strict`, any region that
+    is another function makes what depends on it different.
     """
+    if proof.precision and proof.is_whole:
+        return tuple(_converted(report, proof) for report in outputs)
     known = {output.name: output.standing for output in proof.outputs}
+    why = {output.name: output.reason for output in proof.outputs}
     fault = proof.fault
     found = []
     for report in outputs:
@@ -167,17 +201,53 @@ def with_proof(
         if proved and judgement.verdict is Verdict.INCONCLUSIVE and bare:
             judgement = Judgement(Verdict.EQUIVALENT, "proof", f"proved, though {judgement.reason}")
         apart = standing is Standing.APART
-        shows = apart and _differs(report)
         if strict and apart and judgement.verdict is not Verdict.DIFFERENT:
             reason = f"all is equal but {'; and '.join(map(str, proof.apart))}"
             judgement = Judgement(Verdict.DIFFERENT, "proof", reason)
-        elif fault is not None and shows and judgement.verdict is Verdict.EQUIVALENT:
-            judgement = Judgement(Verdict.DIFFERENT, "proof", f"all is equal but {fault}")
+        elif judgement.verdict is Verdict.EQUIVALENT and apart:
+            judgement = _doubted(report, fault)
+        elif judgement.verdict is Verdict.EQUIVALENT and standing is Standing.OPEN:
+            judgement = _unsettled(report, why.get(report.name.split("[", 1)[0], ""))
         found.append(replace(report, judgement=judgement))
     return tuple(found)
 
 
+def _converted(report: OutputReport, proof: Proof) -> OutputReport:
+    """Judge an output of a conversion by what its own type explains."""
+    evidence = in_precision(report.evidence, proof)
+    if evidence.fault is None and evidence.verdict_level is None:
+        run = Judgement(Verdict.EQUIVALENT, "proof", f"proved to within {proof.precision}")
+    else:
+        bare = replace(evidence, function=None, backed=ZERO, error_original=None)
+        bare = replace(bare, error_rewritten=None, error_original_deployed=None)
+        run = judge(replace(bare, error_deployed=None, constant=False), {})
+    if run.verdict is Verdict.DIFFERENT and run.basis == "noise floor":
+        run = _inaccurate(run, proof)
+    return replace(report, evidence=evidence, judgement=run)
+
+
+def _doubted(report: OutputReport, fault: Region | None) -> Judgement:
+    """Judge an output that is tested equal, and hangs on a region that is another function."""
+    if fault is None:
+        return report.judgement
+    said = f"all is equal but {fault}"
+    if _differs(report):
+        return Judgement(Verdict.DIFFERENT, "proof", said)
+    return Judgement(Verdict.INCONCLUSIVE, "proof", f"{said}; it does not show on these inputs")
+
+
+def _unsettled(report: OutputReport, reason: str) -> Judgement:
+    """Judge an output that is tested equal, and open for a reason that tests don't settle."""
+    if any(words in reason for words in BEYOND_TESTS):
+        said = f"it is the same on these inputs, but {reason}"
+        return Judgement(Verdict.INCONCLUSIVE, "proof", said)
+    return report.judgement
+
+
 def _differs(report: OutputReport) -> bool:
-    """Whether two runs gave anything else for an output, be it by rounding."""
-    level = report.evidence.verdict_level or report.evidence.deployed
-    return level is not None and level.max_abs > 0
+    """Whether an output differs at all, be it by the runtime's rounding, or in float64."""
+    evidence = report.evidence
+    level = evidence.verdict_level or evidence.deployed
+    function = evidence.function
+    exact = function is not None and function.deviation.max > _EXACT * evidence.scale.max
+    return exact or (level is not None and level.max_abs > 0)

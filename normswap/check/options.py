@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from normswap.errors import require_choice
+from normswap.errors import UsageError, require_choice
 
 if TYPE_CHECKING:
     import os
@@ -24,11 +24,13 @@ class Depth(str, enum.Enum):
     QUICK is what a rewrite runs by default: two inputs, a short noise floor and one pass of the
     float64 arbiter. FULL adds distributions, a sweep over the batch size, more legal executions
     for the noise floor (numbers of threads, samples in another order) and more samples of the
-    weight-rounding floor.
+    weight-rounding floor. PROOF runs nothing: the models are equivalent if that is proved, region
+    by region, in the memory of the largest of these.
     """
 
     QUICK = "quick"
     FULL = "full"
+    PROOF = "proof"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +113,28 @@ class CheckOptions:
     memory_limit: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a depth that there is not."""
+        """Refuse a depth that there is not, and what a proof alone has no use for."""
         require_choice("depth", self.depth, [depth.value for depth in Depth])
+        if not self.proves_only:
+            return
+        for field_of in fields(self):
+            kept = field_of.name in {"depth", "seed", "input_shapes", "symbolic_dims", "timeout"}
+            plain = field_of.default if field_of.default is not MISSING else _EMPTY
+            if not kept and getattr(self, field_of.name) != plain:
+                raise UsageError(
+                    f"A check by proof alone runs nothing, and has no use for {field_of.name!r}.",
+                    tip="Leave it out, or check to depth 'quick' or 'full'.",
+                )
 
     @property
     def full(self) -> bool:
         """Whether the depth is FULL."""
         return Depth(self.depth) is Depth.FULL
+
+    @property
+    def proves_only(self) -> bool:
+        """Whether the depth is PROOF."""
+        return Depth(self.depth) is Depth.PROOF
 
 
 OFF = "off"
@@ -125,14 +142,19 @@ OFF = "off"
 
 
 def check_options(
-    check: Literal["quick", "full", "off"] | CheckOptions | None, **options: Any
+    check: Literal["quick", "full", "proof", "off"] | CheckOptions | None,
+    *,
+    provable: bool = False,
+    **options: Any,
 ) -> CheckOptions | None:
     """Return how a rewrite is checked; None if it is not.
 
     Parameters
     ----------
-    check : {"quick", "full", "off"}, CheckOptions or None
+    check : {"quick", "full", "proof", "off"}, CheckOptions or None
         None is the same as ``"off"``.
+    provable : bool
+        Whether the rewrite can be checked by proof alone.
     **options
         Fields of the options, where `check` is only a depth.
 
@@ -141,7 +163,11 @@ def check_options(
     UsageError
         It is none of these.
     """
-    if check is None or isinstance(check, CheckOptions):
+    if check is None:
+        return None
+    depths = [depth.value for depth in Depth if provable or depth is not Depth.PROOF]
+    if isinstance(check, CheckOptions):
+        require_choice("depth", check.depth, depths)
         return check
-    require_choice("check", check, [*(depth.value for depth in Depth), OFF])
+    require_choice("check", check, [*depths, OFF])
     return None if check == OFF else CheckOptions(depth=check, **options)

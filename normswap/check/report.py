@@ -232,6 +232,11 @@ class CheckReport(AsDict):
         return self.verdict is Verdict.EQUIVALENT and proof is not None and proof.is_whole
 
     @property
+    def is_by_proof_alone(self) -> bool:
+        """Whether neither model was run."""
+        return self.proof is not None and not self.outputs
+
+    @property
     def exit_code(self) -> ExitCode:
         """How a command that did nothing but this check ends."""
         return ExitCode.FINDINGS if self.shortfall else self.verdict.exit_code
@@ -290,15 +295,18 @@ class CheckReport(AsDict):
         return save_sets(path, self.golden)
 
     def rejudged(self, tolerances: Mapping[str, Tolerance]) -> CheckReport:
-        """Return the report that other tolerances would have led to, from the same evidence."""
+        """Return the report that other tolerances would have led to, from the same evidence.
+
+        What does not rest on any stays as it is.
+        """
+        if self.is_by_proof_alone or self.structure:
+            return self
         outputs = tuple(
             dataclasses.replace(output, judgement=judge(output.evidence, tolerances))
             for output in self.outputs
         )
         verdict = overall([output.judgement for output in outputs])
-        if self.structure:
-            verdict = Verdict.DIFFERENT
-        reasons = (*self.structure, *reasons_of(outputs))
+        reasons = reasons_of(outputs)
         return dataclasses.replace(self, outputs=outputs, verdict=verdict, reasons=reasons)
 
 

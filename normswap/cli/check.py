@@ -165,8 +165,12 @@ def _report(given: dict[str, Any], say: Callable[[str], None]) -> CheckReport:
         )
     certificate = given["certificate"]
     report = check(original, rewritten or original, options, certificate=certificate, progress=say)
-    if certificate is not None and report.exit_code:
-        click.echo(f"no certificate: the models are {report.verdict.value}", err=True)
+    converted = report.proof is not None and report.proof.precision
+    if certificate is not None and (report.exit_code or converted):
+        why = f"the models are {report.verdict.value}"
+        if not report.exit_code:
+            why = f"one of the models is the other in {converted}"
+        click.echo(f"no certificate: {why}", err=True)
     return report
 
 

@@ -30,7 +30,7 @@ _SHAPE = re.compile(r"\[?\d{1,9}([,x]\d{1,9})*\]?", re.ASCII)
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-DEPTHS = ("quick", "full", "off")
+DEPTHS = ("quick", "full", "proof", "off")
 """How thorough the check of a rewrite is."""
 
 

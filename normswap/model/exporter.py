@@ -16,7 +16,6 @@ edited survives, fields that normswap has never heard of included:
 from __future__ import annotations
 
 import functools
-import heapq
 from collections import ChainMap, Counter
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -32,6 +31,7 @@ from normswap.model.constants import ComputedTensor, source_of
 from normswap.model.imported import ImportedFunction, ImportedGraph, ImportedNode
 from normswap.model.importer import default_opset
 from normswap.model.stored import LazyTensor, Locate, SparseTensor, StoredTensor
+from normswap.order import Mentions, in_topological_order
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, MutableMapping, Sequence
@@ -244,7 +244,7 @@ class _Body:
         target.CopyFrom(source)
         self._write_nodes(target, nodes)
         self._write_outputs(target)
-        before, now = _Mentions(source), _Mentions(target)
+        before, now = Mentions(source), Mentions(target)
         if not (is_main and self.exporter.has_training_info):
             self._drop_unread(before, now)
         self._write_initializers(target, constants, as_inputs=as_inputs)
@@ -265,7 +265,7 @@ class _Body:
         )
         if not self._are_source_nodes(nodes):
             self._write_nodes(target, nodes)
-            _drop_stale(_Mentions(source), _Mentions(target))
+            _drop_stale(Mentions(source), Mentions(target))
         for field, tensors in (("input", self.graph.inputs), ("output", self.graph.outputs)):
             names = [tensor.name for tensor in tensors]
             if names != list(getattr(source, field)):
@@ -414,7 +414,7 @@ class _Body:
             if as_inputs and constant.name not in self.stored:
                 target.input.append(_value_info(constant))
 
-    def _drop_unread(self, before: _Mentions, now: _Mentions) -> None:
+    def _drop_unread(self, before: Mentions, now: Mentions) -> None:
         """Drop the initializers that an edit has left without a reader."""
         target = now.graph
         dropped = (before.read - now.read) & self.stored.keys()
@@ -447,7 +447,7 @@ class _Body:
         outputs = [known.get(t.name) or _value_info(t) for t in self.graph.outputs]
         _replace(target.output, outputs)
 
-    def _describe_new(self, before: _Mentions, target: Any) -> None:
+    def _describe_new(self, before: Mentions, target: Any) -> None:
         """Add the type and shape of new tensors, where the editor gave them."""
         known = before.names() | {item.name for item in (*target.output, *target.value_info)}
         for tensor in chain(*(node.outputs for node in self.graph.nodes)):
@@ -455,91 +455,7 @@ class _Body:
                 target.value_info.append(_value_info(tensor))
 
 
-def in_topological_order(nodes: list[Any]) -> list[Any]:
-    """Return the nodes as they are if each comes after those it reads from, else sorted stably.
-
-    Raises
-    ------
-    ValueError
-        The nodes form a cycle.
-    """
-    producer = {name: i for i, node in enumerate(nodes) for name in node.output if name}
-    needs = [{producer[name] for name in _read_by_node(node) if name in producer} for node in nodes]
-    if all(all(need < i for need in needed) for i, needed in enumerate(needs)):
-        return nodes
-    readers: list[list[int]] = [[] for _ in nodes]
-    for i, needed in enumerate(needs):
-        for need in needed:
-            readers[need].append(i)
-    ready = [i for i, needed in enumerate(needs) if not needed]
-    missing = [len(needed) for needed in needs]
-    order = []
-    while ready:
-        i = heapq.heappop(ready)
-        order.append(i)
-        for reader in readers[i]:
-            missing[reader] -= 1
-            if not missing[reader]:
-                heapq.heappush(ready, reader)
-    if len(order) < len(nodes):
-        node = next(node for node, count in zip(nodes, missing, strict=True) if count)
-        raise ValueError(f"the nodes form a cycle around {node.op_type} {node.name!r}")
-    return [nodes[i] for i in order]
-
-
-def _read_by_node(node: Any) -> Iterator[str]:
-    """Yield the names a node reads, those that its subgraphs capture included."""
-    for name in node.input:
-        if name:
-            yield name
-    for item in node.attribute:
-        if item.HasField("g"):
-            yield from _captured(item.g)
-        for graph in item.graphs:
-            yield from _captured(graph)
-
-
-class _Mentions:
-    """The names that a ``GraphProto`` or ``FunctionProto`` of finished nodes has for tensors.
-
-    Attributes
-    ----------
-    made : set of str
-        What nodes make.
-    read : set of str
-        What nodes and outputs read, that what subgraphs capture included.
-    """
-
-    def __init__(self, graph: Any) -> None:
-        self.graph = graph
-        self.made = {name for node in graph.node for name in node.output}
-        self.read = {name for node in graph.node for name in _read_by_node(node)}
-        self.read |= set(map(_name_of, graph.output))
-
-    def given(self) -> set[str]:
-        """Return the names of inputs and initializers, as they are by now."""
-        if isinstance(self.graph, onnx.FunctionProto):
-            return set(self.graph.input)
-        stored = {item.name for item in self.graph.initializer}
-        sparse = {item.values.name for item in self.graph.sparse_initializer}
-        return stored | sparse | {item.name for item in self.graph.input}
-
-    def names(self) -> set[str]:
-        """Return all names, as they are by now."""
-        return self.made | self.read | self.given()
-
-
-def _name_of(output: Any) -> str:
-    """Return the name of an output: in a function, it is nothing else."""
-    return str(getattr(output, "name", output))
-
-
-def _captured(graph: Any) -> set[str]:
-    mentions = _Mentions(graph)
-    return mentions.read - mentions.made - mentions.given()
-
-
-def _drop_stale(before: _Mentions, now: _Mentions) -> None:
+def _drop_stale(before: Mentions, now: Mentions) -> None:
     """Drop what is said about tensors that are no longer there."""
     target, gone = now.graph, before.names() - now.names()
     if not gone:

@@ -1,4 +1,7 @@
-"""Which tensors of the original one of the rewritten model may be: by name, and by place."""
+"""Which tensors of the original one of the rewritten model may be.
+
+By name, by what it makes of some inputs where that was seen, and by place.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ if TYPE_CHECKING:
 
     from normswap.proof.flat import Node
     from normswap.proof.numbering import Side
+    from normswap.proof.simulate import Alike
 
 _FAR = 5  # operators behind a known tensor that are looked at
 _MOST = 4  # candidates
@@ -27,10 +31,15 @@ class Candidates:
     a, b : Side
     homes : mapping of int to int
         A tensor of the original for each of its classes.
+    alike : Alike, optional
+        What both models make of some inputs.
     """
 
-    def __init__(self, a: Side, b: Side, homes: Mapping[int, int]) -> None:
+    def __init__(
+        self, a: Side, b: Side, homes: Mapping[int, int], alike: Alike | None = None
+    ) -> None:
         self._a, self._b = a, b
+        self._alike = alike
         self._homes = homes
         self._names: dict[tuple[tuple[str, ...], str], int] = {}
         self._readers: dict[int, list[Node]] = {}
@@ -47,7 +56,7 @@ class Candidates:
     def of(self, number: int) -> Iterator[tuple[int, bool]]:
         """Yield tensors of the original that one of the rewritten model may be, likely ones first.
 
-        Each with whether it has its name.
+        Each with whether it has its name, or its values.
         """
         flat = self._b.flat
         maker = flat.makers[number]
@@ -62,6 +71,10 @@ class Candidates:
             if found is not None and found not in told and self._fits(found, number):
                 told.add(found)
                 yield found, True
+        for found in self._alike.of(number, _MOST) if self._alike is not None else ():
+            if found not in told and self._fits(found, number):
+                told.add(found)
+                yield found, True
         behind = self._chain(next(iter(told))) if told else self._behind(maker)
         for found in behind:
             if found not in told and self._fits(found, number):
@@ -73,7 +86,7 @@ class Candidates:
     def _fits(self, a: int, b: int) -> bool:
         if self._a.flat.makers[a] is None:
             return False
-        if self._a.flat.types[a] != self._b.flat.types[b]:
+        if not self._b.may_be(self._a.flat.types[a], self._b.flat.types[b]):
             return False
         one, other = self._a.sizes[0].shapes.get(a), self._b.sizes[0].shapes.get(b)
         return one is None or other is None or one == other

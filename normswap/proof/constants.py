@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
+from normswap.errors import ModelError
 from normswap.model.external import ExternalData, is_external
 from normswap.model.sparse import dense
 from normswap.model.storage import FileStorage
+from normswap.model.tensors import dtype_of, from_raw
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -73,10 +75,10 @@ class Constants:
             return dense(tensor)
         if is_external(tensor):
             extent = self._external.extent(tensor)
-            raw = extent.storage.read(extent.offset, extent.nbytes)
-            held = onnx.TensorProto(dims=tensor.dims, data_type=tensor.data_type)
-            held.raw_data = raw.tobytes()
-            return np.asarray(onnx.numpy_helper.to_array(held))
+            dtype = dtype_of(tensor.data_type)
+            if dtype is None:
+                raise ModelError(f"Tensor {tensor.name!r} is of a type that onnx knows nothing of.")
+            return from_raw(extent.read(), tensor.data_type, dtype, tuple(tensor.dims))
         return np.asarray(onnx.numpy_helper.to_array(tensor))
 
     def place(self, number: int) -> Place | None:

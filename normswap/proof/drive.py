@@ -21,7 +21,7 @@ import numpy as np
 
 from normswap.dtypes import NUMPY_DTYPES, is_float
 from normswap.proof.coverage import Coverage
-from normswap.proof.evaluate import UnjudgedError, evaluate, numbers_of
+from normswap.proof.evaluate import UnjudgedError, evaluate, folds, numbers_of
 from normswap.proof.flat import NONE
 from normswap.proof.layout import Layout, Shape
 
@@ -170,7 +170,7 @@ class _Driving:
             self._coverages.append(Coverage(names, names))
         self._refuse_rounding()
         changed = self._changed()
-        self._numbers_made = numbers_of(pair.of_a) ^ numbers_of(pair.of_b)
+        self._numbers_made = numbers_of(pair.of_a.nodes) ^ numbers_of(pair.of_b.nodes)
         self._moves = bool(changed) or bool(self._numbers_made)
         self._weighed = any(len(shape) > 1 and math.prod(shape) > 1 for shape in changed.values())
         # Constants of a single number, as attributes are, and of the rewritten model alone.
@@ -387,12 +387,21 @@ class _Driving:
             same = a.dtype == b.dtype and bool((a == b).all())
             return Driven(0.0 if same else math.inf)
         numbers = self._numbers_made
-        moved = [
-            evaluate(pair.a, pair.of_a, of_a, sample=sample, numbers=numbers)
-            for sample in range(1, self._samples(a, alone=alone) + 1)
-        ]
+        samples = range(1, self._samples(a, alone=alone) + 1)
+        if pair.b.narrow:  # it is its constants that were rounded, to its own type
+            moved = [
+                a + evaluate(pair.b, pair.of_b, of_b, sample=n, numbers=numbers) - b
+                for n in samples
+            ]
+        else:
+            moved = [evaluate(pair.a, pair.of_a, of_a, sample=n, numbers=numbers) for n in samples]
+        # What constants alone make, another tool may have made in their own types.
+        if folds(pair.a, pair.of_a):
+            moved.append(evaluate(pair.a, pair.of_a, of_a, own=True))
+        if folds(pair.b, pair.of_b):
+            moved.append(a + evaluate(pair.b, pair.of_b, of_b, own=True) - b)
         # Numbers among attributes are rounded constants too, where they were made anew.
-        if self._single_numbers or self._numbers_made & numbers_of(pair.of_b):
+        if self._single_numbers or self._numbers_made & numbers_of(pair.of_b.nodes):
             most = self._roundoff * float(np.abs(b).max(initial=0.0, where=np.isfinite(b)))
             for sample in range(1, 2 * _SAMPLES + 1):
                 other = evaluate(

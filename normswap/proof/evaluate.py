@@ -14,7 +14,7 @@ from normswap.proof.flat import CHOICE, NONE, OWN
 from normswap.semantics.registry import meaning_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 
     from normswap.proof.flat import Node
     from normswap.proof.numbering import Side
@@ -71,6 +71,7 @@ def evaluate(
     values: Mapping[int, Any],
     *,
     sample: int = 0,
+    own: bool = False,
     moving: Collection[int] | None = None,
     numbers: Container[tuple[str, float]] = frozenset(),
     see: Callable[[Node, Sequence[Any], Sequence[Any]], None] | None = None,
@@ -87,6 +88,9 @@ def evaluate(
     sample : int
         0 for the region as it is; any other number moves every weight, and some numbers among the
         attributes, at random within half a unit in the last place of its type.
+    own : bool
+        Whether what constants alone make is moved, by some roundoffs of their own type at the scale
+        of the tensor: by what folding them in the arithmetic of that type may be off.
     moving : collection of int, optional
         Moves, of the constants, only these.
     numbers : container of (str, float)
@@ -100,36 +104,66 @@ def evaluate(
         If it can't be evaluated on these values.
     """
     known = dict(values)
-    exempt = _exempt(cone)
+    exempt = not_weights(cone.nodes)
 
     def value(number: int) -> Any:
         if number == NONE:
             return None
         if number not in known:
             moves = number not in exempt and (moving is None or number in moving)
-            known[number] = _constant(side, number, sample if moves else 0)
+            known[number] = constant_of(side, number, sample if moves else 0)
+            if own and number not in side.flat.tensors:
+                known[number] = _shaken(side, number, known[number])
         return known[number]
 
+    constants = _made_of_constants(cone) if own else set()
     for node in cone.nodes:
         inputs = [value(number) for number in node.inputs]
-        made = evaluate_node(_moved(node, sample, numbers), inputs)
+        made = evaluate_node(moved(node, sample, numbers), inputs)
+        if not constants.isdisjoint(node.outputs):
+            made = [_shaken(side, n, v) for n, v in zip(node.outputs, made, strict=False)]
         known.update(zip(node.outputs, made, strict=False))
         if see is not None:
             see(node, inputs, made)
     return value(cone.target)
 
 
-def numbers_of(cone: Cone) -> frozenset[tuple[str, float]]:
-    """Return the attributes of a region that are numbers in float32, each with its value."""
+def folds(side: Side, cone: Cone) -> bool:
+    """Whether a region has floats that are made of constants alone."""
+    made = _made_of_constants(cone)
+    made.update(n for n in cone.constants if n not in side.flat.tensors)
+    return any(side.flat.types[n] in NUMPY_DTYPES for n in made if n != NONE)
+
+
+def _made_of_constants(cone: Cone) -> set[int]:
+    made: set[int] = set()
+    for node in cone.nodes:
+        if all(n == NONE or n in made or n in cone.constants for n in node.inputs):
+            made.update(node.outputs)
+    return made
+
+
+def _shaken(side: Side, number: int, value: Any) -> Any:
+    """Return floats moved by what arithmetic in their own type may be off."""
+    data_type = side.flat.types[number] if number != NONE else 0
+    if data_type not in NUMPY_DTYPES or not isinstance(value, np.ndarray) or not value.size:
+        return value
+    unit = float(ml_dtypes.finfo(NUMPY_DTYPES[data_type]).eps) / 2
+    sign = np.random.default_rng(number).integers(2, size=value.shape) * 2.0 - 1.0
+    return value + sign * (_FOLDED * unit * float(np.abs(value).max()))
+
+
+def numbers_of(nodes: Iterable[Node]) -> frozenset[tuple[str, float]]:
+    """Return the attributes of nodes that are numbers in float32, each with its value."""
     return frozenset(
         (name, value)
-        for node in cone.nodes
+        for node in nodes
         for name, value in node.attributes.items()
         if isinstance(value, float)
     )
 
 
-def _moved(node: Node, sample: int, numbers: Container[tuple[str, float]]) -> Node:
+def moved(node: Node, sample: int, numbers: Container[tuple[str, float]]) -> Node:
     """Return a node with numbers among its attributes as another rounding leaves them."""
     if not sample:
         return node
@@ -143,7 +177,14 @@ def _moved(node: Node, sample: int, numbers: Container[tuple[str, float]]) -> No
     return replace(node, attributes={**node.attributes, **values})
 
 
-def _constant(side: Side, number: int, sample: int) -> Any:
+def constant_of(side: Side, number: int, sample: int = 0) -> Any:
+    """Return a constant, its floats in float64, those of a sample moved.
+
+    Raises
+    ------
+    UnjudgedError
+        If it is none.
+    """
     if number in side.flat.tensors:
         stored = side.constants.load(number)
         wide = widened(stored)
@@ -179,11 +220,11 @@ def stored_types(side: Side, number: int) -> set[int]:
     return found
 
 
-def _exempt(cone: Cone) -> set[int]:
-    """Return the constants that are no weights: sizes, exponents, limits."""
+def not_weights(nodes: Iterable[Node]) -> set[int]:
+    """Return what nodes read that is no weight: sizes, exponents, limits."""
     return {
         node.inputs[slot]
-        for node in cone.nodes
+        for node in nodes
         for slot in NOT_WEIGHTS.get(node.op, ())
         if slot < len(node.inputs)
     }
@@ -233,5 +274,6 @@ def width(data_type: int) -> int:
     return NUMPY_DTYPES[data_type].itemsize
 
 
+_FOLDED = 4.0  # roundoffs, of the largest element, that a constant is off by if a tool folded it
 _FLOAT32 = np.dtype(np.float32)
 _HALVES = {number for number, dtype in NUMPY_DTYPES.items() if dtype.itemsize == 2}

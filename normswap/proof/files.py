@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from normswap.errors import ModelError, UsageError
 from normswap.inputs.dims import RequestedSizes, solve
+from normswap.inputs.random import Distribution, make_case
 from normswap.proof.constants import Constants
 from normswap.proof.flat import Flat, NotFlatError
 from normswap.proof.numbering import Side
 from normswap.proof.prove import prove
 from normswap.proof.reordered import Reordered, put_in_order, require_whole
 from normswap.proof.result import Proof
+from normswap.proof.simulate import witness
 from normswap.proof.sizes import Inferred, sizes_of
 from normswap.runtime.randomness import pinned
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from normswap.inputs.signature import Shape, Signature
+    from normswap.runtime.arrays import Feeds
 
 _BATCH = (2, 5)
+_SIDE = 64  # of an image that a network is simulated on
 _ANY = RequestedSizes({}, {})
 
 
@@ -33,6 +38,7 @@ def prove_files(
     *,
     requested: RequestedSizes = _ANY,
     patience: float = 60.0,
+    alone: bool = False,
     orders: Sequence[Reordered] = (),
 ) -> Proof:
     """Prove, as far as it goes, that the model in a file is the function of that in another.
@@ -46,6 +52,9 @@ def prove_files(
         tried.
     patience : float
         Seconds after which what is left stays open.
+    alone : bool
+        Whether nothing else is going to be asked: then a witness is looked for where not all is
+        proved.
     orders : sequence of Reordered
         The order in which channels of the rewritten model are, where that has permuted them.
 
@@ -60,10 +69,18 @@ def prove_files(
         If external data can't be read.
     """
     began = time.perf_counter()
+    deadline = began + patience
+
+    def feeds() -> Iterator[Feeds]:
+        return _feeds(original, requested)
+
     try:
         a, b, _ = sides_of(original, rewritten, requested, orders)
         with np.errstate(all="ignore"):  # infinity and NaN are values like any others here
-            return prove(a, b, patience=patience - (time.perf_counter() - began))
+            found = prove(a, b, feeds=feeds, patience=deadline - time.perf_counter())
+            if alone and not found.is_whole:
+                found = replace(found, witness=witness(a, b, feeds(), deadline))
+            return replace(found, seconds=time.perf_counter() - began)
     except ModelError:
         raise
     except (NotFlatError, UsageError) as error:
@@ -141,3 +158,19 @@ def _shapes(model: Signature, requested: RequestedSizes) -> list[dict[str, Shape
                 shape[axis] = _BATCH[1] if batch else shape[axis] + -(-shape[axis] // 2)
         second[port.name] = tuple(shape)
     return [first] if second == first else [first, second]
+
+
+def _feeds(model: Signature, requested: RequestedSizes) -> Iterator[Feeds]:
+    """Yield inputs: of images as small as most networks take them, and of the model's own sizes."""
+    own = solve(model, requested, batch=1)
+    images = [
+        port.name
+        for port in model.inputs
+        if port.kind == "tensor" and len(own.get(port.name, ())) > 3 and "float" in port.dtype
+    ]
+    small = {
+        name: (*shape[:2], *(min(size, _SIDE) for size in shape[2:])) if name in images else shape
+        for name, shape in own.items()
+    }
+    for shapes in [own] if small == own else [small, own]:
+        yield make_case(model, shapes, Distribution.NORMAL, seed=0, ranges={}).feeds

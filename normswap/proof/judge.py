@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import ml_dtypes
+import numpy as np
 
 from normswap.dtypes import NUMPY_DTYPES, is_float
 from normswap.proof.drive import Pair, drive
-from normswap.proof.evaluate import UnjudgedError, narrowing, stored_types
+from normswap.proof.evaluate import UnjudgedError, constant_of, narrowing, stored_types
 from normswap.proof.flat import NONE
 from normswap.proof.maps import NoMapError, Rounding, compare
 from normswap.proof.reading import map_of
-from normswap.proof.result import Means
+from normswap.proof.result import BY_SIZE, NARROWER, Means
 from normswap.proof.types import takes
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def judge(pair: Pair) -> Judgement:
     try:
         found = drive(pair, FLOORS)
     except UnjudgedError as error:
-        return Judgement(equal=False, reason=str(error))
+        return _stored_otherwise(pair) or Judgement(equal=False, reason=str(error))
     equal = found.floors <= FLOORS and not found.reason
     return Judgement(
         equal=equal,
@@ -117,6 +118,59 @@ def _by_maps(pair: Pair) -> Judgement:
     )
 
 
+def _stored_otherwise(pair: Pair) -> Judgement | None:
+    """Find a constant that is another one in a region that is the same but for its constants."""
+    if len(pair.of_a.nodes) != len(pair.of_b.nodes):
+        return None
+    made: dict[int, int] = {}
+    constants: list[tuple[int, int]] = []
+    for one, other in zip(pair.of_a.nodes, pair.of_b.nodes, strict=True):
+        if not _is_alike(one, other):
+            return None
+        for a, b in zip(one.inputs, other.inputs, strict=True):
+            if a in pair.of_a.constants and b in pair.of_b.constants:
+                constants.append((a, b))
+            elif made.get(a, NONE) != b and pair.a.classes[a] != pair.b.classes[b]:
+                return None
+        made.update(zip(one.outputs, other.outputs, strict=False))
+    found = [off for a, b in constants if (off := _other_constant(pair, a, b)) is not None]
+    return max(found, key=lambda off: off.floors, default=None)
+
+
+def _is_alike(one: Node, other: Node) -> bool:
+    """Whether two nodes are of the same operator, with the same attributes."""
+    return (
+        (one.op, one.domain, one.opset) == (other.op, other.domain, other.opset)
+        and repr(one.attributes) == repr(other.attributes)
+        and len(one.inputs) == len(other.inputs)
+    )
+
+
+def _other_constant(pair: Pair, a: int, b: int) -> Judgement | None:
+    """Compare two constants; None where they are the same to rounding, or no floats."""
+    if pair.a.classes[a] == pair.b.classes[b] or not is_float(pair.b.flat.types[b]):
+        return None
+    one, other = constant_of(pair.a, a), constant_of(pair.b, b)
+    if one.shape != other.shape:
+        return None
+    info = ml_dtypes.finfo(NUMPY_DTYPES[pair.b.flat.types[b]])
+    off, size = np.abs(one - other), np.abs(one)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        units = np.where(off > 0, off / (float(info.eps) / 2 * size), 0.0)
+    place = np.unravel_index(int(np.nanargmax(units)), units.shape) if units.size else ()
+    most = float(units[place]) if units.size else 0.0
+    if not most > _PLAINLY * UNITS:
+        return None
+    return Judgement(
+        equal=False,
+        apart=True,
+        floors=most,
+        element=f"{pair.b.flat.names[b]}{list(map(int, place))}",
+        reason=_said(most, "times what rounding does to it"),
+        is_near=bool(off.max() < _NEAR * size.max()),
+    )
+
+
 def _said(floors: float, what: str) -> str:
     return f"it is off by {floors:.3g} {what}"
 
@@ -134,18 +188,19 @@ def _refused(pair: Pair) -> str:
     kinds = [
         side.flat.types[cone.target] for side, cone in ((pair.a, pair.of_a), (pair.b, pair.of_b))
     ]
-    if not all(kinds) or kinds[0] != kinds[1]:
+    if not all(kinds) or not pair.b.may_be(*kinds):
         return "it is of another type"
-    if _narrowed(pair.a, pair.of_a) != _narrowed(pair.b, pair.of_b):
-        return "one of the two rounds to a narrower type"
+    if _narrowed(pair.a, pair.of_a) != _narrowed(pair.b, pair.of_b) - {pair.b.narrow}:
+        return NARROWER
     for side, cone in ((pair.a, pair.of_a), (pair.b, pair.of_b)):
         for node in cone.nodes:
             if not takes(node, side.flat.types):
                 return f"{node.title} does not take the types of what it reads"
             if _chooses_by_size(node, side):
-                return f"{node.title} decides by sizes, of which a few are tried"
+                return f"{node.title} {BY_SIZE}"
     before, after = rounding_of(pair.a, pair.of_a), rounding_of(pair.b, pair.of_b)
-    if before is not None and after is not None and after.unit > before.unit:
+    coarser = before is not None and after is not None and after.unit > before.unit
+    if coarser and not pair.b.narrow:
         return "its constants are of a narrower type"
     return ""
 

@@ -33,7 +33,7 @@ Trail = tuple[Any, ...]
 """What moves or averages elements of single channels, one after the other."""
 
 
-_ROWS = 1 << 16  # numbers that are compared at a time
+_ROWS = 1 << 15  # numbers that are compared at a time
 
 
 class NoMapError(Exception):
@@ -76,18 +76,27 @@ class Block:
     operator : Operator
     start : int
         The first channel.
-    weight : numpy.ndarray
-        In the layout of the operator's weight; of scales (channels,), or () where there is one
-        for all.
+    stored : numpy.ndarray
+        Of an operator its weight, in the layout and type that it is stored in; of scales
+        (channels,), or () where there is one for all.
     magnitude : numpy.ndarray or None
         None where nothing was added up, so that it is that of the weight.
+    factor : numpy.ndarray or None
+        What a weight is multiplied by, if anything: of a large one there is no copy.
     """
 
     kind: int
     operator: Operator
     start: int
-    weight: np.ndarray
+    stored: np.ndarray
     magnitude: np.ndarray | None = None
+    factor: np.ndarray | None = None
+
+    @property
+    def weight(self) -> np.ndarray:
+        """The numbers, in float64."""
+        wide = self.stored.astype(np.float64, copy=False)
+        return wide if self.factor is None else wide * self.factor
 
     @property
     def size(self) -> np.ndarray:
@@ -102,16 +111,19 @@ class Block:
     @property
     def count(self) -> int:
         """Number of channels."""
-        if not self.weight.ndim:
+        if not self.stored.ndim:
             raise NoMapError("it has no channels")
-        each = int(self.weight.shape[self.axis])
+        each = int(self.stored.shape[self.axis])
         return each * self.operator.group if self.operator.name == "ConvTranspose" else each
 
     def scaled(self, factor: np.ndarray) -> Block:
         """Return the block times a number, or a number for each of its channels."""
         by = self._laid(factor)
         size = None if self.magnitude is None else self.magnitude * np.abs(by)
-        return replace(self, weight=self.weight * by, magnitude=size)
+        if not self.operator.name:
+            return replace(self, stored=self.stored * by, magnitude=size)
+        whole = by if self.factor is None else self.factor * by
+        return replace(self, factor=whole, magnitude=size)
 
     def _laid(self, factor: np.ndarray) -> np.ndarray:
         """Return factors in the layout of the weight."""
@@ -119,12 +131,12 @@ class Block:
             return factor
         if self.operator.name == "MatMul":
             return factor[np.newaxis, :]
-        ones = (1,) * (self.weight.ndim - 2)
+        ones = (1,) * (self.stored.ndim - 2)
         if self.operator.name == "Conv":
             return factor.reshape(-1, 1, *ones)
         group = self.operator.group
-        each = np.repeat(factor.reshape(group, -1), self.weight.shape[0] // group, axis=0)
-        return each.reshape(*self.weight.shape[:2], *ones)
+        each = np.repeat(factor.reshape(group, -1), self.stored.shape[0] // group, axis=0)
+        return each.reshape(*self.stored.shape[:2], *ones)
 
     def part(self, low: int, high: int) -> Block:
         """Return some of the channels, counted as those of the map are."""
@@ -140,13 +152,16 @@ class Block:
             each = self.count // operator.group
             if first % each or last % each:
                 raise NoMapError("it splits a group of channels")
-            read = self.weight.shape[1]
+            read = self.stored.shape[1]
             offset = operator.offset + first // each * read
             operator = replace(operator, group=(last - first) // each, offset=offset)
-        here: Any = [slice(None)] * self.weight.ndim
+        here: Any = [slice(None)] * self.stored.ndim
         here[self.axis] = slice(first, last)
         size = None if self.magnitude is None else self.magnitude[tuple(here)]
-        return Block(self.kind, operator, low, self.weight[tuple(here)], size)
+        by = self.factor
+        if by is not None and by.ndim and by.shape[self.axis] != 1:
+            by = by[tuple(here)]
+        return Block(self.kind, operator, low, self.stored[tuple(here)], size, by)
 
     def plus(self, other: Block) -> Block:
         """Return the sum with another block of the same channels and tensor."""
@@ -154,7 +169,7 @@ class Block:
             wide, narrow = (self, other) if _is_wider(self, other) else (other, self)
             return wide.plus(embedded(narrow, wide))
         weight = self.weight + other.weight
-        return replace(self, weight=weight, magnitude=self.size + other.size)
+        return replace(self, stored=weight, magnitude=self.size + other.size, factor=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,10 +212,10 @@ class Map:
         blocks = tuple(
             replace(
                 block,
-                weight=np.broadcast_to(block.weight, (count,)),
+                stored=np.broadcast_to(block.stored, (count,)),
                 magnitude=np.broadcast_to(block.size, (count,)),
             )
-            if not block.weight.ndim
+            if not block.stored.ndim
             else block
             for block in self.blocks
         )
@@ -286,7 +301,7 @@ def reduced(of: Map, runs: tuple[int, ...], count: int, epsilon: float) -> Norma
     scale = parts[0]
     if not np.isfinite(scale).all() or not (scale != 0).all():
         return whole
-    bare = replace(block, weight=np.ones(()), magnitude=None)
+    bare = replace(block, stored=np.ones(()), magnitude=None, factor=None)
     zero = np.zeros(())
     return Normal(Map(None, (bare,), zero, zero), runs, same / scale**2, np.sign(scale))
 
@@ -318,7 +333,7 @@ def total(maps: Sequence[Map]) -> Map:
 
 
 def _is_wider(a: Block, b: Block) -> bool:
-    return bool(a.operator.name) and (not b.operator.name or a.weight.size >= b.weight.size)
+    return bool(a.operator.name) and (not b.operator.name or a.stored.size >= b.stored.size)
 
 
 def embedded(block: Block, wide: Block) -> Block:
@@ -335,8 +350,8 @@ def embedded(block: Block, wide: Block) -> Block:
         raise no
     strides, dilations, pads, automatic = operator.geometry
     rank = len(strides)
-    kernel = wide.weight.shape[2:]
-    m, each = wide.weight.shape[:2]
+    kernel = wide.stored.shape[2:]
+    m, each = wide.stored.shape[:2]
     if automatic:
         raise no
     if not small.name:
@@ -362,10 +377,10 @@ def embedded(block: Block, wide: Block) -> Block:
         if not fits or reach != before + pads[rank + i] - inner[rank + i]:
             raise no
         places.append([t // dilations[i] for t in taps])
-    weight, magnitude = np.zeros((2, *wide.weight.shape))
+    weight, magnitude = np.zeros((2, *wide.stored.shape))
     here = np.ix_(range(m), range(each), *places)
     weight[here], magnitude[here] = one, size
-    return replace(wide, weight=weight, magnitude=magnitude)
+    return replace(wide, stored=weight, magnitude=magnitude, factor=None)
 
 
 # --------------------------------------------------------------------------------------- comparison
@@ -448,7 +463,15 @@ def compare(a: Map, b: Map, weights: Rounding, shifts: Rounding) -> Off:
             else:
                 one = embedded(one, other)
         size = one.magnitude
-        off = _apart(one.weight, other.weight, size, weights, "weight", one.axis)
+        off = _apart(
+            one.stored,
+            other.stored,
+            size,
+            weights,
+            "weight",
+            one.axis,
+            factors=(one.factor, other.factor),
+        )
         if off.channel is not None:
             off = replace(off, channel=off.channel + one.start)
         worst = worst.worse(off)
@@ -478,7 +501,7 @@ _ATTRIBUTE = 2.0**-24  # the unit roundoff of numbers among attributes
 
 def _edges(each: Map) -> Iterator[int]:
     for block in each.blocks:
-        if block.weight.ndim:
+        if block.stored.ndim:
             yield from (block.start, block.start + block.count)
 
 
@@ -490,7 +513,7 @@ def _refined(each: Map, bounds: Sequence[int]) -> dict[tuple[int, int, Trail, in
     found: dict[tuple[int, int, Trail, int], Block] = {}
     for block in each.blocks:
         pieces = [block]
-        if block.weight.ndim:
+        if block.stored.ndim:
             own = [c for c in bounds if block.start <= c <= block.start + block.count]
             pieces = [block.part(low, high) for low, high in itertools.pairwise(own)]
         for piece in pieces:
@@ -507,41 +530,65 @@ def _apart(
     rounding: Rounding,
     what: str,
     axis: int,
+    *,
+    factors: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
 ) -> Off:
-    """Compare two arrays, some rows at a time; a magnitude of None is that of the first."""
+    """Compare two arrays, each times a factor, some rows at a time.
+
+    A magnitude of None is that of the first.
+    """
     try:
-        a, b = np.broadcast_arrays(a, b)
-        magnitude = None if magnitude is None else np.broadcast_to(magnitude, a.shape)
+        shape = np.broadcast_shapes(a.shape, b.shape)
+        magnitude = None if magnitude is None else np.broadcast_to(magnitude, shape)
+        pair = [
+            (np.broadcast_to(array, shape), None if by is None else np.broadcast_to(by, shape))
+            for array, by in zip((a, b), factors, strict=True)
+        ]
     except ValueError as error:
         raise NoMapError("they are of different sizes") from error
-    if not a.size:
+    if not math.prod(shape):
         return Off(0.0)
-    if not a.ndim:
+    if not shape:
         found = _apart(a[None], b[None], _lifted(magnitude), rounding, what, 1)
         return replace(found, where=what)
-    step = max(1, _ROWS // max(a[0].size, 1))
+    step = max(1, _ROWS // math.prod(shape[1:]))
+    # A hair of float64's own rounding, so that what has no constants compares too.
+    unit = max(rounding.unit, 2.0**-46)
     worst, largest, most = Off(-1.0), 0.0, 0.0
-    for start in range(0, len(a), step):
+    for start in range(0, shape[0], step):
         rows = slice(start, start + step)
-        size = np.abs(a[rows] if magnitude is None else magnitude[rows])
-        deviation = np.abs(a[rows] - b[rows])
-        largest = max(largest, float(size.max() if magnitude is None else np.abs(a[rows]).max()))
-        most = max(most, float(np.nan_to_num(deviation, nan=math.inf).max()))
+        one, other = (_product(array, by, rows) for array, by in pair)
+        size = np.abs(one)
+        top = float(size.max())
+        deviation = np.subtract(one, other, out=other)
+        np.abs(deviation, out=deviation)
+        gap = float(deviation.max())
+        if not (math.isfinite(top) and math.isfinite(gap)):
+            raise NoMapError("a constant is no finite number")
+        largest, most = max(largest, top), max(most, gap)
+        if magnitude is not None:
+            size = np.abs(magnitude[rows])
         with np.errstate(all="ignore"):
-            np.subtract(deviation, rounding.least, out=deviation)
-            # A hair of float64's own rounding, so that what has no constants compares too.
-            size *= max(rounding.unit, 2.0**-46)
-            units = np.where(deviation <= 0, 0.0, deviation / size)
-        units = np.nan_to_num(units, nan=math.inf, posinf=math.inf)
-        place = tuple(map(int, np.unravel_index(int(np.argmax(units)), units.shape)))
-        if float(units[place]) > worst.units:
+            deviation -= rounding.least
+            size *= unit
+            units = np.divide(deviation, size, out=deviation)
+            # 0 / 0 is no deviation.
+            highest = max(float(np.fmax.reduce(units, axis=None)), 0.0)
+        if highest > worst.units:
+            place = tuple(map(int, np.unravel_index(int(np.nanargmax(units)), units.shape)))
             here = (place[0] + start, *place[1:])
             channel = here[axis] if axis < len(here) else None
-            worst = Off(float(units[place]), f"{what}[{', '.join(map(str, here))}]", channel)
-    if not math.isfinite(largest):
-        raise NoMapError("a constant is no finite number")
+            worst = Off(highest, f"{what}[{', '.join(map(str, here))}]", channel)
     share = most / largest if largest else math.inf if most else 0.0
     return replace(worst, share=share)
+
+
+def _product(array: np.ndarray, by: np.ndarray | None, rows: slice) -> np.ndarray:
+    """Return some rows of an array times a factor, in float64; they may be written to."""
+    wide = array[rows].astype(np.float64)
+    if by is not None:
+        wide *= by[rows]
+    return wide
 
 
 def _lifted(array: np.ndarray | None) -> np.ndarray | None:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
+from normswap.dtypes import NUMPY_DTYPES
 from normswap.proof.constants import Constants, content_of, digest_of, glance_of, kind_of
+from normswap.proof.conversion import WIDE, roundings
 from normswap.proof.flat import CHOICE, NONE, OWN, Flat, Node
 from normswap.semantics.constants import evaluate
 from normswap.semantics.registry import meaning_of, since_version
@@ -59,18 +61,25 @@ class Side:
         By tensor; `NONE` where it has none yet.
     overridable : frozenset of int
         Constants that a caller of the model may replace.
+    narrow : int
+        The type that the original was converted to, if that is what this model is
+        (:mod:`normswap.proof.conversion`); else 0.
     """
 
     flat: Flat
     constants: Constants
     sizes: tuple[Sizes, ...]
-    classes: list[int] = field(default_factory=list)
+    classes: list[int] = field(default_factory=list, init=False)
     overridable: frozenset[int] = frozenset()
+    narrow: int = 0
 
     def __post_init__(self) -> None:
-        """Start with no classes."""
-        self.classes = [NONE] * len(self.flat.names)
+        """Note what a caller may replace."""
         self.overridable = frozenset(self.flat.inputs.values()) & self.flat.tensors.keys()
+
+    def may_be(self, original: int, own: int) -> bool:
+        """Whether a tensor of a type may be one of the original's of another type."""
+        return original == own or (original == WIDE and own == self.narrow != 0)
 
     def value(self, number: int) -> np.ndarray | None:
         """Return what is known of a tensor that has one value only, whatever the input."""
@@ -87,6 +96,8 @@ class Table:
         self._ids: dict[Hashable, int] = {}
         self._glances: dict[Hashable, list[_Content]] = {}
         self._places: dict[Hashable, int] = {}
+        self._narrow = 0
+        self._rounded: dict[Hashable, dict[str, int]] = {}
         self._count = 0
 
     def fresh(self) -> int:
@@ -104,6 +115,7 @@ class Table:
     def start(self, side: Side) -> None:
         """Give a model's inputs and constants their classes."""
         flat = side.flat
+        side.classes = [NONE] * len(flat.names)
         for name, number in flat.inputs.items():
             default = number in flat.tensors
             given = self._constant(side, number) if default else None
@@ -112,8 +124,13 @@ class Table:
             if side.classes[number] == NONE:
                 side.classes[number] = self._constant(side, number)
 
-    def walk(self, side: Side) -> dict[int, int]:
-        """Give all tensors of a model their classes; return the first tensor of each class."""
+    def walk(self, side: Side, narrow: int = 0) -> dict[int, int]:
+        """Give all tensors of a model their classes; return the first tensor of each class.
+
+        Where the other model is this one converted to a narrower type, what its constants round
+        to are of their classes.
+        """
+        self._narrow = narrow
         self.start(side)
         homes: dict[int, int] = {}
         for number, kind in enumerate(side.classes):
@@ -129,6 +146,8 @@ class Table:
     def number(self, side: Side, index: int) -> list[int]:
         """Return the classes of what a node makes, its inputs having theirs."""
         node = side.flat.nodes[index]
+        if side.narrow and _only_converts(node, side):
+            return [side.classes[node.inputs[0]]]
         made = self._moved(side, node)
         if made is not None:
             return made
@@ -158,7 +177,7 @@ class Table:
             n == NONE or (value is not None and value.dtype.kind in "biu")
             for n, value in zip(node.outputs, known, strict=True)
         ):
-            return [NONE if v is None else self._value(v) for v in known]
+            return [NONE if v is None else self._value(v, "") for v in known]
         meaning = meaning_of(node.op, node.domain, node.opset)
         if meaning is None or not meaning.moves or len(node.outputs) != 1:
             return None
@@ -177,18 +196,47 @@ class Table:
         made = evaluate(node.op, node.domain, node.opset, inputs, node.attributes, 1)
         if made is None or made[0].size > _LARGEST:
             return None
-        return [self._value(made[0])]
+        return [self._value(made[0], side.flat.names[node.outputs[0]])]
 
-    def _value(self, value: np.ndarray) -> int:
+    def _value(self, value: np.ndarray, name: str) -> int:
         if value.dtype.kind in "OUS":
             kind = int(onnx.TensorProto.STRING)
         else:
             kind = int(onnx.helper.np_dtype_to_tensor_dtype(value.dtype))
-        content = content_of(value)
-        return self._told((kind, tuple(value.shape)), _Content(None, 0, content))
+        content = _Content(None, 0, content_of(value))
+        if kind == self._narrow:
+            wide = self._widened(value.shape, content.digest, name)
+            if wide is not None:
+                return wide
+        found = self._told((kind, tuple(value.shape)), content)
+        if kind == WIDE and self._narrow:
+            self._round(value, name, found)
+        return found
+
+    def _round(self, value: np.ndarray, name: str, found: int) -> None:
+        """Note what a constant rounds to in the narrow type of the other model."""
+        for made in roundings(value, self._narrow):
+            key = (made.shape, digest_of([content_of(made)]))
+            self._rounded.setdefault(key, {}).setdefault(name, found)
+
+    def _widened(self, shape: tuple[int, ...], digest: bytes, name: str) -> int | None:
+        """Return the class of what rounds to some bytes, that of its name if there are more."""
+        named = self._rounded.get((shape, digest))
+        return None if named is None else named.get(name, next(iter(named.values())))
 
     def _constant(self, side: Side, number: int) -> int:
         kind = kind_of(side.flat.tensors[number])
+        name = side.flat.names[number]
+        if kind[0] == self._narrow:
+            wide = self._widened(kind[1], side.constants.digest(number), name)
+            if wide is not None:
+                return wide
+        found = self._numbered(side, number, kind)
+        if kind[0] == WIDE and self._narrow:
+            self._round(side.constants.load(number), name, found)
+        return found
+
+    def _numbered(self, side: Side, number: int, kind: Hashable) -> int:
         place = side.constants.place(number)
         if place is not None and (kind, place) in self._places:
             return self._places[kind, place]
@@ -246,6 +294,8 @@ def attributes_of(node: Node, side: Side) -> tuple[tuple[str, Hashable], ...]:
     if not given:
         return ()
     defaults = _defaults(node.op, node.domain, node.opset)
+    if side.narrow:
+        given = {name: _as_wide(name, value, side.narrow) for name, value in given.items()}
     kept = [
         (name, value)
         for name, value in sorted((name, _frozen(value)) for name, value in given.items())
@@ -254,6 +304,22 @@ def attributes_of(node: Node, side: Side) -> tuple[tuple[str, Hashable], ...]:
     if node.op in _WINDOWS and not node.domain:
         kept = [item for item in kept if not _says_nothing(*item, node, side)]
     return tuple(kept)
+
+
+def _only_converts(node: Node, side: Side) -> bool:
+    """Whether a node of a converted model makes a narrow tensor of a wide one, or back."""
+    if node.op != "Cast" or not node.is_standard:
+        return False
+    return {side.flat.types[n] for n in (node.inputs[0], node.outputs[0])} <= {WIDE, side.narrow}
+
+
+def _as_wide(name: str, value: Any, narrow: int) -> Any:
+    """Return an attribute of a converted model as the original has it."""
+    if name in {"to", "dtype"} and value == narrow:
+        return WIDE
+    if isinstance(value, np.ndarray) and value.dtype == NUMPY_DTYPES[narrow]:
+        return value.astype(np.float32)
+    return value
 
 
 def _says_nothing(name: str, value: Any, node: Node, side: Side) -> bool:

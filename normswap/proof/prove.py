@@ -15,33 +15,47 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from onnx import TensorProto
 
 from normswap.dtypes import is_float
 from normswap.proof.candidates import MORE, Candidates
+from normswap.proof.conversion import narrowed_to
 from normswap.proof.drive import Pair
 from normswap.proof.facts import Facts
 from normswap.proof.flat import NONE
 from normswap.proof.judge import Judgement, frontier_names, judge
 from normswap.proof.numbering import Side, Table
 from normswap.proof.regions import WIDER, Cone, LargeRegionError, cone_of, opposite, widened
-from normswap.proof.result import Cut, Means, Output, Proof, Region, Standing
+from normswap.proof.result import BEYOND_TESTS, Cut, Means, Output, Proof, Region, Standing
+from normswap.proof.simulate import Alike, simulate, taken
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 _PATIENCE = 60.0  # seconds
 _FAILURES = 24  # tensors of a region that were no cut points
 _DIFFERENCES = 8  # regions that may differ
+_CLOSE = 16  # nodes of a region, beyond which it says little of where models differ
 
 
-def prove(a: Side, b: Side, *, patience: float = _PATIENCE) -> Proof:
+def prove(
+    a: Side,
+    b: Side,
+    *,
+    feeds: Callable[[], Iterable[Mapping[str, Any]]] = tuple,
+    patience: float = _PATIENCE,
+) -> Proof:
     """Prove, as far as it goes, that a rewritten model is the original function.
 
     Parameters
     ----------
     a, b : Side
-        The original and the rewritten model, without classes.
+        The original and the rewritten model.
+    feeds : callable
+        Inputs of the models, of sizes to be tried one after the other. Where names and places
+        leave something open, both models are simulated on them, for candidates.
     patience : float
         Seconds after which what is left stays open.
 
@@ -51,18 +65,29 @@ def prove(a: Side, b: Side, *, patience: float = _PATIENCE) -> Proof:
         The same for the same models, unless time ran out.
     """
     began = time.perf_counter()
-    walk = _Walk(a, b, began + patience)
-    walk.run()
-    return walk.told(time.perf_counter() - began)
+    deadline = began + patience
+    found = _Walk(a, b, deadline).told()
+    if found.is_open or any(region.size > _CLOSE for region in found.apart):
+        values, original = taken(a, feeds(), deadline)
+        alike = Alike(original, simulate(b, values, deadline=deadline))
+        found = max(found, _Walk(a, b, deadline, alike).told(), key=_merit)
+    return replace(found, seconds=time.perf_counter() - began)
+
+
+def _merit(proof: Proof) -> tuple[int, int]:
+    """Return how much a proof says: outputs that are not open, and how closely what differs."""
+    said = [output for output in proof.outputs if output.standing is not Standing.OPEN]
+    return len(said), -sum(region.size for region in proof.apart)
 
 
 class _Walk:
-    def __init__(self, a: Side, b: Side, deadline: float) -> None:
+    def __init__(self, a: Side, b: Side, deadline: float, alike: Alike | None = None) -> None:
         self._a, self._b = a, b
         self._deadline = deadline
         self._table = Table()
         self._facts = Facts(a), Facts(b)
-        self._homes = self._table.walk(a)
+        b.narrow = narrowed_to(a.flat, b.flat)
+        self._homes = self._table.walk(a, b.narrow)
         self._regions: dict[int, Region] = {}
         self._assumed: dict[int, tuple[int, Region]] = {}
         self._failed: dict[int, tuple[int, Region]] = {}
@@ -70,13 +95,13 @@ class _Walk:
         self._identical: set[int] = set()
         self._near: set[int] = set()
         self._common: set[int] = set()  # classes that both models have
-        self._candidates = Candidates(a, b, self._homes)
+        self._candidates = Candidates(a, b, self._homes, alike)
 
     @property
     def _is_late(self) -> bool:
         return time.perf_counter() > self._deadline
 
-    def run(self) -> None:
+    def _run(self) -> None:
         """Walk through the rewritten model."""
         self._table.start(self._b)
         self._common.update(kind for kind in self._b.classes if kind in self._homes)
@@ -256,8 +281,9 @@ class _Walk:
                 return again
         return len(flat.nodes)
 
-    def told(self, seconds: float) -> Proof:
-        """Return what was found."""
+    def told(self) -> Proof:
+        """Walk, and return what was found."""
+        self._run()
         b, flat = self._b, self._b.flat
         by_region = flat.behind(self._regions)
         by_assumption = flat.behind(self._assumed)
@@ -283,8 +309,8 @@ class _Walk:
             values=len(made),
             identical=len(self._identical),
             regions=tuple(self._regions[n] for n in made if n in self._regions),
+            precision=TensorProto.DataType.Name(b.narrow).lower() if b.narrow else "",
             apart=tuple(self._assumed[n][1] for n in made if n in self._assumed and n not in faint),
-            seconds=seconds,
         )
 
     def _why(self, number: int) -> str:
@@ -295,6 +321,9 @@ class _Walk:
         except LargeRegionError as error:
             return str(error)
         reasons = [self._failed[n][1].reason for n in sorted(seen) if n in self._failed]
+        for reason in reasons:
+            if any(words in reason for words in BEYOND_TESTS):
+                return reason
         return reasons[-1] if reasons else "the original has no tensor to compare it with"
 
 

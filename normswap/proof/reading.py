@@ -146,6 +146,22 @@ class _Reading:
             self._constants[number] = widened(value)
         return self._constants[number]
 
+    def weight(self, node: Node) -> np.ndarray:
+        """Return what an operator multiplies by, in the type that it is stored in.
+
+        Of large ones there is no other copy.
+        """
+        number = node.inputs[1]
+        if number in self._constants or number not in self._side.constants:
+            found = self.vector(node, 1)
+            if found is None:
+                raise NoMapError("it has no weight")
+            return found
+        if number in self.maps:
+            raise NoMapError(f"input 1 of {node.op} is no constant")
+        stored = self._side.constants.load(number)
+        return stored if stored.dtype.kind == "f" else widened(stored)
+
     def shapes(self, number: int) -> Trail:
         """Return the shapes of a tensor, at each of the model's sizes."""
         found = tuple(sizes.shapes.get(number) for sizes in self._side.sizes)
@@ -280,9 +296,7 @@ def _normalized(reading: _Reading, node: Node) -> list[Map]:
 
 def _weighed(reading: _Reading, node: Node, axis: int, channels: int) -> tuple[Map, np.ndarray]:
     """Return what an operator reads, as scaled channels, and its weight."""
-    weight = reading.vector(node, 1)
-    if weight is None:
-        raise NoMapError("it has no weight")
+    weight = reading.weight(node)
     if reading.length(node.inputs[0], axis) != channels:
         raise NoMapError("its weight is for another number of channels")
     made = reading.map(node).along(axis, channels)
@@ -295,10 +309,10 @@ def _weighted(
     block: Block, operator: Operator, weight: np.ndarray, scale: np.ndarray, size: np.ndarray
 ) -> Block:
     """Return what an operator makes of scaled channels."""
+    factor = None if (scale == 1).all() else scale
     if (np.abs(scale) == size).all():
-        made = weight if (scale == 1).all() else weight * scale
-        return Block(block.kind, operator, 0, made)
-    return Block(block.kind, operator, 0, weight * scale, np.abs(weight) * size)
+        return Block(block.kind, operator, 0, weight, factor=factor)
+    return Block(block.kind, operator, 0, weight, np.abs(weight) * size, factor)
 
 
 def _convolved(reading: _Reading, node: Node) -> list[Map]:
@@ -334,15 +348,20 @@ def _convolved(reading: _Reading, node: Node) -> list[Map]:
         )
         part = weight if group > 1 else weight[:, first:last]
         scale, size = (
-            np.repeat(a.reshape(group, -1), m // group, axis=0).reshape(m, -1, *taps)
+            a.reshape(1, -1, *taps)
+            if group == 1
+            else np.repeat(a.reshape(group, -1), m // group, axis=0).reshape(m, -1, *taps)
             for a in (block.weight, block.size)
         )
         blocks.append(_weighted(block, operator, part, scale, size))
-    rows = np.repeat(made.bias.reshape(group, -1), m // group, axis=0).reshape(m, -1, *taps)
-    sizes = np.repeat(made.magnitude.reshape(group, -1), m // group, axis=0).reshape(m, -1, *taps)
-    axes = tuple(range(1, weight.ndim))
-    bias = (weight * rows).sum(axis=axes) if made.bias.any() else np.zeros(m)
-    size = (np.abs(weight) * sizes).sum(axis=axes) if made.magnitude.any() else np.zeros(m)
+    bias, size = np.zeros((2, m))
+    if made.magnitude.any():
+        rows, sizes = (
+            np.repeat(a.reshape(group, -1), m // group, axis=0).reshape(m, -1, *taps)
+            for a in (made.bias, made.magnitude)
+        )
+        axes = tuple(range(1, weight.ndim))
+        bias, size = (weight * rows).sum(axis=axes), (np.abs(weight) * sizes).sum(axis=axes)
     own = _own_bias(reading, node, m)
     return [Map(1, tuple(blocks), bias + own, size + np.abs(own))]
 
@@ -415,8 +434,8 @@ def _multiplied(reading: _Reading, node: Node) -> list[Map]:
             moved = [tuple((*s[:-1], *count) for s in shapes) for shapes in (before, after)]
             trail, behind = trail[:-1], (("Reshape", *moved),)
     first = len(_shape_before(behind)) - 1 if behind else last
-    if node.op == "Gemm":
-        weight = weight * float(given.get("alpha", 1.0))
+    if node.op == "Gemm" and given.get("alpha", 1.0) != 1.0:
+        weight = widened(weight) * float(given["alpha"])
     blocks = []
     for block in made.blocks:
         part = weight[block.start : block.start + block.count]
@@ -425,7 +444,9 @@ def _multiplied(reading: _Reading, node: Node) -> list[Map]:
         )
         scale, size = (a[:, np.newaxis] for a in (block.weight, block.size))
         blocks.append(_weighted(block, operator, part, scale, size))
-    bias, sizes = made.bias @ weight, made.magnitude @ np.abs(weight)
+    bias, sizes = np.zeros((2, weight.shape[1]))
+    if made.magnitude.any():
+        bias, sizes = made.bias @ weight, made.magnitude @ np.abs(weight)
     own = reading.vector(node, 2) if node.op == "Gemm" else None
     if own is not None:
         vector, axis = _vector(own * float(given.get("beta", 1.0)), last + 1)

@@ -7,6 +7,11 @@ from dataclasses import dataclass, field
 
 _NAMED = 4  # nodes in a sentence
 
+BY_SIZE = "decides by sizes, of which a few are tried"
+NARROWER = "one of the two rounds to a narrower type"
+BEYOND_TESTS = (BY_SIZE, NARROWER)
+"""Why a region is not judged, where running both models on some inputs does not settle it."""
+
 
 class Means(str, enum.Enum):
     """How the two forms of a region were told to be one function.
@@ -90,6 +95,12 @@ class Region:
         )
 
     @property
+    def is_retouched(self) -> bool:
+        """Whether the operators are the same, so that only their constants or attributes differ."""
+        before, after = ([title.split()[0] for title in side] for side in (self.before, self.after))
+        return before == after
+
+    @property
     def size(self) -> int:
         """Number of nodes, of the larger of the two."""
         return max(len(self.before), len(self.after))
@@ -131,6 +142,29 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Witness:
+    """An output that differs in float64 on some input.
+
+    Attributes
+    ----------
+    output : str
+    off, largest : float
+        The largest deviation, and the largest value of the original's.
+    is_plain : bool
+        Whether that is more than rounding the constants could make of it.
+    """
+
+    output: str
+    off: float
+    largest: float
+    is_plain: bool
+
+    def __str__(self) -> str:
+        """Tell a person by how much."""
+        return f"in float64 it is {self.off:.3g} off where its largest value is {self.largest:.3g}"
+
+
+@dataclass(frozen=True, slots=True)
 class Proof:
     """What is proved of two models.
 
@@ -144,6 +178,11 @@ class Proof:
         Those that were proved, in the rewritten model's order.
     apart : tuple of Region
         Those that differ, all else being equal.
+    precision : str
+        The type that all of the original was converted to, ``float16`` for example, if that is what
+        the rewritten model is: then it is equal to within that type's rounding. Else empty.
+    witness : Witness or None
+        What shows that the models differ, where that was looked for.
     seconds : float
     reason : str
         Why there is no proof at all, where there is none.
@@ -154,6 +193,8 @@ class Proof:
     identical: int = 0
     regions: tuple[Region, ...] = ()
     apart: tuple[Region, ...] = ()
+    precision: str = ""
+    witness: Witness | None = None
     seconds: float = field(default=0.0, compare=False)
     reason: str = ""
 
@@ -164,15 +205,21 @@ class Proof:
         return bool(self.outputs) and all(output.standing in proved for output in self.outputs)
 
     @property
-    def fault(self) -> Region | None:
-        """The region that is another function, if it is the only one and off by little.
+    def is_open(self) -> bool:
+        """Whether nothing is known of some output."""
+        return any(output.standing is Standing.OPEN for output in self.outputs)
 
-        Where there is a second one, each may have what the other lacks: together they may be half a
-        rewrite each.
+    @property
+    def fault(self) -> Region | None:
+        """The region that is another function, if it is the only one, and no step of a rewrite.
+
+        Such a one is off by little, or has the same operators as before. Where there is a second
+        one, each may have what the other lacks: together they may be half a rewrite each.
         """
-        is_one = len(self.apart) == 1 and self.apart[0].is_near
-        is_open = any(output.standing is Standing.OPEN for output in self.outputs)
-        return self.apart[0] if is_one and not is_open else None
+        if len(self.apart) != 1 or self.is_open:
+            return None
+        (region,) = self.apart
+        return region if region.is_near or region.is_retouched else None
 
     @property
     def largest(self) -> int:

@@ -17,7 +17,11 @@ def standing(report: CheckReport) -> str:
     """Say, behind the verdict, whether what is equivalent is proved, or tested on inputs."""
     if report.verdict.value != "equivalent" or report.proof is None:
         return ""
-    return ", proved" if report.is_proved else ", tested"
+    if not report.is_proved:
+        return ", tested"
+    return (
+        f", proved to within {precision}" if (precision := report.proof.precision) else ", proved"
+    )
 
 
 def gated(report: RewriteReport) -> str:

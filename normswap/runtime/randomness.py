@@ -9,12 +9,15 @@ sequence in every session, so the n-th iteration of a loop draws the same in bot
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import onnx
+
+from normswap.order import in_topological_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -181,7 +184,18 @@ def seed_all(model: onnx.ModelProto, numbers: Sequence[float | None]) -> None:
 
 
 def pinned(path: str, numbers: Sequence[float | None]) -> onnx.ModelProto:
-    """Return the model at `path` with seeds; external data is left where it is."""
+    """Return the model at `path` with seeds; external data is left where it is.
+
+    Its nodes are in topological order: float16 converters leave some behind those that read them,
+    which runtimes put up with.
+    """
     model = onnx.load(path, load_external_data=False)
     seed_all(model, numbers)
+    nodes = list(model.graph.node)
+    with contextlib.suppress(ValueError):  # a circle, which no runtime takes
+        ordered = in_topological_order(nodes)
+        if ordered is not nodes:
+            copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in ordered]
+            del model.graph.node[:]
+            model.graph.node.extend(copies)
     return model

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from normswap.beside import placed
 from normswap.check import cancellation
+from normswap.check.alone import concluded
 from normswap.check.batching import batch_evidence
 from normswap.check.compare import compare, judge_all
 from normswap.check.departure import disbelieved, find_departures, measure_rounding, suspected
@@ -21,6 +22,7 @@ from normswap.check.observe import Observations, observe_original, observe_rewri
 from normswap.check.options import CheckOptions
 from normswap.check.power import estimate, self_test
 from normswap.check.report import CaseReport, CheckReport, OutputReport, reasons_of
+from normswap.check.room import shortage
 from normswap.check.runner import LEVELS, Execution, Runner
 from normswap.check.verdict import NOT_FINITE, Verdict, overall
 from normswap.errors import DataError, ModelError, UsageError
@@ -59,7 +61,7 @@ _PATIENCE = {False: 20.0, True: 120.0}
 def check(
     original: Source,
     rewritten: Source,
-    options: Literal["quick", "full"] | CheckOptions = "quick",
+    options: Literal["quick", "full", "proof"] | CheckOptions = "quick",
     *,
     certificate: str | os.PathLike[str] | None = None,
     progress: Progress = silent,
@@ -76,11 +78,12 @@ def check(
         The models; a Graph of onnx-graphsurgeon, a Model of onnx-ir, an ONNXProgram of torch. Where
         it is a path, external data is found beside it. They may be the same file, with
         `CheckOptions.against_provider` for example.
-    options : {"quick", "full"} or CheckOptions
-        How thoroughly; or also on which inputs, with which tolerance, on what.
+    options : {"quick", "full", "proof"} or CheckOptions
+        How thoroughly, or by proof alone, which runs nothing; or also on which inputs, with which
+        tolerance, on what.
     certificate : path, optional
-        Where to write what was proved, for :func:`normswap.verify`, if they are equivalent; an
-        existing file is replaced.
+        Where to write what was proved, for :func:`normswap.verify`, if they are equivalent, and
+        neither is the other in a narrower type; an existing file is replaced.
     progress : callable
         Is told what is being done, in a few words.
 
@@ -123,7 +126,8 @@ def check(
         models = zip(names, (first, second), strict=True)
         training = {Path(name).name for name, path in models if _trains(path)}
         report = replace(report, notes=(*report.notes, *_mode_note(sorted(training))))
-        if certified is not None and report.verdict is Verdict.EQUIVALENT:
+        converted = report.proof is not None and bool(report.proof.precision)
+        if certified is not None and report.verdict is Verdict.EQUIVALENT and not converted:
             progress("certifying")
             called = (Path(names[0]).name, Path(names[1]).name)
             with placed(str(certify(first, second, report, how, names=called)), certified):
@@ -175,6 +179,11 @@ def check_files(
             if child is not None:
                 child.kill()  # nothing will run
             return _report(first, second, options, began, Observations(), structure=structure)
+        lacking = "" if options.proves_only else shortage(first, second, options)
+        if options.proves_only or lacking:
+            if child is not None:
+                child.kill()
+            return _by_proof(first, second, options, began, progress, lacking)
         runner = Runner(stack.enter_context(scratch_folder("check")), options, progress)
         proof = None
         if child is not None:
@@ -217,10 +226,34 @@ def check_files(
     )
 
 
-def _prove(first: Signature, second: Signature, options: CheckOptions, progress: Progress) -> Proof:
+def _prove(
+    first: Signature,
+    second: Signature,
+    options: CheckOptions,
+    progress: Progress,
+    *,
+    alone: bool = False,
+) -> Proof:
     progress("proving region by region")
     requested = RequestedSizes(options.input_shapes, options.symbolic_dims)
-    return prove_files(first, second, requested=requested, patience=_PATIENCE[options.full])
+    patience = options.timeout if alone else _PATIENCE[options.full]
+    return prove_files(first, second, requested=requested, patience=patience, alone=alone)
+
+
+def _by_proof(
+    first: Signature,
+    second: Signature,
+    options: CheckOptions,
+    began: float,
+    progress: Progress,
+    lacking: str,
+) -> CheckReport:
+    """Conclude without running anything."""
+    proof = _prove(first, second, options, progress, alone=True)
+    verdict, reasons = concluded(proof)
+    report = _report(first, second, options, began, Observations(), proof=proof)
+    notes = (*report.notes, *([lacking] if lacking else []))
+    return replace(report, verdict=verdict, reasons=reasons, notes=notes)
 
 
 def _proved(

@@ -57,7 +57,8 @@ class FoldReport(RewriteReport):
     check : CheckReport or None
         None where no check was asked for.
     residuals : tuple of Residual
-        Of the constants that were written, as they were read back; empty without a check.
+        Of the constants that were written, as they were read back; empty without a check, and with
+        one by proof alone, which reads and compares each of them itself.
     """
 
     plan: Plan
@@ -158,7 +159,7 @@ def fold(
     model: Source,
     output: Output = None,
     *,
-    check: Literal["quick", "full", "off"] | CheckOptions | None = "quick",
+    check: Literal["quick", "full", "proof", "off"] | CheckOptions | None = "quick",
     assume_constant: bool = False,
     merge_branches: bool = False,
     leftover: Form = "keep",
@@ -182,9 +183,10 @@ def fold(
     output : path or binary stream, optional
         Where the folded model goes. It is complete there or untouched, whatever happens. Without
         it nothing is written, and the model is the result's.
-    check : {"quick", "full", "off"}, CheckOptions or None
-        How the result is compared with the original, in onnxruntime and in float64. None or
-        ``"off"``: not at all. A model to which there is nothing to do is not run.
+    check : {"quick", "full", "proof", "off"}, CheckOptions or None
+        How the result is compared with the original, in onnxruntime and in float64; ``"proof"``
+        runs neither, and needs the memory of a layer or two. None or ``"off"``: not at all. A model
+        to which there is nothing to do is not run.
     assume_constant : bool
         Fold initializers that are graph inputs too, which a caller could override. Those that
         nobody reads then go, the inputs too.
@@ -237,11 +239,11 @@ def fold(
     0
     >>> normswap.fold("models/unet.onnx", check="quik")
     Traceback (most recent call last):
-    normswap.errors.UsageError: check='quik' is not one of 'quick', 'full', 'off'.
+    normswap.errors.UsageError: check='quik' is not one of 'quick', 'full', 'proof', 'off'.
     """
     from normswap.check.options import check_options
 
-    how = check_options(check)
+    how = check_options(check, provable=True)
     certified = None if certificate is None else certifiable(how, certificate, model, output)
     target = place(output)
     loaded, report = _planned(
@@ -262,7 +264,7 @@ def fold(
         if how is not None:
             report = replace(
                 report,
-                residuals=residuals(loaded, load(staged.path)),
+                residuals=() if how.proves_only else residuals(loaded, load(staged.path)),
                 check=checked(loaded, staged.path, output, how, progress, child),
             )
         require_sound(report, _findings(report))

@@ -9,6 +9,7 @@ import pytest
 from support.check_models import conv_bn, save
 
 from normswap.check import deployment
+from normswap.check.compare import compare
 from normswap.check.deployment import is_enough, proved_outputs, with_proof
 from normswap.check.evidence import Evidence
 from normswap.check.metrics import measure
@@ -18,7 +19,7 @@ from normswap.check.report import OutputReport
 from normswap.check.verdict import Judgement, Verdict
 from normswap.errors import RunError
 from normswap.inputs.signature import read_signature
-from normswap.proof.result import Output, Proof, Region, Standing
+from normswap.proof.result import BY_SIZE, NARROWER, Output, Proof, Region, Standing
 
 PROVED = Proof(outputs=(Output("out", Standing.PROVED),), values=3, identical=2)
 
@@ -74,6 +75,24 @@ def test_a_run_is_believed_as_far_as_it_is_rounding(tmp_path, off, enough):
         assert output.judgement.reason.startswith("proved; in the runtime it is off by ")
 
 
+CONVERTED = replace(PROVED, precision="float16")
+
+
+@pytest.mark.parametrize(
+    ("off", "verdict"), [(1e-5, "equivalent"), (0.01, "equivalent"), (0.2, "inconclusive")]
+)
+def test_a_conversion_may_be_off_by_what_its_type_explains(tmp_path, off, verdict):
+    signature = read_signature(save(tmp_path / "a.onnx", conv_bn(side=4)))
+    for (output,) in (
+        proved_outputs(signature, seen(signature, off), CONVERTED),
+        with_proof(compare(signature, seen(signature, off), {}), CONVERTED),
+    ):
+        assert output.judgement.verdict.value == verdict
+    assert (
+        "float16" in proved_outputs(signature, seen(signature, off), CONVERTED)[0].judgement.reason
+    )
+
+
 def judged(verdict, **evidence):
     found = Evidence("out", "float32", (4,), **evidence)
     return OutputReport("case", found, Judgement(verdict, "values", "it is constant"))
@@ -102,7 +121,8 @@ def test_a_small_fault_is_a_verdict_and_half_a_rewrite_is_none(near, verdict):
     (output,) = with_proof((judged(Verdict.EQUIVALENT, verdict_level=off(1e-7)),), proof)
     assert output.judgement.verdict.value == verdict
     (output,) = with_proof((judged(Verdict.EQUIVALENT, verdict_level=off(0.0)),), proof)
-    assert output.judgement.verdict.value == "equivalent"  # it does not show
+    # What does not show on these inputs may on others, unless it is half a rewrite.
+    assert output.judgement.verdict.value == ("inconclusive" if near else "equivalent")
     (output,) = with_proof(
         (judged(Verdict.EQUIVALENT, verdict_level=off(1e-7)),), replace(proof, apart=(found,) * 2)
     )
@@ -111,6 +131,30 @@ def test_a_small_fault_is_a_verdict_and_half_a_rewrite_is_none(near, verdict):
     if near:
         assert "weight[1, 2] in channel 1" in output.judgement.reason
         assert "Conv c, BatchNormalization b" in output.judgement.reason
+
+
+def test_what_was_only_retouched_is_no_half_of_a_rewrite():
+    retouched = Region("y", "y", ("x",), ("Gemm a",), ("Gemm b",), is_apart=True, reason="off")
+    proof = Proof(outputs=(Output("out", Standing.APART),), apart=(retouched,))
+    for shift, verdict in ((1e-7, "different"), (0.0, "inconclusive")):
+        (output,) = with_proof((judged(Verdict.EQUIVALENT, verdict_level=off(shift)),), proof)
+        assert output.judgement.verdict.value == verdict
+
+
+@pytest.mark.parametrize(
+    ("reason", "verdict"),
+    [
+        (f"Equal e {BY_SIZE}", "inconclusive"),
+        (NARROWER, "inconclusive"),
+        ("Foo is not known in float64", "equivalent"),
+    ],
+)
+def test_what_tests_do_not_settle(reason, verdict):
+    proof = Proof(outputs=(Output("out", Standing.OPEN, reason),))
+    (output,) = with_proof((judged(Verdict.EQUIVALENT, verdict_level=off(0.0)),), proof)
+    assert output.judgement.verdict.value == verdict
+    (output,) = with_proof((judged(Verdict.DIFFERENT, verdict_level=off(1.0)),), proof)
+    assert output.judgement.verdict is Verdict.DIFFERENT
 
 
 def test_models_that_do_not_run_are_left_to_the_rest_of_the_check(tmp_path):

@@ -5,11 +5,11 @@ import onnx
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
-from support.check_models import model, save, tensor, value
+from support.check_models import conv_bn, model, save, tensor, value
 
 from normswap.check.options import CheckOptions
 from normswap.check.verdict import Verdict
-from normswap.runtime.randomness import draws, paired_seeds, seed_all, seeds
+from normswap.runtime.randomness import draws, paired_seeds, pinned, seed_all, seeds
 from normswap.workflows.check import check
 
 X = np.random.default_rng(1).normal(size=(2, 3)).astype(np.float32)
@@ -243,3 +243,14 @@ def test_noise_hides_no_wrong_weight_and_excuses_none(tmp_path, place):
         report = check(a, save(tmp_path / "c.onnx", made(1.1, "r")), CheckOptions(arbiter=arbiter))
         assert report.verdict is Verdict.DIFFERENT
         assert all(output.judgement.allowed < 1e-3 for output in report.outputs)
+
+
+def test_nodes_that_stand_behind_their_readers_are_sorted(tmp_path):
+    made = conv_bn(side=4)
+    nodes = list(made.graph.node)
+    moved = onnx.ModelProto.FromString(made.SerializeToString())
+    del moved.graph.node[:]
+    moved.graph.node.extend([*nodes[1:], nodes[0]])
+    found = pinned(str(save(tmp_path / "a.onnx", moved)), ())
+    assert [node.name for node in found.graph.node] == [node.name for node in nodes]
+    assert len({node.output[0] for node in found.graph.node}) == len(nodes)

@@ -18,7 +18,7 @@ from support.small_models import (
 )
 
 from normswap.model import ArrayTensor, load, make_constant, source_of
-from normswap.model.exporter import in_topological_order
+from normswap.order import in_topological_order
 
 
 def chain(**fields):

@@ -429,3 +429,41 @@ def test_numbers_that_are_none_are_no_reason_to_warn(tmp_path, value):
     other = copied(model)
     scaled(weight(other, node_of(other, "Conv").input[1]), (1, 1, 1, 1), value)
     assert not proof_of(model, other, tmp_path).is_whole
+
+
+def with_position(array=None):
+    """Return x + exp(c) / 3, or x and the constant that a tool made of the latter."""
+    b = Builder(17)
+    x = b.input("N", 6, 8)
+    drawn = b.rng.normal(size=(6, 8))
+    if array is None:
+        position = b.node("Div", b.node("Exp", b.const(drawn)), b.const(np.array(3.0)))
+    else:
+        position = b.const(array)
+    b.output(b.node("Add", x, position, out="y"))
+    return b.model(), np.exp(drawn.astype(np.float32)) / np.float32(3)
+
+
+@pytest.mark.parametrize(("off", "proved"), [(0, True), (2**-23, True), (1e-4, False)])
+def test_a_constant_that_a_tool_folded_in_its_own_arithmetic(tmp_path, off, proved):
+    model, folded = with_position()
+    folded = (folded * (1 + off * np.sign(folded - folded.mean()))).astype(np.float32)
+    assert proof_of(model, with_position(folded)[0], tmp_path).is_whole is proved
+
+
+def looked_up(factor=1.0):
+    b = Builder(17)
+    table = b.rng.normal(size=(100, 4))
+    table[70, 2] *= factor
+    ids = b.input("N", name="ids", elem_type=TensorProto.INT64)
+    row = b.node("Gather", b.const(table, "table"), ids)
+    b.output(b.node("Tanh", row, out="y"))
+    return b.model()
+
+
+def test_a_row_that_no_index_may_reach_is_found(tmp_path):
+    proof = proof_of(looked_up(), looked_up(1.01), tmp_path)
+    assert [output.standing for output in proof.outputs] == [Standing.APART]
+    assert proof.fault is proof.apart[0]
+    assert proof.fault.element == "table[70, 2]"
+    assert proof_of(looked_up(), looked_up(), tmp_path).is_whole

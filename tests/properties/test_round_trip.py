@@ -10,7 +10,7 @@ from support.random_models import RandomModels, every_field
 
 from normswap.errors import ModelError
 from normswap.model import load, stage, wire, write_to
-from normswap.model.exporter import in_topological_order
+from normswap.order import in_topological_order
 
 seeds = st.integers(min_value=0, max_value=2**63)
 # Both with nearly all payloads cut out of the file and with nearly none.

@@ -6,6 +6,7 @@ import itertools
 
 import onnx
 
+from normswap.inputs.random import Distribution, make_case
 from normswap.inputs.signature import drawing_alike, read_signature
 from normswap.proof.files import prove_files, sides_of
 from normswap.proof.result import Standing
@@ -17,6 +18,14 @@ _numbers = itertools.count()
 def proof_of(original, rewritten, folder, **options):
     """Return what is proved of two models."""
     return prove_files(*_signatures(original, rewritten, folder), **options)
+
+
+def sides(original, rewritten, folder):
+    """Return two models laid flat, and inputs for them."""
+    signatures = _signatures(original, rewritten, folder)
+    a, b, shapes = sides_of(*signatures)
+    feeds = make_case(signatures[0], shapes[0], Distribution.NORMAL, seed=0, ranges={}).feeds
+    return a, b, feeds
 
 
 def is_made_again(original, rewritten, proof, folder):

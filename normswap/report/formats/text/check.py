@@ -67,7 +67,7 @@ def _proof(report: CheckReport, console: Console, *, verbose: bool) -> None:
     if proof is None:
         return
     console.print(f"  [dim]{escape(proof_line(proof))}[/]")
-    if not report.is_proved:
+    if not report.is_proved and not report.is_by_proof_alone:
         print_open(proof, console)
     if report.verdict.value == "equivalent":  # else they are among the reasons
         for region in proof.apart[:SHOWN]:
@@ -95,6 +95,9 @@ def _sentence(report: CheckReport) -> str:
     if report.departures:
         named = " and ".join(dict.fromkeys(found.model for found in report.departures))
         rests = f"by onnxruntime alone, which departs from float64 on {named}"
+    if report.is_by_proof_alone:
+        rests = "region by region, by proof alone" if same else "by proof alone"
+        return f"{names}, {rests} ({report.seconds:.1f} s)"
     cases, outputs = len(report.cases), len({output.name for output in report.outputs})
     return (
         f"{names}, {outputs} output{'s' * (outputs != 1)} on {cases} set{'s' * (cases != 1)} of "

@@ -92,9 +92,10 @@ def print_check(check: CheckReport, console: Console, *, finding: str, verbose: 
             f"  in onnxruntime the largest difference is {metrics.max_abs:.1e} where the largest "
             f"value is {metrics.reference_max:.3g}"
         )
-    elif check.proof is not None:
+    elif check.proof is not None and not check.is_proved:
         console.print(f"  {escape(proof_line(check.proof))}")
-        print_open(check.proof, console)
+        if not check.is_by_proof_alone:
+            print_open(check.proof, console)
     if verbose > 0 and check.proof is not None:
         print_regions(check.proof, console)
 
