@@ -25,7 +25,6 @@ from normswap.groupnorm.options import AUTO, FASTEST, SwapOptions
 from normswap.groupnorm.planner import plan_swap, with_timings
 from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
 from normswap.groupnorm.race import measure
-from normswap.groupnorm.regroup.regroup import Regrouping, regroup
 from normswap.groupnorm.verify import SwapCheck, verify_swap
 from normswap.inputs.arrayfiles import read_array
 from normswap.inputs.data import open_data
@@ -41,6 +40,7 @@ from normswap.runtime.survey import resolve
 from normswap.scratch import scratch_folder
 from normswap.workflows.check import check_files
 from normswap.workflows.narrowed import narrowed
+from normswap.workflows.regrouping import PermutationCheck, regrouped
 from normswap.workflows.result import (
     Result,
     RewriteReport,
@@ -60,11 +60,11 @@ if TYPE_CHECKING:
 
     from normswap.groupnorm.normalize import Normalized
     from normswap.groupnorm.plan import SwapPlan
+    from normswap.groupnorm.regroup.regroup import Regrouping
     from normswap.inputs.data import Data, Dataset
     from normswap.inspection.gate import FailOn
     from normswap.model import Model
     from normswap.model.sources import Source
-    from normswap.proof.reordered import Reordered
     from normswap.workflows.result import Output
 
     class Options(TypedDict, total=False):
@@ -136,7 +136,7 @@ class SwapReport(RewriteReport):
         None where no check was asked for, or there was nothing to normalize.
     regrouping : Regrouping or None
         What was done for the groups, where that was asked for.
-    permutation : NormalizationCheck or None
+    permutation : PermutationCheck or None
         Whether the network with its channels in another order is the same function.
     """
 
@@ -150,7 +150,7 @@ class SwapReport(RewriteReport):
     notes: tuple[str, ...] = ()
     normalization: NormalizationCheck | None = None
     regrouping: Regrouping | None = None
-    permutation: NormalizationCheck | None = None
+    permutation: PermutationCheck | None = None
 
     SCHEMA: ClassVar[str] = "normswap/swap/1"
 
@@ -202,14 +202,14 @@ def plan_report(
     model, plan = _planned(source, options, progress)
     failing = gate(fail_on, model, kept=plan.untouched)  # of the model as it was given
     with (
-        _regrouped(model, plan, None, None, progress) as regrouped,
-        _normalized(regrouped.model, regrouped.plan, progress) as network,
+        regrouped(model, plan, progress) as ordered,
+        _normalized(ordered.model, ordered.plan, progress) as network,
     ):
         plan = network.plan
         if options.form == FASTEST:
             plan = _raced(network.path, plan, how, None, progress)
     report = SwapReport(model.name, None, plan, size_before=model.size, failing=failing)
-    return replace(report, regrouping=regrouped.found)
+    return replace(report, regrouping=ordered.found)
 
 
 def bn_to_gn(
@@ -472,20 +472,15 @@ def swap(
         return SwapResult(*as_it_is(report, model, target, overwrite=overwrite, copy=copy))
     fit = calibration if data is not None else None
     with (
-        _regrouped(model, plan, data, samples, progress) as regrouped,
-        _normalized(regrouped.model, regrouped.plan, progress, fit) as network,
+        regrouped(model, plan, progress, data=data, samples=samples, check=check) as ordered,
+        _normalized(ordered.model, ordered.plan, progress, fit) as network,
     ):
         model, plan, original = network.model, network.plan, network.path
-        report = replace(report, plan=plan, regrouping=regrouped.found)
-        if check is not None and regrouped.source and regrouped.path and regrouped.found:
-            with advising():
-                orders = regrouped.found.orders
-                same = _same(regrouped.source, regrouped.path, "permuted", check, progress, orders)
-            report = replace(report, permutation=same)
-            require_sound(report, same.reasons)
+        report = replace(report, plan=plan, regrouping=ordered.found, permutation=ordered.check)
+        require_sound(report, () if ordered.check is None else ordered.check.reasons)
         if check is not None and network.source is not None:
             with advising():
-                same = _same(network.source, original, "normalized", check, progress)
+                same = _same(network.source, original, check, progress)
             report = replace(report, normalization=same)
             require_sound(report, same.reasons)
         signature = read_signature(original)
@@ -537,53 +532,6 @@ def _planned(source: Source, options: SwapOptions, progress: Progress) -> tuple[
         targets = {swap.key for swap in plan.swaps}
         require_finite(model.name, build_network(model), targets, "swapped")
     return model, plan
-
-
-@dataclass(frozen=True, slots=True)
-class _Ordered:
-    """A model as it was read, or one whose channels are in another order, which is the same.
-
-    Attributes
-    ----------
-    model : Model
-        Not edited since it was read.
-    plan : SwapPlan
-        Of the swap of it.
-    found : Regrouping or None
-        What was done for its groups, where that was asked for.
-    source, path : Path or None
-        Where the model is that was permuted, and where it is now; None where none was.
-    """
-
-    model: Model
-    plan: SwapPlan
-    found: Regrouping | None = None
-    source: Path | None = None
-    path: Path | None = None
-
-
-@contextmanager
-def _regrouped(
-    model: Model, plan: SwapPlan, data: Data | None, samples: int | None, progress: Progress
-) -> Iterator[_Ordered]:
-    """Permute the channels of a model, if that is wanted; it is not to be used any more."""
-    if not plan.options.regroup or not plan.swaps:
-        yield _Ordered(model, plan)
-        return
-    with model.original() as original, scratch_folder() as folder:
-        progress("choosing groups")
-        batches = None
-        if data is not None:
-            batches = open_data(data, read_signature(original), samples=samples)
-        found = regroup(model, plan, original, batches, progress)
-        if not found.orders:
-            yield _Ordered(model, plan, found)
-            return
-        path = folder / "permuted.onnx"
-        with stage(model, path) as staged:
-            staged.commit()
-        again = load(path, name=model.name)
-        yield _Ordered(again, plan_swap(again, plan.options), found, original, path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -644,22 +592,17 @@ def _normalized(
 
 
 def _same(
-    original: Path,
-    rewritten: Path,
-    what: str,
-    check: CheckOptions,
-    progress: Progress,
-    orders: Sequence[Reordered] = (),
+    original: Path, normalized: Path, check: CheckOptions, progress: Progress
 ) -> NormalizationCheck:
-    """Say whether a network that was normalized, or permuted, is the function that it was."""
-    progress(f"proving that the {what} network is the same function")
-    models = drawing_alike(read_signature(original), read_signature(rewritten))
-    if prove_files(*models, orders=orders).is_whole:
+    """Say whether a normalized network is the function that it was."""
+    progress("proving that the normalized network is the same function")
+    models = drawing_alike(read_signature(original), read_signature(normalized))
+    if prove_files(*models).is_whole:
         return NormalizationCheck(Verdict.EQUIVALENT, proved=True)
     how = CheckOptions(check.provider, check.provider_options, seed=check.seed)
     how = replace(how, input_shapes=check.input_shapes, timeout=check.timeout)
-    names = ("the original model", f"the {what} model")
-    report = check_files(original, rewritten, how, names=names, progress=progress)
+    names = ("the original model", "the normalized model")
+    report = check_files(original, normalized, how, names=names, progress=progress)
     return NormalizationCheck(report.verdict, proved=False, reasons=report.reasons)
 
 

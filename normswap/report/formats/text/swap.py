@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from normswap.groupnorm.plan import Statistics, SwapPlan
     from normswap.groupnorm.regroup.regroup import Regrouped, Regrouping
     from normswap.groupnorm.verify import OutputCheck, SwapCheck
+    from normswap.workflows.regrouping import PermutationCheck
     from normswap.workflows.swap import NormalizationCheck, SwapReport
 
 FAR = 20.0
@@ -95,7 +96,9 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
     console.print(sizes(report.output, report.size_before, report.size_after, idle=idle))
 
 
-def _print_same(what: str, same: NormalizationCheck | None, console: Console) -> None:
+def _print_same(
+    what: str, same: NormalizationCheck | PermutationCheck | None, console: Console
+) -> None:
     """Print how it is known that a network is the original."""
     if same is not None:
         how = f"{same.verdict.value}, {'proved' if same.proved else 'tested'}"
