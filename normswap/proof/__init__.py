@@ -10,6 +10,8 @@
     Whether the two forms of a region are one function: as maps, or driven with values.
 ``retrace``, ``identity``
     The proof made again from its cut points, without a search; what to call tensors and nodes.
+``reordered``
+    A model whose channels were permuted, read so that its tensors can be compared.
 ``files``, ``result``
     From two files to what is proved of them.
 """
