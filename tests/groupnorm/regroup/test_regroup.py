@@ -87,6 +87,7 @@ def test_what_stays_has_a_reason(tmp_path):
 def test_there_is_nothing_to_choose(tmp_path, groups):
     _, found = regrouped(opposites(), tmp_path, groups=groups)
     assert [(layer.moved, layer.reason) for layer in found.layers] == [(0, None)]
+    assert "nothing to choose" in found.layers[0].detail
 
 
 def test_a_layer_of_which_no_weights_tell(tmp_path):

@@ -135,7 +135,7 @@ def _groups(found: Regrouping, *, verbose: int) -> Table:
     table = new_table("regrouped", "groups vary", "because")
     kinds: dict[tuple[str, str, bool], list[Regrouped]] = {}
     for layer in found.layers:
-        why = layer.reason.value if layer.reason is not None else ""
+        why = layer.detail if layer.reason is None else layer.reason.value
         kinds.setdefault((what[layer.by], why, layer.moved > 0), []).append(layer)
     for (by, why, moved), layers in kinds.items():
         before, after = sum(each.before for each in layers), sum(each.after for each in layers)
