@@ -10,6 +10,7 @@ import click
 from normswap.cli.options import (
     CheckedCommand,
     Decorator,
+    certificate_option,
     check_options,
     check_options_of_command,
     decorated,
@@ -203,6 +204,7 @@ Examples:
 @swap_options
 @output_options
 @check_options
+@certificate_option
 @report_options
 def bn_to_gn_command(
     groups: int | Literal["channels"] | None,
@@ -214,7 +216,7 @@ def bn_to_gn_command(
     """Swap BatchNormalization for GroupNormalization.
 
     The result is another network, which no longer depends on batch statistics. Mean and variance of
-    each layer go to what is before it, so that most of the accuracy stays. It is checked to be
+    each layer go to what is before it, so that most of the accuracy stays. It is proved to be
     exactly that network, and its drift from MODEL is reported.
     """
     if groups is not None and group_size is not None:
@@ -229,6 +231,7 @@ def bn_to_gn_command(
 @swap_options
 @output_options
 @check_options
+@certificate_option
 @report_options
 def bn_to_ln_command(**rest: Any) -> ExitCode:
     """Swap BatchNormalization for layer normalization over channels and space.
@@ -243,6 +246,7 @@ def bn_to_ln_command(**rest: Any) -> ExitCode:
 @swap_options
 @output_options
 @check_options
+@certificate_option
 @report_options
 def bn_to_in_command(**rest: Any) -> ExitCode:
     """Swap BatchNormalization for instance normalization.
@@ -270,11 +274,14 @@ def _run(
     output: str | None,
     force: bool,
     in_place: bool,
+    certificate: Path | None,
     quiet: bool,
     verbose: int,
     **values: Any,
 ) -> ExitCode:
     source = source_of_command(model)
+    if certificate is not None and dry_run:
+        raise UsageError("There is no certificate of a swap that is not made.")
     require_dry_run(fail_on, dry_run=dry_run)
     if one_pass and calibrate_on is None:
         raise UsageError("--one-pass needs data.", tip="Give it with --calibrate DATA.")
@@ -306,6 +313,7 @@ def _run(
                     target.output,
                     options,
                     overwrite=target.overwrite,
+                    certificate=certificate,
                     copy=target.copy,
                     check=how if is_checked(values) else None,
                     how=how,

@@ -113,7 +113,7 @@ def _side(
         If its external data can't be read.
     """
     proto = pinned(str(model.path), model.seeds)
-    flat = Flat.of(proto, model.path.resolve().parent)
+    flat = Flat.of(proto, model.folder)
     found = put_in_order(flat, orders)
     constants = Constants(flat, model.name)
     sizes = tuple(sizes_of(flat, constants, given, known) for given in shapes)

@@ -160,8 +160,7 @@ def _swap(report: Any) -> Iterator[Result]:
         told = "; ".join(("the normalized network is not the original", *same.reasons))
         yield replace(_verdict(same.verdict, told), name="normalization")
     if check is not None:
-        wrong = [f"{o.output}: off by {o.max_error:.1e}" for o in check.outputs if not o.right]
-        yield _verdict(check.verdict, "; ".join([check.finding, *wrong]))
+        yield from _compared(check)
 
 
 def _recalibrate(report: Any) -> Iterator[Result]:

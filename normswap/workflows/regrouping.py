@@ -13,11 +13,11 @@ from normswap.groupnorm.regroup.regroup import Regrouping, regroup
 from normswap.inputs.data import open_data
 from normswap.inputs.signature import drawing_alike, read_signature
 from normswap.model import load, stage
-from normswap.plain import AsDict
 from normswap.proof.files import prove_files
 from normswap.scratch import scratch_folder
 from normswap.workflows.check import check_files
 from normswap.workflows.result import advising
+from normswap.workflows.sameness import Sameness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,24 +28,6 @@ if TYPE_CHECKING:
     from normswap.model import Model
     from normswap.progress import Progress
     from normswap.proof.reordered import Reordered
-
-
-@dataclass(frozen=True, slots=True)
-class PermutationCheck(AsDict):
-    """Whether the network with its channels in another order is the same function.
-
-    Attributes
-    ----------
-    verdict : Verdict
-    proved : bool
-        Whether it is for all inputs; else it was tested.
-    reasons : tuple of str
-        Why it is not.
-    """
-
-    verdict: Verdict
-    proved: bool
-    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +42,14 @@ class Ordered:
         Of the swap of it.
     found : Regrouping or None
         What was done for its groups, where that was asked for.
-    check : PermutationCheck or None
+    check : Sameness or None
         None where none was asked for, or no channel has moved.
     """
 
     model: Model
     plan: SwapPlan
     found: Regrouping | None = None
-    check: PermutationCheck | None = None
+    check: Sameness | None = None
 
 
 @contextmanager
@@ -134,15 +116,15 @@ def _checked(
     orders: Sequence[Reordered],
     check: CheckOptions,
     progress: Progress,
-) -> PermutationCheck:
+) -> Sameness:
     """Say whether a permuted network is the function that it was."""
     progress("proving that the permuted network is the same function")
     models = drawing_alike(read_signature(original), read_signature(permuted))
     if prove_files(*models, orders=orders).is_whole:
-        return PermutationCheck(Verdict.EQUIVALENT, proved=True)
+        return Sameness(Verdict.EQUIVALENT, proved=True)
     how = CheckOptions(check.provider, check.provider_options, seed=check.seed)
     how = replace(how, input_shapes=check.input_shapes, timeout=check.timeout)
     names = ("the original model", "the permuted model")
     with advising():
         report = check_files(original, permuted, how, names=names, progress=progress)
-    return PermutationCheck(report.verdict, proved=False, reasons=report.reasons)
+    return Sameness(report.verdict, proved=False, reasons=report.reasons)

@@ -3,44 +3,50 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from normswap.beside import placed
+from normswap.check.deployment import is_enough, start
 from normswap.check.options import CheckOptions, check_options
+from normswap.check.report import CheckReport
 from normswap.check.verdict import Verdict
 from normswap.errors import ExitCode, UsageError, require_choice
 from normswap.graph.build import build_network
 from normswap.groupnorm.accuracy import Accuracy, measure_accuracy
 from normswap.groupnorm.apply import apply_swaps
+from normswap.groupnorm.behaviour import Invariance, observe
 from normswap.groupnorm.calibrate import CalibrationOptions, calibrate
 from normswap.groupnorm.carried import require_finite
 from normswap.groupnorm.drift import DriftReport, measure_drift
+from normswap.groupnorm.feeds import data_feeds
 from normswap.groupnorm.forms import FORMS
+from normswap.groupnorm.intent import batchnorm_places, intents_of, torn_apart
 from normswap.groupnorm.normalize import normalize
 from normswap.groupnorm.options import AUTO, FASTEST, SwapOptions
 from normswap.groupnorm.planner import plan_swap, with_timings
 from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
 from normswap.groupnorm.race import measure
-from normswap.groupnorm.verify import SwapCheck, verify_swap
 from normswap.inputs.arrayfiles import read_array
 from normswap.inputs.data import open_data
-from normswap.inputs.signature import drawing_alike, read_signature
+from normswap.inputs.signature import read_signature
 from normswap.inspection.gate import gate
 from normswap.model import load, stage
-from normswap.model.staging import staged_output
-from normswap.plain import AsDict, called
+from normswap.model.staging import output_name, staged_output
+from normswap.plain import called
 from normswap.progress import Progress, silent
-from normswap.proof.files import prove_files
 from normswap.runtime.session import Session
 from normswap.runtime.survey import resolve
 from normswap.scratch import scratch_folder
+from normswap.workflows.certificate import certifiable, certify, meant
 from normswap.workflows.check import check_files
 from normswap.workflows.narrowed import narrowed
-from normswap.workflows.regrouping import PermutationCheck, regrouped
+from normswap.workflows.regrouping import regrouped
 from normswap.workflows.result import (
     Result,
     RewriteReport,
@@ -50,6 +56,7 @@ from normswap.workflows.result import (
     place,
     require_sound,
 )
+from normswap.workflows.sameness import Sameness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,6 +65,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from typing_extensions import Unpack
 
+    from normswap.groupnorm.intent import Intent
     from normswap.groupnorm.normalize import Normalized
     from normswap.groupnorm.plan import SwapPlan
     from normswap.groupnorm.regroup.regroup import Regrouping
@@ -65,6 +73,8 @@ if TYPE_CHECKING:
     from normswap.inspection.gate import FailOn
     from normswap.model import Model
     from normswap.model.sources import Source
+    from normswap.runtime.arrays import Feeds
+    from normswap.runtime.child import Child
     from normswap.workflows.result import Output
 
     class Options(TypedDict, total=False):
@@ -87,6 +97,7 @@ if TYPE_CHECKING:
         exclude: Sequence[str]
         only_kept: bool
         overwrite: bool
+        certificate: str | os.PathLike[str] | None
         copy: bool
         progress: Progress
 
@@ -96,21 +107,31 @@ OF_GROUPS = ("groups", "group_size", "on_indivisible", "search_groups", "regroup
 
 
 @dataclass(frozen=True, slots=True)
-class NormalizationCheck(AsDict):
-    """Whether the network whose statistics went elsewhere is the same function as the original.
+class SwapCheck(CheckReport):
+    """The check of a swap: what was written, beside the network that it should be.
+
+    That is the original, in which each BatchNormalization that was swapped is read as a group
+    normalization (:mod:`normswap.groupnorm.intent`).
 
     Attributes
     ----------
-    verdict : Verdict
-    proved : bool
-        Whether it is for all inputs; else it was tested.
-    reasons : tuple of str
-        Why it is not.
+    drift : DriftReport
+        How far it has moved from the original, which is no error.
+    invariance : tuple of Invariance
+        How far the outputs of a sample depend on the other samples of its batch.
     """
 
-    verdict: Verdict
-    proved: bool
-    reasons: tuple[str, ...] = ()
+    drift: DriftReport = field(default_factory=DriftReport)
+    invariance: tuple[Invariance, ...] = field(default=(), metadata=called("batch_invariance"))
+
+    @property
+    def finding(self) -> str:
+        """What the verdict means for a swap, in words."""
+        return {
+            Verdict.EQUIVALENT: "group normalization",
+            Verdict.DIFFERENT: "not group normalization",
+            Verdict.INCONCLUSIVE: "inconclusive",
+        }[self.verdict]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +153,11 @@ class SwapReport(RewriteReport):
         By labels, where there were some.
     notes : tuple of str
         What of the data was not used.
-    normalization : NormalizationCheck or None
+    normalization : Sameness or None
         None where no check was asked for, or there was nothing to normalize.
     regrouping : Regrouping or None
         What was done for the groups, where that was asked for.
-    permutation : PermutationCheck or None
+    permutation : Sameness or None
         Whether the network with its channels in another order is the same function.
     """
 
@@ -148,9 +169,9 @@ class SwapReport(RewriteReport):
     calibrated: int = 0
     accuracy: Accuracy | None = None
     notes: tuple[str, ...] = ()
-    normalization: NormalizationCheck | None = None
+    normalization: Sameness | None = None
     regrouping: Regrouping | None = None
-    permutation: PermutationCheck | None = None
+    permutation: Sameness | None = None
 
     SCHEMA: ClassVar[str] = "normswap/swap/1"
 
@@ -238,6 +259,7 @@ def bn_to_gn(
     exclude: Sequence[str] = (),
     only_kept: bool = False,
     overwrite: bool = False,
+    certificate: str | os.PathLike[str] | None = None,
     copy: bool = True,
     progress: Progress = silent,
 ) -> SwapResult:
@@ -245,9 +267,9 @@ def bn_to_gn(
 
     The result is another network, which no longer depends on the statistics of a batch. Mean and
     variance of each layer go to what is before it, and the group normalization is one of what they
-    have normalized, so that most of the accuracy stays. It is checked to be exactly that network,
-    in float64; its drift from the original is reported, and is no error. Inputs, outputs, their
-    names, shapes and dtypes stay.
+    have normalized, so that most of the accuracy stays. It is proved to be exactly that network,
+    region by region; its drift from the original is reported, and is no error. Inputs, outputs,
+    their names, shapes and dtypes stay.
 
     Parameters
     ----------
@@ -313,6 +335,9 @@ def bn_to_gn(
         Swap only what :func:`normswap.fold` can't remove.
     overwrite : bool
         Whether an existing file may be replaced.
+    certificate : path, optional
+        Where to write what was proved, for :func:`normswap.verify`; an existing file is replaced.
+        There is none of a model that is not written for want of anything to do.
     copy : bool
         Whether a model to which there is nothing to do is written to the output too, as it is.
     progress : callable
@@ -376,6 +401,7 @@ def bn_to_gn(
             only_kept=only_kept,
         ),
         overwrite=overwrite,
+        certificate=certificate,
         copy=copy,
         check=how,
         data=calibrate,
@@ -421,6 +447,7 @@ def swap(
     options: SwapOptions,
     *,
     overwrite: bool = False,
+    certificate: str | os.PathLike[str] | None = None,
     copy: bool = True,
     check: CheckOptions | None = None,
     how: CheckOptions | None = None,
@@ -440,6 +467,8 @@ def swap(
     options : SwapOptions
     overwrite : bool
         Whether an existing file may be replaced.
+    certificate : path, optional
+        Where to write what was proved.
     copy : bool
         Whether a model to which there is nothing to do is written to the output too, as it is.
     check : CheckOptions, optional
@@ -465,24 +494,29 @@ def swap(
     SwapResult
         See :func:`bn_to_gn`, also for the errors.
     """
+    if certificate is not None and options.regroup:
+        raise UsageError(
+            "There is no certificate of a swap whose channels were permuted before.",
+            tip="Leave out the certificate, or the regrouping.",
+        )
+    certified = None if certificate is None else certifiable(check, certificate, source, output)
     target = place(output)
     model, plan = _planned(source, options, progress)
     report = SwapReport(model.name, None, plan, size_before=model.size)
-    if not plan.swaps:
+    if not plan.swaps and (certified is None or not copy):
         return SwapResult(*as_it_is(report, model, target, overwrite=overwrite, copy=copy))
+    named = "" if model.path else model.name
     fit = calibration if data is not None else None
-    with (
-        regrouped(model, plan, progress, data=data, samples=samples, check=check) as ordered,
-        _normalized(ordered.model, ordered.plan, progress, fit) as network,
-    ):
+    with ExitStack() as stack:
+        ordered = stack.enter_context(
+            regrouped(model, plan, progress, data=data, samples=samples, check=check)
+        )
+        places = batchnorm_places(ordered.model)
+        first = ordered.plan
+        network = stack.enter_context(_normalized(ordered.model, first, progress, fit))
         model, plan, original = network.model, network.plan, network.path
         report = replace(report, plan=plan, regrouping=ordered.found, permutation=ordered.check)
         require_sound(report, () if ordered.check is None else ordered.check.reasons)
-        if check is not None and network.source is not None:
-            with advising():
-                same = _same(network.source, original, check, progress)
-            report = replace(report, normalization=same)
-            require_sound(report, same.reasons)
         signature = read_signature(original)
         given = [
             None if some is None else open_data(some, signature, samples=samples)
@@ -501,24 +535,122 @@ def swap(
         if options.form == FASTEST:
             plan = _raced(original, plan, how or check, batches, progress)
             report = replace(report, plan=plan)
+        intents = intents_of(first, plan, places)
+        child = start(check, stack) if check is not None and is_enough(check) else None
         apply_swaps(plan, model)
         progress("writing")
-        with staged_output(model, target, overwrite=overwrite) as staged:
-            if check is not None:
-                with advising():
-                    result = verify_swap(
-                        original, staged.path, plan, check, batches=batches, progress=progress
-                    )
-                report = replace(report, check=result)
-            if truth is not None and batches is not None:
-                how = how or check or CheckOptions(plan.options.provider)
-                known = _accuracy(original, staged.path, batches, truth, how, progress)
-                report = replace(report, accuracy=known)
-            notes = dict.fromkeys(note for some in given if some for note in some.notes)
-            report = replace(report, notes=tuple(notes))
-            require_sound(report, [] if report.check is None else _findings(report.check))
+        staged = stack.enter_context(
+            staged_output(model, target, overwrite=overwrite, edited=bool(plan.swaps))
+        )
+        if check is not None:
+            written = "<memory>" if output is None else output_name(target)
+            with advising():
+                found = check_swap(
+                    network.source or original,
+                    staged.path,
+                    plan,
+                    intents,
+                    check,
+                    network=original,
+                    names=(named, written),
+                    batches=batches,
+                    fed=certified is None,
+                    child=child,
+                    progress=progress,
+                )
+            report = replace(report, check=found)
+            if network.source is not None and found.verdict is Verdict.EQUIVALENT:
+                # What was written is the original, its statistics before its groups.
+                same = Sameness(found.verdict, proved=found.is_proved)
+                report = replace(report, normalization=same)
+        if truth is not None and batches is not None:
+            how = how or check or CheckOptions(plan.options.provider)
+            known = _accuracy(original, staged.path, batches, truth, how, progress)
+            report = replace(report, accuracy=known)
+        notes = dict.fromkeys(note for some in given if some for note in some.notes)
+        report = replace(report, notes=tuple(notes))
+        require_sound(report, () if report.check is None else report.check.reasons)
+        made = None
+        if certified is not None and check is not None and report.check is not None:
+            progress("certifying")
+            called_so = (model.name, Path(output_name(target)).name)
+            made = certify(
+                network.source or original,
+                staged.path,
+                report.check,
+                check,
+                names=called_so,
+                swapping=intents,
+            )
+        with placed(None if made is None else str(made), certified):
             report = committed(report, staged, target)
     return SwapResult(report, target)
+
+
+def check_swap(
+    original: Path,
+    written: Path,
+    plan: SwapPlan,
+    intents: tuple[Intent, ...],
+    options: CheckOptions,
+    *,
+    network: Path | None = None,
+    names: tuple[str, str] = ("", ""),
+    batches: Dataset | None = None,
+    fed: bool = True,
+    child: Child | None = None,
+    progress: Progress = silent,
+) -> SwapCheck:
+    """Compare what was written with what the original is read as, and tell how it behaves.
+
+    Parameters
+    ----------
+    original, written : Path
+    plan : SwapPlan
+        By which the one was made from the other.
+    intents : tuple of Intent
+        What the plan reads as what.
+    options : CheckOptions
+    network : Path, optional
+        What the original became before it was swapped, where that is another network.
+    names : (str, str)
+        What to call the models; the paths where it is empty.
+    batches : Dataset, optional
+        Data for the drift, and for what the comparison needs to be run.
+    fed : bool
+        Whether data may be what the comparison runs on.
+    child : Child, optional
+        A process that was started for this (`normswap.check.deployment.start`).
+    progress : callable
+
+    Raises
+    ------
+    RunError
+        A model can't be run, and float64 can't stand in.
+    """
+    progress("checking")
+    data: list[Feeds] = []
+    if batches is not None and fed:
+        data = [dict(f) for f in data_feeds(read_signature(original), options, batches)]
+    with ThreadPoolExecutor(1) as pool, meant(original, intents) as (path, home):
+        running = pool.submit(
+            observe, network or original, written, plan, options, batches=batches, progress=progress
+        )
+        found = check_files(
+            path,
+            written,
+            options,
+            names=(names[0] or str(original), names[1]),
+            progress=progress,
+            child=child,
+            home=home,
+            data=data,
+            strict=True,
+        )
+        seen = running.result()
+    same = {f.name: getattr(found, f.name) for f in fields(found)}
+    notes = tuple(dict.fromkeys((*found.notes, *seen.notes)))
+    return SwapCheck(**{**same, "notes": notes, "drift": seen.drift, "invariance": seen.invariance})
 
 
 def _planned(source: Source, options: SwapOptions, progress: Progress) -> tuple[Model, SwapPlan]:
@@ -567,7 +699,8 @@ def _normalized(
 
     A group of one channel forgets all that was done to the channel before, so there is nothing to
     do, unless other numbers of groups are tried. Where scale and bias become others than the
-    layer's own, no other layer's statistics may be in them.
+    layer's own, no other layer's statistics may be in them. A layer in a function whose statistics
+    could go at one call only is read as one thing, so they stay out at all calls.
     """
     with model.original() as original:
         if not plan.options.normalize or not plan.swaps:
@@ -578,42 +711,23 @@ def _normalized(
         grouped = {s.key for s in plan.swaps if searched or s.num_groups != s.alone.channels}
         owned = fit is None and plan.options.keep_scale and plan.options.keep_bias
         sealed = () if owned else {swap.key for swap in plan.swaps}
-        after = plan, normalize(model, grouped, sealed=sealed)
-        if not after[1].edited:
-            yield _Network(model, original, plan_swap(model, plan.options, after=after))
-            return
         with scratch_folder() as folder:
             path = folder / "normalized.onnx"
-            with stage(model, path) as staged:
-                staged.commit()
-            again = load(path, name=model.name)
-            swaps = plan_swap(again, plan.options, after=after)
-            yield _Network(again, path, swaps, original, after)
-
-
-def _same(
-    original: Path, normalized: Path, check: CheckOptions, progress: Progress
-) -> NormalizationCheck:
-    """Say whether a normalized network is the function that it was."""
-    progress("proving that the normalized network is the same function")
-    models = drawing_alike(read_signature(original), read_signature(normalized))
-    if prove_files(*models).is_whole:
-        return NormalizationCheck(Verdict.EQUIVALENT, proved=True)
-    how = CheckOptions(check.provider, check.provider_options, seed=check.seed)
-    how = replace(how, input_shapes=check.input_shapes, timeout=check.timeout)
-    names = ("the original model", "the normalized model")
-    report = check_files(original, normalized, how, names=names, progress=progress)
-    return NormalizationCheck(report.verdict, proved=False, reasons=report.reasons)
-
-
-def _findings(check: SwapCheck) -> list[str]:
-    """Return what the check of a swap found, the gravest first."""
-    wrong = [c for c in (*check.outputs, *check.invariance) if not c.right]
-    return [
-        *(f"{c.layer} is {c.max_error:.1e} off float64" for c in check.layers if not c.ratio <= 1),
-        *(f"output {c.output!r} is {c.max_error:.1e} off float64" for c in wrong),
-        *check.notes,
-    ]
+            while True:
+                after = plan, normalize(model, grouped, sealed=sealed)
+                if not after[1].edited:
+                    yield _Network(model, original, plan_swap(model, plan.options, after=after))
+                    return
+                with stage(model, path, overwrite=True) as staged:
+                    staged.commit()
+                again = load(path, name=model.name)
+                swaps = plan_swap(again, plan.options, after=after)
+                torn = torn_apart(swaps)
+                if not torn:
+                    yield _Network(again, path, swaps, original, after)
+                    return
+                grouped -= torn
+                model = load(original, name=model.name)
 
 
 def _raced(
