@@ -11,6 +11,8 @@
     (``moments``), or driven with values.
 ``retrace``, ``identity``
     The proof made again from its cut points, without a search; what to call tensors and nodes.
+``reordered``
+    A model whose channels were permuted, read so that its tensors can be compared.
 ``files``, ``result``
     From two files to what is proved of them.
 """

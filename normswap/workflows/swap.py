@@ -33,22 +33,21 @@ from normswap.groupnorm.options import AUTO, FASTEST, SwapOptions
 from normswap.groupnorm.planner import plan_swap, require_elements, with_timings
 from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
 from normswap.groupnorm.race import measure
-from normswap.groupnorm.regroup.regroup import Regrouping, regroup
 from normswap.inputs.arrayfiles import read_array
 from normswap.inputs.data import open_data
-from normswap.inputs.signature import drawing_alike, read_signature
+from normswap.inputs.signature import read_signature
 from normswap.inspection.gate import gate
 from normswap.model import load, stage
 from normswap.model.staging import output_name, staged_output
-from normswap.plain import AsDict, called
+from normswap.plain import called
 from normswap.progress import Progress, silent
-from normswap.proof.files import prove_files
 from normswap.runtime.session import Session
 from normswap.runtime.survey import resolve
 from normswap.scratch import scratch_folder
 from normswap.workflows.certificate import certifiable, certify, meant
 from normswap.workflows.check import check_files
 from normswap.workflows.narrowed import narrowed
+from normswap.workflows.regrouping import regrouped
 from normswap.workflows.result import (
     Result,
     RewriteReport,
@@ -58,6 +57,7 @@ from normswap.workflows.result import (
     place,
     require_sound,
 )
+from normswap.workflows.sameness import Sameness
 from normswap.workflows.unfold import unfold as put_back
 
 if TYPE_CHECKING:
@@ -70,11 +70,11 @@ if TYPE_CHECKING:
     from normswap.groupnorm.intent import Intent
     from normswap.groupnorm.normalize import Normalized
     from normswap.groupnorm.plan import SwapPlan
+    from normswap.groupnorm.regroup.regroup import Regrouping
     from normswap.inputs.data import Data, Dataset
     from normswap.inspection.gate import FailOn
     from normswap.model import Model
     from normswap.model.sources import Source
-    from normswap.proof.reordered import Reordered
     from normswap.runtime.arrays import Feeds
     from normswap.runtime.child import Child
     from normswap.workflows.result import Output
@@ -135,24 +135,6 @@ class SwapCheck(CheckReport):
             Verdict.DIFFERENT: "not group normalization",
             Verdict.INCONCLUSIVE: "inconclusive",
         }[self.verdict]
-
-
-@dataclass(frozen=True, slots=True)
-class Sameness(AsDict):
-    """Whether a network that was normalized or permuted is the same function as the original.
-
-    Attributes
-    ----------
-    verdict : Verdict
-    proved : bool
-        Whether it is for all inputs; else it was tested.
-    reasons : tuple of str
-        Why it is not.
-    """
-
-    verdict: Verdict
-    proved: bool
-    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,14 +229,14 @@ def plan_report(
     model, plan = _planned(source, options, progress)
     failing = gate(fail_on, model, kept=plan.untouched)  # of the model as it was given
     with (
-        _regrouped(model, plan, None, None, progress) as regrouped,
-        _normalized(regrouped.model, regrouped.plan, progress) as network,
+        regrouped(model, plan, progress) as ordered,
+        _normalized(ordered.model, ordered.plan, progress) as network,
     ):
         plan = network.plan
         if options.form == FASTEST:
             plan = _raced(network.path, plan, how, None, progress)
     report = SwapReport(model.name, None, plan, size_before=model.size, failing=failing)
-    return replace(report, regrouping=regrouped.found)
+    return replace(report, regrouping=ordered.found)
 
 
 def bn_to_gn(
@@ -556,20 +538,15 @@ def swap(
     named = "" if model.path else model.name
     fit = calibration if data is not None else None
     with ExitStack() as stack:
-        regrouped = stack.enter_context(_regrouped(model, plan, data, samples, progress))
-        places = batchnorm_places(regrouped.model)
-        first = regrouped.plan
-        network = stack.enter_context(_normalized(regrouped.model, first, progress, fit))
+        ordered = stack.enter_context(
+            regrouped(model, plan, progress, data=data, samples=samples, check=check)
+        )
+        places = batchnorm_places(ordered.model)
+        first = ordered.plan
+        network = stack.enter_context(_normalized(ordered.model, first, progress, fit))
         model, plan, original = network.model, network.plan, network.path
-        report = replace(report, plan=plan, regrouping=regrouped.found)
-        if check is not None and regrouped.source and regrouped.path and regrouped.found:
-            with advising():
-                orders = regrouped.found.orders
-                report = replace(
-                    report,
-                    permutation=_same(regrouped.source, regrouped.path, check, progress, orders),
-                )
-            require_sound(report, report.permutation.reasons if report.permutation else ())
+        report = replace(report, plan=plan, regrouping=ordered.found, permutation=ordered.check)
+        require_sound(report, () if ordered.check is None else ordered.check.reasons)
         signature = read_signature(original)
         given = [
             None if some is None else open_data(some, signature, samples=samples)
@@ -723,53 +700,6 @@ def _planned(
 
 
 @dataclass(frozen=True, slots=True)
-class _Ordered:
-    """A model as it was read, or one whose channels are in another order, which is the same.
-
-    Attributes
-    ----------
-    model : Model
-        Not edited since it was read.
-    plan : SwapPlan
-        Of the swap of it.
-    found : Regrouping or None
-        What was done for its groups, where that was asked for.
-    source, path : Path or None
-        Where the model is that was permuted, and where it is now; None where none was.
-    """
-
-    model: Model
-    plan: SwapPlan
-    found: Regrouping | None = None
-    source: Path | None = None
-    path: Path | None = None
-
-
-@contextmanager
-def _regrouped(
-    model: Model, plan: SwapPlan, data: Data | None, samples: int | None, progress: Progress
-) -> Iterator[_Ordered]:
-    """Permute the channels of a model, if that is wanted; it is not to be used any more."""
-    if not plan.options.regroup or not plan.swaps:
-        yield _Ordered(model, plan)
-        return
-    with model.original() as original, scratch_folder() as folder:
-        progress("choosing groups")
-        batches = None
-        if data is not None:
-            batches = open_data(data, read_signature(original), samples=samples)
-        found = regroup(model, plan, original, batches, progress)
-        if not found.orders:
-            yield _Ordered(model, plan, found)
-            return
-        path = folder / "permuted.onnx"
-        with stage(model, path) as staged:
-            staged.commit()
-        again = load(path, name=model.name)
-        yield _Ordered(again, plan_swap(again, plan.options), found, original, path)
-
-
-@dataclass(frozen=True, slots=True)
 class _Network:
     """What is swapped: a model as it was read, or one that was normalized and is the same function.
 
@@ -831,25 +761,6 @@ def _normalized(
                     return
                 grouped -= torn
                 model = load(original, name=model.name)
-
-
-def _same(
-    original: Path,
-    permuted: Path,
-    check: CheckOptions,
-    progress: Progress,
-    orders: Sequence[Reordered],
-) -> Sameness:
-    """Say whether a network that was permuted is the function that it was."""
-    progress("proving that the permuted network is the same function")
-    models = drawing_alike(read_signature(original), read_signature(permuted))
-    if prove_files(*models, orders=orders).is_whole:
-        return Sameness(Verdict.EQUIVALENT, proved=True)
-    how = CheckOptions(check.provider, check.provider_options, seed=check.seed)
-    how = replace(how, input_shapes=check.input_shapes, timeout=check.timeout)
-    names = ("the original model", "the permuted model")
-    report = check_files(original, permuted, how, names=names, progress=progress)
-    return Sameness(report.verdict, proved=False, reasons=report.reasons)
 
 
 def _raced(

@@ -5,7 +5,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 from support.build import Builder
-from support.permuting import check_permutes
+from support.folding import assert_same_function
+from support.permuting import check_permutes, normalized, spaces_of
+
+from normswap.groupnorm.planner import network_of
+from normswap.model import load, stage
+from normswap.permuting.permute import permute
+from normswap.permuting.spaces import find_spaces
 
 
 def residual():
@@ -170,18 +176,32 @@ def captured():
     return b.output(b.conv(y, 6, 2, kernel=(1, 1))).model(), ["a", "in Relu", "in Neg"]
 
 
+def outer():
+    """Branches that read a weight, and a bias, of the main graph."""
+    b = Builder(seed=16)
+    x = b.bn(b.conv(b.input(1, 3, 4, 4), 3, 6), 6, out="a")
+    w, bias = b.normal(6, 6, 1, 1), b.normal(6)
+    branches = []
+    for kind in ("Relu", "Neg"):
+        inner = Builder()
+        inner.count = 100 * (1 + len(branches))
+        inner.output(inner.node("Conv", inner.node(kind, x), w, bias))
+        branches.append(helper.make_graph(inner.nodes, kind, [], inner.outputs))
+    condition = b.node("Greater", b.node("ReduceMean", x, keepdims=0), b.const(0.0))
+    y = b.node("If", condition, then_branch=branches[0], else_branch=branches[1])
+    b.value_info.append(helper.make_tensor_value_info(y, TensorProto.FLOAT, [1, 6, 2, 2]))
+    y = b.bn(b.node("Conv", y, w, bias), 6, out="b")
+    return b.output(b.conv(y, 6, 2, kernel=(1, 1))).model(), ["a", "b"]
+
+
 def constants():
     """A weight that nodes compute, and one that a Constant node makes."""
     b = Builder(seed=15)
-    x = b.bn(b.conv(b.input("N", 5), 5, 6, kernel=()) if False else _gemm(b), 6, out="a")
+    x = b.bn(b.node("Gemm", b.input("N", 5), b.normal(5, 6), b.const(1.0)), 6, out="a")
     w = b.node("Transpose", b.normal(4, 6), perm=[1, 0])
     x = b.bn(b.node("MatMul", b.node("Relu", x), w), 4, out="b")
     tensor = onnx.numpy_helper.from_array(b.rng.normal(size=(4, 3)).astype(np.float32))
     return b.output(b.node("MatMul", x, b.node("Constant", value=tensor))).model(), ["a", "b"]
-
-
-def _gemm(b):
-    return b.node("Gemm", b.input("N", 5), b.normal(5, 6), b.const(1.0))
 
 
 NETWORKS = [
@@ -199,6 +219,7 @@ NETWORKS = [
     shared,
     quantized,
     captured,
+    outer,
     constants,
 ]
 
@@ -207,3 +228,37 @@ NETWORKS = [
 def test_all_of_them_move(network):
     model, moved = network()
     check_permutes(model, *moved)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64", "bfloat16"])
+def test_every_float_type(dtype):
+    b = Builder(dtype=dtype, seed=1)
+    x = b.bn(b.conv(b.input(1, 3, 5, 5), 3, 8), 8, out="a")
+    x = b.node("Relu", b.bn(b.conv(b.node("Relu", x), 8, 6), 6, out="b"))
+    check_permutes(b.output(b.conv(x, 6, 2, kernel=(1, 1))).model(), "a", "b")
+
+
+def test_initializers_that_are_inputs_by_an_old_rule():
+    b = Builder(opset=8, seed=1)
+    x = b.bn(b.conv(b.input(1, 3, 5, 5), 3, 8), 8, out="a")
+    check_permutes(b.output(b.conv(b.node("Relu", x), 8, 2)).model(), "a")
+
+
+def test_constants_in_another_file(tmp_path):
+    """They are read when the model is written, one by one, and so are permuted ones."""
+    path = tmp_path / "model.onnx"
+    onnx.save(residual()[0], path, save_as_external_data=True, size_threshold=0)
+    loaded = load(path)
+    network = network_of(loaded)
+    spaces = find_spaces(network, {}, normalized(network).values())
+    permute(loaded, spaces, {n: np.arange(len(s))[::-1] for n, s in enumerate(spaces.spaces)})
+    with stage(loaded, tmp_path / "out.onnx") as staged:
+        staged.commit()
+    assert_same_function(residual()[0], onnx.load(tmp_path / "out.onnx"))
+
+
+def test_an_order_is_a_permutation():
+    _, spaces, _ = spaces_of(residual()[0])
+    for wrong in ([0] * len(spaces.spaces[0]), [0, 1]):
+        with pytest.raises(ValueError, match="no permutation"):
+            spaces.reordered({0: np.array(wrong)})

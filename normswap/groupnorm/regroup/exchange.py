@@ -103,7 +103,8 @@ class _State:
         self.layer = layer
         self.size = len(layer.channels) // layer.num_groups
         blocks = layer.products.reshape(len(layer.channels), layer.num_groups, self.size)
-        self.sums: Floats = blocks.sum(axis=2)  # (C, groups)
+        self.sums: Floats = np.ascontiguousarray(blocks.sum(axis=2).T)  # S, by group and channel
+        self.edits = 0
 
     def of(self, space: Ids) -> _View | None:
         """Return where the channels of a space are, None where they are not."""
@@ -129,15 +130,19 @@ class _View:
         self.state = state
         self.rows = rows
         self.groups = rows // state.size
+        self._alone: Floats = np.zeros(0)  # K_bb - S_bB of all, as long as none is exchanged
+        self._edits = -1
 
     def gains(self, place: int, order: Ids) -> Floats:
         """Return by how much the cost grows if a channel changes places with each other one."""
         products, sums = self.state.layer.products, self.state.sums
         own, others = self.rows[order[place]], self.rows[order]
         a, b = self.groups[place], self.groups
-        diagonal = products.diagonal()[others]
-        grown = sums[others, a] - sums[own, a] + sums[own, b] - sums[others, b]
-        grown += products[own, own] + diagonal - 2 * products[own, others]
+        if self._edits != self.state.edits:
+            self._edits = self.state.edits
+            self._alone = products.diagonal()[others] - sums[b, others]
+        grown = sums[a][others] + sums[:, own][b] + self._alone
+        grown += self._alone[place] - 2 * products[own][others]
         grown[b == a] = 0.0
         found: Floats = 2 * grown / self.state.size**2
         return found
@@ -147,9 +152,10 @@ class _View:
         a, b = self.groups[place], self.groups[other]
         if a != b:
             products, sums = self.state.layer.products, self.state.sums
-            change = products[:, self.rows[order[other]]] - products[:, self.rows[order[place]]]
-            sums[:, a] += change
-            sums[:, b] -= change
+            change = products[self.rows[order[other]]] - products[self.rows[order[place]]]
+            sums[a] += change
+            sums[b] -= change
+        self.state.edits += 1
 
 
 def _sweep(order: Ids, views: Sequence[_View], least: float) -> float:

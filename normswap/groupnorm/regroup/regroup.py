@@ -165,6 +165,7 @@ class _Choice:
             If there is nothing, or it is not known.
         """
         if self.swap.num_groups in (1, self.swap.alone.channels):
+            self._detail = "there is nothing to choose with one group, or one for every channel"
             return
         if self._channels is None:
             detail = f"the channels of {self._value.name} can't be counted"

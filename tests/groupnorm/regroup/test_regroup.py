@@ -18,6 +18,7 @@ from normswap.groupnorm.regroup.implied import implied
 from normswap.groupnorm.regroup.measured import features
 from normswap.groupnorm.regroup.regroup import regroup
 from normswap.model import load, write_to
+from normswap.permuting.permute import permute
 
 
 def opposites(*, output=False, seed=0):
@@ -86,6 +87,7 @@ def test_what_stays_has_a_reason(tmp_path):
 def test_there_is_nothing_to_choose(tmp_path, groups):
     _, found = regrouped(opposites(), tmp_path, groups=groups)
     assert [(layer.moved, layer.reason) for layer in found.layers] == [(0, None)]
+    assert "nothing to choose" in found.layers[0].detail
 
 
 def test_a_layer_of_which_no_weights_tell(tmp_path):
@@ -173,3 +175,23 @@ def test_the_whole_swap(tmp_path):
     (before,), (after,) = (r.check.drift.outputs.values() for r in (plain, report))
     assert after.snr > before.snr + 1
     assert "orders" not in report.to_dict()["regrouping"]
+
+
+def test_a_wrong_permutation_writes_nothing(tmp_path, monkeypatch):
+    """The rewrite is not believed: here it leaves the kernels of a Conv as they were."""
+
+    def wrong(model, spaces, orders):
+        (before,) = (n.inputs[1] for n in model.graph.nodes if n.name == "Conv_conv_2")
+        found = permute(model, spaces, orders)
+        (conv,) = (n for n in model.graph.nodes if n.name == "Conv_conv_2")
+        assert conv.inputs[1] is not before
+        conv.inputs[1] = before
+        return found
+
+    path = tmp_path / "model.onnx"
+    onnx.save(opposites(), path)
+    monkeypatch.setattr("normswap.groupnorm.regroup.regroup.permute", wrong)
+    with pytest.raises(normswap.NotEquivalentError) as caught:
+        normswap.bn_to_gn(path, tmp_path / "out.onnx", groups=4, regroup=True)
+    assert caught.value.report.permutation.verdict is Verdict.DIFFERENT
+    assert not (tmp_path / "out.onnx").exists()

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from normswap.groupnorm.plan import Statistics, SwapPlan
     from normswap.groupnorm.regroup.regroup import Regrouped, Regrouping
     from normswap.proof.result import Region
-    from normswap.workflows.swap import Sameness, SwapCheck, SwapReport
+    from normswap.workflows.sameness import Sameness
+    from normswap.workflows.swap import SwapCheck, SwapReport
 
 FAR = 20.0
 """Signal-to-noise ratio in dB from which on nobody needs to be told of the calibration."""
@@ -134,7 +135,7 @@ def _groups(found: Regrouping, *, verbose: int) -> Table:
     table = new_table("regrouped", "groups vary", "because")
     kinds: dict[tuple[str, str, bool], list[Regrouped]] = {}
     for layer in found.layers:
-        why = layer.reason.value if layer.reason is not None else ""
+        why = layer.detail if layer.reason is None else layer.reason.value
         kinds.setdefault((what[layer.by], why, layer.moved > 0), []).append(layer)
     for (by, why, moved), layers in kinds.items():
         before, after = sum(each.before for each in layers), sum(each.after for each in layers)
