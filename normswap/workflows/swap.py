@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -11,15 +11,15 @@ from normswap.check.verdict import Verdict
 from normswap.errors import ExitCode, UsageError, require_choice
 from normswap.graph.build import build_network
 from normswap.groupnorm.apply import apply_swaps
-from normswap.groupnorm.calibrate import CalibrationOptions, calibrate
+from normswap.groupnorm.calibrate import CalibrationOptions
 from normswap.groupnorm.carried import require_finite
-from normswap.groupnorm.drift import DriftReport, measure_drift
 from normswap.groupnorm.forms import FORMS
 from normswap.groupnorm.normalize import normalize
 from normswap.groupnorm.options import AUTO, FASTEST, SwapOptions
 from normswap.groupnorm.planner import plan_swap, with_timings
 from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
 from normswap.groupnorm.race import measure
+from normswap.groupnorm.refit.holdout import SHARE
 from normswap.groupnorm.verify import SwapCheck, verify_swap
 from normswap.inputs.data import open_data
 from normswap.inputs.signature import drawing_alike, read_signature
@@ -28,9 +28,9 @@ from normswap.model.staging import staged_output
 from normswap.plain import AsDict, called
 from normswap.progress import Progress, silent
 from normswap.proof.files import prove_files
-from normswap.runtime.session import Session
 from normswap.runtime.survey import resolve
 from normswap.scratch import scratch_folder
+from normswap.workflows.calibration import Calibrated, calibrated, divide, drift_of, plain_drift
 from normswap.workflows.check import check_files
 from normswap.workflows.narrowed import narrowed
 from normswap.workflows.result import (
@@ -44,14 +44,17 @@ from normswap.workflows.result import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
     from typing import TypedDict
 
     from typing_extensions import Unpack
 
+    from normswap.groupnorm.drift import DriftReport
     from normswap.groupnorm.normalize import Normalized
     from normswap.groupnorm.plan import SwapPlan
+    from normswap.groupnorm.refit.holdout import Part
+    from normswap.groupnorm.refit.outcome import Fit
     from normswap.inputs.data import Data, Dataset
     from normswap.model import Model
     from normswap.model.sources import Source
@@ -61,6 +64,8 @@ if TYPE_CHECKING:
         """What the three public functions have in common: all of them but `OF_GROUPS`."""
 
         calibrate: Data | None
+        refit: bool
+        holdout: float | str
         one_pass: bool
         samples: int | None
         check: Literal["quick", "full", "off"] | CheckOptions | None
@@ -120,6 +125,8 @@ class SwapReport(RewriteReport):
         What of the data was not used.
     normalization : NormalizationCheck or None
         None where no check was asked for, or there was nothing to normalize.
+    fit : Fit or None
+        What was fitted to data layer by layer, and what that brought on samples that were held out.
     """
 
     plan: SwapPlan
@@ -130,6 +137,7 @@ class SwapReport(RewriteReport):
     calibrated: int = 0
     notes: tuple[str, ...] = ()
     normalization: NormalizationCheck | None = None
+    fit: Fit | None = None
 
     SCHEMA: ClassVar[str] = "normswap/swap/1"
 
@@ -191,6 +199,8 @@ def bn_to_gn(
     on_indivisible: Literal["error", "gcd", "nearest", "keep"] = "error",
     search_groups: bool = False,
     calibrate: Data | None = None,
+    refit: bool = False,
+    holdout: float | str = SHARE,
     one_pass: bool = False,
     samples: int | None = None,
     check: Literal["quick", "full", "off"] | CheckOptions | None = "quick",
@@ -232,12 +242,19 @@ def bn_to_gn(
     search_groups : bool
         Give each layer the number of groups that fits the data best.
     calibrate : path, dict or iterable of dict, optional
-        Refit every layer's scale and bias on data, so that the network follows the original; the
-        check and the drift use the data too. A path is that of an ``.npz`` with an array for each
-        input, of an ``.npy`` or ``.pb`` with the only one, or of a folder of these or of
-        ``test_data_set_*``. In memory it is a dict of arrays by input name, or an iterable of one
-        for each batch, in the shape and dtype that the model takes. Samples lie along the first
-        axis; other arrays, such as labels, are ignored.
+        Fit every layer's scale and bias to data, so that the network follows the original, as far
+        as samples that are held out come nearer to it; the check and the drift are on these. A path
+        is that of an ``.npz`` with an array for each input, of an ``.npy`` or ``.pb`` with the only
+        one, or of a folder of these or of ``test_data_set_*``. In memory it is a dict of arrays by
+        input name, or an iterable of one for each batch, in the shape and dtype that the model
+        takes. Samples lie along the first axis; other arrays, such as labels, are ignored.
+    refit : bool
+        Fit the weights of linear layers too, by least squares: needs no labels, and wins back most
+        of what the swap costs.
+    holdout : float or str
+        The share of the samples that is not fitted to, and by which every step is judged; or the
+        name of an array of the data that says what each sample belongs to (a picture, a patient),
+        of which then a quarter is held out.
     one_pass : bool
         Calibrate all layers in one pass: faster, and less exact.
     samples : int, optional
@@ -305,7 +322,13 @@ def bn_to_gn(
     normswap.errors.UsageError: form='grouped' is not one of 'auto', 'fastest', 'centred', ...
     """
     how = check_options(check, provider=provider)
-    needing = {"one_pass": one_pass, "search_groups": search_groups, "samples": samples is not None}
+    needing = {
+        "refit": refit,
+        "holdout": holdout != SHARE,
+        "one_pass": one_pass,
+        "search_groups": search_groups,
+        "samples": samples is not None,
+    }
     for name, given in needing.items():
         if given and calibrate is None:
             raise UsageError(f"{name} needs data.", tip="Give it with calibrate=.")
@@ -331,7 +354,7 @@ def bn_to_gn(
         check=how,
         data=calibrate,
         samples=samples,
-        calibration=CalibrationOptions(one_pass, search_groups, timeout),
+        calibration=CalibrationOptions(one_pass, search_groups, timeout, refit, holdout),
         progress=progress,
     )
 
@@ -414,7 +437,8 @@ def swap(
     if not plan.swaps:
         return SwapResult(*as_it_is(report, model, target, overwrite=overwrite, copy=copy))
     search = calibration is not None and calibration.search_groups
-    with _normalized(model, plan, progress, search=search) as network:
+    with ExitStack() as life:
+        network = life.enter_context(_normalized(model, plan, progress, search=search))
         model, plan, original = network.model, network.plan, network.path
         report = replace(report, plan=plan)
         if check is not None and network.source is not None:
@@ -423,18 +447,25 @@ def swap(
             report = replace(report, normalization=same)
             require_sound(report, same.reasons)
         batches: Dataset | None = None
+        shown: Dataset | Part | None = None  # what the check and the drift are on
         if data is not None:
-            batches = open_data(data, read_signature(original), samples=samples)
-        if calibration is not None and batches is not None:
-            affines = calibrate(original, plan, batches, calibration, progress)
-            if check is not None:
-                before = _plain_drift(original, plan, batches, check)
-                report = replace(report, uncalibrated=before)
-            fitted = replace(plan.options, affines=affines)
-            plan = plan_swap(model, fitted, after=network.after)
-            report = replace(report, plan=plan, calibrated=len(affines))
+            signature = read_signature(original)
+            units = None if calibration is None else calibration.units
+            shown = batches = open_data(data, signature, samples=samples, units=units)
+            if calibration is not None:
+                parts = divide(batches, signature, calibration)
+                shown = parts[1]
+                if check is not None:
+                    before = plain_drift(original, plan, shown, check)
+                    report = replace(report, uncalibrated=before)
+                start = Calibrated(model, original, plan, 0)
+                fitted = life.enter_context(
+                    calibrated(start, network.after, parts, calibration, progress)
+                )
+                model, plan, original = fitted.model, fitted.plan, fitted.path
+                report = replace(report, plan=plan, calibrated=fitted.calibrated, fit=fitted.fit)
         if options.form == FASTEST:
-            plan = _raced(original, plan, how or check, batches, progress)
+            plan = _raced(original, plan, how or check, shown, progress)
             report = replace(report, plan=plan)
         apply_swaps(plan, model)
         progress("writing")
@@ -442,8 +473,11 @@ def swap(
             if check is not None:
                 with advising():
                     result = verify_swap(
-                        original, staged.path, plan, check, batches=batches, progress=progress
+                        original, staged.path, plan, check, batches=shown, progress=progress
                     )
+                if shown is not None and original != network.path:  # other weights than those
+                    drift = drift_of(network.path, staged.path, plan, shown, check)
+                    result = replace(result, drift=drift)
                 report = replace(report, check=result)
             report = replace(report, notes=() if batches is None else tuple(batches.notes))
             require_sound(report, [] if report.check is None else _findings(report.check))
@@ -546,7 +580,7 @@ def _raced(
     original: Path,
     plan: SwapPlan,
     how: CheckOptions | None,
-    batches: Dataset | None,
+    batches: Iterable[Mapping[str, Any]] | None,
     progress: Progress,
 ) -> SwapPlan:
     """Return the plan with every layer in the form that is the fastest here."""
@@ -555,29 +589,3 @@ def _raced(
     how = how or CheckOptions(plan.options.provider)
     timings = measure(original, plan, how, batches=batches, progress=progress)
     return with_timings(plan, timings)
-
-
-def _plain_drift(
-    original: Path, plan: SwapPlan, batches: Dataset, check: CheckOptions
-) -> DriftReport:
-    """Measure the drift of the swap without its calibration."""
-    model = load(original)
-    layers = {layer.y: layer.data_type for layer in plan.visible_layers}
-    apply_swaps(plan, model)
-    outputs = [port.name for port in read_signature(original).outputs if "float" in port.dtype]
-    with scratch_folder() as folder:
-        path = folder / "swapped.onnx"
-        with stage(model, path) as staged:
-            staged.commit()
-        how: dict[str, Any] = {
-            "taps": layers,
-            "provider": check.provider,
-            "provider_options": check.provider_options,
-            "timeout": check.timeout,
-            "alike": True,
-        }
-        with (
-            Session(original, label="the original model", **how) as before,
-            Session(path, label="the swapped model", **how) as after,
-        ):
-            return measure_drift(before, after, batches, outputs, list(layers), silent, own=True)
