@@ -3,7 +3,7 @@
     python benchmarks/gn_digits.py
 
 writes ``benchmarks/RESULTS-GN-DIGITS.md`` and ``docs/batch-size.svg``: the accuracy of the network
-swapped with and without calibration, and how far its outputs move when the batch shrinks.
+swapped in four ways, and how far its outputs move when the batch shrinks.
 """
 
 from __future__ import annotations
@@ -41,12 +41,17 @@ def accuracy(path: Path, images: np.ndarray, labels: np.ndarray) -> float:
 
 
 def swapped(
-    target: Path, groups: int | None, images: np.ndarray, how: CalibrationOptions | None
+    target: Path,
+    groups: int | None,
+    images: np.ndarray,
+    how: CalibrationOptions | None,
+    *,
+    normalize: bool = True,
 ) -> str:
     report = swap(
         MODEL,
         target,
-        SwapOptions(GroupPolicy(groups=groups)),
+        SwapOptions(GroupPolicy(groups=groups), normalize=normalize),
         overwrite=True,
         check=CheckOptions(),
         data=[{"image": images[at : at + 32]} for at in range(0, len(images), 32)],
@@ -63,17 +68,18 @@ def accuracies(folder: Path) -> list[list[str]]:
     fit, test = images[:CALIBRATION], images[CALIBRATION:]
     truth = labels[CALIBRATION:]
     target = folder / "swapped.onnx"
-    rows = [["BatchNormalization", f"{accuracy(MODEL, test, truth):.1%}", "", "", "", "", ""]]
+    rows = [["BatchNormalization", f"{accuracy(MODEL, test, truth):.1%}", *[""] * 7]]
     for groups in (*GROUPS, "search"):
         searching = groups == "search"
         start = 8 if searching else groups
         row = ["searched, from 8" if searching else str(groups or "channels")]
-        for how in (
-            None,
-            CalibrationOptions(one_pass=True, search_groups=searching),
-            CalibrationOptions(search_groups=searching),
+        for how, normalize in (
+            (None, False),
+            (None, True),
+            (CalibrationOptions(one_pass=True, search_groups=searching), True),
+            (CalibrationOptions(search_groups=searching), True),
         ):
-            snr = swapped(target, start, fit, how)
+            snr = swapped(target, start, fit, how, normalize=normalize)
             row += [f"{accuracy(target, test, truth):.1%}", snr]
         rows.append(row)
         print(row, flush=True)
@@ -149,7 +155,8 @@ def main() -> None:
             "GN, 8 groups": movement(network, images),
         }
     plot(curves, ROOT / "docs" / "batch-size.svg")
-    header = ["groups", "swapped", "SNR (dB)", "one pass", "SNR (dB)", "calibrated", "SNR (dB)"]
+    ways = ("not normalized", "normalized first", "and one pass", "and calibrated")
+    header = ["groups", *(cell for way in ways for cell in (way, "SNR (dB)"))]
     parts = [
         "# The digits network, swapped",
         (

@@ -168,6 +168,20 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="Calibrate all layers in one pass: faster, and less exact.",
         ),
         click.option(
+            "--evaluate",
+            "evaluate_on",
+            type=click.Path(),
+            metavar="DATA",
+            help="Check and measure the drift on data to which nothing is fitted.",
+        ),
+        click.option(
+            "--labels",
+            metavar="NAME|FILE",
+            help="Tell how often the original and the swapped network are right on that data: an "
+            "array of it, or a file of one array, with the number of the class of each sample, or "
+            "of each pixel.",
+        ),
+        click.option(
             "--samples",
             type=click.IntRange(min=1),
             metavar="N",
@@ -254,6 +268,8 @@ def _run(
     refit: bool,
     holdout: str,
     one_pass: bool,
+    evaluate_on: str | None,
+    labels: str | None,
     samples: int | None,
     dry_run: bool,
     output: str | None,
@@ -264,15 +280,14 @@ def _run(
     **values: Any,
 ) -> ExitCode:
     source = source_of_command(model)
-    needing = {
-        "--refit": refit,
-        "--holdout": holdout != str(SHARE),
-        "--one-pass": one_pass,
-        "--samples": samples is not None,
-    }
-    for name, given in needing.items():
+    fitting = {"--refit": refit, "--holdout": holdout != str(SHARE), "--one-pass": one_pass}
+    for name, given in fitting.items():
         if given and calibrate_on is None:
             raise UsageError(f"{name} needs data.", tip="Give it with --calibrate DATA.")
+    for name, value in (("--samples", samples), ("--labels", labels)):
+        if value is not None and calibrate_on is None and evaluate_on is None:
+            tip = "Give it with --calibrate DATA, or with --evaluate DATA."
+            raise UsageError(f"{name} needs data.", tip=tip)
     from normswap.groupnorm.calibrate import CalibrationOptions
     from normswap.workflows.swap import plan_report, swap
 
@@ -286,8 +301,10 @@ def _run(
                 source, output, suffix=suffix, force=force, in_place=in_place
             )
             calibration = None
+            for data in (calibrate_on, evaluate_on):
+                if data is not None:
+                    telling().reads(Path(data))
             if calibrate_on is not None:
-                telling().reads(Path(calibrate_on))
                 calibration = CalibrationOptions(
                     one_pass, search_groups, values["timeout"], refit, _holdout(holdout)
                 )
@@ -301,6 +318,8 @@ def _run(
                     check=how if is_checked(values) else None,
                     how=how,
                     data=calibrate_on,
+                    evaluate=evaluate_on,
+                    labels=labels,
                     samples=samples,
                     calibration=calibration,
                     progress=say,

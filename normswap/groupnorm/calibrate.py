@@ -28,7 +28,7 @@ from normswap.errors import DataError
 from normswap.finite import flaw_of
 from normswap.graph.names import Names
 from normswap.groupnorm.apply import apply_swaps
-from normswap.groupnorm.layer import Layer, Runtime
+from normswap.groupnorm.layer import Layer, Runtime, elements_of_group
 from normswap.groupnorm.options import FittedAffine
 from normswap.groupnorm.planner import by_itself, with_layers
 from normswap.groupnorm.policy import divisors
@@ -189,7 +189,10 @@ def calibrate(
 
 
 def _candidates(layer: Layer, how: CalibrationOptions) -> list[int]:
-    return divisors(layer.channels) if how.search_groups else [layer.num_groups]
+    if not how.search_groups:
+        return [layer.num_groups]
+    known = layer.shape, layer.channels
+    return [groups for groups in divisors(layer.channels) if elements_of_group(*known, groups) != 1]
 
 
 def _fitted(moments: Mapping[int, Moments], layer: Layer) -> FittedAffine:

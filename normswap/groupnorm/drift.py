@@ -111,11 +111,15 @@ class DriftReport(AsDict):
     outputs, layers : dict of str to Drift
     notes : tuple of str
         What was not finite, and is left out.
+    own : bool
+        Whether it is on a person's own data; else on random inputs, which say nothing of what the
+        network was trained for.
     """
 
     outputs: dict[str, Drift] = field(default_factory=dict)
     layers: dict[str, Drift] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    own: bool = False
 
 
 def measure_drift(
@@ -165,6 +169,7 @@ def measure_drift(
         {name: found[name].result(shares=own) for name in outputs},
         {name: found[name].result(shares=own) for name in layers},
         tuple(notes.values()),
+        own,
     )
 
 

@@ -110,14 +110,26 @@ class Layer:
     @property
     def group_elements(self) -> int | None:
         """Number of elements of a group of one sample, None where a size is not static."""
-        if self.shape is None:
+        return elements_of_group(self.shape, self.channels, self.num_groups)
+
+
+def elements_of_group(shape: tuple[Dim, ...] | None, channels: int, num_groups: int) -> int | None:
+    """Return how many elements of one sample are in a group, None where a size is not static.
+
+    Parameters
+    ----------
+    shape : tuple or None
+        Of (N, C, *spatial).
+    channels, num_groups : int
+    """
+    if shape is None:
+        return None
+    count = channels // num_groups
+    for dim in shape[2:]:
+        if not isinstance(dim, int):
             return None
-        count = self.channels // self.num_groups
-        for dim in self.shape[2:]:
-            if not isinstance(dim, int):
-                return None
-            count *= dim
-        return count
+        count *= dim
+    return count
 
 
 def effective(values: npt.NDArray[np.float64], neutral: float) -> npt.NDArray[np.float64] | None:

@@ -28,11 +28,18 @@ from normswap.graph.shapes import function_key, infer_call_types
 from normswap.graph.sizes import TensorType
 from normswap.groupnorm.choose import choose_form, threads_here
 from normswap.groupnorm.fusion import fusible_activation
-from normswap.groupnorm.layer import Layer, Parameter, Runtime, effective
+from normswap.groupnorm.layer import (
+    Layer,
+    Parameter,
+    Runtime,
+    effective,
+    elements_of_group,
+)
 from normswap.groupnorm.neighbours import Absorbed, absorb
 from normswap.groupnorm.normalize import FORGOTTEN, place_of
 from normswap.groupnorm.options import AUTO
 from normswap.groupnorm.plan import Swap, SwapPlan, Untouched
+from normswap.groupnorm.policy import divisors
 from normswap.groupnorm.selection import Selection, where
 from normswap.groupnorm.statistics import behind_identities
 
@@ -101,6 +108,8 @@ def plan_swap(
             untouched[node.key] = Untouched(site_of(node), Reason.INDIVISIBLE, why)
         else:
             groups[node.key] = number
+    sized = {node: channels[node.key] or 0 for node in selected if node.key in groups}
+    _refuse_single_elements(sized, groups)
     epsilons = {} if after is None else _epsilons(selected, *after)
     swaps: list[Swap] = []
     taken = set(groups)  # nodes that are swapped, or that a swapped one takes along
@@ -219,7 +228,10 @@ def _epsilons(nodes: Sequence[Node], before: SwapPlan, normalized: Normalized) -
 
 
 def _with_statistics(plan: SwapPlan, before: SwapPlan, normalized: Normalized) -> SwapPlan:
-    """Note with each swap where its statistics went, and by what it is known from others."""
+    """Note with each swap where its statistics went, and by what it is known from others.
+
+    What is not swapped may be gone: it made a constant that has taken statistics in. It is told.
+    """
     layers = {swap.key: swap for swap in before.swaps}
     swaps = []
     for swap in plan.swaps:
@@ -228,7 +240,9 @@ def _with_statistics(plan: SwapPlan, before: SwapPlan, normalized: Normalized) -
         parameters = layers[number].parameters
         went = normalized.statistics.get(place, FORGOTTEN)
         swaps.append(replace(swap, number=number, parameters=parameters, statistics=went))
-    return replace(plan, swaps=tuple(swaps))
+    there = set(normalized.numbers.values())
+    gone = [entry for number, entry in before.unselected.items() if number not in there]
+    return replace(plan, swaps=tuple(swaps), untouched=(*plan.untouched, *gone))
 
 
 def _require_wanted(
@@ -354,6 +368,48 @@ def _refuse_all(model: Model, found: Sequence[tuple[Node, Block | None]]) -> Non
         f"{listed}{more}.",
         tip="--exclude leaves them as they are.",
     )
+
+
+def _refuse_single_elements(layers: Mapping[Node, int], groups: Mapping[int, int]) -> None:
+    """Refuse groups of one element: it is its own mean, and nothing of it would be left.
+
+    Parameters
+    ----------
+    layers : Mapping[Node, int]
+        With their channels.
+    groups : Mapping[int, int]
+        Their numbers of groups, by key.
+
+    Raises
+    ------
+    UsageError
+        It names the layers, and the numbers of groups that work for each.
+    """
+    bad = [
+        (node, channels)
+        for node, channels in layers.items()
+        if elements_of_group(_shape(node), channels, groups[node.key]) == 1
+    ]
+    if not bad:
+        return
+    listed = "; ".join(
+        f"{where(node)}, of {channels} channels with one element each ({_working(channels)})"
+        for node, channels in bad[:LISTED]
+    )
+    more = f"; and {len(bad) - LISTED} more" if len(bad) > LISTED else ""
+    raise UsageError(
+        f"A group of one element is always normalized to 0, so nothing would be left of the input "
+        f"of {listed}{more}.",
+        tip="Ask for fewer groups, or leave these layers out with --exclude.",
+    )
+
+
+def _working(channels: int) -> str:
+    """Say which numbers of groups leave more than one of so many elements in each."""
+    some = divisors(channels)[:-1]
+    if not some:
+        return "no number of groups works"
+    return f"{', '.join(map(str, some))} {'groups work' if len(some) > 1 else 'group works'}"
 
 
 def _layer(node: Node, channels: int, groups: int, options: SwapOptions) -> Layer:

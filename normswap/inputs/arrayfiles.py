@@ -136,6 +136,27 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         return {name: _whole(name, archive[name]) for name in archive.files}
 
 
+def read_array(path: Path) -> np.ndarray:
+    """Return the one array of an ``.npy``, ``.npz`` or ``.pb``.
+
+    Raises
+    ------
+    DataError
+        It can't be read, or has several.
+    """
+    if path.suffix == ".pb":
+        array: np.ndarray = read_proto(path)[1]
+        return array
+    if path.suffix != ".npz":
+        return read_npy(path)
+    arrays = read_npz(path)
+    if len(arrays) != 1:
+        raise DataError(
+            f"{path} holds {len(arrays)} arrays, and one is needed: {', '.join(sorted(arrays))}."
+        )
+    return next(iter(arrays.values()))
+
+
 def _whole(name: str, value: Any) -> np.ndarray:
     if not isinstance(value, np.ndarray):  # a member that is no .npy comes as bytes
         raise TypeError(f"its {name!r} is no array")

@@ -41,6 +41,8 @@ from normswap.inputs.random import Case, Distribution
 from normswap.runtime.arrays import Feeds, Value, dtype_of, is_foreign
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from normswap.finite import Flaw
     from normswap.inputs.signature import Port, Signature
 
@@ -85,6 +87,7 @@ class Dataset:
     _batch: int | None
     _samples: int | None
     _units: str | None = None
+    _labels: str | None = field(default=None, init=False)
 
     def __iter__(self) -> Iterator[Feeds]:
         """Go through all batches, from the first."""
@@ -104,9 +107,53 @@ class Dataset:
         """
         how: dict[str, Any] = {"batch": self._batch, "samples": self._samples, "filled": filled}
         how["units"] = self._units
+        how["labels"] = self._labels
         for case in _cases(self._signature, self._sets, finite=True, **how):
             self.notes.update(dict.fromkeys(case.remarks))
             yield case
+
+    def labels(self, labels: str | npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the labels of the samples, batch after batch.
+
+        Parameters
+        ----------
+        labels : str or (N, ...) ndarray
+            The name of an array of the data, or such an array.
+
+        Raises
+        ------
+        DataError
+            There is no such array, or it has not one entry for each sample.
+        """
+        parts: list[npt.NDArray[Any]] = []
+        read, left = 0, self._samples
+        fixed = _batch_size(self._signature) or 1
+        self._labels = labels if isinstance(labels, str) else None
+        for number, entry in enumerate(self._sets, start=1):
+            found = _found(self._signature, entry, number)
+            count, _ = _samples(self._signature, _chosen(self._signature, found)[0])
+            given: Value = found.arrays.get(labels) if isinstance(labels, str) else None
+            if not isinstance(labels, str):
+                given = labels[read : read + count]
+            if not isinstance(given, np.ndarray) or _length(given) != count:
+                raise DataError(_no_labels(labels, found, count))
+            read += count
+            used = count if left is None else min(count, left)
+            left = None if left is None else left - used
+            parts.append(given[: used - used % fixed])
+        if not isinstance(labels, str) and read != len(labels):
+            raise DataError(f"There are {len(labels)} labels for {read} samples of {self.name}.")
+        return np.concatenate(parts)
+
+
+def _no_labels(labels: str | npt.NDArray[Any], found: _Set, count: int) -> str:
+    """Say why there are no labels of a set."""
+    if not isinstance(labels, str):
+        return f"There are {len(labels)} labels, and more samples than that."
+    if labels in found.arrays:
+        return f"{labels} of {found.where} does not have a label for each of its {count} samples."
+    known = ", ".join(sorted(found.arrays)) or "none"
+    return f"{found.where} has no array {labels!r} with labels; it has {known}."
 
 
 def open_data(
@@ -229,6 +276,10 @@ class _Set:
     expected: Feeds = field(default_factory=dict)
 
 
+def _found(signature: Signature, entry: Path | Mapping[str, Any], number: int) -> _Set:
+    return _read(signature, entry) if isinstance(entry, Path) else _fed(entry, number)
+
+
 def _read(signature: Signature, path: Path) -> _Set:
     if not path.is_dir():
         return _Set(path.name, str(path), _of_file(signature.inputs, path))
@@ -299,6 +350,7 @@ def _cases(
     samples: int | None = None,
     filled: bool = False,
     units: str | None = None,
+    labels: str | None = None,
 ) -> Iterator[Case]:
     """Yield inputs of the model, set by set and batch by batch."""
     remarks: dict[str, None] = {}
@@ -306,9 +358,9 @@ def _cases(
     for number, entry in enumerate(sets, start=1):
         if left is not None and left <= 0:
             break
-        found = _read(signature, entry) if isinstance(entry, Path) else _fed(entry, number)
+        found = _found(signature, entry, number)
         feeds, others = _chosen(signature, found)
-        others = [name for name in others if name != units]
+        others = [name for name in others if name not in (units, labels)]
         if others:
             remarks[_ignored(others)] = None
         count, sampled = _samples(signature, feeds)

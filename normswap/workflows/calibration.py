@@ -57,7 +57,7 @@ class Calibrated:
     model: Model
     path: Path
     plan: SwapPlan
-    calibrated: int
+    calibrated: int = 0
     fit: Fit | None = None
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
 
 from normswap.check.options import CheckOptions, check_options
 from normswap.check.verdict import Verdict
 from normswap.errors import ExitCode, UsageError, require_choice
 from normswap.graph.build import build_network
+from normswap.groupnorm.accuracy import Accuracy, measure_accuracy
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.calibrate import CalibrationOptions
 from normswap.groupnorm.carried import require_finite
@@ -21,6 +26,7 @@ from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
 from normswap.groupnorm.race import measure
 from normswap.groupnorm.refit.holdout import SHARE
 from normswap.groupnorm.verify import SwapCheck, verify_swap
+from normswap.inputs.arrayfiles import read_array
 from normswap.inputs.data import open_data
 from normswap.inputs.signature import drawing_alike, read_signature
 from normswap.model import load, stage
@@ -28,6 +34,7 @@ from normswap.model.staging import staged_output
 from normswap.plain import AsDict, called
 from normswap.progress import Progress, silent
 from normswap.proof.files import prove_files
+from normswap.runtime.session import Session
 from normswap.runtime.survey import resolve
 from normswap.scratch import scratch_folder
 from normswap.workflows.calibration import Calibrated, calibrated, divide, drift_of, plain_drift
@@ -45,9 +52,9 @@ from normswap.workflows.result import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
     from typing import TypedDict
 
+    import numpy.typing as npt
     from typing_extensions import Unpack
 
     from normswap.groupnorm.drift import DriftReport
@@ -67,6 +74,8 @@ if TYPE_CHECKING:
         refit: bool
         holdout: float | str
         one_pass: bool
+        evaluate: Data | None
+        labels: str | os.PathLike[str] | npt.NDArray[Any] | None
         samples: int | None
         check: Literal["quick", "full", "off"] | CheckOptions | None
         form: str
@@ -121,6 +130,8 @@ class SwapReport(RewriteReport):
         The drift without the calibration, where there was one; that with it is in the check.
     calibrated : int
         Number of layers that were refitted.
+    accuracy : Accuracy or None
+        By labels, where there were some.
     notes : tuple of str
         What of the data was not used.
     normalization : NormalizationCheck or None
@@ -135,6 +146,7 @@ class SwapReport(RewriteReport):
         default=None, metadata=called("drift_before_calibration")
     )
     calibrated: int = 0
+    accuracy: Accuracy | None = None
     notes: tuple[str, ...] = ()
     normalization: NormalizationCheck | None = None
     fit: Fit | None = None
@@ -202,6 +214,8 @@ def bn_to_gn(
     refit: bool = False,
     holdout: float | str = SHARE,
     one_pass: bool = False,
+    evaluate: Data | None = None,
+    labels: str | os.PathLike[str] | npt.NDArray[Any] | None = None,
     samples: int | None = None,
     check: Literal["quick", "full", "off"] | CheckOptions | None = "quick",
     form: str = AUTO,
@@ -243,11 +257,12 @@ def bn_to_gn(
         Give each layer the number of groups that fits the data best.
     calibrate : path, dict or iterable of dict, optional
         Fit every layer's scale and bias to data, so that the network follows the original, as far
-        as samples that are held out come nearer to it; the check and the drift are on these. A path
-        is that of an ``.npz`` with an array for each input, of an ``.npy`` or ``.pb`` with the only
-        one, or of a folder of these or of ``test_data_set_*``. In memory it is a dict of arrays by
-        input name, or an iterable of one for each batch, in the shape and dtype that the model
-        takes. Samples lie along the first axis; other arrays, such as labels, are ignored.
+        as samples that are held out come nearer to it; the check and the drift are on these, unless
+        there is `evaluate`. A path is that of an ``.npz`` with an array for each input, of an
+        ``.npy`` or ``.pb`` with the only one, or of a folder of these or of ``test_data_set_*``. In
+        memory it is a dict of arrays by input name, or an iterable of one for each batch, in the
+        shape and dtype that the model takes. Samples lie along the first axis; other arrays, such
+        as labels, are ignored.
     refit : bool
         Fit the weights of linear layers too, by least squares: needs no labels, and wins back most
         of what the swap costs.
@@ -257,6 +272,12 @@ def bn_to_gn(
         of which then a quarter is held out.
     one_pass : bool
         Calibrate all layers in one pass: faster, and less exact.
+    evaluate : path, dict or iterable of dict, optional
+        Data that the check and the drift use, and to which nothing is fitted.
+    labels : str, path or ndarray, optional
+        The number of the class of each sample of that data, or of each pixel: the name of an array
+        that it has, a file of one array, or the array. ``report.accuracy`` then says how often the
+        original and the swapped network tell it.
     samples : int, optional
         Use only the first so many samples of the data.
     check : {"quick", "full", "off"}, CheckOptions or None
@@ -322,16 +343,18 @@ def bn_to_gn(
     normswap.errors.UsageError: form='grouped' is not one of 'auto', 'fastest', 'centred', ...
     """
     how = check_options(check, provider=provider)
-    needing = {
+    fitting = {
         "refit": refit,
         "holdout": holdout != SHARE,
         "one_pass": one_pass,
         "search_groups": search_groups,
-        "samples": samples is not None,
     }
-    for name, given in needing.items():
+    for name, given in fitting.items():
         if given and calibrate is None:
             raise UsageError(f"{name} needs data.", tip="Give it with calibrate=.")
+    for name, given in (("samples", samples is not None), ("labels", labels is not None)):
+        if given and calibrate is None and evaluate is None:
+            raise UsageError(f"{name} needs data.", tip="Give it with calibrate= or evaluate=.")
     timeout = (how or CheckOptions()).timeout
     return swap(
         model,
@@ -353,6 +376,8 @@ def bn_to_gn(
         copy=copy,
         check=how,
         data=calibrate,
+        evaluate=evaluate,
+        labels=labels,
         samples=samples,
         calibration=CalibrationOptions(one_pass, search_groups, timeout, refit, holdout),
         progress=progress,
@@ -397,6 +422,8 @@ def swap(
     check: CheckOptions | None = None,
     how: CheckOptions | None = None,
     data: Data | None = None,
+    evaluate: Data | None = None,
+    labels: str | os.PathLike[str] | npt.NDArray[Any] | None = None,
     samples: int | None = None,
     calibration: CalibrationOptions | None = None,
     progress: Progress = silent,
@@ -417,8 +444,12 @@ def swap(
     how : CheckOptions, optional
         How forms are timed, where the fastest is asked for; as the check is, if it is left out.
     data : path, feeds or iterable of feeds, optional
-        See :func:`normswap.inputs.data.open_data`. The check and the drift use it, and so does
-        the calibration.
+        See :func:`normswap.inputs.data.open_data`. The calibration uses it, and so do the check
+        and the drift, where nothing else is given for them.
+    evaluate : path, feeds or iterable of feeds, optional
+        What the check and the drift use.
+    labels : str, path or ndarray, optional
+        Of the data that these use.
     samples : int, optional
         Use the first so many samples of the data.
     calibration : CalibrationOptions, optional
@@ -446,24 +477,29 @@ def swap(
                 same = _same(network.source, original, check, progress)
             report = replace(report, normalization=same)
             require_sound(report, same.reasons)
-        batches: Dataset | None = None
-        shown: Dataset | Part | None = None  # what the check and the drift are on
+        signature = read_signature(original)
+        units = None if calibration is None else calibration.units
+        fitted_on = None
         if data is not None:
-            signature = read_signature(original)
-            units = None if calibration is None else calibration.units
-            shown = batches = open_data(data, signature, samples=samples, units=units)
-            if calibration is not None:
-                parts = divide(batches, signature, calibration)
+            fitted_on = open_data(data, signature, samples=samples, units=units)
+        other = None if evaluate is None else open_data(evaluate, signature, samples=samples)
+        batches = other or fitted_on
+        truth = None if batches is None or labels is None else _labels(labels, batches)
+        shown: Dataset | Part | None = batches  # what the check and the drift are on
+        if calibration is not None and fitted_on is not None:
+            parts = divide(fitted_on, signature, calibration)
+            if other is None:
                 shown = parts[1]
-                if check is not None:
-                    before = plain_drift(original, plan, shown, check)
-                    report = replace(report, uncalibrated=before)
-                start = Calibrated(model, original, plan, 0)
-                fitted = life.enter_context(
-                    calibrated(start, network.after, parts, calibration, progress)
-                )
-                model, plan, original = fitted.model, fitted.plan, fitted.path
-                report = replace(report, plan=plan, calibrated=fitted.calibrated, fit=fitted.fit)
+                truth = None if truth is None else parts[1].of(truth)
+            if check is not None and shown is not None:
+                before = plain_drift(original, plan, shown, check)
+                report = replace(report, uncalibrated=before)
+            start = Calibrated(model, original, plan)
+            fitted = life.enter_context(
+                calibrated(start, network.after, parts, calibration, progress)
+            )
+            model, plan, original = fitted.model, fitted.plan, fitted.path
+            report = replace(report, plan=plan, calibrated=fitted.calibrated, fit=fitted.fit)
         if options.form == FASTEST:
             plan = _raced(original, plan, how or check, shown, progress)
             report = replace(report, plan=plan)
@@ -479,7 +515,12 @@ def swap(
                     drift = drift_of(network.path, staged.path, plan, shown, check)
                     result = replace(result, drift=drift)
                 report = replace(report, check=result)
-            report = replace(report, notes=() if batches is None else tuple(batches.notes))
+            if truth is not None and shown is not None:
+                how = how or check or CheckOptions(plan.options.provider)
+                known = _accuracy(network.path, staged.path, shown, truth, how, progress)
+                report = replace(report, accuracy=known)
+            notes = dict.fromkeys(n for some in (fitted_on, other) if some for n in some.notes)
+            report = replace(report, notes=tuple(notes))
             require_sound(report, [] if report.check is None else _findings(report.check))
             report = committed(report, staged, target)
     return SwapResult(report, target)
@@ -589,3 +630,36 @@ def _raced(
     how = how or CheckOptions(plan.options.provider)
     timings = measure(original, plan, how, batches=batches, progress=progress)
     return with_timings(plan, timings)
+
+
+def _labels(
+    labels: str | os.PathLike[str] | npt.NDArray[Any], batches: Dataset
+) -> npt.NDArray[Any]:
+    """Return the labels of some data: those of an array in it, or else of a file."""
+    if not isinstance(labels, str | os.PathLike):
+        return batches.labels(np.asarray(labels))
+    path = Path(labels)
+    return batches.labels(read_array(path) if path.is_file() else str(labels))
+
+
+def _accuracy(
+    original: Path,
+    swapped: Path,
+    batches: Iterable[Mapping[str, Any]],
+    labels: npt.NDArray[Any],
+    how: CheckOptions,
+    progress: Progress,
+) -> Accuracy:
+    """Measure how often the original and the swapped network are right."""
+    outputs = [port.name for port in read_signature(original).outputs if port.kind == "tensor"]
+    options: dict[str, Any] = {
+        "provider": how.provider,
+        "provider_options": how.provider_options,
+        "timeout": how.timeout,
+        "alike": True,
+    }
+    with (
+        Session(original, label="the original model", **options) as before,
+        Session(swapped, label="the swapped model", **options) as after,
+    ):
+        return measure_accuracy(before, after, batches, labels, outputs, progress)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto
 from support.build import Builder
@@ -189,9 +191,30 @@ def test_calibration(model, data, extra):
     result = invoke("bn-to-gn", "--groups", 4, "--calibrate", data, *extra, "--json", model)
     assert result.code == 0, result.err
     report = json.loads(result.text)
-    assert report["calibrated"] == 2
+    told = [step["layer"] for step in (report["fit"] or {"steps": ()})["steps"]]
+    assert report["calibrated"] == (2 if extra else len(told))
     before = report["drift_before_calibration"]["outputs"]["y"]["snr"]
     assert report["check"]["drift"]["outputs"]["y"]["snr"] > before
+
+
+def test_a_refit_is_told(model, data):
+    how = ("--groups", 4, "--calibrate", data, "--refit", model, "--no-normalize")
+    result = invoke("bn-to-gn", *how, "--holdout", 0.5, "--force")
+    assert result.code == 0, result.err
+    assert "least squares on 12 samples; the outputs on the 12 held out" in result.text
+    assert "\n             refitted " in result.text.replace("output y", "        ")
+    assert "since it gives what it gives in the original: Conv_conv_" in result.text
+    report = json.loads(invoke("bn-to-gn", *how, "--force", "--json").text)
+    steps = report["fit"]["steps"]
+    assert report["fit"]["after"]["y"]["snr"] == pytest.approx(steps[-1]["after"])
+    assert {step["kind"] for step in steps} == {"weight"}
+
+
+@pytest.mark.parametrize("extra", [("--refit",), ("--holdout", "film")])
+def test_what_is_fitted_needs_data(model, extra):
+    result = invoke("bn-to-gn", model, *extra)
+    assert result.code == 2
+    assert f"{extra[0]} needs data" in result.err
 
 
 def test_calibration_is_told(model, data):
@@ -378,3 +401,45 @@ def test_recalibrate_keeps_what_is_excluded(model, data):
     text = invoke("recalibrate", model, data, "--include", "bn0", "--force").text
     assert "1 BatchNormalization recalibrated on 24 samples, 1 kept" in text
     assert "not included" in text
+
+
+def test_without_normalizing_first(model):
+    result = invoke("bn-to-gn", "--groups", 4, model, "--dry-run")
+    assert re.search(r"normalized first.*\n +2 +in the Conv before\n", result.text)
+    result = invoke("bn-to-gn", "--groups", 4, model, "--dry-run", "--json")
+    (first, _) = json.loads(result.text)["plan"]["swaps"]
+    assert first["statistics"]["normalized"] is True
+    assert [step["op"] for step in first["statistics"]["route"]] == ["Conv"]
+    result = invoke("bn-to-gn", "--groups", 4, model, "--dry-run", "--no-normalize")
+    assert "normalized first" not in result.text
+
+
+def test_labels(model, data, tmp_path):
+    arrays = dict(np.load(data))
+    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    told = session.run(None, arrays)[0].argmax(axis=1)
+    told[:6] += 1
+    np.savez(tmp_path / "labelled.npz", truth=told, **arrays)
+    np.save(tmp_path / "truth.npy", told)
+    how = ("bn-to-gn", "--groups", 4, model, "--evaluate", tmp_path / "labelled.npz", "--force")
+    how = (*how, "--no-check")
+    result = invoke(*how, "--labels", "truth")
+    assert "accuracy of output y, on 24 labels: original 75.0%, swapped " in result.text
+    assert "ignored" not in result.text
+    result = invoke(
+        *how, "--labels", tmp_path / "truth.npy", "--json", "--samples", 6, "--no-check"
+    )
+    accuracy = json.loads(result.text)["accuracy"]
+    assert (accuracy["original"], accuracy["labels"], accuracy["output"]) == (0.0, 6, "y")
+    result = invoke(*how, "--labels", "nowhere")
+    assert result.code == 3
+    assert "no array 'nowhere' with labels; it has truth, x." in result.err
+    result = invoke("bn-to-gn", "--groups", 4, model, "--labels", "truth")
+    assert (result.code, "--evaluate DATA" in result.err) == (2, True)
+
+
+def test_without_data_no_accuracy_is_claimed(model):
+    result = invoke("bn-to-gn", "--groups", 4, model)
+    assert "this is no error), on random inputs:" in result.text
+    assert "no accuracy was measured" in result.text
+    assert "top class" not in result.text

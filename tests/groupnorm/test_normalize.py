@@ -231,6 +231,9 @@ def test_in_a_body():
     b.output(b.node("If", condition, then_branch=then, else_branch=els))
     _, told = normalized(b.model())
     assert went_into(told["inside"]) == ["Conv"]
+    _, _, (swap,) = swapped(b, 2, check=None)
+    assert swap.site.graph.endswith(".then_branch")
+    assert went_into(swap.statistics) == ["Conv"]
 
 
 def function_of_arguments(b):

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 from support.build import Builder
 from support.swapping import distance, ops, run_ort, swap_model, swap_options
 
+import normswap
 from normswap.errors import ModelError, UsageError
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.choose import contenders
@@ -539,3 +540,46 @@ def test_fastest_goes_by_what_was_measured(seconds, form):
     # A form that is asked for, or the only exact one, is not raced against.
     (swap,) = with_timings(plan_of(b.model(), 32, form="centred"), timings).swaps
     assert (swap.form, swap.why) == ("centred", "asked for")
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels", "groups", "working"),
+    [
+        (("N", 6), 6, 6, "1, 2, 3 groups work"),
+        (("N", 7, 1, 1), 7, 7, "1 group works"),
+        (("N", 1, 1), 1, 1, "no number of groups works"),
+    ],
+)
+def test_groups_of_one_element_are_refused(shape, channels, groups, working):
+    b = Builder(17)
+    b.output(b.bn(b.input(*shape), channels, name="head/bn"))
+    with pytest.raises(UsageError, match=f"head/bn.*{working}"):
+        plan_of(b.model(), groups)
+
+
+def test_groups_of_more_than_one_element_are_not():
+    b = Builder(17)
+    b.output(b.bn(b.input("N", 6), 6)).output(b.bn(b.input("N", 6, 1, "W", name="z"), 6))
+    assert {swap.num_groups for swap in plan_of(b.model(), 3).swaps} == {3}
+    assert swapped_names(plan_of(b.model(), 6, exclude=("x",))) != []
+
+
+def test_a_search_leaves_no_groups_of_one_element():
+    b = Builder(17)
+    b.output(b.bn(b.input("N", 4), 4, out="y"))
+    x = np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32)
+    options = {"calibrate": {"x": x}, "search_groups": True, "groups": 1, "check": None}
+    (swap,) = normswap.bn_to_gn(b.model(), **options).report.plan.swaps
+    assert swap.num_groups in (1, 2)
+
+
+def test_what_standardizes_a_weight_is_no_layer():
+    b = Builder(17)
+    flat = b.node("Reshape", b.normal(6, 3, 3, 3), b.const([1, 6, 27]))
+    ones, zeros = b.const(np.ones(6)), b.const(np.zeros(6))
+    made = b.node("BatchNormalization", flat, ones, zeros, zeros, ones, outputs=3, training_mode=1)
+    weight = b.node("Reshape", made[0], b.const([6, 3, 3, 3]))
+    b.output(b.bn(b.node("Conv", b.input("N", 3, 8, 8), weight), 6, name="bn"))
+    plan = normswap.bn_to_gn(b.model(), groups=2, check=None).report.plan
+    assert swapped_names(plan) == ["bn"]
+    assert [entry.reason.value for entry in plan.untouched] == ["constant"]

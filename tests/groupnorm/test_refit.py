@@ -140,7 +140,7 @@ def test_data_that_can_not_be_divided(tmp_path, more, units, message):
 
 def test_a_layer_of_every_kind_is_fitted(tmp_path):
     path, plan, fit, out = opened(network(), tmp_path / "model.onnx")
-    refitted = refit(path, plan, fit, out, RefitOptions(sweeps=2), silent)
+    refitted = refit(path, plan, fit, out, RefitOptions(), silent)
     steps = refitted.fit.steps
     assert {"up", "product", "last"} <= {step.layer for step in steps}
     told = {entry.layer: entry.why for entry in refitted.fit.unfitted}
@@ -225,7 +225,7 @@ def siamese():
 def test_a_weight_that_is_shared_is_one_problem(tmp_path):
     data = {"one": images(), "two": images(seed=4)}
     path, plan, fit, out = opened(siamese(), tmp_path / "model.onnx", data)
-    refitted = refit(path, plan, fit, out, RefitOptions(sweeps=2), silent)
+    refitted = refit(path, plan, fit, out, RefitOptions(), silent)
     assert "one1" in {step.layer for step in refitted.fit.steps}
     assert "two1" not in {entry.layer for entry in refitted.fit.unfitted}
     model = written(path, refitted)
@@ -267,7 +267,7 @@ def test_layers_in_functions(tmp_path):
     x = b.node("Flatten", b.node("GlobalAveragePool", x))
     b.output(b.node("Gemm", x, b.normal(8, 4), b.normal(4), out="y"), ("N", 4))
     path, plan, fit, out = opened(b.model(), tmp_path / "model.onnx")
-    refitted = refit(path, plan, fit, out, RefitOptions(sweeps=2), silent)
+    refitted = refit(path, plan, fit, out, RefitOptions(), silent)
     result = written(path, refitted)
     (function,) = result.functions
     constants = [

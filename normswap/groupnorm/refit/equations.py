@@ -85,6 +85,7 @@ class NormalEquations:
         size = self._gram.shape[1]
         diagonal = np.einsum("gkk->g", self._gram) / size
         held = np.where(diagonal > 0, lam * diagonal, 1.0)  # of nothing, nothing follows
-        whole = self._gram + held[:, None, None] * np.eye(size)
+        whole = self._gram.copy()
+        np.einsum("gkk->gk", whole)[...] += held[:, None]
         delta = np.linalg.solve(whole, self._moment).astype(np.float64, copy=False)
         return (delta[:, :-1], delta[:, -1]) if self._bias else (delta, None)

@@ -7,7 +7,7 @@ where these are named: all crops of a picture, all frames of a film, all that is
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from normswap.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import numpy.typing as npt
 
     from normswap.inputs.data import Dataset
     from normswap.runtime.arrays import Feeds
@@ -52,6 +54,11 @@ class Part:
                     name: value[places] if name in case.sampled else value
                     for name, value in case.feeds.items()
                 }
+
+    def of(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return of one value for each sample of the whole data those of this side."""
+        here = [number for number in range(len(values)) if (number in self._held) is self._wanted]
+        return values[here]
 
 
 def hold_out(data: Dataset, *, share: float = SHARE, fixed: bool = False) -> tuple[Part, Part]:

@@ -27,8 +27,6 @@ class FitStep(AsDict):
     layer : str
     kind : str
         ``"weight"`` or ``"affine"``.
-    sweep : int
-        From 1 on.
     lam : float
         How much the weight was held on to, beside the mean of the diagonal.
     share : float
@@ -42,7 +40,6 @@ class FitStep(AsDict):
 
     layer: str
     kind: str
-    sweep: int
     lam: float
     share: float
     before: float

@@ -60,15 +60,12 @@ class RefitOptions:
     ----------
     weights, affines : bool
         What is fitted: the weights of linear layers; the scale and bias of group normalizations.
-    sweeps : int
-        How often all layers are gone through, at most: no more after a sweep that brought nothing.
     timeout : float
         Seconds for one run.
     """
 
     weights: bool = True
     affines: bool = False
-    sweeps: int = 1
     timeout: float = 600.0
 
 
@@ -113,9 +110,7 @@ def refit(
             ) as student,
         ):
             walk = _Walk(pair, teacher, student, fit, held_out, progress)
-            for sweep in range(1, how.sweeps + 1):
-                if not walk.sweep(sweep):
-                    break
+            walk.go()
             return walk.refitted()
 
 
@@ -158,25 +153,22 @@ class _Walk:
         ]
         self._start = self._now = self._judged(Course(student, pair.student, held_out), {})
 
-    def sweep(self, number: int) -> bool:
-        """Go through all layers, and return whether any was fitted."""
+    def go(self) -> None:
+        """Go through all layers."""
         sides = self._pair.student, self._pair.teacher
         student = Course(self._student, sides[0], self._fit)
         teacher = Course(self._teacher, sides[1], self._fit)
         judged = Course(self._student, sides[0], self._held_out)
-        count = len(self._steps)
         for level, numbers in enumerate(self._pair.levels, start=1):
             problems = [self._pair.problems[n] for n in numbers]
-            where = f"sweep {number}, " * (number > 1)
-            where += f"level {level} of {len(self._pair.levels)}"
+            where = f"level {level} of {len(self._pair.levels)}"
             self._progress(f"fitting {problems[0].layer}, {where}")
             equations = self._accumulate(level, problems, student, teacher)
             for _ in judged.advance(level):
                 pass
             for problem, sums in zip(problems, equations, strict=True):
                 if sums is not None:
-                    self._solve(problem, sums, judged, number)
-        return len(self._steps) > count
+                    self._solve(problem, sums, judged)
 
     def refitted(self) -> Refitted:
         """Return what was fitted."""
@@ -262,7 +254,7 @@ class _Walk:
                     return False
         return True
 
-    def _solve(self, problem: Problem, sums: NormalEquations, judged: Course, sweep: int) -> None:
+    def _solve(self, problem: Problem, sums: NormalEquations, judged: Course) -> None:
         """Try fits of a layer, and take the best if it is better than what there is."""
         if not sums.is_finite:
             self._why[problem.layer] = "what comes to it is not finite on this data"
@@ -283,7 +275,6 @@ class _Walk:
         step = FitStep(
             problem.layer,
             "affine" if problem.affine else "weight",
-            sweep,
             best.lam,
             best.share,
             self._now.snr,

@@ -66,8 +66,11 @@ def _swap(report: Any) -> Iterator[str]:
     plan, check = report.plan, report.check
     yield f"## {_text(report.source)}: {len(plan.swaps)} swapped, {len(plan.untouched)} kept"
     yield from _table(
-        ("swapped", "groups", "form", "because"),
-        ((_site(s.site), s.num_groups, s.form, _text(s.why)) for s in plan.swaps),
+        ("swapped", "groups", "form", "because", "mean and variance"),
+        (
+            (_site(s.site), s.num_groups, s.form, _text(s.why), _went(s.statistics))
+            for s in plan.swaps
+        ),
     )
     yield from _kept(plan.untouched)
     if check is not None:
@@ -83,9 +86,24 @@ def _swap(report: Any) -> Iterator[str]:
                 for name, drift in check.drift.outputs.items()
             ),
         )
+        if check.drift.outputs and not check.drift.own:
+            yield from ("", "The drift is that on random inputs. No accuracy was measured.")
         yield from _items(map(_text, check.notes))
+    if report.accuracy is not None:
+        found = report.accuracy
+        told = f"original {found.original:.1%}, swapped {found.swapped:.1%}"
+        yield from ("", f"Accuracy of {_code(found.output)} on {found.labels} labels: {told}")
     yield from _items(map(_text, report.notes))
     yield from _written(report, idle="" if plan.swaps else "Nothing to swap")
+
+
+def _went(statistics: Any) -> str:
+    """Say where the statistics of a layer went."""
+    if statistics is None:
+        return ""
+    into = ", ".join(_code(step.node) for step in statistics.absorbers)
+    told = into or _text(statistics.detail)
+    return f"{told}; {statistics.added_nodes} new operators" if statistics.added_nodes else told
 
 
 def _kept(untouched: Any) -> Iterator[str]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from normswap.groupnorm.plan import SwapPlan
+    from normswap.groupnorm.plan import Statistics, SwapPlan
     from normswap.groupnorm.refit.outcome import Fit
     from normswap.groupnorm.verify import OutputCheck, SwapCheck
     from normswap.workflows.swap import SwapReport
@@ -54,6 +54,9 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
     if plan.swaps:
         console.print()
         console.print(_layers(report) if verbose else _forms(plan))
+    if any(swap.statistics for swap in plan.swaps):
+        console.print()
+        console.print(_statistics(plan, verbose=verbose))
     if any(swap.absorbed for swap in plan.swaps):
         console.print()
         console.print(_absorbed(plan, verbose=verbose))
@@ -70,6 +73,12 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
             console.print()
     elif report.output and plan.swaps:
         console.print("[dim]not checked (--no-check)[/]")
+    if report.accuracy is not None:
+        found = report.accuracy
+        console.print(
+            f"accuracy of output {escape(found.output)}, on {found.labels} labels: original "
+            f"{found.original:.1%}, swapped {found.swapped:.1%}\n"
+        )
     print_notes(report.notes, console)
     idle = "" if plan.swaps else "nothing to swap"
     console.print(sizes(report.output, report.size_before, report.size_after, idle=idle))
@@ -90,6 +99,36 @@ def _forms(plan: SwapPlan) -> Table:
     for (groups, form, why), count in kinds.most_common():
         table.add_row(str(count), str(groups), form, escape(why))
     return table
+
+
+def _statistics(plan: SwapPlan, *, verbose: int) -> Table:
+    """List where the statistics went of what was normalized first."""
+    layers = [(swap.site, swap.statistics) for swap in plan.swaps if swap.statistics is not None]
+    if verbose:
+        table = new_table("normalized first", "mean and variance", "")
+        for site, went in layers:
+            nodes = ", ".join(dict.fromkeys(step.node for step in went.absorbers))
+            cells = (place(site.graph, site.node), _where(went), nodes or went.detail)
+            table.add_row(*map(escape, cells))
+        return table
+    table = new_table("normalized first", "mean and variance", "because")
+    kinds = Counter(
+        (_where(went), went.reason.value if went.reason else went.detail) for _, went in layers
+    )
+    for (where, why), count in kinds.most_common():
+        table.add_row(str(count), where, escape(why))
+    return table
+
+
+def _where(statistics: Statistics) -> str:
+    """Say where statistics went, without names."""
+    ops = " and ".join(dict.fromkeys(step.op for step in statistics.absorbers))
+    if not statistics.normalized:
+        return "left out"
+    if not statistics.added_nodes:
+        return f"in the {ops} before" if ops else "none to move"
+    added = "a Mul and an Add" if statistics.added_nodes == 2 else "one operator more"
+    return f"{added}, and the {ops} before" if ops else added
 
 
 def _layers(report: SwapReport) -> Table:
@@ -190,8 +229,12 @@ def _drift(report: SwapReport, console: Console) -> None:
     if check is None or not check.drift.outputs:
         return
     console.print()
-    on = "" if report.uncalibrated is None else ", on samples that nothing was fitted to"
-    console.print(f"drift from the original network (another function, so this is no error){on}:")
+    measured = "" if check.drift.own else ", on random inputs"
+    if check.drift.own and report.uncalibrated is not None:
+        measured = ", on samples that nothing was fitted to"
+    console.print(
+        f"drift from the original network (another function, so this is no error){measured}:"
+    )
     done = "refitted" if report.fit is not None and report.fit.weights else "calibrated"
     scores = any(drift.top1 is not None for drift in check.drift.outputs.values())
     table = new_table("", "", "cosine", "SNR", *["same top class"] * scores)
@@ -213,6 +256,13 @@ def _drift(report: SwapReport, console: Console) -> None:
                 *[agreed] * scores,
             )
     console.print(table)
+    if not check.drift.own:
+        console.print(
+            "  no accuracy was measured, and noise says nothing of it: --evaluate DATA tells the "
+            "drift on data,\n  --labels how often both are right, and --calibrate DATA fits scale "
+            "and bias to data"
+        )
+        return
     worst = min(drift.snr for drift in check.drift.outputs.values())
     if report.uncalibrated is None and worst < FAR:
         console.print("  --calibrate DATA --refit fits weights to data, and wins much of it back")
