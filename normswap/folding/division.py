@@ -69,7 +69,7 @@ class Division:
     layers: dict[int, Divided]
 
 
-def plan_division(model: Model, wanted: Container[int]) -> Division:
+def plan_division(model: Model, wanted: Container[int], sealed: Container[int] = ()) -> Division:
     """Decide where the statistics of BatchNormalizations go whose scale and B stay.
 
     They go up, as an affine map that a fold brings to an operator before it; where they can't,
@@ -82,13 +82,15 @@ def plan_division(model: Model, wanted: Container[int]) -> Division:
         :data:`normswap.folding.passes.dividing.LAYER`.
     wanted : container of int
         The numbers of those that are divided.
+    sealed : container of int
+        The numbers of those whose scale and B take no statistics of others in.
     """
     network = build_network(model)
     draft, library = Draft(network, only_up=True), Library(model, network)
     passes: list[Callable[[Draft, Graph], bool]] = [
         sweep,
         partial(find, only=draft.divided),
-        partial(divide, wanted=wanted),
+        partial(divide, wanted=wanted, sealed=sealed),
         merge_twins,
         fold_along_routes,
         partial(join, always=False),

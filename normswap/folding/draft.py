@@ -331,6 +331,10 @@ class Draft:
         self._later(partial(setattr, item, name, getattr(item, name)))
         setattr(item, name, value)
 
+    def seal(self, node: Node) -> None:
+        """Let a node take nothing in and let nothing pass."""
+        self._set(node, "opaque", value=True)
+
     def give(self, value: Value, source: Expression) -> None:
         """Let a constant be read as another one, which is what will be written of it."""
         self._set(value, "source", source)

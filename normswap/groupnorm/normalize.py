@@ -65,7 +65,7 @@ class Normalized:
     statistics: dict[Place, Statistics]
 
 
-def normalize(model: Model, layers: Container[int]) -> Normalized:
+def normalize(model: Model, layers: Container[int], *, sealed: Container[int] = ()) -> Normalized:
     """Move the statistics of BatchNormalizations to what is before them, and leave scale and B.
 
     The network stays the same function. To plan on, write it and read it again: what is known of
@@ -78,6 +78,9 @@ def normalize(model: Model, layers: Container[int]) -> Normalized:
     layers : container of int
         The keys of the nodes in :func:`normswap.graph.build.build_network`. They are in inference
         mode, have constant statistics, or are left as they are.
+    sealed : container of int
+        Keys of those whose scale and B are to be others, so that they can't take in the statistics
+        of a layer behind them.
 
     Returns
     -------
@@ -90,7 +93,7 @@ def normalize(model: Model, layers: Container[int]) -> Normalized:
     wanted = {number for number in numbers if number in layers}
     refused: dict[int, Divided] = {}
     while True:
-        division = plan_division(model, wanted)
+        division = plan_division(model, wanted, sealed)
         stuck = {d.number: d for d in division.layers.values() if "BatchNormalization" in d.left}
         if not stuck:
             break

@@ -467,9 +467,9 @@ def swap(
     report = SwapReport(model.name, None, plan, size_before=model.size)
     if not plan.swaps:
         return SwapResult(*as_it_is(report, model, target, overwrite=overwrite, copy=copy))
-    search = calibration is not None and calibration.search_groups
+    fit = calibration if data is not None else None
     with ExitStack() as life:
-        network = life.enter_context(_normalized(model, plan, progress, search=search))
+        network = life.enter_context(_normalized(model, plan, progress, fit))
         model, plan, original = network.model, network.plan, network.path
         report = replace(report, plan=plan)
         if check is not None and network.source is not None:
@@ -478,7 +478,7 @@ def swap(
             report = replace(report, normalization=same)
             require_sound(report, same.reasons)
         signature = read_signature(original)
-        units = None if calibration is None else calibration.units
+        units = None if fit is None else fit.units
         fitted_on = None
         if data is not None:
             fitted_on = open_data(data, signature, samples=samples, units=units)
@@ -486,8 +486,8 @@ def swap(
         batches = other or fitted_on
         truth = None if batches is None or labels is None else _labels(labels, batches)
         shown: Dataset | Part | None = batches  # what the check and the drift are on
-        if calibration is not None and fitted_on is not None:
-            parts = divide(fitted_on, signature, calibration)
+        if fit is not None and fitted_on is not None:
+            parts = divide(fitted_on, signature, fit)
             if other is None:
                 shown = parts[1]
                 truth = None if truth is None else parts[1].of(truth)
@@ -495,9 +495,7 @@ def swap(
                 before = plain_drift(original, plan, shown, check)
                 report = replace(report, uncalibrated=before)
             start = Calibrated(model, original, plan)
-            fitted = life.enter_context(
-                calibrated(start, network.after, parts, calibration, progress)
-            )
+            fitted = life.enter_context(calibrated(start, network.after, parts, fit, progress))
             model, plan, original = fitted.model, fitted.plan, fitted.path
             report = replace(report, plan=plan, calibrated=fitted.calibrated, fit=fitted.fit)
         if options.form == FASTEST:
@@ -566,20 +564,24 @@ class _Network:
 
 @contextmanager
 def _normalized(
-    model: Model, plan: SwapPlan, progress: Progress, *, search: bool = False
+    model: Model, plan: SwapPlan, progress: Progress, fit: CalibrationOptions | None = None
 ) -> Iterator[_Network]:
     """Normalize a model before it is swapped, if that is wanted; it is not to be used any more.
 
     A group of one channel forgets all that was done to the channel before, so there is nothing to
-    do, unless other numbers of groups are tried.
+    do, unless other numbers of groups are tried. Where scale and bias become others than the
+    layer's own, no other layer's statistics may be in them.
     """
     with model.original() as original:
         if not plan.options.normalize or not plan.swaps:
             yield _Network(model, original, plan)
             return
         progress("normalizing first")
-        grouped = {s.key for s in plan.swaps if search or s.num_groups != s.alone.channels}
-        after = plan, normalize(model, grouped)
+        searched = fit is not None and fit.search_groups
+        grouped = {s.key for s in plan.swaps if searched or s.num_groups != s.alone.channels}
+        owned = fit is None and plan.options.keep_scale and plan.options.keep_bias
+        sealed = () if owned else {swap.key for swap in plan.swaps}
+        after = plan, normalize(model, grouped, sealed=sealed)
         if not after[1].edited:
             yield _Network(model, original, plan_swap(model, plan.options, after=after))
             return

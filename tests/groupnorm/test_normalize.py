@@ -107,6 +107,17 @@ def test_the_group_normalization_before_takes_them_in_too():
     assert trivial(result) == ["first", "y"]
 
 
+def test_a_scale_that_is_dropped_takes_nothing_along():
+    b = Builder()
+    b.output(b.bn(behind_another(b), 6, out="y"))
+    _, _, swaps = swapped(b, 2, check=None)
+    assert went_into(swaps[1].statistics) == ["BatchNormalization"]
+    for options in ({"keep_scale": False}, {"calibrate": feeds_for(b.model())}):
+        _, _, swaps = swapped(b, 2, check=None, **options)
+        assert swaps[1].statistics.reason is Reason.OPERATOR
+        assert swaps[1].statistics.added_nodes == 2
+
+
 def of_an_input(b):
     return b.input(2, 6, 5, 5)
 

@@ -33,7 +33,9 @@ Once a plan is carried out, it is the key that a divided one has in the plan.
 """
 
 
-def divide(draft: Draft, graph: Graph, *, wanted: Container[int]) -> bool:
+def divide(
+    draft: Draft, graph: Graph, *, wanted: Container[int], sealed: Container[int] = ()
+) -> bool:
     """Divide the BatchNormalizations of a graph that are wanted; say whether there were any.
 
     Parameters
@@ -42,7 +44,12 @@ def divide(draft: Draft, graph: Graph, *, wanted: Container[int]) -> bool:
     graph : Graph
     wanted : container of int
         Their numbers, see :data:`LAYER`.
+    sealed : container of int
+        Those whose scale and B take nothing in.
     """
+    for node in graph.nodes:
+        if not node.opaque and node.attrs.get(LAYER) in sealed:
+            draft.seal(node)
     start = draft.mark()
     done = {*draft.divided.values(), *draft.undivided}
     for node in list(graph.nodes):

@@ -9,6 +9,7 @@ from support.build import Builder
 from normswap.folding import division, passes, planner
 from normswap.folding.draft import Draft
 from normswap.folding.edits import Specialise
+from normswap.folding.passes.dividing import LAYER, divide
 from normswap.folding.passes.finding import find
 from normswap.folding.passes.routes import fold_along_routes
 from normswap.folding.plan import Folded, Kept
@@ -72,3 +73,21 @@ def test_what_is_not_there_may_be_noted_and_taken_back():
     assert (draft.merged, draft.specialised) == ({1: ("a",)}, {})
     draft.rollback(mark)
     assert not draft.merged
+
+
+def test_a_division_is_taken_back():
+    draft = a_draft()
+    (graph,) = draft.network.graphs
+    find(draft, graph)
+    before, mark = [(node.key, list(node.inputs)) for node in graph.nodes], draft.mark()
+    numbers = {node.key for node in graph.nodes if node.op == "BatchNormalization"}
+    for number in numbers:
+        draft.nodes[number].attrs[LAYER] = number
+    assert divide(draft, graph, wanted=numbers, sealed=numbers)
+    assert set(draft.divided.values()) == numbers
+    assert len(graph.nodes) == len(before) + 2
+    assert all(draft.nodes[number].opaque for number in numbers)
+    draft.rollback(mark)
+    assert [(node.key, list(node.inputs)) for node in graph.nodes] == before
+    assert not draft.divided
+    assert not any(node.opaque for node in graph.nodes)

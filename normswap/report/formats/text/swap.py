@@ -57,6 +57,10 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
     if any(swap.statistics for swap in plan.swaps):
         console.print()
         console.print(_statistics(plan, verbose=verbose))
+        if report.normalization is not None:
+            same = report.normalization
+            how = f"{same.verdict.value}, {'proved' if same.proved else 'tested'}"
+            console.print(f"  that network, beside the original: {how}")
     if any(swap.absorbed for swap in plan.swaps):
         console.print()
         console.print(_absorbed(plan, verbose=verbose))
