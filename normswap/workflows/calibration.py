@@ -105,7 +105,7 @@ def calibrated(
     if how.one_pass and not how.refit:
         yield replace(network, plan=planned(affines), calibrated=len(affines))
         return
-    steps = RefitOptions(weights=how.refit, affines=not how.refit, timeout=how.timeout)
+    steps = RefitOptions(weights=how.refit, timeout=how.timeout)
     refitted = refit(path, planned(affines), fit, held_out, steps, progress)
     found = refitted.fit
     for name, affine in refitted.affines.items():

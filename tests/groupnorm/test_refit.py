@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -18,6 +19,8 @@ from normswap.groupnorm.calibrate import CalibrationOptions
 from normswap.groupnorm.planner import plan_swap
 from normswap.groupnorm.refit import course, walk
 from normswap.groupnorm.refit.holdout import hold_out
+from normswap.groupnorm.refit.networks import Parameter, Problem
+from normswap.groupnorm.refit.outputs import changes_of, outputs_equations
 from normswap.groupnorm.refit.walk import RefitOptions, refit
 from normswap.groupnorm.refit.writing import write_constants
 from normswap.inputs.data import open_data
@@ -143,9 +146,14 @@ def test_a_layer_of_every_kind_is_fitted(tmp_path):
     refitted = refit(path, plan, fit, out, RefitOptions(), silent)
     steps = refitted.fit.steps
     assert {"up", "product", "last"} <= {step.layer for step in steps}
+    kinds = {step.layer: step.kind for step in steps}
+    assert {kinds.pop(name) for name in ("bn0", "bn1", "bn2") if name in kinds} == {"affine"}
+    assert set(kinds.values()) == {"weight"}
     told = {entry.layer: entry.why for entry in refitted.fit.unfitted}
     assert told.pop("first") == "it gives what it gives in the original"
-    assert set(told) | {step.layer for step in steps} == {"grouped", "up", "product", "last"}
+    layers = {"grouped", "up", "product", "last", "bn0", "bn1", "bn2"}
+    assert set(told) | {step.layer for step in steps} == layers
+    assert refitted.affines.keys() == {step.layer for step in steps if step.kind == "affine"}
     assert refitted.fit.after["y"].snr > refitted.fit.before["y"].snr + 3
     for one, next_ in pairwise(steps):
         assert one.before < one.after == next_.before
@@ -156,7 +164,7 @@ def test_a_layer_gets_the_least_squares_on_what_comes_to_it(tmp_path, monkeypatc
     monkeypatch.setattr(walk, "LAMS", (1e-9,))
     monkeypatch.setattr(walk, "SHARES", ())
     path, plan, fit, out = opened(network(), tmp_path / "model.onnx")
-    refitted = refit(path, plan, fit, out, RefitOptions(), silent)
+    refitted = refit(path, plan, fit, out, RefitOptions(affines=False), silent)
     assert [step.layer for step in refitted.fit.steps][-1] == "last"
     model = written(path, refitted)
     onnx.save(model, tmp_path / "swapped.onnx")
@@ -197,6 +205,38 @@ def test_a_fit_that_helps_nobody_is_not_taken(tmp_path, monkeypatch):
     assert refitted.fit.after["y"].snr >= refitted.fit.before["y"].snr
     reasons = {entry.why for entry in refitted.fit.unfitted}
     assert "no fit of it brought held-out samples nearer" in reasons
+
+
+def test_an_affine_for_which_too_many_runs_are_needed(tmp_path, monkeypatch):
+    monkeypatch.setattr(walk, "MOST", 0)
+    path, plan, fit, out = opened(network(), tmp_path / "model.onnx")
+    refitted = refit(path, plan, fit, out, RefitOptions(), silent)
+    assert {step.kind for step in refitted.fit.steps} == {"weight"}
+    told = {entry.layer: entry.why for entry in refitted.fit.unfitted}
+    assert told["bn0"] == "to see what it does to the outputs takes too many runs"
+
+
+def test_an_affine_is_fitted_to_what_it_does_to_the_outputs():
+    """Outputs that are linear in scale and bias are met in one step."""
+    rng = np.random.default_rng(0)
+    scale, bias = (Parameter(name, 1, rng.normal(size=3).astype(np.float32)) for name in "sb")
+    problem = Problem("layer", (), scale, bias, "layer")
+    mixing = [rng.normal(size=(6, 40)), rng.normal(size=(6, 40))]  # of two batches
+    goal = rng.normal(size=6)
+
+    def outputs(numbers, batch):
+        return {"y": (numbers @ mixing[batch]).reshape(8, 5)}
+
+    def run(batch, moved):
+        numbers = [moved.get(p.name, p.values) for p in (scale, bias)]
+        return outputs(np.concatenate(numbers), batch)
+
+    runs = [partial(run, batch) for batch in range(2)]
+    wanted = [outputs(goal, batch) for batch in range(2)]
+    sums = outputs_equations(problem, runs, wanted, [("y", "y", 0.5)])
+    changes = changes_of(problem, sums.solve(1e-9)[0])
+    found = [p.values + changes[p.name] for p in (scale, bias)]
+    np.testing.assert_allclose(np.concatenate(found), goal, atol=1e-4)
 
 
 def siamese():
@@ -295,7 +335,7 @@ def test_layers_that_can_not_be_fitted_say_why(tmp_path, monkeypatch):
     b.output(b.node("Gemm", x, b.normal(128, 4), b.normal(4), name="large", out="y"), ("N", 4))
     monkeypatch.setattr("normswap.groupnorm.refit.layers.LARGEST", 100)
     path, plan, fit, out = opened(b.model(), tmp_path / "model.onnx")
-    refitted = refit(path, plan, fit, out, RefitOptions(), silent)
+    refitted = refit(path, plan, fit, out, RefitOptions(affines=False), silent)
     assert not refitted.fit.steps
     told = {entry.layer: entry.why for entry in refitted.fit.unfitted}
     assert "graph input with a default value" in told["replaceable"]

@@ -16,6 +16,8 @@ In the order in which it happens, a module each:
     Goes through a network level by level, and no part of it twice.
 ``products``, ``equations``
     A layer as a matrix product (im2col); its normal equations, and their solution.
+``outputs``
+    What scale and bias do to the outputs of the network, seen by moving them.
 ``judge``
     How near the outputs are on what is held out.
 ``walk``

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from normswap.runtime.session import Session
 
     Tensors = dict[str, npt.NDArray[Any]]
+    Parameters = Mapping[str, npt.NDArray[Any]]
 
 ROOM = 1 << 29
 """Bytes of tensors that are kept for the next pass; a batch for which there is none starts over."""
@@ -60,12 +62,15 @@ class Course:
                     self._room -= size
             yield values
 
-    def values(
-        self, names: Sequence[str], parameters: Mapping[str, npt.NDArray[Any]]
-    ) -> Iterator[Tensors]:
+    def values(self, names: Sequence[str], parameters: Parameters) -> Iterator[Tensors]:
         """Yield tensors of every batch from here on, with other parameters than those held."""
+        for run in self.runs(names):
+            yield run(parameters)
+
+    def runs(self, names: Sequence[str]) -> Iterator[Callable[[Parameters], Tensors]]:
+        """Yield of every batch a function of other parameters that returns tensors of it."""
         for _, feeds in self._again():
-            yield self._values(feeds, names, parameters)
+            yield partial(self._values, feeds, names)
 
     def _again(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
         """Yield what every batch starts from."""
@@ -81,7 +86,7 @@ class Course:
         self,
         feeds: Mapping[str, Any],
         names: Iterable[str],
-        parameters: Mapping[str, npt.NDArray[Any]] | None = None,
+        parameters: Parameters | None = None,
     ) -> Tensors:
         values = dict(feeds)
         missing = sorted({name for name in names if name not in feeds})

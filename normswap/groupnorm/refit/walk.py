@@ -4,13 +4,18 @@ The teacher is the original network, the student the swapped one with all layers
 far. Of every layer the rows are what comes to it in the student, the targets what the layer gives
 in the teacher. Layers that don't depend on each other are on one level, and see the same pass.
 
+Then affines have their turn, fitted to the outputs (:mod:`normswap.groupnorm.refit.outputs`), and
+the weights behind them another one; for affines alone, least squares of the layer have to do.
+
 A fit is taken whole, by half or by a quarter, with more or less of a hold on the present weight:
 whichever brings the outputs of the held-out samples nearest, and only if they come nearer at all.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,11 +27,12 @@ from normswap.groupnorm.refit.equations import NormalEquations
 from normswap.groupnorm.refit.judge import judge
 from normswap.groupnorm.refit.networks import open_pair
 from normswap.groupnorm.refit.outcome import Fit, FitStep, Refitted, Unfitted
+from normswap.groupnorm.refit.outputs import changes_of, outputs_equations
 from normswap.runtime.session import Session
 from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     import numpy.typing as npt
@@ -38,12 +44,23 @@ if TYPE_CHECKING:
     from normswap.groupnorm.refit.networks import Pair, Problem
     from normswap.progress import Progress
 
+    Changes = Callable[
+        [npt.NDArray[np.float64], npt.NDArray[np.float64] | None],
+        Mapping[str, npt.NDArray[np.float64]],
+    ]
+
 LAMS = (1e-3, 1e-2, 1e-1)
 SHARES = (0.5, 0.25)
 """Of the way to a fit, what is tried where all of it was."""
 
-LEAST = 1e-3
+LEAST = 2e-3
 """By what share the error of the held-out samples has to fall; less is chance."""
+
+FURTHER = 2
+"""Sweeps with affines after the first one, as long as there is something to take."""
+
+MOST = 10**11
+"""Multiplications for which the outputs are seen moving: some seconds."""
 
 SAME = 1e-9
 """Energy of what a layer is off by, beside that of its results, that is but rounding."""
@@ -65,7 +82,7 @@ class RefitOptions:
     """
 
     weights: bool = True
-    affines: bool = False
+    affines: bool = True
     timeout: float = 600.0
 
 
@@ -110,8 +127,21 @@ def refit(
             ) as student,
         ):
             walk = _Walk(pair, teacher, student, fit, held_out, progress)
-            walk.go()
+            walk.sweep()
+            for _ in range(FURTHER if how.weights and how.affines else 0):
+                if not walk.sweep(affines=True):
+                    break
             return walk.refitted()
+
+
+def _own_changes(
+    problem: Problem, delta: npt.NDArray[np.float64], shift: npt.NDArray[np.float64] | None
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Return the solution of a layer's own equations as what is added to each parameter."""
+    changes = {problem.weight.name: problem.uses[0].product.weight(delta)}
+    if problem.bias is not None and shift is not None:
+        changes[problem.bias.name] = shift.reshape(-1)
+    return changes
 
 
 @dataclass(slots=True)
@@ -152,23 +182,48 @@ class _Walk:
             for values in Course(teacher, pair.teacher, held_out).values(ends, {})
         ]
         self._start = self._now = self._judged(Course(student, pair.student, held_out), {})
+        self._has_weights = any(not problem.affine for problem in pair.problems)
+        self._costs: dict[str, int] = {}  # multiplications of a layer in a pass, by its name
+        self._targets: list[Tensors] = []  # what is wanted of the samples that are fitted to
 
-    def go(self) -> None:
-        """Go through all layers."""
+    def sweep(self, *, affines: bool = False) -> bool:
+        """Go through all layers.
+
+        Parameters
+        ----------
+        affines : bool
+            Whether affines are fitted to the outputs, which takes a sweep before this one. Weights
+            then have another turn only behind an affine that became another.
+
+        Returns
+        -------
+        bool
+            Whether one did.
+        """
         sides = self._pair.student, self._pair.teacher
         student = Course(self._student, sides[0], self._fit)
         teacher = Course(self._teacher, sides[1], self._fit)
         judged = Course(self._student, sides[0], self._held_out)
+        moved = False
         for level, numbers in enumerate(self._pair.levels, start=1):
             problems = [self._pair.problems[n] for n in numbers]
+            # Beside weights, affines have their turn in the second sweep.
+            later = [p for p in problems if p.affine and self._has_weights]
+            local = [p for p in problems if not p.affine or not self._has_weights]
+            later, local = (later, local if moved else []) if affines else ([], local)
+            if not later and not local:
+                continue
             where = f"level {level} of {len(self._pair.levels)}"
             self._progress(f"fitting {problems[0].layer}, {where}")
-            equations = self._accumulate(level, problems, student, teacher)
+            equations = self._accumulate(level, local, student, teacher)
             for _ in judged.advance(level):
                 pass
-            for problem, sums in zip(problems, equations, strict=True):
+            for problem, sums in zip(local, equations, strict=True):
                 if sums is not None:
-                    self._solve(problem, sums, judged)
+                    self._solve(problem, sums, judged, partial(_own_changes, problem))
+            for problem in later:
+                moved |= self._tune(problem, level, student, judged)
+        return moved
 
     def refitted(self) -> Refitted:
         """Return what was fitted."""
@@ -228,14 +283,16 @@ class _Walk:
                 self._add(found[number], problem, here, there)
         return [None if n in lost else found.get(n) for n in range(len(problems))]
 
-    @staticmethod
-    def _add(sums: NormalEquations, problem: Problem, here: Tensors, there: Tensors) -> None:
+    def _add(self, sums: NormalEquations, problem: Problem, here: Tensors, there: Tensors) -> None:
+        size = math.prod(problem.weight.values.shape)
         for use in problem.uses:
             y, wanted = here[use.y], there[use.wanted]
             residual = wanted.astype(np.float64) - y
             sums.wanted += float(np.square(wanted, dtype=np.float64).sum())
             for columns, part in use.product.chunks(here[use.x], residual):
                 sums.add(columns, part, gain=use.product.gain)
+                cost = self._costs.get(problem.layer, 0) + size * columns.shape[2]
+                self._costs[problem.layer] = cost
 
     @staticmethod
     def _reproduced(problem: Problem, here: Tensors) -> bool:
@@ -254,21 +311,45 @@ class _Walk:
                     return False
         return True
 
-    def _solve(self, problem: Problem, sums: NormalEquations, judged: Course) -> None:
+    def _tune(self, problem: Problem, level: int, student: Course, judged: Course) -> bool:
+        """Fit an affine to the outputs, if that does not take too many runs."""
+        behind = [n for numbers in self._pair.levels[level:] for n in numbers]
+        names = {self._pair.problems[n].layer for n in behind}
+        once = sum(cost for name, cost in self._costs.items() if name in names)
+        runs = sum(parameter.values.size for parameter in problem.parameters)
+        if once * runs > MOST:
+            self._why[problem.layer] = "to see what it does to the outputs takes too many runs"
+            return False
+        ends = list(self._pair.teacher.ends)
+        if not self._targets:
+            whole = Course(self._teacher, self._pair.teacher, self._fit).values(ends, {})
+            self._targets = [{name: values[name] for name in ends} for values in whole]
+        loudness = self._start.outputs
+        outputs = [
+            (ours, theirs, 1 / math.sqrt(loudness[name].theirs or 1.0))
+            for name, ours, theirs in self._ends
+        ]
+        moves = student.runs([ours for ours, _, _ in outputs])
+        sums = outputs_equations(problem, moves, self._targets, outputs)
+        return self._solve(problem, sums, judged, lambda delta, _: changes_of(problem, delta))
+
+    def _solve(
+        self, problem: Problem, sums: NormalEquations, judged: Course, changes: Changes
+    ) -> bool:
         """Try fits of a layer, and take the best if it is better than what there is."""
         if not sums.is_finite:
             self._why[problem.layer] = "what comes to it is not finite on this data"
-            return
+            return False
         if sums.energy <= SAME * sums.wanted:
             self._why[problem.layer] = "it gives what it gives in the original"
-            return
+            return False
         best = _Best(self._now)
-        for candidate in self._candidates(problem, sums, judged):
+        for candidate in self._candidates(problem, sums, judged, changes):
             if candidate.verdict.error < best.verdict.error:
                 best = candidate
         if not best.verdict.error < (1 - LEAST) * self._now.error:
             self._why[problem.layer] = "no fit of it brought held-out samples nearer"
-            return
+            return False
         for parameter in problem.parameters:
             parameter.values = best.values[parameter.name]
         self._hold(problem)
@@ -283,24 +364,21 @@ class _Walk:
         )
         self._steps.append(step)
         self._now = best.verdict
+        return True
 
     def _candidates(
-        self, problem: Problem, sums: NormalEquations, judged: Course
+        self, problem: Problem, sums: NormalEquations, judged: Course, changes: Changes
     ) -> Iterator[_Best]:
         """Yield fits: with all holds, and less of the way to the best of these."""
-        product = problem.uses[0].product
         tried = []
         for lam in LAMS:
-            delta, shift = sums.solve(lam)
-            changes = {problem.weight.name: product.weight(delta)}
-            if problem.bias is not None and shift is not None:
-                changes[problem.bias.name] = shift.reshape(-1)
-            whole = self._candidate(problem, changes, lam, 1.0, judged)
-            tried.append((whole.verdict.error, lam, changes))
+            change = changes(*sums.solve(lam))
+            whole = self._candidate(problem, change, lam, 1.0, judged)
+            tried.append((whole.verdict.error, lam, change))
             yield whole
-        _, lam, changes = min(tried, key=lambda entry: entry[:2])
+        _, lam, change = min(tried, key=lambda entry: entry[:2])
         for share in SHARES:
-            yield self._candidate(problem, changes, lam, share, judged)
+            yield self._candidate(problem, change, lam, share, judged)
 
     def _candidate(
         self,
