@@ -8,6 +8,9 @@
     recalibrate                     new statistics for it
     check                           whether two models are the same function
     verify                          whether a certificate of that holds
+    inspect                         what a model is
+    lint                            what in models should not be as it is
+    diff                            what changed between two models
 
 Each takes a model as a path, bytes, a stream or an object of onnx, onnx-graphsurgeon, onnx-ir or
 torch; see their help, and docs/api.md. A rewrite is checked before it is saved or returned.
@@ -43,7 +46,10 @@ if TYPE_CHECKING:
     from normswap.groupnorm.options import SwapOptions
     from normswap.groupnorm.plan import SwapPlan
     from normswap.workflows.check import check
+    from normswap.workflows.diff import DiffReport, diff
     from normswap.workflows.fold import FoldReport, FoldResult, fold, plan
+    from normswap.workflows.inspect import InspectReport, inspect
+    from normswap.workflows.lint import LintReport, lint
     from normswap.workflows.recalibrate import (
         RecalibrateReport,
         RecalibrateResult,
@@ -57,12 +63,15 @@ __all__ = [
     "CheckReport",
     "DataError",
     "Depth",
+    "DiffReport",
     "ExitCode",
     "FoldReport",
     "FoldResult",
     "Folded",
     "InconclusiveError",
+    "InspectReport",
     "Kept",
+    "LintReport",
     "ModelError",
     "NormswapError",
     "NotEquivalentError",
@@ -85,7 +94,10 @@ __all__ = [
     "bn_to_in",
     "bn_to_ln",
     "check",
+    "diff",
     "fold",
+    "inspect",
+    "lint",
     "plan",
     "recalibrate",
     "verify",
@@ -112,7 +124,10 @@ _HOME = {
     "groupnorm.options": ("SwapOptions",),
     "groupnorm.plan": ("SwapPlan",),
     "workflows.check": ("check",),
+    "workflows.diff": ("DiffReport", "diff"),
     "workflows.fold": ("FoldReport", "FoldResult", "fold", "plan"),
+    "workflows.inspect": ("InspectReport", "inspect"),
+    "workflows.lint": ("LintReport", "lint"),
     "workflows.recalibrate": ("RecalibrateReport", "RecalibrateResult", "recalibrate"),
     "workflows.swap": ("SwapReport", "SwapResult", "bn_to_gn", "bn_to_in", "bn_to_ln"),
     "workflows.verify": ("VerifyReport", "verify"),
@@ -132,14 +147,14 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """A module of which ``check`` is always the function, and never the package of that name.
+    """A module whose functions are never the packages of their names, as ``check`` and ``lint``.
 
     Whoever imports :mod:`normswap.check` would put that in its place, as a package does with its
     parts. It is imported all the same, and ``from normswap.check import ...`` finds it.
     """
 
     def __setattr__(self, name: str, value: object) -> None:
-        if name != "check" or not isinstance(value, ModuleType):
+        if name not in __all__ or not isinstance(value, ModuleType):
             super().__setattr__(name, value)
 
 

@@ -7,6 +7,7 @@ is stored. Wide results of short formulas are then within 0.5 ulp of the exact v
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import ml_dtypes
@@ -26,6 +27,9 @@ NUMPY_DTYPES: dict[int, np.dtype[Any]] = {
 """The element types of which an affine can be folded."""
 
 
+_DOUBLE, _LONG = np.dtype(np.float64), np.dtype(np.longdouble)
+
+
 def is_float(data_type: int | None) -> bool:
     """Whether an affine can be folded into constants of this ``TensorProto.DataType``."""
     return data_type in NUMPY_DTYPES
@@ -42,9 +46,10 @@ def is_floating(dtype: np.dtype[Any]) -> bool:
 
 def wide_dtype(data_type: int) -> np.dtype[Any]:
     """Return the type in which constants of ``data_type`` are computed."""
-    return np.dtype(np.longdouble if data_type == TensorProto.DOUBLE else np.float64)
+    return _LONG if data_type == TensorProto.DOUBLE else _DOUBLE
 
 
+@functools.cache
 def largest(data_type: int) -> float:
     """Return the largest finite value of a float type."""
     return float(ml_dtypes.finfo(NUMPY_DTYPES[data_type]).max)

@@ -11,7 +11,17 @@ ROOT = Path(normswap.__file__).parent
 
 FLOORS = [
     ["errors", "version"],
-    ["bodies", "dtypes", "finite", "locks", "plain", "progress", "undisturbed"],
+    [
+        "beside",
+        "bodies",
+        "dtypes",
+        "findings",
+        "finite",
+        "locks",
+        "plain",
+        "progress",
+        "undisturbed",
+    ],
     ["scratch", "semantics"],
     ["model"],
     ["graph"],
@@ -21,6 +31,8 @@ FLOORS = [
     ["check"],
     ["folding"],
     ["groupnorm"],
+    ["diff", "inspection"],
+    ["lint"],
     ["workflows"],
     ["report"],
     ["cli"],

@@ -71,6 +71,28 @@ class Toy(Form):
 FORM = Toy()
 """
 
+RULE = '''
+from normswap.lint.rule import Rule
+
+
+class Loud(Rule):
+    """A node that shouts."""
+
+    code = "NS199"
+    name = "loud"
+    what = "A node has a name in capitals."
+    why = "It hurts."
+    how = "Whisper."
+
+    def find(self, subject, options):
+        for node in subject.network.nodes():
+            if node.name.isupper():
+                yield self.finding("it shouts", node.name)
+
+
+RULE = Loud()
+'''
+
 FORMAT = """
 def tell(report, stream, *, verbose, envelope):
     stream.write(f"{len(report.plan.folded)} FOLDED!\\n")
@@ -139,6 +161,12 @@ COUNT_MARKDOWN = """def _count(report: Any) -> Iterator[str]:
 
 """
 
+COUNT_RESULTS = """def _count(report: Any) -> Iterator[Result]:
+    yield Result(f"{report.nodes} nodes", "pass")
+
+
+"""
+
 # What is written where: a new file, or what is put before a passage of an old one.
 EXAMPLES = {
     "Teach the fold a new operator": {"normswap/folding/operators/same.py": OPERATOR},
@@ -153,15 +181,16 @@ EXAMPLES = {
         ],
     },
     "Teach the swap a new form": {"normswap/groupnorm/forms/toy.py": FORM},
+    "Add a rule to lint": {"normswap/lint/rules/loud.py": RULE},
     "Add a report format": {"normswap/report/formats/shout.py": FORMAT},
     "Add a command": {
         "normswap/workflows/count.py": WORKFLOW,
         "normswap/__init__.py": [
-            ('    "workflows.fold":', '    "workflows.count": ("CountReport", "count"),\n'),
+            ('    "workflows.diff":', '    "workflows.count": ("CountReport", "count"),\n'),
             ('    "DataError",\n    "Depth",\n', '    "CountReport",\n'),
-            ('    "fold",\n    "plan",\n', '    "count",\n'),
+            ('    "diff",\n    "fold",\n', '    "count",\n'),
             (
-                "    from normswap.workflows.fold import",
+                "    from normswap.workflows.diff import",
                 "    from normswap.workflows.count import CountReport, count\n",
             ),
         ],
@@ -172,6 +201,10 @@ EXAMPLES = {
         "normswap/report/formats/text/count.py": COUNT_TEXT,
         "normswap/report/formats/markdown.py": [
             ("_KINDS: dict", COUNT_MARKDOWN),
+            ('    "error": _error', '    "count": _count,\n'),
+        ],
+        "normswap/report/results.py": [
+            ("_KINDS: dict", COUNT_RESULTS),
             ('    "error": _error', '    "count": _count,\n'),
         ],
         "normswap/report/schema.py": [
@@ -278,6 +311,16 @@ def test_a_new_form(follow, model):
     assert "ToyNorm" in {node.op_type for node in made.graph.node}
 
 
+def test_a_new_rule(follow, model, tmp_path):
+    run = follow("Add a rule to lint")
+    loud = onnx.load(tmp_path / model)
+    loud.graph.node[0].name = "LOUD"
+    onnx.save(loud, tmp_path / "loud.onnx")
+    told = run("-m", "normswap", "lint", "loud.onnx", model, "--select", "NS19", code=1)
+    assert re.search(r"NS199 +loud +LOUD +it shouts", told)
+    assert "Whisper." in run("-m", "normswap", "lint", "--explain", "loud")
+
+
 def test_a_new_report_format(follow, model):
     run = follow("Add a report format")
     assert "|shout|" in run("-m", "normswap", "fold", "--help")
@@ -289,6 +332,7 @@ def test_a_new_command(follow, model, tmp_path):
     assert re.search(r"^ *count +Count\.$", run("-m", "normswap", "--help"), re.MULTILINE)
     assert run("-m", "normswap", "count", model) == "model.onnx: 3 nodes\n"
     assert run("-m", "normswap", "count", model, "--format", "markdown") == "## model.onnx: 3\n"
+    assert 'name="3 nodes"' in run("-m", "normswap", "count", model, "--output", "junit")
     run("-m", "normswap.report.schema")
     schema = json.loads((tmp_path / "normswap/report/schemas/count.json").read_text("utf-8"))
     told = json.loads(run("-m", "normswap", "count", model, "--json"))

@@ -22,6 +22,7 @@ import normswap
 
 ROOT = Path(normswap.__file__).parents[1]
 FUNCTIONS = ["fold", "plan", "bn_to_gn", "bn_to_ln", "bn_to_in", "recalibrate", "check", "verify"]
+FUNCTIONS += ["inspect", "lint", "diff"]
 
 
 def network():
@@ -109,6 +110,13 @@ def test_check_is_the_function_whatever_is_imported_first(first):
         """
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_lint_and_diff_are_functions_though_packages_have_their_names():
+    for name in ("lint", "diff"):
+        importlib.import_module(f"normswap.{name}")
+        assert inspect.isfunction(getattr(normswap, name))
+        assert inspect.ismodule(sys.modules[f"normswap.{name}"])
 
 
 # --- what it says of itself ------------------------------------------------------------

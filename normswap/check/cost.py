@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
+from normswap.graph.work import OPERANDS, work_of
 from normswap.inputs.signature import Shape, inferred
 
 if TYPE_CHECKING:
@@ -45,18 +45,15 @@ def multiply_adds(structure: bytes, shapes: Mapping[str, Shape]) -> int | None:
 
 def _work(node: Any, known: Mapping[str, Shape]) -> int | None:
     """Return the multiply-adds of a node; None where a size is unknown."""
-    if node.op_type not in {"Conv", "ConvTranspose", "Gemm", "MatMul"}:
+    slots = OPERANDS.get(node.op_type)
+    if slots is None:
         return 0
-    left, right = known.get(node.input[0], ()), known.get(node.input[1], ())
+    left, right = (known.get(node.input[slot], ()) for slot in slots)
     out = known.get(node.output[0], ())
     if not left or not right or not out or 0 in {*left, *right, *out}:
         return None
-    if node.op_type == "Conv":
-        return math.prod(out) * math.prod(right[1:])
-    if node.op_type == "ConvTranspose":
-        return math.prod(left) * math.prod(right[1:])
-    inner = math.prod(right) // max(right[-1], 1) if len(right) == 2 else right[-2:][0]
-    return math.prod(out) * inner
+    transposed = any(item.name == "transA" and item.i for item in node.attribute)
+    return work_of(node.op_type, left, right, out, transposed=transposed)
 
 
 def smaller(

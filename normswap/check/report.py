@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from normswap.check.evidence import Evidence  # noqa: TC001 - msgspec reads the annotations
 from normswap.check.verdict import Judgement, Verdict, judge, overall
@@ -218,6 +218,8 @@ class CheckReport(AsDict):
         Where the runtime departs from float64, which is then not believed.
     proof : Proof or None
         What was proved, region by region.
+    required : {"", "proved"}
+        What equivalence had to be, for the command to end well.
     depth, provider, against_provider : str
     seed : int
     seconds : float
@@ -241,6 +243,7 @@ class CheckReport(AsDict):
     divergence: Divergence | None = None
     departures: tuple[DepartureReport, ...] = ()
     proof: Proof | None = None
+    required: Literal["", "proved"] = ""
     depth: str = "quick"
     provider: str = "cpu"
     against_provider: str | None = None
@@ -262,7 +265,18 @@ class CheckReport(AsDict):
     @property
     def exit_code(self) -> ExitCode:
         """How a command that did nothing but this check ends."""
-        return self.verdict.exit_code
+        return ExitCode.FINDINGS if self.shortfall else self.verdict.exit_code
+
+    @property
+    def shortfall(self) -> str:
+        """What is missing of what was required, in a sentence; empty where nothing is."""
+        if self.verdict is not Verdict.EQUIVALENT or self.required != "proved" or self.is_proved:
+            return ""
+        if self.proof is None:
+            return "it was to be proved, and nothing was tried to be"
+        open_ = [f"{o.name} ({o.reason})" for o in self.proof.outputs if o.reason]
+        why = self.proof.reason or "; ".join(open_)
+        return f"it was to be proved, and is tested only: {why}"
 
     @property
     def worst(self) -> OutputReport | None:

@@ -52,6 +52,18 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "normswap.cli.check:check_command",
         "Say whether two models are the same function.",
     ),
+    "inspect": (
+        "normswap.cli.inspect:inspect_command",
+        "Say what a model is: its size, operators and normalizations.",
+    ),
+    "lint": (
+        "normswap.cli.lint:lint_command",
+        "Say what in models should not be as it is.",
+    ),
+    "diff": (
+        "normswap.cli.diff:diff_command",
+        "Say what changed between two models, node by node.",
+    ),
     "verify": (
         "normswap.cli.verify:verify_command",
         "Make the claims of a certificate again, from two models alone.",

@@ -13,12 +13,14 @@ from normswap.cli.options import (
     check_options,
     check_options_of_command,
     decorated,
+    fail_on_option,
     include_options,
     is_checked,
     model_argument,
     output_options,
     report_of,
     report_options,
+    require_dry_run,
     save_failing_inputs,
     source_of_command,
     target_of_command,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     from normswap.errors import ExitCode
     from normswap.groupnorm.options import SwapOptions
+    from normswap.inspection.gate import FailOn
 
 
 class Groups(click.ParamType):  # type: ignore[type-arg, unused-ignore] # generic from click 8.2
@@ -188,6 +191,7 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="Use only the first N samples of DATA.",
         ),
         click.option("--dry-run", is_flag=True, help="Only say what would be swapped."),
+        fail_on_option,
     )
     return decorated(function, decorators)
 
@@ -217,9 +221,9 @@ def bn_to_gn_command(
 ) -> ExitCode:
     """Swap BatchNormalization for GroupNormalization.
 
-    The result is another network, which no longer depends on batch statistics. It is checked to be
-    exactly the group normalization network, and its drift from MODEL is reported. --calibrate wins
-    back most of what the swap costs.
+    The result is another network, which no longer depends on batch statistics. Mean and variance of
+    each layer go to what is before it, so that most of the accuracy stays. It is checked to be
+    exactly that network, and its drift from MODEL is reported.
     """
     if groups is not None and group_size is not None:
         raise UsageError("--groups and --group-size exclude each other.")
@@ -272,6 +276,7 @@ def _run(
     labels: str | None,
     samples: int | None,
     dry_run: bool,
+    fail_on: tuple[FailOn, ...],
     output: str | None,
     force: bool,
     in_place: bool,
@@ -280,6 +285,7 @@ def _run(
     **values: Any,
 ) -> ExitCode:
     source = source_of_command(model)
+    require_dry_run(fail_on, dry_run=dry_run)
     fitting = {"--refit": refit, "--holdout": holdout != str(SHARE), "--one-pass": one_pass}
     for name, given in fitting.items():
         if given and calibrate_on is None:
@@ -295,7 +301,7 @@ def _run(
     how = check_options_of_command(values)
     with progress(quiet=quiet) as say:
         if dry_run:
-            report = plan_report(source, options, how=how, progress=say)
+            report = plan_report(source, options, how=how, fail_on=fail_on, progress=say)
         else:
             target = target_of_command(
                 source, output, suffix=suffix, force=force, in_place=in_place

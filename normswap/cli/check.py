@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +104,12 @@ MODELS = ("original", "rewritten")
     help="Judge a saved report with other tolerances; nothing is run.",
 )
 @certificate_option
+@click.option(
+    "--require",
+    "required",
+    type=click.Choice(["proved"]),
+    help="End with exit code 1 where the models are equivalent, but not all of that is proved.",
+)
 @format_options
 @click.option("-q", "--quiet", is_flag=True, help="The verdict line only.")
 @click.option("-v", "--verbose", is_flag=True, help="Every output on every input.")
@@ -123,6 +130,7 @@ def check_command(context: click.Context, /, **given: Any) -> None:
             telling().reads(given[name])
     with progress(quiet=given["quiet"]) as say:
         report = _report(given, say)
+    report = replace(report, required=given["required"] or "")
     save_failing_inputs(given, report)
     if given["save_inputs"]:
         report.save_inputs(given["save_inputs"])

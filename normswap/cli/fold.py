@@ -12,11 +12,13 @@ from normswap.cli.options import (
     certificate_option,
     check_options,
     check_options_of_command,
+    fail_on_option,
     is_checked,
     model_argument,
     output_options,
     report_of,
     report_options,
+    require_dry_run,
     save_failing_inputs,
     source_of_command,
     target_of_command,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from normswap.errors import ExitCode
     from normswap.folding.passes.leftovers import Form
+    from normswap.inspection.gate import FailOn
     from normswap.workflows.fold import FoldReport
 
 
@@ -50,6 +53,7 @@ Examples:
 @model_argument
 @output_options
 @click.option("--dry-run", is_flag=True, help="Only say what would be folded; write nothing.")
+@fail_on_option
 @click.option(
     "--assume-constant",
     is_flag=True,
@@ -90,6 +94,7 @@ def fold_command(
     force: bool,
     in_place: bool,
     dry_run: bool,
+    fail_on: tuple[FailOn, ...],
     assume_constant: bool,
     merge_branches: bool,
     leftover: Form,
@@ -107,6 +112,7 @@ def fold_command(
     and the report says why.
     """
     source = source_of_command(model)
+    require_dry_run(fail_on, dry_run=dry_run and explain is None)
     if certificate is not None and (dry_run or explain is not None):
         raise UsageError("There is no certificate of a fold that is not made.")
     from normswap.workflows.fold import fold, plan
@@ -119,6 +125,7 @@ def fold_command(
                 merge_branches=merge_branches,
                 leftover=leftover,
                 max_growth=max_growth,
+                fail_on=fail_on,
                 progress=say,
             )
         else:

@@ -71,7 +71,7 @@ def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
     decorators: tuple[Decorator, ...] = (
         click.option(
             "-o",
-            "--output",
+            "output",
             metavar="FILE",
             help="Where the result goes; - is standard output.  [default: beside MODEL, with a "
             "name that can't overwrite it; standard output if MODEL comes through a pipe]",
@@ -143,6 +143,7 @@ def target_of_command(
     UsageError
         If the options contradict each other, the output exists, or a model would go to a terminal.
     """
+    output = telling().model_file if output is None else output
     if output == "":
         raise UsageError("The path of the output is empty.")
     if in_place:
@@ -382,6 +383,30 @@ def check_options(function: Callable[..., Any]) -> Callable[..., Any]:
         comparison_options,
     )
     return decorated(function, decorators)
+
+
+def fail_on_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option that makes a dry run a gate."""
+    return click.option(
+        "--fail-on",
+        multiple=True,
+        type=click.Choice(["foldable", "kept", "training"]),
+        help="With --dry-run: end with exit code 1 if there is a normalization that a fold "
+        "removes, or one that is kept, or a BatchNormalization or Dropout in training mode; may "
+        "be given several times.",
+    )(function)
+
+
+def require_dry_run(fail_on: tuple[str, ...], *, dry_run: bool) -> None:
+    """Refuse a gate where there is no dry run.
+
+    Raises
+    ------
+    UsageError
+        A rewrite that ends with findings would leave open whether something was written.
+    """
+    if fail_on and not dry_run:
+        raise UsageError("--fail-on is about a plan.", tip="Give --dry-run too.")
 
 
 def certificate_option(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -47,12 +47,23 @@ class Stop:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal, as Python does with Ctrl-C."""
-        del frame
         if self.is_over or (self._once and self.number is not None):
             return
         if self.number is None:
             self.number = number
+        if self._once and _imports(frame):
+            # NumPy makes of it an ImportError, with words of its own. The supervisor won't wait.
+            return
         raise KeyboardInterrupt
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether a module is being imported."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def usual() -> list[int]:

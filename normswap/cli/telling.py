@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 import click
 
 from normswap.cli.written import Written
+from normswap.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
     from typing import TextIO
 
@@ -20,38 +21,93 @@ if TYPE_CHECKING:
 DEFAULT = "text"
 JSON = "json"
 
+FOR_PEOPLE = frozenset({DEFAULT, "markdown"})
+"""Formats that have no envelope, and say nothing where a command is told to be quiet."""
+
+BESIDE = "github"
+"""The format whose lines may be among others: GitHub's runner takes them out."""
+
 Read = TypeVar("Read", "Path", BinaryIO)
 
 
 class Telling:
-    """In which format a command tells its report, to whom, and what it has read.
+    """In which formats a command tells its report, to whom, and what it has read.
 
     Parameters
     ----------
     arguments : sequence of str
-        Of the program. Where they are wrong, an error about them still takes the format that they
+        Of the program. Where they are wrong, an error about them still takes the formats that they
         seem to ask for.
     written : Written
         Knows whether the model goes to standard output, which then carries nothing else.
+
+    Attributes
+    ----------
+    formats : list of str
+        On standard output, in the order in which they are written.
+    files : dict of str to str
+        Formats by the files that they go to.
+    model_file : str or None
+        Where the model goes, if ``--output`` says so.
     """
 
     def __init__(self, arguments: Sequence[str], written: Written) -> None:
-        self.format = _format_of(arguments)
+        self.formats: list[str] = []
+        self.files: dict[str, str] = {}
+        self.model_file: str | None = None
+        for value in _asked_for(arguments):
+            with contextlib.suppress(UsageError):
+                self.add(value)
         self.command = next((word for word in arguments if not word.startswith("-")), None)
         self._inputs: list[Input | _Hashed] = []
         self._written = written
+
+    def add(self, value: str) -> bool:
+        """Take a format, or ``FORMAT=FILE``; return whether it is one.
+
+        Raises
+        ------
+        UsageError
+            Two formats would be mixed on standard output, or the file has no folder.
+        """
+        from normswap.report.formats import names
+
+        form, given, file = value.partition("=")
+        if form not in names():
+            return False
+        if given:
+            from pathlib import Path
+
+            path = Path(file)
+            if not file or path.is_dir() or not path.parent.is_dir():
+                raise UsageError(f"{value!r} names no file that a report can go to.")
+            self.files[file] = form
+        elif form not in self.formats:
+            others = [other for other in self.formats if other != BESIDE]
+            if others and form != BESIDE:
+                raise UsageError(
+                    f"{others[0]} and {form} can't both go to standard output.",
+                    tip=f"Give one of them a file: --output {form}=FILE.",
+                )
+            self.formats.append(form)
+        return True
 
     @property
     def stream(self) -> TextIO:
         """Where a report goes: standard output, unless the model goes there."""
         return sys.stderr if self._written.takes_stdout else sys.stdout
 
+    @property
+    def _is_for_people(self) -> bool:
+        """Whether no format wants to know what was read."""
+        return {*self.formats, *self.files.values()} <= FOR_PEOPLE
+
     def reads(self, source: Read) -> Read:
         """Note what a command reads, before it may be replaced; use what is returned.
 
-        Only JSON names the inputs by their hashes, so nothing is hashed for other formats.
+        Text and Markdown don't name the inputs by their hashes, so nothing is hashed for them.
         """
-        if self.format != JSON:
+        if self._is_for_people:
             return source
         from pathlib import Path
 
@@ -79,25 +135,48 @@ class Telling:
         ----------
         report : FoldReport, ...
         quiet : bool
-            Leave it out if all is fine; but a program gets its JSON.
+            Leave it out if all is fine; but a program gets its JSON, and a file what it is for.
         verbose : int
         command : str, optional
             What was run, if not the command that was typed.
         exit_code : int, optional
             How the command ends, if not as the report says.
+
+        Raises
+        ------
+        ModelError
+            A file can't be written.
         """
         code = int(report.exit_code if exit_code is None else exit_code)
-        if quiet and not code and self.format != JSON:
+        formats = self.formats or [DEFAULT]
+        shown = [form for form in formats if not quiet or code or form not in FOR_PEOPLE]
+        self._tell(report, shown, code, verbose, command)
+
+    def _tell(
+        self, report: Report, shown: list[str], code: int, verbose: int, command: str | None
+    ) -> None:
+        if not shown and not self.files:
             return
         from normswap.report import tell
 
         envelope = None
-        if self.format == JSON:
+        if not self._is_for_people:
             from normswap.report.envelope import around
 
             inputs = (i.found() if isinstance(i, _Hashed) else i for i in self._inputs)
             envelope = around(command or self.command, code, tuple(inputs))
-        tell(report, self.format, self.stream, verbose=verbose, envelope=envelope)
+        for file, form in self.files.items():
+            import io
+            from pathlib import Path
+
+            from normswap.beside import placed
+
+            text = io.StringIO()
+            tell(report, form, text, verbose=max(verbose, 0), envelope=envelope)
+            with placed(text.getvalue(), Path(file)):
+                pass
+        for form in shown:
+            tell(report, form, self.stream, verbose=verbose, envelope=envelope)
 
     def fail(
         self,
@@ -107,17 +186,20 @@ class Telling:
         exit_code: int,
         show: Callable[[], None],
     ) -> None:
-        """Tell an error: a person, by `show`, and a program that waits for JSON.
+        """Tell an error: a person, by `show`, and a program that waits for its format.
 
-        Where the report goes to standard error itself, it is the JSON alone.
+        Where the report goes to standard error itself, it is that alone.
         """
-        if self.format == JSON:
+        asked = [form for form in self.formats if form not in FOR_PEOPLE]
+        if asked or self.files:
+            from normswap.errors import ModelError
             from normswap.report.envelope import Error, Failure
 
-            # Whoever reads standard output may have gone, and is then told nothing.
-            with contextlib.suppress(OSError):
-                self.tell(Failure(Error(kind, message, tip), exit_code))
-            if self._written.takes_stdout:
+            failure = Failure(Error(kind, message, tip), exit_code)
+            # Whoever reads standard output may have gone, and a file may be what the error is of.
+            with contextlib.suppress(OSError, ModelError):
+                self._tell(failure, asked, exit_code, 0, None)
+            if asked and self._written.takes_stdout:
                 return
         show()
 
@@ -153,41 +235,60 @@ def telling() -> Telling:
 
 
 def format_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say in which format a command reports."""
+    """Add the options that say in which formats a command reports, and where."""
     from normswap.report.formats import names
 
     def choose(context: click.Context, parameter: click.Parameter, value: object) -> None:
         del context, parameter
         if value:
-            telling().format = JSON if value is True else str(value)
+            telling().add(JSON if value is True else str(value))
+
+    def place(context: click.Context, parameter: click.Parameter, value: Sequence[str]) -> None:
+        del parameter
+        makes_model = any(each.name == "output" for each in context.command.params)
+        for each in value:
+            if telling().add(each):
+                continue
+            if not makes_model:
+                raise UsageError(
+                    f"--output {each!r} is no format of a report.",
+                    tip=f"There are {', '.join(names())}; FORMAT=FILE goes to a file.",
+                )
+            telling().model_file = each
 
     function = click.option(
         "--json",
         is_flag=True,
         expose_value=False,
         callback=choose,
-        help="The same as --format json.",
+        help="The same as --output json.",
     )(function)
-    return click.option(
+    function = click.option(
         "--format",
         type=click.Choice(names()),
         expose_value=False,
         callback=choose,
         help=f"How to report.  [default: {DEFAULT}]",
     )(function)
+    return click.option(
+        "--output",
+        "reports",
+        multiple=True,
+        metavar="FORMAT[=FILE]",
+        expose_value=False,
+        callback=place,
+        help="How to report, and where; may be given several times, such as --output text --output "
+        "sarif=report.sarif. FILE alone, in a command that makes a model, is the same as -o.",
+    )(function)
 
 
-def _format_of(arguments: Sequence[str]) -> str:
-    """Return the format that arguments ask for, which nothing else is known to be right of."""
+def _asked_for(arguments: Sequence[str]) -> Iterator[str]:
+    """Yield the formats that arguments ask for, of which nothing else is known to be right."""
     for at, word in enumerate(arguments):
         if word == "--":
-            break
-        option, _, value = word.partition("=")
+            return
+        option, given, value = word.partition("=")
         if word == "--json":
-            return JSON
-        if option == "--format":
-            from normswap.report.formats import names
-
-            value = value or next(iter(arguments[at + 1 :]), "")
-            return value if value in names() else DEFAULT
-    return DEFAULT
+            yield JSON
+        elif option in {"--format", "--output"}:
+            yield value if given else next(iter(arguments[at + 1 :]), "")

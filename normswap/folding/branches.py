@@ -128,7 +128,7 @@ def diagonal(host: Node, affine: Affine, title: str, nodes: tuple[Use, ...]) -> 
     channels, group = own.weight.shape[0], int(host.attr("group", 1))
     if own.weight.shape[1] * group != channels:
         return None  # a Conv to another number of channels has no diagonal
-    s, t = affine.vectors(1, channels)
+    s, t = affine.vectors(channels)
     weight = Diagonal(s, group, len(own.weight.shape), own.weight.data_type)
     bias = Filled(t, own.weight.data_type) if affine.has_shift else None
     branch = Branch(title, weight, bias, (PIXEL,) * len(own.windows), nodes)

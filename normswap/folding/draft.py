@@ -139,9 +139,9 @@ class Draft:
         table[key] = value
 
     def enter(self, record: Record, **changes: Any) -> None:
-        """Note what is known of a normalization by now."""
+        """Note what is known of a normalization by now, of the same nodes as before."""
         table = self.records[record.whole.graph]
-        self.note(table, record.whole.key, replace(record, **changes))
+        self.note(table, record.whole.key, replace(record, **changes) if changes else record)
 
     def left(self, graph: Graph) -> list[Record]:
         """Return what is not folded in a graph, in the order in which it was found."""
@@ -188,9 +188,9 @@ class Draft:
                 case Specialise():  # to share a copy that is there
                     self.note(self.specialised, edit.node, edit.first)
                 case Bypass():
-                    done = replace(edit, renames=self._bypass(edit))
+                    done = Bypass(edit.node, edit.slot, self._bypass(edit))
                 case Merge():
-                    done = replace(edit, renames=self._merge(edit))
+                    done = Merge(edit.node, edit.into, self._merge(edit))
             self.edits += self._recorded(done)
 
     def _recorded(self, edit: Edit) -> list[Edit]:
@@ -258,8 +258,7 @@ class Draft:
                 self._connect(use.node, use.slot, argument)
             if argument is not None and value.captured:
                 self._set(argument, "captured", value=True)
-        for slot in range(len(call.inputs)):
-            self._connect(call, slot, None)
+        self._disconnect(call)
         # Arguments are stored as before, and what stands for them in the body never was.
         constants = (node.out for node in nodes if node.op == "Constant")
         self.added = added + sum(map(stored_bytes, constants))
@@ -285,17 +284,33 @@ class Draft:
             value.readers[key] = use
             self.added += self._kept_for(value, readers=1)
 
-        self._later(partial(self._disconnect, use, length, old, value, added))
+        self._later(partial(self._connect_back, use, length, old, value, added))
+
+    def _disconnect(self, node: Node) -> None:
+        """Let a node read nothing."""
+        read, added = node.inputs, self.added
+        node.inputs = [None] * len(read)
+        for slot, value in enumerate(read):
+            if value is not None:
+                value.readers.pop((node.key, slot))
+                self.added -= self._kept_for(value, readers=0)
+
+        def undo() -> None:
+            self.added = added
+            node.inputs = read
+            for slot, value in reversed(list(enumerate(read))):
+                if value is not None:
+                    value.readers[node.key, slot] = Use(node, slot)
+
+        self._later(undo)
 
     def release(self, node: Node) -> None:
         """Let a node of which nothing comes read nothing, since it goes from the model."""
         added = self.added  # in which that is counted
-        for slot, value in enumerate(node.inputs):
-            if value is not None:
-                self._connect(node, slot, None)
+        self._disconnect(node)
         self.added = added
 
-    def _disconnect(
+    def _connect_back(
         self, use: Use, length: int, old: Value | None, value: Value | None, added: int
     ) -> None:
         """Undo a connection: the node had ``length`` inputs, and read ``old`` instead."""
@@ -355,8 +370,7 @@ class Draft:
 
     def _take_out(self, node: Node, stays: Value, goes: Value, *, renames: bool) -> bool:
         """Let a tensor be read in the place of what a node makes, under its name if it renames."""
-        for slot in range(len(node.inputs)):
-            self._connect(node, slot, None)
+        self._disconnect(node)
         if renames:
             self._set(stays, "name", goes.name)
         self._take_over(stays, goes)

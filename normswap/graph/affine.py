@@ -5,7 +5,8 @@ Source: in inference, BatchNormalization (opset 7 and later) is such a map of ev
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,8 @@ def _canonical(array: Wide) -> Wide:
     for axis, size in enumerate(array.shape):
         if size > 1:
             first = array.take([0], axis)
+            if array.size and array.item(-1) != first.item(-1):
+                continue  # it varies, and the others need not be looked at
             if (array == first).all():
                 array = first
     kept = array.ndim
@@ -37,11 +40,20 @@ def _canonical(array: Wide) -> Wide:
     return array
 
 
+def _along(array: Wide, length: int) -> Wide:
+    """Return an array that varies along one axis at most as a vector."""
+    if array.size == length:
+        return array.reshape(-1)
+    if array.size != 1:
+        raise MisfitError(f"an affine of {array.size} channels does not fit {length}")
+    return np.broadcast_to(array.reshape(-1), (length,))
+
+
 class MisfitError(ValueError):
     """An affine has not the shape of the tensor that it is over: the model is malformed."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Affine:
     """``y = scale * x + shift`` over a tensor, constant along every axis where a length is 1.
 
@@ -59,25 +71,19 @@ class Affine:
 
     scale: Wide
     shift: Wide
-    _key: tuple[object, ...] | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", _canonical(self.scale))
         object.__setattr__(self, "shift", _canonical(self.shift))
-        object.__setattr__(self, "_key", None)
 
-    @property
+    @cached_property
     def key(self) -> tuple[object, ...]:
         """Equal for equal maps; most are never compared."""
-        if self._key is None:
-            # + 0.0 makes -0.0 and 0.0 one; float64 is enough to tell affines apart.
-            with np.errstate(over="ignore"):
-                parts = [
-                    (a.shape, (a + 0.0).astype(np.float64).tobytes())
-                    for a in (self.scale, self.shift)
-                ]
-            object.__setattr__(self, "_key", tuple(parts))
-        return self._key or ()
+        # + 0.0 makes -0.0 and 0.0 one; float64 is enough to tell affines apart.
+        with np.errstate(over="ignore"):
+            return tuple(
+                (a.shape, (a + 0.0).astype(np.float64).tobytes()) for a in (self.scale, self.shift)
+            )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Affine) and self.key == other.key
@@ -85,15 +91,15 @@ class Affine:
     def __hash__(self) -> int:
         return hash(self.key)
 
-    @property
+    @cached_property
     def has_scale(self) -> bool:
         """Whether the scale is anything but 1."""
         return bool((self.scale != 1).any())
 
-    @property
+    @cached_property
     def has_shift(self) -> bool:
         """Whether the shift is anything but 0."""
-        return bool((self.shift != 0).any())
+        return bool(np.count_nonzero(self.shift))
 
     @property
     def is_identity(self) -> bool:
@@ -159,24 +165,17 @@ class Affine:
             )
         return align(self.scale, rank), align(self.shift, rank)
 
-    def vectors(self, axis: int, length: int) -> tuple[Wide, Wide]:
-        """Return scale and shift as two ``(length,)`` vectors along ``axis``.
+    def vectors(self, length: int) -> tuple[Wide, Wide]:
+        """Return scale and shift as two ``(length,)`` vectors.
 
-        The map must vary along no other axis (:meth:`varies_only_along`).
+        The map must vary along one axis at most (:meth:`varies_only_along`).
 
         Raises
         ------
         MisfitError
             If it is over another number of channels.
         """
-        s, t = (align(a, max(self.ndim, axis + 1)) for a in (self.scale, self.shift))
-        for array in (s, t):
-            if array.size not in (1, length):
-                raise MisfitError(f"an affine of {array.size} channels does not fit {length}")
-        return (
-            np.broadcast_to(s.reshape(-1), (length,)),
-            np.broadcast_to(t.reshape(-1), (length,)),
-        )
+        return _along(self.scale, length), _along(self.shift, length)
 
     def relaid(self, rank: int, layout: Callable[[Wide], Wide]) -> Affine:
         """Return the map over another layout of the tensor's elements.

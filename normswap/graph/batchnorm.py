@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normswap.dtypes import Wide, is_float
 from normswap.finite import flaw_of
 from normswap.graph.affine import Affine
 from normswap.graph.evaluate import constant_of, constant_source
@@ -19,6 +18,8 @@ from normswap.graph.mode import mode_of
 from normswap.graph.reasons import Blocked, Reason, blocked_by, unless_blocked
 
 if TYPE_CHECKING:
+    from normswap.dtypes import Wide
+    from normswap.graph.expressions import Expression
     from normswap.graph.network import Node, Value
 
 DEFAULT_EPSILON = 1e-5
@@ -178,40 +179,61 @@ def affine_of(node: Node) -> Affine:
         If it is not in inference mode, or a parameter is not a constant that makes sense.
     """
     require_rewritable(node)
-    parameters: list[Wide] = []
-    for name, value in zip(("scale", "B", "mean", "var"), node.inputs[1:5], strict=True):
-        try:
-            constant = constant_of(value)
-        except Blocked as refusal:
-            block = refusal.block
-            raise Blocked(block.reason, block.tensor, f"its {name}: {block.detail}") from refusal
-        if not is_float(constant.data_type):
-            raise Blocked(Reason.ELEMENT_TYPE, node.title, f"its {name}")
-        flaw = None if value is None else flaw_of(value.name, constant.load())
-        if flaw is not None:
-            raise Blocked(Reason.NON_FINITE, flaw.name, f"its {name}: {flaw}")
-        parameters.append(constant.wide().astype(np.longdouble))
+    constants = [_parameter(name, node.operand(slot)) for slot, name in PARAMETERS.items()]
+    parameters = [constant.wide().astype(np.longdouble, copy=False) for constant in constants]
     if not is_per_activation(node):
         parameters = [parameter.reshape(-1) for parameter in parameters]
     if len({parameter.shape for parameter in parameters}) != 1:
+        _require_finite(node, constants)
         lengths = ", ".join("x".join(map(str, parameter.shape)) for parameter in parameters)
         raise Blocked(
             Reason.MALFORMED, node.title, f"scale, B, mean and var differ in length: {lengths}"
         )
     scale, bias, mean, var = parameters
-    spread = var + np.longdouble(epsilon_of(node))
-    bad = np.flatnonzero(~(np.isfinite(spread) & (spread > 0)))
-    if bad.size:
-        raise Blocked(Reason.INVALID_STATISTICS, node.title, channels("var + epsilon", spread, bad))
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
+        spread = var + np.longdouble(epsilon_of(node))
         s = scale / np.sqrt(spread)
         t = bias - mean * s
-    for what, values in (("scale", s), ("shift", t)):  # float64 parameters may overflow in it
-        bad = np.flatnonzero(~np.isfinite(values))
-        if bad.size:
-            raise Blocked(Reason.OVERFLOW, node.title, channels(what, values, bad))
+        total = s + t + spread
+    if not np.isfinite(total).all():  # whatever is wrong comes to this, and is looked for only then
+        _require_finite(node, constants)
+        _require_all(np.isfinite(spread) & (spread > 0), spread, "var + epsilon", node)
+        _require_all(np.isfinite(s), s, "scale", node, Reason.OVERFLOW)
+        _require_all(np.isfinite(t), t, "shift", node, Reason.OVERFLOW)
     # Over the axes after that of the samples: one for each channel, or one for each activation.
     return Affine(s[np.newaxis], t[np.newaxis])
+
+
+PARAMETERS = {1: "scale", 2: "B", 3: "mean", 4: "var"}
+"""Names of the inputs that hold them."""
+
+
+def _parameter(name: str, value: Value) -> Expression:
+    """Return a parameter, or say of which one there is something in the way."""
+    try:
+        return constant_of(value)
+    except Blocked as refusal:
+        block = refusal.block
+        raise Blocked(block.reason, block.tensor, f"its {name}: {block.detail}") from refusal
+
+
+def _require_finite(node: Node, constants: list[Expression]) -> None:
+    for (slot, name), constant in zip(PARAMETERS.items(), constants, strict=True):
+        flaw = flaw_of(node.operand(slot).name, constant.load())
+        if flaw is not None:
+            raise Blocked(Reason.NON_FINITE, flaw.name, f"its {name}: {flaw}")
+
+
+def _require_all(
+    sound: np.ndarray,
+    values: Wide,
+    what: str,
+    node: Node,
+    reason: Reason = Reason.INVALID_STATISTICS,
+) -> None:
+    bad = np.flatnonzero(~sound)
+    if bad.size:
+        raise Blocked(reason, node.title, channels(what, values, bad))
 
 
 def channels(what: str, values: Wide, which: np.ndarray) -> str:

@@ -23,8 +23,9 @@ def with_nested(graph: gs.Graph) -> Iterator[gs.Graph]:
     """Iterate over a graphsurgeon graph and its subgraphs."""
     yield graph
     for node in graph.nodes:
-        for subgraph in node.subgraphs():
-            yield from with_nested(subgraph)
+        for value in node.attrs.values():
+            if isinstance(value, gs.Graph):
+                yield from with_nested(value)
 
 
 def all_graphs(model: Model) -> Iterator[gs.Graph]:

@@ -131,7 +131,7 @@ def _computed(value: Value) -> TensorSource:
 
     What is found is kept at every tensor on the way, so that asking again costs nothing.
     """
-    pending = [value]
+    pending = [value] if value.varies_with is None else []
     while pending:  # not recursive: chains may be long
         current = pending[-1]
         if current.source is not None or current.varies_with is not None:

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import functools
 import math
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from normswap.dtypes import NUMPY_DTYPES, Wide, largest, round_to, wide_dtype
+from normswap.dtypes import Wide, largest, round_to, wide_dtype
 from normswap.finite import flaw_of
 
 if TYPE_CHECKING:
@@ -28,19 +27,19 @@ if TYPE_CHECKING:
     from normswap.model.tensors import TensorSource
 
 
-class Expression(ABC):
+class Expression:
     """A constant with a formula: a :class:`~normswap.model.tensors.TensorSource` of float type."""
 
     data_type: int
     shape: tuple[int, ...]
 
-    @abstractmethod
     def wide(self) -> Wide:
         """Evaluate the formula, not yet rounded: a fresh array of :attr:`shape`."""
+        raise NotImplementedError
 
-    @abstractmethod
     def bound(self) -> float:
         """Return an upper bound of the magnitude of all values; NaN if any is not a number."""
+        raise NotImplementedError
 
     def least(self) -> float:
         """Return a lower bound of the magnitude of the values that are not 0; 0 if none is known.
@@ -83,40 +82,45 @@ class Expression(ABC):
         return next((flaw for flaw in found if flaw is not None), None)
 
 
+broadcast = functools.lru_cache(np.broadcast_shapes)
+"""The shape to which shapes broadcast: a network has few, and NumPy makes arrays to tell."""
+
+
 def widened(array: Wide, like: np.dtype[Any]) -> Wide:
     """Return a small factor in the arithmetic of the constant that it is combined with."""
     return array.astype(like, copy=False)
 
 
-def magnitude(array: npt.NDArray[Any]) -> float:
-    """Return ``max(abs(array))`` without a temporary of its size; 0 of an empty array."""
-    if array.size == 0:
-        return 0.0
-    return float(np.maximum(array.max(), -array.min()))
+def extremes(array: npt.NDArray[Any]) -> tuple[float, float]:
+    """Return ``min(abs(array))`` over what is not 0, and ``max(abs(array))``, in one pass.
 
-
-def smallest(array: npt.NDArray[Any]) -> float:
-    """Return ``min(abs(array))`` over what is not 0; infinite where all is.
-
-    The bits of a float, without that of its sign, are in the order of the magnitudes.
+    Returns
+    -------
+    least : float
+        Infinite where there is nothing but 0.
+    most : float
+        0 of an empty array; NaN if any is not a number.
     """
-    if array.size == 0:
-        return math.inf
-    if array.dtype.itemsize not in (2, 4, 8):  # long double
-        magnitudes = np.abs(array)
-        return float(np.min(magnitudes, where=magnitudes > 0, initial=np.inf))
-    flat = np.ascontiguousarray(array).reshape(-1)
-    bits = flat.view(f"u{array.dtype.itemsize}")
-    one = bits.dtype.type(1)
-    sign = bits.dtype.type(1 << (8 * array.dtype.itemsize - 1))
-    least = bits.dtype.type(~bits.dtype.type(0))
-    for start in range(0, bits.size, AT_ONCE):
-        # One less, zeros become the largest.
-        part = (bits[start : start + AT_ONCE] & ~sign) - one
-        least = min(least, part.min())
-    if least > ~sign:
-        return math.inf
-    return float(np.array([least + one]).view(array.dtype)[0])
+    least, most = math.inf, 0.0
+    flat = array.reshape(-1)
+    for start in range(0, flat.size, AT_ONCE):
+        part = flat[start : start + AT_ONCE]
+        if part.dtype.itemsize == 2:  # over which NumPy is slow
+            part = part.astype(np.float32)
+        magnitudes = np.abs(part)
+        high = float(magnitudes[magnitudes.argmax()])  # which is faster than max()
+        if math.isnan(high):
+            return least, high
+        if magnitudes[magnitudes.argmin()] == 0:
+            magnitudes[magnitudes == 0] = np.inf
+        low = float(magnitudes[magnitudes.argmin()])
+        least, most = min(least, low), max(most, high)
+    return least, most
+
+
+def magnitude(array: npt.NDArray[Any]) -> float:
+    """Return ``max(abs(array))``; 0 of an empty array, NaN if any is not a number."""
+    return extremes(array)[1]
 
 
 AT_ONCE = 1 << 16
@@ -157,24 +161,19 @@ class Leaf(Expression):
         return self.source.load() if self._small is None else self._small.copy()
 
     def wide(self) -> Wide:
-        return self.load().astype(wide_dtype(self.data_type), copy=False)
+        kept = self._small
+        values = self.source.load() if kept is None else kept
+        return values.astype(wide_dtype(self.data_type), copy=kept is not None)
 
     @functools.cached_property
-    def _magnitude(self) -> float:
-        values = self.load()
-        if values.dtype == NUMPY_DTYPES[16]:  # numpy has no fast maximum over bfloat16
-            values = values.astype(np.float32)
-        return magnitude(values)
-
-    @functools.cached_property
-    def _least(self) -> float:
-        return smallest(self.load())
+    def _extremes(self) -> tuple[float, float]:
+        return extremes(self.source.load() if self._small is None else self._small)
 
     def bound(self) -> float:
-        return self._magnitude
+        return self._extremes[1]
 
     def least(self) -> float:
-        return self._least
+        return self._extremes[0]
 
     def leaves(self) -> Iterator[Leaf]:
         yield self
@@ -206,7 +205,7 @@ class Filled(Expression):
         return magnitude(self.values)
 
     def least(self) -> float:
-        return smallest(self.values)
+        return extremes(self.values)[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,7 +236,7 @@ class Stored(Expression):
         return magnitude(self.wide())
 
     def least(self) -> float:
-        return smallest(self.wide())
+        return extremes(self.wide())[0]
 
     def operands(self) -> tuple[Expression, ...]:
         return (self.formula,)
@@ -265,12 +264,14 @@ class Scaled(Expression):
     base: Expression
     scale: Wide
     shift: Wide | None = None
+    data_type: int = field(init=False)
     shape: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         inner = self.base
+        object.__setattr__(self, "data_type", inner.data_type)
         added = () if self.shift is None else self.shift.shape
-        shape = np.broadcast_shapes(inner.shape, self.scale.shape, added)
+        shape = broadcast(inner.shape, self.scale.shape, added)
         object.__setattr__(self, "shape", shape)
         if not isinstance(inner, Scaled) or not _no_larger(inner.scale, self.scale):
             return
@@ -283,11 +284,6 @@ class Scaled(Expression):
         object.__setattr__(self, "scale", inner.scale.astype(np.longdouble) * self.scale)
         object.__setattr__(self, "shift", shift)
         object.__setattr__(self, "base", inner.base)
-
-    @property
-    def data_type(self) -> int:  # type: ignore[override]
-        """Float type of the base."""
-        return self.base.data_type
 
     def wide(self) -> Wide:
         dtype = wide_dtype(self.data_type)
@@ -302,12 +298,16 @@ class Scaled(Expression):
                 base = base + widened(self.shift, dtype)
         return base if base.shape == self.shape else np.broadcast_to(base, self.shape).copy()
 
+    @functools.cached_property
+    def _factors(self) -> tuple[float, float]:
+        return extremes(self.scale)
+
     def bound(self) -> float:
         shift = 0.0 if self.shift is None else magnitude(self.shift)
-        return self.base.bound() * magnitude(self.scale) + shift
+        return self.base.bound() * self._factors[1] + shift
 
     def least(self) -> float:
-        return self.base.least() * smallest(self.scale) if self.shift is None else 0.0
+        return self.base.least() * self._factors[0] if self.shift is None else 0.0
 
     def operands(self) -> tuple[Expression, ...]:
         return (self.base,)
@@ -354,9 +354,9 @@ class Summed(Expression):
     def __post_init__(self) -> None:
         weight, base = self.weight, self.base
         terms = weight.shape if self.view is None else self.view
-        if np.broadcast_shapes(self.factor.shape, terms) != terms:
+        if broadcast(self.factor.shape, terms) != terms:
             raise ValueError(f"a factor of shape {self.factor.shape} does not fit {terms}")
-        shape = np.broadcast_shapes(self.result, () if base is None else base.shape)
+        shape = broadcast(self.result, () if base is None else base.shape)
         object.__setattr__(self, "shape", shape)
         if (
             isinstance(weight, Scaled)
@@ -404,7 +404,7 @@ class Summed(Expression):
 
 def _no_larger(*arrays: Wide) -> bool:
     """Whether arrays that are broadcast together take no more memory than the largest of them."""
-    shape = np.broadcast_shapes(*(array.shape for array in arrays))
+    shape = broadcast(*(array.shape for array in arrays))
     return math.prod(shape) <= max(array.size for array in arrays)
 
 
@@ -529,7 +529,7 @@ class Diagonal(Expression):
         return magnitude(self.factors)
 
     def least(self) -> float:
-        return smallest(self.factors)
+        return extremes(self.factors)[0]
 
 
 @dataclass(frozen=True, eq=False)

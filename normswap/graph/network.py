@@ -8,7 +8,6 @@ mirror (:mod:`normswap.folding.draft`), never on the model.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import onnx_graphsurgeon as gs
@@ -211,18 +210,21 @@ class Graph:
 
     def topological(self) -> list[Node]:
         """Return the nodes by depth, then by name: an order that does not depend on the file's."""
-        # The list itself is in order in a valid model, but for what a draft has put at its end.
-        makers = {
-            node.key: [v.producer.key for v in node.inputs if v and v.producer]
-            for node in self.nodes
-        }
-        try:
-            order = list(TopologicalSorter(makers).static_order())
-        except CycleError:  # not a valid model: any order is as good
-            order = list(makers)
         depth: dict[int, int] = {}
-        for key in order:
-            depth[key] = 1 + max((depth.get(maker, 0) for maker in makers.get(key, ())), default=0)
+        opened: set[int] = set()
+        # The list itself is in order in a valid model, but for what a draft has put at its end.
+        for first in self.nodes:
+            pending = [first]
+            while pending:
+                node = pending[-1]
+                makers = [value.producer for value in node.inputs if value and value.producer]
+                missing = [m for m in makers if m.key not in depth and m.graph is self]
+                if missing and node.key not in opened:
+                    opened.add(node.key)
+                    pending += missing
+                else:  # if it is opened, that is for a cycle, in which any order is as good
+                    depth[node.key] = 1 + max([depth.get(m.key, 1) for m in makers], default=0)
+                    pending.pop()
         return sorted(self.nodes, key=lambda node: (depth[node.key], node.title, node.key))
 
 

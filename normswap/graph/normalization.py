@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from normswap.graph.affine import Affine
 from normswap.graph.batchnorm import affine_of, is_batchnorm
 from normswap.graph.decomposed import (
     affine_of_link,
@@ -20,7 +22,6 @@ from normswap.graph.reasons import Blocked, Reason
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from normswap.graph.affine import Affine
     from normswap.graph.network import Graph, Node, Value
 
 
@@ -97,16 +98,10 @@ class Normalization:
         Blocked
             If that is none, or not finite.
         """
-        whole: Affine | None = None
-        for use in self.chain:
-            if is_batchnorm(use.node):
-                part = affine_of(use.node)  # which looks whether it is finite
-            else:
-                part = affine_of_link(use)
-                require_sound(use.node)
-            whole = part if whole is None else whole.then(part)
-        if whole is None:
-            raise AssertionError("a normalization has a node")
+        first, *others = map(_affine_of, self.chain)
+        if not others and self.is_batchnorm:
+            return first  # whose parameters were looked at
+        whole = functools.reduce(Affine.then, others, first)
         if not whole.is_finite:
             title = self.chain[-1].node.title
             raise Blocked(Reason.NON_FINITE, title, f"the scale or shift of {title} is not finite")
@@ -163,6 +158,14 @@ class Normalization:
             return self
         found = list(chains([use.node for use in chain]))
         return Normalization(found[0], self.certain) if len(found) == 1 else None
+
+
+def _affine_of(use: Use) -> Affine:
+    if is_batchnorm(use.node):
+        return affine_of(use.node)
+    affine = affine_of_link(use)
+    require_sound(use.node)
+    return affine
 
 
 def _between(first: Node, use: Use) -> list[Use] | None:

@@ -13,6 +13,7 @@ beside it with or without them, as are the dead channels that training leaves.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
@@ -27,6 +28,7 @@ TOLERATED = 2.0
 """Times ``u``."""
 
 
+@functools.cache
 def smallest_normal(data_type: int) -> float:
     """Return the smallest value of a float type that has all its digits."""
     return float(ml_dtypes.finfo(NUMPY_DTYPES[data_type]).smallest_normal)

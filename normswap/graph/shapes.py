@@ -85,8 +85,9 @@ def _known(
     copy.CopyFrom(model)
     _modernize(copy)
     prepared = Doubtless(copy)
-    for inner, found in _graphs(graph, copy.graph, key):
-        _tell(found, facts.get(inner, {}))
+    if facts:
+        for inner, found in _graphs(graph, copy.graph, key):
+            _tell(found, facts.get(inner, {}))
     first = _by_onnx(copy)
     if not prepared.resolve(first):
         return {inner: _types(found) for inner, found in _graphs(graph, first.graph, key)}

@@ -49,7 +49,7 @@ def is_in_doubt(size: Dim) -> bool:
 
 def axes_in_doubt(shape: Sequence[Dim] | None) -> frozenset[int]:
     """Return the axes of which a size is in doubt."""
-    return frozenset(axis for axis, size in enumerate(shape or ()) if is_in_doubt(size))
+    return frozenset([axis for axis, size in enumerate(shape or ()) if is_in_doubt(size)])
 
 
 def doubtful_axes(
@@ -63,7 +63,7 @@ def doubtful_axes(
     Parameters
     ----------
     node : onnx.NodeProto
-        Of the default domain.
+        Of the default domain, its operator one of :data:`DOUBTFUL`.
     opset : int
     shapes : sequence of sequence of int, str or None, or of None
         Of the inputs, as far as they are known.
@@ -75,8 +75,7 @@ def doubtful_axes(
     tuple of int
         Empty where the size is beyond doubt, :data:`WHOLE` alone where even the rank is not.
     """
-    rule = _RULES.get(node.op_type)
-    return () if rule is None else rule(_Node(node, opset, shapes, constant))
+    return DOUBTFUL[node.op_type](_Node(node, opset, shapes, constant))
 
 
 class _Node:
@@ -272,7 +271,7 @@ def _einsum(node: _Node) -> tuple[int, ...]:
     return (WHOLE,) if unsure else ()
 
 
-_RULES = {
+DOUBTFUL = {
     "AveragePool": _pool,
     "ConvTranspose": _conv_transpose,
     "Einsum": _einsum,
@@ -284,3 +283,4 @@ _RULES = {
     "Unsqueeze": _squeeze,
     "Upsample": _resize,
 }
+"""The rules, by the operators from which there is one."""

@@ -14,14 +14,14 @@ result has the same element type and sizes, but for those in doubt, which nobody
 
 from __future__ import annotations
 
+import functools
 import math
-from collections import ChainMap
 from typing import TYPE_CHECKING
 
 import onnx
 
 from normswap.bodies import bodies
-from normswap.graph.sizes import WHOLE, TensorType, doubtful_axes
+from normswap.graph.sizes import DOUBTFUL, WHOLE, TensorType, doubtful_axes
 from normswap.model.external import is_external
 
 if TYPE_CHECKING:
@@ -213,18 +213,39 @@ class _Scope:
 
     Attributes
     ----------
-    shapes : mapping of str to tuple or None
     constants : _Constants
     doubtful : set of str
         Tensors that hang on a size in doubt.
     """
 
     def __init__(self, around: _Scope | None = None) -> None:
-        self.shapes: ChainMap[str, tuple[Dim, ...] | None] = (
-            ChainMap() if around is None else around.shapes.new_child()
-        )
+        self._around = around
+        self._graphs: tuple[onnx.GraphProto, ...] = ()
         self.constants: _Constants = _Constants(None if around is None else around.constants)
         self.doubtful: set[str] = set() if around is None else set(around.doubtful)
+
+    def enter(self, graph: onnx.GraphProto, inferred: onnx.GraphProto) -> None:
+        """Take up a graph, of which the other one says what ONNX knows."""
+        self._graphs = graph, inferred
+        self.constants.add_all(graph)
+
+    @functools.cached_property
+    def _told(self) -> dict[str, onnx.ValueInfoProto | onnx.TensorProto]:
+        """What says which sizes a tensor has: there are many, and few are ever asked for."""
+        infos = (i for g in self._graphs[1:] for i in (*g.value_info, *g.input, *g.output))
+        told = {info.name: info for info in infos}
+        return told | {tensor.name: tensor for g in self._graphs[:1] for tensor in g.initializer}
+
+    def shape(self, name: str) -> tuple[Dim, ...] | None:
+        """Return the sizes of a tensor, as far as they are known."""
+        told = self._told.get(name)
+        if told is None:
+            return None if self._around is None else self._around.shape(name)
+        return tuple(told.dims) if isinstance(told, onnx.TensorProto) else type_of(told).shape
+
+    def tell(self, note: onnx.ValueInfoProto) -> None:
+        """Believe what is said about a tensor."""
+        self._told[note.name] = note
 
 
 class _Walk:
@@ -238,10 +259,7 @@ class _Walk:
 
     def graph(self, graph: onnx.GraphProto, inferred: onnx.GraphProto, scope: _Scope) -> None:
         """Go through a graph; `inferred` is the same one with what ONNX knows."""
-        for name, found in declared((*inferred.value_info, *inferred.input, *inferred.output)):
-            scope.shapes[name] = found.shape
-        scope.shapes.update((tensor.name, tuple(tensor.dims)) for tensor in graph.initializer)
-        scope.constants.add_all(graph)
+        scope.enter(graph, inferred)
         made: list[onnx.NodeProto] = []
         for node, twin in zip(graph.node, inferred.node, strict=True):
             made += self.node(node, twin, scope)
@@ -250,12 +268,12 @@ class _Walk:
                 note = self.owner.note(graph, name)
                 if note is None:
                     continue
-                known, noted = scope.shapes.get(name), type_of(note).shape
+                known, noted = scope.shape(name), type_of(note).shape
                 if _contradicts(known, noted):
                     scope.doubtful.add(name)
                 elif known is None and noted is not None and name not in scope.doubtful:
                     self.restore(graph, note)
-                    scope.shapes[name] = noted
+                    scope.tell(note)
         if len(made) > len(graph.node):
             nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in made]
             del graph.node[:]
@@ -291,8 +309,8 @@ class _Walk:
                 scope.constants.add(node.output[0], value)
             return []
         before: list[onnx.NodeProto] = []
-        if node.domain in ("", "ai.onnx") and node.input:
-            shapes = [scope.shapes.get(name) for name in node.input]
+        if node.op_type in DOUBTFUL and node.domain in ("", "ai.onnx") and node.input:
+            shapes = [scope.shape(name) for name in node.input]
             axes = doubtful_axes(node, self.opset, shapes, scope.constants.values)
             if axes:
                 shape = shapes[0]
@@ -301,7 +319,8 @@ class _Walk:
                 self.has_cut = doubtful = True
         elif self.owner.is_doubtful_call(node):
             self.has_cut = doubtful = True
-        for body, inferred in zip(bodies(node), bodies(twin), strict=True):
+        own = bodies(node)
+        for body, inferred in zip(own, bodies(twin) if own else (), strict=True):
             inner = _Scope(scope)
             inner.doubtful.update(info.name for info in body.input if doubtful)
             if node.op_type == "Loop":  # whose state may change its size from turn to turn

@@ -5,11 +5,14 @@
     planner -> plan     which nodes, how many groups (policy), which form (choose, by what
                         forms/ say of themselves and cpu of speed), and what goes along
                         (neighbours: constants beside it; fusion: the activation)
+    normalize           the same network, whose statistics are in what is before its layers:
+                        that is the one that is swapped
     calibrate           the affine that follows the original network on the user's data
     apply, builder      nodes in the place of nodes; forms/: one file a way to write it
     verify              the float64 reference against every node (layercheck; isolation, where
                         its activations can't be seen) and the network (hybrid)
-    drift               how far the network has moved, which is no error
+    drift, accuracy     how far the network has moved, and how often it is right, which is no
+                        error
     statistics          whose running statistics are whose, in functions and in two places too
     recalibrate         new ones for BatchNormalization itself; freeze: training mode to inference
     estimate            those of all data as one batch, level by level (levels), in a network that

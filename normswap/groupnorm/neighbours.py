@@ -129,7 +129,7 @@ def _vectors(affine: Affine, channels: int) -> tuple[np.ndarray, np.ndarray] | N
     fits = all(part.size in (1, channels) for part in (affine.scale, affine.shift))
     if not affine.is_finite or not fits or not affine.varies_only_along(1):
         return None
-    return affine.vectors(1, channels)
+    return affine.vectors(channels)
 
 
 def _with_behind(layer: Layer, use: Use) -> Layer | None:

@@ -111,12 +111,15 @@ def _told(model: Model, division: Division, refused: dict[int, Divided]) -> Norm
     """Say what has become of every BatchNormalization, and take its number off it."""
     numbers: dict[Place, int] = {}
     statistics: dict[Place, Statistics] = {}
+    # What is undivided in the copy of a function has the number that it had before.
+    known = {divided.number: divided for divided in division.layers.values()}
+    known |= refused | division.layers
     for path, node in gs_nodes_with_paths(model):
         key = node.attrs.pop(LAYER, None)
         if key is None:
             continue
         place = path, next(tensor.name for tensor in node.outputs if tensor.name)
-        divided = division.layers.get(key) or refused.get(key)
+        divided = known.get(key)
         numbers[place] = key if divided is None else divided.number
         if divided is not None:
             statistics[place] = _statistics(divided)

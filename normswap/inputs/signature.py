@@ -20,7 +20,7 @@ from normswap.runtime.arrays import dtype_of
 from normswap.runtime.randomness import Draw, draws, paired_seeds, seeds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy as np
 
@@ -145,15 +145,13 @@ def read_signature(path: Path) -> Signature:
     require_bounded(model, path.name)
     graph = model.graph
     random = draws(model)
-    constants = {tensor.name for tensor in graph.initializer}
-    constants.update(tensor.values.name for tensor in graph.sparse_initializer)
-    inputs = tuple(_port(value) for value in graph.input if value.name not in constants)
+    inputs, outputs = ports_of(graph)
     structure = structure_of(model)
     inlined = onnx.load_from_string(structure).graph
     return Signature(
         path=path,
         inputs=inputs,
-        outputs=tuple(_port(value) for value in graph.output),
+        outputs=outputs,
         semantics=input_semantics(inlined, [port.name for port in inputs]),
         opset=next((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), 0),
         random=random,
@@ -283,6 +281,14 @@ def dtype_of_port(ports: tuple[Port, ...], leaf: str) -> np.dtype[Any] | None:
 _SMALL = 256  # elements; larger tensors hold weights, whose values no shape depends on
 
 
+def ports_of(graph: Any) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
+    """Return the inputs and outputs of a ``GraphProto``; no inputs that need not be fed."""
+    constants = {tensor.name for tensor in graph.initializer}
+    constants.update(tensor.values.name for tensor in graph.sparse_initializer)
+    inputs = tuple(_port(value) for value in graph.input if value.name not in constants)
+    return inputs, tuple(_port(value) for value in graph.output)
+
+
 Shape = tuple[int, ...]
 
 
@@ -318,15 +324,17 @@ def structure_of(model: Any) -> bytes:
     return content
 
 
-def inferred(structure: bytes, shapes: Mapping[str, Shape]) -> tuple[Any, dict[str, Shape]] | None:
+def inferred(
+    structure: bytes, shapes: Mapping[str, Sequence[int | None]]
+) -> tuple[Any, dict[str, Shape]] | None:
     """Return a model's graph, and the shapes of its values on inputs of certain shapes.
 
     Parameters
     ----------
     structure : bytes
         See :func:`structure_of`.
-    shapes : Mapping of str to tuple of int
-        Shapes of the inputs.
+    shapes : Mapping of str to sequence of (int or None)
+        Shapes of the inputs; None leaves a size open.
 
     Returns
     -------
@@ -339,7 +347,9 @@ def inferred(structure: bytes, shapes: Mapping[str, Shape]) -> tuple[Any, dict[s
             tensor = value.type.tensor_type
             del tensor.shape.dim[:]
             for size in shapes[value.name]:
-                tensor.shape.dim.add().dim_value = size
+                dim = tensor.shape.dim.add()
+                if size is not None:
+                    dim.dim_value = size
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
     try:

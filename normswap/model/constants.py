@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx_graphsurgeon as gs
 
+from normswap.model import bare
 from normswap.model.stored import LazyTensor
 from normswap.model.tensors import ArrayTensor, TensorSource
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    import onnx_graphsurgeon as gs
 
 
 class ComputedTensor(LazyTensor):
@@ -40,7 +41,7 @@ def make_constant(name: str, source: TensorSource) -> gs.Constant:
         A name that no other tensor of the graph and its subgraphs has.
     source : TensorSource
     """
-    return gs.Constant(name, source if isinstance(source, LazyTensor) else ComputedTensor(source))
+    return bare.constant(name, source if isinstance(source, LazyTensor) else ComputedTensor(source))
 
 
 def source_of(constant: gs.Constant) -> TensorSource:

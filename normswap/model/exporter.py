@@ -244,12 +244,13 @@ class _Body:
         target.CopyFrom(source)
         self._write_nodes(target, nodes)
         self._write_outputs(target)
+        before, now = _Mentions(source), _Mentions(target)
         if not (is_main and self.exporter.has_training_info):
-            self._drop_unread(target, source)
+            self._drop_unread(before, now)
         self._write_initializers(target, constants, as_inputs=as_inputs)
         self._write_inputs(target, inputs)
-        _drop_stale(target, source)
-        self._describe_new(target, source)
+        _drop_stale(before, now)
+        self._describe_new(before, target)
         return target
 
     def write_function(self, target: Any) -> None:
@@ -264,7 +265,7 @@ class _Body:
         )
         if not self._are_source_nodes(nodes):
             self._write_nodes(target, nodes)
-            _drop_stale(target, source)
+            _drop_stale(_Mentions(source), _Mentions(target))
         for field, tensors in (("input", self.graph.inputs), ("output", self.graph.outputs)):
             names = [tensor.name for tensor in tensors]
             if names != list(getattr(source, field)):
@@ -413,13 +414,13 @@ class _Body:
             if as_inputs and constant.name not in self.stored:
                 target.input.append(_value_info(constant))
 
-    def _drop_unread(self, target: Any, source: Any) -> None:
+    def _drop_unread(self, before: _Mentions, now: _Mentions) -> None:
         """Drop the initializers that an edit has left without a reader."""
-        read_now = _read_by_graph(target)
-        dropped = (_read_by_graph(source) - read_now) & self.stored.keys()
+        target = now.graph
+        dropped = (before.read - now.read) & self.stored.keys()
         if not self.exporter.has_initializers_as_inputs:  # then they are inputs with a default
-            dropped -= {i.name for i in source.input} - set(self.exporter.constant_inputs)
-        names = _names(target)
+            dropped -= {i.name for i in before.graph.input} - set(self.exporter.constant_inputs)
+        names = now.names() if target.quantization_annotation else ()
         for annotation in target.quantization_annotation:
             if annotation.tensor_name in names:
                 dropped -= {item.value for item in annotation.quant_parameter_tensor_names}
@@ -446,10 +447,9 @@ class _Body:
         outputs = [known.get(t.name) or _value_info(t) for t in self.graph.outputs]
         _replace(target.output, outputs)
 
-    def _describe_new(self, target: Any, source: Any) -> None:
+    def _describe_new(self, before: _Mentions, target: Any) -> None:
         """Add the type and shape of new tensors, where the editor gave them."""
-        known = _names(source) | {item.name for item in target.output}
-        known |= {item.name for item in target.value_info}
+        known = before.names() | {item.name for item in (*target.output, *target.value_info)}
         for tensor in chain(*(node.outputs for node in self.graph.nodes)):
             if tensor.name not in known and tensor.dtype is not None and tensor.shape is not None:
                 target.value_info.append(_value_info(tensor))
@@ -499,33 +499,49 @@ def _read_by_node(node: Any) -> Iterator[str]:
             yield from _captured(graph)
 
 
-def _read_by_graph(graph: Any) -> set[str]:
-    """Return the names that nodes or outputs of a ``GraphProto`` read, captured ones included."""
-    names = {name for node in graph.node for name in _read_by_node(node)}
-    return names | {item.name for item in graph.output}
+class _Mentions:
+    """The names that a ``GraphProto`` or ``FunctionProto`` of finished nodes has for tensors.
+
+    Attributes
+    ----------
+    made : set of str
+        What nodes make.
+    read : set of str
+        What nodes and outputs read, that what subgraphs capture included.
+    """
+
+    def __init__(self, graph: Any) -> None:
+        self.graph = graph
+        self.made = {name for node in graph.node for name in node.output}
+        self.read = {name for node in graph.node for name in _read_by_node(node)}
+        self.read |= set(map(_name_of, graph.output))
+
+    def given(self) -> set[str]:
+        """Return the names of inputs and initializers, as they are by now."""
+        if isinstance(self.graph, onnx.FunctionProto):
+            return set(self.graph.input)
+        stored = {item.name for item in self.graph.initializer}
+        sparse = {item.values.name for item in self.graph.sparse_initializer}
+        return stored | sparse | {item.name for item in self.graph.input}
+
+    def names(self) -> set[str]:
+        """Return all names, as they are by now."""
+        return self.made | self.read | self.given()
+
+
+def _name_of(output: Any) -> str:
+    """Return the name of an output: in a function, it is nothing else."""
+    return str(getattr(output, "name", output))
 
 
 def _captured(graph: Any) -> set[str]:
-    local = {name for node in graph.node for name in node.output}
-    local |= {item.name for item in graph.input} | {item.name for item in graph.initializer}
-    local |= {item.values.name for item in graph.sparse_initializer}
-    return _read_by_graph(graph) - local
+    mentions = _Mentions(graph)
+    return mentions.read - mentions.made - mentions.given()
 
 
-def _names(graph: Any) -> set[str]:
-    """Return the names of all tensors of a ``GraphProto`` or ``FunctionProto``."""
-    names = {name for node in graph.node for name in node.output}
-    if isinstance(graph, onnx.FunctionProto):
-        names |= {name for node in graph.node for name in _read_by_node(node)}
-        return names | {*graph.input, *graph.output}
-    names |= _read_by_graph(graph)
-    names |= {item.name for item in graph.input} | {item.name for item in graph.initializer}
-    return names | {item.values.name for item in graph.sparse_initializer}
-
-
-def _drop_stale(target: Any, source: Any) -> None:
+def _drop_stale(before: _Mentions, now: _Mentions) -> None:
     """Drop what is said about tensors that are no longer there."""
-    gone = _names(source) - _names(target)
+    target, gone = now.graph, before.names() - now.names()
     if not gone:
         return
     _retain(target.value_info, lambda item: item.name not in gone)
@@ -535,6 +551,8 @@ def _drop_stale(target: Any, source: Any) -> None:
 
 def _patch_sharding(target: Any, source: Any) -> None:
     """Let the device annotations of a node follow the tensors that took the place of others."""
+    if not target.device_configurations:
+        return
     before, now = [*source.input, *source.output], [*target.input, *target.output]
     if len(before) == len(now):
         renamed = {a: b for a, b in zip(before, now, strict=True) if a not in now}

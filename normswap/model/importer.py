@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import onnx_graphsurgeon as gs
 
+from normswap.model import bare
 from normswap.model.attributes import Scope, import_attribute
 from normswap.model.imported import ImportedFunction, ImportedGraph, ImportedNode
 from normswap.model.stored import Locate, SparseTensor, StoredTensor
@@ -83,7 +84,7 @@ class Importer:
         """Return a ``TensorProto`` or ``SparseTensorProto`` as a constant."""
         name = proto.name if isinstance(proto, onnx.TensorProto) else proto.values.name
         _require_text(name)
-        return gs.Constant(name, self._stored(proto))
+        return bare.constant(name, self._stored(proto))
 
     def _stored(self, proto: Any) -> LazyTensor:
         if isinstance(proto, onnx.TensorProto):
@@ -137,19 +138,23 @@ class Importer:
 
     def _tensor(self, name: str, scope: Scope, local: Scope, value_type: Any = None) -> gs.Tensor:
         """Return the tensor of that name in scope, a new local variable if there is none."""
-        return scope[name] if name in scope else self._variable(name, local, value_type)
+        found = local.get(name)
+        if found is None:
+            found = scope.get(name)
+        return self._variable(name, local, value_type) if found is None else found
 
     @staticmethod
     def _variable(name: str, local: Scope, value_type: Any = None) -> gs.Tensor:
         """Return the tensor of that name in the local scope, a new variable if there is none."""
         if not name:
             return gs.Variable.empty()
-        _require_text(name)
-        if name not in local:
-            local[name] = gs.Variable(name)
+        found = local.get(name)
+        if found is None:
+            _require_text(name)
+            found = local[name] = bare.variable(name)
             if value_type is not None:
-                _describe(local[name], value_type)
-        return local[name]
+                _describe(found, value_type)
+        return found
 
 
 def _require_text(*names: Any) -> None:

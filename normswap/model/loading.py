@@ -41,6 +41,9 @@ _LOOK_ALIKES: tuple[tuple[bytes, str, str], ...] = (
     (b"\x1f\x8b", "a gzip archive", "Unpack it first."),
 )
 
+# Bytes of a file that is read as a whole, which is faster than to look for its weights in it.
+_AT_ONCE = 1 << 23
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Model:
@@ -176,7 +179,7 @@ def load(source: Source, *, name: str | None = None) -> Model:
                 return load(pipe, name=name)
         storage = FileStorage(path)
         with storage.view() as view:
-            return _parse(view, storage, path, name)
+            return _parse(view[:] if len(view) <= _AT_ONCE else view, storage, path, name)
     except OSError as error:
         raise _unreadable(path, error) from error
 
@@ -230,6 +233,8 @@ def _locate(
     """Return where the values of a tensor of the model lie; None if in the tensor itself."""
     if is_external(tensor):
         return wire.RAW_DATA, external.extent(tensor)
+    if tensor.HasField("raw_data"):  # nothing was cut out
+        return None
     _, payload = wire.split_token(tensor.SerializeToString())
     return None if payload is None else payloads[payload]
 

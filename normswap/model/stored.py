@@ -108,7 +108,7 @@ class StoredTensor(LazyTensor):
                 f"Tensor {self.tensor.name!r} {what}, and the types that the installed onnx "
                 f"{onnx.__version__} knows are 1 to {max(known)}."
             )
-        if any(size < 0 for size in self.shape):
+        if min(self.shape, default=0) < 0:
             raise ModelError(f"Tensor {self.tensor.name!r} has the impossible shape {self.shape}.")
         try:
             return self._read(self.dtype)
@@ -123,9 +123,8 @@ class StoredTensor(LazyTensor):
         if located is None:
             raw = self.tensor.raw_data
             if len(raw) == self.nbytes > 0:  # what to_array does, without its questions
-                return from_raw(
-                    np.frombuffer(raw, np.uint8).copy(), self.data_type, dtype, self.shape
-                )
+                values = np.frombuffer(bytearray(raw), np.uint8)
+                return from_raw(values, self.data_type, dtype, self.shape)
             return np.array(numpy_helper.to_array(self.tensor))
         field, extent = located
         if field in RAW_LIKE_FIELDS:

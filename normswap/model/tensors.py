@@ -123,7 +123,7 @@ def from_raw(
     raw: npt.NDArray[np.uint8], data_type: int, dtype: np.dtype[Any], shape: tuple[int, ...]
 ) -> npt.NDArray[Any]:
     """Return the array whose ``raw_data`` is `raw`, in the same memory where that is possible."""
-    if bits_of(dtype) < 8:
+    if dtype.itemsize == 1 and bits_of(dtype) < 8:
         proto = onnx.TensorProto(dims=shape, data_type=data_type, raw_data=raw.tobytes())
         return np.array(numpy_helper.to_array(proto))
     if sys.byteorder == "big" and dtype.itemsize > 1:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 _FAR = 5  # operators behind a known tensor that are looked at
 _MOST = 4  # candidates
 
+MORE = 8
+"""Nodes that the region of a candidate by place may have more than that of the tensor."""
+
 
 class Candidates:
     """The original's tensors, to be found by what is known of the rewritten model's.

@@ -20,7 +20,7 @@ import numpy as np
 
 from normswap.dtypes import is_float
 from normswap.proof.coverage import Coverage
-from normswap.proof.evaluate import UnjudgedError, evaluate
+from normswap.proof.evaluate import UnjudgedError, evaluate, numbers_of
 from normswap.proof.flat import NONE
 from normswap.proof.layout import Layout, Shape
 
@@ -168,7 +168,8 @@ class _Driving:
             self._coverages.append(Coverage(names, names))
         self._refuse_rounding()
         changed = self._changed()
-        self._moves = bool(changed) or any(_numbers(node) for node in self._nodes())
+        self._numbers_made = numbers_of(pair.of_a) ^ numbers_of(pair.of_b)
+        self._moves = bool(changed) or bool(self._numbers_made)
         self._weighed = any(len(shape) > 1 and math.prod(shape) > 1 for shape in changed)
 
     def _refuse_rounding(self) -> None:
@@ -374,14 +375,17 @@ class _Driving:
         if a.dtype != np.float64 or b.dtype != np.float64:
             same = a.dtype == b.dtype and bool((a == b).all())
             return Driven(0.0 if same else math.inf)
+        numbers = self._numbers_made
         moved = [
-            evaluate(pair.a, pair.of_a, of_a, sample=sample)
+            evaluate(pair.a, pair.of_a, of_a, sample=sample, numbers=numbers)
             for sample in range(1, self._samples(a, alone=alone) + 1)
         ]
-        # Numbers among attributes are rounded constants too, in either model.
-        if any(_numbers(node) for node in pair.of_b.nodes):
+        # Numbers among attributes are rounded constants too, where they were made anew.
+        if self._numbers_made & numbers_of(pair.of_b):
             for sample in range(1, 2 * _SAMPLES + 1):
-                other = evaluate(pair.b, pair.of_b, of_b, sample=sample, weights=False)
+                other = evaluate(
+                    pair.b, pair.of_b, of_b, sample=sample, weights=False, numbers=numbers
+                )
                 moved.append(a + other - b)
         largest = max(
             (float(np.abs(v).max(initial=0.0)) for v in feeds.values() if v.dtype == np.float64),
@@ -405,11 +409,6 @@ class _Driving:
                 if item.whole:
                     return str(item)
         return ""
-
-
-def _numbers(node: Node) -> dict[str, float]:
-    """Return the attributes that are numbers in float32."""
-    return {name: value for name, value in node.attributes.items() if isinstance(value, float)}
 
 
 def _seer(coverage: Coverage, facts: Facts) -> Any:

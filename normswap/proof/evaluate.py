@@ -13,7 +13,7 @@ from normswap.proof.flat import CHOICE, NONE, OWN
 from normswap.semantics.registry import meaning_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
 
     from normswap.proof.flat import Node
     from normswap.proof.numbering import Side
@@ -71,6 +71,7 @@ def evaluate(
     *,
     sample: int = 0,
     weights: bool = True,
+    numbers: Container[tuple[str, float]] = frozenset(),
     see: Callable[[Node, Sequence[Any], Sequence[Any]], None] | None = None,
 ) -> Any:
     """Return what a region makes.
@@ -83,10 +84,12 @@ def evaluate(
     values : mapping of int to numpy.ndarray
         Of the frontier; floats in float64.
     sample : int
-        0 for the region as it is; any other number moves every weight, and every number among the
+        0 for the region as it is; any other number moves every weight, and some numbers among the
         attributes, at random within half a unit in the last place of its type.
     weights : bool
         False moves the attributes only.
+    numbers : container of (str, float)
+        The attributes that are moved, each with its value.
     see : callable, optional
         Told of each node with what it reads and makes.
 
@@ -108,22 +111,34 @@ def evaluate(
 
     for node in cone.nodes:
         inputs = [value(number) for number in node.inputs]
-        made = evaluate_node(_moved(node, sample), inputs)
+        made = evaluate_node(_moved(node, sample, numbers), inputs)
         known.update(zip(node.outputs, made, strict=False))
         if see is not None:
             see(node, inputs, made)
     return value(cone.target)
 
 
-def _moved(node: Node, sample: int) -> Node:
-    """Return a node with the numbers among its attributes as another rounding leaves them."""
-    numbers = [name for name, value in node.attributes.items() if isinstance(value, float)]
-    if not sample or not numbers:
+def numbers_of(cone: Cone) -> frozenset[tuple[str, float]]:
+    """Return the attributes of a region that are numbers in float32, each with its value."""
+    return frozenset(
+        (name, value)
+        for node in cone.nodes
+        for name, value in node.attributes.items()
+        if isinstance(value, float)
+    )
+
+
+def _moved(node: Node, sample: int, numbers: Container[tuple[str, float]]) -> Node:
+    """Return a node with numbers among its attributes as another rounding leaves them."""
+    if not sample:
         return node
     values = {
-        name: float(perturbed(np.array(node.attributes[name]), name, sample + node.index, _FLOAT32))
-        for name in numbers
+        name: float(perturbed(np.array(value), name, sample + node.index, _FLOAT32))
+        for name, value in node.attributes.items()
+        if isinstance(value, float) and (name, value) in numbers
     }
+    if not values:
+        return node
     return replace(node, attributes={**node.attributes, **values})
 
 

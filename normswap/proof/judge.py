@@ -14,6 +14,7 @@ from normswap.proof.flat import NONE
 from normswap.proof.maps import NoMapError, Rounding, compare
 from normswap.proof.reading import map_of
 from normswap.proof.result import Means
+from normswap.proof.types import takes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,6 +140,8 @@ def _refused(pair: Pair) -> str:
         return "one of the two rounds to a narrower type"
     for side, cone in ((pair.a, pair.of_a), (pair.b, pair.of_b)):
         for node in cone.nodes:
+            if not takes(node, side.flat.types):
+                return f"{node.title} does not take the types of what it reads"
             if _chooses_by_size(node, side):
                 return f"{node.title} decides by sizes, of which a few are tried"
     before, after = rounding_of(pair.a, pair.of_a), rounding_of(pair.b, pair.of_b)

@@ -137,7 +137,7 @@ class Table:
             return [inputs[1]]
         while inputs and inputs[-1] == NONE:
             inputs.pop()
-        attributes = _attributes(node, side)
+        attributes = attributes_of(node, side)
         if node.op in _SYMMETRIC and not node.domain and not attributes:
             inputs.sort()
         drawn: Hashable = None
@@ -240,7 +240,7 @@ def _version(node: Node) -> Hashable:
     return node.opset if node.domain else since_version(node.op, "", node.opset)
 
 
-def _attributes(node: Node, side: Side) -> Hashable:
+def attributes_of(node: Node, side: Side) -> tuple[tuple[str, Hashable], ...]:
     """Return a node's attributes, without those that say what their absence does."""
     given = node.attributes
     if not given:

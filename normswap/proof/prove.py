@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from normswap.dtypes import is_float
-from normswap.proof.candidates import Candidates
+from normswap.proof.candidates import MORE, Candidates
 from normswap.proof.drive import Pair
 from normswap.proof.facts import Facts
 from normswap.proof.flat import NONE
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 _PATIENCE = 60.0  # seconds
 _FAILURES = 24  # tensors of a region that were no cut points
 _DIFFERENCES = 8  # regions that may differ
-_NEAR = 8  # nodes that a region of an unnamed candidate may have more
 
 
 def prove(a: Side, b: Side, *, patience: float = _PATIENCE) -> Proof:
@@ -147,10 +146,10 @@ class _Walk:
             other = opposite(self._a, candidate, cone, self._common)
             if other is None:
                 return region
-            if not named and len(other.nodes) > len(cone.nodes) + _NEAR:
+            if not named and len(other.nodes) > len(cone.nodes) + MORE:
                 return region
             found = self._judge(other, cone)
-            if named and found.is_near:
+            if found.is_near:
                 self._near.add(number)
             if found.equal and found.means is Means.DRIVEN and self._hides(cone):
                 found = replace(found, equal=False, reason="it may hide what is off within it")

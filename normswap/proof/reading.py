@@ -283,10 +283,15 @@ def _convolved(reading: _Reading, node: Node) -> list[Map]:
     axes = tuple(range(1, weight.ndim))
     bias = (weight * rows).sum(axis=axes) if made.bias.any() else np.zeros(m)
     size = (np.abs(weight) * sizes).sum(axis=axes) if made.magnitude.any() else np.zeros(m)
-    own = reading.vector(node, 2)
-    if own is not None:
-        bias, size = bias + own, size + np.abs(own)
-    return [Map(1, tuple(blocks), bias, size)]
+    own = _own_bias(reading, node, m)
+    return [Map(1, tuple(blocks), bias + own, size + np.abs(own))]
+
+
+def _own_bias(reading: _Reading, node: Node, channels: int) -> np.ndarray:
+    bias = reading.vector(node, 2)
+    if bias is not None and bias.shape != (channels,):
+        raise NoMapError("its bias has another shape than its channels")
+    return np.zeros(channels) if bias is None else bias
 
 
 def _weight_shape(reading: _Reading, node: Node) -> tuple[int, ...]:
@@ -311,8 +316,7 @@ def _transposed(reading: _Reading, node: Node) -> list[Map]:
     )
     ones = (-1, *(1,) * (weight.ndim - 1))
     scale, size = (a.reshape(ones) for a in (block.weight, block.size))
-    own = reading.vector(node, 2)
-    bias = np.zeros(weight.shape[1] * group) if own is None else own
+    bias = _own_bias(reading, node, weight.shape[1] * group)
     made_of = _weighted(block, operator, weight, scale, size)
     return [Map(1, (made_of,), bias, np.abs(bias))]
 

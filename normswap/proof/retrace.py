@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from normswap.dtypes import is_float
-from normswap.proof.candidates import Candidates
+from normswap.proof.candidates import MORE, Candidates
 from normswap.proof.drive import Pair
 from normswap.proof.facts import Facts
 from normswap.proof.flat import NONE
@@ -243,19 +243,19 @@ class _Trace:
         return sorted(found, key=lambda pair: pair.tensor)
 
     def _hides(self, cone: Cone) -> bool:
-        """Whether a tensor within a region is off by little from that of the same name."""
+        """Whether a tensor within a region is off by little from one of the original."""
         for number in cone.made:
             if number == cone.target or not is_float(self._b.flat.types[number]):
                 continue
             for candidate, named in self._candidates.of(number):
-                if not named:
-                    break
                 try:
                     of_b = cone_of(self._b, number, self._homes)
                 except LargeRegionError:
                     continue
                 of_a = opposite(self._a, candidate, of_b, self._common)
-                if of_a is not None and judge(self._pair(of_a, of_b)).is_near:
+                if of_a is None or (not named and len(of_a.nodes) > len(of_b.nodes) + MORE):
+                    continue
+                if judge(self._pair(of_a, of_b)).is_near:
                     return True
         return False
 

@@ -338,13 +338,17 @@ def _infer(
         )
     except Exception:  # noqa: BLE001 - whatever it is: nothing is known of the shape
         return []
-    return [_shape(made.get(name)) for name in bare.output]
+    shapes = [_shape(made.get(name)) for name in bare.output]
+    before, after = sizes[0] if sizes else None, shapes[0]
+    if node.op == "Reshape" and before is not None and after is not None:
+        return shapes if math.prod(before) == math.prod(after) else []  # onnx does not mind
+    return shapes
 
 
 def _shape(kind: onnx.TypeProto | None) -> Shape | None:
     if kind is None or not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
         return None
     dims = kind.tensor_type.shape.dim
-    if not all(dim.HasField("dim_value") for dim in dims):
-        return None
+    if not all(dim.HasField("dim_value") and dim.dim_value >= 0 for dim in dims):
+        return None  # a window that is larger than what it goes over makes less than nothing
     return tuple(dim.dim_value for dim in dims)

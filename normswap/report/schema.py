@@ -31,6 +31,10 @@ REPORTS = (
     "normswap.workflows.recalibrate:RecalibrateReport",
     "normswap.check.report:CheckReport",
     "normswap.workflows.verify:VerifyReport",
+    "normswap.workflows.inspect:InspectReport",
+    "normswap.workflows.lint:LintReport",
+    "normswap.workflows.lint:RulesReport",
+    "normswap.workflows.diff:DiffReport",
     "normswap.runtime.survey:Survey",
     "normswap.report.envelope:Failure",
 )
@@ -79,7 +83,10 @@ def schema_of(report: type[Any], *, enveloped: bool = True) -> dict[str, Any]:
 
 def _properties(cls: type[Any], seen: dict[type[Any], type[Any]]) -> dict[str, Any]:
     """Return the types of what plain data has of a dataclass, by name."""
-    hints = get_type_hints(cls, _names(cls))
+    bases = [base for base in reversed(cls.__mro__) if dataclasses.is_dataclass(base)]
+    hints = get_type_hints(
+        cls, {name: item for base in bases for name, item in _names(base).items()}
+    )
     found: dict[str, Any] = {}
     for name, attribute in told(cls).items():
         if attribute in hints:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from normswap.check.report import CheckReport
     from normswap.proof.result import Proof
+    from normswap.workflows.result import RewriteReport
     from normswap.workflows.verify import VerifyReport
 
 
@@ -16,6 +18,13 @@ def standing(report: CheckReport) -> str:
     if report.verdict.value != "equivalent" or report.proof is None:
         return ""
     return ", proved" if report.is_proved else ", tested"
+
+
+def gated(report: RewriteReport) -> str:
+    """Say what a dry run was told to fail on, and how much there is; empty where nothing is."""
+    counts = Counter(finding.code for finding in report.failing)
+    listed = ", ".join(f"{count} {code}" for code, count in counts.items())
+    return f"{listed}: there must be none (--fail-on)" if listed else ""
 
 
 def proof_line(proof: Proof) -> str:

@@ -7,7 +7,6 @@ worked out from the models by :func:`state`, when it is written and when it is v
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -408,43 +407,3 @@ def load_certificate(path: Path) -> tuple[Certificate, dict[str, Any]]:
         return msgspec.convert(data, Certificate), data
     except msgspec.ValidationError as error:
         raise DataError(f"{path} is no certificate: {error}.") from error
-
-
-@contextlib.contextmanager
-def placed(certificate: Certificate | None, path: Path | None) -> Iterator[None]:
-    """Write a certificate beside its target; move it there when the context ends without error.
-
-    Parameters
-    ----------
-    certificate : Certificate or None
-        None writes nothing.
-    path : Path or None
-
-    Raises
-    ------
-    ModelError
-        The operating system refuses.
-    """
-    if certificate is None or path is None:
-        yield
-        return
-    beside = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
-    try:
-        try:
-            with beside.open("x", encoding="utf-8", errors="surrogatepass") as stream:
-                stream.write(str(certificate))
-                stream.flush()
-                os.fsync(stream.fileno())
-        except OSError as error:
-            raise _not_written(path, error) from error
-        yield
-        try:
-            beside.replace(path)
-        except OSError as error:
-            raise _not_written(path, error) from error
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _not_written(path: Path, error: OSError) -> ModelError:
-    return ModelError(f"{path} could not be written: {error.strerror or error}.")

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from normswap.beside import placed
 from normswap.check import cancellation
 from normswap.check.batching import batch_evidence
 from normswap.check.compare import compare, judge_all
@@ -39,7 +40,7 @@ from normswap.progress import Progress, silent
 from normswap.proof.files import prove_files
 from normswap.runtime.providers import CPU, full_name
 from normswap.scratch import scratch_folder
-from normswap.workflows.certificate import certifiable, certify, placed
+from normswap.workflows.certificate import certifiable, certify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -121,7 +122,7 @@ def check(
         if certified is not None and report.verdict is Verdict.EQUIVALENT:
             progress("certifying")
             called = (Path(names[0]).name, Path(names[1]).name)
-            with placed(certify(first, second, report, how, names=called), certified):
+            with placed(str(certify(first, second, report, how, names=called)), certified):
                 pass
     return report
 

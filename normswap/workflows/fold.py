@@ -7,16 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
+from normswap.beside import placed
 from normswap.errors import ExitCode, UsageError, require_choice
 from normswap.folding.apply import apply_plan
 from normswap.folding.passes.leftovers import Form
 from normswap.folding.planner import make_plan
 from normswap.folding.residual import residuals
 from normswap.graph.reasons import Reason
+from normswap.inspection.gate import gate
 from normswap.model import Model, load
 from normswap.model.staging import output_name, staged_output
 from normswap.progress import Progress, silent
-from normswap.workflows.certificate import Folding, certifiable, certify, placed
+from normswap.workflows.certificate import Folding, certifiable, certify
 from normswap.workflows.result import (
     Result,
     RewriteReport,
@@ -29,11 +31,13 @@ from normswap.workflows.result import (
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
     from normswap.check.options import CheckOptions
     from normswap.check.report import CheckReport
     from normswap.folding.plan import Plan
     from normswap.folding.residual import Residual
+    from normswap.inspection.gate import FailOn
     from normswap.model.sources import Source
     from normswap.runtime.child import Child
     from normswap.workflows.result import Output
@@ -49,7 +53,7 @@ class FoldReport(RewriteReport):
 
     Attributes
     ----------
-    source, output, size_before, size_after
+    source, output, size_before, size_after, failing
         See :class:`~normswap.workflows.result.RewriteReport`.
     plan : Plan
     check : CheckReport or None
@@ -69,6 +73,8 @@ class FoldReport(RewriteReport):
     def exit_code(self) -> ExitCode:
         """How a command that did this ends."""
         if not all(residual.is_rounding for residual in self.residuals):
+            return ExitCode.FINDINGS
+        if self.failing:
             return ExitCode.FINDINGS
         return ExitCode.OK if self.check is None else ExitCode(self.check.exit_code)
 
@@ -99,6 +105,7 @@ def plan(
     merge_branches: bool = False,
     leftover: Form = "keep",
     max_growth: float | None = None,
+    fail_on: Sequence[FailOn] = (),
     progress: Progress = silent,
 ) -> FoldReport:
     """Say what :func:`fold` would do to a model, and do nothing.
@@ -107,6 +114,9 @@ def plan(
     ----------
     model, assume_constant, merge_branches, leftover, max_growth, progress
         See :func:`fold`.
+    fail_on : sequence of {"foldable", "kept", "training"}
+        What there must be none of: normalizations that a fold removes; those that it keeps;
+        BatchNormalizations and Dropouts in training mode. ``report.failing`` has what there is.
 
     Returns
     -------
@@ -130,15 +140,20 @@ def plan(
     >>> kept = report.plan.kept[0]
     >>> kept.reason is normswap.Reason.GRAPH_INPUT, kept.detail
     (True, 'image is an input')
+    >>> report = normswap.plan("models/digits_resnet_training.onnx", fail_on=["training"])
+    >>> report.exit_code, report.failing[0].node
+    (<ExitCode.FINDINGS: 1>, '/stem/stem.1/BatchNormalization')
     """
-    return _planned(
+    loaded, report = _planned(
         model,
         progress,
         assume_constant=assume_constant,
         merge_branches=merge_branches,
         leftover=leftover,
         max_growth=max_growth,
-    )[1]
+    )
+    made = report.plan
+    return replace(report, failing=gate(fail_on, loaded, kept=made.kept, folded=made.folded))
 
 
 def fold(
@@ -268,7 +283,7 @@ def fold(
                     names=names,
                     folding=Folding(*options, report.plan.to_dict()),
                 )
-        with placed(made, certified):
+        with placed(None if made is None else str(made), certified):
             report = committed(report, staged, target)
     return FoldResult(report, target)
 

@@ -27,6 +27,7 @@ from normswap.plain import AsDict
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from normswap.findings import Finding
     from normswap.model import Model
     from normswap.model.staging import Piped, Staged
 
@@ -50,12 +51,15 @@ class RewriteReport(AsDict):
         What was written; None where nothing was.
     size_before, size_after : int
         Bytes of the model, external data included; the latter None where nothing was written.
+    failing : tuple of Finding
+        What it has that it must not, where a dry run was told.
     """
 
     source: str
     output: str | None
     size_before: int = field(default=0, kw_only=True)
     size_after: int | None = field(default=None, kw_only=True)
+    failing: tuple[Finding, ...] = field(default=(), kw_only=True)
 
     TOLD: ClassVar[tuple[str, ...]] = ("written", "exit_code")
 
@@ -67,7 +71,7 @@ class RewriteReport(AsDict):
     @property
     def exit_code(self) -> ExitCode:
         """How a command that did this ends."""
-        return ExitCode.OK
+        return ExitCode.FINDINGS if self.failing else ExitCode.OK
 
 
 class InMemory(io.BytesIO):

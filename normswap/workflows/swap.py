@@ -29,6 +29,7 @@ from normswap.groupnorm.verify import SwapCheck, verify_swap
 from normswap.inputs.arrayfiles import read_array
 from normswap.inputs.data import open_data
 from normswap.inputs.signature import drawing_alike, read_signature
+from normswap.inspection.gate import gate
 from normswap.model import load, stage
 from normswap.model.staging import staged_output
 from normswap.plain import AsDict, called
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from normswap.groupnorm.refit.holdout import Part
     from normswap.groupnorm.refit.outcome import Fit
     from normswap.inputs.data import Data, Dataset
+    from normswap.inspection.gate import FailOn
     from normswap.model import Model
     from normswap.model.sources import Source
     from normswap.workflows.result import Output
@@ -121,7 +123,7 @@ class SwapReport(RewriteReport):
 
     Attributes
     ----------
-    source, output, size_before, size_after
+    source, output, size_before, size_after, failing
         See :class:`~normswap.workflows.result.RewriteReport`.
     plan : SwapPlan
     check : SwapCheck or None
@@ -160,7 +162,9 @@ class SwapReport(RewriteReport):
             found = self.normalization.verdict.exit_code
             if found is not ExitCode.OK:
                 return found
-        return ExitCode.OK if self.check is None else self.check.exit_code
+        if self.check is None:
+            return ExitCode.FINDINGS if self.failing else ExitCode.OK
+        return self.check.exit_code
 
 
 class SwapResult(Result[SwapReport]):
@@ -172,6 +176,7 @@ def plan_report(
     options: SwapOptions,
     *,
     how: CheckOptions | None = None,
+    fail_on: Sequence[FailOn] = (),
     progress: Progress = silent,
 ) -> SwapReport:
     """Say what :func:`swap` would do to a model, and do nothing.
@@ -182,6 +187,8 @@ def plan_report(
     options : SwapOptions
     how : CheckOptions, optional
         How forms are timed, where the fastest is asked for.
+    fail_on : sequence of {"foldable", "kept", "training"}
+        What the report counts as findings, see :func:`normswap.plan`.
     progress : callable
         Is told what is being done.
 
@@ -195,11 +202,12 @@ def plan_report(
         If forms are timed, and the runtime is unavailable, crashed or timed out.
     """
     model, plan = _planned(source, options, progress)
+    failing = gate(fail_on, model, kept=plan.untouched)
     with _normalized(model, plan, progress) as network:
         plan = network.plan
         if options.form == FASTEST:
             plan = _raced(network.path, plan, how, None, progress)
-    return SwapReport(model.name, None, plan, size_before=model.size)
+    return SwapReport(model.name, None, plan, size_before=model.size, failing=failing)
 
 
 def bn_to_gn(
@@ -234,9 +242,11 @@ def bn_to_gn(
 ) -> SwapResult:
     """Replace the BatchNormalizations of a model by group normalizations, check it, and save it.
 
-    The result is another network, which no longer depends on the statistics of a batch. It is
-    checked to be exactly the group normalization network, in float64; its drift from the original
-    is reported, and is no error. Inputs, outputs, their names, shapes and dtypes stay.
+    The result is another network, which no longer depends on the statistics of a batch. Mean and
+    variance of each layer go to what is before it, and the group normalization is one of what they
+    have normalized, so that most of the accuracy stays. It is checked to be exactly that network,
+    in float64; its drift from the original is reported, and is no error. Inputs, outputs, their
+    names, shapes and dtypes stay.
 
     Parameters
     ----------

@@ -443,3 +443,14 @@ def test_without_data_no_accuracy_is_claimed(model):
     assert "this is no error), on random inputs:" in result.text
     assert "no accuracy was measured" in result.text
     assert "top class" not in result.text
+
+
+def test_in_training_mode_it_says_what_helps(tmp_path):
+    b = Builder(17)
+    parameters = map(b.const, b.statistics(4))
+    x = b.conv(b.input("N", 3, 8, 8), 3, 4)
+    b.output(b.node("BatchNormalization", x, *parameters, outputs=3, training_mode=1)[0])
+    onnx.save(b.model(), tmp_path / "model.onnx")
+    result = invoke("bn-to-gn", "--groups", 2, tmp_path / "model.onnx", "--dry-run")
+    assert re.search(r"\n +1 +left out +training-mode\n", result.text)
+    assert "`normswap recalibrate --freeze` first" in result.text

@@ -1,5 +1,6 @@
 """What asks a command to end: it does so at once, leaves nothing behind, and says what it wrote."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -438,3 +439,16 @@ def test_a_second_signal_does_not_disturb_what_is_put_in_order():
             send("SIGTERM")
         send("SIGINT")
         assert stop.exit_code == 143
+
+
+def test_a_signal_while_a_module_is_imported(tmp_path, monkeypatch):
+    # Of a KeyboardInterrupt in their midst, extension modules make errors of their own.
+    (tmp_path / "sends_itself_a_signal.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with stoppable(once=True) as stop:
+        importlib.import_module("sends_itself_a_signal")
+        assert stop.number == signal.SIGTERM
+    with stoppable(once=True), pytest.raises(KeyboardInterrupt):
+        send("SIGTERM")

@@ -11,7 +11,7 @@ from support.folding import assert_same_function, check_folds, check_kept, count
 from support.swapping import swap_model
 
 from normswap.dtypes import NUMPY_DTYPES, round_to
-from normswap.graph.expressions import smallest
+from normswap.graph.expressions import extremes
 from normswap.graph.precision import lost_digits
 from normswap.graph.reasons import Reason
 
@@ -274,20 +274,22 @@ def test_a_slice_along_any_axis(data_type, axis):
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
-def test_the_smallest_magnitude(dtype):
+def test_the_extremes_of_magnitudes(dtype):
     rng = np.random.default_rng(2)
     values = rng.normal(size=(300, 400)).astype(dtype)
     values[rng.random(values.shape) < 0.3] = 0
     values[3, 5] = -1e-7
     wide = np.abs(values.astype(np.float64))
-    assert smallest(values) == wide[wide > 0].min()
-    assert smallest(np.zeros(5, dtype)) == np.inf
-    assert smallest(-np.zeros(5, dtype)) == np.inf
-    assert smallest(np.zeros(0, dtype)) == np.inf
-    assert smallest(values.T) == smallest(values)
+    assert extremes(values) == (wide[wide > 0].min(), wide.max())
+    assert extremes(np.zeros(5, dtype)) == (np.inf, 0)
+    assert extremes(-np.zeros(5, dtype)) == (np.inf, 0)
+    assert extremes(np.zeros(0, dtype)) == (np.inf, 0)
+    assert extremes(values.T) == extremes(values)
+    values[0, 0] = np.nan  # of the first piece that is looked at, and not of the last
+    assert np.isnan(extremes(values)[1])
 
 
-def test_the_smallest_magnitude_of_long_doubles():
+def test_the_extremes_of_long_doubles():
     values = np.array([0, -3, 2, 0], np.longdouble)
-    assert smallest(values) == 2
-    assert smallest(values * 0) == np.inf
+    assert extremes(values) == (2, 3)
+    assert extremes(values * 0) == (np.inf, 0)

@@ -35,7 +35,7 @@ def work(monkeypatch):
         monkeypatch.setattr(owner, name, counting)
 
     counted(Router, "_answers")
-    counted(Draft, "_connect")
+    counted(Draft, "_later")
     counted(Draft, "note")
     counted(Graph, "topological", lambda graph: len(graph.nodes))
     counted(StoredTensor, "load", lambda tensor: 1 + math.prod(tensor.shape) // (1 << 12))
@@ -63,7 +63,7 @@ def test_work_grows_as_the_model_does(work, kind):
 def test_a_layer_costs_a_few_steps(work, kind):
     done, _ = cost(work, KINDS[kind](LARGE))
     assert done["_answers"] <= 12 * LARGE
-    assert done["_connect"] <= 24 * LARGE
+    assert done["_later"] <= 24 * LARGE
     assert done["topological"] <= 4 * len(KINDS[kind](LARGE).graph.node)
     assert done["load"] <= 20 * LARGE  # every constant once
 

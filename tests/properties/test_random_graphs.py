@@ -14,7 +14,7 @@ from support.random_scopes import in_if
 from support.rich_graphs import rich_graph
 from support.truth import judge
 
-SEEDS = 400
+SEEDS = 250
 """Of graphs that are drawn without hypothesis."""
 
 EXACT = 1e-12
@@ -64,7 +64,7 @@ def assert_folds_exactly(model, batchnorms):
     return len(gone)
 
 
-@settings(max_examples=200, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, suppress_health_check=list(HealthCheck))
 @given(graphs())
 def test_folding_is_exact(graph):
     assert_folds_exactly(*graph)
@@ -111,7 +111,7 @@ def cases(draw, largest=12):
     return rich_graph(Choices(integer), nodes=nodes, seed=seed)
 
 
-@settings(max_examples=100, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(cases())
 def test_rich_graphs_fold_right(case):
     found = judge(case)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import onnx
 import pytest
@@ -14,8 +16,12 @@ from support.folding import assert_same_signature, count, feeds_for
 from support.random_graphs import Choices, random_graph
 from support.swapping import swap_model
 
+from normswap.graph.batchnorm import is_batchnorm
+from normswap.graph.build import build_network
+from normswap.groupnorm.normalize import normalize
 from normswap.groupnorm.policy import GroupPolicy, OnIndivisible
 from normswap.groupnorm.reference import group_normalization
+from normswap.model import load, write_to
 
 FORMS = {
     "float64": ["auto", "layernorm", "centred", "primitive"],
@@ -188,3 +194,28 @@ def test_there_is_something_to_absorb(form):
         model = with_neighbours(model, choose)
         absorbed += assert_is_group_normalization(model, batchnorms, 2, form)
     assert absorbed > 20
+
+
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+@given(graphs("float64"))
+def test_normalizing_first_is_exact(graph):
+    model, batchnorms = graph
+    loaded = load(model.SerializeToString())
+    keys = {node.key for node in build_network(loaded).nodes() if is_batchnorm(node)}
+    told = normalize(loaded, keys)
+    assert len(told.statistics) == batchnorms
+    assert all(went.normalized for went in told.statistics.values())
+    stream = io.BytesIO()
+    write_to(loaded, stream)
+    normalized = onnx.ModelProto.FromString(stream.getvalue())
+    onnx.checker.check_model(normalized, full_check=True)
+    assert_same_signature(model, normalized)
+    assert count(normalized) == batchnorms
+    feeds = feeds_for(model, sizes={"N": 2})
+    for info, want, got in zip(
+        model.graph.output, outputs(model, feeds), outputs(normalized, feeds), strict=True
+    ):
+        assert got.shape == want.shape
+        size = max(float(np.abs(want).max(initial=0)), 1.0)
+        if size < 1e100:
+            assert np.abs(got - want).max(initial=0) <= 1e-12 * size, info.name

@@ -8,6 +8,7 @@ import onnx
 import pytest
 from support.cli import invoke
 
+from normswap.cli import COMMANDS
 from normswap.folding.plan import Plan
 from normswap.report import formats, tell
 from normswap.report.envelope import Error, Failure
@@ -24,7 +25,7 @@ def printed(report, form, **how):
 
 
 def test_formats_are_the_files_of_the_folder():
-    assert names() == ["json", "markdown", "text"]
+    assert names() == ["github", "json", "junit", "markdown", "sarif", "text"]
     assert all(callable(find(name).tell) for name in names())
 
 
@@ -34,12 +35,15 @@ def test_a_new_file_is_a_format(tmp_path, monkeypatch):
         "    stream.write(report.source.upper() + '!' * verbose)\n"
     )
     monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(tmp_path)])
-    assert names() == ["json", "markdown", "shout", "text"]
+    assert names() == ["github", "json", "junit", "markdown", "sarif", "shout", "text"]
     assert printed(EMPTY, "shout", verbose=2) == "M.ONNX!!"
 
 
 def test_an_unknown_format_says_which_there_are():
-    with pytest.raises(ValueError, match="'yaml' is no format; there are json, markdown, text"):
+    with pytest.raises(
+        ValueError,
+        match="'yaml' is no format; there are github, json, junit, markdown, sarif, text",
+    ):
         tell(EMPTY, "yaml", io.StringIO())
 
 
@@ -54,8 +58,10 @@ def test_a_failure_is_told_as_json_too():
 
 
 def test_help_names_the_formats():
-    for command in ("fold", "bn-to-gn", "bn-to-ln", "bn-to-in", "recalibrate", "check", "verify"):
-        assert "--format [json|markdown|text]" in invoke(command, "--help").text, command
+    for command in COMMANDS:
+        text = invoke(command, "--help").text
+        assert "--format [github|json|junit|markdown|sarif|text]" in text, command
+        assert "--output FORMAT[=FILE]" in text, command
 
 
 def test_an_option_that_is_wrong_is_json_where_json_is_asked_for():
@@ -73,7 +79,9 @@ def test_json_of_an_error_goes_where_the_report_would(tmp_path):
     assert result.err.endswith("}\n")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["fold", "--help"], ["check", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["fold", "--help"], ["check", "--help"], ["lint", "--help"]]
+)
 def test_help_waits_for_no_format(arguments):
     code = (
         "import sys; from normswap.cli import run; run(sys.argv[1:]); "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import numpy as np
 import onnx
 import pytest
@@ -103,6 +105,7 @@ def test_a_process_that_dies(chain):
 
 def test_a_process_that_takes_too_long(chain):
     with Session(chain, label="the model") as session:
-        session._timeout = 1e-6
+        session._process.send_signal(signal.SIGSTOP)  # or it may have begun to run
+        session._timeout = 0.1
         with pytest.raises(RunTimeoutError, match=r"took longer than .* while loading it"):
             session.run({"x": X})

@@ -36,7 +36,7 @@ class BatchNormalization(Operator):
         del index
         affine_of(node)  # or it is blocked
         self._require_channels(node, affine)
-        s, t = affine.vectors(1, constant_of(node.input(1)).shape[0])
+        s, t = affine.vectors(constant_of(node.input(1)).shape[0])
         return self._edited(node, s, s, t)
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
@@ -45,8 +45,8 @@ class BatchNormalization(Operator):
         own, mean = affine_of(node), constant_of(node.input(3))
         self._require_channels(node, affine)
         channels = mean.shape[0]
-        s, t = affine.vectors(1, channels)
-        gain, _ = own.vectors(1, channels)
+        s, t = affine.vectors(channels)
+        gain, _ = own.vectors(channels)
         wide, enlarges = mean.wide(), np.abs(s) > 1
         shift = np.where(enlarges, 0, gain * (t + (s - 1) * wide))
         answer = self._edited(node, s, np.ones(()), shift)

@@ -36,7 +36,7 @@ class Conv(Operator):
         del index
         conditions.require_only_along(node, affine, 1)
         weight = weight_of(node, 1)
-        s, t = affine.vectors(1, weight.shape[0])
+        s, t = affine.vectors(weight.shape[0])
         scaled = scaled_weight(node, 1, weight, align(s, len(weight.shape)))
         bias = scaled_bias(node, 2, s, t, weight.data_type)
         return Answer((*scaled, *bias), note="W[m] *= s[m], b = s*b + t")
@@ -50,7 +50,7 @@ class Conv(Operator):
             conditions.require_no_shift(node, affine, "pads with zeros", Reason.ZERO_PADDING)
         group = int(node.attr("group", 1))
         rank, channels = len(weight.shape), weight.shape[1] * group
-        s, t = (self._by_weight(v, group, weight.shape) for v in affine.vectors(1, channels))
+        s, t = (self._by_weight(v, group, weight.shape) for v in affine.vectors(channels))
         edits = list(scaled_weight(node, 1, weight, s))
         if affine.has_shift:
             axes = tuple(range(1, rank))

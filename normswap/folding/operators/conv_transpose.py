@@ -42,7 +42,7 @@ class ConvTranspose(Operator):
         weight = weight_of(node, 1)
         group = int(node.attr("group", 1))
         rows, columns = weight.shape[:2]
-        s, t = affine.vectors(1, columns * group)
+        s, t = affine.vectors(columns * group)
         factor = s.reshape(group, columns)  # one row of factors for each group
         if group > 1:
             factor = np.repeat(factor, rows // group, axis=0)
@@ -55,7 +55,7 @@ class ConvTranspose(Operator):
             raise self.blocked(node, "takes its weight from the tensor", Reason.NOT_CONSTANT)
         conditions.require_only_along(node, affine, 1)
         weight = weight_of(node, 1)
-        s, t = affine.vectors(1, weight.shape[0])
+        s, t = affine.vectors(weight.shape[0])
         edits = list(scaled_weight(node, 1, weight, align(s, len(weight.shape))))
         if affine.has_shift:
             edits.append(self._shifted(node, weight, t))

@@ -89,7 +89,7 @@ class Gemm(Operator):
         across = slot if not node.attr(name, 0) else 1 - slot
         conditions.require_only_along(node, affine, summed)
         operand = weight_of(node, other)
-        s, t = (self._along(v, across) for v in affine.vectors(summed, operand.shape[across]))
+        s, t = (self._along(v, across) for v in affine.vectors(operand.shape[across]))
         edits = list(scaled_weight(node, other, operand, s))
         if affine.has_shift:
             kept = operand.shape[1 - across]

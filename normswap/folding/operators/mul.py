@@ -2,7 +2,8 @@
 
 Up: a scale goes to one factor (a constant one, or the numerator). A shift can't pass a product, so
 a product with a constant is taken apart: ``s*(K*x) + t`` is the affine ``(s*K, t)`` of x; or the
-constant becomes ``s*K`` and an Add follows. Down: ``K*(s*x + t) = s*(K*x) + K*t``.
+constant becomes ``s*K`` and an Add follows. Down: ``K*(s*x + t) = s*(K*x) + K*t``; or the constant
+takes the scale in, and what goes on is the shift, ``(s*K)*x + K*t``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from normswap.folding.operators.layout import (
     strip_leading,
     to_operand,
 )
-from normswap.graph.affine import Affine
+from normswap.graph.affine import Affine, align
 from normswap.graph.evaluate import constant_of, is_constant, spread_of
 from normswap.graph.expressions import Filled, Scaled
 from normswap.graph.network import Node, Use
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from normswap.dtypes import Wide
+    from normswap.folding.answers import Answers
+    from normswap.graph.expressions import Expression
 
 
 class Mul(Operator):
@@ -104,7 +107,7 @@ class Mul(Operator):
             note="s*K, t",
         )
 
-    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
+    def down(self, node: Node, slot: int, affine: Affine) -> Answers:
         value, other = node.inputs[slot], 1 - slot
         rank = node.out.rank
         if rank is None or value is None or value.rank is None:
@@ -117,22 +120,39 @@ class Mul(Operator):
             return Answer(goals=(Down(node.out, lifted),), note="(s*x) * z = s * (x*z)")
         if unless_blocked(spread_of, node.inputs[other]) is None:
             raise self.blocked(node, "is a product, which a shift can't pass", Reason.SHIFT)
-        if (
-            constant is not None
-            and not affine.has_shift
-            and (node.op == "Mul" or (affine.scale != 0).all())
-        ):
-            part = lifted if node.op == "Mul" else Affine(1 / lifted.scale, np.zeros(()))
-            scale = strip_leading(part.at(rank)[0], len(constant.shape))
-            changed = Scaled(constant, scale)
-            edit = Replace(node.key, other, changed, node.operand(other).name)
-            return Answer((edit,), note="K = s*K")
-        factor = movable_factor(node, other, rank)
-        scale, shift = lifted.at(rank)
-        return Answer(
-            goals=(Down(node.out, Affine(scale, shift * factor)),),
-            note="K*(s*x + t) = s*(K*x) + K*t",
-        )
+        if constant is None or (node.op == "Div" and not (affine.scale != 0).all()):
+            return self._passed(node, other, lifted, rank)
+        if not affine.has_shift:
+            return Answer((_scaled_constant(node, other, constant, lifted, rank),), note="K = s*K")
+        return [
+            partial(self._passed, node, other, lifted, rank),
+            partial(self._split, node, other, constant, lifted, rank),
+        ]
+
+    @staticmethod
+    def _passed(node: Node, other: int, affine: Affine, rank: int) -> Answer:
+        """Let all of an affine go on behind the node."""
+        scale, shift = affine.at(rank)
+        part = Affine(scale, shift * movable_factor(node, other, rank))
+        return Answer(goals=(Down(node.out, part),), note="K*(s*x + t) = s*(K*x) + K*t")
+
+    @staticmethod
+    def _split(node: Node, other: int, constant: Expression, affine: Affine, rank: int) -> Answer:
+        """Let the constant take the scale in, and the shift go on behind the node."""
+        if not affine.has_scale:
+            raise Operator.blocked(node, "has no scale to take in")
+        part = Affine(np.ones(()), affine.at(rank)[1] * movable_factor(node, other, rank))
+        edit = _scaled_constant(node, other, constant, affine, rank)
+        return Answer((edit,), (Down(node.out, part),), note="K*(s*x + t) = (s*K)*x + K*t")
+
+
+def _scaled_constant(
+    node: Node, slot: int, constant: Expression, affine: Affine, rank: int
+) -> Replace:
+    """Return the edit that lets a constant factor, or divisor, take a scale in."""
+    scale = affine.scale if node.op == "Mul" else 1 / affine.scale
+    scale = strip_leading(align(scale, rank), len(constant.shape))
+    return Replace(node.key, slot, Scaled(constant, scale), node.operand(slot).name)
 
 
 def movable_factor(node: Node, slot: int, rank: int) -> Wide:

@@ -97,7 +97,7 @@ class InstanceNormalization(InputNormalization):
 
     def parameters(self, node: Node, affine: Affine, scale: Expression) -> tuple[Wide, Wide]:
         conditions.require_only_along(node, affine, 1)
-        return affine.vectors(1, scale.shape[0])
+        return affine.vectors(scale.shape[0])
 
     def require_even(self, node: Node, affine: Affine) -> None:
         conditions.require_only_along(node, affine, 1)
@@ -111,7 +111,7 @@ class GroupNormalization(InputNormalization):
     def parameters(self, node: Node, affine: Affine, scale: Expression) -> tuple[Wide, Wide]:
         conditions.require_only_along(node, affine, 1)
         if node.opset >= 21:
-            return affine.vectors(1, scale.shape[0])
+            return affine.vectors(scale.shape[0])
         s, t = (_per_group(array, scale.shape[0]) for array in (affine.scale, affine.shift))
         if s is None or t is None:
             detail = "has one scale for each group, and the affine differs within one"

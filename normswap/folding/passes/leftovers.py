@@ -157,7 +157,7 @@ def _as_normalization(normalization: Normalization, affine: Affine) -> list[Edit
     if not (mean != 0).any() and not (var != 1).any() and epsilon_of(node) == 0:
         return []
     (channels,) = constants[0].shape
-    new = (*affine.vectors(1, channels), np.zeros(channels), np.ones(channels))
+    new = (*affine.vectors(channels), np.zeros(channels), np.ones(channels))
     edits: list[Edit] = [
         Replace(node.key, slot, Filled(values, constant.data_type), node.operand(slot).name)
         for slot, (values, constant) in enumerate(zip(new, constants, strict=True), 1)

@@ -125,7 +125,7 @@ def add_to_batchnorm(draft: Draft, total: Value, term: Term, affine: Affine, hos
     with draft.trial():
         sign = sign_of(detach(draft, total, term), host)
         scale, bias, mean, var = (constant_of(value) for value in host.inputs[1:5])
-        s, t = (sign * term.sign * vector for vector in affine.vectors(1, scale.shape[0]))
+        s, t = (sign * term.sign * vector for vector in affine.vectors(scale.shape[0]))
         deviation = np.sqrt(var.wide().astype(np.longdouble) + np.longdouble(epsilon_of(host)))
         shift = t + s * mean.wide().astype(np.longdouble)
         one = np.ones(())

@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from normswap.plain import kind_of
-from normswap.report.standing import proof_line, standing, verified
+from normswap.report import differing
+from normswap.report.inspected import COLUMNS, fate, macs, normalizations
+from normswap.report.linted import summary
+from normswap.report.standing import gated, proof_line, standing, verified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -149,7 +152,8 @@ def _check(report: Any) -> Iterator[str]:
         ),
     )
     proved = () if report.proof is None else (proof_line(report.proof),)
-    yield from _items(map(_text, (*report.reasons, *proved, *report.notes)))
+    short = (report.shortfall,) if report.shortfall else ()
+    yield from _items(map(_text, (*short, *report.reasons, *proved, *report.notes)))
 
 
 def _verify(report: Any) -> Iterator[str]:
@@ -159,6 +163,73 @@ def _verify(report: Any) -> Iterator[str]:
         ((_code(finding.claim), _text(finding.reason)) for finding in report.findings),
     )
     yield from _items(map(_text, report.notes))
+
+
+def _inspect(report: Any) -> Iterator[str]:
+    yield f"## {_text(report.source)}: {_text(normalizations(report))}"
+    opsets = ", ".join(f"{domain} {version}" for domain, version in report.opsets.items())
+    by = f", by {report.exporter}" if report.exporter else ""
+    yield from _items(
+        [
+            _text(f"{opsets}, IR {report.ir_version}{by}"),
+            _text(f"{report.size} bytes, {report.parameters} parameters, {macs(report.work)}"),
+            _text(", ".join(f"{count} {op}" for op, count in report.operators.items())),
+        ]
+    )
+    yield from _table(
+        COLUMNS, ((_code(cells[0]), *map(_text, cells[1:])) for cells in map(fate, report.layers))
+    )
+    health = ((layer, layer.health.problems) for layer in report.layers if layer.health)
+    yield from _items(
+        f"{_code(layer.node)}: {_text(problem)}" for layer, all_ in health for problem in all_
+    )
+    yield from _items(map(_text, report.traces))
+
+
+def _lint(report: Any) -> Iterator[str]:
+    yield f"## {_text(summary(report))}"
+    for model in report.models:
+        if model.error:
+            yield from ("", f"### {_text(model.source)}", "", f"**error:** {_text(model.error)}")
+        elif model.findings:
+            yield from ("", f"### {_text(model.source)}")
+            yield from _table(
+                ("rule", "level", "where", "what"),
+                (
+                    (f"{each.code} {each.name}", each.level, _place(each), _text(each.message))
+                    for each in model.findings
+                ),
+            )
+
+
+def _rules(report: Any) -> Iterator[str]:
+    yield "## Rules"
+    yield from _table(
+        ("code", "rule", "level", "what it finds", "why it matters", "what to do"),
+        (
+            (rule.code, rule.name, rule.level, *map(_text, (rule.what, rule.why, rule.how)))
+            for rule in report.rules
+        ),
+    )
+
+
+def _diff(report: Any) -> Iterator[str]:
+    yield f"## {_text(report.before)} → {_text(report.after)}"
+    yield from ("", _text(differing.summary(report)))
+    yield from _table(
+        ("what", "before", "after"),
+        (
+            (_text(each.name), _text(each.before or "none"), _text(each.after or "none"))
+            for each in (*report.head, *report.interface)
+        ),
+    )
+    yield from _items(f"gone: {_text(node)}" for node in report.gone)
+    yield from _items(f"new: {_text(node)}" for node in report.new)
+    yield from _items(_text(": ".join(each)) for each in differing.details(report))
+    yield from _table(
+        ("renamed", "before", "after"),
+        ((each.kind, _code(each.before), _code(each.after)) for each in report.renamed),
+    )
 
 
 def _providers(report: Any) -> Iterator[str]:
@@ -183,6 +254,10 @@ _KINDS: dict[str, Callable[[Any], Iterator[str]]] = {
     "recalibrate": _recalibrate,
     "check": _check,
     "verify": _verify,
+    "inspect": _inspect,
+    "lint": _lint,
+    "diff": _diff,
+    "rules": _rules,
     "providers": _providers,
     "error": _error,
 }
@@ -213,12 +288,18 @@ def _steps(steps: Iterable[Any]) -> Iterator[str]:
 
 def _written(report: Any, *, idle: str = "") -> Iterator[str]:
     yield ""
+    if report.failing:
+        yield from (f"**{_text(gated(report))}**", "")
     if report.output is None:
         yield f"{idle}, so nothing was written." if idle else "Nothing written."
     elif idle:
         yield f"{_code(report.output)}: {idle.lower()}, so it is a copy of the model."
     else:
         yield f"{_code(report.output)}: {report.size_before} → {report.size_after} bytes"
+
+
+def _place(finding: Any) -> str:
+    return _code(finding.place) if finding.place else ""
 
 
 def _site(site: Any) -> str:

@@ -132,3 +132,47 @@ def test_swish_is_kept():
 def test_down_width_as_long_as_the_channels():
     # K over the width and a shift: s*(K*x) + K*t varies over space.
     check_kept(downward(lambda b, y: b.node("Mul", y, b.normal(6))), Reason.AXIS)
+
+
+def split(op, constant, *, zero=False, left=False):
+    """BN, a constant, a sum that a shift may pass and a scale may not, and a Conv."""
+    b = Builder()
+    stats = b.rng.uniform(0.5, 2, (4, C))
+    stats[0, 2] *= not zero
+    y = [b.bn(b.input("N", C, 6, 6), C, stats=stats), b.const(constant)]
+    y = b.node("Add", b.node(op, *y[:: -1 if left else 1]), b.input("N", C, 6, 6, name="z"))
+    return b.output(b.conv(y, C, 3)).model()
+
+
+@pytest.mark.parametrize("op", ["Mul", "Div"])
+@pytest.mark.parametrize("shape", [(C, 1, 1), (1, C, 1, 1), (1,), ()], ids=str)
+def test_down_a_constant_takes_the_scale_where_only_the_shift_goes_on(op, shape):
+    constant = np.random.default_rng(1).uniform(0.5, 2, shape)
+    folded, plan = check_folds(split(op, constant))
+    assert ops(folded) == [op, "Add", "Conv"]
+    assert plan.folded[0].route[0].note == "K*(s*x + t) = (s*K)*x + K*t"
+
+
+def test_down_a_constant_on_the_left_takes_the_scale():
+    constant = np.linspace(-2, 2, C).reshape(C, 1, 1)
+    check_folds(split("Mul", constant, left=True))
+    check_kept(split("Div", constant, left=True), Reason.OPERATOR)  # K / (s*x + t)
+
+
+@pytest.mark.parametrize("op", ["Mul", "Div"])
+def test_down_a_constant_over_space_takes_no_scale(op):
+    # What goes on would be a shift of every pixel.
+    constant = np.random.default_rng(1).uniform(0.5, 2, (C, 6, 6))
+    check_kept(split(op, constant), Reason.GRAPH_INPUT)
+
+
+def test_down_a_scale_of_zero_goes_into_a_factor_and_into_no_divisor():
+    constant = np.linspace(0.5, 2, C).reshape(C, 1, 1)
+    check_folds(split("Mul", constant, zero=True))
+    check_kept(split("Div", constant, zero=True), Reason.GRAPH_INPUT)
+
+
+def test_down_a_constant_that_has_zeros_takes_a_scale_as_a_factor():
+    constant = np.maximum(np.linspace(-1, 2, C), 0).reshape(C, 1, 1)
+    check_folds(split("Mul", constant))
+    check_kept(split("Div", constant), Reason.GRAPH_INPUT)

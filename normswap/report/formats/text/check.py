@@ -52,6 +52,8 @@ def _findings(report: CheckReport, console: Console, *, verbose: bool) -> None:
         _outputs(_rows(report, verbose=verbose), console)
     for reason in report.reasons[:SHOWN]:
         console.print(f"  {escape(reason)}")
+    if report.shortfall:
+        console.print(f"  [red]{escape(report.shortfall)}[/]")
     _proof(report, console, verbose=verbose)
     _divergence(report, console)
     _power(report, console)

@@ -11,7 +11,7 @@ from rich.markup import escape
 from normswap.errors import ExitCode
 from normswap.graph.batchnorm import EXPORT_TIP
 from normswap.report.formats.text.console import new_table, place, printing, sizes
-from normswap.report.standing import proof_line, standing
+from normswap.report.standing import gated, proof_line, standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,6 +60,8 @@ def tell(report: FoldReport, stream: TextIO, *, verbose: int = 0) -> None:
         if plan.copied and plan.added_bytes > 0:
             console.print(_growth(plan))
         _check(report, console)
+        if report.failing:
+            console.print(f"[red]{gated(report)}[/]")
         idle = "" if plan.edits else "nothing to fold"
         console.print(sizes(report.output, report.size_before, report.size_after, idle=idle))
 

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from normswap.errors import ExitCode
 from normswap.graph.batchnorm import EXPORT_TIP
+from normswap.graph.reasons import Reason
 from normswap.report.formats.text.console import (
     SHOWN,
     kept_table,
@@ -19,6 +20,7 @@ from normswap.report.formats.text.console import (
     printing,
     sizes,
 )
+from normswap.report.standing import gated
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,6 +59,11 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
     if any(swap.statistics for swap in plan.swaps):
         console.print()
         console.print(_statistics(plan, verbose=verbose))
+        went = [swap.statistics for swap in plan.swaps if swap.statistics is not None]
+        if any(each.reason is Reason.TRAINING_MODE for each in went):
+            console.print(
+                "  `normswap recalibrate --freeze` first gives those in training mode some"
+            )
         if report.normalization is not None:
             same = report.normalization
             how = f"{same.verdict.value}, {'proved' if same.proved else 'tested'}"
@@ -84,6 +91,8 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
             f"{found.original:.1%}, swapped {found.swapped:.1%}\n"
         )
     print_notes(report.notes, console)
+    if report.failing:
+        console.print(f"[red]{gated(report)}[/]")
     idle = "" if plan.swaps else "nothing to swap"
     console.print(sizes(report.output, report.size_before, report.size_after, idle=idle))
 

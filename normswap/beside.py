@@ -1,0 +1,54 @@
+"""Text files that are whole or not there: written beside their target, moved there in one step."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from normswap.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextlib.contextmanager
+def placed(text: str | None, path: Path | None) -> Iterator[None]:
+    """Write a text beside its target; move it there when the context ends without error.
+
+    Parameters
+    ----------
+    text : str or None
+        None writes nothing.
+    path : Path or None
+        The target; an existing file is replaced.
+
+    Raises
+    ------
+    ModelError
+        The operating system refuses.
+    """
+    if text is None or path is None:
+        yield
+        return
+    beside = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
+    try:
+        try:
+            with beside.open("x", encoding="utf-8", errors="surrogatepass") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise _not_written(path, error) from error
+        yield
+        try:
+            beside.replace(path)
+        except OSError as error:
+            raise _not_written(path, error) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _not_written(path: Path, error: OSError) -> ModelError:
+    return ModelError(f"{path} could not be written: {error.strerror or error}.")

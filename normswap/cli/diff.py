@@ -1,0 +1,42 @@
+"""``normswap diff``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from normswap.cli.options import STDIO, report_options, source_of_command
+from normswap.cli.progress import progress
+from normswap.cli.telling import telling
+from normswap.errors import UsageError
+
+if TYPE_CHECKING:
+    from normswap.errors import ExitCode
+
+EXAMPLES = """\b
+Examples:
+  normswap diff old.onnx new.onnx
+  git show HEAD:model.onnx | normswap diff - model.onnx
+"""
+
+
+@click.command("diff", epilog=EXAMPLES)
+@click.argument("before")
+@click.argument("after")
+@report_options
+def diff_command(before: str, after: str, quiet: bool, verbose: int) -> ExitCode:
+    """Say what changed from BEFORE to AFTER, node by node.
+
+    What is the same function of the inputs is the same node, whatever it is called. Exit code 1
+    says that more than names is different. One of the models may be -, for standard input.
+    """
+    if before == after == STDIO:
+        raise UsageError("Only one of the two models can come from standard input.")
+    sources = [source_of_command(name) for name in (before, after)]
+    from normswap.workflows.diff import diff
+
+    with progress(quiet=quiet) as say:
+        report = diff(*sources, progress=say)
+    telling().tell(report, quiet=quiet, verbose=verbose)
+    return report.exit_code

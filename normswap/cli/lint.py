@@ -1,0 +1,109 @@
+"""``normswap lint``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from normswap.cli.options import STDIO, report_options, source_of_command
+from normswap.cli.progress import progress
+from normswap.cli.telling import telling
+from normswap.cli.written import will_write
+from normswap.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from normswap.workflows.lint import LintReport
+
+EXAMPLES = """\b
+Examples:
+  normswap lint model.onnx
+  normswap lint exported/*.onnx --select NS1 --ignore NS105
+  normswap lint model.onnx --fix                folds what folds, checked, in place
+  normswap lint --explain NS101
+"""
+
+
+def _codes(
+    context: click.Context, parameter: click.Parameter, value: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Take several options, and several codes in one."""
+    del context, parameter
+    return tuple(code.strip() for each in value for code in each.split(",") if code.strip())
+
+
+@click.command("lint", epilog=EXAMPLES)
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.option(
+    "--select",
+    multiple=True,
+    callback=_codes,
+    metavar="CODE[,...]",
+    help="Ask these rules only: codes, names or beginnings of codes, such as NS2.",
+)
+@click.option(
+    "--ignore",
+    multiple=True,
+    callback=_codes,
+    metavar="CODE[,...]",
+    help="Don't ask these, besides what the configuration ignores.",
+)
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The configuration.  [default: the nearest normswap.toml, or pyproject.toml with "
+    "[tool.normswap], in the folder of a model or above it]",
+)
+@click.option(
+    "--fix",
+    is_flag=True,
+    help="Fold what folds in place, checked and proved as normswap fold does.",
+)
+@click.option("--exit-zero", is_flag=True, help="End with exit code 0 whatever is found.")
+@click.option("--list-rules", is_flag=True, help="Only list the rules.")
+@click.option("--explain", metavar="CODE", help="Only say what a rule finds, why and what to do.")
+@report_options
+def lint_command(
+    models: tuple[str, ...],
+    select: tuple[str, ...],
+    ignore: tuple[str, ...],
+    config: Path | None,
+    fix: bool,
+    exit_zero: bool,
+    list_rules: bool,
+    explain: str | None,
+    quiet: bool,
+    verbose: int,
+) -> ExitCode:
+    """Say what in each MODEL should not be as it is.
+
+    Every finding is of a rule with a stable code. Exit code 1 says that there is one which is more
+    than a note.
+    """
+    from normswap.workflows.lint import explain_rules, lint
+
+    if list_rules or explain is not None:
+        words = () if explain is None else (explain,)
+        telling().tell(explain_rules(*words), verbose=int(explain is not None))
+        return ExitCode.OK
+    if models.count(STDIO) > 1:
+        raise UsageError("Only one model can come from standard input.")
+    if fix and (not models or STDIO in models):
+        raise UsageError("--fix needs a model file, not a pipe.")
+    sources = [source_of_command(model) for model in models or (None,)]
+    for source in sources if fix else ():
+        will_write(source)  # type: ignore[arg-type] # a path, since no pipe is fixed
+    with progress(quiet=quiet) as say:
+        report = lint(
+            *sources, select=select or None, ignore=ignore, config=config, fix=fix, progress=say
+        )
+    code = _exit_code(report, exit_zero=exit_zero)
+    telling().tell(report, quiet=quiet, verbose=verbose, exit_code=code)
+    return code
+
+
+def _exit_code(report: LintReport, *, exit_zero: bool) -> ExitCode:
+    code = report.exit_code
+    return ExitCode.OK if exit_zero and code is ExitCode.FINDINGS else code

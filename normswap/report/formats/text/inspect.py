@@ -1,0 +1,75 @@
+"""What a model is: its head, its operators, and a table of its normalizations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TextIO
+
+from rich.filesize import decimal
+from rich.markup import escape
+
+from normswap.report.formats.text.console import new_table, place, printing
+from normswap.report.inspected import COLUMNS, fate, macs, normalizations
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from normswap.inspection.layers import NormLayer
+    from normswap.workflows.inspect import InspectReport
+
+SHOWN = 20
+"""Normalizations that are listed without being asked."""
+
+OPERATORS = 8
+"""Kinds of operators that are listed without being asked."""
+
+
+def tell(report: InspectReport, stream: TextIO, *, verbose: int = 0) -> None:
+    """Print what a model is; from `verbose` 1 on every operator and normalization is listed."""
+    verbose = max(verbose, 0)
+    with printing(stream) as console:
+        opsets = ", ".join(f"{domain} {version}" for domain, version in report.opsets.items())
+        by = f", by {escape(report.exporter)}" if report.exporter else ""
+        console.print(f"[bold]{escape(report.source)}[/]  {opsets}, IR {report.ir_version}{by}")
+        table = new_table("", "")
+        table.show_header = False
+        table.add_row(
+            "size", f"{decimal(report.size)}, {report.parameters:,} parameters, {macs(report.work)}"
+        )
+        for what, ports in (("inputs", report.inputs), ("outputs", report.outputs)):
+            for number, port in enumerate(ports):
+                table.add_row("" if number else what, escape(f"{port.name} {port}"))
+        table.add_row("operators", escape(_operators(report.operators, verbose=verbose)))
+        if report.functions:
+            table.add_row("functions", str(report.functions))
+        console.print(table)
+        console.print()
+        console.print(f"{normalizations(report)}")
+        if report.layers:
+            console.print(_layers(report.layers, verbose=verbose))
+        for layer in report.layers:
+            for problem in layer.health.problems if layer.health else ():
+                where = escape(place(layer.graph, layer.node))
+                console.print(f"  [yellow]{where}[/]: {escape(problem)}")
+        for trace in report.traces:
+            lead = "looks folded already" if report.looks_folded else "was folded in part"
+            console.print(f"  {lead}: {escape(trace)}")
+
+
+def _operators(counts: dict[str, int], *, verbose: int) -> str:
+    shown = list(counts.items())[: None if verbose else OPERATORS]
+    listed = ", ".join(f"{count} {op}" for op, count in shown)
+    rest = len(counts) - len(shown)
+    return f"{listed}, and {rest} other kinds (-v lists all)" if rest else listed
+
+
+def _layers(layers: tuple[NormLayer, ...], *, verbose: int) -> Table:
+    table = new_table(*COLUMNS)
+    shown = layers if verbose else layers[:SHOWN]
+    for layer in shown:
+        *cells, fold = fate(layer)
+        colour = {"foldable": "green", "kept": "yellow"}.get(layer.fold)
+        told = f"[{colour}]{escape(fold)}[/]" if colour else escape(fold)
+        table.add_row(*map(escape, cells), told)
+    if len(shown) < len(layers):
+        table.add_row(f"and {len(layers) - len(shown)} more", "-v lists all")
+    return table

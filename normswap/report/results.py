@@ -1,0 +1,272 @@
+"""A report as a list of results: what JUnit, SARIF and GitHub want, whichever command it is of.
+
+A result is one thing that was looked at and what came of it: a normalization of a fold, an output
+of a check, a rule of a lint.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from normswap.errors import ExitCode
+from normswap.plain import kind_of
+from normswap.report import differing
+from normswap.report.standing import standing, verified
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from normswap.findings import Finding
+    from normswap.report.envelope import Envelope, Report
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One thing that was looked at.
+
+    Attributes
+    ----------
+    name : str
+        What it is: an operator and its name, an output, a rule.
+    level : {"pass", "note", "warning", "error", "failure"}
+        What came of it: nothing to say; something to know, as of a node that stays; something to
+        mend; something wrong; or it could not be looked at.
+    message : str
+        What to say of it; empty where it passes.
+    code, title : str
+        What kind of finding it is, and the same in words.
+    help : str
+        What to do.
+    place : str
+        The node that it is about; empty where that is the whole model.
+    model : str
+        The file.
+    """
+
+    name: str
+    level: Literal["pass", "note", "warning", "error", "failure"]
+    message: str = ""
+    code: str = ""
+    title: str = ""
+    help: str = ""
+    place: str = ""
+    model: str = ""
+
+    @property
+    def is_finding(self) -> bool:
+        """Whether something is to be done about it."""
+        return self.level in {"warning", "error", "failure"}
+
+
+def results_of(report: Report, envelope: Envelope | None = None) -> list[Result]:
+    """Return what a report comes to, in its order.
+
+    Parameters
+    ----------
+    report : Report
+        Of any command.
+    envelope : Envelope, optional
+        Knows the paths of what was read.
+    """
+    read = [file.path for file in envelope.inputs] if envelope is not None else []
+    model = read[0] if read else str(getattr(report, "source", ""))
+    return [
+        result if result.model else replace(result, model=model)
+        for result in _KINDS[kind_of(report)](report)
+    ]
+
+
+def from_checkout(model: str) -> str:
+    """Return a path as GitHub knows it, in one of its jobs: beginning at the checkout."""
+    root = os.environ.get("GITHUB_WORKSPACE")
+    if not root or not model or model.startswith("<"):
+        return model
+    path = Path(model).absolute()
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else model
+
+
+def by_model(results: Iterable[Result]) -> dict[str, list[Result]]:
+    """Return results by the file that they are about."""
+    found: dict[str, list[Result]] = {}
+    for result in results:
+        found.setdefault(result.model, []).append(result)
+    return found
+
+
+def _of(finding: Finding, **more: str) -> Result:
+    return Result(
+        finding.place or finding.name,
+        finding.level,
+        finding.message,
+        finding.code,
+        finding.name,
+        place=finding.place,
+        **more,
+    )
+
+
+def _place(site: Any) -> str:
+    return f"{site.graph}/{site.node}" if site.graph else str(site.node)
+
+
+def _done(site: Any) -> Result:
+    return Result(f"{site.op} {_place(site)}", "pass", place=_place(site))
+
+
+def _kept(entry: Any) -> Result:
+    place, why = _place(entry.site), entry.reason
+    told = entry.detail or why.explanation
+    return Result(
+        f"{entry.site.op} {place}", "note", f"kept: {told}", why.value, why.explanation, "", place
+    )
+
+
+def _rewrite(report: Any, done: Iterable[Any], kept: Iterable[Any]) -> Iterator[Result]:
+    """Yield what became of normalizations; a finding of a gate takes the place of its node's."""
+    failing = [_of(finding) for finding in report.failing]
+    gone = {result.place for result in failing}
+    every = (*map(_done, done), *map(_kept, kept))
+    yield from (result for result in every if result.place not in gone)
+    yield from failing
+
+
+def _fold(report: Any) -> Iterator[Result]:
+    sites = [entry.site for entry in report.plan.folded]
+    yield from _rewrite(report, sites, report.plan.kept)
+    for residual in report.residuals:
+        if not residual.is_rounding:
+            told = f"{residual.tensor} is stored {residual.ulps:.3g} ulp off its formula"
+            yield Result(residual.tensor, "error", told, "residual", place=residual.tensor)
+    if report.check is not None:
+        yield from _check(report.check)
+
+
+def _explain(report: Any) -> Iterator[Result]:
+    yield from map(_done, (entry.site for entry in report.folded))
+    yield from map(_kept, report.kept)
+
+
+def _swap(report: Any) -> Iterator[Result]:
+    plan, check = report.plan, report.check
+    yield from _rewrite(report, (swap.site for swap in plan.swaps), plan.untouched)
+    if check is not None:
+        wrong = [f"{o.output}: off by {o.max_error:.1e}" for o in check.outputs if not o.right]
+        yield _verdict(check, "; ".join([check.finding, *wrong]))
+
+
+def _recalibrate(report: Any) -> Iterator[Result]:
+    yield from map(_done, (layer.site for layer in report.layers))
+    yield from map(_kept, report.untouched)
+
+
+def _verdict(check: Any, told: str) -> Result:
+    code = ExitCode(check.exit_code)
+    level: Literal["pass", "error", "failure"] = (
+        "pass" if not code else "error" if code is ExitCode.FINDINGS else "failure"
+    )
+    why = "" if level == "pass" else told
+    return Result("check", level, why, check.verdict.value, "what the check found")
+
+
+def _check(report: Any) -> Iterator[Result]:
+    names = {output.name: output for output in report.outputs}
+    for name in names:
+        outputs = [output for output in report.outputs if output.name == name]
+        wrong = [o for o in outputs if o.judgement.verdict.value != "equivalent"]
+        if wrong:
+            first = wrong[0]
+            kind = first.judgement.verdict.value
+            level: Literal["error", "failure"] = "error" if kind == "different" else "failure"
+            told = f"{first.judgement.reason} ({first.case})"
+            yield Result(f"output {name}", level, told, kind, "an output differs", place=name)
+        else:
+            yield Result(f"output {name}", "pass", place=name)
+    told = "; ".join((f"{report.verdict.value}{standing(report)}", *report.reasons))
+    yield replace(_verdict(report, told), model=report.rewritten)
+    if report.shortfall:
+        yield Result("proof", "error", report.shortfall, "not-proved", "not all of it is proved")
+
+
+def _verify(report: Any) -> Iterator[Result]:
+    for finding in report.findings:
+        yield Result(finding.claim, "error", finding.reason, "claim", "a claim does not hold")
+    if report.holds:
+        yield Result(verified(report), "pass")
+
+
+def _inspect(report: Any) -> Iterator[Result]:
+    for layer in report.layers:
+        problems = "; ".join(layer.health.problems) if layer.health else ""
+        place = _place(layer)
+        name, title = f"{layer.op} {place}", "how its numbers look"
+        if problems:
+            yield Result(name, "note", problems, "health", title, place=place)
+        else:
+            yield Result(name, "pass", place=place)
+
+
+def _lint(report: Any) -> Iterator[Result]:
+    rules = {rule.code: rule for rule in report.rules}
+    for model in report.models:
+        if model.error:
+            yield Result("lint", "failure", model.error, "unreadable", model=model.source)
+        found = {finding.code for finding in model.findings}
+        for code in model.rules:
+            if code not in found:
+                yield Result(f"{code} {rules[code].name}", "pass", model=model.source)
+        for finding in model.findings:
+            result = _of(finding, model=model.source, help=rules[finding.code].how)
+            yield replace(result, name=f"{finding.code} {finding.name} {finding.place}".rstrip())
+
+
+def _rules(report: Any) -> Iterator[Result]:
+    for rule in report.rules:
+        yield Result(f"{rule.code} {rule.name}", "pass")
+
+
+def _diff(report: Any) -> Iterator[Result]:
+    model = report.after
+    for each in report.interface:
+        change = f"{each.name}: {each.before or 'none'} → {each.after or 'none'}"
+        yield Result(each.name, "error", change, "interface", "another interface", model=model)
+    told = [
+        *(("gone", "a node is gone", node, "it is gone") for node in report.gone),
+        *(("new", "a node is new", node, "it is new") for node in report.new),
+        *(("changed", "something is another", *each) for each in differing.details(report)),
+    ]
+    for code, title, name, message in told:
+        yield Result(name, "error", message, code, title, place=name, model=model)
+    if not report.differs:
+        yield Result(differing.summary(report), "pass", model=model)
+
+
+def _providers(report: Any) -> Iterator[Result]:
+    for status in report.providers:
+        if status.usable:
+            yield Result(status.name, "pass")
+        else:
+            yield Result(status.name, "note", str(status.why or ""), "not-usable")
+
+
+def _error(report: Any) -> Iterator[Result]:
+    error = report.error
+    yield Result("normswap", "failure", error.message, error.type, error.type, error.tip or "")
+
+
+_KINDS: dict[str, Callable[[Any], Iterator[Result]]] = {
+    "fold": _fold,
+    "explain": _explain,
+    "swap": _swap,
+    "recalibrate": _recalibrate,
+    "check": _check,
+    "verify": _verify,
+    "inspect": _inspect,
+    "lint": _lint,
+    "diff": _diff,
+    "rules": _rules,
+    "providers": _providers,
+    "error": _error,
+}
