@@ -24,16 +24,19 @@ import onnxruntime as ort
 from normswap.groupnorm.calibrate import CalibrationOptions
 from normswap.groupnorm.options import SwapOptions
 from normswap.groupnorm.policy import GroupPolicy
+from normswap.groupnorm.refit import walk
 from normswap.workflows.swap import swap
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "benchmarks" / "RESULTS-GN-REFIT.md"
 GROUPS = (1, 2, 4, 8, 16, None)
 WAYS = {
-    "without data": None,
-    "calibrated": CalibrationOptions(),
-    "refitted": CalibrationOptions(refit=True),
+    "without data": (None, walk.FURTHER),
+    "calibrated": (CalibrationOptions(), walk.FURTHER),
+    "weights alone": (CalibrationOptions(refit=True), 0),
+    "refitted": (CalibrationOptions(refit=True), walk.FURTHER),
 }
+"""How the affine and the weights are fitted, and in how many sweeps affines to the outputs."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +103,9 @@ def measured(task: Task, groups: int | None, splits: int, folder: Path) -> dict[
         wanted = scores(task.model, task.images[test])
         found.setdefault("original", []).append(figures(task.model, task, test, wanted))
         name = ort.InferenceSession(str(task.model)).get_inputs()[0].name
-        for way, how in WAYS.items():
+        for way, (how, further) in WAYS.items():
             target = folder / "swapped.onnx"
+            walk.FURTHER = further
             swap(
                 task.model,
                 target,
@@ -116,9 +120,11 @@ def measured(task: Task, groups: int | None, splits: int, folder: Path) -> dict[
 
 def table(rows: dict[str, dict[str, list[float]]]) -> str:
     ways = list(WAYS)
+    """Return the rows as Markdown; what was not measured is left out."""
     lines = ["| groups | original | " + " | ".join(ways) + " |", "|---" * (2 + len(ways)) + "|"]
     for groups, row in rows.items():
-        cells = [f"{row[way][0]:.1f} %, {row[way][1]:.1f} dB" for way in ways]
+        known = {way: f"{row[way][0]:.1f} %, {row[way][1]:.1f} dB" for way in ways if way in row}
+        cells = [known.get(way, "") for way in ways]
         lines.append(f"| {groups} | {row['original'][0]:.1f} % | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

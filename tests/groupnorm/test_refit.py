@@ -119,6 +119,16 @@ def test_batches_of_a_size_that_is_fixed_stay_whole(tmp_path):
     assert out.samples == 5
 
 
+def test_batches_that_stay_whole_are_of_one_unit(tmp_path):
+    data = {"x": numbered(20), "film": np.arange(20) // 10}
+    fit, out = held(tmp_path, data, fixed=True, units="film")
+    assert {number // 10 for number in numbers(fit)} ^ {
+        number // 10 for number in numbers(out)
+    } == {0, 1}
+    with pytest.raises(DataError, match="belong to several units"):
+        held(tmp_path, {"x": numbered(20), "film": np.arange(20) // 4}, fixed=True, units="film")
+
+
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.5, float("nan")])
 def test_what_is_no_share(tmp_path, share):
     with pytest.raises(UsageError, match="lies between 0 and 1"):

@@ -83,16 +83,20 @@ def hold_out(data: Dataset, *, share: float = SHARE, fixed: bool = False) -> tup
     UsageError
         That is no share.
     DataError
-        There are fewer than two units.
+        There are fewer than two units, or a batch that has to stay whole is of several.
     """
     if not 0 < share < 1:
         raise UsageError(f"A share of {share:g} can't be held out: it lies between 0 and 1.")
     units: list[object] = []
     for batch, case in enumerate(data.cases()):
-        if fixed:
-            units += [batch] * case.samples
-        else:
-            units += list(case.units) or range(len(units), len(units) + case.samples)
+        if fixed and len(set(case.units)) > 1:
+            raise DataError(
+                f"The model takes batches of {case.samples} samples only, and those of {data.name} "
+                "belong to several units: no unit could be held out as a whole.",
+                tip="Order the data by unit, each with a multiple of that number.",
+            )
+        own = range(len(units), len(units) + case.samples)
+        units += case.units or ([batch] * case.samples if fixed else own)
     names = list(dict.fromkeys(units))
     if len(names) < 2:
         what = "one batch, of the size that the model takes" if fixed else "one unit"
