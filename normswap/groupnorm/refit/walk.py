@@ -59,8 +59,8 @@ LEAST = 2e-3
 FURTHER = 2
 """Sweeps with affines after the first one, as long as there is something to take."""
 
-MOST = 10**11
-"""Multiplications for which the outputs are seen moving: some seconds."""
+MOST = 2 * 10**10
+"""Multiplications for which the outputs are seen moving: a second or two."""
 
 SAME = 1e-9
 """Energy of what a layer is off by, beside that of its results, that is but rounding."""
