@@ -29,7 +29,7 @@ FLOORS = [
     ["inputs"],
     ["proof"],
     ["check"],
-    ["folding"],
+    ["folding", "permuting"],
     ["groupnorm"],
     ["diff", "inspection"],
     ["lint"],

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -159,7 +160,7 @@ def test_help_names_every_parameter_and_what_comes_back(name):
 @pytest.mark.parametrize("name", ["bn_to_ln", "bn_to_in"])
 def test_the_ends_of_bn_to_gn_have_its_parameters(name):
     general = dict(inspect.signature(normswap.bn_to_gn).parameters)
-    for settled in ("groups", "group_size", "on_indivisible", "search_groups"):
+    for settled in ("groups", "group_size", "on_indivisible", "search_groups", "regroup"):
         del general[settled]
     function = getattr(normswap, name)
     assert dict(inspect.signature(function).parameters) == general
@@ -442,19 +443,25 @@ def test_what_the_check_does_not_vouch_for_is_an_error(path, verdicts, verdict, 
 
 
 def test_a_swap_that_is_none_is_an_error(path, monkeypatch):
-    from normswap.groupnorm.verify import SwapCheck
+    from normswap.workflows import swap
 
-    right = SwapCheck.verdict.fget
+    right = swap.check_files
     for verdict, error in (
         (normswap.Verdict.DIFFERENT, normswap.NotEquivalentError),
         (normswap.Verdict.INCONCLUSIVE, normswap.InconclusiveError),
     ):
-        monkeypatch.setattr(SwapCheck, "verdict", property(lambda _, verdict=verdict: verdict))
+        monkeypatch.setattr(
+            swap,
+            "check_files",
+            lambda *given, verdict=verdict, **named: replace(
+                right(*given, **named), verdict=verdict
+            ),
+        )
         with pytest.raises(error) as caught:
             normswap.bn_to_gn(path, path.with_name("new.onnx"), groups=2)
         assert isinstance(caught.value.report, normswap.SwapReport)
         assert not path.with_name("new.onnx").exists()
-    monkeypatch.setattr(SwapCheck, "verdict", property(right))
+    monkeypatch.setattr(swap, "check_files", right)
     assert normswap.bn_to_gn(path, groups=2).report.check.verdict is normswap.Verdict.EQUIVALENT
 
 

@@ -66,6 +66,11 @@ def notes(outputs: Iterable[OutputReport]) -> tuple[str, ...]:
 
 def _rounding(evidence: Evidence) -> float | None:
     """Return what rounding is known to do to an output; None of one that has another fault."""
-    if not evidence.unit_roundoff or evidence.error_original is None or departures(evidence):
+    if not evidence.unit_roundoff or departures(evidence):
         return None
-    return evidence.error_original.max
+    if evidence.error_original is not None:
+        return evidence.error_original.max
+    if evidence.backed is None or evidence.verdict_level is None:
+        return None
+    # They are one function, so all that they are apart is rounding.
+    return max(evidence.noise.max, evidence.verdict_level.max_abs)

@@ -14,25 +14,25 @@ from normswap.check.driving import attempts
 from normswap.check.evidence import ZERO
 from normswap.check.observe import Observations, provider_notes
 from normswap.check.report import OutputReport
-from normswap.check.runner import Execution
+from normswap.check.runner import LEVELS, Execution
 from normswap.check.verdict import NOT_FINITE, Judgement, Verdict, judge
 from normswap.errors import RunError
 from normswap.inputs.dims import RequestedSizes, solve
-from normswap.inputs.random import Distribution, Draw, make_case
+from normswap.inputs.random import Case, Distribution, Draw, make_case
 from normswap.proof.result import Standing
 from normswap.runtime.child import Child
 from normswap.runtime.providers import CPU, full_name
 from normswap.runtime.randomness import seed_notes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from contextlib import ExitStack
 
     from normswap.check.options import CheckOptions
     from normswap.check.runner import Runner
     from normswap.inputs.signature import Signature
     from normswap.proof.result import Proof
-
-_DEPLOYED = Execution("default")
+    from normswap.runtime.arrays import Feeds
 
 
 def is_enough(options: CheckOptions) -> bool:
@@ -42,7 +42,6 @@ def is_enough(options: CheckOptions) -> bool:
         options.data is not None,
         options.against_provider is not None,
         options.batch_invariant,
-        options.localize,
         options.self_test,
         options.iterations,
         options.tolerances,
@@ -62,25 +61,39 @@ def start(options: CheckOptions, stack: ExitStack) -> Child:
 
 
 def deploy(
-    runner: Runner, child: Child, original: Signature, rewritten: Signature, options: CheckOptions
+    runner: Runner,
+    child: Child,
+    original: Signature,
+    rewritten: Signature,
+    options: CheckOptions,
+    data: Sequence[Feeds] = (),
+    *,
+    levels: Sequence[str] = LEVELS[-1:],
 ) -> Observations | None:
-    """Run both models once; None where that fails, for whatever reason."""
-    requested = RequestedSizes(options.input_shapes, options.symbolic_dims)
+    """Run both models once, on data or random inputs; None where that fails, for whatever reason.
+
+    Parameters
+    ----------
+    runner : Runner
+    child : Child
+    original, rewritten : Signature
+    options : CheckOptions
+    data : sequence of feeds
+    levels : sequence of str
+        Of optimization: the one that users run first. Others tell how noisy the models are.
+    """
+    executions = [Execution(level) for level in levels]
     seen = Observations(path=original.path)
     seen.notes += seed_notes(original.random)
-    for spatial, integers in attempts(original, options):
-        shapes = solve(original, requested, batch=1, spatial=spatial)
-        draw = Draw(Distribution.NORMAL, integers=integers)
-        seen.cases = [
-            make_case(original, shapes, draw, seed=options.seed, ranges=options.value_ranges)
-        ]
+    for case in _tried(original, options, data):
+        seen.cases = [case]
         feeds = [case.feeds for case in seen.cases]
         try:
-            seen.original = runner.execute(original, "original", [_DEPLOYED], feeds, child=child)
+            seen.original = runner.execute(original, "original", executions, feeds, child=child)
         except RunError:
             continue
         try:
-            seen.rewritten = runner.execute(rewritten, "rewritten", [_DEPLOYED], feeds, child=child)
+            seen.rewritten = runner.execute(rewritten, "rewritten", executions, feeds, child=child)
         except RunError:
             return None
         for results in (seen.original, seen.rewritten):
@@ -88,6 +101,18 @@ def deploy(
             seen.add_notes(provider_notes(results.report))
         return seen
     return None
+
+
+def _tried(original: Signature, options: CheckOptions, data: Sequence[Feeds]) -> Iterator[Case]:
+    """Yield inputs until the original takes them."""
+    for feeds in data:
+        yield Case("data", Distribution.USER, dict(feeds))
+        return
+    requested = RequestedSizes(options.input_shapes, options.symbolic_dims)
+    for spatial, integers in attempts(original, options):
+        shapes = solve(original, requested, batch=1, spatial=spatial)
+        draw = Draw(Distribution.NORMAL, integers=integers)
+        yield make_case(original, shapes, draw, seed=options.seed, ranges=options.value_ranges)
 
 
 def proved_outputs(
@@ -121,12 +146,15 @@ def proved_outputs(
     return tuple(found) or None
 
 
-def with_proof(outputs: tuple[OutputReport, ...], proof: Proof) -> tuple[OutputReport, ...]:
+def with_proof(
+    outputs: tuple[OutputReport, ...], proof: Proof, *, strict: bool = False
+) -> tuple[OutputReport, ...]:
     """Return what a test of outputs came to, with what was proved of them.
 
     What is proved needs no output that varies, but one that is a number somewhere. Where all is
     equal but for one region that is off by little, an output in which that shows is another
-    function, though a whole network may hide how much.
+    function, though a whole network may hide how much. If `strict`, any region that is another
+    function makes what depends on it different.
     """
     known = {output.name: output.standing for output in proof.outputs}
     fault = proof.fault
@@ -138,8 +166,12 @@ def with_proof(outputs: tuple[OutputReport, ...], proof: Proof) -> tuple[OutputR
         bare = report.evidence.fault is None and judgement.reason != NOT_FINITE
         if proved and judgement.verdict is Verdict.INCONCLUSIVE and bare:
             judgement = Judgement(Verdict.EQUIVALENT, "proof", f"proved, though {judgement.reason}")
-        shows = standing is Standing.APART and _differs(report)
-        if fault is not None and shows and judgement.verdict is Verdict.EQUIVALENT:
+        apart = standing is Standing.APART
+        shows = apart and _differs(report)
+        if strict and apart and judgement.verdict is not Verdict.DIFFERENT:
+            reason = f"all is equal but {'; and '.join(map(str, proof.apart))}"
+            judgement = Judgement(Verdict.DIFFERENT, "proof", reason)
+        elif fault is not None and shows and judgement.verdict is Verdict.EQUIVALENT:
             judgement = Judgement(Verdict.DIFFERENT, "proof", f"all is equal but {fault}")
         found.append(replace(report, judgement=judgement))
     return tuple(found)

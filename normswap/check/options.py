@@ -77,10 +77,6 @@ class CheckOptions:
         Whether the float64 arbiter may be asked.
     batch_invariant : bool
         Also test that the result of a sample does not depend on its batch.
-    localize : bool
-        Find the first tensor at which the second model leaves the first.
-    matches : Mapping[str, str]
-        For `localize`: names of tensors of the second model that are another's of the first.
     self_test : int
         Faults to plant in order to measure the check's own power; 0 plants none.
     proof : bool
@@ -108,8 +104,6 @@ class CheckOptions:
     load_outputs: str | os.PathLike[str] | None = None
     arbiter: bool = True
     batch_invariant: bool = False
-    localize: bool = False
-    matches: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
     self_test: int = 0
     proof: bool = True
     power: bool = True

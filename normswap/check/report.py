@@ -126,35 +126,6 @@ class Power:
 
 
 @dataclass(frozen=True, slots=True)
-class Divergence:
-    """The first tensor at which the rewritten model leaves the original (`--localize`).
-
-    Attributes
-    ----------
-    tensor : str
-    operator, node : str
-        What makes it in the original.
-    error, scale : float
-        RMS in float64, of the difference and of the original's tensor.
-    input_errors : dict of str to float
-        Relative RMS errors of the tensors the node reads, of those both models have.
-    amplification : float or None
-        Relative error of the tensor over the largest of its inputs'.
-    compared : int
-        Tensors that both models have and that were compared.
-    """
-
-    tensor: str
-    operator: str
-    node: str
-    error: float
-    scale: float
-    input_errors: dict[str, float]
-    amplification: float | None
-    compared: int
-
-
-@dataclass(frozen=True, slots=True)
 class DepartureReport:
     """A model on which the runtime is further from float64 than rounding explains.
 
@@ -213,7 +184,6 @@ class CheckReport(AsDict):
         One for every output (every element of a sequence) on every set of inputs.
     runs : tuple of RunReport
     power : Power or None
-    divergence : Divergence or None
     departures : tuple of DepartureReport
         Where the runtime departs from float64, which is then not believed.
     proof : Proof or None
@@ -240,7 +210,6 @@ class CheckReport(AsDict):
     outputs: tuple[OutputReport, ...] = ()
     runs: tuple[RunReport, ...] = ()
     power: Power | None = None
-    divergence: Divergence | None = None
     departures: tuple[DepartureReport, ...] = ()
     proof: Proof | None = None
     required: Literal["", "proved"] = ""

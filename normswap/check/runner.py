@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from normswap.runtime.arrays import Feeds
 
 
-_ROOM = 2 << 30  # bytes of temporary files that localizing may take
 LEVELS = ("disabled", "default")  # the level of the verdict, and the one that users run
 
 
@@ -89,6 +88,7 @@ class Runner:
         task = "normswap.runtime.ort:execute"
         request = {
             "model": str(model.path.resolve()),
+            "home": str(model.folder),
             "provider": provider or self._options.provider,
             "provider_options": dict(self._options.provider_options),
             "seeds": list(model.seeds),
@@ -152,6 +152,7 @@ class Runner:
         task = "normswap.proof.arbiter.task:evaluate"
         request = {
             "model": str(model.path.resolve()),
+            "home": str(model.folder),
             "feeds": list(feeds),
             "samples": samples,
             "faults": [fault.to_dict() for fault in faults],
@@ -178,30 +179,6 @@ class Runner:
         unseen = tuple(Unseen(**item) for item in response["unseen"])
         return Results(values, report, tuple(response["kept"]), unseen)
 
-    def trace(
-        self,
-        original: Signature,
-        rewritten: Signature,
-        feeds: Feeds,
-        matches: Mapping[str, str],
-        timeout: float,
-    ) -> dict[str, dict[str, float]]:
-        """Compare every tensor that both models have, in float64; see `arbiter.trace`."""
-        task = "normswap.proof.arbiter.trace:trace"
-        request = {
-            "model": str(original.path.resolve()),
-            "rewritten": str(rewritten.path.resolve()),
-            "feeds": feeds,
-            "matches": dict(matches),
-            "folder": str(self._folder),
-            "room": _ROOM,
-            "seeds": [list(original.seeds), list(rewritten.seeds)],
-        }
-        self.progress("looking for the first tensor that diverges")
-        response = self._child(task, request, original, "original", timeout=timeout)
-        tensors: dict[str, dict[str, float]] = response["tensors"]
-        return tensors
-
     def locate(
         self,
         model: Signature,
@@ -218,6 +195,7 @@ class Runner:
         task = "normswap.proof.arbiter.locate:locate"
         request = {
             "model": str(model.path.resolve()),
+            "home": str(model.folder),
             "seeds": list(model.seeds),
             "feeds": feeds,
             "output": output,

@@ -10,6 +10,7 @@ import click
 from normswap.cli.options import (
     CheckedCommand,
     Decorator,
+    certificate_option,
     check_options,
     check_options_of_command,
     decorated,
@@ -104,6 +105,12 @@ def group_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--search-groups",
             is_flag=True,
             help="With --calibrate: give each layer the number of groups that fits best.",
+        ),
+        click.option(
+            "--regroup",
+            is_flag=True,
+            help="Permute channels, exactly and at no cost, so that those share a group whose "
+            "statistics hold still together: on the data of --calibrate, or by the weights.",
         ),
     )
     return decorated(function, decorators)
@@ -211,6 +218,7 @@ Examples:
 @swap_options
 @output_options
 @check_options
+@certificate_option
 @report_options
 def bn_to_gn_command(
     groups: int | Literal["channels"] | None,
@@ -222,7 +230,7 @@ def bn_to_gn_command(
     """Swap BatchNormalization for GroupNormalization.
 
     The result is another network, which no longer depends on batch statistics. Mean and variance of
-    each layer go to what is before it, so that most of the accuracy stays. It is checked to be
+    each layer go to what is before it, so that most of the accuracy stays. It is proved to be
     exactly that network, and its drift from MODEL is reported.
     """
     if groups is not None and group_size is not None:
@@ -237,6 +245,7 @@ def bn_to_gn_command(
 @swap_options
 @output_options
 @check_options
+@certificate_option
 @report_options
 def bn_to_ln_command(**rest: Any) -> ExitCode:
     """Swap BatchNormalization for layer normalization over channels and space.
@@ -251,6 +260,7 @@ def bn_to_ln_command(**rest: Any) -> ExitCode:
 @swap_options
 @output_options
 @check_options
+@certificate_option
 @report_options
 def bn_to_in_command(**rest: Any) -> ExitCode:
     """Swap BatchNormalization for instance normalization.
@@ -280,11 +290,14 @@ def _run(
     output: str | None,
     force: bool,
     in_place: bool,
+    certificate: Path | None,
     quiet: bool,
     verbose: int,
     **values: Any,
 ) -> ExitCode:
     source = source_of_command(model)
+    if certificate is not None and dry_run:
+        raise UsageError("There is no certificate of a swap that is not made.")
     require_dry_run(fail_on, dry_run=dry_run)
     fitting = {"--refit": refit, "--holdout": holdout != str(SHARE), "--one-pass": one_pass}
     for name, given in fitting.items():
@@ -320,6 +333,7 @@ def _run(
                     target.output,
                     options,
                     overwrite=target.overwrite,
+                    certificate=certificate,
                     copy=target.copy,
                     check=how if is_checked(values) else None,
                     how=how,
@@ -361,6 +375,7 @@ def _swap_options(
         threads=values["threads"],
         epsilon=values["epsilon"],
         normalize=not values["no_normalize"],
+        regroup=values.get("regroup", False),
         keep_scale=not values["no_scale"],
         keep_bias=not values["no_center"],
         include=values["include"],

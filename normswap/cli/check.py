@@ -87,7 +87,6 @@ MODELS = ("original", "rewritten")
 @click.option("--rtol", "rtols", multiple=True, metavar="[OUTPUT:]VALUE")
 @click.option("--atol", "atols", multiple=True, metavar="[OUTPUT:]VALUE")
 @click.option("--arbiter/--no-arbiter", default=True, help="Evaluate in float64 too.")
-@click.option("--localize", is_flag=True, help="Find the first tensor that differs.")
 @click.option(
     "--self-test",
     type=click.IntRange(min=0),
@@ -195,7 +194,6 @@ def _options(given: dict[str, Any]) -> CheckOptions:
         load_outputs=given["load_outputs"],
         arbiter=given["arbiter"],
         batch_invariant=given["batch_invariant"],
-        localize=given["localize"],
         proof=not (given["save_inputs"] or given["save_outputs"]),  # these are of a test
         self_test=given["self_test"],
         timeout=given["timeout"],

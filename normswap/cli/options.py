@@ -19,7 +19,6 @@ from normswap.errors import UnprovenError, UsageError
 if TYPE_CHECKING:
     from normswap.check.options import CheckOptions
     from normswap.check.report import CheckReport
-    from normswap.groupnorm.verify import SwapCheck
     from normswap.workflows.result import Result, RewriteReport
 
 Report = TypeVar("Report", bound="RewriteReport")
@@ -438,7 +437,7 @@ def check_options_of_command(values: dict[str, Any]) -> CheckOptions:
     )
 
 
-def save_failing_inputs(values: dict[str, Any], check: CheckReport | SwapCheck | None) -> None:
+def save_failing_inputs(values: dict[str, Any], check: CheckReport | None) -> None:
     """Save the inputs on which a check failed, where :func:`comparison_options` say so."""
     if values["save_failing_inputs"] is not None and check is not None:
         for file in check.save_failing_inputs(values["save_failing_inputs"]):

@@ -55,12 +55,12 @@ class Telling:
         self.formats: list[str] = []
         self.files: dict[str, str] = {}
         self.model_file: str | None = None
-        for value in _asked_for(arguments):
-            with contextlib.suppress(UsageError):
-                self.add(value)
         self.command = next((word for word in arguments if not word.startswith("-")), None)
         self._inputs: list[Input | _Hashed] = []
         self._written = written
+        for value in _asked_for(arguments):
+            with contextlib.suppress(UsageError):
+                self.add(value)
 
     def add(self, value: str) -> bool:
         """Take a format, or ``FORMAT=FILE``; return whether it is one.
@@ -81,6 +81,8 @@ class Telling:
             path = Path(file)
             if not file or path.is_dir() or not path.parent.is_dir():
                 raise UsageError(f"{value!r} names no file that a report can go to.")
+            if file not in self.files:
+                self._written.expect(file)
             self.files[file] = form
         elif form not in self.formats:
             others = [other for other in self.formats if other != BESIDE]

@@ -358,11 +358,11 @@ class Draft:
         """Let everyone who read ``old`` read ``new``, the graph's outputs included."""
         for use in list(old.readers.values()):
             self._connect(use.node, use.slot, new)
+        outputs = old.graph.outputs if old.is_output else []
         for name in ("is_output", "captured"):
             if getattr(old, name):
                 self._set(new, name, value=True)
                 self._set(old, name, value=False)
-        outputs = old.graph.outputs
         for index, value in enumerate(outputs):
             if value is old:
                 outputs[index] = new

@@ -69,6 +69,8 @@ def copied(graphs: Iterable[Graph]) -> tuple[Copied, ...]:
 
 def _origin(source: TensorSource | None) -> Leaf | None:
     """Return the constant of the model of which one is another version, of the same size."""
+    if isinstance(source, Leaf):
+        return source
     if not isinstance(source, Expression):
         return None
     return next((leaf for leaf in source.leaves() if bytes_of(leaf) == bytes_of(source)), None)

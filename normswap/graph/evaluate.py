@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 # fmt: off
 EVALUABLE = frozenset({
-    "Abs", "Add", "BatchNormalization", "Cast", "CastLike", "Ceil", "Concat", "ConstantOfShape",
-    "Div", "Equal", "Exp", "Expand", "Flatten", "Floor", "Gather", "Greater", "Identity",
-    "InstanceNormalization", "LayerNormalization", "Less", "Log", "MatMul", "Max", "Min", "Mul",
-    "Neg", "Not", "Pad", "Pow", "QuantizeLinear", "Range", "Reciprocal", "ReduceL1", "ReduceL2",
-    "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Shape",
-    "Size", "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze",
+    "Abs", "Add", "BatchNormalization", "Cast", "CastLike", "Ceil", "Clip", "Concat",
+    "ConstantOfShape", "Div", "Equal", "Exp", "Expand", "Flatten", "Floor", "Gather", "Greater",
+    "Identity", "InstanceNormalization", "LayerNormalization", "Less", "Log", "MatMul", "Max",
+    "Min", "Mul", "Neg", "Not", "Pad", "Pow", "QuantizeLinear", "Range", "Reciprocal", "ReduceL1",
+    "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape",
+    "Shape", "Size", "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze",
     "Where",
 })
 # fmt: on

@@ -43,8 +43,8 @@ MOVED = {
 
 # fmt: off
 ELEMENTWISE = frozenset({
-    "Abs", "Add", "Cast", "Ceil", "Div", "Equal", "Floor", "Greater", "Less", "Max", "Min", "Mul",
-    "Neg", "Not", "Sub", "Where",
+    "Abs", "Add", "Cast", "Ceil", "Clip", "Div", "Equal", "Floor", "Greater", "Less", "Max", "Min",
+    "Mul", "Neg", "Not", "Sub", "Where",
 })
 # fmt: on
 """Operators whose every element hangs on the elements at its place alone."""

@@ -45,6 +45,7 @@ class Reason(enum.Enum):
     SCALE = "scale"
     ZERO_PADDING = "zero-padding"
     AXIS = "axis"
+    ORDER = "order"
     SHAPE_UNKNOWN = "shape-unknown"
     MALFORMED = "malformed"
     OPSET = "opset"
@@ -90,6 +91,7 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.SCALE: "the operator can pass a shift but not a scale here",
     Reason.ZERO_PADDING: "zero padding meets a shift, so the border would differ",
     Reason.AXIS: "the affine varies along an axis that the operator mixes or can't scale",
+    Reason.ORDER: "an operator reads channels by their places, so they can't be permuted",
     Reason.SHAPE_UNKNOWN: "the shape that decides this is not known",
     Reason.MALFORMED: "the node breaks the rules of its operator",
     Reason.OPSET: "the node is of an opset before 7, which only a fold knows",
@@ -97,7 +99,7 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.FOLDABLE: "a fold can remove the node, and a swap was to take only those that stay",
     Reason.INDIVISIBLE: "its channels can't be divided into the groups that a swap was to make",
     Reason.NO_SAMPLES: "what it normalizes has the samples in its channels",
-    Reason.NO_ESTIMATE: "the data of a recalibration gives no statistics for it",
+    Reason.NO_ESTIMATE: "neither data nor the weights before it give an estimate of its statistics",
 }
 
 

@@ -1,7 +1,7 @@
-"""Sequences that a tensor is split into, for the inference of ONNX, which has no sizes for them.
+"""Sequences that a tensor is split into.
 
-torch's newer exporter writes a split as a SplitToSequence and a SequenceAt for each part. Here that
-becomes a Split, whose sizes ONNX knows.
+torch's newer exporter writes a split as a SplitToSequence and a SequenceAt for each part. For the
+inference of ONNX, which has no sizes for them, that becomes a Split, whose sizes it knows.
 """
 
 from __future__ import annotations
@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
+from normswap.graph.evaluate import integers_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy.typing as npt
+
+    from normswap.graph.network import Node
 
 
 def split_sequences(
@@ -52,3 +56,25 @@ def split_sequences(
         copied = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
         del graph.node[:]
         graph.node.extend(copied)
+
+
+def parts_of(split: Node, length: object) -> list[range] | None:
+    """Return where each part lies that a SplitToSequence makes; None where that is not known.
+
+    Parameters
+    ----------
+    split : Node
+    length : int or other
+        How long the axis is, if that is known.
+    """
+    given, sizes = split.input(1), integers_of(split.input(1))
+    if sizes is None or given is None:
+        if given is not None or not split.attr("keepdims", 1) or not isinstance(length, int):
+            return None
+        return [range(i, i + 1) for i in range(length)]
+    if given.shape == ():  # all of this size, but perhaps for the last
+        if not isinstance(length, int) or sizes[0] < 1:
+            return None
+        return [range(i, min(i + sizes[0], length)) for i in range(0, length, sizes[0])]
+    ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
+    return [range(end - size, end) for end, size in zip(ends, sizes, strict=True)]

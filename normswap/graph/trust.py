@@ -53,6 +53,7 @@ class Doubtless:
         self.model = model
         self._count = 0
         self._notes: dict[int, dict[str, onnx.ValueInfoProto]] = {}  # by id of the graph
+        self._taken: dict[int, dict[str, list[onnx.ValueInfoProto]]] = {}  # from where
         self._graphs: list[onnx.GraphProto] = []  # which keeps the ids theirs
         for info in model.graph.input:
             _open(info, lambda size: size > 0)  # some write -1 or 0 where they mean any
@@ -88,6 +89,11 @@ class Doubtless:
     def note(self, graph: onnx.GraphProto, name: str) -> onnx.ValueInfoProto | None:
         """Return what the file says about a tensor."""
         return self._notes.get(id(graph), {}).get(name)
+
+    def restore(self, graph: onnx.GraphProto, note: onnx.ValueInfoProto) -> None:
+        """Put back what the file says about a tensor."""
+        for info in self._taken[id(graph)][note.name]:
+            info.CopyFrom(note)
 
     def is_doubtful_call(self, node: onnx.NodeProto) -> bool:
         """Whether a node calls a function in which there is doubt."""
@@ -141,6 +147,7 @@ class Doubtless:
     def _take_notes(self, graph: onnx.GraphProto) -> None:
         """Take what is said about sizes out of a graph and its bodies, but for the main inputs."""
         notes = self._notes[id(graph)] = {}
+        taken = self._taken[id(graph)] = {}
         self._graphs.append(graph)
         stored = {tensor.name: tensor.dims for tensor in graph.initializer}
         for info in (*graph.value_info, *graph.output):
@@ -153,6 +160,7 @@ class Doubtless:
                     kind.shape.dim.add(dim_value=size)
                 continue
             notes[info.name] = onnx.ValueInfoProto.FromString(info.SerializeToString())
+            taken.setdefault(info.name, []).append(info)
             kind.ClearField("shape")
         for node in graph.node:
             for body in bodies(node):
@@ -272,19 +280,13 @@ class _Walk:
                 if _contradicts(known, noted):
                     scope.doubtful.add(name)
                 elif known is None and noted is not None and name not in scope.doubtful:
-                    self.restore(graph, note)
+                    self.owner.restore(graph, note)
+                    self.has_noted = True
                     scope.tell(note)
         if len(made) > len(graph.node):
             nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in made]
             del graph.node[:]
             graph.node.extend(nodes)
-
-    def restore(self, graph: onnx.GraphProto, note: onnx.ValueInfoProto) -> None:
-        """Put back what the file says about a tensor."""
-        for info in (*graph.value_info, *graph.output):
-            if info.name == note.name:
-                info.CopyFrom(note)
-        self.has_noted = True
 
     def function(self, function: onnx.FunctionProto) -> None:
         """Go through the body of a function, of which no size is known."""

@@ -9,10 +9,10 @@
                         that is the one that is swapped
     calibrate           the affine that follows the original network on the user's data
     apply, builder      nodes in the place of nodes; forms/: one file a way to write it
-    verify              the float64 reference against every node (layercheck; isolation, where
-                        its activations can't be seen) and the network (hybrid)
-    drift, accuracy     how far the network has moved, and how often it is right, which is no
-                        error
+    intent              what it should come to: the original, its layers written out by definition,
+                        which the check (:mod:`normswap.check`) compares with what was written
+    behaviour, drift,   how far the network has moved, a sample in its batch, and how often it is
+    accuracy            right, which is no error
     statistics          whose running statistics are whose, in functions and in two places too
     recalibrate         new ones for BatchNormalization itself; freeze: training mode to inference
     estimate            those of all data as one batch, level by level (levels), in a network that

@@ -60,10 +60,25 @@ def make_feeds(
         The network takes no input that was tried.
     """
     if batches is not None:
-        first = next(iter(batches))
-        free = batch_is_free(signature, RequestedSizes({}, {}))
-        return {name: value[:samples] if free else value for name, value in first.items()}
+        return _few(signature, batches, samples)
     return _accepted(session, signature, options, progress, samples, first_size)[0].feeds
+
+
+def data_feeds(
+    signature: Signature, options: CheckOptions, batches: Iterable[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """Return what of the user's data a check runs on: a few samples, or some batches if FULL."""
+    if options.full:
+        return list(islice(batches, MOST))
+    return [_few(signature, batches, SAMPLES)]
+
+
+def _few(
+    signature: Signature, batches: Iterable[Mapping[str, Any]], samples: int
+) -> Mapping[str, Any]:
+    first = next(iter(batches))
+    free = batch_is_free(signature, RequestedSizes({}, {}))
+    return {name: value[:samples] if free else value for name, value in first.items()}
 
 
 def make_cases(
@@ -89,13 +104,8 @@ def make_cases(
         The network takes no input that was tried.
     """
     if batches is not None:
-        if not options.full:
-            feeds = make_feeds(session, signature, options, batches, progress, samples=SAMPLES)
-            return [Case("data", Distribution.USER, dict(feeds))]
-        return [
-            Case(f"data, batch {number}", Distribution.USER, dict(feeds))
-            for number, feeds in enumerate(islice(batches, MOST), start=1)
-        ]
+        found = data_feeds(signature, options, batches)
+        return [Case("data", Distribution.USER, dict(feeds)) for feeds in found]
     first, spatial = _accepted(session, signature, options, progress, SAMPLES, None)
     cases = {first.name: first}
     requested = RequestedSizes(options.input_shapes, {})

@@ -80,6 +80,9 @@ class SwapOptions:
     normalize : bool
         Whether a layer's statistics go to what is before it, so that its group normalization is
         one of the normalized tensor; see :mod:`normswap.groupnorm.normalize`.
+    regroup : bool
+        Whether channels are permuted so that those share a group that hold still together; see
+        :mod:`normswap.groupnorm.regroup`.
     """
 
     policy: GroupPolicy = field(default_factory=GroupPolicy)
@@ -95,3 +98,4 @@ class SwapOptions:
     absorb: bool = True
     affines: Mapping[str, FittedAffine] = field(default_factory=dict)
     normalize: bool = True
+    regroup: bool = False

@@ -16,7 +16,6 @@ from normswap.groupnorm.choose import contenders
 from normswap.groupnorm.feeds import make_feeds
 from normswap.groupnorm.options import Timings
 from normswap.groupnorm.surroundings import INPUT, in_form, small_network
-from normswap.groupnorm.verify import CHUNK
 from normswap.inputs.signature import read_signature
 from normswap.runtime.child import run_task
 from normswap.runtime.session import Session
@@ -42,6 +41,9 @@ USUAL_SIZE = 224
 
 MOST_ELEMENTS = 1 << 24
 """Of an activation; a larger one is cut, since all forms are in memory at once."""
+
+CHUNK = 32
+"""Layers whose tensors are fetched at once."""
 
 _BARE = "bare"  # the small network without a normalization
 _LEAST = 1e-7  # seconds that a form takes, whatever the noise says

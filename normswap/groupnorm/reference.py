@@ -52,15 +52,6 @@ def normalize(x: npt.NDArray[Any], *, num_groups: int, epsilon: float) -> Float6
     return normalized
 
 
-def silu(values: Float64) -> Float64:
-    """Return ``v * sigmoid(v)``, without overflow for any v."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        gate = np.exp(-np.abs(values))
-        sigmoid = np.where(values >= 0, 1.0, gate) / (1.0 + gate)
-        result: Float64 = values * sigmoid
-    return result
-
-
 def group_normalization(
     x: npt.NDArray[Any],
     scale: npt.NDArray[Any] | None,

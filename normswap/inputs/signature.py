@@ -94,6 +94,8 @@ class Signature:
         The axes of inputs whose size is 0 in the file, which may mean any size.
     called : str
         What people know the model as, where `path` is a temporary one.
+    home : Path or None
+        The folder of its external data, where that is not its own.
     """
 
     path: Path
@@ -107,6 +109,12 @@ class Signature:
     structure: bytes
     empty_axes: dict[str, tuple[int, ...]]
     called: str = ""
+    home: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where its external data is."""
+        return self.home or self.path.resolve().parent
 
     @property
     def title(self) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from normswap.folding.plan import Folded, Kept
-from normswap.graph.batchnorm import epsilon_of, is_batchnorm
+from normswap.graph.batchnorm import is_batchnorm
 from normswap.graph.evaluate import integers_of
 from normswap.graph.mode import mode_of
 from normswap.graph.normalization import normalizations
@@ -99,8 +101,10 @@ def norm_layers(network: Network, plan: Plan) -> Iterator[NormLayer]:
     for graph in network.graphs:
         written = {n.key: n for n in normalizations(graph) if not n.is_batchnorm}
         for node in graph.nodes:
-            made = next((value.name for value in node.outputs if value), "")
-            entry = entries.get((graph.path, made))
+            made = next((value.name for value in node.outputs if value), None)
+            entry = entries.get((graph.path, made or ""))
+            if made is None:
+                continue
             if node.op in EPSILON and node.domain in {"", "com.microsoft"}:
                 yield _layer(node, node.op, node.input(0), graph, entry)
             elif node.key in written and entry is not None:
@@ -121,7 +125,7 @@ def _layer(
         graph=graph.path,
         channels=_channels(node, source, entry),
         groups=_groups(node),
-        epsilon=epsilon_of(node) if batchnorm else _epsilon(node),
+        epsilon=_epsilon(node),
         mode="" if not batchnorm else "training" if mode_of(node).is_training else "inference",
         fed_by=_maker(source),
         read_by=_readers(node),
@@ -149,7 +153,8 @@ def _fate(
 
 def _epsilon(node: Node) -> float | None:
     default = EPSILON.get(node.op)
-    return None if default is None else float(node.attr("epsilon", default))
+    # A float32, told with the digits that it has.
+    return None if default is None else float(str(np.float32(node.attr("epsilon", default))))
 
 
 def _channels(node: Node, source: Value | None, entry: Folded | Kept | None) -> int | None:

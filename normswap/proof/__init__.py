@@ -6,8 +6,9 @@
     A model as one list of nodes; its constants, shapes and integers; bounds of its tensors.
 ``numbering``, ``candidates``, ``regions``, ``prove``
     The proof by cut points: one table of classes for both models, and the walk that fills it.
-``judge``, ``maps``, ``reading``, ``drive``, ``layout``, ``evaluate``
-    Whether the two forms of a region are one function: as maps, or driven with values.
+``judge``, ``maps``, ``reading``, ``moments``, ``drive``, ``layout``, ``evaluate``
+    Whether the two forms of a region are one function: as maps, of what is normalized too
+    (``moments``), or driven with values.
 ``retrace``, ``identity``
     The proof made again from its cut points, without a search; what to call tensors and nodes.
 ``files``, ``result``

@@ -16,9 +16,10 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import ml_dtypes
 import numpy as np
 
-from normswap.dtypes import is_float
+from normswap.dtypes import NUMPY_DTYPES, is_float
 from normswap.proof.coverage import Coverage
 from normswap.proof.evaluate import UnjudgedError, evaluate, numbers_of
 from normswap.proof.flat import NONE
@@ -37,6 +38,7 @@ _VALUES = 16
 _MOVING = 16  # multiply-adds that moving a weight at random is as much work as
 _SCALES = (1.0, 8.0, 0.05, 100.0, 3000.0)
 _PROBES = 64
+_MOVED = 8.0  # roundoffs of what a region makes: more is no rounding of a single number
 _RESOLUTION = 1e-12  # of float64, in parts of what a region makes
 _TINIEST = 1e-300
 _CANCELLED = 4e-16  # and of what it reads, which may cancel
@@ -170,7 +172,16 @@ class _Driving:
         changed = self._changed()
         self._numbers_made = numbers_of(pair.of_a) ^ numbers_of(pair.of_b)
         self._moves = bool(changed) or bool(self._numbers_made)
-        self._weighed = any(len(shape) > 1 and math.prod(shape) > 1 for shape in changed)
+        self._weighed = any(len(shape) > 1 and math.prod(shape) > 1 for shape in changed.values())
+        # Constants of a single number, as attributes are, and of the rewritten model alone.
+        self._single_numbers = frozenset(
+            number
+            for number in pair.of_b.constants
+            if math.prod(changed.get(number, (2,))) == 1 and is_float(pair.b.flat.types[number])
+        )
+        stored = [NUMPY_DTYPES[pair.b.flat.types[number]] for number in self._single_numbers]
+        units = [float(ml_dtypes.finfo(kind).eps) / 2 for kind in stored]
+        self._roundoff = _MOVED * max([*units, 2.0**-24])
 
     def _refuse_rounding(self) -> None:
         pair = self._pair
@@ -184,17 +195,17 @@ class _Driving:
                 if varies and node.op == "Cast" and not is_float(side.flat.types[node.outputs[0]]):
                     raise UnjudgedError(f"{node.title} makes few values of many")
 
-    def _changed(self) -> list[Shape]:
-        """Return the shapes of the constants that only one of the two reads."""
+    def _changed(self) -> dict[Any, Shape]:
+        """Return the shapes of the constants that only one of the two reads; b's by number."""
         pair = self._pair
         sides = ((pair.a, pair.of_a), (pair.b, pair.of_b))
         kinds = [{side.classes[n] for n in cone.constants} for side, cone in sides]
-        return [
-            side.sizes[0].shapes.get(n, ())
+        return {
+            n if side is pair.b else (n,): side.sizes[0].shapes.get(n, ())
             for (side, cone), others in zip(sides, kinds[::-1], strict=True)
             for n in cone.constants
             if side.classes[n] not in others
-        ]
+        }
 
     # ------------------------------------------------------------------------------------- values
 
@@ -381,12 +392,18 @@ class _Driving:
             for sample in range(1, self._samples(a, alone=alone) + 1)
         ]
         # Numbers among attributes are rounded constants too, where they were made anew.
-        if self._numbers_made & numbers_of(pair.of_b):
+        if self._single_numbers or self._numbers_made & numbers_of(pair.of_b):
+            most = self._roundoff * float(np.abs(b).max(initial=0.0, where=np.isfinite(b)))
             for sample in range(1, 2 * _SAMPLES + 1):
                 other = evaluate(
-                    pair.b, pair.of_b, of_b, sample=sample, weights=False, numbers=numbers
+                    pair.b,
+                    pair.of_b,
+                    of_b,
+                    sample=sample,
+                    moving=self._single_numbers,
+                    numbers=numbers,
                 )
-                moved.append(a + other - b)
+                moved.append(a + np.clip(other - b, -most, most))
         largest = max(
             (float(np.abs(v).max(initial=0.0)) for v in feeds.values() if v.dtype == np.float64),
             default=0.0,

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import ml_dtypes
 import numpy as np
 
-from normswap.dtypes import NUMPY_DTYPES, is_floating
+from normswap.dtypes import NUMPY_DTYPES, is_float, is_floating
 from normswap.proof.arbiter.evaluator import NOT_WEIGHTS, perturbed
 from normswap.proof.flat import CHOICE, NONE, OWN
 from normswap.semantics.registry import meaning_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Mapping, Sequence
 
     from normswap.proof.flat import Node
     from normswap.proof.numbering import Side
@@ -70,7 +71,7 @@ def evaluate(
     values: Mapping[int, Any],
     *,
     sample: int = 0,
-    weights: bool = True,
+    moving: Collection[int] | None = None,
     numbers: Container[tuple[str, float]] = frozenset(),
     see: Callable[[Node, Sequence[Any], Sequence[Any]], None] | None = None,
 ) -> Any:
@@ -86,8 +87,8 @@ def evaluate(
     sample : int
         0 for the region as it is; any other number moves every weight, and some numbers among the
         attributes, at random within half a unit in the last place of its type.
-    weights : bool
-        False moves the attributes only.
+    moving : collection of int, optional
+        Moves, of the constants, only these.
     numbers : container of (str, float)
         The attributes that are moved, each with its value.
     see : callable, optional
@@ -105,8 +106,8 @@ def evaluate(
         if number == NONE:
             return None
         if number not in known:
-            moves = sample if weights and number not in exempt else 0
-            known[number] = _constant(side, number, moves)
+            moves = number not in exempt and (moving is None or number in moving)
+            known[number] = _constant(side, number, sample if moves else 0)
         return known[number]
 
     for node in cone.nodes:
@@ -152,7 +153,30 @@ def _constant(side: Side, number: int, sample: int) -> Any:
     found = side.value(number)
     if found is None:
         raise UnjudgedError(f"nothing makes {side.flat.names[number]!r} in the region")
-    return widened(found)
+    wide = widened(found)
+    if sample and isinstance(wide, np.ndarray) and wide.dtype == np.float64:
+        types = [NUMPY_DTYPES[kind] for kind in stored_types(side, number)]
+        coarsest = max(types, key=lambda kind: float(ml_dtypes.finfo(kind).eps), default=None)
+        if coarsest is not None:
+            return perturbed(wide, str(number), sample, coarsest)
+    return wide
+
+
+def stored_types(side: Side, number: int) -> set[int]:
+    """Return the float types that a constant was rounded to: its own, and of what it is made of."""
+    found: set[int] = set()
+    pending, seen = [number], {number}
+    while pending:
+        each = pending.pop()
+        if is_float(side.flat.types[each]):
+            found.add(side.flat.types[each])
+        maker = side.flat.makers[each]
+        for read in () if maker is None else maker.inputs:
+            fixed = read in side.flat.tensors or side.value(read) is not None
+            if read != NONE and read not in seen and fixed:
+                seen.add(read)
+                pending.append(read)
+    return found
 
 
 def _exempt(cone: Cone) -> set[int]:
@@ -165,8 +189,37 @@ def _exempt(cone: Cone) -> set[int]:
     }
 
 
+def narrowing(side: Side, cone: Cone) -> dict[int, int]:
+    """Return the nodes, by index, that round floats to a narrower type, with that type.
+
+    What was widened within a region, and then gets back the type of all that the region begins
+    with, is rounded no more than operators of that type round it.
+    """
+    types = side.flat.types
+    own = {types[n] for n in cone.frontier if is_float(types[n]) or not types[n]}
+    varying = set(cone.frontier)
+    found = {}
+    for node in cone.nodes:
+        varies = not varying.isdisjoint(node.inputs)
+        if varies:
+            varying.update(n for n in node.outputs if n != NONE)
+        if narrows(node, side):
+            after = types[node.outputs[0]]
+            if not (varies and own and all(_holds(after, kind) for kind in own)):
+                found[node.index] = after
+    return found
+
+
+def _holds(data_type: int, other: int) -> bool:
+    """Whether a float type has all values of another."""
+    if data_type == other:
+        return True
+    known = data_type in NUMPY_DTYPES and other in NUMPY_DTYPES
+    return known and width(data_type) > width(other)
+
+
 def narrows(node: Node, side: Side) -> bool:
-    """Whether a node rounds floats to a narrower type."""
+    """Whether a node makes of floats those of a narrower type."""
     if node.op not in {"Cast", "CastLike"} or not node.is_standard:
         return False
     before, after = (side.flat.types[n] for n in (node.inputs[0], node.outputs[0]))

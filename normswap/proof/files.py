@@ -13,6 +13,7 @@ from normswap.proof.constants import Constants
 from normswap.proof.flat import Flat, NotFlatError
 from normswap.proof.numbering import Side
 from normswap.proof.prove import prove
+from normswap.proof.reordered import Reordered, put_in_order, require_whole
 from normswap.proof.result import Proof
 from normswap.proof.sizes import Inferred, sizes_of
 from normswap.runtime.randomness import pinned
@@ -32,6 +33,7 @@ def prove_files(
     *,
     requested: RequestedSizes = _ANY,
     patience: float = 60.0,
+    orders: Sequence[Reordered] = (),
 ) -> Proof:
     """Prove, as far as it goes, that the model in a file is the function of that in another.
 
@@ -44,6 +46,8 @@ def prove_files(
         tried.
     patience : float
         Seconds after which what is left stays open.
+    orders : sequence of Reordered
+        The order in which channels of the rewritten model are, where that has permuted them.
 
     Returns
     -------
@@ -57,7 +61,7 @@ def prove_files(
     """
     began = time.perf_counter()
     try:
-        a, b, _ = sides_of(original, rewritten, requested)
+        a, b, _ = sides_of(original, rewritten, requested, orders)
         with np.errstate(all="ignore"):  # infinity and NaN are values like any others here
             return prove(a, b, patience=patience - (time.perf_counter() - began))
     except ModelError:
@@ -70,13 +74,16 @@ def prove_files(
 
 
 def sides_of(
-    original: Signature, rewritten: Signature, requested: RequestedSizes = _ANY
+    original: Signature,
+    rewritten: Signature,
+    requested: RequestedSizes = _ANY,
+    orders: Sequence[Reordered] = (),
 ) -> tuple[Side, Side, list[dict[str, Shape]]]:
     """Read both models; return them, without classes, and the sizes of inputs that are tried.
 
     Parameters
     ----------
-    original, rewritten, requested
+    original, rewritten, requested, orders
         See :func:`prove_files`.
 
     Raises
@@ -88,11 +95,16 @@ def sides_of(
     """
     shapes = _shapes(original, requested)
     known: Inferred = {}
-    a, b = (_side(model, shapes, known) for model in (original, rewritten))
+    a, b = _side(original, shapes, known), _side(rewritten, shapes, known, orders)
     return a, b, shapes
 
 
-def _side(model: Signature, shapes: Sequence[dict[str, Shape]], known: Inferred) -> Side:
+def _side(
+    model: Signature,
+    shapes: Sequence[dict[str, Shape]],
+    known: Inferred,
+    orders: Sequence[Reordered] = (),
+) -> Side:
     """Read one of the models.
 
     Raises
@@ -101,9 +113,12 @@ def _side(model: Signature, shapes: Sequence[dict[str, Shape]], known: Inferred)
         If its external data can't be read.
     """
     proto = pinned(str(model.path), model.seeds)
-    flat = Flat.of(proto, model.path.resolve().parent)
+    flat = Flat.of(proto, model.folder)
+    found = put_in_order(flat, orders)
     constants = Constants(flat, model.name)
-    return Side(flat, constants, tuple(sizes_of(flat, constants, given, known) for given in shapes))
+    sizes = tuple(sizes_of(flat, constants, given, known) for given in shapes)
+    require_whole(found, sizes)
+    return Side(flat, constants, sizes)
 
 
 def _shapes(model: Signature, requested: RequestedSizes) -> list[dict[str, Shape]]:

@@ -6,7 +6,7 @@ tensor has a number of its own, whichever scope it is in, and a node reads numbe
 
 - Identity, Dropout in inference and a cast to the same type make no tensor: their output is their
   input.
-- What onnxruntime's optimizer fuses (FusedConv, FusedGemm) is taken apart again.
+- What onnxruntime has a fused operator for (FusedConv, FusedGemm, GroupNorm) is taken apart again.
 - A call of a model-local function is the nodes of its body, its attributes filled in.
 - The branches of an If are nodes like others; each of its outputs is a choice (`CHOICE`) between
   two tensors by the condition.
@@ -121,6 +121,8 @@ class Flat:
     ports : dict of str to onnx.ValueInfoProto
     random : set of int
         Indices of `nodes` that draw random numbers.
+    between : set of int
+        Tensors that are compared with none of another model.
     """
 
     folder: Path | None
@@ -134,6 +136,7 @@ class Flat:
     named: dict[str, int] = field(default_factory=dict)
     ports: dict[str, onnx.ValueInfoProto] = field(default_factory=dict)
     random: set[int] = field(default_factory=set)
+    between: set[int] = field(default_factory=set)
 
     @classmethod
     def of(cls, model: onnx.ModelProto, folder: Path | None = None) -> Flat:
@@ -280,6 +283,9 @@ class _Walk:
         if (domain, node.op_type) in _FUSED:
             self._fused(node, inputs, scope)
             return
+        if (domain, node.op_type) == ("com.microsoft", "GroupNorm"):
+            self._group_norm(node, inputs, scope)
+            return
         op, values = node.op_type, _values(_attributes(node, scope))
         if not domain and op == "CastLike" and self._flat.types[inputs[1]]:
             # What it is like says nothing but the type.
@@ -314,6 +320,26 @@ class _Walk:
             last = part.op == plain[-1][0]
             self._add(part, [node.output[0] if last else f"{op} of {node.output[0]}"], scope)
             made = part.outputs[0]
+
+    def _group_norm(self, node: onnx.NodeProto, inputs: list[int], scope: _Scope) -> None:
+        """Take apart: views of channels last, a GroupNormalization, an activation."""
+        given = _values(_attributes(node, scope))
+        last = bool(given.get("channels_last", 1))
+        own = {"num_groups": given.get("groups", 1), "epsilon": given.get("epsilon", 1e-5)}
+
+        def make(op: str, opset: int, read: list[int], **values: Any) -> int:
+            part = Node(op, "", opset, values, read, [], node, scope.path)
+            self._add(part, [f"{op} of {node.output[0]}"], scope)
+            return part.outputs[0]
+
+        y = make("Transpose", 13, inputs[:1], perm=[0, 3, 1, 2]) if last else inputs[0]
+        y = make("GroupNormalization", 21, [y, *inputs[1:3]], **own)
+        if given.get("activation", 0):
+            y = make("Mul", 13, [y, make("Sigmoid", 13, [y])])
+        if last:
+            y = make("Transpose", 13, [y], perm=[0, 2, 3, 1])
+        self._flat.names[y] = node.output[0]
+        scope.names[node.output[0]] = y
 
     def _is_same(self, node: onnx.NodeProto, inputs: Sequence[int], scope: _Scope) -> bool:
         """Whether a node makes what it reads: Identity, or a cast to the type that it has."""

@@ -9,7 +9,7 @@ import ml_dtypes
 
 from normswap.dtypes import NUMPY_DTYPES, is_float
 from normswap.proof.drive import Pair, drive
-from normswap.proof.evaluate import UnjudgedError, narrows
+from normswap.proof.evaluate import UnjudgedError, narrowing, stored_types
 from normswap.proof.flat import NONE
 from normswap.proof.maps import NoMapError, Rounding, compare
 from normswap.proof.reading import map_of
@@ -189,15 +189,16 @@ def _chooses_by_size(node: Node, side: Side) -> bool:
 
 
 def _narrowed(side: Side, cone: Cone) -> set[int]:
-    return {side.flat.types[node.outputs[0]] for node in cone.nodes if narrows(node, side)}
+    return set(narrowing(side, cone).values())
 
 
 def rounding_of(side: Side, cone: Cone, axes: int = 0) -> Rounding | None:
     """Return the coarsest rounding of a region's constants of so many axes; None without any."""
     found = [
-        ml_dtypes.finfo(NUMPY_DTYPES[side.flat.types[number]])
+        ml_dtypes.finfo(NUMPY_DTYPES[kind])
         for number in cone.constants
         if is_float(side.flat.types[number]) and len(_shape(side, number)) >= axes
+        for kind in stored_types(side, number)
     ]
     if not found:
         return None

@@ -200,6 +200,8 @@ def _is_local(node: Node, side: Side, cone: Cone) -> bool:
         return all(constant[1:]) and not node.attributes.get("training_mode", 0)
     if node.op == "Concat":
         return bool(node.attributes.get("axis") == 1) and not any(constant)
+    if node.op == "Gather":
+        return node.attributes.get("axis", 0) == 1 and all(constant[1:])
     if node.op == "Split":
         return bool(node.attributes.get("axis") == 1) and all(constant[1:])
     if node.op in _WINDOWS:

@@ -170,6 +170,9 @@ class Map:
         (channels,), or () where there is one for all.
     trail : tuple
         What happens to what the operators make.
+    normals : tuple of Normal
+        What is read and no tensor, but one that is normalized first: of the class -2 the first of
+        them, of -3 the second.
     """
 
     axis: int | None
@@ -177,6 +180,7 @@ class Map:
     bias: np.ndarray
     magnitude: np.ndarray
     trail: Trail = ()
+    normals: tuple[Normal, ...] = ()
 
     def along(self, axis: int, count: int) -> Map:
         """Return the map with an axis of channels.
@@ -227,6 +231,64 @@ class Map:
             bias=self.bias[low:high],
             magnitude=self.magnitude[low:high],
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Normal:
+    """What has mean 0 and a variance of 1, run by run: ``(z - mean) / sqrt(var + epsilon)``.
+
+    Attributes
+    ----------
+    of : Map
+        What makes z.
+    runs : tuple of int
+        How many runs z is divided into, in the order of its elements, at each size of the model.
+    epsilon, sign : numpy.ndarray
+        For each run of a sample, (runs,); or (1,), where it is the same. The sign is that of what
+        was divided.
+    """
+
+    of: Map
+    runs: tuple[int, ...]
+    epsilon: np.ndarray
+    sign: np.ndarray
+
+
+def reduced(of: Map, runs: tuple[int, ...], count: int, epsilon: float) -> Normal:
+    """Return what normalizes a tensor.
+
+    A scale and a shift that are the same throughout a run go with its deviation and its mean::
+
+        z = a x + b:   (z - mean(z)) / sqrt(var(z) + e)
+            = sign(a) (x - mean(x)) / sqrt(var(x) + e / a^2)
+
+    Parameters
+    ----------
+    of : Map
+    runs : tuple of int
+    count : int
+        How many of them are of a sample.
+    epsilon : float
+    """
+    same = np.array([epsilon])
+    whole = Normal(of, runs, same, np.ones(1))
+    if len(of.blocks) != 1 or of.trail or of.blocks[0].operator != Operator():
+        return whole
+    block = of.blocks[0]
+    parts = []
+    for values in (block.weight, of.bias):
+        if values.size > 1 and (not count or values.size % count):
+            return whole
+        rows = values.reshape(count, -1) if values.size > 1 else values.reshape(1, 1)
+        if not (rows == rows[:, :1]).all():
+            return whole
+        parts.append(rows[:, 0])
+    scale = parts[0]
+    if not np.isfinite(scale).all() or not (scale != 0).all():
+        return whole
+    bare = replace(block, weight=np.ones(()), magnitude=None)
+    zero = np.zeros(())
+    return Normal(Map(None, (bare,), zero, zero), runs, same / scale**2, np.sign(scale))
 
 
 def joined(maps: Sequence[Map]) -> Map:
@@ -390,7 +452,28 @@ def compare(a: Map, b: Map, weights: Rounding, shifts: Rounding) -> Off:
         if off.channel is not None:
             off = replace(off, channel=off.channel + one.start)
         worst = worst.worse(off)
+    return worst.worse(_normals_apart(a.normals, b.normals, weights, shifts))
+
+
+def _normals_apart(
+    a: Sequence[Normal], b: Sequence[Normal], weights: Rounding, shifts: Rounding
+) -> Off:
+    """Compare what is normalized, how, and with which epsilon."""
+    worst = Off(0.0)
+    if len(a) != len(b):
+        raise NoMapError("they normalize different tensors")
+    for one, other in zip(a, b, strict=True):
+        if one.runs != other.runs:
+            if len(a) > 1:
+                raise NoMapError("they normalize in other groups")
+            return Off(math.inf, "the groups that are normalized", share=1.0)
+        rounding = Rounding(max(shifts.unit, _ATTRIBUTE), shifts.least)
+        off = _apart(one.epsilon, other.epsilon, None, rounding, "epsilon", 1)
+        worst = worst.worse(off).worse(compare(one.of, other.of, weights, shifts))
     return worst
+
+
+_ATTRIBUTE = 2.0**-24  # the unit roundoff of numbers among attributes
 
 
 def _edges(each: Map) -> Iterator[int]:

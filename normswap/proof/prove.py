@@ -105,39 +105,58 @@ class _Walk:
                 self._identical.add(number)
                 self._common.add(kind)
                 continue
-            if not is_float(b.flat.types[number]) or self._is_late:
+            if not is_float(b.flat.types[number]) or number in b.flat.between or self._is_late:
                 continue
             try:
-                self._cut(number)
+                again = self._cut(number)
             except LargeRegionError as error:
                 again = self._give_up(error.seen)
-                if again is not None:
-                    return again
+            if again is not None:
+                return again
         return index + 1
 
-    def _cut(self, number: int) -> None:
-        """Look for a tensor of the original that is equal to one."""
+    def _cut(self, number: int) -> int | None:
+        """Look for a tensor of the original that is equal to one; return where to go on."""
         cone = cone_of(self._b, number, self._homes)
         failures = [n for n in cone.made if n in self._failed and n != number]
         if len(failures) >= _FAILURES:
             raise LargeRegionError(set(failures))
         for candidate, named in self._candidates.of(number):
             if self._is_late:
-                return
+                return None
             region = self._compared(number, candidate, cone, named=named)
             if region is not None and not region.reason:
                 self._b.classes[number] = self._a.classes[candidate]
                 self._common.add(self._b.classes[number])
                 self._regions[number] = region
-                return
+                return None
             if region is not None and named and number not in self._failed:
                 self._failed[number] = candidate, region
         candidate, region = self._failed.get(number, (NONE, None))
         if region is not None and region.is_near and len(self._assumed) < _DIFFERENCES:
             # No step of a rewrite: a larger region would only hide it.
+            inner = self._inner(number, candidate, cone)
+            if inner is not None:
+                return self._assume(inner)
             self._assumed[number] = candidate, region
             self._b.classes[number] = self._a.classes[candidate]
             self._common.add(self._b.classes[number])
+        return None
+
+    def _inner(self, number: int, candidate: int, cone: Cone) -> int | None:
+        """Return a tensor within a region that is all that is wrong with it, if there is one."""
+        classes = self._b.classes
+        for inner in sorted(cone.made, key=self._place):
+            if inner == number or inner not in self._failed or not self._failed[inner][1].is_apart:
+                continue
+            own, classes[inner] = classes[inner], self._a.classes[self._failed[inner][0]]
+            behind = cone_of(self._b, number, self._homes)
+            other = opposite(self._a, candidate, behind, self._common | {classes[inner]})
+            equal = other is not None and self._judge(other, behind).equal
+            classes[inner] = own
+            if equal:
+                return inner
+        return None
 
     def _compared(self, number: int, candidate: int, cone: Cone, *, named: bool) -> Region | None:
         """Return what a comparison of two tensors came to; None where it can't be made."""
@@ -207,7 +226,10 @@ class _Walk:
         ]
         if not failed or len(self._assumed) >= _DIFFERENCES or self._is_late:
             return None
-        first = min(failed, key=self._place)
+        return self._assume(min(failed, key=self._place))
+
+    def _assume(self, first: int) -> int:
+        """Take a tensor that is no cut point for one; return where to go on."""
         self._assumed[first] = self._failed[first]
         self._failed = {
             n: v for n, v in self._failed.items() if self._place(n) < self._place(first)

@@ -8,14 +8,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from normswap.dtypes import is_float, is_floating
-from normswap.proof.evaluate import UnjudgedError, evaluate_node, narrows, widened
+from normswap.proof.evaluate import UnjudgedError, evaluate_node, narrowing, widened
 from normswap.proof.flat import NONE
-from normswap.proof.maps import Block, Map, NoMapError, Operator, Trail, joined, total
+from normswap.proof.maps import (
+    Block,
+    Map,
+    NoMapError,
+    Normal,
+    Operator,
+    Trail,
+    joined,
+    reduced,
+    total,
+)
+from normswap.proof.moments import Moments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from normswap.proof.flat import Node
+    from normswap.proof.moments import Moment
     from normswap.proof.numbering import Side
     from normswap.proof.regions import Cone
 
@@ -42,7 +54,7 @@ def map_of(side: Side, cone: Cone) -> Map:
     found = reading.maps.get(cone.target)
     if found is None:
         raise NoMapError("it is a constant")
-    return found
+    return replace(found, normals=tuple(reading.normals))
 
 
 class _Reading:
@@ -51,6 +63,10 @@ class _Reading:
     def __init__(self, side: Side, cone: Cone) -> None:
         self._side = side
         self.maps: dict[int, Map] = {}
+        self.moments = Moments(side, self.maps, self.constant)
+        self.normals: list[Normal] = []
+        self._kinds: dict[Any, int] = {}
+        self._narrowing = narrowing(side, cone)
         self._constants: dict[int, np.ndarray] = {}
         one = np.ones(())
         for number, kind in cone.frontier.items():
@@ -62,19 +78,55 @@ class _Reading:
         made_of = [n for n in node.outputs if n != NONE]
         if all(n in sizes.values for n in made_of for sizes in self._side.sizes):
             return  # what sizes determine is known
-        if not any(n in self.maps for n in node.inputs):
+        if not any(n in self.maps or n in self.moments.found for n in node.inputs):
+            if node.op == "ConstantOfShape" and node.is_standard:
+                return  # whose number is all that may be asked for
             for number, value in zip(node.outputs, self._evaluated(node), strict=False):
                 self._constants[number] = value
             return
-        rule = _RULES.get(node.op) if node.is_standard else None
-        if rule is None or narrows(node, self._side):
+        if node.index in self._narrowing:
             raise NoMapError(f"{node.op} has no form")
-        made = rule(self, node)
+        moment = self.moments.read(node)
+        if moment is not None and moment.kind == "normal":
+            self._normal(node.outputs[0], moment)
+            return
+        try:
+            made = _rule(node)(self, node)
+        except NoMapError:
+            if moment is None:
+                raise
+            return
         for number, each in zip(node.outputs, made, strict=False):
             if number != NONE:
                 self.maps[number] = each
         if any(number != NONE for number in node.outputs[len(made) :]):
             raise NoMapError(f"{node.op} has no form with all its outputs")
+
+    def _normal(self, number: int, moment: Moment) -> None:
+        """Note what is normalized as something that is read, where it has its own shape again."""
+        base = self.maps.get(moment.base)
+        if base is None or self.shapes(number) != self.shapes(moment.base):
+            return
+        channels = self.length(number, 1)
+        shift = np.zeros(1) if moment.shift is None else moment.shift
+        if any(channels % part.size for part in (moment.factor, shift)):
+            raise NoMapError("it normalizes with numbers for parts of a channel")
+        key = (moment.base, moment.runs, moment.epsilon)
+        if key not in self._kinds:
+            self._kinds[key] = -2 - len(self.normals)
+            shapes = self.shapes(number)
+            each = {runs / shape[0] for runs, shape in zip(moment.runs, shapes, strict=True)}
+            count = each.pop() if len(each) == 1 else 0.0
+            # Runs of several samples, or of a size, are none of a sample.
+            count = int(count) if count == int(count) else 0
+            self.normals.append(reduced(base, moment.runs, count, moment.epsilon))
+        kind = self._kinds[key]
+        signs = self.normals[-2 - kind].sign
+        factor, shift, signs = (
+            np.repeat(part, channels // part.size) for part in (moment.factor, shift, signs)
+        )
+        block = Block(kind, Operator(), 0, factor * signs)
+        self.maps[number] = Map(1, (block,), shift, np.abs(shift))
 
     def _evaluated(self, node: Node) -> Sequence[Any]:
         try:
@@ -132,6 +184,14 @@ class _Reading:
         made = self.shapes(node.outputs[0])
         if any(self.shapes(n) != made for n in node.inputs if n in self.maps):
             raise NoMapError(f"{node.op} broadcasts")
+
+
+def _rule(node: Node) -> Callable[[_Reading, Node], list[Map]]:
+    """Return how the form of an operator is read."""
+    rule = _RULES.get(node.op) if node.is_standard else None
+    if rule is None:
+        raise NoMapError(f"{node.op} has no form")
+    return rule
 
 
 # ---------------------------------------------------------------------------- by elements

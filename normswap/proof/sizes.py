@@ -260,11 +260,12 @@ class _Inference:
 
     def _inferred(self, node: Node) -> list[Shape | None]:
         flat, shapes = self._flat, self._found.shapes
+        if (node.domain, node.op) in _OF_ONE_SHAPE:
+            return [shapes.get(node.inputs[0])]
         try:
             schema = onnx.defs.get_schema(node.op, node.opset, node.domain)
         except onnx.defs.SchemaError:
-            same = node.domain == "com.microsoft" and node.op in _OF_ONE_SHAPE
-            return [shapes.get(node.inputs[0])] if same else []
+            return []
         kinds = [flat.types[n] if n != NONE else 0 for n in node.inputs]
         sizes = [shapes.get(n) if n != NONE else None for n in node.inputs]
         if any(n != NONE and not kind for n, kind in zip(node.inputs, kinds, strict=True)):
@@ -291,7 +292,17 @@ class _Inference:
         return self._known[key]
 
 
-_OF_ONE_SHAPE = frozenset({"BiasGelu", "FastGelu", "Gelu", "QuickGelu", "SkipLayerNormalization"})
+# What ONNX has no inference for.
+_OF_ONE_SHAPE = frozenset(
+    {
+        ("", "GroupNormalization"),
+        ("com.microsoft", "BiasGelu"),
+        ("com.microsoft", "FastGelu"),
+        ("com.microsoft", "Gelu"),
+        ("com.microsoft", "QuickGelu"),
+        ("com.microsoft", "SkipLayerNormalization"),
+    }
+)
 _DRAWS = frozenset(
     {
         "Bernoulli",

@@ -19,6 +19,7 @@ from normswap.report.standing import standing, verified
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from normswap.check.verdict import Verdict
     from normswap.findings import Finding
     from normswap.report.envelope import Envelope, Report
 
@@ -126,11 +127,13 @@ def _kept(entry: Any) -> Result:
 
 def _rewrite(report: Any, done: Iterable[Any], kept: Iterable[Any]) -> Iterator[Result]:
     """Yield what became of normalizations; a finding of a gate takes the place of its node's."""
+    every = {result.place: result for result in (*map(_done, done), *map(_kept, kept))}
     failing = [_of(finding) for finding in report.failing]
+    # A case keeps its name, whatever comes of it.
+    named = [replace(f, name=every[f.place].name if f.place in every else f.name) for f in failing]
     gone = {result.place for result in failing}
-    every = (*map(_done, done), *map(_kept, kept))
-    yield from (result for result in every if result.place not in gone)
-    yield from failing
+    yield from (result for place, result in every.items() if place not in gone)
+    yield from named
 
 
 def _fold(report: Any) -> Iterator[Result]:
@@ -141,7 +144,7 @@ def _fold(report: Any) -> Iterator[Result]:
             told = f"{residual.tensor} is stored {residual.ulps:.3g} ulp off its formula"
             yield Result(residual.tensor, "error", told, "residual", place=residual.tensor)
     if report.check is not None:
-        yield from _check(report.check)
+        yield from _compared(report.check)
 
 
 def _explain(report: Any) -> Iterator[Result]:
@@ -152,9 +155,12 @@ def _explain(report: Any) -> Iterator[Result]:
 def _swap(report: Any) -> Iterator[Result]:
     plan, check = report.plan, report.check
     yield from _rewrite(report, (swap.site for swap in plan.swaps), plan.untouched)
+    same = report.normalization
+    if same is not None:
+        told = "; ".join(("the normalized network is not the original", *same.reasons))
+        yield replace(_verdict(same.verdict, told), name="normalization")
     if check is not None:
-        wrong = [f"{o.output}: off by {o.max_error:.1e}" for o in check.outputs if not o.right]
-        yield _verdict(check, "; ".join([check.finding, *wrong]))
+        yield from _compared(check)
 
 
 def _recalibrate(report: Any) -> Iterator[Result]:
@@ -162,30 +168,42 @@ def _recalibrate(report: Any) -> Iterator[Result]:
     yield from map(_kept, report.untouched)
 
 
-def _verdict(check: Any, told: str) -> Result:
-    code = ExitCode(check.exit_code)
+def _verdict(verdict: Verdict, told: str) -> Result:
+    code = verdict.exit_code
     level: Literal["pass", "error", "failure"] = (
         "pass" if not code else "error" if code is ExitCode.FINDINGS else "failure"
     )
     why = "" if level == "pass" else told
-    return Result("check", level, why, check.verdict.value, "what the check found")
+    return Result("check", level, why, verdict.value, "what the check found")
 
 
 def _check(report: Any) -> Iterator[Result]:
-    names = {output.name: output for output in report.outputs}
-    for name in names:
+    """Yield where the models differ, as far as that is known, each output, and the verdict."""
+    yield from (replace(result, model=report.rewritten) for result in _compared(report))
+
+
+def _compared(report: Any) -> Iterator[Result]:
+    different = report.verdict.value == "different"
+    for region in report.proof.apart if different and report.proof is not None else ():
+        name, title = f"region {region.tensor}", "where the models differ"
+        yield Result(name, "error", str(region), "region", title, place=region.tensor)
+    told = False
+    for name in dict.fromkeys(output.name for output in report.outputs):
         outputs = [output for output in report.outputs if output.name == name]
         wrong = [o for o in outputs if o.judgement.verdict.value != "equivalent"]
-        if wrong:
-            first = wrong[0]
-            kind = first.judgement.verdict.value
-            level: Literal["error", "failure"] = "error" if kind == "different" else "failure"
-            told = f"{first.judgement.reason} ({first.case})"
-            yield Result(f"output {name}", level, told, kind, "an output differs", place=name)
-        else:
+        if not wrong:
             yield Result(f"output {name}", "pass", place=name)
-    told = "; ".join((f"{report.verdict.value}{standing(report)}", *report.reasons))
-    yield replace(_verdict(report, told), model=report.rewritten)
+            continue
+        told = True
+        first = wrong[0]
+        kind = first.judgement.verdict.value
+        level: Literal["error", "failure"] = "error" if kind == "different" else "failure"
+        why = f"{first.judgement.reason} ({first.case})"
+        yield Result(f"output {name}", level, why, kind, "an output differs", place=name)
+    reasons = () if told else report.reasons
+    yield _verdict(
+        report.verdict, "; ".join((f"{report.verdict.value}{standing(report)}", *reasons))
+    )
     if report.shortfall:
         yield Result("proof", "error", report.shortfall, "not-proved", "not all of it is proved")
 
@@ -218,7 +236,8 @@ def _lint(report: Any) -> Iterator[Result]:
             if code not in found:
                 yield Result(f"{code} {rules[code].name}", "pass", model=model.source)
         for finding in model.findings:
-            result = _of(finding, model=model.source, help=rules[finding.code].how)
+            rule = rules[finding.code]
+            result = _of(finding, model=model.source, help=f"{rule.why} {rule.how}")
             yield replace(result, name=f"{finding.code} {finding.name} {finding.place}".rstrip())
 
 

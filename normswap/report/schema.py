@@ -117,9 +117,16 @@ def _described(hint: Any, seen: dict[type[Any], type[Any]]) -> Any:
 
 
 def _names(definition: Any) -> dict[str, Any]:
-    """Return what annotations may name: what is in their module, or imported only for them."""
+    """Return what annotations may name: what is in their module, or imported only for them.
+
+    Those of what a class is derived from are among its own.
+    """
+    names: dict[str, Any] = {}
+    for base in getattr(definition, "__bases__", ()):
+        if base.__module__ != "builtins":
+            names.update(_names(base))
     module = sys.modules[definition.__module__]
-    names = dict(vars(module))
+    names.update(vars(module))
     for node in ast.walk(ast.parse(inspect.getsource(module))):
         if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
             for item in node.body:

@@ -43,26 +43,26 @@ _FLOAT_MAP = ("tensor(float))", "tensor(float)))")
 def execute(request: dict[str, Any], job: Job) -> dict[str, Any]:
     """Run one model in one or more ways.
 
-    The request holds ``model``, ``feeds`` (inputs, one set a case), ``executions`` (each a
-    ``level`` and ``threads``), ``provider``, ``provider_options``, ``seeds``
-    (`normswap.runtime.randomness`) and ``opened``, whether sizes of 0 are any sizes. The
-    ``results`` of an execution are numbers of what was sent.
+    The request holds ``model``, ``home`` (the folder of its external data), ``feeds`` (inputs, one
+    set a case), ``executions`` (each a ``level`` and ``threads``), ``provider``,
+    ``provider_options``, ``seeds`` (`normswap.runtime.randomness`) and ``opened``, whether sizes of
+    0 are any sizes. The ``results`` of an execution are numbers of what was sent.
     """
     job.stage(f"choosing the execution provider {request['provider']!r}")
     provider = choose_provider(request["provider"], request["provider_options"])
     device = Device.of(provider)
     model: str | bytes = request["model"]
     home: str | None = None
-    if request["seeds"] or request["opened"]:
+    path = Path(request["model"])
+    if request["seeds"] or request["opened"] or request["home"] != str(path.parent):
         from normswap.runtime.opening import open_sizes
         from normswap.runtime.randomness import pinned
 
-        path = request["model"]
-        copy = pinned(path, request["seeds"])
+        copy = pinned(str(path), request["seeds"])
         if request["opened"]:
             open_sizes(copy)
         model = copy.SerializeToString()
-        home = str(Path(path).parent)
+        home = request["home"]
     executions = []
     options: dict[str, str] = {}
     for wanted in request["executions"]:

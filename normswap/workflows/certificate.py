@@ -7,6 +7,7 @@ worked out from the models by :func:`state`, when it is written and when it is v
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ import onnx
 
 from normswap.check.options import CheckOptions
 from normswap.errors import DataError, ModelError, UsageError
+from normswap.groupnorm.intent import Intent, written_out
 from normswap.inputs.dims import RequestedSizes
 from normswap.inputs.signature import drawing_alike, read_signature
 from normswap.model.hashes import external_files, sha256_of
@@ -168,6 +170,9 @@ class Certificate(AsDict):
         None where all is proved.
     folding : Folding or None
         None where something else made the rewritten model.
+    swapping : tuple of Intent or None
+        The BatchNormalizations that are read as group normalizations: `original` is the function
+        that is written out with these. None where the rewritten model is the original's.
     """
 
     made: Made
@@ -182,6 +187,7 @@ class Certificate(AsDict):
     regions: tuple[Judged, ...]
     tested: Tested | None = None
     folding: Folding | None = None
+    swapping: tuple[Intent, ...] | None = None
 
     SCHEMA: ClassVar[str] = "normswap/certificate/1"
     TOLD = ("digest",)
@@ -260,6 +266,7 @@ def certify(
     *,
     names: tuple[str, str],
     folding: Folding | None = None,
+    swapping: tuple[Intent, ...] | None = None,
 ) -> Certificate:
     """Return the certificate of a check that found two models equivalent.
 
@@ -272,6 +279,7 @@ def certify(
     names : (str, str)
         What to call the models.
     folding : Folding, optional
+    swapping : tuple of Intent, optional
     """
     proof = report.proof
     cuts = [region.cut for region in proof.regions if region.cut] if proof is not None else []
@@ -282,7 +290,7 @@ def certify(
         del a, b
         return {cut.tensor: cut for cut in cuts}
 
-    found, _ = state(original, rewritten, requested, claimed, made)
+    found, _ = state(original, rewritten, requested, claimed, made, swapping)
     reasons = {} if proof is None else {output.name: output.reason for output in proof.outputs}
     general = "" if proof is None else proof.reason
     tested = None
@@ -296,7 +304,7 @@ def certify(
                 if output.standing is Standing.OPEN
             ),
         )
-    return replace(found, tested=tested, folding=folding)
+    return replace(found, tested=tested, folding=folding, swapping=swapping)
 
 
 def state(
@@ -305,6 +313,7 @@ def state(
     requested: RequestedSizes,
     claimed: Callable[[Side, Side], Mapping[int, Cut]],
     made: Made,
+    swapping: tuple[Intent, ...] | None = None,
 ) -> tuple[Certificate, Traced]:
     """Work out from two models what can be claimed of them with some cut points.
 
@@ -315,11 +324,13 @@ def state(
     claimed : callable
         Returns the cut points, by the rewritten model's tensors.
     made : Made
+    swapping : tuple of Intent, optional
+        What of the original is read as what.
 
     Returns
     -------
     Certificate
-        Without what is tested, and how it was folded.
+        Without what is tested, and how it was rewritten.
     Traced
         What it is made of, with the cut points that are none.
 
@@ -328,16 +339,23 @@ def state(
     ModelError
         A model can't be read.
     """
-    first, second = drawing_alike(read_signature(original), read_signature(rewritten))
     files = _files(original), _files(rewritten)
-    try:
-        a, b, tried = sides_of(first, second, requested)
-        with np.errstate(all="ignore"):  # infinity and NaN are values like any others here
-            traced = retrace(a, b, claimed(a, b))
-    except ModelError:
-        raise
-    except Exception as error:  # noqa: BLE001 - of models that break a rule; nothing is proved
-        tried, traced = [], _nothing(second, " ".join(str(error).split()) or type(error).__name__)
+    tried: list[dict[str, tuple[int, ...]]] = []
+    with contextlib.ExitStack() as stack:
+        second = read_signature(rewritten)
+        try:
+            path, home = stack.enter_context(meant(original, swapping))
+            first, second = drawing_alike(replace(read_signature(path), home=home), second)
+            a, b, tried = sides_of(first, second, requested)
+            with np.errstate(all="ignore"):  # infinity and NaN are values like any others here
+                traced = retrace(a, b, claimed(a, b))
+        except ModelError as error:
+            if swapping is None:
+                raise
+            traced = _nothing(second, str(error))  # it can't be read so
+        except Exception as error:  # noqa: BLE001 - of models that break a rule; nothing is proved
+            reason = " ".join(str(error).split()) or type(error).__name__
+            tried, traced = [], _nothing(second, reason)
     is_whole = traced.outputs and all(o.standing is not Standing.OPEN for o in traced.outputs)
     certificate = Certificate(
         made=made,
@@ -352,6 +370,21 @@ def state(
         regions=traced.regions,
     )
     return certificate, traced
+
+
+@contextlib.contextmanager
+def meant(
+    original: Path, swapping: tuple[Intent, ...] | None
+) -> Iterator[tuple[Path, Path | None]]:
+    """Give the file of what a rewritten model should be, and the folder of its external data.
+
+    That is the original; or what it becomes as it is read for a swap, in a temporary file.
+    """
+    if swapping is None:
+        yield original, None
+        return
+    with written_out(original, swapping) as path:
+        yield path, original.resolve().parent
 
 
 def _nothing(model: Signature, reason: str) -> Traced:
@@ -401,7 +434,7 @@ def load_certificate(path: Path) -> tuple[Certificate, dict[str, Any]]:
         raise DataError(
             f"{path} is no certificate of the form {Certificate.SCHEMA!r}"
             + (f", but of {schema!r}." if isinstance(schema, str) else "."),
-            tip="fold --certificate and check --certificate write one.",
+            tip="A rewrite and check write one with --certificate.",
         )
     try:
         return msgspec.convert(data, Certificate), data

@@ -17,14 +17,14 @@ from normswap.check.compare import compare, judge_all
 from normswap.check.departure import disbelieved, find_departures, measure_rounding, suspected
 from normswap.check.deployment import deploy, is_enough, proved_outputs, start, with_proof
 from normswap.check.golden import against_expected
-from normswap.check.localize import localize
 from normswap.check.observe import Observations, observe_original, observe_rewritten, provider_notes
 from normswap.check.options import CheckOptions
 from normswap.check.power import estimate, self_test
 from normswap.check.report import CaseReport, CheckReport, OutputReport, reasons_of
 from normswap.check.runner import LEVELS, Execution, Runner
 from normswap.check.verdict import NOT_FINITE, Verdict, overall
-from normswap.errors import DataError, UsageError
+from normswap.errors import DataError, ModelError, UsageError
+from normswap.graph.build import gs_nodes
 from normswap.groupnorm.carried import constants_not_finite
 from normswap.inputs.data import load_cases, load_outputs
 from normswap.inputs.dims import RequestedSizes
@@ -45,9 +45,10 @@ from normswap.workflows.certificate import certifiable, certify
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from normswap.check.report import DepartureReport, Divergence, Power
+    from normswap.check.report import DepartureReport, Power
     from normswap.model.sources import Source
     from normswap.proof.result import Proof
+    from normswap.runtime.arrays import Feeds
     from normswap.runtime.child import Child
 
 
@@ -119,6 +120,9 @@ def check(
         second = first if rewritten is original else stack.enter_context(file_of(rewritten))
         names = (name_of(original), name_of(rewritten))
         report = check_files(first, second, how, names=names, progress=progress)
+        models = zip(names, (first, second), strict=True)
+        training = {Path(name).name for name, path in models if _trains(path)}
+        report = replace(report, notes=(*report.notes, *_mode_note(sorted(training))))
         if certified is not None and report.verdict is Verdict.EQUIVALENT:
             progress("certifying")
             called = (Path(names[0]).name, Path(names[1]).name)
@@ -135,6 +139,9 @@ def check_files(
     names: tuple[str, str],
     progress: Progress = silent,
     child: Child | None = None,
+    home: Path | None = None,
+    data: Sequence[Feeds] = (),
+    strict: bool = False,
 ) -> CheckReport:
     """Do what :func:`check` says, on files that may be temporary.
 
@@ -147,6 +154,12 @@ def check_files(
     progress : callable
     child : Child, optional
         A process that was started for this (`normswap.check.deployment.start`).
+    home : Path, optional
+        The folder of the original's external data, where that is not its own.
+    data : sequence of feeds
+        Inputs in the place of random ones; nobody asked for more than they are needed for.
+    strict : bool
+        Whether a region that is another function is a verdict, even where no input shows it.
     """
     began = time.perf_counter()
     _refuse_useless_limit(options)
@@ -154,7 +167,8 @@ def check_files(
         if child is None and is_enough(options):  # its start goes on while the models are read
             child = start(options, stack)
         first, second = drawing_alike(read_signature(original), read_signature(rewritten))
-        first, second = replace(first, called=names[0]), replace(second, called=names[1])
+        first = replace(first, called=names[0], home=home)
+        second = replace(second, called=names[1])
         _refuse_unknown_outputs(first, options)
         structure = tuple(structural_differences(first, second))
         if structure:
@@ -164,11 +178,13 @@ def check_files(
         runner = Runner(stack.enter_context(scratch_folder("check")), options, progress)
         proof = None
         if child is not None:
-            proof, seen, outputs = _proved(runner, child, first, second, options)
+            proof, seen, outputs = _proved(runner, child, first, second, options, data)
             if seen is not None and outputs is not None:
                 return _report(first, second, options, began, seen, outputs=outputs, proof=proof)
         elif options.proof and options.arbiter:
             proof = _prove(first, second, options, progress)
+        if data:
+            options = replace(options, data=data)
         alone = observe_original(runner, first, options)
         seen = observe_rewritten(runner, second, options, alone)
         outputs = compare(first, seen, options.tolerances)
@@ -180,7 +196,7 @@ def check_files(
             if departed:
                 outputs = disbelieved(outputs)
         if proof is not None and not departed and not options.tolerances:
-            outputs = with_proof(outputs, proof)
+            outputs = with_proof(outputs, proof, strict=strict)
         if options.batch_invariant:
             found = batch_evidence(runner, second, "rewritten", seen.cases[0], options)
             named = [(f"a sample alone, and in a batch, {level}", e) for level, e in found]
@@ -188,10 +204,6 @@ def check_files(
         power = estimate(outputs) if options.power else None
         if options.self_test:
             power = self_test(runner, second, seen, options) or power
-        divergence = None
-        if options.localize and overall([o.judgement for o in outputs]) is Verdict.DIFFERENT:
-            failing = {o.case for o in outputs if o.judgement.verdict is Verdict.DIFFERENT}
-            divergence = localize(runner, first, second, seen, options, failing)
     return _report(
         first,
         second,
@@ -200,7 +212,6 @@ def check_files(
         seen,
         outputs=outputs,
         power=power,
-        divergence=divergence,
         departures=departed,
         proof=proof,
     )
@@ -213,11 +224,16 @@ def _prove(first: Signature, second: Signature, options: CheckOptions, progress:
 
 
 def _proved(
-    runner: Runner, child: Child, first: Signature, second: Signature, options: CheckOptions
+    runner: Runner,
+    child: Child,
+    first: Signature,
+    second: Signature,
+    options: CheckOptions,
+    data: Sequence[Feeds],
 ) -> tuple[Proof, Observations | None, tuple[OutputReport, ...] | None]:
     """Prove, while both models run once; return the outputs where that is all there is to do."""
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(deploy, runner, child, first, second, options)
+        running = pool.submit(deploy, runner, child, first, second, options, data)
         try:
             proof = _prove(first, second, options, runner.progress)
             seen = running.result()
@@ -226,7 +242,33 @@ def _proved(
             raise
     if not proof.is_whole or seen is None:
         return proof, None, None
-    return proof, seen, proved_outputs(first, seen, proof)
+    outputs = proved_outputs(first, seen, proof)
+    if outputs is None:  # the original's own noise may account for it
+        seen = deploy(runner, child, first, second, options, data, levels=LEVELS[::-1])
+        outputs = None if seen is None else proved_outputs(first, seen, proof)
+    return proof, seen, outputs
+
+
+def _trains(path: Path) -> bool:
+    """Whether a model is in training mode: it may well be equal to itself, and wrong."""
+    try:
+        model = load(path)
+    except ModelError:  # what a check can run although nothing rewrites it
+        return False
+    if not any(node.op in {"BatchNormalization", "Dropout"} for node in gs_nodes(model)):
+        return False
+    from normswap.inspection.subject import Subject
+
+    return bool(Subject(model).training)
+
+
+def _mode_note(names: Sequence[str]) -> Iterator[str]:
+    if names:
+        verb, whose = ("are", "their") if names[1:] else ("is", "its")
+        yield (
+            f"{' and '.join(names)} {verb} in training mode: {whose} answers hang on the batch or "
+            "on chance; normswap lint names the nodes"
+        )
 
 
 @contextmanager
@@ -325,16 +367,19 @@ def _report(
     structure: tuple[str, ...] = (),
     outputs: tuple[OutputReport, ...] = (),
     power: Power | None = None,
-    divergence: Divergence | None = None,
     departures: tuple[DepartureReport, ...] = (),
     proof: Proof | None = None,
 ) -> CheckReport:
     verdict = overall([output.judgement for output in outputs])
     failing = {o.case for o in outputs if o.judgement.verdict is Verdict.DIFFERENT}
     reasons = (*structure, *reasons_of(outputs))
+    if verdict is Verdict.DIFFERENT and proof is not None and not structure:
+        told = "".join(reasons)
+        places = (str(region) for region in proof.apart)
+        reasons += tuple(f"not the same: {place}" for place in places if place not in told)
     seen.add_notes([remark for case in seen.cases for remark in case.remarks])
     seen.add_notes(cancellation.notes(outputs))
-    if any(output.judgement.reason == NOT_FINITE for output in outputs):
+    if first.home is None and any(o.judgement.reason == NOT_FINITE for o in outputs):
         seen.add_notes(constants_not_finite(load(first.path, name=first.name)))
     golden = seen.original.values[0] if seen.original is not None else ()
     return CheckReport(
@@ -348,7 +393,6 @@ def _report(
         outputs=outputs,
         runs=tuple(seen.runs),
         power=power,
-        divergence=divergence,
         departures=departures,
         proof=proof,
         depth=str(getattr(options.depth, "value", options.depth)),

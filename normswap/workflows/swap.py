@@ -3,42 +3,51 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from normswap.beside import placed
+from normswap.check.deployment import is_enough, start
 from normswap.check.options import CheckOptions, check_options
+from normswap.check.report import CheckReport
 from normswap.check.verdict import Verdict
 from normswap.errors import ExitCode, UsageError, require_choice
 from normswap.graph.build import build_network
 from normswap.groupnorm.accuracy import Accuracy, measure_accuracy
 from normswap.groupnorm.apply import apply_swaps
+from normswap.groupnorm.behaviour import Invariance, observe
 from normswap.groupnorm.calibrate import CalibrationOptions
 from normswap.groupnorm.carried import require_finite
+from normswap.groupnorm.drift import DriftReport
+from normswap.groupnorm.feeds import data_feeds
 from normswap.groupnorm.forms import FORMS
+from normswap.groupnorm.intent import batchnorm_places, intents_of, torn_apart
 from normswap.groupnorm.normalize import normalize
 from normswap.groupnorm.options import AUTO, FASTEST, SwapOptions
-from normswap.groupnorm.planner import plan_swap, with_timings
+from normswap.groupnorm.planner import plan_swap, require_elements, with_timings
 from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
 from normswap.groupnorm.race import measure
 from normswap.groupnorm.refit.holdout import SHARE
-from normswap.groupnorm.verify import SwapCheck, verify_swap
+from normswap.groupnorm.regroup.regroup import Regrouping, regroup
 from normswap.inputs.arrayfiles import read_array
 from normswap.inputs.data import open_data
 from normswap.inputs.signature import drawing_alike, read_signature
 from normswap.inspection.gate import gate
 from normswap.model import load, stage
-from normswap.model.staging import staged_output
+from normswap.model.staging import output_name, staged_output
 from normswap.plain import AsDict, called
 from normswap.progress import Progress, silent
 from normswap.proof.files import prove_files
 from normswap.runtime.session import Session
 from normswap.runtime.survey import resolve
 from normswap.scratch import scratch_folder
-from normswap.workflows.calibration import Calibrated, calibrated, divide, drift_of, plain_drift
+from normswap.workflows.calibration import Calibrated, calibrated, divide, plain_drift
+from normswap.workflows.certificate import certifiable, certify, meant
 from normswap.workflows.check import check_files
 from normswap.workflows.narrowed import narrowed
 from normswap.workflows.result import (
@@ -58,7 +67,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from typing_extensions import Unpack
 
-    from normswap.groupnorm.drift import DriftReport
+    from normswap.groupnorm.intent import Intent
     from normswap.groupnorm.normalize import Normalized
     from normswap.groupnorm.plan import SwapPlan
     from normswap.groupnorm.refit.holdout import Part
@@ -67,6 +76,9 @@ if TYPE_CHECKING:
     from normswap.inspection.gate import FailOn
     from normswap.model import Model
     from normswap.model.sources import Source
+    from normswap.proof.reordered import Reordered
+    from normswap.runtime.arrays import Feeds
+    from normswap.runtime.child import Child
     from normswap.workflows.result import Output
 
     class Options(TypedDict, total=False):
@@ -91,17 +103,46 @@ if TYPE_CHECKING:
         exclude: Sequence[str]
         only_kept: bool
         overwrite: bool
+        certificate: str | os.PathLike[str] | None
         copy: bool
         progress: Progress
 
 
-OF_GROUPS = ("groups", "group_size", "on_indivisible", "search_groups")
+OF_GROUPS = ("groups", "group_size", "on_indivisible", "search_groups", "regroup")
 """Parameters that say how many groups there are."""
 
 
 @dataclass(frozen=True, slots=True)
-class NormalizationCheck(AsDict):
-    """Whether the network whose statistics went elsewhere is the same function as the original.
+class SwapCheck(CheckReport):
+    """The check of a swap: what was written, beside the network that it should be.
+
+    That is the original, in which each BatchNormalization that was swapped is read as a group
+    normalization (:mod:`normswap.groupnorm.intent`).
+
+    Attributes
+    ----------
+    drift : DriftReport
+        How far it has moved from the original, which is no error.
+    invariance : tuple of Invariance
+        How far the outputs of a sample depend on the other samples of its batch.
+    """
+
+    drift: DriftReport = field(default_factory=DriftReport)
+    invariance: tuple[Invariance, ...] = field(default=(), metadata=called("batch_invariance"))
+
+    @property
+    def finding(self) -> str:
+        """What the verdict means for a swap, in words."""
+        return {
+            Verdict.EQUIVALENT: "group normalization",
+            Verdict.DIFFERENT: "not group normalization",
+            Verdict.INCONCLUSIVE: "inconclusive",
+        }[self.verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class Sameness(AsDict):
+    """Whether a network that was normalized or permuted is the same function as the original.
 
     Attributes
     ----------
@@ -136,10 +177,14 @@ class SwapReport(RewriteReport):
         By labels, where there were some.
     notes : tuple of str
         What of the data was not used.
-    normalization : NormalizationCheck or None
+    normalization : Sameness or None
         None where no check was asked for, or there was nothing to normalize.
     fit : Fit or None
         What was fitted to data layer by layer, and what that brought on samples that were held out.
+    regrouping : Regrouping or None
+        What was done for the groups, where that was asked for.
+    permutation : Sameness or None
+        Whether the network with its channels in another order is the same function.
     """
 
     plan: SwapPlan
@@ -150,21 +195,22 @@ class SwapReport(RewriteReport):
     calibrated: int = 0
     accuracy: Accuracy | None = None
     notes: tuple[str, ...] = ()
-    normalization: NormalizationCheck | None = None
+    normalization: Sameness | None = None
     fit: Fit | None = None
+    regrouping: Regrouping | None = None
+    permutation: Sameness | None = None
 
     SCHEMA: ClassVar[str] = "normswap/swap/1"
 
     @property
     def exit_code(self) -> ExitCode:
         """How a command that did this ends."""
-        if self.normalization is not None:
-            found = self.normalization.verdict.exit_code
-            if found is not ExitCode.OK:
-                return found
-        if self.check is None:
-            return ExitCode.FINDINGS if self.failing else ExitCode.OK
-        return self.check.exit_code
+        if self.failing:
+            return ExitCode.FINDINGS
+        for same in (self.permutation, self.normalization):
+            if same is not None and same.verdict.exit_code is not ExitCode.OK:
+                return same.verdict.exit_code
+        return ExitCode.OK if self.check is None else self.check.exit_code
 
 
 class SwapResult(Result[SwapReport]):
@@ -202,12 +248,16 @@ def plan_report(
         If forms are timed, and the runtime is unavailable, crashed or timed out.
     """
     model, plan = _planned(source, options, progress)
-    failing = gate(fail_on, model, kept=plan.untouched)
-    with _normalized(model, plan, progress) as network:
+    failing = gate(fail_on, model, kept=plan.untouched)  # of the model as it was given
+    with (
+        _regrouped(model, plan, None, None, progress) as regrouped,
+        _normalized(regrouped.model, regrouped.plan, progress) as network,
+    ):
         plan = network.plan
         if options.form == FASTEST:
             plan = _raced(network.path, plan, how, None, progress)
-    return SwapReport(model.name, None, plan, size_before=model.size, failing=failing)
+    report = SwapReport(model.name, None, plan, size_before=model.size, failing=failing)
+    return replace(report, regrouping=regrouped.found)
 
 
 def bn_to_gn(
@@ -218,6 +268,7 @@ def bn_to_gn(
     group_size: int | None = None,
     on_indivisible: Literal["error", "gcd", "nearest", "keep"] = "error",
     search_groups: bool = False,
+    regroup: bool = False,
     calibrate: Data | None = None,
     refit: bool = False,
     holdout: float | str = SHARE,
@@ -237,6 +288,7 @@ def bn_to_gn(
     exclude: Sequence[str] = (),
     only_kept: bool = False,
     overwrite: bool = False,
+    certificate: str | os.PathLike[str] | None = None,
     copy: bool = True,
     progress: Progress = silent,
 ) -> SwapResult:
@@ -244,9 +296,9 @@ def bn_to_gn(
 
     The result is another network, which no longer depends on the statistics of a batch. Mean and
     variance of each layer go to what is before it, and the group normalization is one of what they
-    have normalized, so that most of the accuracy stays. It is checked to be exactly that network,
-    in float64; its drift from the original is reported, and is no error. Inputs, outputs, their
-    names, shapes and dtypes stay.
+    have normalized, so that most of the accuracy stays. It is proved to be exactly that network,
+    region by region; its drift from the original is reported, and is no error. Inputs, outputs,
+    their names, shapes and dtypes stay.
 
     Parameters
     ----------
@@ -265,6 +317,11 @@ def bn_to_gn(
         BatchNormalization.
     search_groups : bool
         Give each layer the number of groups that fits the data best.
+    regroup : bool
+        Permute the channels of the network so that those share a group whose statistics hold still
+        together, by the data of `calibrate` or else by the weights. It costs nothing at run time:
+        constants alone change, and the network with BatchNormalizations is proved to be the same
+        function.
     calibrate : path, dict or iterable of dict, optional
         Fit every layer's scale and bias to data, so that the network follows the original, as far
         as samples that are held out come nearer to it; the check and the drift are on these, unless
@@ -315,6 +372,9 @@ def bn_to_gn(
         Swap only what :func:`normswap.fold` can't remove.
     overwrite : bool
         Whether an existing file may be replaced.
+    certificate : path, optional
+        Where to write what was proved, for :func:`normswap.verify`; an existing file is replaced.
+        There is none of a model that is not written for want of anything to do.
     copy : bool
         Whether a model to which there is nothing to do is written to the output too, as it is.
     progress : callable
@@ -376,6 +436,7 @@ def bn_to_gn(
             threads=threads,
             epsilon=epsilon,
             normalize=normalize,
+            regroup=regroup,
             keep_scale=keep_scale,
             keep_bias=keep_bias,
             include=tuple(include),
@@ -383,6 +444,7 @@ def bn_to_gn(
             only_kept=only_kept,
         ),
         overwrite=overwrite,
+        certificate=certificate,
         copy=copy,
         check=how,
         data=calibrate,
@@ -428,6 +490,7 @@ def swap(
     options: SwapOptions,
     *,
     overwrite: bool = False,
+    certificate: str | os.PathLike[str] | None = None,
     copy: bool = True,
     check: CheckOptions | None = None,
     how: CheckOptions | None = None,
@@ -447,6 +510,8 @@ def swap(
     options : SwapOptions
     overwrite : bool
         Whether an existing file may be replaced.
+    certificate : path, optional
+        Where to write what was proved.
     copy : bool
         Whether a model to which there is nothing to do is written to the output too, as it is.
     check : CheckOptions, optional
@@ -472,21 +537,39 @@ def swap(
     SwapResult
         See :func:`bn_to_gn`, also for the errors.
     """
+    if certificate is not None and options.regroup:
+        raise UsageError(
+            "There is no certificate of a swap whose channels were permuted before.",
+            tip="Leave out the certificate, or the regrouping.",
+        )
+    certified = None if certificate is None else certifiable(check, certificate, source, output)
     target = place(output)
     model, plan = _planned(source, options, progress)
     report = SwapReport(model.name, None, plan, size_before=model.size)
-    if not plan.swaps:
+    if not plan.swaps and (certified is None or not copy):
         return SwapResult(*as_it_is(report, model, target, overwrite=overwrite, copy=copy))
+    named = "" if model.path else model.name
     fit = calibration if data is not None else None
-    with ExitStack() as life:
-        network = life.enter_context(_normalized(model, plan, progress, fit))
+    if certified is not None and fit is not None and fit.refit:
+        raise UsageError(
+            "A certificate is of the weights that the original has, and a refit fits others.",
+            tip="Leave out one of them.",
+        )
+    with ExitStack() as stack:
+        regrouped = stack.enter_context(_regrouped(model, plan, data, samples, progress))
+        places = batchnorm_places(regrouped.model)
+        first = regrouped.plan
+        network = stack.enter_context(_normalized(regrouped.model, first, progress, fit))
         model, plan, original = network.model, network.plan, network.path
-        report = replace(report, plan=plan)
-        if check is not None and network.source is not None:
+        report = replace(report, plan=plan, regrouping=regrouped.found)
+        if check is not None and regrouped.source and regrouped.path and regrouped.found:
             with advising():
-                same = _same(network.source, original, check, progress)
-            report = replace(report, normalization=same)
-            require_sound(report, same.reasons)
+                orders = regrouped.found.orders
+                report = replace(
+                    report,
+                    permutation=_same(regrouped.source, regrouped.path, check, progress, orders),
+                )
+            require_sound(report, report.permutation.reasons if report.permutation else ())
         signature = read_signature(original)
         units = None if fit is None else fit.units
         fitted_on = None
@@ -504,34 +587,139 @@ def swap(
             if check is not None and shown is not None:
                 before = plain_drift(original, plan, shown, check)
                 report = replace(report, uncalibrated=before)
-            start = Calibrated(model, original, plan)
-            fitted = life.enter_context(calibrated(start, network.after, parts, fit, progress))
+            as_it_was = Calibrated(model, original, plan)
+            fitted = stack.enter_context(calibrated(as_it_was, network.after, parts, fit, progress))
             model, plan, original = fitted.model, fitted.plan, fitted.path
             report = replace(report, plan=plan, calibrated=fitted.calibrated, fit=fitted.fit)
         if options.form == FASTEST:
             plan = _raced(original, plan, how or check, shown, progress)
             report = replace(report, plan=plan)
+        base, read = network.source or original, plan
+        if original != network.path:  # of other weights: it is what the swap is of
+            base, places = original, batchnorm_places(model)
+            own = (replace(swap, number=None, statistics=None) for swap in plan.swaps)
+            first = read = replace(plan, swaps=tuple(own))
+            if check is not None and network.source is not None:
+                with advising():
+                    same = _same(network.source, network.path, check, progress)
+                report = replace(report, normalization=same)
+                require_sound(report, same.reasons)
+        intents = intents_of(first, read, places)
+        child = start(check, stack) if check is not None and is_enough(check) else None
         apply_swaps(plan, model)
         progress("writing")
-        with staged_output(model, target, overwrite=overwrite) as staged:
-            if check is not None:
-                with advising():
-                    result = verify_swap(
-                        original, staged.path, plan, check, batches=shown, progress=progress
-                    )
-                if shown is not None and original != network.path:  # other weights than those
-                    drift = drift_of(network.path, staged.path, plan, shown, check)
-                    result = replace(result, drift=drift)
-                report = replace(report, check=result)
-            if truth is not None and shown is not None:
-                how = how or check or CheckOptions(plan.options.provider)
-                known = _accuracy(network.path, staged.path, shown, truth, how, progress)
-                report = replace(report, accuracy=known)
-            notes = dict.fromkeys(n for some in (fitted_on, other) if some for n in some.notes)
-            report = replace(report, notes=tuple(notes))
-            require_sound(report, [] if report.check is None else _findings(report.check))
+        staged = stack.enter_context(
+            staged_output(model, target, overwrite=overwrite, edited=bool(plan.swaps))
+        )
+        if check is not None:
+            written = "<memory>" if output is None else output_name(target)
+            with advising():
+                found = check_swap(
+                    base,
+                    staged.path,
+                    plan,
+                    intents,
+                    check,
+                    network=network.path,
+                    names=(named, written),
+                    batches=shown,
+                    fed=certified is None,
+                    child=child,
+                    progress=progress,
+                )
+            report = replace(report, check=found)
+            if base == network.source and found.verdict is Verdict.EQUIVALENT:
+                # What was written is the original, its statistics before its groups.
+                same = Sameness(found.verdict, proved=found.is_proved)
+                report = replace(report, normalization=same)
+        if truth is not None and shown is not None:
+            how = how or check or CheckOptions(plan.options.provider)
+            known = _accuracy(network.path, staged.path, shown, truth, how, progress)
+            report = replace(report, accuracy=known)
+        notes = dict.fromkeys(n for some in (fitted_on, other) if some for n in some.notes)
+        report = replace(report, notes=tuple(notes))
+        require_sound(report, () if report.check is None else report.check.reasons)
+        made = None
+        if certified is not None and check is not None and report.check is not None:
+            progress("certifying")
+            called_so = (model.name, Path(output_name(target)).name)
+            made = certify(
+                base,
+                staged.path,
+                report.check,
+                check,
+                names=called_so,
+                swapping=intents,
+            )
+        with placed(None if made is None else str(made), certified):
             report = committed(report, staged, target)
     return SwapResult(report, target)
+
+
+def check_swap(
+    original: Path,
+    written: Path,
+    plan: SwapPlan,
+    intents: tuple[Intent, ...],
+    options: CheckOptions,
+    *,
+    network: Path | None = None,
+    names: tuple[str, str] = ("", ""),
+    batches: Iterable[Mapping[str, Any]] | None = None,
+    fed: bool = True,
+    child: Child | None = None,
+    progress: Progress = silent,
+) -> SwapCheck:
+    """Compare what was written with what the original is read as, and tell how it behaves.
+
+    Parameters
+    ----------
+    original, written : Path
+    plan : SwapPlan
+        By which the one was made from the other.
+    intents : tuple of Intent
+        What the plan reads as what.
+    options : CheckOptions
+    network : Path, optional
+        What the original became before it was swapped, where that is another network.
+    names : (str, str)
+        What to call the models; the paths where it is empty.
+    batches : iterable of feeds, optional
+        Data for the drift, and for what the comparison needs to be run.
+    fed : bool
+        Whether data may be what the comparison runs on.
+    child : Child, optional
+        A process that was started for this (`normswap.check.deployment.start`).
+    progress : callable
+
+    Raises
+    ------
+    RunError
+        A model can't be run, and float64 can't stand in.
+    """
+    progress("checking")
+    data: list[Feeds] = []
+    if batches is not None and fed:
+        data = [dict(f) for f in data_feeds(read_signature(original), options, batches)]
+    with ThreadPoolExecutor(1) as pool, meant(original, intents) as (path, home):
+        running = pool.submit(
+            observe, network or original, written, plan, options, batches=batches, progress=progress
+        )
+        found = check_files(
+            path,
+            written,
+            options,
+            names=(names[0] or str(original), names[1]),
+            progress=progress,
+            child=child,
+            home=home,
+            data=data,
+            strict=True,
+        )
+        seen = running.result()
+    same = {f.name: getattr(found, f.name) for f in fields(found)}
+    notes = tuple(dict.fromkeys((*found.notes, *seen.notes)))
+    return SwapCheck(**{**same, "notes": notes, "drift": seen.drift, "invariance": seen.invariance})
 
 
 def _planned(source: Source, options: SwapOptions, progress: Progress) -> tuple[Model, SwapPlan]:
@@ -541,10 +729,58 @@ def _planned(source: Source, options: SwapOptions, progress: Progress) -> tuple[
     model = load(source)
     progress("planning")
     plan = plan_swap(model, replace(options, provider=resolve(options.provider)))
+    require_elements(plan)
     if plan.swaps:
         targets = {swap.key for swap in plan.swaps}
         require_finite(model.name, build_network(model), targets, "swapped")
     return model, plan
+
+
+@dataclass(frozen=True, slots=True)
+class _Ordered:
+    """A model as it was read, or one whose channels are in another order, which is the same.
+
+    Attributes
+    ----------
+    model : Model
+        Not edited since it was read.
+    plan : SwapPlan
+        Of the swap of it.
+    found : Regrouping or None
+        What was done for its groups, where that was asked for.
+    source, path : Path or None
+        Where the model is that was permuted, and where it is now; None where none was.
+    """
+
+    model: Model
+    plan: SwapPlan
+    found: Regrouping | None = None
+    source: Path | None = None
+    path: Path | None = None
+
+
+@contextmanager
+def _regrouped(
+    model: Model, plan: SwapPlan, data: Data | None, samples: int | None, progress: Progress
+) -> Iterator[_Ordered]:
+    """Permute the channels of a model, if that is wanted; it is not to be used any more."""
+    if not plan.options.regroup or not plan.swaps:
+        yield _Ordered(model, plan)
+        return
+    with model.original() as original, scratch_folder() as folder:
+        progress("choosing groups")
+        batches = None
+        if data is not None:
+            batches = open_data(data, read_signature(original), samples=samples)
+        found = regroup(model, plan, original, batches, progress)
+        if not found.orders:
+            yield _Ordered(model, plan, found)
+            return
+        path = folder / "permuted.onnx"
+        with stage(model, path) as staged:
+            staged.commit()
+        again = load(path, name=model.name)
+        yield _Ordered(again, plan_swap(again, plan.options), found, original, path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -580,7 +816,8 @@ def _normalized(
 
     A group of one channel forgets all that was done to the channel before, so there is nothing to
     do, unless other numbers of groups are tried. Where scale and bias become others than the
-    layer's own, no other layer's statistics may be in them.
+    layer's own, no other layer's statistics may be in them. A layer in a function whose statistics
+    could go at one call only is read as one thing, so they stay out at all calls.
     """
     with model.original() as original:
         if not plan.options.normalize or not plan.swaps:
@@ -591,42 +828,43 @@ def _normalized(
         grouped = {s.key for s in plan.swaps if searched or s.num_groups != s.alone.channels}
         owned = fit is None and plan.options.keep_scale and plan.options.keep_bias
         sealed = () if owned else {swap.key for swap in plan.swaps}
-        after = plan, normalize(model, grouped, sealed=sealed)
-        if not after[1].edited:
-            yield _Network(model, original, plan_swap(model, plan.options, after=after))
-            return
         with scratch_folder() as folder:
             path = folder / "normalized.onnx"
-            with stage(model, path) as staged:
-                staged.commit()
-            again = load(path, name=model.name)
-            swaps = plan_swap(again, plan.options, after=after)
-            yield _Network(again, path, swaps, original, after)
+            while True:
+                after = plan, normalize(model, grouped, sealed=sealed)
+                if not after[1].edited:
+                    yield _Network(model, original, plan_swap(model, plan.options, after=after))
+                    return
+                with stage(model, path, overwrite=True) as staged:
+                    staged.commit()
+                again = load(path, name=model.name)
+                swaps = plan_swap(again, plan.options, after=after)
+                torn = torn_apart(swaps)
+                if not torn:
+                    yield _Network(again, path, swaps, original, after)
+                    return
+                grouped -= torn
+                model = load(original, name=model.name)
 
 
 def _same(
-    original: Path, normalized: Path, check: CheckOptions, progress: Progress
-) -> NormalizationCheck:
-    """Say whether a normalized network is the function that it was."""
-    progress("proving that the normalized network is the same function")
-    models = drawing_alike(read_signature(original), read_signature(normalized))
-    if prove_files(*models).is_whole:
-        return NormalizationCheck(Verdict.EQUIVALENT, proved=True)
+    original: Path,
+    changed: Path,
+    check: CheckOptions,
+    progress: Progress,
+    orders: Sequence[Reordered] = (),
+) -> Sameness:
+    """Say whether a network that was normalized or permuted is the function that it was."""
+    what = "permuted" if orders else "normalized"
+    progress(f"proving that the {what} network is the same function")
+    models = drawing_alike(read_signature(original), read_signature(changed))
+    if prove_files(*models, orders=orders).is_whole:
+        return Sameness(Verdict.EQUIVALENT, proved=True)
     how = CheckOptions(check.provider, check.provider_options, seed=check.seed)
     how = replace(how, input_shapes=check.input_shapes, timeout=check.timeout)
-    names = ("the original model", "the normalized model")
-    report = check_files(original, normalized, how, names=names, progress=progress)
-    return NormalizationCheck(report.verdict, proved=False, reasons=report.reasons)
-
-
-def _findings(check: SwapCheck) -> list[str]:
-    """Return what the check of a swap found, the gravest first."""
-    wrong = [c for c in (*check.outputs, *check.invariance) if not c.right]
-    return [
-        *(f"{c.layer} is {c.max_error:.1e} off float64" for c in check.layers if not c.ratio <= 1),
-        *(f"output {c.output!r} is {c.max_error:.1e} off float64" for c in wrong),
-        *check.notes,
-    ]
+    names = ("the original model", f"the {what} model")
+    report = check_files(original, changed, how, names=names, progress=progress)
+    return Sameness(report.verdict, proved=False, reasons=report.reasons)
 
 
 def _raced(

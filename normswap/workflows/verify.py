@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from normswap.check.options import CheckOptions
 from normswap.check.verdict import Verdict
-from normswap.errors import ExitCode
+from normswap.errors import ExitCode, ModelError
 from normswap.inputs.signature import read_signature, structural_differences
 from normswap.model.sources import name_of
 from normswap.plain import AsDict, plain
@@ -21,6 +21,7 @@ from normswap.workflows.certificate import (
     cuts_of,
     digest_of,
     load_certificate,
+    meant,
     state,
     versions_here,
 )
@@ -132,7 +133,7 @@ def verify(
     Parameters
     ----------
     certificate : path
-        What ``fold --certificate`` or ``check --certificate`` has written.
+        What a rewrite or ``check`` has written with ``--certificate``.
     original, rewritten : path, bytes, binary stream, ModelProto, or Graph, Model or ONNXProgram
         The models. To have the hashes that are claimed they must be those files.
     progress : callable
@@ -207,7 +208,9 @@ def _judged(
         looked.extend(cuts_of(claims.regions, a, b))
         return {cut.tensor: cut for cut in looked if not isinstance(cut, str)}
 
-    found, traced = state(original, rewritten, claims.requested, claimed, claims.made)
+    found, traced = state(
+        original, rewritten, claims.requested, claimed, claims.made, claims.swapping
+    )
     own = found.to_dict()
     for name in ("original", "rewritten"):
         findings += [
@@ -230,7 +233,9 @@ def _judged(
 
 
 _NOTHING = object()
-_APART = frozenset({"made", "digest", "original", "rewritten", "regions", "tested", "folding"})
+_APART = frozenset(
+    {"made", "digest", "original", "rewritten", "regions", "tested", "folding", "swapping"}
+)
 """What of a certificate is no claim, or is looked at by itself."""
 
 
@@ -272,7 +277,20 @@ def _tested(
         input_shapes=claims.sizes.input_shapes,
         symbolic_dims=claims.sizes.symbolic_dims,
     )
-    report = check_files(original, rewritten, options, names=("", ""), progress=progress)
+    with ExitStack() as stack:
+        try:
+            path, home = stack.enter_context(meant(original, claims.swapping))
+        except ModelError as error:
+            return [Finding("swapping", str(error))]
+        report = check_files(
+            path,
+            rewritten,
+            options,
+            names=("", ""),
+            progress=progress,
+            home=home,
+            strict=home is not None,
+        )
     if report.verdict is Verdict.EQUIVALENT:
         return []
     why = report.reasons[0] if report.reasons else "nothing was compared"

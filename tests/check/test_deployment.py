@@ -34,7 +34,6 @@ def region(**found):
         {"against_provider": "cpu"},
         {"provider": "cuda"},
         {"batch_invariant": True},
-        {"localize": True},
         {"self_test": 3},
         {"iterations": 2},
         {"tolerances": {"": Tolerance(atol=1.0)}},

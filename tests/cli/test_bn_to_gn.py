@@ -50,6 +50,21 @@ def model(tmp_path):
     return path
 
 
+def test_regroup(model):
+    """Channels move; that this is the same function is proved, and stands in the report."""
+    result = invoke("bn-to-gn", "--groups", 4, "--regroup", model, "--json")
+    assert result.code == 0, result.err
+    report = json.loads(result.out)
+    assert [layer["by"] for layer in report["regrouping"]["layers"]] == ["weights", "weights"]
+    assert report["permutation"] == {"verdict": "equivalent", "proved": True, "reasons": []}
+    arguments = ["bn-to-gn", "--groups", 4, "--regroup", model, "--dry-run"]
+    assert re.search(r"2 +\d+% less by the weights", invoke(*arguments).text)
+    assert "first" in invoke(*arguments, "-v").text
+    table = invoke(*arguments, "--format", "markdown").text
+    assert "| regrouped | channels moved | compared by | but |" in table
+    assert invoke("bn-to-ln", "--regroup", model).code == 2
+
+
 @pytest.fixture
 def data(tmp_path):
     path = tmp_path / "data.npz"
@@ -73,10 +88,9 @@ def test_default_output_is_beside_the_model(model):
     assert batchnorms(model.with_name("model.gn.onnx")) == 0
     assert batchnorms(model) == 2
     assert "2 BatchNormalization: 2 swapped" in result.text
-    assert "group normalization, checked against float64:" in result.text
-    assert "✓   each layer (2), on the activations that reach it" in result.text
-    assert "✓   output y, beside the network with exact normalizations" in result.text
-    assert "✓   output y of a sample, alone and in its batch" in result.text
+    assert "group normalization, proved: " in result.text
+    assert "in onnxruntime the largest difference is " in result.text
+    assert "output y of a sample, alone and in its batch: off by " in result.text
     assert "drift from the original network (another function, so this is no error)" in result.text
     assert files(model.parent) == ["model.gn.onnx", "model.onnx"]
 
@@ -249,10 +263,10 @@ def test_a_wrong_swap_is_told_and_not_written(model, monkeypatch):
     )
     result = invoke("bn-to-gn", "--groups", 4, "--form", "instancenorm", model)
     assert result.code == 1
-    assert "not group normalization, checked against float64:" in result.text
-    assert "✗   each layer (2), on the activations that reach it: bn" in result.text
-    assert "✗   output y, beside" in result.text
-    assert "✓   output y of a sample, alone and in its batch" in result.text
+    assert "\nnot group normalization: " in result.text
+    assert "output 'y': " in result.text
+    assert "', made by Reshape " in result.text  # where it is
+    assert "output y of a sample, alone and in its batch: off by " in result.text
     assert "nothing written" in result.text
     assert files(model.parent) == ["model.onnx"]
 

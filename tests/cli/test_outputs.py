@@ -129,6 +129,14 @@ def test_a_gate_knows_a_dropout_that_drops_and_no_look_alike(tmp_path):
         normswap.plan(b.model(), fail_on=["folded"])
 
 
+def test_a_check_says_that_a_model_trains(home):
+    report = normswap.check("training.onnx", "training.onnx")
+    assert report.verdict is normswap.Verdict.EQUIVALENT
+    (note,) = [note for note in report.notes if "training mode" in note]
+    assert note.startswith("training.onnx is in training mode: its answers hang on the batch")
+    assert not [n for n in normswap.check("m.onnx", "m.onnx").notes if "training mode" in n]
+
+
 def test_a_gate_needs_a_dry_run(home):
     for command in ("fold", "bn-to-gn"):
         result = invoke(command, "m.onnx", "--fail-on", "kept")

@@ -248,9 +248,10 @@ OF_SWAPS = {
     Reason.INDIVISIBLE,
     Reason.NO_SAMPLES,
     Reason.NO_ESTIMATE,
+    Reason.ORDER,
 }
-"""Those that no fold gives; ``tests/graph/test_batchnorm.py`` has a model for each, and
-``tests/groupnorm/test_opened.py`` for the last."""
+"""Those that no fold gives; ``tests/graph/test_batchnorm.py`` has a model for each but the last
+two, for which ``tests/groupnorm/test_opened.py`` and ``tests/permuting/test_traps.py`` have it."""
 
 
 OPTIONS = {Reason.GROWTH: {"max_growth": 1.1}}

@@ -361,3 +361,16 @@ def test_a_layer_that_is_used_twice_stays_one(tmp_path):
     one, other = (swap.layer for swap in swaps)
     assert (one.scale == other.scale).all()
     assert (one.bias == other.bias).all()
+
+
+def test_a_function_whose_statistics_could_go_at_one_call_only_keeps_them_at_both():
+    """It is read as one group normalization, whichever call it is of."""
+    b = Builder()
+    function_of_arguments(b)
+    x = b.node("Relu", call(b, b.input(2, 3, 8, 8), 3, 4))
+    weights = [b.normal(4, 4, 3, 3), *map(b.const, b.statistics(4))]
+    weights[3] = b.node("Neg", b.input(4, name="mean"))  # which is computed
+    b.output(b.node("ConvBN", x, *weights, domain="local"))
+    _, report, swaps = swapped(b, 2)
+    assert report.check.is_proved
+    assert {swap.statistics.normalized for swap in swaps} == {False}

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from support.check_models import conv_bn, one_node, save
 
-from normswap.check.localize import first_divergence
 from normswap.proof.faults import Fault, draw_faults
 
 RNG = np.random.default_rng(5)
@@ -44,29 +43,3 @@ def test_faults_are_drawn_in_turn_and_by_seed(tmp_path):
     assert faults == draw_faults(path, 10, 0)
     assert faults != draw_faults(path, 10, 1)
     assert draw_faults(str(save(tmp_path / "r.onnx", one_node("Relu"))), 10, 0) == []
-
-
-class Node:
-    def __init__(self, *reads):
-        self.input = reads
-
-
-def numbers(**left):
-    return {name: {"left": value} for name, value in left.items()}
-
-
-def test_the_first_divergence_leads_to_an_output():
-    makers = {"a": Node("x"), "b": Node("a"), "c": Node("b"), "out": Node("c")}
-    tensors = numbers(a=False, b=True, c=True, out=True)
-    assert first_divergence(["out"], makers, tensors) == "b"
-
-
-def test_a_scale_that_travels_and_is_absorbed_is_not_blamed():
-    makers = {"a": Node("x"), "b": Node("a"), "c": Node("b"), "out": Node("c")}
-    assert first_divergence(["out"], makers, numbers(a=True, b=False, c=True, out=True)) == "c"
-    assert first_divergence(["out"], makers, numbers(a=True, b=False, c=False, out=False)) is None
-
-
-def test_tensors_without_a_counterpart_are_passed_through():
-    makers = {"a": Node("x"), "gone": Node("a"), "out": Node("gone")}
-    assert first_divergence(["out"], makers, numbers(a=True, out=True)) == "a"

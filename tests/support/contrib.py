@@ -43,3 +43,10 @@ class GroupNorm(OpRun):
 def run_emulated(model, **feeds):
     """Run a model that may have com.microsoft.GroupNorm in it."""
     return ReferenceEvaluator(model, new_ops=[GroupNorm]).run(None, feeds)
+
+
+def silu(values):
+    """Return ``v * sigmoid(v)``, without overflow for any v."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        gate = np.exp(-np.abs(values))
+        return values * (np.where(values >= 0, 1.0, gate) / (1.0 + gate))

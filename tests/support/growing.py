@@ -134,6 +134,20 @@ def heads(size):
     return g.model(g.node("Sum", *(g.node("Relu", g.bn(x)) for _ in range(size))))
 
 
+def noted(size):
+    """Layers behind an operator that ONNX does not know: the file alone says their sizes."""
+    g = Layers()
+    y = g.node("Strange", "x", domain="own")
+    for _ in range(size):
+        y = g.bn(g.conv(y))
+    model = g.model(y)
+    model.graph.value_info.extend(
+        helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, [1, C, 3, 3])
+        for node in g.nodes[:-1]
+    )
+    return model
+
+
 def scopes(size):
     """An If after the other, with a layer in each branch."""
     g, y = Layers(), "x"
@@ -203,6 +217,7 @@ KINDS = {
         concats,
         kept,
         heads,
+        noted,
         scopes,
         nested,
         calls,

@@ -14,9 +14,9 @@ from normswap.proof.retrace import retrace
 _numbers = itertools.count()
 
 
-def proof_of(original, rewritten, folder):
+def proof_of(original, rewritten, folder, **options):
     """Return what is proved of two models."""
-    return prove_files(*_signatures(original, rewritten, folder))
+    return prove_files(*_signatures(original, rewritten, folder), **options)
 
 
 def is_made_again(original, rewritten, proof, folder):

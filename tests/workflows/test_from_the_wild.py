@@ -95,14 +95,12 @@ def test_outputs_of_other_types(op, kind, attributes):
         b.outputs.append(helper.make_tensor_sequence_value_info(y, TensorProto.FLOAT, None))
     model = b.model()
     report = swaps(model)
-    told = [note for note in report.check.notes if "'last' is of type" in note]
-    if kind:
-        assert len(report.check.layers) == 1
-        assert kind in told[0]
-        assert "not judged" in told[0]
-    else:  # tensors of a sequence are judged one by one
-        assert not told
-        assert [output.output for output in report.check.outputs] == ["last[0]"]
+    assert report.check.is_proved
+    assert [output.standing.value for output in report.check.proof.outputs] == ["proved"]
+    # Tensors of a sequence are judged one by one.
+    names = ["last"] if kind else ["last[0]"]
+    assert [output.name for output in report.check.outputs] == names
+    assert report.check.outputs[0].evidence.dtype == (kind or "float32")
 
 
 def test_texts_are_the_same():
@@ -111,7 +109,9 @@ def test_texts_are_the_same():
     b.output(layer(b, x))
     b.output(b.node("Cast", b.node("Shape", x), out="words", to=TensorProto.STRING), elem_type=8)
     report = swaps(b.model())
-    assert any("4 of 4 values are those" in note for note in report.check.notes)
+    (words,) = (o for o in report.check.outputs if o.name == "words")
+    assert words.evidence.verdict_level.mismatches == 0
+    assert report.check.is_proved
     folds(b.model())
 
 
@@ -120,8 +120,8 @@ def test_an_output_of_another_type_alone_is_no_network_that_was_checked():
     b = Builder()
     b.output(b.node("ArgMax", layer(b, b.input(2, 3, 8, 8)), axis=1), elem_type=TensorProto.INT64)
     report = swaps(b.model())
-    assert report.check.outputs == ()
-    assert report.check.layers[0].ratio <= 1
+    assert report.check.is_proved
+    assert len(report.check.proof.regions) == 2  # its statistics in the Conv before, and itself
 
 
 @pytest.mark.parametrize("op", ["CastLike", "RandomNormalLike", "function"])
@@ -371,7 +371,7 @@ def noisy(name):
 @pytest.mark.parametrize("name", RANDOM)
 def test_a_swapped_network_draws_the_numbers_of_the_original(name):
     report = swaps(noisy(name))
-    assert all(check.max_error < 1e-4 for check in report.check.outputs)
+    assert all(o.evidence.verdict_level.max_abs < 1e-4 for o in report.check.outputs)
     assert any("got fixed seeds" in note for note in report.check.notes)
 
 

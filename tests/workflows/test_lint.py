@@ -93,6 +93,7 @@ def test_dashboards_get_a_case_a_rule(home):
     assert text.count("<failure") == 1
     line = invoke("lint", "folds.onnx", "--output", "github").text
     assert line.startswith("::warning file=folds.onnx,title=normswap%3A NS101 foldable-batchnorm::")
+    assert rules()["NS101"].how in line
 
 
 def test_rules_are_listed_and_explained():

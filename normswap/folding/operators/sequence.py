@@ -13,6 +13,7 @@ from normswap.folding.operators.selection import picked, put_back
 from normswap.graph.evaluate import integers_of
 from normswap.graph.network import Node, Use
 from normswap.graph.reasons import Reason
+from normswap.graph.sequences import parts_of
 
 if TYPE_CHECKING:
     from normswap.graph.affine import Affine
@@ -68,7 +69,7 @@ def _taken(operator: Operator, split: Node) -> tuple[dict[int, int], int, list[r
     if value.shape is None:
         raise operator.blocked(split, "has an input of unknown rank", Reason.SHAPE_UNKNOWN)
     axis = int(split.attr("axis", 0)) % len(value.shape)
-    parts = _parts(split, value.shape[axis])
+    parts = parts_of(split, value.shape[axis])
     if parts is None:
         raise operator.blocked(split, "has parts of unknown size", Reason.SHAPE_UNKNOWN)
     takers: dict[int, int] = {}
@@ -81,18 +82,3 @@ def _taken(operator: Operator, split: Node) -> tuple[dict[int, int], int, list[r
     if sequence.is_output or sequence.captured:
         raise operator.blocked(split, "makes a sequence that is read elsewhere", Reason.CAPTURED)
     return takers, axis, parts
-
-
-def _parts(split: Node, length: object) -> list[range] | None:
-    """Return where each part lies along the axis; None where that is not known."""
-    given, sizes = split.input(1), integers_of(split.input(1))
-    if sizes is None or given is None:
-        if given is not None or not split.attr("keepdims", 1) or not isinstance(length, int):
-            return None
-        return [range(i, i + 1) for i in range(length)]
-    if given.shape == ():  # all of this size, but perhaps for the last
-        if not isinstance(length, int) or sizes[0] < 1:
-            return None
-        return [range(i, min(i + sizes[0], length)) for i in range(0, length, sizes[0])]
-    ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
-    return [range(end - size, end) for end, size in zip(ends, sizes, strict=True)]

@@ -51,9 +51,6 @@ class Primitive(Form):
     def preference(self, layer: Layer, provider: str, threads: int) -> Preference | None:
         """Prefer it where no other form is as right, and where no other can be used."""
         del threads
-        if layer.group_elements == 1:
-            why = "exact where a group is one element, so that the result is B"
-            return Preference(FIRST, why, unrivalled=True)
         if layer.has_sizes_in_doubt:
             why = "onnxruntime and ONNX make different sizes of its input"
             return Preference(FIRST, why, unrivalled=True)

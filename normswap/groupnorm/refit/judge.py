@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from normswap.groupnorm.drift import Comparison
+from normswap.groupnorm.drift import LEAST_SAMPLES, Comparison
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -42,8 +42,12 @@ class Verdict:
 
     @property
     def agreement(self) -> float | None:
-        """Share of the samples whose largest value is where it should be; None without classes."""
-        shares = [c.agreed / c.samples for c in self.outputs.values() if c.samples]
+        """Share of the samples whose largest value is where it should be.
+
+        None without classes, or where there are too few samples to tell.
+        """
+        enough = (c for c in self.outputs.values() if c.samples >= LEAST_SAMPLES)
+        shares = [c.agreed / c.samples for c in enough]
         return min(shares, default=None)
 
     def drifts(self) -> dict[str, Drift]:

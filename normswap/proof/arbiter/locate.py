@@ -11,7 +11,6 @@ Then the model is cut off behind ever earlier nodes, up to the first whose resul
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
@@ -43,9 +42,9 @@ _FLIPS = 0.05  # part of the elements of a result of integers; near ties happen
 def locate(request: dict[str, Any], job: Job) -> dict[str, Any]:
     """Find the first node at which the runtime leaves float64.
 
-    The request holds ``model``, ``seeds``, ``feeds`` (one set), ``output`` (that is off),
-    ``level`` (of optimization), ``provider`` and ``provider_options``, and ``rounding`` (the type
-    that it computes in). The
+    The request holds ``model``, ``home`` (the folder of its external data), ``seeds``, ``feeds``
+    (one set), ``output`` (that is off), ``level`` (of optimization), ``provider`` and
+    ``provider_options``, and ``rounding`` (the type that it computes in). The
     response's ``found`` is None where no node is off. Else it has ``operator``, ``node``,
     ``tensor``, ``error``, ``explained``, and ``alone``: by level, whether the node alone is right.
     """
@@ -53,8 +52,7 @@ def locate(request: dict[str, Any], job: Job) -> dict[str, Any]:
 
     job.stage("looking for the operator that departs from float64")
     provider = choose_provider(request["provider"], request["provider_options"])
-    path = Path(request["model"])
-    runtime = _Runtime(provider, str(path.parent))
+    runtime = _Runtime(provider, request["home"])
     model = pinned(request["model"], request["seeds"])
     feeds = request["feeds"]
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -65,11 +63,11 @@ def locate(request: dict[str, Any], job: Job) -> dict[str, Any]:
         for node in chunk:
             if is_random(node):
                 continue  # its numbers are others in float64; what it gives is taken as it is
-            found = _off(_Single(model, node, {**feeds, **values}, weights), values, request, path)
+            found = _off(_Single(model, node, {**feeds, **values}, weights), values, request)
             if found is not None:
                 found["alone"] = runtime.alone(found.pop("single"), found.pop("truth"), found)
                 return {"found": found}
-    return {"found": _walk_back(runtime, model, feeds, request, path)}
+    return {"found": _walk_back(runtime, model, feeds, request)}
 
 
 def _walk_back(
@@ -77,7 +75,6 @@ def _walk_back(
     model: onnx.ModelProto,
     feeds: Mapping[str, Any],
     request: Mapping[str, Any],
-    path: Path,
 ) -> dict[str, Any] | None:
     """Cut the model off behind ever earlier nodes as long as it is off there."""
     makers = {name: node for node in model.graph.node for name in node.output if name}
@@ -85,7 +82,7 @@ def _walk_back(
 
     def off(name: str) -> dict[str, Any] | None:
         if name not in known and len(known) < _CUTS:
-            known[name] = _off_when_cut(runtime, model, name, feeds, request, path)
+            known[name] = _off_when_cut(runtime, model, name, feeds, request)
         return known.get(name)
 
     tensor = request["output"].split("[", 1)[0]
@@ -101,7 +98,7 @@ def _walk_back(
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     single = _Single(model, node, {**feeds, **values}, weights)
     try:
-        truth = single.truths(str(path.parent), request["rounding"])[0][last["tensor"]]
+        truth = single.truths(request["home"], request["rounding"])[0][last["tensor"]]
     except _UNEVALUATED:
         return {**last, "alone": {}}
     return {**last, "alone": runtime.alone(single, truth, last)}
@@ -113,7 +110,6 @@ def _off_when_cut(
     tensor: str,
     feeds: Mapping[str, Any],
     request: Mapping[str, Any],
-    path: Path,
 ) -> dict[str, Any] | None:
     """Return what a tensor is off by where the model ends with it, None where it is right."""
     cut = onnx.ModelProto()
@@ -128,7 +124,7 @@ def _off_when_cut(
     cut.graph.output.append(onnx.ValueInfoProto(name=tensor))
     cut.graph.input.extend(value for value in model.graph.input if value.name in seen)
     needed = {name: value for name, value in feeds.items() if name in seen}
-    settings = Settings(folder=str(path.parent), rounding=dtype_of(request["rounding"]))
+    settings = Settings(folder=request["home"], rounding=dtype_of(request["rounding"]))
     SETTINGS.set(settings)
     try:
         given = runtime.outputs(cut, needed, request["level"])[tensor]
@@ -205,11 +201,11 @@ class _Single:
 
 
 def _off(
-    single: _Single, values: Mapping[str, Any], request: Mapping[str, Any], path: Path
+    single: _Single, values: Mapping[str, Any], request: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """Return what a node is off by, None where it is right or can't be told."""
     try:
-        truth, *perturbed = single.truths(str(path.parent), request["rounding"])
+        truth, *perturbed = single.truths(request["home"], request["rounding"])
     except _UNEVALUATED:
         return None  # the whole model was evaluated; this node can't be by itself
     for name, value in truth.items():

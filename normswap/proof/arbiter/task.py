@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,20 +29,20 @@ _LACKING = re.compile(r"No registered implementation for operator '(\w+)' and do
 def evaluate(request: dict[str, Any], job: Job) -> dict[str, Any]:
     """Evaluate one model in float64.
 
-    The request holds ``model``, ``feeds`` (inputs, one set a case), ``samples`` (how
-    many times the weights are perturbed, beside the plain evaluation), ``rounding`` (the name of
-    the type that results are perturbed in as well, empty for none), ``faults`` (each planted
+    The request holds ``model``, ``home`` (the folder of its external data), ``feeds`` (inputs, one
+    set a case), ``samples`` (how many times the weights are perturbed, beside the plain
+    evaluation), ``rounding`` (the name of the type that results are perturbed in as well, empty for
+    none), ``faults`` (each planted
     in one more evaluation), ``seeds`` (`normswap.runtime.randomness`) and ``drive``: None, or
     ``feeds`` that may reach sides of kinks that the others don't, whether ``channels`` count, and
     what is ``hopeless``. Those that reach something new are evaluated as the others are; the
     response says which, and what was ``unseen`` to the end. Its ``results`` are numbers of what
     was sent.
     """
-    path = request["model"]
     job.stage("reading it for the float64 arbiter")
     began = time.perf_counter()
-    model = pinned(path, request["seeds"])
-    settings = Settings(folder=str(Path(path).parent))
+    model = pinned(request["model"], request["seeds"])
+    settings = Settings(folder=request["home"])
     if request["rounding"]:
         settings.rounding = dtype_of(request["rounding"])
     SETTINGS.set(settings)

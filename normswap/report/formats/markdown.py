@@ -75,12 +75,21 @@ def _swap(report: Any) -> Iterator[str]:
             for s in plan.swaps
         ),
     )
+    if report.regrouping is not None:
+        yield from _table(
+            ("regrouped", "channels moved", "compared by", "but"),
+            (
+                (_site(layer.site), layer.moved, layer.by, _text(layer.detail))
+                for layer in report.regrouping.layers
+            ),
+        )
     yield from _kept(plan.untouched)
     if check is not None:
-        yield from ("", f"**{check.finding}**")
+        yield ""
+        yield from _check(check, finding=check.finding)
         yield from _table(
-            ("output", "error", "rounding may do"),
-            ((_code(o.output), f"{o.max_error:.1e}", f"{o.allowed:.1e}") for o in check.outputs),
+            ("output of a sample, alone and in its batch", "off by", "largest value"),
+            ((_code(o.output), f"{o.max_error:.1e}", f"{o.largest:.3g}") for o in check.invariance),
         )
         yield from _table(
             ("drift of", "cosine", "SNR"),
@@ -91,7 +100,6 @@ def _swap(report: Any) -> Iterator[str]:
         )
         if check.drift.outputs and not check.drift.own:
             yield from ("", "The drift is that on random inputs. No accuracy was measured.")
-        yield from _items(map(_text, check.notes))
     if report.accuracy is not None:
         found = report.accuracy
         told = f"original {found.original:.1%}, swapped {found.swapped:.1%}"
@@ -135,9 +143,9 @@ def _recalibrate(report: Any) -> Iterator[str]:
     yield from _written(report)
 
 
-def _check(report: Any) -> Iterator[str]:
+def _check(report: Any, *, finding: str = "") -> Iterator[str]:
     names = " and ".join(_code(Path(path).name) for path in (report.original, report.rewritten))
-    yield f"**{report.verdict.value}{standing(report)}**: {names}"
+    yield f"**{finding or report.verdict.value}{standing(report)}**: {names}"
     yield from _table(
         ("output", "inputs", "max error", "allowed", "verdict"),
         (

@@ -34,11 +34,15 @@ COMMANDS = {
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
-    for name, seed in (("a", 0), ("b", 1)):
-        b = Builder(17, seed=seed)
+    for name in ("a", "b"):
+        b = Builder(17)
         x = b.bn(b.conv(b.input("N", 3, 5, 5), 3, C, name="c"), C, name="folds", positive=True)
         x = b.node("Sigmoid", x)
         b.output(b.bn(x, C, name="stays\x01", positive=True, out="y"))
+        if name == "b":  # a weight that has changed after the export
+            weight = onnx.numpy_helper.to_array(b.initializers[0]).copy()
+            weight[2, 1, 0, 0] += 0.5
+            b.initializers[0].CopyFrom(onnx.numpy_helper.from_array(weight, b.initializers[0].name))
         onnx.save(b.model(), folder / f"{name}.onnx")
     np.save(folder / "data.npy", np.random.default_rng(0).normal(size=(8, 3, 5, 5)))
     return folder
@@ -107,6 +111,8 @@ def test_a_fold_is_a_case_a_normalization(told):
         "BatchNormalization stays\ufffd": ["Skipped"],
     }
     _, texts, _ = told("gate")
+    (suite,) = JUnitXml.fromstring(texts["junit"].encode())
+    assert {case.name for case in suite} == cases.keys()
     log = json.loads(texts["sarif"])
     gate, kept = log["runs"][0]["results"][1], log["runs"][0]["results"][0]
     assert (gate["ruleId"], gate["level"]) == ("foldable", "error")
@@ -116,6 +122,15 @@ def test_a_fold_is_a_case_a_normalization(told):
     assert where["logicalLocations"][0]["fullyQualifiedName"] == "folds"
     assert texts["github"].startswith("::error file=a.onnx,title=normswap%3A foldable ")
     assert "folds: a fold removes it, into Conv c" in texts["github"]
+
+
+def test_a_check_names_the_layer(told):
+    _, texts, _ = told("different")
+    first, *_ = texts["github"].splitlines()
+    assert first.startswith(
+        "::error file=b.onnx,title=normswap%3A region where the models differ::"
+    )
+    assert "made by Conv c" in first
 
 
 def test_names_and_paths_are_escaped(tmp_path, monkeypatch):

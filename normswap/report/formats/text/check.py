@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from normswap.report.formats.text.console import WIDEST, printing
+from normswap.report.formats.text.console import WIDEST, print_open, print_regions, printing
 from normswap.report.standing import proof_line, standing
 
 if TYPE_CHECKING:
@@ -55,7 +55,6 @@ def _findings(report: CheckReport, console: Console, *, verbose: bool) -> None:
     if report.shortfall:
         console.print(f"  [red]{escape(report.shortfall)}[/]")
     _proof(report, console, verbose=verbose)
-    _divergence(report, console)
     _power(report, console)
     if verbose:
         _runs(report, console)
@@ -69,20 +68,12 @@ def _proof(report: CheckReport, console: Console, *, verbose: bool) -> None:
         return
     console.print(f"  [dim]{escape(proof_line(proof))}[/]")
     if not report.is_proved:
-        for output in proof.outputs:
-            if output.standing.value == "open":
-                console.print(
-                    f"  [dim]tested only: output {escape(repr(output.name))}: "
-                    f"{escape(output.reason)}[/]"
-                )
+        print_open(proof, console)
+    if report.verdict.value == "equivalent":  # else they are among the reasons
         for region in proof.apart[:SHOWN]:
             console.print(f"  not proved: {escape(str(region))}")
-    for region in proof.regions if verbose else ():
-        means = "" if region.means is None else region.means.value
-        console.print(
-            f"  [dim]{escape(region.tensor)}: {len(region.before)} -> {len(region.after)} nodes, "
-            f"{means}, {region.floors:.2g}[/]"
-        )
+    if verbose:
+        print_regions(proof, console)
 
 
 def _sentence(report: CheckReport) -> str:
@@ -174,18 +165,6 @@ def _runs(report: CheckReport, console: Console) -> None:
             f"  [dim]{run.model} in {escape(where)}: load {run.load_seconds:.2f} s, run "
             f"{run.run_seconds:.2f} s, process {run.wall_seconds:.2f} s{peak}[/]"
         )
-
-
-def _divergence(report: CheckReport, console: Console) -> None:
-    found = report.divergence
-    if found is None:
-        return
-    made = f"first diverges at {found.tensor!r}, made by {found.operator} {found.node}"
-    console.print(f"  {escape(made)}: RMS error {found.error:.3g} of {found.scale:.3g}")
-    for name, error in found.input_errors.items():
-        console.print(f"    its input {escape(repr(name))}: relative error {error:.2g}")
-    if found.amplification is not None:
-        console.print(f"    it amplifies by {found.amplification:.3g}")
 
 
 def _power(report: CheckReport, console: Console) -> None:

@@ -10,10 +10,15 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
+from normswap.errors import ExitCode
+from normswap.report.standing import proof_line, standing
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from normswap.check.report import CheckReport
     from normswap.groupnorm.plan import Untouched
+    from normswap.proof.result import Proof
 
 SHOWN = 8
 """Layers that are listed one by one without being asked."""
@@ -57,6 +62,59 @@ def kept_table(untouched: Sequence[Untouched], *, verbose: int) -> Table:
     if len(shown) < len(untouched):
         table.add_row(f"and {len(untouched) - len(shown)} more", "-v lists all")
     return table
+
+
+def print_check(check: CheckReport, console: Console, *, finding: str, verbose: int) -> None:
+    """Print what the check of a rewrite came to.
+
+    Parameters
+    ----------
+    check : CheckReport
+    console : Console
+    finding : str
+        The verdict, as it is called for this rewrite.
+    verbose : int
+        From 1 on every region is listed.
+    """
+    colour = {ExitCode.OK: "green", ExitCode.FINDINGS: "red"}.get(check.exit_code, "yellow")
+    line = f"[{colour}]{finding}{standing(check)}[/]"
+    worst = check.worst
+    metrics = None if worst is None else worst.evidence.verdict_level
+    if check.is_proved and check.proof is not None:
+        line += f": {escape(proof_line(check.proof))}"
+    elif metrics is not None:
+        line += f": {len(check.outputs)} comparisons over {len(check.cases)} sets of inputs"
+        line += f"; largest difference {metrics.max_abs:.1e} where the largest value is"
+        line += f" {metrics.reference_max:.3g} (by {check.basis})"
+    console.print(line)
+    if check.is_proved and metrics is not None:
+        console.print(
+            f"  in onnxruntime the largest difference is {metrics.max_abs:.1e} where the largest "
+            f"value is {metrics.reference_max:.3g}"
+        )
+    elif check.proof is not None:
+        console.print(f"  {escape(proof_line(check.proof))}")
+        print_open(check.proof, console)
+    if verbose > 0 and check.proof is not None:
+        print_regions(check.proof, console)
+
+
+def print_open(proof: Proof, console: Console) -> None:
+    """Print which outputs are not proved, and why."""
+    for output in proof.outputs:
+        if output.standing.value == "open":
+            name, reason = escape(repr(output.name)), escape(output.reason)
+            console.print(f"  [dim]tested only: output {name}: {reason}[/]")
+
+
+def print_regions(proof: Proof, console: Console) -> None:
+    """List the regions that were proved."""
+    for region in proof.regions:
+        means = "" if region.means is None else region.means.value
+        console.print(
+            f"  [dim]{escape(region.tensor)}: {len(region.before)} -> {len(region.after)} nodes, "
+            f"{means}, {region.floors:.2g}[/]"
+        )
 
 
 def print_notes(notes: Sequence[str], console: Console) -> None:

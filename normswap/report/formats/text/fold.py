@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, TextIO
 from rich.filesize import decimal
 from rich.markup import escape
 
-from normswap.errors import ExitCode
 from normswap.graph.batchnorm import EXPORT_TIP
-from normswap.report.formats.text.console import new_table, place, printing, sizes
-from normswap.report.standing import gated, proof_line, standing
+from normswap.report.formats.text.console import new_table, place, print_check, printing, sizes
+from normswap.report.standing import gated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,7 +58,7 @@ def tell(report: FoldReport, stream: TextIO, *, verbose: int = 0) -> None:
         console.print()
         if plan.copied and plan.added_bytes > 0:
             console.print(_growth(plan))
-        _check(report, console)
+        _check(report, console, verbose=verbose)
         if report.failing:
             console.print(f"[red]{gated(report)}[/]")
         idle = "" if plan.edits else "nothing to fold"
@@ -157,31 +156,13 @@ def _growth(plan: Plan) -> str:
     )
 
 
-def _check(report: FoldReport, console: Console) -> None:
+def _check(report: FoldReport, console: Console, *, verbose: int) -> None:
     check = report.check
     if check is None:
         if report.output and report.plan.edits:
             console.print("[dim]not checked (--no-check)[/]")
         return
-    colour = {ExitCode.OK: "green", ExitCode.FINDINGS: "red"}.get(check.exit_code, "yellow")
-    line = f"[{colour}]{check.verdict.value}{standing(check)}[/]"
-    worst = check.worst
-    if check.is_proved and check.proof is not None:
-        line += f": {escape(proof_line(check.proof))}"
-    elif worst is not None and worst.evidence.verdict_level is not None:
-        metrics = worst.evidence.verdict_level
-        line += f": {len(check.outputs)} comparisons over {len(check.cases)} sets of inputs"
-        line += f"; largest difference {metrics.max_abs:.1e} where the largest value is"
-        line += f" {metrics.reference_max:.3g} (by {check.basis})"
-    console.print(line)
-    if check.is_proved and worst is not None and worst.evidence.verdict_level is not None:
-        metrics = worst.evidence.verdict_level
-        console.print(
-            f"  in onnxruntime the largest difference is {metrics.max_abs:.1e} where the largest "
-            f"value is {metrics.reference_max:.3g}"
-        )
-    elif check.proof is not None:
-        console.print(f"  {escape(proof_line(check.proof))}")
+    print_check(check, console, finding=check.verdict.value, verbose=verbose)
     _residuals(report, console)
     for sentence in (*check.reasons, *check.notes):
         console.print(f"  {escape(sentence)}")

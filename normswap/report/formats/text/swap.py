@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, TextIO
 
 from rich.markup import escape
 
-from normswap.errors import ExitCode
 from normswap.graph.batchnorm import EXPORT_TIP
 from normswap.graph.reasons import Reason
 from normswap.report.formats.text.console import (
@@ -16,6 +15,7 @@ from normswap.report.formats.text.console import (
     kept_table,
     new_table,
     place,
+    print_check,
     print_notes,
     printing,
     sizes,
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
     from normswap.groupnorm.plan import Statistics, SwapPlan
     from normswap.groupnorm.refit.outcome import Fit
-    from normswap.groupnorm.verify import OutputCheck, SwapCheck
-    from normswap.workflows.swap import SwapReport
+    from normswap.groupnorm.regroup.regroup import Regrouped, Regrouping
+    from normswap.proof.result import Region
+    from normswap.workflows.swap import Sameness, SwapCheck, SwapReport
 
 FAR = 20.0
 """Signal-to-noise ratio in dB from which on nobody needs to be told of the calibration."""
@@ -56,6 +57,10 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
     if plan.swaps:
         console.print()
         console.print(_layers(report) if verbose else _forms(plan))
+    if report.regrouping is not None:
+        console.print()
+        console.print(_groups(report.regrouping, verbose=verbose))
+        _print_same("the permuted network", report.permutation, console)
     if any(swap.statistics for swap in plan.swaps):
         console.print()
         console.print(_statistics(plan, verbose=verbose))
@@ -64,10 +69,7 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
             console.print(
                 "  `normswap recalibrate --freeze` first gives those in training mode some"
             )
-        if report.normalization is not None:
-            same = report.normalization
-            how = f"{same.verdict.value}, {'proved' if same.proved else 'tested'}"
-            console.print(f"  that network, beside the original: {how}")
+        _print_same("that network", report.normalization, console)
     if any(swap.absorbed for swap in plan.swaps):
         console.print()
         console.print(_absorbed(plan, verbose=verbose))
@@ -76,7 +78,7 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
         console.print(kept_table(plan.untouched, verbose=verbose))
     console.print()
     if report.check is not None:
-        _check(report.check, console)
+        _check(report.check, console, verbose=verbose)
         _drift(report, console)
         console.print()
         if report.fit is not None:
@@ -97,6 +99,13 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
     console.print(sizes(report.output, report.size_before, report.size_after, idle=idle))
 
 
+def _print_same(what: str, same: Sameness | None, console: Console) -> None:
+    """Print how it is known that a network is the original."""
+    if same is not None:
+        how = f"{same.verdict.value}, {'proved' if same.proved else 'tested'}"
+        console.print(f"  {what}, beside the original: {how}")
+
+
 def _headline(plan: SwapPlan) -> str:
     if not plan.total:
         return f"no BatchNormalization found. {EXPORT_TIP}"
@@ -111,6 +120,28 @@ def _forms(plan: SwapPlan) -> Table:
     kinds = Counter((swap.num_groups, swap.form, swap.why) for swap in plan.swaps)
     for (groups, form, why), count in kinds.most_common():
         table.add_row(str(count), str(groups), form, escape(why))
+    return table
+
+
+def _groups(found: Regrouping, *, verbose: int) -> Table:
+    """List what was done for the groups: which layers have others, and what they vary by."""
+    what = {"data": "on the data", "weights": "by the weights", "": ""}
+    if verbose:
+        table = new_table("regrouped", "channels moved", "its groups vary", "but")
+        for layer in found.layers:
+            less = f"{1 - layer.after / layer.before:.0%} less " if layer.before > 0 else ""
+            cells = (place(layer.site.graph, layer.site.node), str(layer.moved))
+            table.add_row(*map(escape, (*cells, less + what[layer.by], layer.detail)))
+        return table
+    table = new_table("regrouped", "groups vary", "because")
+    kinds: dict[tuple[str, str, bool], list[Regrouped]] = {}
+    for layer in found.layers:
+        why = layer.reason.value if layer.reason is not None else ""
+        kinds.setdefault((what[layer.by], why, layer.moved > 0), []).append(layer)
+    for (by, why, moved), layers in kinds.items():
+        before, after = sum(each.before for each in layers), sum(each.after for each in layers)
+        less = f"{1 - after / before:.0%} less {by}" if moved and before > 0 else "as before"
+        table.add_row(str(len(layers)), less, escape(why))
     return table
 
 
@@ -146,17 +177,17 @@ def _where(statistics: Statistics) -> str:
 
 def _layers(report: SwapReport) -> Table:
     plan, check = report.plan, report.check
-    errors = {entry.layer: entry for entry in check.layers} if check else {}
+    regions = {region.tensor: region for region in _regions(report)}
     before = report.uncalibrated.layers if report.uncalibrated else {}
     after = check.drift.layers if check else {}
     columns = ["swapped", "channels", "groups", "form", "because"]
     if check is not None:
-        columns[-1:] = ["error", "SNR to the original"]
+        columns[-1:] = ["proved by", "SNR to the original"]
     table = new_table(*columns)
     for swap in plan.swaps:
         output = swap.layer.y
         where = place(swap.site.graph, swap.site.node)
-        error, drift = errors.get(where), after.get(output)
+        region, drift = regions.get(output), after.get(output)
         cells = [
             where,
             str(swap.site.channels or "?"),
@@ -170,9 +201,15 @@ def _layers(report: SwapReport) -> Table:
             told = "" if drift is None else f"{drift.snr:.1f} dB"
             if old is not None and drift is not None:
                 told = f"{old.snr:.1f} → {told}"
-            cells += ["" if error is None else f"{error.max_error:.1e}", told]
+            means = None if region is None else region.means
+            cells += ["" if means is None else means.value, told]
         table.add_row(*map(escape, cells))
     return table
+
+
+def _regions(report: SwapReport) -> tuple[Region, ...]:
+    proof = None if report.check is None else report.check.proof
+    return () if proof is None else proof.regions
 
 
 def _absorbed(plan: SwapPlan, *, verbose: int) -> Table:
@@ -188,53 +225,20 @@ def _absorbed(plan: SwapPlan, *, verbose: int) -> Table:
     return table
 
 
-def _check(check: SwapCheck, console: Console) -> None:
-    """Print the verdict and what it rests on: the layers, the network, the batch."""
-    colour = {ExitCode.OK: "green", ExitCode.FINDINGS: "red"}.get(check.exit_code, "yellow")
-    console.print(f"[{colour}]{check.finding}[/], checked against float64:")
-    table = new_table("", "", "difference", "rounding may do")
-    table.show_header = bool(check.layers or check.outputs or check.invariance)
-    for isolated, where in (
-        (False, "on the activations that reach it"),
-        (True, "in subgraphs and functions, by itself on random activations"),
-    ):
-        layers = [entry for entry in check.layers if entry.isolated is isolated]
-        if layers:
-            worst = max(layers, key=lambda entry: entry.ratio)
-            what = f"{'each' if len(layers) > 1 else 'the'} layer"
-            what = f"{what} ({len(layers)}), {where}" if len(layers) > 1 else f"{what}, {where}"
-            table.add_row(
-                _mark(right=worst.ratio <= 1),
-                what if worst.ratio <= 1 else f"{what}: {escape(worst.layer)} is wrong",
-                f"{worst.max_error:.1e}",
-                _allowed(worst.max_error, worst.ratio),
-            )
-    for output in check.outputs:
-        what = f"output {escape(output.output)}, beside the network with exact normalizations"
-        table.add_row(_mark(right=output.right), what, *_figures_of(output))
+def _check(check: SwapCheck, console: Console, *, verbose: int) -> None:
+    """Print the verdict, and what a batch does to a sample."""
+    print_check(check, console, finding=check.finding, verbose=verbose)
+    for sentence in (*check.reasons, *check.notes):
+        console.print(f"  {escape(sentence)}")
     for output in check.invariance:
-        what = f"output {escape(output.output)} of a sample, alone and in its batch"
-        table.add_row(_mark(right=output.right), what, *_figures_of(output))
-    console.print(table)
-    for note in check.notes:
-        console.print(f"  {escape(note)}")
-
-
-def _mark(*, right: bool) -> str:
-    return "[green]✓[/]" if right else "[red]✗[/]"
-
-
-def _figures_of(output: OutputCheck) -> tuple[str, str]:
-    return f"{output.max_error:.1e}", f"{output.allowed:.1e}"
+        console.print(
+            f"  output {escape(output.output)} of a sample, alone and in its batch: off by "
+            f"{output.max_error:.1e} where the largest value is {output.largest:.3g}"
+        )
 
 
 def _known(figure: float, form: str, unit: str = "") -> str:
     return "unknown" if math.isnan(figure) else f"{figure:{form}}{unit}"
-
-
-def _allowed(error: float, ratio: float) -> str:
-    """Say what rounding may do, where an error is known in units of that."""
-    return f"{error / ratio:.1e}" if 0 < ratio < math.inf else ""
 
 
 def _drift(report: SwapReport, console: Console) -> None:
