@@ -33,6 +33,7 @@ from normswap.groupnorm.forms import FORMS
 from normswap.groupnorm.forms.base import OLDEST
 from normswap.groupnorm.options import AUTO, FASTEST
 from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
+from normswap.groupnorm.refit.holdout import SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,9 +155,22 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "calibrate_on",
             type=click.Path(),
             metavar="DATA",
-            help="Refit every layer's scale and bias on data, so that the network follows the "
-            "original. DATA: an .npz with an array for each input, an .npy or .pb, or a folder of "
-            "these or of test_data_set_*.",
+            help="Fit every layer's scale and bias to data, so that the network follows the "
+            "original, as far as samples that are held out come nearer to it. DATA: an .npz with "
+            "an array for each input, an .npy or .pb, or a folder of these or of test_data_set_*.",
+        ),
+        click.option(
+            "--refit",
+            is_flag=True,
+            help="Fit the weights of linear layers too, by least squares: no labels, no training.",
+        ),
+        click.option(
+            "--holdout",
+            default=str(SHARE),
+            show_default=True,
+            metavar="SHARE|NAME",
+            help="Share of the samples that is held out, to judge every step by; or the array of "
+            "DATA that says what each sample belongs to, so that none of a unit is on both sides.",
         ),
         click.option(
             "--one-pass",
@@ -198,7 +212,7 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
 EXAMPLES = """\b
 Examples:
   normswap bn-to-gn --groups 32 model.onnx           writes model.gn.onnx
-  normswap bn-to-gn --groups 8 --calibrate images.npz model.onnx
+  normswap bn-to-gn --groups 8 --calibrate images.npz --refit model.onnx
   normswap bn-to-gn --groups 8 --unfold --calibrate images.npz folded.onnx
   normswap bn-to-gn --groups 32 --form fastest model.onnx
   cat model.onnx | normswap bn-to-gn --groups 32 > out.onnx
@@ -272,6 +286,8 @@ def _run(
     search_groups: bool,
     model: str | None,
     calibrate_on: str | None,
+    refit: bool,
+    holdout: str,
     one_pass: bool,
     evaluate_on: str | None,
     labels: str | None,
@@ -291,7 +307,8 @@ def _run(
     if certificate is not None and dry_run:
         raise UsageError("There is no certificate of a swap that is not made.")
     require_dry_run(fail_on, dry_run=dry_run)
-    for name, given in (("--one-pass", one_pass), ("--unfold", unfold)):
+    fitting = {"--refit": refit, "--holdout": holdout != str(SHARE), "--one-pass": one_pass}
+    for name, given in {**fitting, "--unfold": unfold}.items():
         if given and calibrate_on is None:
             raise UsageError(f"{name} needs data.", tip="Give it with --calibrate DATA.")
     for name, value in (("--samples", samples), ("--labels", labels)):
@@ -318,7 +335,9 @@ def _run(
                 if data is not None:
                     telling().reads(Path(data))
             if calibrate_on is not None:
-                calibration = CalibrationOptions(one_pass, search_groups, values["timeout"])
+                calibration = CalibrationOptions(
+                    one_pass, search_groups, values["timeout"], refit, _holdout(holdout)
+                )
             report = report_of(
                 lambda: swap(
                     source,
@@ -341,6 +360,14 @@ def _run(
     save_failing_inputs(values, report.check)
     telling().tell(report, quiet=quiet, verbose=verbose)
     return report.exit_code
+
+
+def _holdout(text: str) -> float | str:
+    """Return a share, or the name of an array."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _swap_options(

@@ -60,13 +60,13 @@ def apply_swaps(plan: SwapPlan, model: Model) -> None:
         replacements[id(node)] = builder.nodes
         if form.domain:
             _import_domain(home, form.domain, form.version)
-    for key in _unread(released, model):
+    for key in unread(released, model):
         replacements[key] = []
     for graph in all_graphs(model):
         graph.nodes = [new for node in graph.nodes for new in replacements.get(id(node), [node])]
 
 
-def _unread(released: list[gs.Tensor], model: Model) -> Iterator[int]:
+def unread(released: list[gs.Tensor], model: Model) -> Iterator[int]:
     """Yield the ids of nodes that nobody reads any more, such as those that computed a variance."""
     outputs = {id(tensor) for graph in all_graphs(model) for tensor in graph.outputs}
     while released:

@@ -33,6 +33,7 @@ from normswap.groupnorm.options import FittedAffine
 from normswap.groupnorm.planner import by_itself, with_layers
 from normswap.groupnorm.policy import divisors
 from normswap.groupnorm.reference import normalize
+from normswap.groupnorm.refit.holdout import SHARE
 from normswap.model import load, stage
 from normswap.runtime.session import Session
 from normswap.scratch import scratch_folder
@@ -125,11 +126,23 @@ class CalibrationOptions:
         is best.
     timeout : float
         Seconds for one run.
+    refit : bool
+        Fit the weights of linear layers too; see :mod:`normswap.groupnorm.refit`.
+    holdout : float or str
+        The share of the samples that is held out, to judge by; or the name of an array of the data
+        that says what each sample belongs to, so that no unit is on both sides.
     """
 
     one_pass: bool = False
     search_groups: bool = False
     timeout: float = 600.0
+    refit: bool = False
+    holdout: float | str = SHARE
+
+    @property
+    def units(self) -> str | None:
+        """The name of the array that says what samples belong to, if there is one."""
+        return self.holdout if isinstance(self.holdout, str) else None
 
 
 def calibrate(

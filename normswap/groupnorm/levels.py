@@ -16,7 +16,7 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from normswap.graph.network import Graph, Network, Node, Value
 
@@ -81,8 +81,14 @@ class Order:
         for number, level in enumerate(self._level):
             self.levels[level - 1].append(number)
 
-    def frontiers(self) -> list[dict[str, int]] | None:
+    def frontiers(self, ends: Iterable[Value] = ()) -> list[dict[str, int]] | None:
         """Return what each pass can start from.
+
+        Parameters
+        ----------
+        ends : iterable of Value
+            Tensors of the main graph that are wanted in the end too; they are kept once nothing
+            that they depend on is to change any more.
 
         Returns
         -------
@@ -96,19 +102,23 @@ class Order:
         pending = [node for node in main.values() if self._has_use(node)]
         needed = {node.key for node in pending}
         found: list[dict[str, int]] = [{} for _ in range(len(self.levels) + 1)]
-        while pending:
+
+        def keep(value: Value, last: int) -> bool:
+            """Keep a tensor for what is gone through up to a level."""
+            if value.producer is not None and value.producer.key not in needed:
+                needed.add(value.producer.key)
+                pending.append(value.producer)
+            first = stages[self._masks.get(id(value), 0)]
+            for level in range(first + 1, last + 1):
+                found[level][value.name] = value.data_type or 0
+            return first >= last or value.data_type in _PLAIN
+
+        sound = all(keep(value, len(self.levels)) for value in ends)
+        while pending and sound:
             node = pending.pop()
-            for value in self._read(node):
-                last = stages[self._whole[node.key]]
-                first = stages[self._masks.get(id(value), 0)]
-                if value.producer is not None and value.producer.key not in needed:
-                    needed.add(value.producer.key)
-                    pending.append(value.producer)
-                for level in range(first + 1, last + 1):
-                    if value.data_type not in _PLAIN:
-                        return None
-                    found[level][value.name] = value.data_type or 0
-        return found
+            last = stages[self._whole[node.key]]
+            sound = all(keep(value, last) for value in self._read(node))
+        return found if sound else None
 
     def _has_use(self, node: Node) -> bool:
         inner = (item for body in self._inside(node) for item in body.nodes)

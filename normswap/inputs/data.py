@@ -86,6 +86,7 @@ class Dataset:
     _sets: Iterable[Path | Mapping[str, Any]] = field(repr=False)
     _batch: int | None
     _samples: int | None
+    _units: str | None = None
     _labels: str | None = field(default=None, init=False)
 
     def __iter__(self) -> Iterator[Feeds]:
@@ -105,6 +106,7 @@ class Dataset:
             every sample once.
         """
         how: dict[str, Any] = {"batch": self._batch, "samples": self._samples, "filled": filled}
+        how["units"] = self._units
         how["labels"] = self._labels
         for case in _cases(self._signature, self._sets, finite=True, **how):
             self.notes.update(dict.fromkeys(case.remarks))
@@ -155,7 +157,12 @@ def _no_labels(labels: str | npt.NDArray[Any], found: _Set, count: int) -> str:
 
 
 def open_data(
-    source: Data, signature: Signature, *, batch: int = BATCH, samples: int | None = None
+    source: Data,
+    signature: Signature,
+    *,
+    batch: int = BATCH,
+    samples: int | None = None,
+    units: str | None = None,
 ) -> Dataset:
     """Return the batches of a data set, each fitting the inputs of a model, every value finite.
 
@@ -172,6 +179,8 @@ def open_data(
         Samples in a batch; a model with a fixed batch size gets that.
     samples : int, optional
         Take only the first so many.
+    units : str, optional
+        Name of an array of the data that says what each sample belongs to.
 
     Raises
     ------
@@ -182,7 +191,7 @@ def open_data(
     sets = _located(signature, source)
     is_batched = not isinstance(source, str | os.PathLike | Mapping)
     name = os.fspath(source) if isinstance(source, str | os.PathLike) else "the data"
-    return Dataset(name, signature, sets, None if is_batched else batch, samples)
+    return Dataset(name, signature, sets, None if is_batched else batch, samples, units)
 
 
 def load_outputs(signature: Signature, source: str | os.PathLike[str]) -> list[Feeds]:
@@ -340,6 +349,7 @@ def _cases(
     batch: int | None = None,
     samples: int | None = None,
     filled: bool = False,
+    units: str | None = None,
     labels: str | None = None,
 ) -> Iterator[Case]:
     """Yield inputs of the model, set by set and batch by batch."""
@@ -350,10 +360,11 @@ def _cases(
             break
         found = _found(signature, entry, number)
         feeds, others = _chosen(signature, found)
-        others = [name for name in others if name != labels]
+        others = [name for name in others if name not in (units, labels)]
         if others:
             remarks[_ignored(others)] = None
         count, sampled = _samples(signature, feeds)
+        belongs = () if units is None else _units(found, units, count)
         if left is not None:
             feeds = _cut(feeds, sampled, slice(left))
             count, left = min(count, left), left - count
@@ -383,6 +394,7 @@ def _cases(
                         remarks=tuple(remarks),
                         weight=weight,
                         sampled=tuple(sampled),
+                        units=tuple(belongs[place] for place in places) if belongs else (),
                     )
                     empty = False
                     remarks.clear()
@@ -396,12 +408,36 @@ def _cases(
                 expected if is_whole else _cut(expected, following, span),
                 tuple(remarks),
                 sampled=tuple(sampled),
+                units=belongs[span],
             )
             empty = False
             remarks.clear()
     if empty:
         why = f": {next(iter(remarks))}" if remarks else ""
         raise DataError(f"There is not one batch of data{why}.")
+
+
+def _units(found: _Set, name: str, count: int) -> tuple[Any, ...]:
+    """Return what each sample belongs to.
+
+    Raises
+    ------
+    DataError
+        There is no such array, or it is not of one value for each sample.
+    """
+    values = found.arrays.get(name)
+    if values is None:
+        raise DataError(
+            f"{found.where} has no array {name!r}, which is to say what its samples belong to; it "
+            f"has {', '.join(sorted(found.arrays)) or 'none'}."
+        )
+    if not isinstance(values, np.ndarray) or values.shape != (count,):
+        shape = list(values.shape) if isinstance(values, np.ndarray) else type(values).__name__
+        raise DataError(
+            f"{found.where}: {name!r} is {shape}, and one value for each of its {count} samples is "
+            "needed."
+        )
+    return tuple(values.tolist())
 
 
 def _ignored(others: Sequence[str]) -> str:

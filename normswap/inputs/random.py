@@ -61,6 +61,8 @@ class Case:
         :meth:`normswap.inputs.data.Dataset.cases`.
     sampled : tuple of str
         Inputs that have the samples along their first axis.
+    units : tuple
+        What each sample belongs to, where the data says so.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Case:
     remarks: tuple[str, ...] = ()
     weight: float = 1.0
     sampled: tuple[str, ...] = ()
+    units: tuple[Any, ...] = ()
 
     @property
     def samples(self) -> int:

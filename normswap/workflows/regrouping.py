@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from normswap.check.options import CheckOptions
-from normswap.check.verdict import Verdict
 from normswap.groupnorm.planner import plan_swap
 from normswap.groupnorm.regroup.regroup import Regrouping, regroup
 from normswap.inputs.data import open_data
-from normswap.inputs.signature import drawing_alike, read_signature
+from normswap.inputs.signature import read_signature
 from normswap.model import load, stage
-from normswap.proof.files import prove_files
 from normswap.scratch import scratch_folder
-from normswap.workflows.check import check_files
-from normswap.workflows.result import advising
-from normswap.workflows.sameness import Sameness
+from normswap.workflows.sameness import Sameness, same_as
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator
 
+    from normswap.check.options import CheckOptions
     from normswap.groupnorm.plan import SwapPlan
     from normswap.inputs.data import Data
     from normswap.model import Model
     from normswap.progress import Progress
-    from normswap.proof.reordered import Reordered
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,26 +99,9 @@ def regrouped(
         path = folder / "permuted.onnx"
         with stage(model, path) as staged:
             staged.commit()
-        same = None if check is None else _checked(original, path, found.orders, check, progress)
+        same = None
+        if check is not None:
+            orders = found.orders
+            same = same_as(original, path, check, progress, what="permuted", orders=orders)
         again = load(path, name=model.name)
         yield Ordered(again, plan_swap(again, plan.options), found, same)
-
-
-def _checked(
-    original: Path,
-    permuted: Path,
-    orders: Sequence[Reordered],
-    check: CheckOptions,
-    progress: Progress,
-) -> Sameness:
-    """Say whether a permuted network is the function that it was."""
-    progress("proving that the permuted network is the same function")
-    models = drawing_alike(read_signature(original), read_signature(permuted))
-    if prove_files(*models, orders=orders).is_whole:
-        return Sameness(Verdict.EQUIVALENT, proved=True)
-    how = CheckOptions(check.provider, check.provider_options, seed=check.seed)
-    how = replace(how, input_shapes=check.input_shapes, timeout=check.timeout)
-    names = ("the original model", "the permuted model")
-    with advising():
-        report = check_files(original, permuted, how, names=names, progress=progress)
-    return Sameness(report.verdict, proved=False, reasons=report.reasons)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, fields, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -15,38 +14,34 @@ import numpy as np
 from normswap.beside import placed
 from normswap.check.deployment import is_enough, start
 from normswap.check.options import CheckOptions, check_options
-from normswap.check.report import CheckReport
 from normswap.check.verdict import Verdict
 from normswap.errors import ExitCode, UsageError, require_choice
 from normswap.graph.build import build_network
 from normswap.groupnorm.accuracy import Accuracy, measure_accuracy
 from normswap.groupnorm.apply import apply_swaps
-from normswap.groupnorm.behaviour import Invariance, observe
-from normswap.groupnorm.calibrate import CalibrationOptions, calibrate
+from normswap.groupnorm.calibrate import CalibrationOptions
 from normswap.groupnorm.carried import require_finite
-from normswap.groupnorm.drift import DriftReport, measure_drift
-from normswap.groupnorm.feeds import data_feeds
 from normswap.groupnorm.forms import FORMS
-from normswap.groupnorm.intent import batchnorm_places, intents_of, torn_apart
-from normswap.groupnorm.normalize import normalize
+from normswap.groupnorm.intent import batchnorm_places, intents_of
 from normswap.groupnorm.options import AUTO, FASTEST, SwapOptions
 from normswap.groupnorm.planner import plan_swap, require_elements, with_timings
 from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
 from normswap.groupnorm.race import measure
+from normswap.groupnorm.refit.holdout import SHARE
 from normswap.inputs.arrayfiles import read_array
 from normswap.inputs.data import open_data
 from normswap.inputs.signature import read_signature
 from normswap.inspection.gate import gate
-from normswap.model import load, stage
+from normswap.model import load
 from normswap.model.staging import output_name, staged_output
 from normswap.plain import called
 from normswap.progress import Progress, silent
 from normswap.runtime.session import Session
 from normswap.runtime.survey import resolve
-from normswap.scratch import scratch_folder
-from normswap.workflows.certificate import certifiable, certify, meant
-from normswap.workflows.check import check_files
+from normswap.workflows.calibration import Calibrated, calibrated, divide, plain_drift
+from normswap.workflows.certificate import certifiable, certify
 from normswap.workflows.narrowed import narrowed
+from normswap.workflows.normalizing import normalized
 from normswap.workflows.regrouping import regrouped
 from normswap.workflows.result import (
     Result,
@@ -57,32 +52,34 @@ from normswap.workflows.result import (
     place,
     require_sound,
 )
-from normswap.workflows.sameness import Sameness
+from normswap.workflows.sameness import Sameness, same_as
+from normswap.workflows.swap_check import SwapCheck, check_swap
 from normswap.workflows.unfold import unfold as put_back
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import TypedDict
 
     import numpy.typing as npt
     from typing_extensions import Unpack
 
-    from normswap.groupnorm.intent import Intent
-    from normswap.groupnorm.normalize import Normalized
+    from normswap.groupnorm.drift import DriftReport
     from normswap.groupnorm.plan import SwapPlan
+    from normswap.groupnorm.refit.holdout import Part
+    from normswap.groupnorm.refit.outcome import Fit
     from normswap.groupnorm.regroup.regroup import Regrouping
     from normswap.inputs.data import Data, Dataset
     from normswap.inspection.gate import FailOn
     from normswap.model import Model
     from normswap.model.sources import Source
-    from normswap.runtime.arrays import Feeds
-    from normswap.runtime.child import Child
     from normswap.workflows.result import Output
 
     class Options(TypedDict, total=False):
         """What the three public functions have in common: all of them but `OF_GROUPS`."""
 
         calibrate: Data | None
+        refit: bool
+        holdout: float | str
         one_pass: bool
         evaluate: Data | None
         labels: str | os.PathLike[str] | npt.NDArray[Any] | None
@@ -110,34 +107,6 @@ OF_GROUPS = ("groups", "group_size", "on_indivisible", "search_groups", "regroup
 
 
 @dataclass(frozen=True, slots=True)
-class SwapCheck(CheckReport):
-    """The check of a swap: what was written, beside the network that it should be.
-
-    That is the original, in which each BatchNormalization that was swapped is read as a group
-    normalization (:mod:`normswap.groupnorm.intent`).
-
-    Attributes
-    ----------
-    drift : DriftReport
-        How far it has moved from the original, which is no error.
-    invariance : tuple of Invariance
-        How far the outputs of a sample depend on the other samples of its batch.
-    """
-
-    drift: DriftReport = field(default_factory=DriftReport)
-    invariance: tuple[Invariance, ...] = field(default=(), metadata=called("batch_invariance"))
-
-    @property
-    def finding(self) -> str:
-        """What the verdict means for a swap, in words."""
-        return {
-            Verdict.EQUIVALENT: "group normalization",
-            Verdict.DIFFERENT: "not group normalization",
-            Verdict.INCONCLUSIVE: "inconclusive",
-        }[self.verdict]
-
-
-@dataclass(frozen=True, slots=True)
 class SwapReport(RewriteReport):
     """What a swap did.
 
@@ -158,6 +127,8 @@ class SwapReport(RewriteReport):
         What of the data was not used.
     normalization : Sameness or None
         None where no check was asked for, or there was nothing to normalize.
+    fit : Fit or None
+        What was fitted to data layer by layer, and what that brought on samples that were held out.
     regrouping : Regrouping or None
         What was done for the groups, where that was asked for.
     permutation : Sameness or None
@@ -175,6 +146,7 @@ class SwapReport(RewriteReport):
     accuracy: Accuracy | None = None
     notes: tuple[str, ...] = ()
     normalization: Sameness | None = None
+    fit: Fit | None = None
     regrouping: Regrouping | None = None
     permutation: Sameness | None = None
     unfolded: int = 0
@@ -230,7 +202,7 @@ def plan_report(
     failing = gate(fail_on, model, kept=plan.untouched)  # of the model as it was given
     with (
         regrouped(model, plan, progress) as ordered,
-        _normalized(ordered.model, ordered.plan, progress) as network,
+        normalized(ordered.model, ordered.plan, progress) as network,
     ):
         plan = network.plan
         if options.form == FASTEST:
@@ -249,6 +221,8 @@ def bn_to_gn(
     search_groups: bool = False,
     regroup: bool = False,
     calibrate: Data | None = None,
+    refit: bool = False,
+    holdout: float | str = SHARE,
     one_pass: bool = False,
     evaluate: Data | None = None,
     labels: str | os.PathLike[str] | npt.NDArray[Any] | None = None,
@@ -301,12 +275,20 @@ def bn_to_gn(
         constants alone change, and the network with BatchNormalizations is proved to be the same
         function.
     calibrate : path, dict or iterable of dict, optional
-        Refit every layer's scale and bias on data, so that the network follows the original; the
-        check and the drift use the data too, unless there is `evaluate`. A path is that of an
-        ``.npz`` with an array for each input, of an ``.npy`` or ``.pb`` with the only one, or of a
-        folder of these or of ``test_data_set_*``. In memory it is a dict of arrays by input name,
-        or an iterable of one for each batch, in the shape and dtype that the model takes. Samples
-        lie along the first axis; other arrays, such as labels, are ignored.
+        Fit every layer's scale and bias to data, so that the network follows the original, as far
+        as samples that are held out come nearer to it; the check and the drift are on these, unless
+        there is `evaluate`. A path is that of an ``.npz`` with an array for each input, of an
+        ``.npy`` or ``.pb`` with the only one, or of a folder of these or of ``test_data_set_*``. In
+        memory it is a dict of arrays by input name, or an iterable of one for each batch, in the
+        shape and dtype that the model takes. Samples lie along the first axis; other arrays, such
+        as labels, are ignored.
+    refit : bool
+        Fit the weights of linear layers too, by least squares: needs no labels, and wins back most
+        of what the swap costs.
+    holdout : float or str
+        The share of the samples that is not fitted to, and by which every step is judged; or the
+        name of an array of the data that says what each sample belongs to (a picture, a patient),
+        of which then a quarter is held out.
     one_pass : bool
         Calibrate all layers in one pass: faster, and less exact.
     evaluate : path, dict or iterable of dict, optional
@@ -386,8 +368,14 @@ def bn_to_gn(
     normswap.errors.UsageError: form='grouped' is not one of 'auto', 'fastest', 'centred', ...
     """
     how = check_options(check, provider=provider)
-    needing = {"one_pass": one_pass, "search_groups": search_groups, "unfold": unfold}
-    for name, given in needing.items():
+    fitting = {
+        "refit": refit,
+        "holdout": holdout != SHARE,
+        "one_pass": one_pass,
+        "search_groups": search_groups,
+        "unfold": unfold,
+    }
+    for name, given in fitting.items():
         if given and calibrate is None:
             raise UsageError(f"{name} needs data.", tip="Give it with calibrate=.")
     for name, given in (("samples", samples is not None), ("labels", labels is not None)):
@@ -420,7 +408,7 @@ def bn_to_gn(
         labels=labels,
         samples=samples,
         unfold=unfold,
-        calibration=CalibrationOptions(one_pass, search_groups, timeout),
+        calibration=CalibrationOptions(one_pass, search_groups, timeout, refit, holdout),
         progress=progress,
     )
 
@@ -537,35 +525,55 @@ def swap(
         return SwapResult(*as_it_is(report, model, target, overwrite=overwrite, copy=copy))
     named = "" if model.path else model.name
     fit = calibration if data is not None else None
+    if certified is not None and fit is not None and fit.refit:
+        raise UsageError(
+            "A certificate is of the weights that the original has, and a refit fits others.",
+            tip="Leave out one of them.",
+        )
     with ExitStack() as stack:
         ordered = stack.enter_context(
             regrouped(model, plan, progress, data=data, samples=samples, check=check)
         )
         places = batchnorm_places(ordered.model)
         first = ordered.plan
-        network = stack.enter_context(_normalized(ordered.model, first, progress, fit))
+        network = stack.enter_context(normalized(ordered.model, first, progress, fit))
         model, plan, original = network.model, network.plan, network.path
         report = replace(report, plan=plan, regrouping=ordered.found, permutation=ordered.check)
         require_sound(report, () if ordered.check is None else ordered.check.reasons)
         signature = read_signature(original)
-        given = [
-            None if some is None else open_data(some, signature, samples=samples)
-            for some in (data, evaluate)
-        ]
-        fitted_on, batches = given[0], given[1] or given[0]
+        units = None if fit is None else fit.units
+        fitted_on = None
+        if data is not None:
+            fitted_on = open_data(data, signature, samples=samples, units=units)
+        other = None if evaluate is None else open_data(evaluate, signature, samples=samples)
+        batches = other or fitted_on
         truth = None if batches is None or labels is None else _labels(labels, batches)
+        shown: Dataset | Part | None = batches  # what the check and the drift are on
         if fit is not None and fitted_on is not None:
-            affines = calibrate(original, plan, fitted_on, fit, progress)
-            if check is not None and batches is not None:
-                before = _plain_drift(original, plan, batches, check)
+            parts = divide(fitted_on, signature, fit)
+            if other is None:
+                shown = parts[1]
+                truth = None if truth is None else parts[1].of(truth)
+            if check is not None and shown is not None:
+                before = plain_drift(original, plan, shown, check)
                 report = replace(report, uncalibrated=before)
-            fitted = replace(plan.options, affines=affines)
-            plan = plan_swap(model, fitted, after=network.after)
-            report = replace(report, plan=plan, calibrated=len(affines))
+            as_it_was = Calibrated(model, original, plan)
+            fitted = stack.enter_context(calibrated(as_it_was, network.after, parts, fit, progress))
+            model, plan, original = fitted.model, fitted.plan, fitted.path
+            report = replace(report, plan=plan, calibrated=fitted.calibrated, fit=fitted.fit)
         if options.form == FASTEST:
-            plan = _raced(original, plan, how or check, batches, progress)
+            plan = _raced(original, plan, how or check, shown, progress)
             report = replace(report, plan=plan)
-        intents = intents_of(first, plan, places)
+        base, read = network.source or original, plan
+        if original != network.path:  # of other weights: it is what the swap is of
+            base, places = original, batchnorm_places(model)
+            own = (replace(swap, number=None, statistics=None) for swap in plan.swaps)
+            first = read = replace(plan, swaps=tuple(own))
+            if check is not None and network.source is not None:
+                same = same_as(network.source, network.path, check, progress, what="normalized")
+                report = replace(report, normalization=same)
+                require_sound(report, same.reasons)
+        intents = intents_of(first, read, places)
         child = start(check, stack) if check is not None and is_enough(check) else None
         apply_swaps(plan, model)
         progress("writing")
@@ -576,28 +584,28 @@ def swap(
             written = "<memory>" if output is None else output_name(target)
             with advising():
                 found = check_swap(
-                    network.source or original,
+                    base,
                     staged.path,
                     plan,
                     intents,
                     check,
-                    network=original,
+                    network=network.path,
                     names=(named, written),
-                    batches=batches,
+                    batches=shown,
                     fed=certified is None,
                     child=child,
                     progress=progress,
                 )
             report = replace(report, check=found)
-            if network.source is not None and found.verdict is Verdict.EQUIVALENT:
+            if base == network.source and found.verdict is Verdict.EQUIVALENT:
                 # What was written is the original, its statistics before its groups.
                 same = Sameness(found.verdict, proved=found.is_proved)
                 report = replace(report, normalization=same)
-        if truth is not None and batches is not None:
+        if truth is not None and shown is not None:
             how = how or check or CheckOptions(plan.options.provider)
-            known = _accuracy(original, staged.path, batches, truth, how, progress)
+            known = _accuracy(network.path, staged.path, shown, truth, how, progress)
             report = replace(report, accuracy=known)
-        notes = dict.fromkeys(note for some in given if some for note in some.notes)
+        notes = dict.fromkeys(n for some in (fitted_on, other) if some for n in some.notes)
         report = replace(report, notes=tuple(notes))
         require_sound(report, () if report.check is None else report.check.reasons)
         made = None
@@ -605,7 +613,7 @@ def swap(
             progress("certifying")
             called_so = (model.name, Path(output_name(target)).name)
             made = certify(
-                network.source or original,
+                base,
                 staged.path,
                 report.check,
                 check,
@@ -615,72 +623,6 @@ def swap(
         with placed(None if made is None else str(made), certified):
             report = committed(report, staged, target)
     return SwapResult(report, target)
-
-
-def check_swap(
-    original: Path,
-    written: Path,
-    plan: SwapPlan,
-    intents: tuple[Intent, ...],
-    options: CheckOptions,
-    *,
-    network: Path | None = None,
-    names: tuple[str, str] = ("", ""),
-    batches: Dataset | None = None,
-    fed: bool = True,
-    child: Child | None = None,
-    progress: Progress = silent,
-) -> SwapCheck:
-    """Compare what was written with what the original is read as, and tell how it behaves.
-
-    Parameters
-    ----------
-    original, written : Path
-    plan : SwapPlan
-        By which the one was made from the other.
-    intents : tuple of Intent
-        What the plan reads as what.
-    options : CheckOptions
-    network : Path, optional
-        What the original became before it was swapped, where that is another network.
-    names : (str, str)
-        What to call the models; the paths where it is empty.
-    batches : Dataset, optional
-        Data for the drift, and for what the comparison needs to be run.
-    fed : bool
-        Whether data may be what the comparison runs on.
-    child : Child, optional
-        A process that was started for this (`normswap.check.deployment.start`).
-    progress : callable
-
-    Raises
-    ------
-    RunError
-        A model can't be run, and float64 can't stand in.
-    """
-    progress("checking")
-    data: list[Feeds] = []
-    if batches is not None and fed:
-        data = [dict(f) for f in data_feeds(read_signature(original), options, batches)]
-    with ThreadPoolExecutor(1) as pool, meant(original, intents) as (path, home):
-        running = pool.submit(
-            observe, network or original, written, plan, options, batches=batches, progress=progress
-        )
-        found = check_files(
-            path,
-            written,
-            options,
-            names=(names[0] or str(original), names[1]),
-            progress=progress,
-            child=child,
-            home=home,
-            data=data,
-            strict=True,
-        )
-        seen = running.result()
-    same = {f.name: getattr(found, f.name) for f in fields(found)}
-    notes = tuple(dict.fromkeys((*found.notes, *seen.notes)))
-    return SwapCheck(**{**same, "notes": notes, "drift": seen.drift, "invariance": seen.invariance})
 
 
 def _planned(
@@ -699,75 +641,11 @@ def _planned(
     return model, plan
 
 
-@dataclass(frozen=True, slots=True)
-class _Network:
-    """What is swapped: a model as it was read, or one that was normalized and is the same function.
-
-    Attributes
-    ----------
-    model : Model
-        Not edited since it was read.
-    path : Path
-        Where it is.
-    plan : SwapPlan
-        Of the swap of it.
-    source : Path or None
-        Where the model is that was normalized; None where none was.
-    after : (SwapPlan, Normalized) or None
-        The plan for that, and what has become of it.
-    """
-
-    model: Model
-    path: Path
-    plan: SwapPlan
-    source: Path | None = None
-    after: tuple[SwapPlan, Normalized] | None = None
-
-
-@contextmanager
-def _normalized(
-    model: Model, plan: SwapPlan, progress: Progress, fit: CalibrationOptions | None = None
-) -> Iterator[_Network]:
-    """Normalize a model before it is swapped, if that is wanted; it is not to be used any more.
-
-    A group of one channel forgets all that was done to the channel before, so there is nothing to
-    do, unless other numbers of groups are tried. Where scale and bias become others than the
-    layer's own, no other layer's statistics may be in them. A layer in a function whose statistics
-    could go at one call only is read as one thing, so they stay out at all calls.
-    """
-    with model.original() as original:
-        if not plan.options.normalize or not plan.swaps:
-            yield _Network(model, original, plan)
-            return
-        progress("normalizing first")
-        searched = fit is not None and fit.search_groups
-        grouped = {s.key for s in plan.swaps if searched or s.num_groups != s.alone.channels}
-        owned = fit is None and plan.options.keep_scale and plan.options.keep_bias
-        sealed = () if owned else {swap.key for swap in plan.swaps}
-        with scratch_folder() as folder:
-            path = folder / "normalized.onnx"
-            while True:
-                after = plan, normalize(model, grouped, sealed=sealed)
-                if not after[1].edited:
-                    yield _Network(model, original, plan_swap(model, plan.options, after=after))
-                    return
-                with stage(model, path, overwrite=True) as staged:
-                    staged.commit()
-                again = load(path, name=model.name)
-                swaps = plan_swap(again, plan.options, after=after)
-                torn = torn_apart(swaps)
-                if not torn:
-                    yield _Network(again, path, swaps, original, after)
-                    return
-                grouped -= torn
-                model = load(original, name=model.name)
-
-
 def _raced(
     original: Path,
     plan: SwapPlan,
     how: CheckOptions | None,
-    batches: Dataset | None,
+    batches: Iterable[Mapping[str, Any]] | None,
     progress: Progress,
 ) -> SwapPlan:
     """Return the plan with every layer in the form that is the fastest here."""
@@ -791,7 +669,7 @@ def _labels(
 def _accuracy(
     original: Path,
     swapped: Path,
-    batches: Dataset,
+    batches: Iterable[Mapping[str, Any]],
     labels: npt.NDArray[Any],
     how: CheckOptions,
     progress: Progress,
@@ -809,29 +687,3 @@ def _accuracy(
         Session(swapped, label="the swapped model", **options) as after,
     ):
         return measure_accuracy(before, after, batches, labels, outputs, progress)
-
-
-def _plain_drift(
-    original: Path, plan: SwapPlan, batches: Dataset, check: CheckOptions
-) -> DriftReport:
-    """Measure the drift of the swap without its calibration."""
-    model = load(original)
-    layers = {layer.y: layer.data_type for layer in plan.visible_layers}
-    apply_swaps(plan, model)
-    outputs = [port.name for port in read_signature(original).outputs if "float" in port.dtype]
-    with scratch_folder() as folder:
-        path = folder / "swapped.onnx"
-        with stage(model, path) as staged:
-            staged.commit()
-        how: dict[str, Any] = {
-            "taps": layers,
-            "provider": check.provider,
-            "provider_options": check.provider_options,
-            "timeout": check.timeout,
-            "alike": True,
-        }
-        with (
-            Session(original, label="the original model", **how) as before,
-            Session(path, label="the swapped model", **how) as after,
-        ):
-            return measure_drift(before, after, batches, outputs, list(layers), silent, own=True)

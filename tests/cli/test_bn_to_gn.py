@@ -205,9 +205,30 @@ def test_calibration(model, data, extra):
     result = invoke("bn-to-gn", "--groups", 4, "--calibrate", data, *extra, "--json", model)
     assert result.code == 0, result.err
     report = json.loads(result.text)
-    assert report["calibrated"] == 2
+    told = [step["layer"] for step in (report["fit"] or {"steps": ()})["steps"]]
+    assert report["calibrated"] == (2 if extra else len(told))
     before = report["drift_before_calibration"]["outputs"]["y"]["snr"]
     assert report["check"]["drift"]["outputs"]["y"]["snr"] > before
+
+
+def test_a_refit_is_told(model, data):
+    how = ("--groups", 4, "--calibrate", data, "--refit", model, "--no-normalize")
+    result = invoke("bn-to-gn", *how, "--holdout", 0.5, "--force")
+    assert result.code == 0, result.err
+    assert "least squares on 12 samples; the outputs on the 12 held out" in result.text
+    assert "\n             refitted " in result.text.replace("output y", "        ")
+    assert "since it gives what it gives in the original: Conv_conv_" in result.text
+    report = json.loads(invoke("bn-to-gn", *how, "--force", "--json").text)
+    steps = report["fit"]["steps"]
+    assert report["fit"]["after"]["y"]["snr"] == pytest.approx(steps[-1]["after"])
+    assert {step["kind"] for step in steps} <= {"weight", "affine"}
+
+
+@pytest.mark.parametrize("extra", [("--refit",), ("--holdout", "film")])
+def test_what_is_fitted_needs_data(model, extra):
+    result = invoke("bn-to-gn", model, *extra)
+    assert result.code == 2
+    assert f"{extra[0]} needs data" in result.err
 
 
 def test_calibration_is_told(model, data):

@@ -21,7 +21,7 @@ from normswap.groupnorm.planner import plan_swap
 from normswap.model import load, stage
 from normswap.proof.result import Means
 from normswap.workflows.fold import fold
-from normswap.workflows.swap import check_swap
+from normswap.workflows.swap_check import check_swap
 
 FORMS = ["native", "layernorm", "instancenorm", "centred", "primitive"]
 

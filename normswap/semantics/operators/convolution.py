@@ -74,19 +74,19 @@ def _by_columns(x: np.ndarray, w: np.ndarray, window: Window, group: int) -> np.
     rows = window.output[0]
     row = c * taps * int(np.prod(window.output[1:]))
     step = max(1, min(rows, _COLUMNS // max(row, 1)))
-    patches = _patches(x, window)
+    windows = patches(x, window)
     every = (slice(None),) * (1 + len(window.kernel))
     for sample in range(n):
         for start in range(0, rows, step):
             here: Any = (*every, slice(start, start + step))
-            part = patches[sample][here]
+            part = windows[sample][here]
             columns = part.reshape(group, c // group * taps, -1)
             shape = (m, min(step, rows - start), *window.output[1:])
             y[sample][:, start : start + step] = np.matmul(kernels, columns).reshape(shape)
     return y
 
 
-def _patches(x: np.ndarray, window: Window) -> np.ndarray:
+def patches(x: np.ndarray, window: Window) -> np.ndarray:
     """Return a view (N, C, *kernel, *output) of a padded array; nothing is copied."""
     spatial = x.strides[2:]
     taps = tuple(s * d for s, d in zip(spatial, window.dilations, strict=True))
@@ -130,7 +130,7 @@ def conv_transpose(
     full = tuple(
         (x.shape[2 + i] - 1) * strides[i] + dilations[i] * (kernel[i] - 1) + 1 for i in range(rank)
     )
-    crop = _crop(
+    crop = crop_of(
         x.shape[2:],
         full,
         strides,
@@ -158,7 +158,7 @@ def conv_transpose(
     return y if b is None else y + b.reshape(-1, *(1,) * rank)
 
 
-def _crop(
+def crop_of(
     spatial: Sequence[int],
     full: Sequence[int],
     strides: Sequence[int],

@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from normswap.groupnorm.plan import Statistics, SwapPlan
+    from normswap.groupnorm.refit.outcome import Fit
     from normswap.groupnorm.regroup.regroup import Regrouped, Regrouping
     from normswap.proof.result import Region
     from normswap.workflows.sameness import Sameness
-    from normswap.workflows.swap import SwapCheck, SwapReport
+    from normswap.workflows.swap import SwapReport
+    from normswap.workflows.swap_check import SwapCheck
 
 FAR = 20.0
 """Signal-to-noise ratio in dB from which on nobody needs to be told of the calibration."""
@@ -83,6 +85,9 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
         _check(report.check, console, verbose=verbose)
         _drift(report, console)
         console.print()
+        if report.fit is not None:
+            _fit(report.fit, console, verbose=verbose)
+            console.print()
     elif report.output and plan.swaps:
         console.print("[dim]not checked (--no-check)[/]")
     if report.accuracy is not None:
@@ -246,14 +251,17 @@ def _drift(report: SwapReport, console: Console) -> None:
         return
     console.print()
     measured = "" if check.drift.own else ", on random inputs"
+    if check.drift.own and report.uncalibrated is not None:
+        measured = ", on samples that nothing was fitted to"
     console.print(
         f"drift from the original network (another function, so this is no error){measured}:"
     )
+    done = "refitted" if report.fit is not None and report.fit.weights else "calibrated"
     scores = any(drift.top1 is not None for drift in check.drift.outputs.values())
     table = new_table("", "", "cosine", "SNR", *["same top class"] * scores)
     before = report.uncalibrated.outputs if report.uncalibrated else {}
     for name, drift in check.drift.outputs.items():
-        stages = [("swapped", before[name]), ("calibrated", drift)] if name in before else []
+        stages = [("swapped", before[name]), (done, drift)] if name in before else []
         for number, (stage, figures) in enumerate(stages or [("", drift)]):
             agreed = (
                 ""
@@ -277,5 +285,31 @@ def _drift(report: SwapReport, console: Console) -> None:
         )
         return
     worst = min(drift.snr for drift in check.drift.outputs.values())
-    if not report.calibrated and worst < FAR:
-        console.print("  --calibrate DATA fits scale and bias to data")
+    if report.uncalibrated is None and worst < FAR:
+        console.print("  --calibrate DATA --refit fits weights to data, and wins much of it back")
+
+
+def _fit(fit: Fit, console: Console, *, verbose: int) -> None:
+    """Say which layers were fitted, and what each step brought on held-out samples."""
+    console.print(
+        f"least squares on {fit.fitted} samples; the outputs on the {fit.held_out} held out, "
+        "beside the original's:"
+    )
+    if fit.steps:
+        table = new_table("fitted", "layer", "SNR", "same top class")
+        shown = fit.steps if verbose or len(fit.steps) <= SHOWN else fit.steps[-SHOWN:]
+        if len(shown) < len(fit.steps):
+            more = len(fit.steps) - len(shown)
+            table.add_row("", f"{more} more before", "", "")
+        for step in shown:
+            agreed = "" if step.agreement is None else f"{step.agreement:.1%}"
+            told = f"{step.before:.1f} → {step.after:.1f} dB"
+            table.add_row(step.kind, escape(step.layer), told, agreed)
+        console.print(table)
+    by_reason: dict[str, list[str]] = {}
+    for entry in fit.unfitted:
+        by_reason.setdefault(entry.why, []).append(entry.layer)
+    for why, layers in by_reason.items():
+        named = ", ".join(layers if verbose else layers[:SHOWN])
+        named += f" and {len(layers) - SHOWN} more" * (not verbose and len(layers) > SHOWN)
+        console.print(f"  as before, since {escape(why)}: {escape(named)}")

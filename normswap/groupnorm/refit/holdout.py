@@ -1,0 +1,115 @@
+"""Which samples are fitted to, and which are held out, by which every step is judged.
+
+What helps on some pictures can hurt on others. So samples are held out by the data's own units,
+where these are named: all crops of a picture, all frames of a film, all that is of one patient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from normswap.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+    from normswap.inputs.data import Dataset
+    from normswap.runtime.arrays import Feeds
+
+SHARE = 0.25
+"""Of the samples, or of the units, that is held out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The samples of a data set on one side: batches that can be gone through again and again.
+
+    Attributes
+    ----------
+    samples : int
+        How many there are.
+    """
+
+    samples: int
+    _data: Dataset
+    _held: frozenset[int]
+    _wanted: bool
+
+    def __iter__(self) -> Iterator[Feeds]:
+        """Go through the batches, each with its samples of this side."""
+        number = 0
+        for case in self._data.cases():
+            count = case.samples
+            places = [k for k in range(count) if (number + k in self._held) is self._wanted]
+            number += count
+            if len(places) == count:
+                yield case.feeds
+            elif places:
+                yield {
+                    name: value[places] if name in case.sampled else value
+                    for name, value in case.feeds.items()
+                }
+
+    def of(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return of one value for each sample of the whole data those of this side."""
+        here = [number for number in range(len(values)) if (number in self._held) is self._wanted]
+        return values[here]
+
+
+def hold_out(data: Dataset, *, share: float = SHARE, fixed: bool = False) -> tuple[Part, Part]:
+    """Divide a data set.
+
+    Parameters
+    ----------
+    data : Dataset
+        With the units that its samples belong to, or each is one of its own.
+    share : float
+        Of the units that is held out, between 0 and 1: at least one, and not all.
+    fixed : bool
+        Whether a model takes batches of one size only, which then stay whole.
+
+    Returns
+    -------
+    Part, Part
+        What is fitted to, and what is held out.
+
+    Raises
+    ------
+    UsageError
+        That is no share.
+    DataError
+        There are fewer than two units, or a batch that has to stay whole is of several.
+    """
+    if not 0 < share < 1:
+        raise UsageError(f"A share of {share:g} can't be held out: it lies between 0 and 1.")
+    units: list[object] = []
+    for batch, case in enumerate(data.cases()):
+        if fixed and len(set(case.units)) > 1:
+            raise DataError(
+                f"The model takes batches of {case.samples} samples only, and those of {data.name} "
+                "belong to several units: no unit could be held out as a whole.",
+                tip="Order the data by unit, each with a multiple of that number.",
+            )
+        own = range(len(units), len(units) + case.samples)
+        units += case.units or ([batch] * case.samples if fixed else own)
+    names = list(dict.fromkeys(units))
+    if len(names) < 2:
+        what = "one batch, of the size that the model takes" if fixed else "one unit"
+        raise DataError(
+            f"{data.name} has only {what}: nothing can be held out to judge a fit by.",
+            tip="Give more of it.",
+        )
+    count = min(max(round(share * len(names)), 1), len(names) - 1)
+    # By chance, as data is often in the order of its labels; by the same chance in every run.
+    chosen = np.random.default_rng(0).permutation(len(names))[:count]
+    away = {names[index] for index in chosen}
+    held = frozenset(number for number, unit in enumerate(units) if unit in away)
+    return (
+        Part(len(units) - len(held), data, held, False),
+        Part(len(held), data, held, True),
+    )

@@ -1,0 +1,106 @@
+"""What a refit did: which layers were fitted, how far, and what it brought."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from normswap.plain import AsDict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from normswap.groupnorm.drift import Drift
+    from normswap.groupnorm.options import FittedAffine
+    from normswap.groupnorm.refit.layers import Constant
+
+
+@dataclass(frozen=True, slots=True)
+class FitStep(AsDict):
+    """A layer that was fitted.
+
+    Attributes
+    ----------
+    layer : str
+    kind : str
+        ``"weight"`` or ``"affine"``.
+    lam : float
+        How much the weight was held on to, beside the mean of the diagonal.
+    share : float
+        How much of the way to the fit was taken.
+    before, after : float
+        Of the outputs of the held-out samples: the SNR beside the original's, in dB.
+    agreement : float or None
+        Share of the held-out samples whose largest value is then at the place that it has in the
+        original, where an output is scores of classes.
+    """
+
+    layer: str
+    kind: str
+    lam: float
+    share: float
+    before: float
+    after: float
+    agreement: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unfitted(AsDict):
+    """A layer that keeps its weight.
+
+    Attributes
+    ----------
+    layer, why : str
+    """
+
+    layer: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fit(AsDict):
+    """What least squares brought.
+
+    Attributes
+    ----------
+    fitted, held_out : int
+        How many samples it was fitted to, and by how many others every step was judged.
+    before, after : dict of str to Drift
+        By name of the output, on the held-out samples.
+    steps : tuple of FitStep
+        In the order in which they were taken.
+    unfitted : tuple of Unfitted
+    """
+
+    fitted: int
+    held_out: int
+    before: dict[str, Drift]
+    after: dict[str, Drift]
+    steps: tuple[FitStep, ...] = ()
+    unfitted: tuple[Unfitted, ...] = ()
+
+    @property
+    def weights(self) -> bool:
+        """Whether there are weights among what was fitted."""
+        return any(step.kind == "weight" for step in self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Refitted:
+    """The constants that were fitted.
+
+    Attributes
+    ----------
+    fit : Fit
+    constants : list of (Constant, ndarray)
+        Those of weights and biases, in the type in which they are stored.
+    affines : Mapping[str, FittedAffine]
+        Of layers, by the name of the output.
+    """
+
+    fit: Fit
+    constants: list[tuple[Constant, npt.NDArray[np.generic]]]
+    affines: Mapping[str, FittedAffine] = field(default_factory=dict)

@@ -1,0 +1,396 @@
+"""Layer by layer: solve, try what came out on held-out samples, and keep what brings them nearer.
+
+The teacher is the original network, the student the swapped one with all layers that were fitted so
+far. Of every layer the rows are what comes to it in the student, the targets what the layer gives
+in the teacher. Layers that don't depend on each other are on one level, and see the same pass.
+
+Then affines have their turn, fitted to the outputs (:mod:`normswap.groupnorm.refit.outputs`), and
+the weights behind them another one; for affines alone, least squares of the layer have to do.
+
+A fit is taken whole, by half or by a quarter, with more or less of a hold on the present weight:
+whichever brings the outputs of the held-out samples nearest, and only if they come nearer at all.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from normswap.errors import DataError
+from normswap.groupnorm.options import FittedAffine
+from normswap.groupnorm.refit.course import Course
+from normswap.groupnorm.refit.equations import NormalEquations
+from normswap.groupnorm.refit.judge import judge
+from normswap.groupnorm.refit.networks import open_pair
+from normswap.groupnorm.refit.outcome import Fit, FitStep, Refitted, Unfitted
+from normswap.groupnorm.refit.outputs import changes_of, outputs_equations
+from normswap.runtime.session import Session
+from normswap.scratch import scratch_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from normswap.groupnorm.plan import SwapPlan
+    from normswap.groupnorm.refit.course import Tensors
+    from normswap.groupnorm.refit.holdout import Part
+    from normswap.groupnorm.refit.judge import Verdict
+    from normswap.groupnorm.refit.networks import Pair, Problem
+    from normswap.progress import Progress
+
+    Changes = Callable[
+        [npt.NDArray[np.float64], npt.NDArray[np.float64] | None],
+        Mapping[str, npt.NDArray[np.float64]],
+    ]
+
+LAMS = (1e-3, 1e-2, 1e-1)
+SHARES = (0.5, 0.25)
+"""Of the way to a fit, what is tried where all of it was."""
+
+LEAST = 2e-3
+"""By what share the error of the held-out samples has to fall; less is chance."""
+
+FURTHER = 2
+"""Sweeps with affines after the first one, as long as there is something to take."""
+
+MOST = 2 * 10**10
+"""Multiplications for which the outputs are seen moving: a second or two."""
+
+SAME = 1e-9
+"""Energy of what a layer is off by, beside that of its results, that is but rounding."""
+
+REPRODUCED = 1e-2
+"""How far a layer's result may be from the product of its patches, beside its size."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefitOptions:
+    """How a network is fitted.
+
+    Attributes
+    ----------
+    weights, affines : bool
+        What is fitted: the weights of linear layers; the scale and bias of group normalizations.
+    timeout : float
+        Seconds for one run.
+    """
+
+    weights: bool = True
+    affines: bool = True
+    timeout: float = 600.0
+
+
+def refit(
+    original: Path,
+    plan: SwapPlan,
+    fit: Part,
+    held_out: Part,
+    how: RefitOptions,
+    progress: Progress,
+) -> Refitted:
+    """Fit the layers of a swapped network to what they give in the original.
+
+    Parameters
+    ----------
+    original : Path
+        The model that was planned for.
+    plan : SwapPlan
+    fit, held_out : Part
+        Samples to fit to, and others to judge every step by.
+    how : RefitOptions
+    progress : callable
+
+    Raises
+    ------
+    DataError
+        No output tells how near the networks are.
+    RunError, RunTimeoutError
+        The runtime can't run a network.
+    """
+    with scratch_folder() as folder:
+        pair = open_pair(original, plan, folder, weights=how.weights, affines=how.affines)
+        if not pair.outputs:
+            raise DataError("The model has no output of floats, by which a fit could be judged.")
+        common: dict[str, Any] = {"alike": True, "timeout": how.timeout, "remembered": 8}
+        with (
+            Session(
+                pair.teacher.path, label="the original model", taps=pair.teacher.taps, **common
+            ) as teacher,
+            Session(
+                pair.student.path, label="the swapped model", taps=pair.student.taps, **common
+            ) as student,
+        ):
+            walk = _Walk(pair, teacher, student, fit, held_out, progress)
+            walk.sweep()
+            for _ in range(FURTHER if how.weights and how.affines else 0):
+                if not walk.sweep(affines=True):
+                    break
+            return walk.refitted()
+
+
+def _own_changes(
+    problem: Problem, delta: npt.NDArray[np.float64], shift: npt.NDArray[np.float64] | None
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Return the solution of a layer's own equations as what is added to each parameter."""
+    changes = {problem.weight.name: problem.uses[0].product.weight(delta)}
+    if problem.bias is not None and shift is not None:
+        changes[problem.bias.name] = shift.reshape(-1)
+    return changes
+
+
+@dataclass(slots=True)
+class _Best:
+    """The best candidate so far."""
+
+    verdict: Verdict
+    values: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    lam: float = 0.0
+    share: float = 0.0
+
+
+class _Walk:
+    def __init__(
+        self,
+        pair: Pair,
+        teacher: Session,
+        student: Session,
+        fit: Part,
+        held_out: Part,
+        progress: Progress,
+    ) -> None:
+        self._pair = pair
+        self._teacher = teacher
+        self._student = student
+        self._fit = fit
+        self._held_out = held_out
+        self._progress = progress
+        self._steps: list[FitStep] = []
+        self._why: dict[str, str] = dict(pair.kept)
+        self._ends = list(zip(pair.outputs, pair.student.ends, pair.teacher.ends, strict=True))
+        for problem in pair.problems:
+            self._hold(problem)
+        ends = list(pair.teacher.ends)
+        progress("running the original on what is held out")
+        self._wanted = [
+            {name: values[name] for name in ends}
+            for values in Course(teacher, pair.teacher, held_out).values(ends, {})
+        ]
+        self._start = self._now = self._judged(Course(student, pair.student, held_out), {})
+        self._has_weights = any(not problem.affine for problem in pair.problems)
+        self._costs: dict[str, int] = {}  # multiplications of a layer in a pass, by its name
+        self._targets: list[Tensors] = []  # what is wanted of the samples that are fitted to
+
+    def sweep(self, *, affines: bool = False) -> bool:
+        """Go through all layers.
+
+        Parameters
+        ----------
+        affines : bool
+            Whether affines are fitted to the outputs, which takes a sweep before this one. Weights
+            then have another turn only behind an affine that became another.
+
+        Returns
+        -------
+        bool
+            Whether one did.
+        """
+        sides = self._pair.student, self._pair.teacher
+        student = Course(self._student, sides[0], self._fit)
+        teacher = Course(self._teacher, sides[1], self._fit)
+        judged = Course(self._student, sides[0], self._held_out)
+        moved = False
+        for level, numbers in enumerate(self._pair.levels, start=1):
+            problems = [self._pair.problems[n] for n in numbers]
+            # Beside weights, affines have their turn in the second sweep.
+            later = [p for p in problems if p.affine and self._has_weights]
+            local = [p for p in problems if not p.affine or not self._has_weights]
+            later, local = (later, local if moved else []) if affines else ([], local)
+            if not later and not local:
+                continue
+            where = f"level {level} of {len(self._pair.levels)}"
+            self._progress(f"fitting {problems[0].layer}, {where}")
+            equations = self._accumulate(level, local, student, teacher)
+            for _ in judged.advance(level):
+                pass
+            for problem, sums in zip(local, equations, strict=True):
+                if sums is not None:
+                    self._solve(problem, sums, judged, partial(_own_changes, problem))
+            for problem in later:
+                moved |= self._tune(problem, level, student, judged)
+        return moved
+
+    def refitted(self) -> Refitted:
+        """Return what was fitted."""
+        fitted = {step.layer for step in self._steps}
+        unfitted = tuple(
+            Unfitted(layer, why) for layer, why in self._why.items() if layer not in fitted
+        )
+        fit = Fit(
+            self._fit.samples,
+            self._held_out.samples,
+            self._start.drifts(),
+            self._now.drifts(),
+            tuple(self._steps),
+            unfitted,
+        )
+        moved = [p for p in self._pair.problems if p.layer in fitted]
+        constants = [
+            (parameter.constant, parameter.values)
+            for problem in moved
+            for parameter in problem.parameters
+            if parameter.constant is not None
+        ]
+        affines: dict[str, FittedAffine] = {}
+        for problem in moved:
+            if problem.affine and problem.bias is not None:
+                scale, bias = (p.values.astype(np.float64) for p in problem.parameters)
+                affines |= {use.y: FittedAffine(scale, bias) for use in problem.uses}
+        return Refitted(fit, constants, affines)
+
+    def _hold(self, problem: Problem) -> None:
+        self._student.hold({p.name: p.values for p in problem.parameters})
+
+    def _accumulate(
+        self, level: int, problems: list[Problem], student: Course, teacher: Course
+    ) -> list[NormalEquations | None]:
+        """Go through the samples to fit to, and return the sums of every problem of a level."""
+        found: dict[int, NormalEquations] = {}
+        lost: set[int] = set()
+        uses = [use for problem in problems for use in problem.uses]
+        ours = student.advance(level, [name for use in uses for name in (use.x, use.y)])
+        theirs = teacher.advance(level, [use.wanted for use in uses])
+        for batch, (here, there) in enumerate(zip(ours, theirs, strict=True)):
+            for number, problem in enumerate(problems):
+                if number in lost:
+                    continue
+                if not batch and not self._reproduced(problem, here):
+                    lost.add(number)
+                    self._why[problem.layer] = "the runtime computes it in another way than ONNX"
+                    continue
+                if number not in found:
+                    groups, size, results = (
+                        problem.uses[0].product.matrix(problem.weight.values).shape
+                    )
+                    found[number] = NormalEquations(
+                        groups, size, results, bias=problem.bias is not None
+                    )
+                self._add(found[number], problem, here, there)
+        return [None if n in lost else found.get(n) for n in range(len(problems))]
+
+    def _add(self, sums: NormalEquations, problem: Problem, here: Tensors, there: Tensors) -> None:
+        size = math.prod(problem.weight.values.shape)
+        for use in problem.uses:
+            y, wanted = here[use.y], there[use.wanted]
+            residual = wanted.astype(np.float64) - y
+            sums.wanted += float(np.square(wanted, dtype=np.float64).sum())
+            for columns, part in use.product.chunks(here[use.x], residual):
+                sums.add(columns, part, gain=use.product.gain)
+                cost = self._costs.get(problem.layer, 0) + size * columns.shape[2]
+                self._costs[problem.layer] = cost
+
+    @staticmethod
+    def _reproduced(problem: Problem, here: Tensors) -> bool:
+        """Whether the result of a layer is the product of its columns, up to a bias."""
+        for use in problem.uses:
+            matrix = use.product.matrix(problem.weight.values).swapaxes(1, 2)
+            x, y = here[use.x], here[use.y]
+            one = slice(1 if x.ndim > 2 else None)
+            for columns, results in use.product.chunks(x[one], y[one]):
+                if columns.shape[::2] != results.shape[::2]:
+                    return False
+                rest = results - matrix @ columns
+                rest -= rest.mean(axis=2, keepdims=True)
+                size = np.abs(results).max(initial=0.0)
+                if not np.abs(rest).max(initial=0.0) <= REPRODUCED * size:
+                    return False
+        return True
+
+    def _tune(self, problem: Problem, level: int, student: Course, judged: Course) -> bool:
+        """Fit an affine to the outputs, if that does not take too many runs."""
+        behind = [n for numbers in self._pair.levels[level:] for n in numbers]
+        names = {self._pair.problems[n].layer for n in behind}
+        once = sum(cost for name, cost in self._costs.items() if name in names)
+        runs = sum(parameter.values.size for parameter in problem.parameters)
+        if once * runs > MOST:
+            self._why[problem.layer] = "to see what it does to the outputs takes too many runs"
+            return False
+        ends = list(self._pair.teacher.ends)
+        if not self._targets:
+            whole = Course(self._teacher, self._pair.teacher, self._fit).values(ends, {})
+            self._targets = [{name: values[name] for name in ends} for values in whole]
+        loudness = self._start.outputs
+        outputs = [
+            (ours, theirs, 1 / math.sqrt(loudness[name].theirs or 1.0))
+            for name, ours, theirs in self._ends
+        ]
+        moves = student.runs([ours for ours, _, _ in outputs])
+        sums = outputs_equations(problem, moves, self._targets, outputs)
+        return self._solve(problem, sums, judged, lambda delta, _: changes_of(problem, delta))
+
+    def _solve(
+        self, problem: Problem, sums: NormalEquations, judged: Course, changes: Changes
+    ) -> bool:
+        """Try fits of a layer, and take the best if it is better than what there is."""
+        if not sums.is_finite:
+            self._why[problem.layer] = "what comes to it is not finite on this data"
+            return False
+        if sums.energy <= SAME * sums.wanted:
+            self._why[problem.layer] = "it gives what it gives in the original"
+            return False
+        best = _Best(self._now)
+        for candidate in self._candidates(problem, sums, judged, changes):
+            if candidate.verdict.error < best.verdict.error:
+                best = candidate
+        if not best.verdict.error < (1 - LEAST) * self._now.error:
+            self._why[problem.layer] = "no fit of it brought held-out samples nearer"
+            return False
+        for parameter in problem.parameters:
+            parameter.values = best.values[parameter.name]
+        self._hold(problem)
+        step = FitStep(
+            problem.layer,
+            "affine" if problem.affine else "weight",
+            best.lam,
+            best.share,
+            self._now.snr,
+            best.verdict.snr,
+            best.verdict.agreement,
+        )
+        self._steps.append(step)
+        self._now = best.verdict
+        return True
+
+    def _candidates(
+        self, problem: Problem, sums: NormalEquations, judged: Course, changes: Changes
+    ) -> Iterator[_Best]:
+        """Yield fits: with all holds, and less of the way to the best of these."""
+        tried = []
+        for lam in LAMS:
+            change = changes(*sums.solve(lam))
+            whole = self._candidate(problem, change, lam, 1.0, judged)
+            tried.append((whole.verdict.error, lam, change))
+            yield whole
+        _, lam, change = min(tried, key=lambda entry: entry[:2])
+        for share in SHARES:
+            yield self._candidate(problem, change, lam, share, judged)
+
+    def _candidate(
+        self,
+        problem: Problem,
+        changes: Mapping[str, npt.NDArray[np.float64]],
+        lam: float,
+        share: float,
+        judged: Course,
+    ) -> _Best:
+        values = {p.name: p.moved(share * changes[p.name]) for p in problem.parameters}
+        return _Best(self._judged(judged, values), values, lam, share)
+
+    def _judged(self, course: Course, parameters: Mapping[str, npt.NDArray[Any]]) -> Verdict:
+        names = [ours for _, ours, _ in self._ends]
+        return judge(course.values(names, parameters), self._wanted, self._ends)

@@ -1,0 +1,52 @@
+"""Put the constants that were fitted into a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import onnx_graphsurgeon as gs
+
+from normswap.graph.build import all_graphs, gs_nodes
+from normswap.graph.names import Names
+from normswap.groupnorm.apply import unread
+from normswap.model import ArrayTensor, make_constant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy.typing as npt
+
+    from normswap.groupnorm.refit.layers import Constant
+    from normswap.model import Model
+
+
+def write_constants(model: Model, constants: Iterable[tuple[Constant, npt.NDArray[Any]]]) -> None:
+    """Give constants the values that were fitted.
+
+    Parameters
+    ----------
+    model : Model
+        The one whose layers were fitted, not edited since it was read.
+    constants : iterable of (Constant, ndarray)
+    """
+    nodes, names = list(gs_nodes(model)), Names(model)
+    stored: dict[str, gs.Constant] = {}
+    released: list[gs.Tensor] = []
+    for constant, values in constants:
+        source = ArrayTensor(values)
+        if constant.name:
+            stored[constant.name] = make_constant(constant.name, source)
+        elif constant.places:
+            key, slot = constant.places[0]
+            fresh = names.fresh(f"{nodes[key].inputs[slot].name}_refitted")
+            tensor = make_constant(fresh, source)
+            for key, slot in constant.places:
+                released.append(nodes[key].inputs[slot])
+                nodes[key].inputs[slot] = tensor
+    for node in nodes:
+        for slot, tensor in enumerate(node.inputs):
+            if isinstance(tensor, gs.Constant) and tensor.name in stored:
+                node.inputs[slot] = stored[tensor.name]
+    dead = set(unread(released, model))
+    for graph in all_graphs(model):
+        graph.nodes = [node for node in graph.nodes if id(node) not in dead]

@@ -1,0 +1,167 @@
+"""The part of a swap that learns from data: what is held out, what is fitted, what it brought."""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from normswap.check.options import CheckOptions
+from normswap.groupnorm.apply import apply_swaps
+from normswap.groupnorm.calibrate import CalibrationOptions, calibrate
+from normswap.groupnorm.drift import DriftReport, measure_drift
+from normswap.groupnorm.planner import plan_swap
+from normswap.groupnorm.refit.holdout import Part, hold_out
+from normswap.groupnorm.refit.walk import RefitOptions, refit
+from normswap.groupnorm.refit.writing import write_constants
+from normswap.inputs.dims import RequestedSizes, batch_is_free
+from normswap.inputs.signature import read_signature
+from normswap.model import load, stage
+from normswap.progress import silent
+from normswap.runtime.session import Session
+from normswap.scratch import scratch_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from normswap.groupnorm.normalize import Normalized
+    from normswap.groupnorm.options import FittedAffine
+    from normswap.groupnorm.plan import SwapPlan
+    from normswap.groupnorm.refit.outcome import Fit
+    from normswap.inputs.data import Dataset
+    from normswap.inputs.signature import Signature
+    from normswap.model import Model
+    from normswap.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """A network with what was fitted to data.
+
+    Attributes
+    ----------
+    model : Model
+        Not edited since it was read.
+    path : Path
+        Where it is.
+    plan : SwapPlan
+        Of the swap of it.
+    calibrated : int
+        Number of layers whose affine was fitted.
+    fit : Fit or None
+        What was fitted layer by layer; None where it was in one pass.
+    """
+
+    model: Model
+    path: Path
+    plan: SwapPlan
+    calibrated: int = 0
+    fit: Fit | None = None
+
+
+def divide(data: Dataset, signature: Signature, how: CalibrationOptions) -> tuple[Part, Part]:
+    """Return the samples that are fitted to, and those that are held out."""
+    fixed = not batch_is_free(signature, RequestedSizes({}, {}))
+    share = {} if isinstance(how.holdout, str) else {"share": how.holdout}
+    return hold_out(data, fixed=fixed, **share)
+
+
+@contextmanager
+def calibrated(
+    network: Calibrated,
+    after: tuple[SwapPlan, Normalized] | None,
+    samples: tuple[Part, Part],
+    how: CalibrationOptions,
+    progress: Progress,
+) -> Iterator[Calibrated]:
+    """Fit a network to data, and write it anew where weights have changed.
+
+    Parameters
+    ----------
+    network : Calibrated
+        As it is before.
+    after : (SwapPlan, Normalized), optional
+        See :func:`normswap.groupnorm.planner.plan_swap`.
+    samples : (Part, Part)
+        Those to fit to, and those held out.
+    how : CalibrationOptions
+    progress : callable
+    """
+    fit, held_out = samples
+    model, path, plan = network.model, network.path, network.plan
+    affines: dict[str, FittedAffine] = {}
+    found: Fit | None = None
+
+    def planned(affines: Mapping[str, FittedAffine]) -> SwapPlan:
+        return plan_swap(model, replace(plan.options, affines=affines), after=after)
+
+    if how.one_pass or how.search_groups:
+        affines = calibrate(path, plan, fit, how, progress)
+        drifts = [_snr(path, p, held_out, how) for p in (plan, planned(affines))]
+        if not drifts[1] > drifts[0]:
+            affines = {}  # what is gained on some samples is lost on others
+    if how.one_pass and not how.refit:
+        yield replace(network, plan=planned(affines), calibrated=len(affines))
+        return
+    steps = RefitOptions(weights=how.refit, timeout=how.timeout)
+    refitted = refit(path, planned(affines), fit, held_out, steps, progress)
+    found = refitted.fit
+    for name, affine in refitted.affines.items():
+        before = affines.get(name)
+        groups = None if before is None else before.num_groups
+        affines[name] = replace(affine, num_groups=groups)
+    if not refitted.constants:
+        yield replace(network, plan=planned(affines), calibrated=len(affines), fit=found)
+        return
+    with scratch_folder() as folder:
+        write_constants(model, refitted.constants)
+        path = folder / "refitted.onnx"
+        with stage(model, path) as staged:
+            staged.commit()
+        model = load(path, name=model.name)
+        yield Calibrated(model, path, planned(affines), len(affines), found)
+
+
+def _snr(path: Path, plan: SwapPlan, samples: Part, how: CalibrationOptions) -> float:
+    """Return how near a swap is to the original, in dB: the mean over its outputs."""
+    drift = plain_drift(path, plan, samples, CheckOptions(timeout=how.timeout))
+    return math.fsum(each.snr for each in drift.outputs.values()) / max(len(drift.outputs), 1)
+
+
+def drift_of(
+    original: Path,
+    swapped: Path,
+    plan: SwapPlan,
+    batches: Iterable[Mapping[str, Any]],
+    check: CheckOptions,
+) -> DriftReport:
+    """Measure how far a swapped network is from the original on a person's own data."""
+    layers = {layer.y: layer.data_type for layer in plan.visible_layers}
+    outputs = [port.name for port in read_signature(original).outputs if "float" in port.dtype]
+    how: dict[str, Any] = {
+        "taps": layers,
+        "provider": check.provider,
+        "provider_options": check.provider_options,
+        "timeout": check.timeout,
+        "alike": True,
+    }
+    with (
+        Session(original, label="the original model", **how) as before,
+        Session(swapped, label="the swapped model", **how) as after,
+    ):
+        return measure_drift(before, after, batches, outputs, list(layers), silent, own=True)
+
+
+def plain_drift(
+    original: Path, plan: SwapPlan, batches: Iterable[Mapping[str, Any]], check: CheckOptions
+) -> DriftReport:
+    """Measure the drift of a swap as it is planned."""
+    model = load(original)
+    apply_swaps(plan, model)
+    with scratch_folder() as folder:
+        path = folder / "swapped.onnx"
+        with stage(model, path) as staged:
+            staged.commit()
+        return drift_of(original, path, plan, batches, check)

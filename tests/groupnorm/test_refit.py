@@ -1,0 +1,398 @@
+"""Least squares over weights: what is held out, what is fitted, what comes of it."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+from support.build import Builder
+from support.functions import Body
+from support.swapping import run_ort, swap_options, tensor_of
+
+from normswap.check.options import CheckOptions
+from normswap.errors import DataError, UsageError
+from normswap.groupnorm.calibrate import CalibrationOptions
+from normswap.groupnorm.planner import plan_swap
+from normswap.groupnorm.refit import course, walk
+from normswap.groupnorm.refit.holdout import hold_out
+from normswap.groupnorm.refit.networks import Parameter, Problem
+from normswap.groupnorm.refit.outputs import changes_of, outputs_equations
+from normswap.groupnorm.refit.walk import RefitOptions, refit
+from normswap.groupnorm.refit.writing import write_constants
+from normswap.inputs.data import open_data
+from normswap.inputs.signature import read_signature
+from normswap.model import load, stage
+from normswap.progress import silent
+from normswap.workflows.swap import swap
+
+SAMPLES = 96
+
+
+def images(count=SAMPLES, channels=3, size=6, seed=9):
+    rng = np.random.default_rng(seed)
+    contrast = rng.uniform(0.5, 2, size=(count, 1, 1, 1))  # which a group normalization loses
+    return (contrast * rng.normal(0.3, 1, size=(count, channels, size, size))).astype(np.float32)
+
+
+def layer(b, x, y=None):
+    """A BatchNormalization of eight channels that are normalized already, and a Relu."""
+    stats = (b.rng.uniform(0.5, 1.5, 8), b.rng.normal(size=8), np.zeros(8), np.ones(8))
+    return b.node("Relu", b.bn(x, 8, stats=stats, epsilon=1e-5, name=y, out=y))
+
+
+def network():
+    """A network with a layer of every kind."""
+    b = Builder(17, seed=3)
+    x = layer(b, b.conv(b.input("N", 3, 6, 6), 3, 8, pads=[1, 1, 1, 1], name="first"), "bn0")
+    x = layer(b, b.conv(x, 8, 8, group=2, strides=[2, 2], name="grouped"), "bn1")
+    weight, bias = b.normal(8, 4, 2, 2), b.normal(8)
+    x = b.node("ConvTranspose", x, weight, bias, group=2, strides=[2, 2], name="up")
+    x = b.node("Flatten", b.node("GlobalAveragePool", layer(b, x, "bn2")))
+    x = b.node("Add", b.node("MatMul", x, b.normal(8, 6), name="product"), b.normal(6))
+    x = b.node(
+        "Gemm", b.node("Relu", x), b.normal(4, 6), b.normal(4), transB=1, name="last", out="y"
+    )
+    return b.output(x, ("N", 4)).model()
+
+
+def opened(model, path, data=None, *, units=None, batch=16):
+    """Write a model; return where it is, its plan, and the samples on both sides."""
+    onnx.save(model, path)
+    feeds = {"x": images()} if data is None else data
+    found = open_data(feeds, read_signature(path), batch=batch, units=units)
+    return path, plan_swap(load(path), swap_options(2)), *hold_out(found)
+
+
+def written(path, refitted):
+    """Return the network before it is swapped, with what was fitted."""
+    model = load(path)
+    write_constants(model, refitted.constants)
+    with stage(model, path.with_name("refitted.onnx"), overwrite=True) as staged:
+        staged.commit()
+    result = onnx.load(path.with_name("refitted.onnx"))
+    onnx.checker.check_model(result, full_check=True)
+    return result
+
+
+# --- what is held out -------------------------------------------------------------------
+
+
+def held(tmp_path, data, *, fixed=False, share=0.25, units=None, batch=5):
+    onnx.save(network(), tmp_path / "model.onnx")
+    found = open_data(data, read_signature(tmp_path / "model.onnx"), batch=batch, units=units)
+    return hold_out(found, share=share, fixed=fixed)
+
+
+def numbers(part):
+    return [int(value) for feeds in part for value in feeds["x"][:, 0, 0, 0]]
+
+
+def numbered(count):
+    return np.broadcast_to(
+        np.arange(count, dtype=np.float32)[:, None, None, None], (count, 3, 6, 6)
+    )
+
+
+def test_every_sample_is_on_one_side(tmp_path):
+    fit, out = held(tmp_path, {"x": numbered(22)}, share=0.3)
+    assert len(numbers(out)) == out.samples == 7
+    assert fit.samples == 15
+    assert sorted(numbers(fit) + numbers(out)) == list(range(22))
+    assert numbers(out) == numbers(out)  # again, the same
+
+
+def test_units_stay_together(tmp_path):
+    data = {"x": numbered(24), "film": np.arange(24) // 4}
+    fit, out = held(tmp_path, data, units="film")
+    films = [{number // 4 for number in numbers(part)} for part in (fit, out)]
+    assert [len(found) for found in films] == [4, 2]
+    assert not films[0] & films[1]
+
+
+def test_batches_of_a_size_that_is_fixed_stay_whole(tmp_path):
+    fit, out = held(tmp_path, {"x": numbered(20)}, fixed=True)
+    assert [len(feeds["x"]) for feeds in (*fit, *out)] == [5] * 4
+    assert out.samples == 5
+
+
+def test_batches_that_stay_whole_are_of_one_unit(tmp_path):
+    data = {"x": numbered(20), "film": np.arange(20) // 10}
+    fit, out = held(tmp_path, data, fixed=True, units="film")
+    assert {number // 10 for number in numbers(fit)} ^ {
+        number // 10 for number in numbers(out)
+    } == {0, 1}
+    with pytest.raises(DataError, match="belong to several units"):
+        held(tmp_path, {"x": numbered(20), "film": np.arange(20) // 4}, fixed=True, units="film")
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.5, float("nan")])
+def test_what_is_no_share(tmp_path, share):
+    with pytest.raises(UsageError, match="lies between 0 and 1"):
+        held(tmp_path, {"x": numbered(8)}, share=share)
+
+
+@pytest.mark.parametrize(
+    ("more", "units", "message"),
+    [
+        ({"film": np.zeros(8)}, "film", "has only one unit"),
+        ({}, "film", "has no array 'film'"),
+        ({"film": np.zeros((8, 2))}, "film", r"'film' is \[8, 2\], and one value for each"),
+    ],
+)
+def test_data_that_can_not_be_divided(tmp_path, more, units, message):
+    with pytest.raises(DataError, match=message):
+        held(tmp_path, {"x": numbered(8), **more}, units=units)
+
+
+# --- what is fitted ---------------------------------------------------------------------
+
+
+def test_a_layer_of_every_kind_is_fitted(tmp_path):
+    path, plan, fit, out = opened(network(), tmp_path / "model.onnx")
+    refitted = refit(path, plan, fit, out, RefitOptions(), silent)
+    steps = refitted.fit.steps
+    assert {"up", "product", "last"} <= {step.layer for step in steps}
+    kinds = {step.layer: step.kind for step in steps}
+    assert {kinds.pop(name) for name in ("bn0", "bn1", "bn2") if name in kinds} == {"affine"}
+    assert set(kinds.values()) == {"weight"}
+    told = {entry.layer: entry.why for entry in refitted.fit.unfitted}
+    assert told.pop("first") == "it gives what it gives in the original"
+    layers = {"grouped", "up", "product", "last", "bn0", "bn1", "bn2"}
+    assert set(told) | {step.layer for step in steps} == layers
+    assert refitted.affines.keys() == {step.layer for step in steps if step.kind == "affine"}
+    assert refitted.fit.after["y"].snr > refitted.fit.before["y"].snr + 3
+    for one, next_ in pairwise(steps):
+        assert one.before < one.after == next_.before
+    assert refitted.fit.fitted + refitted.fit.held_out == SAMPLES
+
+
+def test_a_layer_gets_the_least_squares_on_what_comes_to_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(walk, "LAMS", (1e-9,))
+    monkeypatch.setattr(walk, "SHARES", ())
+    path, plan, fit, out = opened(network(), tmp_path / "model.onnx")
+    refitted = refit(path, plan, fit, out, RefitOptions(affines=False), silent)
+    assert [step.layer for step in refitted.fit.steps][-1] == "last"
+    model = written(path, refitted)
+    onnx.save(model, tmp_path / "swapped.onnx")
+    swap(path.with_name("refitted.onnx"), tmp_path / "gn.onnx", swap_options(2, normalize=False))
+    swapped = onnx.load(tmp_path / "gn.onnx")
+    x = np.concatenate([feeds["x"] for feeds in fit])
+    last = next(node for node in swapped.graph.node if node.name == "last")
+    columns = tensor_of(swapped, last.input[0], x=x).astype(np.float64)
+    wanted = run_ort(onnx.load(path), x=x)[0]
+    design = np.hstack([columns, np.ones((len(x), 1))])
+    best, *_ = np.linalg.lstsq(design, wanted, rcond=None)
+    weights = {t.name: numpy_helper.to_array(t) for t in swapped.graph.initializer}
+    left = np.square(design @ best - wanted).sum()
+    got = columns @ weights[last.input[1]].T + weights[last.input[2]] - wanted
+    assert np.square(got).sum() == pytest.approx(left, rel=1e-3)
+
+
+def test_neither_batches_nor_room_change_what_comes_out(tmp_path, monkeypatch):
+    results = []
+    for batch, room in ((16, 1 << 29), (96, 0), (16, 30_000)):
+        monkeypatch.setattr(course, "ROOM", room)
+        path, plan, fit, out = opened(network(), tmp_path / "model.onnx", batch=batch)
+        found = refit(path, plan, fit, out, RefitOptions(), silent)
+        results.append({c.name: values for c, values in found.constants})
+    for other in results[1:]:
+        assert other.keys() == results[0].keys()
+        for name, values in other.items():
+            np.testing.assert_allclose(values, results[0][name], rtol=1e-3, atol=1e-4)
+
+
+def test_a_fit_that_helps_nobody_is_not_taken(tmp_path, monkeypatch):
+    """Fitted to samples of another kind, a layer is off on those that are held out."""
+    monkeypatch.setattr(walk, "SHARES", ())
+    path, plan, _, out = opened(network(), tmp_path / "model.onnx")
+    strange = {"x": np.full((8, 3, 6, 6), 3, np.float32) + 0.01 * images(8)}
+    fit, _ = hold_out(open_data(strange, read_signature(path)))
+    refitted = refit(path, plan, fit, out, RefitOptions(), silent)
+    assert refitted.fit.after["y"].snr >= refitted.fit.before["y"].snr
+    reasons = {entry.why for entry in refitted.fit.unfitted}
+    assert "no fit of it brought held-out samples nearer" in reasons
+
+
+def test_an_affine_for_which_too_many_runs_are_needed(tmp_path, monkeypatch):
+    monkeypatch.setattr(walk, "MOST", 0)
+    path, plan, fit, out = opened(network(), tmp_path / "model.onnx")
+    refitted = refit(path, plan, fit, out, RefitOptions(), silent)
+    assert {step.kind for step in refitted.fit.steps} == {"weight"}
+    told = {entry.layer: entry.why for entry in refitted.fit.unfitted}
+    assert told["bn0"] == "to see what it does to the outputs takes too many runs"
+
+
+def test_an_affine_is_fitted_to_what_it_does_to_the_outputs():
+    """Outputs that are linear in scale and bias are met in one step."""
+    rng = np.random.default_rng(0)
+    scale, bias = (Parameter(name, 1, rng.normal(size=3).astype(np.float32)) for name in "sb")
+    problem = Problem("layer", (), scale, bias, "layer")
+    mixing = [rng.normal(size=(6, 40)), rng.normal(size=(6, 40))]  # of two batches
+    goal = rng.normal(size=6)
+
+    def outputs(numbers, batch):
+        return {"y": (numbers @ mixing[batch]).reshape(8, 5)}
+
+    def run(batch, moved):
+        numbers = [moved.get(p.name, p.values) for p in (scale, bias)]
+        return outputs(np.concatenate(numbers), batch)
+
+    runs = [partial(run, batch) for batch in range(2)]
+    wanted = [outputs(goal, batch) for batch in range(2)]
+    sums = outputs_equations(problem, runs, wanted, [("y", "y", 0.5)])
+    changes = changes_of(problem, sums.solve(1e-9)[0])
+    found = [p.values + changes[p.name] for p in (scale, bias)]
+    np.testing.assert_allclose(np.concatenate(found), goal, atol=1e-4)
+
+
+def siamese():
+    """Two branches with one weight, one of whose biases is read by others too."""
+    b = Builder(17, seed=3)
+    weight, own, shared = b.normal(8, 8, 3, 3, name="w"), b.normal(8), b.normal(8, name="shared")
+    branches = []
+    for name in ("one", "two"):
+        x = layer(b, b.conv(b.input("N", 3, 6, 6, name=name), 3, 8, name=f"{name}0"))
+        x = b.node("Conv", x, weight, own, name=f"{name}1")
+        branches.append(b.node("Flatten", b.node("GlobalAveragePool", x)))
+    x = b.node("Add", b.node("Sub", *branches), shared)
+    x = b.node("Gemm", x, b.normal(8, 4), b.normal(4), name="last")
+    b.output(
+        b.node(
+            "Add",
+            x,
+            b.node("Slice", shared, b.const(np.int64([0])), b.const(np.int64([4]))),
+            out="y",
+        ),
+        ("N", 4),
+    )
+    return b.model()
+
+
+def test_a_weight_that_is_shared_is_one_problem(tmp_path):
+    data = {"one": images(), "two": images(seed=4)}
+    path, plan, fit, out = opened(siamese(), tmp_path / "model.onnx", data)
+    refitted = refit(path, plan, fit, out, RefitOptions(), silent)
+    assert "one1" in {step.layer for step in refitted.fit.steps}
+    assert "two1" not in {entry.layer for entry in refitted.fit.unfitted}
+    model = written(path, refitted)
+    users = [node for node in model.graph.node if node.name in ("one1", "two1")]
+    assert len({tuple(node.input[1:]) for node in users}) == 1
+    before, after = (
+        {t.name: numpy_helper.to_array(t) for t in m.graph.initializer}
+        for m in (onnx.load(path), model)
+    )
+    assert not np.array_equal(before["w"], after["w"])
+    np.testing.assert_array_equal(before["shared"], after["shared"])
+
+
+def test_a_constant_that_others_read_is_theirs_as_it_was(tmp_path):
+    model = network()
+    weight = next(node for node in model.graph.node if node.name == "last").input[1]
+    model.graph.node.append(helper.make_node("Identity", [weight], ["seen"]))
+    model.graph.output.append(helper.make_tensor_value_info("seen", 1, (4, 6)))
+    path, plan, fit, out = opened(model, tmp_path / "model.onnx")
+    refitted = refit(path, plan, fit, out, RefitOptions(), silent)
+    assert "last" in {step.layer for step in refitted.fit.steps}
+    result = written(path, refitted)
+    last = next(node for node in result.graph.node if node.name == "last")
+    values = {t.name: numpy_helper.to_array(t) for t in result.graph.initializer}
+    assert not np.array_equal(values[last.input[1]], values[weight])
+    np.testing.assert_array_equal(run_ort(result, x=images(2))[1], values[weight])
+
+
+def test_layers_in_functions(tmp_path):
+    """A weight that a function has in itself, and one that it is handed: different in each call."""
+    b = Builder(17, seed=3)
+    body = Body(b, "Twice", ["a", "w"])
+    kept = body.const(b.rng.normal(size=(8, 8, 1, 1)))
+    y = body.node("Conv", body.node("Relu", body.node("Conv", "a", kept)), "w")
+    body.returns(y)
+    x = layer(b, b.conv(b.input("N", 3, 6, 6), 3, 8, name="first"))
+    for name in ("one", "two"):
+        x = b.node("Twice", layer(b, x), b.normal(8, 8, 1, 1, name=name), domain="local")
+    x = b.node("Flatten", b.node("GlobalAveragePool", x))
+    b.output(b.node("Gemm", x, b.normal(8, 4), b.normal(4), out="y"), ("N", 4))
+    path, plan, fit, out = opened(b.model(), tmp_path / "model.onnx")
+    refitted = refit(path, plan, fit, out, RefitOptions(), silent)
+    result = written(path, refitted)
+    (function,) = result.functions
+    constants = [
+        n for n in (*onnx.load(path).functions[0].node, *function.node) if n.op_type == "Constant"
+    ]
+    before, after = (numpy_helper.to_array(node.attribute[0].t) for node in constants)
+    assert not np.array_equal(before, after)
+    assert {"one", "two"} <= {constant.name for constant, _ in refitted.constants}
+    assert refitted.fit.after["y"].snr > refitted.fit.before["y"].snr + 3
+
+
+def test_layers_that_can_not_be_fitted_say_why(tmp_path, monkeypatch):
+    b = Builder(17, seed=3)
+    x = layer(b, b.conv(b.input("N", 3, 6, 6), 3, 8, name="first"))
+    given = b.normal(8, 8, 1, 1, name="given")
+    b.inputs.append(helper.make_tensor_value_info(given, 1, (8, 8, 1, 1)))
+    x = layer(b, b.node("Conv", x, given, name="replaceable"))
+    branch = Builder(17, seed=5)
+    z = branch.node("Conv", x, branch.normal(8, 8, 1, 1), name="inside", out="z")
+    graph = helper.make_graph(
+        branch.nodes, "body", [], [helper.make_tensor_value_info(z, 1, None)], branch.initializers
+    )
+    x = b.node("If", b.const(np.bool_(True)), then_branch=graph, else_branch=graph, name="choice")
+    x = b.node("Flatten", x)
+    b.output(b.node("Gemm", x, b.normal(128, 4), b.normal(4), name="large", out="y"), ("N", 4))
+    monkeypatch.setattr("normswap.groupnorm.refit.layers.LARGEST", 100)
+    path, plan, fit, out = opened(b.model(), tmp_path / "model.onnx")
+    refitted = refit(path, plan, fit, out, RefitOptions(affines=False), silent)
+    assert not refitted.fit.steps
+    told = {entry.layer: entry.why for entry in refitted.fit.unfitted}
+    assert "graph input with a default value" in told["replaceable"]
+    assert "is in choice.then_branch, whose tensors the runtime does not show" in told["inside"]
+    assert "more than 100 take too much" in told["large"]
+
+
+def test_class_scores_are_judged_before_a_softmax(tmp_path):
+    model = network()
+    model.graph.output[0].name = "p"
+    model.graph.node.append(helper.make_node("Softmax", ["y"], ["p"]))
+    path, plan, fit, out = opened(model, tmp_path / "model.onnx")
+    soft = refit(path, plan, fit, out, RefitOptions(), silent).fit
+    path, plan, fit, out = opened(network(), tmp_path / "logits.onnx")
+    hard = refit(path, plan, fit, out, RefitOptions(), silent).fit
+    assert soft.after["p"].snr == pytest.approx(hard.after["y"].snr, abs=0.01)
+
+
+def test_no_output_to_judge_by(tmp_path):
+    model = network()
+    model.graph.node.append(helper.make_node("ArgMax", ["y"], ["best"]))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("best", 7, None))
+    path, plan, fit, out = opened(model, tmp_path / "model.onnx")
+    with pytest.raises(DataError, match="no output of floats"):
+        refit(path, plan, fit, out, RefitOptions(), silent)
+
+
+# --- a whole swap -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [CalibrationOptions(refit=True), CalibrationOptions()])
+def test_what_is_written_is_what_was_judged(tmp_path, how):
+    path, target = tmp_path / "model.onnx", tmp_path / "model.gn.onnx"
+    onnx.save(network(), path)
+    data = {"x": images()}
+    report = swap(
+        path, target, swap_options(2), check=CheckOptions(), data=data, calibration=how
+    ).report
+    assert report.exit_code == 0
+    assert report.fit.weights is how.refit
+    _, out = hold_out(open_data(data, read_signature(path)))
+    x = np.concatenate([feeds["x"] for feeds in out])
+    wanted, got = (run_ort(onnx.load(file), x=x)[0].astype(np.float64) for file in (path, target))
+    snr = 10 * np.log10(np.square(wanted).sum() / np.square(got - wanted).sum())
+    for told in (report.fit.after["y"], report.check.drift.outputs["y"]):
+        assert told.snr == pytest.approx(snr, abs=0.01)
+    assert report.uncalibrated.outputs["y"].snr == pytest.approx(
+        report.fit.before["y"].snr, abs=0.01
+    )
+    assert report.fit.before["y"].snr < snr
