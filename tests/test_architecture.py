@@ -32,6 +32,7 @@ FLOORS = [
     ["check"],
     ["folding", "permuting"],
     ["groupnorm"],
+    ["unfolding"],
     ["diff", "inspection"],
     ["lint"],
     ["workflows"],
