@@ -6,6 +6,7 @@
     plan                            what fold would do
     bn_to_gn, bn_to_ln, bn_to_in    group, layer or instance normalization in its place
     recalibrate                     new statistics for it
+    unfold                          puts it back where an exporter folded it
     check                           whether two models are the same function
     verify                          whether a certificate of that holds
     inspect                         what a model is
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
         recalibrate,
     )
     from normswap.workflows.swap import SwapReport, SwapResult, bn_to_gn, bn_to_in, bn_to_ln
+    from normswap.workflows.unfold import UnfoldReport, UnfoldResult, unfold
     from normswap.workflows.verify import VerifyReport, verify
 
 __all__ = [
@@ -86,6 +88,8 @@ __all__ = [
     "SwapReport",
     "SwapResult",
     "Tolerance",
+    "UnfoldReport",
+    "UnfoldResult",
     "UnprovenError",
     "UsageError",
     "Verdict",
@@ -100,6 +104,7 @@ __all__ = [
     "lint",
     "plan",
     "recalibrate",
+    "unfold",
     "verify",
 ]
 
@@ -130,6 +135,7 @@ _HOME = {
     "workflows.lint": ("LintReport", "lint"),
     "workflows.recalibrate": ("RecalibrateReport", "RecalibrateResult", "recalibrate"),
     "workflows.swap": ("SwapReport", "SwapResult", "bn_to_gn", "bn_to_in", "bn_to_ln"),
+    "workflows.unfold": ("UnfoldReport", "UnfoldResult", "unfold"),
     "workflows.verify": ("VerifyReport", "verify"),
 }
 """The public names by where they are. They are imported on first use: onnx takes its time."""

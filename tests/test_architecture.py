@@ -31,6 +31,7 @@ FLOORS = [
     ["check"],
     ["folding", "permuting"],
     ["groupnorm"],
+    ["unfolding"],
     ["diff", "inspection"],
     ["lint"],
     ["workflows"],

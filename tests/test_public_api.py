@@ -22,8 +22,8 @@ from support.folding import assert_same_function, count
 import normswap
 
 ROOT = Path(normswap.__file__).parents[1]
-FUNCTIONS = ["fold", "plan", "bn_to_gn", "bn_to_ln", "bn_to_in", "recalibrate", "check", "verify"]
-FUNCTIONS += ["inspect", "lint", "diff"]
+FUNCTIONS = ["fold", "plan", "bn_to_gn", "bn_to_ln", "bn_to_in", "recalibrate", "unfold", "check"]
+FUNCTIONS += ["verify", "inspect", "lint", "diff"]
 
 
 def network():
@@ -329,10 +329,13 @@ REWRITES = {
     "recalibrate": lambda model, *rest, **options: normswap.recalibrate(
         model, IMAGES, *rest, **options
     ),
+    "unfold": lambda model, *rest, **options: normswap.unfold(
+        normswap.fold(model, check=None).model, *rest, calibrate=IMAGES, **options
+    ),
 }
 
 
-UNCHECKED = {"fold": {"check": None}, "bn_to_gn": {"check": None}, "recalibrate": {}}
+UNCHECKED = {name: {} if name == "recalibrate" else {"check": None} for name in REWRITES}
 
 
 @pytest.mark.parametrize("name", REWRITES)
@@ -408,13 +411,13 @@ def verdicts(monkeypatch):
     """Have every check end as a test says."""
     import dataclasses
 
-    checked = normswap.workflows.fold._checked
+    checked = normswap.workflows.fold.checked
 
     def end(verdict, *reasons):
         def judged(*arguments):
             return dataclasses.replace(checked(*arguments), verdict=verdict, reasons=reasons)
 
-        monkeypatch.setattr(normswap.workflows.fold, "_checked", judged)
+        monkeypatch.setattr(normswap.workflows.fold, "checked", judged)
 
     return end
 
@@ -500,6 +503,7 @@ def test_how_thoroughly_is_said(path, check):
         (lambda m: normswap.bn_to_gn(m, groups=2, one_pass=True), "one_pass needs data"),
         (lambda m: normswap.bn_to_gn(m, groups=2, samples=3), "samples needs data"),
         (lambda m: normswap.recalibrate(m, IMAGES, momentum=1.5), "below 1"),
+        (normswap.unfold, "there is none"),
         (lambda m: normswap.check(m, m, "quik"), "'quick', 'full'"),
         (lambda m: normswap.fold(m, 3), "of type int"),
         (lambda m: normswap.CheckOptions(depth="quik"), "'quick', 'full'"),

@@ -48,6 +48,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "normswap.cli.recalibrate:recalibrate_command",
         "Estimate the statistics of BatchNormalization anew on data.",
     ),
+    "unfold": (
+        "normswap.cli.unfold:unfold_command",
+        "Put BatchNormalization back, as an identity, where an exporter folded it.",
+    ),
     "check": (
         "normswap.cli.check:check_command",
         "Say whether two models are the same function.",

@@ -183,6 +183,12 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
             metavar="N",
             help="Use only the first N samples of DATA.",
         ),
+        click.option(
+            "--unfold",
+            is_flag=True,
+            help="Put BatchNormalizations back first where an exporter folded them, with the "
+            "statistics of DATA; see `normswap unfold`.",
+        ),
         click.option("--dry-run", is_flag=True, help="Only say what would be swapped."),
         fail_on_option,
     )
@@ -193,6 +199,7 @@ EXAMPLES = """\b
 Examples:
   normswap bn-to-gn --groups 32 model.onnx           writes model.gn.onnx
   normswap bn-to-gn --groups 8 --calibrate images.npz model.onnx
+  normswap bn-to-gn --groups 8 --unfold --calibrate images.npz folded.onnx
   normswap bn-to-gn --groups 32 --form fastest model.onnx
   cat model.onnx | normswap bn-to-gn --groups 32 > out.onnx
 """
@@ -269,6 +276,7 @@ def _run(
     evaluate_on: str | None,
     labels: str | None,
     samples: int | None,
+    unfold: bool,
     dry_run: bool,
     fail_on: tuple[FailOn, ...],
     output: str | None,
@@ -283,12 +291,16 @@ def _run(
     if certificate is not None and dry_run:
         raise UsageError("There is no certificate of a swap that is not made.")
     require_dry_run(fail_on, dry_run=dry_run)
-    if one_pass and calibrate_on is None:
-        raise UsageError("--one-pass needs data.", tip="Give it with --calibrate DATA.")
+    for name, given in (("--one-pass", one_pass), ("--unfold", unfold)):
+        if given and calibrate_on is None:
+            raise UsageError(f"{name} needs data.", tip="Give it with --calibrate DATA.")
     for name, value in (("--samples", samples), ("--labels", labels)):
         if value is not None and calibrate_on is None and evaluate_on is None:
             tip = "Give it with --calibrate DATA, or with --evaluate DATA."
             raise UsageError(f"{name} needs data.", tip=tip)
+    if unfold and dry_run:
+        tip = "normswap unfold --dry-run says where they would go."
+        raise UsageError("There is no swap to tell of before --unfold has made it.", tip=tip)
     from normswap.groupnorm.calibrate import CalibrationOptions
     from normswap.workflows.swap import plan_report, swap
 
@@ -321,6 +333,7 @@ def _run(
                     evaluate=evaluate_on,
                     labels=labels,
                     samples=samples,
+                    unfold=unfold,
                     calibration=calibration,
                     progress=say,
                 )

@@ -70,6 +70,8 @@ class Draft:
         When a graph was first looked at.
     idle : dict of Graph to frozenset of int
         The keys of nodes whose results nobody reads in the model.
+    turned : dict of Graph to frozenset of int
+        The keys of Transposes that undo the one before them in the model.
     merged : dict of int to tuple of str
         Titles of what a Conv took in, by its key.
     specialised : dict of int to int
@@ -94,6 +96,7 @@ class Draft:
         self.records: dict[Graph, dict[int, Record]] = {}
         self.begun: dict[Graph, int] = {}
         self.idle: dict[Graph, frozenset[int]] = {}
+        self.turned: dict[Graph, frozenset[int]] = {}
         self.merged: dict[int, tuple[str, ...]] = {}
         self.specialised: dict[int, int] = {}
         self.inlined: dict[int, int] = {}

@@ -22,6 +22,7 @@ from normswap.folding.passes.leftovers import rewrite
 from normswap.folding.passes.merging import merge_beside
 from normswap.folding.passes.routes import fold_along_routes
 from normswap.folding.passes.storing import store
+from normswap.folding.passes.straightening import straighten
 from normswap.folding.passes.sweeping import sweep
 from normswap.folding.passes.tidying import tidy
 from normswap.folding.passes.twins import merge_twins
@@ -73,6 +74,7 @@ def make_plan(
     draft, library = Draft(network, allowed), Library(model, network)
     passes: list[Callable[[Draft, Graph], bool]] = [
         sweep,
+        straighten,
         find,
         merge_twins,
         fold_along_routes,

@@ -140,6 +140,8 @@ def estimate(
     data: Dataset,
     options: RecalibrateOptions,
     progress: Progress,
+    *,
+    summed: bool = False,
 ) -> tuple[list[Vectors | str], int]:
     """Estimate the statistics of every layer.
 
@@ -151,6 +153,9 @@ def estimate(
     data : Dataset
     options : RecalibrateOptions
     progress : callable
+    summed : bool
+        Whether the runtime sums up what comes to a layer, so that it need not leave it: where many
+        layers are looked at in one pass.
 
     Returns
     -------
@@ -170,7 +175,7 @@ def estimate(
     while True:
         numbers = [number for number in range(len(layers)) if number not in lost]
         found, samples, more = _attempt(
-            original, [layers[number] for number in numbers], data, options, progress
+            original, [layers[number] for number in numbers], data, options, progress, summed
         )
         if not more:
             break
@@ -186,6 +191,7 @@ def _attempt(
     data: Dataset,
     options: RecalibrateOptions,
     progress: Progress,
+    summed: bool,
 ) -> tuple[list[Vectors | str], float, dict[int, str]]:
     """Estimate the statistics of layers, up to the first that turn out to have none.
 
@@ -198,7 +204,7 @@ def _attempt(
         The layers that have to keep what they have, by number, and why.
     """
     with scratch_folder() as folder:
-        opened = open_statistics(original, layers, folder)
+        opened = _to_the_end(open_statistics(original, layers, folder, summed=summed))
         unseen = {number: UNSEEN for number, found in enumerate(opened.taps) if not found}
         if unseen:
             return [], 0, unseen
@@ -217,6 +223,14 @@ def _attempt(
                 walk = _Walk(session, opened, layers, progress)
                 return walk.through(partial(data.cases, filled=True)), walk.samples, walk.lost
             return _running(session, opened, layers, data, options.momentum, progress)
+
+
+def _to_the_end(opened: Opened) -> Opened:
+    """Let nothing be kept behind the last level, unless that is gone through again."""
+    again = opened.levels and not opened.recurring.keys().isdisjoint(opened.levels[-1])
+    if opened.frontiers is None or again:
+        return opened
+    return replace(opened, frontiers=[*opened.frontiers[:-1], {}])
 
 
 def _running(

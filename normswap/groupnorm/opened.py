@@ -79,7 +79,9 @@ class Opened:
     frontiers: list[dict[str, int]] | None
 
 
-def open_statistics(original: Path, layers: Sequence[NormLayer], folder: Path) -> Opened:
+def open_statistics(
+    original: Path, layers: Sequence[NormLayer], folder: Path, *, summed: bool = False
+) -> Opened:
     """Write a network with open statistics.
 
     Parameters
@@ -89,6 +91,8 @@ def open_statistics(original: Path, layers: Sequence[NormLayer], folder: Path) -
     layers : sequence of NormLayer
     folder : Path
         Where it is written.
+    summed : bool
+        Whether all taps are summaries, also those in the main graph.
     """
     model = load(original)
     keys = {node.key for layer in layers for node in layer.nodes}
@@ -103,8 +107,9 @@ def open_statistics(original: Path, layers: Sequence[NormLayer], folder: Path) -
     order = Order(network, {node.key: layer for node, layer in uses}, len(layers))
     inputs = [surgery.statistics(layer) for layer in layers]
     taps: list[list[Tap]] = [[] for _ in layers]
-    for node, number in uses:
-        tap = surgery.tap(node, math.prod(layers[number].sources[0].shape))
+    for node, number in reversed(uses):
+        channels = math.prod(layers[number].sources[0].shape)
+        tap = surgery.tap(node, channels, summed=summed)
         if tap is not None:
             taps[number].append(tap)
         surgery.open(node, inputs[number])
@@ -231,14 +236,14 @@ class _Surgery:
             data_type = next(filter(None, known))
             gs_node.inputs[slot] = self._cast(home, wide, data_type, wide.name)
 
-    def tap(self, node: Node, channels: int) -> Tap | None:
+    def tap(self, node: Node, channels: int, *, summed: bool) -> Tap | None:
         """Return where what comes to a node can be seen; None where that is nowhere."""
         x, home = node.operand(0), self.homes[id(node.graph)]
-        if home is self.graph and x.source is None and x.data_type in _SHOWN:
+        if not summed and home is self.graph and x.source is None and x.data_type in _SHOWN:
             return Tap(x.name, x.data_type or 0)
         tensor = self.surgeon[node.key].inputs[0]
         shown = self._cast(home, tensor, TensorProto.DOUBLE, x.name)
-        if home is self.graph:
+        if home is self.graph and not summed:
             return Tap(shown.name, TensorProto.DOUBLE)
         moments = self._moments(home, shown, node.opset)
         shown = self._op(home, "Concat", moments, axis=0)

@@ -28,13 +28,7 @@ from normswap.graph.shapes import function_key, infer_call_types
 from normswap.graph.sizes import TensorType
 from normswap.groupnorm.choose import choose_form, threads_here
 from normswap.groupnorm.fusion import fusible_activation
-from normswap.groupnorm.layer import (
-    Layer,
-    Parameter,
-    Runtime,
-    effective,
-    elements_of_group,
-)
+from normswap.groupnorm.layer import Layer, Parameter, Runtime, effective
 from normswap.groupnorm.neighbours import Absorbed, absorb
 from normswap.groupnorm.normalize import FORGOTTEN, place_of
 from normswap.groupnorm.options import AUTO
@@ -107,8 +101,6 @@ def plan_swap(
             untouched[node.key] = Untouched(site_of(node), Reason.INDIVISIBLE, why)
         else:
             groups[node.key] = number
-    sized = {node: channels[node.key] or 0 for node in selected if node.key in groups}
-    _refuse_single_elements(sized, groups)
     epsilons = {} if after is None else _epsilons(selected, *after)
     swaps: list[Swap] = []
     taken = set(groups)  # nodes that are swapped, or that a swapped one takes along
@@ -142,6 +134,38 @@ def with_timings(plan: SwapPlan, timings: Mapping[int, Timings]) -> SwapPlan:
     """
     timed = (replace(swap, timings=timings.get(swap.key)) for swap in plan.swaps)
     return replace(plan, swaps=tuple(_in_form(swap, plan.options) for swap in timed))
+
+
+def require_elements(plan: SwapPlan) -> None:
+    """Refuse groups of one element: it is its own mean, and nothing of it would be left.
+
+    Raises
+    ------
+    UsageError
+        It names the layers, and the numbers of groups that work for each.
+    """
+    bad = [swap.alone for swap in plan.swaps if swap.alone.group_elements == 1]
+    if not bad:
+        return
+    listed = "; ".join(
+        f"{layer.name}, of {layer.channels} channels with one element each "
+        f"({_working(layer.channels)})"
+        for layer in bad[:LISTED]
+    )
+    more = f"; and {len(bad) - LISTED} more" if len(bad) > LISTED else ""
+    raise UsageError(
+        f"A group of one element is always normalized to 0, so nothing would be left of the input "
+        f"of {listed}{more}.",
+        tip="Ask for fewer groups, or leave these layers out with --exclude.",
+    )
+
+
+def _working(channels: int) -> str:
+    """Say which numbers of groups leave more than one of so many elements in each."""
+    some = divisors(channels)[:-1]
+    if not some:
+        return "no number of groups works"
+    return f"{', '.join(map(str, some))} {'groups work' if len(some) > 1 else 'group works'}"
 
 
 def by_itself(plan: SwapPlan, form: str = AUTO) -> SwapPlan:
@@ -374,48 +398,6 @@ def _refuse_all(model: Model, found: Sequence[tuple[Node, Block | None]]) -> Non
         f"{listed}{more}.",
         tip="--exclude leaves them as they are.",
     )
-
-
-def _refuse_single_elements(layers: Mapping[Node, int], groups: Mapping[int, int]) -> None:
-    """Refuse groups of one element: it is its own mean, and nothing of it would be left.
-
-    Parameters
-    ----------
-    layers : Mapping[Node, int]
-        With their channels.
-    groups : Mapping[int, int]
-        Their numbers of groups, by key.
-
-    Raises
-    ------
-    UsageError
-        It names the layers, and the numbers of groups that work for each.
-    """
-    bad = [
-        (node, channels)
-        for node, channels in layers.items()
-        if elements_of_group(_shape(node), channels, groups[node.key]) == 1
-    ]
-    if not bad:
-        return
-    listed = "; ".join(
-        f"{where(node)}, of {channels} channels with one element each ({_working(channels)})"
-        for node, channels in bad[:LISTED]
-    )
-    more = f"; and {len(bad) - LISTED} more" if len(bad) > LISTED else ""
-    raise UsageError(
-        f"A group of one element is always normalized to 0, so nothing would be left of the input "
-        f"of {listed}{more}.",
-        tip="Ask for fewer groups, or leave these layers out with --exclude.",
-    )
-
-
-def _working(channels: int) -> str:
-    """Say which numbers of groups leave more than one of so many elements in each."""
-    some = divisors(channels)[:-1]
-    if not some:
-        return "no number of groups works"
-    return f"{', '.join(map(str, some))} {'groups work' if len(some) > 1 else 'group works'}"
 
 
 def _layer(node: Node, channels: int, groups: int, options: SwapOptions) -> Layer:

@@ -10,7 +10,7 @@ from normswap.errors import UsageError
 from normswap.graph.reasons import Blocked, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from normswap.graph.network import Node
 
@@ -63,6 +63,17 @@ class Selection:
             raise Blocked(Reason.EXCLUDED, node.title, f"excluded by {excluded!r}")
 
 
+def fits(names: Iterable[str], patterns: Iterable[str]) -> bool:
+    """Whether a name fits a pattern."""
+    every = list(names)
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns for name in every)
+
+
+def names_of(node: Node) -> list[str]:
+    """Return the names by which a person may mean a node: its own, and those of its tensors."""
+    tensors = (value.name for value in (*node.inputs, *node.outputs) if value)
+    return [where(node), node.name, *tensors]
+
+
 def _fits(node: Node, pattern: str) -> bool:
-    tensors = [value.name for value in (*node.inputs, *node.outputs) if value]
-    return any(fnmatch.fnmatchcase(name, pattern) for name in (where(node), node.name, *tensors))
+    return fits(names_of(node), [pattern])

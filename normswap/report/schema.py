@@ -29,6 +29,7 @@ REPORTS = (
     "normswap.report.explanation:Explanation",
     "normswap.workflows.swap:SwapReport",
     "normswap.workflows.recalibrate:RecalibrateReport",
+    "normswap.workflows.unfold:UnfoldReport",
     "normswap.check.report:CheckReport",
     "normswap.workflows.verify:VerifyReport",
     "normswap.workflows.inspect:InspectReport",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from normswap.beside import placed
@@ -16,13 +15,13 @@ from normswap.folding.residual import residuals
 from normswap.graph.reasons import Reason
 from normswap.inspection.gate import gate
 from normswap.model import Model, load
-from normswap.model.staging import output_name, staged_output
+from normswap.model.staging import staged_output
 from normswap.progress import Progress, silent
-from normswap.workflows.certificate import Folding, certifiable, certify
+from normswap.workflows.certificate import Folding, certifiable
+from normswap.workflows.equivalence import certificate_of, checked, started
 from normswap.workflows.result import (
     Result,
     RewriteReport,
-    advising,
     as_it_is,
     committed,
     place,
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from normswap.folding.residual import Residual
     from normswap.inspection.gate import FailOn
     from normswap.model.sources import Source
-    from normswap.runtime.child import Child
     from normswap.workflows.result import Output
 
 
@@ -257,32 +255,22 @@ def fold(
     if not report.plan.edits and (certified is None or not copy):
         return FoldResult(*as_it_is(report, loaded, target, overwrite=overwrite, copy=copy))
     with ExitStack() as stack:
-        child = None if how is None else _started(how, stack)
+        child = None if how is None else started(how, stack)
         apply_plan(report.plan, loaded)
         progress("writing")
         staged = stack.enter_context(staged_output(loaded, target, overwrite=overwrite))
         if how is not None:
-            called = "<memory>" if output is None else output_name(target)
             report = replace(
                 report,
                 residuals=residuals(loaded, load(staged.path)),
-                check=_checked(loaded, staged.path, called, how, progress, child),
+                check=checked(loaded, staged.path, output, how, progress, child),
             )
         require_sound(report, _findings(report))
         made = None
         if certified is not None and how is not None and report.check is not None:
-            progress("certifying")
             options = assume_constant, merge_branches, leftover, max_growth
-            names = (loaded.name, Path(output_name(target)).name)
-            with loaded.original() as path:
-                made = certify(
-                    path,
-                    staged.path,
-                    report.check,
-                    how,
-                    names=names,
-                    folding=Folding(*options, report.plan.to_dict()),
-                )
+            folding = Folding(*options, report.plan.to_dict())
+            made = certificate_of(loaded, staged.path, target, report.check, how, progress, folding)
         with placed(None if made is None else str(made), certified):
             report = committed(report, staged, target)
     return FoldResult(report, target)
@@ -306,28 +294,3 @@ def _findings(report: FoldReport) -> list[str]:
     off = [residual for residual in report.residuals if not residual.is_rounding]
     stored = [f"{r.tensor!r} is stored {r.ulps:.3g} ulp off its formula" for r in off]
     return [*stored, *(report.check.reasons if report.check is not None else ())]
-
-
-def _started(options: CheckOptions, stack: ExitStack) -> Child | None:
-    """Start what will run the models, if that is all the check needs; it imports meanwhile."""
-    from normswap.check.deployment import is_enough, start
-
-    return start(options, stack) if is_enough(options) else None
-
-
-def _checked(
-    model: Model,
-    rewritten: Path,
-    name: str,
-    options: CheckOptions,
-    progress: Progress,
-    child: Child | None,
-) -> CheckReport:
-    from normswap.workflows.check import check_files
-
-    progress("checking")
-    with advising(), model.original() as original:
-        names = ("" if model.path else model.name, name)
-        return check_files(
-            original, rewritten, options, names=names, progress=progress, child=child
-        )

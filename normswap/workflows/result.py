@@ -102,7 +102,7 @@ class Result(Generic[Report]):
 
     Attributes
     ----------
-    report : FoldReport, SwapReport or RecalibrateReport
+    report : FoldReport, SwapReport, RecalibrateReport or UnfoldReport
         What was done, and what the check found; the same that the command prints as JSON.
     """
 
@@ -173,7 +173,7 @@ def as_it_is(
 
     Parameters
     ----------
-    report : FoldReport or SwapReport
+    report : FoldReport, SwapReport or UnfoldReport
     model : Model
     target : path or binary stream
     overwrite : bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -29,7 +30,7 @@ from normswap.groupnorm.forms import FORMS
 from normswap.groupnorm.intent import batchnorm_places, intents_of, torn_apart
 from normswap.groupnorm.normalize import normalize
 from normswap.groupnorm.options import AUTO, FASTEST, SwapOptions
-from normswap.groupnorm.planner import plan_swap, with_timings
+from normswap.groupnorm.planner import plan_swap, require_elements, with_timings
 from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
 from normswap.groupnorm.race import measure
 from normswap.inputs.arrayfiles import read_array
@@ -57,9 +58,10 @@ from normswap.workflows.result import (
     require_sound,
 )
 from normswap.workflows.sameness import Sameness
+from normswap.workflows.unfold import unfold as put_back
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from typing import TypedDict
 
     import numpy.typing as npt
@@ -85,6 +87,7 @@ if TYPE_CHECKING:
         evaluate: Data | None
         labels: str | os.PathLike[str] | npt.NDArray[Any] | None
         samples: int | None
+        unfold: bool
         check: Literal["quick", "full", "off"] | CheckOptions | None
         form: str
         provider: str
@@ -159,6 +162,8 @@ class SwapReport(RewriteReport):
         What was done for the groups, where that was asked for.
     permutation : Sameness or None
         Whether the network with its channels in another order is the same function.
+    unfolded : int
+        BatchNormalizations that were put back first, see :func:`normswap.unfold`.
     """
 
     plan: SwapPlan
@@ -172,6 +177,7 @@ class SwapReport(RewriteReport):
     normalization: Sameness | None = None
     regrouping: Regrouping | None = None
     permutation: Sameness | None = None
+    unfolded: int = 0
 
     SCHEMA: ClassVar[str] = "normswap/swap/1"
 
@@ -247,6 +253,7 @@ def bn_to_gn(
     evaluate: Data | None = None,
     labels: str | os.PathLike[str] | npt.NDArray[Any] | None = None,
     samples: int | None = None,
+    unfold: bool = False,
     check: Literal["quick", "full", "off"] | CheckOptions | None = "quick",
     form: str = AUTO,
     provider: str = "cpu",
@@ -310,6 +317,9 @@ def bn_to_gn(
         original and the swapped network tell it.
     samples : int, optional
         Use only the first so many samples of the data.
+    unfold : bool
+        Put BatchNormalizations back first where an exporter folded them, with the statistics of the
+        data, see :func:`normswap.unfold`. That is checked too.
     check : {"quick", "full", "off"}, CheckOptions or None
         How the result is checked. None or ``"off"``: not at all. A model to which there is nothing
         to do is not run.
@@ -376,7 +386,8 @@ def bn_to_gn(
     normswap.errors.UsageError: form='grouped' is not one of 'auto', 'fastest', 'centred', ...
     """
     how = check_options(check, provider=provider)
-    for name, given in (("one_pass", one_pass), ("search_groups", search_groups)):
+    needing = {"one_pass": one_pass, "search_groups": search_groups, "unfold": unfold}
+    for name, given in needing.items():
         if given and calibrate is None:
             raise UsageError(f"{name} needs data.", tip="Give it with calibrate=.")
     for name, given in (("samples", samples is not None), ("labels", labels is not None)):
@@ -408,6 +419,7 @@ def bn_to_gn(
         evaluate=evaluate,
         labels=labels,
         samples=samples,
+        unfold=unfold,
         calibration=CalibrationOptions(one_pass, search_groups, timeout),
         progress=progress,
     )
@@ -455,6 +467,7 @@ def swap(
     evaluate: Data | None = None,
     labels: str | os.PathLike[str] | npt.NDArray[Any] | None = None,
     samples: int | None = None,
+    unfold: bool = False,
     calibration: CalibrationOptions | None = None,
     progress: Progress = silent,
 ) -> SwapResult:
@@ -484,6 +497,8 @@ def swap(
         Of the data that these use.
     samples : int, optional
         Use the first so many samples of the data.
+    unfold : bool
+        Put BatchNormalizations back first, with the statistics of the data.
     calibration : CalibrationOptions, optional
         Refit the layers on the data.
     progress : callable
@@ -501,8 +516,23 @@ def swap(
         )
     certified = None if certificate is None else certifiable(check, certificate, source, output)
     target = place(output)
-    model, plan = _planned(source, options, progress)
+    back = None
+    if unfold:
+        if certificate is not None:
+            tip = "Give the swap a file that normswap unfold has made."
+            raise UsageError(
+                "A certificate is about files; what is unfolded here is none.", tip=tip
+            )
+        # It is gone through again.
+        data = list(data) if isinstance(data, Iterator) else data
+        back = put_back(source, calibrate=data, samples=samples, check=check, progress=progress)
+        source = back.model
+    name = None if back is None else back.report.source
+    model, plan = _planned(source, options, progress, name)
     report = SwapReport(model.name, None, plan, size_before=model.size)
+    if back is not None:
+        count = len(back.report.plan.places)
+        report = replace(report, unfolded=count, size_before=back.report.size_before)
     if not plan.swaps and (certified is None or not copy):
         return SwapResult(*as_it_is(report, model, target, overwrite=overwrite, copy=copy))
     named = "" if model.path else model.name
@@ -653,13 +683,16 @@ def check_swap(
     return SwapCheck(**{**same, "notes": notes, "drift": seen.drift, "invariance": seen.invariance})
 
 
-def _planned(source: Source, options: SwapOptions, progress: Progress) -> tuple[Model, SwapPlan]:
+def _planned(
+    source: Source, options: SwapOptions, progress: Progress, name: str | None = None
+) -> tuple[Model, SwapPlan]:
     """Plan a swap; refuse one that would carry a constant on that is not finite."""
     require_choice("form", options.form, [AUTO, FASTEST, *FORMS])
     progress("reading the model")
-    model = load(source)
+    model = load(source, name=name)
     progress("planning")
     plan = plan_swap(model, replace(options, provider=resolve(options.provider)))
+    require_elements(plan)
     if plan.swaps:
         targets = {swap.key for swap in plan.swaps}
         require_finite(model.name, build_network(model), targets, "swapped")

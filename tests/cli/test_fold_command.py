@@ -375,7 +375,7 @@ def test_an_interrupt_leaves_nothing(model, monkeypatch):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(normswap.workflows.fold, "_checked", interrupted)
+    monkeypatch.setattr(normswap.workflows.fold, "checked", interrupted)
     result = invoke("fold", model)
     assert result.code == 130
     assert files(model.parent) == ["model.onnx"]

@@ -18,6 +18,7 @@ COMMANDS = {
     "bn-to-gn": ("bn-to-gn", "--groups", "2"),
     "bn-to-ln": ("bn-to-ln",),
     "bn-to-in": ("bn-to-in",),
+    "unfold": ("unfold", "--calibrate", "data.npz"),
 }
 
 
@@ -72,7 +73,7 @@ def test_nothing_is_written_unasked(command, how, tmp_path):
     path = idle(command, tmp_path)
     result = invoke(*COMMANDS[command], *how, path)
     assert result.code == 0, result.err
-    what = "fold" if command == "fold" else "swap"
+    what = command if command in ("fold", "unfold") else "swap"
     assert f"nothing to {what}, so nothing was written" in result.text
     assert "equivalent" not in result.text
     assert "not checked" not in result.text

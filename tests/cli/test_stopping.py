@@ -41,7 +41,7 @@ def send(name):
 
 @pytest.mark.parametrize("name", ENDED)
 def test_a_signal_before_the_save(path, monkeypatch, name):
-    monkeypatch.setattr(normswap.workflows.fold, "_checked", lambda *_: send(name))
+    monkeypatch.setattr(normswap.workflows.fold, "checked", lambda *_: send(name))
     result = invoke("fold", path)
     assert result.code == ENDED[name]
     assert "interrupted; nothing was written" in result.err

@@ -554,14 +554,15 @@ def test_groups_of_one_element_are_refused(shape, channels, groups, working):
     b = Builder(17)
     b.output(b.bn(b.input(*shape), channels, name="head/bn"))
     with pytest.raises(UsageError, match=f"head/bn.*{working}"):
-        plan_of(b.model(), groups)
+        normswap.bn_to_gn(b.model(), groups=groups)
 
 
 def test_groups_of_more_than_one_element_are_not():
     b = Builder(17)
     b.output(b.bn(b.input("N", 6), 6)).output(b.bn(b.input("N", 6, 1, "W", name="z"), 6))
-    assert {swap.num_groups for swap in plan_of(b.model(), 3).swaps} == {3}
-    assert swapped_names(plan_of(b.model(), 6, exclude=("x",))) != []
+    for options in ({"groups": 3}, {"groups": 6, "exclude": ["x"]}):
+        report = normswap.bn_to_gn(b.model(), check=None, **options).report
+        assert {swap.num_groups for swap in report.plan.swaps} == {options["groups"]}
 
 
 def test_a_search_leaves_no_groups_of_one_element():

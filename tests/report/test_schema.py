@@ -99,6 +99,7 @@ def test_every_report_has_a_schema_that_is_one():
         ("swap", 0, ["bn-to-ln", "model.onnx", "--dry-run", "--exclude", "first"]),
         ("swap", 0, ["bn-to-in", "model.onnx"]),
         ("recalibrate", 0, ["recalibrate", "model.onnx", "data.npy"]),
+        ("unfold", 0, ["unfold", "model.onnx", "--calibrate", "data.npy", "--include", "*conv*"]),
         ("check", 0, ["check", "model.onnx", "model.onnx"]),
         ("check", 1, ["check", "model.onnx", "other.onnx", "--self-test", "2"]),
         ("inspect", 0, ["inspect", "model.onnx"]),

@@ -68,6 +68,8 @@ def _explain(report: Any) -> Iterator[str]:
 def _swap(report: Any) -> Iterator[str]:
     plan, check = report.plan, report.check
     yield f"## {_text(report.source)}: {len(plan.swaps)} swapped, {len(plan.untouched)} kept"
+    if report.unfolded:
+        yield from ("", f"Of {report.unfolded} that were put back first, as identities.")
     yield from _table(
         ("swapped", "groups", "form", "because", "mean and variance"),
         (
@@ -141,6 +143,24 @@ def _recalibrate(report: Any) -> Iterator[str]:
     mended = (text for layer in report.layers for text in layer.mended)
     yield from _items(map(_text, (*mended, *report.notes)))
     yield from _written(report)
+
+
+def _unfold(report: Any) -> Iterator[str]:
+    plan = report.plan
+    yield f"## {_text(report.source)}: {len(plan.places)} BatchNormalization behind linear layers"
+    yield from _table(
+        ("behind", "channels", "makes", "dead channels"),
+        ((_site(p), p.channels, _code(p.output), p.dead or "") for p in plan.places),
+    )
+    yield from _table(
+        ("without", "reason", "because"),
+        ((_site(p), p.reason.value, _text(p.detail)) for p in plan.left_out),
+    )
+    if report.check is not None:
+        yield ""
+        yield from _check(report.check)
+    yield from _items(map(_text, report.notes))
+    yield from _written(report, idle="" if plan.places else "Nothing to unfold")
 
 
 def _check(report: Any, *, finding: str = "") -> Iterator[str]:
@@ -260,6 +280,7 @@ _KINDS: dict[str, Callable[[Any], Iterator[str]]] = {
     "explain": _explain,
     "swap": _swap,
     "recalibrate": _recalibrate,
+    "unfold": _unfold,
     "check": _check,
     "verify": _verify,
     "inspect": _inspect,

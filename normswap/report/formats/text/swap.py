@@ -54,6 +54,8 @@ def tell(report: SwapReport, stream: TextIO, *, verbose: int = 0) -> None:
 def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
     plan = report.plan
     console.print(f"[bold]{escape(report.source)}[/]  {_headline(plan)}")
+    if report.unfolded:
+        console.print(f"  of {report.unfolded} that were put back first, as identities")
     if plan.swaps:
         console.print()
         console.print(_layers(report) if verbose else _forms(plan))

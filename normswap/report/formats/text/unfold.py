@@ -1,0 +1,70 @@
+"""Where unfold put BatchNormalizations, and where not and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TextIO
+
+from rich.markup import escape
+
+from normswap.report.formats.text.console import (
+    SHOWN,
+    new_table,
+    place,
+    print_check,
+    print_notes,
+    printing,
+    sizes,
+)
+
+if TYPE_CHECKING:
+    from normswap.workflows.unfold import UnfoldReport
+
+
+def tell(report: UnfoldReport, stream: TextIO, *, verbose: int = 0) -> None:
+    """Print what an unfold did, or would do; from `verbose` 1 on every layer is listed."""
+    plan = report.plan
+    line = f"{len(plan.places)} BatchNormalization behind linear layers"
+    if report.samples:
+        line += f", with the statistics of {report.samples} samples"
+    if plan.present:
+        line += f", {plan.present} there already"
+    if plan.left_out:
+        count = len(plan.left_out)
+        line += f", [yellow]{count} layer{'s' * (count > 1)} without[/]"
+    with printing(stream) as console:
+        console.print(f"[bold]{escape(report.source)}[/]  {line}")
+        if plan.places:
+            console.print()
+            table = new_table("behind", "channels", "makes", "dead channels")
+            shown = plan.places if verbose > 0 else plan.places[:SHOWN]
+            for entry in shown:
+                table.add_row(
+                    escape(f"{entry.op} {place(entry.graph, entry.node)}"),
+                    str(entry.channels),
+                    escape(entry.output),
+                    str(entry.dead or ""),
+                )
+            if len(shown) < len(plan.places):
+                table.add_row(f"and {len(plan.places) - len(shown)} more", "", "-v lists all")
+            console.print(table)
+        if plan.left_out:
+            console.print()
+            table = new_table("without", "reason", "because")
+            left = plan.left_out if verbose > 0 else plan.left_out[:SHOWN]
+            for gone in left:
+                where = escape(f"{gone.op} {place(gone.graph, gone.node)}")
+                table.add_row(where, f"[yellow]{gone.reason.value}[/]", escape(gone.detail))
+            if len(left) < len(plan.left_out):
+                table.add_row(f"and {len(plan.left_out) - len(left)} more", "", "-v lists all")
+            console.print(table)
+        print_notes(report.notes, console)
+        console.print()
+        if report.check is not None:
+            verdict = report.check.verdict.value
+            print_check(report.check, console, finding=verdict, verbose=verbose)
+            for sentence in (*report.check.reasons, *report.check.notes):
+                console.print(f"  {escape(sentence)}")
+        elif report.output and plan.places:
+            console.print("[dim]not checked (--no-check)[/]")
+        idle = "" if plan.places else "nothing to unfold"
+        console.print(sizes(report.output, report.size_before, report.size_after, idle=idle))

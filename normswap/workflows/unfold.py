@@ -1,0 +1,207 @@
+"""An unfold from beginning to end: load, plan, observe, apply, check, and only then save."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from normswap.beside import placed
+from normswap.check.options import CheckOptions, check_options
+from normswap.errors import ExitCode, UsageError
+from normswap.groupnorm.selection import Selection
+from normswap.inputs.data import BATCH, open_data
+from normswap.inputs.signature import read_signature
+from normswap.model import load
+from normswap.model.staging import staged_output
+from normswap.progress import Progress, silent
+from normswap.unfolding.apply import apply_unfold
+from normswap.unfolding.observe import observe
+from normswap.unfolding.plan import UnfoldPlan, make_plan
+from normswap.workflows.certificate import certifiable
+from normswap.workflows.equivalence import certificate_of, checked, started
+from normswap.workflows.result import (
+    Result,
+    RewriteReport,
+    as_it_is,
+    committed,
+    place,
+    require_sound,
+)
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from normswap.check.report import CheckReport
+    from normswap.inputs.data import Data
+    from normswap.model.sources import Source
+    from normswap.workflows.result import Output
+
+
+@dataclass(frozen=True, slots=True)
+class UnfoldReport(RewriteReport):
+    """What an unfold did.
+
+    Attributes
+    ----------
+    source, output, size_before, size_after
+        See :class:`~normswap.workflows.result.RewriteReport`.
+    plan : UnfoldPlan
+    samples : int
+        How many samples the statistics are of; 0 where there was no data.
+    check : CheckReport or None
+        None where no check was asked for.
+    notes : tuple of str
+        What of the data was not used.
+    """
+
+    plan: UnfoldPlan
+    samples: int = 0
+    check: CheckReport | None = None
+    notes: tuple[str, ...] = ()
+
+    SCHEMA: ClassVar[str] = "normswap/unfold/1"
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """How a command that did this ends."""
+        return ExitCode.OK if self.check is None else ExitCode(self.check.exit_code)
+
+
+class UnfoldResult(Result[UnfoldReport]):
+    """A model with BatchNormalizations that are identities, and the report on them."""
+
+
+def plan_report(
+    source: Source,
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    progress: Progress = silent,
+) -> UnfoldReport:
+    """Say where :func:`unfold` would put BatchNormalizations, and do nothing; it needs no data."""
+    progress("reading the model")
+    model = load(source)
+    progress("planning")
+    plan = make_plan(model, Selection(tuple(include), tuple(exclude)))
+    return UnfoldReport(model.name, None, size_before=model.size, plan=plan)
+
+
+def unfold(
+    model: Source,
+    output: Output = None,
+    *,
+    calibrate: Data | None = None,
+    samples: int | None = None,
+    batch: int = BATCH,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    check: Literal["quick", "full", "off"] | CheckOptions | None = "quick",
+    certificate: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    copy: bool = True,
+    progress: Progress = silent,
+) -> UnfoldResult:
+    """Put BatchNormalizations back behind the linear layers of a model whose exporter folded them.
+
+    Each has the mean and variance that its layer's output has on data, and a scale and B with which
+    it is the identity: the result is the same function, which is checked, and has what a swap, a
+    recalibration or a training needs. :func:`normswap.fold` takes them away again.
+
+    Parameters
+    ----------
+    model : path, bytes, binary stream, ModelProto, or Graph, Model or ONNXProgram
+        See :func:`normswap.fold`. BatchNormalizations that it has stay as they are.
+    output : path or binary stream, optional
+        Where the new model goes. It is complete there or untouched, whatever happens. Without it
+        nothing is written, and the model is the result's.
+    calibrate : path, dict or iterable of dict
+        What the statistics are of, as in :func:`normswap.recalibrate`.
+    samples : int, optional
+        Use only the first so many.
+    batch : int
+        Samples in a batch, for data from files and a model that leaves it open. The statistics are
+        those of all data as one batch, whatever it is.
+    include, exclude : sequence of str
+        Patterns (``*`` and ``?``) on names of nodes and tensors. A layer that fits `exclude` gets
+        none, another that fits `include` gets one, and all others go by the rule of
+        docs/unfold.md.
+    check : {"quick", "full", "off"}, CheckOptions or None
+        How the result is compared with the original, see :func:`normswap.fold`.
+    certificate : path, optional
+        Where to write what was proved, see :func:`normswap.fold`.
+    overwrite : bool
+        Whether an existing file may be replaced.
+    copy : bool
+        Whether a model to which there is nothing to do is written to the output too, as it is.
+    progress : callable
+        Is told what is being done, in a few words.
+
+    Returns
+    -------
+    UnfoldResult
+        ``report`` says behind which layers there is one now, and why behind others there is none;
+        ``model`` is the new ModelProto, and ``save(path)`` writes it.
+
+    Raises
+    ------
+    NotEquivalentError, InconclusiveError
+        If the check finds a difference, or can conclude nothing. Nothing is saved;
+        ``error.report`` has the figures.
+    UsageError
+        If there is no data, an option has a value that it can't have, or the output exists. It is a
+        ValueError.
+    ModelError, DataError
+        If the model or the data is unreadable, invalid or unsupported, or statistics are not
+        finite.
+    RunError, RunTimeoutError
+        If the runtime is unavailable, crashed or timed out.
+
+    Examples
+    --------
+    >>> import normswap
+    >>> folded = normswap.fold("models/digits_resnet.onnx").model
+    >>> result = normswap.unfold(folded, calibrate="models/digits_test.npz", samples=64)
+    >>> len(result.report.plan.places), result.report.check.verdict.value
+    (8, 'equivalent')
+    >>> len(normswap.bn_to_gn(result.model, groups=4, check=None).report.plan.swaps)
+    8
+    """
+    how = check_options(check)
+    if calibrate is None:
+        raise UsageError(
+            "The statistics of a BatchNormalization come from data, and there is none.",
+            tip="Give some inputs of the model with --calibrate (calibrate=).",
+        )
+    certified = None if certificate is None else certifiable(how, certificate, model, output)
+    target = place(output)
+    progress("reading the model")
+    loaded = load(model)
+    progress("planning")
+    plan = make_plan(loaded, Selection(tuple(include), tuple(exclude)))
+    report = UnfoldReport(loaded.name, None, size_before=loaded.size, plan=plan)
+    with ExitStack() as stack:
+        if plan.places:
+            timeout = (how or CheckOptions()).timeout
+            original = stack.enter_context(loaded.original())
+            data = open_data(calibrate, read_signature(original), batch=batch, samples=samples)
+            found, count = observe(original, plan.places, data, timeout=timeout, progress=progress)
+            plan = plan.with_statistics(found)
+            report = replace(report, plan=plan, samples=count, notes=tuple(data.notes))
+        if not plan.places:
+            return UnfoldResult(*as_it_is(report, loaded, target, overwrite=overwrite, copy=copy))
+        child = None if how is None else started(how, stack)
+        apply_unfold(plan, loaded)
+        progress("writing")
+        staged = stack.enter_context(staged_output(loaded, target, overwrite=overwrite))
+        if how is not None:
+            result = checked(loaded, staged.path, output, how, progress, child)
+            report = replace(report, check=result)
+        require_sound(report, [] if report.check is None else list(report.check.reasons))
+        made = None
+        if certified is not None and how is not None and report.check is not None:
+            made = certificate_of(loaded, staged.path, target, report.check, how, progress)
+        with placed(None if made is None else str(made), certified):
+            report = committed(report, staged, target)
+    return UnfoldResult(report, target)
