@@ -117,7 +117,7 @@ def refit(
         pair = open_pair(original, plan, folder, weights=how.weights, affines=how.affines)
         if not pair.outputs:
             raise DataError("The model has no output of floats, by which a fit could be judged.")
-        common: dict[str, Any] = {"alike": True, "timeout": how.timeout, "remembered": 8}
+        common: dict[str, Any] = {"alike": True, "timeout": how.timeout, "remembered": 4}
         with (
             Session(
                 pair.teacher.path, label="the original model", taps=pair.teacher.taps, **common
