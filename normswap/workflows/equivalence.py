@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from normswap.model.staging import output_name
-from normswap.workflows.certificate import certify
 from normswap.workflows.result import advising
 
 if TYPE_CHECKING:
@@ -72,6 +71,8 @@ def certificate_of(
     folding: Folding | None = None,
 ) -> Certificate:
     """Return the certificate of a check that :func:`checked` made."""
+    from normswap.workflows.certificate import certify
+
     progress("certifying")
     names = (model.name, Path(output_name(target)).name)
     with model.original() as path:

@@ -17,7 +17,6 @@ from normswap.inspection.gate import gate
 from normswap.model import Model, load
 from normswap.model.staging import staged_output
 from normswap.progress import Progress, silent
-from normswap.workflows.certificate import Folding, certifiable
 from normswap.workflows.equivalence import certificate_of, checked, started
 from normswap.workflows.result import (
     Result,
@@ -244,7 +243,11 @@ def fold(
     from normswap.check.options import check_options
 
     how = check_options(check, provable=True)
-    certified = None if certificate is None else certifiable(how, certificate, model, output)
+    certified = None
+    if certificate is not None:
+        from normswap.workflows.certificate import certifiable
+
+        certified = certifiable(how, certificate, model, output)
     target = place(output)
     loaded, report = _planned(
         model,
@@ -270,6 +273,8 @@ def fold(
         require_sound(report, _findings(report))
         made = None
         if certified is not None and how is not None and report.check is not None:
+            from normswap.workflows.certificate import Folding
+
             options = assume_constant, merge_branches, leftover, max_growth
             folding = Folding(*options, report.plan.to_dict())
             made = certificate_of(loaded, staged.path, target, report.check, how, progress, folding)
