@@ -446,15 +446,15 @@ def test_what_the_check_does_not_vouch_for_is_an_error(path, verdicts, verdict, 
 
 
 def test_a_swap_that_is_none_is_an_error(path, monkeypatch):
-    from normswap.workflows import swap
+    from normswap.workflows import swap_check
 
-    right = swap.check_files
+    right = swap_check.check_files
     for verdict, error in (
         (normswap.Verdict.DIFFERENT, normswap.NotEquivalentError),
         (normswap.Verdict.INCONCLUSIVE, normswap.InconclusiveError),
     ):
         monkeypatch.setattr(
-            swap,
+            swap_check,
             "check_files",
             lambda *given, verdict=verdict, **named: replace(
                 right(*given, **named), verdict=verdict
@@ -464,7 +464,7 @@ def test_a_swap_that_is_none_is_an_error(path, monkeypatch):
             normswap.bn_to_gn(path, path.with_name("new.onnx"), groups=2)
         assert isinstance(caught.value.report, normswap.SwapReport)
         assert not path.with_name("new.onnx").exists()
-    monkeypatch.setattr(swap, "check_files", right)
+    monkeypatch.setattr(swap_check, "check_files", right)
     assert normswap.bn_to_gn(path, groups=2).report.check.verdict is normswap.Verdict.EQUIVALENT
 
 

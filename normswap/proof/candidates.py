@@ -5,6 +5,7 @@ By name, by what it makes of some inputs where that was seen, and by place.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from normswap.proof.flat import NONE
@@ -51,6 +52,9 @@ class Candidates:
                 self._readers.setdefault(number, []).append(node)
         for name, number in a.flat.named.items():
             self._names.setdefault(((), name), number)
+        # A call has another name where its function was specialised.
+        alone = Counter(name for _, name in self._names)
+        self._alone = {name: n for (_, name), n in self._names.items() if alone[name] == 1}
         self._outputs = {number: name for name, number in reversed(b.flat.outputs)}
 
     def of(self, number: int) -> Iterator[tuple[int, bool]]:
@@ -66,8 +70,7 @@ class Candidates:
         names = [(maker.path, flat.names[number])]
         if number in self._outputs:
             names.insert(0, ((), self._outputs[number]))
-        for key in names:
-            found = self._names.get(key)
+        for found in (*map(self._names.get, names), self._alone.get(flat.names[number])):
             if found is not None and found not in told and self._fits(found, number):
                 told.add(found)
                 yield found, True

@@ -483,10 +483,11 @@ def _apart(
         a, b = np.where(finite, a, 0.0), np.where(finite, b, 0.0)
         moved = [np.where(finite & np.isfinite(m), m, a) for m in moved]
     deviation = np.abs(a - b)
-    square = np.zeros(a.shape)
-    for other in moved:
-        if other.shape == a.shape:
-            square += np.abs(other - a) ** 2
+    moves = [np.abs(other - a) for other in moved if other.shape == a.shape]
+    unit = max((float(move.max()) for move in moves), default=0.0) or 1.0
+    square = np.zeros(a.shape)  # in units, for squares of tiny numbers are 0
+    for move in moves:
+        square += (move / unit) ** 2
     square /= max(len(moved), 1)
     tiny = _RESOLUTION * float(np.abs(a).max()) + _CANCELLED * largest
     excess = np.maximum(deviation - tiny, 0.0)
@@ -498,7 +499,7 @@ def _apart(
         groups = [tuple(axis for axis in range(a.ndim) if axis != 1)]
     worst = Driven(0.0)
     for axes in groups:
-        floor = np.sqrt(square.mean(axis=axes, keepdims=True)) if axes else np.sqrt(square)
+        floor = unit * np.sqrt(square.mean(axis=axes, keepdims=True) if axes else square)
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(excess > 0, excess / floor, 0.0)
         place = np.unravel_index(int(np.argmax(ratio)), ratio.shape)

@@ -65,10 +65,6 @@ def test_is_group_normalization(shape, opset, form):
     for dims in (shape, symbolic(shape, spatial=False), symbolic(shape, spatial=True)):
         for groups in (1, 2, 8):
             model, stats = one_batchnorm(shape, opset=opset, dims=dims, epsilon=1e-3)
-            if len(shape) == 2 and groups == shape[1]:
-                with pytest.raises(UsageError, match="one element"):
-                    swap_model(model, groups, form=form)
-                continue
             swapped, plan = swap_model(model, groups, form=form)
             assert "BatchNormalization" not in ops(swapped)
             assert [o.name for o in swapped.graph.output] == ["y"]
@@ -299,10 +295,12 @@ def test_the_centred_form_goes_once_less_through_memory():
 
 
 @pytest.mark.parametrize("dims", [(2, 8), (2, 8, 1, 1)])
-def test_one_element_a_group_is_refused(dims):
-    model, _ = one_batchnorm(dims, stats=FULL)
-    with pytest.raises(UsageError, match="nothing would be left"):
-        swap_model(model, 8)
+def test_one_element_a_group_gives_exactly_the_bias(dims):
+    """A command refuses that; a plan is carried out as it is."""
+    model, stats = one_batchnorm(dims, stats=FULL, epsilon=1e-5)
+    swapped, _ = swap_model(model, 8)
+    (y,) = run_ort(swapped, x=data(dims, np.float32))
+    assert (y == np.broadcast_to(stats[1].reshape(-1, *[1] * (len(dims) - 2)), dims)).all()
 
 
 # --- what is not known ----------------------------------------------------------------
@@ -338,7 +336,7 @@ def test_scale_and_bias_computed_at_run_time(dims, form):
     constants = [b.const(np.zeros(8)), b.const(np.ones(8))]
     y = b.node("BatchNormalization", x, scale, bias, *constants, out="y", epsilon=1e-3)
     b.output(y, dims)
-    for groups in (1, 2, 8) if len(shape) > 2 else (1, 2, 4):
+    for groups in (1, 2, 8):
         swapped, _ = swap_model(b.model(), groups, form=form)
         feeds = {
             "x": data(shape, np.float32),

@@ -112,7 +112,10 @@ def test_a_scale_that_is_dropped_takes_nothing_along():
     b.output(b.bn(behind_another(b), 6, out="y"))
     _, _, swaps = swapped(b, 2, check=None)
     assert went_into(swaps[1].statistics) == ["BatchNormalization"]
-    for options in ({"keep_scale": False}, {"calibrate": feeds_for(b.model())}):
+    for options in (
+        {"keep_scale": False},
+        {"calibrate": [feeds_for(b.model(), seed=n) for n in (1, 2)]},
+    ):
         _, _, swaps = swapped(b, 2, check=None, **options)
         assert swaps[1].statistics.reason is Reason.OPERATOR
         assert swaps[1].statistics.added_nodes == 2

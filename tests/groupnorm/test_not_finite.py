@@ -382,9 +382,19 @@ def test_statistics_that_overflow(call):
 def test_fits_that_overflow(call, command):
     data = images(dtype=np.float16) * np.float16(100)
     code, words = call(overflowing(), COMMANDS[command], data)
+    if command == "calibrate":  # which takes no fit that is none
+        assert code == 0
+        assert "since what comes to it is not finite on this data: bn2" in words
+        return
     assert code == 3
     assert "that was fitted to the data for bn" in words
     assert "index" in words
+
+
+def test_half_precision_is_fitted(call):
+    code, words = call(network("float16"), COMMANDS["calibrate"], images(dtype=np.float16))
+    assert code == 0
+    assert "bn2" in words
 
 
 def test_a_drift_is_that_of_the_finite_places():

@@ -396,14 +396,19 @@ class _Opening:
         order = Order(student, uses, len(self._found))
         problems = [item.problem for item in self._found]
         ours = self._side(student, "student", order, [v.name for v in outputs])
-        ours.taps.update((use.x, p.weight.data_type) for p in problems for use in p.uses)
-        ours.taps.update((use.y, p.weight.data_type) for p in problems for use in p.uses)
+        known = _types(student)
+        for problem in problems:
+            for name in (end for use in problem.uses for end in (use.x, use.y)):
+                ours.taps[name] = known.get(name) or problem.weight.data_type
         uses = {
             node.key: number for number, item in enumerate(self._found) for node in item.made_of
         }
         same = Order(self._teacher.network, uses, len(self._found))
         theirs = self._side(self._teacher.network, "teacher", same, [v.name for v in outputs])
-        theirs.taps.update((use.wanted, p.weight.data_type) for p in problems for use in p.uses)
+        known = _types(self._teacher.network)
+        for problem in problems:
+            for use in problem.uses:
+                theirs.taps[use.wanted] = known.get(use.wanted) or problem.weight.data_type
         if same.levels != order.levels:  # then every pass of the teacher is a whole one
             theirs = replace(theirs, frontiers=None)
         names = tuple(value.name for value in outputs)
@@ -424,6 +429,12 @@ class _Opening:
         return Side(
             self._folder / f"{name}.onnx", taps, frontiers, tuple(value.name for value in ends)
         )
+
+
+def _types(network: Network) -> dict[str, int | None]:
+    """Return the types of tensors, which those of parameters need not be: of an affine, say."""
+    values = (value for node in network.graphs[0].nodes for value in (*node.inputs, *node.outputs))
+    return {value.name: value.data_type for value in values if value is not None}
 
 
 def _logits(value: Value) -> Value:

@@ -72,3 +72,11 @@ def test_values_of_a_cache():
     past = [b.input("N", H, 4, D, name=name) for name in ("past_k", "past_v")]
     y = b.bn(b.node("Attention", q, k, b.node("Relu", v), "", *past), H)
     check_kept(b.output(y).model(), Reason.OPERATOR)
+
+
+def test_values_that_others_read():
+    b = Builder(23)
+    q, k, v = (b.input("N", H, T, D, name=name) for name in "qkv")
+    past = [b.input("N", H, 4, D, name=name) for name in ("past_k", "past_v")]
+    y, _, values = b.node("Attention", q, k, b.node("Relu", v), "", *past, outputs=3)
+    check_kept(b.output(b.bn(y, H)).output(values).model(), Reason.OPERATOR)
