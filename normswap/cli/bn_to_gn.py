@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from normswap.cli.options import (
+    TESTED,
     CheckedCommand,
     Decorator,
     certificate_option,
@@ -224,7 +225,7 @@ Examples:
 @group_options
 @swap_options
 @output_options
-@check_options
+@check_options(*TESTED)
 @certificate_option
 @report_options
 def bn_to_gn_command(
@@ -251,7 +252,7 @@ def bn_to_gn_command(
 @model_argument
 @swap_options
 @output_options
-@check_options
+@check_options(*TESTED)
 @certificate_option
 @report_options
 def bn_to_ln_command(**rest: Any) -> ExitCode:
@@ -266,7 +267,7 @@ def bn_to_ln_command(**rest: Any) -> ExitCode:
 @model_argument
 @swap_options
 @output_options
-@check_options
+@check_options(*TESTED)
 @certificate_option
 @report_options
 def bn_to_in_command(**rest: Any) -> ExitCode:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from normswap.cli.options import (
+    DEPTHS,
     CheckedCommand,
     certificate_option,
     check_options,
@@ -85,7 +86,7 @@ Examples:
     help="Only show which routes were tried, step by step, for a BatchNormalization, its output, "
     "or whatever node or tensor is on the way; write nothing.",
 )
-@check_options
+@check_options(*DEPTHS)
 @certificate_option
 @report_options
 def fold_command(

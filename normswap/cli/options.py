@@ -33,6 +33,9 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 DEPTHS = ("quick", "full", "proof", "off")
 """How thorough the check of a rewrite is."""
 
+TESTED = tuple(depth for depth in DEPTHS if depth != "proof")
+"""That of a rewrite of which the report says how it behaves, which needs runs."""
+
 
 class CheckedCommand(click.Command):
     """A command whose ``--check`` may stand alone: ``--check``, ``--check full``, ``--check=full``.
@@ -365,13 +368,13 @@ def comparison_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return decorated(function, decorators)
 
 
-def check_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of the check that follows a rewrite."""
+def check_options(*depths: str) -> Decorator:
+    """Return what adds the options of the check that follows a rewrite, of some depths."""
     decorators: tuple[Decorator, ...] = (
         click.option(
             "--check",
             "depth",
-            type=click.Choice(DEPTHS),
+            type=click.Choice(depths),
             default=DEPTHS[0],
             show_default=True,
             help="How thoroughly to compare the result with MODEL in onnxruntime; if it differs, "
@@ -381,7 +384,7 @@ def check_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--no-check", is_flag=True, help="The same as --check off."),
         comparison_options,
     )
-    return decorated(function, decorators)
+    return lambda function: decorated(function, decorators)
 
 
 def fail_on_option(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from normswap.cli.options import (
+    DEPTHS,
     CheckedCommand,
     certificate_option,
     check_options,
@@ -67,7 +68,7 @@ Examples:
 )
 @click.option("--dry-run", is_flag=True, help="Only say where they would go; needs no DATA.")
 @output_options
-@check_options
+@check_options(*DEPTHS)
 @certificate_option
 @report_options
 def unfold_command(

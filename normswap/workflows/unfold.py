@@ -97,7 +97,7 @@ def unfold(
     batch: int = BATCH,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
-    check: Literal["quick", "full", "off"] | CheckOptions | None = "quick",
+    check: Literal["quick", "full", "proof", "off"] | CheckOptions | None = "quick",
     certificate: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     copy: bool = True,
@@ -127,7 +127,7 @@ def unfold(
         Patterns (``*`` and ``?``) on names of nodes and tensors. A layer that fits `exclude` gets
         none, another that fits `include` gets one, and all others go by the rule of
         docs/unfold.md.
-    check : {"quick", "full", "off"}, CheckOptions or None
+    check : {"quick", "full", "proof", "off"}, CheckOptions or None
         How the result is compared with the original, see :func:`normswap.fold`.
     certificate : path, optional
         Where to write what was proved, see :func:`normswap.fold`.
@@ -168,7 +168,7 @@ def unfold(
     >>> len(normswap.bn_to_gn(result.model, groups=4, check=None).report.plan.swaps)
     8
     """
-    how = check_options(check)
+    how = check_options(check, provable=True)
     if calibrate is None:
         raise UsageError(
             "The statistics of a BatchNormalization come from data, and there is none.",
