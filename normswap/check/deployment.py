@@ -184,8 +184,8 @@ def with_proof(
     function, though a whole network may hide how much; and where it doesn't, no test on some inputs
     makes it the same. Nor does one settle what hangs on sizes that were not tried, or what only
     one of the models rounds to a narrower type. What was converted to a narrower type may be
-    off by what that explains. If `strict`, any region that
-    is another function makes what depends on it different.
+    off by what that explains. If `strict`, a region that is another function makes what depends on
+    it different, if it is the only one: of two, the one may have what the other lacks.
     """
     if proof.precision and proof.is_whole:
         return tuple(_converted(report, proof) for report in outputs)
@@ -201,8 +201,9 @@ def with_proof(
         if proved and judgement.verdict is Verdict.INCONCLUSIVE and bare:
             judgement = Judgement(Verdict.EQUIVALENT, "proof", f"proved, though {judgement.reason}")
         apart = standing is Standing.APART
-        if strict and apart and judgement.verdict is not Verdict.DIFFERENT:
-            reason = f"all is equal but {'; and '.join(map(str, proof.apart))}"
+        alone = strict and apart and len(proof.apart) == 1
+        if alone and judgement.verdict is not Verdict.DIFFERENT:
+            reason = f"all is equal but {proof.apart[0]}"
             judgement = Judgement(Verdict.DIFFERENT, "proof", reason)
         elif judgement.verdict is Verdict.EQUIVALENT and apart:
             judgement = _doubted(report, fault)

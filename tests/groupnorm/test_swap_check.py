@@ -12,6 +12,7 @@ from support.build import Builder
 from support.proving import is_made_again, proof_of
 from support.swapping import distance, ops, run_ort, skip_if_imprecise, swap_model, swap_options
 
+import normswap
 from normswap.check.options import CheckOptions
 from normswap.check.verdict import Verdict
 from normswap.errors import ExitCode
@@ -600,3 +601,20 @@ def test_noise_is_the_same_in_both_networks(swapped, place):
     for output in found.invariance:
         assert output.max_error < 1e-4
     assert any("fixed seeds" in note for note in found.notes)
+
+
+def test_statistics_that_go_through_an_attention():
+    """Half of the rewrite is far from the other half: no reason to call one of them a fault."""
+    b = Builder(17)
+    x = b.input("N", 5, 6)
+
+    def linear():
+        return b.node("Add", b.node("MatMul", x, b.normal(6, 6)), b.normal(6))
+
+    scores = b.node("MatMul", linear(), b.node("Transpose", linear(), perm=[0, 2, 1]))
+    y = b.node("MatMul", b.node("Softmax", scores, axis=-1), linear())
+    y = b.bn(b.node("Transpose", y, perm=[0, 2, 1]), 6, out="y")
+    model = b.output(b.node("Sigmoid", y)).model()
+    report = normswap.bn_to_gn(model, groups=2).report
+    assert report.plan.swaps[0].statistics.added_nodes == 0
+    assert report.check.verdict is Verdict.EQUIVALENT
