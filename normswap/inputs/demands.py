@@ -116,7 +116,7 @@ def _asked(node: Any, shapes: Shapes) -> tuple[int | None, dict[int, int]]:
         return len(weight), {1: weight[0]}
     if node.op_type in {"BatchNormalization", "InstanceNormalization"}:
         return None, {1: weight[0]}
-    if node.op_type == "Gemm":
+    if node.op_type == "Gemm" and len(weight) == 2:
         size = weight[1] if _attribute(node, "transB", 0) else weight[0]
         return 2, {0 if _attribute(node, "transA", 0) else 1: size}
     if node.op_type == "MatMul" and len(weight) >= 2:

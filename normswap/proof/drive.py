@@ -395,10 +395,11 @@ class _Driving:
             ]
         else:
             moved = [evaluate(pair.a, pair.of_a, of_a, sample=n, numbers=numbers) for n in samples]
-        # What constants alone make, another tool may have made in their own types.
-        if folds(pair.a, pair.of_a):
+        # What constants alone make, another tool may have made in their own types, and stored.
+        made = folds(pair.a, pair.of_a), folds(pair.b, pair.of_b)
+        if made == (True, False):
             moved.append(evaluate(pair.a, pair.of_a, of_a, own=True))
-        if folds(pair.b, pair.of_b):
+        if made == (False, True):
             moved.append(a + evaluate(pair.b, pair.of_b, of_b, own=True) - b)
         # Numbers among attributes are rounded constants too, where they were made anew.
         if self._single_numbers or self._numbers_made & numbers_of(pair.of_b.nodes):
