@@ -26,21 +26,27 @@ def takes(node: Node, types: Mapping[int, int] | list[int]) -> bool:
     node : Node
     types : by number of the tensor, its ``TensorProto.DataType``; 0 where it is none or not known
     """
-    allowed = _allowed(node.op, node.domain, node.opset)
+    formal = _formal(node.op, node.domain, node.opset)
+    shared: dict[str, int] = {}
     for slot, number in enumerate(node.inputs):
         kind = 0 if number == NONE else types[number]
-        if not kind or not allowed:
+        if not kind or not formal:
             continue
         name = f"tensor({onnx.TensorProto.DataType.Name(kind).lower()})"
-        if name not in allowed[min(slot, len(allowed) - 1)]:  # the last one may be variadic
+        constraint, allowed = formal[min(slot, len(formal) - 1)]  # the last one may be variadic
+        if name not in allowed or (constraint and shared.setdefault(constraint, kind) != kind):
             return False
     return True
 
 
 @functools.cache
-def _allowed(op: str, domain: str, opset: int) -> tuple[frozenset[str], ...]:
+def _formal(op: str, domain: str, opset: int) -> tuple[tuple[str, frozenset[str]], ...]:
+    """Return what each input is of: the constraint that others share, if any, and the types."""
     try:
         schema = onnx.defs.get_schema(op, opset, domain)
     except onnx.defs.SchemaError:
         return ()
-    return tuple(frozenset(formal.types) for formal in schema.inputs)
+    return tuple(
+        (formal.type_str if formal.is_homogeneous else "", frozenset(formal.types))
+        for formal in schema.inputs
+    )
