@@ -1,4 +1,4 @@
-"""A whole model once in float64, cropped small: what may be equal, and what surely isn't.
+"""A whole model once in float64, cropped small: what may be equal.
 
 Where names and operators are others, equal values are what is left to tell that two tensors may be
 the same function: those of a few elements and their moments are a tensor's signature, as in the
@@ -10,9 +10,9 @@ Weights are read as they are needed and let go, and so is what nodes make.
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,20 +27,15 @@ from normswap.proof.evaluate import (
     widened,
 )
 from normswap.proof.flat import CHOICE, NONE, OWN
-from normswap.proof.result import Witness
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 
     from normswap.proof.flat import Node
     from normswap.proof.numbering import Side
 
 _ELEMENTS = 64  # of a signature
 _APART = 1e-2  # of the largest element, by which those of two tensors that may be equal differ
-_PLAIN = 64.0  # weight-rounding floors that no rewrite is off by
-_SAMPLES = 2  # of rounded constants
-_RESOLUTION = 1e-9  # parts of the largest value
-_TINIEST = 1e-300
 
 
 @dataclass(slots=True)
@@ -63,7 +58,13 @@ class Simulated:
 
 
 def simulate(
-    side: Side, feeds: Mapping[str, Any], *, deadline: float, sample: int = 0
+    side: Side,
+    feeds: Mapping[str, Any],
+    *,
+    deadline: float,
+    sample: int = 0,
+    instead: Mapping[int, Callable[[Mapping[int, Any]], Any]] = MappingProxyType({}),
+    kept: Collection[int] = (),
 ) -> Simulated:
     """Evaluate a model.
 
@@ -76,18 +77,24 @@ def simulate(
         stays unknown, and all that depends on it.
     sample : int
         As of :func:`normswap.proof.evaluate.evaluate`.
+    instead : mapping of int to callable
+        What takes the place of tensors, of all that is known then; of None nothing is known.
+    kept : collection of int
+        What these need to know.
     """
     flat = side.flat
     known = {flat.inputs[name]: widened(v) for name, v in feeds.items() if name in flat.inputs}
     found = Simulated({}, {}, {})
     last = {number: node.index for node in flat.nodes for number in node.inputs}
-    kept = {number for _, number in flat.outputs}
+    kept = {number for _, number in flat.outputs}.union(kept)
     exempt, numbers = not_weights(flat.nodes), numbers_of(flat.nodes)
     for node in flat.nodes:
         if time.perf_counter() > deadline:
             break
         made = _made(side, node, known, sample, exempt, numbers)
         for number, value in zip(node.outputs, made, strict=False):
+            if number in instead:
+                value = instead[number](known)  # noqa: PLW2901
             if number != NONE and value is not None:
                 known[number] = value
                 _sign(found, number, value)
@@ -189,50 +196,3 @@ def taken(
         if len(made.outputs) == len(dict(side.flat.outputs)):
             return values, made
     return best
-
-
-def witness(
-    a: Side, b: Side, feeds: Iterable[Mapping[str, Any]], deadline: float
-) -> Witness | None:
-    """Return the output in which two models differ most on an input, beyond float64's rounding.
-
-    Parameters
-    ----------
-    a, b : Side
-        The original and the rewritten model.
-    feeds : iterable of mapping of str to numpy.ndarray
-        Inputs that are tried until the original takes them.
-    deadline : float
-        See :func:`simulate`.
-    """
-    values, original = taken(a, feeds, deadline)
-    rewritten = simulate(b, values, deadline=deadline)
-    moved = [simulate(a, values, deadline=deadline, sample=n) for n in range(1, 1 + _SAMPLES)]
-    found = [
-        off
-        for name, value in original.outputs.items()
-        if (off := _off(name, value, rewritten, moved)) is not None
-    ]
-    return max(
-        found,
-        key=lambda one: (one.is_plain, one.off / max(one.largest, _TINIEST)),
-        default=None,
-    )
-
-
-def _off(
-    name: str, a: np.ndarray, rewritten: Simulated, samples: Sequence[Simulated]
-) -> Witness | None:
-    b = rewritten.outputs.get(name)
-    if b is None or a.dtype != np.float64 or a.shape != b.shape or not a.size:
-        return None
-    off, largest = float(np.abs(a - b).max()), float(np.abs(a).max())
-    if not (math.isfinite(off) and off > _RESOLUTION * largest):
-        return None
-    floors = [
-        float(np.sqrt(np.square(sample.outputs[name] - a).mean()))
-        if name in sample.outputs
-        else math.inf
-        for sample in samples
-    ]
-    return Witness(name, off, largest, off > _PLAIN * max(floors))
