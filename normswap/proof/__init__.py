@@ -9,8 +9,9 @@
 ``judge``, ``maps``, ``reading``, ``moments``, ``drive``, ``movement``, ``layout``, ``evaluate``
     Whether the two forms of a region are one function: as maps, of what is normalized too
     (``moments``), or driven with values, beside how far rounding moves them (``movement``).
-``simulate``, ``witness``
-    Whole models once in float64: what may be equal, and what shows that models differ.
+``turns``, ``simulate``, ``witness``
+    Whole models once in float64, bodies turn by turn: what may be equal, and what shows that models
+    differ.
 ``retrace``, ``identity``
     The proof made again from its cut points, without a search; what to call tensors and nodes.
 ``reordered``

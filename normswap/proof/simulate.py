@@ -17,21 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from normswap.proof.evaluate import (
-    UnjudgedError,
-    constant_of,
-    evaluate_node,
-    moved,
-    not_weights,
-    numbers_of,
-    widened,
-)
-from normswap.proof.flat import CHOICE, NONE, OWN
+from normswap.proof.evaluate import widened
+from normswap.proof.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from normswap.proof.flat import Node
     from normswap.proof.numbering import Side
 
 _ELEMENTS = 64  # of a signature
@@ -85,55 +76,20 @@ def simulate(
     flat = side.flat
     known = {flat.inputs[name]: widened(v) for name, v in feeds.items() if name in flat.inputs}
     found = Simulated({}, {}, {})
-    last = {number: node.index for node in flat.nodes for number in node.inputs}
-    kept = {number for _, number in flat.outputs}.union(kept)
-    exempt, numbers = not_weights(flat.nodes), numbers_of(flat.nodes)
-    for node in flat.nodes:
-        if time.perf_counter() > deadline:
-            break
-        made = _made(side, node, known, sample, exempt, numbers)
-        for number, value in zip(node.outputs, made, strict=False):
-            if number in instead:
-                value = instead[number](known)  # noqa: PLW2901
-            if number != NONE and value is not None:
-                known[number] = value
-                _sign(found, number, value)
-        for number in (*node.inputs, *node.outputs):
-            if last.get(number, -1) <= node.index and number not in kept:
-                known.pop(number, None)
+    turns = Turns(
+        side,
+        known,
+        lambda number, value: _sign(found, number, value),
+        lambda: time.perf_counter() > deadline,
+        sample=sample,
+        instead=instead,
+        kept=kept,
+    )
+    turns.run()
     for name, number in flat.outputs:
         if isinstance(known.get(number), np.ndarray):
             found.outputs[name] = known[number]
     return found
-
-
-def _made(
-    side: Side,
-    node: Node,
-    known: Mapping[int, Any],
-    sample: int,
-    exempt: set[int],
-    numbers: Container[tuple[str, float]],
-) -> Sequence[Any]:
-    """Return what a node makes; nothing where that is not known."""
-    if node.index in side.flat.random:
-        return []
-    inputs: list[Any] = []
-    for number in node.inputs:
-        value = known.get(number)
-        if number != NONE and value is None:
-            if number in side.flat.tensors or number in side.sizes[0].constant:
-                value = constant_of(side, number, 0 if number in exempt else sample)
-            elif not (node.op == CHOICE and node.domain == OWN):
-                return []
-        inputs.append(value)
-    if node.op == CHOICE and node.domain == OWN and inputs[0] is None:
-        return []
-    try:
-        made = evaluate_node(moved(node, sample, numbers), inputs)
-    except UnjudgedError:
-        return []
-    return made
 
 
 def _sign(found: Simulated, number: int, value: Any) -> None:

@@ -268,7 +268,10 @@ class _Part:
             one = evaluate(self._pair.a, self._pair.of_a, of_a)
         except (KeyError, UnjudgedError):
             return None
-        moved: np.ndarray = one + self._moves[min(sample, len(self._moves) - 1)]
+        move = self._moves[min(sample, len(self._moves) - 1)] if self._moves else None
+        if move is None or move.shape != one.shape:  # of a body that ran otherwise
+            return None
+        moved: np.ndarray = one + move
         return moved
 
     def _where(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
