@@ -3,7 +3,7 @@
 Work is counted in multiply-adds, as what is driven with values or simulated takes; to run a node is
 some of them. What is linear in the models is not counted. A limit of work leaves the same open
 wherever and whenever a proof is made. One of time is there so that nobody waits for ever, and where
-it has stopped a proof, that is said.
+it has stopped a proof, that is said; it is the thread's own, so that a busy machine stops no proof.
 """
 
 from __future__ import annotations
@@ -11,6 +11,10 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NODE = 20_000
 """Multiply-adds that running a node takes beside its own."""
@@ -26,19 +30,26 @@ class Budget:
         From the making of this on.
     work : float
         Multiply-adds.
+    clock : callable
+        That of the thread as a rule; `time.perf_counter` where it is a person who waits.
     spent : float
-        Those that have been made.
+        Multiply-adds that have been made.
     """
 
     seconds: float = math.inf
     work: float = math.inf
+    clock: Callable[[], float] = time.thread_time
     spent: float = 0.0
-    began: float = field(default_factory=time.perf_counter)
+    began: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start the clock."""
+        self.began = self.clock()
 
     @property
     def is_late(self) -> bool:
         """Whether time has run out."""
-        return time.perf_counter() - self.began > self.seconds
+        return self.clock() - self.began > self.seconds
 
     @property
     def is_over(self) -> bool:

@@ -237,7 +237,10 @@ def _prove(
 ) -> Proof:
     progress("proving region by region")
     requested = RequestedSizes(options.input_shapes, options.symbolic_dims)
-    budget = Budget(options.timeout) if alone else Budget(*_BUDGETS[options.full])
+    if alone:
+        budget = Budget(options.timeout, clock=time.perf_counter)
+    else:
+        budget = Budget(*_BUDGETS[options.full])
     return prove_files(
         first,
         second,
