@@ -25,7 +25,6 @@ from normswap.inputs.dims import RequestedSizes, solve
 from normswap.inputs.random import Case, Distribution, Draw, make_case
 from normswap.proof.result import BEYOND_TESTS, Standing
 from normswap.runtime.child import Child
-from normswap.runtime.providers import CPU, full_name
 from normswap.runtime.randomness import seed_notes
 
 if TYPE_CHECKING:
@@ -53,7 +52,6 @@ def is_enough(options: CheckOptions) -> bool:
         options.self_test,
         options.iterations,
         options.tolerances,
-        full_name(options.provider) != CPU,
         not options.arbiter,
     )
     return options.proof and not any(asked)

@@ -93,6 +93,13 @@ def test_a_fold_is_equivalent(provider, tmp_path, dtype):
     assert report.verdict is Verdict.EQUIVALENT, report.reasons
 
 
+def test_one_run_is_enough_for_what_is_proved(provider, tmp_path):
+    report = check(*pair(tmp_path), CheckOptions(provider=provider))
+    assert report.is_proved
+    assert [run.engine for run in report.runs] == ["onnxruntime", "onnxruntime"]
+    assert len(report.cases) == 1
+
+
 def test_a_fault_is_found(provider, tmp_path):
     report = check(*pair(tmp_path, scale=1.001), CheckOptions(provider=provider, **RUN))
     assert report.verdict is Verdict.DIFFERENT
@@ -140,6 +147,18 @@ def test_every_form_is_right(provider, tmp_path, form, dtype, groups):
         model,
         tmp_path / "swapped.onnx",
         SwapOptions(GroupPolicy(groups=groups), form=form, provider=provider),
+        check=CheckOptions(provider=provider, **RUN),
+    ).report
+    assert report.check.verdict is Verdict.EQUIVALENT, report.check
+
+
+@pytest.mark.parametrize("form", ["auto", "layernorm", "centred", "primitive"])
+def test_forms_in_float64(provider, tmp_path, form):
+    model = save(tmp_path / "model.onnx", images("float64"))
+    report = swap(
+        model,
+        tmp_path / "swapped.onnx",
+        SwapOptions(GroupPolicy(groups=32), form=form, provider=provider),
         check=CheckOptions(provider=provider, **RUN),
     ).report
     assert report.check.verdict is Verdict.EQUIVALENT, report.check

@@ -18,6 +18,7 @@ import numpy as np
 from onnx import TensorProto
 
 from normswap.groupnorm.cpu import Work
+from normswap.groupnorm.cuda import has_few_long_rows
 from normswap.groupnorm.forms.base import FIRST, SECOND, Form, Preference
 from normswap.model import ArrayTensor, make_constant
 from normswap.runtime.diagnosis import installed
@@ -53,6 +54,9 @@ class LayerNorm(Form):
 
     def preference(self, layer: Layer, provider: str, threads: int) -> Preference | None:
         """Prefer it where threads can share its rows, most of all between convolutions."""
+        if provider == "cuda":
+            rank = SECOND if has_few_long_rows(layer) else FIRST
+            return Preference(rank, "the fastest precise form on CUDA")
         if provider != "cpu":
             return None
         work = Work.of(layer, threads)
