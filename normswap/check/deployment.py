@@ -60,7 +60,13 @@ def is_enough(options: CheckOptions) -> bool:
 def start(options: CheckOptions, stack: ExitStack) -> Child:
     """Start the process in which both models will run; an error is not kept waiting by it."""
     child = stack.enter_context(
-        Child("a model", timeout=options.timeout, memory_limit=options.memory_limit, warm=True)
+        Child(
+            "a model",
+            timeout=options.timeout,
+            memory_limit=options.memory_limit,
+            provider_options=options.provider_options,
+            warm=True,
+        )
     )
     stack.push(lambda kind, _error, _trace: child.kill() if kind is not None else None)
     return child

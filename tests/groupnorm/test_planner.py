@@ -491,6 +491,14 @@ def test_auto_on_cuda_goes_by_the_number_and_size_of_groups(dims, groups, opset,
     assert plan_of(b.model(), groups, provider="cuda").swaps[0].form == form
 
 
+def test_float64_on_cuda_gets_what_computes_in_it():
+    b = Builder(21, "float64")
+    b.output(b.bn(b.input(2, 8, 4, 4), 8, epsilon=1e-5), None)
+    assert plan_of(b.model(), 4, provider="cuda").swaps[0].form == "primitive"
+    with pytest.raises(UsageError, match="computes float64 in float32"):
+        plan_of(b.model(), 4, provider="cuda", form="layernorm")
+
+
 @pytest.mark.parametrize(
     ("dims", "groups", "opset", "threads", "form"),
     [

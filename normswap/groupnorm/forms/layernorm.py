@@ -48,6 +48,12 @@ class LayerNorm(Form):
     operator = "LayerNormalization"
     opset = 17
 
+    def limit(self, layer: Layer, provider: str) -> str | None:
+        """Say which, see :class:`normswap.groupnorm.forms.base.Form`."""
+        if provider == "cuda" and layer.data_type == TensorProto.DOUBLE:
+            return "onnxruntime's LayerNormalization on CUDA computes float64 in float32"
+        return None
+
     def is_precise(self, provider: str) -> bool:
         """Whether the mean is subtracted first."""
         return provider != "cpu" or is_precise_on_cpu()
