@@ -74,9 +74,6 @@ def test_a_device_that_is_not_there(on_cuda, tmp_path):
     assert "There is no device 99" in result.err
 
 
-@pytest.mark.xfail(
-    strict=False, reason="onnxruntime-gpu 1.31.1 kept to it in a plain session, and not in a check"
-)
 def test_a_limit_that_is_too_small(on_cuda, tmp_path):
     b = Builder(17)
     x = b.node("Expand", b.input(1), b.const(np.array([64 << 20])))
