@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 
 from normswap.bodies import bodies
 from normswap.errors import ModelError
+from normswap.graph.inference import infer_shapes
 from normswap.inputs.semantics import Semantics, input_semantics
 from normswap.model.bounds import require_bounded
 from normswap.runtime.arrays import dtype_of
@@ -361,7 +362,7 @@ def inferred(
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
     try:
-        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        model = infer_shapes(model)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, DecodeError):
         return None
     known: dict[str, Shape] = {t.name: tuple(t.dims) for t in model.graph.initializer}

@@ -237,7 +237,14 @@ def _prove(
     progress("proving region by region")
     requested = RequestedSizes(options.input_shapes, options.symbolic_dims)
     patience = options.timeout if alone else _PATIENCE[options.full]
-    return prove_files(first, second, requested=requested, patience=patience, alone=alone)
+    return prove_files(
+        first,
+        second,
+        requested=requested,
+        patience=patience,
+        alone=alone,
+        ranges=options.value_ranges,
+    )
 
 
 def _by_proof(
