@@ -37,7 +37,7 @@ FLOORS = [
     ["lint"],
     ["workflows"],
     ["report"],
-    ["cli"],
+    ["cli", "testing"],
     ["__main__"],
 ]
 """Every module or package, lowest first; each imports from lower floors and from itself only."""
