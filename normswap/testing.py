@@ -6,6 +6,7 @@
     assert_no_batch_norm            there is no BatchNormalization left
     assert_no_foldable_batch_norm   there is none that a fold removes
     assert_group_norm               group normalization is what it normalizes by
+    assert_same_as_module           a file is the torch module that it was exported from
 
 Each takes a model as :func:`normswap.fold` does and returns the report that it rests on. One that
 does not hold is an AssertionError that says which layer or output, how much, and what to do; its
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from normswap.check.options import CheckOptions
     from normswap.check.report import CheckReport, OutputReport
@@ -34,6 +35,7 @@ __all__ = [
     "assert_group_norm",
     "assert_no_batch_norm",
     "assert_no_foldable_batch_norm",
+    "assert_same_as_module",
 ]
 
 SHOWN = 10
@@ -217,6 +219,51 @@ def assert_group_norm(
     _conclude("assert_group_norm", report, message)
     return report
 
+
+def assert_same_as_module(
+    module: Any,
+    model: Source,
+    args: Any = None,
+    kwargs: Mapping[str, Any] | None = None,
+    options: Literal["quick", "full"] | CheckOptions = "quick",
+) -> CheckReport:
+    """Fail unless a file is the torch module that it was exported from.
+
+    The module in float64 is the truth; there is no tolerance to choose.
+
+    Parameters
+    ----------
+    module : torch.nn.Module or torch.export.ExportedProgram
+        In eval mode, if that makes a difference.
+    model : path, bytes, binary stream, ModelProto, or Graph, Model or ONNXProgram
+    args, kwargs : optional
+        Arguments that the module takes, as ``torch.onnx.export`` is given them.
+    options : {"quick", "full"} or CheckOptions
+        As of :func:`normswap.check_module`.
+
+    Returns
+    -------
+    CheckReport
+
+    Raises
+    ------
+    AssertionError
+        It is not, or it can't be told. The mode, the weight or the first layer that differs is
+        named, where it shows.
+    NormswapError
+        The file is unreadable or can't be run, or torch is not installed.
+    """
+    from normswap.workflows.check_module import check_module
+
+    report = check_module(module, model, args, kwargs, options)
+    _conclude("assert_same_as_module", report, _not_the_same(report, _ADVICE_SOURCE))
+    return report
+
+
+_ADVICE_SOURCE = (
+    "What to do: export again, from this module in eval mode; where the difference is wanted, "
+    "build the module with it. error.report.save_failing_inputs(FILE) keeps the inputs."
+)
 
 _ADVICE_EQUIVALENT = (
     "What to do: `normswap diff A B` names the nodes that changed; where the difference is wanted, "

@@ -30,6 +30,7 @@ FLOORS = [
     ["inputs"],
     ["proof"],
     ["check"],
+    ["source"],
     ["folding", "permuting"],
     ["groupnorm"],
     ["unfolding"],

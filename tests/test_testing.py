@@ -196,4 +196,3 @@ def test_to_import_the_assertions_is_cheap():
     code = "import sys, normswap.testing; sys.exit('onnx' in sys.modules or 'numpy' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     assert not subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode
-

@@ -130,16 +130,33 @@ def _made(
 
 
 def _sign(found: Simulated, number: int, value: Any) -> None:
+    signature = signature_of(value)
+    if signature is not None:
+        found.signatures[number] = signature
+        found.shapes[number] = value.shape
+
+
+def signature_of(value: Any) -> np.ndarray | None:
+    """Return elements of a tensor, and behind them its mean and root mean square.
+
+    Parameters
+    ----------
+    value : numpy.ndarray
+        In float64; what else there is has none.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        None where not all of that is finite, or there is nothing.
+    """
     if not isinstance(value, np.ndarray) or value.dtype != np.float64 or not value.size:
-        return
+        return None
     flat = value.reshape(-1)
     # Spread over all axes, in no step with any of them: Knuth's multiplicative hashing.
     places = np.arange(_ELEMENTS, dtype=np.uint64) * np.uint64(2654435761) % np.uint64(flat.size)
     moments = [flat.mean(), np.sqrt(np.square(flat).mean())]
     signature = np.concatenate([flat[places.astype(np.int64)], moments])
-    if np.isfinite(signature).all():
-        found.signatures[number] = signature
-        found.shapes[number] = value.shape
+    return signature if np.isfinite(signature).all() else None
 
 
 class Alike:
