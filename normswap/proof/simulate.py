@@ -63,7 +63,12 @@ class Simulated:
 
 
 def simulate(
-    side: Side, feeds: Mapping[str, Any], *, deadline: float, sample: int = 0
+    side: Side,
+    feeds: Mapping[str, Any],
+    *,
+    deadline: float,
+    sample: int = 0,
+    elements: int = _ELEMENTS,
 ) -> Simulated:
     """Evaluate a model.
 
@@ -76,6 +81,8 @@ def simulate(
         stays unknown, and all that depends on it.
     sample : int
         As of :func:`normswap.proof.evaluate.evaluate`.
+    elements : int
+        Of a tensor that its signature has.
     """
     flat = side.flat
     known = {flat.inputs[name]: widened(v) for name, v in feeds.items() if name in flat.inputs}
@@ -90,7 +97,10 @@ def simulate(
         for number, value in zip(node.outputs, made, strict=False):
             if number != NONE and value is not None:
                 known[number] = value
-                _sign(found, number, value)
+                signature = signature_of(value, elements)
+                if signature is not None:
+                    found.signatures[number] = signature
+                    found.shapes[number] = value.shape
         for number in (*node.inputs, *node.outputs):
             if last.get(number, -1) <= node.index and number not in kept:
                 known.pop(number, None)
@@ -129,20 +139,15 @@ def _made(
     return made
 
 
-def _sign(found: Simulated, number: int, value: Any) -> None:
-    signature = signature_of(value)
-    if signature is not None:
-        found.signatures[number] = signature
-        found.shapes[number] = value.shape
-
-
-def signature_of(value: Any) -> np.ndarray | None:
+def signature_of(value: Any, elements: int = _ELEMENTS) -> np.ndarray | None:
     """Return elements of a tensor, and behind them its mean and root mean square.
 
     Parameters
     ----------
     value : numpy.ndarray
         In float64; what else there is has none.
+    elements : int
+        How many; all of a smaller tensor are among them.
 
     Returns
     -------
@@ -153,7 +158,7 @@ def signature_of(value: Any) -> np.ndarray | None:
         return None
     flat = value.reshape(-1)
     # Spread over all axes, in no step with any of them: Knuth's multiplicative hashing.
-    places = np.arange(_ELEMENTS, dtype=np.uint64) * np.uint64(2654435761) % np.uint64(flat.size)
+    places = np.arange(elements, dtype=np.uint64) * np.uint64(2654435761) % np.uint64(flat.size)
     moments = [flat.mean(), np.sqrt(np.square(flat).mean())]
     signature = np.concatenate([flat[places.astype(np.int64)], moments])
     return signature if np.isfinite(signature).all() else None

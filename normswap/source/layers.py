@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from normswap.proof.numbering import Side
     from normswap.proof.simulate import Simulated
 
+ELEMENTS = 4096
+"""Of a tensor that are compared: a channel of many may be all that differs."""
+
 _FLOORS = 16.0  # weight-rounding floors that a value may be off
 _RESOLUTION = 1e-8  # parts of the largest element
 _SAMPLES = 2
@@ -105,8 +108,10 @@ def compare_layers(
     """
     deadline = time.perf_counter() + patience
     with np.errstate(all="ignore"):
-        made = simulate(side, feeds, deadline=deadline)
-        moved = [simulate(side, feeds, deadline=deadline, sample=n) for n in range(1, _SAMPLES + 1)]
+        made, *moved = (
+            simulate(side, feeds, deadline=deadline, sample=n, elements=ELEMENTS)
+            for n in range(_SAMPLES + 1)
+        )
         values = _Values(made, moved)
         right = {key for each in layers for key, shape, s in each.outputs if values.have(shape, s)}
     outputs = {key for each in layers for key, _, _ in each.outputs}

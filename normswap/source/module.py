@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from normswap.errors import UsageError
 from normswap.proof.simulate import signature_of
 from normswap.source.binding import Argument, NotTakenError
-from normswap.source.layers import Layer
+from normswap.source.layers import ELEMENTS, Layer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -249,7 +249,7 @@ def _watched(module: Any, watch: Callable[[Layer], None]) -> list[Any]:
             outputs = []
             for tensor in _tensors(result):
                 array = _array(tensor)
-                signature = signature_of(array)
+                signature = signature_of(array, ELEMENTS)
                 if signature is not None:
                     outputs.append((_key_of(array), tuple(array.shape), signature))
             inputs = tuple(_key_of(_array(tensor)) for tensor in _tensors((args, kwargs)))
@@ -331,7 +331,7 @@ def _same(a: np.ndarray, b: np.ndarray) -> bool:
 
 def _key_of(array: np.ndarray) -> bytes:
     """Return what tells a tensor from others; views of one tensor in other shapes are the same."""
-    signature = signature_of(array)
+    signature = signature_of(array, ELEMENTS)
     return b"" if signature is None else signature.tobytes()
 
 

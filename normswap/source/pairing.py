@@ -94,7 +94,7 @@ class Pair:
             As :func:`normswap.check.observe.observe_original`.
         """
         file = observe_original(runner, self.signature, self._options, cases)
-        kept = [index for index, case in enumerate(file.cases) if self._takes(case)]
+        kept = [index for index, case in enumerate(file.cases) if self.takes(case)]
         seen = Observations(
             cases=[file.cases[index] for index in kept],
             arbitration=file.arbitration,
@@ -137,7 +137,8 @@ class Pair:
                     pairs = ((truths.original, _around(truths.original, plain, m)) for m in moved)
                     seen.truths[index] = replace(truths, rounded=tuple(pairs))
 
-    def _takes(self, case: Case) -> bool:
+    def takes(self, case: Case) -> bool:
+        """Whether the module takes some inputs."""
         try:
             self.made(case)
         except NotTakenError:
@@ -195,7 +196,7 @@ class Pair:
         found = {}
         for position, index in enumerate(part.indices):
             case = file.cases[index]
-            if not self._takes(case):
+            if not self.takes(case):
                 continue
             plain, *moved = (tensors_of(row[position]) for row in part.results.values)
             own = self.truth(case)

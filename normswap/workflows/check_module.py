@@ -215,23 +215,31 @@ class _Check:
     def _accepted(
         self, runner: Runner, pair: Pair, usual: Case, others: Sequence[Case]
     ) -> list[Case]:
-        """Return the other sizes that both take; note those that only the module does."""
-        accepted = []
-        for case in others:
-            try:
-                pair.made(case)
-            except NotTakenError:
-                continue  # an axis may be open and yet not take every size
-            try:
-                runner.execute(self._signature, "original", [Execution(LEVELS[1])], [case.feeds])
-            except (RunTimeoutError, ProviderError):
-                raise
-            except RunError as error:
-                what = f"the file leaves {_changed(usual, case)}, and does not take that: {error}"
+        """Return the other sizes that both take; note the first that only the module does."""
+        # An axis may be open and yet not take every size.
+        taken = [case for case in others if pair.takes(case)]
+        if not taken or self._refusal(runner, [usual, *taken]) is None:
+            return taken
+        if self._refusal(runner, [usual]) is not None:
+            return []  # that is none of sizes, and told when it is run
+        for at, case in enumerate(taken):
+            refusal = self._refusal(runner, [case])
+            if refusal is not None:
+                what = f"the file leaves {_changed(usual, case)}, and does not take that: {refusal}"
                 self._findings.append(Finding("sizes", "", what))
-                break  # the next one would say the same
-            accepted.append(case)
-        return accepted
+                return taken[:at]
+        return taken
+
+    def _refusal(self, runner: Runner, cases: Sequence[Case]) -> RunError | None:
+        """Return what the runtime says where it does not take some inputs."""
+        feeds = [case.feeds for case in cases]
+        try:
+            runner.execute(self._signature, "original", [Execution(LEVELS[1])], feeds)
+        except (RunTimeoutError, ProviderError):
+            raise
+        except RunError as error:
+            return error
+        return None
 
     def _name_causes(
         self, pair: Pair | None, seen: Observations, case: Case | None, *, same: bool
