@@ -30,6 +30,7 @@ FLOORS = [
     ["inputs"],
     ["proof"],
     ["check"],
+    ["source"],
     ["folding", "permuting"],
     ["groupnorm"],
     ["unfolding"],
@@ -37,7 +38,7 @@ FLOORS = [
     ["lint"],
     ["workflows"],
     ["report"],
-    ["cli"],
+    ["cli", "testing"],
     ["__main__"],
 ]
 """Every module or package, lowest first; each imports from lower floors and from itself only."""

@@ -121,6 +121,25 @@ def sides_of(
     return a, b, shapes
 
 
+def side_of(model: Signature, shapes: dict[str, Shape]) -> Side:
+    """Read one model alone, without classes.
+
+    Parameters
+    ----------
+    model : Signature
+    shapes : dict of str to tuple of int
+        Of its inputs.
+
+    Raises
+    ------
+    ModelError
+        If external data can't be read.
+    NotFlatError
+        If the model can't be laid flat.
+    """
+    return _side(model, [shapes], {})
+
+
 def _side(
     model: Signature,
     shapes: Sequence[dict[str, Shape]],

@@ -188,6 +188,11 @@ def _compared(report: Any) -> Iterator[Result]:
         name, title = f"region {region.tensor}", "where the models differ"
         yield Result(name, "error", str(region), "region", title, place=region.tensor)
     told = False
+    for finding in report.source.findings if report.source is not None else ():
+        told = True
+        name = f"{finding.code} {finding.place}".rstrip()
+        title = "not the module it was exported from"
+        yield Result(name, "error", finding.message, finding.code, title, place=finding.place)
     for name in dict.fromkeys(output.name for output in report.outputs):
         outputs = [output for output in report.outputs if output.name == name]
         wrong = [o for o in outputs if o.judgement.verdict.value != "equivalent"]
