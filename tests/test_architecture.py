@@ -36,6 +36,7 @@ FLOORS = [
     ["diff", "inspection"],
     ["lint"],
     ["workflows"],
+    ["fleet"],
     ["report"],
     ["cli"],
     ["__main__"],

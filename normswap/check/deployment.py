@@ -24,7 +24,7 @@ from normswap.errors import RunError
 from normswap.inputs.dims import RequestedSizes, solve
 from normswap.inputs.random import Case, Distribution, Draw, make_case
 from normswap.proof.result import BEYOND_TESTS, Standing
-from normswap.runtime.child import Child
+from normswap.runtime.lending import lent
 from normswap.runtime.providers import CPU, full_name
 from normswap.runtime.randomness import seed_notes
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from normswap.inputs.signature import Signature
     from normswap.proof.result import Proof, Region
     from normswap.runtime.arrays import Feeds
+    from normswap.runtime.child import Child
 
 _EXACT = 1e-13  # parts of an output's scale that rounding in float64 stays below
 
@@ -61,11 +62,9 @@ def is_enough(options: CheckOptions) -> bool:
 
 def start(options: CheckOptions, stack: ExitStack) -> Child:
     """Start the process in which both models will run; an error is not kept waiting by it."""
-    child = stack.enter_context(
-        Child("a model", timeout=options.timeout, memory_limit=options.memory_limit, warm=True)
+    return stack.enter_context(
+        lent("a model", timeout=options.timeout, memory_limit=options.memory_limit)
     )
-    stack.push(lambda kind, _error, _trace: child.kill() if kind is not None else None)
-    return child
 
 
 def deploy(
