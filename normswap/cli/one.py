@@ -228,15 +228,16 @@ class _Places:
         folder = stack.enter_context(scratch_folder("fleet"))
         for number, url in enumerate(job.models):
             if remote.is_url(url):
-                path, read = remote.fetch(url, folder / str(number))
-                self.models[number] = str(path)
-                self.read += read
-                self._names.append((str(path), url))
-                self._names.append((f"{path.parent}/", f"{url.rpartition('/')[0]}/"))
+                read = remote.fetch(url, folder / str(number))
+                self.models[number] = next(iter(read))
+                self.read += read.values()
+                self._names += read.items()
         if job.output is not None and remote.is_url(job.output):
             self._url = job.output
             self.output = str(remote.prepare(job.output, folder / "written"))
             self._names.append((self.output, job.output))
+        # Where a name begins with another one, it is the name.
+        self._names.sort(key=lambda names: len(names[0]), reverse=True)
 
     def finish(self) -> str | None:
         """Send what was written to where it goes, as a whole; return where it is here."""

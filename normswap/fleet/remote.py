@@ -68,7 +68,7 @@ def find(url: str, suffix: str) -> list[tuple[str, str]]:
         return [(files.unstrip_protocol(name), name[len(below) :].lstrip("/")) for name in names]
 
 
-def fetch(url: str, folder: Path) -> tuple[Path, list[str]]:
+def fetch(url: str, folder: Path) -> dict[str, str]:
     """Download a model with its external data, block by block.
 
     Parameters
@@ -79,8 +79,8 @@ def fetch(url: str, folder: Path) -> tuple[Path, list[str]]:
 
     Returns
     -------
-    (Path, list of str)
-        The model, and the URLs of all that was read.
+    dict of str to str
+        The URLs of all that was read by where it is now, the model first.
 
     Raises
     ------
@@ -94,14 +94,14 @@ def fetch(url: str, folder: Path) -> tuple[Path, list[str]]:
     folder.mkdir()
     path = folder / (name_of(url) or "model.onnx")
     _download(url, path)
-    read = [url]
+    read = {str(path): url}
     for location, file in external_files(path).items():
         beside = _beside(url, location)
         with contextlib.suppress(FileNotFoundError):  # which is told where the model is loaded
             file.parent.mkdir(parents=True, exist_ok=True)
             _download(beside, file, missing_ok=True)
-            read.append(beside)
-    return path, read
+            read[str(file)] = beside
+    return read
 
 
 def prepare(url: str, folder: Path) -> Path:

@@ -18,9 +18,10 @@ def save_models(folder, *names, layers=2, external=False):
     for seed, name in enumerate(names):
         b = Builder(17, seed=seed)
         x, channels = b.input("N", 3, 8, 8), 3
+        width = 32 if external else 4  # what is small is stored in the model itself
         for number in range(layers):
-            x = b.bn(b.conv(x, channels, 4, pads=[1] * 4), 4, name=f"bn{number}", positive=True)
-            channels = 4
+            y = b.conv(x, channels, width, pads=[1] * 4)
+            x, channels = b.bn(y, width, name=f"bn{number}", positive=True), width
         b.output(b.node("Relu", x, out="y"), None)
         path = Path(folder, name)
         path.parent.mkdir(parents=True, exist_ok=True)
