@@ -37,6 +37,7 @@ FLOORS = [
     ["diff", "inspection"],
     ["lint"],
     ["workflows"],
+    ["fleet"],
     ["report"],
     ["cli", "testing"],
     ["__main__"],

@@ -24,7 +24,7 @@ from normswap.errors import RunError
 from normswap.inputs.dims import RequestedSizes, solve
 from normswap.inputs.random import Case, Distribution, Draw, make_case
 from normswap.proof.result import BEYOND_TESTS, Standing
-from normswap.runtime.child import Child
+from normswap.runtime.lending import lent
 from normswap.runtime.randomness import seed_notes
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from normswap.inputs.signature import Signature
     from normswap.proof.result import Proof
     from normswap.runtime.arrays import Feeds
+    from normswap.runtime.child import Child
 
 _NAMED = 2  # regions in a sentence
 
@@ -59,17 +60,14 @@ def is_enough(options: CheckOptions) -> bool:
 
 def start(options: CheckOptions, stack: ExitStack) -> Child:
     """Start the process in which both models will run; an error is not kept waiting by it."""
-    child = stack.enter_context(
-        Child(
+    return stack.enter_context(
+        lent(
             "a model",
             timeout=options.timeout,
             memory_limit=options.memory_limit,
             provider_options=options.provider_options,
-            warm=True,
         )
     )
-    stack.push(lambda kind, _error, _trace: child.kill() if kind is not None else None)
-    return child
 
 
 def deploy(

@@ -123,7 +123,12 @@ def cli() -> None:
     """Rewrite the normalization layers of ONNX models, and prove that the rewrite is right."""
 
 
-def run(arguments: list[str] | None = None, *, note: Note | None = None) -> int:
+def run(
+    arguments: list[str] | None = None,
+    *,
+    note: Note | None = None,
+    telling: Telling | None = None,
+) -> int:
     """Run a command and return its exit code: the one place where errors become text.
 
     Parameters
@@ -132,10 +137,12 @@ def run(arguments: list[str] | None = None, *, note: Note | None = None) -> int:
         Without the program's name; those of the process if left out.
     note : Note, optional
         Where a process that supervises this one finds what was written.
+    telling : Telling, optional
+        Takes what the command tells, in place of the streams and files.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     written = Written(note)
-    telling = Telling(arguments, written)
+    telling = telling or Telling(arguments, written)
     with stoppable(once=note is not None) as stop:
         try:
             code = cli.main(

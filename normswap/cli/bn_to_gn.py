@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from normswap.cli.many import models_argument
 from normswap.cli.options import (
     TESTED,
     CheckedCommand,
@@ -18,7 +19,6 @@ from normswap.cli.options import (
     fail_on_option,
     include_options,
     is_checked,
-    model_argument,
     output_options,
     report_of,
     report_options,
@@ -221,7 +221,7 @@ Examples:
 
 
 @click.command("bn-to-gn", cls=CheckedCommand, epilog=EXAMPLES)
-@model_argument
+@models_argument(makes="gn")
 @group_options
 @swap_options
 @output_options
@@ -249,7 +249,7 @@ def bn_to_gn_command(
 
 
 @click.command("bn-to-ln", cls=CheckedCommand)
-@model_argument
+@models_argument(makes="ln")
 @swap_options
 @output_options
 @check_options(*TESTED)
@@ -264,7 +264,7 @@ def bn_to_ln_command(**rest: Any) -> ExitCode:
 
 
 @click.command("bn-to-in", cls=CheckedCommand)
-@model_argument
+@models_argument(makes="in")
 @swap_options
 @output_options
 @check_options(*TESTED)

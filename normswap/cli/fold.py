@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from normswap.cli.many import models_argument
 from normswap.cli.options import (
     DEPTHS,
     CheckedCommand,
@@ -15,7 +16,6 @@ from normswap.cli.options import (
     check_options_of_command,
     fail_on_option,
     is_checked,
-    model_argument,
     output_options,
     report_of,
     report_options,
@@ -51,7 +51,7 @@ Examples:
     cls=CheckedCommand,
     epilog=EXAMPLES,
 )
-@model_argument
+@models_argument(makes="folded")
 @output_options
 @click.option("--dry-run", is_flag=True, help="Only say what would be folded; write nothing.")
 @fail_on_option

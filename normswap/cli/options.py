@@ -156,8 +156,7 @@ def target_of_command(
         will_write(source)
         return Target(source, overwrite=True, copy=False)
     if output is None and isinstance(source, Path):
-        beside = source.with_name(f"{source.stem}.{suffix}{source.suffix or '.onnx'}")
-        return replace(_file_target(beside, force=force), copy=False)
+        return replace(_file_target(beside(source, suffix), force=force), copy=False)
     if output is None or output == STDIO:
         stream = sys.stdout.buffer
         if stream.isatty():
@@ -171,6 +170,11 @@ def target_of_command(
             f"{target} is the model itself.", tip="Use --in-place if that is what you want."
         )
     return _file_target(target, force=force)
+
+
+def beside(source: Path, suffix: str) -> Path:
+    """Return where the result goes that nobody gave a name."""
+    return source.with_name(f"{source.stem}.{suffix}{source.suffix or '.onnx'}")
 
 
 def _file_target(path: Path, *, force: bool) -> Target:

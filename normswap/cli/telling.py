@@ -16,13 +16,17 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TextIO
 
-    from normswap.report.envelope import Input, Report
+    from normswap.report.envelope import Envelope, Input, Report
 
 DEFAULT = "text"
 JSON = "json"
+JSONL = "jsonl"
 
 FOR_PEOPLE = frozenset({DEFAULT, "markdown"})
 """Formats that have no envelope, and say nothing where a command is told to be quiet."""
+
+BY_MODEL = frozenset({DEFAULT, JSONL})
+"""Formats that have a part for each of many models, and nothing around them."""
 
 BESIDE = "github"
 """The format whose lines may be among others: GitHub's runner takes them out."""
@@ -130,6 +134,7 @@ class Telling:
         verbose: int = 0,
         command: str | None = None,
         exit_code: int | None = None,
+        told: frozenset[str] = frozenset(),
     ) -> None:
         """Write the report.
 
@@ -143,6 +148,8 @@ class Telling:
             What was run, if not the command that was typed.
         exit_code : int, optional
             How the command ends, if not as the report says.
+        told : set of str
+            Formats in which standard output has it already, see :meth:`tell_part`.
 
         Raises
         ------
@@ -150,9 +157,29 @@ class Telling:
             A file can't be written.
         """
         code = int(report.exit_code if exit_code is None else exit_code)
-        formats = self.formats or [DEFAULT]
+        formats = [form for form in self.formats or [DEFAULT] if form not in told]
         shown = [form for form in formats if not quiet or code or form not in FOR_PEOPLE]
         self._tell(report, shown, code, verbose, command)
+
+    def tell_part(self, report: Report, *, quiet: bool, verbose: int) -> None:
+        """Write what came of one of many models, in the formats that need not wait for the rest."""
+        from normswap.report import tell
+
+        for form in self.formats or [DEFAULT]:
+            if form in BY_MODEL and (form == JSONL or not quiet or report.exit_code):
+                tell(report, form, self.stream, verbose=verbose)
+        self.stream.flush()
+
+    @property
+    def all_formats(self) -> set[str]:
+        """Those of standard output and of files."""
+        return {*(self.formats or [DEFAULT]), *self.files.values()}
+
+    def _envelope(self, command: str | None, code: int) -> Envelope:
+        from normswap.report.envelope import around
+
+        inputs = (i.found() if isinstance(i, _Hashed) else i for i in self._inputs)
+        return around(command or self.command, code, tuple(inputs))
 
     def _tell(
         self, report: Report, shown: list[str], code: int, verbose: int, command: str | None
@@ -161,12 +188,7 @@ class Telling:
             return
         from normswap.report import tell
 
-        envelope = None
-        if not self._is_for_people:
-            from normswap.report.envelope import around
-
-            inputs = (i.found() if isinstance(i, _Hashed) else i for i in self._inputs)
-            envelope = around(command or self.command, code, tuple(inputs))
+        envelope = None if self._is_for_people else self._envelope(command, code)
         for file, form in self.files.items():
             import io
             from pathlib import Path

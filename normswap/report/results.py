@@ -275,6 +275,11 @@ def _providers(report: Any) -> Iterator[Result]:
             yield Result(status.name, "note", str(status.why or ""), "not-usable")
 
 
+def _fleet(report: Any) -> Iterator[Result]:
+    for each in report.models:
+        yield from (Result(**result) for result in each.results)
+
+
 def _error(report: Any) -> Iterator[Result]:
     error = report.error
     yield Result("normswap", "failure", error.message, error.type, error.type, error.tip or "")
@@ -292,5 +297,6 @@ _KINDS: dict[str, Callable[[Any], Iterator[Result]]] = {
     "diff": _diff,
     "rules": _rules,
     "providers": _providers,
+    "fleet": _fleet,
     "error": _error,
 }

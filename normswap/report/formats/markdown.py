@@ -271,6 +271,23 @@ def _providers(report: Any) -> Iterator[str]:
     )
 
 
+def _fleet(report: Any) -> Iterator[str]:
+    wrong = sum(bool(each.exit_code) for each in report.models)
+    yield f"## {len(report.models)} models by {report.of}: {wrong} with exit codes other than 0"
+    yield from _table(
+        ("model", "exit code", "what came of it", "written"),
+        (
+            (
+                _code(each.model),
+                each.exit_code,
+                _text(each.line) + " (unchanged)" * each.unchanged,
+                _code(each.output) if each.output else "",
+            )
+            for each in report.models
+        ),
+    )
+
+
 def _error(report: Any) -> Iterator[str]:
     yield f"**error:** {_text(report.error.message)}"
 
@@ -288,6 +305,7 @@ _KINDS: dict[str, Callable[[Any], Iterator[str]]] = {
     "diff": _diff,
     "rules": _rules,
     "providers": _providers,
+    "fleet": _fleet,
     "error": _error,
 }
 
