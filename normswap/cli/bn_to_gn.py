@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import click
 
@@ -11,6 +11,7 @@ from normswap.cli.options import (
     TESTED,
     CheckedCommand,
     Decorator,
+    SavedFile,
     certificate_option,
     check_options,
     check_options_of_command,
@@ -29,6 +30,7 @@ from normswap.cli.options import (
 )
 from normswap.cli.progress import progress
 from normswap.cli.telling import telling
+from normswap.cli.written import will_write
 from normswap.errors import UsageError
 from normswap.groupnorm.forms import FORMS
 from normswap.groupnorm.forms.base import OLDEST
@@ -59,6 +61,19 @@ class Groups(click.ParamType):  # type: ignore[type-arg, unused-ignore] # generi
             return int(value)
         except ValueError:
             self.fail(f"{value!r} is neither a number nor {CHANNELS!r}", param, ctx)
+
+
+class Mapping(click.ParamType):  # type: ignore[type-arg, unused-ignore] # generic from click 8.2
+    """``torch``, or ``torch=FILE``."""
+
+    name = "mapping"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the file, empty where none is named."""
+        framework, named, file = value.partition("=")
+        if framework != "torch" or (named and not file):
+            self.fail(f"{value!r} is neither torch nor torch=FILE", param, ctx)
+        return str(SavedFile().convert(file, param, ctx)) if file else ""
 
 
 class FormOption(click.Option):
@@ -204,6 +219,15 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="Put BatchNormalizations back first where an exporter folded them, with the "
             "statistics of DATA; see `normswap unfold`.",
         ),
+        click.option(
+            "--map",
+            "mapped",
+            type=Mapping(),
+            metavar="torch[=FILE]",
+            help="Write the weights for a torch module whose BatchNorms are GroupNorms too, by the "
+            "names that torch's exporter gave them: an .npz or .safetensors.  [default: the "
+            "result's name with .npz]",
+        ),
         click.option("--dry-run", is_flag=True, help="Only say what would be swapped."),
         fail_on_option,
     )
@@ -216,6 +240,7 @@ Examples:
   normswap bn-to-gn --groups 8 --calibrate images.npz --refit model.onnx
   normswap bn-to-gn --groups 8 --unfold --calibrate images.npz folded.onnx
   normswap bn-to-gn --groups 32 --form fastest model.onnx
+  normswap bn-to-gn --groups 8 --map torch=weights.npz model.onnx
   cat model.onnx | normswap bn-to-gn --groups 32 > out.onnx
 """
 
@@ -300,6 +325,7 @@ def _run(
     force: bool,
     in_place: bool,
     certificate: Path | None,
+    mapped: str | None,
     quiet: bool,
     verbose: int,
     **values: Any,
@@ -307,6 +333,8 @@ def _run(
     source = source_of_command(model)
     if certificate is not None and dry_run:
         raise UsageError("There is no certificate of a swap that is not made.")
+    if mapped is not None and dry_run:
+        raise UsageError("There are no weights of a swap that is not made.")
     require_dry_run(fail_on, dry_run=dry_run)
     fitting = {"--refit": refit, "--holdout": holdout != str(SHARE), "--one-pass": one_pass}
     for name, given in {**fitting, "--unfold": unfold}.items():
@@ -331,6 +359,7 @@ def _run(
             target = target_of_command(
                 source, output, suffix=suffix, force=force, in_place=in_place
             )
+            state_dict = None if mapped is None else _state_file(mapped, target.output)
             calibration = None
             for data in (calibrate_on, evaluate_on):
                 if data is not None:
@@ -346,6 +375,7 @@ def _run(
                     options,
                     overwrite=target.overwrite,
                     certificate=certificate,
+                    state_dict=state_dict,
                     copy=target.copy,
                     check=how if is_checked(values) else None,
                     how=how,
@@ -361,6 +391,17 @@ def _run(
     save_failing_inputs(values, report.check)
     telling().tell(report, quiet=quiet, verbose=verbose)
     return report.exit_code
+
+
+def _state_file(named: str, output: Path | BinaryIO) -> Path:
+    """Return where the weights for torch go: beside the result, if nothing else is said."""
+    if named:
+        return Path(named)
+    if not isinstance(output, Path):
+        raise UsageError("The model goes into a pipe.", tip="Name a file: --map torch=FILE.npz.")
+    path = output.with_suffix(".npz")
+    will_write(path)
+    return path
 
 
 def _holdout(text: str) -> float | str:

@@ -90,19 +90,25 @@ def source_of_command(model: str | None) -> Path | BinaryIO:
     Raises
     ------
     UsageError
-        If no model is named and standard input is a terminal.
+        If no model is named, and standard input is a terminal or empty.
     """
     if model == "":
         raise UsageError("The path of the model is empty.")
     if model is not None and model != STDIO:
         return telling().reads(Path(model))
     stream = sys.stdin.buffer
-    if model is None and stream.isatty():
+    if model is None and (stream.isatty() or not _has_more(stream)):
+        empty = "" if stream.isatty() else ", and standard input is empty"
         raise UsageError(
-            "No model: name a file, or pipe one in.",
+            f"No model{empty}: name a file, or pipe one in.",
             tip=f"For example: {click.get_current_context().command_path} model.onnx",
         )
     return telling().reads(stream)
+
+
+def _has_more(stream: Any) -> bool:
+    """Whether there is something to read, without taking it."""
+    return not hasattr(stream, "peek") or bool(stream.peek(1))
 
 
 @dataclass(frozen=True, slots=True)

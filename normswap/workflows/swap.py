@@ -28,6 +28,8 @@ from normswap.groupnorm.planner import plan_swap, require_elements, with_timings
 from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
 from normswap.groupnorm.race import measure
 from normswap.groupnorm.refit.holdout import SHARE
+from normswap.groupnorm.state_dict import parameters_of, state_dict_of
+from normswap.groupnorm.state_file import encoded, require_kind
 from normswap.inputs.arrayfiles import read_array
 from normswap.inputs.data import open_data
 from normswap.inputs.signature import read_signature
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     from normswap.groupnorm.refit.holdout import Part
     from normswap.groupnorm.refit.outcome import Fit
     from normswap.groupnorm.regroup.regroup import Regrouping
+    from normswap.groupnorm.state_dict import StateDict
     from normswap.inputs.data import Data, Dataset
     from normswap.inspection.gate import FailOn
     from normswap.model import Model
@@ -98,6 +101,7 @@ if TYPE_CHECKING:
         only_kept: bool
         overwrite: bool
         certificate: str | os.PathLike[str] | None
+        state_dict: str | os.PathLike[str] | None
         copy: bool
         progress: Progress
 
@@ -135,6 +139,8 @@ class SwapReport(RewriteReport):
         Whether the network with its channels in another order is the same function.
     unfolded : int
         BatchNormalizations that were put back first, see :func:`normswap.unfold`.
+    state_dict : StateDict or None
+        What was written for torch, where that was asked for.
     """
 
     plan: SwapPlan
@@ -150,6 +156,7 @@ class SwapReport(RewriteReport):
     regrouping: Regrouping | None = None
     permutation: Sameness | None = None
     unfolded: int = 0
+    state_dict: StateDict | None = None
 
     SCHEMA: ClassVar[str] = "normswap/swap/1"
 
@@ -241,6 +248,7 @@ def bn_to_gn(
     only_kept: bool = False,
     overwrite: bool = False,
     certificate: str | os.PathLike[str] | None = None,
+    state_dict: str | os.PathLike[str] | None = None,
     copy: bool = True,
     progress: Progress = silent,
 ) -> SwapResult:
@@ -330,6 +338,10 @@ def bn_to_gn(
     certificate : path, optional
         Where to write what was proved, for :func:`normswap.verify`; an existing file is replaced.
         There is none of a model that is not written for want of anything to do.
+    state_dict : path, optional
+        Where to write the weights for a torch module whose BatchNorms are GroupNorms: an ``.npz``
+        or ``.safetensors``, by the names that torch's exporter gave the initializers. No layer then
+        takes in what is beside it.
     copy : bool
         Whether a model to which there is nothing to do is written to the output too, as it is.
     progress : callable
@@ -401,6 +413,7 @@ def bn_to_gn(
         ),
         overwrite=overwrite,
         certificate=certificate,
+        state_dict=state_dict,
         copy=copy,
         check=how,
         data=calibrate,
@@ -448,6 +461,7 @@ def swap(
     *,
     overwrite: bool = False,
     certificate: str | os.PathLike[str] | None = None,
+    state_dict: str | os.PathLike[str] | None = None,
     copy: bool = True,
     check: CheckOptions | None = None,
     how: CheckOptions | None = None,
@@ -470,6 +484,8 @@ def swap(
         Whether an existing file may be replaced.
     certificate : path, optional
         Where to write what was proved.
+    state_dict : path, optional
+        Where to write the weights for torch.
     copy : bool
         Whether a model to which there is nothing to do is written to the output too, as it is.
     check : CheckOptions, optional
@@ -503,6 +519,10 @@ def swap(
             tip="Leave out the certificate, or the regrouping.",
         )
     certified = None if certificate is None else certifiable(check, certificate, source, output)
+    mapped = None
+    if state_dict is not None:
+        mapped = _mappable(state_dict, unfold=unfold, overwrite=overwrite)
+        options = replace(options, absorb=False)
     target = place(output)
     back = None
     if unfold:
@@ -524,6 +544,7 @@ def swap(
     if not plan.swaps and (certified is None or not copy):
         return SwapResult(*as_it_is(report, model, target, overwrite=overwrite, copy=copy))
     named = "" if model.path else model.name
+    parameters = None if mapped is None else parameters_of(model)
     fit = calibration if data is not None else None
     if certified is not None and fit is not None and fit.refit:
         raise UsageError(
@@ -574,6 +595,11 @@ def swap(
                 report = replace(report, normalization=same)
                 require_sound(report, same.reasons)
         intents = intents_of(first, read, places)
+        weights = None
+        if parameters is not None and mapped is not None:
+            arrays, told = state_dict_of(parameters, model, plan, str(mapped))
+            weights = encoded(arrays, mapped)
+            report = replace(report, state_dict=told)
         child = start(check, stack) if check is not None and is_enough(check) else None
         apply_swaps(plan, model)
         progress("writing")
@@ -620,9 +646,23 @@ def swap(
                 names=called_so,
                 swapping=intents,
             )
-        with placed(None if made is None else str(made), certified):
+        with placed(None if made is None else str(made), certified), placed(weights, mapped):
             report = committed(report, staged, target)
     return SwapResult(report, target)
+
+
+def _mappable(path: str | os.PathLike[str], *, unfold: bool, overwrite: bool) -> Path:
+    """Return where weights for torch go; refuse what there can be none of."""
+    file = Path(path)
+    require_kind(file)
+    if unfold:
+        raise UsageError(
+            "A folded model does not tell what torch calls its BatchNorms.",
+            tip="Export it with them, see docs/export.md, or leave out the state dict.",
+        )
+    if file.exists() and not overwrite:
+        raise UsageError(f"{file} exists.", tip="Use --force (overwrite=) to replace it.")
+    return file
 
 
 def _planned(

@@ -102,12 +102,6 @@ def test_a_pipe(model):
     assert "2 swapped" in result.err
 
 
-def test_nothing_on_a_terminal_is_a_usage_error():
-    result = invoke("bn-to-gn", terminal=True)
-    assert result.code == 2
-    assert "No model" in result.err
-
-
 @pytest.mark.parametrize(
     ("command", "groups", "suffix"), [("bn-to-ln", [1, 1], "ln"), ("bn-to-in", [8, 16], "in")]
 )

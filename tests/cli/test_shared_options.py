@@ -45,6 +45,25 @@ def command_of(name, model):
     return [name, *groups, *models, *data]
 
 
+@pytest.mark.parametrize("stdin", [None, b""], ids=["terminal", "empty"])
+@pytest.mark.parametrize("name", ["fold", "bn-to-gn", "unfold", "inspect", "lint"])
+def test_no_model(name, stdin):
+    done = invoke(name, stdin=stdin)
+    assert done.code == 2
+    assert "No model" in done.err
+    assert f"For example: normswap {name} model.onnx" in done.err
+
+
+@pytest.mark.parametrize("name", ["check", "diff", "inspect", "lint"])
+def test_a_text_file_is_called_one(name, model, tmp_path):
+    text = tmp_path / "notes.txt"
+    text.write_text("weights: see the other folder\n")
+    more = [model] if name in ("check", "diff") else []
+    done = invoke(name, text, *more)
+    assert done.code == 3
+    assert "notes.txt is a text file, not an ONNX model" in done.err
+
+
 def test_one_vocabulary():
     shared = ["--check", "--provider", "--device-id", "--gpu-mem-limit", "--provider-option"]
     shared += ["--seed", "--input-shape", "--timeout", "--save-failing-inputs", "--json"]

@@ -23,12 +23,15 @@ from normswap.report.formats.text.console import (
 from normswap.report.standing import gated
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
     from rich.table import Table
 
     from normswap.groupnorm.plan import Statistics, SwapPlan
     from normswap.groupnorm.refit.outcome import Fit
     from normswap.groupnorm.regroup.regroup import Regrouped, Regrouping
+    from normswap.groupnorm.state_dict import StateDict
     from normswap.proof.result import Region
     from normswap.workflows.sameness import Sameness
     from normswap.workflows.swap import SwapReport
@@ -97,6 +100,8 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
             f"{found.original:.1%}, swapped {found.swapped:.1%}\n"
         )
     print_notes(report.notes, console)
+    if report.state_dict is not None and report.written:
+        _weights(report.state_dict, console, verbose=verbose)
     if report.failing:
         console.print(f"[red]{gated(report)}[/]")
     idle = "" if plan.swaps else "nothing to swap"
@@ -289,6 +294,27 @@ def _drift(report: SwapReport, console: Console) -> None:
         console.print("  --calibrate DATA --refit fits weights to data, and wins much of it back")
 
 
+def _weights(found: StateDict, console: Console, *, verbose: int) -> None:
+    """Say what was written for torch, and what its module must be like."""
+    count = len(found.groups)
+    norms = f"{count} {'GroupNorm' if count == 1 else 'GroupNorms'} by the BatchNorms' names"
+    console.print(f"for torch, {escape(found.file)}: {found.tensors} tensors, {norms}")
+    lists = (
+        ("GroupNorms have running_mean and running_var still, which normalize first", found.fixed),
+        ("biases of layers that had none", found.added),
+        ("keys of the original are not there", found.absent),
+    )
+    for what, names in lists:
+        if names:
+            console.print(f"  {len(names)} {what}: {escape(_listed(names, verbose))}")
+    shown = found.unmapped if verbose else found.unmapped[:SHOWN]
+    for entry in shown:
+        console.print(f"  [yellow]not there: {escape(entry.name)}[/], since {escape(entry.why)}")
+    if len(shown) < len(found.unmapped):
+        console.print(f"  [yellow]and {len(found.unmapped) - len(shown)} more[/], -v lists all")
+    console.print()
+
+
 def _fit(fit: Fit, console: Console, *, verbose: int) -> None:
     """Say which layers were fitted, and what each step brought on held-out samples."""
     console.print(
@@ -310,6 +336,10 @@ def _fit(fit: Fit, console: Console, *, verbose: int) -> None:
     for entry in fit.unfitted:
         by_reason.setdefault(entry.why, []).append(entry.layer)
     for why, layers in by_reason.items():
-        named = ", ".join(layers if verbose else layers[:SHOWN])
-        named += f" and {len(layers) - SHOWN} more" * (not verbose and len(layers) > SHOWN)
-        console.print(f"  as before, since {escape(why)}: {escape(named)}")
+        console.print(f"  as before, since {escape(why)}: {escape(_listed(layers, verbose))}")
+
+
+def _listed(names: Sequence[str], verbose: int) -> str:
+    """Name some, or all."""
+    more = 0 if verbose else max(len(names) - SHOWN, 0)
+    return ", ".join(names[: len(names) - more]) + (f" and {more} more" if more else "")
