@@ -18,15 +18,15 @@ from normswap.cli.options import (
     decorated,
     fail_on_option,
     include_options,
-    is_checked,
     model_argument,
     output_options,
     report_of,
     report_options,
     require_dry_run,
+    rewrite_options_of_command,
+    samples_option,
     save_failing_inputs,
     source_of_command,
-    target_of_command,
 )
 from normswap.cli.progress import progress
 from normswap.cli.telling import telling
@@ -207,12 +207,7 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "array of it, or a file of one array, with the number of the class of each sample, or "
             "of each pixel.",
         ),
-        click.option(
-            "--samples",
-            type=click.IntRange(min=1),
-            metavar="N",
-            help="Use only the first N samples of DATA.",
-        ),
+        samples_option,
         click.option(
             "--unfold",
             is_flag=True,
@@ -321,17 +316,13 @@ def _run(
     unfold: bool,
     dry_run: bool,
     fail_on: tuple[FailOn, ...],
-    output: str | None,
-    force: bool,
-    in_place: bool,
-    certificate: Path | None,
     mapped: str | None,
     quiet: bool,
     verbose: int,
     **values: Any,
 ) -> ExitCode:
     source = source_of_command(model)
-    if certificate is not None and dry_run:
+    if values["certificate"] is not None and dry_run:
         raise UsageError("There is no certificate of a swap that is not made.")
     if mapped is not None and dry_run:
         raise UsageError("There are no weights of a swap that is not made.")
@@ -356,10 +347,9 @@ def _run(
         if dry_run:
             report = plan_report(source, options, how=how, fail_on=fail_on, progress=say)
         else:
-            target = target_of_command(
-                source, output, suffix=suffix, force=force, in_place=in_place
-            )
-            state_dict = None if mapped is None else _state_file(mapped, target.output)
+            rewrite = rewrite_options_of_command(source, values, suffix=suffix)
+            if mapped is not None:
+                rewrite["state_dict"] = _state_file(mapped, rewrite["output"])
             calibration = None
             for data in (calibrate_on, evaluate_on):
                 if data is not None:
@@ -371,13 +361,8 @@ def _run(
             report = report_of(
                 lambda: swap(
                     source,
-                    target.output,
-                    options,
-                    overwrite=target.overwrite,
-                    certificate=certificate,
-                    state_dict=state_dict,
-                    copy=target.copy,
-                    check=how if is_checked(values) else None,
+                    options=options,
+                    **rewrite,
                     how=how,
                     data=calibrate_on,
                     evaluate=evaluate_on,

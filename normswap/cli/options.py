@@ -331,6 +331,28 @@ def include_options(verb: str) -> Decorator:
     return add
 
 
+def samples_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option that takes a part of the data."""
+    return click.option(
+        "--samples",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Use only the first N samples of DATA.",
+    )(function)
+
+
+def batch_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option that says how much of the data is run at once."""
+    return click.option(
+        "--batch",
+        type=click.IntRange(min=1),
+        default=32,
+        show_default=True,
+        metavar="N",
+        help="Samples in a batch, if MODEL leaves it open.",
+    )(function)
+
+
 def timeout_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the option that says how long a run may take."""
     return click.option(
@@ -444,6 +466,31 @@ def check_options_of_command(values: dict[str, Any]) -> CheckOptions:
         input_shapes=dict(values["input_shapes"]),
         timeout=values["timeout"],
     )
+
+
+def rewrite_options_of_command(
+    source: Path | BinaryIO, values: dict[str, Any], *, suffix: str
+) -> dict[str, Any]:
+    """Return what a rewrite is told of its output and its check.
+
+    Parameters
+    ----------
+    source : Path or binary stream
+        What the command reads.
+    values : dict
+        Of :func:`output_options`, :func:`check_options` and :func:`certificate_option`.
+    suffix : str
+        See :func:`target_of_command`, also for the error.
+    """
+    place = {key: values[key] for key in ("output", "force", "in_place")}
+    target = target_of_command(source, suffix=suffix, **place)
+    return {
+        "output": target.output,
+        "overwrite": target.overwrite,
+        "copy": target.copy,
+        "check": check_options_of_command(values) if is_checked(values) else None,
+        "certificate": values["certificate"],
+    }
 
 
 def save_failing_inputs(values: dict[str, Any], check: CheckReport | None) -> None:

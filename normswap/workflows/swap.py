@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -35,13 +36,15 @@ from normswap.inputs.data import open_data
 from normswap.inputs.signature import read_signature
 from normswap.inspection.gate import gate
 from normswap.model import load
+from normswap.model.sources import read_bytes
 from normswap.model.staging import output_name, staged_output
 from normswap.plain import called
 from normswap.progress import Progress, silent
 from normswap.runtime.session import Session
 from normswap.runtime.survey import resolve
-from normswap.workflows.calibration import Calibrated, calibrated, divide, plain_drift
+from normswap.workflows.calibration import calibrated, divide, plain_drift
 from normswap.workflows.certificate import certifiable, certify
+from normswap.workflows.check import file_of
 from normswap.workflows.narrowed import narrowed
 from normswap.workflows.normalizing import normalized
 from normswap.workflows.regrouping import regrouped
@@ -139,6 +142,8 @@ class SwapReport(RewriteReport):
         Whether the network with its channels in another order is the same function.
     unfolded : int
         BatchNormalizations that were put back first, see :func:`normswap.unfold`.
+    evaluated : bool
+        Whether the drift and the accuracy are on data that was given for them.
     state_dict : StateDict or None
         What was written for torch, where that was asked for.
     """
@@ -156,6 +161,7 @@ class SwapReport(RewriteReport):
     regrouping: Regrouping | None = None
     permutation: Sameness | None = None
     unfolded: int = 0
+    evaluated: bool = False
     state_dict: StateDict | None = None
 
     SCHEMA: ClassVar[str] = "normswap/swap/1"
@@ -531,9 +537,13 @@ def swap(
             raise UsageError(
                 "A certificate is about files; what is unfolded here is none.", tip=tip
             )
-        # It is gone through again.
+        # Both are gone through again.
         data = list(data) if isinstance(data, Iterator) else data
-        back = put_back(source, calibrate=data, samples=samples, check=check, progress=progress)
+        source = io.BytesIO(read_bytes(source)) if hasattr(source, "read") else source
+        part = data
+        if data is not None and calibration is not None:
+            part = _fitted(source, data, samples, calibration)
+        back = put_back(source, calibrate=part, check=check, progress=progress)
         source = back.model
     name = None if back is None else back.report.source
     model, plan = _planned(source, options, progress, name)
@@ -567,6 +577,7 @@ def swap(
         if data is not None:
             fitted_on = open_data(data, signature, samples=samples, units=units)
         other = None if evaluate is None else open_data(evaluate, signature, samples=samples)
+        report = replace(report, evaluated=other is not None)
         batches = other or fitted_on
         truth = None if batches is None or labels is None else _labels(labels, batches)
         shown: Dataset | Part | None = batches  # what the check and the drift are on
@@ -578,8 +589,7 @@ def swap(
             if check is not None and shown is not None:
                 before = plain_drift(original, plan, shown, check)
                 report = replace(report, uncalibrated=before)
-            as_it_was = Calibrated(model, original, plan)
-            fitted = stack.enter_context(calibrated(as_it_was, network.after, parts, fit, progress))
+            fitted = stack.enter_context(calibrated(network, parts, fit, progress))
             model, plan, original = fitted.model, fitted.plan, fitted.path
             report = replace(report, plan=plan, calibrated=fitted.calibrated, fit=fitted.fit)
         if options.form == FASTEST:
@@ -663,6 +673,19 @@ def _mappable(path: str | os.PathLike[str], *, unfold: bool, overwrite: bool) ->
     if file.exists() and not overwrite:
         raise UsageError(f"{file} exists.", tip="Use --force (overwrite=) to replace it.")
     return file
+
+
+def _fitted(
+    source: Source, data: Data, samples: int | None, how: CalibrationOptions
+) -> Iterable[Mapping[str, Any]]:
+    """Return the samples that are not held out; a stream is where it was then."""
+    with file_of(source) as path:
+        signature = read_signature(path)
+        given = open_data(data, signature, samples=samples, units=how.units)
+        fitted, _ = divide(given, signature, how)
+    if isinstance(source, io.BytesIO):
+        source.seek(0)
+    return fitted
 
 
 def _planned(

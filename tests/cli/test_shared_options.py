@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import os
+import threading
 
 import click
 import numpy as np
@@ -62,6 +64,18 @@ def test_a_text_file_is_called_one(name, model, tmp_path):
     done = invoke(name, text, *more)
     assert done.code == 3
     assert "notes.txt is a text file, not an ONNX model" in done.err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without named pipes")
+@pytest.mark.parametrize("name", ["check", "diff", "inspect"])
+def test_a_model_from_a_named_pipe(name, model, tmp_path):
+    """As a shell gives one: ``normswap diff <(git show HEAD:model.onnx) model.onnx``."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=[model.read_bytes()], daemon=True)
+    writer.start()
+    done = invoke(name, pipe, *([model] if name in ("check", "diff") else []))
+    assert done.code == 0, done.err
 
 
 def test_one_vocabulary():

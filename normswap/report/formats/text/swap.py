@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from normswap.graph.batchnorm import EXPORT_TIP
 from normswap.graph.reasons import Reason
+from normswap.groupnorm.drift import LEAST_SAMPLES
 from normswap.report.formats.text.console import (
     SHOWN,
     kept_table,
@@ -95,8 +96,9 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
         console.print("[dim]not checked (--no-check)[/]")
     if report.accuracy is not None:
         found = report.accuracy
+        held = " of the held-out samples" if report.fit and not report.evaluated else ""
         console.print(
-            f"accuracy of output {escape(found.output)}, on {found.labels} labels: original "
+            f"accuracy of output {escape(found.output)}, on {found.labels} labels{held}: original "
             f"{found.original:.1%}, swapped {found.swapped:.1%}\n"
         )
     print_notes(report.notes, console)
@@ -257,7 +259,7 @@ def _drift(report: SwapReport, console: Console) -> None:
     console.print()
     measured = "" if check.drift.own else ", on random inputs"
     if check.drift.own and report.uncalibrated is not None:
-        measured = ", on samples that nothing was fitted to"
+        measured = f", on {_unseen(report)}"
     console.print(
         f"drift from the original network (another function, so this is no error){measured}:"
     )
@@ -282,6 +284,12 @@ def _drift(report: SwapReport, console: Console) -> None:
                 *[agreed] * scores,
             )
     console.print(table)
+    layers = check.drift.layers
+    if not check.drift.own and layers:
+        worst = min(layers, key=lambda name: layers[name].snr)
+        best = _known(max(drift.snr for drift in layers.values()), ".1f")
+        least = f"{_known(layers[worst].snr, '.1f')} dB, least in {escape(worst)}"
+        console.print(f"  layer by layer {best} to {least}; -v has each")
     if not check.drift.own:
         console.print(
             "  no accuracy was measured, and noise says nothing of it: --evaluate DATA tells the "
@@ -289,6 +297,10 @@ def _drift(report: SwapReport, console: Console) -> None:
             "and bias to data"
         )
         return
+    if not scores and any(drift.samples for drift in check.drift.outputs.values()):
+        console.print(f"  of fewer than {LEAST_SAMPLES} samples no share is told")
+    if report.uncalibrated is not None and not report.calibrated and report.fit is None:
+        console.print("  no fit brought held-out samples nearer, so that all is as before")
     worst = min(drift.snr for drift in check.drift.outputs.values())
     if report.uncalibrated is None and worst < FAR:
         console.print("  --calibrate DATA --refit fits weights to data, and wins much of it back")
@@ -313,6 +325,13 @@ def _weights(found: StateDict, console: Console, *, verbose: int) -> None:
     if len(shown) < len(found.unmapped):
         console.print(f"  [yellow]and {len(found.unmapped) - len(shown)} more[/], -v lists all")
     console.print()
+
+
+def _unseen(report: SwapReport) -> str:
+    """Say what a network that was fitted to data is measured on."""
+    if report.evaluated:
+        return "the data to evaluate with"
+    return "samples that were held out, and by which fits were chosen"
 
 
 def _fit(fit: Fit, console: Console, *, verbose: int) -> None:
