@@ -314,7 +314,7 @@ def _mode_note(names: Sequence[str]) -> Iterator[str]:
 @contextmanager
 def file_of(source: Source) -> Iterator[Path]:
     """Give the path of a model; of one that is not in a file, that of a temporary one."""
-    if isinstance(source, str | os.PathLike):
+    if isinstance(source, str | os.PathLike) and not Path(source).is_fifo():
         yield Path(source)
         return
     with load(source).original() as path:

@@ -102,12 +102,6 @@ def test_pipe_into_a_file(model, tmp_path):
     assert count(onnx.load(target)) == 0
 
 
-def test_no_model_on_a_terminal():
-    result = invoke("fold")
-    assert result.code == 2
-    assert "No model" in result.err
-
-
 def test_a_model_does_not_go_to_a_terminal(model):
     result = invoke("fold", model, "-o", "-", terminal=True)
     assert result.code == 2

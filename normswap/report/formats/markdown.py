@@ -106,6 +106,12 @@ def _swap(report: Any) -> Iterator[str]:
         found = report.accuracy
         told = f"original {found.original:.1%}, swapped {found.swapped:.1%}"
         yield from ("", f"Accuracy of {_code(found.output)} on {found.labels} labels: {told}")
+    if report.state_dict is not None:
+        made = report.state_dict
+        yield from ("", f"For torch: {made.tensors} tensors in {_code(made.file)}")
+        yield from _table(
+            ("not there", "because"), ((_code(e.name), _text(e.why)) for e in made.unmapped)
+        )
     yield from _items(map(_text, report.notes))
     yield from _written(report, idle="" if plan.swaps else "Nothing to swap")
 
