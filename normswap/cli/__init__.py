@@ -267,7 +267,8 @@ def _show(message: str, tip: str | None) -> None:
 
 
 def _echo(line: str) -> None:
-    click.echo(line, err=True)
+    plain = os.environ.get("NO_COLOR") or not sys.stderr.isatty()  # click knows the latter only
+    click.echo(line, err=True, color=not plain)
 
 
 def main() -> NoReturn:

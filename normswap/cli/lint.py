@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from normswap.cli.options import STDIO, complete_files, report_options, source_of_command
+from normswap.cli.completing import files
+from normswap.cli.options import STDIO, report_options, source_of_command
 from normswap.cli.progress import progress
 from normswap.cli.telling import telling
 from normswap.cli.written import will_write
@@ -34,7 +35,7 @@ def _codes(
 
 
 @click.command("lint", epilog=EXAMPLES)
-@click.argument("models", nargs=-1, metavar="[MODEL]...", shell_complete=complete_files)
+@click.argument("models", nargs=-1, metavar="[MODEL]...", shell_complete=files)
 @click.option(
     "--select",
     multiple=True,

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
 
+from normswap.cli.completing import files
 from normswap.cli.telling import format_options, telling
 from normswap.cli.written import will_write, will_write_to
 from normswap.errors import UnprovenError, UsageError
 from normswap.spelling import did_you_mean
 
 if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
-
     from normswap.check.options import CheckOptions
     from normswap.check.report import CheckReport
     from normswap.workflows.result import Result, RewriteReport
@@ -78,21 +77,11 @@ def decorated(
     return function
 
 
-def complete_files(
-    context: click.Context, parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    """Let the shell complete what may be a file, and may be ``-``."""
-    from click.shell_completion import CompletionItem
-
-    del context, parameter
-    return [CompletionItem(incomplete, type="file")]
-
-
 def model_argument(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the MODEL argument: a path, ``-`` or nothing for a pipe."""
-    return click.argument(
-        "model", required=False, metavar="[MODEL]", shell_complete=complete_files
-    )(function)
+    return click.argument("model", required=False, metavar="[MODEL]", shell_complete=files)(
+        function
+    )
 
 
 def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -102,7 +91,7 @@ def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "-o",
             "output",
             metavar="FILE",
-            shell_complete=complete_files,
+            shell_complete=files,
             help="Where the result goes; - is standard output.  [default: beside MODEL, with a "
             "name that can't overwrite it; standard output if MODEL comes through a pipe]",
         ),

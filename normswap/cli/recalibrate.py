@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from normswap.cli.completing import files
 from normswap.cli.options import (
-    complete_files,
     include_options,
     output_options,
     report_options,
@@ -31,7 +31,7 @@ Examples:
 
 
 @click.command("recalibrate", epilog=EXAMPLES)
-@click.argument("model", shell_complete=complete_files)
+@click.argument("model", shell_complete=files)
 @click.argument("data", required=False, type=click.Path())
 @click.option(
     "--momentum",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 import click
 
+from normswap.cli.completing import files, formats
 from normswap.cli.written import Written
 from normswap.errors import UsageError
 
@@ -314,6 +315,7 @@ def format_options(function: Callable[..., Any]) -> Callable[..., Any]:
     function = click.option(
         "--report",
         metavar="FILE.html",
+        shell_complete=files,
         expose_value=False,
         callback=draw,
         help=f"The same as --output {DRAWN}=FILE.html: a page to look at, with pictures and plots.",
@@ -337,6 +339,7 @@ def format_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "reports",
         multiple=True,
         metavar="FORMAT[=FILE]",
+        shell_complete=formats,
         expose_value=False,
         callback=place,
         help="How to report, and where; may be given several times, such as --output text --output "

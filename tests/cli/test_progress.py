@@ -5,6 +5,7 @@ import sys
 import time
 
 import pytest
+from support.cli import invoke
 
 from normswap.cli import progress as module
 
@@ -54,3 +55,6 @@ def test_no_colour_where_none_is_wanted(shown, monkeypatch):
     assert coloured in shown(terminal=True)
     monkeypatch.setenv("NO_COLOR", "1")
     assert coloured not in shown(terminal=True)
+    assert coloured not in invoke("fold", "absent.onnx", terminal=True).err
+    monkeypatch.delenv("NO_COLOR")
+    assert coloured in invoke("fold", "absent.onnx", terminal=True).err
