@@ -25,6 +25,9 @@ BESIDE = 3
 LARGEST = 28
 """Operators that a picture can have."""
 
+MOST = 100
+"""Kinds of places that are drawn; a page of more would be large, and nobody looks through them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Box:
@@ -83,7 +86,7 @@ class Kind:
 def kinds_of(
     places: Iterable[Place], before: Wiring, after: Wiring | None, *, planned: bool = False
 ) -> list[Kind]:
-    """Return how places look, the most frequent look first.
+    """Return how places look, the most frequent look first, at most so many as are drawn.
 
     Parameters
     ----------
@@ -103,12 +106,12 @@ def kinds_of(
         scene = _scene(before, core)
         if new is not None:
             there = _counterpart(place, core, old, new)
-            then = _scene(new.wiring, there) if there and len(there) <= LARGEST else None
+            then = _scene(new.wiring, there) if there else None
         else:
             then = _without(scene) if planned else None
         kind = found.setdefault((scene, then), Kind(scene, then, []))
         kind.labels.append(place.label)
-    return sorted(found.values(), key=lambda kind: -len(kind.labels))
+    return sorted(found.values(), key=lambda kind: -len(kind.labels))[:MOST]
 
 
 class _Names:
@@ -119,6 +122,8 @@ class _Names:
         self.by_name: dict[tuple[str, str], int] = {}
         for number, node in enumerate(wiring.nodes):
             self.by_name.setdefault(node.title, number)
+        # A node without a name goes by its output, which another operator may make after a rewrite.
+        self.known = {(node.op, node.title) for node in wiring.nodes}
 
     def numbers(self, names: Names) -> dict[int, Role]:
         """Return what became of nodes, by their numbers."""
@@ -152,9 +157,11 @@ def _counterpart(
     while pending:
         number = pending.pop()
         node = wiring.nodes[number]
-        if number in found or node.title in old.by_name:
+        if number in found or (node.op, node.title) in old.known:
             continue
         found[number] = "new"
+        if len(found) > LARGEST:  # whatever was rewritten there, it is more than this place
+            return {}
         pending += _beside(wiring, node)
     return found
 
