@@ -5,11 +5,12 @@ Most of a network is the same few places over and over. Those that look alike ar
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from normswap.report.wiring import Tensor, Wired, Wiring
 
@@ -21,6 +22,9 @@ beside that. ``more`` stands for several that are not drawn."""
 
 BESIDE = 3
 """Neighbours on either side of a tensor that are drawn."""
+
+GRAVEST: tuple[Role, ...] = ("gone", "takes", "passes", "new", "around", "more")
+"""Of what several places say of one operator, the first is true."""
 
 LARGEST = 28
 """Operators that a picture can have."""
@@ -50,7 +54,8 @@ class Scene:
         inside = {n for n, box in enumerate(self.boxes) if box.role not in ("around", "more")}
         above = [self.boxes[a].op for a, b in self.wires if a not in inside and b in inside]
         below = [self.boxes[b].op for a, b in self.wires if a in inside and b not in inside]
-        core = " · ".join(self.boxes[n].op for n in sorted(inside))
+        counts = Counter(self.boxes[n].op for n in sorted(inside))
+        core = " · ".join(f"{count} {op}" if count > 1 else op for op, count in counts.items())
         parts = (" + ".join(dict.fromkeys(ops)) for ops in (above, [core], below))
         return " → ".join(filter(None, parts))
 
@@ -63,24 +68,25 @@ class Place:
     ----------
     names : dict
         What became of the operators of the model before, by graph and name.
+    labels : tuple of (tuple of str)
+        What the list of the places says of it; none where it only joins others.
     after : dict
-        The same of those of the model after it.
-    label : tuple of str
-        What the list of the places says of it.
+        What became of the operators of the model after it, where that is known by their names.
     """
 
     names: Names
-    label: tuple[str, ...]
+    labels: tuple[tuple[str, ...], ...] = ()
     after: Names = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Kind:
-    """Places that look alike, before and after."""
+    """Places that look alike, before and after: how many, and what is said of them."""
 
     before: Scene
     after: Scene | None
-    labels: list[tuple[str, ...]]
+    count: int = 0
+    labels: list[tuple[str, ...]] = field(default_factory=list)
 
 
 def kinds_of(
@@ -91,6 +97,7 @@ def kinds_of(
     Parameters
     ----------
     places : iterable of Place
+        Those that have an operator in common are one.
     before, after : Wiring
         None where there is no such model.
     planned : bool
@@ -99,19 +106,54 @@ def kinds_of(
     """
     found: dict[tuple[Scene, Scene | None], Kind] = {}
     old, new = _Names(before), None if after is None else _Names(after)
-    for place in places:
+    for place in _joined(list(places)):
         core = old.numbers(place.names)
         if not core or len(core) > LARGEST:
             continue
+        if new is not None:
+            core = _with_vanished(core, old, new)
         scene = _scene(before, core)
         if new is not None:
             there = _counterpart(place, core, old, new)
             then = _scene(new.wiring, there) if there else None
         else:
             then = _without(scene) if planned else None
-        kind = found.setdefault((scene, then), Kind(scene, then, []))
-        kind.labels.append(place.label)
-    return sorted(found.values(), key=lambda kind: -len(kind.labels))[:MOST]
+        kind = found.setdefault((scene, then), Kind(scene, then))
+        kind.count += 1
+        kind.labels += place.labels
+    return sorted(found.values(), key=lambda kind: -kind.count)[:MOST]
+
+
+def _joined(places: list[Place]) -> Iterator[Place]:
+    """Yield places, those that have operators in common as one, unless that is too large."""
+    root = list(range(len(places)))
+
+    def first(number: int) -> int:
+        while root[number] != number:
+            root[number] = number = root[root[number]]
+        return number
+
+    owner: dict[tuple[str, str], int] = {}
+    for number, place in enumerate(places):
+        for name in place.names:
+            one, other = sorted((first(owner.setdefault(name, number)), first(number)))
+            root[other] = one
+    groups: dict[int, list[Place]] = {}
+    for number, place in enumerate(places):
+        groups.setdefault(first(number), []).append(place)
+    for group in groups.values():
+        if len(group) == 1:
+            whole = group[0]
+        else:
+            names: dict[tuple[str, str], Role] = {}
+            for name, role in (item for place in group for item in place.names.items()):
+                names[name] = min(role, names.get(name, role), key=GRAVEST.index)
+            after = {name: role for place in group for name, role in place.after.items()}
+            whole = Place(names, tuple(label for p in group for label in p.labels), after)
+        if len(whole.names) <= LARGEST and whole.labels:
+            yield whole
+        else:
+            yield from (place for place in group if place.labels)
 
 
 class _Names:
@@ -128,6 +170,22 @@ class _Names:
     def numbers(self, names: Names) -> dict[int, Role]:
         """Return what became of nodes, by their numbers."""
         return {self.by_name[name]: role for name, role in names.items() if name in self.by_name}
+
+
+def _with_vanished(core: dict[int, Role], old: _Names, new: _Names) -> dict[int, Role]:
+    """Return a place with what has gone beside it, such as the sum of branches that are one now."""
+    found = dict(core)
+    pending = [n for number in core for n in _beside(old.wiring, old.wiring.nodes[number])]
+    while pending:
+        number = pending.pop()
+        node = old.wiring.nodes[number]
+        if number in found or (node.op, node.title) in new.known:
+            continue
+        found[number] = "gone"
+        if len(found) > LARGEST:
+            return core
+        pending += _beside(old.wiring, node)
+    return found
 
 
 def _counterpart(
@@ -232,3 +290,9 @@ def roles(
     old: dict[tuple[str, str], Role] = {n: "takes" if n in both else "gone" for n in before}
     new: dict[tuple[str, str], Role] = {n: "takes" if n in both else "new" for n in after}
     return old, new
+
+
+def left_out(places: Iterable[Place], kinds: Iterable[Kind]) -> int:
+    """Return how many things that are told of places are in no picture."""
+    told = sum(len(place.labels) for place in places)
+    return told - sum(len(kind.labels) for kind in kinds)

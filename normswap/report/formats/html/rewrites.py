@@ -10,7 +10,7 @@ from rich.filesize import decimal
 
 from normswap.report.formats.html import check as checks
 from normswap.report.formats.html.check import number
-from normswap.report.formats.html.neighbourhood import Place, kinds_of
+from normswap.report.formats.html.neighbourhood import Place, kinds_of, left_out
 from normswap.report.formats.html.page import (
     Figure,
     Items,
@@ -44,9 +44,13 @@ def fold(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     places = [
         Place(
             {(e.site.graph, e.site.node): "gone", **along(e.site, e.route)},
-            (site(e.site).text, _into(e.absorbers)),
+            ((site(e.site).text, _into(e.absorbers)),),
         )
         for e in plan.folded
+    ]
+    places += [
+        Place({(m.graph, m.node): "takes", **{(m.graph, name): "gone" for name in m.branches}})
+        for m in plan.merged
     ]
     planned = all(not entry.added_nodes for entry in plan.folded)
     folded = table(
@@ -88,7 +92,7 @@ def along(of: Any, route: Iterable[Step]) -> dict[tuple[str, str], Role]:
 def unfold(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     """Return the page of an unfold."""
     plan = report.plan
-    places = [Place({(p.graph, p.node): "passes"}, (_named(p), p.output)) for p in plan.places]
+    places = [Place({(p.graph, p.node): "passes"}, ((_named(p), p.output),)) for p in plan.places]
     done: list[Block] = [
         pictures(places, ("behind", "makes"), wirings),
         table(
@@ -226,7 +230,7 @@ def pictures(
     if before is None:
         return Pictures((), columns)
     kinds = kinds_of(places, before, after, planned=planned)
-    return Pictures(tuple(kinds), columns, len(places) - sum(len(k.labels) for k in kinds))
+    return Pictures(tuple(kinds), columns, left_out(places, kinds))
 
 
 def kept(entries: Iterable[Any]) -> Table:

@@ -69,7 +69,7 @@ def _place(swap: Any) -> Place:
     names: dict[tuple[str, str], Role] = {(each.graph, each.node): "gone" for each in gone}
     went = swap.statistics
     way = along(swap.site, went.route) if went is not None else {}
-    return Place({**way, **names}, (site(swap.site).text, swap.form))
+    return Place({**way, **names}, ((site(swap.site).text, swap.form),))
 
 
 def _layers(report: Any) -> Any:

@@ -16,7 +16,7 @@ def wiring(b):
 
 
 def places(*names):
-    return [Place({("", name): "gone"}, (name,)) for name in names]
+    return [Place({("", name): "gone"}, ((name,),)) for name in names]
 
 
 def shown(scene):
@@ -95,30 +95,28 @@ def test_a_body_has_its_own_names():
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
     found = wiring_of(model.SerializeToString())
     assert {node.graph for node in found.nodes} == {"", "if.then_branch", "if.else_branch"}
-    inside = Place({("if.then_branch", "bn"): "gone"}, ("bn",))
+    inside = Place({("if.then_branch", "bn"): "gone"}, (("bn",),))
     (kind,) = kinds_of([inside], found, None)
     assert shown(kind.before)[0][:2] == ["input around", "BatchNormalization gone"]
 
 
-def test_what_is_too_large_or_too_much_is_left_out():
+def test_places_with_an_operator_in_common_are_one_unless_that_is_too_large():
     b = Builder(17)
     x = b.input("N", C)
-    names = []
-    for number in range(LARGEST + 5):
-        names.append(f"n{number}")
-        x = b.node("Relu" if number % 2 else "Tanh", x, name=names[-1])
+    names = [f"n{number}" for number in range(LARGEST + 5)]
+    for name in names:
+        x = b.node("Tanh", x, name=name)
     b.output(x)
     found = wiring(b)
-    many = Place({("", name): "gone" for name in names[: LARGEST + 1]}, ("many",))
-    assert kinds_of([many], found, None) == []
-    ways = [(start, size) for start in (0, 1, 2) for size in range(1, LARGEST + 1)]
-    several = [
-        Place({("", name): "gone" for name in names[start : start + size]}, (str(size),))
-        for start, size in [*ways, *ways]
-    ]
-    kinds = kinds_of(several, found, None)
-    assert len(kinds) == 3 * LARGEST  # the first reads an input, the others Relu or Tanh
-    assert {len(kind.labels) for kind in kinds} == {2}
+
+    def place(start, end):
+        return Place({("", name): "passes" for name in names[start:end]}, ((f"{start}:{end}",),))
+
+    (kind,) = kinds_of([place(0, 2), place(1, 3)], found, None)
+    assert (kind.count, kind.labels) == (1, [("0:2",), ("1:3",)])
+    assert shown(kind.before)[0] == ["input around", *["Tanh passes"] * 3, "Tanh around"]
+    kinds = kinds_of([place(1, 20), place(19, 30), place(0, len(names))], found, None)
+    assert [kind.labels for kind in kinds] == [[("1:20",)], [("19:30",)]]
 
 
 def test_a_drawing_holds_its_boxes_apart():
@@ -127,7 +125,7 @@ def test_a_drawing_holds_its_boxes_apart():
     y = b.bn(a, C, name="bn")
     b.output(b.node("Add", b.node("Relu", y), a, name="add"))
     core = {("", "bn"): "gone", ("", "add"): "passes"}
-    (kind,) = kinds_of([Place(core, ("bn",))], wiring(b), None)
+    (kind,) = kinds_of([Place(core, (("bn",),))], wiring(b), None)
     drawing = draw(kind.before)
     spans = [(d.x - d.width / 2, d.x + d.width / 2, d.y) for d in drawing.boxes]
     for at, (left, right, y) in enumerate(spans):

@@ -149,6 +149,19 @@ def test_a_swap_and_the_regions_of_a_check(home):
     assert any("BatchNormalization (goes)" in label for label in found.pictures())
 
 
+def test_branches_that_become_one_are_one_picture(tmp_path):
+    b = Builder(17)
+    x = b.node("Relu", b.input("N", C, 4, 4))
+    y = b.bn(b.conv(x, C, C, kernel=(1, 1)), C, positive=True)
+    b.output(b.node("Relu", b.node("Add", y, b.bn(x, C, positive=True))))
+    onnx.save(b.model(), tmp_path / "a.onnx")
+    invoke("fold", tmp_path / "a.onnx", "--no-check", "--report", tmp_path / "a.html")
+    before, after = Document((tmp_path / "a.html").read_text("utf-8")).pictures()
+    assert before.count("BatchNormalization (goes)") == 2
+    assert "Add (goes)" in before
+    assert after == "after: Relu, Conv (changes), Relu"
+
+
 def test_three_hundred_layers_are_small(tmp_path):
     save(tmp_path / "a.onnx", 300)
     invoke("fold", tmp_path / "a.onnx", "--no-check", "--report", tmp_path / "a.html")
