@@ -10,6 +10,7 @@ import normswap
 ROOT = Path(normswap.__file__).parent
 
 FLOORS = [
+    ["spelling"],
     ["errors", "version"],
     [
         "beside",

@@ -23,9 +23,12 @@ from normswap.cli.supervised import Note, split, wait
 from normswap.cli.telling import Telling
 from normswap.cli.written import Written
 from normswap.errors import ExitCode, NormswapError
+from normswap.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from click.shell_completion import CompletionItem
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "fold": (
@@ -76,6 +79,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "normswap.cli.providers:providers_command",
         "Say which execution providers run here, and why others don't.",
     ),
+    "completion": (
+        "normswap.cli.completion:completion_command",
+        "Let bash, zsh or fish complete commands, options and files.",
+    ),
 }
 """Where each command is, and what the list of commands says of it."""
 
@@ -96,6 +103,29 @@ class LazyGroup(click.Group):
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return commands and options that begin so, importing no command."""
+        from click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=summary)
+            for name, (_, summary) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is typed, or say which may have been meant."""
+        tip = None if args[0] in COMMANDS else did_you_mean(args[0], COMMANDS)
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            if tip is None or tip in error.message:
+                raise
+            raise click.UsageError(f"{error.message} {tip}", ctx) from error
 
     def invoke(self, ctx: click.Context) -> object:
         """Run a command; an EOFError of its own is none of the person's, as click takes it for."""
@@ -244,7 +274,8 @@ def _show(message: str, tip: str | None) -> None:
 
 
 def _echo(line: str) -> None:
-    click.echo(line, err=True)
+    plain = os.environ.get("NO_COLOR") or not sys.stderr.isatty()  # click knows the latter only
+    click.echo(line, err=True, color=not plain)
 
 
 def main() -> NoReturn:

@@ -20,6 +20,7 @@ from normswap.model.bounds import require_bounded
 from normswap.model.lookalikes import not_a_model
 from normswap.runtime.arrays import dtype_of
 from normswap.runtime.randomness import Draw, draws, paired_seeds, seeds
+from normswap.spelling import no_such_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -145,7 +146,7 @@ def read_signature(path: Path) -> Signature:
         The file does not exist, or is no ONNX model.
     """
     if not path.is_file():
-        raise ModelError(f"There is no model at {path}.")
+        raise ModelError(f"There is no model at {path}.", tip=no_such_file(path))
     try:
         model = onnx.load(str(path), load_external_data=False)
     except OSError as error:

@@ -42,6 +42,7 @@ from normswap.progress import Progress, silent
 from normswap.proof.files import prove_files
 from normswap.runtime.providers import CPU, full_name
 from normswap.scratch import scratch_folder
+from normswap.spelling import did_you_mean
 from normswap.workflows.certificate import certifiable, certify
 
 if TYPE_CHECKING:
@@ -383,7 +384,7 @@ def _refuse_unknown_outputs(signature: Signature, options: CheckOptions) -> None
         if name and name.split("[", 1)[0] not in names:
             raise UsageError(
                 f"The model has no output {name!r} to give a tolerance to.",
-                tip=f"Its outputs are {', '.join(names)}.",
+                tip=did_you_mean(name, names) or f"Its outputs are {', '.join(names)}.",
             )
 
 

@@ -21,6 +21,7 @@ from normswap.report.formats.text.console import (
     printing,
     sizes,
 )
+from normswap.report.formats.text.listing import LISTS
 from normswap.report.standing import gated
 
 if TYPE_CHECKING:
@@ -232,7 +233,7 @@ def _absorbed(plan: SwapPlan, *, verbose: int) -> Table:
         names = (place(each.graph, each.node) for each in (site, by))
         table.add_row(site.op, *map(escape, names))
     if len(shown) < len(rows):
-        table.add_row(f"and {len(rows) - len(shown)} more", "-v lists all")
+        table.add_row(f"and {len(rows) - len(shown)} more", LISTS)
     return table
 
 
@@ -293,7 +294,7 @@ def _drift(report: SwapReport, console: Console) -> None:
     if not check.drift.own:
         console.print(
             "  no accuracy was measured, and noise says nothing of it: --evaluate DATA tells the "
-            "drift on data,\n  --labels how often both are right, and --calibrate DATA fits scale "
+            "drift on data, --labels how often both are right, and --calibrate DATA fits scale "
             "and bias to data"
         )
         return
