@@ -27,6 +27,9 @@ FOR_PEOPLE = frozenset({DEFAULT, "markdown"})
 BESIDE = "github"
 """The format whose lines may be among others: GitHub's runner takes them out."""
 
+PIPED = "<stdin>"
+"""What comes through a pipe is called so."""
+
 Read = TypeVar("Read", "Path", BinaryIO)
 
 
@@ -109,13 +112,14 @@ class Telling:
 
         Text and Markdown don't name the inputs by their hashes, so nothing is hashed for them.
         """
-        if self._is_for_people:
-            return source
         from pathlib import Path
 
-        if isinstance(source, Path):
-            from normswap.report.envelope import files_of
+        from normswap.report.envelope import Input, files_of
 
+        if self._is_for_people:
+            self._inputs.append(Input(str(source) if isinstance(source, Path) else PIPED, None))
+            return source
+        if isinstance(source, Path):
             self._inputs += files_of(source)
             return source
         stream = _Hashed(source)
@@ -160,13 +164,11 @@ class Telling:
         if not shown and not self.files:
             return
         from normswap.report import tell
+        from normswap.report.envelope import Envelope, around
 
-        envelope = None
-        if not self._is_for_people:
-            from normswap.report.envelope import around
-
-            inputs = (i.found() if isinstance(i, _Hashed) else i for i in self._inputs)
-            envelope = around(command or self.command, code, tuple(inputs))
+        inputs = tuple(i.found() if isinstance(i, _Hashed) else i for i in self._inputs)
+        made = Envelope if self._is_for_people else around  # nobody is told versions and hashes
+        envelope = made(command or self.command, code, inputs)
         for file, form in self.files.items():
             import io
             from pathlib import Path
@@ -226,7 +228,7 @@ class _Hashed:
     def found(self) -> Input:
         from normswap.report.envelope import Input
 
-        return Input("<stdin>", self._digest.hexdigest())
+        return Input(PIPED, self._digest.hexdigest())
 
 
 def telling() -> Telling:

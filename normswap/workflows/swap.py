@@ -42,6 +42,7 @@ from normswap.workflows.calibration import Calibrated, calibrated, divide, plain
 from normswap.workflows.certificate import certifiable, certify
 from normswap.workflows.narrowed import narrowed
 from normswap.workflows.normalizing import normalized
+from normswap.workflows.outlook import NOTHING, Outlook, without_batchnorm
 from normswap.workflows.regrouping import regrouped
 from normswap.workflows.result import (
     Result,
@@ -135,6 +136,8 @@ class SwapReport(RewriteReport):
         Whether the network with its channels in another order is the same function.
     unfolded : int
         BatchNormalizations that were put back first, see :func:`normswap.unfold`.
+    outlook : Outlook
+        What is left to do, for tips; not part of the JSON.
     """
 
     plan: SwapPlan
@@ -150,6 +153,7 @@ class SwapReport(RewriteReport):
     regrouping: Regrouping | None = None
     permutation: Sameness | None = None
     unfolded: int = 0
+    outlook: Outlook = field(default=NOTHING, repr=False)
 
     SCHEMA: ClassVar[str] = "normswap/swap/1"
 
@@ -207,7 +211,10 @@ def plan_report(
         plan = network.plan
         if options.form == FASTEST:
             plan = _raced(network.path, plan, how, None, progress)
-    report = SwapReport(model.name, None, plan, size_before=model.size, failing=failing)
+    outlook = NOTHING if plan.total else without_batchnorm(model)
+    report = SwapReport(
+        model.name, None, plan, size_before=model.size, failing=failing, outlook=outlook
+    )
     return replace(report, regrouping=ordered.found)
 
 
@@ -517,7 +524,8 @@ def swap(
         source = back.model
     name = None if back is None else back.report.source
     model, plan = _planned(source, options, progress, name)
-    report = SwapReport(model.name, None, plan, size_before=model.size)
+    outlook = NOTHING if plan.total else without_batchnorm(model)
+    report = SwapReport(model.name, None, plan, size_before=model.size, outlook=outlook)
     if back is not None:
         count = len(back.report.plan.places)
         report = replace(report, unfolded=count, size_before=back.report.size_before)

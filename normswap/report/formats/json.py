@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from normswap.plain import kind_of, plain
 from normswap.report.envelope import around
+from normswap.report.next import tips
 
 if TYPE_CHECKING:
     from normswap.report.envelope import Envelope, Report
@@ -21,5 +22,6 @@ def tell(
     around_it = envelope or around(kind_of(report), int(report.exit_code))
     # A failure brings its error along; for the rest, what the envelope says stands.
     whole = {"schema": report.SCHEMA, **plain(around_it), **data, "exit_code": around_it.exit_code}
+    whole["tips"] = list(tips(report, envelope))
     json.dump(whole, stream, indent=2, ensure_ascii=False, allow_nan=False)
     stream.write("\n")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, TextIO
 
 from rich.markup import escape
 
-from normswap.graph.batchnorm import EXPORT_TIP
 from normswap.graph.reasons import Reason
 from normswap.report.formats.text.console import (
     SHOWN,
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
     from normswap.workflows.sameness import Sameness
     from normswap.workflows.swap import SwapReport
     from normswap.workflows.swap_check import SwapCheck
-
-FAR = 20.0
-"""Signal-to-noise ratio in dB from which on nobody needs to be told of the calibration."""
 
 
 def tell(report: SwapReport, stream: TextIO, *, verbose: int = 0) -> None:
@@ -112,7 +108,7 @@ def _print_same(what: str, same: Sameness | None, console: Console) -> None:
 
 def _headline(plan: SwapPlan) -> str:
     if not plan.total:
-        return f"no BatchNormalization found. {EXPORT_TIP}"
+        return "no BatchNormalization found"
     absorbed, kept = plan.absorbed_batchnorms, len(plan.untouched)
     line = f"{plan.total} BatchNormalization: [green]{len(plan.swaps)} swapped[/]"
     line += f", [green]{absorbed} absorbed[/]" if absorbed else ""
@@ -278,15 +274,7 @@ def _drift(report: SwapReport, console: Console) -> None:
             )
     console.print(table)
     if not check.drift.own:
-        console.print(
-            "  no accuracy was measured, and noise says nothing of it: --evaluate DATA tells the "
-            "drift on data,\n  --labels how often both are right, and --calibrate DATA fits scale "
-            "and bias to data"
-        )
-        return
-    worst = min(drift.snr for drift in check.drift.outputs.values())
-    if report.uncalibrated is None and worst < FAR:
-        console.print("  --calibrate DATA --refit fits weights to data, and wins much of it back")
+        console.print("  no accuracy was measured, and noise says nothing of it")
 
 
 def _fit(fit: Fit, console: Console, *, verbose: int) -> None:
