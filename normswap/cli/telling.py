@@ -35,6 +35,9 @@ DRAWN = "html"
 BESIDE = "github"
 """The format whose lines may be among others: GitHub's runner takes them out."""
 
+PIPED = "<stdin>"
+"""What comes through a pipe is called so."""
+
 Read = TypeVar("Read", "Path", BinaryIO)
 
 
@@ -130,13 +133,14 @@ class Telling:
 
         Text and Markdown don't name the inputs by their hashes, so nothing is hashed for them.
         """
-        if self._is_for_people:
-            return source
         from pathlib import Path
 
-        if isinstance(source, Path):
-            from normswap.report.envelope import DATA, files_of
+        from normswap.report.envelope import DATA, Input, files_of
 
+        if self._is_for_people:
+            self._inputs.append(Input(str(source) if isinstance(source, Path) else PIPED, None))
+            return source
+        if isinstance(source, Path):
             self._inputs += files_of(source)
             if self._is_drawn and source.is_file() and source.suffix not in {*DATA, ".json"}:
                 self._models.append(_wiring(source))
@@ -199,10 +203,12 @@ class Telling:
     def _envelope(self, report: Report, command: str | None, code: int) -> Envelope:
         from dataclasses import replace
 
-        from normswap.report.envelope import around
+        from normswap.report.envelope import Envelope, around
 
-        inputs = (i.found() if isinstance(i, _Hashed) else i for i in self._inputs)
-        envelope = around(command or self.command, code, tuple(inputs))
+        inputs = tuple(i.found() if isinstance(i, _Hashed) else i for i in self._inputs)
+        if self._is_for_people:  # who are told no versions and hashes
+            return Envelope(command or self.command, code, inputs)
+        envelope = around(command or self.command, code, inputs)
         return replace(envelope, arguments=self._arguments, wirings=self._wirings(report))
 
     def _tell(
@@ -212,7 +218,7 @@ class Telling:
             return
         from normswap.report import tell
 
-        envelope = None if self._is_for_people else self._envelope(report, command, code)
+        envelope = self._envelope(report, command, code)
         for file, form in self.files.items():
             import io
             from pathlib import Path
@@ -296,7 +302,7 @@ class _Hashed:
     def found(self) -> Input:
         from normswap.report.envelope import Input
 
-        return Input("<stdin>", self._digest.hexdigest())
+        return Input(PIPED, self._digest.hexdigest())
 
 
 def telling() -> Telling:

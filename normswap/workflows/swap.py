@@ -47,6 +47,7 @@ from normswap.workflows.certificate import certifiable, certify
 from normswap.workflows.check import file_of
 from normswap.workflows.narrowed import narrowed
 from normswap.workflows.normalizing import normalized
+from normswap.workflows.outlook import NOTHING, Outlook, without_batchnorm
 from normswap.workflows.regrouping import regrouped
 from normswap.workflows.result import (
     Result,
@@ -146,6 +147,8 @@ class SwapReport(RewriteReport):
         Whether the drift and the accuracy are on data that was given for them.
     state_dict : StateDict or None
         What was written for torch, where that was asked for.
+    outlook : Outlook
+        What is left to do, for tips; not part of the JSON.
     """
 
     plan: SwapPlan
@@ -163,6 +166,7 @@ class SwapReport(RewriteReport):
     unfolded: int = 0
     evaluated: bool = False
     state_dict: StateDict | None = None
+    outlook: Outlook = field(default=NOTHING, repr=False)
 
     SCHEMA: ClassVar[str] = "normswap/swap/1"
 
@@ -220,7 +224,10 @@ def plan_report(
         plan = network.plan
         if options.form == FASTEST:
             plan = _raced(network.path, plan, how, None, progress)
-    report = SwapReport(model.name, None, plan, size_before=model.size, failing=failing)
+    outlook = NOTHING if plan.total else without_batchnorm(model)
+    report = SwapReport(
+        model.name, None, plan, size_before=model.size, failing=failing, outlook=outlook
+    )
     return replace(report, regrouping=ordered.found)
 
 
@@ -547,7 +554,8 @@ def swap(
         source = back.model
     name = None if back is None else back.report.source
     model, plan = _planned(source, options, progress, name)
-    report = SwapReport(model.name, None, plan, size_before=model.size)
+    outlook = NOTHING if plan.total else without_batchnorm(model)
+    report = SwapReport(model.name, None, plan, size_before=model.size, outlook=outlook)
     if back is not None:
         count = len(back.report.plan.places)
         report = replace(report, unfolded=count, size_before=back.report.size_before)
