@@ -27,6 +27,8 @@ from normswap.errors import ExitCode, NormswapError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from click.shell_completion import CompletionItem
+
 COMMANDS: dict[str, tuple[str, str]] = {
     "fold": (
         "normswap.cli.fold:fold_command",
@@ -110,6 +112,14 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands and options that begin so, importing none of them."""
+        from click.shell_completion import CompletionItem
+
+        names = [name for name in COMMANDS if name.startswith(incomplete)]
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*(CompletionItem(name, help=COMMANDS[name][1]) for name in names), *options]
+
 
 @click.group(
     cls=LazyGroup,
@@ -144,6 +154,8 @@ def run(arguments: list[str] | None = None, *, note: Note | None = None) -> int:
                 standalone_mode=False,
                 obj={Written: written, Telling: telling},
             )
+            if sys.stdout is not None:
+                sys.stdout.flush()  # what can't be written is an error, and not one to be told late
             return int(code or ExitCode.OK)
         except KeyboardInterrupt:
             pass
@@ -248,20 +260,26 @@ def main() -> NoReturn:
     # made takes a third of the time of a large one.
     gc.set_threshold(100_000, 50, 50)
     note = Note()
-    child = split()
+    is_alone = sys.platform == "win32" or _only_tells(sys.argv[1:])
+    child = 0 if is_alone else split()
     if child:
         code, killed, asked = wait(child)
         if killed is not None:
             code = _after(note, killed, asked)
     else:
-        code = run(note=None if sys.platform == "win32" else note)
-    if code > STOPPED:
-        # All is in order, and to take a large model apart object by object may take a second.
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError):
-                stream.flush()
-        os._exit(code)
-    # What is left goes with the process. To search all of it for cycles first, as Python does at
-    # its end, takes a tenth of --help and a sixth of a fold.
-    gc.freeze()
-    sys.exit(code)
+        code = run(note=None if is_alone else note)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, AttributeError):  # None, where it was closed
+            stream.flush()
+    # All is in order. To take modules and a model apart object by object, as Python does at its
+    # end, takes a third of the time that importing onnx does, and of a large model a second.
+    os._exit(code)
+
+
+def _only_tells(arguments: list[str]) -> bool:
+    """Whether a command is only asked for its help, or a shell asks what may follow.
+
+    Nothing takes long then, and nothing is written: there is nothing to supervise.
+    """
+    asked = {"-h", "--help", "--version"}.intersection(arguments)
+    return bool(asked) or "_NORMSWAP_COMPLETE" in os.environ

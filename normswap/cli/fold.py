@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -157,6 +156,8 @@ def fold_command(
 
 
 def _explain(report: FoldReport, name: str) -> None:
+    import difflib
+
     from normswap.report.explanation import Explanation
 
     entries = report.plan.about(name)

@@ -16,6 +16,7 @@ from normswap.bodies import bodies
 from normswap.errors import ModelError
 from normswap.inputs.semantics import Semantics, input_semantics
 from normswap.model.bounds import require_bounded
+from normswap.model.outlined import outlined
 from normswap.runtime.arrays import dtype_of
 from normswap.runtime.randomness import Draw, draws, paired_seeds, seeds
 
@@ -145,7 +146,7 @@ def read_signature(path: Path) -> Signature:
     if not path.is_file():
         raise ModelError(f"There is no model at {path}.")
     try:
-        model = onnx.load(str(path), load_external_data=False)
+        model = outlined(path.resolve())
     except (DecodeError, ValueError, OSError) as error:
         raise ModelError(f"{path} is not an ONNX model: {error}.") from error
     if not model.HasField("graph") or not model.opset_import:
