@@ -24,12 +24,10 @@ from normswap.errors import RunError
 from normswap.inputs.dims import RequestedSizes, solve
 from normswap.inputs.random import Case, Distribution, Draw, make_case
 from normswap.proof.result import BEYOND_TESTS, Standing
-from normswap.runtime.lending import lent
 from normswap.runtime.randomness import seed_notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from contextlib import ExitStack
 
     from normswap.check.evidence import Evidence
     from normswap.check.options import CheckOptions
@@ -40,34 +38,6 @@ if TYPE_CHECKING:
     from normswap.runtime.child import Child
 
 _NAMED = 2  # regions in a sentence
-
-
-def is_enough(options: CheckOptions) -> bool:
-    """Whether a proof and one run of each model answer all that was asked for."""
-    asked = (
-        options.full,
-        options.proves_only,
-        options.data is not None,
-        options.against_provider is not None,
-        options.batch_invariant,
-        options.self_test,
-        options.iterations,
-        options.tolerances,
-        not options.arbiter,
-    )
-    return options.proof and not any(asked)
-
-
-def start(options: CheckOptions, stack: ExitStack) -> Child:
-    """Start the process in which both models will run; an error is not kept waiting by it."""
-    return stack.enter_context(
-        lent(
-            "a model",
-            timeout=options.timeout,
-            memory_limit=options.memory_limit,
-            provider_options=options.provider_options,
-        )
-    )
 
 
 def deploy(

@@ -34,9 +34,8 @@ from normswap.cli.written import will_write
 from normswap.errors import UsageError
 from normswap.groupnorm.forms import FORMS
 from normswap.groupnorm.forms.base import OLDEST
-from normswap.groupnorm.options import AUTO, FASTEST
+from normswap.groupnorm.options import AUTO, FASTEST, SHARE
 from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
-from normswap.groupnorm.refit.holdout import SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -131,6 +131,7 @@ def fold_command(
 
 
 def _explain(report: FoldReport, name: str) -> None:
+
     from normswap.report.explanation import Explanation
 
     entries = report.plan.about(name)

@@ -18,6 +18,7 @@ from normswap.graph.inference import infer_shapes
 from normswap.inputs.semantics import Semantics, input_semantics
 from normswap.model.bounds import require_bounded
 from normswap.model.lookalikes import not_a_model
+from normswap.model.outlined import outlined
 from normswap.runtime.arrays import dtype_of
 from normswap.runtime.randomness import Draw, draws, paired_seeds, seeds
 from normswap.spelling import no_such_file
@@ -148,7 +149,7 @@ def read_signature(path: Path) -> Signature:
     if not path.is_file():
         raise ModelError(f"There is no model at {path}.", tip=no_such_file(path))
     try:
-        model = onnx.load(str(path), load_external_data=False)
+        model = outlined(path.resolve())
     except OSError as error:
         raise ModelError(f"{path} can't be read: {error.strerror or error}.") from error
     except (DecodeError, ValueError) as error:

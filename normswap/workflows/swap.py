@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from normswap.beside import placed
-from normswap.check.deployment import is_enough, start
 from normswap.check.options import CheckOptions, check_options
+from normswap.check.starting import is_enough, start
 from normswap.check.verdict import Verdict
 from normswap.errors import ExitCode, UsageError, require_choice
 from normswap.graph.build import build_network
@@ -24,11 +24,10 @@ from normswap.groupnorm.calibrate import CalibrationOptions
 from normswap.groupnorm.carried import require_finite
 from normswap.groupnorm.forms import FORMS
 from normswap.groupnorm.intent import batchnorm_places, intents_of
-from normswap.groupnorm.options import AUTO, FASTEST, SwapOptions
+from normswap.groupnorm.options import AUTO, FASTEST, SHARE, SwapOptions
 from normswap.groupnorm.planner import plan_swap, require_elements, with_timings
 from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
 from normswap.groupnorm.race import measure
-from normswap.groupnorm.refit.holdout import SHARE
 from normswap.groupnorm.state_dict import parameters_of, state_dict_of
 from normswap.groupnorm.state_file import encoded, require_kind
 from normswap.inputs.arrayfiles import read_array

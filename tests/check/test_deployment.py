@@ -10,12 +10,13 @@ from support.check_models import conv_bn, save
 
 from normswap.check import deployment
 from normswap.check.compare import compare
-from normswap.check.deployment import is_enough, proved_outputs, with_proof
+from normswap.check.deployment import proved_outputs, with_proof
 from normswap.check.evidence import Evidence
 from normswap.check.metrics import measure
 from normswap.check.observe import Observations
 from normswap.check.options import CheckOptions, Tolerance
 from normswap.check.report import OutputReport
+from normswap.check.starting import is_enough
 from normswap.check.verdict import Judgement, Verdict
 from normswap.errors import RunError
 from normswap.inputs.signature import read_signature

@@ -1,8 +1,6 @@
 """Every report in every format, and the commands that choose it."""
 
 import io
-import subprocess
-import sys
 
 import onnx
 import pytest
@@ -80,14 +78,3 @@ def test_json_of_an_error_goes_where_the_report_would(tmp_path):
     assert (result.code, result.out) == (3, b"")
     assert result.err.startswith("{")
     assert result.err.endswith("}\n")
-
-
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["fold", "--help"], ["check", "--help"], ["lint", "--help"]]
-)
-def test_help_waits_for_no_format(arguments):
-    code = (
-        "import sys; from normswap.cli import run; run(sys.argv[1:]); "
-        "assert not {'rich', 'msgspec', 'onnx', 'numpy', 'jinja2'} & sys.modules.keys()"
-    )
-    subprocess.run([sys.executable, "-c", code, *arguments], check=True, stdout=subprocess.DEVNULL)

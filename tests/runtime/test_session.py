@@ -55,14 +55,10 @@ def test_what_is_held_is_fed_in_every_run(chain):
         assert session.run({})["y"].tolist() == [[0, 2]]
 
 
-@pytest.mark.parametrize(("remembered", "made"), [(1, 4), (2, 2)])
-def test_parts_that_are_remembered_are_not_made_again(chain, monkeypatch, remembered, made):
-    loaded = []
-    load = PartialModel._load
-    monkeypatch.setattr(PartialModel, "_load", lambda *args: loaded.append(1) or load(*args))
-    model = PartialModel(
+def partial(path, remembered):
+    return PartialModel(
         {
-            "model": str(chain),
+            "model": str(path),
             "taps": dict.fromkeys("rn", TensorProto.FLOAT),
             "provider": "cpu",
             "provider_options": {},
@@ -72,9 +68,34 @@ def test_parts_that_are_remembered_are_not_made_again(chain, monkeypatch, rememb
             "remembered": remembered,
         }
     )
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    found = []
+    load = PartialModel._load
+    monkeypatch.setattr(PartialModel, "_load", lambda *args: found.append(1) or load(*args))
+    return found
+
+
+@pytest.mark.parametrize(("remembered", "made"), [(1, 4), (2, 2)])
+def test_parts_that_are_remembered_are_not_made_again(chain, loaded, remembered, made):
+    model = partial(chain, remembered)
     for name in "rnrn":
         model.run([name], {"x": X})
     assert len(loaded) == made
+
+
+def test_a_part_that_does_for_several_runs_is_made_once(chain, loaded):
+    model = partial(chain, 4)
+    together = model.run([], {"x": X}, ["r", "n"])
+    assert together.keys() == {"y"}
+    found = model.run(["r", "n"], {"x": X}, ["r"])
+    assert len(loaded) == 1
+    assert {name: value.tolist() for name, value in found.items()} == {
+        name: model.run([name], {"x": X})[name].tolist() for name in "rn"
+    }
+    assert len(loaded) == 3  # each alone needs less
 
 
 def test_a_runtime_error_is_told_and_survived(chain):
