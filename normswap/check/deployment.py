@@ -24,13 +24,10 @@ from normswap.errors import RunError
 from normswap.inputs.dims import RequestedSizes, solve
 from normswap.inputs.random import Case, Distribution, Draw, make_case
 from normswap.proof.result import BEYOND_TESTS, Standing
-from normswap.runtime.child import Child
-from normswap.runtime.providers import CPU, full_name
 from normswap.runtime.randomness import seed_notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from contextlib import ExitStack
 
     from normswap.check.evidence import Evidence
     from normswap.check.options import CheckOptions
@@ -38,34 +35,9 @@ if TYPE_CHECKING:
     from normswap.inputs.signature import Signature
     from normswap.proof.result import Proof
     from normswap.runtime.arrays import Feeds
+    from normswap.runtime.child import Child
 
 _NAMED = 2  # regions in a sentence
-
-
-def is_enough(options: CheckOptions) -> bool:
-    """Whether a proof and one run of each model answer all that was asked for."""
-    asked = (
-        options.full,
-        options.proves_only,
-        options.data is not None,
-        options.against_provider is not None,
-        options.batch_invariant,
-        options.self_test,
-        options.iterations,
-        options.tolerances,
-        full_name(options.provider) != CPU,
-        not options.arbiter,
-    )
-    return options.proof and not any(asked)
-
-
-def start(options: CheckOptions, stack: ExitStack) -> Child:
-    """Start the process in which both models will run; an error is not kept waiting by it."""
-    child = stack.enter_context(
-        Child("a model", timeout=options.timeout, memory_limit=options.memory_limit, warm=True)
-    )
-    stack.push(lambda kind, _error, _trace: child.kill() if kind is not None else None)
-    return child
 
 
 def deploy(

@@ -8,10 +8,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 
 from normswap.errors import ModelError, UsageError
 from normswap.inputs.dims import RequestedSizes, solve
 from normswap.inputs.random import Distribution, make_case
+from normswap.model.outlined import outlined
 from normswap.proof.budget import Budget
 from normswap.proof.constants import Constants
 from normswap.proof.flat import Flat, NotFlatError
@@ -21,7 +23,7 @@ from normswap.proof.reordered import Reordered, put_in_order, require_whole
 from normswap.proof.result import Proof
 from normswap.proof.sizes import Inferred, sizes_of
 from normswap.proof.witness import witness
-from normswap.runtime.randomness import pinned
+from normswap.runtime.randomness import pin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -121,6 +123,25 @@ def sides_of(
     return a, b, shapes
 
 
+def side_of(model: Signature, shapes: dict[str, Shape]) -> Side:
+    """Read one model alone, without classes.
+
+    Parameters
+    ----------
+    model : Signature
+    shapes : dict of str to tuple of int
+        Of its inputs.
+
+    Raises
+    ------
+    ModelError
+        If external data can't be read.
+    NotFlatError
+        If the model can't be laid flat.
+    """
+    return _side(model, [shapes], {})
+
+
 def _side(
     model: Signature,
     shapes: Sequence[dict[str, Shape]],
@@ -134,7 +155,13 @@ def _side(
     ModelError
         If its external data can't be read.
     """
-    proto = pinned(str(model.path), model.seeds)
+    # Where the data of a model is in another folder, its own file is none of that.
+    read = (
+        outlined(model.path.resolve())
+        if model.home is None
+        else onnx.load(model.path, load_external_data=False)
+    )
+    proto = pin(read, model.seeds)
     flat = Flat.of(proto, model.folder)
     found = put_in_order(flat, orders)
     constants = Constants(flat, model.name)

@@ -56,6 +56,7 @@ def simulate(
     sample: int = 0,
     instead: Mapping[int, Callable[[Mapping[int, Any]], Any]] = MappingProxyType({}),
     kept: Collection[int] = (),
+    elements: int = _ELEMENTS,
 ) -> Simulated:
     """Evaluate a model.
 
@@ -72,6 +73,8 @@ def simulate(
         What takes the place of tensors, of all that is known then; of None nothing is known.
     kept : collection of int
         What these need to know.
+    elements : int
+        Of a tensor that its signature has.
     """
     flat = side.flat
     known = {flat.inputs[name]: widened(v) for name, v in feeds.items() if name in flat.inputs}
@@ -79,7 +82,7 @@ def simulate(
     turns = Turns(
         side,
         known,
-        lambda number, value: _sign(found, number, value),
+        lambda number, value: _sign(found, number, value, elements),
         budget,
         sample=sample,
         instead=instead,
@@ -92,17 +95,36 @@ def simulate(
     return found
 
 
-def _sign(found: Simulated, number: int, value: Any) -> None:
-    if not isinstance(value, np.ndarray) or value.dtype != np.float64 or not value.size:
-        return
-    flat = value.reshape(-1)
-    # Spread over all axes, in no step with any of them: Knuth's multiplicative hashing.
-    places = np.arange(_ELEMENTS, dtype=np.uint64) * np.uint64(2654435761) % np.uint64(flat.size)
-    moments = [flat.mean(), np.sqrt(np.square(flat).mean())]
-    signature = np.concatenate([flat[places.astype(np.int64)], moments])
-    if np.isfinite(signature).all():
+def _sign(found: Simulated, number: int, value: Any, elements: int) -> None:
+    signature = signature_of(value, elements)
+    if signature is not None:
         found.signatures[number] = signature
         found.shapes[number] = value.shape
+
+
+def signature_of(value: Any, elements: int = _ELEMENTS) -> np.ndarray | None:
+    """Return elements of a tensor, and behind them its mean and root mean square.
+
+    Parameters
+    ----------
+    value : numpy.ndarray
+        In float64; what else there is has none.
+    elements : int
+        How many; all of a smaller tensor are among them.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        None where not all of that is finite, or there is nothing.
+    """
+    if not isinstance(value, np.ndarray) or value.dtype != np.float64 or not value.size:
+        return None
+    flat = value.reshape(-1)
+    # Spread over all axes, in no step with any of them: Knuth's multiplicative hashing.
+    places = np.arange(elements, dtype=np.uint64) * np.uint64(2654435761) % np.uint64(flat.size)
+    moments = [flat.mean(), np.sqrt(np.square(flat).mean())]
+    signature = np.concatenate([flat[places.astype(np.int64)], moments])
+    return signature if np.isfinite(signature).all() else None
 
 
 class Alike:

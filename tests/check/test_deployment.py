@@ -10,12 +10,13 @@ from support.check_models import conv_bn, save
 
 from normswap.check import deployment
 from normswap.check.compare import compare
-from normswap.check.deployment import is_enough, proved_outputs, with_proof
+from normswap.check.deployment import proved_outputs, with_proof
 from normswap.check.evidence import Evidence
 from normswap.check.metrics import measure
 from normswap.check.observe import Observations
 from normswap.check.options import CheckOptions, Tolerance
 from normswap.check.report import OutputReport
+from normswap.check.starting import is_enough
 from normswap.check.verdict import Judgement, Verdict
 from normswap.errors import RunError
 from normswap.inputs.signature import read_signature
@@ -33,7 +34,6 @@ def region(**found):
     [
         {"depth": "full"},
         {"against_provider": "cpu"},
-        {"provider": "cuda"},
         {"batch_invariant": True},
         {"self_test": 3},
         {"iterations": 2},
@@ -45,7 +45,7 @@ def region(**found):
 )
 def test_what_asks_for_more_gets_more(asked):
     assert is_enough(CheckOptions())
-    assert is_enough(CheckOptions(symbolic_dims={"N": 3}, seed=4))
+    assert is_enough(CheckOptions(symbolic_dims={"N": 3}, seed=4, provider="cuda"))
     assert not is_enough(CheckOptions(**asked))
 
 
