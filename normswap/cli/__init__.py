@@ -153,7 +153,12 @@ def cli() -> None:
     """Rewrite the normalization layers of ONNX models, and prove that the rewrite is right."""
 
 
-def run(arguments: list[str] | None = None, *, note: Note | None = None) -> int:
+def run(
+    arguments: list[str] | None = None,
+    *,
+    note: Note | None = None,
+    telling: Telling | None = None,
+) -> int:
     """Run a command and return its exit code: the one place where errors become text.
 
     Parameters
@@ -162,10 +167,12 @@ def run(arguments: list[str] | None = None, *, note: Note | None = None) -> int:
         Without the program's name; those of the process if left out.
     note : Note, optional
         Where a process that supervises this one finds what was written.
+    telling : Telling, optional
+        Takes what the command tells, in place of the streams and files.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     written = Written(note)
-    telling = Telling(arguments, written)
+    telling = telling or Telling(arguments, written)
     with stoppable(once=note is not None) as stop:
         try:
             code = cli.main(
@@ -174,6 +181,8 @@ def run(arguments: list[str] | None = None, *, note: Note | None = None) -> int:
                 standalone_mode=False,
                 obj={Written: written, Telling: telling},
             )
+            if sys.stdout is not None:
+                sys.stdout.flush()  # what can't be written is an error, and not one to be told late
             return int(code or ExitCode.OK)
         except KeyboardInterrupt:
             pass
@@ -279,20 +288,26 @@ def main() -> NoReturn:
     # made takes a third of the time of a large one.
     gc.set_threshold(100_000, 50, 50)
     note = Note()
-    child = split()
+    is_alone = sys.platform == "win32" or _only_tells(sys.argv[1:])
+    child = 0 if is_alone else split()
     if child:
         code, killed, asked = wait(child)
         if killed is not None:
             code = _after(note, killed, asked)
     else:
-        code = run(note=None if sys.platform == "win32" else note)
-    if code > STOPPED:
-        # All is in order, and to take a large model apart object by object may take a second.
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError):
-                stream.flush()
-        os._exit(code)
-    # What is left goes with the process. To search all of it for cycles first, as Python does at
-    # its end, takes a tenth of --help and a sixth of a fold.
-    gc.freeze()
-    sys.exit(code)
+        code = run(note=None if is_alone else note)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, AttributeError):  # None, where it was closed
+            stream.flush()
+    # All is in order. To take modules and a model apart object by object, as Python does at its
+    # end, takes a third of the time that importing onnx does, and of a large model a second.
+    os._exit(code)
+
+
+def _only_tells(arguments: list[str]) -> bool:
+    """Whether a command is only asked for its help, or a shell asks what may follow.
+
+    Nothing takes long then, and nothing is written: there is nothing to supervise.
+    """
+    asked = {"-h", "--help", "--version"}.intersection(arguments)
+    return bool(asked) or "_NORMSWAP_COMPLETE" in os.environ

@@ -107,19 +107,25 @@ def source_of_command(model: str | None) -> Path | BinaryIO:
     Raises
     ------
     UsageError
-        If no model is named and standard input is a terminal.
+        If no model is named, and standard input is a terminal or empty.
     """
     if model == "":
         raise UsageError("The path of the model is empty.")
     if model is not None and model != STDIO:
         return telling().reads(Path(model))
     stream = sys.stdin.buffer
-    if model is None and stream.isatty():
+    if model is None and (stream.isatty() or not _has_more(stream)):
+        empty = "" if stream.isatty() else ", and standard input is empty"
         raise UsageError(
-            "No model: name a file, or pipe one in.",
+            f"No model{empty}: name a file, or pipe one in.",
             tip=f"For example: {click.get_current_context().command_path} model.onnx",
         )
     return telling().reads(stream)
+
+
+def _has_more(stream: Any) -> bool:
+    """Whether there is something to read, without taking it."""
+    return not hasattr(stream, "peek") or bool(stream.peek(1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +179,7 @@ def target_of_command(
         will_write(source)
         return Target(source, overwrite=True, copy=False)
     if output is None and isinstance(source, Path):
-        beside = source.with_name(f"{source.stem}.{suffix}{source.suffix or '.onnx'}")
-        return replace(_file_target(beside, force=force), copy=False)
+        return replace(_file_target(beside(source, suffix), force=force), copy=False)
     if output is None or output == STDIO:
         stream = sys.stdout.buffer
         if stream.isatty():
@@ -188,6 +193,11 @@ def target_of_command(
             f"{target} is the model itself.", tip="Use --in-place if that is what you want."
         )
     return _file_target(target, force=force)
+
+
+def beside(source: Path, suffix: str) -> Path:
+    """Return where the result goes that nobody gave a name."""
+    return source.with_name(f"{source.stem}.{suffix}{source.suffix or '.onnx'}")
 
 
 def _file_target(path: Path, *, force: bool) -> Target:
@@ -342,6 +352,28 @@ def include_options(verb: str) -> Decorator:
     return add
 
 
+def samples_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option that takes a part of the data."""
+    return click.option(
+        "--samples",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Use only the first N samples of DATA.",
+    )(function)
+
+
+def batch_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option that says how much of the data is run at once."""
+    return click.option(
+        "--batch",
+        type=click.IntRange(min=1),
+        default=32,
+        show_default=True,
+        metavar="N",
+        help="Samples in a batch, if MODEL leaves it open.",
+    )(function)
+
+
 def timeout_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the option that says how long a run may take."""
     return click.option(
@@ -455,6 +487,31 @@ def check_options_of_command(values: dict[str, Any]) -> CheckOptions:
         input_shapes=dict(values["input_shapes"]),
         timeout=values["timeout"],
     )
+
+
+def rewrite_options_of_command(
+    source: Path | BinaryIO, values: dict[str, Any], *, suffix: str
+) -> dict[str, Any]:
+    """Return what a rewrite is told of its output and its check.
+
+    Parameters
+    ----------
+    source : Path or binary stream
+        What the command reads.
+    values : dict
+        Of :func:`output_options`, :func:`check_options` and :func:`certificate_option`.
+    suffix : str
+        See :func:`target_of_command`, also for the error.
+    """
+    place = {key: values[key] for key in ("output", "force", "in_place")}
+    target = target_of_command(source, suffix=suffix, **place)
+    return {
+        "output": target.output,
+        "overwrite": target.overwrite,
+        "copy": target.copy,
+        "check": check_options_of_command(values) if is_checked(values) else None,
+        "certificate": values["certificate"],
+    }
 
 
 def save_failing_inputs(values: dict[str, Any], check: CheckReport | None) -> None:

@@ -17,20 +17,26 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TextIO
 
-    from normswap.report.envelope import Input, Report
+    from normswap.report.envelope import Envelope, Input, Report
     from normswap.report.wiring import Wiring
 
 DEFAULT = "text"
 JSON = "json"
+JSONL = "jsonl"
 
 FOR_PEOPLE = frozenset({DEFAULT, "markdown"})
 """Formats that have no envelope, and say nothing where a command is told to be quiet."""
 
+BY_MODEL = frozenset({DEFAULT, JSONL})
+"""Formats that have a part for each of many models, and nothing around them."""
 DRAWN = "html"
 """The format that has pictures of what was read, and what ``--report`` is short for."""
 
 BESIDE = "github"
 """The format whose lines may be among others: GitHub's runner takes them out."""
+
+PIPED = "<stdin>"
+"""What comes through a pipe is called so."""
 
 Read = TypeVar("Read", "Path", BinaryIO)
 
@@ -127,13 +133,14 @@ class Telling:
 
         Text and Markdown don't name the inputs by their hashes, so nothing is hashed for them.
         """
-        if self._is_for_people:
-            return source
         from pathlib import Path
 
-        if isinstance(source, Path):
-            from normswap.report.envelope import DATA, files_of
+        from normswap.report.envelope import DATA, Input, files_of
 
+        if self._is_for_people:
+            self._inputs.append(Input(str(source) if isinstance(source, Path) else PIPED, None))
+            return source
+        if isinstance(source, Path):
             self._inputs += files_of(source)
             if self._is_drawn and source.is_file() and source.suffix not in {*DATA, ".json"}:
                 self._models.append(_wiring(source))
@@ -152,6 +159,7 @@ class Telling:
         verbose: int = 0,
         command: str | None = None,
         exit_code: int | None = None,
+        told: frozenset[str] = frozenset(),
     ) -> None:
         """Write the report.
 
@@ -165,6 +173,8 @@ class Telling:
             What was run, if not the command that was typed.
         exit_code : int, optional
             How the command ends, if not as the report says.
+        told : set of str
+            Formats in which standard output has it already, see :meth:`tell_part`.
 
         Raises
         ------
@@ -172,9 +182,34 @@ class Telling:
             A file can't be written.
         """
         code = int(report.exit_code if exit_code is None else exit_code)
-        formats = self.formats or [DEFAULT]
+        formats = [form for form in self.formats or [DEFAULT] if form not in told]
         shown = [form for form in formats if not quiet or code or form not in FOR_PEOPLE]
         self._tell(report, shown, code, verbose, command)
+
+    def tell_part(self, report: Report, *, quiet: bool, verbose: int) -> None:
+        """Write what came of one of many models, in the formats that need not wait for the rest."""
+        from normswap.report import tell
+
+        for form in self.formats or [DEFAULT]:
+            if form in BY_MODEL and (form == JSONL or not quiet or report.exit_code):
+                tell(report, form, self.stream, verbose=verbose)
+        self.stream.flush()
+
+    @property
+    def all_formats(self) -> set[str]:
+        """Those of standard output and of files."""
+        return {*(self.formats or [DEFAULT]), *self.files.values()}
+
+    def _envelope(self, report: Report, command: str | None, code: int) -> Envelope:
+        from dataclasses import replace
+
+        from normswap.report.envelope import Envelope, around
+
+        inputs = tuple(i.found() if isinstance(i, _Hashed) else i for i in self._inputs)
+        if self._is_for_people:  # who are told no versions and hashes
+            return Envelope(command or self.command, code, inputs)
+        envelope = around(command or self.command, code, inputs)
+        return replace(envelope, arguments=self._arguments, wirings=self._wirings(report))
 
     def _tell(
         self, report: Report, shown: list[str], code: int, verbose: int, command: str | None
@@ -183,15 +218,7 @@ class Telling:
             return
         from normswap.report import tell
 
-        envelope = None
-        if not self._is_for_people:
-            from dataclasses import replace
-
-            from normswap.report.envelope import around
-
-            inputs = (i.found() if isinstance(i, _Hashed) else i for i in self._inputs)
-            envelope = around(command or self.command, code, tuple(inputs))
-            envelope = replace(envelope, arguments=self._arguments, wirings=self._wirings(report))
+        envelope = self._envelope(report, command, code)
         for file, form in self.files.items():
             import io
             from pathlib import Path
@@ -275,7 +302,7 @@ class _Hashed:
     def found(self) -> Input:
         from normswap.report.envelope import Input
 
-        return Input("<stdin>", self._digest.hexdigest())
+        return Input(PIPED, self._digest.hexdigest())
 
 
 def telling() -> Telling:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from normswap import __version__
 from normswap.plain import AsDict
-from normswap.runtime.providers import PACKAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,6 +111,8 @@ class Envelope:
 
 def around(command: str | None, exit_code: int, inputs: tuple[Input, ...] = ()) -> Envelope:
     """Return the envelope of what was run here."""
+    from normswap.runtime.providers import PACKAGES
+
     runtimes = ("onnxruntime", *dict.fromkeys(PACKAGES.values()))
     return Envelope(
         command, exit_code, inputs, onnx=_version("onnx"), onnxruntime=_version(*runtimes)
@@ -121,6 +121,8 @@ def around(command: str | None, exit_code: int, inputs: tuple[Input, ...] = ()) 
 
 def _version(*packages: str) -> str | None:
     """Return the version of the first of several packages that is installed; imports none."""
+    import importlib.metadata
+
     for package in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             return importlib.metadata.version(package)
