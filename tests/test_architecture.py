@@ -10,6 +10,7 @@ import normswap
 ROOT = Path(normswap.__file__).parent
 
 FLOORS = [
+    ["spelling"],
     ["errors", "version"],
     [
         "beside",
@@ -37,6 +38,7 @@ FLOORS = [
     ["diff", "inspection"],
     ["lint"],
     ["workflows"],
+    ["fleet"],
     ["report"],
     ["cli", "testing"],
     ["__main__"],

@@ -15,6 +15,7 @@ from normswap.inputs.random import Case  # noqa: TC001 - the same
 from normswap.plain import AsDict, told
 from normswap.proof.result import Proof  # noqa: TC001 - the same
 from normswap.runtime.arrays import Feeds  # noqa: TC001 - the same
+from normswap.spelling import no_such_file
 
 if TYPE_CHECKING:
     import os
@@ -405,7 +406,8 @@ def load_report(path: Path) -> CheckReport:
         The file cannot be read, or is no report.
     """
     if not path.is_file():
-        raise DataError(f"{path} is not a check report: there is no such file.")
+        told = f"{path} is not a check report: there is no such file."
+        raise DataError(told, tip=no_such_file(path))
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from normswap.cli.many import pairs_arguments
 from normswap.cli.options import (
     DEPTHS,
     MIB,
@@ -42,8 +43,7 @@ MODELS = ("original", "rewritten")
     epilog="Exit codes: 0 equivalent, 1 different, 2 wrong usage, 3 unreadable model or data, "
     "4 the runtime failed, 5 inconclusive.",
 )
-@click.argument("original", type=click.Path(dir_okay=False), required=False)
-@click.argument("rewritten", type=click.Path(dir_okay=False), required=False)
+@pairs_arguments(*MODELS)
 @click.option(
     "--check",
     "depth",
