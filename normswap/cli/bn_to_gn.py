@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import click
 
+from normswap.cli.many import models_argument
 from normswap.cli.options import (
     TESTED,
     CheckedCommand,
@@ -18,7 +19,6 @@ from normswap.cli.options import (
     decorated,
     fail_on_option,
     include_options,
-    model_argument,
     output_options,
     report_of,
     report_options,
@@ -34,9 +34,8 @@ from normswap.cli.written import will_write
 from normswap.errors import UsageError
 from normswap.groupnorm.forms import FORMS
 from normswap.groupnorm.forms.base import OLDEST
-from normswap.groupnorm.options import AUTO, FASTEST
+from normswap.groupnorm.options import AUTO, FASTEST, SHARE
 from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
-from normswap.groupnorm.refit.holdout import SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -241,7 +240,7 @@ Examples:
 
 
 @click.command("bn-to-gn", cls=CheckedCommand, epilog=EXAMPLES)
-@model_argument
+@models_argument(makes="gn")
 @group_options
 @swap_options
 @output_options
@@ -269,7 +268,7 @@ def bn_to_gn_command(
 
 
 @click.command("bn-to-ln", cls=CheckedCommand)
-@model_argument
+@models_argument(makes="ln")
 @swap_options
 @output_options
 @check_options(*TESTED)
@@ -284,7 +283,7 @@ def bn_to_ln_command(**rest: Any) -> ExitCode:
 
 
 @click.command("bn-to-in", cls=CheckedCommand)
-@model_argument
+@models_argument(makes="in")
 @swap_options
 @output_options
 @check_options(*TESTED)

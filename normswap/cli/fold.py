@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from normswap.cli.many import models_argument
 from normswap.cli.options import (
     DEPTHS,
     CheckedCommand,
     certificate_option,
     check_options,
     fail_on_option,
-    model_argument,
     output_options,
     report_of,
     report_options,
@@ -25,6 +24,7 @@ from normswap.cli.options import (
 from normswap.cli.progress import progress
 from normswap.cli.telling import telling
 from normswap.errors import UsageError
+from normswap.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from normswap.errors import ExitCode
@@ -47,7 +47,7 @@ Examples:
     cls=CheckedCommand,
     epilog=EXAMPLES,
 )
-@model_argument
+@models_argument(makes="folded")
 @output_options
 @click.option("--dry-run", is_flag=True, help="Only say what would be folded; write nothing.")
 @fail_on_option
@@ -131,15 +131,13 @@ def fold_command(
 
 
 def _explain(report: FoldReport, name: str) -> None:
+
     from normswap.report.explanation import Explanation
 
     entries = report.plan.about(name)
     if not entries:
-        names = sorted(report.plan.names(), key=len)
-        close = [known for known in names if name in known][:3]
-        close = close or difflib.get_close_matches(name, names, n=3)
         raise UsageError(
             f"No normalization of {report.source} has to do with {name!r}.",
-            tip=f"Did you mean {' or '.join(close)}?" if close else "--dry-run -v lists them all.",
+            tip=did_you_mean(name, report.plan.names(), most=3) or "--dry-run -v lists them all.",
         )
     telling().tell(Explanation.of(name, entries), command="explain")

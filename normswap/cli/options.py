@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 import threading
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
 
+from normswap.cli.completing import files
 from normswap.cli.telling import format_options, telling
 from normswap.cli.written import will_write, will_write_to
 from normswap.errors import UnprovenError, UsageError
+from normswap.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from normswap.check.options import CheckOptions
@@ -44,7 +47,18 @@ class CheckedCommand(click.Command):
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments, with its value given to every ``--check``."""
+        """Parse the arguments, with its value given to every ``--check``.
+
+        Raises
+        ------
+        UsageError
+            What follows one is neither, and close to a value.
+        """
+        for option, word in itertools.pairwise(args):
+            if option == "--check" and word not in DEPTHS and not Path(word).exists():
+                tip = did_you_mean(word, DEPTHS)
+                if tip is not None:
+                    raise UsageError(f"{word!r} is no value of --check, and no model.", tip=tip)
         given = [
             f"--check={DEPTHS[0]}"
             if argument == "--check" and args[at + 1 : at + 2] not in ([depth] for depth in DEPTHS)
@@ -65,7 +79,9 @@ def decorated(
 
 def model_argument(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the MODEL argument: a path, ``-`` or nothing for a pipe."""
-    return click.argument("model", required=False, metavar="[MODEL]")(function)
+    return click.argument("model", required=False, metavar="[MODEL]", shell_complete=files)(
+        function
+    )
 
 
 def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -75,6 +91,7 @@ def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "-o",
             "output",
             metavar="FILE",
+            shell_complete=files,
             help="Where the result goes; - is standard output.  [default: beside MODEL, with a "
             "name that can't overwrite it; standard output if MODEL comes through a pipe]",
         ),
@@ -162,8 +179,7 @@ def target_of_command(
         will_write(source)
         return Target(source, overwrite=True, copy=False)
     if output is None and isinstance(source, Path):
-        beside = source.with_name(f"{source.stem}.{suffix}{source.suffix or '.onnx'}")
-        return replace(_file_target(beside, force=force), copy=False)
+        return replace(_file_target(beside(source, suffix), force=force), copy=False)
     if output is None or output == STDIO:
         stream = sys.stdout.buffer
         if stream.isatty():
@@ -177,6 +193,11 @@ def target_of_command(
             f"{target} is the model itself.", tip="Use --in-place if that is what you want."
         )
     return _file_target(target, force=force)
+
+
+def beside(source: Path, suffix: str) -> Path:
+    """Return where the result goes that nobody gave a name."""
+    return source.with_name(f"{source.stem}.{suffix}{source.suffix or '.onnx'}")
 
 
 def _file_target(path: Path, *, force: bool) -> Target:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from normswap.cli.completing import files
 from normswap.cli.options import (
     batch_option,
     include_options,
@@ -32,7 +33,7 @@ Examples:
 
 
 @click.command("recalibrate", epilog=EXAMPLES)
-@click.argument("model")
+@click.argument("model", shell_complete=files)
 @click.argument("data", required=False, type=click.Path())
 @click.option(
     "--momentum",

@@ -23,6 +23,7 @@ from normswap.model.lookalikes import not_a_model
 from normswap.model.sources import is_device, name_of, read_bytes
 from normswap.model.storage import Extent, FileStorage, FileView, MemoryStorage, Storage
 from normswap.scratch import scratch_folder
+from normswap.spelling import no_such_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -157,7 +158,7 @@ def load(source: Source, *, name: str | None = None) -> Model:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError as error:
-        raise ModelError(f"{path} doesn't exist.") from error
+        raise ModelError(f"{path} doesn't exist.", tip=no_such_file(path)) from error
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
     if is_device(mode):

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from normswap.beside import placed
-from normswap.check.deployment import is_enough, start
 from normswap.check.options import CheckOptions, check_options
+from normswap.check.starting import is_enough, start
 from normswap.check.verdict import Verdict
 from normswap.errors import ExitCode, UsageError, require_choice
 from normswap.graph.build import build_network
@@ -24,11 +24,10 @@ from normswap.groupnorm.calibrate import CalibrationOptions
 from normswap.groupnorm.carried import require_finite
 from normswap.groupnorm.forms import FORMS
 from normswap.groupnorm.intent import batchnorm_places, intents_of
-from normswap.groupnorm.options import AUTO, FASTEST, SwapOptions
+from normswap.groupnorm.options import AUTO, FASTEST, SHARE, SwapOptions
 from normswap.groupnorm.planner import plan_swap, require_elements, with_timings
 from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
 from normswap.groupnorm.race import measure
-from normswap.groupnorm.refit.holdout import SHARE
 from normswap.groupnorm.state_dict import parameters_of, state_dict_of
 from normswap.groupnorm.state_file import encoded, require_kind
 from normswap.inputs.arrayfiles import read_array
@@ -47,6 +46,7 @@ from normswap.workflows.certificate import certifiable, certify
 from normswap.workflows.check import file_of
 from normswap.workflows.narrowed import narrowed
 from normswap.workflows.normalizing import normalized
+from normswap.workflows.outlook import NOTHING, Outlook, without_batchnorm
 from normswap.workflows.regrouping import regrouped
 from normswap.workflows.result import (
     Result,
@@ -146,6 +146,8 @@ class SwapReport(RewriteReport):
         Whether the drift and the accuracy are on data that was given for them.
     state_dict : StateDict or None
         What was written for torch, where that was asked for.
+    outlook : Outlook
+        What is left to do, for tips; not part of the JSON.
     """
 
     plan: SwapPlan
@@ -163,6 +165,7 @@ class SwapReport(RewriteReport):
     unfolded: int = 0
     evaluated: bool = False
     state_dict: StateDict | None = None
+    outlook: Outlook = field(default=NOTHING, repr=False)
 
     SCHEMA: ClassVar[str] = "normswap/swap/1"
 
@@ -220,7 +223,10 @@ def plan_report(
         plan = network.plan
         if options.form == FASTEST:
             plan = _raced(network.path, plan, how, None, progress)
-    report = SwapReport(model.name, None, plan, size_before=model.size, failing=failing)
+    outlook = NOTHING if plan.total else without_batchnorm(model)
+    report = SwapReport(
+        model.name, None, plan, size_before=model.size, failing=failing, outlook=outlook
+    )
     return replace(report, regrouping=ordered.found)
 
 
@@ -547,7 +553,8 @@ def swap(
         source = back.model
     name = None if back is None else back.report.source
     model, plan = _planned(source, options, progress, name)
-    report = SwapReport(model.name, None, plan, size_before=model.size)
+    outlook = NOTHING if plan.total else without_batchnorm(model)
+    report = SwapReport(model.name, None, plan, size_before=model.size, outlook=outlook)
     if back is not None:
         count = len(back.report.plan.places)
         report = replace(report, unfolded=count, size_before=back.report.size_before)

@@ -291,7 +291,7 @@ def test_without_a_model_the_tip_is_about_the_command_itself(name):
 
 
 def test_the_fastest_form_is_measured(model):
-    result = invoke("bn-to-gn", "--groups", 4, "--form", "fastest", "--json", model)
+    result = invoke("bn-to-gn", "--groups", 4, "--form", "fastest", "--json", model, terminal=True)
     assert result.code == 0, result.err
     assert "timing the forms of 2 kinds of layers" in result.err
     forms = {"centred", "instancenorm", "primitive"}

@@ -316,17 +316,6 @@ def test_external_data_stays_external(tmp_path):
     )
 
 
-def test_help_and_version_import_nothing_heavy():
-    code = (
-        "import sys; from normswap.cli import run; run(['--help']); run(['--version']);"
-        "heavy = {'onnx', 'numpy', 'onnxruntime', 'onnx_graphsurgeon', 'rich'} & set(sys.modules);"
-        "sys.exit(repr(heavy) if heavy else 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "fold" in done.stdout
-
-
 def test_every_command_has_help():
     from normswap.cli import COMMANDS
 

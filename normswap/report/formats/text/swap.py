@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, TextIO
 
 from rich.markup import escape
 
-from normswap.graph.batchnorm import EXPORT_TIP
 from normswap.graph.reasons import Reason
 from normswap.groupnorm.drift import LEAST_SAMPLES
 from normswap.report.formats.text.console import (
@@ -21,6 +20,7 @@ from normswap.report.formats.text.console import (
     printing,
     sizes,
 )
+from normswap.report.formats.text.listing import LISTS
 from normswap.report.standing import gated
 
 if TYPE_CHECKING:
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from normswap.workflows.sameness import Sameness
     from normswap.workflows.swap import SwapReport
     from normswap.workflows.swap_check import SwapCheck
-
-FAR = 20.0
-"""Signal-to-noise ratio in dB from which on nobody needs to be told of the calibration."""
 
 
 def tell(report: SwapReport, stream: TextIO, *, verbose: int = 0) -> None:
@@ -119,7 +116,7 @@ def _print_same(what: str, same: Sameness | None, console: Console) -> None:
 
 def _headline(plan: SwapPlan) -> str:
     if not plan.total:
-        return f"no BatchNormalization found. {EXPORT_TIP}"
+        return "no BatchNormalization found"
     absorbed, kept = plan.absorbed_batchnorms, len(plan.untouched)
     line = f"{plan.total} BatchNormalization: [green]{len(plan.swaps)} swapped[/]"
     line += f", [green]{absorbed} absorbed[/]" if absorbed else ""
@@ -232,7 +229,7 @@ def _absorbed(plan: SwapPlan, *, verbose: int) -> Table:
         names = (place(each.graph, each.node) for each in (site, by))
         table.add_row(site.op, *map(escape, names))
     if len(shown) < len(rows):
-        table.add_row(f"and {len(rows) - len(shown)} more", "-v lists all")
+        table.add_row(f"and {len(rows) - len(shown)} more", LISTS)
     return table
 
 
@@ -291,19 +288,12 @@ def _drift(report: SwapReport, console: Console) -> None:
         least = f"{_known(layers[lowest].snr, '.1f')} dB, least in {escape(lowest)}"
         console.print(f"  layer by layer {best} to {least}; -v has each")
     if not check.drift.own:
-        console.print(
-            "  no accuracy was measured, and noise says nothing of it: --evaluate DATA tells the "
-            "drift on data,\n  --labels how often both are right, and --calibrate DATA fits scale "
-            "and bias to data"
-        )
+        console.print("  no accuracy was measured, and noise says nothing of it")
         return
     if not scores and any(drift.samples for drift in check.drift.outputs.values()):
         console.print(f"  of fewer than {LEAST_SAMPLES} samples no share is told")
     if report.uncalibrated is not None and not report.calibrated and report.fit is None:
         console.print("  no fit brought held-out samples nearer, so that all is as before")
-    worst = min(drift.snr for drift in check.drift.outputs.values())
-    if report.uncalibrated is None and worst < FAR:
-        console.print("  --calibrate DATA --refit fits weights to data, and wins much of it back")
 
 
 def _weights(found: StateDict, console: Console, *, verbose: int) -> None:
