@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from normswap.cli.asked import Asked
+from normswap.cli.completing import files
 from normswap.cli.options import STDIO, Decorator, decorated
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def models_argument(*, makes: str = "", several: bool = False) -> Decorator:
 
             return run_on_models(models, asked, given, makes=makes)
 
-        argument = click.argument("models", nargs=-1, metavar="[MODEL]...")
+        argument = click.argument("models", nargs=-1, metavar="[MODEL]...", shell_complete=files)
         return decorated(_positional(command), (argument, many_options))
 
     return add

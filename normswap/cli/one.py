@@ -227,11 +227,11 @@ class _Kept(Telling):
         """Return what was told of a command that ended with an exit code."""
         if self.report is None or self.envelope is None:
             said = Failure(Error("RunError", f"It ended with exit code {code}."), code)
-            return said, self._envelope(None, code)
+            return said, self._envelope(said, None, code)
         return self.report, self.envelope
 
     def _keep(self, report: Report, code: int) -> None:
-        self.report, self.envelope = report, self._envelope(None, code)
+        self.report, self.envelope = report, self._envelope(report, None, code)
 
 
 class _Places:

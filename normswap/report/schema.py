@@ -75,6 +75,7 @@ def schema_of(report: type[Any], *, enveloped: bool = True) -> dict[str, Any]:
     around = _properties(Envelope, seen) | {"error": None}
     if enveloped:
         whole = {"schema": Literal[report.SCHEMA], **around, **whole, "exit_code": int}
+        whole["tips"] = list[str]
     described = dataclasses.make_dataclass(report.__name__, whole.items())
     described.__doc__ = _summary(report)
     made = msgspec.json.schema(described)

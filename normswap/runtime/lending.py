@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from normswap.runtime.child import Child
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _idle: list[Child] | None = None
 
@@ -32,22 +32,35 @@ def _close() -> None:
 
 
 @contextlib.contextmanager
-def lent(label: str, *, timeout: float, memory_limit: int | None) -> Iterator[Child]:
+def lent(
+    label: str,
+    *,
+    timeout: float,
+    memory_limit: int | None,
+    provider_options: Mapping[str, Any] | None = None,
+) -> Iterator[Child]:
     """Lend a process that imports the runtime, or has done so.
 
-    It ends with the context, unless such processes are kept and nothing went wrong.
+    It ends with the context, unless such processes are kept and nothing went wrong. One that was
+    given a limit or options of a provider is of no use to another check, and ends too.
 
     Parameters
     ----------
-    label, timeout, memory_limit
+    label, timeout, memory_limit, provider_options
         As of `Child`.
     """
-    kept = _idle is not None and memory_limit is None
+    kept = _idle is not None and memory_limit is None and not provider_options
     if kept and _idle:
         child = _idle.pop()
         child.lend(label, timeout)
     else:
-        child = Child(label, timeout=timeout, memory_limit=memory_limit, warm=True)
+        child = Child(
+            label,
+            timeout=timeout,
+            memory_limit=memory_limit,
+            provider_options=provider_options,
+            warm=True,
+        )
     try:
         yield child
     except BaseException:

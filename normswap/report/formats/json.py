@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from normswap.plain import kind_of, plain
 from normswap.report.envelope import around
+from normswap.report.next import tips
 
 if TYPE_CHECKING:
     from normswap.report.envelope import Envelope, Report
@@ -26,4 +27,5 @@ def whole(report: Report, envelope: Envelope | None = None) -> dict[str, Any]:
     data = report.to_dict()
     around_it = envelope or around(kind_of(report), int(report.exit_code))
     # A failure brings its error along; for the rest, what the envelope says stands.
-    return {"schema": report.SCHEMA, **plain(around_it), **data, "exit_code": around_it.exit_code}
+    whole = {"schema": report.SCHEMA, **plain(around_it), **data, "exit_code": around_it.exit_code}
+    return {**whole, "tips": list(tips(report, envelope))}
