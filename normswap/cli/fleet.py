@@ -33,7 +33,7 @@ _PLACES = frozenset({"output", "force"})
 _TALK = frozenset({"quiet", "verbose"})
 """Options that each model is not told."""
 
-_RESULTS = frozenset({"junit", "sarif", "github"})
+_RESULTS = frozenset({"github", "html", "junit", "sarif"})
 """Formats that are made of results."""
 
 
