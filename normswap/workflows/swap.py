@@ -504,6 +504,7 @@ def swap(
         )
     certified = None if certificate is None else certifiable(check, certificate, source, output)
     target = place(output)
+    data = list(data) if isinstance(data, Iterator) else data  # it is gone through again
     back = None
     if unfold:
         if certificate is not None:
@@ -511,8 +512,6 @@ def swap(
             raise UsageError(
                 "A certificate is about files; what is unfolded here is none.", tip=tip
             )
-        # It is gone through again.
-        data = list(data) if isinstance(data, Iterator) else data
         back = put_back(source, calibrate=data, samples=samples, check=check, progress=progress)
         source = back.model
     name = None if back is None else back.report.source
@@ -532,7 +531,7 @@ def swap(
         )
     with ExitStack() as stack:
         ordered = stack.enter_context(
-            regrouped(model, plan, progress, data=data, samples=samples, check=check)
+            regrouped(model, plan, progress, data=data, samples=samples, fit=fit, check=check)
         )
         places = batchnorm_places(ordered.model)
         first = ordered.plan
