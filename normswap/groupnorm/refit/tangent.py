@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
+from normswap.dtypes import is_float
 from normswap.graph.build import build_network
 from normswap.graph.evaluate import constant_source, is_constant
 from normswap.groupnorm.refit.adjoints.rules import Step, rule_of
@@ -92,23 +93,29 @@ def find_route(path: Path, parameters: Sequence[str], ends: Iterable[str]) -> Ro
     depends: dict[str, frozenset[str]] = {name: frozenset({name}) for name in parameters}
     unknown: dict[str, str] = {}
     for node in leading:
+        if not any(value is not None and _is_smooth(value) for value in node.outputs):
+            continue  # sizes, indices, comparisons: a small move leaves them what they are
         active = _active(node, depends)
         own = frozenset().union(*(depends[node.operand(slot).name] for slot in active))
         if active and not _is_known(node, active):
             unknown |= dict.fromkeys(own - unknown.keys(), node.title)
         for value in node.outputs:
-            if value is not None and own:
+            if value is not None and own and _is_smooth(value):
                 depends[value.name] = own
     names = frozenset(parameters) - unknown.keys()
     reached = {name: own & names for name, own in depends.items() if own & names}
     route = Route(names, unknown, [], {})
     for node in leading:
         active = _active(node, reached)
-        if active:
+        if active and any(value is not None and value.name in reached for value in node.outputs):
             route.nodes.append((node, active))
             for value in (*node.inputs, *node.outputs):
                 _show(route, value)
     return route
+
+
+def _is_smooth(value: Value) -> bool:
+    return value.data_type is None or is_float(value.data_type)
 
 
 def _active(node: Node, depends: Mapping[str, object]) -> frozenset[int]:
