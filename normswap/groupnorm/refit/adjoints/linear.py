@@ -134,8 +134,8 @@ def _layer(step: Step, product: Convolution | TransposedConvolution, back: Any) 
         if 0 in step.active:
             found[0] = back(y)
         if 1 in step.active:
-            parts = [c @ r.swapaxes(1, 2) for c, r in product.chunks(step.given(0), y)]
-            found[1] = product.weight(np.sum(parts, axis=0))
+            chunks = product.chunks(step.given(0), y, y.dtype.type)
+            found[1] = product.weight(sum(c @ r.swapaxes(1, 2) for c, r in chunks))
         if 2 in step.active:
             found[2] = y.sum(axis=(0, *range(2, y.ndim)))
         return found
