@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 WIDE = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE})
 """Types fine enough to see outputs move a little."""
 
-ROOM = 1 << 29
+ROOM = 3 << 29
 """Bytes of linearizations that are kept; of batches for which there is no room, they are remade."""
 
 PART = 1e-2
@@ -161,7 +161,6 @@ class Linearized:
     """
 
     def __init__(self, route: Route, values: Tensors) -> None:
-        self.nbytes = sum(value.nbytes for value in values.values())
         self._names = route.names
         self._pulls: list[tuple[Node, Pull]] = []
         for node, active in route.nodes:
@@ -178,6 +177,7 @@ class Linearized:
             if rule is None:
                 raise AssertionError(f"{node.title} has no rule")
             self._pulls.append((node, rule(step)))
+        self.nbytes = sum(_held([pull for _, pull in self._pulls]).values())
 
     def pull(self, ends: Mapping[str, Array]) -> dict[str, Array]:
         """Return what comes back to the parameters."""
@@ -190,6 +190,25 @@ class Linearized:
                 name = node.operand(slot).name
                 known[name] = known[name] + part if name in known else part
         return {name: known[name] for name in self._names if name in known}
+
+
+def _held(pulls: Iterable[Any]) -> dict[int, int]:
+    """Return the bytes of each array that functions hold on to, by its identity."""
+    found: dict[int, int] = {}
+    pending = list(pulls)
+    while pending:
+        thing = pending.pop()
+        if isinstance(thing, np.ndarray):
+            found[id(thing)] = thing.nbytes
+        elif isinstance(thing, dict):
+            pending += thing.values()
+        elif isinstance(thing, list | tuple):
+            pending += thing
+        elif isinstance(thing, Step):
+            pending += (*thing.inputs, *thing.outputs)
+        else:
+            pending += [cell.cell_contents for cell in getattr(thing, "__closure__", None) or ()]
+    return found
 
 
 def _known(value: Value | None, route: Route, values: Tensors) -> Array | None:

@@ -45,14 +45,16 @@ _KNOWN: dict[str, Callable[[Step, int], Array | float]] = {
 def elementwise(step: Step) -> Pull:
     """Return the pull of a function of single elements."""
     known = None if step.domain else _KNOWN.get(step.op)
-    slopes = {slot: known(step, slot) if known else _slope(step, slot) for slot in step.active}
+    slopes = {
+        slot: (step.given(slot).shape, known(step, slot) if known else _slope(step, slot))
+        for slot in step.active
+    }
 
     def pull(g: Sequence[Array | None]) -> dict[int, Array]:
         if g[0] is None:
             return {}
-        return {
-            slot: summed_to(g[0] * slope, step.given(slot).shape) for slot, slope in slopes.items()
-        }
+        y = g[0]
+        return {slot: summed_to(y * slope, shape) for slot, (shape, slope) in slopes.items()}
 
     return pull
 
