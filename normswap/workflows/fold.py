@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from normswap.beside import placed
@@ -11,13 +11,11 @@ from normswap.errors import ExitCode, UsageError, require_choice
 from normswap.folding.apply import apply_plan
 from normswap.folding.passes.leftovers import Form
 from normswap.folding.planner import make_plan
-from normswap.folding.residual import residuals
-from normswap.graph.reasons import Reason
-from normswap.inspection.gate import gate
 from normswap.model import Model, load
 from normswap.model.staging import staged_output
 from normswap.progress import Progress, silent
 from normswap.workflows.equivalence import certificate_of, checked, started
+from normswap.workflows.outlook import NOTHING, Outlook, after_fold
 from normswap.workflows.result import (
     Result,
     RewriteReport,
@@ -30,6 +28,7 @@ from normswap.workflows.result import (
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
+    from pathlib import Path
 
     from normswap.check.options import CheckOptions
     from normswap.check.report import CheckReport
@@ -38,10 +37,6 @@ if TYPE_CHECKING:
     from normswap.inspection.gate import FailOn
     from normswap.model.sources import Source
     from normswap.workflows.result import Output
-
-
-SHOWN = 3
-"""Weights that a tip names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +53,16 @@ class FoldReport(RewriteReport):
     residuals : tuple of Residual
         Of the constants that were written, as they were read back; empty without a check, and with
         one by proof alone, which reads and compares each of them itself.
+    outlook : Outlook
+        What is left to do, for tips; not part of the JSON.
     """
 
     plan: Plan
     check: CheckReport | None = None
     residuals: tuple[Residual, ...] = ()
+    outlook: Outlook = field(default=NOTHING, repr=False)
 
     SCHEMA: ClassVar[str] = "normswap/fold/1"
-    TOLD = (*RewriteReport.TOLD, "tips")
 
     @property
     def exit_code(self) -> ExitCode:
@@ -75,21 +72,6 @@ class FoldReport(RewriteReport):
         if self.failing:
             return ExitCode.FINDINGS
         return ExitCode.OK if self.check is None else ExitCode(self.check.exit_code)
-
-    @property
-    def tips(self) -> tuple[str, ...]:
-        """What may fold more: the options that lift what stands in the way."""
-        tensors = [entry.tensor_of(Reason.OVERRIDABLE) for entry in self.plan.kept]
-        found = [tensor for tensor in tensors if tensor is not None]
-        if not found:
-            return ()
-        names = ", ".join(list(dict.fromkeys(found))[:SHOWN])
-        more = ", ..." if len(set(found)) > SHOWN else ""
-        tip = (
-            f"{len(found)} kept since a caller could replace weights that are graph inputs too "
-            f"({names}{more}); if none does, --assume-constant takes them for constants"
-        )
-        return (tip,)
 
 
 class FoldResult(Result[FoldReport]):
@@ -150,6 +132,10 @@ def plan(
         leftover=leftover,
         max_growth=max_growth,
     )
+    if not fail_on:
+        return report
+    from normswap.inspection.gate import gate
+
     made = report.plan
     return replace(report, failing=gate(fail_on, loaded, kept=made.kept, folded=made.folded))
 
@@ -240,9 +226,11 @@ def fold(
     Traceback (most recent call last):
     normswap.errors.UsageError: check='quik' is not one of 'quick', 'full', 'proof', 'off'.
     """
-    from normswap.check.options import check_options
+    how = None
+    if check is not None:
+        from normswap.check.options import check_options
 
-    how = check_options(check, provable=True)
+        how = check_options(check, provable=True)
     certified = None
     if certificate is not None:
         from normswap.workflows.certificate import certifiable
@@ -265,11 +253,13 @@ def fold(
         progress("writing")
         staged = stack.enter_context(staged_output(loaded, target, overwrite=overwrite))
         if how is not None:
-            report = replace(
-                report,
-                residuals=() if how.proves_only else residuals(loaded, load(staged.path)),
-                check=checked(loaded, staged.path, output, how, progress, child),
-            )
+            from concurrent.futures import ThreadPoolExecutor
+
+            with ThreadPoolExecutor(1) as pool:  # while the check waits for the runtime
+                stored = None if how.proves_only else pool.submit(_residuals, loaded, staged.path)
+                found = checked(loaded, staged.path, output, how, progress, child)
+                off = () if stored is None else stored.result()
+            report = replace(report, residuals=off, check=found)
         require_sound(report, _findings(report))
         made = None
         if certified is not None and how is not None and report.check is not None:
@@ -293,7 +283,14 @@ def _planned(
     model = load(source)
     progress("planning")
     made = make_plan(model, leftover=leftover, max_growth=max_growth, **options)
-    return model, FoldReport(model.name, None, made, size_before=model.size)
+    outlook = after_fold(model, made, leftover=leftover, max_growth=max_growth, **options)
+    return model, FoldReport(model.name, None, made, size_before=model.size, outlook=outlook)
+
+
+def _residuals(folded: Model, written: Path) -> tuple[Residual, ...]:
+    from normswap.folding.residual import residuals
+
+    return residuals(folded, load(written))
 
 
 def _findings(report: FoldReport) -> list[str]:

@@ -20,7 +20,6 @@ from normswap.groupnorm.freeze import (
 )
 from normswap.groupnorm.plan import Untouched
 from normswap.groupnorm.recalibrate import (
-    ASSUME,
     Edited,
     Recalibrated,
     RecalibrateOptions,
@@ -65,7 +64,7 @@ class RecalibrateReport(RewriteReport):
     untouched : tuple of Untouched
         The normalizations that keep what they had, each with its reason.
     notes : tuple of str
-        What of the data was not used, and what would help with what was kept.
+        What of the data was not used.
     """
 
     layers: tuple[Recalibrated, ...]
@@ -253,8 +252,6 @@ def _recalibrated(
     if not done:
         refuse(model, kept)
     notes = [*dataset.notes]
-    if any(entry.reason is Reason.OVERRIDABLE for entry in kept):
-        notes.append(ASSUME)
     notes += _about(find_dropouts(network) if options.freeze else [], STAYS)
     return replace(
         report, layers=tuple(done), samples=count, untouched=tuple(kept), notes=tuple(notes)
