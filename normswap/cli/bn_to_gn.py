@@ -306,7 +306,9 @@ def _run(
 ) -> ExitCode:
     source = source_of_command(model)
     if certificate is not None and dry_run:
-        raise UsageError("There is no certificate of a swap that is not made.")
+        raise UsageError(
+            "There is no certificate of a swap that is not made: --dry-run makes none."
+        )
     require_dry_run(fail_on, dry_run=dry_run)
     fitting = {"--refit": refit, "--holdout": holdout != str(SHARE), "--one-pass": one_pass}
     for name, given in {**fitting, "--unfold": unfold}.items():
@@ -317,8 +319,10 @@ def _run(
             tip = "Give it with --calibrate DATA, or with --evaluate DATA."
             raise UsageError(f"{name} needs data.", tip=tip)
     if unfold and dry_run:
-        tip = "normswap unfold --dry-run says where they would go."
-        raise UsageError("There is no swap to tell of before --unfold has made it.", tip=tip)
+        tip = "normswap unfold --dry-run says where BatchNormalizations would go."
+        raise UsageError(
+            "--dry-run can't tell of a swap before --unfold has made what is swapped.", tip=tip
+        )
     from normswap.groupnorm.calibrate import CalibrationOptions
     from normswap.workflows.swap import plan_report, swap
 

@@ -115,7 +115,9 @@ def fold_command(
     source = source_of_command(model)
     require_dry_run(fail_on, dry_run=dry_run and explain is None)
     if certificate is not None and (dry_run or explain is not None):
-        raise UsageError("There is no certificate of a fold that is not made.")
+        raise UsageError(
+            "There is no certificate of a fold that is not made: --dry-run and --explain make none."
+        )
     from normswap.workflows.fold import fold, plan
 
     with progress(quiet=quiet) as say:
@@ -165,7 +167,7 @@ def _explain(report: FoldReport, name: str) -> None:
         close = [known for known in names if name in known][:3]
         close = close or difflib.get_close_matches(name, names, n=3)
         raise UsageError(
-            f"No normalization of {report.source} has to do with {name!r}.",
+            f"{name!r} is no normalization of {report.source}, nor on the way of one.",
             tip=f"Did you mean {' or '.join(close)}?" if close else "--dry-run -v lists them all.",
         )
     telling().tell(Explanation.of(name, entries), command="explain")

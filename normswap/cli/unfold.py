@@ -95,7 +95,9 @@ def unfold_command(
     """
     source = source_of_command(model)
     if certificate is not None and dry_run:
-        raise UsageError("There is no certificate of an unfold that is not made.")
+        raise UsageError(
+            "There is no certificate of an unfold that is not made: --dry-run makes none."
+        )
     from normswap.workflows.unfold import plan_report, unfold
 
     with progress(quiet=quiet) as say:

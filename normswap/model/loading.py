@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from normswap.model.stored import Locate
 
 # What people give by mistake: the first bytes, what it is, and what to do.
+_INTERRUPTED = "Was the export or download interrupted?"
+
 _LOOK_ALIKES: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer", "Fetch the model itself: git lfs pull."),
     (b"PK\x03\x04", "a zip archive, perhaps a PyTorch checkpoint", "Export it to ONNX first."),
@@ -187,7 +189,9 @@ def load(source: Source, *, name: str | None = None) -> Model:
 def _parse(view: Any, storage: Storage, path: Path | None, name: str) -> Model:
     nbytes = len(view)
     if not nbytes:
-        raise ModelError(f"{name} is empty.", tip="Was the export or download interrupted?")
+        piped = path is None and name.startswith("<")
+        tip = "Nothing came through the pipe: name a file." if piped else _INTERRUPTED
+        raise ModelError(f"{name} is empty.", tip=tip)
     try:
         serialized, spans = wire.detach(view)
         proto = onnx.ModelProto.FromString(serialized)
@@ -315,7 +319,7 @@ def _not_a_model(head: bytes, name: str, reason: str) -> ModelError:
         return ModelError(f"{name} is a text file, not an ONNX model.")
     return ModelError(
         f"{name} is truncated, damaged, or no ONNX model: {reason}.",
-        tip="Was the export or download interrupted?",
+        tip=_INTERRUPTED,
     )
 
 

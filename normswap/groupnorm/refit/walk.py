@@ -318,7 +318,9 @@ class _Walk:
         once = sum(cost for name, cost in self._costs.items() if name in names)
         runs = sum(parameter.values.size for parameter in problem.parameters)
         if once * runs > MOST:
-            self._why[problem.layer] = "to see what it does to the outputs takes too many runs"
+            self._why[problem.layer] = (
+                "to see what it does to the outputs takes too many runs of the network"
+            )
             return False
         ends = list(self._pair.teacher.ends)
         if not self._targets:

@@ -96,6 +96,18 @@ def test_training(home, command):
     assert not [tip for tip in told(*command, "my model.recalibrated.onnx") if "training" in tip]
 
 
+def test_training_of_a_swap(home):
+    shutil.copy(MODELS / "digits_resnet_training.onnx", "m.onnx")
+    how = ("--groups", "4", "--dry-run")
+    first, *_ = told("bn-to-gn", "m.onnx", *how)
+    assert first.startswith("8 are in training mode")
+    assert told("bn-to-gn", "m.onnx", "--no-normalize", *how) == []
+    follow(first)
+    options = normswap.bn_to_gn("m.recalibrated.onnx", groups=4, check=None).report
+    assert all(swap.statistics.absorbers for swap in options.plan.swaps)
+    assert told("bn-to-gn", "m.recalibrated.onnx", *how) == []
+
+
 def test_training_without_statistics_to_go_on_with(home):
     """Not of a normalization that --freeze leaves: it standardizes a weight, or has bad numbers."""
     b = Builder(15)

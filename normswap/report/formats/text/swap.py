@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, TextIO
 
 from rich.markup import escape
 
-from normswap.graph.reasons import Reason
 from normswap.report.formats.text.console import (
     SHOWN,
     kept_table,
@@ -64,11 +63,6 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
     if any(swap.statistics for swap in plan.swaps):
         console.print()
         console.print(_statistics(plan, verbose=verbose))
-        went = [swap.statistics for swap in plan.swaps if swap.statistics is not None]
-        if any(each.reason is Reason.TRAINING_MODE for each in went):
-            console.print(
-                "  `normswap recalibrate --freeze` first gives those in training mode some"
-            )
         _print_same("that network", report.normalization, console)
     if any(swap.absorbed for swap in plan.swaps):
         console.print()
@@ -232,9 +226,13 @@ def _check(check: SwapCheck, console: Console, *, verbose: int) -> None:
         console.print(f"  {escape(sentence)}")
     for output in check.invariance:
         console.print(
-            f"  output {escape(output.output)} of a sample, alone and in its batch: off by "
-            f"{output.max_error:.1e} where the largest value is {output.largest:.3g}"
+            f"  output {escape(output.output)} of a sample, alone and in its batch: "
+            f"{_alone(output.max_error)} (largest value {output.largest:.3g})"
         )
+
+
+def _alone(error: float) -> str:
+    return f"off by {error:.1e}" if error else "the same to the last bit"
 
 
 def _known(figure: float, form: str, unit: str = "") -> str:
@@ -300,4 +298,4 @@ def _fit(fit: Fit, console: Console, *, verbose: int) -> None:
     for why, layers in by_reason.items():
         named = ", ".join(layers if verbose else layers[:SHOWN])
         named += f" and {len(layers) - SHOWN} more" * (not verbose and len(layers) > SHOWN)
-        console.print(f"  as before, since {escape(why)}: {escape(named)}")
+        console.print(f"  not fitted, since {escape(why)}: {escape(named)}")
