@@ -7,7 +7,8 @@ writes ``benchmarks/RESULTS-GN-REFIT.md``: the accuracy of trained networks, swa
 numbers of groups: without data, with ``--calibrate`` and with ``--refit``. Every figure is of
 samples that the fit has not seen, the mean over several divisions of the data.
 
-``--networks DIR`` takes further ones: NAME.onnx, and NAME.npz with ``images`` and ``labels``.
+``--networks DIR`` takes further ones: NAME.onnx, and NAME.npz with ``images`` and ``labels``, and
+perhaps ``about`` and ``fit``, how many images to fit to.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "benchmarks" / "RESULTS-GN-REFIT.md"
 GROUPS = (1, 2, 4, 8, 16, None)
 WAYS = {
-    "without data": (None, walk.FURTHER),
-    "calibrated": (CalibrationOptions(), walk.FURTHER),
-    "weights alone": (CalibrationOptions(refit=True), 0),
-    "refitted": (CalibrationOptions(refit=True), walk.FURTHER),
+    "without data": (None, walk.TIMES),
+    "calibrated": (CalibrationOptions(), walk.TIMES),
+    "layer by layer": (CalibrationOptions(refit=True), 0),
+    "refitted": (CalibrationOptions(refit=True), walk.TIMES),
 }
-"""How the affine and the weights are fitted, and in how many sweeps affines to the outputs."""
+"""What is fitted, and how often all of it is fitted to the outputs at once."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def prepared(folder: Path) -> list[Task]:
     for path in sorted(folder.glob("*.onnx")):
         data = np.load(path.with_suffix(".npz"))
         about = str(data["about"]) if "about" in data else path.name
-        tasks.append(Task(path.stem, about, path, data["images"], data["labels"]))
+        fit = int(data["fit"]) if "fit" in data else Task.fit
+        tasks.append(Task(path.stem, about, path, data["images"], data["labels"], fit))
     return tasks
 
 
@@ -103,9 +105,9 @@ def measured(task: Task, groups: int | None, splits: int, folder: Path) -> dict[
         wanted = scores(task.model, task.images[test])
         found.setdefault("original", []).append(figures(task.model, task, test, wanted))
         name = ort.InferenceSession(str(task.model)).get_inputs()[0].name
-        for way, (how, further) in WAYS.items():
+        for way, (how, times) in WAYS.items():
             target = folder / "swapped.onnx"
-            walk.FURTHER = further
+            walk.TIMES = times
             swap(
                 task.model,
                 target,

@@ -54,6 +54,8 @@ class Row:
         Layers that have one and had none.
     is_back : bool
         Whether folding again gives the folded model.
+    is_of_zoo : bool
+        Whether it is one of ``benchmarks.zoo``.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Row:
     missing: Counter[str]
     extra: int
     is_back: bool
+    is_of_zoo: bool
 
     @property
     def is_reproduced(self) -> bool:
@@ -117,6 +120,7 @@ def compare(name: str, path: Path) -> Row:
         Counter(layer.reason.value for layer in plan.left_out if had[layer]),
         sum(not had[layer] for layer in plan.places),
         normswap.fold(done.model, check=None).model == folded,
+        path.name == f"{name}.onnx",
     )
 
 
@@ -187,7 +191,8 @@ HEAD = """# Where BatchNormalizations are put back
 Made by `python -m benchmarks.unfold_places`: architectures with random weights, exported with their
 BatchNormalizations, folded, and unfolded on two random samples. Of {} architectures {} have them
 behind exactly the layers that took one in, and {} of {} such layers have one again; {} have one
-that had none. {} come back bit for bit when they are folded again.
+that had none. {} come back bit for bit when they are folded again. Of the {} of `benchmarks.zoo`
+({}) it is {}: not {}.
 
 - **kept**: the fold leaves it, and so does unfold.
 - **elsewhere**: it was folded into what comes behind it, or into what is no linear layer, or went
@@ -215,6 +220,8 @@ the tensors that they make. **kept** are those that it leaves, as unfold does.
 
 
 def report(rows: list[Row], by_torch: list[DefaultRow]) -> str:
+    zoo = [row for row in rows if row.is_of_zoo]
+    others = [row.name for row in zoo if not row.is_reproduced]
     text = HEAD.format(
         len(rows),
         sum(row.is_reproduced for row in rows),
@@ -222,6 +229,10 @@ def report(rows: list[Row], by_torch: list[DefaultRow]) -> str:
         sum(row.layers for row in rows),
         sum(row.extra for row in rows),
         sum(row.is_back for row in rows),
+        len(zoo),
+        ", ".join(row.name for row in zoo),
+        len(zoo) - len(others),
+        ", ".join(others) or "none",
     )
     text += "".join(f"{row}\n" for row in rows)
     if by_torch:

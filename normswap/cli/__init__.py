@@ -23,9 +23,12 @@ from normswap.cli.supervised import Note, split, wait
 from normswap.cli.telling import Telling
 from normswap.cli.written import Written
 from normswap.errors import ExitCode, NormswapError
+from normswap.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from click.shell_completion import CompletionItem
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "fold": (
@@ -76,6 +79,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "normswap.cli.providers:providers_command",
         "Say which execution providers run here, and why others don't.",
     ),
+    "completion": (
+        "normswap.cli.completion:completion_command",
+        "Let bash, zsh or fish complete commands, options and files.",
+    ),
 }
 """Where each command is, and what the list of commands says of it."""
 
@@ -96,6 +103,29 @@ class LazyGroup(click.Group):
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return commands and options that begin so, importing no command."""
+        from click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=summary)
+            for name, (_, summary) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is typed, or say which may have been meant."""
+        tip = None if args[0] in COMMANDS else did_you_mean(args[0], COMMANDS)
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            if tip is None or tip in error.message:
+                raise
+            raise click.UsageError(f"{error.message} {tip}", ctx) from error
 
     def invoke(self, ctx: click.Context) -> object:
         """Run a command; an EOFError of its own is none of the person's, as click takes it for."""
@@ -123,7 +153,12 @@ def cli() -> None:
     """Rewrite the normalization layers of ONNX models, and prove that the rewrite is right."""
 
 
-def run(arguments: list[str] | None = None, *, note: Note | None = None) -> int:
+def run(
+    arguments: list[str] | None = None,
+    *,
+    note: Note | None = None,
+    telling: Telling | None = None,
+) -> int:
     """Run a command and return its exit code: the one place where errors become text.
 
     Parameters
@@ -132,10 +167,12 @@ def run(arguments: list[str] | None = None, *, note: Note | None = None) -> int:
         Without the program's name; those of the process if left out.
     note : Note, optional
         Where a process that supervises this one finds what was written.
+    telling : Telling, optional
+        Takes what the command tells, in place of the streams and files.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     written = Written(note)
-    telling = Telling(arguments, written)
+    telling = telling or Telling(arguments, written)
     with stoppable(once=note is not None) as stop:
         try:
             code = cli.main(
@@ -144,6 +181,8 @@ def run(arguments: list[str] | None = None, *, note: Note | None = None) -> int:
                 standalone_mode=False,
                 obj={Written: written, Telling: telling},
             )
+            if sys.stdout is not None:
+                sys.stdout.flush()  # what can't be written is an error, and not one to be told late
             return int(code or ExitCode.OK)
         except KeyboardInterrupt:
             pass
@@ -237,7 +276,8 @@ def _show(message: str, tip: str | None) -> None:
 
 
 def _echo(line: str) -> None:
-    click.echo(line, err=True)
+    plain = os.environ.get("NO_COLOR") or not sys.stderr.isatty()  # click knows the latter only
+    click.echo(line, err=True, color=not plain)
 
 
 def main() -> NoReturn:
@@ -248,20 +288,26 @@ def main() -> NoReturn:
     # made takes a third of the time of a large one.
     gc.set_threshold(100_000, 50, 50)
     note = Note()
-    child = split()
+    is_alone = sys.platform == "win32" or _only_tells(sys.argv[1:])
+    child = 0 if is_alone else split()
     if child:
         code, killed, asked = wait(child)
         if killed is not None:
             code = _after(note, killed, asked)
     else:
-        code = run(note=None if sys.platform == "win32" else note)
-    if code > STOPPED:
-        # All is in order, and to take a large model apart object by object may take a second.
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError):
-                stream.flush()
-        os._exit(code)
-    # What is left goes with the process. To search all of it for cycles first, as Python does at
-    # its end, takes a tenth of --help and a sixth of a fold.
-    gc.freeze()
-    sys.exit(code)
+        code = run(note=None if is_alone else note)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, AttributeError):  # None, where it was closed
+            stream.flush()
+    # All is in order. To take modules and a model apart object by object, as Python does at its
+    # end, takes a third of the time that importing onnx does, and of a large model a second.
+    os._exit(code)
+
+
+def _only_tells(arguments: list[str]) -> bool:
+    """Whether a command is only asked for its help, or a shell asks what may follow.
+
+    Nothing takes long then, and nothing is written: there is nothing to supervise.
+    """
+    asked = {"-h", "--help", "--version"}.intersection(arguments)
+    return bool(asked) or "_NORMSWAP_COMPLETE" in os.environ

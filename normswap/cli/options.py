@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 import threading
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
 
+from normswap.cli.completing import files
 from normswap.cli.telling import format_options, telling
 from normswap.cli.written import will_write, will_write_to
 from normswap.errors import UnprovenError, UsageError
+from normswap.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from normswap.check.options import CheckOptions
@@ -44,7 +47,18 @@ class CheckedCommand(click.Command):
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments, with its value given to every ``--check``."""
+        """Parse the arguments, with its value given to every ``--check``.
+
+        Raises
+        ------
+        UsageError
+            What follows one is neither, and close to a value.
+        """
+        for option, word in itertools.pairwise(args):
+            if option == "--check" and word not in DEPTHS and not Path(word).exists():
+                tip = did_you_mean(word, DEPTHS)
+                if tip is not None:
+                    raise UsageError(f"{word!r} is no value of --check, and no model.", tip=tip)
         given = [
             f"--check={DEPTHS[0]}"
             if argument == "--check" and args[at + 1 : at + 2] not in ([depth] for depth in DEPTHS)
@@ -65,7 +79,9 @@ def decorated(
 
 def model_argument(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the MODEL argument: a path, ``-`` or nothing for a pipe."""
-    return click.argument("model", required=False, metavar="[MODEL]")(function)
+    return click.argument("model", required=False, metavar="[MODEL]", shell_complete=files)(
+        function
+    )
 
 
 def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -75,6 +91,7 @@ def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "-o",
             "output",
             metavar="FILE",
+            shell_complete=files,
             help="Where the result goes; - is standard output.  [default: beside MODEL, with a "
             "name that can't overwrite it; standard output if MODEL comes through a pipe]",
         ),
@@ -90,19 +107,25 @@ def source_of_command(model: str | None) -> Path | BinaryIO:
     Raises
     ------
     UsageError
-        If no model is named and standard input is a terminal.
+        If no model is named, and standard input is a terminal or empty.
     """
     if model == "":
         raise UsageError("The path of the model is empty.")
     if model is not None and model != STDIO:
         return telling().reads(Path(model))
     stream = sys.stdin.buffer
-    if model is None and stream.isatty():
+    if model is None and (stream.isatty() or not _has_more(stream)):
+        empty = "" if stream.isatty() else ", and standard input is empty"
         raise UsageError(
-            "No model: name a file, or pipe one in.",
+            f"No model{empty}: name a file, or pipe one in.",
             tip=f"For example: {click.get_current_context().command_path} model.onnx",
         )
     return telling().reads(stream)
+
+
+def _has_more(stream: Any) -> bool:
+    """Whether there is something to read, without taking it."""
+    return not hasattr(stream, "peek") or bool(stream.peek(1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +179,7 @@ def target_of_command(
         will_write(source)
         return Target(source, overwrite=True, copy=False)
     if output is None and isinstance(source, Path):
-        beside = source.with_name(f"{source.stem}.{suffix}{source.suffix or '.onnx'}")
-        return replace(_file_target(beside, force=force), copy=False)
+        return replace(_file_target(beside(source, suffix), force=force), copy=False)
     if output is None or output == STDIO:
         stream = sys.stdout.buffer
         if stream.isatty():
@@ -171,6 +193,11 @@ def target_of_command(
             f"{target} is the model itself.", tip="Use --in-place if that is what you want."
         )
     return _file_target(target, force=force)
+
+
+def beside(source: Path, suffix: str) -> Path:
+    """Return where the result goes that nobody gave a name."""
+    return source.with_name(f"{source.stem}.{suffix}{source.suffix or '.onnx'}")
 
 
 def _file_target(path: Path, *, force: bool) -> Target:
@@ -325,6 +352,28 @@ def include_options(verb: str) -> Decorator:
     return add
 
 
+def samples_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option that takes a part of the data."""
+    return click.option(
+        "--samples",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Use only the first N samples of DATA.",
+    )(function)
+
+
+def batch_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option that says how much of the data is run at once."""
+    return click.option(
+        "--batch",
+        type=click.IntRange(min=1),
+        default=32,
+        show_default=True,
+        metavar="N",
+        help="Samples in a batch, if MODEL leaves it open.",
+    )(function)
+
+
 def timeout_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the option that says how long a run may take."""
     return click.option(
@@ -440,6 +489,31 @@ def check_options_of_command(values: dict[str, Any]) -> CheckOptions:
         input_shapes=dict(values["input_shapes"]),
         timeout=values["timeout"],
     )
+
+
+def rewrite_options_of_command(
+    source: Path | BinaryIO, values: dict[str, Any], *, suffix: str
+) -> dict[str, Any]:
+    """Return what a rewrite is told of its output and its check.
+
+    Parameters
+    ----------
+    source : Path or binary stream
+        What the command reads.
+    values : dict
+        Of :func:`output_options`, :func:`check_options` and :func:`certificate_option`.
+    suffix : str
+        See :func:`target_of_command`, also for the error.
+    """
+    place = {key: values[key] for key in ("output", "force", "in_place")}
+    target = target_of_command(source, suffix=suffix, **place)
+    return {
+        "output": target.output,
+        "overwrite": target.overwrite,
+        "copy": target.copy,
+        "check": check_options_of_command(values) if is_checked(values) else None,
+        "certificate": values["certificate"],
+    }
 
 
 def save_failing_inputs(values: dict[str, Any], check: CheckReport | None) -> None:

@@ -12,7 +12,6 @@ import contextlib
 import mmap
 import os
 import signal
-import sys
 from typing import TYPE_CHECKING
 
 from normswap.cli.stopping import usual
@@ -51,11 +50,8 @@ def split() -> int:
     Returns
     -------
     int
-        In the process that waits the number of the other; in that one 0. There it is 0 as well on
-        Windows, where one process does it all.
+        In the process that waits the number of the other; in that one 0.
     """
-    if sys.platform == "win32":
-        return 0
     parent = os.getpid()
     child = os.fork()
     if not child:

@@ -16,7 +16,7 @@ import numpy as np
 from normswap.check import elements
 from normswap.dtypes import NUMPY_DTYPES, is_floating
 from normswap.errors import RunError, RunTimeoutError
-from normswap.groupnorm.drift import DriftReport, measure_drift, samples_of
+from normswap.groupnorm.drift import DriftReport, chunks, measure_drift, samples_of
 from normswap.groupnorm.feeds import make_cases
 from normswap.inputs.dims import RequestedSizes, batch_is_free
 from normswap.inputs.signature import inferred, read_signature
@@ -100,6 +100,13 @@ def observe(
         for port in signature.outputs
         if port.kind == "tensor" and port.dtype.startswith(("float", "bfloat"))
     ]
+    names = [*floats, *(layer.y for layer in layers)]
+
+    def lot(case: Case) -> list[str]:
+        """Return what the drift asks for first, so that it is loaded only once."""
+        sizes = _sizes(signature, layers, case)
+        return next(iter(chunks(names, sizes, samples_of(case.feeds))), [])
+
     how: dict[str, Any] = {
         "taps": {layer.y: layer.data_type for layer in layers},
         "provider": options.provider,
@@ -116,7 +123,9 @@ def observe(
         with Session(swapped, label="the swapped model", **how) as after:
             try:
                 with Session(original, label="the original model", **how) as before:
-                    cases = make_cases(before, signature, plainly, batches, progress, notes)
+                    cases = make_cases(
+                        before, signature, plainly, batches, progress, notes, part=lot
+                    )
                     drift = measure_drift(
                         before,
                         after,
@@ -132,8 +141,9 @@ def observe(
                 raise
             except RunError as error:
                 notes.append(f"the drift from the original can't be told: {error}")
-                cases = make_cases(after, signature, plainly, batches, progress, notes)
-            invariance = _invariance(after, cases[0], signature, options, notes)
+                cases = make_cases(after, signature, plainly, batches, progress, notes, part=lot)
+            part = lot(cases[0])
+            invariance = _invariance(after, cases[0], signature, options, notes, part)
             notes += [*after.notes, *drift.notes]
     except (RunTimeoutError, ProviderError):
         raise
@@ -160,6 +170,7 @@ def _invariance(
     signature: Signature,
     options: CheckOptions,
     notes: list[str],
+    part: Sequence[str],
 ) -> tuple[Invariance, ...]:
     """Run the first sample without its batch, or with another batch where the size is fixed."""
     feeds = case.feeds
@@ -169,13 +180,13 @@ def _invariance(
         notes.append("batch invariance can't be tested with one sample in a batch")
         return ()
     requested = RequestedSizes(options.input_shapes, {})
-    part = (lambda value: value[:1]) if batch_is_free(signature, requested) else _others
+    other = (lambda value: value[:1]) if batch_is_free(signature, requested) else _others
     alone = {
-        name: part(value) if getattr(value, "ndim", 0) and len(value) == size else value
+        name: other(value) if getattr(value, "ndim", 0) and len(value) == size else value
         for name, value in feeds.items()
     }
     try:
-        whole, again = _tensors(session.run(feeds)), _tensors(session.run(alone))
+        whole, again = (_tensors(session.run(each, part=part)) for each in (feeds, alone))
     except RunError as error:
         notes.append(f"batch invariance can't be tested: {error}")
         return ()

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 LEAST_SAMPLES = 50
 """From which on a share of samples says something."""
 
+AT_ONCE = 1 << 13
+"""Values that are summed at a time, few enough for a cache."""
+
 BUDGET = 256 * 2**20
 """Bytes of tensors that are fetched at once, so that memory does not grow with the network."""
 
@@ -51,20 +54,29 @@ class Comparison:
     samples: int = 0
     places: int = 0
 
-    def add(self, ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> None:
-        """Take in more values, of places where both are finite."""
-        a, b = ours.astype(np.float64), theirs.astype(np.float64)
-        finite = np.isfinite(a) & np.isfinite(b)
-        a, b = (a.ravel(), b.ravel()) if finite.all() else (a[finite], b[finite])
-        self.places += a.size
-        self.ours += float(a @ a)
-        self.theirs += float(b @ b)
-        self.product += float(a @ b)
-        self.difference += float(np.square(a - b).sum())
+    def add(self, ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> bool:
+        """Take in more values, of places where both are finite; return whether all are."""
+        a, b = ours.reshape(-1), theirs.reshape(-1)
+        parts = (slice(start, start + AT_ONCE) for start in range(0, a.size, AT_ONCE))
+        with np.errstate(invalid="ignore", over="ignore"):
+            sums = sum((_sums(a[part], b[part]) for part in parts), np.zeros(4))
+        places, is_finite = a.size, True
+        known = np.ones(len(ours) if ours.ndim else 1, bool)
+        if not np.isfinite(sums).all():  # to look at each value first would be slower
+            finite = np.isfinite(ours) & np.isfinite(theirs)
+            sums = _sums(ours[finite], theirs[finite])
+            places, is_finite = int(finite.sum()), bool(finite.all())
+            known = finite.all(axis=tuple(range(1, finite.ndim)))
+        self.places += places
+        self.ours += float(sums[0])
+        self.theirs += float(sums[1])
+        self.product += float(sums[2])
+        self.difference += float(sums[3])
         if ours.ndim == 2 and ours.shape[1] > 1:
-            known = finite.all(axis=1)
-            self.agreed += int((ours.argmax(axis=1) == theirs.argmax(axis=1))[known].sum())
+            agree = ours.argmax(axis=1) == theirs.argmax(axis=1)
+            self.agreed += int(agree[known].sum())
             self.samples += int(known.sum())
+        return is_finite
 
     def result(self, *, shares: bool = True) -> Drift:
         """Return the figures; shares of samples only if they are a person's own."""
@@ -155,11 +167,12 @@ def measure_drift(
     for number, feeds in enumerate(batches, start=1):
         progress(f"measuring the drift, batch {number}")
         for chunk in chunks(names, sizes or {}, samples_of(feeds)):
-            theirs = original.run(feeds, chunk)
-            ours = swapped.run(feeds, chunk)
+            theirs = original.run(feeds, chunk, part=chunk)
+            ours = swapped.run(feeds, chunk, part=chunk)
             for name in chunk:
                 if ours[name].dtype.kind in "fV" and ours[name].shape == theirs[name].shape:
-                    found[name].add(ours[name], theirs[name])
+                    if found[name].add(ours[name], theirs[name]):
+                        continue
                     for which, run in (("original", theirs), ("swapped", ours)):
                         what = f"{name} of the {which} network"
                         flaw = None if what in notes else flaw_of(what, run[name])
@@ -190,6 +203,13 @@ def chunks(names: Sequence[str], sizes: Mapping[str, int], samples: int) -> list
 def samples_of(feeds: Mapping[str, Any]) -> int:
     """Return how many samples are in a batch."""
     return max((len(value) for value in feeds.values() if np.ndim(value)), default=1)
+
+
+def _sums(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return the sums of squares of two vectors, that of their products and of differences."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    apart = a - b
+    return np.array([a @ a, b @ b, a @ b, apart @ apart])
 
 
 def _decibels(signal: float, noise: float) -> float:

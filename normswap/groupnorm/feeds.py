@@ -11,7 +11,7 @@ from normswap.inputs.random import Case, Distribution, make_case
 from normswap.runtime.failures import ProviderError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from normswap.check.options import CheckOptions
     from normswap.inputs.signature import Signature
@@ -88,6 +88,8 @@ def make_cases(
     batches: Iterable[Mapping[str, Any]] | None,
     progress: Progress,
     notes: list[str],
+    *,
+    part: Callable[[Case], Sequence[str]],
 ) -> list[Case]:
     """Return the inputs of a check: a few samples, or at depth FULL several sets of them.
 
@@ -97,6 +99,8 @@ def make_cases(
         See :func:`make_feeds`.
     notes : list of str
         Is told of inputs that the network does not take.
+    part : callable
+        Returns what will be computed of the network on inputs.
 
     Raises
     ------
@@ -106,7 +110,7 @@ def make_cases(
     if batches is not None:
         found = data_feeds(signature, options, batches)
         return [Case("data", Distribution.USER, dict(feeds)) for feeds in found]
-    first, spatial = _accepted(session, signature, options, progress, SAMPLES, None)
+    first, spatial = _accepted(session, signature, options, progress, SAMPLES, None, part)
     cases = {first.name: first}
     requested = RequestedSizes(options.input_shapes, {})
     for distribution, samples in _MORE if options.full else ():
@@ -116,7 +120,7 @@ def make_cases(
             continue
         progress(f"trying {case.name}")
         try:
-            session.run(case.feeds)
+            session.run(case.feeds, part=part(case))
         except (RunTimeoutError, ProviderError):
             raise
         except RunError as error:
@@ -133,6 +137,7 @@ def _accepted(
     progress: Progress,
     samples: int,
     first_size: int | None,
+    part: Callable[[Case], Sequence[str]] = lambda _: (),
 ) -> tuple[Case, int]:
     """Return random inputs that a network takes, and the spatial size that they have."""
     requested = RequestedSizes(options.input_shapes, {})
@@ -145,7 +150,7 @@ def _accepted(
         shapes = solve(signature, requested, batch=samples, spatial=spatial)
         case = make_case(signature, shapes, Distribution.NORMAL, seed=options.seed, ranges={})
         try:
-            session.run(case.feeds)
+            session.run(case.feeds, part=part(case))
         except (RunTimeoutError, ProviderError):
             raise
         except RunError as error:

@@ -29,6 +29,7 @@ from normswap.bodies import bodies
 from normswap.dtypes import NUMPY_DTYPES, is_float, round_to
 from normswap.errors import ModelError
 from normswap.graph.build import gs_nodes
+from normswap.model.outlined import outlined
 from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def written_out(
     ModelError
         If the model has no such node, or no such initializer.
     """
-    model = onnx.load(str(original), load_external_data=False)
+    model = outlined(original.resolve())  # whose weights are read where they are
     write_out(model, intents, weights)
     with scratch_folder("intended") as folder:
         path = folder / "intended.onnx"

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 AUTO = "auto"
 FASTEST = "fastest"
 
+SHARE = 0.25
+"""Of the samples of a data set, or of its units, what is held out."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timings:

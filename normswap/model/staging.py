@@ -260,7 +260,7 @@ def _own_data(target: Path) -> list[Path]:
     """
     locations: set[str] = set()
     with contextlib.suppress(PermissionError):
-        if target.is_file():
+        if target.is_file() and _has_namesakes(target):
             locations = data_files(target)
     names = {
         name
@@ -268,6 +268,15 @@ def _own_data(target: Path) -> list[Path]:
         if name.startswith(target.name) and os.path.basename(name) == name  # noqa: PTH119
     }
     return [path for path in map(target.with_name, sorted(names)) if path.exists()]
+
+
+def _has_namesakes(target: Path) -> bool:
+    """Whether other files beside it are named after it; else it needn't be read for theirs."""
+    try:
+        names = os.listdir(target.parent)  # noqa: PTH208 - no paths are made of them
+    except OSError:  # a folder that nobody may read
+        return True
+    return any(name.startswith(target.name) and name != target.name for name in names)
 
 
 def _not_written(target: Path, error: OSError) -> ModelError:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import onnx
+from google.protobuf.descriptor import FieldDescriptor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -200,15 +201,18 @@ def is_repeated(item: Any) -> bool:
 
 _MODEL: str = onnx.ModelProto.DESCRIPTOR.full_name
 _TENSOR: str = onnx.TensorProto.DESCRIPTOR.full_name
+_STRING = FieldDescriptor.CPPTYPE_STRING
+_MESSAGE = FieldDescriptor.CPPTYPE_MESSAGE
 
 
 @functools.cache
 def _payload_fields() -> frozenset[int]:
-    """Return the numbers of the ``TensorProto`` fields that are raw or packed data."""
+    """Return the numbers of the ``TensorProto`` fields that are raw data or numbers, packed."""
     return frozenset(
         item.number
         for item in onnx.TensorProto.DESCRIPTOR.fields
-        if item.name == "raw_data" or (item.name.endswith("_data") and item.GetOptions().packed)
+        if item.name == "raw_data"
+        or (item.name.endswith("_data") and item.cpp_type not in {_STRING, _MESSAGE})
     )
 
 
@@ -387,6 +391,8 @@ def _fields(buffer: Buffer, position: int, end: int) -> Iterator[tuple[int, int,
 
 
 def _decode_varint(buffer: Buffer, position: int, end: int) -> tuple[int, int]:
+    if position < end and (byte := buffer[position]) < 0x80:  # as most are
+        return byte, position + 1
     result = shift = 0
     while position < end and shift < 70:
         byte = buffer[position]

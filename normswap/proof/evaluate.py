@@ -9,8 +9,8 @@ import ml_dtypes
 import numpy as np
 
 from normswap.dtypes import NUMPY_DTYPES, is_float, is_floating
-from normswap.proof.arbiter.evaluator import NOT_WEIGHTS, perturbed
 from normswap.proof.flat import CHOICE, NONE, OWN
+from normswap.proof.perturbation import NOT_WEIGHTS, perturbed
 from normswap.semantics.registry import meaning_of
 
 if TYPE_CHECKING:

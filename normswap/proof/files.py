@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 
 from normswap.errors import ModelError, UsageError
 from normswap.inputs.dims import RequestedSizes, solve
 from normswap.inputs.random import Distribution, make_case
+from normswap.model.outlined import outlined
 from normswap.proof.constants import Constants
 from normswap.proof.flat import Flat, NotFlatError
 from normswap.proof.numbering import Side
 from normswap.proof.prove import prove
 from normswap.proof.reordered import Reordered, put_in_order, require_whole
 from normswap.proof.result import Proof
-from normswap.proof.simulate import witness
 from normswap.proof.sizes import Inferred, sizes_of
-from normswap.runtime.randomness import pinned
+from normswap.proof.witness import witness
+from normswap.runtime.randomness import pin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from normswap.inputs.signature import Shape, Signature
     from normswap.runtime.arrays import Feeds
@@ -40,6 +43,7 @@ def prove_files(
     patience: float = 60.0,
     alone: bool = False,
     orders: Sequence[Reordered] = (),
+    ranges: Mapping[str, tuple[float, float]] = MappingProxyType({}),
 ) -> Proof:
     """Prove, as far as it goes, that the model in a file is the function of that in another.
 
@@ -57,6 +61,8 @@ def prove_files(
         proved.
     orders : sequence of Reordered
         The order in which channels of the rewritten model are, where that has permuted them.
+    ranges : mapping of str to (float, float)
+        Of inputs, by name: nothing else is shown to differ.
 
     Returns
     -------
@@ -72,13 +78,14 @@ def prove_files(
     deadline = began + patience
 
     def feeds() -> Iterator[Feeds]:
-        return _feeds(original, requested)
+        return _feeds(original, requested, ranges)
 
     try:
         a, b, _ = sides_of(original, rewritten, requested, orders)
         with np.errstate(all="ignore"):  # infinity and NaN are values like any others here
-            found = prove(a, b, feeds=feeds, patience=deadline - time.perf_counter())
-            if alone and not found.is_whole:
+            left = deadline - time.perf_counter()
+            found = prove(a, b, feeds=feeds, patience=left, vary=not ranges)
+            if alone and not found.is_whole and found.witness is None:
                 found = replace(found, witness=witness(a, b, feeds(), deadline))
             return replace(found, seconds=time.perf_counter() - began)
     except ModelError:
@@ -116,6 +123,25 @@ def sides_of(
     return a, b, shapes
 
 
+def side_of(model: Signature, shapes: dict[str, Shape]) -> Side:
+    """Read one model alone, without classes.
+
+    Parameters
+    ----------
+    model : Signature
+    shapes : dict of str to tuple of int
+        Of its inputs.
+
+    Raises
+    ------
+    ModelError
+        If external data can't be read.
+    NotFlatError
+        If the model can't be laid flat.
+    """
+    return _side(model, [shapes], {})
+
+
 def _side(
     model: Signature,
     shapes: Sequence[dict[str, Shape]],
@@ -129,7 +155,13 @@ def _side(
     ModelError
         If its external data can't be read.
     """
-    proto = pinned(str(model.path), model.seeds)
+    # Where the data of a model is in another folder, its own file is none of that.
+    read = (
+        outlined(model.path.resolve())
+        if model.home is None
+        else onnx.load(model.path, load_external_data=False)
+    )
+    proto = pin(read, model.seeds)
     flat = Flat.of(proto, model.folder)
     found = put_in_order(flat, orders)
     constants = Constants(flat, model.name)
@@ -160,7 +192,9 @@ def _shapes(model: Signature, requested: RequestedSizes) -> list[dict[str, Shape
     return [first] if second == first else [first, second]
 
 
-def _feeds(model: Signature, requested: RequestedSizes) -> Iterator[Feeds]:
+def _feeds(
+    model: Signature, requested: RequestedSizes, ranges: Mapping[str, tuple[float, float]]
+) -> Iterator[Feeds]:
     """Yield inputs: of images as small as most networks take them, and of the model's own sizes."""
     own = solve(model, requested, batch=1)
     images = [
@@ -173,4 +207,4 @@ def _feeds(model: Signature, requested: RequestedSizes) -> Iterator[Feeds]:
         for name, shape in own.items()
     }
     for shapes in [own] if small == own else [small, own]:
-        yield make_case(model, shapes, Distribution.NORMAL, seed=0, ranges={}).feeds
+        yield make_case(model, shapes, Distribution.NORMAL, seed=0, ranges=ranges).feeds

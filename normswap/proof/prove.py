@@ -22,14 +22,22 @@ from onnx import TensorProto
 from normswap.dtypes import is_float
 from normswap.proof.candidates import MORE, Candidates
 from normswap.proof.conversion import narrowed_to
-from normswap.proof.drive import Pair
 from normswap.proof.facts import Facts
 from normswap.proof.flat import NONE
 from normswap.proof.judge import Judgement, frontier_names, judge
 from normswap.proof.numbering import Side, Table
-from normswap.proof.regions import WIDER, Cone, LargeRegionError, cone_of, opposite, widened
-from normswap.proof.result import BEYOND_TESTS, Cut, Means, Output, Proof, Region, Standing
+from normswap.proof.regions import (
+    WIDER,
+    Cone,
+    LargeRegionError,
+    Pair,
+    cone_of,
+    opposite,
+    widened,
+)
+from normswap.proof.result import BEYOND_TESTS, Cut, Means, Output, Proof, Region, Standing, Witness
 from normswap.proof.simulate import Alike, simulate, taken
+from normswap.proof.witness import Apart, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -46,6 +54,7 @@ def prove(
     *,
     feeds: Callable[[], Iterable[Mapping[str, Any]]] = tuple,
     patience: float = _PATIENCE,
+    vary: bool = True,
 ) -> Proof:
     """Prove, as far as it goes, that a rewritten model is the original function.
 
@@ -58,6 +67,8 @@ def prove(
         leave something open, both models are simulated on them, for candidates.
     patience : float
         Seconds after which what is left stays open.
+    vary : bool
+        Whether what differs may be shown by larger values than those of the feeds.
 
     Returns
     -------
@@ -66,11 +77,17 @@ def prove(
     """
     began = time.perf_counter()
     deadline = began + patience
-    found = _Walk(a, b, deadline).told()
+    walk = _Walk(a, b, deadline)
+    found = walk.told()
     if found.is_open or any(region.size > _CLOSE for region in found.apart):
         values, original = taken(a, feeds(), deadline)
         alike = Alike(original, simulate(b, values, deadline=deadline))
-        found = max(found, _Walk(a, b, deadline, alike).told(), key=_merit)
+        other = _Walk(a, b, deadline, alike)
+        again = other.told()
+        if _merit(again) > _merit(found):
+            walk, found = other, again
+    if found.apart:
+        found = replace(found, witness=walk.witness(found, feeds(), vary=vary))
     return replace(found, seconds=time.perf_counter() - began)
 
 
@@ -94,6 +111,7 @@ class _Walk:
         self._judged: dict[tuple[int, int, frozenset[int]], Judgement] = {}
         self._identical: set[int] = set()
         self._near: set[int] = set()
+        self._unequal: dict[Cut, Apart] = {}
         self._common: set[int] = set()  # classes that both models have
         self._candidates = Candidates(a, b, self._homes, alike)
 
@@ -214,8 +232,11 @@ class _Walk:
         key = (of_b.target, of_a.target, frozenset(of_b.frontier.values()))
         found = self._judged.get(key)
         if found is None:
-            found = self._judged[key] = judge(Pair(self._a, self._b, of_a, of_b, *self._facts))
+            found = self._judged[key] = judge(self._pair(of_a, of_b))
         return found
+
+    def _pair(self, of_a: Cone, of_b: Cone) -> Pair:
+        return Pair(self._a, self._b, of_a, of_b, *self._facts)
 
     def _may_widen(self, of_a: Cone, of_b: Cone) -> bool:
         """Whether what does occur at a frontier may make regions equal that are not."""
@@ -224,6 +245,9 @@ class _Walk:
         return any(node.op in _BENT for node in (*of_a.nodes, *of_b.nodes))
 
     def _region(self, of_a: Cone, of_b: Cone, found: Judgement) -> Region:
+        cut = Cut(of_b.target, of_a.target, tuple(of_b.frontier))
+        if not found.equal:
+            self._unequal[cut] = Apart(self._pair(of_a, of_b), found.number)
         return Region(
             tensor=self._b.flat.names[of_b.target],
             original=self._a.flat.names[of_a.target],
@@ -237,7 +261,8 @@ class _Walk:
             reason="" if found.equal else found.reason or "it is not the same",
             is_apart=found.apart,
             is_near=found.is_near,
-            cut=Cut(of_b.target, of_a.target, tuple(of_b.frontier)),
+            is_partial=found.is_partial,
+            cut=cut,
         )
 
     # ---------------------------------------------------------------------------- what is left over
@@ -311,6 +336,19 @@ class _Walk:
             regions=tuple(self._regions[n] for n in made if n in self._regions),
             precision=TensorProto.DataType.Name(b.narrow).lower() if b.narrow else "",
             apart=tuple(self._assumed[n][1] for n in made if n in self._assumed and n not in faint),
+        )
+
+    def witness(
+        self, found: Proof, feeds: Iterable[Mapping[str, Any]], *, vary: bool
+    ) -> Witness | None:
+        """Return what shows that the regions that were found to differ make another model."""
+        return shown(
+            [self._unequal[region.cut] for region in found.apart if region.cut],
+            {o.name for o in found.outputs if o.standing is Standing.APART},
+            self._homes,
+            feeds,
+            self._deadline,
+            vary=vary,
         )
 
     def _why(self, number: int) -> str:

@@ -37,6 +37,7 @@ REPORTS = (
     "normswap.workflows.lint:RulesReport",
     "normswap.workflows.diff:DiffReport",
     "normswap.runtime.survey:Survey",
+    "normswap.fleet.work:FleetReport",
     "normswap.report.envelope:Failure",
 )
 """Where the class of each report is."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from normswap.runtime.worker import Job
 
+    _Key = tuple[tuple[str, ...], tuple[str, ...]]
+
 
 def load(request: dict[str, Any], job: Job) -> dict[str, Any]:
     """Load the model that `run` is about.
@@ -43,12 +45,13 @@ def hold(request: dict[str, Any], job: Job) -> dict[str, Any]:
 def run(request: dict[str, Any], job: Job) -> dict[str, Any]:
     """Run a part of the model.
 
-    The request holds ``feeds`` and ``outputs``. The answer holds the ``results``, and names the
+    The request holds ``feeds``, ``outputs`` and ``part``, as of
+    :meth:`~normswap.runtime.session.Session.run`. The answer holds the ``results``, and names the
     nodes that ran ``elsewhere`` than on the provider, in this run or before.
     """
     job.stage("running it")
     model: PartialModel = job.held["model"]
-    results = model.run(request["outputs"], request["feeds"])
+    results = model.run(request["outputs"], request["feeds"], request["part"])
     return {"results": results, "elsewhere": list(model.elsewhere)}
 
 
@@ -86,26 +89,36 @@ class PartialModel:
         self.frame = onnx.ModelProto(ir_version=self.model.ir_version, graph={"name": "part"})
         self.frame.opset_import.extend(self.model.opset_import)
         self.frame.functions.extend(self.model.functions)
-        self.sessions: dict[tuple[Any, ...], tuple[ort.InferenceSession, list[str]]] = {}
+        self.sessions: dict[_Key, tuple[ort.InferenceSession, list[str]]] = {}
         self.held: dict[str, np.ndarray] = {}
         self.elsewhere: dict[str, None] = {}  # nodes that the provider left to another
 
-    def run(self, outputs: Sequence[str], feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Compute some tensors from others."""
+    def run(
+        self, outputs: Sequence[str], feeds: Mapping[str, np.ndarray], part: Sequence[str] = ()
+    ) -> dict[str, np.ndarray]:
+        """Compute some tensors from others, with or without those of a part that does so too."""
         names = list(outputs) or list(self.outputs)
         feeds = {**self.held, **feeds}
-        key = (tuple(names), tuple(sorted(feeds)))
+        key = self._key(tuple(dict.fromkeys([*names, *part])), tuple(sorted(feeds)), bool(part))
         if self.fresh or key not in self.sessions:
             while len(self.sessions) >= self.remembered:
                 del self.sessions[next(iter(self.sessions))]
-            part, needed = self._part(names, feeds)
-            self.sessions[key] = self._load(part), needed
+            made, needed = self._part(key[0], feeds)
+            self.sessions[key] = self._load(made), needed
         session, needed = self.sessions[key]
         try:
             values = session.run(names, {name: feeds[name] for name in needed})
         except Exception as error:
             raise translated(error, self.provider, loading=False) from error
         return dict(zip(names, values, strict=True))
+
+    def _key(self, names: tuple[str, ...], fed: tuple[str, ...], may_be_larger: bool) -> _Key:
+        """Return of which tensors, from which others, a session is that will do."""
+        if may_be_larger:
+            for key in self.sessions:
+                if key[1] == fed and set(names) <= set(key[0]):
+                    return key
+        return names, fed
 
     def _part(
         self, outputs: Sequence[str], feeds: Mapping[str, np.ndarray]

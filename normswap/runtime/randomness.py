@@ -186,10 +186,16 @@ def seed_all(model: onnx.ModelProto, numbers: Sequence[float | None]) -> None:
 def pinned(path: str, numbers: Sequence[float | None]) -> onnx.ModelProto:
     """Return the model at `path` with seeds; external data is left where it is.
 
-    Its nodes are in topological order: float16 converters leave some behind those that read them,
-    which runtimes put up with.
+    Its nodes are in topological order.
     """
-    model = onnx.load(path, load_external_data=False)
+    return pin(onnx.load(path, load_external_data=False), numbers)
+
+
+def pin(model: onnx.ModelProto, numbers: Sequence[float | None]) -> onnx.ModelProto:
+    """Give a model seeds, as of `seeds`, and put its nodes in topological order, in place.
+
+    Float16 converters leave some behind those that read them, which runtimes put up with.
+    """
     seed_all(model, numbers)
     nodes = list(model.graph.node)
     with contextlib.suppress(ValueError):  # a circle, which no runtime takes

@@ -88,7 +88,11 @@ class Session(Child):
         self._elsewhere: list[str] = []
 
     def run(
-        self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str] = ()
+        self,
+        feeds: Mapping[str, np.ndarray],
+        outputs: Sequence[str] = (),
+        *,
+        part: Sequence[str] = (),
     ) -> dict[str, np.ndarray]:
         """Compute tensors of the model, and nothing that they don't need.
 
@@ -98,10 +102,12 @@ class Session(Child):
             Inputs; or any tensors in the middle of the network, which are then not computed.
         outputs : sequence of str
             Outputs and taps; all outputs if left out.
+        part : sequence of str
+            Outputs and taps that other runs ask for: then what computes them too does for this one,
+            and is not loaded twice.
         """
-        answer = self.call(
-            "normswap.runtime.partial:run", {"feeds": feeds, "outputs": list(outputs)}
-        )
+        request = {"feeds": feeds, "outputs": list(outputs), "part": list(part)}
+        answer = self.call("normswap.runtime.partial:run", request)
         self._elsewhere = answer["elsewhere"]
         results: dict[str, np.ndarray] = answer["results"]
         return results

@@ -125,6 +125,8 @@ def main() -> None:
         with contextlib.suppress(WorkerError, ImportError):  # told when it is asked for
             _task("normswap.runtime.ort:execute")
     serve(cast("BufferedIOBase", sys.stdin.buffer), channel)
+    # Somebody waits for the end, and a runtime takes its time to be taken apart.
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from normswap.check.alone import concluded
 from normswap.check.batching import batch_evidence
 from normswap.check.compare import compare, judge_all
 from normswap.check.departure import disbelieved, find_departures, measure_rounding, suspected
-from normswap.check.deployment import deploy, is_enough, proved_outputs, start, with_proof
+from normswap.check.deployment import deploy, proved_outputs, with_proof
 from normswap.check.golden import against_expected
 from normswap.check.observe import Observations, observe_original, observe_rewritten, provider_notes
 from normswap.check.options import CheckOptions
@@ -24,6 +24,7 @@ from normswap.check.power import estimate, self_test
 from normswap.check.report import CaseReport, CheckReport, OutputReport, reasons_of
 from normswap.check.room import shortage
 from normswap.check.runner import LEVELS, Execution, Runner
+from normswap.check.starting import is_enough, start
 from normswap.check.verdict import NOT_FINITE, Verdict, overall
 from normswap.errors import DataError, ModelError, UsageError
 from normswap.graph.build import gs_nodes
@@ -42,7 +43,7 @@ from normswap.progress import Progress, silent
 from normswap.proof.files import prove_files
 from normswap.runtime.providers import CPU, full_name
 from normswap.scratch import scratch_folder
-from normswap.workflows.certificate import certifiable, certify
+from normswap.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -117,7 +118,11 @@ def check(
     (True, 'logits')
     """
     how = options if isinstance(options, CheckOptions) else CheckOptions(depth=options)
-    certified = None if certificate is None else certifiable(how, certificate, original, rewritten)
+    certified = None
+    if certificate is not None:
+        from normswap.workflows.certificate import certifiable
+
+        certified = certifiable(how, certificate, original, rewritten)
     with ExitStack() as stack:
         first = stack.enter_context(file_of(original))
         second = first if rewritten is original else stack.enter_context(file_of(rewritten))
@@ -128,6 +133,8 @@ def check(
         report = replace(report, notes=(*report.notes, *_mode_note(sorted(training))))
         converted = report.proof is not None and bool(report.proof.precision)
         if certified is not None and report.verdict is Verdict.EQUIVALENT and not converted:
+            from normswap.workflows.certificate import certify
+
             progress("certifying")
             called = (Path(names[0]).name, Path(names[1]).name)
             with placed(str(certify(first, second, report, how, names=called)), certified):
@@ -157,7 +164,7 @@ def check_files(
         What to call the models; the paths where it is empty.
     progress : callable
     child : Child, optional
-        A process that was started for this (`normswap.check.deployment.start`).
+        A process that was started for this (`normswap.check.starting.start`).
     home : Path, optional
         The folder of the original's external data, where that is not its own.
     data : sequence of feeds
@@ -237,7 +244,14 @@ def _prove(
     progress("proving region by region")
     requested = RequestedSizes(options.input_shapes, options.symbolic_dims)
     patience = options.timeout if alone else _PATIENCE[options.full]
-    return prove_files(first, second, requested=requested, patience=patience, alone=alone)
+    return prove_files(
+        first,
+        second,
+        requested=requested,
+        patience=patience,
+        alone=alone,
+        ranges=options.value_ranges,
+    )
 
 
 def _by_proof(
@@ -307,7 +321,7 @@ def _mode_note(names: Sequence[str]) -> Iterator[str]:
 @contextmanager
 def file_of(source: Source) -> Iterator[Path]:
     """Give the path of a model; of one that is not in a file, that of a temporary one."""
-    if isinstance(source, str | os.PathLike):
+    if isinstance(source, str | os.PathLike) and not Path(source).is_fifo():
         yield Path(source)
         return
     with load(source).original() as path:
@@ -379,7 +393,7 @@ def _refuse_unknown_outputs(signature: Signature, options: CheckOptions) -> None
         if name and name.split("[", 1)[0] not in names:
             raise UsageError(
                 f"The model has no output {name!r} to give a tolerance to.",
-                tip=f"Its outputs are {', '.join(names)}.",
+                tip=did_you_mean(name, names) or f"Its outputs are {', '.join(names)}.",
             )
 
 

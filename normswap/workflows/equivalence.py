@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def started(options: CheckOptions, stack: ExitStack) -> Child | None:
     """Start what will run the models, if that is all the check needs; it imports meanwhile."""
-    from normswap.check.deployment import is_enough, start
+    from normswap.check.starting import is_enough, start
 
     return start(options, stack) if is_enough(options) else None
 

@@ -11,8 +11,6 @@ from normswap.errors import ExitCode, UsageError, require_choice
 from normswap.folding.apply import apply_plan
 from normswap.folding.passes.leftovers import Form
 from normswap.folding.planner import make_plan
-from normswap.folding.residual import residuals
-from normswap.inspection.gate import gate
 from normswap.model import Model, load
 from normswap.model.staging import staged_output
 from normswap.progress import Progress, silent
@@ -30,6 +28,7 @@ from normswap.workflows.result import (
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
+    from pathlib import Path
 
     from normswap.check.options import CheckOptions
     from normswap.check.report import CheckReport
@@ -133,6 +132,10 @@ def plan(
         leftover=leftover,
         max_growth=max_growth,
     )
+    if not fail_on:
+        return report
+    from normswap.inspection.gate import gate
+
     made = report.plan
     return replace(report, failing=gate(fail_on, loaded, kept=made.kept, folded=made.folded))
 
@@ -223,9 +226,11 @@ def fold(
     Traceback (most recent call last):
     normswap.errors.UsageError: check='quik' is not one of 'quick', 'full', 'proof', 'off'.
     """
-    from normswap.check.options import check_options
+    how = None
+    if check is not None:
+        from normswap.check.options import check_options
 
-    how = check_options(check, provable=True)
+        how = check_options(check, provable=True)
     certified = None
     if certificate is not None:
         from normswap.workflows.certificate import certifiable
@@ -248,11 +253,13 @@ def fold(
         progress("writing")
         staged = stack.enter_context(staged_output(loaded, target, overwrite=overwrite))
         if how is not None:
-            report = replace(
-                report,
-                residuals=() if how.proves_only else residuals(loaded, load(staged.path)),
-                check=checked(loaded, staged.path, output, how, progress, child),
-            )
+            from concurrent.futures import ThreadPoolExecutor
+
+            with ThreadPoolExecutor(1) as pool:  # while the check waits for the runtime
+                stored = None if how.proves_only else pool.submit(_residuals, loaded, staged.path)
+                found = checked(loaded, staged.path, output, how, progress, child)
+                off = () if stored is None else stored.result()
+            report = replace(report, residuals=off, check=found)
         require_sound(report, _findings(report))
         made = None
         if certified is not None and how is not None and report.check is not None:
@@ -278,6 +285,12 @@ def _planned(
     made = make_plan(model, leftover=leftover, max_growth=max_growth, **options)
     outlook = after_fold(model, made, leftover=leftover, max_growth=max_growth, **options)
     return model, FoldReport(model.name, None, made, size_before=model.size, outlook=outlook)
+
+
+def _residuals(folded: Model, written: Path) -> tuple[Residual, ...]:
+    from normswap.folding.residual import residuals
+
+    return residuals(folded, load(written))
 
 
 def _findings(report: FoldReport) -> list[str]:

@@ -89,7 +89,7 @@ def check_swap(
     fed : bool
         Whether data may be what the comparison runs on.
     child : Child, optional
-        A process that was started for this (`normswap.check.deployment.start`).
+        A process that was started for this (`normswap.check.starting.start`).
     progress : callable
 
     Raises

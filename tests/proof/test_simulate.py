@@ -11,7 +11,8 @@ from support.proving import proof_of, sides
 
 from normswap.proof import prove
 from normswap.proof.result import Standing
-from normswap.proof.simulate import Alike, Simulated, simulate, witness
+from normswap.proof.simulate import Alike, Simulated, simulate
+from normswap.proof.witness import witness
 
 LAYERS = 14
 

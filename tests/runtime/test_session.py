@@ -13,6 +13,7 @@ from support.build import Builder
 from normswap.errors import RunError, RunTimeoutError
 from normswap.runtime.partial import PartialModel
 from normswap.runtime.session import Session
+from normswap.runtime.sessions import Provider, translated
 
 
 @pytest.fixture
@@ -54,14 +55,10 @@ def test_what_is_held_is_fed_in_every_run(chain):
         assert session.run({})["y"].tolist() == [[0, 2]]
 
 
-@pytest.mark.parametrize(("remembered", "made"), [(1, 4), (2, 2)])
-def test_parts_that_are_remembered_are_not_made_again(chain, monkeypatch, remembered, made):
-    loaded = []
-    load = PartialModel._load
-    monkeypatch.setattr(PartialModel, "_load", lambda *args: loaded.append(1) or load(*args))
-    model = PartialModel(
+def partial(path, remembered):
+    return PartialModel(
         {
-            "model": str(chain),
+            "model": str(path),
             "taps": dict.fromkeys("rn", TensorProto.FLOAT),
             "provider": "cpu",
             "provider_options": {},
@@ -71,9 +68,34 @@ def test_parts_that_are_remembered_are_not_made_again(chain, monkeypatch, rememb
             "remembered": remembered,
         }
     )
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    found = []
+    load = PartialModel._load
+    monkeypatch.setattr(PartialModel, "_load", lambda *args: found.append(1) or load(*args))
+    return found
+
+
+@pytest.mark.parametrize(("remembered", "made"), [(1, 4), (2, 2)])
+def test_parts_that_are_remembered_are_not_made_again(chain, loaded, remembered, made):
+    model = partial(chain, remembered)
     for name in "rnrn":
         model.run([name], {"x": X})
     assert len(loaded) == made
+
+
+def test_a_part_that_does_for_several_runs_is_made_once(chain, loaded):
+    model = partial(chain, 4)
+    together = model.run([], {"x": X}, ["r", "n"])
+    assert together.keys() == {"y"}
+    found = model.run(["r", "n"], {"x": X}, ["r"])
+    assert len(loaded) == 1
+    assert {name: value.tolist() for name, value in found.items()} == {
+        name: model.run([name], {"x": X})[name].tolist() for name in "rn"
+    }
+    assert len(loaded) == 3  # each alone needs less
 
 
 def test_a_runtime_error_is_told_and_survived(chain):
@@ -109,3 +131,18 @@ def test_a_process_that_takes_too_long(chain):
         session._timeout = 0.1
         with pytest.raises(RunTimeoutError, match=r"took longer than .* while loading it"):
             session.run({"x": X})
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "std::bad_alloc",
+        "BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer of size 9",
+        "Available memory of 16777216 is smaller than requested bytes of 268435456",
+        "CUDA failure 2: out of memory",
+    ],
+)
+def test_what_the_runtime_says_where_memory_is_short(said):
+    provider = Provider("CPUExecutionProvider", (), {})
+    assert translated(RuntimeError(said), provider, loading=False).kind == "memory"
+    assert translated(RuntimeError("a wrong shape"), provider, loading=False).kind == "run"

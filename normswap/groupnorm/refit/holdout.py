@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from normswap.errors import DataError, UsageError
+from normswap.groupnorm.options import SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
     from normswap.inputs.data import Dataset
     from normswap.runtime.arrays import Feeds
-
-SHARE = 0.25
-"""Of the samples, or of the units, that is held out."""
 
 
 @dataclass(frozen=True, slots=True)

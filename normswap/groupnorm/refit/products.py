@@ -21,7 +21,7 @@ from normswap.semantics.operators.convolution import crop_of, patches
 from normswap.semantics.operators.windows import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -108,22 +108,11 @@ class TransposedConvolution:
         """Yield columns and results."""
         kernel, spatial = self.shape[2:], x.shape[2:]
         rank = len(kernel)
-        given = dict(self.attributes)
-        strides = tuple(given.get("strides") or (1,) * rank)
-        dilations = tuple(given.get("dilations") or (1,) * rank)
-        extra = tuple(given.get("output_padding") or (0,) * rank)
+        strides = tuple(self.attributes.get("strides") or (1,) * rank)
+        dilations = tuple(self.attributes.get("dilations") or (1,) * rank)
         reach = [d * (k - 1) for k, d in zip(kernel, dilations, strict=True)]
         between = [(size - 1) * s + 1 for size, s in zip(spatial, strides, strict=True)]
-        full = [size + more for size, more in zip(between, reach, strict=True)]
-        crop = crop_of(
-            spatial,
-            full,
-            strides,
-            extra,
-            pads=given.get("pads"),
-            auto_pad=given.get("auto_pad", "NOTSET"),
-            output_shape=given.get("output_shape"),
-        )
+        _, crop = self.canvas(spatial)
         spread = np.zeros((*x.shape[:2], *between), x.dtype)
         placed: Any = (..., *(slice(None, None, s) for s in strides))
         spread[placed] = x
@@ -135,6 +124,28 @@ class TransposedConvolution:
         )
         window = Window(tuple(kernel), (1,) * rank, dilations, begin, end, output)
         yield from _windowed(window.pad(spread, 0.0), window, self.group, y)
+
+    def canvas(self, spatial: Sequence[int]) -> tuple[list[int], tuple[slice, ...]]:
+        """Return the sizes of all that the elements add to, and what of it is the result."""
+        kernel, given = self.shape[2:], self.attributes
+        ones = (1,) * len(kernel)
+        strides = tuple(given.get("strides") or ones)
+        dilations = tuple(given.get("dilations") or ones)
+        extra = tuple(given.get("output_padding") or (0,) * len(kernel))
+        full = [
+            (size - 1) * s + d * (k - 1) + 1
+            for size, s, d, k in zip(spatial, strides, dilations, kernel, strict=True)
+        ]
+        crop = crop_of(
+            spatial,
+            full,
+            strides,
+            extra,
+            pads=given.get("pads"),
+            auto_pad=given.get("auto_pad", "NOTSET"),
+            output_shape=given.get("output_shape"),
+        )
+        return full, crop
 
     def matrix(self, weight: np.ndarray) -> Float64:
         """Return a weight as a matrix for each group: the taps the other way round."""

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import ml_dtypes
 import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
@@ -23,34 +21,13 @@ from normswap.dtypes import is_floating
 from normswap.model.sparse import dense
 from normswap.proof.arbiter.nodes import operators, require_known
 from normswap.proof.coverage import label_of
+from normswap.proof.perturbation import NOT_WEIGHTS, perturbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from normswap.proof.coverage import Coverage
     from normswap.proof.faults import Fault
-
-# Inputs that hold no weights: perturbing a size, an exponent, a bound or a threshold changes
-# what a model does, not how its weights were rounded.
-NOT_WEIGHTS = {
-    "Clip": {1, 2},
-    "ConstantOfShape": {0},
-    "Dropout": {1},
-    "Equal": {0, 1},
-    "Greater": {0, 1},
-    "GreaterOrEqual": {0, 1},
-    "Less": {0, 1},
-    "LessOrEqual": {0, 1},
-    "Mod": {0, 1},
-    "NonMaxSuppression": {3, 4},
-    "OneHot": {1, 2},
-    "Pad": {2},
-    "Pow": {1},
-    "Range": {0, 1, 2},
-    "Resize": {1, 2, 3},
-    "Upsample": {1},
-}
-
 
 _SUMS = ("Reduce", "Global")  # how the names of operators begin that sum over whole axes
 
@@ -294,28 +271,3 @@ def _terms(node: Any, values: Mapping[str, Any]) -> int:
     if not node.op_type.startswith(_SUMS):
         return 0
     return max((np.size(values[name]) for name in node.input if name), default=0)
-
-
-def perturbed(
-    value: np.ndarray, name: str, sample: int, storage: np.dtype[Any] | None
-) -> np.ndarray:
-    """Return a weight as rounding its elements anew might have left it.
-
-    Parameters
-    ----------
-    value : numpy.ndarray
-        In float64 where `storage` is a floating-point type; others are returned as they are.
-    name : str
-        Of the tensor; with `sample` the seed.
-    sample : int
-        0 perturbs nothing.
-    storage : numpy.dtype or None
-        The type that the weight is stored in; each element moves by up to half of its epsilon,
-        relatively.
-    """
-    if sample == 0 or storage is None or not is_floating(storage):
-        return value
-    unit = float(ml_dtypes.finfo(storage).eps) / 2
-    rng = np.random.default_rng([sample, zlib.crc32(name.encode())])
-    step = rng.random(value.shape, dtype=np.float32)
-    return value + value * ((2.0 * unit) * (step.astype(np.float64) - 0.5))

@@ -106,6 +106,12 @@ def _swap(report: Any) -> Iterator[str]:
         found = report.accuracy
         told = f"original {found.original:.1%}, swapped {found.swapped:.1%}"
         yield from ("", f"Accuracy of {_code(found.output)} on {found.labels} labels: {told}")
+    if report.state_dict is not None:
+        made = report.state_dict
+        yield from ("", f"For torch: {made.tensors} tensors in {_code(made.file)}")
+        yield from _table(
+            ("not there", "because"), ((_code(e.name), _text(e.why)) for e in made.unmapped)
+        )
     yield from _items(map(_text, report.notes))
     yield from _written(report, idle="" if plan.swaps else "Nothing to swap")
 
@@ -271,6 +277,23 @@ def _providers(report: Any) -> Iterator[str]:
     )
 
 
+def _fleet(report: Any) -> Iterator[str]:
+    wrong = sum(bool(each.exit_code) for each in report.models)
+    yield f"## {len(report.models)} models by {report.of}: {wrong} with exit codes other than 0"
+    yield from _table(
+        ("model", "exit code", "what came of it", "written"),
+        (
+            (
+                _code(each.model),
+                each.exit_code,
+                _text(each.line) + " (unchanged)" * each.unchanged,
+                _code(each.output) if each.output else "",
+            )
+            for each in report.models
+        ),
+    )
+
+
 def _error(report: Any) -> Iterator[str]:
     yield f"**error:** {_text(report.error.message)}"
 
@@ -288,6 +311,7 @@ _KINDS: dict[str, Callable[[Any], Iterator[str]]] = {
     "diff": _diff,
     "rules": _rules,
     "providers": _providers,
+    "fleet": _fleet,
     "error": _error,
 }
 

@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,9 @@ def told(*arguments):
         assert json.loads(invoke(*arguments, "--json").text)["tips"] == found
         marked = invoke(*arguments, "--format", "markdown").text
         assert marked.count("\nTip: ") == len(found)
+        if find_spec("jinja2") and find_spec("pygal") and find_spec("grandalf"):
+            page = invoke(*arguments, "--format", "html").text
+            assert ("What next" in page) == bool(found)
     return found
 
 

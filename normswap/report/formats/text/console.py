@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
-from rich.table import Table
 
 from normswap.errors import ExitCode
+from normswap.report.formats.text.listing import LISTS, Listing, Page
 from normswap.report.standing import proof_line, rests_on, standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from rich.console import Console
+    from rich.table import Table
 
     from normswap.check.metrics import Metrics
     from normswap.check.report import CheckReport
@@ -31,7 +33,7 @@ WIDEST = 100_000
 @contextlib.contextmanager
 def printing(stream: TextIO) -> Iterator[Console]:
     """Give a console whose lines go to a stream in the end, which is no terminal of its own."""
-    console = Console(file=stream, highlight=False)
+    console = Page(file=stream, highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = WIDEST
     with console.capture() as capture:
@@ -41,12 +43,9 @@ def printing(stream: TextIO) -> Iterator[Console]:
     )  # rich pads the cells of the last column
 
 
-def new_table(*columns: str) -> Table:
-    """Return a table without lines."""
-    made = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
-    for column in columns:
-        made.add_column(column, overflow="fold")
-    return made
+def new_table(*columns: str) -> Listing:
+    """Return a table without lines, which is told row by row where it is too wide."""
+    return Listing(*columns)
 
 
 def place(graph: str, node: str) -> str:
@@ -61,7 +60,7 @@ def kept_table(untouched: Sequence[Untouched], *, verbose: int) -> Table:
     for entry in shown:
         table.add_row(escape(place(entry.site.graph, entry.site.node)), escape(entry.detail))
     if len(shown) < len(untouched):
-        table.add_row(f"and {len(untouched) - len(shown)} more", "-v lists all")
+        table.add_row(f"and {len(untouched) - len(shown)} more", LISTS)
     return table
 
 

@@ -9,6 +9,7 @@ from rich.filesize import decimal
 from rich.markup import escape
 
 from normswap.report.formats.text.console import new_table, place, print_check, printing, sizes
+from normswap.report.formats.text.listing import LISTS
 from normswap.report.standing import gated
 
 if TYPE_CHECKING:
@@ -121,9 +122,7 @@ def _kept(kept: Iterable[Kept], *, verbose: int) -> Table:
             where = place(entry.site.graph, entry.site.node)
             table.add_row(escape(where), f"[yellow]{reason.value}[/]", escape(because))
         if len(shown) < len(group):
-            table.add_row(
-                f"and {len(group) - 1} more", f"[yellow]{reason.value}[/]", "-v lists all"
-            )
+            table.add_row(f"and {len(group) - 1} more", f"[yellow]{reason.value}[/]", LISTS)
     return table
 
 
@@ -138,7 +137,7 @@ def _merged(merged: Iterable[Merged], *, verbose: int) -> Table:
     if len(shown) < len(entries):
         rest = entries[len(shown) :]
         count = sum(len(entry.branches) for entry in rest)
-        table.add_row(str(count), f"{len(rest)} other Convs", "-v lists all")
+        table.add_row(str(count), f"{len(rest)} other Convs", LISTS)
     return table
 
 

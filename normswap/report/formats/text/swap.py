@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from rich.markup import escape
 
+from normswap.groupnorm.drift import LEAST_SAMPLES
 from normswap.report.formats.text.console import (
     SHOWN,
     kept_table,
@@ -18,15 +19,19 @@ from normswap.report.formats.text.console import (
     printing,
     sizes,
 )
+from normswap.report.formats.text.listing import LISTS
 from normswap.report.standing import gated
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
     from rich.table import Table
 
     from normswap.groupnorm.plan import Statistics, SwapPlan
     from normswap.groupnorm.refit.outcome import Fit
     from normswap.groupnorm.regroup.regroup import Regrouped, Regrouping
+    from normswap.groupnorm.state_dict import StateDict
     from normswap.proof.result import Region
     from normswap.workflows.sameness import Sameness
     from normswap.workflows.swap import SwapReport
@@ -82,11 +87,14 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
         console.print("[dim]not checked (--no-check)[/]")
     if report.accuracy is not None:
         found = report.accuracy
+        held = " of the held-out samples" if report.fit and not report.evaluated else ""
         console.print(
-            f"accuracy of output {escape(found.output)}, on {found.labels} labels: original "
+            f"accuracy of output {escape(found.output)}, on {found.labels} labels{held}: original "
             f"{found.original:.1%}, swapped {found.swapped:.1%}\n"
         )
     print_notes(report.notes, console)
+    if report.state_dict is not None and report.written:
+        _weights(report.state_dict, console, verbose=verbose)
     if report.failing:
         console.print(f"[red]{gated(report)}[/]")
     idle = "" if plan.swaps else "nothing to swap"
@@ -215,7 +223,7 @@ def _absorbed(plan: SwapPlan, *, verbose: int) -> Table:
         names = (place(each.graph, each.node) for each in (site, by))
         table.add_row(site.op, *map(escape, names))
     if len(shown) < len(rows):
-        table.add_row(f"and {len(rows) - len(shown)} more", "-v lists all")
+        table.add_row(f"and {len(rows) - len(shown)} more", LISTS)
     return table
 
 
@@ -246,7 +254,7 @@ def _drift(report: SwapReport, console: Console) -> None:
     console.print()
     measured = "" if check.drift.own else ", on random inputs"
     if check.drift.own and report.uncalibrated is not None:
-        measured = ", on samples that nothing was fitted to"
+        measured = f", on {_unseen(report)}"
     console.print(
         f"drift from the original network (another function, so this is no error){measured}:"
     )
@@ -271,8 +279,47 @@ def _drift(report: SwapReport, console: Console) -> None:
                 *[agreed] * scores,
             )
     console.print(table)
+    layers = check.drift.layers
+    if not check.drift.own and layers:
+        worst = min(layers, key=lambda name: layers[name].snr)
+        best = _known(max(drift.snr for drift in layers.values()), ".1f")
+        least = f"{_known(layers[worst].snr, '.1f')} dB, least in {escape(worst)}"
+        console.print(f"  layer by layer {best} to {least}; -v has each")
     if not check.drift.own:
         console.print("  no accuracy was measured, and noise says nothing of it")
+        return
+    if not scores and any(drift.samples for drift in check.drift.outputs.values()):
+        console.print(f"  of fewer than {LEAST_SAMPLES} samples no share is told")
+    if report.uncalibrated is not None and not report.calibrated and report.fit is None:
+        console.print("  no fit brought held-out samples nearer, so that all is as before")
+
+
+def _weights(found: StateDict, console: Console, *, verbose: int) -> None:
+    """Say what was written for torch, and what its module must be like."""
+    count = len(found.groups)
+    norms = f"{count} {'GroupNorm' if count == 1 else 'GroupNorms'} by the BatchNorms' names"
+    console.print(f"for torch, {escape(found.file)}: {found.tensors} tensors, {norms}")
+    lists = (
+        ("GroupNorms have running_mean and running_var still, which normalize first", found.fixed),
+        ("biases of layers that had none", found.added),
+        ("keys of the original are not there", found.absent),
+    )
+    for what, names in lists:
+        if names:
+            console.print(f"  {len(names)} {what}: {escape(_listed(names, verbose))}")
+    shown = found.unmapped if verbose else found.unmapped[:SHOWN]
+    for entry in shown:
+        console.print(f"  [yellow]not there: {escape(entry.name)}[/], since {escape(entry.why)}")
+    if len(shown) < len(found.unmapped):
+        console.print(f"  [yellow]and {len(found.unmapped) - len(shown)} more[/], -v lists all")
+    console.print()
+
+
+def _unseen(report: SwapReport) -> str:
+    """Say what a network that was fitted to data is measured on."""
+    if report.evaluated:
+        return "the data to evaluate with"
+    return "samples that were held out, and by which fits were chosen"
 
 
 def _fit(fit: Fit, console: Console, *, verbose: int) -> None:
@@ -296,6 +343,10 @@ def _fit(fit: Fit, console: Console, *, verbose: int) -> None:
     for entry in fit.unfitted:
         by_reason.setdefault(entry.why, []).append(entry.layer)
     for why, layers in by_reason.items():
-        named = ", ".join(layers if verbose else layers[:SHOWN])
-        named += f" and {len(layers) - SHOWN} more" * (not verbose and len(layers) > SHOWN)
-        console.print(f"  not fitted, since {escape(why)}: {escape(named)}")
+        console.print(f"  not fitted, since {escape(why)}: {escape(_listed(layers, verbose))}")
+
+
+def _listed(names: Sequence[str], verbose: int) -> str:
+    """Name some, or all."""
+    more = 0 if verbose else max(len(names) - SHOWN, 0)
+    return ", ".join(names[: len(names) - more]) + (f" and {more} more" if more else "")
