@@ -320,7 +320,9 @@ def _run(
 ) -> ExitCode:
     source = source_of_command(model)
     if values["certificate"] is not None and dry_run:
-        raise UsageError("There is no certificate of a swap that is not made.")
+        raise UsageError(
+            "There is no certificate of a swap that is not made: --dry-run makes none."
+        )
     if mapped is not None and dry_run:
         raise UsageError("There are no weights of a swap that is not made.")
     require_dry_run(fail_on, dry_run=dry_run)
@@ -333,8 +335,10 @@ def _run(
             tip = "Give it with --calibrate DATA, or with --evaluate DATA."
             raise UsageError(f"{name} needs data.", tip=tip)
     if unfold and dry_run:
-        tip = "normswap unfold --dry-run says where they would go."
-        raise UsageError("There is no swap to tell of before --unfold has made it.", tip=tip)
+        tip = "normswap unfold --dry-run says where BatchNormalizations would go."
+        raise UsageError(
+            "--dry-run can't tell of a swap before --unfold has made what is swapped.", tip=tip
+        )
     from normswap.groupnorm.calibrate import CalibrationOptions
     from normswap.workflows.swap import plan_report, swap
 
