@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -37,6 +36,7 @@ from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from normswap.errors import ExitCode
     from normswap.groupnorm.options import SwapOptions
@@ -318,6 +318,8 @@ def _run(
     if unfold and dry_run:
         tip = "normswap unfold --dry-run says where they would go."
         raise UsageError("There is no swap to tell of before --unfold has made it.", tip=tip)
+    from pathlib import Path
+
     from normswap.groupnorm.calibrate import CalibrationOptions
     from normswap.workflows.swap import plan_report, swap
 

@@ -7,7 +7,6 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
@@ -17,6 +16,8 @@ from normswap.cli.written import will_write, will_write_to
 from normswap.errors import UnprovenError, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from normswap.check.options import CheckOptions
     from normswap.check.report import CheckReport
     from normswap.workflows.result import Result, RewriteReport
@@ -92,6 +93,8 @@ def source_of_command(model: str | None) -> Path | BinaryIO:
     UsageError
         If no model is named and standard input is a terminal.
     """
+    from pathlib import Path  # which takes longer to import than all of this
+
     if model == "":
         raise UsageError("The path of the model is empty.")
     if model is not None and model != STDIO:
@@ -145,6 +148,8 @@ def target_of_command(
     UsageError
         If the options contradict each other, the output exists, or a model would go to a terminal.
     """
+    from pathlib import Path
+
     output = telling().model_file if output is None else output
     if output == "":
         raise UsageError("The path of the output is empty.")
@@ -292,6 +297,8 @@ class SavedFile(click.ParamType):  # type: ignore[type-arg, unused-ignore] # gen
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Parse the option, and remember the file as one that may be written."""
+        from pathlib import Path
+
         path = Path(value)
         if not value or path.is_dir():
             self.fail(f"{str(value)!r} is no path of a file", param, ctx)
