@@ -21,20 +21,17 @@ import os
 import platform
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 import onnxruntime as ort
+from gn_inputs import ACTIVATIONS, affine_of
 from gn_tried import TRIED
 from onnx import TensorProto
 
 from normswap.groupnorm.forms import FORMS
 from normswap.groupnorm.reference import group_normalization
 from normswap.groupnorm.surroundings import in_form, small_network
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 OPSET = 21
 CORES = sorted(os.sched_getaffinity(0))
@@ -59,28 +56,6 @@ SHAPES: list[tuple[tuple[int, ...], int]] = [
     ((1, 256, 1024), 32),
     ((1, 64, 8, 28, 28), 32),
 ]
-
-# What comes to the node: mean, standard deviation, and how it is made.
-ACTIVATIONS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]] = {
-    "mean 0, std 1": lambda rng, shape: rng.normal(size=shape),
-    "mean 100, std 3": lambda rng, shape: rng.normal(size=shape) * 3 + 100,
-    "mean 1e4, std 1e-2": lambda rng, shape: rng.normal(size=shape) * 1e-2 + 1e4,
-    "constant 1e4": lambda _rng, shape: np.full(shape, 1e4),
-    "huge, 1e15": lambda rng, shape: rng.normal(size=shape) * 1e15,
-    "tiny, 1e-15": lambda rng, shape: rng.normal(size=shape) * 1e-15,
-    "subnormal, 1e-40": lambda rng, shape: rng.normal(size=shape) * 1e-40,
-    "one outlier of 1e4": lambda rng, shape: _outlier(rng.normal(size=shape)),
-}
-
-
-def _outlier(x: np.ndarray) -> np.ndarray:
-    x.flat[7] = 1e4
-    return x
-
-
-def affine_of(channels: int) -> tuple[np.ndarray, np.ndarray]:
-    scale, bias = np.random.default_rng(0).normal(size=(2, channels)).astype(np.float32)
-    return scale, bias
 
 
 def network(

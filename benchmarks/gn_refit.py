@@ -2,25 +2,30 @@
 
     python -m benchmarks.gn_refit
     python -m benchmarks.gn_refit --only digits --splits 1
+    python -m benchmarks.gn_refit --time resnet50.onnx --samples 64
 
 writes ``benchmarks/RESULTS-GN-REFIT.md``: the accuracy of trained networks, swapped to several
 numbers of groups: without data, with ``--calibrate`` and with ``--refit``. Every figure is of
 samples that the fit has not seen, the mean over several divisions of the data.
 
-``--networks DIR`` takes further ones: NAME.onnx, and NAME.npz with ``images`` and ``labels``.
+``--networks DIR`` takes further ones: NAME.onnx, and NAME.npz with ``images`` and ``labels``, and
+perhaps ``about`` and ``fit``, how many images to fit to.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 
+import normswap
 from normswap.groupnorm.calibrate import CalibrationOptions
 from normswap.groupnorm.options import SwapOptions
 from normswap.groupnorm.policy import GroupPolicy
@@ -31,12 +36,12 @@ ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "benchmarks" / "RESULTS-GN-REFIT.md"
 GROUPS = (1, 2, 4, 8, 16, None)
 WAYS = {
-    "without data": (None, walk.FURTHER),
-    "calibrated": (CalibrationOptions(), walk.FURTHER),
-    "weights alone": (CalibrationOptions(refit=True), 0),
-    "refitted": (CalibrationOptions(refit=True), walk.FURTHER),
+    "without data": (None, walk.TIMES),
+    "calibrated": (CalibrationOptions(), walk.TIMES),
+    "layer by layer": (CalibrationOptions(refit=True), 0),
+    "refitted": (CalibrationOptions(refit=True), walk.TIMES),
 }
-"""How the affine and the weights are fitted, and in how many sweeps affines to the outputs."""
+"""What is fitted, and how often all of it is fitted to the outputs at once."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,8 @@ def prepared(folder: Path) -> list[Task]:
     for path in sorted(folder.glob("*.onnx")):
         data = np.load(path.with_suffix(".npz"))
         about = str(data["about"]) if "about" in data else path.name
-        tasks.append(Task(path.stem, about, path, data["images"], data["labels"]))
+        fit = int(data["fit"]) if "fit" in data else Task.fit
+        tasks.append(Task(path.stem, about, path, data["images"], data["labels"], fit))
     return tasks
 
 
@@ -103,9 +109,9 @@ def measured(task: Task, groups: int | None, splits: int, folder: Path) -> dict[
         wanted = scores(task.model, task.images[test])
         found.setdefault("original", []).append(figures(task.model, task, test, wanted))
         name = ort.InferenceSession(str(task.model)).get_inputs()[0].name
-        for way, (how, further) in WAYS.items():
+        for way, (how, times) in WAYS.items():
             target = folder / "swapped.onnx"
-            walk.FURTHER = further
+            walk.TIMES = times
             swap(
                 task.model,
                 target,
@@ -129,13 +135,37 @@ def table(rows: dict[str, dict[str, list[float]]]) -> str:
     return "\n".join(lines)
 
 
+def time_and_memory(model: Path, samples: int) -> None:
+    """Tell what a refit takes, on noise of the size of images."""
+    (port,) = ort.InferenceSession(str(model)).get_inputs()
+    images = np.random.default_rng(0).normal(size=(samples, 3, 224, 224)).astype(np.float32)
+    began = time.time()
+    report = normswap.bn_to_gn(
+        model, groups=32, calibrate={port.name: images}, refit=True, check=None
+    ).report
+    own, children = (
+        resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    cpu = own.ru_utime + own.ru_stime, children.ru_utime + children.ru_stime
+    print(
+        f"{samples} images, {len(report.fit.steps)} steps: {time.time() - began:.0f} s; processor "
+        f"{cpu[0]:.0f} s in the process and {cpu[1]:.0f} s in its children; memory "
+        f"{own.ru_maxrss / 2**20:.1f} GiB, and {children.ru_maxrss / 2**20:.1f} GiB in the largest"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", help="the name of one network")
     parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--networks", type=Path, help="a folder of further networks")
     parser.add_argument("--results", type=Path, help="a file of results, which is gone on with")
+    parser.add_argument("--time", type=Path, help="only the time and memory of a refit of a model")
+    parser.add_argument("--samples", type=int, default=64)
     given = parser.parse_args()
+    if given.time:
+        time_and_memory(given.time, given.samples)
+        return
     tasks = [digits(), *(prepared(given.networks) if given.networks else ())]
     results = (
         json.loads(given.results.read_text()) if given.results and given.results.exists() else {}

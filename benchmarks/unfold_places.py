@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,8 @@ class Row:
         Layers that have one and had none.
     is_back : bool
         Whether folding again gives the folded model.
+    is_of_zoo : bool
+        Whether it is one of ``benchmarks.zoo``.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Row:
     missing: Counter[str]
     extra: int
     is_back: bool
+    is_of_zoo: bool
 
     @property
     def is_reproduced(self) -> bool:
@@ -117,6 +121,7 @@ def compare(name: str, path: Path) -> Row:
         Counter(layer.reason.value for layer in plan.left_out if had[layer]),
         sum(not had[layer] for layer in plan.places),
         normswap.fold(done.model, check=None).model == folded,
+        path.name == f"{name}.onnx",
     )
 
 
@@ -149,16 +154,17 @@ class DefaultRow:
 
 def compare_default(name: str, whole: Path, folded: Path) -> DefaultRow:
     """Compare the places in what torch folded by itself with those in what keeps all."""
-
-    def made(path: Path) -> set[str]:
-        nodes = onnx.load(path, load_external_data=False).graph.node
-        return {node.output[0] for node in nodes if node.op_type == "BatchNormalization"}
-
-    kept = made(folded)
-    had = made(whole) - kept
+    kept = _batchnorms(folded)
+    had = _batchnorms(whole) - kept
     again = {place.output for place in plan_report(folded).plan.places}
     counts = (len(had), len(kept), len(had & again), len(had - again), len(again - had))
     return DefaultRow(name, *counts)
+
+
+def _batchnorms(path: Path) -> set[str]:
+    """Return the tensors that BatchNormalizations make."""
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    return {node.output[0] for node in nodes if node.op_type == "BatchNormalization"}
 
 
 def defaults(folders: list[Path]) -> dict[str, tuple[Path, Path]]:
@@ -189,6 +195,8 @@ BatchNormalizations, folded, and unfolded on two random samples. Of {} architect
 behind exactly the layers that took one in, and {} of {} such layers have one again; {} have one
 that had none. {} come back bit for bit when they are folded again.
 
+{}
+
 - **kept**: the fold leaves it, and so does unfold.
 - **elsewhere**: it was folded into what comes behind it, or into what is no linear layer, or went
   with a branch into another layer. Nothing in the folded file tells where it was.
@@ -215,6 +223,8 @@ the tensors that they make. **kept** are those that it leaves, as unfold does.
 
 
 def report(rows: list[Row], by_torch: list[DefaultRow]) -> str:
+    zoo = [row for row in rows if row.is_of_zoo]
+    others = [row.name for row in zoo if not row.is_reproduced]
     text = HEAD.format(
         len(rows),
         sum(row.is_reproduced for row in rows),
@@ -222,6 +232,11 @@ def report(rows: list[Row], by_torch: list[DefaultRow]) -> str:
         sum(row.layers for row in rows),
         sum(row.extra for row in rows),
         sum(row.is_back for row in rows),
+        textwrap.fill(
+            f"Of the {len(zoo)} of `benchmarks.zoo` ({', '.join(row.name for row in zoo)}) it is "
+            f"{len(zoo) - len(others)}, and not {', '.join(others) or 'any other'}.",
+            100,
+        ),
     )
     text += "".join(f"{row}\n" for row in rows)
     if by_torch:
@@ -242,12 +257,11 @@ def main() -> int:
 
     rows, by_torch = [], []
     for name, path in exports(arguments.folders).items():
-        nodes = onnx.load(path, load_external_data=False).graph.node
-        if asked(name) and any(node.op_type == "BatchNormalization" for node in nodes):
+        if asked(name) and _batchnorms(path):
             rows.append(compare(name, path))
             print(rows[-1], flush=True, file=sys.stderr)
     for name, pair in defaults(arguments.folders).items():
-        if asked(name):
+        if asked(name) and any(_batchnorms(path) for path in pair):
             by_torch.append(compare_default(name, *pair))
             print(by_torch[-1], flush=True, file=sys.stderr)
     text = report(rows, by_torch)

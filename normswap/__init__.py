@@ -8,6 +8,7 @@
     recalibrate                     new statistics for it
     unfold                          puts it back where an exporter folded it
     check                           whether two models are the same function
+    check_module                    whether a file is the torch module it was exported from
     verify                          whether a certificate of that holds
     inspect                         what a model is
     lint                            what in models should not be as it is
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from normswap.groupnorm.options import SwapOptions
     from normswap.groupnorm.plan import SwapPlan
     from normswap.workflows.check import check
+    from normswap.workflows.check_module import check_module
     from normswap.workflows.diff import DiffReport, diff
     from normswap.workflows.fold import FoldReport, FoldResult, fold, plan
     from normswap.workflows.inspect import InspectReport, inspect
@@ -98,6 +100,7 @@ __all__ = [
     "bn_to_in",
     "bn_to_ln",
     "check",
+    "check_module",
     "diff",
     "fold",
     "inspect",
@@ -129,6 +132,7 @@ _HOME = {
     "groupnorm.options": ("SwapOptions",),
     "groupnorm.plan": ("SwapPlan",),
     "workflows.check": ("check",),
+    "workflows.check_module": ("check_module",),
     "workflows.diff": ("DiffReport", "diff"),
     "workflows.fold": ("FoldReport", "FoldResult", "fold", "plan"),
     "workflows.inspect": ("InspectReport", "inspect"),

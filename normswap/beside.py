@@ -1,4 +1,4 @@
-"""Text files that are whole or not there: written beside their target, moved there in one step."""
+"""Files that are whole or not there: written beside their target, moved there in one step."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def placed(text: str | None, path: Path | None) -> Iterator[None]:
-    """Write a text beside its target; move it there when the context ends without error.
+def placed(content: str | bytes | None, path: Path | None) -> Iterator[None]:
+    """Write a file beside its target; move it there when the context ends without error.
 
     Parameters
     ----------
-    text : str or None
+    content : str, bytes or None
         None writes nothing.
     path : Path or None
         The target; an existing file is replaced.
@@ -29,14 +29,16 @@ def placed(text: str | None, path: Path | None) -> Iterator[None]:
     ModelError
         The operating system refuses.
     """
-    if text is None or path is None:
+    if content is None or path is None:
         yield
         return
     beside = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
     try:
         try:
-            with beside.open("x", encoding="utf-8", errors="surrogatepass") as stream:
-                stream.write(text)
+            if isinstance(content, str):
+                content = content.encode("utf-8", "surrogatepass")
+            with beside.open("xb") as stream:
+                stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
         except OSError as error:

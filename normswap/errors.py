@@ -20,6 +20,8 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from normswap.spelling import did_you_mean
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -106,12 +108,9 @@ def require_choice(name: str, value: object, choices: Iterable[str]) -> None:
     """
     allowed = list(choices)
     if value not in allowed:
-        import difflib
-
-        close = difflib.get_close_matches(str(value), allowed, n=1)
         raise UsageError(
             f"{name}={value!r} is not one of {', '.join(map(repr, allowed))}.",
-            tip=f"Did you mean {close[0]!r}?" if close else None,
+            tip=did_you_mean(str(value), allowed),
         )
 
 

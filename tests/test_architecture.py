@@ -10,6 +10,7 @@ import normswap
 ROOT = Path(normswap.__file__).parent
 
 FLOORS = [
+    ["spelling"],
     ["errors", "version"],
     [
         "beside",
@@ -30,14 +31,16 @@ FLOORS = [
     ["inputs"],
     ["proof"],
     ["check"],
+    ["source"],
     ["folding", "permuting"],
     ["groupnorm"],
     ["unfolding"],
     ["diff", "inspection"],
     ["lint"],
     ["workflows"],
+    ["fleet"],
     ["report"],
-    ["cli"],
+    ["cli", "testing"],
     ["__main__"],
 ]
 """Every module or package, lowest first; each imports from lower floors and from itself only."""

@@ -19,11 +19,11 @@ WAYS = re.search(r"keeps it with (.*), or with (.*)\.", EXPORT_TIP).groups()
 
 @pytest.fixture
 def without(tmp_path):
-    """A model without a normalization."""
+    """A model without a normalization, whose Conv may have taken one in."""
     b = Builder()
-    b.output(b.node("Relu", b.input(2, 3)), None)
+    b.output(b.node("Relu", b.conv(b.input(2, 3, 5, 5), 3, 4)), None)
     onnx.save(b.model(), tmp_path / "model.onnx")
-    np.savez(tmp_path / "data.npz", x=np.ones((2, 3), np.float32))
+    np.savez(tmp_path / "data.npz", x=np.ones((2, 3, 5, 5), np.float32))
     return tmp_path / "model.onnx"
 
 

@@ -23,7 +23,7 @@ import normswap
 
 ROOT = Path(normswap.__file__).parents[1]
 FUNCTIONS = ["fold", "plan", "bn_to_gn", "bn_to_ln", "bn_to_in", "recalibrate", "unfold", "check"]
-FUNCTIONS += ["verify", "inspect", "lint", "diff"]
+FUNCTIONS += ["check_module", "verify", "inspect", "lint", "diff"]
 
 
 def network():

@@ -63,6 +63,9 @@ def test_commands_run(checkout):
             continue
         done = run(installed, checkout)
         assert done.returncode == 0, (command, done.stderr)
+        if "--unfold" in command:
+            assert re.search(r"calibrated .* \d+\.\d% \(\d+ of 135 samples\)", done.stdout)
+            assert "on 135 labels of the held-out samples: original " in done.stdout
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the README's commands are for a POSIX shell")

@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from normswap.check.options import CheckOptions
     from normswap.check.runner import Runner
     from normswap.inputs.signature import Signature
-    from normswap.proof.result import Proof, Region
+    from normswap.proof.result import Proof
     from normswap.runtime.arrays import Feeds
     from normswap.runtime.child import Child
 
-_EXACT = 1e-13  # parts of an output's scale that rounding in float64 stays below
+_NAMED = 2  # regions in a sentence
 
 
 def deploy(
@@ -152,18 +152,17 @@ def with_proof(
     """Return what a test of outputs came to, with what was proved of them.
 
     What is proved needs no output that varies, but one that is a number somewhere. Where all is
-    equal but for one region that is no step of a rewrite, an output in which that shows is another
-    function, though a whole network may hide how much; and where it doesn't, no test on some inputs
-    makes it the same. Nor does one settle what hangs on sizes that were not tried, or what only
-    one of the models rounds to a narrower type. What was converted to a narrower type may be
-    off by what that explains. If `strict`, a region that is another function makes what depends on
-    it different, if it is the only one: of two, the one may have what the other lacks.
+    equal but for some regions, an output that shows these is another function, though a whole
+    network may hide how much; and where none shows one that is no step of a rewrite, no test on
+    some inputs makes it the same. Nor does one settle what hangs on sizes that were not tried, or
+    what only one of the models rounds to a narrower type. What was converted to a narrower type
+    may be off by what that explains. If `strict`, a region that is another function makes what
+    depends on it different, if it is the only one: of two, the one may have what the other lacks.
     """
     if proof.precision and proof.is_whole:
         return tuple(_converted(report, proof) for report in outputs)
     known = {output.name: output.standing for output in proof.outputs}
     why = {output.name: output.reason for output in proof.outputs}
-    fault = proof.fault
     found = []
     for report in outputs:
         judgement = report.judgement
@@ -174,11 +173,8 @@ def with_proof(
             judgement = Judgement(Verdict.EQUIVALENT, "proof", f"proved, though {judgement.reason}")
         apart = standing is Standing.APART
         alone = strict and apart and len(proof.apart) == 1
-        if alone and judgement.verdict is not Verdict.DIFFERENT:
-            reason = f"all is equal but {proof.apart[0]}"
-            judgement = Judgement(Verdict.DIFFERENT, "proof", reason)
-        elif judgement.verdict is Verdict.EQUIVALENT and apart:
-            judgement = _doubted(report, fault)
+        if apart and judgement.verdict is not Verdict.DIFFERENT:
+            judgement = _apart(report, proof, alone=alone)
         elif judgement.verdict is Verdict.EQUIVALENT and standing is Standing.OPEN:
             judgement = _unsettled(report, why.get(report.name.split("[", 1)[0], ""))
         found.append(replace(report, judgement=judgement))
@@ -199,14 +195,21 @@ def _converted(report: OutputReport, proof: Proof) -> OutputReport:
     return replace(report, evidence=evidence, judgement=run)
 
 
-def _doubted(report: OutputReport, fault: Region | None) -> Judgement:
-    """Judge an output that is tested equal, and hangs on a region that is another function."""
-    if fault is None:
-        return report.judgement
-    said = f"all is equal but {fault}"
-    if _differs(report):
+def _apart(report: OutputReport, proof: Proof, *, alone: bool) -> Judgement:
+    """Judge an output that is not tested different, and hangs on regions that are other functions.
+
+    Of one that is `alone` nobody asks whether it shows.
+    """
+    shows = proof.witness
+    said = f"all is equal but {' and '.join(map(str, proof.apart[:_NAMED]))}"
+    if shows is not None and shows.is_plain and shows.output == report.name:
+        return Judgement(Verdict.DIFFERENT, "proof", f"{said}; {shows}")
+    if alone:
         return Judgement(Verdict.DIFFERENT, "proof", said)
-    return Judgement(Verdict.INCONCLUSIVE, "proof", f"{said}; it does not show on these inputs")
+    if report.judgement.verdict is Verdict.EQUIVALENT and proof.fault is not None:
+        said += "; it does not show on these inputs"
+        return Judgement(Verdict.INCONCLUSIVE, "proof", said)
+    return report.judgement
 
 
 def _unsettled(report: OutputReport, reason: str) -> Judgement:
@@ -215,12 +218,3 @@ def _unsettled(report: OutputReport, reason: str) -> Judgement:
         said = f"it is the same on these inputs, but {reason}"
         return Judgement(Verdict.INCONCLUSIVE, "proof", said)
     return report.judgement
-
-
-def _differs(report: OutputReport) -> bool:
-    """Whether an output differs at all, be it by the runtime's rounding, or in float64."""
-    evidence = report.evidence
-    level = evidence.verdict_level or evidence.deployed
-    function = evidence.function
-    exact = function is not None and function.deviation.max > _EXACT * evidence.scale.max
-    return exact or (level is not None and level.max_abs > 0)

@@ -45,9 +45,13 @@ Tensors = dict[str, np.ndarray]
 _BUDGET = {False: 5_000_000_000, True: 30_000_000_000}
 _SAMPLES = {False: 2, True: 4}
 _PATIENCE = 120.0  # seconds that the arbiter may take at depth QUICK
-_PRECISE = 1e-9
+PRECISE = 1e-9
+NO_FLOAT64 = (
+    "there is nothing to compare with in float64, so what rounding does to the original in the "
+    "runtime decides"
+)
 _NAMED = 8  # nodes that did not run where they should, in a sentence
-_IMPRECISE = 1e-6  # what the arbiter resolves where it has an operator in float32 only
+IMPRECISE = 1e-6  # what the arbiter resolves where it has an operator in float32 only
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +145,17 @@ def tensors_of(values: Mapping[str, object]) -> Tensors:
     return {leaf: array for name, value in values.items() for leaf, array in tensors(name, value)}
 
 
-def observe_original(runner: Runner, model: Signature, options: CheckOptions) -> Observations:
+def observe_original(
+    runner: Runner,
+    model: Signature,
+    options: CheckOptions,
+    cases: Sequence[Case] | None = None,
+) -> Observations:
     """Find inputs that the original takes, and run it on them, in the runtime and in float64.
 
     Where the sizes of inputs are open, sizes are tried until the original takes them. Where the
-    runtime has no kernels for it, the arbiter alone observes.
+    runtime has no kernels for it, the arbiter alone observes. Inputs that are given are all that is
+    tried, but for those that reach limits and branches.
 
     Raises
     ------
@@ -156,8 +166,12 @@ def observe_original(runner: Runner, model: Signature, options: CheckOptions) ->
     seen.notes += seed_notes(model.random)
     refusal: RunError | None = None
     first: Observations | None = None
-    for spatial, integers in attempts(model, options):
-        seen.cases = make_cases(model, options, spatial=spatial, integers=integers)
+    for spatial, integers in attempts(model, options) if cases is None else [(0, None)]:
+        seen.cases = (
+            make_cases(model, options, spatial=spatial, integers=integers)
+            if cases is None
+            else list(cases)
+        )
         seen.feeds = tuple(case.feeds for case in seen.cases)
         try:
             executions = _executions(options, options.provider)
@@ -356,7 +370,7 @@ def observe_rewritten(
     except RunError as error:
         if before.original is None:
             raise
-        seen.notes.append(f"no float64 arbiter, so the noise floor decides: {error}")
+        seen.notes.append(f"{NO_FLOAT64}: {error}")
         seen.notes += blind(model)
         return seen
     seen.runs.append(other.report)
@@ -364,11 +378,13 @@ def observe_rewritten(
     seen.notes += note([*part.results.unseen, *other.unseen])
     imprecise = {*part.results.report.imprecise, *other.report.imprecise}
     if imprecise:
-        seen.notes.append(f"the arbiter has no float64 for {', '.join(sorted(imprecise))}")
+        seen.notes.append(
+            f"evaluated in float32, and all else in float64: {', '.join(sorted(imprecise))}"
+        )
     for position, index in enumerate(part.indices):
         plain, *perturbed = (tensors_of(row[position]) for row in part.results.values)
         rewritten = tensors_of(other.values[0][position])
-        resolution = _IMPRECISE if imprecise else _PRECISE
+        resolution = IMPRECISE if imprecise else PRECISE
         seen.truths[index] = Truths(plain, tuple(perturbed), rewritten, resolution)
     return seen
 
@@ -537,7 +553,7 @@ def _arbitrate(runner: Runner, model: Signature, options: CheckOptions, seen: Ob
         seen.cases += [drive.cases[index] for index in results.kept]
         seen.arbitration = Arbitration(model, tuple(indices), tuple(feeds), results, drive, driving)
         return
-    seen.notes.append(f"no float64 arbiter, so the noise floor decides: {failures[-1]}")
+    seen.notes.append(f"{NO_FLOAT64}: {failures[-1]}")
 
 
 def _run_too(

@@ -15,6 +15,7 @@ from normswap.inputs.random import Case  # noqa: TC001 - the same
 from normswap.plain import AsDict, told
 from normswap.proof.result import Proof  # noqa: TC001 - the same
 from normswap.runtime.arrays import Feeds  # noqa: TC001 - the same
+from normswap.spelling import no_such_file
 
 if TYPE_CHECKING:
     import os
@@ -31,9 +32,9 @@ class RunReport:
     Attributes
     ----------
     model : str
-        ``original`` or ``rewritten``.
+        ``original`` or ``rewritten``; ``module`` or ``exported`` of a file and its module.
     engine : str
-        ``onnxruntime`` or ``arbiter``.
+        ``onnxruntime``, ``arbiter`` or ``torch``.
     provider : str
         The execution provider asked for; empty for the arbiter.
     providers : tuple of str
@@ -165,6 +166,49 @@ class DepartureReport:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceFinding:
+    """Why a file is not the module that it was exported from.
+
+    Attributes
+    ----------
+    code : str
+        ``mode`` (one of the two is in training mode), ``weight``, ``layer``, ``outputs`` (which
+        are in another order), ``sizes`` (that the file should take) or ``interface``.
+    place : str
+        The layer, weight, output or node; empty where it is about the whole model.
+    message : str
+    """
+
+    code: str
+    place: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceReport:
+    """What a module says to the file that was exported from it.
+
+    Attributes
+    ----------
+    module : str
+        What to call it.
+    findings : tuple of SourceFinding
+    weights, weights_same : int
+        Of the module's, those found in the file, and those of them that are the same to their bits.
+    layers, layers_right : int
+        Its submodules, and those whose values are in the file; 0 where that was not looked at,
+        since the outputs are the same.
+    """
+
+    module: str
+    findings: tuple[SourceFinding, ...] = ()
+    weights: int = 0
+    weights_same: int = 0
+    layers: int = 0
+    layers_right: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class CheckReport(AsDict):
     """The result of a check.
 
@@ -188,6 +232,8 @@ class CheckReport(AsDict):
         Where the runtime departs from float64, which is then not believed.
     proof : Proof or None
         What was proved, region by region.
+    source : SourceReport or None
+        Where the original is no file, but the torch module that the other one was exported from.
     required : {"", "proved"}
         What equivalence had to be, for the command to end well.
     depth, provider, against_provider : str
@@ -212,6 +258,7 @@ class CheckReport(AsDict):
     power: Power | None = None
     departures: tuple[DepartureReport, ...] = ()
     proof: Proof | None = None
+    source: SourceReport | None = None
     required: Literal["", "proved"] = ""
     depth: str = "quick"
     provider: str = "cpu"
@@ -247,10 +294,10 @@ class CheckReport(AsDict):
         if self.verdict is not Verdict.EQUIVALENT or self.required != "proved" or self.is_proved:
             return ""
         if self.proof is None:
-            return "it was to be proved, and nothing was tried to be"
+            return "a proof was asked for (--require proved), and none was tried"
         open_ = [f"{o.name} ({o.reason})" for o in self.proof.outputs if o.reason]
         why = self.proof.reason or "; ".join(open_)
-        return f"it was to be proved, and is tested only: {why}"
+        return f"a proof was asked for (--require proved), and it is tested only: {why}"
 
     @property
     def worst(self) -> OutputReport | None:
@@ -359,7 +406,8 @@ def load_report(path: Path) -> CheckReport:
         The file cannot be read, or is no report.
     """
     if not path.is_file():
-        raise DataError(f"{path} is not a check report: there is no such file.")
+        told = f"{path} is not a check report: there is no such file."
+        raise DataError(told, tip=no_such_file(path))
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

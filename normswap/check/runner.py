@@ -64,12 +64,22 @@ class Runner:
         For temporary files; emptied by its owner when all is done.
     options : CheckOptions
     progress : callable
+    called : mapping of str to str, optional
+        What roles are called, where that is something else.
     """
 
-    def __init__(self, folder: Path, options: CheckOptions, progress: Progress) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        options: CheckOptions,
+        progress: Progress,
+        *,
+        called: Mapping[str, str] | None = None,
+    ) -> None:
         self._folder = folder
         self._options = options
         self.progress = progress
+        self._called = called or {}
 
     def execute(
         self,
@@ -85,6 +95,7 @@ class Runner:
 
         In a process of its own, or in one that is there.
         """
+        role = self._called.get(role, role)
         task = "normswap.runtime.ort:execute"
         request = {
             "model": str(model.path.resolve()),
@@ -149,6 +160,7 @@ class Runner:
         RunError
             It cannot be evaluated, or not in time.
         """
+        role = self._called.get(role, role)
         task = "normswap.proof.arbiter.task:evaluate"
         request = {
             "model": str(model.path.resolve()),

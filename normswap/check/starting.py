@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from normswap.runtime.child import Child
-from normswap.runtime.providers import CPU, full_name
+from normswap.runtime.lending import lent
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from normswap.check.options import CheckOptions
+    from normswap.runtime.child import Child
 
 
 def is_enough(options: CheckOptions) -> bool:
@@ -24,7 +24,6 @@ def is_enough(options: CheckOptions) -> bool:
         options.self_test,
         options.iterations,
         options.tolerances,
-        full_name(options.provider) != CPU,
         not options.arbiter,
     )
     return options.proof and not any(asked)
@@ -32,8 +31,11 @@ def is_enough(options: CheckOptions) -> bool:
 
 def start(options: CheckOptions, stack: ExitStack) -> Child:
     """Start the process in which both models will run; an error is not kept waiting by it."""
-    child = stack.enter_context(
-        Child("a model", timeout=options.timeout, memory_limit=options.memory_limit, warm=True)
+    return stack.enter_context(
+        lent(
+            "a model",
+            timeout=options.timeout,
+            memory_limit=options.memory_limit,
+            provider_options=options.provider_options,
+        )
     )
-    stack.push(lambda kind, _error, _trace: child.kill() if kind is not None else None)
-    return child

@@ -23,6 +23,7 @@ from normswap.cli.supervised import Note, split, wait
 from normswap.cli.telling import Telling
 from normswap.cli.written import Written
 from normswap.errors import ExitCode, NormswapError
+from normswap.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,6 +79,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "normswap.cli.providers:providers_command",
         "Say which execution providers run here, and why others don't.",
     ),
+    "completion": (
+        "normswap.cli.completion:completion_command",
+        "Let bash, zsh or fish complete commands, options and files.",
+    ),
 }
 """Where each command is, and what the list of commands says of it."""
 
@@ -99,6 +104,29 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return commands and options that begin so, importing no command."""
+        from click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=summary)
+            for name, (_, summary) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is typed, or say which may have been meant."""
+        tip = None if args[0] in COMMANDS else did_you_mean(args[0], COMMANDS)
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            if tip is None or tip in error.message:
+                raise
+            raise click.UsageError(f"{error.message} {tip}", ctx) from error
+
     def invoke(self, ctx: click.Context) -> object:
         """Run a command; an EOFError of its own is none of the person's, as click takes it for."""
         try:
@@ -111,14 +139,6 @@ class LazyGroup(click.Group):
         del ctx
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
-
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Return the commands and options that begin so, importing none of them."""
-        from click.shell_completion import CompletionItem
-
-        names = [name for name in COMMANDS if name.startswith(incomplete)]
-        options = click.Command.shell_complete(self, ctx, incomplete)
-        return [*(CompletionItem(name, help=COMMANDS[name][1]) for name in names), *options]
 
 
 @click.group(
@@ -133,7 +153,12 @@ def cli() -> None:
     """Rewrite the normalization layers of ONNX models, and prove that the rewrite is right."""
 
 
-def run(arguments: list[str] | None = None, *, note: Note | None = None) -> int:
+def run(
+    arguments: list[str] | None = None,
+    *,
+    note: Note | None = None,
+    telling: Telling | None = None,
+) -> int:
     """Run a command and return its exit code: the one place where errors become text.
 
     Parameters
@@ -142,10 +167,12 @@ def run(arguments: list[str] | None = None, *, note: Note | None = None) -> int:
         Without the program's name; those of the process if left out.
     note : Note, optional
         Where a process that supervises this one finds what was written.
+    telling : Telling, optional
+        Takes what the command tells, in place of the streams and files.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     written = Written(note)
-    telling = Telling(arguments, written)
+    telling = telling or Telling(arguments, written)
     with stoppable(once=note is not None) as stop:
         try:
             code = cli.main(
@@ -215,7 +242,7 @@ def _told(error: Exception, telling: Telling) -> int:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         message = f"{where}{error.strerror or error}."
-        tip = "The operating system refuses a file."
+        tip = "The operating system says so: look at permissions, and at the space that is left."
         return _tell(telling, "OSError", message, ExitCode.MODEL, tip=tip)
     if isinstance(error, click.Abort) and error.__cause__ is not None:
         error = cast("EOFError", error.__cause__)
@@ -249,7 +276,8 @@ def _show(message: str, tip: str | None) -> None:
 
 
 def _echo(line: str) -> None:
-    click.echo(line, err=True)
+    plain = os.environ.get("NO_COLOR") or not sys.stderr.isatty()  # click knows the latter only
+    click.echo(line, err=True, color=not plain)
 
 
 def main() -> NoReturn:

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import click
 
+from normswap.cli.many import models_argument
 from normswap.cli.options import (
     TESTED,
     CheckedCommand,
     Decorator,
+    SavedFile,
     certificate_option,
     check_options,
     check_options_of_command,
     decorated,
     fail_on_option,
     include_options,
-    is_checked,
-    model_argument,
     output_options,
     report_of,
     report_options,
     require_dry_run,
+    rewrite_options_of_command,
+    samples_option,
     save_failing_inputs,
     source_of_command,
-    target_of_command,
 )
 from normswap.cli.progress import progress
 from normswap.cli.telling import telling
+from normswap.cli.written import will_write
 from normswap.errors import UsageError
 from normswap.groupnorm.forms import FORMS
 from normswap.groupnorm.forms.base import OLDEST
@@ -36,7 +39,6 @@ from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from normswap.errors import ExitCode
     from normswap.groupnorm.options import SwapOptions
@@ -58,6 +60,17 @@ class Groups(click.ParamType):  # type: ignore[type-arg, unused-ignore] # generi
             return int(value)
         except ValueError:
             self.fail(f"{value!r} is neither a number nor {CHANNELS!r}", param, ctx)
+
+
+class MappedFile(SavedFile):
+    """``torch``, or ``torch=FILE``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the file; no name where none is given."""
+        framework, named, file = value.partition("=")
+        if framework != "torch" or (named and not file):
+            self.fail(f"{value!r} is neither torch nor torch=FILE", param, ctx)
+        return super().convert(file, param, ctx) if file else Path()
 
 
 class FormOption(click.Option):
@@ -191,17 +204,21 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "array of it, or a file of one array, with the number of the class of each sample, or "
             "of each pixel.",
         ),
-        click.option(
-            "--samples",
-            type=click.IntRange(min=1),
-            metavar="N",
-            help="Use only the first N samples of DATA.",
-        ),
+        samples_option,
         click.option(
             "--unfold",
             is_flag=True,
             help="Put BatchNormalizations back first where an exporter folded them, with the "
             "statistics of DATA; see `normswap unfold`.",
+        ),
+        click.option(
+            "--map",
+            "mapped",
+            type=MappedFile(),
+            metavar="torch[=FILE]",
+            help="Write the weights for a torch module whose BatchNorms are GroupNorms too, by the "
+            "names that torch's exporter gave them: an .npz or .safetensors.  [default: the "
+            "result's name with .npz]",
         ),
         click.option("--dry-run", is_flag=True, help="Only say what would be swapped."),
         fail_on_option,
@@ -215,12 +232,13 @@ Examples:
   normswap bn-to-gn --groups 8 --calibrate images.npz --refit model.onnx
   normswap bn-to-gn --groups 8 --unfold --calibrate images.npz folded.onnx
   normswap bn-to-gn --groups 32 --form fastest model.onnx
+  normswap bn-to-gn --groups 8 --map torch=weights.npz model.onnx
   cat model.onnx | normswap bn-to-gn --groups 32 > out.onnx
 """
 
 
 @click.command("bn-to-gn", cls=CheckedCommand, epilog=EXAMPLES)
-@model_argument
+@models_argument(makes="gn")
 @group_options
 @swap_options
 @output_options
@@ -248,7 +266,7 @@ def bn_to_gn_command(
 
 
 @click.command("bn-to-ln", cls=CheckedCommand)
-@model_argument
+@models_argument(makes="ln")
 @swap_options
 @output_options
 @check_options(*TESTED)
@@ -263,7 +281,7 @@ def bn_to_ln_command(**rest: Any) -> ExitCode:
 
 
 @click.command("bn-to-in", cls=CheckedCommand)
-@model_argument
+@models_argument(makes="in")
 @swap_options
 @output_options
 @check_options(*TESTED)
@@ -295,17 +313,18 @@ def _run(
     unfold: bool,
     dry_run: bool,
     fail_on: tuple[FailOn, ...],
-    output: str | None,
-    force: bool,
-    in_place: bool,
-    certificate: Path | None,
+    mapped: Path | None,
     quiet: bool,
     verbose: int,
     **values: Any,
 ) -> ExitCode:
     source = source_of_command(model)
-    if certificate is not None and dry_run:
-        raise UsageError("There is no certificate of a swap that is not made.")
+    if values["certificate"] is not None and dry_run:
+        raise UsageError(
+            "There is no certificate of a swap that is not made: --dry-run makes none."
+        )
+    if mapped is not None and dry_run:
+        raise UsageError("There are no weights of a swap that is not made.")
     require_dry_run(fail_on, dry_run=dry_run)
     fitting = {"--refit": refit, "--holdout": holdout != str(SHARE), "--one-pass": one_pass}
     for name, given in {**fitting, "--unfold": unfold}.items():
@@ -316,10 +335,10 @@ def _run(
             tip = "Give it with --calibrate DATA, or with --evaluate DATA."
             raise UsageError(f"{name} needs data.", tip=tip)
     if unfold and dry_run:
-        tip = "normswap unfold --dry-run says where they would go."
-        raise UsageError("There is no swap to tell of before --unfold has made it.", tip=tip)
-    from pathlib import Path
-
+        tip = "normswap unfold --dry-run says where BatchNormalizations would go."
+        raise UsageError(
+            "--dry-run can't tell of a swap before --unfold has made what is swapped.", tip=tip
+        )
     from normswap.groupnorm.calibrate import CalibrationOptions
     from normswap.workflows.swap import plan_report, swap
 
@@ -329,9 +348,9 @@ def _run(
         if dry_run:
             report = plan_report(source, options, how=how, fail_on=fail_on, progress=say)
         else:
-            target = target_of_command(
-                source, output, suffix=suffix, force=force, in_place=in_place
-            )
+            rewrite = rewrite_options_of_command(source, values, suffix=suffix)
+            if mapped is not None:
+                rewrite["state_dict"] = _state_file(mapped, rewrite["output"])
             calibration = None
             for data in (calibrate_on, evaluate_on):
                 if data is not None:
@@ -343,12 +362,8 @@ def _run(
             report = report_of(
                 lambda: swap(
                     source,
-                    target.output,
-                    options,
-                    overwrite=target.overwrite,
-                    certificate=certificate,
-                    copy=target.copy,
-                    check=how if is_checked(values) else None,
+                    options=options,
+                    **rewrite,
                     how=how,
                     data=calibrate_on,
                     evaluate=evaluate_on,
@@ -362,6 +377,17 @@ def _run(
     save_failing_inputs(values, report.check)
     telling().tell(report, quiet=quiet, verbose=verbose)
     return report.exit_code
+
+
+def _state_file(named: Path, output: Path | BinaryIO) -> Path:
+    """Return where the weights for torch go: beside the result, if nothing else is said."""
+    if named != Path():
+        return named
+    if not isinstance(output, Path):
+        raise UsageError("The model goes into a pipe.", tip="Name a file: --map torch=FILE.npz.")
+    path = output.with_suffix(".npz")
+    will_write(path)
+    return path
 
 
 def _holdout(text: str) -> float | str:

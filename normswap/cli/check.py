@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from normswap.cli.many import pairs_arguments
 from normswap.cli.options import (
     DEPTHS,
     MIB,
@@ -42,8 +43,7 @@ MODELS = ("original", "rewritten")
     epilog="Exit codes: 0 equivalent, 1 different, 2 wrong usage, 3 unreadable model or data, "
     "4 the runtime failed, 5 inconclusive.",
 )
-@click.argument("original", type=click.Path(dir_okay=False), required=False)
-@click.argument("rewritten", type=click.Path(dir_okay=False), required=False)
+@pairs_arguments(*MODELS)
 @click.option(
     "--check",
     "depth",
@@ -94,6 +94,12 @@ MODELS = ("original", "rewritten")
     metavar="N",
     help="Plant N faults, and tell how many this check catches.",
 )
+@click.option(
+    "--module",
+    metavar="PKG.FILE:FACTORY",
+    help="Hold ORIGINAL, and no REWRITTEN then, to the torch module that it was exported from; "
+    "FACTORY is a function that returns it, or it and the arguments that it takes.",
+)
 @click.option("--batch-invariant", is_flag=True, help="Also test samples alone and in a batch.")
 @click.option("--memory-limit", type=click.IntRange(min=1), metavar="MIB")
 @click.option(
@@ -118,6 +124,9 @@ def check_command(context: click.Context, /, **given: Any) -> None:
 
     No tolerance has to be chosen: it comes from the models themselves, from what rounding does
     to them in the runtime and in float64. One of the models may be -, for standard input.
+
+    With --module there is one file, and the torch module that it was exported from, in float64, is
+    what it should be.
     """
     if all(given[name] == STDIO for name in MODELS):
         raise UsageError("Only one of the two models can come from standard input.")
@@ -149,10 +158,14 @@ def _report(given: dict[str, Any], say: Callable[[str], None]) -> CheckReport:
         return load_report(given["rejudge"]).rejudged(_tolerances(given))
     original, rewritten = given["original"], given["rewritten"]
     if original is None:
-        raise UsageError("There is no model to check.", tip="normswap check A.onnx B.onnx")
+        raise UsageError(
+            "There is no model to check.", tip="For example: normswap check a.onnx b.onnx"
+        )
     from normswap.workflows.check import check, check_outputs
 
     options = _options(given)
+    if given["module"] is not None:
+        return _of_module(given, options, say)
     if given["load_outputs"] is not None:
         if rewritten is not None:
             raise UsageError("--load-outputs stands for the other model; give one model only.")
@@ -161,7 +174,8 @@ def _report(given: dict[str, Any], say: Callable[[str], None]) -> CheckReport:
     if rewritten is None and options.against_provider is None and not options.batch_invariant:
         raise UsageError(
             "There is nothing to compare the model with.",
-            tip="Give a second model, --against-provider, --batch-invariant or --load-outputs.",
+            tip="Give a second model, --module, --against-provider, --batch-invariant or "
+            "--load-outputs.",
         )
     certificate = given["certificate"]
     report = check(original, rewritten or original, options, certificate=certificate, progress=say)
@@ -172,6 +186,23 @@ def _report(given: dict[str, Any], say: Callable[[str], None]) -> CheckReport:
             why = f"one of the models is the other in {converted}"
         click.echo(f"no certificate: {why}", err=True)
     return report
+
+
+def _of_module(
+    given: dict[str, Any], options: CheckOptions, say: Callable[[str], None]
+) -> CheckReport:
+    if given["rewritten"] is not None:
+        raise UsageError("--module stands for the other model; give one file only.")
+    if given["required"] or given["certificate"]:
+        raise UsageError("Of a module nothing is proved, so that --require and a certificate fail.")
+    from normswap.source.factory import made_by
+    from normswap.workflows.check_module import check_module
+
+    say("making the module")
+    module, args, kwargs = made_by(given["module"])
+    return check_module(
+        module, given["original"], args, kwargs, options, title=given["module"], progress=say
+    )
 
 
 def _refuse_certificate(given: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from normswap.cli.completing import files
 from normswap.cli.options import STDIO, report_options, source_of_command
 from normswap.cli.progress import progress
 from normswap.cli.telling import telling
@@ -22,8 +23,8 @@ Examples:
 
 
 @click.command("diff", epilog=EXAMPLES)
-@click.argument("before")
-@click.argument("after")
+@click.argument("before", shell_complete=files)
+@click.argument("after", shell_complete=files)
 @report_options
 def diff_command(before: str, after: str, quiet: bool, verbose: int) -> ExitCode:
     """Say what changed from BEFORE to AFTER, node by node.

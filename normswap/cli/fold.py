@@ -6,30 +6,27 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from normswap.cli.many import models_argument
 from normswap.cli.options import (
     DEPTHS,
     CheckedCommand,
     certificate_option,
     check_options,
-    check_options_of_command,
     fail_on_option,
-    is_checked,
-    model_argument,
     output_options,
     report_of,
     report_options,
     require_dry_run,
+    rewrite_options_of_command,
     save_failing_inputs,
     source_of_command,
-    target_of_command,
 )
 from normswap.cli.progress import progress
 from normswap.cli.telling import telling
 from normswap.errors import UsageError
+from normswap.spelling import did_you_mean
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from normswap.errors import ExitCode
     from normswap.folding.passes.leftovers import Form
     from normswap.inspection.gate import FailOn
@@ -50,7 +47,7 @@ Examples:
     cls=CheckedCommand,
     epilog=EXAMPLES,
 )
-@model_argument
+@models_argument(makes="folded")
 @output_options
 @click.option("--dry-run", is_flag=True, help="Only say what would be folded; write nothing.")
 @fail_on_option
@@ -90,9 +87,6 @@ Examples:
 @report_options
 def fold_command(
     model: str | None,
-    output: str | None,
-    force: bool,
-    in_place: bool,
     dry_run: bool,
     fail_on: tuple[FailOn, ...],
     assume_constant: bool,
@@ -100,10 +94,9 @@ def fold_command(
     leftover: Form,
     max_growth: float | None,
     explain: str | None,
-    certificate: Path | None,
     quiet: bool,
     verbose: int,
-    **check: Any,
+    **values: Any,
 ) -> ExitCode:
     """Fold BatchNormalization into the linear operators around it.
 
@@ -113,41 +106,25 @@ def fold_command(
     """
     source = source_of_command(model)
     require_dry_run(fail_on, dry_run=dry_run and explain is None)
-    if certificate is not None and (dry_run or explain is not None):
-        raise UsageError("There is no certificate of a fold that is not made.")
+    if values["certificate"] is not None and (dry_run or explain is not None):
+        raise UsageError(
+            "There is no certificate of a fold that is not made: --dry-run and --explain make none."
+        )
     from normswap.workflows.fold import fold, plan
 
+    which: dict[str, Any] = {
+        "assume_constant": assume_constant,
+        "merge_branches": merge_branches,
+        "leftover": leftover,
+        "max_growth": max_growth,
+    }
     with progress(quiet=quiet) as say:
         if dry_run or explain is not None:
-            report = plan(
-                source,
-                assume_constant=assume_constant,
-                merge_branches=merge_branches,
-                leftover=leftover,
-                max_growth=max_growth,
-                fail_on=fail_on,
-                progress=say,
-            )
+            report = plan(source, **which, fail_on=fail_on, progress=say)
         else:
-            target = target_of_command(
-                source, output, suffix="folded", force=force, in_place=in_place
-            )
-            report = report_of(
-                lambda: fold(
-                    source,
-                    target.output,
-                    overwrite=target.overwrite,
-                    copy=target.copy,
-                    assume_constant=assume_constant,
-                    merge_branches=merge_branches,
-                    leftover=leftover,
-                    max_growth=max_growth,
-                    check=check_options_of_command(check) if is_checked(check) else None,
-                    certificate=certificate,
-                    progress=say,
-                )
-            )
-    save_failing_inputs(check, report.check)
+            how = rewrite_options_of_command(source, values, suffix="folded")
+            report = report_of(lambda: fold(source, **how, **which, progress=say))
+    save_failing_inputs(values, report.check)
     if explain is not None:
         _explain(report, explain)
     else:
@@ -156,17 +133,13 @@ def fold_command(
 
 
 def _explain(report: FoldReport, name: str) -> None:
-    import difflib
 
     from normswap.report.explanation import Explanation
 
     entries = report.plan.about(name)
     if not entries:
-        names = sorted(report.plan.names(), key=len)
-        close = [known for known in names if name in known][:3]
-        close = close or difflib.get_close_matches(name, names, n=3)
         raise UsageError(
-            f"No normalization of {report.source} has to do with {name!r}.",
-            tip=f"Did you mean {' or '.join(close)}?" if close else "--dry-run -v lists them all.",
+            f"{name!r} is no normalization of {report.source}, nor on the way of one.",
+            tip=did_you_mean(name, report.plan.names(), most=3) or "--dry-run -v lists them all.",
         )
     telling().tell(Explanation.of(name, entries), command="explain")

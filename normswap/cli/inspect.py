@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from normswap.cli.options import model_argument, report_options, source_of_command
+from normswap.cli.many import models_argument
+from normswap.cli.options import report_options, source_of_command
 from normswap.cli.progress import progress
 from normswap.cli.telling import telling
 
@@ -22,7 +23,7 @@ Examples:
 
 
 @click.command("inspect", epilog=EXAMPLES)
-@model_argument
+@models_argument()
 @report_options
 def inspect_command(model: str | None, quiet: bool, verbose: int) -> ExitCode:
     """Say what MODEL is: its origin, size, operators, and every normalization in it.

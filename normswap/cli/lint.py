@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from normswap.cli.many import models_argument
 from normswap.cli.options import STDIO, report_options, source_of_command
 from normswap.cli.progress import progress
 from normswap.cli.telling import telling
@@ -34,7 +35,7 @@ def _codes(
 
 
 @click.command("lint", epilog=EXAMPLES)
-@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@models_argument(several=True)
 @click.option(
     "--select",
     multiple=True,

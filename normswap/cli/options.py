@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
 
+from normswap.cli.completing import files
 from normswap.cli.telling import format_options, telling
 from normswap.cli.written import will_write, will_write_to
 from normswap.errors import UnprovenError, UsageError
+from normswap.spelling import did_you_mean
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from normswap.check.options import CheckOptions
     from normswap.check.report import CheckReport
     from normswap.workflows.result import Result, RewriteReport
@@ -45,7 +47,18 @@ class CheckedCommand(click.Command):
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments, with its value given to every ``--check``."""
+        """Parse the arguments, with its value given to every ``--check``.
+
+        Raises
+        ------
+        UsageError
+            What follows one is neither, and close to a value.
+        """
+        for option, word in itertools.pairwise(args):
+            if option == "--check" and word not in DEPTHS and not Path(word).exists():
+                tip = did_you_mean(word, DEPTHS)
+                if tip is not None:
+                    raise UsageError(f"{word!r} is no value of --check, and no model.", tip=tip)
         given = [
             f"--check={DEPTHS[0]}"
             if argument == "--check" and args[at + 1 : at + 2] not in ([depth] for depth in DEPTHS)
@@ -66,7 +79,9 @@ def decorated(
 
 def model_argument(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the MODEL argument: a path, ``-`` or nothing for a pipe."""
-    return click.argument("model", required=False, metavar="[MODEL]")(function)
+    return click.argument("model", required=False, metavar="[MODEL]", shell_complete=files)(
+        function
+    )
 
 
 def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -76,6 +91,7 @@ def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "-o",
             "output",
             metavar="FILE",
+            shell_complete=files,
             help="Where the result goes; - is standard output.  [default: beside MODEL, with a "
             "name that can't overwrite it; standard output if MODEL comes through a pipe]",
         ),
@@ -91,21 +107,25 @@ def source_of_command(model: str | None) -> Path | BinaryIO:
     Raises
     ------
     UsageError
-        If no model is named and standard input is a terminal.
+        If no model is named, and standard input is a terminal or empty.
     """
-    from pathlib import Path  # which takes longer to import than all of this
-
     if model == "":
         raise UsageError("The path of the model is empty.")
     if model is not None and model != STDIO:
         return telling().reads(Path(model))
     stream = sys.stdin.buffer
-    if model is None and stream.isatty():
+    if model is None and (stream.isatty() or not _has_more(stream)):
+        empty = "" if stream.isatty() else ", and standard input is empty"
         raise UsageError(
-            "No model: name a file, or pipe one in.",
+            f"No model{empty}: name a file, or pipe one in.",
             tip=f"For example: {click.get_current_context().command_path} model.onnx",
         )
     return telling().reads(stream)
+
+
+def _has_more(stream: Any) -> bool:
+    """Whether there is something to read, without taking it."""
+    return not hasattr(stream, "peek") or bool(stream.peek(1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +168,6 @@ def target_of_command(
     UsageError
         If the options contradict each other, the output exists, or a model would go to a terminal.
     """
-    from pathlib import Path
-
     output = telling().model_file if output is None else output
     if output == "":
         raise UsageError("The path of the output is empty.")
@@ -161,8 +179,7 @@ def target_of_command(
         will_write(source)
         return Target(source, overwrite=True, copy=False)
     if output is None and isinstance(source, Path):
-        beside = source.with_name(f"{source.stem}.{suffix}{source.suffix or '.onnx'}")
-        return replace(_file_target(beside, force=force), copy=False)
+        return replace(_file_target(beside(source, suffix), force=force), copy=False)
     if output is None or output == STDIO:
         stream = sys.stdout.buffer
         if stream.isatty():
@@ -176,6 +193,11 @@ def target_of_command(
             f"{target} is the model itself.", tip="Use --in-place if that is what you want."
         )
     return _file_target(target, force=force)
+
+
+def beside(source: Path, suffix: str) -> Path:
+    """Return where the result goes that nobody gave a name."""
+    return source.with_name(f"{source.stem}.{suffix}{source.suffix or '.onnx'}")
 
 
 def _file_target(path: Path, *, force: bool) -> Target:
@@ -297,8 +319,6 @@ class SavedFile(click.ParamType):  # type: ignore[type-arg, unused-ignore] # gen
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Parse the option, and remember the file as one that may be written."""
-        from pathlib import Path
-
         path = Path(value)
         if not value or path.is_dir():
             self.fail(f"{str(value)!r} is no path of a file", param, ctx)
@@ -330,6 +350,28 @@ def include_options(verb: str) -> Decorator:
         return decorated(function, decorators)
 
     return add
+
+
+def samples_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option that takes a part of the data."""
+    return click.option(
+        "--samples",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Use only the first N samples of DATA.",
+    )(function)
+
+
+def batch_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option that says how much of the data is run at once."""
+    return click.option(
+        "--batch",
+        type=click.IntRange(min=1),
+        default=32,
+        show_default=True,
+        metavar="N",
+        help="Samples in a batch, if MODEL leaves it open.",
+    )(function)
 
 
 def timeout_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -415,7 +457,9 @@ def require_dry_run(fail_on: tuple[str, ...], *, dry_run: bool) -> None:
         A rewrite that ends with findings would leave open whether something was written.
     """
     if fail_on and not dry_run:
-        raise UsageError("--fail-on is about a plan.", tip="Give --dry-run too.")
+        raise UsageError(
+            "--fail-on is for a dry run, which writes nothing.", tip="Give --dry-run too."
+        )
 
 
 def certificate_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -445,6 +489,31 @@ def check_options_of_command(values: dict[str, Any]) -> CheckOptions:
         input_shapes=dict(values["input_shapes"]),
         timeout=values["timeout"],
     )
+
+
+def rewrite_options_of_command(
+    source: Path | BinaryIO, values: dict[str, Any], *, suffix: str
+) -> dict[str, Any]:
+    """Return what a rewrite is told of its output and its check.
+
+    Parameters
+    ----------
+    source : Path or binary stream
+        What the command reads.
+    values : dict
+        Of :func:`output_options`, :func:`check_options` and :func:`certificate_option`.
+    suffix : str
+        See :func:`target_of_command`, also for the error.
+    """
+    place = {key: values[key] for key in ("output", "force", "in_place")}
+    target = target_of_command(source, suffix=suffix, **place)
+    return {
+        "output": target.output,
+        "overwrite": target.overwrite,
+        "copy": target.copy,
+        "check": check_options_of_command(values) if is_checked(values) else None,
+        "certificate": values["certificate"],
+    }
 
 
 def save_failing_inputs(values: dict[str, Any], check: CheckReport | None) -> None:

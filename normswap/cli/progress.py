@@ -1,11 +1,10 @@
-"""Progress on stderr: silent for a second, then what is being done."""
+"""Progress on a terminal: silent for a second, then what is being done, and for how long."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import threading
-import time
 from typing import TYPE_CHECKING
 
 from normswap.progress import silent
@@ -18,16 +17,16 @@ PATIENCE = 1.0  # seconds until a person wonders
 
 @contextlib.contextmanager
 def progress(*, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """Show the present stage of a command, if it lasts.
+    """Show the present stage of a command, if it lasts: a line that changes, and goes away.
 
-    On a terminal it is one line that changes and goes away; elsewhere a line a stage, for logs.
+    Where standard error is no terminal nobody watches it, and a log keeps what was found only.
 
     Yields
     ------
     callable
         To be told the stage.
     """
-    if quiet:
+    if quiet or not sys.stderr.isatty():
         yield silent
         return
     with contextlib.ExitStack() as stack:
@@ -48,7 +47,6 @@ class _Shown:
     def __init__(self, stack: contextlib.ExitStack) -> None:
         self._stack = stack
         self._stage = "starting"
-        self._since = time.monotonic()
         self._show: Callable[[str], object] = silent
         self._lock = threading.Lock()
         self._is_over = False
@@ -61,20 +59,19 @@ class _Shown:
 
     def begin(self) -> None:
         from rich.console import Console
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
         with self._lock:
             if self._is_over:
                 return
-            if sys.stderr.isatty():
-                status = Console(stderr=True).status(self._stage)
-                self._show = self._stack.enter_context(status).update
-            else:
-                self._show = self._line
-                self._show(self._stage)
+            # The console is what honours NO_COLOR, and a terminal that can't go back in a line.
+            console = Console(stderr=True)
+            columns = SpinnerColumn(), TextColumn("{task.description}", markup=False)
+            line = Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
+            task = line.add_task(self._stage, total=None)
+            self._stack.enter_context(line)
+            self._show = lambda stage: line.update(task, description=stage)
 
     def end(self) -> None:
         with self._lock:
             self._is_over = True
-
-    def _line(self, stage: str) -> None:
-        sys.stderr.write(f"{stage} ({time.monotonic() - self._since:.0f} s)\n")

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from normswap.cli.completing import files
 from normswap.cli.options import (
+    batch_option,
     include_options,
     output_options,
     report_options,
+    samples_option,
     target_of_command,
     timeout_option,
 )
@@ -30,7 +33,7 @@ Examples:
 
 
 @click.command("recalibrate", epilog=EXAMPLES)
-@click.argument("model")
+@click.argument("model", shell_complete=files)
 @click.argument("data", required=False, type=click.Path())
 @click.option(
     "--momentum",
@@ -45,15 +48,8 @@ Examples:
     help="Turn a training-mode export into an inference model; without DATA, with the statistics "
     "that MODEL has.",
 )
-@click.option("--samples", type=click.IntRange(min=1), metavar="N", help="Use only the first N.")
-@click.option(
-    "--batch",
-    type=click.IntRange(min=1),
-    default=32,
-    show_default=True,
-    metavar="N",
-    help="Samples in a batch, if MODEL leaves it open.",
-)
+@samples_option
+@batch_option
 @include_options("Recalibrate")
 @click.option(
     "--assume-constant",

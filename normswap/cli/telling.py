@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 import click
 
+from normswap.cli.completing import files, formats
 from normswap.cli.written import Written
 from normswap.errors import UsageError
 
@@ -16,16 +17,26 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TextIO
 
-    from normswap.report.envelope import Input, Report
+    from normswap.report.envelope import Envelope, Input, Report
+    from normswap.report.wiring import Wiring
 
 DEFAULT = "text"
 JSON = "json"
+JSONL = "jsonl"
 
 FOR_PEOPLE = frozenset({DEFAULT, "markdown"})
 """Formats that have no envelope, and say nothing where a command is told to be quiet."""
 
+BY_MODEL = frozenset({DEFAULT, JSONL})
+"""Formats that have a part for each of many models, and nothing around them."""
+DRAWN = "html"
+"""The format that has pictures of what was read, and what ``--report`` is short for."""
+
 BESIDE = "github"
 """The format whose lines may be among others: GitHub's runner takes them out."""
+
+PIPED = "<stdin>"
+"""What comes through a pipe is called so."""
 
 Read = TypeVar("Read", "Path", BinaryIO)
 
@@ -56,7 +67,9 @@ class Telling:
         self.files: dict[str, str] = {}
         self.model_file: str | None = None
         self.command = next((word for word in arguments if not word.startswith("-")), None)
+        self._arguments = tuple(arguments)
         self._inputs: list[Input | _Hashed] = []
+        self._models: list[Wiring | _Hashed | None] = []
         self._written = written
         for value in _asked_for(arguments):
             with contextlib.suppress(UsageError):
@@ -68,13 +81,19 @@ class Telling:
         Raises
         ------
         UsageError
-            Two formats would be mixed on standard output, or the file has no folder.
+            Two formats would be mixed on standard output, or the file has no folder; or the format
+            needs what is not installed.
         """
-        from normswap.report.formats import names
+        from normswap.report.formats import missing, names
 
         form, given, file = value.partition("=")
         if form not in names():
             return False
+        if form == DRAWN and (packages := missing(form)):
+            raise UsageError(
+                f"A report as {form} needs {' and '.join(packages)}, which is not installed.",
+                tip="pip install 'normswap[report]'",
+            )
         if given:
             from pathlib import Path
 
@@ -104,22 +123,32 @@ class Telling:
         """Whether no format wants to know what was read."""
         return {*self.formats, *self.files.values()} <= FOR_PEOPLE
 
+    @property
+    def _is_drawn(self) -> bool:
+        """Whether some format has pictures."""
+        return DRAWN in {*self.formats, *self.files.values()}
+
     def reads(self, source: Read) -> Read:
         """Note what a command reads, before it may be replaced; use what is returned.
 
         Text and Markdown don't name the inputs by their hashes, so nothing is hashed for them.
         """
-        if self._is_for_people:
-            return source
         from pathlib import Path
 
-        if isinstance(source, Path):
-            from normswap.report.envelope import files_of
+        from normswap.report.envelope import DATA, Input, files_of
 
-            self._inputs += files_of(source)
+        if self._is_for_people:
+            self._inputs.append(Input(str(source) if isinstance(source, Path) else PIPED, None))
             return source
-        stream = _Hashed(source)
+        if isinstance(source, Path):
+            self._inputs += files_of(source)
+            if self._is_drawn and source.is_file() and source.suffix not in {*DATA, ".json"}:
+                self._models.append(_wiring(source))
+            return source
+        stream = _Hashed(source, keeps=self._is_drawn)
         self._inputs.append(stream)
+        if self._is_drawn:
+            self._models.append(stream)
         return cast("Read", stream)
 
     def tell(
@@ -130,6 +159,7 @@ class Telling:
         verbose: int = 0,
         command: str | None = None,
         exit_code: int | None = None,
+        told: frozenset[str] = frozenset(),
     ) -> None:
         """Write the report.
 
@@ -143,6 +173,8 @@ class Telling:
             What was run, if not the command that was typed.
         exit_code : int, optional
             How the command ends, if not as the report says.
+        told : set of str
+            Formats in which standard output has it already, see :meth:`tell_part`.
 
         Raises
         ------
@@ -150,9 +182,34 @@ class Telling:
             A file can't be written.
         """
         code = int(report.exit_code if exit_code is None else exit_code)
-        formats = self.formats or [DEFAULT]
+        formats = [form for form in self.formats or [DEFAULT] if form not in told]
         shown = [form for form in formats if not quiet or code or form not in FOR_PEOPLE]
         self._tell(report, shown, code, verbose, command)
+
+    def tell_part(self, report: Report, *, quiet: bool, verbose: int) -> None:
+        """Write what came of one of many models, in the formats that need not wait for the rest."""
+        from normswap.report import tell
+
+        for form in self.formats or [DEFAULT]:
+            if form in BY_MODEL and (form == JSONL or not quiet or report.exit_code):
+                tell(report, form, self.stream, verbose=verbose)
+        self.stream.flush()
+
+    @property
+    def all_formats(self) -> set[str]:
+        """Those of standard output and of files."""
+        return {*(self.formats or [DEFAULT]), *self.files.values()}
+
+    def _envelope(self, report: Report, command: str | None, code: int) -> Envelope:
+        from dataclasses import replace
+
+        from normswap.report.envelope import Envelope, around
+
+        inputs = tuple(i.found() if isinstance(i, _Hashed) else i for i in self._inputs)
+        if self._is_for_people:  # who are told no versions and hashes
+            return Envelope(command or self.command, code, inputs)
+        envelope = around(command or self.command, code, inputs)
+        return replace(envelope, arguments=self._arguments, wirings=self._wirings(report))
 
     def _tell(
         self, report: Report, shown: list[str], code: int, verbose: int, command: str | None
@@ -161,12 +218,7 @@ class Telling:
             return
         from normswap.report import tell
 
-        envelope = None
-        if not self._is_for_people:
-            from normswap.report.envelope import around
-
-            inputs = (i.found() if isinstance(i, _Hashed) else i for i in self._inputs)
-            envelope = around(command or self.command, code, tuple(inputs))
+        envelope = self._envelope(report, command, code)
         for file, form in self.files.items():
             import io
             from pathlib import Path
@@ -179,6 +231,18 @@ class Telling:
                 pass
         for form in shown:
             tell(report, form, self.stream, verbose=verbose, envelope=envelope)
+
+    def _wirings(self, report: Report) -> tuple[Wiring | None, ...]:
+        """Return the wiring of what was read, and of what was written to a file."""
+        from pathlib import Path
+
+        if not self._is_drawn:
+            return ()
+        found = [m.wiring() if isinstance(m, _Hashed) else m for m in self._models]
+        output = getattr(report, "output", None)
+        if output is not None and not self._written.takes_stdout:
+            found = [*found[:1], _wiring(Path(output))]
+        return tuple(found)
 
     def fail(
         self,
@@ -206,19 +270,31 @@ class Telling:
         show()
 
 
-class _Hashed:
-    """A stream whose bytes are hashed as they are read."""
+def _wiring(source: Path | bytes) -> Wiring | None:
+    from normswap.report.wiring import wiring_of
 
-    def __init__(self, stream: BinaryIO) -> None:
+    return wiring_of(source)
+
+
+class _Hashed:
+    """A stream whose bytes are hashed as they are read, and kept where they are to be drawn."""
+
+    def __init__(self, stream: BinaryIO, *, keeps: bool) -> None:
         import hashlib
 
         self._stream = stream
         self._digest = hashlib.sha256()
+        self._kept: list[bytes] | None = [] if keeps else None
 
     def read(self, size: int = -1) -> bytes:
         data = self._stream.read(size)
         self._digest.update(data)
+        if self._kept is not None:
+            self._kept.append(data)
         return data
+
+    def wiring(self) -> Wiring | None:
+        return _wiring(b"".join(self._kept)) if self._kept else None
 
     def fileno(self) -> int:
         return self._stream.fileno()
@@ -226,7 +302,7 @@ class _Hashed:
     def found(self) -> Input:
         from normswap.report.envelope import Input
 
-        return Input("<stdin>", self._digest.hexdigest())
+        return Input(PIPED, self._digest.hexdigest())
 
 
 def telling() -> Telling:
@@ -258,6 +334,19 @@ def format_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 )
             telling().model_file = each
 
+    def draw(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+        del context, parameter
+        if value is not None:
+            telling().add(f"{DRAWN}={value}")
+
+    function = click.option(
+        "--report",
+        metavar="FILE.html",
+        shell_complete=files,
+        expose_value=False,
+        callback=draw,
+        help=f"The same as --output {DRAWN}=FILE.html: a page to look at, with pictures and plots.",
+    )(function)
     function = click.option(
         "--json",
         is_flag=True,
@@ -277,6 +366,7 @@ def format_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "reports",
         multiple=True,
         metavar="FORMAT[=FILE]",
+        shell_complete=formats,
         expose_value=False,
         callback=place,
         help="How to report, and where; may be given several times, such as --output text --output "
@@ -292,5 +382,6 @@ def _asked_for(arguments: Sequence[str]) -> Iterator[str]:
         option, given, value = word.partition("=")
         if word == "--json":
             yield JSON
-        elif option in {"--format", "--output"}:
-            yield value if given else next(iter(arguments[at + 1 :]), "")
+        elif option in {"--format", "--output", "--report"}:
+            told = value if given else next(iter(arguments[at + 1 :]), "")
+            yield f"{DRAWN}={told}" if option == "--report" else told

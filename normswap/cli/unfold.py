@@ -10,17 +10,17 @@ import click
 from normswap.cli.options import (
     DEPTHS,
     CheckedCommand,
+    batch_option,
     certificate_option,
     check_options,
-    check_options_of_command,
-    is_checked,
     model_argument,
     output_options,
     report_of,
     report_options,
+    rewrite_options_of_command,
+    samples_option,
     save_failing_inputs,
     source_of_command,
-    target_of_command,
 )
 from normswap.cli.progress import progress
 from normswap.cli.telling import telling
@@ -47,15 +47,8 @@ Examples:
     help="Inputs of the model, of which the statistics are: an .npz with an array for each input, "
     "an .npy or .pb, or a folder of these or of test_data_set_*.",
 )
-@click.option("--samples", type=click.IntRange(min=1), metavar="N", help="Use only the first N.")
-@click.option(
-    "--batch",
-    type=click.IntRange(min=1),
-    default=32,
-    show_default=True,
-    metavar="N",
-    help="Samples in a batch, if MODEL leaves it open.",
-)
+@samples_option
+@batch_option
 @click.option(
     "--include",
     multiple=True,
@@ -79,13 +72,9 @@ def unfold_command(
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     dry_run: bool,
-    output: str | None,
-    force: bool,
-    in_place: bool,
-    certificate: Path | None,
     quiet: bool,
     verbose: int,
-    **check: Any,
+    **values: Any,
 ) -> ExitCode:
     """Put BatchNormalizations back behind the linear layers of MODEL, whose exporter folded them.
 
@@ -94,35 +83,22 @@ def unfold_command(
     recalibrated or trained. `normswap fold` takes them away again.
     """
     source = source_of_command(model)
-    if certificate is not None and dry_run:
-        raise UsageError("There is no certificate of an unfold that is not made.")
+    if values["certificate"] is not None and dry_run:
+        raise UsageError(
+            "There is no certificate of an unfold that is not made: --dry-run makes none."
+        )
     from normswap.workflows.unfold import plan_report, unfold
 
+    which: dict[str, Any] = {"include": include, "exclude": exclude}
     with progress(quiet=quiet) as say:
         if dry_run:
-            report = plan_report(source, include=include, exclude=exclude, progress=say)
+            report = plan_report(source, **which, progress=say)
         else:
             if calibrate is not None:
                 telling().reads(Path(calibrate))
-            target = target_of_command(
-                source, output, suffix="unfolded", force=force, in_place=in_place
-            )
-            report = report_of(
-                lambda: unfold(
-                    source,
-                    target.output,
-                    calibrate=calibrate,
-                    samples=samples,
-                    batch=batch,
-                    include=include,
-                    exclude=exclude,
-                    check=check_options_of_command(check) if is_checked(check) else None,
-                    certificate=certificate,
-                    overwrite=target.overwrite,
-                    copy=target.copy,
-                    progress=say,
-                )
-            )
-    save_failing_inputs(check, report.check)
+            data: dict[str, Any] = {"calibrate": calibrate, "samples": samples, "batch": batch}
+            how = rewrite_options_of_command(source, values, suffix="unfolded")
+            report = report_of(lambda: unfold(source, **how, **which, **data, progress=say))
+    save_failing_inputs(values, report.check)
     telling().tell(report, quiet=quiet, verbose=verbose)
     return report.exit_code

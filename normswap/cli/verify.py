@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from normswap.cli.completing import files
 from normswap.cli.options import STDIO, report_options, source_of_command
 from normswap.cli.progress import progress
 from normswap.cli.telling import telling
@@ -24,8 +25,8 @@ Examples:
 
 @click.command("verify", context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXAMPLES)
 @click.argument("certificate", type=click.Path(path_type=Path))
-@click.argument("original")
-@click.argument("rewritten")
+@click.argument("original", shell_complete=files)
+@click.argument("rewritten", shell_complete=files)
 @report_options
 def verify_command(
     certificate: Path, original: str, rewritten: str, quiet: bool, verbose: int

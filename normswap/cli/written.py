@@ -34,6 +34,7 @@ class Written:
         self._before: dict[str, State] = {}
         self._stream: _Noticed | None = None
         self._note = note
+        self._done = ""
 
     @classmethod
     def of(cls, note: Note) -> Written:
@@ -41,17 +42,27 @@ class Written:
         import json
 
         found = cls()
-        noted = json.loads(note.read() or "[[], null]")
+        noted = json.loads(note.read() or '[[], null, ""]')
         found._before = {path: tuple(state) if state else None for path, state in noted[0]}
         if noted[1] is not None:
             found._stream = _Noticed(io.BytesIO(), found._tell)
             found._stream.has_begun, found._stream.is_done = noted[1]
+        found._done = noted[2]
         return found
 
     def expect(self, path: str | os.PathLike[str]) -> None:
         """Remember what is at a path now."""
         name = os.fspath(path)
         self._before[name] = _state(name)
+        self._tell()
+
+    def forget(self, path: str | os.PathLike[str]) -> None:
+        """Take what is at a path for done."""
+        self._before.pop(os.fspath(path), None)
+
+    def count(self, done: str) -> None:
+        """Say how much is done, of a command that does much of one kind."""
+        self._done = done
         self._tell()
 
     def notice(self, stream: BinaryIO) -> BinaryIO:
@@ -65,7 +76,7 @@ class Written:
             import json
 
             stream = self._stream and (self._stream.has_begun, self._stream.is_done)
-            self._note.write(json.dumps([list(self._before.items()), stream]))
+            self._note.write(json.dumps([list(self._before.items()), stream, self._done]))
 
     def clean_up(self) -> None:
         """Remove what a command that was killed has left, which else a later one does."""
@@ -88,6 +99,8 @@ class Written:
 
     def __str__(self) -> str:
         """Say what was written, as the end of a sentence."""
+        if self._done:
+            return self._done
         if self._stream is not None and self._stream.has_begun:
             return f"{'all' if self._stream.is_done else 'only a part'} of the model was written"
         paths = [path for path, before in self._before.items() if _state(path) != before]

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 
 from normswap.bodies import bodies
 from normswap.graph.evaluate import EVALUABLE
+from normswap.graph.inference import infer_shapes
 from normswap.graph.sequences import split_sequences
 from normswap.graph.sizes import DOUBT, Dim, TensorType
 from normswap.graph.trust import Doubtless, declared, is_at_hand
@@ -147,7 +148,7 @@ def _by_onnx(model: onnx.ModelProto) -> onnx.ModelProto:
         RuntimeError,
     )
     with contextlib.suppress(*failures):  # then what is declared is all that is known
-        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        model = infer_shapes(model)
     return model
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import onnx
 
 from normswap.bodies import bodies
+from normswap.graph.inference import UNKNOWN
 from normswap.graph.sizes import DOUBTFUL, WHOLE, TensorType, doubtful_axes
 from normswap.model.external import is_external
 
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from normswap.graph.sizes import Dim
-
-DOMAIN = "normswap.unknown"
-"""Of an operator that ONNX knows nothing about."""
 
 LARGEST = 64
 """Elements of a constant that a rule looks at."""
@@ -82,8 +80,8 @@ class Doubtless:
         imports = {item.domain: item.version for item in self.model.opset_import}
         walk = _Walk(self, imports.get("", imports.get("ai.onnx", 1)))
         walk.graph(self.model.graph, inferred.graph, _Scope())
-        if walk.has_cut and DOMAIN not in imports:
-            self.model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))
+        if walk.has_cut and UNKNOWN not in imports:
+            self.model.opset_import.append(onnx.helper.make_opsetid(UNKNOWN, 1))
         return walk.has_cut or walk.has_noted
 
     def note(self, graph: onnx.GraphProto, name: str) -> onnx.ValueInfoProto | None:
@@ -110,7 +108,7 @@ class Doubtless:
         make = onnx.helper.make_node
         whole = node.input[0]
         unknown = self._fresh()
-        nodes = [make("Unknown", [], [unknown], domain=DOMAIN)]
+        nodes = [make("Unknown", [], [unknown], domain=UNKNOWN)]
         if WHOLE in axes:
             nodes.append(make("Reshape", [whole, unknown], [self._fresh()]))
             node.input[0] = nodes[-1].output[0]
@@ -126,7 +124,7 @@ class Doubtless:
 
     def _fresh(self) -> str:
         self._count += 1
-        return f"{DOMAIN}/{self._count}"
+        return f"{UNKNOWN}/{self._count}"
 
     def _hand_in(self, graph: onnx.GraphProto, around: list[onnx.TensorProto]) -> None:
         """Give bodies the sizes, axes and the like that they read from around; ONNX does not."""
@@ -178,8 +176,8 @@ class Doubtless:
                 walk = _Walk(self, imports.get("", imports.get("ai.onnx", 1)))
                 walk.function(function)
                 if walk.has_cut:
-                    if DOMAIN not in imports:
-                        function.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))
+                    if UNKNOWN not in imports:
+                        function.opset_import.append(onnx.helper.make_opsetid(UNKNOWN, 1))
                     self._functions.add((function.domain, function.name, function.overload))
                     pending.remove(function)
             if len(pending) == before:

@@ -1,11 +1,9 @@
 """Which form a layer gets: that which was asked for, else the one that speaks best for itself.
 
-``auto`` goes by what each form says, see :meth:`normswap.groupnorm.forms.base.Form.preference`: on
-a CPU by what was measured (:mod:`normswap.groupnorm.cpu`). On CUDA by how often each form goes
-through memory, which is to be confirmed by ``python -m benchmarks.cuda``: contrib reads twice and
-writes once, beside two transposes, with the activation for nothing and float16 as it is;
-instancenorm does the same without transposes, and then needs passes for scale, bias and activation,
-and casts where it is float16. TensorRT compiles what is plain, and fails on GroupNormalization.
+``auto`` goes by what each form says, see :meth:`normswap.groupnorm.forms.base.Form.preference`, and
+takes none that loses digits: on a CPU and on CUDA by what was measured
+(:mod:`normswap.groupnorm.cpu`, :mod:`normswap.groupnorm.cuda`). TensorRT compiles what is plain,
+and fails on GroupNormalization.
 
 ``fastest`` asks no table: it takes what was measured on this machine, see
 :mod:`normswap.groupnorm.race`.

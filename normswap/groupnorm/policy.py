@@ -109,6 +109,13 @@ class GroupPolicy:
         """The number that must divide a layer's channels; None if any layer will do."""
         return self.group_size or self.groups
 
+    @property
+    def as_option(self) -> str:
+        """The option that says how many groups, as it is typed."""
+        if self.group_size:
+            return f"--group-size {self.group_size}"
+        return f"--groups {self.groups or CHANNELS}"
+
     def __str__(self) -> str:
         """Say it as a person would."""
         if self.group_size:
@@ -158,7 +165,7 @@ class GroupPolicy:
         listed = "; ".join(f"{name} has {channels}" for name, channels in list(bad.items())[:8])
         more = f"; and {len(bad) - 8} more" if len(bad) > 8 else ""
         common = nearest_divisor(math.gcd(*layers.values()), asked)
-        option = "--group-size" if self.group_size else "--groups"
+        option = self.as_option.partition(" ")[0]
         raise UsageError(
             f"{self} don't divide the channels of {len(bad)} of {len(layers)} layers: "
             f"{listed}{more}.",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from normswap.errors import UsageError
 from normswap.graph.reasons import Blocked, Reason
+from normswap.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -44,7 +45,8 @@ class Selection:
             if nodes and not any(_fits(node, pattern) for node in nodes):
                 raise UsageError(
                     f"No BatchNormalization of {model} fits the pattern {pattern!r}.",
-                    tip="Patterns are matched against names of nodes and of their input and output "
+                    tip=did_you_mean(pattern, map(where, nodes))
+                    or "Patterns are matched against names of nodes and of their input and output "
                     "tensors; normswap bn-to-gn --dry-run lists them.",
                 )
 

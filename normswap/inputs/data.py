@@ -39,6 +39,7 @@ from normswap.inputs.archives import numbered, read_values
 from normswap.inputs.arrayfiles import read_npy, read_proto, require_arrays
 from normswap.inputs.random import Case, Distribution
 from normswap.runtime.arrays import Feeds, Value, dtype_of, is_foreign
+from normswap.spelling import no_such_file
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -217,7 +218,7 @@ def _located(signature: Signature, source: Data) -> Iterable[Path | Mapping[str,
         return list(source) if iter(source) is source else source
     path = Path(source)
     if not path.exists():
-        raise DataError(f"There is no data at {path}.")
+        raise DataError(f"There is no data at {path}.", tip=no_such_file(path))
     found = _files(path, {port.name for port in signature.inputs})
     if not found:
         raise DataError(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from normswap.errors import UsageError
 from normswap.inputs.agreement import agreeing
+from normswap.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -166,14 +167,16 @@ def _refuse_unknown(ports: list[Port], requested: RequestedSizes, names: set[str
         if name not in names:
             raise UsageError(
                 f"The model has no input {name!r} to give a shape to.",
-                tip=f"Its inputs are {', '.join(sorted(names)) or 'none'}.",
+                tip=did_you_mean(name, names)
+                or f"Its inputs are {', '.join(sorted(names)) or 'none'}.",
             )
     symbols = {dim for port in ports for dim in port.shape or () if isinstance(dim, str)}
     for symbol in requested.symbols:
         if symbol not in symbols:
             raise UsageError(
                 f"The model has no symbolic dimension {symbol!r}.",
-                tip=f"Its symbols are {', '.join(sorted(symbols)) or 'none'}.",
+                tip=did_you_mean(symbol, symbols)
+                or f"Its symbols are {', '.join(sorted(symbols)) or 'none'}.",
             )
 
 

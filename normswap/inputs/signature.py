@@ -14,11 +14,14 @@ from google.protobuf.message import DecodeError
 
 from normswap.bodies import bodies
 from normswap.errors import ModelError
+from normswap.graph.inference import infer_shapes
 from normswap.inputs.semantics import Semantics, input_semantics
 from normswap.model.bounds import require_bounded
+from normswap.model.lookalikes import not_a_model
 from normswap.model.outlined import outlined
 from normswap.runtime.arrays import dtype_of
 from normswap.runtime.randomness import Draw, draws, paired_seeds, seeds
+from normswap.spelling import no_such_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -144,13 +147,15 @@ def read_signature(path: Path) -> Signature:
         The file does not exist, or is no ONNX model.
     """
     if not path.is_file():
-        raise ModelError(f"There is no model at {path}.")
+        raise ModelError(f"There is no model at {path}.", tip=no_such_file(path))
     try:
         model = outlined(path.resolve())
-    except (DecodeError, ValueError, OSError) as error:
-        raise ModelError(f"{path} is not an ONNX model: {error}.") from error
+    except OSError as error:
+        raise ModelError(f"{path} can't be read: {error.strerror or error}.") from error
+    except (DecodeError, ValueError) as error:
+        raise not_a_model(_head(path), str(path), str(error)) from error
     if not model.HasField("graph") or not model.opset_import:
-        raise ModelError(f"{path} is not an ONNX model: it has no graph or no operator sets.")
+        raise not_a_model(_head(path), str(path), "it has no graph or no operator sets")
     require_bounded(model, path.name)
     graph = model.graph
     random = draws(model)
@@ -169,6 +174,11 @@ def read_signature(path: Path) -> Signature:
         structure=structure,
         empty_axes={value.name: axes for value in graph.input if (axes := _empty_axes(value))},
     )
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(512)
 
 
 def drawing_alike(original: Signature, rewritten: Signature) -> tuple[Signature, Signature]:
@@ -362,7 +372,7 @@ def inferred(
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
     try:
-        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        model = infer_shapes(model)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, DecodeError):
         return None
     known: dict[str, Shape] = {t.name: tuple(t.dims) for t in model.graph.initializer}

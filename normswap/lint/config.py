@@ -16,7 +16,6 @@ What an override ignores comes on top; its other keys take the place of those ab
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import sys
 from dataclasses import dataclass, field, replace
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from normswap.errors import UsageError
 from normswap.lint.options import LintOptions
 from normswap.lint.selection import asked
+from normswap.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -168,8 +168,7 @@ def _require(table: Any, known: tuple[str, ...]) -> None:
     for key in table:
         if key in known:
             continue
-        close = difflib.get_close_matches(key, known, n=1)
-        tip = f"Did you mean {close[0]!r}?" if close else None
+        tip = did_you_mean(key, known)
         if known == TABLES and key in (*KEYS, "overrides"):
             tip = "It belongs in the table lint: [tool.normswap.lint], or [lint] in normswap.toml."
         raise UsageError(f"There is no key {key!r}, only {', '.join(known)}.", tip=tip)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING
 
 from normswap.errors import UsageError
 from normswap.lint.options import ALL
 from normswap.lint.rules import rules
+from normswap.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from normswap.lint.options import LintOptions
@@ -44,10 +44,9 @@ def require_code(word: str) -> None:
     if any(_exactness(word, rule) for rule in rules().values()):
         return
     known = [name for rule in rules().values() for name in (rule.code, rule.name)]
-    close = difflib.get_close_matches(word, known, n=1)
     raise UsageError(
         f"There is no rule {word!r}.",
-        tip=f"Did you mean {close[0]!r}?" if close else "normswap lint --list-rules lists them.",
+        tip=did_you_mean(word, known) or "normswap lint --list-rules lists them.",
     )
 
 

@@ -13,6 +13,8 @@ What happens on the way, a module each:
 ``wire``
     Cuts the weights out of the file's bytes; what is left is a small ``ModelProto``, the
     *stripped* model. Puts weights back into it.
+``lookalikes``
+    What else a file is that is no model.
 ``sources``
     What a model may be given as, and its bytes.
 ``bounds``

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import functools
 import hashlib
@@ -20,9 +19,11 @@ from normswap.model import wire
 from normswap.model.bounds import require_bounded, too_deep
 from normswap.model.external import ExternalData, is_external, location_of
 from normswap.model.importer import Importer, default_opset
+from normswap.model.lookalikes import not_a_model
 from normswap.model.sources import is_device, name_of, read_bytes
 from normswap.model.storage import Extent, FileStorage, FileView, MemoryStorage, Storage
 from normswap.scratch import scratch_folder
+from normswap.spelling import no_such_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,15 +32,6 @@ if TYPE_CHECKING:
 
     from normswap.model.sources import Source
     from normswap.model.stored import Locate
-
-# What people give by mistake: the first bytes, what it is, and what to do.
-_LOOK_ALIKES: tuple[tuple[bytes, str, str], ...] = (
-    (b"version https://git-lfs", "a Git LFS pointer", "Fetch the model itself: git lfs pull."),
-    (b"PK\x03\x04", "a zip archive, perhaps a PyTorch checkpoint", "Export it to ONNX first."),
-    (b"\x80\x02", "a Python pickle, perhaps a PyTorch checkpoint", "Export it to ONNX first."),
-    (b"\x89HDF", "an HDF5 file, perhaps a Keras model", "Export it to ONNX first."),
-    (b"\x1f\x8b", "a gzip archive", "Unpack it first."),
-)
 
 # Bytes of a file that is read as a whole, which is faster than to look for its weights in it.
 _AT_ONCE = 1 << 23
@@ -166,7 +158,7 @@ def load(source: Source, *, name: str | None = None) -> Model:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError as error:
-        raise ModelError(f"{path} doesn't exist.") from error
+        raise ModelError(f"{path} doesn't exist.", tip=no_such_file(path)) from error
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
     if is_device(mode):
@@ -187,16 +179,16 @@ def load(source: Source, *, name: str | None = None) -> Model:
 def _parse(view: Any, storage: Storage, path: Path | None, name: str) -> Model:
     nbytes = len(view)
     if not nbytes:
-        raise ModelError(f"{name} is empty.", tip="Was the export or download interrupted?")
+        raise not_a_model(b"", name, "it is empty")
     try:
         serialized, spans = wire.detach(view)
         proto = onnx.ModelProto.FromString(serialized)
     except (wire.Malformed, DecodeError) as error:
         if "MaxDepth" in str(error) or "nested too deeply" in str(error):
             raise too_deep(name) from error
-        raise _not_a_model(view[:512], name, str(error)) from error
+        raise not_a_model(view[:512], name, str(error)) from error
     if not proto.HasField("graph"):
-        raise _not_a_model(view[:512], name, "it has no graph")
+        raise not_a_model(view[:512], name, "it has no graph")
     _check_versions(proto, name)
     require_bounded(proto, name)
     external = ExternalData(path, name)
@@ -300,28 +292,3 @@ def _check_versions(model: Any, name: str) -> None:
             f"{name} has standard operators, but doesn't say which opset they are of.",
             tip="Add the opset import of the default domain to the model.",
         )
-
-
-def _not_a_model(head: bytes, name: str, reason: str) -> ModelError:
-    for magic, what, tip in _LOOK_ALIKES:
-        if head.startswith(magic):
-            return ModelError(f"{name} is {what}, not an ONNX model.", tip=tip)
-    if head[4:8] == b"ORTM":
-        return ModelError(
-            f"{name} is in onnxruntime's own format, not ONNX.",
-            tip="Give the .onnx model that it was made from.",
-        )
-    if _is_text(head):
-        return ModelError(f"{name} is a text file, not an ONNX model.")
-    return ModelError(
-        f"{name} is truncated, damaged, or no ONNX model: {reason}.",
-        tip="Was the export or download interrupted?",
-    )
-
-
-def _is_text(head: bytes) -> bool:
-    try:
-        text = codecs.getincrementaldecoder("utf-8")().decode(head)
-    except UnicodeDecodeError:
-        return False
-    return all(character.isprintable() or character.isspace() for character in text)

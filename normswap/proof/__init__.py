@@ -6,9 +6,12 @@
     A model as one list of nodes; its constants, shapes and integers; bounds of its tensors.
 ``numbering``, ``candidates``, ``regions``, ``prove``
     The proof by cut points: one table of classes for both models, and the walk that fills it.
-``judge``, ``maps``, ``reading``, ``moments``, ``drive``, ``layout``, ``evaluate``
+``judge``, ``maps``, ``reading``, ``moments``, ``drive``, ``movement``, ``layout``, ``evaluate``
     Whether the two forms of a region are one function: as maps, of what is normalized too
-    (``moments``), or driven with values.
+    (``moments``), or driven with values, beside how far rounding moves them (``movement``).
+``turns``, ``simulate``, ``witness``
+    Whole models once in float64, bodies turn by turn: what may be equal, and what shows that models
+    differ.
 ``retrace``, ``identity``
     The proof made again from its cut points, without a search; what to call tensors and nodes.
 ``reordered``

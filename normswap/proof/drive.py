@@ -16,14 +16,15 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import ml_dtypes
 import numpy as np
 
-from normswap.dtypes import NUMPY_DTYPES, is_float
+from normswap.dtypes import is_float
+from normswap.proof.budget import NODE
 from normswap.proof.coverage import Coverage
-from normswap.proof.evaluate import UnjudgedError, evaluate, folds, numbers_of
+from normswap.proof.evaluate import UnjudgedError, evaluate
 from normswap.proof.flat import NONE
 from normswap.proof.layout import Layout, Shape
+from normswap.proof.movement import SAMPLES, Movement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -31,14 +32,12 @@ if TYPE_CHECKING:
     from normswap.proof.facts import Bounds, Facts
     from normswap.proof.flat import Node
     from normswap.proof.numbering import Side
-    from normswap.proof.regions import Cone
+    from normswap.proof.regions import Cone, Pair
 
-_SAMPLES = 2
 _VALUES = 16
 _MOVING = 16  # multiply-adds that moving a weight at random is as much work as
 _SCALES = (1.0, 8.0, 0.05, 100.0, 3000.0)
 _PROBES = 64
-_MOVED = 8.0  # roundoffs of what a region makes: more is no rounding of a single number
 _RESOLUTION = 1e-12  # of float64, in parts of what a region makes
 _TINIEST = 1e-300
 _CANCELLED = 4e-16  # and of what it reads, which may cancel
@@ -95,6 +94,8 @@ class Driven:
         What of the region nothing reached; empty where all was.
     share : float
         The largest deviation in parts of the largest value.
+    work : float
+        Multiply-adds, as of :mod:`normswap.proof.budget`.
     """
 
     floors: float
@@ -102,26 +103,7 @@ class Driven:
     channel: int | None = None
     reason: str = ""
     share: float = 0.0
-
-
-@dataclass(slots=True)
-class Pair:
-    """A region of both models.
-
-    Attributes
-    ----------
-    a, b : Side
-    of_a, of_b : Cone
-    facts, facts_of_b : Facts
-        Of the original, and of the rewritten model.
-    """
-
-    a: Side
-    b: Side
-    of_a: Cone
-    of_b: Cone
-    facts: Facts
-    facts_of_b: Facts
+    work: float = 0.0
 
 
 def drive(pair: Pair, limit: float) -> Driven:
@@ -140,10 +122,10 @@ def drive(pair: Pair, limit: float) -> Driven:
         count += 1
         worst = max(worst, found, key=lambda item: item.floors)
         if not worst.floors <= limit:
-            return worst
+            return replace(worst, work=driving.work)
     if not count:
         raise UnjudgedError("there are no sizes to drive it at")
-    return replace(worst, reason=driving.unseen())
+    return replace(worst, reason=driving.unseen(), work=driving.work)
 
 
 class _Driving:
@@ -169,19 +151,8 @@ class _Driving:
             names = _varying(cone, self._floats + self._flags)
             self._coverages.append(Coverage(names, names))
         self._refuse_rounding()
-        changed = self._changed()
-        self._numbers_made = numbers_of(pair.of_a.nodes) ^ numbers_of(pair.of_b.nodes)
-        self._moves = bool(changed) or bool(self._numbers_made)
-        self._weighed = any(len(shape) > 1 and math.prod(shape) > 1 for shape in changed.values())
-        # Constants of a single number, as attributes are, and of the rewritten model alone.
-        self._single_numbers = frozenset(
-            number
-            for number in pair.of_b.constants
-            if math.prod(changed.get(number, (2,))) == 1 and is_float(pair.b.flat.types[number])
-        )
-        stored = [NUMPY_DTYPES[pair.b.flat.types[number]] for number in self._single_numbers]
-        units = [float(ml_dtypes.finfo(kind).eps) / 2 for kind in stored]
-        self._roundoff = _MOVED * max([*units, 2.0**-24])
+        self._movement = Movement(pair)
+        self.work = 0.0
 
     def _refuse_rounding(self) -> None:
         pair = self._pair
@@ -194,18 +165,6 @@ class _Driving:
                     raise UnjudgedError(f"{node.title} makes few values of many")
                 if varies and node.op == "Cast" and not is_float(side.flat.types[node.outputs[0]]):
                     raise UnjudgedError(f"{node.title} makes few values of many")
-
-    def _changed(self) -> dict[Any, Shape]:
-        """Return the shapes of the constants that only one of the two reads; b's by number."""
-        pair = self._pair
-        sides = ((pair.a, pair.of_a), (pair.b, pair.of_b))
-        kinds = [{side.classes[n] for n in cone.constants} for side, cone in sides]
-        return {
-            n if side is pair.b else (n,): side.sizes[0].shapes.get(n, ())
-            for (side, cone), others in zip(sides, kinds[::-1], strict=True)
-            for n in cone.constants
-            if side.classes[n] not in others
-        }
 
     # ------------------------------------------------------------------------------------- values
 
@@ -225,7 +184,7 @@ class _Driving:
                 drawn = {k: self._positive(k, s, rng) for k, s in shapes.items()}
                 flags = next(self._choices())
                 yield self._all(drawn, flags, number, rng), False
-        if self._weighed:
+        if self._movement.of_weights:
             yield from self._probes(rng)
 
     def _all(
@@ -386,34 +345,10 @@ class _Driving:
         if a.dtype != np.float64 or b.dtype != np.float64:
             same = a.dtype == b.dtype and bool((a == b).all())
             return Driven(0.0 if same else math.inf)
-        numbers = self._numbers_made
-        samples = range(1, self._samples(a, alone=alone) + 1)
-        if pair.b.narrow:  # it is its constants that were rounded, to its own type
-            moved = [
-                a + evaluate(pair.b, pair.of_b, of_b, sample=n, numbers=numbers) - b
-                for n in samples
-            ]
-        else:
-            moved = [evaluate(pair.a, pair.of_a, of_a, sample=n, numbers=numbers) for n in samples]
-        # What constants alone make, another tool may have made in their own types, and stored.
-        made = folds(pair.a, pair.of_a), folds(pair.b, pair.of_b)
-        if made == (True, False):
-            moved.append(evaluate(pair.a, pair.of_a, of_a, own=True))
-        if made == (False, True):
-            moved.append(a + evaluate(pair.b, pair.of_b, of_b, own=True) - b)
-        # Numbers among attributes are rounded constants too, where they were made anew.
-        if self._single_numbers or self._numbers_made & numbers_of(pair.of_b.nodes):
-            most = self._roundoff * float(np.abs(b).max(initial=0.0, where=np.isfinite(b)))
-            for sample in range(1, 2 * _SAMPLES + 1):
-                other = evaluate(
-                    pair.b,
-                    pair.of_b,
-                    of_b,
-                    sample=sample,
-                    moving=self._single_numbers,
-                    numbers=numbers,
-                )
-                moved.append(a + np.clip(other - b, -most, most))
+        moved = self._movement.of(of_a, of_b, (a, b), self._samples(a, alone=alone))
+        once = self._work({kind: np.shape(feeds[kind]) for kind in self._floats})
+        once += NODE * (len(pair.of_a.nodes) + len(pair.of_b.nodes))
+        self.work += (1 + len(moved)) * once
         largest = max(
             (float(np.abs(v).max(initial=0.0)) for v in feeds.values() if v.dtype == np.float64),
             default=0.0,
@@ -422,12 +357,12 @@ class _Driving:
 
     def _samples(self, a: np.ndarray, *, alone: bool) -> int:
         """Return how often weights are moved: until a floor rests on some sixteen values."""
-        if not self._moves:
+        if not self._movement.is_any:
             return 0
         if alone:
             return _VALUES
         each = a.size // max(a.shape[1] if a.ndim > 1 else 1, 1)
-        return int(min(max(_SAMPLES, _VALUES // max(each, 1)), _VALUES))
+        return int(min(max(SAMPLES, _VALUES // max(each, 1)), _VALUES))
 
     def unseen(self) -> str:
         """Return what of the region nothing reached."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,18 +14,19 @@ from normswap.errors import ModelError, UsageError
 from normswap.inputs.dims import RequestedSizes, solve
 from normswap.inputs.random import Distribution, make_case
 from normswap.model.outlined import outlined
+from normswap.proof.budget import Budget
 from normswap.proof.constants import Constants
 from normswap.proof.flat import Flat, NotFlatError
 from normswap.proof.numbering import Side
 from normswap.proof.prove import prove
 from normswap.proof.reordered import Reordered, put_in_order, require_whole
 from normswap.proof.result import Proof
-from normswap.proof.simulate import witness
 from normswap.proof.sizes import Inferred, sizes_of
+from normswap.proof.witness import witness
 from normswap.runtime.randomness import pin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from normswap.inputs.signature import Shape, Signature
     from normswap.runtime.arrays import Feeds
@@ -39,9 +41,10 @@ def prove_files(
     rewritten: Signature,
     *,
     requested: RequestedSizes = _ANY,
-    patience: float = 60.0,
+    budget: Budget | None = None,
     alone: bool = False,
     orders: Sequence[Reordered] = (),
+    ranges: Mapping[str, tuple[float, float]] = MappingProxyType({}),
 ) -> Proof:
     """Prove, as far as it goes, that the model in a file is the function of that in another.
 
@@ -52,13 +55,15 @@ def prove_files(
     requested : RequestedSizes
         Sizes that a person asked for; open ones are all the same to a proof, but for two that are
         tried.
-    patience : float
-        Seconds after which what is left stays open.
+    budget : Budget, optional
+        When it is over, what is left stays open.
     alone : bool
         Whether nothing else is going to be asked: then a witness is looked for where not all is
         proved.
     orders : sequence of Reordered
         The order in which channels of the rewritten model are, where that has permuted them.
+    ranges : mapping of str to (float, float)
+        Of inputs, by name: nothing else is shown to differ.
 
     Returns
     -------
@@ -71,17 +76,17 @@ def prove_files(
         If external data can't be read.
     """
     began = time.perf_counter()
-    deadline = began + patience
+    budget = Budget() if budget is None else budget
 
     def feeds() -> Iterator[Feeds]:
-        return _feeds(original, requested)
+        return _feeds(original, requested, ranges)
 
     try:
         a, b, _ = sides_of(original, rewritten, requested, orders)
         with np.errstate(all="ignore"):  # infinity and NaN are values like any others here
-            found = prove(a, b, feeds=feeds, patience=deadline - time.perf_counter())
-            if alone and not found.is_whole:
-                found = replace(found, witness=witness(a, b, feeds(), deadline))
+            found = prove(a, b, feeds=feeds, budget=budget, vary=not ranges)
+            if alone and not found.is_whole and found.witness is None:
+                found = replace(found, witness=witness(a, b, feeds(), budget))
             return replace(found, seconds=time.perf_counter() - began)
     except ModelError:
         raise
@@ -116,6 +121,25 @@ def sides_of(
     known: Inferred = {}
     a, b = _side(original, shapes, known), _side(rewritten, shapes, known, orders)
     return a, b, shapes
+
+
+def side_of(model: Signature, shapes: dict[str, Shape]) -> Side:
+    """Read one model alone, without classes.
+
+    Parameters
+    ----------
+    model : Signature
+    shapes : dict of str to tuple of int
+        Of its inputs.
+
+    Raises
+    ------
+    ModelError
+        If external data can't be read.
+    NotFlatError
+        If the model can't be laid flat.
+    """
+    return _side(model, [shapes], {})
 
 
 def _side(
@@ -168,7 +192,9 @@ def _shapes(model: Signature, requested: RequestedSizes) -> list[dict[str, Shape
     return [first] if second == first else [first, second]
 
 
-def _feeds(model: Signature, requested: RequestedSizes) -> Iterator[Feeds]:
+def _feeds(
+    model: Signature, requested: RequestedSizes, ranges: Mapping[str, tuple[float, float]]
+) -> Iterator[Feeds]:
     """Yield inputs: of images as small as most networks take them, and of the model's own sizes."""
     own = solve(model, requested, batch=1)
     images = [
@@ -181,4 +207,4 @@ def _feeds(model: Signature, requested: RequestedSizes) -> Iterator[Feeds]:
         for name, shape in own.items()
     }
     for shapes in [own] if small == own else [small, own]:
-        yield make_case(model, shapes, Distribution.NORMAL, seed=0, ranges={}).feeds
+        yield make_case(model, shapes, Distribution.NORMAL, seed=0, ranges=ranges).feeds

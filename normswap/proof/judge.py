@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import ml_dtypes
 import numpy as np
 
 from normswap.dtypes import NUMPY_DTYPES, is_float
-from normswap.proof.drive import Pair, drive
+from normswap.proof.drive import drive
 from normswap.proof.evaluate import UnjudgedError, constant_of, narrowing, stored_types
 from normswap.proof.flat import NONE
-from normswap.proof.maps import NoMapError, Rounding, compare
+from normswap.proof.maps import NoMapError, Number, Rounding, compare
 from normswap.proof.reading import map_of
 from normswap.proof.result import BY_SIZE, NARROWER, Means
 from normswap.proof.types import takes
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from normswap.proof.flat import Node
     from normswap.proof.numbering import Side
-    from normswap.proof.regions import Cone
+    from normswap.proof.regions import Cone, Pair
 
 UNITS = 6.0
 """Unit roundoffs that a number of a map may be off by, in parts of its magnitude.
@@ -56,6 +56,13 @@ class Judgement:
     is_near : bool
         Whether the two are apart by little: no step of a rewrite, which leaves a scale or a shift
         for later, but a fault that what is behind it may hide.
+    is_partial : bool
+        Whether a number of a weight is off that shares neither channel nor tap with others alone:
+        no step of a rewrite either, if nothing else is apart.
+    number : Number or None
+        The number of a constant that is off most, if it is known that constants are what differs.
+    work : float
+        What it took, see :mod:`normswap.proof.budget`.
     """
 
     equal: bool
@@ -66,6 +73,9 @@ class Judgement:
     channel: int | None = None
     reason: str = ""
     is_near: bool = False
+    is_partial: bool = False
+    number: Number | None = None
+    work: float = 0.0
 
 
 def judge(pair: Pair) -> Judgement:
@@ -91,6 +101,7 @@ def judge(pair: Pair) -> Judgement:
         channel=found.channel,
         reason="" if equal else found.reason or _said(found.floors, "weight-rounding floors"),
         is_near=found.floors > FLOORS and 0 < found.share < _NEAR,
+        work=found.work,
     )
 
 
@@ -115,6 +126,8 @@ def _by_maps(pair: Pair) -> Judgement:
         channel=off.channel,
         reason="" if equal else _said(off.units, "times what rounding does to it"),
         is_near=not equal and off.share < _NEAR,
+        is_partial=not equal and off.is_partial,
+        number=off.number,
     )
 
 
@@ -134,7 +147,8 @@ def _stored_otherwise(pair: Pair) -> Judgement | None:
                 return None
         made.update(zip(one.outputs, other.outputs, strict=False))
     found = [off for a, b in constants if (off := _other_constant(pair, a, b)) is not None]
-    return max(found, key=lambda off: off.floors, default=None)
+    worst = max(found, key=lambda off: off.floors, default=None)
+    return replace(worst, number=None) if worst is not None and len(found) > 1 else worst
 
 
 def _is_alike(one: Node, other: Node) -> bool:
@@ -157,17 +171,20 @@ def _other_constant(pair: Pair, a: int, b: int) -> Judgement | None:
     off, size = np.abs(one - other), np.abs(one)
     with np.errstate(divide="ignore", invalid="ignore"):
         units = np.where(off > 0, off / (float(info.eps) / 2 * size), 0.0)
-    place = np.unravel_index(int(np.nanargmax(units)), units.shape) if units.size else ()
+    at = np.unravel_index(int(np.nanargmax(units)), units.shape) if units.size else ()
+    place = tuple(map(int, at))
     most = float(units[place]) if units.size else 0.0
     if not most > _PLAINLY * UNITS:
         return None
+    count = int(np.count_nonzero(units > UNITS))
     return Judgement(
         equal=False,
         apart=True,
         floors=most,
-        element=f"{pair.b.flat.names[b]}{list(map(int, place))}",
+        element=f"{pair.b.flat.names[b]}{list(place)}",
         reason=_said(most, "times what rounding does to it"),
         is_near=bool(off.max() < _NEAR * size.max()),
+        number=Number(one.shape, place, float(other[place]), float(one[place]), count),
     )
 
 

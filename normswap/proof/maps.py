@@ -33,7 +33,11 @@ Trail = tuple[Any, ...]
 """What moves or averages elements of single channels, one after the other."""
 
 
+_Arrays = list[tuple[np.ndarray, "np.ndarray | None"]]
+"""Of either map an array and what it is multiplied by."""
+
 _ROWS = 1 << 15  # numbers that are compared at a time
+_OFF = 8.0  # roundoffs of a number that is not as it should be
 
 
 class NoMapError(Exception):
@@ -387,6 +391,27 @@ def embedded(block: Block, wide: Block) -> Block:
 
 
 @dataclass(frozen=True, slots=True)
+class Number:
+    """A number of a stored weight or bias.
+
+    Attributes
+    ----------
+    shape, place : tuple of int
+        Of the array, and where in it.
+    stored, wanted : float
+        What it is in the rewritten model, and what it should be.
+    count : int
+        How many numbers are off, with this one.
+    """
+
+    shape: tuple[int, ...]
+    place: tuple[int, ...]
+    stored: float
+    wanted: float
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Off:
     """How far one map is from another.
 
@@ -400,17 +425,28 @@ class Off:
         The output channel that it is of.
     share : float
         The largest deviation in parts of the largest number of its weight.
+    is_partial : bool
+        Whether it is of a weight, and on each of its axes there are numbers at the same place that
+        are as they should be: so it is no scale or shift of a channel.
+    number : Number or None
+        The one that is off most, where that is more than rounding.
     """
 
     units: float
     where: str = ""
     channel: int | None = None
     share: float = 0.0
+    is_partial: bool = False
+    number: Number | None = None
 
     def worse(self, other: Off) -> Off:
         """Return the larger of two."""
         worst = max(self, other, key=lambda item: item.units)
-        return replace(worst, share=max(self.share, other.share))
+        numbers = [off.number for off in (self, other) if off.number is not None]
+        number = worst.number
+        if number is not None:
+            number = replace(number, count=sum(each.count for each in numbers))
+        return replace(worst, share=max(self.share, other.share), number=number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -555,6 +591,8 @@ def _apart(
     # A hair of float64's own rounding, so that what has no constants compares too.
     unit = max(rounding.unit, 2.0**-46)
     worst, largest, most = Off(-1.0), 0.0, 0.0
+    here: tuple[int, ...] = ()
+    count = 0
     for start in range(0, shape[0], step):
         rows = slice(start, start + step)
         one, other = (_product(array, by, rows) for array, by in pair)
@@ -574,13 +612,42 @@ def _apart(
             units = np.divide(deviation, size, out=deviation)
             # 0 / 0 is no deviation.
             highest = max(float(np.fmax.reduce(units, axis=None)), 0.0)
+        if highest > _OFF:
+            count += int(np.count_nonzero(units > _OFF))
         if highest > worst.units:
             place = tuple(map(int, np.unravel_index(int(np.nanargmax(units)), units.shape)))
             here = (place[0] + start, *place[1:])
             channel = here[axis] if axis < len(here) else None
             worst = Off(highest, f"{what}[{', '.join(map(str, here))}]", channel)
     share = most / largest if largest else math.inf if most else 0.0
-    return replace(worst, share=share)
+    if worst.units <= _OFF:
+        return replace(worst, share=share)
+    partial = len(shape) > 1 and _is_partial(pair, here, unit)
+    number = _number(pair, here, count)
+    return replace(worst, share=share, is_partial=partial, number=number)
+
+
+def _number(pair: _Arrays, place: tuple[int, ...], count: int) -> Number:
+    """Return a number of the second array, with what would make it that of the first."""
+    (one, by), (other, scale) = pair
+    wanted = float(one[place]) * (1.0 if by is None else float(by[place]))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        wanted = float(np.divide(wanted, 1.0 if scale is None else scale[place]))
+    return Number(other.shape, place, float(other[place]), wanted, count)
+
+
+def _is_partial(pair: _Arrays, place: tuple[int, ...], unit: float) -> bool:
+    """Whether, along each axis, numbers at a place are not zero and as they should be."""
+    for axis, index in enumerate(place):
+        one, other = (
+            np.take(array, index, axis).astype(np.float64)
+            * (1.0 if by is None else np.take(by, index, axis))
+            for array, by in pair
+        )
+        size = np.abs(one)
+        if not ((np.abs(one - other) <= _OFF * unit * size) & (size > 0)).any():
+            return False
+    return True
 
 
 def _product(array: np.ndarray, by: np.ndarray | None, rows: slice) -> np.ndarray:

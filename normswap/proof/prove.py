@@ -20,21 +20,29 @@ from typing import TYPE_CHECKING, Any
 from onnx import TensorProto
 
 from normswap.dtypes import is_float
+from normswap.proof.budget import Budget
 from normswap.proof.candidates import MORE, Candidates
 from normswap.proof.conversion import narrowed_to
-from normswap.proof.drive import Pair
 from normswap.proof.facts import Facts
 from normswap.proof.flat import NONE
 from normswap.proof.judge import Judgement, frontier_names, judge
 from normswap.proof.numbering import Side, Table
-from normswap.proof.regions import WIDER, Cone, LargeRegionError, cone_of, opposite, widened
-from normswap.proof.result import BEYOND_TESTS, Cut, Means, Output, Proof, Region, Standing
+from normswap.proof.regions import (
+    WIDER,
+    Cone,
+    LargeRegionError,
+    Pair,
+    cone_of,
+    opposite,
+    widened,
+)
+from normswap.proof.result import BEYOND_TESTS, Cut, Means, Output, Proof, Region, Standing, Witness
 from normswap.proof.simulate import Alike, simulate, taken
+from normswap.proof.witness import Apart, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-_PATIENCE = 60.0  # seconds
 _FAILURES = 24  # tensors of a region that were no cut points
 _DIFFERENCES = 8  # regions that may differ
 _CLOSE = 16  # nodes of a region, beyond which it says little of where models differ
@@ -45,7 +53,8 @@ def prove(
     b: Side,
     *,
     feeds: Callable[[], Iterable[Mapping[str, Any]]] = tuple,
-    patience: float = _PATIENCE,
+    budget: Budget | None = None,
+    vary: bool = True,
 ) -> Proof:
     """Prove, as far as it goes, that a rewritten model is the original function.
 
@@ -56,8 +65,10 @@ def prove(
     feeds : callable
         Inputs of the models, of sizes to be tried one after the other. Where names and places
         leave something open, both models are simulated on them, for candidates.
-    patience : float
-        Seconds after which what is left stays open.
+    budget : Budget, optional
+        When it is over, what is left stays open.
+    vary : bool
+        Whether what differs may be shown by larger values than those of the feeds.
 
     Returns
     -------
@@ -65,13 +76,20 @@ def prove(
         The same for the same models, unless time ran out.
     """
     began = time.perf_counter()
-    deadline = began + patience
-    found = _Walk(a, b, deadline).told()
+    budget = Budget() if budget is None else budget
+    walk = _Walk(a, b, budget)
+    found = walk.told()
     if found.is_open or any(region.size > _CLOSE for region in found.apart):
-        values, original = taken(a, feeds(), deadline)
-        alike = Alike(original, simulate(b, values, deadline=deadline))
-        found = max(found, _Walk(a, b, deadline, alike).told(), key=_merit)
-    return replace(found, seconds=time.perf_counter() - began)
+        values, original = taken(a, feeds(), budget)
+        alike = Alike(original, simulate(b, values, budget=budget))
+        other = _Walk(a, b, budget, alike)
+        again = other.told()
+        if _merit(again) > _merit(found):
+            walk, found = other, again
+    if found.apart:
+        found = replace(found, witness=walk.witness(found, feeds(), vary=vary))
+    stopped = "" if found.is_whole else budget.reason
+    return replace(found, stopped=stopped, seconds=time.perf_counter() - began)
 
 
 def _merit(proof: Proof) -> tuple[int, int]:
@@ -81,9 +99,9 @@ def _merit(proof: Proof) -> tuple[int, int]:
 
 
 class _Walk:
-    def __init__(self, a: Side, b: Side, deadline: float, alike: Alike | None = None) -> None:
+    def __init__(self, a: Side, b: Side, budget: Budget, alike: Alike | None = None) -> None:
         self._a, self._b = a, b
-        self._deadline = deadline
+        self._budget = budget
         self._table = Table()
         self._facts = Facts(a), Facts(b)
         b.narrow = narrowed_to(a.flat, b.flat)
@@ -94,12 +112,9 @@ class _Walk:
         self._judged: dict[tuple[int, int, frozenset[int]], Judgement] = {}
         self._identical: set[int] = set()
         self._near: set[int] = set()
+        self._unequal: dict[Cut, Apart] = {}
         self._common: set[int] = set()  # classes that both models have
         self._candidates = Candidates(a, b, self._homes, alike)
-
-    @property
-    def _is_late(self) -> bool:
-        return time.perf_counter() > self._deadline
 
     def _run(self) -> None:
         """Walk through the rewritten model."""
@@ -130,7 +145,11 @@ class _Walk:
                 self._identical.add(number)
                 self._common.add(kind)
                 continue
-            if not is_float(b.flat.types[number]) or number in b.flat.between or self._is_late:
+            if (
+                not is_float(b.flat.types[number])
+                or number in b.flat.between
+                or self._budget.is_over
+            ):
                 continue
             try:
                 again = self._cut(number)
@@ -147,7 +166,7 @@ class _Walk:
         if len(failures) >= _FAILURES:
             raise LargeRegionError(set(failures))
         for candidate, named in self._candidates.of(number):
-            if self._is_late:
+            if self._budget.is_over:
                 return None
             region = self._compared(number, candidate, cone, named=named)
             if region is not None and not region.reason:
@@ -214,8 +233,12 @@ class _Walk:
         key = (of_b.target, of_a.target, frozenset(of_b.frontier.values()))
         found = self._judged.get(key)
         if found is None:
-            found = self._judged[key] = judge(Pair(self._a, self._b, of_a, of_b, *self._facts))
+            found = self._judged[key] = judge(self._pair(of_a, of_b))
+            self._budget.spend(found.work)
         return found
+
+    def _pair(self, of_a: Cone, of_b: Cone) -> Pair:
+        return Pair(self._a, self._b, of_a, of_b, *self._facts)
 
     def _may_widen(self, of_a: Cone, of_b: Cone) -> bool:
         """Whether what does occur at a frontier may make regions equal that are not."""
@@ -224,6 +247,9 @@ class _Walk:
         return any(node.op in _BENT for node in (*of_a.nodes, *of_b.nodes))
 
     def _region(self, of_a: Cone, of_b: Cone, found: Judgement) -> Region:
+        cut = Cut(of_b.target, of_a.target, tuple(of_b.frontier))
+        if not found.equal:
+            self._unequal[cut] = Apart(self._pair(of_a, of_b), found.number)
         return Region(
             tensor=self._b.flat.names[of_b.target],
             original=self._a.flat.names[of_a.target],
@@ -237,7 +263,8 @@ class _Walk:
             reason="" if found.equal else found.reason or "it is not the same",
             is_apart=found.apart,
             is_near=found.is_near,
-            cut=Cut(of_b.target, of_a.target, tuple(of_b.frontier)),
+            is_partial=found.is_partial,
+            cut=cut,
         )
 
     # ---------------------------------------------------------------------------- what is left over
@@ -249,7 +276,7 @@ class _Walk:
             for n in seen
             if n in self._failed and n not in self._assumed and self._failed[n][1].is_apart
         ]
-        if not failed or len(self._assumed) >= _DIFFERENCES or self._is_late:
+        if not failed or len(self._assumed) >= _DIFFERENCES or self._budget.is_over:
             return None
         return self._assume(min(failed, key=self._place))
 
@@ -313,9 +340,22 @@ class _Walk:
             apart=tuple(self._assumed[n][1] for n in made if n in self._assumed and n not in faint),
         )
 
+    def witness(
+        self, found: Proof, feeds: Iterable[Mapping[str, Any]], *, vary: bool
+    ) -> Witness | None:
+        """Return what shows that the regions that were found to differ make another model."""
+        return shown(
+            [self._unequal[region.cut] for region in found.apart if region.cut],
+            {o.name for o in found.outputs if o.standing is Standing.APART},
+            self._homes,
+            feeds,
+            self._budget,
+            vary=vary,
+        )
+
     def _why(self, number: int) -> str:
-        if self._is_late:
-            return "time ran out"
+        if self._budget.is_over:
+            return self._budget.reason
         try:
             seen = {number, *cone_of(self._b, number, self._homes).made}
         except LargeRegionError as error:

@@ -11,6 +11,7 @@ from normswap.proof.flat import ENTRY, NONE
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from normswap.proof.facts import Facts
     from normswap.proof.flat import Node
     from normswap.proof.numbering import Side
 
@@ -47,6 +48,26 @@ class Cone:
     def made(self) -> list[int]:
         """What its nodes make."""
         return [n for node in self.nodes for n in node.outputs if n != NONE]
+
+
+@dataclass(slots=True)
+class Pair:
+    """A region of both models.
+
+    Attributes
+    ----------
+    a, b : Side
+    of_a, of_b : Cone
+    facts, facts_of_b : Facts
+        Of the original, and of the rewritten model.
+    """
+
+    a: Side
+    b: Side
+    of_a: Cone
+    of_b: Cone
+    facts: Facts
+    facts_of_b: Facts
 
 
 class LargeRegionError(Exception):

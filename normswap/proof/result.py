@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass, field
 
 _NAMED = 4  # nodes in a sentence
@@ -67,6 +68,9 @@ class Region:
     is_near : bool
         Whether it is one by little: no step of a rewrite, which leaves a scale or a shift for
         later, but a fault that what is behind it may hide.
+    is_partial : bool
+        Whether a number of its weight is off, while others of the same channel are not, of what is
+        made and of what is read, nor others at the same place of a window: no scale or shift.
     cut : Cut or None
         The same as `tensor`, `original` and `frontier`, beyond doubt; not part of the JSON.
     """
@@ -83,6 +87,7 @@ class Region:
     reason: str = ""
     is_apart: bool = False
     is_near: bool = False
+    is_partial: bool = False
     cut: Cut | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
@@ -143,7 +148,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """An output that differs in float64 on some input.
+    """An output that differs in float64 on some input (:mod:`normswap.proof.witness`).
 
     Attributes
     ----------
@@ -151,13 +156,19 @@ class Witness:
     off, largest : float
         The largest deviation, and the largest value of the original's.
     is_plain : bool
-        Whether that is more than rounding the constants could make of it.
+        Whether that is more than rounding the constants could make of it; of a proof with regions
+        that differ, constants of these.
     """
 
     output: str
     off: float
     largest: float
     is_plain: bool
+
+    @property
+    def share(self) -> float:
+        """The deviation, in parts of the largest value."""
+        return self.off / self.largest if self.largest else math.inf
 
     def __str__(self) -> str:
         """Tell a person by how much."""
@@ -183,6 +194,8 @@ class Proof:
         the rewritten model is: then it is equal to within that type's rounding. Else empty.
     witness : Witness or None
         What shows that the models differ, where that was looked for.
+    stopped : str
+        Why it was stopped with something open or not shown, if it was.
     seconds : float
     reason : str
         Why there is no proof at all, where there is none.
@@ -195,6 +208,7 @@ class Proof:
     apart: tuple[Region, ...] = ()
     precision: str = ""
     witness: Witness | None = None
+    stopped: str = ""
     seconds: float = field(default=0.0, compare=False)
     reason: str = ""
 
@@ -213,13 +227,14 @@ class Proof:
     def fault(self) -> Region | None:
         """The region that is another function, if it is the only one, and no step of a rewrite.
 
-        Such a one is off by little, or has the same operators as before. Where there is a second
-        one, each may have what the other lacks: together they may be half a rewrite each.
+        Such a one is off by little, or in part of a channel, or has the same operators as before.
+        Where there is a second one, each may have what the other lacks: together they may be half a
+        rewrite each.
         """
         if len(self.apart) != 1 or self.is_open:
             return None
         (region,) = self.apart
-        return region if region.is_near or region.is_retouched else None
+        return region if region.is_near or region.is_partial or region.is_retouched else None
 
     @property
     def largest(self) -> int:

@@ -17,13 +17,20 @@ from typing import TYPE_CHECKING
 
 from normswap.dtypes import is_float
 from normswap.proof.candidates import MORE, Candidates
-from normswap.proof.drive import Pair
 from normswap.proof.facts import Facts
 from normswap.proof.flat import NONE
 from normswap.proof.identity import node_names, tensor_names
 from normswap.proof.judge import judge, rounding_of
 from normswap.proof.numbering import Table
-from normswap.proof.regions import WIDER, Cone, LargeRegionError, cone_of, opposite, widened
+from normswap.proof.regions import (
+    WIDER,
+    Cone,
+    LargeRegionError,
+    Pair,
+    cone_of,
+    opposite,
+    widened,
+)
 from normswap.proof.result import Cut, Means, Standing
 
 if TYPE_CHECKING:

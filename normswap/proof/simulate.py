@@ -1,4 +1,4 @@
-"""A whole model once in float64, cropped small: what may be equal, and what surely isn't.
+"""A whole model once in float64, cropped small: what may be equal.
 
 Where names and operators are others, equal values are what is left to tell that two tensors may be
 the same function: those of a few elements and their moments are a tensor's signature, as in the
@@ -10,37 +10,23 @@ Weights are read as they are needed and let go, and so is what nodes make.
 
 from __future__ import annotations
 
-import math
-import time
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from normswap.proof.evaluate import (
-    UnjudgedError,
-    constant_of,
-    evaluate_node,
-    moved,
-    not_weights,
-    numbers_of,
-    widened,
-)
-from normswap.proof.flat import CHOICE, NONE, OWN
-from normswap.proof.result import Witness
+from normswap.proof.evaluate import widened
+from normswap.proof.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from normswap.proof.flat import Node
+    from normswap.proof.budget import Budget
     from normswap.proof.numbering import Side
 
 _ELEMENTS = 64  # of a signature
 _APART = 1e-2  # of the largest element, by which those of two tensors that may be equal differ
-_PLAIN = 64.0  # weight-rounding floors that no rewrite is off by
-_SAMPLES = 2  # of rounded constants
-_RESOLUTION = 1e-9  # parts of the largest value
-_TINIEST = 1e-300
 
 
 @dataclass(slots=True)
@@ -63,7 +49,14 @@ class Simulated:
 
 
 def simulate(
-    side: Side, feeds: Mapping[str, Any], *, deadline: float, sample: int = 0
+    side: Side,
+    feeds: Mapping[str, Any],
+    *,
+    budget: Budget,
+    sample: int = 0,
+    instead: Mapping[int, Callable[[Mapping[int, Any]], Any]] = MappingProxyType({}),
+    kept: Collection[int] = (),
+    elements: int = _ELEMENTS,
 ) -> Simulated:
     """Evaluate a model.
 
@@ -71,75 +64,67 @@ def simulate(
     ----------
     side : Side
     feeds : mapping of str to numpy.ndarray
-    deadline : float
-        On the clock of `time.perf_counter`. What is not evaluated until then, and what can't be,
-        stays unknown, and all that depends on it.
+    budget : Budget
+        What is not evaluated until that is over, and what can't be, stays unknown, and all that
+        depends on it.
     sample : int
         As of :func:`normswap.proof.evaluate.evaluate`.
+    instead : mapping of int to callable
+        What takes the place of tensors, of all that is known then; of None nothing is known.
+    kept : collection of int
+        What these need to know.
+    elements : int
+        Of a tensor that its signature has.
     """
     flat = side.flat
     known = {flat.inputs[name]: widened(v) for name, v in feeds.items() if name in flat.inputs}
     found = Simulated({}, {}, {})
-    last = {number: node.index for node in flat.nodes for number in node.inputs}
-    kept = {number for _, number in flat.outputs}
-    exempt, numbers = not_weights(flat.nodes), numbers_of(flat.nodes)
-    for node in flat.nodes:
-        if time.perf_counter() > deadline:
-            break
-        made = _made(side, node, known, sample, exempt, numbers)
-        for number, value in zip(node.outputs, made, strict=False):
-            if number != NONE and value is not None:
-                known[number] = value
-                _sign(found, number, value)
-        for number in (*node.inputs, *node.outputs):
-            if last.get(number, -1) <= node.index and number not in kept:
-                known.pop(number, None)
+    turns = Turns(
+        side,
+        known,
+        lambda number, value: _sign(found, number, value, elements),
+        budget,
+        sample=sample,
+        instead=instead,
+        kept=kept,
+    )
+    turns.run()
     for name, number in flat.outputs:
         if isinstance(known.get(number), np.ndarray):
             found.outputs[name] = known[number]
     return found
 
 
-def _made(
-    side: Side,
-    node: Node,
-    known: Mapping[int, Any],
-    sample: int,
-    exempt: set[int],
-    numbers: Container[tuple[str, float]],
-) -> Sequence[Any]:
-    """Return what a node makes; nothing where that is not known."""
-    if node.index in side.flat.random:
-        return []
-    inputs: list[Any] = []
-    for number in node.inputs:
-        value = known.get(number)
-        if number != NONE and value is None:
-            if number in side.flat.tensors or number in side.sizes[0].constant:
-                value = constant_of(side, number, 0 if number in exempt else sample)
-            elif not (node.op == CHOICE and node.domain == OWN):
-                return []
-        inputs.append(value)
-    if node.op == CHOICE and node.domain == OWN and inputs[0] is None:
-        return []
-    try:
-        made = evaluate_node(moved(node, sample, numbers), inputs)
-    except UnjudgedError:
-        return []
-    return made
-
-
-def _sign(found: Simulated, number: int, value: Any) -> None:
-    if not isinstance(value, np.ndarray) or value.dtype != np.float64 or not value.size:
-        return
-    flat = value.reshape(-1)
-    # Spread over all axes, in no step with any of them: Knuth's multiplicative hashing.
-    places = np.arange(_ELEMENTS, dtype=np.uint64) * np.uint64(2654435761) % np.uint64(flat.size)
-    moments = [flat.mean(), np.sqrt(np.square(flat).mean())]
-    signature = np.concatenate([flat[places.astype(np.int64)], moments])
-    if np.isfinite(signature).all():
+def _sign(found: Simulated, number: int, value: Any, elements: int) -> None:
+    signature = signature_of(value, elements)
+    if signature is not None:
         found.signatures[number] = signature
         found.shapes[number] = value.shape
+
+
+def signature_of(value: Any, elements: int = _ELEMENTS) -> np.ndarray | None:
+    """Return elements of a tensor, and behind them its mean and root mean square.
+
+    Parameters
+    ----------
+    value : numpy.ndarray
+        In float64; what else there is has none.
+    elements : int
+        How many; all of a smaller tensor are among them.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        None where not all of that is finite, or there is nothing.
+    """
+    if not isinstance(value, np.ndarray) or value.dtype != np.float64 or not value.size:
+        return None
+    flat = value.reshape(-1)
+    # Spread over all axes, in no step with any of them: Knuth's multiplicative hashing.
+    places = np.arange(elements, dtype=np.uint64) * np.uint64(2654435761) % np.uint64(flat.size)
+    moments = [flat.mean(), np.sqrt(np.square(flat).mean())]
+    signature = np.concatenate([flat[places.astype(np.int64)], moments])
+    return signature if np.isfinite(signature).all() else None
 
 
 class Alike:
@@ -175,7 +160,7 @@ class Alike:
 
 
 def taken(
-    side: Side, feeds: Iterable[Mapping[str, Any]], deadline: float
+    side: Side, feeds: Iterable[Mapping[str, Any]], budget: Budget
 ) -> tuple[Mapping[str, Any], Simulated]:
     """Return the first inputs of which a model makes all its outputs, and what it makes of them.
 
@@ -183,56 +168,9 @@ def taken(
     """
     best: tuple[Mapping[str, Any], Simulated] = ({}, Simulated({}, {}, {}))
     for values in feeds:
-        made = simulate(side, values, deadline=deadline)
+        made = simulate(side, values, budget=budget)
         if len(made.signatures) > len(best[1].signatures):
             best = values, made
         if len(made.outputs) == len(dict(side.flat.outputs)):
             return values, made
     return best
-
-
-def witness(
-    a: Side, b: Side, feeds: Iterable[Mapping[str, Any]], deadline: float
-) -> Witness | None:
-    """Return the output in which two models differ most on an input, beyond float64's rounding.
-
-    Parameters
-    ----------
-    a, b : Side
-        The original and the rewritten model.
-    feeds : iterable of mapping of str to numpy.ndarray
-        Inputs that are tried until the original takes them.
-    deadline : float
-        See :func:`simulate`.
-    """
-    values, original = taken(a, feeds, deadline)
-    rewritten = simulate(b, values, deadline=deadline)
-    moved = [simulate(a, values, deadline=deadline, sample=n) for n in range(1, 1 + _SAMPLES)]
-    found = [
-        off
-        for name, value in original.outputs.items()
-        if (off := _off(name, value, rewritten, moved)) is not None
-    ]
-    return max(
-        found,
-        key=lambda one: (one.is_plain, one.off / max(one.largest, _TINIEST)),
-        default=None,
-    )
-
-
-def _off(
-    name: str, a: np.ndarray, rewritten: Simulated, samples: Sequence[Simulated]
-) -> Witness | None:
-    b = rewritten.outputs.get(name)
-    if b is None or a.dtype != np.float64 or a.shape != b.shape or not a.size:
-        return None
-    off, largest = float(np.abs(a - b).max()), float(np.abs(a).max())
-    if not (math.isfinite(off) and off > _RESOLUTION * largest):
-        return None
-    floors = [
-        float(np.sqrt(np.square(sample.outputs[name] - a).mean()))
-        if name in sample.outputs
-        else math.inf
-        for sample in samples
-    ]
-    return Witness(name, off, largest, off > _PLAIN * max(floors))

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from normswap import __version__
 from normswap.plain import AsDict
-from normswap.runtime.providers import PACKAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from normswap.report.wiring import Wiring
 
 
 class Report(Protocol):
@@ -91,6 +91,11 @@ class Envelope:
         Versions; None where it is not installed.
     error : Error or None
         Why there is no report.
+    arguments : tuple of str
+        Of the program; not part of the JSON.
+    wirings : tuple of (Wiring or None)
+        Of the models that were read, as they were then, and of the one that was written; for
+        pictures, and empty where none are asked for.
     """
 
     command: str | None
@@ -100,10 +105,14 @@ class Envelope:
     onnx: str | None = None
     onnxruntime: str | None = None
     error: Error | None = None
+    arguments: tuple[str, ...] = field(default=(), repr=False)
+    wirings: tuple[Wiring | None, ...] = field(default=(), repr=False)
 
 
 def around(command: str | None, exit_code: int, inputs: tuple[Input, ...] = ()) -> Envelope:
     """Return the envelope of what was run here."""
+    from normswap.runtime.providers import PACKAGES
+
     runtimes = ("onnxruntime", *dict.fromkeys(PACKAGES.values()))
     return Envelope(
         command, exit_code, inputs, onnx=_version("onnx"), onnxruntime=_version(*runtimes)
@@ -112,13 +121,16 @@ def around(command: str | None, exit_code: int, inputs: tuple[Input, ...] = ()) 
 
 def _version(*packages: str) -> str | None:
     """Return the version of the first of several packages that is installed; imports none."""
+    import importlib.metadata
+
     for package in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             return importlib.metadata.version(package)
     return None
 
 
-_DATA = (".npz", ".npy", ".pb")
+DATA = (".npz", ".npy", ".pb")
+"""How files of arrays end."""
 
 
 def files_of(path: Path) -> Iterator[Input]:
@@ -127,11 +139,11 @@ def files_of(path: Path) -> Iterator[Input]:
 
     if path.is_dir():
         found = [*path.glob("*"), *path.glob("test_data_set_*/*")]
-        for file in sorted(file for file in found if file.suffix in _DATA):
+        for file in sorted(file for file in found if file.suffix in DATA):
             yield Input(str(file), sha256_of(file))
         return
     yield Input(str(path), sha256_of(path))
-    if not path.is_file() or path.suffix in {*_DATA, ".json"}:
+    if not path.is_file() or path.suffix in {*DATA, ".json"}:
         return
     with contextlib.suppress(OSError):  # which the command itself will tell
         for file in external_files(path).values():

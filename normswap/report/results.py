@@ -168,6 +168,18 @@ def _recalibrate(report: Any) -> Iterator[Result]:
     yield from map(_kept, report.untouched)
 
 
+def _unfold(report: Any) -> Iterator[Result]:
+    for entry in report.plan.places:
+        place = _place(entry)
+        yield Result(f"BatchNormalization behind {entry.op} {place}", "pass", place=place)
+    for entry in report.plan.left_out:
+        place, why = _place(entry), entry.reason.value
+        name = f"{entry.op} {place}"
+        yield Result(name, "note", f"none put back: {entry.detail}", why, place=place)
+    if report.check is not None:
+        yield from _compared(report.check)
+
+
 def _verdict(verdict: Verdict, told: str) -> Result:
     code = verdict.exit_code
     level: Literal["pass", "error", "failure"] = (
@@ -188,6 +200,11 @@ def _compared(report: Any) -> Iterator[Result]:
         name, title = f"region {region.tensor}", "where the models differ"
         yield Result(name, "error", str(region), "region", title, place=region.tensor)
     told = False
+    for finding in report.source.findings if report.source is not None else ():
+        told = True
+        name = f"{finding.code} {finding.place}".rstrip()
+        title = "not the module it was exported from"
+        yield Result(name, "error", finding.message, finding.code, title, place=finding.place)
     for name in dict.fromkeys(output.name for output in report.outputs):
         outputs = [output for output in report.outputs if output.name == name]
         wrong = [o for o in outputs if o.judgement.verdict.value != "equivalent"]
@@ -270,6 +287,11 @@ def _providers(report: Any) -> Iterator[Result]:
             yield Result(status.name, "note", str(status.why or ""), "not-usable")
 
 
+def _fleet(report: Any) -> Iterator[Result]:
+    for each in report.models:
+        yield from (Result(**result) for result in each.results)
+
+
 def _error(report: Any) -> Iterator[Result]:
     error = report.error
     yield Result("normswap", "failure", error.message, error.type, error.type, error.tip or "")
@@ -280,6 +302,7 @@ _KINDS: dict[str, Callable[[Any], Iterator[Result]]] = {
     "explain": _explain,
     "swap": _swap,
     "recalibrate": _recalibrate,
+    "unfold": _unfold,
     "check": _check,
     "verify": _verify,
     "inspect": _inspect,
@@ -287,5 +310,6 @@ _KINDS: dict[str, Callable[[Any], Iterator[Result]]] = {
     "diff": _diff,
     "rules": _rules,
     "providers": _providers,
+    "fleet": _fleet,
     "error": _error,
 }

@@ -37,6 +37,7 @@ REPORTS = (
     "normswap.workflows.lint:RulesReport",
     "normswap.workflows.diff:DiffReport",
     "normswap.runtime.survey:Survey",
+    "normswap.fleet.work:FleetReport",
     "normswap.report.envelope:Failure",
 )
 """Where the class of each report is."""
@@ -74,6 +75,7 @@ def schema_of(report: type[Any], *, enveloped: bool = True) -> dict[str, Any]:
     around = _properties(Envelope, seen) | {"error": None}
     if enveloped:
         whole = {"schema": Literal[report.SCHEMA], **around, **whole, "exit_code": int}
+        whole["tips"] = list[str]
     described = dataclasses.make_dataclass(report.__name__, whole.items())
     described.__doc__ = _summary(report)
     made = msgspec.json.schema(described)

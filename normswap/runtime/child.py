@@ -46,7 +46,18 @@ class Child:
         Of the execution provider, some of which are told by the environment.
     warm : bool
         Whether the runtime is imported at once, and not when it is first needed.
+    environment : Mapping of str to str, optional
+        Variables besides those of this process.
+
+    Attributes
+    ----------
+    label : str
+    is_well : bool
+        Whether it lives, as far as is known.
     """
+
+    TIP = "It is the runtime that died, not this tool; another onnxruntime version may live."
+    """What is said where a signal ends the process."""
 
     def __init__(
         self,
@@ -56,8 +67,10 @@ class Child:
         memory_limit: int | None = None,
         provider_options: Mapping[str, Any] | None = None,
         warm: bool = False,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.label = label
+        self.is_well = True
         self._timeout = timeout
         self._stage = "starting"
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - it is closed with the child
@@ -73,10 +86,16 @@ class Child:
                 # Or it leaves a file in the temporary folder, and tells others what is run.
                 "ORT_DISABLE_TELEMETRY": "1",
                 **os.environ,
+                **(environment or {}),
                 **providers.environment(provider_options or {}),
                 "PYTHONPATH": path,
             },
         )
+
+    def lend(self, label: str, timeout: float) -> None:
+        """Take the process for another model."""
+        self.label = label
+        self._timeout = timeout
 
     def call(self, task: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Have a task done.
@@ -113,9 +132,11 @@ class Child:
         try:
             answer = self._ask({**request, "task": task})
         except EOFError:
+            self.is_well = False
             code = self._process.wait()
             raise self._timed_out() if late.is_set() else self._death(code) from None
         except BaseException:
+            self.is_well = False
             self._process.kill()  # nobody wants the answer any more, and it would be in the way
             raise
         finally:
@@ -149,8 +170,7 @@ class Child:
                     how = f"signal {-code}"
             return RunError(
                 f"{self.label} killed the process it ran in ({how}) while {self._stage}.",
-                tip="It is the runtime that died, not this tool; another onnxruntime version "
-                "may live.",
+                tip=self.TIP,
             )
         self._stderr.seek(0)
         said = self._stderr.read().decode(errors="replace").strip()

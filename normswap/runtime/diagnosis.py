@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from normswap.runtime.failures import WorkerError
 from normswap.runtime.providers import CPU, CUDA, ON_NVIDIA, PACKAGES, PREFERENCE, short_name
+from normswap.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -195,7 +196,11 @@ def _not_built_in(provider: str, runtime: Any) -> Obstacle:
     if package is not None:
         return Obstacle("package", message, _replace_all(installed(), package))
     names = ", ".join(short_name(name) for name in (CPU, *PACKAGES))
-    tip = None if provider in PREFERENCE else f"Providers are {names} and others of onnxruntime's."
+    tip = None
+    if provider not in PREFERENCE:
+        known = [short_name(name) for name in PREFERENCE]
+        tip = did_you_mean(short_name(provider), known)
+        tip = tip or f"Providers are {names} and others of onnxruntime's."
     return Obstacle("package", message, tip)
 
 

@@ -206,15 +206,22 @@ def assignment(session: ort.InferenceSession) -> dict[str, list[str]] | None:
     return found
 
 
+# The third is of an arena that has a limit: "Available memory of 16777216 is smaller than requested
+# bytes of 268435456".
+_OUT_OF_MEMORY = (
+    "bad_alloc",
+    "failed to allocate memory",
+    "is smaller than requested bytes",
+    "out of memory",
+)
+
+
 def translated(error: Exception, provider: Provider, *, loading: bool) -> WorkerError:
     """Return what onnxruntime raised, by what it means."""
     message = " ".join(str(error).split())
     if provider.name in providers.ON_NVIDIA and _is_of_device(message, loading=loading):
         return _error(diagnosis.diagnose(provider.name, provider.options, error))
-    if isinstance(error, MemoryError) or any(
-        sign in message.lower()
-        for sign in ("bad_alloc", "failed to allocate memory", "out of memory")
-    ):
+    if isinstance(error, MemoryError) or any(sign in message.lower() for sign in _OUT_OF_MEMORY):
         return WorkerError("memory", message)
     if isinstance(error, ort_errors.NotImplemented) or "is not a registered function" in message:
         return WorkerError("unsupported", message)

@@ -12,15 +12,23 @@ says that there was none:
 ``pooled``
     Behind a global pooling (squeeze-and-excite, the head of a classifier) a sample has one element
     a channel; its statistics would be those of the batch alone, and a group normalization of single
-    channels would erase it.
+    channels would erase it. Not so behind a maximum over all places, as networks over points have
+    it: there the layers go on as before, unless they make a gate.
 ``attention``
     Queries, keys and values are compared and mixed as they are, and the layer behind mixes heads.
 ``normalized``
     A normalization that the file still has comes next: a LayerNorm behind a patch embedding, or a
     BatchNormalization behind the activation, the Concat or the sum (pre-activation networks), which
     a fold could not take.
+``after-activation``
+    Most layers like it have theirs behind the activation, where it is left; this is the last one,
+    whose normalization a fold could take, into the head.
 ``layer-norm``
     The layer is in a block that begins with a LayerNorm, as those of a transformer.
+``layer-scale``
+    A depthwise layer, then two layers with an activation between, then a scale of each channel
+    before the residual sum: such a block (ConvNeXt's) has one normalization, behind its depthwise
+    layer.
 ``nothing``
     Neither a nonlinearity, nor a sum, nor another linear layer follows.
 
@@ -31,6 +39,7 @@ with those of real architectures.
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from normswap.graph.batchnorm import SHAPING, is_batchnorm
@@ -46,6 +55,11 @@ if TYPE_CHECKING:
 POOLS = frozenset({"GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool"})
 
 REDUCTIONS = frozenset({"ReduceL2", "ReduceMax", "ReduceMean", "ReduceSum"})
+
+MAXIMA = frozenset({"GlobalMaxPool", "ReduceMax"})
+
+REJOINING = frozenset({"Add", "Concat", "Resize", "Upsample"})
+"""Operators that spread what was pooled over a map again, other than as a gate."""
 
 CARRIERS = (
     SHAPING
@@ -129,7 +143,9 @@ class Apart(enum.Enum):
     POOLED = "pooled"
     ATTENTION = "attention"
     NORMALIZED = "normalized"
+    AFTER_ACTIVATION = "after-activation"
     LAYER_NORM = "layer-norm"
+    LAYER_SCALE = "layer-scale"
     NOTHING = "nothing"
     EXCLUDED = "excluded"
     SHAPE_UNKNOWN = "shape-unknown"
@@ -148,7 +164,9 @@ EXPLANATIONS = {
     Apart.POOLED: "it is behind a global pooling, in a gate or head",
     Apart.ATTENTION: "it is a projection of an attention",
     Apart.NORMALIZED: "a normalization comes next",
+    Apart.AFTER_ACTIVATION: "layers like it have one behind the activation",
     Apart.LAYER_NORM: "its block is normalized by LayerNorm",
+    Apart.LAYER_SCALE: "its block has one at its depthwise layer, and a layer scale",
     Apart.NOTHING: "no nonlinearity, sum or linear layer follows",
     Apart.EXCLUDED: "the options leave it out",
     Apart.SHAPE_UNKNOWN: "the number of its axes is not known",
@@ -192,6 +210,7 @@ class Rule:
         self._constants = constants
         # By ids of tensors.
         self._pooled: set[int] = set()  # features with one element a channel and sample
+        self._peaks: set[int] = set()  # those of them that are maxima
         self._normed: dict[int, int] = {}  # how many layers ago their block's LayerNorm was
         self._mixed: set[int] = set()  # what an attention made
         self._learned: set[int] = set()  # behind a linear layer
@@ -202,6 +221,10 @@ class Rule:
         for node in reversed(order):
             if node.key in layers or any(map(self._goes_on_behind, node.outputs)):
                 self._leads_on |= {id(value) for value in node.inputs if value is not None}
+        self._scaled = {key for layer in layers.values() for key in self._scaled_behind(layer)}
+        activated = [layer for layer in layers.values() if self._activation_of(layer)]
+        late = filter(self._is_normalized_behind, activated)
+        self._like, self._late = Counter(map(_shape, activated)), Counter(map(_shape, late))
 
     def apart(self, layer: Layer) -> Apart | None:
         """Return why a layer has none; None if one belongs behind it."""
@@ -210,14 +233,19 @@ class Rule:
         x, y = layer.node.operand(0), layer.output
         kinds = set(self._read(y))
         beyond = set(self._read(y, through=True))
-        if id(x) in self._pooled and not self._rejoins(y):
+        goes_on = id(x) in self._peaks and not self._meets_map(y, frozenset({"Mul"}))
+        if id(x) in self._pooled and not (goes_on or self._meets_map(y, REJOINING)):
             return Apart.POOLED
         if id(x) in self._mixed or _Kind.PRODUCT in (kinds if _Kind.LINEAR in beyond else beyond):
             return Apart.ATTENTION
         if kinds & {_Kind.BATCHNORM, _Kind.LAYERNORM} or self._is_normalized_later(y, beyond):
             return Apart.NORMALIZED
+        if 2 * self._late[_shape(layer)] > self._like[_shape(layer)] and self._is_last(layer):
+            return Apart.AFTER_ACTIVATION
         if id(x) in self._normed:
             return Apart.LAYER_NORM
+        if layer.node.key in self._scaled:
+            return Apart.LAYER_SCALE
         if _Kind.SOFTMAX in kinds or (not self._goes_on_behind(y) and not self._is_feature(y)):
             return Apart.OUTPUT
         return None if kinds & GOES_ON else Apart.NOTHING
@@ -233,6 +261,8 @@ class Rule:
         starts = self._pools(node) and bool(ids & self._learned)
         stays = bool(ids) and ids <= self._pooled and op not in ("Resize", "Upsample")
         self._pooled |= made if starts or stays else set()
+        if (starts and op in MAXIMA) or (stays and ids <= self._peaks):
+            self._peaks |= made
         before = [self._normed[key] for key in ids if key in self._normed]
         ended = (op in SUMS and len(values) > 1) or _is_map(node)
         if node.op in NORMALIZERS or _is_layernorm(node):
@@ -310,8 +340,45 @@ class Rule:
         behind = [node for made in sums for node in self._readers(made.out) if node is not None]
         return bool(products) or any(node.op in FEATURES for node in (*read, *behind))
 
-    def _rejoins(self, value: Value) -> bool:
-        """Whether what was pooled is spread over a map again, other than as a gate."""
+    def _scaled_behind(self, depthwise: Layer) -> Iterator[int]:
+        """Yield the keys of the two layers behind a depthwise one, if a layer scale ends them."""
+        node = depthwise.node
+        if node.op != "Conv" or not 1 < int(node.attr("group", 1)) == depthwise.channels:
+            return
+        keys, value = [], depthwise.output
+        for through in (False, True):
+            readers = {reader.key for reader in self._readers(value, through=through) if reader}
+            layer = self._layers.get(*readers) if len(readers) == 1 else None
+            if layer is None:
+                return
+            keys.append(layer.node.key)
+            value = layer.output
+        for use in value.readers.values():
+            scale = use.node
+            if scale.op == "Mul" and self._carries(scale):
+                made = scale.out.readers.values()
+                if made and all(_is_sum(reader.node) for reader in made):
+                    yield from keys
+
+    def _activation_of(self, layer: Layer) -> Node | None:
+        """Return the activation that alone reads what a layer makes."""
+        readers = [use.node for use in layer.output.readers.values()]
+        return readers[0] if len(readers) == 1 and _activates(readers[0]) else None
+
+    def _is_normalized_behind(self, layer: Layer) -> bool:
+        node = self._activation_of(layer)
+        return node is not None and _Kind.BATCHNORM in self._read(node.out)
+
+    def _is_last(self, layer: Layer) -> bool:
+        """Whether nothing comes behind a layer's activation but a pooling, and a head."""
+        node = self._activation_of(layer)
+        if node is None:
+            return False
+        read = [use.node for use in node.out.readers.values()]
+        return bool(read) and all(id(each.output(0)) in self._pooled for each in read)
+
+    def _meets_map(self, value: Value, ops: frozenset[str]) -> bool:
+        """Whether what was pooled comes together with a map again in one of some operators."""
         pending, seen = [value], {id(value)}
         while pending:
             for use in pending.pop().readers.values():
@@ -322,7 +389,7 @@ class Rule:
                     seen.add(id(made))
                     if id(made) in self._pooled:
                         pending.append(made)
-                    elif node.op in ("Add", "Concat", "Resize", "Upsample"):
+                    elif node.op in ops:
                         return True
         return False
 
@@ -359,6 +426,12 @@ class Rule:
         slots = range(len(node.inputs))
         values = ((slot, node.input(slot)) for slot in slots)
         return [v for slot, v in values if v and self._constants.read(Use(node, slot)) is None]
+
+
+def _shape(layer: Layer) -> tuple[str, int, str]:
+    """Return what makes layers alike."""
+    node = layer.node
+    return node.op, int(node.attr("group", 1)), str(node.attr("kernel_shape", ""))
 
 
 def _activates(node: Node) -> bool:

@@ -13,6 +13,7 @@ from normswap.graph.batchnorm import is_batchnorm
 from normswap.graph.build import build_network
 from normswap.groupnorm.selection import fits
 from normswap.plain import AsDict
+from normswap.spelling import did_you_mean
 from normswap.unfolding.identity import Identity, identity_of, overflow_of
 from normswap.unfolding.layers import Constants, find_layers
 from normswap.unfolding.places import Apart, Rule
@@ -168,7 +169,8 @@ def make_plan(model: Model, selection: Selection) -> UnfoldPlan:
         if layers and not any(fits(layer.names, [pattern]) for layer in layers):
             raise UsageError(
                 f"No linear layer of {model.name} fits the pattern {pattern!r}.",
-                tip="Patterns are matched against names of nodes and of their input and output "
+                tip=did_you_mean(pattern, (layer.node.title for layer in layers))
+                or "Patterns are matched against names of nodes and of their input and output "
                 "tensors; normswap unfold --dry-run -v lists them.",
             )
     rule = Rule(network, found, constants)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from normswap.check.options import CheckOptions
@@ -26,39 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from normswap.groupnorm.normalize import Normalized
     from normswap.groupnorm.options import FittedAffine
     from normswap.groupnorm.plan import SwapPlan
     from normswap.groupnorm.refit.outcome import Fit
     from normswap.inputs.data import Dataset
     from normswap.inputs.signature import Signature
-    from normswap.model import Model
     from normswap.progress import Progress
-
-
-@dataclass(frozen=True, slots=True)
-class Calibrated:
-    """A network with what was fitted to data.
-
-    Attributes
-    ----------
-    model : Model
-        Not edited since it was read.
-    path : Path
-        Where it is.
-    plan : SwapPlan
-        Of the swap of it.
-    calibrated : int
-        Number of layers whose affine was fitted.
-    fit : Fit or None
-        What was fitted layer by layer; None where it was in one pass.
-    """
-
-    model: Model
-    path: Path
-    plan: SwapPlan
-    calibrated: int = 0
-    fit: Fit | None = None
+    from normswap.workflows.normalizing import Network
 
 
 def divide(data: Dataset, signature: Signature, how: CalibrationOptions) -> tuple[Part, Part]:
@@ -70,20 +44,17 @@ def divide(data: Dataset, signature: Signature, how: CalibrationOptions) -> tupl
 
 @contextmanager
 def calibrated(
-    network: Calibrated,
-    after: tuple[SwapPlan, Normalized] | None,
+    network: Network,
     samples: tuple[Part, Part],
     how: CalibrationOptions,
     progress: Progress,
-) -> Iterator[Calibrated]:
+) -> Iterator[Network]:
     """Fit a network to data, and write it anew where weights have changed.
 
     Parameters
     ----------
-    network : Calibrated
+    network : Network
         As it is before.
-    after : (SwapPlan, Normalized), optional
-        See :func:`normswap.groupnorm.planner.plan_swap`.
     samples : (Part, Part)
         Those to fit to, and those held out.
     how : CalibrationOptions
@@ -95,7 +66,7 @@ def calibrated(
     found: Fit | None = None
 
     def planned(affines: Mapping[str, FittedAffine]) -> SwapPlan:
-        return plan_swap(model, replace(plan.options, affines=affines), after=after)
+        return plan_swap(model, replace(plan.options, affines=affines), after=network.after)
 
     if how.one_pass or how.search_groups:
         affines = calibrate(path, plan, fit, how, progress)
@@ -121,7 +92,10 @@ def calibrated(
         with stage(model, path) as staged:
             staged.commit()
         model = load(path, name=model.name)
-        yield Calibrated(model, path, planned(affines), len(affines), found)
+        plan = planned(affines)
+        yield replace(
+            network, model=model, path=path, plan=plan, calibrated=len(affines), fit=found
+        )
 
 
 def _snr(path: Path, plan: SwapPlan, samples: Part, how: CalibrationOptions) -> float:

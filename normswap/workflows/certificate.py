@@ -30,6 +30,7 @@ from normswap.proof.identity import tensor_names
 from normswap.proof.judge import FLOORS, ONCE, UNITS
 from normswap.proof.result import Cut, Means, Standing
 from normswap.proof.retrace import Concluded, Judged, Traced, retrace
+from normswap.spelling import no_such_file
 from normswap.version import __version__
 
 if TYPE_CHECKING:
@@ -428,7 +429,8 @@ def load_certificate(path: Path) -> tuple[Certificate, dict[str, Any]]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} is no certificate: {error}.") from error
+        tip = None if path.exists() else no_such_file(path)
+        raise DataError(f"{path} is no certificate: {error}.", tip=tip) from error
     schema = data.get("schema") if isinstance(data, dict) else None
     if schema != Certificate.SCHEMA:
         raise DataError(

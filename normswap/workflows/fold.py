@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from normswap.beside import placed
@@ -11,11 +11,11 @@ from normswap.errors import ExitCode, UsageError, require_choice
 from normswap.folding.apply import apply_plan
 from normswap.folding.passes.leftovers import Form
 from normswap.folding.planner import make_plan
-from normswap.graph.reasons import Reason
 from normswap.model import Model, load
 from normswap.model.staging import staged_output
 from normswap.progress import Progress, silent
 from normswap.workflows.equivalence import certificate_of, checked, started
+from normswap.workflows.outlook import NOTHING, Outlook, after_fold
 from normswap.workflows.result import (
     Result,
     RewriteReport,
@@ -39,10 +39,6 @@ if TYPE_CHECKING:
     from normswap.workflows.result import Output
 
 
-SHOWN = 3
-"""Weights that a tip names."""
-
-
 @dataclass(frozen=True, slots=True)
 class FoldReport(RewriteReport):
     """What a fold did.
@@ -57,14 +53,16 @@ class FoldReport(RewriteReport):
     residuals : tuple of Residual
         Of the constants that were written, as they were read back; empty without a check, and with
         one by proof alone, which reads and compares each of them itself.
+    outlook : Outlook
+        What is left to do, for tips; not part of the JSON.
     """
 
     plan: Plan
     check: CheckReport | None = None
     residuals: tuple[Residual, ...] = ()
+    outlook: Outlook = field(default=NOTHING, repr=False)
 
     SCHEMA: ClassVar[str] = "normswap/fold/1"
-    TOLD = (*RewriteReport.TOLD, "tips")
 
     @property
     def exit_code(self) -> ExitCode:
@@ -74,21 +72,6 @@ class FoldReport(RewriteReport):
         if self.failing:
             return ExitCode.FINDINGS
         return ExitCode.OK if self.check is None else ExitCode(self.check.exit_code)
-
-    @property
-    def tips(self) -> tuple[str, ...]:
-        """What may fold more: the options that lift what stands in the way."""
-        tensors = [entry.tensor_of(Reason.OVERRIDABLE) for entry in self.plan.kept]
-        found = [tensor for tensor in tensors if tensor is not None]
-        if not found:
-            return ()
-        names = ", ".join(list(dict.fromkeys(found))[:SHOWN])
-        more = ", ..." if len(set(found)) > SHOWN else ""
-        tip = (
-            f"{len(found)} kept since a caller could replace weights that are graph inputs too "
-            f"({names}{more}); if none does, --assume-constant takes them for constants"
-        )
-        return (tip,)
 
 
 class FoldResult(Result[FoldReport]):
@@ -300,7 +283,8 @@ def _planned(
     model = load(source)
     progress("planning")
     made = make_plan(model, leftover=leftover, max_growth=max_growth, **options)
-    return model, FoldReport(model.name, None, made, size_before=model.size)
+    outlook = after_fold(model, made, leftover=leftover, max_growth=max_growth, **options)
+    return model, FoldReport(model.name, None, made, size_before=model.size, outlook=outlook)
 
 
 def _residuals(folded: Model, written: Path) -> tuple[Residual, ...]:

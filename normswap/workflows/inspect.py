@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from normswap.errors import ExitCode
@@ -14,6 +14,7 @@ from normswap.inspection.traces import traces
 from normswap.model import load
 from normswap.plain import AsDict
 from normswap.progress import Progress, silent
+from normswap.workflows.outlook import NOTHING, Outlook, freezable
 
 if TYPE_CHECKING:
     from normswap.inspection.layers import NormLayer
@@ -52,6 +53,8 @@ class InspectReport(AsDict):
         arithmetic and counts as a BatchNormalization.
     traces : tuple of str
         What shows that it was folded already.
+    outlook : Outlook
+        What is left to do, for tips; not part of the JSON.
     """
 
     source: str
@@ -67,6 +70,7 @@ class InspectReport(AsDict):
     functions: int
     layers: tuple[NormLayer, ...]
     traces: tuple[str, ...]
+    outlook: Outlook = field(default=NOTHING, repr=False)
 
     SCHEMA: ClassVar[str] = "normswap/inspect/1"
     TOLD = ("foldable", "looks_folded", "exit_code")
@@ -143,6 +147,7 @@ def inspect(model: Source, *, progress: Progress = silent) -> InspectReport:
         functions=len(loaded.proto.functions),
         layers=layers,
         traces=traces(subject.network),
+        outlook=Outlook(freezable(loaded)) if subject.training else NOTHING,
     )
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from normswap.groupnorm.calibrate import CalibrationOptions
     from normswap.groupnorm.normalize import Normalized
     from normswap.groupnorm.plan import SwapPlan
+    from normswap.groupnorm.refit.outcome import Fit
     from normswap.model import Model
     from normswap.progress import Progress
 
@@ -39,6 +40,10 @@ class Network:
         Where the model is that was normalized; None where none was.
     after : (SwapPlan, Normalized) or None
         The plan for that, and what has become of it.
+    calibrated : int
+        Number of layers whose affine was fitted to data.
+    fit : Fit or None
+        What was fitted layer by layer; None where nothing was, or it was in one pass.
     """
 
     model: Model
@@ -46,6 +51,8 @@ class Network:
     plan: SwapPlan
     source: Path | None = None
     after: tuple[SwapPlan, Normalized] | None = None
+    calibrated: int = 0
+    fit: Fit | None = None
 
 
 @contextmanager

@@ -20,7 +20,6 @@ from normswap.groupnorm.freeze import (
 )
 from normswap.groupnorm.plan import Untouched
 from normswap.groupnorm.recalibrate import (
-    ASSUME,
     Edited,
     Recalibrated,
     RecalibrateOptions,
@@ -65,7 +64,7 @@ class RecalibrateReport(RewriteReport):
     untouched : tuple of Untouched
         The normalizations that keep what they had, each with its reason.
     notes : tuple of str
-        What of the data was not used, and what would help with what was kept.
+        What of the data was not used.
     """
 
     layers: tuple[Recalibrated, ...]
@@ -189,12 +188,12 @@ def _require_no_data(*, freeze: bool, momentum: float | None, samples: int | Non
     if not freeze:
         raise UsageError(
             "There is no data to estimate statistics on.",
-            tip="Without data, --freeze (freeze=True) turns nodes in training mode into inference "
-            "ones with the statistics that they have.",
+            tip="Give some inputs of the model. Without any, --freeze (freeze=True) turns nodes in "
+            "training mode into inference ones with the statistics that they have.",
         )
     for name, given in (("momentum", momentum), ("samples", samples)):
         if given is not None:
-            raise UsageError(f"{name} is about data, and there is none.")
+            raise UsageError(f"{name} says what to do with data, and no data is given.")
 
 
 def _about(nodes: Sequence[str], what: str) -> list[str]:
@@ -253,8 +252,6 @@ def _recalibrated(
     if not done:
         refuse(model, kept)
     notes = [*dataset.notes]
-    if any(entry.reason is Reason.OVERRIDABLE for entry in kept):
-        notes.append(ASSUME)
     notes += _about(find_dropouts(network) if options.freeze else [], STAYS)
     return replace(
         report, layers=tuple(done), samples=count, untouched=tuple(kept), notes=tuple(notes)

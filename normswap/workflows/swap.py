@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -27,20 +28,25 @@ from normswap.groupnorm.options import AUTO, FASTEST, SHARE, SwapOptions
 from normswap.groupnorm.planner import plan_swap, require_elements, with_timings
 from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
 from normswap.groupnorm.race import measure
+from normswap.groupnorm.state_dict import parameters_of, state_dict_of
+from normswap.groupnorm.state_file import encoded, require_kind
 from normswap.inputs.arrayfiles import read_array
 from normswap.inputs.data import open_data
 from normswap.inputs.signature import read_signature
 from normswap.inspection.gate import gate
 from normswap.model import load
+from normswap.model.sources import read_bytes
 from normswap.model.staging import output_name, staged_output
 from normswap.plain import called
 from normswap.progress import Progress, silent
 from normswap.runtime.session import Session
 from normswap.runtime.survey import resolve
-from normswap.workflows.calibration import Calibrated, calibrated, divide, plain_drift
+from normswap.workflows.calibration import calibrated, divide, plain_drift
 from normswap.workflows.certificate import certifiable, certify
+from normswap.workflows.check import file_of
 from normswap.workflows.narrowed import narrowed
 from normswap.workflows.normalizing import normalized
+from normswap.workflows.outlook import NOTHING, Outlook, before_swap
 from normswap.workflows.regrouping import regrouped
 from normswap.workflows.result import (
     Result,
@@ -67,6 +73,7 @@ if TYPE_CHECKING:
     from normswap.groupnorm.refit.holdout import Part
     from normswap.groupnorm.refit.outcome import Fit
     from normswap.groupnorm.regroup.regroup import Regrouping
+    from normswap.groupnorm.state_dict import StateDict
     from normswap.inputs.data import Data, Dataset
     from normswap.inspection.gate import FailOn
     from normswap.model import Model
@@ -97,6 +104,7 @@ if TYPE_CHECKING:
         only_kept: bool
         overwrite: bool
         certificate: str | os.PathLike[str] | None
+        state_dict: str | os.PathLike[str] | None
         copy: bool
         progress: Progress
 
@@ -134,6 +142,12 @@ class SwapReport(RewriteReport):
         Whether the network with its channels in another order is the same function.
     unfolded : int
         BatchNormalizations that were put back first, see :func:`normswap.unfold`.
+    evaluated : bool
+        Whether the drift and the accuracy are on data that was given for them.
+    state_dict : StateDict or None
+        What was written for torch, where that was asked for.
+    outlook : Outlook
+        What is left to do, for tips; not part of the JSON.
     """
 
     plan: SwapPlan
@@ -149,6 +163,9 @@ class SwapReport(RewriteReport):
     regrouping: Regrouping | None = None
     permutation: Sameness | None = None
     unfolded: int = 0
+    evaluated: bool = False
+    state_dict: StateDict | None = None
+    outlook: Outlook = field(default=NOTHING, repr=False)
 
     SCHEMA: ClassVar[str] = "normswap/swap/1"
 
@@ -206,7 +223,10 @@ def plan_report(
         plan = network.plan
         if options.form == FASTEST:
             plan = _raced(network.path, plan, how, None, progress)
-    report = SwapReport(model.name, None, plan, size_before=model.size, failing=failing)
+    outlook = before_swap(model, plan)
+    report = SwapReport(
+        model.name, None, plan, size_before=model.size, failing=failing, outlook=outlook
+    )
     return replace(report, regrouping=ordered.found)
 
 
@@ -240,6 +260,7 @@ def bn_to_gn(
     only_kept: bool = False,
     overwrite: bool = False,
     certificate: str | os.PathLike[str] | None = None,
+    state_dict: str | os.PathLike[str] | None = None,
     copy: bool = True,
     progress: Progress = silent,
 ) -> SwapResult:
@@ -329,6 +350,10 @@ def bn_to_gn(
     certificate : path, optional
         Where to write what was proved, for :func:`normswap.verify`; an existing file is replaced.
         There is none of a model that is not written for want of anything to do.
+    state_dict : path, optional
+        Where to write the weights for a torch module whose BatchNorms are GroupNorms: an ``.npz``
+        or ``.safetensors``, by the names that torch's exporter gave the initializers. No layer then
+        takes in what is beside it.
     copy : bool
         Whether a model to which there is nothing to do is written to the output too, as it is.
     progress : callable
@@ -400,6 +425,7 @@ def bn_to_gn(
         ),
         overwrite=overwrite,
         certificate=certificate,
+        state_dict=state_dict,
         copy=copy,
         check=how,
         data=calibrate,
@@ -447,6 +473,7 @@ def swap(
     *,
     overwrite: bool = False,
     certificate: str | os.PathLike[str] | None = None,
+    state_dict: str | os.PathLike[str] | None = None,
     copy: bool = True,
     check: CheckOptions | None = None,
     how: CheckOptions | None = None,
@@ -469,6 +496,8 @@ def swap(
         Whether an existing file may be replaced.
     certificate : path, optional
         Where to write what was proved.
+    state_dict : path, optional
+        Where to write the weights for torch.
     copy : bool
         Whether a model to which there is nothing to do is written to the output too, as it is.
     check : CheckOptions, optional
@@ -502,7 +531,12 @@ def swap(
             tip="Leave out the certificate, or the regrouping.",
         )
     certified = None if certificate is None else certifiable(check, certificate, source, output)
+    mapped = None
+    if state_dict is not None:
+        mapped = _mappable(state_dict, unfold=unfold, overwrite=overwrite)
+        options = replace(options, absorb=False)
     target = place(output)
+    data = list(data) if isinstance(data, Iterator) else data  # which is gone through again
     back = None
     if unfold:
         if certificate is not None:
@@ -510,19 +544,23 @@ def swap(
             raise UsageError(
                 "A certificate is about files; what is unfolded here is none.", tip=tip
             )
-        # It is gone through again.
-        data = list(data) if isinstance(data, Iterator) else data
-        back = put_back(source, calibrate=data, samples=samples, check=check, progress=progress)
+        source = io.BytesIO(read_bytes(source)) if hasattr(source, "read") else source
+        part = data
+        if data is not None and calibration is not None:
+            part = _fitted(source, data, samples, calibration)
+        back = put_back(source, calibrate=part, check=check, progress=progress)
         source = back.model
     name = None if back is None else back.report.source
     model, plan = _planned(source, options, progress, name)
-    report = SwapReport(model.name, None, plan, size_before=model.size)
+    outlook = before_swap(model, plan)
+    report = SwapReport(model.name, None, plan, size_before=model.size, outlook=outlook)
     if back is not None:
         count = len(back.report.plan.places)
         report = replace(report, unfolded=count, size_before=back.report.size_before)
     if not plan.swaps and (certified is None or not copy):
         return SwapResult(*as_it_is(report, model, target, overwrite=overwrite, copy=copy))
     named = "" if model.path else model.name
+    parameters = None if mapped is None else parameters_of(model)
     fit = calibration if data is not None else None
     if certified is not None and fit is not None and fit.refit:
         raise UsageError(
@@ -531,7 +569,7 @@ def swap(
         )
     with ExitStack() as stack:
         ordered = stack.enter_context(
-            regrouped(model, plan, progress, data=data, samples=samples, check=check)
+            regrouped(model, plan, progress, data=data, samples=samples, fit=fit, check=check)
         )
         places = batchnorm_places(ordered.model)
         first = ordered.plan
@@ -545,6 +583,7 @@ def swap(
         if data is not None:
             fitted_on = open_data(data, signature, samples=samples, units=units)
         other = None if evaluate is None else open_data(evaluate, signature, samples=samples)
+        report = replace(report, evaluated=other is not None)
         batches = other or fitted_on
         truth = None if batches is None or labels is None else _labels(labels, batches)
         shown: Dataset | Part | None = batches  # what the check and the drift are on
@@ -556,8 +595,7 @@ def swap(
             if check is not None and shown is not None:
                 before = plain_drift(original, plan, shown, check)
                 report = replace(report, uncalibrated=before)
-            as_it_was = Calibrated(model, original, plan)
-            fitted = stack.enter_context(calibrated(as_it_was, network.after, parts, fit, progress))
+            fitted = stack.enter_context(calibrated(network, parts, fit, progress))
             model, plan, original = fitted.model, fitted.plan, fitted.path
             report = replace(report, plan=plan, calibrated=fitted.calibrated, fit=fitted.fit)
         if options.form == FASTEST:
@@ -573,6 +611,11 @@ def swap(
                 report = replace(report, normalization=same)
                 require_sound(report, same.reasons)
         intents = intents_of(first, read, places)
+        weights = None
+        if parameters is not None and mapped is not None:
+            arrays, told = state_dict_of(parameters, model, plan, str(mapped))
+            weights = encoded(arrays, mapped)
+            report = replace(report, state_dict=told)
         child = start(check, stack) if check is not None and is_enough(check) else None
         apply_swaps(plan, model)
         progress("writing")
@@ -619,9 +662,36 @@ def swap(
                 names=called_so,
                 swapping=intents,
             )
-        with placed(None if made is None else str(made), certified):
+        with placed(None if made is None else str(made), certified), placed(weights, mapped):
             report = committed(report, staged, target)
     return SwapResult(report, target)
+
+
+def _mappable(path: str | os.PathLike[str], *, unfold: bool, overwrite: bool) -> Path:
+    """Return where weights for torch go; refuse what there can be none of."""
+    file = Path(path)
+    require_kind(file)
+    if unfold:
+        raise UsageError(
+            "A folded model does not tell what torch calls its BatchNorms.",
+            tip="Export it with them, see docs/export.md, or leave out the state dict.",
+        )
+    if file.exists() and not overwrite:
+        raise UsageError(f"{file} exists.", tip="Use --force (overwrite=) to replace it.")
+    return file
+
+
+def _fitted(
+    source: Source, data: Data, samples: int | None, how: CalibrationOptions
+) -> Iterable[Mapping[str, Any]]:
+    """Return the samples that are not held out; a stream is where it was then."""
+    with file_of(source) as path:
+        signature = read_signature(path)
+        given = open_data(data, signature, samples=samples, units=how.units)
+        fitted, _ = divide(given, signature, how)
+    if isinstance(source, io.BytesIO):
+        source.seek(0)
+    return fitted
 
 
 def _planned(

@@ -20,7 +20,7 @@ from normswap.check.starting import is_enough
 from normswap.check.verdict import Judgement, Verdict
 from normswap.errors import RunError
 from normswap.inputs.signature import read_signature
-from normswap.proof.result import BY_SIZE, NARROWER, Output, Proof, Region, Standing
+from normswap.proof.result import BY_SIZE, NARROWER, Output, Proof, Region, Standing, Witness
 
 PROVED = Proof(outputs=(Output("out", Standing.PROVED),), values=3, identical=2)
 
@@ -34,7 +34,6 @@ def region(**found):
     [
         {"depth": "full"},
         {"against_provider": "cpu"},
-        {"provider": "cuda"},
         {"batch_invariant": True},
         {"self_test": 3},
         {"iterations": 2},
@@ -46,7 +45,7 @@ def region(**found):
 )
 def test_what_asks_for_more_gets_more(asked):
     assert is_enough(CheckOptions())
-    assert is_enough(CheckOptions(symbolic_dims={"N": 3}, seed=4))
+    assert is_enough(CheckOptions(symbolic_dims={"N": 3}, seed=4, provider="cuda"))
     assert not is_enough(CheckOptions(**asked))
 
 
@@ -113,33 +112,34 @@ def test_what_is_proved_needs_no_output_that_varies():
     assert output.judgement.verdict is Verdict.DIFFERENT
 
 
-@pytest.mark.parametrize(("near", "verdict"), [(True, "different"), (False, "equivalent")])
-def test_a_small_fault_is_a_verdict_and_half_a_rewrite_is_none(near, verdict):
-    found = region(
-        is_apart=True, is_near=near, element="weight[1, 2]", channel=1, reason="it is off by 90"
-    )
-    proof = Proof(outputs=(Output("out", Standing.APART),), apart=(found,))
-    (output,) = with_proof((judged(Verdict.EQUIVALENT, verdict_level=off(1e-7)),), proof)
-    assert output.judgement.verdict.value == verdict
-    (output,) = with_proof((judged(Verdict.EQUIVALENT, verdict_level=off(0.0)),), proof)
-    # What does not show on these inputs may on others, unless it is half a rewrite.
-    assert output.judgement.verdict.value == ("inconclusive" if near else "equivalent")
-    (output,) = with_proof(
-        (judged(Verdict.EQUIVALENT, verdict_level=off(1e-7)),), replace(proof, apart=(found,) * 2)
-    )
-    assert output.judgement.verdict.value == "equivalent"  # what one lacks the other may have
-    (output,) = with_proof((judged(Verdict.EQUIVALENT, verdict_level=off(1e-7)),), proof)
-    if near:
-        assert "weight[1, 2] in channel 1" in output.judgement.reason
-        assert "Conv c, BatchNormalization b" in output.judgement.reason
+OFF = region(is_apart=True, element="weight[1, 2]", channel=1, reason="it is off by 90")
+APART = Proof(outputs=(Output("out", Standing.APART),), apart=(OFF,))
+SHOWN = Witness("out", 1e-7, 1.0, is_plain=True)
 
 
-def test_what_was_only_retouched_is_no_half_of_a_rewrite():
-    retouched = Region("y", "y", ("x",), ("Gemm a",), ("Gemm b",), is_apart=True, reason="off")
-    proof = Proof(outputs=(Output("out", Standing.APART),), apart=(retouched,))
-    for shift, verdict in ((1e-7, "different"), (0.0, "inconclusive")):
-        (output,) = with_proof((judged(Verdict.EQUIVALENT, verdict_level=off(shift)),), proof)
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [
+        (OFF, "equivalent"),  # half of a rewrite, it may be
+        (replace(OFF, is_near=True), "inconclusive"),
+        (replace(OFF, is_partial=True), "inconclusive"),
+        (replace(OFF, before=("Gemm a",), after=("Gemm b",)), "inconclusive"),
+    ],
+)
+def test_what_differs_is_a_verdict_where_it_shows(found, verdict):
+    proof = replace(APART, apart=(found,))
+    tested = (judged(Verdict.EQUIVALENT, verdict_level=off(1e-7)),)
+    for unseen in (None, replace(SHOWN, is_plain=False), replace(SHOWN, output="other")):
+        (output,) = with_proof(tested, replace(proof, witness=unseen))
         assert output.judgement.verdict.value == verdict
+    two = replace(proof, apart=(found,) * 2)
+    (output,) = with_proof(tested, two)
+    assert output.judgement.verdict.value == "equivalent"  # what one lacks the other may have
+    for seen in (proof, two):
+        (output,) = with_proof(tested, replace(seen, witness=SHOWN))
+        assert (output.judgement.verdict, output.judgement.basis) == (Verdict.DIFFERENT, "proof")
+        assert "weight[1, 2] in channel 1" in output.judgement.reason
+        assert "in float64 it is 1e-07 off" in output.judgement.reason
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def run(home, *arguments):
         (["a.onnx", "folded.onnx"], ExitCode.OK, "equivalent, proved: a.onnx and folded.onnx"),
         (["a.onnx", "spoiled.onnx"], ExitCode.FINDINGS, "different: a.onnx and spoiled.onnx"),
         (["a.onnx", "constant.onnx"], ExitCode.FINDINGS, "do not take or give the same"),
-        (["a.onnx", "text.onnx"], ExitCode.MODEL, "text.onnx is not an ONNX model"),
+        (["a.onnx", "text.onnx"], ExitCode.MODEL, "text.onnx is a text file, not an ONNX model"),
         (["a.onnx", "absent.onnx"], ExitCode.MODEL, "no model at"),
         (["a.onnx", "a.onnx", "--load-inputs", "wrong.npy"], ExitCode.MODEL, "shape"),
         (["a.onnx", "a.onnx", "--provider", "cuda9"], ExitCode.RUN, "'cuda9' is not available"),

@@ -102,12 +102,6 @@ def test_pipe_into_a_file(model, tmp_path):
     assert count(onnx.load(target)) == 0
 
 
-def test_no_model_on_a_terminal():
-    result = invoke("fold")
-    assert result.code == 2
-    assert "No model" in result.err
-
-
 def test_a_model_does_not_go_to_a_terminal(model):
     result = invoke("fold", model, "-o", "-", terminal=True)
     assert result.code == 2
@@ -277,7 +271,7 @@ def test_bad_input_is_one_clear_sentence(tmp_path, model, name):
         path.mkdir()
     before = files(tmp_path)
     result = invoke("fold", path)
-    assert result.code == 3
+    assert result.code == (2 if name == "folder.onnx" else 3)  # which may have models in it
     assert name in result.err
     assert len(result.err.splitlines()) <= 3
     assert "Traceback" not in result.err
@@ -335,7 +329,8 @@ def test_every_command_has_help():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["nonsense"], ["fold", "--nonsense"], ["fold", "a", "b"], ["fold", "--seed", "x"]]
+    "arguments",
+    [["nonsense"], ["fold", "--nonsense"], ["diff", "a", "b", "c"], ["fold", "--seed", "x"]],
 )
 def test_wrong_usage(arguments):
     result = invoke(*arguments)

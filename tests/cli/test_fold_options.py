@@ -137,7 +137,7 @@ def test_explain_in_json(model):
 def test_explain_a_name_that_is_none(model):
     result = invoke("fold", model, "--explain", "thrid")
     assert result.code == 2
-    assert "Did you mean third" in result.err
+    assert "Did you mean 'third'?" in result.err
     result = invoke("fold", model, "--explain", "@@@@")
     assert result.code == 2
     assert "--dry-run" in result.err

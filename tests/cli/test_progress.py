@@ -5,6 +5,7 @@ import sys
 import time
 
 import pytest
+from support.cli import invoke
 
 from normswap.cli import progress as module
 
@@ -33,17 +34,27 @@ def shown(monkeypatch):
     return run
 
 
-def test_a_line_a_stage_in_a_log(shown):
-    lines = [line.partition(" (")[0] for line in shown().splitlines()]
-    assert lines == ["starting", "reading the model", "planning"]
+def test_nothing_in_a_pipe_or_log(shown):
+    assert shown() == ""
 
 
 def test_one_line_that_goes_away_on_a_terminal(shown):
     text = shown(terminal=True)
     assert "planning" in text
+    assert "0:00:0" in text  # for how long
     assert text.endswith("\x1b[2K")  # the line is empty again
 
 
 def test_a_quick_command_and_a_quiet_one_show_nothing(shown):
-    assert shown(patience=60.0) == ""
-    assert shown(quiet=True) == ""
+    assert shown(terminal=True, patience=60.0) == ""
+    assert shown(terminal=True, quiet=True) == ""
+
+
+def test_no_colour_where_none_is_wanted(shown, monkeypatch):
+    coloured = "\x1b[3"  # what sets one of the eight colours of a terminal begins so
+    assert coloured in shown(terminal=True)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert coloured not in shown(terminal=True)
+    assert coloured not in invoke("fold", "absent.onnx", terminal=True).err
+    monkeypatch.delenv("NO_COLOR")
+    assert coloured in invoke("fold", "absent.onnx", terminal=True).err

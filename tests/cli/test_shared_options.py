@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import os
+import threading
 
 import click
 import numpy as np
@@ -43,6 +45,37 @@ def command_of(name, model):
     data = [model.with_name("data.npz")] if name == "recalibrate" else []
     groups = ["--groups", "2"] if name == "bn-to-gn" else []
     return [name, *groups, *models, *data]
+
+
+@pytest.mark.parametrize("stdin", [None, b""], ids=["terminal", "empty"])
+@pytest.mark.parametrize("name", ["fold", "bn-to-gn", "unfold", "inspect", "lint"])
+def test_no_model(name, stdin):
+    done = invoke(name, stdin=stdin)
+    assert done.code == 2
+    assert "No model" in done.err
+    assert f"For example: normswap {name} model.onnx" in done.err
+
+
+@pytest.mark.parametrize("name", ["check", "diff", "inspect", "lint"])
+def test_a_text_file_is_called_one(name, model, tmp_path):
+    text = tmp_path / "notes.txt"
+    text.write_text("weights: see the other folder\n")
+    more = [model] if name in ("check", "diff") else []
+    done = invoke(name, text, *more)
+    assert done.code == 3
+    assert "notes.txt is a text file, not an ONNX model" in done.err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without named pipes")
+@pytest.mark.parametrize("name", ["check", "diff", "inspect"])
+def test_a_model_from_a_named_pipe(name, model, tmp_path):
+    """As a shell gives one: ``normswap diff <(git show HEAD:model.onnx) model.onnx``."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=[model.read_bytes()], daemon=True)
+    writer.start()
+    done = invoke(name, pipe, *([model] if name in ("check", "diff") else []))
+    assert done.code == 0, done.err
 
 
 def test_one_vocabulary():

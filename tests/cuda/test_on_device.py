@@ -20,6 +20,8 @@ from normswap.workflows.swap import swap
 
 pytestmark = pytest.mark.cuda
 
+# What runs on the device is to be judged by what comes of it there, and not by a proof.
+RUN = {"proof": False}
 HALF = pytest.param(np.float16, id="float16")
 SINGLE = pytest.param(np.float32, id="float32")
 
@@ -56,7 +58,7 @@ def test_the_device_is_named(on_cuda, state):
 
 
 def test_convolutions_run_on_the_device_without_tf32(on_cuda, tmp_path):
-    report = check(*pair(tmp_path), CheckOptions(provider=on_cuda))
+    report = check(*pair(tmp_path), CheckOptions(provider=on_cuda, **RUN))
     for run in report.runs:
         if run.engine == "onnxruntime":
             assert run.providers[0] == "CUDAExecutionProvider"
@@ -87,17 +89,24 @@ def test_a_limit_that_is_too_small(on_cuda, tmp_path):
 
 @pytest.mark.parametrize("dtype", [SINGLE, HALF])
 def test_a_fold_is_equivalent(provider, tmp_path, dtype):
-    report = check(*pair(tmp_path, dtype=dtype), CheckOptions(provider=provider))
+    report = check(*pair(tmp_path, dtype=dtype), CheckOptions(provider=provider, **RUN))
     assert report.verdict is Verdict.EQUIVALENT, report.reasons
 
 
+def test_one_run_is_enough_for_what_is_proved(provider, tmp_path):
+    report = check(*pair(tmp_path), CheckOptions(provider=provider))
+    assert report.is_proved
+    assert [run.engine for run in report.runs] == ["onnxruntime", "onnxruntime"]
+    assert len(report.cases) == 1
+
+
 def test_a_fault_is_found(provider, tmp_path):
-    report = check(*pair(tmp_path, scale=1.001), CheckOptions(provider=provider))
+    report = check(*pair(tmp_path, scale=1.001), CheckOptions(provider=provider, **RUN))
     assert report.verdict is Verdict.DIFFERENT
 
 
 def test_the_noise_floor_alone_finds_a_fault_too(provider, tmp_path):
-    options = CheckOptions(provider=provider, arbiter=False)
+    options = CheckOptions(provider=provider, arbiter=False, **RUN)
     assert check(*pair(tmp_path), options).verdict is Verdict.EQUIVALENT
     assert check(*pair(tmp_path, scale=1.1), options).verdict is Verdict.DIFFERENT
 
@@ -105,13 +114,13 @@ def test_the_noise_floor_alone_finds_a_fault_too(provider, tmp_path):
 @pytest.mark.parametrize("dtype", [SINGLE, HALF])
 def test_one_model_on_two_providers(provider, tmp_path, dtype):
     a, _ = pair(tmp_path, dtype=dtype)
-    report = check(a, a, CheckOptions(provider="cpu", against_provider=provider))
+    report = check(a, a, CheckOptions(provider="cpu", against_provider=provider, **RUN))
     assert report.verdict is Verdict.EQUIVALENT, report.reasons
 
 
 def test_the_arithmetic_is_that_of_float32(provider, tmp_path):
     # With TF32, whose roundoff is 5e-4, a sum of 27 products would be off by more.
-    report = check(*pair(tmp_path), CheckOptions(provider=provider))
+    report = check(*pair(tmp_path), CheckOptions(provider=provider, **RUN))
     worst = [o.evidence for o in report.outputs if o.evidence.error_rewritten is not None]
     assert worst
     assert all(e.error_rewritten.max < 1e-5 * e.scale.max for e in worst)
@@ -138,7 +147,19 @@ def test_every_form_is_right(provider, tmp_path, form, dtype, groups):
         model,
         tmp_path / "swapped.onnx",
         SwapOptions(GroupPolicy(groups=groups), form=form, provider=provider),
-        check=CheckOptions(provider=provider),
+        check=CheckOptions(provider=provider, **RUN),
+    ).report
+    assert report.check.verdict is Verdict.EQUIVALENT, report.check
+
+
+@pytest.mark.parametrize("form", ["auto", "centred", "primitive"])
+def test_forms_in_float64(provider, tmp_path, form):
+    model = save(tmp_path / "model.onnx", images("float64"))
+    report = swap(
+        model,
+        tmp_path / "swapped.onnx",
+        SwapOptions(GroupPolicy(groups=32), form=form, provider=provider),
+        check=CheckOptions(provider=provider, **RUN),
     ).report
     assert report.check.verdict is Verdict.EQUIVALENT, report.check
 
@@ -153,7 +174,7 @@ def test_the_fused_kernel_is_right(on_cuda, tmp_path, channels, groups, dtype, b
         model,
         tmp_path / "swapped.onnx",
         SwapOptions(GroupPolicy(groups=groups), form="contrib", provider=on_cuda),
-        check=CheckOptions(provider=on_cuda),
+        check=CheckOptions(provider=on_cuda, **RUN),
     ).report
     assert report.check.verdict is Verdict.EQUIVALENT, report.check
     assert report.plan.swaps[0].activation == behind

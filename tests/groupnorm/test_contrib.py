@@ -206,14 +206,21 @@ def test_groups_that_the_kernel_refuses_get_another_form(channels, groups, why):
     with pytest.raises(UsageError, match=why):
         on_cuda(model, groups)
     swapped, plan = on_cuda(model, groups, form="auto")
-    assert plan.swaps[0].form == "instancenorm"
+    assert plan.swaps[0].form == "layernorm"
     assert "GroupNorm" not in ops(swapped)
+
+
+def test_what_cancels_is_taken_only_where_it_is_asked_for():
+    model, _ = network()
+    assert on_cuda(model, 2)[1].swaps[0].form == "contrib"
+    for form in ("auto", "fastest"):
+        assert on_cuda(model, 2, form=form)[1].swaps[0].form == "layernorm"
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(1024, 2), (512, 1), (4, 2), (66, 11)])
 def test_groups_at_the_limits(channels, groups):
     model, stats = network(shape=(1, channels, 2, 2))
-    swapped, plan = on_cuda(model, groups, form="auto")
+    swapped, plan = on_cuda(model, groups)
     assert plan.swaps[0].form == "contrib"
     x = data((1, channels, 2, 2))
     assert distance(run_emulated(swapped, x=x)[0], truth(x, stats, groups)) < 1e-4

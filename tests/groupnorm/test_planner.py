@@ -470,7 +470,33 @@ def test_auto_goes_by_size_and_threads(dims, groups, opset, threads, form):
     assert swap.why == f"the fastest in onnxruntime on {on} for {size}"
     if form != "instancenorm":
         cuda = plan_of(b.model(), groups, threads=threads, provider="cuda").swaps[0].form
-        assert cuda in ("contrib", "instancenorm")
+        assert cuda in ("layernorm", "instancenorm")
+
+
+@pytest.mark.parametrize(
+    ("dims", "groups", "opset", "form"),
+    [
+        ((1, 64, 112, 112), 32, 21, "instancenorm"),  # few groups, and large
+        ((1, 64, 112, 112), 32, 16, "instancenorm"),  # before LayerNormalization
+        ((32, 64, 56, 56), 32, 21, "layernorm"),
+        ((32, 64, 56, 56), 32, 16, "instancenorm"),
+        ((1, 512, 7, 7), 32, 21, "layernorm"),  # few, and small
+        (("N", 64, 112, 112), 32, 21, "layernorm"),  # who knows how many
+        ((1, 64, "H", "W"), 32, 21, "layernorm"),
+    ],
+)
+def test_auto_on_cuda_goes_by_the_number_and_size_of_groups(dims, groups, opset, form):
+    b = Builder(opset)
+    b.output(b.bn(b.input(*dims), dims[1], epsilon=1e-5), dims)
+    assert plan_of(b.model(), groups, provider="cuda").swaps[0].form == form
+
+
+def test_float64_on_cuda_gets_what_computes_in_it():
+    b = Builder(21, "float64")
+    b.output(b.bn(b.input(2, 8, 4, 4), 8, epsilon=1e-5), None)
+    assert plan_of(b.model(), 4, provider="cuda").swaps[0].form == "primitive"
+    with pytest.raises(UsageError, match="computes float64 in float32"):
+        plan_of(b.model(), 4, provider="cuda", form="layernorm")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -17,16 +16,18 @@ from normswap.check.options import CheckOptions
 from normswap.errors import DataError, UsageError
 from normswap.groupnorm.calibrate import CalibrationOptions
 from normswap.groupnorm.planner import plan_swap
-from normswap.groupnorm.refit import course, walk
+from normswap.groupnorm.refit import course, tangent, walk
 from normswap.groupnorm.refit.holdout import hold_out
-from normswap.groupnorm.refit.networks import Parameter, Problem
-from normswap.groupnorm.refit.outputs import changes_of, outputs_equations
+from normswap.groupnorm.refit.joint import solutions
+from normswap.groupnorm.refit.mixing import Mixed
+from normswap.groupnorm.refit.networks import open_pair
 from normswap.groupnorm.refit.walk import RefitOptions, refit
 from normswap.groupnorm.refit.writing import write_constants
 from normswap.inputs.data import open_data
 from normswap.inputs.signature import read_signature
 from normswap.model import load, stage
 from normswap.progress import silent
+from normswap.runtime.session import Session
 from normswap.workflows.swap import swap
 
 SAMPLES = 96
@@ -148,28 +149,44 @@ def test_data_that_can_not_be_divided(tmp_path, more, units, message):
         held(tmp_path, {"x": numbered(8), **more}, units=units)
 
 
+def test_others_between_two_samples(tmp_path):
+    fit, _ = held(tmp_path, {"x": numbered(22)}, share=0.3)
+    values = [feeds["x"][:, 0, 0, 0] for feeds in Mixed(fit)]
+    assert np.concatenate(values[::2]).tolist() == numbers(fit)
+    for real, mixed in zip(values[::2], values[1::2], strict=True):
+        assert mixed.dtype == np.float32
+        assert not np.isin(mixed, real).any()
+        assert (real.min() < mixed).all() & (mixed < real.max()).all()
+        assert (np.abs(mixed - real) <= 0.5 * np.ptp(real)).all()  # more of its own than of others
+    for one, other in zip(values, Mixed(fit), strict=True):
+        np.testing.assert_array_equal(one, other["x"][:, 0, 0, 0])
+
+
 # --- what is fitted ---------------------------------------------------------------------
 
 
+@pytest.fixture
+def layer_by_layer(monkeypatch):
+    monkeypatch.setattr(walk, "TIMES", 0)
+
+
+@pytest.mark.usefixtures("layer_by_layer")
 def test_a_layer_of_every_kind_is_fitted(tmp_path):
     path, plan, fit, out = opened(network(), tmp_path / "model.onnx")
     refitted = refit(path, plan, fit, out, RefitOptions(), silent)
     steps = refitted.fit.steps
     assert {"up", "product", "last"} <= {step.layer for step in steps}
-    kinds = {step.layer: step.kind for step in steps}
-    assert {kinds.pop(name) for name in ("bn0", "bn1", "bn2") if name in kinds} == {"affine"}
-    assert set(kinds.values()) == {"weight"}
+    assert {step.kind for step in steps} == {"weight"}
     told = {entry.layer: entry.why for entry in refitted.fit.unfitted}
     assert told.pop("first") == "it gives what it gives in the original"
-    layers = {"grouped", "up", "product", "last", "bn0", "bn1", "bn2"}
-    assert set(told) | {step.layer for step in steps} == layers
-    assert refitted.affines.keys() == {step.layer for step in steps if step.kind == "affine"}
+    assert set(told) | {step.layer for step in steps} == {"grouped", "up", "product", "last"}
     assert refitted.fit.after["y"].snr > refitted.fit.before["y"].snr + 3
     for one, next_ in pairwise(steps):
         assert one.before < one.after == next_.before
     assert refitted.fit.fitted + refitted.fit.held_out == SAMPLES
 
 
+@pytest.mark.usefixtures("layer_by_layer")
 def test_a_layer_gets_the_least_squares_on_what_comes_to_it(tmp_path, monkeypatch):
     monkeypatch.setattr(walk, "LAMS", (1e-9,))
     monkeypatch.setattr(walk, "SHARES", ())
@@ -192,6 +209,7 @@ def test_a_layer_gets_the_least_squares_on_what_comes_to_it(tmp_path, monkeypatc
     assert np.square(got).sum() == pytest.approx(left, rel=1e-3)
 
 
+@pytest.mark.usefixtures("layer_by_layer")
 def test_neither_batches_nor_room_change_what_comes_out(tmp_path, monkeypatch):
     results = []
     for batch, room in ((16, 1 << 29), (96, 0), (16, 30_000)):
@@ -205,6 +223,7 @@ def test_neither_batches_nor_room_change_what_comes_out(tmp_path, monkeypatch):
             np.testing.assert_allclose(values, results[0][name], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.usefixtures("layer_by_layer")
 def test_a_fit_that_helps_nobody_is_not_taken(tmp_path, monkeypatch):
     """Fitted to samples of another kind, a layer is off on those that are held out."""
     monkeypatch.setattr(walk, "SHARES", ())
@@ -217,36 +236,71 @@ def test_a_fit_that_helps_nobody_is_not_taken(tmp_path, monkeypatch):
     assert "no fit of it brought held-out samples nearer" in reasons
 
 
-def test_an_affine_for_which_too_many_runs_are_needed(tmp_path, monkeypatch):
+def test_all_is_fitted_to_the_outputs_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(walk, "TIMES", 1)
+    path, plan, fit, out = opened(network(), tmp_path / "model.onnx")
+    refitted = refit(path, plan, fit, out, RefitOptions(), silent)
+    first = refitted.fit.steps[0]
+    assert (first.kind, first.layer) == ("weights", "8 layers together")
+    assert first.rounds in walk.ROUNDS
+    assert first.after > first.before + 3
+    assert len(refitted.affines) == 3  # of every normalization
+    assert not refitted.fit.unfitted
+
+
+def test_what_takes_too_long_is_fitted_layer_by_layer(tmp_path, monkeypatch):
     monkeypatch.setattr(walk, "MOST", 0)
     path, plan, fit, out = opened(network(), tmp_path / "model.onnx")
     refitted = refit(path, plan, fit, out, RefitOptions(), silent)
     assert {step.kind for step in refitted.fit.steps} == {"weight"}
     told = {entry.layer: entry.why for entry in refitted.fit.unfitted}
-    assert told["bn0"] == "to see what it does to the outputs takes too many runs"
+    assert "takes too long" in told["bn0"]
 
 
-def test_an_affine_is_fitted_to_what_it_does_to_the_outputs():
-    """Outputs that are linear in scale and bias are met in one step."""
+def test_what_an_operator_without_an_adjoint_hides_is_fitted_layer_by_layer(tmp_path):
+    model = network()
+    last = next(node for node in model.graph.node if node.name == "last")
+    model.graph.node.insert(
+        list(model.graph.node).index(last),
+        helper.make_node("CumSum", [last.input[0], "axis"], ["sums"]),
+    )
+    model.graph.initializer.append(numpy_helper.from_array(np.array(1), "axis"))
+    last.input[0] = "sums"
+    path, plan, fit, out = opened(model, tmp_path / "model.onnx")
+    found = refit(path, plan, fit, out, RefitOptions(), silent).fit
+    assert {step.layer for step in found.steps if step.kind == "weights"} == {"last"}
+    told = {entry.layer: entry.why for entry in found.unfitted}
+    assert told["bn0"] == "no derivative is known of sums, which is behind it"
+
+
+def test_a_tangent_and_its_adjoint_agree(tmp_path, monkeypatch):
+    path, plan, fit, _ = opened(network(), tmp_path / "model.onnx")
+    pair = open_pair(path, plan, tmp_path, weights=True, affines=True)
+    values = {p.name: p.values for problem in pair.problems for p in problem.parameters}
     rng = np.random.default_rng(0)
-    scale, bias = (Parameter(name, 1, rng.normal(size=3).astype(np.float32)) for name in "sb")
-    problem = Problem("layer", (), scale, bias, "layer")
-    mixing = [rng.normal(size=(6, 40)), rng.normal(size=(6, 40))]  # of two batches
-    goal = rng.normal(size=6)
+    pulled = []
+    with Session(pair.student.path, label="the student", taps=pair.student.taps) as session:
+        session.hold(values)
+        runs = course.Course(session, pair.student, fit).runs
+        for room in (tangent.ROOM, 0):
+            monkeypatch.setattr(tangent, "ROOM", room)
+            found = tangent.Tangent(pair.route, values, runs, [("y", 0.5)])
+            along = np.concatenate([rng.normal(size=v.size) for _, v in sorted(values.items())])
+            seen = found.push(along)
+            pulled.append(found.pull(seen))
+            assert along @ pulled[-1] == pytest.approx(seen @ seen, rel=0.02)
+            rng = np.random.default_rng(0)
+    np.testing.assert_array_equal(*pulled)
 
-    def outputs(numbers, batch):
-        return {"y": (numbers @ mixing[batch]).reshape(8, 5)}
 
-    def run(batch, moved):
-        numbers = [moved.get(p.name, p.values) for p in (scale, bias)]
-        return outputs(np.concatenate(numbers), batch)
-
-    runs = [partial(run, batch) for batch in range(2)]
-    wanted = [outputs(goal, batch) for batch in range(2)]
-    sums = outputs_equations(problem, runs, wanted, [("y", "y", 0.5)])
-    changes = changes_of(problem, sums.solve(1e-9)[0])
-    found = [p.values + changes[p.name] for p in (scale, bias)]
-    np.testing.assert_allclose(np.concatenate(found), goal, atol=1e-4)
+def test_conjugate_gradients_come_to_the_least_squares():
+    rng = np.random.default_rng(0)
+    matrix, residual = rng.normal(size=(40, 6)), rng.normal(size=40)
+    found = dict(solutions(matrix.dot, matrix.T.dot, residual, (2, 6)))
+    best, *_ = np.linalg.lstsq(matrix, residual, rcond=None)
+    np.testing.assert_allclose(found[6], best, atol=1e-10)
+    assert np.linalg.norm(found[2]) < np.linalg.norm(best)  # it holds on to where it was
+    assert not list(solutions(matrix.dot, matrix.T.dot, np.zeros(40), (2, 6)))
 
 
 def siamese():
@@ -272,6 +326,7 @@ def siamese():
     return b.model()
 
 
+@pytest.mark.usefixtures("layer_by_layer")
 def test_a_weight_that_is_shared_is_one_problem(tmp_path):
     data = {"one": images(), "two": images(seed=4)}
     path, plan, fit, out = opened(siamese(), tmp_path / "model.onnx", data)
@@ -289,6 +344,7 @@ def test_a_weight_that_is_shared_is_one_problem(tmp_path):
     np.testing.assert_array_equal(before["shared"], after["shared"])
 
 
+@pytest.mark.usefixtures("layer_by_layer")
 def test_a_constant_that_others_read_is_theirs_as_it_was(tmp_path):
     model = network()
     weight = next(node for node in model.graph.node if node.name == "last").input[1]
@@ -304,6 +360,7 @@ def test_a_constant_that_others_read_is_theirs_as_it_was(tmp_path):
     np.testing.assert_array_equal(run_ort(result, x=images(2))[1], values[weight])
 
 
+@pytest.mark.usefixtures("layer_by_layer")
 def test_layers_in_functions(tmp_path):
     """A weight that a function has in itself, and one that it is handed: different in each call."""
     b = Builder(17, seed=3)
@@ -353,6 +410,7 @@ def test_layers_that_can_not_be_fitted_say_why(tmp_path, monkeypatch):
     assert "more than 100 take too much" in told["large"]
 
 
+@pytest.mark.usefixtures("layer_by_layer")
 def test_class_scores_are_judged_before_a_softmax(tmp_path):
     model = network()
     model.graph.output[0].name = "p"
@@ -377,7 +435,8 @@ def test_no_output_to_judge_by(tmp_path):
 
 
 @pytest.mark.parametrize("how", [CalibrationOptions(refit=True), CalibrationOptions()])
-def test_what_is_written_is_what_was_judged(tmp_path, how):
+def test_what_is_written_is_what_was_judged(tmp_path, how, monkeypatch):
+    monkeypatch.setattr(walk, "TIMES", 1)
     path, target = tmp_path / "model.onnx", tmp_path / "model.gn.onnx"
     onnx.save(network(), path)
     data = {"x": images()}

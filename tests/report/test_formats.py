@@ -23,7 +23,7 @@ def printed(report, form, **how):
 
 
 def test_formats_are_the_files_of_the_folder():
-    assert names() == ["github", "json", "junit", "markdown", "sarif", "text"]
+    assert names() == ["github", "html", "json", "jsonl", "junit", "markdown", "sarif", "text"]
     assert all(callable(find(name).tell) for name in names())
 
 
@@ -33,14 +33,16 @@ def test_a_new_file_is_a_format(tmp_path, monkeypatch):
         "    stream.write(report.source.upper() + '!' * verbose)\n"
     )
     monkeypatch.setattr(formats, "__path__", [*formats.__path__, str(tmp_path)])
-    assert names() == ["github", "json", "junit", "markdown", "sarif", "shout", "text"]
+    everything = ["github", "html", "json", "jsonl", "junit", "markdown", "sarif", "shout", "text"]
+    assert names() == everything
     assert printed(EMPTY, "shout", verbose=2) == "M.ONNX!!"
 
 
 def test_an_unknown_format_says_which_there_are():
     with pytest.raises(
         ValueError,
-        match="'yaml' is no format; there are github, json, junit, markdown, sarif, text",
+        match="'yaml' is no format; there are "
+        "github, html, json, jsonl, junit, markdown, sarif, text",
     ):
         tell(EMPTY, "yaml", io.StringIO())
 
@@ -56,10 +58,11 @@ def test_a_failure_is_told_as_json_too():
 
 
 def test_help_names_the_formats():
-    for command in COMMANDS:
+    for command in COMMANDS.keys() - {"completion"}:  # which tells a shell, in its language
         text = invoke(command, "--help").text
-        assert "--format [github|json|junit|markdown|sarif|text]" in text, command
+        assert "--format [github|html|json|jsonl|junit|markdown|sarif|text]" in text, command
         assert "--output FORMAT[=FILE]" in text, command
+        assert "--report FILE.html" in text, command
 
 
 def test_an_option_that_is_wrong_is_json_where_json_is_asked_for():

@@ -13,6 +13,7 @@ from support.build import Builder
 from normswap.errors import RunError, RunTimeoutError
 from normswap.runtime.partial import PartialModel
 from normswap.runtime.session import Session
+from normswap.runtime.sessions import Provider, translated
 
 
 @pytest.fixture
@@ -130,3 +131,18 @@ def test_a_process_that_takes_too_long(chain):
         session._timeout = 0.1
         with pytest.raises(RunTimeoutError, match=r"took longer than .* while loading it"):
             session.run({"x": X})
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "std::bad_alloc",
+        "BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer of size 9",
+        "Available memory of 16777216 is smaller than requested bytes of 268435456",
+        "CUDA failure 2: out of memory",
+    ],
+)
+def test_what_the_runtime_says_where_memory_is_short(said):
+    provider = Provider("CPUExecutionProvider", (), {})
+    assert translated(RuntimeError(said), provider, loading=False).kind == "memory"
+    assert translated(RuntimeError("a wrong shape"), provider, loading=False).kind == "run"

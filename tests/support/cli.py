@@ -37,6 +37,9 @@ class _Bytes(io.BytesIO):
     def isatty(self) -> bool:
         return self.terminal
 
+    def peek(self, size: int) -> bytes:
+        return self.getvalue()[self.tell() :][:size]
+
 
 def invoke(*arguments, stdin: bytes | None = None, terminal: bool = False) -> Result:
     """Run ``normswap`` with arguments; ``stdin`` is what is piped in, a terminal if None."""

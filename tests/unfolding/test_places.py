@@ -89,6 +89,42 @@ def test_what_is_pooled_and_spread_over_the_map_again_has_one(net):
     assert found == {"conv": None, "context": None, "merge": None, "out": Apart.OUTPUT}
 
 
+@pytest.mark.parametrize("op", ["GlobalMaxPool", "GlobalAveragePool"])
+@pytest.mark.parametrize("gates", [False, True])
+def test_layers_go_on_behind_a_maximum_but_for_a_gate(net, op, gates):
+    x = net.relu(net.conv2d(image(net), "conv"))
+    y = net.conv2d(net.relu(net.conv2d(net.node(op, x), "fc1")), "fc2")
+    y = net.node("Mul", x, net.node("Sigmoid", y)) if gates else net.relu(y)
+    found = net.found(net.conv2d(y, "out"))
+    pooled = None if op == "GlobalMaxPool" and not gates else Apart.POOLED
+    assert (found["fc1"], found["fc2"]) == (pooled, pooled)
+    assert found["conv"] is None
+
+
+@pytest.mark.parametrize("kind", ["scaled", "not scaled", "activated"])
+def test_a_block_with_a_layer_scale_has_one_at_its_depthwise_layer(net, kind):
+    x = net.relu(net.conv2d(image(net), "stem"))
+    y = net.conv2d(x, "depthwise", kernel=3, size=1, group=4)
+    y = net.relu(y) if kind == "activated" else y
+    y = net.conv2d(net.relu(net.conv2d(y, "fc1")), "fc2")
+    y = y if kind == "not scaled" else net.node("Mul", y, net.normal(4, 1, 1))
+    found = net.found(net.conv2d(net.relu(net.node("Add", x, y)), "out"))
+    block = Apart.LAYER_SCALE if kind == "scaled" else None
+    assert found == {"stem": None, "depthwise": None, "fc1": block, "fc2": block} | {
+        "out": Apart.OUTPUT
+    }
+
+
+@pytest.mark.parametrize("late", [1, 3])
+def test_the_last_is_as_most_layers_like_it_are(net, late):
+    y = image(net)
+    for number in range(4):
+        y = net.relu(net.conv2d(y, f"conv{number}", kernel=3))
+        y = net.bn(y, 4) if number < late else y
+    found = net.found(head(net, y))
+    assert found["conv3"] is (Apart.AFTER_ACTIVATION if late == 3 else None)
+
+
 def test_attention_and_the_block_of_a_layer_norm(net):
     x = tokens(net)
     y = net.layer_norm(x)

@@ -236,10 +236,19 @@ def test_what_has_no_data_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_swap_in_one_call():
+def test_a_swap_in_one_call(monkeypatch):
+    """Its statistics are not of what is held out, by which the swap is judged."""
+    unfolds = []
+
+    def noted(*arguments, **options):
+        unfolds.append(unfold(*arguments, **options))
+        return unfolds[-1]
+
+    monkeypatch.setattr("normswap.workflows.swap.put_back", noted)
     data = ({"x": IMAGES[at : at + 4]} for at in (0, 4, 8))
     report = bn_to_gn(network(), groups=4, unfold=True, calibrate=data, check=None).report
     assert (len(report.plan.swaps), report.unfolded) == (3, 3)
+    assert [each.report.samples for each in unfolds] == [12 - report.fit.held_out]
     assert len(report.fit.steps) + len(report.fit.unfitted) >= 3
     assert report.source == "<ModelProto>"
     assert not bn_to_gn(network(), groups=4, check=None).report.plan.swaps

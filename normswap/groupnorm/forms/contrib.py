@@ -5,8 +5,8 @@ CUDA only, for batches of images in float32 or float16; its scale and bias are f
 so are its sums. It reads two channels at a time, and all channels of a group in one block of up to
 256 threads: so the channels of a group are even in number, and no more than 512. The SiLU behind
 it, if there is one, costs nothing. The variance is ``E[x^2] - E[x]^2``, with sums by atomic
-additions: as imprecise as ``native`` where the mean is large, and not the same to the last bit
-every time.
+additions: as imprecise as ``native`` where the mean is large, NaN where a group is constant and
+far from 0, and not the same to the last bit every time. So it is taken where it is asked for.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 
 from onnx import TensorProto
 
-from normswap.groupnorm.forms.base import FIRST, Form, Preference
+from normswap.groupnorm.forms.base import Form
 from normswap.groupnorm.fusion import SILU
 
 if TYPE_CHECKING:
     from normswap.groupnorm.builder import LayerBuilder
+    from normswap.groupnorm.forms.base import Preference
     from normswap.groupnorm.layer import Layer
 
 ACTIVATIONS = {"": 0, SILU: 1}
@@ -51,10 +52,15 @@ class Contrib(Form):
             return f"com.microsoft.GroupNorm takes {MOST_CHANNELS} channels a group, not {channels}"
         return None
 
+    def is_precise(self, provider: str) -> bool:
+        """Tell that its variance cancels."""
+        del provider
+        return False
+
     def preference(self, layer: Layer, provider: str, threads: int) -> Preference | None:
-        """Prefer it wherever it can be used."""
+        """Leave it to those who ask for it."""
         del layer, provider, threads
-        return Preference(FIRST, "onnxruntime's fused CUDA kernel")
+        return None
 
     def build(self, builder: LayerBuilder) -> None:
         """Make the nodes."""

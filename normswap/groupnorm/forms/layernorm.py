@@ -18,6 +18,7 @@ import numpy as np
 from onnx import TensorProto
 
 from normswap.groupnorm.cpu import Work
+from normswap.groupnorm.cuda import has_few_long_rows
 from normswap.groupnorm.forms.base import FIRST, SECOND, Form, Preference
 from normswap.model import ArrayTensor, make_constant
 from normswap.runtime.diagnosis import installed
@@ -47,12 +48,21 @@ class LayerNorm(Form):
     operator = "LayerNormalization"
     opset = 17
 
+    def limit(self, layer: Layer, provider: str) -> str | None:
+        """Say which, see :class:`normswap.groupnorm.forms.base.Form`."""
+        if provider == "cuda" and layer.data_type == TensorProto.DOUBLE:
+            return "onnxruntime's LayerNormalization on CUDA computes float64 in float32"
+        return None
+
     def is_precise(self, provider: str) -> bool:
         """Whether the mean is subtracted first."""
         return provider != "cpu" or is_precise_on_cpu()
 
     def preference(self, layer: Layer, provider: str, threads: int) -> Preference | None:
         """Prefer it where threads can share its rows, most of all between convolutions."""
+        if provider == "cuda":
+            rank = SECOND if has_few_long_rows(layer) else FIRST
+            return Preference(rank, "the fastest precise form on CUDA")
         if provider != "cpu":
             return None
         work = Work.of(layer, threads)

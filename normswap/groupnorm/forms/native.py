@@ -2,7 +2,7 @@
 
 Source: ONNX operator GroupNormalization, opset 21. (That of opset 18 has its scale per group and is
 deprecated.) The node is the most readable form, and what compilers recognise; onnxruntime has no
-kernel for it on CPU and expands it into its definition, with the variance as
+kernel for it on CPU and CUDA and expands it into its definition, with the variance as
 ``E[x^2] - E[x]^2``, which cancels where the mean is large.
 """
 
@@ -34,7 +34,7 @@ class Native(Form):
 
     def is_precise(self, provider: str) -> bool:
         """Whether the provider has a kernel of its own, and does not expand the node."""
-        return provider != "cpu"
+        return provider not in ("cpu", "cuda")
 
     def preference(self, layer: Layer, provider: str, threads: int) -> Preference | None:
         """Say where; TensorRT fails on the node."""

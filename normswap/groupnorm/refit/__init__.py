@@ -2,12 +2,15 @@
 
 A layer that is linear in its weight (Conv, ConvTranspose, Gemm, MatMul, the affine of a group
 normalization) is fitted to what it gives in the original network, from what comes to it in the
-swapped one. No labels, no gradients: one ridge regression a layer, in the order of the network.
+swapped one: one ridge regression a layer, in the order of the network. Before that, in networks of
+some size, all of them are fitted at once to the outputs, by the same means. No labels are needed.
 
 In the order in which it happens, a module each:
 
 ``holdout``
     Which samples are fitted to, and by which others every step is judged.
+``mixing``
+    As many samples more to fit to, each between two of those.
 ``layers``
     Which layers there are, and which of them share a weight.
 ``networks``
@@ -16,8 +19,11 @@ In the order in which it happens, a module each:
     Goes through a network level by level, and no part of it twice.
 ``products``, ``equations``
     A layer as a matrix product (im2col); its normal equations, and their solution.
-``outputs``
-    What scale and bias do to the outputs of the network, seen by moving them.
+``adjoints``, ``tangent``
+    What the outputs do when all that is fitted moves, and the way back: operator by operator, and
+    through the network.
+``joint``
+    Least squares with that, by conjugate gradients.
 ``judge``
     How near the outputs are on what is held out.
 ``walk``

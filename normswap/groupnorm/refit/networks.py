@@ -23,6 +23,7 @@ from normswap.groupnorm.levels import Order
 from normswap.groupnorm.planner import by_itself, with_layers
 from normswap.groupnorm.refit.layers import LINEAR, find_layers
 from normswap.groupnorm.refit.products import Scaling
+from normswap.groupnorm.refit.tangent import WIDE, find_route
 from normswap.model import load, stage
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from normswap.groupnorm.plan import SwapPlan
     from normswap.groupnorm.refit.layers import Constant, Shared
     from normswap.groupnorm.refit.products import Product
+    from normswap.groupnorm.refit.tangent import Route
     from normswap.model import Model
 
 _TAG = "normswap_layer"  # an attribute by which a node is known after its function was inlined
@@ -149,6 +151,8 @@ class Pair:
         Their numbers, in the order in which they are solved.
     kept : dict of str to str
         Layers that can't be fitted, and why.
+    route : Route
+        From all that is fitted to the ends of the student.
     """
 
     teacher: Side
@@ -157,6 +161,7 @@ class Pair:
     problems: list[Problem]
     levels: list[list[int]]
     kept: dict[str, str]
+    route: Route
 
 
 def open_pair(
@@ -412,7 +417,10 @@ class _Opening:
         if same.levels != order.levels:  # then every pass of the teacher is a whole one
             theirs = replace(theirs, frontiers=None)
         names = tuple(value.name for value in outputs)
-        return Pair(theirs, ours, names, problems, order.levels, self._kept)
+        wide = [p.name for item in problems for p in item.parameters if p.data_type in WIDE]
+        route = find_route(ours.path, wide, ours.ends)
+        ours.taps.update(route.taps | ours.taps)
+        return Pair(theirs, ours, names, problems, order.levels, self._kept, route)
 
     def _side(self, network: Network, name: str, order: Order, outputs: Iterable[str]) -> Side:
         main = network.graphs[0]

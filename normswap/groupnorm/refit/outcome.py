@@ -25,10 +25,13 @@ class FitStep(AsDict):
     Attributes
     ----------
     layer : str
+        Or how many together.
     kind : str
-        ``"weight"`` or ``"affine"``.
+        ``"weight"`` or ``"affine"``, fitted to what the layer gives; ``"weights"`` or
+        ``"affines"``, all at once to the outputs.
     lam : float
-        How much the weight was held on to, beside the mean of the diagonal.
+        How much the weight was held on to, beside the mean of the diagonal; 0 where that was by
+        ending the search early.
     share : float
         How much of the way to the fit was taken.
     before, after : float
@@ -36,6 +39,8 @@ class FitStep(AsDict):
     agreement : float or None
         Share of the held-out samples whose largest value is then at the place that it has in the
         original, where an output is scores of classes.
+    rounds : int
+        Of conjugate gradients, after which the search was ended.
     """
 
     layer: str
@@ -45,6 +50,7 @@ class FitStep(AsDict):
     before: float
     after: float
     agreement: float | None = None
+    rounds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,7 @@ class Fit(AsDict):
     @property
     def weights(self) -> bool:
         """Whether there are weights among what was fitted."""
-        return any(step.kind == "weight" for step in self.steps)
+        return any(step.kind in {"weight", "weights"} for step in self.steps)
 
 
 @dataclass(frozen=True, slots=True)

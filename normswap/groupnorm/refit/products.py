@@ -21,7 +21,7 @@ from normswap.semantics.operators.convolution import crop_of, patches
 from normswap.semantics.operators.windows import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -70,10 +70,12 @@ class Convolution:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     gain: float = 1.0
 
-    def chunks(self, x: np.ndarray, y: np.ndarray) -> Iterator[tuple[Float64, Float64]]:
+    def chunks(
+        self, x: np.ndarray, y: np.ndarray, dtype: type = np.float64
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield columns and results."""
         window = Window.over(x.shape[2:], self.shape[2:], **self.attributes)
-        yield from _windowed(window.pad(x, 0.0), window, self.group, y)
+        yield from _windowed(window.pad(x, 0.0), window, self.group, y, dtype)
 
     def matrix(self, weight: np.ndarray) -> Float64:
         """Return a weight as a matrix for each group."""
@@ -104,26 +106,17 @@ class TransposedConvolution:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     gain: float = 1.0
 
-    def chunks(self, x: np.ndarray, y: np.ndarray) -> Iterator[tuple[Float64, Float64]]:
+    def chunks(
+        self, x: np.ndarray, y: np.ndarray, dtype: type = np.float64
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield columns and results."""
         kernel, spatial = self.shape[2:], x.shape[2:]
         rank = len(kernel)
-        given = dict(self.attributes)
-        strides = tuple(given.get("strides") or (1,) * rank)
-        dilations = tuple(given.get("dilations") or (1,) * rank)
-        extra = tuple(given.get("output_padding") or (0,) * rank)
+        strides = tuple(self.attributes.get("strides") or (1,) * rank)
+        dilations = tuple(self.attributes.get("dilations") or (1,) * rank)
         reach = [d * (k - 1) for k, d in zip(kernel, dilations, strict=True)]
         between = [(size - 1) * s + 1 for size, s in zip(spatial, strides, strict=True)]
-        full = [size + more for size, more in zip(between, reach, strict=True)]
-        crop = crop_of(
-            spatial,
-            full,
-            strides,
-            extra,
-            pads=given.get("pads"),
-            auto_pad=given.get("auto_pad", "NOTSET"),
-            output_shape=given.get("output_shape"),
-        )
+        _, crop = self.canvas(spatial)
         spread = np.zeros((*x.shape[:2], *between), x.dtype)
         placed: Any = (..., *(slice(None, None, s) for s in strides))
         spread[placed] = x
@@ -134,7 +127,29 @@ class TransposedConvolution:
             for positions, r, size, before in zip(output, reach, between, begin, strict=True)
         )
         window = Window(tuple(kernel), (1,) * rank, dilations, begin, end, output)
-        yield from _windowed(window.pad(spread, 0.0), window, self.group, y)
+        yield from _windowed(window.pad(spread, 0.0), window, self.group, y, dtype)
+
+    def canvas(self, spatial: Sequence[int]) -> tuple[list[int], tuple[slice, ...]]:
+        """Return the sizes of all that the elements add to, and what of it is the result."""
+        kernel, given = self.shape[2:], self.attributes
+        ones = (1,) * len(kernel)
+        strides = tuple(given.get("strides") or ones)
+        dilations = tuple(given.get("dilations") or ones)
+        extra = tuple(given.get("output_padding") or (0,) * len(kernel))
+        full = [
+            (size - 1) * s + d * (k - 1) + 1
+            for size, s, d, k in zip(spatial, strides, dilations, kernel, strict=True)
+        ]
+        crop = crop_of(
+            spatial,
+            full,
+            strides,
+            extra,
+            pads=given.get("pads"),
+            auto_pad=given.get("auto_pad", "NOTSET"),
+            output_shape=given.get("output_shape"),
+        )
+        return full, crop
 
     def matrix(self, weight: np.ndarray) -> Float64:
         """Return a weight as a matrix for each group: the taps the other way round."""
@@ -228,8 +243,8 @@ class Scaling:
 
 
 def _windowed(
-    x: np.ndarray, window: Window, group: int, y: np.ndarray
-) -> Iterator[tuple[Float64, Float64]]:
+    x: np.ndarray, window: Window, group: int, y: np.ndarray, dtype: type
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the patches of a padded array: of some samples, or of some rows of one, at a time."""
     view, axes = patches(x, window), len(window.output)
     size = x.shape[1] * math.prod(window.kernel) * math.prod(window.output)
@@ -242,14 +257,14 @@ def _windowed(
             part = (slice(row, row + step),) * min(axes, 1)
             some = (slice(start, start + samples), *every)
             yield (
-                _by_group(view[(*some, *every * axes, *part)], group, axes),
-                _by_group(y[(*some, *part)], group, axes),
+                _by_group(view[(*some, *every * axes, *part)], group, axes, dtype),
+                _by_group(y[(*some, *part)], group, axes, dtype),
             )
 
 
-def _by_group(values: np.ndarray, group: int, axes: int) -> Float64:
-    """Return ``(N, group * A, *B, *spatial)`` as ``(group, A * B, N * spatial)``, in float64."""
+def _by_group(values: np.ndarray, group: int, axes: int, dtype: type = np.float64) -> np.ndarray:
+    """Return ``(N, group * A, *B, *spatial)`` as ``(group, A * B, N * spatial)``."""
     split = values.reshape(len(values), group, values.shape[1] // group, *values.shape[2:])
     turned = np.moveaxis(split, 0, split.ndim - 1 - axes)
-    wide = np.ascontiguousarray(turned, dtype=np.float64)
+    wide: np.ndarray = np.ascontiguousarray(turned, dtype=dtype)
     return wide.reshape(group, -1, len(values) * math.prod(values.shape[values.ndim - axes :]))

@@ -4,8 +4,9 @@ The teacher is the original network, the student the swapped one with all layers
 far. Of every layer the rows are what comes to it in the student, the targets what the layer gives
 in the teacher. Layers that don't depend on each other are on one level, and see the same pass.
 
-Then affines have their turn, fitted to the outputs (:mod:`normswap.groupnorm.refit.outputs`), and
-the weights behind them another one; for affines alone, least squares of the layer have to do.
+Before that, where it takes no more time than a person waits, all weights, scales and biases are
+fitted at once to what the network is there for: its outputs (:mod:`~.joint`), several times over,
+since each time it is linearized where it has come to.
 
 A fit is taken whole, by half or by a quarter, with more or less of a hold on the present weight:
 whichever brings the outputs of the held-out samples nearest, and only if they come nearer at all.
@@ -15,7 +16,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,15 +24,17 @@ from normswap.errors import DataError
 from normswap.groupnorm.options import FittedAffine
 from normswap.groupnorm.refit.course import Course
 from normswap.groupnorm.refit.equations import NormalEquations
+from normswap.groupnorm.refit.joint import solutions
 from normswap.groupnorm.refit.judge import judge
+from normswap.groupnorm.refit.mixing import Mixed
 from normswap.groupnorm.refit.networks import open_pair
 from normswap.groupnorm.refit.outcome import Fit, FitStep, Refitted, Unfitted
-from normswap.groupnorm.refit.outputs import changes_of, outputs_equations
+from normswap.groupnorm.refit.tangent import Tangent
 from normswap.runtime.session import Session
 from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     import numpy.typing as npt
@@ -42,12 +44,8 @@ if TYPE_CHECKING:
     from normswap.groupnorm.refit.holdout import Part
     from normswap.groupnorm.refit.judge import Verdict
     from normswap.groupnorm.refit.networks import Pair, Problem
+    from normswap.groupnorm.refit.tangent import Route
     from normswap.progress import Progress
-
-    Changes = Callable[
-        [npt.NDArray[np.float64], npt.NDArray[np.float64] | None],
-        Mapping[str, npt.NDArray[np.float64]],
-    ]
 
 LAMS = (1e-3, 1e-2, 1e-1)
 SHARES = (0.5, 0.25)
@@ -56,11 +54,18 @@ SHARES = (0.5, 0.25)
 LEAST = 2e-3
 """By what share the error of the held-out samples has to fall; less is chance."""
 
-FURTHER = 2
-"""Sweeps with affines after the first one, as long as there is something to take."""
+WORTH = 2e-2
+"""By what share it has to fall for all to be fitted to the outputs once more."""
 
-MOST = 2 * 10**10
-"""Multiplications for which the outputs are seen moving: a second or two."""
+TIMES = 10
+"""How often all is fitted to the outputs at once, at the most."""
+
+ROUNDS = (3, 6, 9, 13, 18)
+"""Of conjugate gradients, after which what they have found is tried; they end where that is worse
+than what was tried before."""
+
+MOST = 4 * 10**9
+"""Multiplications of a pass over the data for which that is done: some minutes each time."""
 
 SAME = 1e-9
 """Energy of what a layer is off by, beside that of its results, that is but rounding."""
@@ -127,14 +132,12 @@ def refit(
             ) as student,
         ):
             walk = _Walk(pair, teacher, student, fit, held_out, progress)
+            walk.fit_outputs()
             walk.sweep()
-            for _ in range(FURTHER if how.weights and how.affines else 0):
-                if not walk.sweep(affines=True):
-                    break
             return walk.refitted()
 
 
-def _own_changes(
+def _changes(
     problem: Problem, delta: npt.NDArray[np.float64], shift: npt.NDArray[np.float64] | None
 ) -> dict[str, npt.NDArray[np.float64]]:
     """Return the solution of a layer's own equations as what is added to each parameter."""
@@ -142,6 +145,16 @@ def _own_changes(
     if problem.bias is not None and shift is not None:
         changes[problem.bias.name] = shift.reshape(-1)
     return changes
+
+
+def _hindrance(problem: Problem, route: Route) -> str:
+    """Return why an affine was not fitted to the outputs, if it was not."""
+    name = problem.weight.name
+    if name in route.unknown:
+        return f"no derivative is known of {route.unknown[name]}, which is behind it"
+    if name not in route.names:
+        return "a small move of it is lost in the rounding of its type"
+    return "a fit of all layers to the outputs takes too long, or brought nothing"
 
 
 @dataclass(slots=True)
@@ -183,53 +196,102 @@ class _Walk:
         ]
         self._start = self._now = self._judged(Course(student, pair.student, held_out), {})
         self._has_weights = any(not problem.affine for problem in pair.problems)
-        self._costs: dict[str, int] = {}  # multiplications of a layer in a pass, by its name
-        self._targets: list[Tensors] = []  # what is wanted of the samples that are fitted to
+        self._fitted: set[str] = set()  # names of layers
 
-    def sweep(self, *, affines: bool = False) -> bool:
-        """Go through all layers.
+    def fit_outputs(self) -> None:
+        """Fit all parameters at once to the outputs, as often as that brings them nearer."""
+        route = self._pair.route
+        outputs = [
+            (ours, 1 / math.sqrt(self._start.outputs[name].theirs or 1.0))
+            for name, ours, _ in self._ends
+        ]
+        takes = self._takes(route) if route.names else 0
+        for problem in self._pair.problems:
+            if problem.affine and self._has_weights:  # weights have another turn
+                self._why[problem.layer] = _hindrance(problem, route)
+        if not route.names or takes > MOST:
+            return
+        samples = Mixed(self._fit) if 2 * takes <= MOST else self._fit
+        course = Course(self._student, self._pair.student, samples)
+        ends = list(self._pair.teacher.ends)
+        theirs = Course(self._teacher, self._pair.teacher, samples).values(ends, {})
+        wanted = np.concatenate(
+            [
+                values[end].astype(np.float64).reshape(-1) * by
+                for values in theirs
+                for (_, by), end in zip(outputs, ends, strict=True)
+            ]
+        )
+        moved = [p for p in self._pair.problems if {q.name for q in p.parameters} & route.names]
+        for number in range(1, TIMES + 1):
+            self._progress(f"fitting {len(moved)} layers to the outputs, {number}")
+            values = {p.name: p.values for problem in moved for p in problem.parameters}
+            tangent = Tangent(route, values, course.runs, outputs)
+            found = solutions(tangent.push, tangent.pull, wanted - tangent.base, ROUNDS)
+            if not self._take_joint(moved, found, tangent):
+                return
 
-        Parameters
-        ----------
-        affines : bool
-            Whether affines are fitted to the outputs, which takes a sweep before this one. Weights
-            then have another turn only behind an affine that became another.
+    def _takes(self, route: Route) -> int:
+        """Return how many multiplications a pass over the data takes."""
+        feeds, times = self._fit.smallest()
+        parameters = {p.name: p.values for q in self._pair.problems for p in q.parameters}
+        values = self._student.run(feeds, [*route.taps])
+        return times * route.multiplications({**feeds, **values, **parameters, **route.constants})
+
+    def _take_joint(
+        self, moved: list[Problem], found: Iterable[tuple[int, Any]], tangent: Tangent
+    ) -> bool:
+        """Try what all parameters could be moved by, and take the best if it is better.
 
         Returns
         -------
         bool
-            Whether one did.
+            Whether that was worth another time.
         """
+        course = Course(self._student, self._pair.student, self._held_out)
+        best, rounds = _Best(self._now), 0
+        parameters = [p for problem in moved for p in problem.parameters]
+        for number, vector in found:
+            changes = tangent.split(vector)
+            known = [p for p in parameters if p.name in changes]
+            for share in (1.0, *SHARES):
+                values = {p.name: p.moved(share * changes[p.name]) for p in known}
+                candidate = _Best(self._judged(course, values), values, 0.0, share)
+                if candidate.verdict.error < best.verdict.error:
+                    best, rounds = candidate, number
+            if 0 < rounds < number:
+                break
+        what = f"{len(moved)} layers together" if len(moved) > 1 else moved[0].layer
+        kind = "weights" if self._has_weights else "affines"
+        before = self._now.error
+        taken = self._take(moved, best, what, kind, rounds=rounds)
+        return taken and self._now.error < (1 - WORTH) * before
+
+    def sweep(self) -> None:
+        """Go through all layers, each fitted to what it gives in the original."""
         sides = self._pair.student, self._pair.teacher
         student = Course(self._student, sides[0], self._fit)
         teacher = Course(self._teacher, sides[1], self._fit)
         judged = Course(self._student, sides[0], self._held_out)
-        moved = False
         for level, numbers in enumerate(self._pair.levels, start=1):
             problems = [self._pair.problems[n] for n in numbers]
-            # Beside weights, affines have their turn in the second sweep.
-            later = [p for p in problems if p.affine and self._has_weights]
-            local = [p for p in problems if not p.affine or not self._has_weights]
-            later, local = (later, local if moved else []) if affines else ([], local)
-            if not later and not local:
+            if self._has_weights:  # beside which an affine of its own brings nothing
+                problems = [problem for problem in problems if not problem.affine]
+            if not problems:
                 continue
             where = f"level {level} of {len(self._pair.levels)}"
             self._progress(f"fitting {problems[0].layer}, {where}")
-            equations = self._accumulate(level, local, student, teacher)
+            equations = self._accumulate(level, problems, student, teacher)
             for _ in judged.advance(level):
                 pass
-            for problem, sums in zip(local, equations, strict=True):
+            for problem, sums in zip(problems, equations, strict=True):
                 if sums is not None:
-                    self._solve(problem, sums, judged, partial(_own_changes, problem))
-            for problem in later:
-                moved |= self._tune(problem, level, student, judged)
-        return moved
+                    self._solve(problem, sums, judged)
 
     def refitted(self) -> Refitted:
         """Return what was fitted."""
-        fitted = {step.layer for step in self._steps}
         unfitted = tuple(
-            Unfitted(layer, why) for layer, why in self._why.items() if layer not in fitted
+            Unfitted(layer, why) for layer, why in self._why.items() if layer not in self._fitted
         )
         fit = Fit(
             self._fit.samples,
@@ -239,7 +301,7 @@ class _Walk:
             tuple(self._steps),
             unfitted,
         )
-        moved = [p for p in self._pair.problems if p.layer in fitted]
+        moved = [p for p in self._pair.problems if p.layer in self._fitted]
         constants = [
             (parameter.constant, parameter.values)
             for problem in moved
@@ -284,15 +346,12 @@ class _Walk:
         return [None if n in lost else found.get(n) for n in range(len(problems))]
 
     def _add(self, sums: NormalEquations, problem: Problem, here: Tensors, there: Tensors) -> None:
-        size = math.prod(problem.weight.values.shape)
         for use in problem.uses:
             y, wanted = here[use.y], there[use.wanted]
             residual = wanted.astype(np.float64) - y
             sums.wanted += float(np.square(wanted, dtype=np.float64).sum())
             for columns, part in use.product.chunks(here[use.x], residual):
                 sums.add(columns, part, gain=use.product.gain)
-                cost = self._costs.get(problem.layer, 0) + size * columns.shape[2]
-                self._costs[problem.layer] = cost
 
     @staticmethod
     def _reproduced(problem: Problem, here: Tensors) -> bool:
@@ -311,68 +370,48 @@ class _Walk:
                     return False
         return True
 
-    def _tune(self, problem: Problem, level: int, student: Course, judged: Course) -> bool:
-        """Fit an affine to the outputs, if that does not take too many runs."""
-        behind = [n for numbers in self._pair.levels[level:] for n in numbers]
-        names = {self._pair.problems[n].layer for n in behind}
-        once = sum(cost for name, cost in self._costs.items() if name in names)
-        runs = sum(parameter.values.size for parameter in problem.parameters)
-        if once * runs > MOST:
-            self._why[problem.layer] = "to see what it does to the outputs takes too many runs"
-            return False
-        ends = list(self._pair.teacher.ends)
-        if not self._targets:
-            whole = Course(self._teacher, self._pair.teacher, self._fit).values(ends, {})
-            self._targets = [{name: values[name] for name in ends} for values in whole]
-        loudness = self._start.outputs
-        outputs = [
-            (ours, theirs, 1 / math.sqrt(loudness[name].theirs or 1.0))
-            for name, ours, theirs in self._ends
-        ]
-        moves = student.runs([ours for ours, _, _ in outputs])
-        sums = outputs_equations(problem, moves, self._targets, outputs)
-        return self._solve(problem, sums, judged, lambda delta, _: changes_of(problem, delta))
-
-    def _solve(
-        self, problem: Problem, sums: NormalEquations, judged: Course, changes: Changes
-    ) -> bool:
+    def _solve(self, problem: Problem, sums: NormalEquations, judged: Course) -> None:
         """Try fits of a layer, and take the best if it is better than what there is."""
         if not sums.is_finite:
             self._why[problem.layer] = "what comes to it is not finite on this data"
-            return False
+            return
         if sums.energy <= SAME * sums.wanted:
             self._why[problem.layer] = "it gives what it gives in the original"
-            return False
+            return
         best = _Best(self._now)
-        for candidate in self._candidates(problem, sums, judged, changes):
+        for candidate in self._candidates(problem, sums, judged):
             if candidate.verdict.error < best.verdict.error:
                 best = candidate
-        if not best.verdict.error < (1 - LEAST) * self._now.error:
+        kind = "affine" if problem.affine else "weight"
+        if not self._take([problem], best, problem.layer, kind):
             self._why[problem.layer] = "no fit of it brought held-out samples nearer"
+
+    def _take(
+        self, problems: list[Problem], best: _Best, what: str, kind: str, *, rounds: int = 0
+    ) -> bool:
+        """Let parameters be those of a candidate, if it is better by more than chance."""
+        if not best.verdict.error < (1 - LEAST) * self._now.error:
             return False
-        for parameter in problem.parameters:
-            parameter.values = best.values[parameter.name]
-        self._hold(problem)
+        for problem in problems:
+            for parameter in problem.parameters:
+                parameter.values = best.values.get(parameter.name, parameter.values)
+            self._hold(problem)
+            self._fitted.add(problem.layer)
+        now = best.verdict
         step = FitStep(
-            problem.layer,
-            "affine" if problem.affine else "weight",
-            best.lam,
-            best.share,
-            self._now.snr,
-            best.verdict.snr,
-            best.verdict.agreement,
+            what, kind, best.lam, best.share, self._now.snr, now.snr, now.agreement, rounds
         )
         self._steps.append(step)
-        self._now = best.verdict
+        self._now = now
         return True
 
     def _candidates(
-        self, problem: Problem, sums: NormalEquations, judged: Course, changes: Changes
+        self, problem: Problem, sums: NormalEquations, judged: Course
     ) -> Iterator[_Best]:
         """Yield fits: with all holds, and less of the way to the best of these."""
         tried = []
         for lam in LAMS:
-            change = changes(*sums.solve(lam))
+            change = _changes(problem, *sums.solve(lam))
             whole = self._candidate(problem, change, lam, 1.0, judged)
             tried.append((whole.verdict.error, lam, change))
             yield whole

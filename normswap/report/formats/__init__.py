@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 class Format(Protocol):
-    """What a module in this folder has."""
+    """What a module in this folder has.
+
+    One that needs packages which normswap does not, lists them in ``NEEDS`` by what is imported
+    of them; they are in the extra ``report``.
+    """
 
     def tell(
         self, report: Report, stream: TextIO, *, verbose: int, envelope: Envelope | None
@@ -44,3 +48,11 @@ def find(name: str) -> Format:
     if name not in names():
         raise ValueError(f"{name!r} is no format; there are {', '.join(names())}")
     return cast("Format", importlib.import_module(f"{__name__}.{name}"))
+
+
+def missing(name: str) -> list[str]:
+    """Return the packages that a format needs and that are not installed."""
+    import importlib.util
+
+    needs = getattr(find(name), "NEEDS", {})
+    return [package for module, package in needs.items() if not importlib.util.find_spec(module)]

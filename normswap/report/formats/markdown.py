@@ -9,6 +9,7 @@ from normswap.plain import kind_of
 from normswap.report import differing
 from normswap.report.inspected import COLUMNS, fate, macs, normalizations
 from normswap.report.linted import summary
+from normswap.report.next import tips
 from normswap.report.standing import gated, proof_line, standing, verified
 
 if TYPE_CHECKING:
@@ -21,11 +22,12 @@ def tell(
     report: Report, stream: TextIO, *, verbose: int = 0, envelope: Envelope | None = None
 ) -> None:
     """Write a report as Markdown, everything listed one by one; at `verbose` -1 its first line."""
-    del envelope
     lines = _KINDS[kind_of(report)](report)
     if verbose < 0:
         lines = iter([next(lines)])
     stream.writelines(f"{line}\n" for line in lines)
+    if verbose >= 0:
+        stream.writelines(f"\nTip: {_tip(sentence)}.\n" for sentence in tips(report, envelope))
 
 
 def _fold(report: Any) -> Iterator[str]:
@@ -45,8 +47,6 @@ def _fold(report: Any) -> Iterator[str]:
             for entry in plan.kept
         ),
     )
-    for tip in report.tips:
-        yield from ("", f"Tip: {_text(tip)}.")
     if report.check is not None:
         yield ""
         yield from _check(report.check)
@@ -106,6 +106,12 @@ def _swap(report: Any) -> Iterator[str]:
         found = report.accuracy
         told = f"original {found.original:.1%}, swapped {found.swapped:.1%}"
         yield from ("", f"Accuracy of {_code(found.output)} on {found.labels} labels: {told}")
+    if report.state_dict is not None:
+        made = report.state_dict
+        yield from ("", f"For torch: {made.tensors} tensors in {_code(made.file)}")
+        yield from _table(
+            ("not there", "because"), ((_code(e.name), _text(e.why)) for e in made.unmapped)
+        )
     yield from _items(map(_text, report.notes))
     yield from _written(report, idle="" if plan.swaps else "Nothing to swap")
 
@@ -133,7 +139,7 @@ def _recalibrate(report: Any) -> Iterator[str]:
     if report.samples:
         yield from ("", f"On {report.samples} samples.")
     yield from _table(
-        ("recalibrated" if report.samples else "turned", "means moved by", "variances times"),
+        ("recalibrated" if report.samples else "turned", "means moved by", "variances by factor"),
         (
             (_site(layer.site), f"{layer.mean_shift:.3f} std", f"{layer.variance_ratio:.3f}")
             for layer in report.layers
@@ -271,6 +277,23 @@ def _providers(report: Any) -> Iterator[str]:
     )
 
 
+def _fleet(report: Any) -> Iterator[str]:
+    wrong = sum(bool(each.exit_code) for each in report.models)
+    yield f"## {len(report.models)} models by {report.of}: {wrong} with exit codes other than 0"
+    yield from _table(
+        ("model", "exit code", "what came of it", "written"),
+        (
+            (
+                _code(each.model),
+                each.exit_code,
+                _text(each.line) + " (unchanged)" * each.unchanged,
+                _code(each.output) if each.output else "",
+            )
+            for each in report.models
+        ),
+    )
+
+
 def _error(report: Any) -> Iterator[str]:
     yield f"**error:** {_text(report.error.message)}"
 
@@ -288,6 +311,7 @@ _KINDS: dict[str, Callable[[Any], Iterator[str]]] = {
     "diff": _diff,
     "rules": _rules,
     "providers": _providers,
+    "fleet": _fleet,
     "error": _error,
 }
 
@@ -346,6 +370,12 @@ def _yes(value: object) -> str:
 def _code(name: str) -> str:
     """Return a name as code; what would end the code or the cell is escaped or left out."""
     return f"`{name.replace('`', '')}`".replace("|", "\\|").replace("\n", " ")
+
+
+def _tip(sentence: str) -> str:
+    """Return a tip, whose commands stay code."""
+    parts = sentence.rstrip(".").split("`")
+    return "".join(_code(part) if at % 2 else _text(part) for at, part in enumerate(parts))
 
 
 def _text(sentence: str) -> str:

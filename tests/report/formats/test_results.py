@@ -22,6 +22,7 @@ COMMANDS = {
     "explain": ["fold", "a.onnx", "--explain", "stays"],
     "swap": ["bn-to-gn", "--groups", "2", "a.onnx", "--dry-run"],
     "recalibrate": ["recalibrate", "a.onnx", "data.npy", "-o", "d.onnx"],
+    "unfold": ["unfold", "c.onnx", "--dry-run"],
     "check": ["check", "a.onnx", "a.onnx"],
     "different": ["check", "a.onnx", "b.onnx"],
     "inspect": ["inspect", "a.onnx"],
@@ -59,7 +60,7 @@ def told(home):
                 patch.chdir(home)
                 patch.setenv("GITHUB_STEP_SUMMARY", str(home / "summary.md"))
                 (home / "summary.md").write_text("before\n", encoding="utf-8")
-                forms = ("junit", "sarif", "github", "json")
+                forms = ("junit", "sarif", "github", "json", "html")
                 asked = [word for form in forms for word in ("--output", f"{form}={form}.out")]
                 code = invoke(*COMMANDS[name], *asked).code
                 texts = {form: (home / f"{form}.out").read_text("utf-8") for form in forms}
@@ -99,6 +100,13 @@ def test_github_is_told_what_is_wrong_and_the_summary_all_of_it(told, name):
     assert all(line.startswith("::error ") for line in lines)
     assert summary.startswith("before\n")
     assert len(summary.splitlines()) > 1
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_page_has_its_verdict(told, name):
+    code, texts, _ = told(name)
+    assert '<p class="verdict">' in texts["html"]
+    assert f"<dt>exit code</dt><dd>{code}</dd>" in texts["html"]
 
 
 def test_a_fold_is_a_case_a_normalization(told):

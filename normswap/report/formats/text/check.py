@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from normswap.report.formats.text.console import WIDEST, print_open, print_regions, printing
-from normswap.report.standing import proof_line, standing
+from normswap.report.formats.text.listing import UNKNOWN, Listing
+from normswap.report.standing import proof_line, rests_on, standing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,6 +22,11 @@ STYLES = {"equivalent": "bold green", "different": "bold red", "inconclusive": "
 
 SHOWN = 8
 """Reasons, and faults that were missed, that are listed."""
+
+LEAST = 12
+"""Columns that the name of an output has at least."""
+
+FIGURES = ("max error", "deployed", "noise", "float64", "allowed")
 
 MIB = 1 << 20
 
@@ -81,17 +87,7 @@ def _sentence(report: CheckReport) -> str:
     if report.structure:
         return f"{names} do not take or give the same"
     same = report.verdict.value == "equivalent"
-    rests = {
-        "proof": "region by region, and in the runtime"
-        if same
-        else "by a region that is another function",
-        "arbiter": "in float64 and in the runtime",
-        "noise floor": "within the original's own noise" if same else "by the original's own noise",
-        "tolerance": "by the tolerance given",
-        "values": "value by value",
-    }.get(report.basis, "by what was compared")
-    if report.basis == "arbiter" and all(o.evidence.verdict_level is None for o in report.outputs):
-        rests = "in float64 alone"
+    rests = rests_on(report)
     if report.departures:
         named = " and ".join(dict.fromkeys(found.model for found in report.departures))
         rests = f"by onnxruntime alone, which departs from float64 on {named}"
@@ -119,14 +115,27 @@ def _rows(report: CheckReport, *, verbose: bool) -> list[OutputReport]:
 
 
 def _outputs(rows: list[OutputReport], console: Console) -> None:
-    """Print a row an output; where that is too wide, the sets of inputs become numbers."""
+    """Print a row an output; where that is too wide, the sets of inputs become numbers.
+
+    Where that is too wide as well, figures stand under the name of their output.
+    """
     table = _table(rows, "inputs", {row.case: row.case for row in rows})
     roomy = console.options.update(width=WIDEST)
     if console.measure(table, options=roomy).maximum <= console.width:
         console.print(table)
         return
     numbers = {case: str(n) for n, case in enumerate(dict.fromkeys(row.case for row in rows), 1)}
-    console.print(_table(rows, "set", numbers))
+    table = _table(rows, "set", numbers)
+    table.columns[0].max_width = LEAST
+    narrow = console.measure(table, options=roomy).maximum > console.width
+    table.columns[0].max_width = None
+    if narrow:
+        listing = Listing("output", "inputs", *FIGURES, "verdict")
+        for row in rows:
+            listing.add_row(*_cells(row, row.case))
+        console.print(listing)
+        return
+    console.print(table)
     for case, number in numbers.items():
         console.print(f"  [dim]set {number}: {escape(case)}[/]")
 
@@ -135,29 +144,32 @@ def _table(rows: list[OutputReport], title: str, cases: dict[str, str]) -> Table
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("output", overflow="fold")
     table.add_column(title, no_wrap=True)
-    for figure in ("max error", "deployed", "noise", "float64", "allowed"):
+    for figure in FIGURES:
         table.add_column(figure, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for row in rows:
-        evidence, judgement = row.evidence, row.judgement
-        plain, deployed, function = evidence.verdict_level, evidence.deployed, evidence.function
-        verdict = judgement.verdict.value
-        table.add_row(
-            escape(f"{row.name} {evidence.dtype}"),
-            escape(cases[row.case]),
-            _figure(None if plain is None else plain.max_abs),
-            _figure(None if deployed is None else deployed.max_abs),
-            _figure(evidence.noise.max),
-            _figure(None if function is None else function.deviation.max),
-            _figure(judgement.allowed),
-            verdict,
-            style=None if verdict == "equivalent" else "bold",
-        )
+        wrong = row.judgement.verdict.value != "equivalent"
+        table.add_row(*_cells(row, cases[row.case]), style="bold" if wrong else None)
     return table
 
 
+def _cells(row: OutputReport, case: str) -> tuple[str, ...]:
+    evidence, judgement = row.evidence, row.judgement
+    plain, deployed, function = evidence.verdict_level, evidence.deployed, evidence.function
+    return (
+        escape(f"{row.name} {evidence.dtype}"),
+        escape(case),
+        _figure(None if plain is None else plain.max_abs),
+        _figure(None if deployed is None else deployed.max_abs),
+        _figure(evidence.noise.max),
+        _figure(None if function is None else function.deviation.max),
+        _figure(judgement.allowed),
+        judgement.verdict.value,
+    )
+
+
 def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2g}"
+    return UNKNOWN if value is None else f"{value:.2g}"
 
 
 def _runs(report: CheckReport, console: Console) -> None:
@@ -176,8 +188,8 @@ def _power(report: CheckReport, console: Console) -> None:
         return
     if power.method == "estimate":
         console.print(
-            f"  [dim]would have caught errors from {power.smallest_scale_error:.1g} of an "
-            "output's scale[/]"
+            f"  [dim]an error of {power.smallest_scale_error:.1g} of an output's scale, or more, "
+            "would have been found[/]"
         )
         return
     console.print(

@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
-from rich.table import Table
 
 from normswap.errors import ExitCode
-from normswap.report.standing import proof_line, standing
+from normswap.report.formats.text.listing import LISTS, Listing, Page
+from normswap.report.standing import proof_line, rests_on, standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from rich.console import Console
+    from rich.table import Table
+
+    from normswap.check.metrics import Metrics
     from normswap.check.report import CheckReport
     from normswap.groupnorm.plan import Untouched
     from normswap.proof.result import Proof
@@ -30,7 +33,7 @@ WIDEST = 100_000
 @contextlib.contextmanager
 def printing(stream: TextIO) -> Iterator[Console]:
     """Give a console whose lines go to a stream in the end, which is no terminal of its own."""
-    console = Console(file=stream, highlight=False)
+    console = Page(file=stream, highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = WIDEST
     with console.capture() as capture:
@@ -40,12 +43,9 @@ def printing(stream: TextIO) -> Iterator[Console]:
     )  # rich pads the cells of the last column
 
 
-def new_table(*columns: str) -> Table:
-    """Return a table without lines."""
-    made = Table(box=None, padding=(0, 1, 0, 2), header_style="dim")
-    for column in columns:
-        made.add_column(column, overflow="fold")
-    return made
+def new_table(*columns: str) -> Listing:
+    """Return a table without lines, which is told row by row where it is too wide."""
+    return Listing(*columns)
 
 
 def place(graph: str, node: str) -> str:
@@ -60,7 +60,7 @@ def kept_table(untouched: Sequence[Untouched], *, verbose: int) -> Table:
     for entry in shown:
         table.add_row(escape(place(entry.site.graph, entry.site.node)), escape(entry.detail))
     if len(shown) < len(untouched):
-        table.add_row(f"and {len(untouched) - len(shown)} more", "-v lists all")
+        table.add_row(f"and {len(untouched) - len(shown)} more", LISTS)
     return table
 
 
@@ -83,21 +83,26 @@ def print_check(check: CheckReport, console: Console, *, finding: str, verbose: 
     if check.is_proved and check.proof is not None:
         line += f": {escape(proof_line(check.proof))}"
     elif metrics is not None:
-        line += f": {len(check.outputs)} comparisons over {len(check.cases)} sets of inputs"
-        line += f"; largest difference {metrics.max_abs:.1e} where the largest value is"
-        line += f" {metrics.reference_max:.3g} (by {check.basis})"
+        sets = len(check.cases)
+        line += f": on {sets} set{'s' * (sets != 1)} of inputs, {rests_on(check)}"
     console.print(line)
-    if check.is_proved and metrics is not None:
-        console.print(
-            f"  in onnxruntime the largest difference is {metrics.max_abs:.1e} where the largest "
-            f"value is {metrics.reference_max:.3g}"
-        )
+    if metrics is not None:
+        console.print(f"  {apart(metrics, is_rounding=check.exit_code == ExitCode.OK)}")
     elif check.proof is not None and not check.is_proved:
         console.print(f"  {escape(proof_line(check.proof))}")
         if not check.is_by_proof_alone:
             print_open(check.proof, console)
     if verbose > 0 and check.proof is not None:
         print_regions(check.proof, console)
+
+
+def apart(metrics: Metrics, *, is_rounding: bool) -> str:
+    """Say how far the outputs of two models are apart in onnxruntime, and that it is rounding."""
+    largest = f"largest value {metrics.reference_max:.3g}"
+    if not metrics.max_abs:
+        return f"in onnxruntime the outputs are the same to the last bit ({largest})"
+    said = f"in onnxruntime the outputs differ by at most {metrics.max_abs:.1e}"
+    return said + (", which is rounding" if is_rounding else "") + f" ({largest})"
 
 
 def print_open(proof: Proof, console: Console) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
+from rich.markup import escape
+
+from normswap.report.formats.text.console import printing
 from normswap.report.formats.text.fold import ARROW
 
 if TYPE_CHECKING:
@@ -16,9 +19,12 @@ if TYPE_CHECKING:
 def tell(report: Explanation, stream: TextIO, *, verbose: int = 0) -> None:
     """Print entries of a plan, all of every one."""
     del verbose
-    entries = [*map(_folded, report.folded), *map(_kept, report.kept)]
-    for number, lines in enumerate(entries):
-        stream.writelines(("\n" if number else "", *(line + "\n" for line in lines)))
+    with printing(stream) as console:
+        for number, lines in enumerate([*map(_folded, report.folded), *map(_kept, report.kept)]):
+            if number:
+                console.print()
+            for line in lines:
+                console.print(escape(line))
 
 
 def _title(entry: Folded | Kept) -> str:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TextIO
 from rich.filesize import decimal
 from rich.markup import escape
 
-from normswap.graph.batchnorm import EXPORT_TIP
 from normswap.report.formats.text.console import new_table, place, print_check, printing, sizes
+from normswap.report.formats.text.listing import LISTS
 from normswap.report.standing import gated
 
 if TYPE_CHECKING:
@@ -50,8 +50,6 @@ def tell(report: FoldReport, stream: TextIO, *, verbose: int = 0) -> None:
         if plan.kept:
             console.print()
             console.print(_kept(plan.kept, verbose=verbose))
-        for tip in report.tips:
-            console.print(f"  tip: {escape(tip)}")
         if plan.merged:
             console.print()
             console.print(_merged(plan.merged, verbose=verbose))
@@ -68,7 +66,7 @@ def tell(report: FoldReport, stream: TextIO, *, verbose: int = 0) -> None:
 def _headline(plan: Plan) -> str:
     total = len(plan.folded) + len(plan.kept)
     if not total:
-        return f"no BatchNormalization found. {EXPORT_TIP}"
+        return "no BatchNormalization found"
     kept = f", [yellow]{len(plan.kept)} kept[/]" if plan.kept else ""
     ops = {entry.site.op for entry in plan.folded} | {entry.site.op for entry in plan.kept}
     what = "BatchNormalization" if ops == {"BatchNormalization"} else "normalizations"
@@ -124,9 +122,7 @@ def _kept(kept: Iterable[Kept], *, verbose: int) -> Table:
             where = place(entry.site.graph, entry.site.node)
             table.add_row(escape(where), f"[yellow]{reason.value}[/]", escape(because))
         if len(shown) < len(group):
-            table.add_row(
-                f"and {len(group) - 1} more", f"[yellow]{reason.value}[/]", "-v lists all"
-            )
+            table.add_row(f"and {len(group) - 1} more", f"[yellow]{reason.value}[/]", LISTS)
     return table
 
 
@@ -141,7 +137,7 @@ def _merged(merged: Iterable[Merged], *, verbose: int) -> Table:
     if len(shown) < len(entries):
         rest = entries[len(shown) :]
         count = sum(len(entry.branches) for entry in rest)
-        table.add_row(str(count), f"{len(rest)} other Convs", "-v lists all")
+        table.add_row(str(count), f"{len(rest)} other Convs", LISTS)
     return table
 
 

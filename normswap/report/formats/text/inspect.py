@@ -8,6 +8,7 @@ from rich.filesize import decimal
 from rich.markup import escape
 
 from normswap.report.formats.text.console import new_table, place, printing
+from normswap.report.formats.text.listing import LISTS
 from normswap.report.inspected import COLUMNS, fate, macs, normalizations
 
 if TYPE_CHECKING:
@@ -71,5 +72,5 @@ def _layers(layers: tuple[NormLayer, ...], *, verbose: int) -> Table:
         told = f"[{colour}]{escape(fold)}[/]" if colour else escape(fold)
         table.add_row(*map(escape, cells), told)
     if len(shown) < len(layers):
-        table.add_row(f"and {len(layers) - len(shown)} more", "-v lists all")
+        table.add_row(f"and {len(layers) - len(shown)} more", LISTS)
     return table

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from rich.markup import escape
 
-from normswap.report.formats.text.console import new_table, printing
+from normswap.report.formats.text.console import printing
+from normswap.report.formats.text.listing import LISTS, Listing
 from normswap.report.linted import summary
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def tell(report: LintReport, stream: TextIO, *, verbose: int = 0) -> None:
                 console.print(f"[bold]{escape(model.source)}[/]  [red]{escape(model.error)}[/]")
             elif model.findings:
                 console.print(f"[bold]{escape(model.source)}[/]")
-                table = new_table("", "", "", "")
+                table = Listing("", "", "", "", lead=3)
                 table.show_header = False
                 for code in dict.fromkeys(finding.code for finding in model.findings):
                     found = [finding for finding in model.findings if finding.code == code]
@@ -42,6 +43,6 @@ def tell(report: LintReport, stream: TextIO, *, verbose: int = 0) -> None:
                         )
                     if len(shown) < len(found):
                         rest = len(found) - len(shown)
-                        table.add_row(code, found[0].name, f"and {rest} more", "-v lists all")
+                        table.add_row(code, found[0].name, f"and {rest} more", LISTS)
                 console.print(table)
         console.print(escape(summary(report)))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
+from rich.markup import escape
+
+from normswap.report.formats.text.console import new_table, printing
 from normswap.runtime.providers import short_name
 
 if TYPE_CHECKING:
@@ -14,14 +17,16 @@ def tell(report: Survey, stream: TextIO, *, verbose: int = 0) -> None:
     """Print a survey, a line a provider."""
     del verbose
     built_for = f", built for CUDA {report.cuda}" if report.cuda else ""
-    lines = [f"{report.runs} {report.version}{built_for}"]
-    for status in report.providers:
-        name = short_name(status.name)
-        word = "yes" if status.usable else "no"
-        lines.append(f"  {name:<12}{word:<5}{status.device or status.why or ''}".rstrip())
-        if status.tip:
-            lines.append(f"{'':19}{status.tip}")
-    lines.append(f"auto is {short_name(report.auto)}")
-    if report.conflict:
-        lines += [report.conflict["message"], report.conflict["tip"]]
-    stream.writelines(f"{line}\n" for line in lines)
+    with printing(stream) as console:
+        console.print(escape(f"{report.runs} {report.version}{built_for}"))
+        table = new_table("", "", "")
+        table.show_header = False
+        for status in report.providers:
+            word = "yes" if status.usable else "no"
+            told = "\n".join(filter(None, (status.device or status.why, status.tip)))
+            table.add_row(short_name(status.name), word, escape(told))
+        console.print(table)
+        console.print(f"auto is {short_name(report.auto)}")
+        if report.conflict:
+            for told in ("message", "tip"):
+                console.print(escape(report.conflict[told]))

@@ -16,6 +16,7 @@ from normswap.report.formats.text.console import (
     printing,
     sizes,
 )
+from normswap.report.formats.text.listing import LISTS
 
 if TYPE_CHECKING:
     from normswap.workflows.recalibrate import RecalibrateReport
@@ -35,7 +36,7 @@ def tell(report: RecalibrateReport, stream: TextIO, *, verbose: int = 0) -> None
     if report.untouched:
         line += f", [yellow]{len(report.untouched)} kept[/]"
     shown = report.layers if verbose > 0 else report.layers[:SHOWN]
-    measures = ("means moved by", "variances times") if report.samples else ()
+    measures = ("means moved by", "variances by factor") if report.samples else ()
     table = new_table("recalibrated" if measures else "turned", "channels", *measures)
     for layer in shown:
         moved = _known(layer.mean_shift, " std"), _known(layer.variance_ratio)
@@ -46,7 +47,7 @@ def tell(report: RecalibrateReport, stream: TextIO, *, verbose: int = 0) -> None
             *(moved if measures else ()),
         )
     if len(shown) < len(report.layers):
-        table.add_row(f"and {len(report.layers) - len(shown)} more", "-v lists all")
+        table.add_row(f"and {len(report.layers) - len(shown)} more", LISTS)
     with printing(stream) as console:
         console.print(f"[bold]{escape(report.source)}[/]  {line}")
         if report.layers:

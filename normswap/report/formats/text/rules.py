@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from rich.markup import escape
 
-from normswap.report.formats.text.console import new_table, printing
+from normswap.report.formats.text.console import printing
+from normswap.report.formats.text.listing import Listing
 
 if TYPE_CHECKING:
     from normswap.workflows.lint import RulesReport
@@ -16,7 +17,7 @@ def tell(report: RulesReport, stream: TextIO, *, verbose: int = 0) -> None:
     """Print rules; from `verbose` 1 on why they matter and what to do."""
     with printing(stream) as console:
         if verbose < 1:
-            table = new_table("code", "rule", "level", "what it finds")
+            table = Listing("code", "rule", "level", "what it finds", lead=3)
             for rule in report.rules:
                 what = rule.what + (" (--fix mends it)" if rule.fix else "")
                 table.add_row(rule.code, rule.name, rule.level, escape(what))

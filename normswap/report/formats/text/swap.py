@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from rich.markup import escape
 
-from normswap.graph.batchnorm import EXPORT_TIP
-from normswap.graph.reasons import Reason
+from normswap.groupnorm.drift import LEAST_SAMPLES
 from normswap.report.formats.text.console import (
     SHOWN,
     kept_table,
@@ -20,22 +19,23 @@ from normswap.report.formats.text.console import (
     printing,
     sizes,
 )
+from normswap.report.formats.text.listing import LISTS
 from normswap.report.standing import gated
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
     from rich.table import Table
 
     from normswap.groupnorm.plan import Statistics, SwapPlan
     from normswap.groupnorm.refit.outcome import Fit
     from normswap.groupnorm.regroup.regroup import Regrouped, Regrouping
+    from normswap.groupnorm.state_dict import StateDict
     from normswap.proof.result import Region
     from normswap.workflows.sameness import Sameness
     from normswap.workflows.swap import SwapReport
     from normswap.workflows.swap_check import SwapCheck
-
-FAR = 20.0
-"""Signal-to-noise ratio in dB from which on nobody needs to be told of the calibration."""
 
 
 def tell(report: SwapReport, stream: TextIO, *, verbose: int = 0) -> None:
@@ -68,11 +68,6 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
     if any(swap.statistics for swap in plan.swaps):
         console.print()
         console.print(_statistics(plan, verbose=verbose))
-        went = [swap.statistics for swap in plan.swaps if swap.statistics is not None]
-        if any(each.reason is Reason.TRAINING_MODE for each in went):
-            console.print(
-                "  `normswap recalibrate --freeze` first gives those in training mode some"
-            )
         _print_same("that network", report.normalization, console)
     if any(swap.absorbed for swap in plan.swaps):
         console.print()
@@ -92,11 +87,14 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
         console.print("[dim]not checked (--no-check)[/]")
     if report.accuracy is not None:
         found = report.accuracy
+        held = " of the held-out samples" if report.fit and not report.evaluated else ""
         console.print(
-            f"accuracy of output {escape(found.output)}, on {found.labels} labels: original "
+            f"accuracy of output {escape(found.output)}, on {found.labels} labels{held}: original "
             f"{found.original:.1%}, swapped {found.swapped:.1%}\n"
         )
     print_notes(report.notes, console)
+    if report.state_dict is not None and report.written:
+        _weights(report.state_dict, console, verbose=verbose)
     if report.failing:
         console.print(f"[red]{gated(report)}[/]")
     idle = "" if plan.swaps else "nothing to swap"
@@ -112,7 +110,7 @@ def _print_same(what: str, same: Sameness | None, console: Console) -> None:
 
 def _headline(plan: SwapPlan) -> str:
     if not plan.total:
-        return f"no BatchNormalization found. {EXPORT_TIP}"
+        return "no BatchNormalization found"
     absorbed, kept = plan.absorbed_batchnorms, len(plan.untouched)
     line = f"{plan.total} BatchNormalization: [green]{len(plan.swaps)} swapped[/]"
     line += f", [green]{absorbed} absorbed[/]" if absorbed else ""
@@ -225,7 +223,7 @@ def _absorbed(plan: SwapPlan, *, verbose: int) -> Table:
         names = (place(each.graph, each.node) for each in (site, by))
         table.add_row(site.op, *map(escape, names))
     if len(shown) < len(rows):
-        table.add_row(f"and {len(rows) - len(shown)} more", "-v lists all")
+        table.add_row(f"and {len(rows) - len(shown)} more", LISTS)
     return table
 
 
@@ -236,9 +234,13 @@ def _check(check: SwapCheck, console: Console, *, verbose: int) -> None:
         console.print(f"  {escape(sentence)}")
     for output in check.invariance:
         console.print(
-            f"  output {escape(output.output)} of a sample, alone and in its batch: off by "
-            f"{output.max_error:.1e} where the largest value is {output.largest:.3g}"
+            f"  output {escape(output.output)} of a sample, alone and in its batch: "
+            f"{_alone(output.max_error)} (largest value {output.largest:.3g})"
         )
+
+
+def _alone(error: float) -> str:
+    return f"off by {error:.1e}" if error else "the same to the last bit"
 
 
 def _known(figure: float, form: str, unit: str = "") -> str:
@@ -252,7 +254,7 @@ def _drift(report: SwapReport, console: Console) -> None:
     console.print()
     measured = "" if check.drift.own else ", on random inputs"
     if check.drift.own and report.uncalibrated is not None:
-        measured = ", on samples that nothing was fitted to"
+        measured = f", on {_unseen(report)}"
     console.print(
         f"drift from the original network (another function, so this is no error){measured}:"
     )
@@ -277,16 +279,47 @@ def _drift(report: SwapReport, console: Console) -> None:
                 *[agreed] * scores,
             )
     console.print(table)
+    layers = check.drift.layers
+    if not check.drift.own and layers:
+        lowest = min(layers, key=lambda name: layers[name].snr)
+        best = _known(max(drift.snr for drift in layers.values()), ".1f")
+        least = f"{_known(layers[lowest].snr, '.1f')} dB, least in {escape(lowest)}"
+        console.print(f"  layer by layer {best} to {least}; -v has each")
     if not check.drift.own:
-        console.print(
-            "  no accuracy was measured, and noise says nothing of it: --evaluate DATA tells the "
-            "drift on data,\n  --labels how often both are right, and --calibrate DATA fits scale "
-            "and bias to data"
-        )
+        console.print("  no accuracy was measured, and noise says nothing of it")
         return
-    worst = min(drift.snr for drift in check.drift.outputs.values())
-    if report.uncalibrated is None and worst < FAR:
-        console.print("  --calibrate DATA --refit fits weights to data, and wins much of it back")
+    if not scores and any(drift.samples for drift in check.drift.outputs.values()):
+        console.print(f"  of fewer than {LEAST_SAMPLES} samples no share is told")
+    if report.uncalibrated is not None and not report.calibrated and report.fit is None:
+        console.print("  no fit brought held-out samples nearer, so that all is as before")
+
+
+def _weights(found: StateDict, console: Console, *, verbose: int) -> None:
+    """Say what was written for torch, and what its module must be like."""
+    count = len(found.groups)
+    norms = f"{count} {'GroupNorm' if count == 1 else 'GroupNorms'} by the BatchNorms' names"
+    console.print(f"for torch, {escape(found.file)}: {found.tensors} tensors, {norms}")
+    lists = (
+        ("GroupNorms have running_mean and running_var still, which normalize first", found.fixed),
+        ("biases of layers that had none", found.added),
+        ("keys of the original are not there", found.absent),
+    )
+    for what, names in lists:
+        if names:
+            console.print(f"  {len(names)} {what}: {escape(_listed(names, verbose))}")
+    shown = found.unmapped if verbose else found.unmapped[:SHOWN]
+    for entry in shown:
+        console.print(f"  [yellow]not there: {escape(entry.name)}[/], since {escape(entry.why)}")
+    if len(shown) < len(found.unmapped):
+        console.print(f"  [yellow]and {len(found.unmapped) - len(shown)} more[/], -v lists all")
+    console.print()
+
+
+def _unseen(report: SwapReport) -> str:
+    """Say what a network that was fitted to data is measured on."""
+    if report.evaluated:
+        return "the data to evaluate with"
+    return "samples that were held out, and by which fits were chosen"
 
 
 def _fit(fit: Fit, console: Console, *, verbose: int) -> None:
@@ -310,6 +343,10 @@ def _fit(fit: Fit, console: Console, *, verbose: int) -> None:
     for entry in fit.unfitted:
         by_reason.setdefault(entry.why, []).append(entry.layer)
     for why, layers in by_reason.items():
-        named = ", ".join(layers if verbose else layers[:SHOWN])
-        named += f" and {len(layers) - SHOWN} more" * (not verbose and len(layers) > SHOWN)
-        console.print(f"  as before, since {escape(why)}: {escape(named)}")
+        console.print(f"  not fitted, since {escape(why)}: {escape(_listed(layers, verbose))}")
+
+
+def _listed(names: Sequence[str], verbose: int) -> str:
+    """Name some, or all."""
+    more = 0 if verbose else max(len(names) - SHOWN, 0)
+    return ", ".join(names[: len(names) - more]) + (f" and {more} more" if more else "")

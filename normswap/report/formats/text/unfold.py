@@ -15,6 +15,7 @@ from normswap.report.formats.text.console import (
     printing,
     sizes,
 )
+from normswap.report.formats.text.listing import LISTS
 
 if TYPE_CHECKING:
     from normswap.workflows.unfold import UnfoldReport
@@ -45,7 +46,7 @@ def tell(report: UnfoldReport, stream: TextIO, *, verbose: int = 0) -> None:
                     str(entry.dead or ""),
                 )
             if len(shown) < len(plan.places):
-                table.add_row(f"and {len(plan.places) - len(shown)} more", "", "-v lists all")
+                table.add_row(f"and {len(plan.places) - len(shown)} more", "", LISTS)
             console.print(table)
         if plan.left_out:
             console.print()
@@ -55,7 +56,7 @@ def tell(report: UnfoldReport, stream: TextIO, *, verbose: int = 0) -> None:
                 where = escape(f"{gone.op} {place(gone.graph, gone.node)}")
                 table.add_row(where, f"[yellow]{gone.reason.value}[/]", escape(gone.detail))
             if len(left) < len(plan.left_out):
-                table.add_row(f"and {len(plan.left_out) - len(left)} more", "", "-v lists all")
+                table.add_row(f"and {len(plan.left_out) - len(left)} more", "", LISTS)
             console.print(table)
         print_notes(report.notes, console)
         console.print()

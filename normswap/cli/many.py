@@ -1,0 +1,121 @@
+"""Arguments of commands that take one model or many, and which of it is meant."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from normswap.cli.asked import Asked
+from normswap.cli.completing import files
+from normswap.cli.options import STDIO, Decorator, decorated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def many_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of a command that takes many models."""
+    decorators: tuple[Decorator, ...] = (
+        click.option(
+            "--from-file",
+            "listed",
+            metavar="FILE",
+            help="Read which models from FILE, a path a line, of `check` two with a tab between "
+            "them; - is standard input.",
+        ),
+        click.option(
+            "--jobs",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Work on N of many models at a time.  [default: one a processor]",
+        ),
+        click.option(
+            "--resume",
+            type=click.Path(file_okay=False, path_type=Path),
+            metavar="FOLDER",
+            help="Keep what was done of many models in FOLDER; what is there and has not changed "
+            "is not done again.",
+        ),
+        click.option(
+            "--scheduler",
+            metavar="ADDRESS",
+            help="Work on many models on the Dask cluster of the scheduler at ADDRESS.",
+        ),
+    )
+    return decorated(function, decorators)
+
+
+def models_argument(*, makes: str = "", several: bool = False) -> Decorator:
+    """Return what adds the MODEL argument: one model, or many.
+
+    One is a path, ``-``, or nothing for a pipe, and goes to the function. Many are several, those
+    of a folder, pattern, list or URL, and the command is run on each.
+
+    Parameters
+    ----------
+    makes : str
+        What the default name of a result adds to the model's; empty if the command makes none.
+    several : bool
+        Whether the function takes ``models``, of which several files are no reason to run it on
+        each, and not ``model``.
+    """
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def command(models: tuple[str, ...], /, **given: Any) -> Any:
+            asked = _asked(given)
+            if not asked.is_any and (several or len(models) < 2) and not _stands_for_many(models):
+                return function(models=models, **given) if several else function(
+                    model=models[0] if models else None, **given
+                )  # fmt: skip
+            from normswap.cli.fleet import run_on_models
+
+            return run_on_models(models, asked, given, makes=makes)
+
+        argument = click.argument("models", nargs=-1, metavar="[MODEL]...", shell_complete=files)
+        return decorated(_positional(command), (argument, many_options))
+
+    return add
+
+
+def pairs_arguments(*names: str) -> Decorator:
+    """Return what adds two arguments: two models, or two folders of such."""
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def command(**given: Any) -> Any:
+            asked = _asked(given)
+            words = tuple(given[name] for name in names if given[name] is not None)
+            if not asked.is_any and not _stands_for_many(words):
+                return function(**given)
+            from normswap.cli.fleet import run_on_pairs
+
+            return run_on_pairs(words, asked, given)
+
+        arguments = (
+            click.argument(name, type=click.Path(dir_okay=True), required=False) for name in names
+        )
+        return decorated(command, (*arguments, many_options))
+
+    return add
+
+
+def _positional(command: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(command)
+    def called(**given: Any) -> Any:
+        return command(given.pop("models"), **given)
+
+    return called
+
+
+def _asked(given: dict[str, Any]) -> Asked:
+    return Asked(*(given.pop(name) for name in ("listed", "jobs", "resume", "scheduler")))
+
+
+def _stands_for_many(words: tuple[str, ...]) -> bool:
+    from normswap.fleet.places import is_many
+
+    return any(is_many(word) for word in words if word != STDIO)

@@ -1,0 +1,144 @@
+"""Operators that are linear in what comes to them, and in a weight."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from normswap.groupnorm.refit.adjoints.base import rule, summed_to
+from normswap.groupnorm.refit.products import Convolution, TransposedConvolution
+from normswap.semantics.operators.windows import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from normswap.groupnorm.refit.adjoints.base import Array, Pull, Step
+
+_WINDOW = ("auto_pad", "dilations", "pads", "strides")
+_TRANSPOSED = (*_WINDOW, "output_padding", "output_shape")
+
+
+@rule("MatMul")
+def matmul(step: Step) -> Pull:
+    """Return the pull of a matrix product, of which either operand may be a vector."""
+    a, b = step.given(0), step.given(1)
+    left = a[np.newaxis] if a.ndim == 1 else a
+    right = b[:, np.newaxis] if b.ndim == 1 else b
+    lead = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    shape = (*lead, left.shape[-2], right.shape[-1])
+
+    def pull(g: Sequence[Array | None]) -> dict[int, Array]:
+        if g[0] is None:
+            return {}
+        found, y = {}, g[0].reshape(shape)
+        if 0 in step.active:
+            found[0] = summed_to(y @ right.swapaxes(-1, -2), left.shape).reshape(a.shape)
+        if 1 in step.active:
+            found[1] = summed_to(left.swapaxes(-1, -2) @ y, right.shape).reshape(b.shape)
+        return found
+
+    return pull
+
+
+@rule("Gemm")
+def gemm(step: Step) -> Pull:
+    """Return the pull of ``alpha * A' B' + beta * C``."""
+    given = step.attributes
+    turned = bool(given.get("transA", 0)), bool(given.get("transB", 0))
+    a, b = (v.T if t else v for v, t in zip(step.inputs[:2], turned, strict=True) if v is not None)
+    alpha, beta = given.get("alpha", 1.0), given.get("beta", 1.0)
+
+    def pull(g: Sequence[Array | None]) -> dict[int, Array]:
+        y = g[0]
+        if y is None:
+            return {}
+        found = {}
+        if 0 in step.active:
+            found[0] = alpha * (b @ y.T if turned[0] else y @ b.T)
+        if 1 in step.active:
+            found[1] = alpha * (y.T @ a if turned[1] else a.T @ y)
+        if 2 in step.active:
+            found[2] = beta * summed_to(y, step.given(2).shape)
+        return found
+
+    return pull
+
+
+@rule("Conv")
+def conv(step: Step) -> Pull:
+    """Return the pull of a convolution: every tap hands back to what it has read."""
+    x, w = step.given(0), step.given(1)
+    group = int(step.attributes.get("group", 1))
+    how = {name: step.attributes[name] for name in _WINDOW if name in step.attributes}
+    window = Window.over(x.shape[2:], w.shape[2:], **how)
+    product = Convolution(w.shape, group, how)
+    padded = window.pad(x[:1, :1], 0.0).shape[2:]
+    inner: Any = (..., *(slice(b, b + n) for b, n in zip(window.begin, x.shape[2:], strict=True)))
+    taps = w.reshape(group, len(w) // group, w.shape[1], -1)
+
+    def back(y: Array) -> Array:
+        total = np.zeros((*x.shape[:2], *padded), y.dtype)
+        rows = y.reshape(len(y), group, len(w) // group, -1)
+        for number, (_, slices) in enumerate(window.taps()):
+            total[slices] += _mixed(taps[..., number].swapaxes(1, 2), rows).reshape(
+                *x.shape[:2], *y.shape[2:]
+            )
+        found: Array = total[inner]
+        return found
+
+    return _layer(step, product, back)
+
+
+@rule("ConvTranspose")
+def conv_transpose(step: Step) -> Pull:
+    """Return the pull of a transposed convolution: what each element has added to, by its taps."""
+    x, w = step.given(0), step.given(1)
+    group = int(step.attributes.get("group", 1))
+    how = {name: step.attributes[name] for name in _TRANSPOSED if name in step.attributes}
+    product = TransposedConvolution(w.shape, group, how)
+    full, crop = product.canvas(x.shape[2:])
+    result: Any = (..., *crop)
+    rank = x.ndim - 2
+    strides = tuple(how.get("strides") or (1,) * rank)
+    dilations = tuple(how.get("dilations") or (1,) * rank)
+    window = Window(w.shape[2:], strides, dilations, (0,) * rank, (0,) * rank, x.shape[2:])
+    sizes = tuple(max(size, part.stop) for size, part in zip(full, crop, strict=True))
+    taps = w.reshape(group, w.shape[0] // group, w.shape[1], -1)
+
+    def back(y: Array) -> Array:
+        canvas = np.zeros((*y.shape[:2], *sizes), y.dtype)
+        canvas[result] = y
+        total = np.zeros((len(x), group, w.shape[0] // group, x[0, 0].size), y.dtype)
+        for number, (_, slices) in enumerate(window.taps()):
+            rows = canvas[slices].reshape(len(y), group, w.shape[1], -1)
+            total += _mixed(taps[..., number], rows)
+        return total.reshape(x.shape)
+
+    return _layer(step, product, back)
+
+
+def _mixed(matrix: Array, rows: Array) -> Array:
+    """Return ``(G, A, B)`` times ``(N, G, B, L)``."""
+    return matrix * rows if matrix.shape[2] == 1 else matrix @ rows
+
+
+def _layer(step: Step, product: Convolution | TransposedConvolution, back: Any) -> Pull:
+    """Return the pull of a layer with a weight and a bias."""
+    active, x = step.active, step.given(0)
+
+    def pull(g: Sequence[Array | None]) -> dict[int, Array]:
+        y = g[0]
+        if y is None:
+            return {}
+        found: dict[int, Array] = {}
+        if 0 in active:
+            found[0] = back(y)
+        if 1 in active:
+            chunks = product.chunks(x, y, y.dtype.type)
+            found[1] = product.weight(sum(c @ r.swapaxes(1, 2) for c, r in chunks))
+        if 2 in active:
+            found[2] = y.sum(axis=(0, *range(2, y.ndim)))
+        return found
+
+    return pull

@@ -1,0 +1,223 @@
+"""Reports without a rewrite: what was looked at and what came of it, as tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from rich.filesize import decimal
+
+from normswap.plain import kind_of
+from normswap.report import differing
+from normswap.report.formats.html.page import Figure, Items, Name, Page, Word, section, table
+from normswap.report.inspected import COLUMNS, fate, macs, normalizations
+from normswap.report.linted import summary
+from normswap.report.results import results_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from normswap.report.formats.html.page import Tone
+    from normswap.report.wiring import Wiring
+
+MOST = 3
+"""Models that a heading names."""
+
+LEVELS: dict[str, Tone] = {
+    "pass": "good",
+    "note": "plain",
+    "warning": "doubtful",
+    "error": "bad",
+    "failure": "bad",
+}
+
+
+def inspect(report: Any, wirings: Sequence[Wiring | None]) -> Page:
+    """Return the page of an inspection."""
+    del wirings
+    opsets = ", ".join(f"{domain} {version}" for domain, version in report.opsets.items())
+    ports = [
+        *(("input", port) for port in report.inputs),
+        *(("output", port) for port in report.outputs),
+    ]
+    health = [f"{n.node}: {p}" for n in report.layers if n.health for p in n.health.problems]
+    return Page(
+        "inspect",
+        report.source,
+        Word(f"{report.foldable} foldable"),
+        normalizations(report),
+        (
+            ("size", decimal(report.size)),
+            ("parameters", f"{report.parameters:,}"),
+            ("work", macs(report.work)),
+            ("opset", opsets),
+        ),
+        tuple(
+            section(
+                "Its normalizations",
+                [
+                    table(
+                        "Each normalization",
+                        COLUMNS,
+                        ((Name(c[0]), *c[1:]) for c in map(fate, report.layers)),
+                    ),
+                    Items((*health, *report.traces)),
+                ],
+            )
+            + section(
+                "What it takes, gives and is made of",
+                [
+                    table(
+                        "Ports", ("", "name", "type"), ((w, Name(p.name), str(p)) for w, p in ports)
+                    ),
+                    table(
+                        "Operators",
+                        ("operator", "how many"),
+                        ((op, str(count)) for op, count in report.operators.items()),
+                    ),
+                ],
+            )
+        ),
+    )
+
+
+def lint(report: Any, wirings: Sequence[Wiring | None]) -> Page:
+    """Return the page of a lint."""
+    del wirings
+    rules = {rule.code: rule for rule in report.rules}
+    found = list(report.findings)
+    failed = table(
+        "Models that can't be looked at",
+        ("model", "because"),
+        ((Name(model.source), model.error) for model in report.models if model.error),
+    )
+    rows = table(
+        "Each finding",
+        ("model", "rule", "level", "where", "what", "what to do"),
+        (
+            (
+                Name(model.source),
+                f"{finding.code} {finding.name}",
+                Word(finding.level, LEVELS[finding.level]),
+                Name(finding.place),
+                finding.message,
+                rules[finding.code].how,
+            )
+            for model in report.models
+            for finding in model.findings
+        ),
+    )
+    levels = {LEVELS[finding.level] for finding in found}
+    tone: Tone = "bad" if failed.rows or "bad" in levels else "doubtful" if found else "good"
+    return Page(
+        "lint",
+        ", ".join(model.source for model in report.models[:MOST])
+        + (f" and {len(report.models) - MOST} more" if len(report.models) > MOST else ""),
+        Word(f"{len(found)} finding{'s' * (len(found) != 1)}" if found else "no findings", tone),
+        summary(report),
+        (("models", str(len(report.models))), ("rules", str(len(report.rules)))),
+        tuple(section("What was found", [failed, rows])),
+    )
+
+
+def diff(report: Any, wirings: Sequence[Wiring | None]) -> Page:
+    """Return the page of a diff."""
+    del wirings
+    ports = table(
+        "The models as a whole",
+        ("what", "before", "after"),
+        (
+            (each.name, each.before or "none", each.after or "none")
+            for each in (*report.head, *report.interface)
+        ),
+    )
+    nodes = table(
+        "Each node that is gone or new",
+        ("", "node"),
+        [
+            *((Word("gone", "bad"), Name(node)) for node in report.gone),
+            *((Word("new", "good"), Name(node)) for node in report.new),
+        ],
+    )
+    changed = table(
+        "Each node and constant that is another",
+        ("what", "how"),
+        ((Name(name), how) for name, how in differing.details(report)),
+    )
+    renamed = table(
+        "Each name that is another",
+        ("what", "before", "after"),
+        ((each.kind, Name(each.before), Name(each.after)) for each in report.renamed),
+    )
+    return Page(
+        "diff",
+        f"{report.before} → {report.after}",
+        Word("they differ") if report.differs else Word("no difference", "good"),
+        differing.summary(report),
+        (("gone", str(len(report.gone))), ("new", str(len(report.new)))),
+        tuple(section("What changed", [ports, nodes, changed, renamed])),
+    )
+
+
+def fleet(report: Any, wirings: Sequence[Wiring | None]) -> Page:
+    """Return the page of many models."""
+    del wirings
+    wrong = sum(bool(each.exit_code) for each in report.models)
+    tones: dict[int, Tone] = {0: "good", 1: "doubtful"}
+    rows = table(
+        "Each model",
+        ("model", "what came of it", "exit code", "seconds", "written", "from an earlier run"),
+        (
+            (
+                Name(each.model),
+                Word(each.line, tones.get(each.exit_code, "bad")),
+                Figure(str(each.exit_code), each.exit_code),
+                Figure(f"{each.seconds:.1f}", each.seconds),
+                Name(each.output or ""),
+                "yes" if each.unchanged else "",
+            )
+            for each in report.models
+        ),
+    )
+    return Page(
+        report.of,
+        f"{len(report.models)} models",
+        Word(f"{wrong} with findings or errors", "bad") if wrong else Word("all fine", "good"),
+        "",
+        (("models", str(len(report.models))), ("not fine", str(wrong))),
+        tuple(section("What was done", [rows])),
+    )
+
+
+def error(report: Any, wirings: Sequence[Wiring | None]) -> Page:
+    """Return the page of a command that ended without its report."""
+    del wirings
+    tip = (report.error.tip,) if report.error.tip else ()
+    sections = tuple(section("What to do", [Items(tip)]))
+    return Page("error", "", Word("error", "bad"), report.error.message, (), sections)
+
+
+def results(report: Any, wirings: Sequence[Wiring | None]) -> Page:
+    """Return the page of any other report: each thing that was looked at, and what came of it."""
+    del wirings
+    found = results_of(report)
+    counts = Counter(result.level for result in found)
+    failed, warned = counts["error"] + counts["failure"], counts["warning"]
+    tone: Tone = "bad" if failed else "doubtful" if warned else "good"
+    rows = table(
+        "Each thing that was looked at",
+        ("what", "", "model", "what there is to say", "what to do"),
+        (
+            (
+                Name(result.name),
+                Word(result.level, LEVELS[result.level]),
+                Name(result.model),
+                result.message or result.title,
+                result.help,
+            )
+            for result in found
+        ),
+    )
+    listed = ", ".join(f"{count} {level}" for level, count in counts.items())
+    sections = tuple(section("What was found", [rows]))
+    return Page(kind_of(report), "", Word(listed or "nothing found", tone), "", (), sections)

@@ -1,0 +1,200 @@
+"""What a swap did, how far it moved the network, and what calibration won back."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from normswap.report.formats.html.check import number
+from normswap.report.formats.html.neighbourhood import Place
+from normswap.report.formats.html.page import (
+    Figure,
+    Items,
+    Name,
+    Page,
+    Plot,
+    Series,
+    section,
+    table,
+)
+from normswap.report.formats.html.rewrites import (
+    along,
+    channels,
+    heading,
+    kept,
+    pictures,
+    rewrite,
+    site,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from normswap.report.formats.html.neighbourhood import Role
+    from normswap.report.formats.html.page import Block, Cell
+    from normswap.report.wiring import Wiring
+
+
+def page(report: Any, wirings: Sequence[Wiring | None]) -> Page:
+    """Return the page of a swap."""
+    plan = report.plan
+    done: list[Block] = [
+        pictures(list(map(_place, plan.swaps)), ("normalization", "becomes"), wirings),
+        _layers(report),
+    ]
+    counts = [("swapped", str(len(plan.swaps))), ("kept", str(len(plan.untouched)))]
+    if report.accuracy is not None:
+        found = report.accuracy
+        counts.append(("accuracy", f"{found.original:.1%} → {found.swapped:.1%}"))
+    drift = _drift(report)
+    lead = "A swapped network is another function than the original, so this is no error."
+    if drift and report.check is not None and not report.check.drift.own:
+        lead += " It is on random inputs, and says nothing of accuracy."
+    return rewrite(
+        report,
+        "swap",
+        tuple(counts),
+        [
+            *section(heading(report), done),
+            *section("How the groups were chosen", _regrouping(report)),
+            *section("Drift from the original", drift, lead),
+            *section("Calibration", _fit(report)),
+            *section("What stays, and why", [kept(plan.untouched)]),
+        ],
+    )
+
+
+def _place(swap: Any) -> Place:
+    gone = (swap.site, *swap.absorbed)
+    names: dict[tuple[str, str], Role] = {(each.graph, each.node): "gone" for each in gone}
+    went = swap.statistics
+    way = along(swap.site, went.route) if went is not None else {}
+    return Place({**way, **names}, ((site(swap.site).text, swap.form),))
+
+
+def _layers(report: Any) -> Any:
+    rows = []
+    for swap in report.plan.swaps:
+        went = swap.statistics
+        where = (
+            "" if went is None else ", ".join(step.node for step in went.absorbers) or went.detail
+        )
+        rows.append(
+            (
+                site(swap.site),
+                channels(swap.site),
+                Figure(str(swap.num_groups), swap.num_groups),
+                f"{swap.form}+{swap.activation}" if swap.activation else swap.form,
+                swap.why,
+                where,
+            )
+        )
+    columns = (
+        "normalization",
+        "channels",
+        "groups",
+        "form",
+        "because",
+        "mean and variance went to",
+    )
+    return table("Each normalization that was swapped", columns, rows)
+
+
+def _drift(report: Any) -> list[Block]:
+    if report.check is None:
+        return []
+    before = report.uncalibrated
+    after = report.check.drift
+    blocks: list[Block] = []
+    names = tuple(after.layers)
+    if len(names) > 1:
+        series = [Series("swapped", _snr(after.layers, names))]
+        if before is not None:
+            series = [
+                Series("swapped", _snr(before.layers, names)),
+                Series("calibrated", _snr(after.layers, names)),
+            ]
+        known = [value for value in series[-1].values if value is not None]
+        told = f"From {min(known):.1f} to {max(known):.1f} dB; more is nearer." if known else ""
+        caption = "How near each layer is to the original: signal to noise, more is nearer"
+        blocks.append(Plot(caption, "dB", names, tuple(series), told=told))
+    rows: list[tuple[Cell, ...]] = []
+    for what, found in (("output", after.outputs), ("layer", after.layers)):
+        old = getattr(before, f"{what}s", {}) if before is not None else {}
+        for name, drift in found.items():
+            was = (number(old[name].snr if name in old else None, ".1f", " dB"),) * bool(before)
+            agreed = "" if drift.top1 is None else f"{drift.top1:.1%} of {drift.samples}"
+            snr = number(drift.snr, ".1f", " dB")
+            rows.append((Name(name), what, number(drift.cosine, ".4f"), *was, snr, agreed))
+    columns = ["tensor", "what", "cosine", "SNR", "same top class"]
+    if before is not None:
+        columns[3:4] = ["SNR, swapped", "SNR, calibrated"]
+    if not any(row[-1] for row in rows):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    return [*blocks, table("Each output and layer", columns, rows)]
+
+
+def _snr(found: Any, names: Sequence[str]) -> tuple[float | None, ...]:
+    values = (found[name].snr if name in found else math.nan for name in names)
+    return tuple(value if math.isfinite(value) else None for value in values)
+
+
+def _fit(report: Any) -> list[Block]:
+    fit = report.fit
+    if fit is None:
+        return []
+    gains = tuple(step.after - step.before for step in fit.steps)
+    layers = tuple(f"{step.layer} ({step.kind})" for step in fit.steps)
+    finite = tuple(gain if math.isfinite(gain) else None for gain in gains)
+    blocks: list[Block] = [
+        Items((f"Fitted to {fit.fitted} samples, judged on {fit.held_out} others.",))
+    ]
+    if len(gains) > 1:
+        caption = "What fitting each layer won on samples that were held out"
+        told = f"In all {sum(gain for gain in finite if gain is not None):.1f} dB."
+        blocks.append(Plot(caption, "dB", layers, (Series("gain", finite),), told=told))
+    columns = ("layer", "fitted", "before", "after", "same top class")
+    blocks += [
+        table(
+            "Each step, in order",
+            columns,
+            (
+                (
+                    Name(step.layer),
+                    step.kind,
+                    number(step.before, ".1f", " dB"),
+                    number(step.after, ".1f", " dB"),
+                    number(step.agreement, ".1%"),
+                )
+                for step in fit.steps
+            ),
+        ),
+        table(
+            "Layers that keep their weights",
+            ("layer", "because"),
+            ((Name(entry.layer), entry.why) for entry in fit.unfitted),
+        ),
+    ]
+    return blocks
+
+
+def _regrouping(report: Any) -> list[Block]:
+    if report.regrouping is None:
+        return []
+    layers = report.regrouping.layers
+    return [
+        table(
+            "Each layer whose channels were to be permuted",
+            ("normalization", "channels moved", "compared by", "groups vary", "but"),
+            (
+                (
+                    site(layer.site),
+                    Figure(str(layer.moved), layer.moved),
+                    layer.by,
+                    number(layer.after / layer.before - 1 if layer.before > 0 else None, "+.0%"),
+                    layer.detail,
+                )
+                for layer in layers
+            ),
+        )
+    ]

@@ -1,0 +1,16 @@
+"""What ``--max-growth`` keeps folds with a larger limit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def tip(report: Any, model: str) -> str | None:
+    """Say how large the limit has to be."""
+    count, growth = report.outlook.withheld, report.outlook.growth
+    if not count:
+        return None
+    return (
+        f"{count} kept by --max-growth: `normswap fold {model} --max-growth {growth:g}` folds "
+        f"{'it' if count == 1 else 'them'} too"
+    )

@@ -1,0 +1,37 @@
+"""Weights that are graph inputs too are constants by ``--assume-constant``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from normswap.graph.reasons import Reason
+from normswap.plain import kind_of
+
+SHOWN = 3
+"""Weights that are named."""
+
+
+def tip(report: Any, model: str) -> str | None:
+    """Say so where more is folded, or recalibrated, then."""
+    if kind_of(report) == "recalibrate":
+        count = sum(entry.reason is Reason.OVERRIDABLE for entry in report.untouched)
+        if not count:
+            return None
+        return (
+            f"{count} kept since a caller could replace statistics that are graph inputs too; if "
+            "none does, --assume-constant takes them for constants"
+        )
+    count = report.outlook.assumable
+    if not count:
+        return None
+    tensors = (entry.tensor_of(Reason.OVERRIDABLE) for entry in report.plan.kept)
+    found = list(dict.fromkeys(tensor for tensor in tensors if tensor is not None))
+    names = ", ".join(found[:SHOWN]) + ", ..." * (len(found) > SHOWN)
+    return (
+        f"{count} kept since a caller could replace weights that are graph inputs too ({names}); "
+        f"if none does, `normswap fold {model} --assume-constant` folds {_them(count)}"
+    )
+
+
+def _them(count: int) -> str:
+    return "it" if count == 1 else "them"

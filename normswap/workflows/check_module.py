@@ -1,0 +1,334 @@
+"""A file against the torch module that it was exported from, from beginning to end."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from normswap.check.compare import compare
+from normswap.check.departure import suspected
+from normswap.check.observe import Observations
+from normswap.check.options import CheckOptions
+from normswap.check.power import estimate
+from normswap.check.report import CaseReport, CheckReport, SourceReport, reasons_of
+from normswap.check.report import SourceFinding as Finding
+from normswap.check.runner import LEVELS, Execution, Runner
+from normswap.check.verdict import Verdict, overall
+from normswap.errors import ModelError, RunError, RunTimeoutError, UsageError
+from normswap.inputs.signature import read_signature
+from normswap.inspection.subject import Subject
+from normswap.model import load
+from normswap.model.sources import name_of
+from normswap.progress import Progress, silent
+from normswap.proof.files import side_of
+from normswap.proof.flat import NotFlatError
+from normswap.runtime.failures import ProviderError
+from normswap.scratch import scratch_folder
+from normswap.source import causes
+from normswap.source.binding import NotTakenError, bind
+from normswap.source.factory import require_torch
+from normswap.source.inputs import source_cases
+from normswap.source.layers import compare_layers
+from normswap.source.pairing import CALLED, Pair
+from normswap.source.weights import compare_weights
+from normswap.workflows.check import file_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from normswap.check.report import OutputReport
+    from normswap.inputs.random import Case
+    from normswap.inputs.signature import Signature
+    from normswap.model.sources import Source
+    from normswap.source.layers import Layer
+    from normswap.source.module import Module
+    from normswap.source.weights import Weight
+
+_PATIENCE = 60.0  # seconds for the layers
+
+
+def check_module(
+    module: Any,
+    model: Source,
+    args: Any = None,
+    kwargs: Mapping[str, Any] | None = None,
+    options: Literal["quick", "full"] | CheckOptions = "quick",
+    *,
+    title: str = "",
+    progress: Progress = silent,
+) -> CheckReport:
+    """Say whether a file is the torch module that it was exported from.
+
+    The module, in float64 and in inference mode, is the truth. The file is evaluated in float64 and
+    run in onnxruntime, as it is deployed, on the arguments given and on random ones, also of other
+    sizes where it leaves axes open; what rounding its weights does is what it may be off by. There
+    is no tolerance to choose. Of a file that is another function it is said which mode, weight,
+    layer or size is the reason, as far as that shows.
+
+    Parameters
+    ----------
+    module : torch.nn.Module or torch.export.ExportedProgram
+        Is copied, and not changed.
+    model : path, bytes, binary stream, ModelProto, or Graph, Model or ONNXProgram
+        The file.
+    args : tensor, tuple or dict, optional
+        Arguments that the module takes, as ``torch.onnx.export`` is given them; a dict is its
+        keyword arguments. Without any, it is fed what the inputs of the file say.
+    kwargs : dict, optional
+        Keyword arguments.
+    options : {"quick", "full"} or CheckOptions
+        As of :func:`normswap.check`. There is no proof of a module.
+    title : str
+        What to call the module; its class where it is left out.
+    progress : callable
+        Is told what is being done, in a few words.
+
+    Returns
+    -------
+    CheckReport
+        With ``source``, which has what the module says to the file.
+
+    Raises
+    ------
+    UsageError
+        It is no module, or does not take its own arguments.
+    ModelError
+        The file is unreadable or invalid.
+    RunError
+        torch is not installed, or the file can't be run.
+
+    Examples
+    --------
+    >>> import normswap
+    >>> import torch  # doctest: +SKIP
+    >>> net, x = torch.nn.Linear(3, 2).eval(), torch.ones(1, 3)  # doctest: +SKIP
+    >>> program = torch.onnx.export(net, (x,), dynamo=True)  # doctest: +SKIP
+    >>> normswap.check_module(net, program, x).verdict.value  # doctest: +SKIP
+    'equivalent'
+    """
+    require_torch()
+    from normswap.source.module import Module
+
+    how = options if isinstance(options, CheckOptions) else CheckOptions(depth=options)
+    _refuse(how)
+    return check_source(Module(module, args, kwargs, title=title), model, how, progress)
+
+
+def check_source(
+    source: Module, model: Source, options: CheckOptions, progress: Progress = silent
+) -> CheckReport:
+    """Do what :func:`check_module` says, with a module that is a function of arrays already."""
+    with file_of(model) as path:
+        signature = replace(read_signature(path), called=name_of(model))
+        return _Check(source, signature, options, progress).report()
+
+
+def _refuse(options: CheckOptions) -> None:
+    if options.proves_only:
+        raise UsageError(
+            "A module has no graph to prove anything of.", tip="Check to depth 'quick' or 'full'."
+        )
+    for name in ("against_provider", "load_outputs", "self_test", "batch_invariant"):
+        if getattr(options, name):
+            raise UsageError(f"{name!r} is for a check of files, not of a module.")
+
+
+class _Check:
+    """A check, as far as it has come."""
+
+    def __init__(
+        self, source: Module, signature: Signature, options: CheckOptions, progress: Progress
+    ) -> None:
+        self._source = source
+        self._signature = signature
+        self._options = options
+        self._progress = progress
+        self._began = time.perf_counter()
+        self._findings: list[Finding] = []
+        self._weights: tuple[Weight, ...] = ()
+        self._layers = (0, 0)
+
+    def report(self) -> CheckReport:
+        """Do it all."""
+        seen, pair = Observations(), self._bound()
+        outputs: tuple[OutputReport, ...] = ()
+        if pair is not None:
+            cases, others = source_cases(
+                self._signature, self._options, pair.binding.example(self._signature)
+            )
+            cases = self._taken(pair, cases)
+            if cases:
+                self._findings += causes.of_outputs(self._signature, pair.made(cases[0]))
+            if not self._findings:
+                seen, outputs = self._observed(pair, cases, others)
+        verdict = overall([output.judgement for output in outputs])
+        if self._findings:
+            verdict = Verdict.DIFFERENT
+        shows = {o.case for o in outputs if o.judgement.verdict is not Verdict.EQUIVALENT}
+        telling = [case for case in seen.cases if case.name in shows] or seen.cases
+        self._name_causes(pair, seen, _smallest(telling), same=verdict is Verdict.EQUIVALENT)
+        return self._concluded(seen, outputs, verdict)
+
+    def _bound(self) -> Pair | None:
+        """Return the module and its file, with their arguments put to inputs."""
+        binding, wrong = bind(self._signature, self._source.arguments)
+        self._findings += [Finding("interface", name, what) for name, what in wrong.items()]
+        if binding is None:
+            return None
+        self._progress("running the module in float64")
+        given = [a.example for a in binding.arguments if a.example is not None]
+        if len(given) == len(binding.arguments):
+            try:
+                self._source.outputs(given)
+            except NotTakenError as error:
+                raise UsageError(
+                    f"{self._source.title} does not take the arguments that come with it: {error}"
+                ) from error
+        return None if wrong else Pair(self._source, self._signature, binding, self._options)
+
+    def _taken(self, pair: Pair, cases: Sequence[Case]) -> list[Case]:
+        """Return the inputs, if the module takes them as the file says."""
+        try:
+            for case in cases:
+                pair.made(case)
+        except NotTakenError as error:
+            what = f"the module does not take what the file does ({case.name}): {error}"
+            self._findings.append(Finding("interface", "", what))
+            return []
+        return list(cases)
+
+    def _observed(
+        self, pair: Pair, cases: Sequence[Case], others: Sequence[Case]
+    ) -> tuple[Observations, tuple[OutputReport, ...]]:
+        with scratch_folder("check") as folder:
+            runner = Runner(folder, self._options, self._progress, called=CALLED)
+            accepted = self._accepted(runner, pair, cases[0], others)
+            seen = pair.observe(runner, [*cases, *accepted])
+            outputs = compare(self._signature, seen, self._options.tolerances)
+            if suspected(outputs):
+                pair.measure_rounding(runner, seen)
+                outputs = compare(self._signature, seen, self._options.tolerances)
+        return seen, outputs
+
+    def _accepted(
+        self, runner: Runner, pair: Pair, usual: Case, others: Sequence[Case]
+    ) -> list[Case]:
+        """Return the other sizes that both take; note the first that only the module does."""
+        # An axis may be open and yet not take every size.
+        taken = [case for case in others if pair.takes(case)]
+        if not taken or self._refusal(runner, [usual, *taken]) is None:
+            return taken
+        if self._refusal(runner, [usual]) is not None:
+            return []  # that is none of sizes, and told when it is run
+        for at, case in enumerate(taken):
+            refusal = self._refusal(runner, [case])
+            if refusal is not None:
+                what = f"the file leaves {_changed(usual, case)}, and does not take that: {refusal}"
+                self._findings.append(Finding("sizes", "", what))
+                return taken[:at]
+        return taken
+
+    def _refusal(self, runner: Runner, cases: Sequence[Case]) -> RunError | None:
+        """Return what the runtime says where it does not take some inputs."""
+        feeds = [case.feeds for case in cases]
+        try:
+            runner.execute(self._signature, "original", [Execution(LEVELS[1])], feeds)
+        except (RunTimeoutError, ProviderError):
+            raise
+        except RunError as error:
+            return error
+        return None
+
+    def _name_causes(
+        self, pair: Pair | None, seen: Observations, case: Case | None, *, same: bool
+    ) -> None:
+        """Find out why the file is another function on some inputs, or the same by luck only."""
+        training: tuple[str, ...] = ()
+        if pair is not None and case is not None:
+            training = self._source.training(pair.binding.arrays(case.feeds))
+        found = list(causes.of_mode(training, self._training_nodes(), same=same))
+        self._progress("looking for the module's weights and layers")
+        shapes = {} if case is None else case.shapes()
+        try:
+            side = side_of(self._signature, shapes)
+        except (NotFlatError, ModelError):
+            side = None  # what can be run may be beyond this
+        if side is not None:
+            weights = list(self._source.weights())
+            self._weights = tuple(compare_weights(weights, side))
+            found += causes.of_weights(self._weights, same=same) if weights else ()
+        if not same and pair is not None and case is not None:
+            found += causes.of_order(self._signature, seen, pair.made)
+            layers: list[Layer] = []
+            try:
+                self._source.outputs(pair.binding.arrays(case.feeds), watch=layers.append)
+            except NotTakenError:
+                layers = []
+            if side is not None and layers:
+                compared = compare_layers(layers, side, case.feeds, patience=_PATIENCE)
+                self._layers = compared.layers, compared.right
+                if compared.first is not None:
+                    found.append(causes.of_layer(compared.first, self._weights))
+        self._findings[:0] = found
+
+    def _training_nodes(self) -> list[str]:
+        try:
+            return [f"{n.op} {n.title}" for n in Subject(load(self._signature.path)).training]
+        except ModelError:
+            return []
+
+    def _concluded(
+        self, seen: Observations, outputs: tuple[OutputReport, ...], verdict: Verdict
+    ) -> CheckReport:
+        if self._findings:
+            verdict = Verdict.DIFFERENT
+        failing = {o.case for o in outputs if o.judgement.verdict is Verdict.DIFFERENT}
+        messages = tuple(finding.message for finding in self._findings)
+        same = sum(weight.kind == "same" for weight in self._weights)
+        return CheckReport(
+            verdict=verdict,
+            reasons=(*messages, *reasons_of(outputs))
+            or (() if outputs else ("there is no output to compare",)),
+            notes=tuple(seen.notes),
+            original=self._source.title,
+            rewritten=self._signature.title,
+            cases=tuple(CaseReport(c.name, c.distribution.value, c.shapes()) for c in seen.cases),
+            outputs=outputs,
+            runs=tuple(seen.runs),
+            power=estimate(outputs) if self._options.power and outputs else None,
+            source=SourceReport(
+                module=self._source.title,
+                findings=tuple(self._findings),
+                weights=len(self._weights),
+                weights_same=same,
+                layers=self._layers[0],
+                layers_right=self._layers[1],
+            ),
+            depth=str(getattr(self._options.depth, "value", self._options.depth)),
+            provider=self._options.provider,
+            seed=self._options.seed,
+            seconds=time.perf_counter() - self._began,
+            failing=tuple(case for case in seen.cases if case.name in failing),
+            inputs=tuple(seen.cases),
+        )
+
+
+def _smallest(cases: Sequence[Case]) -> Case | None:
+    """Return the first of some inputs with the fewest elements."""
+    return min(cases, key=lambda c: sum(map(math.prod, c.shapes().values())), default=None)
+
+
+def _changed(usual: Case, other: Case) -> str:
+    """Say which axis has another size."""
+    before, after = usual.shapes(), other.shapes()
+    return next(
+        (
+            f"axis {axis} of input {name!r} open, which was {old} and is {new} here"
+            for name, shape in after.items()
+            for axis, (old, new) in enumerate(zip(before[name], shape, strict=True))
+            if old != new
+        ),
+        "its sizes open",
+    )
