@@ -536,6 +536,7 @@ def swap(
         mapped = _mappable(state_dict, unfold=unfold, overwrite=overwrite)
         options = replace(options, absorb=False)
     target = place(output)
+    data = list(data) if isinstance(data, Iterator) else data  # which is gone through again
     back = None
     if unfold:
         if certificate is not None:
@@ -543,8 +544,6 @@ def swap(
             raise UsageError(
                 "A certificate is about files; what is unfolded here is none.", tip=tip
             )
-        # Both are gone through again.
-        data = list(data) if isinstance(data, Iterator) else data
         source = io.BytesIO(read_bytes(source)) if hasattr(source, "read") else source
         part = data
         if data is not None and calibration is not None:
@@ -570,7 +569,7 @@ def swap(
         )
     with ExitStack() as stack:
         ordered = stack.enter_context(
-            regrouped(model, plan, progress, data=data, samples=samples, check=check)
+            regrouped(model, plan, progress, data=data, samples=samples, fit=fit, check=check)
         )
         places = batchnorm_places(ordered.model)
         first = ordered.plan

@@ -281,9 +281,9 @@ def _drift(report: SwapReport, console: Console) -> None:
     console.print(table)
     layers = check.drift.layers
     if not check.drift.own and layers:
-        worst = min(layers, key=lambda name: layers[name].snr)
+        lowest = min(layers, key=lambda name: layers[name].snr)
         best = _known(max(drift.snr for drift in layers.values()), ".1f")
-        least = f"{_known(layers[worst].snr, '.1f')} dB, least in {escape(worst)}"
+        least = f"{_known(layers[lowest].snr, '.1f')} dB, least in {escape(lowest)}"
         console.print(f"  layer by layer {best} to {least}; -v has each")
     if not check.drift.own:
         console.print("  no accuracy was measured, and noise says nothing of it")

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import io
 import re
 from html.parser import HTMLParser
 
@@ -9,6 +10,9 @@ import onnx
 import pytest
 from support.build import Builder
 from support.cli import invoke
+
+from normswap.fleet.work import FleetReport, Outcome
+from normswap.report import tell
 
 C = 4
 EVIL = '<script>alert("&")</script>'
@@ -160,6 +164,25 @@ def test_branches_that_become_one_are_one_picture(tmp_path):
     assert before.count("BatchNormalization (goes)") == 2
     assert "Add (goes)" in before
     assert after == "after: Relu, Conv (changes), Relu"
+
+
+def test_what_next_has_its_command_as_code(home):
+    model = "models/digits_resnet_training.onnx"
+    invoke("fold", model, "--dry-run", "--report", home / "next.html")
+    text = (home / "next.html").read_text("utf-8")
+    assert f"<code>normswap recalibrate --freeze {model}</code>" in text
+
+
+def test_many_models_are_a_table():
+    done = Outcome("a.onnx", 0, "5 folded, 0 kept", "a.folded.onnx", seconds=1.5)
+    gone = Outcome(EVIL, 3, f"{EVIL} doesn't exist.")
+    stream = io.StringIO()
+    tell(FleetReport("fold", (done, gone)), "html", stream)
+    found = Document(stream.getvalue())
+    assert "1 with findings or errors" in found.text
+    assert f"{EVIL} doesn't exist." in found.text
+    assert "a.folded.onnx" in found.text
+    assert {"2", "1.5"} <= set(found.words)
 
 
 def test_three_hundred_layers_are_small(tmp_path):
