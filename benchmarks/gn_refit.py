@@ -2,6 +2,7 @@
 
     python -m benchmarks.gn_refit
     python -m benchmarks.gn_refit --only digits --splits 1
+    python -m benchmarks.gn_refit --time resnet50.onnx --samples 64
 
 writes ``benchmarks/RESULTS-GN-REFIT.md``: the accuracy of trained networks, swapped to several
 numbers of groups: without data, with ``--calibrate`` and with ``--refit``. Every figure is of
@@ -15,13 +16,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 
+import normswap
 from normswap.groupnorm.calibrate import CalibrationOptions
 from normswap.groupnorm.options import SwapOptions
 from normswap.groupnorm.policy import GroupPolicy
@@ -131,13 +135,37 @@ def table(rows: dict[str, dict[str, list[float]]]) -> str:
     return "\n".join(lines)
 
 
+def time_and_memory(model: Path, samples: int) -> None:
+    """Tell what a refit takes, on noise of the size of images."""
+    (port,) = ort.InferenceSession(str(model)).get_inputs()
+    images = np.random.default_rng(0).normal(size=(samples, 3, 224, 224)).astype(np.float32)
+    began = time.time()
+    report = normswap.bn_to_gn(
+        model, groups=32, calibrate={port.name: images}, refit=True, check=None
+    ).report
+    own, children = (
+        resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    cpu = own.ru_utime + own.ru_stime, children.ru_utime + children.ru_stime
+    print(
+        f"{samples} images, {len(report.fit.steps)} steps: {time.time() - began:.0f} s; processor "
+        f"{cpu[0]:.0f} s in the process and {cpu[1]:.0f} s in its children; memory "
+        f"{own.ru_maxrss / 2**20:.1f} GiB, and {children.ru_maxrss / 2**20:.1f} GiB in the largest"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", help="the name of one network")
     parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--networks", type=Path, help="a folder of further networks")
     parser.add_argument("--results", type=Path, help="a file of results, which is gone on with")
+    parser.add_argument("--time", type=Path, help="only the time and memory of a refit of a model")
+    parser.add_argument("--samples", type=int, default=64)
     given = parser.parse_args()
+    if given.time:
+        time_and_memory(given.time, given.samples)
+        return
     tasks = [digits(), *(prepared(given.networks) if given.networks else ())]
     results = (
         json.loads(given.results.read_text()) if given.results and given.results.exists() else {}

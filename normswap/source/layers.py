@@ -104,9 +104,9 @@ def compare_layers(
         The file.
     feeds : mapping of str to numpy.ndarray
     patience : float
-        Seconds of the processor for the file; what it has not made by then is not found.
+        Seconds for the file; what it has not made by then is not found.
     """
-    budget = Budget(patience)
+    budget = Budget(seconds=patience)
     with np.errstate(all="ignore"):
         made, *moved = (
             simulate(side, feeds, budget=budget, sample=n, elements=ELEMENTS)

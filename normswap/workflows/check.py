@@ -360,7 +360,8 @@ def _check_outputs(signature: Signature, options: CheckOptions, progress: Progre
     _refuse_unknown_outputs(signature, options)
     if options.data is None:
         raise UsageError(
-            "Saved outputs say nothing without their inputs.", tip="Give --load-inputs too."
+            "To compare with saved outputs takes the inputs that they were made of.",
+            tip="Give --load-inputs too.",
         )
     cases = load_cases(signature, options.data)
     expected = [case.expected for case in cases]
@@ -368,7 +369,9 @@ def _check_outputs(signature: Signature, options: CheckOptions, progress: Progre
         expected = load_outputs(signature, options.load_outputs)
     given = sum(map(bool, expected))
     if given != len(cases):
-        raise DataError(f"There are {len(cases)} sets of inputs, and {given} of outputs.")
+        raise DataError(
+            f"There are {len(cases)} sets of inputs, and {given} of outputs: each needs its own."
+        )
     seen = Observations(cases=cases)
     with scratch_folder("check") as folder:
         runner = Runner(folder, options, progress)

@@ -12,14 +12,17 @@ from normswap.inputs.data import open_data
 from normswap.inputs.signature import read_signature
 from normswap.model import load, stage
 from normswap.scratch import scratch_folder
+from normswap.workflows.calibration import divide
 from normswap.workflows.sameness import Sameness, same_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from normswap.check.options import CheckOptions
+    from normswap.groupnorm.calibrate import CalibrationOptions
     from normswap.groupnorm.plan import SwapPlan
-    from normswap.inputs.data import Data
+    from normswap.groupnorm.refit.holdout import Part
+    from normswap.inputs.data import Data, Dataset
     from normswap.model import Model
     from normswap.progress import Progress
 
@@ -54,6 +57,7 @@ def regrouped(
     *,
     data: Data | None = None,
     samples: int | None = None,
+    fit: CalibrationOptions | None = None,
     check: CheckOptions | None = None,
 ) -> Iterator[Ordered]:
     """Permute the channels of a model before it is swapped, if that is wanted.
@@ -69,6 +73,8 @@ def regrouped(
         By which channels are compared; without, it is done by weights.
     samples : int, optional
         Use the first so many samples of it.
+    fit : CalibrationOptions, optional
+        What will be fitted to the data. What is held out there has no say here either.
     check : CheckOptions, optional
         How the result is tested where it can't be proved; neither is done if it is left out.
 
@@ -89,9 +95,12 @@ def regrouped(
         return
     with model.original() as original, scratch_folder() as folder:
         progress("choosing groups")
-        batches = None
+        batches: Dataset | Part | None = None
         if data is not None:
-            batches = open_data(data, read_signature(original), samples=samples)
+            signature = read_signature(original)
+            units = None if fit is None else fit.units
+            whole = open_data(data, signature, samples=samples, units=units)
+            batches = whole if fit is None else divide(whole, signature, fit)[0]
         found = regroup(model, plan, original, batches, progress)
         if not found.orders:
             yield Ordered(model, plan, found)

@@ -46,7 +46,7 @@ from normswap.workflows.certificate import certifiable, certify
 from normswap.workflows.check import file_of
 from normswap.workflows.narrowed import narrowed
 from normswap.workflows.normalizing import normalized
-from normswap.workflows.outlook import NOTHING, Outlook, without_batchnorm
+from normswap.workflows.outlook import NOTHING, Outlook, before_swap
 from normswap.workflows.regrouping import regrouped
 from normswap.workflows.result import (
     Result,
@@ -223,7 +223,7 @@ def plan_report(
         plan = network.plan
         if options.form == FASTEST:
             plan = _raced(network.path, plan, how, None, progress)
-    outlook = NOTHING if plan.total else without_batchnorm(model)
+    outlook = before_swap(model, plan)
     report = SwapReport(
         model.name, None, plan, size_before=model.size, failing=failing, outlook=outlook
     )
@@ -536,6 +536,7 @@ def swap(
         mapped = _mappable(state_dict, unfold=unfold, overwrite=overwrite)
         options = replace(options, absorb=False)
     target = place(output)
+    data = list(data) if isinstance(data, Iterator) else data  # which is gone through again
     back = None
     if unfold:
         if certificate is not None:
@@ -543,8 +544,6 @@ def swap(
             raise UsageError(
                 "A certificate is about files; what is unfolded here is none.", tip=tip
             )
-        # Both are gone through again.
-        data = list(data) if isinstance(data, Iterator) else data
         source = io.BytesIO(read_bytes(source)) if hasattr(source, "read") else source
         part = data
         if data is not None and calibration is not None:
@@ -553,7 +552,7 @@ def swap(
         source = back.model
     name = None if back is None else back.report.source
     model, plan = _planned(source, options, progress, name)
-    outlook = NOTHING if plan.total else without_batchnorm(model)
+    outlook = before_swap(model, plan)
     report = SwapReport(model.name, None, plan, size_before=model.size, outlook=outlook)
     if back is not None:
         count = len(back.report.plan.places)
@@ -570,7 +569,7 @@ def swap(
         )
     with ExitStack() as stack:
         ordered = stack.enter_context(
-            regrouped(model, plan, progress, data=data, samples=samples, check=check)
+            regrouped(model, plan, progress, data=data, samples=samples, fit=fit, check=check)
         )
         places = batchnorm_places(ordered.model)
         first = ordered.plan

@@ -19,6 +19,7 @@ from normswap.groupnorm.planner import plan_swap
 from normswap.groupnorm.refit import course, tangent, walk
 from normswap.groupnorm.refit.holdout import hold_out
 from normswap.groupnorm.refit.joint import solutions
+from normswap.groupnorm.refit.mixing import Mixed
 from normswap.groupnorm.refit.networks import open_pair
 from normswap.groupnorm.refit.walk import RefitOptions, refit
 from normswap.groupnorm.refit.writing import write_constants
@@ -148,6 +149,19 @@ def test_data_that_can_not_be_divided(tmp_path, more, units, message):
         held(tmp_path, {"x": numbered(8), **more}, units=units)
 
 
+def test_others_between_two_samples(tmp_path):
+    fit, _ = held(tmp_path, {"x": numbered(22)}, share=0.3)
+    values = [feeds["x"][:, 0, 0, 0] for feeds in Mixed(fit)]
+    assert np.concatenate(values[::2]).tolist() == numbers(fit)
+    for real, mixed in zip(values[::2], values[1::2], strict=True):
+        assert mixed.dtype == np.float32
+        assert not np.isin(mixed, real).any()
+        assert (real.min() < mixed).all() & (mixed < real.max()).all()
+        assert (np.abs(mixed - real) <= 0.5 * np.ptp(real)).all()  # more of its own than of others
+    for one, other in zip(values, Mixed(fit), strict=True):
+        np.testing.assert_array_equal(one, other["x"][:, 0, 0, 0])
+
+
 # --- what is fitted ---------------------------------------------------------------------
 
 
@@ -239,6 +253,8 @@ def test_what_takes_too_long_is_fitted_layer_by_layer(tmp_path, monkeypatch):
     path, plan, fit, out = opened(network(), tmp_path / "model.onnx")
     refitted = refit(path, plan, fit, out, RefitOptions(), silent)
     assert {step.kind for step in refitted.fit.steps} == {"weight"}
+    told = {entry.layer: entry.why for entry in refitted.fit.unfitted}
+    assert "takes too long" in told["bn0"]
 
 
 def test_what_an_operator_without_an_adjoint_hides_is_fitted_layer_by_layer(tmp_path):
@@ -251,8 +267,10 @@ def test_what_an_operator_without_an_adjoint_hides_is_fitted_layer_by_layer(tmp_
     model.graph.initializer.append(numpy_helper.from_array(np.array(1), "axis"))
     last.input[0] = "sums"
     path, plan, fit, out = opened(model, tmp_path / "model.onnx")
-    steps = refit(path, plan, fit, out, RefitOptions(), silent).fit.steps
-    assert {step.layer for step in steps if step.kind == "weights"} == {"last"}
+    found = refit(path, plan, fit, out, RefitOptions(), silent).fit
+    assert {step.layer for step in found.steps if step.kind == "weights"} == {"last"}
+    told = {entry.layer: entry.why for entry in found.unfitted}
+    assert told["bn0"] == "no derivative is known of sums, which is behind it"
 
 
 def test_a_tangent_and_its_adjoint_agree(tmp_path, monkeypatch):

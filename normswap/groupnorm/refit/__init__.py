@@ -9,6 +9,8 @@ In the order in which it happens, a module each:
 
 ``holdout``
     Which samples are fitted to, and by which others every step is judged.
+``mixing``
+    As many samples more to fit to, each between two of those.
 ``layers``
     Which layers there are, and which of them share a weight.
 ``networks``

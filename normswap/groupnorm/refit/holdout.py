@@ -37,21 +37,37 @@ class Part:
     _data: Dataset
     _held: frozenset[int]
     _wanted: bool
+    _fixed: bool
 
     def __iter__(self) -> Iterator[Feeds]:
         """Go through the batches, each with its samples of this side."""
+        for feeds, _ in self.cases():
+            yield feeds
+
+    def cases(self) -> Iterator[tuple[Feeds, tuple[str, ...]]]:
+        """Go through the batches, each with the names of the inputs that have samples."""
         number = 0
         for case in self._data.cases():
             count = case.samples
             places = [k for k in range(count) if (number + k in self._held) is self._wanted]
             number += count
             if len(places) == count:
-                yield case.feeds
+                yield case.feeds, case.sampled
             elif places:
-                yield {
-                    name: value[places] if name in case.sampled else value
-                    for name, value in case.feeds.items()
-                }
+                yield (
+                    {
+                        name: value[places] if name in case.sampled else value
+                        for name, value in case.feeds.items()
+                    },
+                    case.sampled,
+                )
+
+    def smallest(self) -> tuple[Feeds, int]:
+        """Return the first sample, or batch if these stay whole, and how many of it there are."""
+        feeds, sampled = next(self.cases())
+        if self._fixed or not sampled:
+            return feeds, -(-self.samples // max((len(feeds[n]) for n in sampled), default=1))
+        return feeds | {name: feeds[name][:1] for name in sampled}, self.samples
 
     def of(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return of one value for each sample of the whole data those of this side."""
@@ -108,6 +124,6 @@ def hold_out(data: Dataset, *, share: float = SHARE, fixed: bool = False) -> tup
     away = {names[index] for index in chosen}
     held = frozenset(number for number, unit in enumerate(units) if unit in away)
     return (
-        Part(len(units) - len(held), data, held, False),
-        Part(len(held), data, held, True),
+        Part(len(units) - len(held), data, held, False, fixed),
+        Part(len(held), data, held, True, fixed),
     )

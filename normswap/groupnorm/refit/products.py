@@ -70,10 +70,12 @@ class Convolution:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     gain: float = 1.0
 
-    def chunks(self, x: np.ndarray, y: np.ndarray) -> Iterator[tuple[Float64, Float64]]:
+    def chunks(
+        self, x: np.ndarray, y: np.ndarray, dtype: type = np.float64
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield columns and results."""
         window = Window.over(x.shape[2:], self.shape[2:], **self.attributes)
-        yield from _windowed(window.pad(x, 0.0), window, self.group, y)
+        yield from _windowed(window.pad(x, 0.0), window, self.group, y, dtype)
 
     def matrix(self, weight: np.ndarray) -> Float64:
         """Return a weight as a matrix for each group."""
@@ -104,7 +106,9 @@ class TransposedConvolution:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     gain: float = 1.0
 
-    def chunks(self, x: np.ndarray, y: np.ndarray) -> Iterator[tuple[Float64, Float64]]:
+    def chunks(
+        self, x: np.ndarray, y: np.ndarray, dtype: type = np.float64
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield columns and results."""
         kernel, spatial = self.shape[2:], x.shape[2:]
         rank = len(kernel)
@@ -123,7 +127,7 @@ class TransposedConvolution:
             for positions, r, size, before in zip(output, reach, between, begin, strict=True)
         )
         window = Window(tuple(kernel), (1,) * rank, dilations, begin, end, output)
-        yield from _windowed(window.pad(spread, 0.0), window, self.group, y)
+        yield from _windowed(window.pad(spread, 0.0), window, self.group, y, dtype)
 
     def canvas(self, spatial: Sequence[int]) -> tuple[list[int], tuple[slice, ...]]:
         """Return the sizes of all that the elements add to, and what of it is the result."""
@@ -239,8 +243,8 @@ class Scaling:
 
 
 def _windowed(
-    x: np.ndarray, window: Window, group: int, y: np.ndarray
-) -> Iterator[tuple[Float64, Float64]]:
+    x: np.ndarray, window: Window, group: int, y: np.ndarray, dtype: type
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the patches of a padded array: of some samples, or of some rows of one, at a time."""
     view, axes = patches(x, window), len(window.output)
     size = x.shape[1] * math.prod(window.kernel) * math.prod(window.output)
@@ -253,14 +257,14 @@ def _windowed(
             part = (slice(row, row + step),) * min(axes, 1)
             some = (slice(start, start + samples), *every)
             yield (
-                _by_group(view[(*some, *every * axes, *part)], group, axes),
-                _by_group(y[(*some, *part)], group, axes),
+                _by_group(view[(*some, *every * axes, *part)], group, axes, dtype),
+                _by_group(y[(*some, *part)], group, axes, dtype),
             )
 
 
-def _by_group(values: np.ndarray, group: int, axes: int) -> Float64:
-    """Return ``(N, group * A, *B, *spatial)`` as ``(group, A * B, N * spatial)``, in float64."""
+def _by_group(values: np.ndarray, group: int, axes: int, dtype: type = np.float64) -> np.ndarray:
+    """Return ``(N, group * A, *B, *spatial)`` as ``(group, A * B, N * spatial)``."""
     split = values.reshape(len(values), group, values.shape[1] // group, *values.shape[2:])
     turned = np.moveaxis(split, 0, split.ndim - 1 - axes)
-    wide = np.ascontiguousarray(turned, dtype=np.float64)
+    wide: np.ndarray = np.ascontiguousarray(turned, dtype=dtype)
     return wide.reshape(group, -1, len(values) * math.prod(values.shape[values.ndim - axes :]))

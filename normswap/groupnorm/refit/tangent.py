@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
+from normswap.dtypes import is_float
 from normswap.graph.build import build_network
 from normswap.graph.evaluate import constant_source, is_constant
 from normswap.groupnorm.refit.adjoints.rules import Step, rule_of
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 WIDE = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE})
 """Types fine enough to see outputs move a little."""
 
-ROOM = 1 << 29
+ROOM = 3 << 29
 """Bytes of linearizations that are kept; of batches for which there is no room, they are remade."""
 
 PART = 1e-2
@@ -92,23 +93,29 @@ def find_route(path: Path, parameters: Sequence[str], ends: Iterable[str]) -> Ro
     depends: dict[str, frozenset[str]] = {name: frozenset({name}) for name in parameters}
     unknown: dict[str, str] = {}
     for node in leading:
+        if not any(value is not None and _is_smooth(value) for value in node.outputs):
+            continue  # sizes, indices, comparisons: a small move leaves them what they are
         active = _active(node, depends)
         own = frozenset().union(*(depends[node.operand(slot).name] for slot in active))
         if active and not _is_known(node, active):
             unknown |= dict.fromkeys(own - unknown.keys(), node.title)
         for value in node.outputs:
-            if value is not None and own:
+            if value is not None and own and _is_smooth(value):
                 depends[value.name] = own
     names = frozenset(parameters) - unknown.keys()
     reached = {name: own & names for name, own in depends.items() if own & names}
     route = Route(names, unknown, [], {})
     for node in leading:
         active = _active(node, reached)
-        if active:
+        if active and any(value is not None and value.name in reached for value in node.outputs):
             route.nodes.append((node, active))
             for value in (*node.inputs, *node.outputs):
                 _show(route, value)
     return route
+
+
+def _is_smooth(value: Value) -> bool:
+    return value.data_type is None or is_float(value.data_type)
 
 
 def _active(node: Node, depends: Mapping[str, object]) -> frozenset[int]:
@@ -154,7 +161,6 @@ class Linearized:
     """
 
     def __init__(self, route: Route, values: Tensors) -> None:
-        self.nbytes = sum(value.nbytes for value in values.values())
         self._names = route.names
         self._pulls: list[tuple[Node, Pull]] = []
         for node, active in route.nodes:
@@ -171,6 +177,7 @@ class Linearized:
             if rule is None:
                 raise AssertionError(f"{node.title} has no rule")
             self._pulls.append((node, rule(step)))
+        self.nbytes = sum(_held([pull for _, pull in self._pulls]).values())
 
     def pull(self, ends: Mapping[str, Array]) -> dict[str, Array]:
         """Return what comes back to the parameters."""
@@ -183,6 +190,25 @@ class Linearized:
                 name = node.operand(slot).name
                 known[name] = known[name] + part if name in known else part
         return {name: known[name] for name in self._names if name in known}
+
+
+def _held(pulls: Iterable[Any]) -> dict[int, int]:
+    """Return the bytes of each array that functions hold on to, by its identity."""
+    found: dict[int, int] = {}
+    pending = list(pulls)
+    while pending:
+        thing = pending.pop()
+        if isinstance(thing, np.ndarray):
+            found[id(thing)] = thing.nbytes
+        elif isinstance(thing, dict):
+            pending += thing.values()
+        elif isinstance(thing, list | tuple):
+            pending += thing
+        elif isinstance(thing, Step):
+            pending += (*thing.inputs, *thing.outputs)
+        else:
+            pending += [cell.cell_contents for cell in getattr(thing, "__closure__", None) or ()]
+    return found
 
 
 def _known(value: Value | None, route: Route, values: Tensors) -> Array | None:

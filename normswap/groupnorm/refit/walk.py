@@ -26,6 +26,7 @@ from normswap.groupnorm.refit.course import Course
 from normswap.groupnorm.refit.equations import NormalEquations
 from normswap.groupnorm.refit.joint import solutions
 from normswap.groupnorm.refit.judge import judge
+from normswap.groupnorm.refit.mixing import Mixed
 from normswap.groupnorm.refit.networks import open_pair
 from normswap.groupnorm.refit.outcome import Fit, FitStep, Refitted, Unfitted
 from normswap.groupnorm.refit.tangent import Tangent
@@ -59,11 +60,12 @@ WORTH = 2e-2
 TIMES = 10
 """How often all is fitted to the outputs at once, at the most."""
 
-ROUNDS = (2, 4, 6, 9, 13, 18, 24)
-"""Of conjugate gradients, after which what they have found is tried."""
+ROUNDS = (3, 6, 9, 13, 18)
+"""Of conjugate gradients, after which what they have found is tried; they end where that is worse
+than what was tried before."""
 
-MOST = 2 * 10**10
-"""Multiplications of a pass over the data for which that is done: a minute or so each time."""
+MOST = 4 * 10**9
+"""Multiplications of a pass over the data for which that is done: some minutes each time."""
 
 SAME = 1e-9
 """Energy of what a layer is off by, beside that of its results, that is but rounding."""
@@ -145,6 +147,16 @@ def _changes(
     return changes
 
 
+def _hindrance(problem: Problem, route: Route) -> str:
+    """Return why an affine was not fitted to the outputs, if it was not."""
+    name = problem.weight.name
+    if name in route.unknown:
+        return f"no derivative is known of {route.unknown[name]}, which is behind it"
+    if name not in route.names:
+        return "a small move of it is lost in the rounding of its type"
+    return "a fit of all layers to the outputs takes too long, or brought nothing"
+
+
 @dataclass(slots=True)
 class _Best:
     """The best candidate so far."""
@@ -193,11 +205,16 @@ class _Walk:
             (ours, 1 / math.sqrt(self._start.outputs[name].theirs or 1.0))
             for name, ours, _ in self._ends
         ]
-        course = Course(self._student, self._pair.student, self._fit)
-        if not route.names or self._takes(route, course) > MOST:
+        takes = self._takes(route) if route.names else 0
+        for problem in self._pair.problems:
+            if problem.affine and self._has_weights:  # weights have another turn
+                self._why[problem.layer] = _hindrance(problem, route)
+        if not route.names or takes > MOST:
             return
+        samples = Mixed(self._fit) if 2 * takes <= MOST else self._fit
+        course = Course(self._student, self._pair.student, samples)
         ends = list(self._pair.teacher.ends)
-        theirs = Course(self._teacher, self._pair.teacher, self._fit).values(ends, {})
+        theirs = Course(self._teacher, self._pair.teacher, samples).values(ends, {})
         wanted = np.concatenate(
             [
                 values[end].astype(np.float64).reshape(-1) * by
@@ -214,15 +231,12 @@ class _Walk:
             if not self._take_joint(moved, found, tangent):
                 return
 
-    def _takes(self, route: Route, course: Course) -> int:
-        """Return about how many multiplications a pass over the data takes."""
-        once, batches = 0, 0
-        for run in course.runs([*route.taps]):
-            if not batches:
-                parameters = {p.name: p.values for q in self._pair.problems for p in q.parameters}
-                once = route.multiplications({**run({}), **parameters, **route.constants})
-            batches += 1
-        return once * batches
+    def _takes(self, route: Route) -> int:
+        """Return how many multiplications a pass over the data takes."""
+        feeds, times = self._fit.smallest()
+        parameters = {p.name: p.values for q in self._pair.problems for p in q.parameters}
+        values = self._student.run(feeds, [*route.taps])
+        return times * route.multiplications({**feeds, **values, **parameters, **route.constants})
 
     def _take_joint(
         self, moved: list[Problem], found: Iterable[tuple[int, Any]], tangent: Tangent
@@ -245,6 +259,8 @@ class _Walk:
                 candidate = _Best(self._judged(course, values), values, 0.0, share)
                 if candidate.verdict.error < best.verdict.error:
                     best, rounds = candidate, number
+            if 0 < rounds < number:
+                break
         what = f"{len(moved)} layers together" if len(moved) > 1 else moved[0].layer
         kind = "weights" if self._has_weights else "affines"
         before = self._now.error

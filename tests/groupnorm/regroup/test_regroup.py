@@ -15,7 +15,7 @@ import normswap
 from normswap.check.verdict import Verdict
 from normswap.graph.reasons import Reason
 from normswap.groupnorm.regroup.implied import implied
-from normswap.groupnorm.regroup.measured import features
+from normswap.groupnorm.regroup.measured import features, measured
 from normswap.groupnorm.regroup.regroup import regroup
 from normswap.model import load, write_to
 from normswap.permuting.permute import permute
@@ -195,3 +195,20 @@ def test_a_wrong_permutation_writes_nothing(tmp_path, monkeypatch):
         normswap.bn_to_gn(path, tmp_path / "out.onnx", groups=4, regroup=True)
     assert caught.value.report.permutation.verdict is Verdict.DIFFERENT
     assert not (tmp_path / "out.onnx").exists()
+
+
+def test_what_is_held_out_has_no_say(tmp_path, monkeypatch):
+    path, seen = tmp_path / "model.onnx", []
+    onnx.save(opposites(), path)
+
+    def spy(original, layers, batches, progress):
+        seen.extend(batches)
+        return measured(original, layers, batches, progress)
+
+    monkeypatch.setattr("normswap.groupnorm.regroup.regroup.measured", spy)
+    monkeypatch.setattr("normswap.groupnorm.refit.walk.TIMES", 0)
+    report = normswap.bn_to_gn(
+        path, groups=4, regroup=True, calibrate=iter(DATA), check=None
+    ).report
+    assert sum(len(feeds["x"]) for feeds in seen) == report.fit.fitted == 8
+    assert report.regrouping.moved == 1

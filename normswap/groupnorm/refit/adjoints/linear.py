@@ -125,18 +125,19 @@ def _mixed(matrix: Array, rows: Array) -> Array:
 
 def _layer(step: Step, product: Convolution | TransposedConvolution, back: Any) -> Pull:
     """Return the pull of a layer with a weight and a bias."""
+    active, x = step.active, step.given(0)
 
     def pull(g: Sequence[Array | None]) -> dict[int, Array]:
         y = g[0]
         if y is None:
             return {}
         found: dict[int, Array] = {}
-        if 0 in step.active:
+        if 0 in active:
             found[0] = back(y)
-        if 1 in step.active:
-            parts = [c @ r.swapaxes(1, 2) for c, r in product.chunks(step.given(0), y)]
-            found[1] = product.weight(np.sum(parts, axis=0))
-        if 2 in step.active:
+        if 1 in active:
+            chunks = product.chunks(x, y, y.dtype.type)
+            found[1] = product.weight(sum(c @ r.swapaxes(1, 2) for c, r in chunks))
+        if 2 in active:
             found[2] = y.sum(axis=(0, *range(2, y.ndim)))
         return found
 

@@ -6,6 +6,7 @@ was; 0 is none, such as padding.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,9 +48,10 @@ def moving(step: Step) -> Pull:
 @rule("Cast")
 def cast(step: Step) -> Pull:
     """Return the pull of a change of type."""
+    dtype = step.given(0).dtype
 
     def pull(g: Sequence[Array | None]) -> dict[int, Array]:
-        return {} if g[0] is None else {0: g[0].astype(step.given(0).dtype)}
+        return {} if g[0] is None else {0: g[0].astype(dtype)}
 
     return pull
 
@@ -65,21 +67,19 @@ def max_pool(step: Step) -> Pull:
 def _back(step: Step, made: Sequence[Array], starts: dict[int, int], count: int) -> Pull:
     """Return a pull that brings every element back to where it came from."""
     kept = [at.reshape(-1) for at in made]
-    in_order = len(kept) == 1 and len(starts) == 1 and np.array_equal(kept[0], np.arange(1, count))
+    shapes, dtype = {slot: step.given(slot).shape for slot in step.active}, step.made.dtype
+    if len(kept) == 1 and len(starts) == 1 and np.array_equal(kept[0], np.arange(1, count)):
+        return lambda g: {s: g[0].reshape(shape) for s, shape in shapes.items() if g[0] is not None}
 
     def pull(g: Sequence[Array | None]) -> dict[int, Array]:
-        dtype = step.made.dtype
-        if in_order and g[0] is not None:
-            return {slot: g[0].reshape(step.given(slot).shape) for slot in step.active}
         total = np.zeros(count)
         for part, at in zip(g, kept, strict=True):
             if part is not None:
                 total += np.bincount(at, part.reshape(-1), count)
         found = {}
-        for slot in step.active:
-            x = step.given(slot)
-            part = total[starts[slot] : starts[slot] + x.size]
-            found[slot] = part.reshape(x.shape).astype(dtype)
+        for slot, shape in shapes.items():
+            part = total[starts[slot] : starts[slot] + math.prod(shape)]
+            found[slot] = part.reshape(shape).astype(dtype)
         return found
 
     return pull

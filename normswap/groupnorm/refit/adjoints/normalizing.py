@@ -41,21 +41,22 @@ def normalization(step: Step) -> Pull:
     variance = np.square(centred).mean(axis=axes, keepdims=True)
     inverse = 1 / np.sqrt(variance + step.attributes.get("epsilon", 1e-5))
     n = (centred * inverse).astype(x.dtype)
-    inverse = inverse.astype(x.dtype)
+    inverse, whole = inverse.astype(x.dtype), x.shape
+    shapes = {slot: step.given(slot).shape for slot in step.active}
 
     def pull(g: Sequence[Array | None]) -> dict[int, Array]:
         y = g[0]
         if y is None:
             return {}
         found = {}
-        for slot, part in ((1, y * n.reshape(x.shape)), (2, y)):
-            if slot in step.active:
-                whole = summed_to(part, laid.shape)
-                found[slot] = whole.reshape(*step.given(slot).shape, -1).sum(axis=-1)
-        if 0 in step.active:
+        for slot, part in ((1, y * n.reshape(whole)), (2, y)):
+            if slot in shapes:
+                total = summed_to(part, laid.shape)
+                found[slot] = total.reshape(*shapes[slot], -1).sum(axis=-1)
+        if 0 in shapes:
             h = (y * laid).reshape(shape)
             h = h - h.mean(axis=axes, keepdims=True) - n * (h * n).mean(axis=axes, keepdims=True)
-            found[0] = (h * inverse).reshape(x.shape)
+            found[0] = (h * inverse).reshape(whole)
         return found
 
     return pull

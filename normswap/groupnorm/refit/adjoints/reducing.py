@@ -46,12 +46,12 @@ def reduction(step: Step) -> Pull:
     else:  # of equals, each a part
         share = (wide == y).astype(np.float64)
         share /= np.maximum(summed_to(share, y.shape), 1.0)
-    share = share.astype(x.dtype)
+    share, shape, kept_shape = share.astype(x.dtype), x.shape, y.shape
 
     def pull(g: Sequence[Array | None]) -> dict[int, Array]:
         if g[0] is None:
             return {}
-        return {0: np.broadcast_to(g[0].reshape(y.shape) * share, x.shape)}
+        return {0: np.broadcast_to(g[0].reshape(kept_shape) * share, shape)}
 
     return pull
 
@@ -66,13 +66,14 @@ def average_pool(step: Step) -> Pull:
     padded = window.pad(ones, 0.0)
     inside = sum(padded[slices] for _, slices in window.taps())
     share = step.evaluate([ones])[0] / np.maximum(inside, 1.0)  # 1 by how many are counted
+    sizes, dtype = (*x.shape[:2], *padded.shape[2:]), x.dtype
     inner: Any = (..., *(slice(b, b + n) for b, n in zip(window.begin, x.shape[2:], strict=True)))
 
     def pull(g: Sequence[Array | None]) -> dict[int, Array]:
         if g[0] is None:
             return {}
-        part = (g[0] * share).astype(x.dtype)
-        total = np.zeros((*x.shape[:2], *padded.shape[2:]), x.dtype)
+        part = (g[0] * share).astype(dtype)
+        total = np.zeros(sizes, dtype)
         for _, slices in window.taps():
             total[slices] += part
         return {0: total[inner]}

@@ -1,0 +1,51 @@
+"""Twice as many samples to fit to as there are: the others are between two of them.
+
+The original tells of any input what should come of it, so that a sample need not be a real one. In
+between two pictures (Zhang et al., "mixup: Beyond Empirical Risk Minimization", 2018) it is near
+enough to real ones to tell more of the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from normswap.groupnorm.refit.holdout import Part
+    from normswap.runtime.arrays import Feeds
+
+LEAST, MOST = 0.2, 0.5
+"""How much of another sample is taken in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """Samples, batch by batch, and behind each batch as many others between those of it.
+
+    Of inputs that are no floats nothing is in between, and there are no others. They are the same
+    each time that one goes through.
+    """
+
+    part: Part
+
+    def __iter__(self) -> Iterator[Feeds]:
+        """Go through the batches."""
+        rng = np.random.default_rng(0)
+        for feeds, sampled in self.part.cases():
+            yield feeds
+            count = len(feeds[sampled[0]]) if sampled else 0
+            if count < 2 or any(feeds[name].dtype.kind != "f" for name in sampled):
+                continue
+            others = (np.arange(count) + rng.integers(1, count)) % count
+            much = rng.uniform(LEAST, MOST, count)
+            yield feeds | {name: _between(feeds[name], others, much) for name in sampled}
+
+
+def _between(values: np.ndarray, others: np.ndarray, much: np.ndarray) -> np.ndarray:
+    share = much.reshape(-1, *(1,) * (values.ndim - 1))
+    mixed: np.ndarray = (1 - share) * values + share * values[others]
+    return mixed.astype(values.dtype)
