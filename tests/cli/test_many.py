@@ -113,7 +113,7 @@ def test_results_of_all_models_are_in_one_report(home, here):
         (("check", "m"), "no second folder"),
         (("check", "--from-file", "list"), "Line 1 of list is no pair"),
         (("lint", "empty"), "There is no *.onnx in empty"),
-        (("lint", "s3://bucket/m.nothing/", "--scheduler", "x"), "s3://bucket/m.nothing/"),
+        (("lint", "nonsense://bucket/m/", "--scheduler", "x"), "nonsense://bucket/m/"),
         (("lint", "m", "--scheduler", "tcp://"), "There is no Dask scheduler at tcp://"),
     ],
 )
