@@ -117,8 +117,8 @@ def in_private(network: nn.Module, data: tuple, epochs: int, seed: int) -> tuple
     from opacus.validators import ModuleValidator
 
     train_x, test_x, train_y, test_y = data
-    assert ModuleValidator.validate(network, strict=False) == []
     assert ModuleValidator.validate(DigitsResNet().train(), strict=False)
+    assert ModuleValidator.validate(network.train(), strict=False) == []
     optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.5)
     loader = torch.utils.data.DataLoader(
         torch.utils.data.TensorDataset(train_x, train_y),
@@ -126,7 +126,6 @@ def in_private(network: nn.Module, data: tuple, epochs: int, seed: int) -> tuple
         generator=torch.Generator().manual_seed(seed),
     )
     engine = PrivacyEngine()
-    network.train()
     private, optimizer, loader = engine.make_private(
         module=network,
         optimizer=optimizer,
@@ -218,7 +217,7 @@ def original_accuracy(data: tuple) -> float:
 
     session = ort.InferenceSession(str(MODEL), providers=["CPUExecutionProvider"])
     (logits,) = session.run(None, {"image": data[1].numpy()})
-    return float((logits.argmax(1) == data[3].numpy()).mean())
+    return accuracy(lambda _: torch.from_numpy(logits), data[1], data[3])
 
 
 def told(groups: int, batch: int, start: str, runs: list[list[float]], goal: float) -> str:

@@ -24,6 +24,7 @@ from benchmarks import tools
 from benchmarks.worker import Worker
 from normswap.check.alone import concluded
 from normswap.inputs.signature import drawing_alike, read_signature, structural_differences
+from normswap.proof.budget import Budget
 from normswap.proof.files import prove_files
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def verdict(source: Path, target: Path, seconds: float) -> tuple[str, str]:
     structure = structural_differences(*pair)
     if structure:
         return "different", structure[0]
-    proof = prove_files(*pair, patience=seconds, alone=True)
+    proof = prove_files(*pair, budget=Budget(seconds), alone=True)
     found, reasons = concluded(proof)
     if proof.is_whole:
         regions = f"{len(proof.regions)} regions, {proof.largest} nodes, {proof.floors:.2g}"

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,16 +154,17 @@ class DefaultRow:
 
 def compare_default(name: str, whole: Path, folded: Path) -> DefaultRow:
     """Compare the places in what torch folded by itself with those in what keeps all."""
-
-    def made(path: Path) -> set[str]:
-        nodes = onnx.load(path, load_external_data=False).graph.node
-        return {node.output[0] for node in nodes if node.op_type == "BatchNormalization"}
-
-    kept = made(folded)
-    had = made(whole) - kept
+    kept = _batchnorms(folded)
+    had = _batchnorms(whole) - kept
     again = {place.output for place in plan_report(folded).plan.places}
     counts = (len(had), len(kept), len(had & again), len(had - again), len(again - had))
     return DefaultRow(name, *counts)
+
+
+def _batchnorms(path: Path) -> set[str]:
+    """Return the tensors that BatchNormalizations make."""
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    return {node.output[0] for node in nodes if node.op_type == "BatchNormalization"}
 
 
 def defaults(folders: list[Path]) -> dict[str, tuple[Path, Path]]:
@@ -191,8 +193,9 @@ HEAD = """# Where BatchNormalizations are put back
 Made by `python -m benchmarks.unfold_places`: architectures with random weights, exported with their
 BatchNormalizations, folded, and unfolded on two random samples. Of {} architectures {} have them
 behind exactly the layers that took one in, and {} of {} such layers have one again; {} have one
-that had none. {} come back bit for bit when they are folded again. Of the {} of `benchmarks.zoo`
-({}) it is {}: not {}.
+that had none. {} come back bit for bit when they are folded again.
+
+{}
 
 - **kept**: the fold leaves it, and so does unfold.
 - **elsewhere**: it was folded into what comes behind it, or into what is no linear layer, or went
@@ -229,10 +232,11 @@ def report(rows: list[Row], by_torch: list[DefaultRow]) -> str:
         sum(row.layers for row in rows),
         sum(row.extra for row in rows),
         sum(row.is_back for row in rows),
-        len(zoo),
-        ", ".join(row.name for row in zoo),
-        len(zoo) - len(others),
-        ", ".join(others) or "none",
+        textwrap.fill(
+            f"Of the {len(zoo)} of `benchmarks.zoo` ({', '.join(row.name for row in zoo)}) it is "
+            f"{len(zoo) - len(others)}, and not {', '.join(others) or 'any other'}.",
+            100,
+        ),
     )
     text += "".join(f"{row}\n" for row in rows)
     if by_torch:
@@ -253,12 +257,11 @@ def main() -> int:
 
     rows, by_torch = [], []
     for name, path in exports(arguments.folders).items():
-        nodes = onnx.load(path, load_external_data=False).graph.node
-        if asked(name) and any(node.op_type == "BatchNormalization" for node in nodes):
+        if asked(name) and _batchnorms(path):
             rows.append(compare(name, path))
             print(rows[-1], flush=True, file=sys.stderr)
     for name, pair in defaults(arguments.folders).items():
-        if asked(name):
+        if asked(name) and any(_batchnorms(path) for path in pair):
             by_torch.append(compare_default(name, *pair))
             print(by_torch[-1], flush=True, file=sys.stderr)
     text = report(rows, by_torch)

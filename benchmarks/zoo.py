@@ -46,10 +46,10 @@ def missing_operators() -> torch.library.Library:
     return library
 
 
-def timm_model(name: str) -> nn.Module:
+def timm_model(name: str, **options: Any) -> nn.Module:
     missing_operators()
     timm = importlib.import_module("timm")
-    return timm.create_model(name, pretrained=False, exportable=True)
+    return timm.create_model(name, pretrained=False, exportable=True, **options)
 
 
 def torchvision_model(path: str, **options: Any) -> nn.Module:

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import onnx
@@ -151,6 +152,89 @@ def test_what_is_no_model_or_option_is_said_and_nothing_is_a_command(job, inputs
     found, text, _ = job(**inputs)
     assert (found, said in text) == (code, True)
     assert not list(job.home.rglob("hacked"))
+
+
+NETS = """
+    import torch
+    from torch import nn
+
+    class Classifier(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Conv2d(3, 8, 3)
+            self.bn = nn.BatchNorm2d(8)
+            self.head = nn.Linear(8, 4)
+
+        def forward(self, image):
+            return self.head(torch.relu(self.bn(self.stem(image))).mean((2, 3)))
+
+    def make():
+        torch.manual_seed(0)
+        net = Classifier()
+        for _ in range(3):
+            net(torch.randn(8, 3, 6, 6))
+        return net.eval(), (torch.randn(2, 3, 6, 6),)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch's own, about what it does itself
+def test_the_snippet_of_the_page_is_green_and_red(job, monkeypatch):
+    """In a new repository: a good model, and the four that a pipeline is there to find."""
+    torch = pytest.importorskip("torch")
+    page = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
+    (workflow,) = (
+        block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "jobs:" in block
+    )
+    used = [step.get("with", {}) for step in steps(yaml.safe_load(workflow))]
+    (job.home / "nets.py").write_text(textwrap.dedent(NETS))
+    monkeypatch.syspath_prepend(job.home)
+    net, args = __import__("nets").make()
+    path = job.home / "models" / "classifier.onnx"
+
+    def export(**options):
+        torch.onnx.export(net, args, path, dynamo=False, **options)
+
+    def ran():
+        done = [job(**{name.replace("-", "_"): v for name, v in each.items()}) for each in used]
+        return [code for code, *_ in done], "".join(text for _, text, _ in done)
+
+    export()
+    codes, text = ran()
+    assert (codes, "::error" in text) == ([0, 0], False)
+
+    keep = {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}
+    export(**keep)  # a BatchNormalization that folds was left
+    codes, text = ran()
+    assert codes == [1, 0]
+    assert re.search(r"::warning file=models/classifier.onnx,title=[^\n]*NS101[^\n]*/bn/", text)
+
+    net.train()
+    export(**keep)  # in training mode
+    net.eval()
+    codes, text = ran()
+    assert codes == [1, 1]
+    assert re.search(r"::error file=models/classifier.onnx,title=[^\n]*NS102[^\n]*/bn/", text)
+    assert re.search(r"::error [^\n]*normswap%3A mode [^\n]*/bn/BatchNormalization", text)
+
+    export()
+    changed = onnx.load(path)  # a weight changed after the export
+    kernel = next(t for t in changed.graph.initializer if len(t.dims) == 4)
+    values = onnx.numpy_helper.to_array(kernel).copy()
+    values[1, 0, 0, 0] *= 1.01
+    kernel.CopyFrom(onnx.numpy_helper.from_array(values, kernel.name))
+    onnx.save(changed, path)
+    codes, text = ran()
+    assert codes == [0, 1]
+    assert re.search(r"::error [^\n]*normswap%3A weight [^\n]*::stem.weight: ", text)
+    assert re.search(r"::error [^\n]*normswap%3A layer [^\n]*::stem: ", text)
+
+    for parameter in net.parameters():  # the wrong file: another training run
+        torch.nn.init.normal_(parameter)
+    export()
+    codes, text = ran()
+    assert codes == [0, 1]
+    assert re.search(r"::error [^\n]*normswap%3A (weight|layer) [^\n]*::(stem|head)", text)
 
 
 def test_the_pages_use_inputs_that_there_are():

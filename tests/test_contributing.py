@@ -98,6 +98,11 @@ def tell(report, stream, *, verbose, envelope):
     stream.write(f"{len(report.plan.folded)} FOLDED!\\n")
 """
 
+TIP = """
+def tip(report, model):
+    return f"`normswap diff {model} {model}` has nothing to tell" if report.plan.folded else None
+"""
+
 WORKFLOW = '''
 from __future__ import annotations
 
@@ -183,6 +188,12 @@ EXAMPLES = {
     "Teach the swap a new form": {"normswap/groupnorm/forms/toy.py": FORM},
     "Add a rule to lint": {"normswap/lint/rules/loud.py": RULE},
     "Add a report format": {"normswap/report/formats/shout.py": FORMAT},
+    "Add a tip": {
+        "normswap/report/next/same.py": TIP,
+        "normswap/report/next/__init__.py": [
+            ('"training", "overridable", "growth"', '"same", '),
+        ],
+    },
     "Add a command": {
         "normswap/workflows/count.py": WORKFLOW,
         "normswap/__init__.py": [
@@ -325,6 +336,18 @@ def test_a_new_report_format(follow, model):
     run = follow("Add a report format")
     assert "|shout|" in run("-m", "normswap", "fold", "--help")
     assert run("-m", "normswap", "fold", "--dry-run", "--format", "shout", model) == "0 FOLDED!\n"
+
+
+def test_a_new_tip(follow, tmp_path):
+    run = follow("Add a tip")
+    for name, folds in (("plain", False), ("fold", True)):
+        b = Builder(17)
+        x = b.input(2, 3, 5, 5)
+        b.output(b.bn(b.conv(x, 3, 4), 4) if folds else b.node("Relu", x), None)
+        onnx.save(b.model(), tmp_path / f"{name}.onnx")
+        told = json.loads(run("-m", "normswap", "fold", "--dry-run", "--json", f"{name}.onnx"))
+        tips = ["`normswap diff fold.onnx fold.onnx` has nothing to tell"] if folds else []
+        assert told["tips"] == tips
 
 
 def test_a_new_command(follow, model, tmp_path):

@@ -15,6 +15,7 @@ DOCS = ROOT / "docs"
 ELSEWHERE = {
     "api.md": "tests/test_public_api.py",
     "bn-to-gn.md": "tests/groupnorm/test_docs.py",
+    "ci.md": "tests/test_action.py",
     "check.md": "tests/check/test_docs.py",
     "cuda.md": "tests/cli/test_cuda_docs.py",
 }

@@ -80,8 +80,8 @@ def command_page(name: str) -> Iterator[str]:
     yield from ("| option | meaning |", "|---|---|")
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
-        if record is not None:
-            yield f"| `{_cell(record[0])}` | {_words(record[1])} |"
+        if record is not None and record[1]:
+            yield f"| `{record[0]}` | {_words(record[1])} |"  # in code a bar is one
     yield from _epilog(command.epilog or "")
 
 
@@ -206,7 +206,10 @@ def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterato
 
 
 def _cell(text: str) -> str:
-    return re.sub(r"(?<!\\)\|", r"\\|", text)
+    """Escape bars; not those in code, which are none of the table's."""
+    parts = text.split("`")
+    parts[::2] = [re.sub(r"(?<!\\)\|", r"\\|", part) for part in parts[::2]]
+    return "`".join(parts)
 
 
 def _plain(text: str) -> str:

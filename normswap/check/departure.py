@@ -216,8 +216,8 @@ def _why(report: DepartureReport) -> str:
         )
     if report.searched:
         return (
-            "each node by itself agrees with float64, so it is onnxruntime that errs, or the "
-            "result hangs by a thread"
+            "each node by itself agrees with float64, so either onnxruntime errs, or the "
+            "slightest rounding decides the result"
         )
     return "the operator was not found, so float64 is not believed here"
 

@@ -46,6 +46,10 @@ _BUDGET = {False: 5_000_000_000, True: 30_000_000_000}
 _SAMPLES = {False: 2, True: 4}
 _PATIENCE = 120.0  # seconds that the arbiter may take at depth QUICK
 PRECISE = 1e-9
+NO_FLOAT64 = (
+    "there is nothing to compare with in float64, so what rounding does to the original in the "
+    "runtime decides"
+)
 _NAMED = 8  # nodes that did not run where they should, in a sentence
 IMPRECISE = 1e-6  # what the arbiter resolves where it has an operator in float32 only
 
@@ -366,7 +370,7 @@ def observe_rewritten(
     except RunError as error:
         if before.original is None:
             raise
-        seen.notes.append(f"no float64 arbiter, so the noise floor decides: {error}")
+        seen.notes.append(f"{NO_FLOAT64}: {error}")
         seen.notes += blind(model)
         return seen
     seen.runs.append(other.report)
@@ -374,7 +378,9 @@ def observe_rewritten(
     seen.notes += note([*part.results.unseen, *other.unseen])
     imprecise = {*part.results.report.imprecise, *other.report.imprecise}
     if imprecise:
-        seen.notes.append(f"the arbiter has no float64 for {', '.join(sorted(imprecise))}")
+        seen.notes.append(
+            f"evaluated in float32, and all else in float64: {', '.join(sorted(imprecise))}"
+        )
     for position, index in enumerate(part.indices):
         plain, *perturbed = (tensors_of(row[position]) for row in part.results.values)
         rewritten = tensors_of(other.values[0][position])
@@ -547,7 +553,7 @@ def _arbitrate(runner: Runner, model: Signature, options: CheckOptions, seen: Ob
         seen.cases += [drive.cases[index] for index in results.kept]
         seen.arbitration = Arbitration(model, tuple(indices), tuple(feeds), results, drive, driving)
         return
-    seen.notes.append(f"no float64 arbiter, so the noise floor decides: {failures[-1]}")
+    seen.notes.append(f"{NO_FLOAT64}: {failures[-1]}")
 
 
 def _run_too(

@@ -312,7 +312,7 @@ def _another_function(evidence: Evidence, function: Function, rules: Rules) -> J
         rules.function * function.floor.rms + spare * evidence.scale.rms,
         rules.function * function.floor.max + spare * evidence.scale.max,
     )
-    where = f" in channel {function.channel}" if function.channel is not None else ""
+    most = f", most in channel {function.channel}" if function.channel is not None else ""
     for quantity, deviation, limit in (
         ("RMS", function.deviation.rms, allowed.rms),
         ("maximum", function.deviation.max, allowed.max),
@@ -321,8 +321,8 @@ def _another_function(evidence: Evidence, function: Function, rules: Rules) -> J
             return Judgement(
                 Verdict.DIFFERENT,
                 "arbiter",
-                f"in float64 the functions are {deviation:.3g} apart ({quantity}), and rounding "
-                f"the weights explains {limit:.3g}; most{where}",
+                f"in float64 the outputs are {deviation:.3g} apart ({quantity}){most}, where "
+                f"rounding the weights explains {limit:.3g}",
                 limit,
             )
     resolved = function.deviation.rms > spare * evidence.scale.rms
@@ -459,7 +459,7 @@ def _by_noise(evidence: Evidence, rules: Rules, allowance: Distance | None = Non
         reason = f"{off}, which {own} explains"
         return Judgement(Verdict.EQUIVALENT, "noise floor", reason, min(wanted.max, most.max))
     if explained:
-        reason = f"{off}; {own} is too much to tell"
+        reason = f"{off}; {own} is so large that it would hide a fault"
         return Judgement(Verdict.INCONCLUSIVE, "noise floor", reason, most.max)
     if small:
         reason = f"{off}, more than {own} explains and too little to be sure of a fault"

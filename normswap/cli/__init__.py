@@ -242,7 +242,7 @@ def _told(error: Exception, telling: Telling) -> int:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         message = f"{where}{error.strerror or error}."
-        tip = "The operating system refuses a file."
+        tip = "The operating system says so: look at permissions, and at the space that is left."
         return _tell(telling, "OSError", message, ExitCode.MODEL, tip=tip)
     if isinstance(error, click.Abort) and error.__cause__ is not None:
         error = cast("EOFError", error.__cause__)

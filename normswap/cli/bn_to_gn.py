@@ -62,17 +62,15 @@ class Groups(click.ParamType):  # type: ignore[type-arg, unused-ignore] # generi
             self.fail(f"{value!r} is neither a number nor {CHANNELS!r}", param, ctx)
 
 
-class Mapping(click.ParamType):  # type: ignore[type-arg, unused-ignore] # generic from click 8.2
+class MappedFile(SavedFile):
     """``torch``, or ``torch=FILE``."""
 
-    name = "mapping"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the file, empty where none is named."""
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the file; no name where none is given."""
         framework, named, file = value.partition("=")
         if framework != "torch" or (named and not file):
             self.fail(f"{value!r} is neither torch nor torch=FILE", param, ctx)
-        return str(SavedFile().convert(file, param, ctx)) if file else ""
+        return super().convert(file, param, ctx) if file else Path()
 
 
 class FormOption(click.Option):
@@ -216,7 +214,7 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--map",
             "mapped",
-            type=Mapping(),
+            type=MappedFile(),
             metavar="torch[=FILE]",
             help="Write the weights for a torch module whose BatchNorms are GroupNorms too, by the "
             "names that torch's exporter gave them: an .npz or .safetensors.  [default: the "
@@ -315,14 +313,16 @@ def _run(
     unfold: bool,
     dry_run: bool,
     fail_on: tuple[FailOn, ...],
-    mapped: str | None,
+    mapped: Path | None,
     quiet: bool,
     verbose: int,
     **values: Any,
 ) -> ExitCode:
     source = source_of_command(model)
     if values["certificate"] is not None and dry_run:
-        raise UsageError("There is no certificate of a swap that is not made.")
+        raise UsageError(
+            "There is no certificate of a swap that is not made: --dry-run makes none."
+        )
     if mapped is not None and dry_run:
         raise UsageError("There are no weights of a swap that is not made.")
     require_dry_run(fail_on, dry_run=dry_run)
@@ -335,8 +335,10 @@ def _run(
             tip = "Give it with --calibrate DATA, or with --evaluate DATA."
             raise UsageError(f"{name} needs data.", tip=tip)
     if unfold and dry_run:
-        tip = "normswap unfold --dry-run says where they would go."
-        raise UsageError("There is no swap to tell of before --unfold has made it.", tip=tip)
+        tip = "normswap unfold --dry-run says where BatchNormalizations would go."
+        raise UsageError(
+            "--dry-run can't tell of a swap before --unfold has made what is swapped.", tip=tip
+        )
     from normswap.groupnorm.calibrate import CalibrationOptions
     from normswap.workflows.swap import plan_report, swap
 
@@ -377,10 +379,10 @@ def _run(
     return report.exit_code
 
 
-def _state_file(named: str, output: Path | BinaryIO) -> Path:
+def _state_file(named: Path, output: Path | BinaryIO) -> Path:
     """Return where the weights for torch go: beside the result, if nothing else is said."""
-    if named:
-        return Path(named)
+    if named != Path():
+        return named
     if not isinstance(output, Path):
         raise UsageError("The model goes into a pipe.", tip="Name a file: --map torch=FILE.npz.")
     path = output.with_suffix(".npz")

@@ -158,7 +158,9 @@ def _report(given: dict[str, Any], say: Callable[[str], None]) -> CheckReport:
         return load_report(given["rejudge"]).rejudged(_tolerances(given))
     original, rewritten = given["original"], given["rewritten"]
     if original is None:
-        raise UsageError("There is no model to check.", tip="normswap check A.onnx B.onnx")
+        raise UsageError(
+            "There is no model to check.", tip="For example: normswap check a.onnx b.onnx"
+        )
     from normswap.workflows.check import check, check_outputs
 
     options = _options(given)

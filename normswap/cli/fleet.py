@@ -33,7 +33,7 @@ _PLACES = frozenset({"output", "force"})
 _TALK = frozenset({"quiet", "verbose"})
 """Options that each model is not told."""
 
-_RESULTS = frozenset({"junit", "sarif", "github"})
+_RESULTS = frozenset({"github", "html", "junit", "sarif"})
 """Formats that are made of results."""
 
 
@@ -258,9 +258,9 @@ def _run(jobs: list[Job], asked: Asked, given: dict[str, Any]) -> ExitCode:
 
 def _outcomes(jobs: list[Job], asked: Asked) -> Generator[Outcome, None, None]:
     written = cast("Written", click.get_current_context().find_object(dict)[Written])  # type: ignore[index]
+    outputs = {job.name: job.output for job in jobs if job.output is not None}
     for counted, outcome in enumerate(_engine(jobs, asked, written), 1):
-        if outcome.output is not None:
-            written.forget(outcome.output)
+        written.forget(outputs.get(outcome.model, ""))
         written.count(f"{counted} of {len(jobs)} models were done")
         yield outcome
 
@@ -269,7 +269,9 @@ def _engine(jobs: list[Job], asked: Asked, written: Written) -> Iterator[Outcome
     if asked.scheduler is not None:
         from normswap.fleet import cluster
 
-        yield from cluster.run(map(_anywhere, jobs), TASK, asked.scheduler, failed)
+        here = str(Path.cwd())
+        jobs = [replace(job, home=here) for job in jobs]
+        yield from cluster.run(jobs, TASK, asked.scheduler, failed)
         return
     if len(jobs) == 1:  # which another process would not hurry
         yield done(jobs[0])
@@ -282,16 +284,6 @@ def _engine(jobs: list[Job], asked: Asked, written: Written) -> Iterator[Outcome
 
     count = min(asked.jobs or os.cpu_count() or 1, len(jobs))
     yield from pool.run(jobs, TASK, count, failed, began)
-
-
-def _anywhere(job: Job) -> Job:
-    """Return a job that means the same in another folder."""
-
-    def absolute(path: str) -> str:
-        return path if remote.is_url(path) else str(Path(path).absolute())
-
-    output = None if job.output is None else absolute(job.output)
-    return replace(job, models=tuple(map(absolute, job.models)), output=output)
 
 
 @contextlib.contextmanager

@@ -107,7 +107,9 @@ def fold_command(
     source = source_of_command(model)
     require_dry_run(fail_on, dry_run=dry_run and explain is None)
     if values["certificate"] is not None and (dry_run or explain is not None):
-        raise UsageError("There is no certificate of a fold that is not made.")
+        raise UsageError(
+            "There is no certificate of a fold that is not made: --dry-run and --explain make none."
+        )
     from normswap.workflows.fold import fold, plan
 
     which: dict[str, Any] = {
@@ -137,7 +139,7 @@ def _explain(report: FoldReport, name: str) -> None:
     entries = report.plan.about(name)
     if not entries:
         raise UsageError(
-            f"No normalization of {report.source} has to do with {name!r}.",
+            f"{name!r} is no normalization of {report.source}, nor on the way of one.",
             tip=did_you_mean(name, report.plan.names(), most=3) or "--dry-run -v lists them all.",
         )
     telling().tell(Explanation.of(name, entries), command="explain")

@@ -6,7 +6,10 @@ Here a job meets what is done already, and what is behind URLs. It runs in a wor
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
+import os
+import platform
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,15 +19,18 @@ from normswap.cli import run
 from normswap.cli.stopping import STOPPED
 from normswap.cli.telling import JSON, Telling
 from normswap.cli.written import Written
-from normswap.errors import ExitCode, ModelError, NormswapError
+from normswap.errors import ExitCode, ModelError, NormswapError, RunError
 from normswap.fleet import remote
 from normswap.fleet.records import Record, tags
 from normswap.fleet.work import Job, Outcome
+from normswap.model import load, stage
 from normswap.report import tell
 from normswap.report.envelope import Error, Failure, around, files_of
 from normswap.report.formats.json import whole
 from normswap.report.headline import headline
 from normswap.report.results import results_of
+from normswap.runtime.lending import keep
+from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,12 +46,39 @@ _DONE = frozenset({ExitCode.OK, ExitCode.FINDINGS, ExitCode.MODEL})
 
 def work(request: dict[str, Any], channel: Channel) -> dict[str, Any]:
     """Do a job, as a task of `normswap.runtime.worker`."""
-    if "warm" not in channel.held:
-        from normswap.runtime.lending import keep
-
+    job = Job.of(request["job"])
+    try:
+        _go_home(job)
+    except RunError as error:
+        return {"outcome": failed(job, error).whole()}
+    is_first = not channel.held
+    if is_first:
+        channel.held[TASK] = True
         keep()
-        channel.held["warm"] = True
-    return {"outcome": done(Job.of(request["job"])).whole()}
+    outcome = done(job)
+    if is_first:
+        # What is imported by now stays. Of what a model leaves nothing may be left to the next one,
+        # and to look for it while there is one would take long, see `normswap.cli.main`.
+        gc.freeze()
+        gc.set_threshold(100_000, 50, 50)
+    gc.collect()
+    return {"outcome": outcome.whole()}
+
+
+def _go_home(job: Job) -> None:
+    """Change to the folder that the paths of a job begin at, unless they begin at none."""
+    if job.home is None:
+        return
+    try:
+        os.chdir(job.home)
+    except OSError as error:
+        places = (*job.models, job.output or job.models[0])
+        if any(not remote.is_url(each) and not Path(each).is_absolute() for each in places):
+            raise RunError(
+                f"{job.name} begins at {job.home}, which {platform.node()} has not: "
+                f"{error.strerror}.",
+                tip="Give absolute paths of a file system that all machines see, or URLs.",
+            ) from error
 
 
 def done(job: Job) -> Outcome:
@@ -86,10 +119,11 @@ def _recorded(job: Job) -> Outcome:
     if before is not None:
         return before
     force = job.force or record.owns_output
-    if force or job.output is None or not remote.is_there(job.output):
-        force = job.output is not None
+    is_there = job.output is not None and remote.is_there(job.output)
+    if force or not is_there:
         record.begin()
-    outcome, files = _run(job, force=force)
+    aside = record.was_begun and is_there and job.output not in job.models
+    outcome, files = _run(job, force=force or not is_there, aside=aside)
     if outcome.exit_code in _DONE and None not in files.values():
         record.finish(outcome, files)
     elif outcome.exit_code != ExitCode.USAGE:
@@ -115,13 +149,16 @@ def _call(job: Job) -> dict[str, Any]:
     }
 
 
-def _run(job: Job, *, force: bool) -> tuple[Outcome, dict[str, str | None]]:
-    """Run the command; return what came of it, and the hashes of what was read and written."""
+def _run(job: Job, *, force: bool, aside: bool = False) -> tuple[Outcome, dict[str, str | None]]:
+    """Run the command; return what came of it, and the hashes of what was read and written.
+
+    If `aside`, what is written takes its place only if that has not got it already.
+    """
     with contextlib.ExitStack() as stack:
-        places = _Places(job, stack)
+        places = _Places(job, stack, aside=aside)
         kept = _Kept(job.command)
         words = [job.command, *job.arguments, "-q"]
-        if places.output is not None and job.named:
+        if places.output is not None and (job.named or aside):
             words += ["-o", places.output]
         if job.output is not None and force and "--in-place" not in words and "--fix" not in words:
             words.append("--force")
@@ -208,23 +245,26 @@ class _Kept(Telling):
 class _Places:
     """Where a job's files are on this machine, and what they are called to people."""
 
-    def __init__(self, job: Job, stack: contextlib.ExitStack) -> None:
+    def __init__(self, job: Job, stack: contextlib.ExitStack, *, aside: bool) -> None:
         self.models = list(job.models)
         self.output = job.output
         self.read: list[str] = []
         self.sent: list[str] = []
         self._url: str | None = None
+        self._aside: str | None = None
         self._names = [
             (path, name) for path, name in zip(job.models, job.names, strict=True) if path != name
         ]
         if any(remote.is_url(place) for place in (*job.models, job.output or "")):
             self._fetch(job, stack)
+        elif aside and job.output is not None:
+            self._aside = job.output
+            self.output = str(stack.enter_context(scratch_folder("fleet")) / Path(job.output).name)
+            self._names.append((self.output, job.output))
         if self.output is not None and job.named and self._url is None:
             _make_folder(Path(self.output).parent)
 
     def _fetch(self, job: Job, stack: contextlib.ExitStack) -> None:
-        from normswap.scratch import scratch_folder
-
         folder = stack.enter_context(scratch_folder("fleet"))
         for number, url in enumerate(job.models):
             if remote.is_url(url):
@@ -246,13 +286,26 @@ class _Places:
         if self._url is not None:
             remote.send(Path(self.output), self._url)
             self.sent.append(self._url)
-        return self.output
+        if self._aside is None:
+            return self.output
+        if _hashes(self.output) != _hashes(self._aside):
+            with stage(load(self.output), self._aside, overwrite=True, edited=False) as staged:
+                staged.commit()
+        return self._aside
 
     def rename(self, text: str) -> str:
         """Return a text in which files go by what people call them."""
         for path, name in self._names:
             text = text.replace(path, name)
         return text
+
+
+def _hashes(model: str) -> dict[str, str | None]:
+    """Return the hashes of a model and its data, by their names in its folder."""
+    return {
+        os.path.relpath(each.path, Path(model).parent): each.sha256
+        for each in files_of(Path(model))
+    }
 
 
 def _make_folder(folder: Path) -> None:

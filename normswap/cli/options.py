@@ -457,7 +457,9 @@ def require_dry_run(fail_on: tuple[str, ...], *, dry_run: bool) -> None:
         A rewrite that ends with findings would leave open whether something was written.
     """
     if fail_on and not dry_run:
-        raise UsageError("--fail-on is about a plan.", tip="Give --dry-run too.")
+        raise UsageError(
+            "--fail-on is for a dry run, which writes nothing.", tip="Give --dry-run too."
+        )
 
 
 def certificate_option(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -84,7 +84,9 @@ def unfold_command(
     """
     source = source_of_command(model)
     if values["certificate"] is not None and dry_run:
-        raise UsageError("There is no certificate of an unfold that is not made.")
+        raise UsageError(
+            "There is no certificate of an unfold that is not made: --dry-run makes none."
+        )
     from normswap.workflows.unfold import plan_report, unfold
 
     which: dict[str, Any] = {"include": include, "exclude": exclude}

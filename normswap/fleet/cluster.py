@@ -83,7 +83,7 @@ def run(
         _require_same(client)
         tasks = _Tasks(client, task)
         waiting = iter(jobs)
-        done = as_completed([], with_results=True, raise_errors=False)
+        done = as_completed([], loop=client.loop, with_results=True, raise_errors=False)
         try:
             yield from _refill(done, tasks, itertools.islice(waiting, _AHEAD), failed)
             for future, found in done:

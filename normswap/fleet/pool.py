@@ -35,23 +35,26 @@ class Worker(Child):
 
     Parameters
     ----------
-    task : str
-        ``module:function`` of a task (`normswap.runtime.worker`) that takes a ``job`` and answers
-        with its ``outcome``.
     beside : int
         How many of them share the processors.
     """
 
     TIP = "The other models go on in a new process."
 
-    def __init__(self, task: str, beside: int = 1) -> None:
+    def __init__(self, beside: int = 1) -> None:
         share = str(max(1, (os.cpu_count() or 1) // beside))
         threads = {} if beside == 1 else {n: share for n in _THREADS if n not in os.environ}
         super().__init__("a model", timeout=threading.TIMEOUT_MAX, environment=threads)
-        self._task = task
 
-    def do(self, job: Job) -> Outcome:
+    def do(self, job: Job, task: str) -> Outcome:
         """Do a job.
+
+        Parameters
+        ----------
+        job : Job
+        task : str
+            ``module:function`` of a task (`normswap.runtime.worker`) that takes a ``job`` and
+            answers with its ``outcome``.
 
         Raises
         ------
@@ -59,7 +62,7 @@ class Worker(Child):
             The process died.
         """
         self.label, self._stage = job.name, "it was worked on"
-        return Outcome(**self.call(self._task, {"job": job.to_dict()})["outcome"])
+        return Outcome(**self.call(task, {"job": job.to_dict()})["outcome"])
 
     def ask_to_end(self) -> None:
         """Ask the process to put things in order and end."""
@@ -86,7 +89,7 @@ def run(
     ----------
     jobs : iterable of Job
     task : str
-        See `Worker`.
+        See `Worker.do`.
     workers : int
     failed : callable
         Returns the outcome of a job whose process died.
@@ -160,7 +163,7 @@ class _Pool:
             while (job := self._next()) is not None:
                 try:
                     worker = worker or self._start()
-                    self._done.put(worker.do(job))
+                    self._done.put(worker.do(job, self._task))
                 except RunError as error:  # noqa: PERF203 - of this job, and the others go on
                     if self._is_over:
                         return
@@ -181,7 +184,7 @@ class _Pool:
             return job
 
     def _start(self) -> Worker:
-        worker = Worker(self._task, self._count)
+        worker = Worker(self._count)
         with self._lock:
             self._workers.add(worker)
             if self._is_over:
@@ -206,8 +209,8 @@ def ask(job: dict[str, Any], task: str) -> dict[str, Any]:
     worker: Worker | None = getattr(_own, "worker", None)
     try:
         if worker is None:
-            worker = _own.worker = Worker(task, threading.active_count())
-        return {"outcome": worker.do(Job.of(job)).whole()}
+            worker = _own.worker = Worker()
+        return {"outcome": worker.do(Job.of(job), task).whole()}
     except RunError as error:
         _own.worker = None
         if worker is not None:

@@ -58,6 +58,11 @@ class Record:
         output = self._job.output
         return files is None or output is None or files.get(output) == tags([output])[output]
 
+    @property
+    def was_begun(self) -> bool:
+        """Whether a run was killed in the middle of it, maybe after it had written."""
+        return bool(self._found) and self._found.get("files") is None
+
     def begin(self) -> None:
         """Note that the model is worked on from now on."""
         self._write({"call": self._call, "files": None})
@@ -81,7 +86,9 @@ class Record:
 
 def path_of(job: Job) -> Path:
     """Return where the record of a job is."""
-    key = "\0".join((job.command, *job.names, job.output or ""))
+    places = (*job.models, *([] if job.output is None else [job.output]))
+    absolute = (each if remote.is_url(each) else str(Path(each).absolute()) for each in places)
+    key = "\0".join((job.command, *absolute))
     digest = sha256(key.encode(errors="surrogatepass")).hexdigest()
     return Path(job.records or "", digest[:2], f"{digest[2:]}.json")
 

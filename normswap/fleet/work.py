@@ -44,6 +44,8 @@ class Job(AsDict):
         Whether an output that is there may be replaced.
     records : str or None
         The folder of what was done already.
+    home : str or None
+        The folder that its paths begin at, where that may be another one than the worker's.
     wants : tuple of str
         What is to come back besides the line: ``report``, ``results``, ``text``.
     """
@@ -56,6 +58,7 @@ class Job(AsDict):
     named: bool = False
     force: bool = False
     records: str | None = None
+    home: str | None = None
     wants: tuple[str, ...] = ()
 
     @classmethod

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 DEFAULT_EPSILON = 1e-5
 
 EXPORT_TIP = (
-    "Exporters fold it away by themselves. torch.onnx.export keeps it with optimize=False, or with "
-    "dynamo=False, training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False; and "
-    "`normswap unfold` puts it back."
+    "Exporters fold BatchNormalization away by themselves. torch.onnx.export keeps it with "
+    "optimize=False, or with dynamo=False, training=torch.onnx.TrainingMode.PRESERVE, "
+    "do_constant_folding=False; and `normswap unfold` puts it back."
 )
 """What helps where a model has no BatchNormalization; docs/export.md says more."""
 

@@ -64,8 +64,8 @@ MOVED = 1e-3
 """Deviations by which the mean of a channel moves where another sample takes its place."""
 
 PLACES = "its channels are samples, so its statistics belong to places in the batch"
-NOTHING = "no activation comes to it on this data"
-UNSEEN = "what comes to it can't be shown by the runtime"
+NOTHING = "no sample of this data reaches it"
+UNSEEN = "the runtime can't show what comes to it"
 UNSETTLED = f"its statistics depend on themselves, and did not settle in {ROUNDS} passes"
 
 

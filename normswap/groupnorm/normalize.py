@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Place = tuple[str, str]
 """A node by the path of its graph and the name of its first output."""
 
-FORGOTTEN = Statistics(detail="a group of one channel forgets them")
+FORGOTTEN = Statistics(detail="in a group of one channel they make no difference")
 
 
 def place_of(node: Node) -> Place:

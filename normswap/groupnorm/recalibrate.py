@@ -180,9 +180,10 @@ def refuse(model: Model, kept: Sequence[Untouched]) -> None:
     listed = "; ".join(f"{entry.site.node}: {entry.detail}" for entry in kept[:LISTED])
     more = f"; and {len(kept) - LISTED} more" if len(kept) > LISTED else ""
     inputs = any(entry.reason is Reason.OVERRIDABLE for entry in kept)
+    count = len(kept)
+    which = "The BatchNormalization" if count == 1 else f"All {count} BatchNormalizations"
     raise ModelError(
-        f"{len(kept)} of {len(kept)} BatchNormalizations of {model.name} can't be recalibrated: "
-        f"{listed}{more}.",
+        f"{which} of {model.name} can't be recalibrated: {listed}{more}.",
         tip=ASSUME if inputs else None,
     )
 

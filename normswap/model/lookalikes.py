@@ -16,10 +16,14 @@ _LOOK_ALIKES: tuple[tuple[bytes, str, str], ...] = (
 )
 
 
+INTERRUPTED = "Was the export or download interrupted?"
+
+
 def not_a_model(head: bytes, name: str, reason: str) -> ModelError:
     """Return the error of a file that is none: by its first bytes, or else by a reason."""
     if not head:
-        return ModelError(f"{name} is empty.", tip="Was the export or download interrupted?")
+        tip = "Nothing came through the pipe: name a file." if name == "<stdin>" else INTERRUPTED
+        return ModelError(f"{name} is empty.", tip=tip)
     for magic, what, tip in _LOOK_ALIKES:
         if head.startswith(magic):
             return ModelError(f"{name} is {what}, not an ONNX model.", tip=tip)
@@ -32,7 +36,7 @@ def not_a_model(head: bytes, name: str, reason: str) -> ModelError:
         return ModelError(f"{name} is a text file, not an ONNX model.")
     return ModelError(
         f"{name} is truncated, damaged, or no ONNX model: {reason}.",
-        tip="Was the export or download interrupted?",
+        tip=INTERRUPTED,
     )
 
 

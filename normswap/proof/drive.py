@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from normswap.dtypes import is_float
+from normswap.proof.budget import NODE
 from normswap.proof.coverage import Coverage
 from normswap.proof.evaluate import UnjudgedError, evaluate
 from normswap.proof.flat import NONE
@@ -93,6 +94,8 @@ class Driven:
         What of the region nothing reached; empty where all was.
     share : float
         The largest deviation in parts of the largest value.
+    work : float
+        Multiply-adds, as of :mod:`normswap.proof.budget`.
     """
 
     floors: float
@@ -100,6 +103,7 @@ class Driven:
     channel: int | None = None
     reason: str = ""
     share: float = 0.0
+    work: float = 0.0
 
 
 def drive(pair: Pair, limit: float) -> Driven:
@@ -118,10 +122,10 @@ def drive(pair: Pair, limit: float) -> Driven:
         count += 1
         worst = max(worst, found, key=lambda item: item.floors)
         if not worst.floors <= limit:
-            return worst
+            return replace(worst, work=driving.work)
     if not count:
         raise UnjudgedError("there are no sizes to drive it at")
-    return replace(worst, reason=driving.unseen())
+    return replace(worst, reason=driving.unseen(), work=driving.work)
 
 
 class _Driving:
@@ -148,6 +152,7 @@ class _Driving:
             self._coverages.append(Coverage(names, names))
         self._refuse_rounding()
         self._movement = Movement(pair)
+        self.work = 0.0
 
     def _refuse_rounding(self) -> None:
         pair = self._pair
@@ -341,6 +346,9 @@ class _Driving:
             same = a.dtype == b.dtype and bool((a == b).all())
             return Driven(0.0 if same else math.inf)
         moved = self._movement.of(of_a, of_b, (a, b), self._samples(a, alone=alone))
+        once = self._work({kind: np.shape(feeds[kind]) for kind in self._floats})
+        once += NODE * (len(pair.of_a.nodes) + len(pair.of_b.nodes))
+        self.work += (1 + len(moved)) * once
         largest = max(
             (float(np.abs(v).max(initial=0.0)) for v in feeds.values() if v.dtype == np.float64),
             default=0.0,

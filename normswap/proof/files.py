@@ -14,6 +14,7 @@ from normswap.errors import ModelError, UsageError
 from normswap.inputs.dims import RequestedSizes, solve
 from normswap.inputs.random import Distribution, make_case
 from normswap.model.outlined import outlined
+from normswap.proof.budget import Budget
 from normswap.proof.constants import Constants
 from normswap.proof.flat import Flat, NotFlatError
 from normswap.proof.numbering import Side
@@ -40,7 +41,7 @@ def prove_files(
     rewritten: Signature,
     *,
     requested: RequestedSizes = _ANY,
-    patience: float = 60.0,
+    budget: Budget | None = None,
     alone: bool = False,
     orders: Sequence[Reordered] = (),
     ranges: Mapping[str, tuple[float, float]] = MappingProxyType({}),
@@ -54,8 +55,8 @@ def prove_files(
     requested : RequestedSizes
         Sizes that a person asked for; open ones are all the same to a proof, but for two that are
         tried.
-    patience : float
-        Seconds after which what is left stays open.
+    budget : Budget, optional
+        When it is over, what is left stays open.
     alone : bool
         Whether nothing else is going to be asked: then a witness is looked for where not all is
         proved.
@@ -75,7 +76,7 @@ def prove_files(
         If external data can't be read.
     """
     began = time.perf_counter()
-    deadline = began + patience
+    budget = Budget() if budget is None else budget
 
     def feeds() -> Iterator[Feeds]:
         return _feeds(original, requested, ranges)
@@ -83,10 +84,9 @@ def prove_files(
     try:
         a, b, _ = sides_of(original, rewritten, requested, orders)
         with np.errstate(all="ignore"):  # infinity and NaN are values like any others here
-            left = deadline - time.perf_counter()
-            found = prove(a, b, feeds=feeds, patience=left, vary=not ranges)
+            found = prove(a, b, feeds=feeds, budget=budget, vary=not ranges)
             if alone and not found.is_whole and found.witness is None:
-                found = replace(found, witness=witness(a, b, feeds(), deadline))
+                found = replace(found, witness=witness(a, b, feeds(), budget))
             return replace(found, seconds=time.perf_counter() - began)
     except ModelError:
         raise

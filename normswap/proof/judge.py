@@ -61,6 +61,8 @@ class Judgement:
         no step of a rewrite either, if nothing else is apart.
     number : Number or None
         The number of a constant that is off most, if it is known that constants are what differs.
+    work : float
+        What it took, see :mod:`normswap.proof.budget`.
     """
 
     equal: bool
@@ -73,6 +75,7 @@ class Judgement:
     is_near: bool = False
     is_partial: bool = False
     number: Number | None = None
+    work: float = 0.0
 
 
 def judge(pair: Pair) -> Judgement:
@@ -98,6 +101,7 @@ def judge(pair: Pair) -> Judgement:
         channel=found.channel,
         reason="" if equal else found.reason or _said(found.floors, "weight-rounding floors"),
         is_near=found.floors > FLOORS and 0 < found.share < _NEAR,
+        work=found.work,
     )
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from onnx import TensorProto
 
 from normswap.dtypes import is_float
+from normswap.proof.budget import Budget
 from normswap.proof.candidates import MORE, Candidates
 from normswap.proof.conversion import narrowed_to
 from normswap.proof.facts import Facts
@@ -42,7 +43,6 @@ from normswap.proof.witness import Apart, shown
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-_PATIENCE = 60.0  # seconds
 _FAILURES = 24  # tensors of a region that were no cut points
 _DIFFERENCES = 8  # regions that may differ
 _CLOSE = 16  # nodes of a region, beyond which it says little of where models differ
@@ -53,7 +53,7 @@ def prove(
     b: Side,
     *,
     feeds: Callable[[], Iterable[Mapping[str, Any]]] = tuple,
-    patience: float = _PATIENCE,
+    budget: Budget | None = None,
     vary: bool = True,
 ) -> Proof:
     """Prove, as far as it goes, that a rewritten model is the original function.
@@ -65,8 +65,8 @@ def prove(
     feeds : callable
         Inputs of the models, of sizes to be tried one after the other. Where names and places
         leave something open, both models are simulated on them, for candidates.
-    patience : float
-        Seconds after which what is left stays open.
+    budget : Budget, optional
+        When it is over, what is left stays open.
     vary : bool
         Whether what differs may be shown by larger values than those of the feeds.
 
@@ -76,19 +76,20 @@ def prove(
         The same for the same models, unless time ran out.
     """
     began = time.perf_counter()
-    deadline = began + patience
-    walk = _Walk(a, b, deadline)
+    budget = Budget() if budget is None else budget
+    walk = _Walk(a, b, budget)
     found = walk.told()
     if found.is_open or any(region.size > _CLOSE for region in found.apart):
-        values, original = taken(a, feeds(), deadline)
-        alike = Alike(original, simulate(b, values, deadline=deadline))
-        other = _Walk(a, b, deadline, alike)
+        values, original = taken(a, feeds(), budget)
+        alike = Alike(original, simulate(b, values, budget=budget))
+        other = _Walk(a, b, budget, alike)
         again = other.told()
         if _merit(again) > _merit(found):
             walk, found = other, again
     if found.apart:
         found = replace(found, witness=walk.witness(found, feeds(), vary=vary))
-    return replace(found, seconds=time.perf_counter() - began)
+    stopped = "" if found.is_whole else budget.reason
+    return replace(found, stopped=stopped, seconds=time.perf_counter() - began)
 
 
 def _merit(proof: Proof) -> tuple[int, int]:
@@ -98,9 +99,9 @@ def _merit(proof: Proof) -> tuple[int, int]:
 
 
 class _Walk:
-    def __init__(self, a: Side, b: Side, deadline: float, alike: Alike | None = None) -> None:
+    def __init__(self, a: Side, b: Side, budget: Budget, alike: Alike | None = None) -> None:
         self._a, self._b = a, b
-        self._deadline = deadline
+        self._budget = budget
         self._table = Table()
         self._facts = Facts(a), Facts(b)
         b.narrow = narrowed_to(a.flat, b.flat)
@@ -114,10 +115,6 @@ class _Walk:
         self._unequal: dict[Cut, Apart] = {}
         self._common: set[int] = set()  # classes that both models have
         self._candidates = Candidates(a, b, self._homes, alike)
-
-    @property
-    def _is_late(self) -> bool:
-        return time.perf_counter() > self._deadline
 
     def _run(self) -> None:
         """Walk through the rewritten model."""
@@ -148,7 +145,11 @@ class _Walk:
                 self._identical.add(number)
                 self._common.add(kind)
                 continue
-            if not is_float(b.flat.types[number]) or number in b.flat.between or self._is_late:
+            if (
+                not is_float(b.flat.types[number])
+                or number in b.flat.between
+                or self._budget.is_over
+            ):
                 continue
             try:
                 again = self._cut(number)
@@ -165,7 +166,7 @@ class _Walk:
         if len(failures) >= _FAILURES:
             raise LargeRegionError(set(failures))
         for candidate, named in self._candidates.of(number):
-            if self._is_late:
+            if self._budget.is_over:
                 return None
             region = self._compared(number, candidate, cone, named=named)
             if region is not None and not region.reason:
@@ -233,6 +234,7 @@ class _Walk:
         found = self._judged.get(key)
         if found is None:
             found = self._judged[key] = judge(self._pair(of_a, of_b))
+            self._budget.spend(found.work)
         return found
 
     def _pair(self, of_a: Cone, of_b: Cone) -> Pair:
@@ -274,7 +276,7 @@ class _Walk:
             for n in seen
             if n in self._failed and n not in self._assumed and self._failed[n][1].is_apart
         ]
-        if not failed or len(self._assumed) >= _DIFFERENCES or self._is_late:
+        if not failed or len(self._assumed) >= _DIFFERENCES or self._budget.is_over:
             return None
         return self._assume(min(failed, key=self._place))
 
@@ -347,13 +349,13 @@ class _Walk:
             {o.name for o in found.outputs if o.standing is Standing.APART},
             self._homes,
             feeds,
-            self._deadline,
+            self._budget,
             vary=vary,
         )
 
     def _why(self, number: int) -> str:
-        if self._is_late:
-            return "time ran out"
+        if self._budget.is_over:
+            return self._budget.reason
         try:
             seen = {number, *cone_of(self._b, number, self._homes).made}
         except LargeRegionError as error:

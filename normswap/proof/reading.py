@@ -57,17 +57,39 @@ def map_of(side: Side, cone: Cone) -> Map:
     return replace(found, normals=tuple(reading.normals))
 
 
+class _Constants(dict[int, np.ndarray]):
+    """Constants by number, in float64, each read when it is asked for.
+
+    They are apart from what reads a region: a circle of references would keep them, which may be
+    gigabytes, until Python looks for some.
+    """
+
+    def __init__(self, side: Side) -> None:
+        super().__init__()
+        self._side = side
+
+    def __missing__(self, number: int) -> np.ndarray:
+        value = self._side.value(number)
+        if value is None and number in self._side.constants:
+            value = self._side.constants.load(number)
+        if value is None:
+            raise NoMapError("it reads what is neither constant nor known")
+        found: np.ndarray = widened(value)
+        self[number] = found
+        return found
+
+
 class _Reading:
     """Goes through the nodes of a region."""
 
     def __init__(self, side: Side, cone: Cone) -> None:
         self._side = side
         self.maps: dict[int, Map] = {}
-        self.moments = Moments(side, self.maps, self.constant)
+        self._constants = _Constants(side)
+        self.moments = Moments(side, self.maps, self._constants.__getitem__)
         self.normals: list[Normal] = []
         self._kinds: dict[Any, int] = {}
         self._narrowing = narrowing(side, cone)
-        self._constants: dict[int, np.ndarray] = {}
         one = np.ones(())
         for number, kind in cone.frontier.items():
             self.shapes(number)
@@ -137,13 +159,6 @@ class _Reading:
 
     def constant(self, number: int) -> np.ndarray:
         """Return a constant in float64."""
-        if number not in self._constants:
-            value = self._side.value(number)
-            if value is None and number in self._side.constants:
-                value = self._side.constants.load(number)
-            if value is None:
-                raise NoMapError("it reads what is neither constant nor known")
-            self._constants[number] = widened(value)
         return self._constants[number]
 
     def weight(self, node: Node) -> np.ndarray:

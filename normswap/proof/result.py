@@ -194,6 +194,8 @@ class Proof:
         the rewritten model is: then it is equal to within that type's rounding. Else empty.
     witness : Witness or None
         What shows that the models differ, where that was looked for.
+    stopped : str
+        Why it was stopped with something open or not shown, if it was.
     seconds : float
     reason : str
         Why there is no proof at all, where there is none.
@@ -206,6 +208,7 @@ class Proof:
     apart: tuple[Region, ...] = ()
     precision: str = ""
     witness: Witness | None = None
+    stopped: str = ""
     seconds: float = field(default=0.0, compare=False)
     reason: str = ""
 

@@ -10,7 +10,6 @@ Weights are read as they are needed and let go, and so is what nodes make.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from normswap.proof.turns import Turns
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
+    from normswap.proof.budget import Budget
     from normswap.proof.numbering import Side
 
 _ELEMENTS = 64  # of a signature
@@ -52,7 +52,7 @@ def simulate(
     side: Side,
     feeds: Mapping[str, Any],
     *,
-    deadline: float,
+    budget: Budget,
     sample: int = 0,
     instead: Mapping[int, Callable[[Mapping[int, Any]], Any]] = MappingProxyType({}),
     kept: Collection[int] = (),
@@ -64,9 +64,9 @@ def simulate(
     ----------
     side : Side
     feeds : mapping of str to numpy.ndarray
-    deadline : float
-        On the clock of `time.perf_counter`. What is not evaluated until then, and what can't be,
-        stays unknown, and all that depends on it.
+    budget : Budget
+        What is not evaluated until that is over, and what can't be, stays unknown, and all that
+        depends on it.
     sample : int
         As of :func:`normswap.proof.evaluate.evaluate`.
     instead : mapping of int to callable
@@ -83,7 +83,7 @@ def simulate(
         side,
         known,
         lambda number, value: _sign(found, number, value, elements),
-        lambda: time.perf_counter() > deadline,
+        budget,
         sample=sample,
         instead=instead,
         kept=kept,
@@ -160,7 +160,7 @@ class Alike:
 
 
 def taken(
-    side: Side, feeds: Iterable[Mapping[str, Any]], deadline: float
+    side: Side, feeds: Iterable[Mapping[str, Any]], budget: Budget
 ) -> tuple[Mapping[str, Any], Simulated]:
     """Return the first inputs of which a model makes all its outputs, and what it makes of them.
 
@@ -168,7 +168,7 @@ def taken(
     """
     best: tuple[Mapping[str, Any], Simulated] = ({}, Simulated({}, {}, {}))
     for values in feeds:
-        made = simulate(side, values, deadline=deadline)
+        made = simulate(side, values, budget=budget)
         if len(made.signatures) > len(best[1].signatures):
             best = values, made
         if len(made.outputs) == len(dict(side.flat.outputs)):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from normswap.proof.budget import NODE
 from normswap.proof.evaluate import (
     UnjudgedError,
     constant_of,
@@ -23,9 +24,11 @@ from normswap.proof.flat import CHOICE, ENTRY, NONE, OWN
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from normswap.proof.budget import Budget
     from normswap.proof.flat import Node
     from normswap.proof.numbering import Side
 
+_PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _TURNS = 64  # of one body; what runs oftener stays unknown
 
 
@@ -39,8 +42,8 @@ class Turns:
         The inputs; what is made is added, and let go when nothing reads it any more.
     made : callable
         Told of each tensor and its value; in a body, of its first turn.
-    stop : callable
-        Asked before each node whether to leave it at that.
+    budget : Budget
+        When that is over, what is left stays unknown.
     sample : int
         As of :func:`normswap.proof.evaluate.evaluate`.
     instead : mapping of int to callable
@@ -54,13 +57,13 @@ class Turns:
         side: Side,
         known: dict[int, Any],
         made: Callable[[int, Any], None],
-        stop: Callable[[], bool],
+        budget: Budget,
         *,
         sample: int = 0,
         instead: Mapping[int, Callable[[Mapping[int, Any]], Any]] = MappingProxyType({}),
         kept: Collection[int] = (),
     ) -> None:
-        self._side, self._known, self._made, self._stop = side, known, made, stop
+        self._side, self._known, self._made, self._budget = side, known, made, budget
         self._sample, self._instead = sample, instead
         nodes = side.flat.nodes
         self._last = {number: node.index for node in nodes for number in node.inputs}
@@ -75,7 +78,7 @@ class Turns:
 
     def _run(self, first: int, end: int, *, freeing: bool) -> None:
         nodes, index = self._side.flat.nodes, first
-        while index < end and not self._stop():
+        while index < end and not self._budget.is_over:
             node = nodes[index]
             last = self._ends.get(index, index)
             if last > index:
@@ -120,9 +123,11 @@ class Turns:
         if lacking and (not choice or inputs[0] is None):
             return nothing
         try:
-            return evaluate_node(moved(node, self._sample, self._numbers), inputs)
+            made = evaluate_node(moved(node, self._sample, self._numbers), inputs)
         except UnjudgedError:
-            return nothing
+            made = nothing
+        self._budget.spend(NODE + _work(node, inputs, made))
+        return made
 
     # ---------------------------------------------------------------------------- bodies
 
@@ -193,6 +198,16 @@ class Turns:
         if any(value is None for value in made):
             raise UnjudgedError("what it makes is not known")
         return made
+
+
+def _work(node: Node, inputs: Sequence[Any], made: Sequence[Any]) -> int:
+    """Return the multiply-adds of a node: those of a product, or as many as there are elements."""
+    sizes = [int(np.size(v)) for v in (*inputs, *made) if isinstance(v, np.ndarray)]
+    if node.op in _PRODUCTS and len(inputs) > 1 and isinstance(inputs[1], np.ndarray) and made:
+        weight = inputs[1]
+        across = weight.shape[-1 if node.op == "MatMul" else 0] if weight.ndim else 1
+        return int(np.size(made[0]) if made[0] is not None else 0) * weight.size // max(across, 1)
+    return sum(sizes)
 
 
 def _touched(node: Node) -> list[int]:

@@ -29,6 +29,7 @@ from normswap.proof.simulate import simulate, taken
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
+    from normswap.proof.budget import Budget
     from normswap.proof.maps import Number
     from normswap.proof.numbering import Side
     from normswap.proof.regions import Pair
@@ -41,9 +42,7 @@ _FINEST = 1e-12  # parts of the largest value, of one model with other regions i
 _SCALES = (-1.0, 8.0, -8.0, 64.0, -64.0, 1000.0, -1000.0)
 
 
-def witness(
-    a: Side, b: Side, feeds: Iterable[Mapping[str, Any]], deadline: float
-) -> Witness | None:
+def witness(a: Side, b: Side, feeds: Iterable[Mapping[str, Any]], budget: Budget) -> Witness | None:
     """Return the output in which two models differ most on an input, beyond float64's rounding.
 
     Parameters
@@ -52,12 +51,12 @@ def witness(
         The original and the rewritten model.
     feeds : iterable of mapping of str to numpy.ndarray
         Inputs that are tried until the original takes them.
-    deadline : float
+    budget : Budget
         See :func:`normswap.proof.simulate.simulate`.
     """
-    values, original = taken(a, feeds, deadline)
-    rewritten = simulate(b, values, deadline=deadline)
-    moved = [simulate(a, values, deadline=deadline, sample=n) for n in range(1, 1 + SAMPLES)]
+    values, original = taken(a, feeds, budget)
+    rewritten = simulate(b, values, budget=budget)
+    moved = [simulate(a, values, budget=budget, sample=n) for n in range(1, 1 + SAMPLES)]
     found = []
     for name, one in original.outputs.items():
         off = _off(one, rewritten.outputs.get(name))
@@ -87,7 +86,7 @@ def shown(
     outputs: Collection[str],
     homes: Mapping[int, int],
     feeds: Iterable[Mapping[str, Any]],
-    deadline: float,
+    budget: Budget,
     *,
     vary: bool = True,
 ) -> Witness | None:
@@ -101,17 +100,17 @@ def shown(
         What is equal but for them.
     homes : mapping of int to int
         A tensor of the original for each of its classes.
-    feeds, deadline
+    feeds, budget
         As of :func:`witness`.
     vary : bool
         Whether values may be larger, and conditions and indices others, than those of the feeds.
     """
     a = regions[0].pair.a
-    values, _ = taken(a, feeds, deadline)
+    values, _ = taken(a, feeds, budget)
     places = dict.fromkeys(at for each in regions if each.number for at in each.number.place)
     for tried in _varied(values, places) if vary else [values]:
         parts = {each.pair.of_a.target: _Part(each, homes) for each in regions}
-        found = _on(a, tried, parts, outputs, deadline)
+        found = _on(a, tried, parts, outputs, budget)
         if found is not None:
             return found
     return None
@@ -122,11 +121,11 @@ def _on(
     values: Mapping[str, Any],
     parts: Mapping[int, _Part],
     outputs: Collection[str],
-    deadline: float,
+    budget: Budget,
 ) -> Witness | None:
     """Compare the original on an input with itself with other regions in it."""
     read = frozenset().union(*(part.reads for part in parts.values()))
-    run = functools.partial(simulate, a, values, deadline=deadline, kept=read)
+    run = functools.partial(simulate, a, values, budget=budget, kept=read)
     original = run().outputs
     other = run(instead={number: part.made for number, part in parts.items()}).outputs
     apart = {

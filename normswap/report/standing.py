@@ -24,6 +24,23 @@ def standing(report: CheckReport) -> str:
     )
 
 
+def rests_on(report: CheckReport) -> str:
+    """Say what the verdict of a check rests on."""
+    same = report.verdict.value == "equivalent"
+    rests = {
+        "proof": "region by region, and in the runtime"
+        if same
+        else "by a region that is another function",
+        "arbiter": "in float64 and in the runtime",
+        "noise floor": "within the original's own noise" if same else "by the original's own noise",
+        "tolerance": "by the tolerance given",
+        "values": "value by value",
+    }.get(report.basis, "by what was compared")
+    if report.basis == "arbiter" and all(o.evidence.verdict_level is None for o in report.outputs):
+        return "in float64 alone"
+    return rests
+
+
 def gated(report: RewriteReport) -> str:
     """Say what a dry run was told to fail on, and how much there is; empty where nothing is."""
     counts = Counter(finding.code for finding in report.failing)
@@ -54,7 +71,7 @@ def _counted(identical: int, values: int, regions: int, largest: int, floors: fl
     said = f"{identical} of {values} values are identical"
     if regions:
         said += (
-            f", {regions} equal by regions of up to {largest} nodes, off by {floors:.2g} of what "
-            "rounding does at most"
+            f", {regions} the same function by regions of up to {largest} nodes, within "
+            f"{floors:.2g} of what rounding may do"
         )
     return said

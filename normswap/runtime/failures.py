@@ -78,5 +78,5 @@ def failure(error: Mapping[str, str | None], label: str) -> NormswapError:
             f"onnxruntime hands Python no values of a type that {label} takes or gives: {message}"
         )
     if kind == "arbiter":
-        return ArbiterError(f"The float64 arbiter cannot evaluate {label}: {message}")
+        return ArbiterError(f"In float64 normswap cannot evaluate {label}: {message}")
     return RunError(f"onnxruntime could not run {label}: {message}")

@@ -6,6 +6,7 @@ another, most of what a small one costs would be its start.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,14 @@ _idle: list[Child] | None = None
 def keep() -> None:
     """Keep processes that are given back, from now on until this process ends."""
     global _idle  # noqa: PLW0603 - what a process keeps is the process's
-    _idle = [] if _idle is None else _idle
+    if _idle is None:
+        _idle = []
+        atexit.register(_close)
+
+
+def _close() -> None:
+    for child in _idle or ():
+        child.close()
 
 
 @contextlib.contextmanager

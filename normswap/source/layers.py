@@ -9,12 +9,12 @@ that is not right, and reads nothing that is wrong, is where the file begins to 
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from normswap.proof.budget import Budget
 from normswap.proof.simulate import simulate
 
 if TYPE_CHECKING:
@@ -106,10 +106,10 @@ def compare_layers(
     patience : float
         Seconds for the file; what it has not made by then is not found.
     """
-    deadline = time.perf_counter() + patience
+    budget = Budget(seconds=patience)
     with np.errstate(all="ignore"):
         made, *moved = (
-            simulate(side, feeds, deadline=deadline, sample=n, elements=ELEMENTS)
+            simulate(side, feeds, budget=budget, sample=n, elements=ELEMENTS)
             for n in range(_SAMPLES + 1)
         )
         values = _Values(made, moved)

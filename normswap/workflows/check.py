@@ -40,6 +40,7 @@ from normswap.inputs.signature import (
 from normswap.model import load
 from normswap.model.sources import name_of
 from normswap.progress import Progress, silent
+from normswap.proof.budget import Budget
 from normswap.proof.files import prove_files
 from normswap.runtime.providers import CPU, full_name
 from normswap.scratch import scratch_folder
@@ -55,8 +56,8 @@ if TYPE_CHECKING:
     from normswap.runtime.child import Child
 
 
-_PATIENCE = {False: 20.0, True: 120.0}
-"""Seconds after which a proof is left as it is, at depth QUICK and at FULL."""
+_BUDGETS = {False: (60.0, 2e10), True: (600.0, 1.2e11)}
+"""Seconds and work after which a proof is left as it is, at depth QUICK and at FULL."""
 
 
 def check(
@@ -243,12 +244,15 @@ def _prove(
 ) -> Proof:
     progress("proving region by region")
     requested = RequestedSizes(options.input_shapes, options.symbolic_dims)
-    patience = options.timeout if alone else _PATIENCE[options.full]
+    if alone:
+        budget = Budget(options.timeout, clock=time.perf_counter)
+    else:
+        budget = Budget(*_BUDGETS[options.full])
     return prove_files(
         first,
         second,
         requested=requested,
-        patience=patience,
+        budget=budget,
         alone=alone,
         ranges=options.value_ranges,
     )
@@ -356,7 +360,8 @@ def _check_outputs(signature: Signature, options: CheckOptions, progress: Progre
     _refuse_unknown_outputs(signature, options)
     if options.data is None:
         raise UsageError(
-            "Saved outputs say nothing without their inputs.", tip="Give --load-inputs too."
+            "To compare with saved outputs takes the inputs that they were made of.",
+            tip="Give --load-inputs too.",
         )
     cases = load_cases(signature, options.data)
     expected = [case.expected for case in cases]
@@ -364,7 +369,9 @@ def _check_outputs(signature: Signature, options: CheckOptions, progress: Progre
         expected = load_outputs(signature, options.load_outputs)
     given = sum(map(bool, expected))
     if given != len(cases):
-        raise DataError(f"There are {len(cases)} sets of inputs, and {given} of outputs.")
+        raise DataError(
+            f"There are {len(cases)} sets of inputs, and {given} of outputs: each needs its own."
+        )
     seen = Observations(cases=cases)
     with scratch_folder("check") as folder:
         runner = Runner(folder, options, progress)
@@ -426,6 +433,8 @@ def _report(
         reasons += tuple(f"not the same: {place}" for place in places if place not in told)
     seen.add_notes([remark for case in seen.cases for remark in case.remarks])
     seen.add_notes(cancellation.notes(outputs))
+    if proof is not None and proof.stopped:
+        seen.add_notes([f"the proof was stopped: {proof.stopped}"])
     if first.home is None and any(o.judgement.reason == NOT_FINITE for o in outputs):
         seen.add_notes(constants_not_finite(load(first.path, name=first.name)))
     golden = seen.original.values[0] if seen.original is not None else ()

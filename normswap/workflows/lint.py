@@ -203,7 +203,9 @@ def _linted(source: Source, options: LintOptions, *, fix: bool, progress: Progre
         from normswap.workflows.fold import fold
 
         if not isinstance(source, str | os.PathLike):
-            raise UsageError("What is in no file can't be fixed.", tip="Fold it: normswap.fold.")
+            raise UsageError(
+                "A model that is in no file can't be fixed in place.", tip="Fold it: normswap.fold."
+            )
         fold(source, source, overwrite=True, copy=False, progress=progress)
         findings = _findings(source, options)
         fixable -= sum(finding.fixable for finding in findings)

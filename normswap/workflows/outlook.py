@@ -11,6 +11,7 @@ from normswap.graph.reasons import Reason
 
 if TYPE_CHECKING:
     from normswap.folding.plan import Plan
+    from normswap.groupnorm.plan import SwapPlan
     from normswap.model import Model
 
 
@@ -78,6 +79,17 @@ def after_fold(model: Model, plan: Plan, *, max_growth: float | None, **options:
         withheld = len(other.folded) - len(plan.folded)
         growth = math.ceil(100 * (1 + other.added_bytes / model.size)) / 100
     return Outlook(freezable(model) if training else 0, assumable, withheld, growth)
+
+
+def before_swap(model: Model, plan: SwapPlan) -> Outlook:
+    """Return what is left to do about a model that is to be swapped; it is not edited yet."""
+    if not plan.total:
+        return without_batchnorm(model)
+    from normswap.graph.build import gs_nodes
+
+    nodes = (node for node in gs_nodes(model) if node.op == "BatchNormalization")
+    trains = any(node.attrs.get("training_mode") or len(node.outputs) > 1 for node in nodes)
+    return Outlook(freezable(model)) if trains else NOTHING
 
 
 def without_batchnorm(model: Model) -> Outlook:

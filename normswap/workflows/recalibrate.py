@@ -188,12 +188,12 @@ def _require_no_data(*, freeze: bool, momentum: float | None, samples: int | Non
     if not freeze:
         raise UsageError(
             "There is no data to estimate statistics on.",
-            tip="Without data, --freeze (freeze=True) turns nodes in training mode into inference "
-            "ones with the statistics that they have.",
+            tip="Give some inputs of the model. Without any, --freeze (freeze=True) turns nodes in "
+            "training mode into inference ones with the statistics that they have.",
         )
     for name, given in (("momentum", momentum), ("samples", samples)):
         if given is not None:
-            raise UsageError(f"{name} is about data, and there is none.")
+            raise UsageError(f"{name} says what to do with data, and no data is given.")
 
 
 def _about(nodes: Sequence[str], what: str) -> list[str]:

@@ -205,8 +205,8 @@ def advising() -> Iterator[None]:
         raise
     except (RunError, ModelError) as error:
         if error.tip is None:
-            stands = "The float64 arbiter could not stand in. " * isinstance(error, RunError)
-            error.tip = f"{stands}--no-check (check=None) saves what is not compared."
+            stands = "Nor could the models be evaluated in float64. " * isinstance(error, RunError)
+            error.tip = f"{stands}--no-check (check=None) saves the result without comparing it."
         raise
 
 
@@ -229,12 +229,12 @@ def require_sound(report: RewriteReport, findings: Sequence[str]) -> None:
     found = f": {findings[0]}" if findings else ""
     if report.exit_code is ExitCode.FINDINGS:
         raise NotEquivalentError(
-            f"The rewrite of {report.source} is not what it should be{found}.",
+            f"The rewrite of {report.source} failed its check{found}.",
             report=report,
-            tip="Nothing was saved. The report is the error's, and has the inputs too.",
+            tip="Nothing was saved. The error's report has the figures, and the inputs too.",
         )
     raise InconclusiveError(
-        f"Nothing vouches for the rewrite of {report.source}{found}.",
+        f"The check of the rewrite of {report.source} could conclude nothing{found}.",
         report=report,
         tip="Nothing was saved. check=None goes without a check.",
     )

@@ -46,7 +46,7 @@ from normswap.workflows.certificate import certifiable, certify
 from normswap.workflows.check import file_of
 from normswap.workflows.narrowed import narrowed
 from normswap.workflows.normalizing import normalized
-from normswap.workflows.outlook import NOTHING, Outlook, without_batchnorm
+from normswap.workflows.outlook import NOTHING, Outlook, before_swap
 from normswap.workflows.regrouping import regrouped
 from normswap.workflows.result import (
     Result,
@@ -223,7 +223,7 @@ def plan_report(
         plan = network.plan
         if options.form == FASTEST:
             plan = _raced(network.path, plan, how, None, progress)
-    outlook = NOTHING if plan.total else without_batchnorm(model)
+    outlook = before_swap(model, plan)
     report = SwapReport(
         model.name, None, plan, size_before=model.size, failing=failing, outlook=outlook
     )
@@ -552,7 +552,7 @@ def swap(
         source = back.model
     name = None if back is None else back.report.source
     model, plan = _planned(source, options, progress, name)
-    outlook = NOTHING if plan.total else without_batchnorm(model)
+    outlook = before_swap(model, plan)
     report = SwapReport(model.name, None, plan, size_before=model.size, outlook=outlook)
     if back is not None:
         count = len(back.report.plan.places)

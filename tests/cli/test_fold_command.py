@@ -271,7 +271,7 @@ def test_bad_input_is_one_clear_sentence(tmp_path, model, name):
         path.mkdir()
     before = files(tmp_path)
     result = invoke("fold", path)
-    assert result.code == 3
+    assert result.code == (2 if name == "folder.onnx" else 3)  # which may have models in it
     assert name in result.err
     assert len(result.err.splitlines()) <= 3
     assert "Traceback" not in result.err
@@ -329,7 +329,8 @@ def test_every_command_has_help():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["nonsense"], ["fold", "--nonsense"], ["fold", "a", "b"], ["fold", "--seed", "x"]]
+    "arguments",
+    [["nonsense"], ["fold", "--nonsense"], ["diff", "a", "b", "c"], ["fold", "--seed", "x"]],
 )
 def test_wrong_usage(arguments):
     result = invoke(*arguments)

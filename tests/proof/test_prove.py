@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import onnx
 import onnx.inliner
@@ -12,6 +15,7 @@ from support.build import Builder
 from support.folding import fold_model
 from support.proving import proof_of
 
+from normswap.proof.constants import Constants
 from normswap.proof.result import Means, Standing
 
 
@@ -58,6 +62,50 @@ def test_a_fold_is_proved(tmp_path, dtype, group, batch):
     assert [region.means for region in proof.regions] == [Means.MAPS] * 2
     assert proof.floors <= 1.01  # each constant was rounded once
     assert proof.largest == 2
+
+
+def folded_pair():
+    model = network(kernel=9, channels=64)
+    return model, fold_model(model)[0]
+
+
+def scaled_before_relu():
+    a, b = Builder(17), Builder(17)
+    w = np.random.default_rng(0).normal(size=(64, 3, 9, 9)).astype(np.float32)
+    scale = np.float32(2.0) ** np.arange(-32, 32).reshape(-1, 1, 1)
+    x = a.node("Conv", a.input("N", 3, 12, 12), a.const(w))
+    a.output(a.node("Mul", a.node("Relu", x), a.const(scale), out="y"))
+    x = b.node("Conv", b.input("N", 3, 12, 12), b.const(w * scale[..., None]))
+    b.output(b.node("Relu", x, out="y"))
+    return a.model(), b.model()
+
+
+@pytest.mark.parametrize(
+    ("pair", "means"), [(folded_pair, Means.MAPS), (scaled_before_relu, Means.DRIVEN)]
+)
+def test_no_weight_is_kept_longer_than_its_region(tmp_path, monkeypatch, pair, means):
+    seen = []
+    real = Constants._read
+
+    def read(self, tensor):
+        array = real(self, tensor)
+        if array.size > 4096:  # smaller ones are kept, to be read once
+            seen.append(weakref.ref(array if array.base is None else array.base))
+        return array
+
+    monkeypatch.setattr(Constants, "_read", read)
+    models = pair()
+    gc.collect()
+    gc.disable()  # it would find circles of references, some gigabytes later
+    try:
+        proof = proof_of(*models, tmp_path)
+        kept = [found for found in seen if found() is not None]
+    finally:
+        gc.enable()
+    assert proof.is_whole
+    assert means in {region.means for region in proof.regions}
+    assert len(seen) >= 2
+    assert not kept
 
 
 @pytest.mark.parametrize("factor", [1 + 1e-5, 1 - 1e-4, 1.01, 0.0, -1.0])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from support.build import Builder
 from support.proving import proof_of, sides
 
 from normswap.proof import prove
+from normswap.proof.budget import Budget
 from normswap.proof.result import Standing
 from normswap.proof.simulate import Alike, Simulated, simulate
 from normswap.proof.witness import witness
@@ -59,14 +58,13 @@ def test_a_fault_in_other_words_is_found_where_it_is(tmp_path):
 
 def test_what_is_the_same_has_no_witness(tmp_path):
     a, b, feeds = sides(network(), network(rewritten=True), tmp_path)
-    deadline = time.perf_counter() + 60
-    off = witness(a, b, [feeds], deadline)
+    off = witness(a, b, [feeds], Budget(60))
     assert off is None or not off.is_plain
 
 
 def test_nearest_first_and_nothing_that_is_far(tmp_path):
     a, b, feeds = sides(network(), network(rewritten=True, fault=1.0003), tmp_path)
-    made = [simulate(side, feeds, deadline=time.perf_counter() + 60) for side in (a, b)]
+    made = [simulate(side, feeds, budget=Budget(60)) for side in (a, b)]
     alike = Alike(*made)
     outputs = [dict(side.flat.outputs)["y"] for side in (a, b)]
     assert outputs[0] in alike.of(outputs[1], 4)
@@ -79,6 +77,6 @@ def test_nearest_first_and_nothing_that_is_far(tmp_path):
 @pytest.mark.parametrize("late", [True, False])
 def test_what_is_not_reached_in_time_is_unknown(tmp_path, late):
     side, _, feeds = sides(network(), network(), tmp_path)
-    made = simulate(side, feeds, deadline=time.perf_counter() + (-1 if late else 60))
+    made = simulate(side, feeds, budget=Budget(-1 if late else 60))
     assert (list(made.outputs) == []) is late
     assert (made.signatures == {}) is late

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import onnx.parser
 import pytest
 from support.folding import run
 from support.proving import proof_of, sides
 
+from normswap.proof.budget import Budget
 from normswap.proof.result import Standing
 from normswap.proof.simulate import simulate
 
@@ -70,7 +69,7 @@ def parsed(kind):
 def test_bodies_run_as_in_the_runtime(tmp_path, kind):
     model = parsed(kind)
     side, _, feeds = sides(model, model, tmp_path)
-    made = simulate(side, feeds, deadline=time.perf_counter() + 60)
+    made = simulate(side, feeds, budget=Budget(60))
     wanted = run(model, feeds)
     assert list(made.outputs) == [port.name for port in model.graph.output]
     for value, truth in zip(made.outputs.values(), wanted, strict=True):
@@ -92,7 +91,7 @@ def test_what_never_ends_is_left(tmp_path):
     }"""
     )
     side, _, feeds = sides(model, model, tmp_path)
-    assert list(simulate(side, feeds, deadline=time.perf_counter() + 60).outputs) == ["w"]
+    assert list(simulate(side, feeds, budget=Budget(60)).outputs) == ["w"]
 
 
 def test_a_fault_in_a_body_shows(tmp_path):

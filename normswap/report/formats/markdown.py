@@ -139,7 +139,7 @@ def _recalibrate(report: Any) -> Iterator[str]:
     if report.samples:
         yield from ("", f"On {report.samples} samples.")
     yield from _table(
-        ("recalibrated" if report.samples else "turned", "means moved by", "variances times"),
+        ("recalibrated" if report.samples else "turned", "means moved by", "variances by factor"),
         (
             (_site(layer.site), f"{layer.mean_shift:.3f} std", f"{layer.variance_ratio:.3f}")
             for layer in report.layers

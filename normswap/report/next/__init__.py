@@ -22,7 +22,15 @@ MOST = 2
 
 TIPS = {
     "fold": ("training", "overridable", "growth", "folded", "export", "slow_check"),
-    "swap": ("folded", "export", "indivisible", "only_kept", "calibrate", "slow_check"),
+    "swap": (
+        "folded",
+        "export",
+        "training",
+        "indivisible",
+        "only_kept",
+        "calibrate",
+        "slow_check",
+    ),
     "recalibrate": ("overridable",),
     "unfold": ("slow_check",),
     "check": ("slow_check",),
@@ -54,6 +62,9 @@ def tips(report: Report, envelope: Envelope | None = None) -> tuple[str, ...]:
     >>> tips(normswap.plan("models/digits_resnet_training.onnx"))[0][:64]
     '8 are in training mode: `normswap recalibrate --freeze digits_re'
     """
+    check = getattr(report, "check", None)
+    if check is not None and check.exit_code:
+        return ()  # nothing was written, and why is what matters
     model = _model(report, envelope)
     names = (f"normswap.report.next.{name}" for name in TIPS.get(kind_of(report), ()))
     found = (importlib.import_module(name).tip(report, model) for name in names)

@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,9 @@ def told(*arguments):
         assert json.loads(invoke(*arguments, "--json").text)["tips"] == found
         marked = invoke(*arguments, "--format", "markdown").text
         assert marked.count("\nTip: ") == len(found)
+        if find_spec("jinja2") and find_spec("pygal") and find_spec("grandalf"):
+            page = invoke(*arguments, "--format", "html").text
+            assert ("What next" in page) == bool(found)
     return found
 
 
@@ -94,6 +98,18 @@ def test_training(home, command):
     follow(tip)
     assert len(every("my model.recalibrated.onnx").folded) == 1
     assert not [tip for tip in told(*command, "my model.recalibrated.onnx") if "training" in tip]
+
+
+def test_training_of_a_swap(home):
+    shutil.copy(MODELS / "digits_resnet_training.onnx", "m.onnx")
+    how = ("--groups", "4", "--dry-run")
+    first, *_ = told("bn-to-gn", "m.onnx", *how)
+    assert first.startswith("8 are in training mode")
+    assert told("bn-to-gn", "m.onnx", "--no-normalize", *how) == []
+    follow(first)
+    options = normswap.bn_to_gn("m.recalibrated.onnx", groups=4, check=None).report
+    assert all(swap.statistics.absorbers for swap in options.plan.swaps)
+    assert told("bn-to-gn", "m.recalibrated.onnx", *how) == []
 
 
 def test_training_without_statistics_to_go_on_with(home):

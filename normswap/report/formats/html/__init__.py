@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 import shlex
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 from normswap.plain import kind_of
@@ -53,6 +54,7 @@ def tell(
     script, style = (loader.get_source(environment, name)[0] for name in ("page.js", "page.css"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment.filters["breakable"] = _breakable
+    environment.filters["coded"] = _coded
     page = _page(report, around_it)
     text = environment.get_template("page.html").render(
         page=page,
@@ -77,8 +79,21 @@ def _breakable(name: str) -> Markup:
     return Markup("<wbr>").join(re.split(r"(?<=[._:])|(?=/)", name))
 
 
+def _coded(sentence: str) -> Markup:
+    """Return a sentence in which what stands between backticks is code."""
+    from markupsafe import Markup
+
+    words, *rest = sentence.split("`")
+    found = Markup.escape(words)
+    for number, part in enumerate(rest):
+        found += part if number % 2 else Markup("<code>{}</code>").format(part)
+    return found
+
+
 def _page(report: Any, envelope: Envelope) -> Page:
     from normswap.report.formats.html import check, others, rewrites, swap
+    from normswap.report.formats.html.page import Items, section
+    from normswap.report.next import tips
 
     kinds: dict[str, Callable[[Any, Sequence[Wiring | None]], Page]] = {
         "fold": rewrites.fold,
@@ -89,9 +104,12 @@ def _page(report: Any, envelope: Envelope) -> Page:
         "inspect": others.inspect,
         "lint": others.lint,
         "diff": others.diff,
+        "fleet": others.fleet,
         "error": others.error,
     }
-    return kinds.get(kind_of(report), others.results)(report, envelope.wirings)
+    page = kinds.get(kind_of(report), others.results)(report, envelope.wirings)
+    following = section("What next", [Items(tips(report, envelope))])
+    return replace(page, sections=(*page.sections, *following))
 
 
 def _again(report: Any) -> tuple[tuple[str, str], ...]:

@@ -166,6 +166,7 @@ class _Names:
             self.by_name.setdefault(node.title, number)
         # A node without a name goes by its output, which another operator may make after a rewrite.
         self.known = {(node.op, node.title) for node in wiring.nodes}
+        self.tensors = wiring.makers.keys() | wiring.readers.keys()
 
     def numbers(self, names: Names) -> dict[int, Role]:
         """Return what became of nodes, by their numbers."""
@@ -193,8 +194,8 @@ def _counterpart(
 ) -> dict[int, Role]:
     """Return the operators of the rewritten model that stand where others were.
 
-    They are those of the same names, and new ones that are joined with them, or with the tensors
-    that came into the place and went out of it.
+    They are those of the same names, and all that makes what the place gave, up to the tensors
+    that came into it.
     """
     found: dict[int, Role] = {}
     for name, role in (place.after or place.names).items():
@@ -205,23 +206,33 @@ def _counterpart(
     if place.after:
         return found
     nodes, wiring = old.wiring.nodes, new.wiring
-    read = [tensor for number in core for tensor in nodes[number].inputs]
-    made = [tensor for number in core for tensor in nodes[number].outputs]
-    pending = [wiring.makers[t] for t in made if t in wiring.makers]
-    pending += [
-        n for t in read if old.wiring.makers.get(t) not in core for n in _readers(wiring, t)
-    ]
-    pending += [n for number in found for n in _beside(wiring, wiring.nodes[number])]
-    while pending:
-        number = pending.pop()
-        node = wiring.nodes[number]
-        if number in found or (node.op, node.title) in old.known:
+    # Of two without a name, one may go by another name now, that of the tensor that it makes.
+    unnamed = {
+        nodes[number].op: role
+        for number, role in core.items()
+        if role != "gone" and nodes[number].title not in new.by_name
+    }
+    pending = [tensor for number in core for tensor in nodes[number].outputs]
+    seen = set(pending)
+    while pending and len(found) <= LARGEST:
+        number = wiring.makers.get(pending.pop(), -1)
+        if number < 0:
             continue
-        found[number] = "new"
-        if len(found) > LARGEST:  # whatever was rewritten there, it is more than this place
-            return {}
-        pending += _beside(wiring, node)
-    return found
+        node = wiring.nodes[number]
+        if number not in found:
+            if (node.op, node.title) in old.known and not any(
+                old.wiring.makers.get(tensor) in core for tensor in node.outputs
+            ):
+                continue
+            found[number] = unnamed.pop(node.op, "new")
+        inside = [
+            tensor
+            for tensor in node.inputs
+            if tensor not in old.tensors or old.wiring.makers.get(tensor) in core
+        ]
+        pending += [tensor for tensor in inside if tensor not in seen]
+        seen.update(inside)
+    return found if len(found) <= LARGEST else {}
 
 
 def _readers(wiring: Wiring, tensor: Tensor) -> list[int]:

@@ -9,7 +9,7 @@ from rich.filesize import decimal
 
 from normswap.plain import kind_of
 from normswap.report import differing
-from normswap.report.formats.html.page import Items, Name, Page, Word, section, table
+from normswap.report.formats.html.page import Figure, Items, Name, Page, Word, section, table
 from normswap.report.inspected import COLUMNS, fate, macs, normalizations
 from normswap.report.linted import summary
 from normswap.report.results import results_of
@@ -156,6 +156,36 @@ def diff(report: Any, wirings: Sequence[Wiring | None]) -> Page:
         differing.summary(report),
         (("gone", str(len(report.gone))), ("new", str(len(report.new)))),
         tuple(section("What changed", [ports, nodes, changed, renamed])),
+    )
+
+
+def fleet(report: Any, wirings: Sequence[Wiring | None]) -> Page:
+    """Return the page of many models."""
+    del wirings
+    wrong = sum(bool(each.exit_code) for each in report.models)
+    tones: dict[int, Tone] = {0: "good", 1: "doubtful"}
+    rows = table(
+        "Each model",
+        ("model", "what came of it", "exit code", "seconds", "written", "from an earlier run"),
+        (
+            (
+                Name(each.model),
+                Word(each.line, tones.get(each.exit_code, "bad")),
+                Figure(str(each.exit_code), each.exit_code),
+                Figure(f"{each.seconds:.1f}", each.seconds),
+                Name(each.output or ""),
+                "yes" if each.unchanged else "",
+            )
+            for each in report.models
+        ),
+    )
+    return Page(
+        report.of,
+        f"{len(report.models)} models",
+        Word(f"{wrong} with findings or errors", "bad") if wrong else Word("all fine", "good"),
+        "",
+        (("models", str(len(report.models))), ("not fine", str(wrong))),
+        tuple(section("What was done", [rows])),
     )
 
 

@@ -202,7 +202,6 @@ def rewrite(
     verdict, said = _verdict(report)
     sections += after
     sections += section("Notes", [Items(tuple(getattr(report, "notes", ())))])
-    sections += section("What next", [Items(tuple(getattr(report, "tips", ())))])
     return Page(command, report.source, verdict, said, figures, tuple(sections))
 
 

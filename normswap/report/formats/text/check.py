@@ -11,7 +11,7 @@ from rich.text import Text
 
 from normswap.report.formats.text.console import WIDEST, print_open, print_regions, printing
 from normswap.report.formats.text.listing import UNKNOWN, Listing
-from normswap.report.standing import proof_line, standing
+from normswap.report.standing import proof_line, rests_on, standing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -87,17 +87,7 @@ def _sentence(report: CheckReport) -> str:
     if report.structure:
         return f"{names} do not take or give the same"
     same = report.verdict.value == "equivalent"
-    rests = {
-        "proof": "region by region, and in the runtime"
-        if same
-        else "by a region that is another function",
-        "arbiter": "in float64 and in the runtime",
-        "noise floor": "within the original's own noise" if same else "by the original's own noise",
-        "tolerance": "by the tolerance given",
-        "values": "value by value",
-    }.get(report.basis, "by what was compared")
-    if report.basis == "arbiter" and all(o.evidence.verdict_level is None for o in report.outputs):
-        rests = "in float64 alone"
+    rests = rests_on(report)
     if report.departures:
         named = " and ".join(dict.fromkeys(found.model for found in report.departures))
         rests = f"by onnxruntime alone, which departs from float64 on {named}"
@@ -198,8 +188,8 @@ def _power(report: CheckReport, console: Console) -> None:
         return
     if power.method == "estimate":
         console.print(
-            f"  [dim]would have caught errors from {power.smallest_scale_error:.1g} of an "
-            "output's scale[/]"
+            f"  [dim]an error of {power.smallest_scale_error:.1g} of an output's scale, or more, "
+            "would have been found[/]"
         )
         return
     console.print(

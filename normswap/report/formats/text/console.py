@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from normswap.errors import ExitCode
 from normswap.report.formats.text.listing import LISTS, Listing, Page
-from normswap.report.standing import proof_line, standing
+from normswap.report.standing import proof_line, rests_on, standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from normswap.check.metrics import Metrics
     from normswap.check.report import CheckReport
     from normswap.groupnorm.plan import Untouched
     from normswap.proof.result import Proof
@@ -82,21 +83,26 @@ def print_check(check: CheckReport, console: Console, *, finding: str, verbose: 
     if check.is_proved and check.proof is not None:
         line += f": {escape(proof_line(check.proof))}"
     elif metrics is not None:
-        line += f": {len(check.outputs)} comparisons over {len(check.cases)} sets of inputs"
-        line += f"; largest difference {metrics.max_abs:.1e} where the largest value is"
-        line += f" {metrics.reference_max:.3g} (by {check.basis})"
+        sets = len(check.cases)
+        line += f": on {sets} set{'s' * (sets != 1)} of inputs, {rests_on(check)}"
     console.print(line)
-    if check.is_proved and metrics is not None:
-        console.print(
-            f"  in onnxruntime the largest difference is {metrics.max_abs:.1e} where the largest "
-            f"value is {metrics.reference_max:.3g}"
-        )
+    if metrics is not None:
+        console.print(f"  {apart(metrics, is_rounding=check.exit_code == ExitCode.OK)}")
     elif check.proof is not None and not check.is_proved:
         console.print(f"  {escape(proof_line(check.proof))}")
         if not check.is_by_proof_alone:
             print_open(check.proof, console)
     if verbose > 0 and check.proof is not None:
         print_regions(check.proof, console)
+
+
+def apart(metrics: Metrics, *, is_rounding: bool) -> str:
+    """Say how far the outputs of two models are apart in onnxruntime, and that it is rounding."""
+    largest = f"largest value {metrics.reference_max:.3g}"
+    if not metrics.max_abs:
+        return f"in onnxruntime the outputs are the same to the last bit ({largest})"
+    said = f"in onnxruntime the outputs differ by at most {metrics.max_abs:.1e}"
+    return said + (", which is rounding" if is_rounding else "") + f" ({largest})"
 
 
 def print_open(proof: Proof, console: Console) -> None:

@@ -36,7 +36,7 @@ def tell(report: RecalibrateReport, stream: TextIO, *, verbose: int = 0) -> None
     if report.untouched:
         line += f", [yellow]{len(report.untouched)} kept[/]"
     shown = report.layers if verbose > 0 else report.layers[:SHOWN]
-    measures = ("means moved by", "variances times") if report.samples else ()
+    measures = ("means moved by", "variances by factor") if report.samples else ()
     table = new_table("recalibrated" if measures else "turned", "channels", *measures)
     for layer in shown:
         moved = _known(layer.mean_shift, " std"), _known(layer.variance_ratio)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, TextIO
 
 from rich.markup import escape
 
-from normswap.graph.reasons import Reason
 from normswap.groupnorm.drift import LEAST_SAMPLES
 from normswap.report.formats.text.console import (
     SHOWN,
@@ -69,11 +68,6 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
     if any(swap.statistics for swap in plan.swaps):
         console.print()
         console.print(_statistics(plan, verbose=verbose))
-        went = [swap.statistics for swap in plan.swaps if swap.statistics is not None]
-        if any(each.reason is Reason.TRAINING_MODE for each in went):
-            console.print(
-                "  `normswap recalibrate --freeze` first gives those in training mode some"
-            )
         _print_same("that network", report.normalization, console)
     if any(swap.absorbed for swap in plan.swaps):
         console.print()
@@ -240,9 +234,13 @@ def _check(check: SwapCheck, console: Console, *, verbose: int) -> None:
         console.print(f"  {escape(sentence)}")
     for output in check.invariance:
         console.print(
-            f"  output {escape(output.output)} of a sample, alone and in its batch: off by "
-            f"{output.max_error:.1e} where the largest value is {output.largest:.3g}"
+            f"  output {escape(output.output)} of a sample, alone and in its batch: "
+            f"{_alone(output.max_error)} (largest value {output.largest:.3g})"
         )
+
+
+def _alone(error: float) -> str:
+    return f"off by {error:.1e}" if error else "the same to the last bit"
 
 
 def _known(figure: float, form: str, unit: str = "") -> str:
@@ -283,9 +281,9 @@ def _drift(report: SwapReport, console: Console) -> None:
     console.print(table)
     layers = check.drift.layers
     if not check.drift.own and layers:
-        worst = min(layers, key=lambda name: layers[name].snr)
+        lowest = min(layers, key=lambda name: layers[name].snr)
         best = _known(max(drift.snr for drift in layers.values()), ".1f")
-        least = f"{_known(layers[worst].snr, '.1f')} dB, least in {escape(worst)}"
+        least = f"{_known(layers[lowest].snr, '.1f')} dB, least in {escape(lowest)}"
         console.print(f"  layer by layer {best} to {least}; -v has each")
     if not check.drift.own:
         console.print("  no accuracy was measured, and noise says nothing of it")
@@ -345,7 +343,7 @@ def _fit(fit: Fit, console: Console, *, verbose: int) -> None:
     for entry in fit.unfitted:
         by_reason.setdefault(entry.why, []).append(entry.layer)
     for why, layers in by_reason.items():
-        console.print(f"  as before, since {escape(why)}: {escape(_listed(layers, verbose))}")
+        console.print(f"  not fitted, since {escape(why)}: {escape(_listed(layers, verbose))}")
 
 
 def _listed(names: Sequence[str], verbose: int) -> str:

@@ -2,13 +2,18 @@
 
 import hashlib
 import importlib.util
+import io
 import re
+import sys
 from html.parser import HTMLParser
 
 import onnx
 import pytest
 from support.build import Builder
 from support.cli import invoke
+
+from normswap.fleet.work import FleetReport, Outcome
+from normswap.report import tell
 
 C = 4
 EVIL = '<script>alert("&")</script>'
@@ -81,6 +86,10 @@ def test_one_file_that_asks_for_nothing(page):
     (policy,) = [a["content"] for a in page.all("meta") if "http-equiv" in a]
     assert policy.startswith("default-src 'none';")
     assert len(page.all("script")) == 1
+
+
+def test_no_import_is_another_for_it(page):
+    assert all(hasattr(finder, "find_spec") for finder in sys.meta_path)
 
 
 def test_a_name_is_text(page):
@@ -160,6 +169,25 @@ def test_branches_that_become_one_are_one_picture(tmp_path):
     assert before.count("BatchNormalization (goes)") == 2
     assert "Add (goes)" in before
     assert after == "after: Relu, Conv (changes), Relu"
+
+
+def test_what_next_has_its_command_as_code(home):
+    model = "models/digits_resnet_training.onnx"
+    invoke("fold", model, "--dry-run", "--report", home / "next.html")
+    text = (home / "next.html").read_text("utf-8")
+    assert f"<code>normswap recalibrate --freeze {model}</code>" in text
+
+
+def test_many_models_are_a_table():
+    done = Outcome("a.onnx", 0, "5 folded, 0 kept", "a.folded.onnx", seconds=1.5)
+    gone = Outcome(EVIL, 3, f"{EVIL} doesn't exist.")
+    stream = io.StringIO()
+    tell(FleetReport("fold", (done, gone)), "html", stream)
+    found = Document(stream.getvalue())
+    assert "1 with findings or errors" in found.text
+    assert f"{EVIL} doesn't exist." in found.text
+    assert "a.folded.onnx" in found.text
+    assert {"2", "1.5"} <= set(found.words)
 
 
 def test_three_hundred_layers_are_small(tmp_path):
