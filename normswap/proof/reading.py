@@ -74,7 +74,8 @@ class _Constants(dict[int, np.ndarray]):
             value = self._side.constants.load(number)
         if value is None:
             raise NoMapError("it reads what is neither constant nor known")
-        self[number] = found = widened(value)
+        found: np.ndarray = widened(value)
+        self[number] = found
         return found
 
 
