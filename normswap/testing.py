@@ -38,6 +38,8 @@ __all__ = [
     "assert_same_as_module",
 ]
 
+__tracebackhide__ = True  # pytest shows the line of the test instead
+
 SHOWN = 10
 """Layers, outputs and reasons that a message lists."""
 

@@ -258,9 +258,9 @@ def _run(jobs: list[Job], asked: Asked, given: dict[str, Any]) -> ExitCode:
 
 def _outcomes(jobs: list[Job], asked: Asked) -> Generator[Outcome, None, None]:
     written = cast("Written", click.get_current_context().find_object(dict)[Written])  # type: ignore[index]
+    outputs = {job.name: job.output for job in jobs if job.output is not None}
     for counted, outcome in enumerate(_engine(jobs, asked, written), 1):
-        if outcome.output is not None:
-            written.forget(outcome.output)
+        written.forget(outputs.get(outcome.model, ""))
         written.count(f"{counted} of {len(jobs)} models were done")
         yield outcome
 

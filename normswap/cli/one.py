@@ -6,6 +6,7 @@ Here a job meets what is done already, and what is behind URLs. It runs in a wor
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import os
 import platform
@@ -28,6 +29,7 @@ from normswap.report.envelope import Error, Failure, around, files_of
 from normswap.report.formats.json import whole
 from normswap.report.headline import headline
 from normswap.report.results import results_of
+from normswap.runtime.lending import keep
 from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -44,17 +46,23 @@ _DONE = frozenset({ExitCode.OK, ExitCode.FINDINGS, ExitCode.MODEL})
 
 def work(request: dict[str, Any], channel: Channel) -> dict[str, Any]:
     """Do a job, as a task of `normswap.runtime.worker`."""
-    if "warm" not in channel.held:
-        from normswap.runtime.lending import keep
-
-        keep()
-        channel.held["warm"] = True
     job = Job.of(request["job"])
     try:
         _go_home(job)
     except RunError as error:
         return {"outcome": failed(job, error).whole()}
-    return {"outcome": done(job).whole()}
+    is_first = not channel.held
+    if is_first:
+        channel.held[TASK] = True
+        keep()
+    outcome = done(job)
+    if is_first:
+        # What is imported by now stays. Of what a model leaves nothing may be left to the next one,
+        # and to look for it while there is one would take long, see `normswap.cli.main`.
+        gc.freeze()
+        gc.set_threshold(100_000, 50, 50)
+    gc.collect()
+    return {"outcome": outcome.whole()}
 
 
 def _go_home(job: Job) -> None:

@@ -164,7 +164,11 @@ def require_absent(outputs: Iterable[str]) -> None:
     UsageError
         It names the first.
     """
-    there = [output for output in outputs if remote.is_there(output)]
+    here: list[str] = []
+    urls: list[str] = []
+    for output in outputs:
+        (urls if remote.is_url(output) else here).append(output)
+    there = [output for output in here if os.path.lexists(output)] + remote.those_there(urls)
     if there:
         more = f" and {len(there) - _SHOWN} more" * (len(there) > _SHOWN)
         verb = "exist" if there[1:] else "exists"

@@ -42,6 +42,22 @@ def is_there(place: str) -> bool:
         return bool(files.exists(path))
 
 
+def those_there(urls: list[str]) -> list[str]:
+    """Return which of many files are there, by few questions: what is in their common folder."""
+    if len(urls) < 2:
+        return [url for url in urls if is_there(url)]
+    root = os.path.commonprefix(urls).rpartition("/")[0]  # noqa: RUF071 - cut at a slash
+    if root.endswith(("/", ":")):  # nothing but the protocol is common
+        return [url for url in urls if is_there(url)]
+    with _words(root, "listed"):
+        files, folder = _system(root)
+        try:
+            found = set(files.find(folder))
+        except FileNotFoundError:
+            return []
+        return [url for url in urls if _system(url)[1] in found]
+
+
 def name_of(url: str) -> str:
     """Return the name of a file behind a URL."""
     path = urlsplit(url).path if url.startswith(_HTTP) else url
@@ -159,15 +175,17 @@ def size_of(url: str) -> int:
         files, path = _system(url)
         size = files.size(path) or 0
         parent = path.rpartition("/")[0]
-        return size + sum(files.size(f"{parent}/{name}") or 0 for name in _data_names(files, path))
+        data = _data_names(files, path, fresh=False)
+        return size + sum(files.size(f"{parent}/{name}") or 0 for name in data)
     return 0
 
 
-def _data_names(files: Any, path: str) -> set[str]:
+def _data_names(files: Any, path: str, *, fresh: bool = True) -> set[str]:
     """Return the names there of external data that are a model's by its name."""
     parent, _, name = path.rpartition("/")
     pattern = re.compile(re.escape(name) + r"(\.\d+)?\.data")
-    files.invalidate_cache()
+    if fresh:
+        files.invalidate_cache()
     try:
         listed = files.ls(parent, detail=False)
     except FileNotFoundError:

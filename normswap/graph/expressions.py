@@ -298,6 +298,33 @@ class Scaled(Expression):
                 base = base + widened(self.shift, dtype)
         return base if base.shape == self.shape else np.broadcast_to(base, self.shape).copy()
 
+    def load(self) -> npt.NDArray[Any]:
+        """Evaluate the formula and round it once; of a weight in place, some rows at a time.
+
+        To get memory for all of it in wide arithmetic takes longer than the arithmetic.
+        """
+        base = self.base
+        if not isinstance(base, Leaf) or base.shape != self.shape or not self.shape:
+            return super().load()
+        values, dtype = base.load(), wide_dtype(self.data_type)
+        factors = [
+            np.broadcast_to(widened(each, dtype), self.shape)
+            for each in (self.scale, self.shift)
+            if each is not None
+        ]
+        step = max(1, AT_ONCE // max(math.prod(self.shape[1:]), 1))
+        wide = np.empty((min(step, self.shape[0]), *self.shape[1:]), dtype)
+        for start in range(0, self.shape[0], step):
+            part = values[start : start + step]
+            made = wide[: len(part)]
+            rows = [each[start : start + step] for each in factors]
+            with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+                np.multiply(part, rows[0], out=made, dtype=dtype)
+                if rows[1:]:
+                    made += rows[1]
+                part[...] = round_to(made, self.data_type) if part.dtype.itemsize == 2 else made
+        return values
+
     @functools.cached_property
     def _factors(self) -> tuple[float, float]:
         return extremes(self.scale)

@@ -82,5 +82,5 @@ def test_models_complete_as_files(home):
     for command in ("fold", "inspect", "lint", "diff", "check", "bn-to-gn"):
         (offered,) = ShellComplete(cli, {}, "normswap", "").get_completions([command], "a")
         assert offered.type == "file", command
-    offered = ShellComplete(cli, {}, "normswap", "").get_completions(["fold", "--output"], "j")
-    assert [each.value for each in offered] == ["json", "junit"]
+    offered = ShellComplete(cli, {}, "normswap", "").get_completions(["fold", "--output"], "m")
+    assert [each.value for each in offered] == ["markdown"]

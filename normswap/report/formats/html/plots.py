@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
@@ -15,6 +16,10 @@ import pygal
 
 if TYPE_CHECKING:
     from normswap.report.formats.html.page import Plot
+
+# pygal puts itself among what is asked at every import, for plugins that nobody has here, and in
+# a way that Python warns of.
+sys.meta_path[:] = [each for each in sys.meta_path if type(each).__module__ != "pygal"]
 
 HEIGHT, WIDTH = 230, 920
 LEAST, BROAD = 240, 44

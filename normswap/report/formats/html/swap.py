@@ -45,7 +45,9 @@ def page(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     counts = [("swapped", str(len(plan.swaps))), ("kept", str(len(plan.untouched)))]
     if report.accuracy is not None:
         found = report.accuracy
-        counts.append(("accuracy", f"{found.original:.1%} → {found.swapped:.1%}"))
+        held_out = report.fit is not None and not report.evaluated
+        what = "accuracy on held-out samples" if held_out else "accuracy"
+        counts.append((what, f"{found.original:.1%} → {found.swapped:.1%}"))
     drift = _drift(report)
     lead = "A swapped network is another function than the original, so this is no error."
     if drift and report.check is not None and not report.check.drift.own:

@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import io
 import re
+import sys
 from html.parser import HTMLParser
 
 import onnx
@@ -85,6 +86,10 @@ def test_one_file_that_asks_for_nothing(page):
     (policy,) = [a["content"] for a in page.all("meta") if "http-equiv" in a]
     assert policy.startswith("default-src 'none';")
     assert len(page.all("script")) == 1
+
+
+def test_no_import_is_another_for_it(page):
+    assert all(hasattr(finder, "find_spec") for finder in sys.meta_path)
 
 
 def test_a_name_is_text(page):

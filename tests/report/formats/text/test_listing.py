@@ -92,4 +92,6 @@ def test_every_command_keeps_to_60_columns(monkeypatch):
         ("providers",),
     ):
         text = ANSI.sub("", invoke(*command, terminal=True).text)
-        assert max(map(len, text.splitlines())) <= 60, command
+        # A tip has a command to be copied, which a line break would be in.
+        lines = [line for line in text.splitlines() if not line.startswith("tip: ")]
+        assert max(map(len, lines)) <= 60, command
