@@ -37,7 +37,7 @@ class InspectReport(AsDict):
         Version of every operator set, by domain; ``ai.onnx`` is ONNX's own.
     exporter : str
         Name and version of what wrote the model; empty where it does not say so.
-    inputs, outputs : tuple of Port
+    graph_inputs, graph_outputs : tuple of Port
         Inputs that need not be fed are left out.
     parameters : int
         Numbers in its constants; shapes and indices are none.
@@ -62,8 +62,8 @@ class InspectReport(AsDict):
     ir_version: int
     opsets: dict[str, int]
     exporter: str
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
+    graph_inputs: tuple[Port, ...]
+    graph_outputs: tuple[Port, ...]
     parameters: int
     work: Work
     operators: dict[str, int]
@@ -139,8 +139,8 @@ def inspect(model: Source, *, progress: Progress = silent) -> InspectReport:
         exporter=" ".join(
             part for part in (loaded.proto.producer_name, loaded.proto.producer_version) if part
         ),
-        inputs=ports[0],
-        outputs=ports[1],
+        graph_inputs=ports[0],
+        graph_outputs=ports[1],
         parameters=count,
         work=work_of_model(loaded, subject.network, ports[0]),
         operators=_operators(subject),

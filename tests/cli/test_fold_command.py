@@ -183,7 +183,7 @@ def test_many_kept_nodes_are_grouped(tmp_path):
 
 def test_a_model_without_batchnorm_gets_advice(tmp_path):
     b = Builder()
-    b.output(b.node("Relu", b.input("N", C)))
+    b.output(b.node("Relu", b.conv(b.input("N", C, 4, 4), C, C, out="z")))
     path = tmp_path / "none.onnx"
     onnx.save(b.model(), path)
     result = invoke("fold", path)

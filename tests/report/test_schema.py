@@ -166,6 +166,8 @@ def test_inputs_are_what_was_read(home):
     _, data = told("recalibrate", "model.onnx", "data.npy")
     names = ["model.onnx", "data.npy"]
     assert data["inputs"] == [{"path": n, "sha256": sha256(home / n)} for n in names]
+    _, data = told("inspect", "model.onnx")
+    assert data["inputs"] == [{"path": "model.onnx", "sha256": sha256(home / "model.onnx")}]
     _, data = told("fold", "absent.onnx")
     assert data["inputs"] == [{"path": "absent.onnx", "sha256": None}]
 

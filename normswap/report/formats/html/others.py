@@ -37,8 +37,8 @@ def inspect(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     del wirings
     opsets = ", ".join(f"{domain} {version}" for domain, version in report.opsets.items())
     ports = [
-        *(("input", port) for port in report.inputs),
-        *(("output", port) for port in report.outputs),
+        *(("input", port) for port in report.graph_inputs),
+        *(("output", port) for port in report.graph_outputs),
     ]
     health = [f"{n.node}: {p}" for n in report.layers if n.health for p in n.health.problems]
     return Page(

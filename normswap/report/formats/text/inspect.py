@@ -36,7 +36,7 @@ def tell(report: InspectReport, stream: TextIO, *, verbose: int = 0) -> None:
         table.add_row(
             "size", f"{decimal(report.size)}, {report.parameters:,} parameters, {macs(report.work)}"
         )
-        for what, ports in (("inputs", report.inputs), ("outputs", report.outputs)):
+        for what, ports in (("inputs", report.graph_inputs), ("outputs", report.graph_outputs)):
             for number, port in enumerate(ports):
                 table.add_row("" if number else what, escape(f"{port.name} {port}"))
         table.add_row("operators", escape(_operators(report.operators, verbose=verbose)))
