@@ -459,11 +459,12 @@ false alarm is a right file that is refused, a miss a wrong one that is taken.
         each.append((name, ", ".join(alarms), ", ".join(_misses(ours[1]))))
     named = sum(bool(entry["named"]) for entry in wrong)
     left = [name for name in ZOO if name not in names]
+    median = seconds[len(seconds) // 2]
     missing = f" Not run: {', '.join(left)}." if left else ""
     told = f"""
 Of {named} of the mistakes normswap names a mode, weight, layer, output, size or interface. A check of
-a right file took {seconds[len(seconds) // 2]:.1f} s (median, 64 x 64 images, in one process, on two
-cores with much other work beside it).{missing}
+a right file took {median:.1f} s (median, 64 x 64 images, in one process, on two cores with much other
+work beside it).{missing}
 
 """
     return head + _rows(rows) + told + _rows(kinds) + "\n" + _rows(each)
