@@ -462,9 +462,9 @@ false alarm is a right file that is refused, a miss a wrong one that is taken.
     median = seconds[len(seconds) // 2]
     missing = f" Not run: {', '.join(left)}." if left else ""
     told = f"""
-Of {named} of the mistakes normswap names a mode, weight, layer, output, size or interface. A check of
-a right file took {median:.1f} s (median, 64 x 64 images, in one process, on two cores with much other
-work beside it).{missing}
+Of {named} of the mistakes normswap names a mode, weight, layer, output, size or interface. A check
+of a right file took {median:.1f} s (median, 64 x 64 images, in one process, on two cores with much
+other work beside it).{missing}
 
 """
     return head + _rows(rows) + told + _rows(kinds) + "\n" + _rows(each)
