@@ -179,7 +179,8 @@ def test_a_layer_of_every_kind_is_fitted(tmp_path):
     assert {step.kind for step in steps} == {"weight"}
     told = {entry.layer: entry.why for entry in refitted.fit.unfitted}
     assert told.pop("first") == "it gives what it gives in the original"
-    assert set(told) | {step.layer for step in steps} == {"grouped", "up", "product", "last"}
+    layers = {"grouped", "up", "product", "last", "bn0", "bn1", "bn2"}
+    assert set(told) | {step.layer for step in steps} == layers
     assert refitted.fit.after["y"].snr > refitted.fit.before["y"].snr + 3
     for one, next_ in pairwise(steps):
         assert one.before < one.after == next_.before
