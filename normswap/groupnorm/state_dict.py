@@ -38,7 +38,7 @@ Place = tuple[str, str]
 
 LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
-_KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)+|[A-Za-z_]*[A-Za-z]", re.ASCII)
+_KEY = re.compile(r"(\w+\.)+[A-Za-z_]\w*|[A-Za-z_]*[A-Za-z]", re.ASCII)
 """Names of parameters; a single word with a number behind it is one that an exporter has made."""
 
 

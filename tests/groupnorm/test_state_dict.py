@@ -57,7 +57,7 @@ def network(*, short=False):
     del b.initializers[-3]
     y = b.node("Relu", b.node("Add", norm, x))
     y = b.bn(y, 8, module="norm3", name="/norm3/BatchNormalization")  # behind an activation
-    y = b.conv(y, "up", 8, 12, 2, 2, op="ConvTranspose", bias=b.normal(12, name="up.bias"))
+    y = b.conv(y, "4", 8, 12, 2, 2, op="ConvTranspose", bias=b.normal(12, name="4.bias"))
     y = b.node("Relu", b.bn(y, 12, module="up_bn"))
     y = b.node("Reshape", y, b.const(np.array([0, 12, -1])))
     y = b.node("Transpose", y, perm=[0, 2, 1])
