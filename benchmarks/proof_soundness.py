@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1000, help="graphs")
     parser.add_argument("--seed", type=int, default=0, help="that of the first graph")
     given = parser.parse_args()
-    from proof.test_soundness import drawn, feeds, is_valid
+    from proof.test_soundness import drawn, feeds, is_shown, is_valid
     from support.edits import changes, edited
     from support.folding import fold_model
     from support.proving import proof_of
@@ -46,7 +46,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             right = proof_of(model, folded, Path(folder))
             counts.update(f"right, {output.standing.value}" for output in right.outputs)
-            if right.fault is not None:
+            if right.fault is not None or is_shown(right):
                 counts["RIGHT, CALLED DIFFERENT"] += 1
                 print(f"{seed}: right, called different")
             for number in range(EDITS):
@@ -56,7 +56,9 @@ def main() -> int:
                 answer = changes(folded, wrong, feeds(model))
                 if answer not in {"yes", "faint"}:
                     continue
-                proved = proof_of(model, wrong, Path(folder)).is_whole
+                proof = proof_of(model, wrong, Path(folder))
+                proved = proof.is_whole
+                counts["wrong, shown to be"] += answer == "yes" and is_shown(proof)
                 told = {"yes": "wrong", "faint": "wrong by less than rounding"}[answer]
                 counts[f"{told}, {'PROVED' if proved else 'not proved'}"] += 1
                 if proved and answer == "yes":

@@ -294,10 +294,10 @@ class CheckReport(AsDict):
         if self.verdict is not Verdict.EQUIVALENT or self.required != "proved" or self.is_proved:
             return ""
         if self.proof is None:
-            return "a proof was asked for (--require proved), and none was tried"
+            return "a proof was asked for, and none was tried"
         open_ = [f"{o.name} ({o.reason})" for o in self.proof.outputs if o.reason]
         why = self.proof.reason or "; ".join(open_)
-        return f"a proof was asked for (--require proved), and it is tested only: {why}"
+        return f"a proof was asked for, and it is tested only: {why}"
 
     @property
     def worst(self) -> OutputReport | None:

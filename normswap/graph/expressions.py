@@ -286,17 +286,10 @@ class Scaled(Expression):
         object.__setattr__(self, "base", inner.base)
 
     def wide(self) -> Wide:
-        dtype = wide_dtype(self.data_type)
         base = self.base.wide()
-        scale = widened(self.scale, dtype)
-        with np.errstate(over="ignore", invalid="ignore"):
-            if base.shape == self.shape:
-                base *= scale  # ours alone, and possibly a large layer
-            else:
-                base = base * scale
-            if self.shift is not None:
-                base = base + widened(self.shift, dtype)
-        return base if base.shape == self.shape else np.broadcast_to(base, self.shape).copy()
+        out = base if base.shape == self.shape else None  # ours alone, and possibly a large layer
+        made = self._made(base, self.scale, self.shift, out)
+        return made if made.shape == self.shape else np.broadcast_to(made, self.shape).copy()
 
     def load(self) -> npt.NDArray[Any]:
         """Evaluate the formula and round it once; of a weight in place, some rows at a time.
@@ -307,23 +300,27 @@ class Scaled(Expression):
         if not isinstance(base, Leaf) or base.shape != self.shape or not self.shape:
             return super().load()
         values, dtype = base.load(), wide_dtype(self.data_type)
-        factors = [
-            np.broadcast_to(widened(each, dtype), self.shape)
-            for each in (self.scale, self.shift)
-            if each is not None
-        ]
+        scale, shift = np.broadcast_to(widened(self.scale, dtype), self.shape), None
+        if self.shift is not None:
+            shift = np.broadcast_to(widened(self.shift, dtype), self.shape)
         step = max(1, AT_ONCE // max(math.prod(self.shape[1:]), 1))
         wide = np.empty((min(step, self.shape[0]), *self.shape[1:]), dtype)
         for start in range(0, self.shape[0], step):
-            part = values[start : start + step]
-            made = wide[: len(part)]
-            rows = [each[start : start + step] for each in factors]
-            with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-                np.multiply(part, rows[0], out=made, dtype=dtype)
-                if rows[1:]:
-                    made += rows[1]
-                part[...] = round_to(made, self.data_type) if part.dtype.itemsize == 2 else made
+            rows = slice(start, start + step)
+            part = values[rows]
+            added = None if shift is None else shift[rows]
+            made = self._made(part, scale[rows], added, wide[: len(part)])
+            part[...] = round_to(made, self.data_type)
         return values
+
+    def _made(
+        self, base: npt.NDArray[Any], scale: Wide, shift: Wide | None, out: Wide | None
+    ) -> Wide:
+        """Evaluate the formula on values of the base."""
+        dtype = wide_dtype(self.data_type)
+        with np.errstate(over="ignore", invalid="ignore"):
+            made: Wide = np.multiply(base, widened(scale, dtype), out=out, dtype=dtype)
+            return made if shift is None else np.add(made, widened(shift, dtype), out=out)
 
     @functools.cached_property
     def _factors(self) -> tuple[float, float]:

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from normswap.runtime.child import Child
 
 
-_BUDGETS = {False: (60.0, 2e10), True: (600.0, 1.2e11)}
+_BUDGETS = {False: (60.0, 2e11), True: (600.0, 1.2e12)}
 """Seconds and work after which a proof is left as it is, at depth QUICK and at FULL."""
 
 

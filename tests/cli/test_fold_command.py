@@ -196,13 +196,13 @@ def test_a_failed_check_writes_nothing(model, monkeypatch, tmp_path):
     """Break the algebra on purpose: the check must catch it."""
     from normswap.graph.expressions import Scaled
 
-    whole = Scaled.wide
+    whole = Scaled._made
 
-    def broken(self):
-        wide = whole(self)
+    def broken(*args):
+        wide = whole(*args)
         return wide * 1.01 if wide.ndim == 4 else wide
 
-    monkeypatch.setattr(Scaled, "wide", broken)
+    monkeypatch.setattr(Scaled, "_made", broken)
     inputs = tmp_path / "failing.npz"
     result = invoke("fold", model, "--save-failing-inputs", inputs)
     assert result.code == 1

@@ -45,9 +45,9 @@ def files(folder):
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
-def test_a_folder_is_mirrored_and_each_model_has_its_line(home):
+def test_a_folder_is_mirrored_and_each_model_has_its_line(home, monkeypatch):
     (home / "m/broken.onnx").write_text("no model")
-    result = invoke("fold", "m", "-o", "out", "--jobs", "2", "--max-growth=9")
+    result = invoke("fold", "m", "-o", "out", "--jobs", "1", "--max-growth=9")
     assert result.code == 3
     assert lines(result) == [
         "m/a.onnx  2 folded, 0 kept; equivalent, proved  → out/a.onnx",
@@ -63,7 +63,8 @@ def test_a_folder_is_mirrored_and_each_model_has_its_line(home):
     again = invoke("fold", "m/a.onnx", "m/b.onnx", "-o", "out")
     assert (again.code, "out/a.onnx, out/b.onnx exist" in again.err) == (2, True)
 
-    checked = invoke("check", "m", "out", "--jobs", "2", "--json", "--output", "jsonl=each.jsonl")
+    monkeypatch.setattr("normswap.fleet.pool.run", lambda jobs, *how: map(done, jobs))
+    checked = invoke("check", "m", "out", "--json", "--output", "jsonl=each.jsonl")
     report = json.loads(checked.text)
     assert (checked.code, report["exit_code"], report["schema"]) == (3, 3, "normswap/fleet/1")
     by_name = {each["model"]: each for each in report["models"]}
@@ -112,7 +113,7 @@ def test_results_of_all_models_are_in_one_report(home, here):
         (("check", "m"), "no second folder"),
         (("check", "--from-file", "list"), "Line 1 of list is no pair"),
         (("lint", "empty"), "There is no *.onnx in empty"),
-        (("lint", "s3://bucket/m.nothing/", "--scheduler", "x"), "s3://bucket/m.nothing/"),
+        (("lint", "nonsense://bucket/m/", "--scheduler", "x"), "nonsense://bucket/m/"),
         (("lint", "m", "--scheduler", "tcp://"), "There is no Dask scheduler at tcp://"),
     ],
 )

@@ -157,5 +157,5 @@ def test_what_had_to_be_proved(tmp_path, monkeypatch):
     assert (report["verdict"], report["is_proved"], report["exit_code"]) == ("equivalent", False, 1)
     assert (
         result.code,
-        "a proof was asked for (--require proved), and none was tried" in result.text,
+        "a proof was asked for, and none was tried" in result.text,
     ) == (1, True)

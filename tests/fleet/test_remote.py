@@ -122,6 +122,7 @@ def test_in_s3(tmp_path, monkeypatch):
     moto = pytest.importorskip("moto.server", reason="an S3 server takes half a minute to install")
     for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(key, "testing")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()  # those of other credentials
     server = moto.ThreadedMotoServer(port=0)
     server.start()
     try:

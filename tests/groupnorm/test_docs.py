@@ -81,6 +81,7 @@ def test_every_option_is_documented():
     shared = {"-o", "-q", "-v", "--output", "--quiet", "--verbose", "--json", "--format", "--force"}
     shared |= {"--in-place", "--no-check", "--seed", "--input-shape", "--timeout"}
     shared |= {"--provider", "--provider-option", "--device-id", "--gpu-mem-limit"}
+    shared |= {"--report", "--from-file", "--jobs", "--resume", "--scheduler"}
     names = {
         name
         for parameter in bn_to_gn_command.params

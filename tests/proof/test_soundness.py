@@ -47,6 +47,11 @@ def is_valid(model):
     return True
 
 
+def is_shown(proof):
+    """Whether an output is said to be another one."""
+    return proof.witness is not None and proof.witness.is_plain
+
+
 @pytest.mark.parametrize(
     "seed", [*range(SEEDS), 20110, 20778, 20799, 30268, 30811, 30912, 70198, 70374]
 )
@@ -56,7 +61,8 @@ def test_what_is_proved_is_so(seed, tmp_path):
     folded, _ = fold_model(model)
     right = proof_of(model, folded, tmp_path)
     assert not right.reason
-    assert right.fault is None, "a right rewrite is said to be another function"
+    said = right.fault is not None or is_shown(right)
+    assert not said, "a right rewrite is said to be another function"
     assert is_made_again(model, folded, right, tmp_path) == right.is_whole
     for _ in range(EDITS):
         wrong, words = edited(folded, rng)

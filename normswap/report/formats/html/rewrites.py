@@ -134,7 +134,7 @@ def recalibrate(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     columns = ["normalization", "channels", "turned to inference mode"]
     plots: list[Block] = []
     if report.samples:
-        columns += ["means moved by", "variances times"]
+        columns += ["means moved by", "variances by factor"]
         for what, unit, values in (
             (
                 "How far the means of each layer moved",

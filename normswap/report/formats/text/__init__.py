@@ -24,4 +24,4 @@ def tell(
     if found:
         with printing(stream) as console:
             for sentence in found:
-                console.print(f"[cyan]tip:[/] {escape(sentence)}", soft_wrap=True)
+                console.print(f"[cyan]tip:[/] {escape(sentence)}")
