@@ -100,7 +100,8 @@ def test_a_failing_check_is_the_reports_exit_code(path, monkeypatch):
     whole = Scaled._made
     monkeypatch.setattr(Scaled, "_made", lambda *args: whole(*args) + np.float64(0.25))
     target = path.with_name("out.onnx")
-    with pytest.raises(NotEquivalentError, match=r"The rewrite of model\.onnx failed its check") as caught:
+    said = r"The rewrite of model\.onnx failed its check"
+    with pytest.raises(NotEquivalentError, match=said) as caught:
         normswap.fold(path, target, check=CheckOptions())
     report = caught.value.report
     assert report.exit_code is ExitCode.FINDINGS
