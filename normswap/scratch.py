@@ -66,7 +66,21 @@ def _make(path: Path, held: list[int]) -> None:
 def _remove(path: Path, held: list[int]) -> None:
     while held:
         os.close(held.pop())
-    shutil.rmtree(path, ignore_errors=True)
+    _clear(path)
+
+
+def _clear(path: Path) -> None:
+    """Remove a folder, its lock last: what is left of one without it is nobody's to remove."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(path):  # noqa: PTH208 - no paths are made of them
+            if name == _LOCK:
+                continue
+            if (path / name).is_dir() and not (path / name).is_symlink():
+                shutil.rmtree(path / name)
+            else:
+                (path / name).unlink()
+        (path / _LOCK).unlink(missing_ok=True)
+        path.rmdir()
 
 
 def sweep_scratch() -> None:
@@ -93,8 +107,8 @@ def _reap(path: Path) -> None:
         try:
             dead = is_dead(descriptor)
             if dead:
-                shutil.rmtree(path, ignore_errors=True)
+                _clear(path)
         finally:
             os.close(descriptor)
         if dead and sys.platform == "win32":  # what is open can't be removed
-            shutil.rmtree(path, ignore_errors=True)
+            _clear(path)

@@ -292,9 +292,8 @@ def test_without_a_model_the_tip_is_about_the_command_itself(name):
 
 
 def test_the_fastest_form_is_measured(model):
-    result = invoke("bn-to-gn", "--groups", 4, "--form", "fastest", "--json", model, terminal=True)
+    result = invoke("bn-to-gn", "--groups", 4, "--form", "fastest", "--json", model)
     assert result.code == 0, result.err
-    assert "timing the forms of 2 kinds of layers" in result.err
     forms = {"centred", "instancenorm", "primitive"}
     forms |= {"layernorm"} if is_precise_on_cpu() else set()
     for swap, channels in zip(json.loads(result.text)["plan"]["swaps"], (8, 16), strict=True):

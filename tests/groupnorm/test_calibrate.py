@@ -197,8 +197,11 @@ def test_a_swap_with_calibration(tmp_path):
         data=batches(),
         calibration=CalibrationOptions(),
     ).report
-    fitted = {step.layer for step in report.fit.steps}
+    fitted = {step.layer for step in report.fit.steps if step.kind == "affine"}
     assert report.calibrated == len(fitted) > 0
+    assert [step.layer for step in report.fit.steps if step.kind == "affines"] == [
+        "3 layers together"
+    ]
     assert report.check.exit_code == 0
     assert target.exists()
     before, after = report.uncalibrated, report.check.drift

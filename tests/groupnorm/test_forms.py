@@ -352,7 +352,7 @@ def test_contrib_is_for_cuda():
     model, _ = one_batchnorm((2, 8, 5, 4))
     with pytest.raises(UsageError, match="CUDA only"):
         swap_model(model, 2, form="contrib")
-    swapped, plan = swap_model(model, 2, provider="cuda")
+    swapped, plan = swap_model(model, 2, form="contrib", provider="cuda")
     assert plan.swaps[0].form == "contrib"
     assert ops(swapped) == ["Transpose", "GroupNorm", "Transpose"]
     assert {o.domain: o.version for o in swapped.opset_import}["com.microsoft"] == 1
@@ -366,7 +366,7 @@ def test_contrib_takes_images_only(dims):
     model, _ = one_batchnorm(dims)
     with pytest.raises(UsageError, match=r"\(N, C, H, W\)"):
         swap_model(model, 2, provider="cuda", form="contrib")
-    assert swap_model(model, 2, provider="cuda")[1].swaps[0].form == "instancenorm"
+    assert swap_model(model, 2, provider="cuda")[1].swaps[0].form == "layernorm"
 
 
 def test_every_form_has_its_own_name():

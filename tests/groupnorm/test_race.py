@@ -199,8 +199,10 @@ def test_a_swap_to_the_fastest_is_checked_as_any(tmp_path):
     source = b.model().SerializeToString()
     options = swap_options(2, form="fastest", threads=1)
     target = io.BytesIO()
-    report = swap(source, target, options, check=CheckOptions()).report
+    said = []
+    report = swap(source, target, options, check=CheckOptions(), progress=said.append).report
     assert report.exit_code == 0
+    assert "timing the forms of 1 kind of layer" in said
     (made,) = report.plan.swaps
     assert made.why == f"the fastest here of {len(PRECISE)} measured for 1x8x4x4"
     assert made.timings.seconds[made.form] <= 1.03 * min(made.timings.seconds.values())

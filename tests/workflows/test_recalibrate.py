@@ -618,5 +618,5 @@ def test_without_data_there_is_only_freezing():
         recalibrate(network(training=True))
     assert "--freeze" in caught.value.tip
     for option in ({"momentum": 0.9}, {"samples": 3}):
-        with pytest.raises(UsageError, match="is about data"):
+        with pytest.raises(UsageError, match="what to do with data"):
             recalibrate(network(training=True), freeze=True, **option)
