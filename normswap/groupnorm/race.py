@@ -103,8 +103,8 @@ def measure(
     kept = {kind: layers[key] for key, kind in kinds.items()}
     if not kept:
         return {}
-    kinds = "1 kind of layer" if len(kept) == 1 else f"{len(kept)} kinds of layers"
-    progress(f"timing the forms of {kinds}")
+    many = "1 kind of layer" if len(kept) == 1 else f"{len(kept)} kinds of layers"
+    progress(f"timing the forms of {many}")
     response = run_task(
         "normswap.runtime.stopwatch:race",
         {
