@@ -9,7 +9,7 @@ from normswap.check.evidence import Distance, Evidence, Truth, gather, is_consta
 from normswap.check.golden import against_expected
 from normswap.check.observe import Observations, Tensors, Truths, tensors_of
 from normswap.check.report import OutputReport
-from normswap.check.verdict import Verdict, departures, judge, relative
+from normswap.check.verdict import RULES, Rules, Verdict, departures, judge, relative
 from normswap.inputs.signature import Signature, dtype_of_port
 
 if TYPE_CHECKING:
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 def compare(
-    signature: Signature, seen: Observations, tolerances: Mapping[str, Tolerance]
+    signature: Signature,
+    seen: Observations,
+    tolerances: Mapping[str, Tolerance],
+    rules: Rules = RULES,
 ) -> tuple[OutputReport, ...]:
     """Compare all outputs on all inputs.
 
@@ -33,6 +36,7 @@ def compare(
     seen : Observations
     tolerances : Mapping of str to Tolerance
         As in `normswap.check.verdict.judge`.
+    rules : Rules
     """
     evidence: list[tuple[str, Evidence]] = []
     constants = _constants(seen, signature)
@@ -48,11 +52,13 @@ def compare(
             given = [execution[index] for execution in seen.rewritten.values]
             expected = against_expected(case.expected, given)
             evidence += [(f"{case.name}, expected outputs", item) for item in expected]
-    return judge_all(evidence, tolerances)
+    return judge_all(evidence, tolerances, rules)
 
 
 def judge_all(
-    evidence: Sequence[tuple[str, Evidence]], tolerances: Mapping[str, Tolerance]
+    evidence: Sequence[tuple[str, Evidence]],
+    tolerances: Mapping[str, Tolerance],
+    rules: Rules = RULES,
 ) -> tuple[OutputReport, ...]:
     """Judge pieces of evidence, each with the name of its case.
 
@@ -64,7 +70,8 @@ def judge_all(
     for _, item in evidence:
         if item.function is None:
             continue
-        if judge(item, tolerances).verdict is not Verdict.EQUIVALENT or departures(item):
+        found = judge(item, tolerances, rules)
+        if found.verdict is not Verdict.EQUIVALENT or departures(item, rules):
             doubted.add(item.output)
         floor = relative(item.function.floor, item.scale)
         floors[item.output] = floor.larger(floors.get(item.output))
@@ -73,7 +80,7 @@ def judge_all(
         item = plain
         if plain.function is None and plain.output in floors.keys() - doubted:
             item = replace(plain, backed=floors[plain.output])
-        reports.append(OutputReport(case, item, judge(item, tolerances)))
+        reports.append(OutputReport(case, item, judge(item, tolerances, rules)))
     return _telling(reports)
 
 
