@@ -127,18 +127,15 @@ def assert_no_batch_norm(model: Source, *, but: Collection[str] = ()) -> Inspect
     """
     report = _inspected(model)
     found = _unless(but, (each for each in report.layers if _is_batch_norm(each)))
-    message = ""
-    if found:
-        message = _listing(
-            f"{_name(report.source)} has {_count(found, 'BatchNormalization')}, and should have "
-            "none",
-            map(_layer, found),
-            "What to do: `normswap fold` removes those that are foldable"
-            + (f", which are {report.foldable}" if report.foldable else ", of which there is none")
-            + "; `normswap bn-to-gn` replaces others; but=[...] names those that may stay.",
-        )
-    _conclude("assert_no_batch_norm", report, message)
-    return report
+    return _none(
+        "assert_no_batch_norm",
+        report,
+        found,
+        f"{_name(report.source)} has {_count(found, 'BatchNormalization')}, and should have none",
+        "What to do: `normswap fold` removes those that are foldable"
+        + (f", which are {report.foldable}" if report.foldable else ", of which there is none")
+        + "; `normswap bn-to-gn` replaces others; but=[...] names those that may stay.",
+    )
 
 
 def assert_no_foldable_batch_norm(model: Source, *, but: Collection[str] = ()) -> InspectReport:
@@ -161,16 +158,14 @@ def assert_no_foldable_batch_norm(model: Source, *, but: Collection[str] = ()) -
     """
     report = _inspected(model)
     found = _unless(but, (layer for layer in report.layers if layer.fold == "foldable"))
-    message = ""
-    if found:
-        message = _listing(
-            f"{_name(report.source)} has {_count(found, 'normalization')} that a fold removes",
-            map(_layer, found),
-            "What to do: `normswap fold MODEL --in-place`, or export in eval mode with the "
-            "exporter's own folding on.",
-        )
-    _conclude("assert_no_foldable_batch_norm", report, message)
-    return report
+    return _none(
+        "assert_no_foldable_batch_norm",
+        report,
+        found,
+        f"{_name(report.source)} has {_count(found, 'normalization')} that a fold removes",
+        "What to do: `normswap fold MODEL --in-place`, or export in eval mode with the "
+        "exporter's own folding on.",
+    )
 
 
 def assert_group_norm(
@@ -271,6 +266,18 @@ _ADVICE_EQUIVALENT = (
     "What to do: `normswap diff A B` names the nodes that changed; where the difference is wanted, "
     "this assertion is not; error.report.save_failing_inputs(FILE) keeps the inputs."
 )
+
+
+def _none(
+    assertion: str,
+    report: InspectReport,
+    found: Sequence[NormLayer],
+    headline: str,
+    advice: str,
+) -> InspectReport:
+    """Conclude an assertion that there are no layers of a kind."""
+    _conclude(assertion, report, _listing(headline, map(_layer, found), advice) if found else "")
+    return report
 
 
 def _conclude(assertion: str, report: Report, message: str) -> None:

@@ -91,7 +91,7 @@ class Telling:
             return False
         if form == DRAWN and (packages := missing(form)):
             raise UsageError(
-                f"A report as {form} needs {' and '.join(packages)}, which is not installed.",
+                f"A report as {form} needs what is not installed: {', '.join(packages)}.",
                 tip="pip install 'normswap[report]'",
             )
         if given:

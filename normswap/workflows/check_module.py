@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from normswap.check.compare import compare
@@ -17,6 +18,7 @@ from normswap.check.report import SourceFinding as Finding
 from normswap.check.runner import LEVELS, Execution, Runner
 from normswap.check.verdict import RULES, Verdict, overall
 from normswap.errors import ModelError, RunError, RunTimeoutError, UsageError
+from normswap.graph.batchnorm import is_batchnorm
 from normswap.inputs.signature import read_signature
 from normswap.inspection.subject import Subject
 from normswap.model import load
@@ -211,21 +213,36 @@ class _Check:
             runner = Runner(folder, self._options, self._progress, called=CALLED)
             accepted = self._accepted(runner, pair, cases[0], others)
             seen = pair.observe(runner, [*cases, *accepted])
-            rules = FOLDED if self._is_folded() else RULES
-            outputs = compare(self._signature, seen, self._options.tolerances, rules)
+            outputs = self._judged(seen)
             if suspected(outputs):
                 pair.measure_rounding(runner, seen)
-                outputs = compare(self._signature, seen, self._options.tolerances, rules)
+                outputs = self._judged(seen)
         return seen, outputs
 
+    def _judged(self, seen: Observations) -> tuple[OutputReport, ...]:
+        outputs = compare(self._signature, seen, self._options.tolerances)
+        if overall([o.judgement for o in outputs]) is Verdict.DIFFERENT and self._is_folded:
+            return compare(self._signature, seen, self._options.tolerances, FOLDED)
+        return outputs
+
+    @cached_property
     def _is_folded(self) -> bool:
         """Whether the file has fewer BatchNormalizations than the module."""
         own = sum(name.endswith("running_var") for name, _ in self._source.weights())
+        return own > self._nodes[1]
+
+    @cached_property
+    def _nodes(self) -> tuple[list[str], float]:
+        """The file's nodes that train, and how many BatchNormalizations it has.
+
+        None and any number, where it can't be made a graph.
+        """
         try:
-            layers = Subject(load(self._signature.path)).layers if own else ()
+            subject = Subject(load(self._signature.path))
+            training = [f"{node.op} {node.title}" for node in subject.training]
+            return training, sum(map(is_batchnorm, subject.network.nodes()))
         except ModelError:
-            return False
-        return own > sum(layer.op == "BatchNormalization" for layer in layers)
+            return [], math.inf
 
     def _accepted(
         self, runner: Runner, pair: Pair, usual: Case, others: Sequence[Case]
@@ -263,7 +280,7 @@ class _Check:
         training: tuple[str, ...] = ()
         if pair is not None and case is not None:
             training = self._source.training(pair.binding.arrays(case.feeds))
-        found = list(causes.of_mode(training, self._training_nodes(), same=same))
+        found = list(causes.of_mode(training, self._nodes[0], same=same))
         self._progress("looking for the module's weights and layers")
         shapes = {} if case is None else case.shapes()
         try:
@@ -287,12 +304,6 @@ class _Check:
                 if compared.first is not None:
                     found.append(causes.of_layer(compared.first, self._weights))
         self._findings[:0] = found
-
-    def _training_nodes(self) -> list[str]:
-        try:
-            return [f"{n.op} {n.title}" for n in Subject(load(self._signature.path)).training]
-        except ModelError:
-            return []
 
     def _concluded(
         self, seen: Observations, outputs: tuple[OutputReport, ...], verdict: Verdict
