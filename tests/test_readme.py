@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.sharing import machine
 
 from normswap.errors import ExitCode
 from normswap.graph.reasons import Reason
@@ -46,7 +47,12 @@ def run(command, folder):
     return subprocess.run(
         ["/bin/sh", "-c", command],
         cwd=folder,
-        env={"PATH": f"{folder}/bin:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "COLUMNS": "80"},
+        env={
+            **machine(),
+            "PATH": f"{folder}/bin:/usr/bin:/bin",
+            "PYTHONPATH": str(ROOT),
+            "COLUMNS": "80",
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -132,7 +138,7 @@ def test_the_python_example_runs(checkout):
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=checkout,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        env={**machine(), "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
         check=False,
