@@ -59,6 +59,7 @@ def run(command, folder):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="the README's commands are for a POSIX shell")
 def test_commands_run(checkout):
     for command in commands():
