@@ -47,8 +47,8 @@ _SAMPLES = {False: 2, True: 4}
 _PATIENCE = 120.0  # seconds that the arbiter may take at depth QUICK
 PRECISE = 1e-9
 NO_FLOAT64 = (
-    "there is nothing to compare with in float64, so what rounding does to the original in the "
-    "runtime decides"
+    "the models could not be compared in float64, so the verdict is based on the "
+    "rounding noise of the original in the runtime"
 )
 _NAMED = 8  # nodes that did not run where they should, in a sentence
 IMPRECISE = 1e-6  # what the arbiter resolves where it has an operator in float32 only
@@ -239,7 +239,7 @@ def _without_runtime(
     _arbitrate(runner, model, options, seen)
     if seen.arbitration is None:
         raise refusal
-    seen.notes.append(f"judged in float64 alone: {refusal}")
+    seen.notes.append(f"compared in float64 only: {refusal}")
     return seen
 
 
@@ -270,8 +270,9 @@ def _lower_level(
 
 def _refused(model: Signature, level: str, refusal: RunError) -> str:
     return (
-        f"onnxruntime refuses {model.name} at its default level and runs it at level {level!r}; it "
-        f"is judged in float64 and without optimizations: {refusal}"
+        f"onnxruntime can't run {model.name} at its default optimization level, but can "
+        f"at level {level!r}; the model is compared in float64 and without optimizations: "
+        f"{refusal}"
     )
 
 
@@ -379,7 +380,7 @@ def observe_rewritten(
     imprecise = {*part.results.report.imprecise, *other.report.imprecise}
     if imprecise:
         seen.notes.append(
-            f"evaluated in float32, and all else in float64: {', '.join(sorted(imprecise))}"
+            f"evaluated in float32 instead of float64: {', '.join(sorted(imprecise))}"
         )
     for position, index in enumerate(part.indices):
         plain, *perturbed = (tensors_of(row[position]) for row in part.results.values)
@@ -462,7 +463,7 @@ def _reorder(runner: Runner, model: Signature, seen: Observations) -> None:
         raise
     except RunError as error:
         # Batches sorted by length, for example, have one order only.
-        seen.notes.append(f"samples in another order are not taken by the original: {error}")
+        seen.notes.append(f"the original does not accept its samples in another order: {error}")
         return
     seen.runs.append(results.report)
     for (index, size), outputs in zip(batches.items(), results.values[0], strict=True):
@@ -480,7 +481,7 @@ def _determinism_notes(original: Results) -> list[str]:
     }
     if not changing:
         return []
-    return [f"the original gives another result every time it runs: {', '.join(changing)}"]
+    return [f"the outputs of the original change from run to run: {', '.join(changing)}"]
 
 
 def _same_bits(a: np.ndarray, b: np.ndarray | None) -> bool:
@@ -503,8 +504,8 @@ def provider_notes(run: RunReport) -> list[str]:
     )
     if run.fallback is None:
         notes.append(
-            f"onnxruntime {run.version} does not tell which nodes of the {run.model} model ran "
-            "on the CPU instead; later ones do"
+            f"onnxruntime {run.version} does not report which nodes of the {run.model} "
+            "model ran on the CPU instead; newer versions do"
         )
     elif run.fallback:
         nodes = ", ".join(run.fallback[:_NAMED])
@@ -575,7 +576,9 @@ def _run_too(
     except (RunTimeoutError, ProviderError):
         raise
     except RunError as error:
-        seen.notes.append(f"the runtime does not take the inputs made for the arbiter: {error}")
+        seen.notes.append(
+            f"onnxruntime does not accept the inputs that were made for float64: {error}"
+        )
         return
     values = tuple(row + more for row, more in zip(before.values, results.values, strict=True))
     seen.original = replace(before, values=values)

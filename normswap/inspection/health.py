@@ -73,15 +73,17 @@ class Health(AsDict):
     def _problems(self) -> Iterator[str]:
         yield from self.broken
         if self.invalid:
-            yield f"its variance can't be one in {self.some(self.invalid)}"
+            yield (
+                f"its variance is invalid (negative, NaN or infinite) in {self.some(self.invalid)}"
+            )
         if self.subnormal:
-            yield f"its float16 variance underflows in {self.some(self.subnormal)}"
+            yield f"its float16 variance is zero or subnormal in {self.some(self.subnormal)}"
         if self.untrained:
-            yield "all means are 0 and all variances 1, as before any training"
+            yield "all means are 0 and all variances 1, as before training"
         if self.dead:
-            yield f"its scale is zero, or next to it, in {self.some(self.dead)}"
+            yield f"its scale is zero or nearly zero in {self.some(self.dead)}"
         if self.vanishing:
-            yield f"its variance is not above epsilon in {self.some(self.vanishing)}"
+            yield f"its variance is not larger than epsilon in {self.some(self.vanishing)}"
 
     def some(self, channels: tuple[int, ...], shown: int = 5) -> str:
         """Name channels: how many of how many, and the first few."""

@@ -15,21 +15,24 @@ if TYPE_CHECKING:
 
 
 class DeadChannels(Rule):
-    """The scale of a BatchNormalization is zero, or next to it, in some channels."""
+    """The scale of a BatchNormalization is zero or nearly zero in some channels."""
 
     code = "NS202"
     name = "dead-channels"
     level = "note"
-    what = "The scale of a BatchNormalization is zero, or next to it, in some channels."
-    why = "They are computed, and are the same number whatever the input: they could be cut out."
-    how = "Prune them, or train with less weight decay on scales."
+    what = "The scale of a BatchNormalization is zero or nearly zero in some channels."
+    why = (
+        "These channels are computed, but have the same value for every input: they could be "
+        "removed."
+    )
+    how = "Prune the channels, or train with less weight decay on scales."
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
         """Yield them."""
         del options
         for layer, health in subject.health:
             if health.dead:
-                told = f"its scale is zero, or next to it, in {health.some(health.dead)}"
+                told = f"its scale is zero or nearly zero in {health.some(health.dead)}"
                 yield self.finding(told, layer.node, layer.graph)
 
 

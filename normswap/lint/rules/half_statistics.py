@@ -21,8 +21,8 @@ class HalfStatistics(Rule):
     name = "half-statistics"
     what = "The variance of a BatchNormalization is a float16 that is zero or subnormal."
     why = (
-        "It has few digits or none left, and the scale goes with its root: these channels are "
-        "wrong by percents."
+        "Such a number has few digits left, or none, and the scale is divided by its "
+        "square root: these channels are wrong by percents."
     )
     how = "Keep statistics in float32 when converting to float16, or fold before converting."
 
@@ -31,7 +31,9 @@ class HalfStatistics(Rule):
         del options
         for layer, health in subject.health:
             if health.subnormal:
-                told = f"its float16 variance underflows in {health.some(health.subnormal)}"
+                told = (
+                    f"its float16 variance is zero or subnormal in {health.some(health.subnormal)}"
+                )
                 yield self.finding(told, layer.node, layer.graph)
 
 

@@ -15,16 +15,17 @@ if TYPE_CHECKING:
 
 
 class InvalidStatistics(Rule):
-    """A parameter of a BatchNormalization has a NaN or infinity, or its variance can't be one."""
+    """A parameter of a BatchNormalization is NaN or infinite, or its variance is negative."""
 
     code = "NS201"
     name = "invalid-statistics"
     level = "error"
-    what = (
-        "A parameter of a BatchNormalization has a NaN or infinity, or its variance can't be one."
+    what = "A parameter of a BatchNormalization is NaN or infinite, or its variance is negative."
+    why = "The outputs become NaN, or differ from runtime to runtime."
+    how = (
+        "Check the training, which may have diverged, and the checkpoint or cast to float16, "
+        "which may be broken."
     )
-    why = "The network gives NaN, or another number in every runtime."
-    how = "Look at the training: it diverged, or the checkpoint or a cast to float16 is broken."
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
         """Yield them."""
@@ -32,7 +33,10 @@ class InvalidStatistics(Rule):
         for layer, health in subject.health:
             told = list(health.broken)
             if health.invalid:
-                told.append(f"its variance can't be one in {health.some(health.invalid)}")
+                told.append(
+                    "its variance is invalid (negative, NaN or infinite) in "
+                    f"{health.some(health.invalid)}"
+                )
             if told:
                 yield self.finding("; ".join(told), layer.node, layer.graph)
 

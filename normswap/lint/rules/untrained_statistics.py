@@ -15,22 +15,26 @@ if TYPE_CHECKING:
 
 
 class UntrainedStatistics(Rule):
-    """All means of a BatchNormalization are 0 and all its variances 1."""
+    """All means of a BatchNormalization are 0 and all its variances are 1."""
 
     code = "NS204"
     name = "untrained-statistics"
-    what = "All means of a BatchNormalization are 0 and all its variances 1."
+    what = "All means of a BatchNormalization are 0 and all its variances are 1."
     why = (
-        "That is what a layer begins with: it was never trained, or its statistics were not loaded."
+        "These are the initial values: the layer was never trained, or its statistics "
+        "were not loaded."
     )
-    how = "Load the running statistics with the weights, or estimate them by normswap recalibrate."
+    how = (
+        "Load the running statistics with the weights, or estimate them with `normswap "
+        "recalibrate`."
+    )
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
         """Yield them."""
         del options
         for layer, health in subject.health:
             if health.untrained:
-                told = "all means are 0 and all variances 1, as before any training"
+                told = "all means are 0 and all variances 1, as before training"
                 yield self.finding(told, layer.node, layer.graph)
 
 

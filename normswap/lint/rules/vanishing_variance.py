@@ -15,24 +15,27 @@ if TYPE_CHECKING:
 
 
 class VanishingVariance(Rule):
-    """The variance of a BatchNormalization is not above epsilon in some channels."""
+    """The variance of a BatchNormalization is not larger than epsilon in some channels."""
 
     code = "NS203"
     name = "vanishing-variance"
     level = "note"
-    what = "The variance of a BatchNormalization is not above epsilon in some channels."
+    what = "The variance of a BatchNormalization is not larger than epsilon in some channels."
     why = (
-        "Epsilon decides their scale: they hardly varied in training, and what varies later "
-        "is blown up."
+        "Epsilon then decides their scale: they hardly varied in training, and any later "
+        "variation is amplified."
     )
-    how = "Look for dead activations before it; normswap recalibrate estimates the statistics anew."
+    how = (
+        "Look for dead activations before the layer; `normswap recalibrate` estimates the "
+        "statistics again."
+    )
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
         """Yield them."""
         del options
         for layer, health in subject.health:
             if health.vanishing:
-                told = f"its variance is not above epsilon in {health.some(health.vanishing)}"
+                told = f"its variance is not larger than epsilon in {health.some(health.vanishing)}"
                 yield self.finding(told, layer.node, layer.graph)
 
 
