@@ -13,7 +13,8 @@ import numpy as np
 
 from normswap.dtypes import is_floating
 from normswap.errors import UsageError
-from normswap.inputs.roles import SEQUENCE_LENGTH, Allowed, Known, allowed
+from normswap.inputs.roles import Allowed, Known, allowed
+from normswap.inputs.roles.indices import SEQUENCE_LENGTH
 from normswap.runtime.arrays import Feeds, Value, dtype_of
 
 if TYPE_CHECKING:

@@ -32,12 +32,12 @@ class GridSample(Operator):
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         if slot != 0:
-            raise self.blocked(node, "takes its points from the tensor")
+            raise self.blocked(node, f"uses {node.operand(slot).name} as its grid")
         self._require(node, affine)
         return Answer(goals=(Down(node.out, affine),))
 
     @staticmethod
     def _require(node: Node, affine: Affine) -> None:
         if node.attr("padding_mode", "zeros") not in ("border", "reflection"):
-            conditions.require_no_shift(node, affine, "puts zeros in beyond the border")
+            conditions.require_no_shift(node, affine, "fills with zeros outside the image")
         conditions.require_only_along(node, affine, 0, 1)

@@ -33,15 +33,15 @@ class Resize(Operator):
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         if slot != 0:
-            raise self.blocked(node, "takes its scales from the tensor")
+            raise self.blocked(node, f"uses {node.operand(slot).name} as its roi, scales or sizes")
         self._require(node, affine)
         return Answer(goals=(Down(node.out, affine),))
 
     def _require(self, node: Node, affine: Affine) -> None:
         if node.attr("coordinate_transformation_mode", "") == "tf_crop_and_resize":
-            raise self.blocked(node, "puts a constant in beyond the border")
+            raise self.blocked(node, "fills with a constant outside the image (tf_crop_and_resize)")
         if node.attr("exclude_outside", 0) or node.attr("antialias", 0):
-            why = "leaves out what is beyond the border"
+            why = "leaves out what is outside the image (exclude_outside or antialias)"
             conditions.require_no_shift(node, affine, why)
         value = node.inputs[0]
         if value is None or value.rank is None:
