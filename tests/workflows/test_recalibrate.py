@@ -448,13 +448,13 @@ def test_statistics_of_places_in_the_batch_are_not_frozen(source, transposed):
     result = recalibrate(model, batches, freeze=True)
     (kept,) = result.report.untouched
     assert (kept.site.node, kept.reason) == ("instance", Reason.NO_SAMPLES)
-    assert "belong to places in the batch" in kept.detail
+    assert "statistics per sample and not per channel" in kept.detail
     nodes = {n.name: n for n in result.model.graph.node}
     assert nodes["instance"] == {n.name: n for n in model.graph.node}["instance"]
     # A sample's result does not depend on its place.
     swapped = run_ort(result.model, x=x[:2][::-1])[0][::-1]
     assert distance(run_ort(result.model, x=x[:2])[0], swapped) < 1e-5
-    with pytest.raises(ModelError, match="belong to places in the batch"):
+    with pytest.raises(ModelError, match="statistics per sample and not per channel"):
         recalibrate(instance_norm(), freeze=True, include=["instance"])
 
 

@@ -18,7 +18,7 @@ class Carrier(Operator):
     Attributes
     ----------
     takes : str
-        What its other operands say, which no affine may change; empty where it has none.
+        What its other operands are, which no affine may change; empty where it has none.
     """
 
     takes: ClassVar[str] = ""
@@ -30,7 +30,7 @@ class Carrier(Operator):
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         if slot != 0 and self.takes:
-            raise self.blocked(node, f"takes its {self.takes} from the tensor")
+            raise self.blocked(node, f"uses {node.operand(slot).name} as its {self.takes}")
         self.require(node, affine)
         return Answer(goals=(Down(node.out, affine),))
 

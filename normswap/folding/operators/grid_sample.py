@@ -23,9 +23,9 @@ class GridSample(Carrier):
     """Carries an affine of samples and channels."""
 
     ops = ("GridSample",)
-    takes = "points"
+    takes = "grid"
 
     def require(self, node: Node, affine: Affine) -> None:
         if node.attr("padding_mode", "zeros") not in ("border", "reflection"):
-            conditions.require_no_shift(node, affine, "puts zeros in beyond the border")
+            conditions.require_no_shift(node, affine, "fills with zeros outside the image")
         conditions.require_only_along(node, affine, 0, 1)

@@ -33,10 +33,10 @@ class Dropout(Operator):
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
         del index
         if may_drop(node):
-            raise self.blocked(node, "is (or may be) in training mode", Reason.TRAINING_MODE)
+            raise self.blocked(node, "is or may be in training mode", Reason.TRAINING_MODE)
         return Answer(goals=(Up(Use(node, 0), affine),))
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         if slot != 0 or may_drop(node) or node.outputs[0] is None:
-            raise self.blocked(node, "is (or may be) in training mode", Reason.TRAINING_MODE)
+            raise self.blocked(node, "is or may be in training mode", Reason.TRAINING_MODE)
         return Answer(goals=(Down(node.outputs[0], affine),))

@@ -53,7 +53,7 @@ class AveragePool(Pool):
             return
         # How the last, incomplete window of ceil_mode counts has changed between versions.
         if node.attr("ceil_mode", 0) or is_padded(node, _kernel(node)):
-            why = "counts the zeros of its padding"
+            why = "averages over the zeros of its padding"
             conditions.require_no_shift(node, affine, why, Reason.ZERO_PADDING)
 
 
@@ -65,7 +65,7 @@ class LpPool(Pool):
     def require(self, node: Node, affine: Affine) -> None:
         super().require(node, affine)
         conditions.require_no_negative_scale(node, affine)
-        why = "is a norm, which a shift can't pass"
+        why = "is a norm"
         conditions.require_no_shift(node, affine, why, Reason.NONLINEAR)
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:

@@ -24,13 +24,13 @@ class Resize(Carrier):
     """Carries an affine that does not vary along a resampled axis."""
 
     ops = ("Resize", "Upsample")
-    takes = "scales"
+    takes = "roi, scales or sizes"
 
     def require(self, node: Node, affine: Affine) -> None:
         if node.attr("coordinate_transformation_mode", "") == "tf_crop_and_resize":
-            raise self.blocked(node, "puts a constant in beyond the border")
+            raise self.blocked(node, "fills with a constant outside the image (tf_crop_and_resize)")
         if node.attr("exclude_outside", 0) or node.attr("antialias", 0):
-            why = "leaves out what is beyond the border"
+            why = "leaves out what is outside the image (exclude_outside or antialias)"
             conditions.require_no_shift(node, affine, why)
         value = node.inputs[0]
         if value is None or value.rank is None:
