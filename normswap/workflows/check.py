@@ -17,8 +17,10 @@ from normswap.check.batching import batch_evidence
 from normswap.check.compare import compare, judge_all
 from normswap.check.departure import disbelieved, find_departures, measure_rounding, suspected
 from normswap.check.deployment import deploy, proved_outputs, with_proof
+from normswap.check.executions import provider_notes
 from normswap.check.golden import against_expected
-from normswap.check.observe import Observations, observe_original, observe_rewritten, provider_notes
+from normswap.check.observations import Observations
+from normswap.check.observe import observe_original, observe_rewritten
 from normswap.check.options import CheckOptions
 from normswap.check.power import estimate, self_test
 from normswap.check.report import CaseReport, CheckReport, OutputReport, reasons_of
