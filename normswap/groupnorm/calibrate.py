@@ -29,10 +29,11 @@ from normswap.finite import flaw_of
 from normswap.graph.names import Names
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.layer import Layer, Runtime, elements_of_group
-from normswap.groupnorm.options import SHARE, FittedAffine
+from normswap.groupnorm.options import FittedAffine
 from normswap.groupnorm.planner import by_itself, with_layers
 from normswap.groupnorm.policy import divisors
 from normswap.groupnorm.reference import normalize
+from normswap.groupnorm.words import SHARE
 from normswap.model import load, stage
 from normswap.runtime.session import Session
 from normswap.scratch import scratch_folder

@@ -31,11 +31,11 @@ from normswap.groupnorm.fusion import fusible_activation
 from normswap.groupnorm.layer import Layer, Parameter, Runtime, effective
 from normswap.groupnorm.neighbours import Absorbed, absorb
 from normswap.groupnorm.normalize import FORGOTTEN, place_of
-from normswap.groupnorm.options import AUTO
 from normswap.groupnorm.plan import Swap, SwapPlan, Untouched
 from normswap.groupnorm.policy import divisors
 from normswap.groupnorm.selection import Selection, where
 from normswap.groupnorm.statistics import behind_identities
+from normswap.groupnorm.words import AUTO
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence

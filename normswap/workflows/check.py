@@ -244,7 +244,7 @@ def _prove(
     *,
     alone: bool = False,
 ) -> Proof:
-    progress("proving region by region")
+    progress("proving")
     requested = RequestedSizes(options.input_shapes, options.symbolic_dims)
     if alone:
         budget = Budget(options.timeout, clock=time.perf_counter)
@@ -257,6 +257,7 @@ def _prove(
         budget=budget,
         alone=alone,
         ranges=options.value_ranges,
+        progress=progress,
     )
 
 
@@ -289,6 +290,7 @@ def _proved(
         running = pool.submit(deploy, runner, child, first, second, options, data)
         try:
             proof = _prove(first, second, options, runner.progress)
+            runner.progress("running both models")
             seen = running.result()
         except BaseException:
             child.kill()  # nobody waits for it any more
