@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from normswap.groupnorm.plan import Statistics, SwapPlan
-    from normswap.groupnorm.refit.outcome import Fit
+    from normswap.groupnorm.refit.outcome import Fit, Searched
     from normswap.groupnorm.regroup.regroup import Regrouped, Regrouping
     from normswap.groupnorm.state_dict import StateDict
     from normswap.proof.result import Region
@@ -347,11 +347,25 @@ def _fit(fit: Fit, console: Console, *, verbose: int) -> None:
             told = f"{step.before:.1f} → {step.after:.1f} dB"
             table.add_row(step.kind, escape(step.layer), told, agreed)
         console.print(table)
+    if fit.searched is not None:
+        console.print(f"  {_searched(fit.searched)}")
     by_reason: dict[str, list[str]] = {}
     for entry in fit.unfitted:
         by_reason.setdefault(entry.why, []).append(entry.layer)
     for why, layers in by_reason.items():
         console.print(f"  not fitted, because {escape(why)}: {escape(_listed(layers, verbose))}")
+
+
+def _searched(found: Searched) -> str:
+    """Say what other numbers of groups are worth."""
+    kept = f"; {found.kept} in bodies and functions keep theirs" if found.kept else ""
+    if found.found is None:
+        return f"no other numbers of groups fit layers better{kept}"
+    taken = "taken" if found.found > found.asked else "not taken"
+    return (
+        f"with the numbers of groups that fit each layer best {found.found:.1f} dB, with those "
+        f"that were asked for {found.asked:.1f} dB: {taken}{kept}"
+    )
 
 
 def _listed(names: Sequence[str], verbose: int) -> str:
