@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from normswap.proof.numbering import Side
     from normswap.proof.regions import Cone
 
-Seen = "Callable[[Node, Sequence[Any], Sequence[Any]], None]"
-
 
 class UnjudgedError(Exception):
     """A region can't be evaluated; the message says why."""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from normswap.proof.result import Region
     from normswap.workflows.sameness import Sameness
     from normswap.workflows.swap_check import SwapCheck
-    from normswap.workflows.swap import SwapReport
+    from normswap.workflows.swap_report import SwapReport
 
 
 def tell(report: SwapReport, stream: TextIO, *, verbose: int = 0) -> None:
