@@ -31,8 +31,8 @@ _PATIENCE = 120.0  # seconds that the arbiter may take at depth QUICK
 PRECISE = 1e-9
 IMPRECISE = 1e-6  # what the arbiter resolves where it has an operator in float32 only
 NO_FLOAT64 = (
-    "there is nothing to compare with in float64, so what rounding does to the original in the "
-    "runtime decides"
+    "the models could not be compared in float64, so the verdict is based on the "
+    "rounding noise of the original in the runtime"
 )
 
 
@@ -95,7 +95,9 @@ def _run_too(
     except (RunTimeoutError, ProviderError):
         raise
     except RunError as error:
-        seen.notes.append(f"the runtime does not take the inputs made for the arbiter: {error}")
+        seen.notes.append(
+            f"onnxruntime does not accept the inputs that were made for float64: {error}"
+        )
         return
     values = tuple(row + more for row, more in zip(before.values, results.values, strict=True))
     seen.original = replace(before, values=values)
@@ -178,7 +180,7 @@ def arbitrate_rewritten(
     imprecise = {*part.results.report.imprecise, *other.report.imprecise}
     if imprecise:
         seen.notes.append(
-            f"evaluated in float32, and all else in float64: {', '.join(sorted(imprecise))}"
+            f"evaluated in float32 instead of float64: {', '.join(sorted(imprecise))}"
         )
     for position, index in enumerate(part.indices):
         plain, *perturbed = (tensors_of(row[position]) for row in part.results.values)

@@ -49,7 +49,7 @@ def determinism_notes(original: Results) -> list[str]:
     }
     if not changing:
         return []
-    return [f"the original gives another result every time it runs: {', '.join(changing)}"]
+    return [f"the outputs of the original change from run to run: {', '.join(changing)}"]
 
 
 def _same_bits(a: np.ndarray, b: np.ndarray | None) -> bool:
@@ -72,8 +72,8 @@ def provider_notes(run: RunReport) -> list[str]:
     )
     if run.fallback is None:
         notes.append(
-            f"onnxruntime {run.version} does not tell which nodes of the {run.model} model ran "
-            "on the CPU instead; later ones do"
+            f"onnxruntime {run.version} does not report which nodes of the {run.model} "
+            "model ran on the CPU instead; newer versions do"
         )
     elif run.fallback:
         nodes = ", ".join(run.fallback[:_NAMED])

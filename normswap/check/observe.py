@@ -127,7 +127,7 @@ def _without_runtime(
     arbitrate(runner, model, options, seen)
     if seen.arbitration is None:
         raise refusal
-    seen.notes.append(f"judged in float64 alone: {refusal}")
+    seen.notes.append(f"compared in float64 only: {refusal}")
     return seen
 
 
@@ -158,8 +158,9 @@ def _lower_level(
 
 def _refused(model: Signature, level: str, refusal: RunError) -> str:
     return (
-        f"onnxruntime refuses {model.name} at its default level and runs it at level {level!r}; it "
-        f"is judged in float64 and without optimizations: {refusal}"
+        f"onnxruntime can't run {model.name} at its default optimization level, but can "
+        f"at level {level!r}; the model is compared in float64 and without optimizations: "
+        f"{refusal}"
     )
 
 
@@ -273,7 +274,7 @@ def _reorder(runner: Runner, model: Signature, seen: Observations) -> None:
         raise
     except RunError as error:
         # Batches sorted by length, for example, have one order only.
-        seen.notes.append(f"samples in another order are not taken by the original: {error}")
+        seen.notes.append(f"the original does not accept its samples in another order: {error}")
         return
     seen.runs.append(results.report)
     for (index, size), outputs in zip(batches.items(), results.values[0], strict=True):

@@ -87,7 +87,7 @@ def self_test(
         if max(effects, default=0.0) <= _SILENT:
             silent += 1
         else:
-            missed.append(f"{fault}, which moves the output by {max(effects):.2g} of its scale")
+            missed.append(f"{fault}, which changes the output by {max(effects):.2g} of its scale")
     return Power(
         "planted",
         planted=len(faults),

@@ -124,18 +124,23 @@ class Dataset:
             left = None if left is None else left - used
             parts.append(given[: used - used % fixed])
         if not isinstance(labels, str) and read != len(labels):
-            raise DataError(f"There are {len(labels)} labels for {read} samples of {self.name}.")
+            raise DataError(
+                f"There are {len(labels)} labels for the {read} samples of {self.name}."
+            )
         return np.concatenate(parts)
 
 
 def _no_labels(labels: str | npt.NDArray[Any], found: FoundSet, count: int) -> str:
     """Say why there are no labels of a set."""
     if not isinstance(labels, str):
-        return f"There are {len(labels)} labels, and more samples than that."
+        return f"There are only {len(labels)} labels, and more samples than that."
     if labels in found.arrays:
-        return f"{labels} of {found.where} does not have a label for each of its {count} samples."
+        return (
+            f"{found.where}: array {labels} does not have one label for each of the {count} "
+            "samples."
+        )
     known = ", ".join(sorted(found.arrays)) or "none"
-    return f"{found.where} has no array {labels!r} with labels; it has {known}."
+    return f"{found.where} has no array {labels!r} to take the labels from; it has {known}."
 
 
 def open_data(
@@ -187,7 +192,7 @@ def load_outputs(signature: Signature, source: str | os.PathLike[str]) -> list[F
     path = Path(source)
     files = sorted(path.glob("*.npz"), key=in_order) if path.is_dir() else numbered(path)
     if not files:
-        raise DataError(f"There are no golden outputs at {path}.")
+        raise DataError(f"There are no saved outputs at {path}.")
     return [_outputs(signature, read_values(file), str(file), partial=False) for file in files]
 
 
@@ -229,8 +234,8 @@ def _cases(
         name = f"data {found.name}"
         if fixed and count % fixed and not filled:
             remarks[
-                f"{count % fixed} of {count} samples fill no batch of {fixed}, which the model "
-                "takes, and are left out"
+                f"{count % fixed} of {count} samples were left out: the model has a fixed "
+                f"batch size of {fixed}, which they don't fill"
             ] = None
         # An empty batch is one for a check, and none for what learns from it.
         end = count if batch or fixed else max(count, 1)
@@ -251,7 +256,7 @@ def _cases(
             remarks.clear()
     if empty:
         why = f": {next(iter(remarks))}" if remarks else ""
-        raise DataError(f"There is not one batch of data{why}.")
+        raise DataError(f"The data does not fill one batch{why}.")
 
 
 def _units(found: FoundSet, name: str, count: int) -> tuple[Any, ...]:
@@ -265,20 +270,20 @@ def _units(found: FoundSet, name: str, count: int) -> tuple[Any, ...]:
     values = found.arrays.get(name)
     if values is None:
         raise DataError(
-            f"{found.where} has no array {name!r}, which is to say what its samples belong to; it "
-            f"has {', '.join(sorted(found.arrays)) or 'none'}."
+            f"{found.where} has no array {name!r} to group the samples by; it has "
+            f"{', '.join(sorted(found.arrays)) or 'none'}."
         )
     if not isinstance(values, np.ndarray) or values.shape != (count,):
         shape = list(values.shape) if isinstance(values, np.ndarray) else type(values).__name__
         raise DataError(
-            f"{found.where}: {name!r} is {shape}, and one value for each of its {count} samples is "
-            "needed."
+            f"{found.where}: array {name!r} is {shape}, but one value for each of the "
+            f"{count} samples is needed."
         )
     return tuple(values.tolist())
 
 
 def _ignored(others: Sequence[str]) -> str:
-    return f"arrays that are no inputs of the model are ignored: {', '.join(others)}"
+    return f"arrays that are not inputs of the model were ignored: {', '.join(others)}"
 
 
 def _batches(
@@ -350,7 +355,7 @@ def _chosen(signature: Signature, found: FoundSet) -> tuple[Feeds, list[str]]:
             name = fits[0] if len(ports) == 1 and len(fits) == 1 else None
         if name is None:
             raise DataError(
-                f"{found.where} has no array for the input {port.name} of the model; it has "
+                f"{found.where} has no array for the model's input {port.name}; it has "
                 f"{', '.join(sorted(found.arrays)) or 'none'}.",
                 tip="Save it with numpy.savez, each array under the name of its input.",
             )
@@ -367,8 +372,8 @@ def _outputs(signature: Signature, values: Feeds, where: str, *, partial: bool) 
     for name in values:
         if name not in names:
             raise DataError(
-                f"{where}: output {name!r} is none of the model's.",
-                tip=f"It has {', '.join(names) or 'none'}.",
+                f"{where}: the model has no output {name!r}.",
+                tip=f"Its outputs are {', '.join(names) or 'none'}.",
             )
     missing = [name for name in names if name not in values]
     if missing and not partial:

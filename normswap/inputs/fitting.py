@@ -46,17 +46,17 @@ def obstacle(value: Value, port: Port, batch: int | None, *, exact: bool = False
         items = value if isinstance(value, list) else ()
         return next((why for item in items if (why := obstacle(item, port, batch))), None)
     if not isinstance(value, np.ndarray):
-        return f"it is of type {type(value).__name__}, and an array is needed"
+        return f"it is of type {type(value).__name__}, but an array is needed"
     if not _is_convertible(value.dtype, port, exact=exact):
-        return f"it is {value.dtype}, and {port.dtype} is needed"
+        return f"its type is {value.dtype}, but {port.dtype} is needed"
     if port.shape is None or port.kind != "tensor":
         return None
-    shape = f"it is of shape {list(value.shape)}"
+    shape = f"its shape is {list(value.shape)}"
     if value.ndim != len(port.shape):
-        return f"{shape}: it has {value.ndim} axes, and {len(port.shape)} are needed"
+        return f"{shape}, with {value.ndim} axes, but {len(port.shape)} are needed"
     for axis, (size, dim) in enumerate(zip(value.shape, port.shape, strict=True)):
         if isinstance(dim, int) and dim != size and (axis or dim != batch):
-            return f"{shape}: its axis {axis} is {size}, and {dim} is needed"
+            return f"{shape}, but axis {axis} must be {dim}"
     return None
 
 
@@ -103,5 +103,8 @@ def typed(port: Port, value: Value, where: str, *, finite: bool) -> Value:
 
 def _mend(flaw: Flaw) -> str:
     if flaw.limit:
-        return f"Scale it to what {flaw.limit} can hold, as it was when the model was trained."
-    return "One such value makes a network of NaN: leave that sample out, or mend it."
+        return (
+            f"Scale the values to the range of {flaw.limit}, as they were when the model was "
+            "trained."
+        )
+    return "A single such value can turn all outputs into NaN: leave that sample out, or repair it."

@@ -53,7 +53,7 @@ def located(signature: Signature, source: Data) -> Iterable[Path | Mapping[str, 
     found = _files(path, {port.name for port in signature.inputs})
     if not found:
         raise DataError(
-            f"{path} has no .npz, .npy or .pb in it: it holds no data that is understood.",
+            f"{path} contains no .npz, .npy or .pb file, so it has no data that normswap can read.",
             tip="Save the inputs with numpy.savez, one array for each input of the model.",
         )
     for file in found:
@@ -129,8 +129,8 @@ def _of_file(ports: Sequence[Port], path: Path) -> Feeds:
         return read_values(path)
     if len(ports) != 1:
         raise DataError(
-            f"{path} holds one array, and the model has {len(ports)} inputs.",
-            tip="Save them by name in one .npz.",
+            f"{path} holds one array, but the model has {len(ports)} inputs.",
+            tip="Save all inputs in one .npz, each under its name.",
         )
     value = _of_proto(path, ports[0])[1] if path.suffix == ".pb" else read_npy(path)
     return {ports[0].name: value}
@@ -159,8 +159,8 @@ def _fed(feeds: object, number: int) -> FoundSet:
     where = f"{name} of the data"
     if not isinstance(feeds, Mapping):
         raise DataError(
-            f"{where} is of type {type(feeds).__name__}, and a mapping of arrays by the names of "
-            "inputs is needed."
+            f"{where} is of type {type(feeds).__name__}, but it must map the names of the "
+            "inputs to arrays."
         )
     return FoundSet(name, where, {str(key): _array(value) for key, value in feeds.items()})
 

@@ -34,11 +34,11 @@ NAMED = 5
 """Channels that are named, of those a clause is about."""
 
 CLAUSES = {
-    "invalid": "its variance can't be one",
-    "subnormal": "its float16 variance underflows",
-    "untrained": "all means are 0 and all variances 1, as before any training",
-    "dead": "its scale is zero, or next to it,",
-    "vanishing": "its variance is not above epsilon",
+    "invalid": "its variance is invalid (negative, NaN or infinite)",
+    "subnormal": "its float16 variance is zero or subnormal",
+    "untrained": "all means are 0 and all variances 1, as before training",
+    "dead": "its scale is zero or nearly zero",
+    "vanishing": "its variance is not larger than epsilon",
 }
 """What is so, by the attribute of :class:`Health`."""
 

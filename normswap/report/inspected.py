@@ -26,7 +26,7 @@ def macs(work: Work) -> str:
         size, unit = next(((s, u) for s, u in UNITS if work.macs >= s), (1, ""))
         counted = f"{work.macs / size:.3g} {unit}MACs"
     if work.unknown:
-        counted += f" ({len(work.unknown)} operators not counted: their sizes are open)"
+        counted += f" ({len(work.unknown)} operators of unknown size not counted)"
     return counted
 
 

@@ -138,7 +138,7 @@ def _fold(report: Any) -> Iterator[Result]:
     yield from _rewrite(report, sites, report.plan.kept)
     for residual in report.residuals:
         if not residual.is_rounding:
-            told = f"{residual.tensor} is stored {residual.ulps:.3g} ulp off its formula"
+            told = f"{residual.tensor} deviates from its formula by {residual.ulps:.3g} ulp"
             yield Result(residual.tensor, "error", told, "residual", place=residual.tensor)
     if report.check is not None:
         yield from _compared(report.check)
@@ -154,7 +154,9 @@ def _swap(report: Any) -> Iterator[Result]:
     yield from _rewrite(report, (swap.site for swap in plan.swaps), plan.untouched)
     same = report.normalization
     if same is not None:
-        told = "; ".join(("the normalized network is not the original", *same.reasons))
+        told = "; ".join(
+            ("the normalized network is not equivalent to the original", *same.reasons)
+        )
         yield replace(_verdict(same.verdict, told), name="normalization")
     if check is not None:
         yield from _compared(check)
@@ -168,11 +170,11 @@ def _recalibrate(report: Any) -> Iterator[Result]:
 def _unfold(report: Any) -> Iterator[Result]:
     for entry in report.plan.places:
         place = place_of(entry)
-        yield Result(f"BatchNormalization behind {entry.op} {place}", "pass", place=place)
+        yield Result(f"BatchNormalization after {entry.op} {place}", "pass", place=place)
     for entry in report.plan.left_out:
         place, why = place_of(entry), entry.reason.value
         name = f"{entry.op} {place}"
-        yield Result(name, "note", f"none put back: {entry.detail}", why, place=place)
+        yield Result(name, "note", f"not put back: {entry.detail}", why, place=place)
     if report.check is not None:
         yield from _compared(report.check)
 
@@ -183,7 +185,7 @@ def _verdict(verdict: Verdict, told: str) -> Result:
         "pass" if not code else "error" if code is ExitCode.FINDINGS else "failure"
     )
     why = "" if level == "pass" else told
-    return Result("check", level, why, verdict.value, "what the check found")
+    return Result("check", level, why, verdict.value, "result of the check")
 
 
 def _check(report: Any) -> Iterator[Result]:
@@ -200,7 +202,7 @@ def _compared(report: Any) -> Iterator[Result]:
     for finding in report.source.findings if report.source is not None else ():
         told = True
         name = f"{finding.code} {finding.place}".rstrip()
-        title = "not the module it was exported from"
+        title = "differs from the module it was exported from"
         yield Result(name, "error", finding.message, finding.code, title, place=finding.place)
     for name in dict.fromkeys(output.name for output in report.outputs):
         outputs = [output for output in report.outputs if output.name == name]
@@ -219,7 +221,7 @@ def _compared(report: Any) -> Iterator[Result]:
         report.verdict, "; ".join((f"{report.verdict.value}{standing(report)}", *reasons))
     )
     if report.shortfall:
-        yield Result("proof", "error", report.shortfall, "not-proved", "not all of it is proved")
+        yield Result("proof", "error", report.shortfall, "not-proved", "not completely proved")
 
 
 def _verify(report: Any) -> Iterator[Result]:
@@ -233,7 +235,7 @@ def _inspect(report: Any) -> Iterator[Result]:
     for layer in report.layers:
         problems = "; ".join(layer.health.problems) if layer.health else ""
         place = place_of(layer)
-        name, title = f"{layer.op} {place}", "how its numbers look"
+        name, title = f"{layer.op} {place}", "suspicious values"
         if problems:
             yield Result(name, "note", problems, "health", title, place=place)
         else:
@@ -264,11 +266,11 @@ def _diff(report: Any) -> Iterator[Result]:
     model = report.after
     for each in report.interface:
         change = f"{each.name}: {each.before or 'none'} → {each.after or 'none'}"
-        yield Result(each.name, "error", change, "interface", "another interface", model=model)
+        yield Result(each.name, "error", change, "interface", "the interface changed", model=model)
     told = [
-        *(("gone", "a node is gone", node, "it is gone") for node in report.gone),
-        *(("new", "a node is new", node, "it is new") for node in report.new),
-        *(("changed", "something is another", *each) for each in differing.details(report)),
+        *(("gone", "a node was removed", node, "it was removed") for node in report.gone),
+        *(("new", "a node was added", node, "it was added") for node in report.new),
+        *(("changed", "a node or constant changed", *each) for each in differing.details(report)),
     ]
     for code, title, name, message in told:
         yield Result(name, "error", message, code, title, place=name, model=model)

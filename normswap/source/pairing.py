@@ -122,7 +122,7 @@ class Pair:
                 timeout=patience(self._options),
             )
         except RunError as error:
-            seen.notes.append(f"what rounding does could not be measured: {error}")
+            seen.notes.append(f"the effect of rounding could not be measured: {error}")
             return
         for position, feeds in enumerate(part.feeds):
             plain, *moved = (tensors_of(row[position]) for row in found.values)

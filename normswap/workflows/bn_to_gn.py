@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from normswap.check.options import CheckOptions, check_options
 from normswap.errors import UsageError
 from normswap.groupnorm.calibrate import CalibrationOptions
-from normswap.groupnorm.options import AUTO, SHARE, SwapOptions
-from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
+from normswap.groupnorm.options import SwapOptions
+from normswap.groupnorm.policy import GroupPolicy
+from normswap.groupnorm.words import AUTO, CHANNELS, DEFAULT_GROUPS, SHARE
 from normswap.progress import Progress, silent
 from normswap.workflows.narrowed import narrowed
 from normswap.workflows.swap import swap
@@ -230,10 +231,10 @@ def bn_to_gn(
     }
     for name, given in fitting.items():
         if given and calibrate is None:
-            raise UsageError(f"{name} needs data.", tip="Give it with calibrate=.")
+            raise UsageError(f"{name} needs data.", tip="Add calibrate=.")
     for name, given in (("samples", samples is not None), ("labels", labels is not None)):
         if given and calibrate is None and evaluate is None:
-            raise UsageError(f"{name} needs data.", tip="Give it with calibrate= or evaluate=.")
+            raise UsageError(f"{name} needs data.", tip="Add calibrate= or evaluate=.")
     timeout = (how or CheckOptions()).timeout
     return swap(
         model,

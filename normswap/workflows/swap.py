@@ -18,11 +18,11 @@ from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.carried import require_finite
 from normswap.groupnorm.forms import FORMS
 from normswap.groupnorm.intent import batchnorm_places, intents_of
-from normswap.groupnorm.options import AUTO, FASTEST, SwapOptions
 from normswap.groupnorm.planner import plan_swap, require_elements, with_timings
 from normswap.groupnorm.race import measure
 from normswap.groupnorm.state_dict import parameters_of, state_dict_of
 from normswap.groupnorm.state_file import encoded, require_kind
+from normswap.groupnorm.words import AUTO, FASTEST
 from normswap.inputs.data import open_data
 from normswap.inputs.signature import read_signature
 from normswap.inspection.gate import gate
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 
     from normswap.groupnorm.calibrate import CalibrationOptions
     from normswap.groupnorm.intent import Intent
+    from normswap.groupnorm.options import SwapOptions
     from normswap.groupnorm.plan import SwapPlan
     from normswap.inputs.sets import Data
     from normswap.inspection.gate import FailOn
@@ -169,8 +170,9 @@ def swap(
     fit = calibration if data is not None else None
     if certificate_path is not None and fit is not None and fit.refit:
         raise UsageError(
-            "A certificate is of the weights that the original has, and a refit fits others.",
-            tip="Leave out one of them.",
+            "A certificate can't be made for a swap that fits weights: it certifies the "
+            "weights of the original.",
+            tip="Leave out either the certificate or --refit.",
         )
     parameters = None if mapped is None else parameters_of(model)
     with ExitStack() as stack:
@@ -355,13 +357,13 @@ def _require_files(*, regroup: bool, unfold: bool) -> None:
     """Refuse a certificate of what no two files are."""
     if regroup:
         raise UsageError(
-            "There is no certificate of a swap whose channels were permuted before.",
-            tip="Leave out the certificate, or the regrouping.",
+            "A certificate can't be made for a swap that permutes channels.",
+            tip="Leave out either the certificate or the regrouping (--regroup).",
         )
     if unfold:
         raise UsageError(
-            "A certificate is about files; what is unfolded here is none.",
-            tip="Give the swap a file that normswap unfold has made.",
+            "A certificate needs the swapped model in a file, but --unfold makes it in memory.",
+            tip="Write the model with `normswap unfold` first, and swap that file.",
         )
 
 
@@ -371,11 +373,15 @@ def _mappable(path: str | os.PathLike[str], *, unfold: bool, overwrite: bool) ->
     require_kind(file)
     if unfold:
         raise UsageError(
-            "A folded model does not tell what torch calls its BatchNorms.",
-            tip="Export it with them, see docs/export.md, or leave out the state dict.",
+            "Weights for torch can't be written for an unfolded model, which has lost "
+            "torch's names of its BatchNorms.",
+            tip="Export the model with its BatchNorms (see docs/export.md), or leave out "
+            "--map (state_dict=).",
         )
     if file.exists() and not overwrite:
-        raise UsageError(f"{file} exists.", tip="Use --force (overwrite=) to replace it.")
+        raise UsageError(
+            f"{file} already exists.", tip="Use --force (overwrite=True) to replace it."
+        )
     return file
 
 

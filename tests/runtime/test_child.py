@@ -44,7 +44,8 @@ def test_a_response_comes_back_with_its_time(child):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no signals")
 @pytest.mark.parametrize(
-    ("name", "word"), [("SIGSEGV", "SIGSEGV"), ("SIGKILL", "too much memory"), ("SIGABRT", "ABRT")]
+    ("name", "word"),
+    [("SIGSEGV", "SIGSEGV"), ("SIGKILL", "ran out of memory"), ("SIGABRT", "ABRT")],
 )
 def test_a_killed_child_is_told_with_its_stage(child, name, word):
     with pytest.raises(RunError, match=word) as info:

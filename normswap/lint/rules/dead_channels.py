@@ -6,14 +6,17 @@ from normswap.lint.rule import HealthRule
 
 
 class DeadChannels(HealthRule):
-    """The scale of a BatchNormalization is zero, or next to it, in some channels."""
+    """The scale of a BatchNormalization is zero or nearly zero in some channels."""
 
     code = "NS202"
     name = "dead-channels"
     level = "note"
-    what = "The scale of a BatchNormalization is zero, or next to it, in some channels."
-    why = "They are computed, and are the same number whatever the input: they could be cut out."
-    how = "Prune them, or train with less weight decay on scales."
+    what = "The scale of a BatchNormalization is zero or nearly zero in some channels."
+    why = (
+        "These channels are computed, but have the same value for every input: they could be "
+        "removed."
+    )
+    how = "Prune the channels, or train with less weight decay on scales."
     kinds = ("dead",)
 
 

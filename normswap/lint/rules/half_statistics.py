@@ -12,8 +12,8 @@ class HalfStatistics(HealthRule):
     name = "half-statistics"
     what = "The variance of a BatchNormalization is a float16 that is zero or subnormal."
     why = (
-        "It has few digits or none left, and the scale goes with its root: these channels are "
-        "wrong by percents."
+        "Such a number has few digits left, or none, and the scale is divided by its "
+        "square root: these channels are wrong by percents."
     )
     how = "Keep statistics in float32 when converting to float16, or fold before converting."
     kinds = ("subnormal",)

@@ -6,16 +6,17 @@ from normswap.lint.rule import HealthRule
 
 
 class InvalidStatistics(HealthRule):
-    """A parameter of a BatchNormalization has a NaN or infinity, or its variance can't be one."""
+    """A parameter of a BatchNormalization is NaN or infinite, or its variance is negative."""
 
     code = "NS201"
     name = "invalid-statistics"
     level = "error"
-    what = (
-        "A parameter of a BatchNormalization has a NaN or infinity, or its variance can't be one."
+    what = "A parameter of a BatchNormalization is NaN or infinite, or its variance is negative."
+    why = "The outputs become NaN, or differ from runtime to runtime."
+    how = (
+        "Check the training, which may have diverged, and the checkpoint or cast to float16, "
+        "which may be broken."
     )
-    why = "The network gives NaN, or another number in every runtime."
-    how = "Look at the training: it diverged, or the checkpoint or a cast to float16 is broken."
     kinds = ("broken", "invalid")
 
 

@@ -6,15 +6,19 @@ from normswap.lint.rule import HealthRule
 
 
 class UntrainedStatistics(HealthRule):
-    """All means of a BatchNormalization are 0 and all its variances 1."""
+    """All means of a BatchNormalization are 0 and all its variances are 1."""
 
     code = "NS204"
     name = "untrained-statistics"
-    what = "All means of a BatchNormalization are 0 and all its variances 1."
+    what = "All means of a BatchNormalization are 0 and all its variances are 1."
     why = (
-        "That is what a layer begins with: it was never trained, or its statistics were not loaded."
+        "These are the initial values: the layer was never trained, or its statistics "
+        "were not loaded."
     )
-    how = "Load the running statistics with the weights, or estimate them by normswap recalibrate."
+    how = (
+        "Load the running statistics with the weights, or estimate them with `normswap "
+        "recalibrate`."
+    )
     kinds = ("untrained",)
 
 

@@ -6,17 +6,20 @@ from normswap.lint.rule import HealthRule
 
 
 class VanishingVariance(HealthRule):
-    """The variance of a BatchNormalization is not above epsilon in some channels."""
+    """The variance of a BatchNormalization is not larger than epsilon in some channels."""
 
     code = "NS203"
     name = "vanishing-variance"
     level = "note"
-    what = "The variance of a BatchNormalization is not above epsilon in some channels."
+    what = "The variance of a BatchNormalization is not larger than epsilon in some channels."
     why = (
-        "Epsilon decides their scale: they hardly varied in training, and what varies later "
-        "is blown up."
+        "Epsilon then decides their scale: they hardly varied in training, and any later "
+        "variation is amplified."
     )
-    how = "Look for dead activations before it; normswap recalibrate estimates the statistics anew."
+    how = (
+        "Look for dead activations before the layer; `normswap recalibrate` estimates the "
+        "statistics again."
+    )
     kinds = ("vanishing",)
 
 

@@ -96,9 +96,9 @@ def apart(metrics: Metrics, *, is_rounding: bool) -> str:
     """Say how far the outputs of two models are apart in onnxruntime, and that it is rounding."""
     largest = f"largest value {metrics.reference_max:.3g}"
     if not metrics.max_abs:
-        return f"in onnxruntime the outputs are the same to the last bit ({largest})"
-    said = f"in onnxruntime the outputs differ by at most {metrics.max_abs:.1e}"
-    return said + (", which is rounding" if is_rounding else "") + f" ({largest})"
+        return f"the outputs are the same to the last bit in onnxruntime ({largest})"
+    said = f"the outputs differ in onnxruntime by at most {metrics.max_abs:.1e}"
+    return said + (", which is rounding error" if is_rounding else "") + f" ({largest})"
 
 
 def print_open(proof: Proof, console: Console) -> None:
@@ -137,7 +137,7 @@ def sizes(output: str | None, before: int, after: int | None, *, idle: str = "")
         Why there was nothing to do, where that is so.
     """
     if not output:
-        what = f"{idle}, so nothing was written" if idle else "nothing written"
+        what = f"{idle}, so nothing was written" if idle else "nothing was written"
         return f"{what}; the model has {decimal(before)}"
     if idle:
         return f"{escape(output)}  {idle}, so it is a copy of the model, {decimal(after or 0)}"

@@ -146,10 +146,11 @@ def _growth(plan: Plan) -> str:
     """Say what the file has more, and why."""
     parts = [f"{escape(c.tensor)} becomes {c.copies} constants" for c in plan.copied[:3]]
     if len(plan.copied) > 3:
-        parts.append(f"{len(plan.copied) - 3} more become several")
+        parts.append(f"{len(plan.copied) - 3} more are copied")
     return (
-        f"[yellow]+{decimal(plan.added_bytes)} of constants[/], since several nodes read one and "
-        f"each needs its own: {', '.join(parts)} (--max-growth keeps such nodes)"
+        f"[yellow]constants grow by {decimal(plan.added_bytes)}[/], because some are read "
+        f"by several nodes and each node needs its own copy: {', '.join(parts)} (to keep "
+        "such nodes unfolded, use --max-growth)"
     )
 
 
@@ -169,9 +170,9 @@ def _residuals(report: FoldReport, console: Console) -> None:
     off = [residual for residual in report.residuals if not residual.is_rounding]
     if report.residuals and not off:
         largest = max(residual.ulps for residual in report.residuals)
-        console.print(f"  constants within {largest:.2f} ulp of the formula")
+        console.print(f"  constants deviate from the formula by at most {largest:.2f} ulp")
     for residual in off:
         console.print(
-            f"  [red]{escape(residual.tensor)}[/] is stored {residual.ulps:.3g} ulp off its "
-            f"formula, where rounding leaves {residual.allowed:g} at most"
+            f"  [red]{escape(residual.tensor)}[/] deviates from its formula by "
+            f"{residual.ulps:.3g} ulp, and rounding explains at most {residual.allowed:g}"
         )

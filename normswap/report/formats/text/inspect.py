@@ -61,7 +61,7 @@ def _operators(counts: dict[str, int], *, verbose: int) -> str:
     shown = list(counts.items())[: None if verbose else OPERATORS]
     listed = ", ".join(f"{count} {op}" for op, count in shown)
     rest = len(counts) - len(shown)
-    return f"{listed}, and {rest} other kinds (-v lists all)" if rest else listed
+    return f"{listed}, and {rest} other types (-v lists all)" if rest else listed
 
 
 def _layers(layers: tuple[NormLayer, ...], *, verbose: int) -> Table:

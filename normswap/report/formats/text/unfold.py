@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 def tell(report: UnfoldReport, stream: TextIO, *, verbose: int = 0) -> None:
     """Print what an unfold did, or would do; from `verbose` 1 on every layer is listed."""
     plan = report.plan
-    line = f"{len(plan.places)} BatchNormalization behind linear layers"
+    line = f"{len(plan.places)} BatchNormalization put back after linear layers"
     if report.samples:
         line += f", with the statistics of {report.samples} samples"
     if plan.present:
-        line += f", {plan.present} there already"
+        line += f", {plan.present} already present"
     if plan.left_out:
         count = len(plan.left_out)
-        line += f", [yellow]{count} layer{'s' * (count > 1)} without[/]"
+        line += f", [yellow]{count} layer{'s' * (count > 1)} left without[/]"
     with printing(stream) as console:
         console.print(f"[bold]{escape(report.source)}[/]  {line}")
         if plan.places:
             console.print()
-            table = new_table("behind", "channels", "makes", "dead channels")
+            table = new_table("after", "channels", "output", "dead channels")
             shown = plan.places if verbose > 0 else plan.places[:SHOWN]
             for entry in shown:
                 table.add_row(
