@@ -152,17 +152,23 @@ def test_data_that_can_not_be_divided(tmp_path, more, units, message):
         held(tmp_path, {"x": numbered(8), **more}, units=units)
 
 
-def test_others_between_two_samples(tmp_path):
-    fit, _ = held(tmp_path, {"x": numbered(22)}, share=0.3)
+@pytest.mark.parametrize("fixed", [False, True])
+def test_others_between_two_samples(tmp_path, fixed):
+    fit, _ = held(tmp_path, {"x": numbered(20)}, share=0.3, fixed=fixed)
     values = [feeds["x"][:, 0, 0, 0] for feeds in Mixed(fit)]
-    assert np.concatenate(values[::2]).tolist() == numbers(fit)
-    for real, mixed in zip(values[::2], values[1::2], strict=True):
+    if fixed:  # then a batch keeps its size
+        assert {len(batch) for batch in values} == {5}
+        values = [np.concatenate(two) for two in zip(values[::2], values[1::2], strict=True)]
+    halves = [np.split(batch, 2) for batch in values]
+    assert np.concatenate([real for real, _ in halves]).tolist() == numbers(fit)
+    for real, mixed in halves:
         assert mixed.dtype == np.float32
         assert not np.isin(mixed, real).any()
         assert (real.min() < mixed).all() & (mixed < real.max()).all()
         assert (np.abs(mixed - real) <= 0.5 * np.ptp(real)).all()  # more of its own than of others
-    for one, other in zip(values, Mixed(fit), strict=True):
-        np.testing.assert_array_equal(one, other["x"][:, 0, 0, 0])
+    again, others = ([feeds["x"] for feeds in Mixed(fit, draw)] for draw in (0, 1))
+    np.testing.assert_array_equal(np.concatenate(values), np.concatenate(again)[:, 0, 0, 0])
+    assert not np.array_equal(np.concatenate(again), np.concatenate(others))
 
 
 # --- what is fitted ---------------------------------------------------------------------

@@ -35,7 +35,7 @@ from normswap.groupnorm.refit.tangent import Tangent
 from normswap.runtime.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -229,25 +229,32 @@ class _Walk:
                 self._why[problem.layer] = _hindrance(problem, route)
         if not route.names or takes > MOST:
             return
-        samples = Mixed(self._fit) if 2 * takes <= MOST else self._fit
-        course = Course(self._student, self._pair.student, samples)
-        ends = list(self._pair.teacher.ends)
-        theirs = Course(self._teacher, self._pair.teacher, samples).values(ends, {})
-        wanted = np.concatenate(
-            [
-                values[end].astype(np.float64).reshape(-1) * by
-                for values in theirs
-                for (_, by), end in zip(outputs, ends, strict=True)
-            ]
-        )
         moved = [p for p in self._pair.problems if {q.name for q in p.parameters} & route.names]
         for number in range(1, TIMES + 1):
             self._progress(f"fitting {len(moved)} layers to the outputs, {number}")
+            # Others every time: what a fit owes to some of them by chance, the next takes back.
+            samples = Mixed(self._fit, number) if 2 * takes <= MOST else self._fit
+            course = Course(self._student, self._pair.student, samples)
+            wanted = self._wanted_of(samples, [by for _, by in outputs])
             values = {p.name: p.values for problem in moved for p in problem.parameters}
             tangent = Tangent(route, values, course.runs, outputs)
             found = solutions(tangent.push, tangent.pull, wanted - tangent.base, ROUNDS)
             if not self._take_joint(moved, found, tangent):
                 return
+
+    def _wanted_of(
+        self, samples: Iterable[Mapping[str, Any]], factors: Sequence[float]
+    ) -> npt.NDArray[np.float64]:
+        """Return the teacher's outputs as one vector, each multiplied by a factor."""
+        ends = self._pair.teacher.ends
+        course = Course(self._teacher, self._pair.teacher, samples)
+        return np.concatenate(
+            [
+                values[end].astype(np.float64).reshape(-1) * by
+                for values in course.values(ends, {})
+                for by, end in zip(factors, ends, strict=True)
+            ]
+        )
 
     def _takes(self, route: Route) -> int:
         """Return how many multiplications a pass over the data takes."""
