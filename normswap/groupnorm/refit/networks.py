@@ -340,7 +340,7 @@ class _Opening:
         found = find_layers(main.nodes, teacher.tags, self._called)
         hidden = (node for graph in inner for node in graph.nodes if node.op in LINEAR)
         self._kept |= found.kept | {
-            node.title: f"it is in {node.graph.path}, whose tensors the runtime does not show"
+            node.title: f"it is in {node.graph.path}, whose tensors onnxruntime does not return"
             for node in hidden
             if node.key in teacher.tags
         }
@@ -358,7 +358,7 @@ class _Opening:
         title = layers[0].node.title
         nodes = [n.key for layer in layers for n in (layer.node, layer.last)]
         if any(key not in twins for key in nodes):
-            self._kept[title] = "it is a part of what is swapped"
+            self._kept[title] = "it is part of a layer that is swapped"
             return
         parameters: list[Parameter] = []
         readers: list[int] = []
