@@ -20,6 +20,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from normswap.findings import place_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
@@ -314,7 +316,6 @@ def _unless(but: Collection[str], layers: Iterable[NormLayer]) -> list[NormLayer
 
 
 def _layer(layer: NormLayer) -> str:
-    where = f"{layer.graph}/{layer.node}" if layer.graph else layer.node
     sizes = [f"{layer.channels} channels"] if layer.channels is not None else []
     sizes += [f"{layer.groups} groups"] if layer.groups is not None else []
     sizes += ["in training mode"] if layer.mode == "training" else []
@@ -324,7 +325,7 @@ def _layer(layer: NormLayer) -> str:
         fate = f": foldable, into {layer.because}"
     elif layer.fold == "kept" and layer.reason is not None:
         fate = f": kept by a fold, {layer.reason.value}: {layer.because}"
-    return f"{layer.op} {where}{sized}{fate}"
+    return f"{layer.op} {place_of(layer)}{sized}{fate}"
 
 
 def _not_the_same(report: CheckReport, advice: str) -> str:

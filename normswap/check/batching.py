@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normswap.check.evidence import ZERO, Evidence, gather
-from normswap.check.observe import tensors_of
+from normswap.check.observations import tensors_of
 from normswap.check.runner import LEVELS, Execution, Runner
 from normswap.errors import UsageError
 from normswap.inputs.dims import RequestedSizes, batch_is_free

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from normswap.check.evidence import Distance, Evidence, Truth, gather, is_constant
 from normswap.check.golden import against_expected
-from normswap.check.observe import Observations, Tensors, Truths, tensors_of
+from normswap.check.observations import Observations, Tensors, Truths, tensors_of
 from normswap.check.report import OutputReport
 from normswap.check.verdict import RULES, Rules, Verdict, departures, judge, relative
 from normswap.inputs.signature import Signature, dtype_of_port

@@ -17,7 +17,8 @@ import ml_dtypes
 import onnx
 
 from normswap.bodies import bodies
-from normswap.check.observe import patience, tensors_of
+from normswap.check.arbitration import patience
+from normswap.check.observations import tensors_of
 from normswap.check.report import DepartureReport
 from normswap.check.verdict import Verdict, departures
 from normswap.errors import RunError
@@ -26,7 +27,7 @@ from normswap.runtime.providers import CPU, full_name
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from normswap.check.observe import Observations, Tensors
+    from normswap.check.observations import Observations, Tensors
     from normswap.check.options import CheckOptions
     from normswap.check.report import OutputReport, RunReport
     from normswap.check.runner import Runner

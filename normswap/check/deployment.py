@@ -15,7 +15,8 @@ from onnx import TensorProto
 from normswap.check.compare import compare
 from normswap.check.driving import attempts
 from normswap.check.evidence import ZERO
-from normswap.check.observe import Observations, provider_notes
+from normswap.check.executions import provider_notes
+from normswap.check.observations import Observations
 from normswap.check.report import OutputReport
 from normswap.check.runner import LEVELS, Execution
 from normswap.check.verdict import NOT_FINITE, Judgement, Verdict, judge

@@ -34,8 +34,7 @@ from normswap.cli.written import will_write
 from normswap.errors import UsageError
 from normswap.groupnorm.forms import FORMS
 from normswap.groupnorm.forms.base import OLDEST
-from normswap.groupnorm.options import AUTO, FASTEST, SHARE
-from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
+from normswap.groupnorm.words import AUTO, CHANNELS, DEFAULT_GROUPS, FASTEST, SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -422,6 +421,7 @@ def _swap_options(
     values: dict[str, Any],
 ) -> SwapOptions:
     from normswap.groupnorm.options import SwapOptions
+    from normswap.groupnorm.policy import GroupPolicy
 
     return SwapOptions(
         policy=GroupPolicy.of(

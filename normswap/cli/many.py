@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +117,10 @@ def _asked(given: dict[str, Any]) -> Asked:
 
 
 def _stands_for_many(words: tuple[str, ...]) -> bool:
+    # A Path would raise for a name that is too long to be one.
+    words = tuple(word for word in words if word != STDIO and not os.path.isfile(word))  # noqa: PTH113
+    if not words:
+        return False
     from normswap.fleet.places import is_many
 
-    return any(is_many(word) for word in words if word != STDIO)
+    return any(is_many(word) for word in words)

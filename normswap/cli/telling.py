@@ -68,7 +68,7 @@ class Telling:
         self.model_file: str | None = None
         self.command = next((word for word in arguments if not word.startswith("-")), None)
         self._arguments = tuple(arguments)
-        self._inputs: list[Input | _Hashed] = []
+        self._inputs: list[Input | _Hashed | str] = []
         self._models: list[Wiring | _Hashed | None] = []
         self._written = written
         for value in _asked_for(arguments):
@@ -135,11 +135,11 @@ class Telling:
         """
         from pathlib import Path
 
-        from normswap.report.envelope import DATA, Input, files_of
-
         if self._is_for_people:
-            self._inputs.append(Input(str(source) if isinstance(source, Path) else PIPED, None))
+            self._inputs.append(str(source) if isinstance(source, Path) else PIPED)
             return source
+        from normswap.report.envelope import DATA, files_of
+
         if isinstance(source, Path):
             self._inputs += files_of(source)
             if self._is_drawn and source.is_file() and source.suffix not in {*DATA, ".json"}:
@@ -203,9 +203,16 @@ class Telling:
     def _envelope(self, report: Report, command: str | None, code: int) -> Envelope:
         from dataclasses import replace
 
-        from normswap.report.envelope import Envelope, around
+        from normswap.report.envelope import Envelope, Input, around
 
-        inputs = tuple(i.found() if isinstance(i, _Hashed) else i for i in self._inputs)
+        inputs = tuple(
+            each.found()
+            if isinstance(each, _Hashed)
+            else Input(each, None)
+            if isinstance(each, str)
+            else each
+            for each in self._inputs
+        )
         if self._is_for_people:  # who are told no versions and hashes
             return Envelope(command or self.command, code, inputs)
         envelope = around(command or self.command, code, inputs)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from normswap.errors import UsageError
-from normswap.groupnorm.policy import CHANNELS, GroupPolicy
+from normswap.groupnorm.policy import GroupPolicy
+from normswap.groupnorm.words import CHANNELS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

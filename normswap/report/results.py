@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from normswap.errors import ExitCode
+from normswap.findings import place_of
 from normswap.plain import kind_of
 from normswap.report import differing
 from normswap.report.standing import standing, verified
@@ -109,16 +110,12 @@ def _of(finding: Finding, **more: str) -> Result:
     )
 
 
-def _place(site: Any) -> str:
-    return f"{site.graph}/{site.node}" if site.graph else str(site.node)
-
-
 def _done(site: Any) -> Result:
-    return Result(f"{site.op} {_place(site)}", "pass", place=_place(site))
+    return Result(f"{site.op} {place_of(site)}", "pass", place=place_of(site))
 
 
 def _kept(entry: Any) -> Result:
-    place, why = _place(entry.site), entry.reason
+    place, why = place_of(entry.site), entry.reason
     told = entry.detail or why.explanation
     return Result(
         f"{entry.site.op} {place}", "note", f"kept: {told}", why.value, why.explanation, "", place
@@ -172,10 +169,10 @@ def _recalibrate(report: Any) -> Iterator[Result]:
 
 def _unfold(report: Any) -> Iterator[Result]:
     for entry in report.plan.places:
-        place = _place(entry)
+        place = place_of(entry)
         yield Result(f"BatchNormalization after {entry.op} {place}", "pass", place=place)
     for entry in report.plan.left_out:
-        place, why = _place(entry), entry.reason.value
+        place, why = place_of(entry), entry.reason.value
         name = f"{entry.op} {place}"
         yield Result(name, "note", f"not put back: {entry.detail}", why, place=place)
     if report.check is not None:
@@ -237,7 +234,7 @@ def _verify(report: Any) -> Iterator[Result]:
 def _inspect(report: Any) -> Iterator[Result]:
     for layer in report.layers:
         problems = "; ".join(layer.health.problems) if layer.health else ""
-        place = _place(layer)
+        place = place_of(layer)
         name, title = f"{layer.op} {place}", "suspicious values"
         if problems:
             yield Result(name, "note", problems, "health", title, place=place)

@@ -183,6 +183,7 @@ class Child:
 
     def kill(self) -> None:
         """End the process at once, whatever it is doing."""
+        self.is_well = False
         self._process.kill()
 
     def close(self) -> None:

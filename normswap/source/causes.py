@@ -12,7 +12,7 @@ from normswap.inputs.signature import dtype_of_port
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from normswap.check.observe import Observations
+    from normswap.check.observations import Observations
     from normswap.inputs.random import Case
     from normswap.inputs.signature import Signature
     from normswap.source.layers import Place

@@ -13,16 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from normswap.check.arbitration import IMPRECISE, PRECISE, patience
 from normswap.check.departure import type_of_rounding
-from normswap.check.observe import (
-    IMPRECISE,
-    PRECISE,
-    Observations,
-    Truths,
-    observe_original,
-    patience,
-    tensors_of,
-)
+from normswap.check.observations import Observations, Truths, tensors_of
+from normswap.check.observe import observe_original
 from normswap.check.report import RunReport
 from normswap.check.runner import Results, Runner
 from normswap.errors import RunError
@@ -32,7 +26,7 @@ from normswap.source.binding import NotTakenError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from normswap.check.observe import Tensors
+    from normswap.check.observations import Tensors
     from normswap.check.options import CheckOptions
     from normswap.inputs.random import Case
     from normswap.inputs.signature import Signature

@@ -17,8 +17,10 @@ from normswap.check.batching import batch_evidence
 from normswap.check.compare import compare, judge_all
 from normswap.check.departure import disbelieved, find_departures, measure_rounding, suspected
 from normswap.check.deployment import deploy, proved_outputs, with_proof
+from normswap.check.executions import provider_notes
 from normswap.check.golden import against_expected
-from normswap.check.observe import Observations, observe_original, observe_rewritten, provider_notes
+from normswap.check.observations import Observations
+from normswap.check.observe import observe_original, observe_rewritten
 from normswap.check.options import CheckOptions
 from normswap.check.power import estimate, self_test
 from normswap.check.report import CaseReport, CheckReport, OutputReport, reasons_of
@@ -242,7 +244,7 @@ def _prove(
     *,
     alone: bool = False,
 ) -> Proof:
-    progress("proving region by region")
+    progress("proving")
     requested = RequestedSizes(options.input_shapes, options.symbolic_dims)
     if alone:
         budget = Budget(options.timeout, clock=time.perf_counter)
@@ -255,6 +257,7 @@ def _prove(
         budget=budget,
         alone=alone,
         ranges=options.value_ranges,
+        progress=progress,
     )
 
 
@@ -287,6 +290,7 @@ def _proved(
         running = pool.submit(deploy, runner, child, first, second, options, data)
         try:
             proof = _prove(first, second, options, runner.progress)
+            runner.progress("running both models")
             seen = running.result()
         except BaseException:
             child.kill()  # nobody waits for it any more

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from normswap.check.compare import compare
 from normswap.check.departure import suspected
-from normswap.check.observe import Observations
+from normswap.check.observations import Observations
 from normswap.check.options import CheckOptions
 from normswap.check.power import estimate
 from normswap.check.report import CaseReport, CheckReport, SourceReport, reasons_of

@@ -24,12 +24,13 @@ from normswap.groupnorm.calibrate import CalibrationOptions
 from normswap.groupnorm.carried import require_finite
 from normswap.groupnorm.forms import FORMS
 from normswap.groupnorm.intent import batchnorm_places, intents_of
-from normswap.groupnorm.options import AUTO, FASTEST, SHARE, SwapOptions
+from normswap.groupnorm.options import SwapOptions
 from normswap.groupnorm.planner import plan_swap, require_elements, with_timings
-from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
+from normswap.groupnorm.policy import GroupPolicy
 from normswap.groupnorm.race import measure
 from normswap.groupnorm.state_dict import parameters_of, state_dict_of
 from normswap.groupnorm.state_file import encoded, require_kind
+from normswap.groupnorm.words import AUTO, CHANNELS, DEFAULT_GROUPS, FASTEST, SHARE
 from normswap.inputs.arrayfiles import read_array
 from normswap.inputs.data import open_data
 from normswap.inputs.signature import read_signature

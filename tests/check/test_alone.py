@@ -60,7 +60,7 @@ def test_a_verdict_by_proof_alone(proof, verdict, why):
 
 
 @pytest.fixture
-def nothing_runs(monkeypatch):
+def nothing_runs(own_processes, monkeypatch):
     def started(*_, **__):
         raise AssertionError("a process was started")
 

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from support.check_models import conv_bn, model, save, tensor, value
 from support.planted import plant_in_runtime, plant_operator, stay_here
 
-from normswap.check import observe
+from normswap.check import arbitration
 from normswap.check.departure import type_of_rounding
 from normswap.check.evidence import Distance, Evidence, Function, Truth, gather
 from normswap.check.metrics import measure
@@ -411,7 +411,7 @@ def test_the_type_of_rounding(tmp_path, dtype, cast, coarsest):
 
 
 def test_inputs_made_for_the_arbiter_run_in_the_runtime_too(monkeypatch, checked):
-    monkeypatch.setattr(observe, "_BUDGET", {False: 100_000, True: 100_000})
+    monkeypatch.setattr(arbitration, "_BUDGET", {False: 100_000, True: 100_000})
     options = CheckOptions(symbolic_dims={}, proof=False)
     report = checked(conv_bn(), conv_bn(folded=True), wrong=False, options=options)
     seen = [o.evidence for o in report.outputs if o.evidence.function is not None]

@@ -13,7 +13,7 @@ from normswap.check.compare import compare
 from normswap.check.deployment import proved_outputs, with_proof
 from normswap.check.evidence import Evidence
 from normswap.check.metrics import measure
-from normswap.check.observe import Observations
+from normswap.check.observations import Observations
 from normswap.check.options import CheckOptions, Tolerance
 from normswap.check.report import OutputReport
 from normswap.check.starting import is_enough

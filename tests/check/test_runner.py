@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from normswap.check.observe import provider_notes
+from normswap.check.executions import provider_notes
 from normswap.check.report import RunReport
 from normswap.check.runner import _fallback
 

@@ -20,7 +20,10 @@ from normswap.runtime import child
 from normswap.runtime.session import Session
 from normswap.scratch import scratch_folder, sweep_scratch
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals"),
+    pytest.mark.usefixtures("own_processes"),
+]
 
 ENDED = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 

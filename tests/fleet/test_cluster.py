@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import pytest
-from distributed import Client, LocalCluster
 from support.cli import invoke
 from support.fleet import save_models
 
@@ -21,6 +20,8 @@ MODELS = [f"{number}.onnx" for number in range(8)]
 
 @pytest.fixture(scope="module")
 def local():
+    from distributed import LocalCluster  # which takes half a second
+
     os.environ["PYTHONPATH"], before = str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")
     try:
         with LocalCluster(
@@ -51,6 +52,8 @@ def test_a_model_that_dies_or_is_too_large_costs_no_worker(local, tmp_path, monk
 
 
 def test_a_worker_is_killed_in_the_middle(local, tmp_path, monkeypatch):
+    from distributed import Client
+
     monkeypatch.chdir(tmp_path)
     save_models(tmp_path / "m", *MODELS)
     with Client(local.scheduler_address, set_as_default=False) as client:

@@ -11,6 +11,8 @@ from normswap.runtime import child as module
 from normswap.runtime.child import Child, run_task
 from normswap.runtime.failures import ArbiterError, ProviderError, UnsupportedByRuntimeError
 
+pytestmark = pytest.mark.usefixtures("own_processes")
+
 
 @pytest.fixture
 def child(tmp_path, monkeypatch):

@@ -15,6 +15,8 @@ from normswap.runtime.partial import PartialModel
 from normswap.runtime.session import Session
 from normswap.runtime.sessions import Provider, translated
 
+pytestmark = pytest.mark.usefixtures("own_processes")
+
 
 @pytest.fixture
 def chain(tmp_path):

@@ -17,7 +17,7 @@ from support.check_models import (
     value,
 )
 
-from normswap.check import observe
+from normswap.check import arbitration
 from normswap.check.options import CheckOptions, Tolerance
 from normswap.check.report import from_dict, load_report
 from normswap.check.verdict import Verdict
@@ -396,7 +396,7 @@ def test_dropout_that_trains_gets_a_seed(tmp_path):
 
 
 def test_a_heavy_model_is_evaluated_on_smaller_inputs(tmp_path, monkeypatch):
-    monkeypatch.setattr(observe, "_BUDGET", {False: 100_000})
+    monkeypatch.setattr(arbitration, "_BUDGET", {False: 100_000})
     report = run(tmp_path, conv_bn(side=64), conv_bn(side=64, folded=True), proof=False)
     assert report.verdict is Verdict.EQUIVALENT
     assert report.cases[-1].shapes["x"] == (1, 3, 16, 16)

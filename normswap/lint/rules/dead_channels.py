@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from normswap.lint.rule import Rule
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from normswap.findings import Finding
-    from normswap.inspection.subject import Subject
-    from normswap.lint.options import LintOptions
+from normswap.lint.rule import HealthRule
 
 
-class DeadChannels(Rule):
+class DeadChannels(HealthRule):
     """The scale of a BatchNormalization is zero or nearly zero in some channels."""
 
     code = "NS202"
@@ -26,14 +17,7 @@ class DeadChannels(Rule):
         "removed."
     )
     how = "Prune the channels, or train with less weight decay on scales."
-
-    def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
-        """Yield them."""
-        del options
-        for layer, health in subject.health:
-            if health.dead:
-                told = f"its scale is zero or nearly zero in {health.some(health.dead)}"
-                yield self.finding(told, layer.node, layer.graph)
+    kinds = ("dead",)
 
 
 RULE = DeadChannels()

@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from normswap.lint.rule import Rule
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from normswap.findings import Finding
-    from normswap.inspection.subject import Subject
-    from normswap.lint.options import LintOptions
+from normswap.lint.rule import HealthRule
 
 
-class HalfStatistics(Rule):
+class HalfStatistics(HealthRule):
     """The variance of a BatchNormalization is a float16 that is zero or subnormal."""
 
     code = "NS205"
@@ -25,16 +16,7 @@ class HalfStatistics(Rule):
         "square root: these channels are wrong by percents."
     )
     how = "Keep statistics in float32 when converting to float16, or fold before converting."
-
-    def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
-        """Yield them."""
-        del options
-        for layer, health in subject.health:
-            if health.subnormal:
-                told = (
-                    f"its float16 variance is zero or subnormal in {health.some(health.subnormal)}"
-                )
-                yield self.finding(told, layer.node, layer.graph)
+    kinds = ("subnormal",)
 
 
 RULE = HalfStatistics()

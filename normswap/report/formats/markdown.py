@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from normswap.findings import place_of
 from normswap.plain import kind_of
 from normswap.report import differing
 from normswap.report.inspected import COLUMNS, fate, macs, normalizations
@@ -363,7 +364,7 @@ def _place(finding: Any) -> str:
 
 
 def _site(site: Any) -> str:
-    return _code(f"{site.graph}/{site.node}" if site.graph else site.node)
+    return _code(place_of(site))
 
 
 def _figure(value: float | None) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.filesize import decimal
 
+from normswap.findings import place_of
 from normswap.report.formats.html import check as checks
 from normswap.report.formats.html.check import number
 from normswap.report.formats.html.neighbourhood import Place, kinds_of, left_out
@@ -92,7 +93,7 @@ def along(of: Any, route: Iterable[Step]) -> dict[tuple[str, str], Role]:
 def unfold(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     """Return the page of an unfold."""
     plan = report.plan
-    places = [Place({(p.graph, p.node): "passes"}, ((_named(p), p.output),)) for p in plan.places]
+    places = [Place({(p.graph, p.node): "passes"}, ((place_of(p), p.output),)) for p in plan.places]
     done: list[Block] = [
         pictures(places, ("after", "output"), wirings),
         table(
@@ -100,7 +101,7 @@ def unfold(report: Any, wirings: Sequence[Wiring | None]) -> Page:
             ("after", "operator", "channels", "output", "dead channels"),
             (
                 (
-                    Name(_named(p)),
+                    Name(place_of(p)),
                     p.op,
                     Figure(str(p.channels), p.channels),
                     Name(p.output),
@@ -113,7 +114,7 @@ def unfold(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     without = table(
         "Linear layers that got none",
         ("layer", "operator", "reason", "because"),
-        ((Name(_named(p)), p.op, p.reason.value, p.detail) for p in plan.left_out),
+        ((Name(place_of(p)), p.op, p.reason.value, p.detail) for p in plan.left_out),
     )
     return rewrite(
         report,
@@ -246,16 +247,12 @@ def kept(entries: Iterable[Any]) -> Table:
 
 def site(of: Any) -> Name:
     """Return what a normalization is called."""
-    return Name(f"{of.graph}/{of.node}" if of.graph else of.node)
+    return Name(place_of(of))
 
 
 def channels(of: Any) -> Figure:
     """Return how many channels it has."""
     return Figure("?" if of.channels is None else str(of.channels), of.channels or 0)
-
-
-def _named(entry: Any) -> str:
-    return f"{entry.graph}/{entry.node}" if entry.graph else str(entry.node)
 
 
 def _into(steps: Iterable[Step]) -> str:

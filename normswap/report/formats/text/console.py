@@ -9,6 +9,7 @@ from rich.filesize import decimal
 from rich.markup import escape
 
 from normswap.errors import ExitCode
+from normswap.findings import place_of
 from normswap.report.formats.text.listing import LISTS, Listing, Page
 from normswap.report.standing import proof_line, rests_on, standing
 
@@ -48,17 +49,12 @@ def new_table(*columns: str) -> Listing:
     return Listing(*columns)
 
 
-def place(graph: str, node: str) -> str:
-    """Return what to call a node that may be in a subgraph."""
-    return f"{graph}/{node}" if graph else node
-
-
 def kept_table(untouched: Sequence[Untouched], *, verbose: int) -> Table:
     """Return a table of the normalizations that stay as they are; from `verbose` 1 on of all."""
     table = new_table("kept", "because")
     shown = untouched if verbose > 0 else untouched[:SHOWN]
     for entry in shown:
-        table.add_row(escape(place(entry.site.graph, entry.site.node)), escape(entry.detail))
+        table.add_row(escape(place_of(entry.site)), escape(entry.detail))
     if len(shown) < len(untouched):
         table.add_row(f"and {len(untouched) - len(shown)} more", LISTS)
     return table

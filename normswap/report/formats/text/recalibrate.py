@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, TextIO
 
 from rich.markup import escape
 
+from normswap.findings import place_of
 from normswap.report.formats.text.console import (
     SHOWN,
     kept_table,
     new_table,
-    place,
     print_notes,
     printing,
     sizes,
@@ -40,7 +40,7 @@ def tell(report: RecalibrateReport, stream: TextIO, *, verbose: int = 0) -> None
     table = new_table("recalibrated" if measures else "switched", "channels", *measures)
     for layer in shown:
         moved = _known(layer.mean_shift, " std"), _known(layer.variance_ratio)
-        nodes = (place(site.graph, site.node) for site in (layer.site, *layer.shared))
+        nodes = (place_of(site) for site in (layer.site, *layer.shared))
         table.add_row(
             escape(" = ".join(nodes)),
             str(layer.site.channels or "?"),

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, TextIO
 
 from rich.markup import escape
 
+from normswap.findings import place_of
 from normswap.groupnorm.drift import LEAST_SAMPLES
 from normswap.report.formats.text.console import (
     SHOWN,
     kept_table,
     new_table,
-    place,
     print_check,
     print_notes,
     printing,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from normswap.groupnorm.plan import Statistics, SwapPlan
-    from normswap.groupnorm.refit.outcome import Fit
+    from normswap.groupnorm.refit.outcome import Fit, Searched
     from normswap.groupnorm.regroup.regroup import Regrouped, Regrouping
     from normswap.groupnorm.state_dict import StateDict
     from normswap.proof.result import Region
@@ -132,7 +132,7 @@ def _groups(found: Regrouping, *, verbose: int) -> Table:
         table = new_table("regrouped", "channels moved", "variation of groups", "but")
         for layer in found.layers:
             less = f"{1 - layer.after / layer.before:.0%} less " if layer.before > 0 else ""
-            cells = (place(layer.site.graph, layer.site.node), str(layer.moved))
+            cells = (place_of(layer.site), str(layer.moved))
             table.add_row(*map(escape, (*cells, less + what[layer.by], layer.detail)))
         return table
     table = new_table("regrouped", "variation of groups", "because")
@@ -154,7 +154,7 @@ def _statistics(plan: SwapPlan, *, verbose: int) -> Table:
         table = new_table("normalized first", "mean and variance", "")
         for site, went in layers:
             nodes = ", ".join(dict.fromkeys(step.node for step in went.absorbers))
-            cells = (place(site.graph, site.node), _where(went), nodes or went.detail)
+            cells = (place_of(site), _where(went), nodes or went.detail)
             table.add_row(*map(escape, cells))
         return table
     table = new_table("normalized first", "mean and variance", "because")
@@ -188,7 +188,7 @@ def _layers(report: SwapReport) -> Table:
     table = new_table(*columns)
     for swap in plan.swaps:
         output = swap.layer.y
-        where = place(swap.site.graph, swap.site.node)
+        where = place_of(swap.site)
         region, drift = regions.get(output), after.get(output)
         cells = [
             where,
@@ -220,7 +220,7 @@ def _absorbed(plan: SwapPlan, *, verbose: int) -> Table:
     rows = [(site, swap.site) for swap in plan.swaps for site in swap.absorbed]
     shown = rows if verbose else rows[:SHOWN]
     for site, by in shown:
-        names = (place(each.graph, each.node) for each in (site, by))
+        names = (place_of(each) for each in (site, by))
         table.add_row(site.op, *map(escape, names))
     if len(shown) < len(rows):
         table.add_row(f"and {len(rows) - len(shown)} more", LISTS)
@@ -347,11 +347,25 @@ def _fit(fit: Fit, console: Console, *, verbose: int) -> None:
             told = f"{step.before:.1f} → {step.after:.1f} dB"
             table.add_row(step.kind, escape(step.layer), told, agreed)
         console.print(table)
+    if fit.searched is not None:
+        console.print(f"  {_searched(fit.searched)}")
     by_reason: dict[str, list[str]] = {}
     for entry in fit.unfitted:
         by_reason.setdefault(entry.why, []).append(entry.layer)
     for why, layers in by_reason.items():
         console.print(f"  not fitted, because {escape(why)}: {escape(_listed(layers, verbose))}")
+
+
+def _searched(found: Searched) -> str:
+    """Say what other numbers of groups are worth."""
+    kept = f"; {found.kept} in bodies and functions keep theirs" if found.kept else ""
+    if found.found is None:
+        return f"no other numbers of groups fit layers better{kept}"
+    taken = "taken" if found.found > found.asked else "not taken"
+    return (
+        f"with the numbers of groups that fit each layer best {found.found:.1f} dB, with those "
+        f"that were asked for {found.asked:.1f} dB: {taken}{kept}"
+    )
 
 
 def _listed(names: Sequence[str], verbose: int) -> str:
