@@ -63,7 +63,9 @@ def tell(report: InspectReport, stream: TextIO, *, verbose: int = 0) -> None:
         if len(shown) < len(problems):
             console.print(f"  and {len(problems) - len(shown)} more ({LISTS})")
         for trace in report.traces:
-            lead = "looks folded already" if report.looks_folded else "was folded in part"
+            lead = "the model looks folded already"
+            if not report.looks_folded:
+                lead = "the model was folded in part"
             console.print(f"  {lead}: {escape(trace)}")
 
 
