@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from onnx import TensorProto
 
 from normswap.dtypes import is_float
+from normswap.progress import Progress, silent
 from normswap.proof.budget import Budget
 from normswap.proof.candidates import MORE, Candidates
 from normswap.proof.conversion import narrowed_to
@@ -55,6 +56,7 @@ def prove(
     feeds: Callable[[], Iterable[Mapping[str, Any]]] = tuple,
     budget: Budget | None = None,
     vary: bool = True,
+    progress: Progress = silent,
 ) -> Proof:
     """Prove, as far as it goes, that a rewritten model is the original function.
 
@@ -69,6 +71,8 @@ def prove(
         When it is over, what is left stays open.
     vary : bool
         Whether what differs may be shown by larger values than those of the feeds.
+    progress : callable
+        Is told how far it is.
 
     Returns
     -------
@@ -77,16 +81,18 @@ def prove(
     """
     began = time.perf_counter()
     budget = Budget() if budget is None else budget
-    walk = _Walk(a, b, budget)
+    walk = _Walk(a, b, budget, progress)
     found = walk.told()
     if found.is_open or any(region.size > _CLOSE for region in found.apart):
+        progress("proving: simulating both models")
         values, original = taken(a, feeds(), budget)
         alike = Alike(original, simulate(b, values, budget=budget))
-        other = _Walk(a, b, budget, alike)
+        other = _Walk(a, b, budget, progress, alike)
         again = other.told()
         if _merit(again) > _merit(found):
             walk, found = other, again
     if found.apart:
+        progress("proving: looking for inputs that show the difference")
         found = replace(found, witness=walk.witness(found, feeds(), vary=vary))
     stopped = "" if found.is_whole else budget.reason
     return replace(found, stopped=stopped, seconds=time.perf_counter() - began)
@@ -99,9 +105,12 @@ def _merit(proof: Proof) -> tuple[int, int]:
 
 
 class _Walk:
-    def __init__(self, a: Side, b: Side, budget: Budget, alike: Alike | None = None) -> None:
+    def __init__(
+        self, a: Side, b: Side, budget: Budget, progress: Progress, alike: Alike | None = None
+    ) -> None:
         self._a, self._b = a, b
         self._budget = budget
+        self._progress = progress
         self._table = Table()
         self._facts = Facts(a), Facts(b)
         b.narrow = narrowed_to(a.flat, b.flat)
@@ -123,6 +132,7 @@ class _Walk:
         nodes = self._b.flat.nodes
         index = 0
         while index < len(nodes):
+            self._progress(f"proving, node {index + 1} of {len(nodes)}")
             index = self._node(index)
             if index == len(nodes):
                 index = self._finish()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from normswap.errors import DataError, UsageError
-from normswap.groupnorm.options import SHARE
+from normswap.groupnorm.words import SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
