@@ -413,7 +413,7 @@ def cuts_of(regions: tuple[Judged, ...], a: Side, b: Side) -> Iterator[Cut | str
             yield f"there is no tensor {missing!r}"
             continue
         tensor, original, *frontier = (numbers[which][name] for which, name in pairs)
-        yield Cut(tensor, original, tuple(frontier))
+        yield Cut(tensor, original, tuple(frontier), region.is_scaled)
 
 
 def load_certificate(path: Path) -> tuple[Certificate, dict[str, Any]]:
