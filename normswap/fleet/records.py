@@ -79,7 +79,9 @@ class Record:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ModelError(f"{self._path.parent} could not be made: {error.strerror}.") from error
+            raise ModelError(
+                f"Folder {self._path.parent} could not be created: {error.strerror}."
+            ) from error
         with placed(json.dumps(what), self._path):
             pass
 

@@ -29,10 +29,11 @@ from normswap.finite import flaw_of
 from normswap.graph.names import Names
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.layer import Layer, Runtime, elements_of_group
-from normswap.groupnorm.options import SHARE, FittedAffine
+from normswap.groupnorm.options import FittedAffine
 from normswap.groupnorm.planner import by_itself, with_layers
 from normswap.groupnorm.policy import divisors
 from normswap.groupnorm.reference import normalize
+from normswap.groupnorm.words import SHARE
 from normswap.model import load, stage
 from normswap.runtime.session import Session
 from normswap.scratch import scratch_folder
@@ -150,7 +151,7 @@ def calibrate(
     batches: Batches,
     how: CalibrationOptions,
     progress: Progress,
-) -> dict[str, FittedAffine]:
+) -> dict[tuple[str, str], FittedAffine]:
     """Fit the affine of every layer in the main graph.
 
     Parameters
@@ -166,8 +167,8 @@ def calibrate(
 
     Returns
     -------
-    dict of str to FittedAffine
-        By name of the layer's output, for `SwapOptions.affines`.
+    dict of (str, str) to FittedAffine
+        For `SwapOptions.affines`.
 
     Raises
     ------
@@ -183,8 +184,10 @@ def calibrate(
         original, label="the original model", taps=taps, alike=True, timeout=how.timeout
     ) as before:
         if how.one_pass:
-            return _one_pass(before, plan, batches, how, progress)
-        return _in_order(original, before, plan, batches, how, progress)
+            found = _one_pass(before, plan, batches, how, progress)
+        else:
+            found = _in_order(original, before, plan, batches, how, progress)
+    return {("", name): affine for name, affine in found.items()}
 
 
 def _candidates(layer: Layer, how: CalibrationOptions) -> list[int]:

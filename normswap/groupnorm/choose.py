@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from normswap.errors import UsageError
 from normswap.groupnorm.forms import FORMS
-from normswap.groupnorm.options import AUTO, FASTEST
+from normswap.groupnorm.words import AUTO, FASTEST
 
 if TYPE_CHECKING:
     from normswap.groupnorm.forms import Form

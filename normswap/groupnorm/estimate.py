@@ -126,7 +126,7 @@ class RunningStatistics:
 
         Parameters
         ----------
-        values : (..., 3, C, 1) ndarray
+        values : ndarray of any number of times 3 C
         weight : float
         """
         for count, mean, var in values.reshape(-1, 3, len(self.mean)):

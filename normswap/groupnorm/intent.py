@@ -123,7 +123,7 @@ def intents_of(original: SwapPlan, plan: SwapPlan, places: Mapping[int, int]) ->
     for swap in plan.swaps:
         key = swap.key if swap.number is None else swap.number
         layer = before[key]
-        fitted = options.affines.get(swap.alone.y)
+        fitted = options.affines.get(swap.place)
         scale: Affine = "kept" if options.keep_scale else "dropped"
         bias: Affine = "kept" if options.keep_bias else "dropped"
         if fitted is not None:

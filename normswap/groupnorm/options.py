@@ -6,19 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from normswap.groupnorm.policy import GroupPolicy
+from normswap.groupnorm.words import AUTO
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy as np
     import numpy.typing as npt
-
-
-AUTO = "auto"
-FASTEST = "fastest"
-
-SHARE = 0.25
-"""Of the samples of a data set, or of its units, what is held out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +72,8 @@ class SwapOptions:
     absorb : bool
         Whether constants beside a layer go into its affine; see
         :mod:`normswap.groupnorm.neighbours`.
-    affines : Mapping[str, FittedAffine]
-        By the name of the layer's output.
+    affines : Mapping[(str, str), FittedAffine]
+        By the path of the layer's graph and the name of its output.
     normalize : bool
         Whether a layer's statistics go to what is before it, so that its group normalization is
         one of the normalized tensor; see :mod:`normswap.groupnorm.normalize`.
@@ -99,6 +93,6 @@ class SwapOptions:
     exclude: tuple[str, ...] = ()
     only_kept: bool = False
     absorb: bool = True
-    affines: Mapping[str, FittedAffine] = field(default_factory=dict)
+    affines: Mapping[tuple[str, str], FittedAffine] = field(default_factory=dict)
     normalize: bool = True
     regroup: bool = False

@@ -31,11 +31,11 @@ from normswap.groupnorm.fusion import fusible_activation
 from normswap.groupnorm.layer import Layer, Parameter, Runtime, effective
 from normswap.groupnorm.neighbours import Absorbed, absorb
 from normswap.groupnorm.normalize import FORGOTTEN, place_of
-from normswap.groupnorm.options import AUTO
 from normswap.groupnorm.plan import Swap, SwapPlan, Untouched
 from normswap.groupnorm.policy import divisors
 from normswap.groupnorm.selection import Selection, where
 from normswap.groupnorm.statistics import behind_identities
+from normswap.groupnorm.words import AUTO
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence
@@ -94,7 +94,7 @@ def plan_swap(
     groups: dict[int, int] = {}
     for node in selected:
         count = channels[node.key] or 0
-        affine = options.affines.get(node.out.name)
+        affine = options.affines.get(place_of(node))
         number = (affine and affine.num_groups) or options.policy.num_groups(count)
         if number is None:
             why = f"{count} channels don't fit {options.policy}"
@@ -265,10 +265,9 @@ def _with_statistics(plan: SwapPlan, before: SwapPlan, normalized: Normalized) -
     layers = {swap.key: swap for swap in before.swaps}
     swaps = []
     for swap in plan.swaps:
-        place = swap.site.graph, swap.site.output
-        number = normalized.numbers[place]
+        number = normalized.numbers[swap.place]
         parameters = layers[number].parameters
-        went = normalized.statistics.get(place, FORGOTTEN)
+        went = normalized.statistics.get(swap.place, FORGOTTEN)
         swaps.append(replace(swap, number=number, parameters=parameters, statistics=went))
     there = set(normalized.numbers.values())
     gone = [entry for number, entry in before.unselected.items() if number not in there]
@@ -401,7 +400,7 @@ def _refuse_all(model: Model, found: Sequence[tuple[Node, Block | None]]) -> Non
 
 
 def _layer(node: Node, channels: int, groups: int, options: SwapOptions) -> Layer:
-    affine = options.affines.get(node.out.name)
+    affine = options.affines.get(place_of(node))
     scale: Parameter = None
     bias: Parameter = None
     if affine is not None:

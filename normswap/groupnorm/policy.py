@@ -9,17 +9,13 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 from normswap.errors import UsageError, require_choice
+from normswap.groupnorm.words import CHANNELS, DEFAULT_GROUPS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-DEFAULT_GROUPS = 32
-
-CHANNELS: Final = "channels"
-"""In place of a number: a group for every channel."""
 
 
 class OnIndivisible(enum.Enum):

@@ -143,18 +143,23 @@ class Dataset:
             left = None if left is None else left - used
             parts.append(given[: used - used % fixed])
         if not isinstance(labels, str) and read != len(labels):
-            raise DataError(f"There are {len(labels)} labels for {read} samples of {self.name}.")
+            raise DataError(
+                f"There are {len(labels)} labels for the {read} samples of {self.name}."
+            )
         return np.concatenate(parts)
 
 
 def _no_labels(labels: str | npt.NDArray[Any], found: _Set, count: int) -> str:
     """Say why there are no labels of a set."""
     if not isinstance(labels, str):
-        return f"There are {len(labels)} labels, and more samples than that."
+        return f"There are only {len(labels)} labels, and more samples than that."
     if labels in found.arrays:
-        return f"{labels} of {found.where} does not have a label for each of its {count} samples."
+        return (
+            f"{found.where}: array {labels} does not have one label for each of the {count} "
+            "samples."
+        )
     known = ", ".join(sorted(found.arrays)) or "none"
-    return f"{found.where} has no array {labels!r} with labels; it has {known}."
+    return f"{found.where} has no array {labels!r} to take the labels from; it has {known}."
 
 
 def open_data(
@@ -206,7 +211,7 @@ def load_outputs(signature: Signature, source: str | os.PathLike[str]) -> list[F
     path = Path(source)
     files = sorted(path.glob("*.npz"), key=_natural) if path.is_dir() else numbered(path)
     if not files:
-        raise DataError(f"There are no golden outputs at {path}.")
+        raise DataError(f"There are no saved outputs at {path}.")
     return [_outputs(signature, read_values(file), str(file), partial=False) for file in files]
 
 
@@ -222,7 +227,7 @@ def _located(signature: Signature, source: Data) -> Iterable[Path | Mapping[str,
     found = _files(path, {port.name for port in signature.inputs})
     if not found:
         raise DataError(
-            f"{path} has no .npz, .npy or .pb in it: it holds no data that is understood.",
+            f"{path} contains no .npz, .npy or .pb file, so it has no data that normswap can read.",
             tip="Save the inputs with numpy.savez, one array for each input of the model.",
         )
     for file in found:
@@ -296,8 +301,8 @@ def _of_file(ports: Sequence[Port], path: Path) -> Feeds:
         return read_values(path)
     if len(ports) != 1:
         raise DataError(
-            f"{path} holds one array, and the model has {len(ports)} inputs.",
-            tip="Save them by name in one .npz.",
+            f"{path} holds one array, but the model has {len(ports)} inputs.",
+            tip="Save all inputs in one .npz, each under its name.",
         )
     value = _of_proto(path, ports[0])[1] if path.suffix == ".pb" else read_npy(path)
     return {ports[0].name: value}
@@ -326,8 +331,8 @@ def _fed(feeds: object, number: int) -> _Set:
     where = f"{name} of the data"
     if not isinstance(feeds, Mapping):
         raise DataError(
-            f"{where} is of type {type(feeds).__name__}, and a mapping of arrays by the names of "
-            "inputs is needed."
+            f"{where} is of type {type(feeds).__name__}, but it must map the names of the "
+            "inputs to arrays."
         )
     return _Set(name, where, {str(key): _array(value) for key, value in feeds.items()})
 
@@ -380,8 +385,8 @@ def _cases(
         name = f"data {found.name}"
         if fixed and count % fixed and not filled:
             remarks[
-                f"{count % fixed} of {count} samples fill no batch of {fixed}, which the model "
-                "takes, and are left out"
+                f"{count % fixed} of {count} samples were left out: the model has a fixed "
+                f"batch size of {fixed}, which they don't fill"
             ] = None
         # An empty batch is one for a check, and none for what learns from it.
         for start in range(0, count if batch or fixed else max(count, 1), size):
@@ -415,7 +420,7 @@ def _cases(
             remarks.clear()
     if empty:
         why = f": {next(iter(remarks))}" if remarks else ""
-        raise DataError(f"There is not one batch of data{why}.")
+        raise DataError(f"The data does not fill one batch{why}.")
 
 
 def _units(found: _Set, name: str, count: int) -> tuple[Any, ...]:
@@ -429,20 +434,20 @@ def _units(found: _Set, name: str, count: int) -> tuple[Any, ...]:
     values = found.arrays.get(name)
     if values is None:
         raise DataError(
-            f"{found.where} has no array {name!r}, which is to say what its samples belong to; it "
-            f"has {', '.join(sorted(found.arrays)) or 'none'}."
+            f"{found.where} has no array {name!r} to group the samples by; it has "
+            f"{', '.join(sorted(found.arrays)) or 'none'}."
         )
     if not isinstance(values, np.ndarray) or values.shape != (count,):
         shape = list(values.shape) if isinstance(values, np.ndarray) else type(values).__name__
         raise DataError(
-            f"{found.where}: {name!r} is {shape}, and one value for each of its {count} samples is "
-            "needed."
+            f"{found.where}: array {name!r} is {shape}, but one value for each of the "
+            f"{count} samples is needed."
         )
     return tuple(values.tolist())
 
 
 def _ignored(others: Sequence[str]) -> str:
-    return f"arrays that are no inputs of the model are ignored: {', '.join(others)}"
+    return f"arrays that are not inputs of the model were ignored: {', '.join(others)}"
 
 
 def _filling(start: int, count: int, size: int) -> Iterator[tuple[list[int], float]]:
@@ -497,7 +502,7 @@ def _chosen(signature: Signature, found: _Set) -> tuple[Feeds, list[str]]:
             name = fits[0] if len(ports) == 1 and len(fits) == 1 else None
         if name is None:
             raise DataError(
-                f"{found.where} has no array for the input {port.name} of the model; it has "
+                f"{found.where} has no array for the model's input {port.name}; it has "
                 f"{', '.join(sorted(found.arrays)) or 'none'}.",
                 tip="Save it with numpy.savez, each array under the name of its input.",
             )
@@ -514,8 +519,8 @@ def _outputs(signature: Signature, values: Feeds, where: str, *, partial: bool) 
     for name in values:
         if name not in names:
             raise DataError(
-                f"{where}: output {name!r} is none of the model's.",
-                tip=f"It has {', '.join(names) or 'none'}.",
+                f"{where}: the model has no output {name!r}.",
+                tip=f"Its outputs are {', '.join(names) or 'none'}.",
             )
     missing = [name for name in names if name not in values]
     if missing and not partial:
@@ -553,17 +558,17 @@ def _obstacle(value: Value, port: Port, batch: int | None, *, exact: bool = Fals
         items = value if isinstance(value, list) else ()
         return next((why for item in items if (why := _obstacle(item, port, batch))), None)
     if not isinstance(value, np.ndarray):
-        return f"it is of type {type(value).__name__}, and an array is needed"
+        return f"it is of type {type(value).__name__}, but an array is needed"
     if not _is_convertible(value.dtype, port, exact=exact):
-        return f"it is {value.dtype}, and {port.dtype} is needed"
+        return f"its type is {value.dtype}, but {port.dtype} is needed"
     if port.shape is None or port.kind != "tensor":
         return None
-    shape = f"it is of shape {list(value.shape)}"
+    shape = f"its shape is {list(value.shape)}"
     if value.ndim != len(port.shape):
-        return f"{shape}: it has {value.ndim} axes, and {len(port.shape)} are needed"
+        return f"{shape}, with {value.ndim} axes, but {len(port.shape)} are needed"
     for axis, (size, dim) in enumerate(zip(value.shape, port.shape, strict=True)):
         if isinstance(dim, int) and dim != size and (axis or dim != batch):
-            return f"{shape}: its axis {axis} is {size}, and {dim} is needed"
+            return f"{shape}, but axis {axis} must be {dim}"
     return None
 
 
@@ -610,5 +615,8 @@ def _typed(port: Port, value: Value, where: str, *, finite: bool) -> Value:
 
 def _mend(flaw: Flaw) -> str:
     if flaw.limit:
-        return f"Scale it to what {flaw.limit} can hold, as it was when the model was trained."
-    return "One such value makes a network of NaN: leave that sample out, or mend it."
+        return (
+            f"Scale the values to the range of {flaw.limit}, as they were when the model was "
+            "trained."
+        )
+    return "A single such value can turn all outputs into NaN: leave that sample out, or repair it."

@@ -117,7 +117,7 @@ class Walk:
         value = held.value
         calls = self._calls.get(id(value.graph), ())
         if value not in value.graph.inputs or not calls:
-            return _refusal(Reason.GRAPH_INPUT, value, f"{value.name} is an input")
+            return _refusal(Reason.GRAPH_INPUT, value, f"{value.name} is a graph input")
         index = value.graph.inputs.index(value)
 
         def ask() -> None:
@@ -133,7 +133,7 @@ class Walk:
         value = held.value
         owner, calls = self._owners.get(id(graph)), self._calls.get(id(graph), ())
         if is_leaf(value) or (owner is None and not calls):
-            return _refusal(Reason.GRAPH_OUTPUT, value, f"{value.name} is an output")
+            return _refusal(Reason.GRAPH_OUTPUT, value, f"{value.name} is a graph output")
 
         def ask() -> None:
             if owner is not None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from onnx import TensorProto
 
 from normswap.dtypes import is_float
+from normswap.progress import Progress, silent
 from normswap.proof.budget import Budget
 from normswap.proof.candidates import MORE, Candidates
 from normswap.proof.conversion import narrowed_to
@@ -59,6 +60,7 @@ def prove(
     feeds: Callable[[], Iterable[Mapping[str, Any]]] = tuple,
     budget: Budget | None = None,
     vary: bool = True,
+    progress: Progress = silent,
 ) -> Proof:
     """Prove, as far as it goes, that a rewritten model is the original function.
 
@@ -73,6 +75,8 @@ def prove(
         When it is over, what is left stays open.
     vary : bool
         Whether what differs may be shown by larger values than those of the feeds.
+    progress : callable
+        Is told how far it is.
 
     Returns
     -------
@@ -81,20 +85,22 @@ def prove(
     """
     began = time.perf_counter()
     budget = Budget() if budget is None else budget
-    walk = _Walk(a, b, budget, scaling=True)
+    walk = _Walk(a, b, budget, progress, scaling=True)
     found = walk.told()
     if not found.is_whole and not budget.is_over:
         # Where models differ shows best where nothing is scaled on its way.
-        walk = _Walk(a, b, budget)
+        walk = _Walk(a, b, budget, progress)
         found = walk.told()
     if found.is_open or any(region.size > _CLOSE for region in found.apart):
+        progress("proving: simulating both models")
         values, original = taken(a, feeds(), budget)
         alike = Alike(original, simulate(b, values, budget=budget))
-        other = _Walk(a, b, budget, alike)
+        other = _Walk(a, b, budget, progress, alike)
         again = other.told()
         if _merit(again) > _merit(found):
             walk, found = other, again
     if found.apart:
+        progress("proving: looking for inputs that show the difference")
         found = replace(found, witness=walk.witness(found, feeds(), vary=vary))
     stopped = "" if found.is_whole else budget.reason
     return replace(found, stopped=stopped, seconds=time.perf_counter() - began)
@@ -121,12 +127,14 @@ class _Walk:
         a: Side,
         b: Side,
         budget: Budget,
+        progress: Progress,
         alike: Alike | None = None,
         *,
         scaling: bool = False,
     ) -> None:
         self._a, self._b = a, b
         self._budget = budget
+        self._progress = progress
         self._scaling = scaling
         self._table = Table()
         self._facts = Facts(a), Facts(b)
@@ -149,6 +157,7 @@ class _Walk:
         nodes = self._b.flat.nodes
         index = 0
         while index < len(nodes):
+            self._progress(f"proving, node {index + 1} of {len(nodes)}")
             index = self._node(index)
             if index == len(nodes):
                 index = self._finish()

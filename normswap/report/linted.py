@@ -21,7 +21,7 @@ def summary(report: LintReport) -> str:
     said += f"; {fixed} fixed" if fixed else ""
     said += f"; {report.fixable} fixable with --fix" if report.fixable else ""
     failed = len(report.models) - len(looked)
-    return said + (f"; {_counted(failed, 'model')} can't be looked at" if failed else "")
+    return said + (f"; {_counted(failed, 'model')} could not be read" if failed else "")
 
 
 def _counted(count: int, what: str) -> str:

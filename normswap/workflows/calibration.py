@@ -13,6 +13,7 @@ from normswap.groupnorm.calibrate import CalibrationOptions, calibrate
 from normswap.groupnorm.drift import DriftReport, measure_drift
 from normswap.groupnorm.planner import plan_swap
 from normswap.groupnorm.refit.holdout import Part, hold_out
+from normswap.groupnorm.refit.outcome import Searched
 from normswap.groupnorm.refit.walk import RefitOptions, refit
 from normswap.groupnorm.refit.writing import write_constants
 from normswap.inputs.dims import RequestedSizes, batch_is_free
@@ -28,11 +29,12 @@ if TYPE_CHECKING:
 
     from normswap.groupnorm.options import FittedAffine
     from normswap.groupnorm.plan import SwapPlan
-    from normswap.groupnorm.refit.outcome import Fit
     from normswap.inputs.data import Dataset
     from normswap.inputs.signature import Signature
     from normswap.progress import Progress
     from normswap.workflows.normalizing import Network
+
+    Affines = dict[tuple[str, str], FittedAffine]
 
 
 def divide(data: Dataset, signature: Signature, how: CalibrationOptions) -> tuple[Part, Part]:
@@ -62,27 +64,36 @@ def calibrated(
     """
     fit, held_out = samples
     model, path, plan = network.model, network.path, network.plan
-    affines: dict[str, FittedAffine] = {}
-    found: Fit | None = None
+    affines: Affines = {}
 
-    def planned(affines: Mapping[str, FittedAffine]) -> SwapPlan:
+    def planned(affines: Affines) -> SwapPlan:
         return plan_swap(model, replace(plan.options, affines=affines), after=network.after)
 
     if how.one_pass or how.search_groups:
         affines = calibrate(path, plan, fit, how, progress)
+    is_all = how.one_pass and not how.refit
+    other = _has_other_groups(plan, affines)
+    if affines and (is_all or not other):
         drifts = [_snr(path, p, held_out, how) for p in (plan, planned(affines))]
         if not drifts[1] > drifts[0]:
             affines = {}  # what is gained on some samples is lost on others
-    if how.one_pass and not how.refit:
+    if is_all:
         yield replace(network, plan=planned(affines), calibrated=len(affines))
         return
     steps = RefitOptions(weights=how.refit, timeout=how.timeout)
     refitted = refit(path, planned(affines), fit, held_out, steps, progress)
     found = refitted.fit
-    for name, affine in refitted.affines.items():
-        before = affines.get(name)
+    if how.search_groups:  # what numbers of groups are worth shows once all is fitted
+        asked = refit(path, plan, fit, held_out, steps, progress) if other else refitted
+        kept = sum(bool(swap.site.graph) for swap in plan.swaps)
+        searched = Searched(asked.snr, refitted.snr if other else None, kept)
+        if other and not refitted.snr > asked.snr:
+            refitted, affines = asked, {}
+        found = replace(refitted.fit, searched=searched)
+    for place, affine in refitted.affines.items():
+        before = affines.get(place)
         groups = None if before is None else before.num_groups
-        affines[name] = replace(affine, num_groups=groups)
+        affines[place] = replace(affine, num_groups=groups)
     if not refitted.constants:
         yield replace(network, plan=planned(affines), calibrated=len(affines), fit=found)
         return
@@ -96,6 +107,12 @@ def calibrated(
         yield replace(
             network, model=model, path=path, plan=plan, calibrated=len(affines), fit=found
         )
+
+
+def _has_other_groups(plan: SwapPlan, affines: Affines) -> bool:
+    """Whether a layer has another number of groups by what was fitted than by the plan."""
+    known = {swap.place: swap.num_groups for swap in plan.swaps}
+    return any(fitted.num_groups != known[place] for place, fitted in affines.items())
 
 
 def _snr(path: Path, plan: SwapPlan, samples: Part, how: CalibrationOptions) -> float:

@@ -278,7 +278,9 @@ def _planned(
 ) -> tuple[Model, FoldReport]:
     require_choice("leftover", leftover, get_args(Form))
     if max_growth is not None and not max_growth >= 1:
-        raise UsageError(f"max_growth={max_growth!r} is not 1 or more.")
+        raise UsageError(
+            f"max_growth={max_growth!r} is less than 1; it is a factor of the model's size."
+        )
     progress("reading the model")
     model = load(source)
     progress("planning")
@@ -296,5 +298,5 @@ def _residuals(folded: Model, written: Path) -> tuple[Residual, ...]:
 def _findings(report: FoldReport) -> list[str]:
     """Return what the check of a fold found, the gravest first."""
     off = [residual for residual in report.residuals if not residual.is_rounding]
-    stored = [f"{r.tensor!r} is stored {r.ulps:.3g} ulp off its formula" for r in off]
+    stored = [f"{r.tensor!r} deviates from its formula by {r.ulps:.3g} ulp" for r in off]
     return [*stored, *(report.check.reasons if report.check is not None else ())]

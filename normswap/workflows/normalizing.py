@@ -70,7 +70,7 @@ def normalized(
         if not plan.options.normalize or not plan.swaps:
             yield Network(model, original, plan)
             return
-        progress("normalizing first")
+        progress("normalizing with the statistics first")
         searched = fit is not None and fit.search_groups
         grouped = {s.key for s in plan.swaps if searched or s.num_groups != s.alone.channels}
         owned = fit is None and plan.options.keep_scale and plan.options.keep_bias

@@ -24,12 +24,13 @@ from normswap.groupnorm.calibrate import CalibrationOptions
 from normswap.groupnorm.carried import require_finite
 from normswap.groupnorm.forms import FORMS
 from normswap.groupnorm.intent import batchnorm_places, intents_of
-from normswap.groupnorm.options import AUTO, FASTEST, SHARE, SwapOptions
+from normswap.groupnorm.options import SwapOptions
 from normswap.groupnorm.planner import plan_swap, require_elements, with_timings
-from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
+from normswap.groupnorm.policy import GroupPolicy
 from normswap.groupnorm.race import measure
 from normswap.groupnorm.state_dict import parameters_of, state_dict_of
 from normswap.groupnorm.state_file import encoded, require_kind
+from normswap.groupnorm.words import AUTO, CHANNELS, DEFAULT_GROUPS, FASTEST, SHARE
 from normswap.inputs.arrayfiles import read_array
 from normswap.inputs.data import open_data
 from normswap.inputs.signature import read_signature
@@ -401,10 +402,10 @@ def bn_to_gn(
     }
     for name, given in fitting.items():
         if given and calibrate is None:
-            raise UsageError(f"{name} needs data.", tip="Give it with calibrate=.")
+            raise UsageError(f"{name} needs data.", tip="Add calibrate=.")
     for name, given in (("samples", samples is not None), ("labels", labels is not None)):
         if given and calibrate is None and evaluate is None:
-            raise UsageError(f"{name} needs data.", tip="Give it with calibrate= or evaluate=.")
+            raise UsageError(f"{name} needs data.", tip="Add calibrate= or evaluate=.")
     timeout = (how or CheckOptions()).timeout
     return swap(
         model,
@@ -527,8 +528,8 @@ def swap(
     """
     if certificate is not None and options.regroup:
         raise UsageError(
-            "There is no certificate of a swap whose channels were permuted before.",
-            tip="Leave out the certificate, or the regrouping.",
+            "A certificate can't be made for a swap that permutes channels.",
+            tip="Leave out either the certificate or the regrouping (--regroup).",
         )
     certified = None if certificate is None else certifiable(check, certificate, source, output)
     mapped = None
@@ -540,9 +541,10 @@ def swap(
     back = None
     if unfold:
         if certificate is not None:
-            tip = "Give the swap a file that normswap unfold has made."
+            tip = "Write the model with `normswap unfold` first, and swap that file."
             raise UsageError(
-                "A certificate is about files; what is unfolded here is none.", tip=tip
+                "A certificate needs the swapped model in a file, but --unfold makes it in memory.",
+                tip=tip,
             )
         source = io.BytesIO(read_bytes(source)) if hasattr(source, "read") else source
         part = data
@@ -564,8 +566,9 @@ def swap(
     fit = calibration if data is not None else None
     if certified is not None and fit is not None and fit.refit:
         raise UsageError(
-            "A certificate is of the weights that the original has, and a refit fits others.",
-            tip="Leave out one of them.",
+            "A certificate can't be made for a swap that fits weights: it certifies the "
+            "weights of the original.",
+            tip="Leave out either the certificate or --refit.",
         )
     with ExitStack() as stack:
         ordered = stack.enter_context(
@@ -673,11 +676,15 @@ def _mappable(path: str | os.PathLike[str], *, unfold: bool, overwrite: bool) ->
     require_kind(file)
     if unfold:
         raise UsageError(
-            "A folded model does not tell what torch calls its BatchNorms.",
-            tip="Export it with them, see docs/export.md, or leave out the state dict.",
+            "Weights for torch can't be written for an unfolded model, which has lost "
+            "torch's names of its BatchNorms.",
+            tip="Export the model with its BatchNorms (see docs/export.md), or leave out "
+            "--map (state_dict=).",
         )
     if file.exists() and not overwrite:
-        raise UsageError(f"{file} exists.", tip="Use --force (overwrite=) to replace it.")
+        raise UsageError(
+            f"{file} already exists.", tip="Use --force (overwrite=True) to replace it."
+        )
     return file
 
 

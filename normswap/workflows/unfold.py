@@ -171,7 +171,7 @@ def unfold(
     how = check_options(check, provable=True)
     if calibrate is None:
         raise UsageError(
-            "The statistics of a BatchNormalization come from data, and there is none.",
+            "There is no data to estimate the statistics of the BatchNormalizations from.",
             tip="Give some inputs of the model with --calibrate (calibrate=).",
         )
     certified = None if certificate is None else certifiable(how, certificate, model, output)

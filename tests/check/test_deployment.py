@@ -13,7 +13,7 @@ from normswap.check.compare import compare
 from normswap.check.deployment import proved_outputs, with_proof
 from normswap.check.evidence import Evidence
 from normswap.check.metrics import measure
-from normswap.check.observe import Observations
+from normswap.check.observations import Observations
 from normswap.check.options import CheckOptions, Tolerance
 from normswap.check.report import OutputReport
 from normswap.check.starting import is_enough
@@ -72,7 +72,9 @@ def test_a_run_is_believed_as_far_as_it_is_rounding(tmp_path, off, enough):
     if outputs is not None:
         (output,) = outputs
         assert (output.judgement.verdict, output.judgement.basis) == (Verdict.EQUIVALENT, "proof")
-        assert output.judgement.reason.startswith("proved; in the runtime it is off by ")
+        assert output.judgement.reason.startswith(
+            "proved; in the runtime the outputs differ by at most "
+        )
 
 
 CONVERTED = replace(PROVED, precision="float16")
@@ -112,7 +114,7 @@ def test_what_is_proved_needs_no_output_that_varies():
     assert output.judgement.verdict is Verdict.DIFFERENT
 
 
-OFF = region(is_apart=True, element="weight[1, 2]", channel=1, reason="it is off by 90")
+OFF = region(is_apart=True, element="weight[1, 2]", channel=1, reason="the outputs differ by 90")
 APART = Proof(outputs=(Output("out", Standing.APART),), apart=(OFF,))
 SHOWN = Witness("out", 1e-7, 1.0, is_plain=True)
 

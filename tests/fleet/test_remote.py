@@ -151,7 +151,7 @@ def test_what_is_missing_is_said(monkeypatch):
     assert (result.code, "nonsense" in result.text) == (2, True)
     monkeypatch.setitem(__import__("sys").modules, "fsspec", None)
     result = invoke("lint", "https://host/m.onnx")
-    assert (result.code, "https://host/m.onnx needs fsspec" in result.text) == (2, True)
+    assert (result.code, "https://host/m.onnx needs the package fsspec" in result.text) == (2, True)
 
 
 @pytest.mark.parametrize(

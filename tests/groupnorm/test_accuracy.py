@@ -87,7 +87,7 @@ def test_labels_follow_the_batches(signature, samples, named):
 def test_labels_that_do_not_fit(signature):
     data = open_data({"x": np.zeros((8, 3)), "few": np.zeros(3)}, signature)
     for labels, message in (
-        ("few", "does not have a label for each of its 8"),
+        ("few", "does not have one label for each of the 8"),
         ("none", "has no array 'none'"),
         (np.zeros(3), "There are 3 labels, and more samples"),
         (np.zeros(9), "There are 9 labels for 8 samples"),

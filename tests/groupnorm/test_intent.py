@@ -103,7 +103,7 @@ def test_what_is_dropped(kept):
 def test_what_was_fitted_is_given_in_numbers():
     model, _ = one_batchnorm((2, 8, 5, 4))
     scale, bias = np.random.default_rng(3).normal(size=(2, 8))
-    fitted = {"y": FittedAffine(scale, bias, 4)}
+    fitted = {("", "y"): FittedAffine(scale, bias, 4)}
     x = data((2, 8, 5, 4))
     wanted = group_normalization(
         x,

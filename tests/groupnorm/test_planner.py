@@ -225,7 +225,7 @@ def test_a_fitted_affine_takes_the_place_of_the_layers_own():
     b.output(b.bn(b.input(2, 8, 6, 6), 8, epsilon=1e-5, out="y"), None)
     x = b.rng.normal(size=(2, 8, 6, 6)).astype(np.float32)
     scale, bias = b.rng.normal(size=(2, 8))
-    swapped, _ = swap_model(b.model(), 2, affines={"y": FittedAffine(scale, bias, 4)})
+    swapped, _ = swap_model(b.model(), 2, affines={("", "y"): FittedAffine(scale, bias, 4)})
     expected = group_normalization(x, scale, bias, num_groups=4, epsilon=1e-5)
     assert distance(run_ort(swapped, x=x)[0], expected) < 1e-5
 

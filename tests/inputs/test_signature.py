@@ -55,7 +55,7 @@ def relu(**options):
 
 def test_a_renamed_output_is_a_difference(tmp_path):
     a, b = read(tmp_path, relu()), read(tmp_path, relu(out="z"))
-    assert structural_differences(a, b) == ["output 'y' is gone; 'z' is in its place"]
+    assert structural_differences(a, b) == ["output 'y' is missing, and 'z' takes its place"]
     assert structural_differences(a, a) == []
 
 

@@ -88,12 +88,12 @@ def test_overrides_are_by_path_from_the_file_on(tmp_path):
         ("[lnt]", "Did you mean 'lint'"),
         ("[lint]\nmin_opset = 9", "Did you mean 'min-opset'"),
         ('[lint]\nselect = "NS1"', "no list of codes"),
-        ("[lint]\nmin-opset = true", "no number"),
+        ("[lint]\nmin-opset = true", "is not a number"),
         ('[lint]\nselect = ["NS9"]', "no rule 'NS9'"),
-        ("[[lint.overrides]]\nignore = []", "has no files"),
+        ("[[lint.overrides]]\nignore = []", "has no key files"),
         ('[[lint.overrides]]\nfiles = ["*"]\nignore = ["X1"]', "no rule 'X1'"),
-        ("lint = 3", "no table"),
-        ('ignore = ["NS1"]', "belongs in the table lint"),
+        ("lint = 3", "is not a table"),
+        ('ignore = ["NS1"]', "belongs in the lint table"),
     ],
 )
 def test_what_nobody_would_read_is_refused(tmp_path, text, words):

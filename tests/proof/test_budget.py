@@ -54,4 +54,4 @@ def test_time_stops_a_proof_and_the_report_says_so(tmp_path, models, monkeypatch
     report = check(*paths)
     assert report.verdict.value == "equivalent"
     assert not report.is_proved
-    assert "the proof was stopped: time ran out, after 0 s" in report.notes
+    assert "the proof was stopped early: time ran out, after 0 s" in report.notes

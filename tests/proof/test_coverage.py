@@ -273,7 +273,7 @@ def test_a_note_is_bounded():
     (text,) = note([*partly, *many])
     assert text.count("side") == 8
     assert "part" not in text
-    assert text.endswith("and 12 more of the kind")
+    assert text.endswith("and 12 more")
     assert note([*partly, many[0], many[0]]) == ["not tested: side 0"]
     assert note([]) == note(partly) == []
 

@@ -210,7 +210,7 @@ def break_off(kind: str, way: str, form: str, places: Iterable[int]) -> tuple[in
             wrong.append(report + "it was written")
         if "interrupted" in said and way != "stream":
             truth = f"{target} was written" if found == new else "nothing was written"
-            if f"interrupted; {truth}" not in said:
+            if f"Interrupted; {truth}" not in said:
                 wrong.append(report + f"{truth}")
         if not left:
             continue

@@ -225,7 +225,7 @@ def test_one_sample_has_no_variance():
 
 
 def test_what_has_no_data_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="come from data, and there is none"):
+    with pytest.raises(UsageError, match="no data to estimate the statistics"):
         unfold(network(), tmp_path / "new.onnx")
     with pytest.raises(DataError):
         unfold(network(), tmp_path / "new.onnx", calibrate=[])

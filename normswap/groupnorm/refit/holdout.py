@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from normswap.errors import DataError, UsageError
-from normswap.groupnorm.options import SHARE
+from normswap.groupnorm.words import SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,13 +31,15 @@ class Part:
     ----------
     samples : int
         How many there are.
+    fixed : bool
+        Whether a model takes batches of one size only, which then stay whole.
     """
 
     samples: int
+    fixed: bool
     _data: Dataset
     _held: frozenset[int]
     _wanted: bool
-    _fixed: bool
 
     def __iter__(self) -> Iterator[Feeds]:
         """Go through the batches, each with its samples of this side."""
@@ -65,7 +67,7 @@ class Part:
     def smallest(self) -> tuple[Feeds, int]:
         """Return the first sample, or batch if these stay whole, and how many of it there are."""
         feeds, sampled = next(self.cases())
-        if self._fixed or not sampled:
+        if self.fixed or not sampled:
             return feeds, -(-self.samples // max((len(feeds[n]) for n in sampled), default=1))
         return feeds | {name: feeds[name][:1] for name in sampled}, self.samples
 
@@ -124,6 +126,6 @@ def hold_out(data: Dataset, *, share: float = SHARE, fixed: bool = False) -> tup
     away = {names[index] for index in chosen}
     held = frozenset(number for number, unit in enumerate(units) if unit in away)
     return (
-        Part(len(units) - len(held), data, held, False, fixed),
-        Part(len(held), data, held, True, fixed),
+        Part(len(units) - len(held), fixed, data, held, False),
+        Part(len(held), fixed, data, held, True),
     )

@@ -28,13 +28,14 @@ from normswap.groupnorm.refit.joint import solutions
 from normswap.groupnorm.refit.judge import judge
 from normswap.groupnorm.refit.mixing import Mixed
 from normswap.groupnorm.refit.networks import open_pair
+from normswap.groupnorm.refit.occurrences import occurrences
 from normswap.groupnorm.refit.outcome import Fit, FitStep, Refitted, Unfitted
 from normswap.groupnorm.refit.tangent import Tangent
 from normswap.runtime.session import Session
 from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -147,11 +148,28 @@ def _changes(
     return changes
 
 
+def _times(problem: Problem, here: Tensors, there: Tensors | None = None) -> Iterator[Any]:
+    """Yield what came to a layer, what it gave and perhaps what it should, each time that it ran.
+
+    Yields
+    ------
+    Product, ndarray, ndarray[, ndarray]
+    """
+    for use in problem.uses:
+        wanted = () if there is None else (there[use.wanted],)
+        asked = here[use.x], here[use.y], *wanted
+        for found in occurrences(asked, by_turns=use.by_turns):
+            if len({value.shape for value in found[1:]}) == 1:
+                yield use.product, *found
+
+
 def _hindrance(problem: Problem, route: Route) -> str:
     """Return why an affine was not fitted to the outputs, if it was not."""
     name = problem.weight.name
     if name in route.unknown:
-        return f"no derivative is known of {route.unknown[name]}, which is behind it"
+        inside = all(use.by_turns for use in problem.uses)
+        how = "which it is in" if inside else "which is behind it"
+        return f"no derivative is known of {route.unknown[name]}, {how}"
     if name not in route.names:
         return "a small move of it is lost in the rounding of its type"
     return "a fit of all layers to the outputs takes too long, or brought nothing"
@@ -211,25 +229,32 @@ class _Walk:
                 self._why[problem.layer] = _hindrance(problem, route)
         if not route.names or takes > MOST:
             return
-        samples = Mixed(self._fit) if 2 * takes <= MOST else self._fit
-        course = Course(self._student, self._pair.student, samples)
-        ends = list(self._pair.teacher.ends)
-        theirs = Course(self._teacher, self._pair.teacher, samples).values(ends, {})
-        wanted = np.concatenate(
-            [
-                values[end].astype(np.float64).reshape(-1) * by
-                for values in theirs
-                for (_, by), end in zip(outputs, ends, strict=True)
-            ]
-        )
         moved = [p for p in self._pair.problems if {q.name for q in p.parameters} & route.names]
         for number in range(1, TIMES + 1):
             self._progress(f"fitting {len(moved)} layers to the outputs, {number}")
+            # Others every time: what a fit owes to some of them by chance, the next takes back.
+            samples = Mixed(self._fit, number) if 2 * takes <= MOST else self._fit
+            course = Course(self._student, self._pair.student, samples)
+            wanted = self._wanted_of(samples, [by for _, by in outputs])
             values = {p.name: p.values for problem in moved for p in problem.parameters}
             tangent = Tangent(route, values, course.runs, outputs)
             found = solutions(tangent.push, tangent.pull, wanted - tangent.base, ROUNDS)
             if not self._take_joint(moved, found, tangent):
                 return
+
+    def _wanted_of(
+        self, samples: Iterable[Mapping[str, Any]], factors: Sequence[float]
+    ) -> npt.NDArray[np.float64]:
+        """Return the teacher's outputs as one vector, each multiplied by a factor."""
+        ends = self._pair.teacher.ends
+        course = Course(self._teacher, self._pair.teacher, samples)
+        return np.concatenate(
+            [
+                values[end].astype(np.float64).reshape(-1) * by
+                for values in course.values(ends, {})
+                for by, end in zip(factors, ends, strict=True)
+            ]
+        )
 
     def _takes(self, route: Route) -> int:
         """Return how many multiplications a pass over the data takes."""
@@ -308,12 +333,12 @@ class _Walk:
             for parameter in problem.parameters
             if parameter.constant is not None
         ]
-        affines: dict[str, FittedAffine] = {}
+        affines: dict[tuple[str, str], FittedAffine] = {}
         for problem in moved:
             if problem.affine and problem.bias is not None:
                 scale, bias = (p.values.astype(np.float64) for p in problem.parameters)
-                affines |= {use.y: FittedAffine(scale, bias) for use in problem.uses}
-        return Refitted(fit, constants, affines)
+                affines |= dict.fromkeys(problem.affine, FittedAffine(scale, bias))
+        return Refitted(fit, constants, affines, self._now.snr)
 
     def _hold(self, problem: Problem) -> None:
         self._student.hold({p.name: p.values for p in problem.parameters})
@@ -327,15 +352,18 @@ class _Walk:
         uses = [use for problem in problems for use in problem.uses]
         ours = student.advance(level, [name for use in uses for name in (use.x, use.y)])
         theirs = teacher.advance(level, [use.wanted for use in uses])
-        for batch, (here, there) in enumerate(zip(ours, theirs, strict=True)):
+        for here, there in zip(ours, theirs, strict=True):
             for number, problem in enumerate(problems):
                 if number in lost:
                     continue
-                if not batch and not self._reproduced(problem, here):
-                    lost.add(number)
-                    self._why[problem.layer] = "the runtime computes it in another way than ONNX"
-                    continue
                 if number not in found:
+                    if not any(True for _ in _times(problem, here)):
+                        continue  # no turn of a body has come to it yet
+                    if not self._reproduced(problem, here):
+                        lost.add(number)
+                        why = "the runtime computes it in another way than ONNX"
+                        self._why[problem.layer] = why
+                        continue
                     groups, size, results = (
                         problem.uses[0].product.matrix(problem.weight.values).shape
                     )
@@ -343,24 +371,24 @@ class _Walk:
                         groups, size, results, bias=problem.bias is not None
                     )
                 self._add(found[number], problem, here, there)
-        return [None if n in lost else found.get(n) for n in range(len(problems))]
+        for number in set(range(len(problems))) - found.keys() - lost:
+            self._why[problems[number].layer] = "it does not run on this data"
+        return [found.get(number) for number in range(len(problems))]
 
     def _add(self, sums: NormalEquations, problem: Problem, here: Tensors, there: Tensors) -> None:
-        for use in problem.uses:
-            y, wanted = here[use.y], there[use.wanted]
+        for product, x, y, wanted in _times(problem, here, there):
             residual = wanted.astype(np.float64) - y
             sums.wanted += float(np.square(wanted, dtype=np.float64).sum())
-            for columns, part in use.product.chunks(here[use.x], residual):
-                sums.add(columns, part, gain=use.product.gain)
+            for columns, part in product.chunks(x, residual):
+                sums.add(columns, part, gain=product.gain)
 
     @staticmethod
     def _reproduced(problem: Problem, here: Tensors) -> bool:
         """Whether the result of a layer is the product of its columns, up to a bias."""
-        for use in problem.uses:
-            matrix = use.product.matrix(problem.weight.values).swapaxes(1, 2)
-            x, y = here[use.x], here[use.y]
+        for product, x, y in _times(problem, here):
+            matrix = product.matrix(problem.weight.values).swapaxes(1, 2)
             one = slice(1 if x.ndim > 2 else None)
-            for columns, results in use.product.chunks(x[one], y[one]):
+            for columns, results in product.chunks(x[one], y[one]):
                 if columns.shape[::2] != results.shape[::2]:
                     return False
                 rest = results - matrix @ columns

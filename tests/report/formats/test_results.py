@@ -129,7 +129,7 @@ def test_a_fold_is_a_case_a_normalization(told):
     assert where["physicalLocation"]["artifactLocation"]["uri"] == "a.onnx"
     assert where["logicalLocations"][0]["fullyQualifiedName"] == "folds"
     assert texts["github"].startswith("::error file=a.onnx,title=normswap%3A foldable ")
-    assert "folds: a fold removes it, into Conv c" in texts["github"]
+    assert "folds: it can be folded into Conv c" in texts["github"]
 
 
 def test_a_check_names_the_layer(told):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, TextIO
 from rich.filesize import decimal
 from rich.markup import escape
 
-from normswap.report.formats.text.console import new_table, place, printing
+from normswap.findings import place_of
+from normswap.report.formats.text.console import new_table, printing
 from normswap.report.formats.text.listing import LISTS
 from normswap.report.inspected import COLUMNS, fate, macs, normalizations
 
@@ -49,7 +50,7 @@ def tell(report: InspectReport, stream: TextIO, *, verbose: int = 0) -> None:
             console.print(_layers(report.layers, verbose=verbose))
         for layer in report.layers:
             for problem in layer.health.problems if layer.health else ():
-                where = escape(place(layer.graph, layer.node))
+                where = escape(place_of(layer))
                 console.print(f"  [yellow]{where}[/]: {escape(problem)}")
         for trace in report.traces:
             lead = "looks folded already" if report.looks_folded else "was folded in part"
@@ -60,7 +61,7 @@ def _operators(counts: dict[str, int], *, verbose: int) -> str:
     shown = list(counts.items())[: None if verbose else OPERATORS]
     listed = ", ".join(f"{count} {op}" for op, count in shown)
     rest = len(counts) - len(shown)
-    return f"{listed}, and {rest} other kinds (-v lists all)" if rest else listed
+    return f"{listed}, and {rest} other types (-v lists all)" if rest else listed
 
 
 def _layers(layers: tuple[NormLayer, ...], *, verbose: int) -> Table:
