@@ -227,7 +227,9 @@ def _refused(pair: Pair) -> str:
     ]
     if not all(kinds) or not pair.b.may_be(*kinds):
         return "it is of another type"
-    if _narrowed(pair.a, pair.of_a) != _narrowed(pair.b, pair.of_b) - {pair.b.narrow}:
+    types = [pair.a.flat.types[number] for number in pair.of_a.frontier]
+    narrowed = set(narrowing(pair.b, pair.of_b, types).values())
+    if set(narrowing(pair.a, pair.of_a).values()) != narrowed - {pair.b.narrow}:
         return NARROWER
     for side, cone in ((pair.a, pair.of_a), (pair.b, pair.of_b)):
         for node in cone.nodes:
@@ -278,10 +280,6 @@ def _chooses_by_size(node: Node, side: Side) -> bool:
     made = [n for n in node.outputs if n != NONE]
     by_sizes = all(n in sizes.values for n in made for sizes in side.sizes)
     return by_sizes and not all(n in side.sizes[0].constant for n in made)
-
-
-def _narrowed(side: Side, cone: Cone) -> set[int]:
-    return set(narrowing(side, cone).values())
 
 
 def rounding_of(side: Side, cone: Cone, axes: int = 0) -> Rounding | None:

@@ -85,8 +85,15 @@ class Side:
         self.overridable = frozenset(self.flat.inputs.values()) & self.flat.tensors.keys()
 
     def may_be(self, original: int, own: int) -> bool:
-        """Whether a tensor of a type may be one of the original's of another type."""
-        return original == own or (original == WIDE and own == self.narrow != 0)
+        """Whether a tensor of a type may be one of the original's of another type.
+
+        What computes in a wider type, as onnxruntime's optimizer makes of float16, rounds less.
+        """
+        if original == own or (original == WIDE and own == self.narrow != 0):
+            return True
+        if original not in NUMPY_DTYPES or own not in NUMPY_DTYPES:
+            return False
+        return NUMPY_DTYPES[own].itemsize > NUMPY_DTYPES[original].itemsize
 
     def maker(self, number: int) -> Node | None:
         """Return what makes a tensor, or what it is read as made by."""
