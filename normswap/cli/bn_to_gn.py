@@ -12,7 +12,6 @@ from normswap.cli.options import (
     TESTED,
     CheckedCommand,
     Decorator,
-    SavedFile,
     certificate_option,
     check_options,
     check_options_of_command,
@@ -26,10 +25,11 @@ from normswap.cli.options import (
     rewrite_options_of_command,
     samples_option,
     save_failing_inputs,
-    source_of_command,
 )
 from normswap.cli.progress import progress
+from normswap.cli.source_and_target import source_of_command
 from normswap.cli.telling import telling
+from normswap.cli.values import SavedFile
 from normswap.cli.written import will_write
 from normswap.errors import UsageError
 from normswap.groupnorm.forms import FORMS

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from support.check_models import conv_bn, one_node, save, tensor
 
-from normswap.check import room
+from normswap.check import memory
 from normswap.check.alone import concluded
+from normswap.check.memory import shortage, weights
 from normswap.check.options import CheckOptions, Tolerance
 from normswap.check.report import from_dict
-from normswap.check.room import shortage, weights
 from normswap.check.verdict import Verdict
 from normswap.errors import UsageError
 from normswap.inputs.signature import read_signature
@@ -100,7 +100,7 @@ def test_what_needs_a_run_is_refused(more):
 
 
 def test_models_that_do_not_fit_are_not_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "weights", lambda _: 1 << 50)
+    monkeypatch.setattr(memory, "weights", lambda _: 1 << 50)
     paths = [
         save(tmp_path / "a.onnx", conv_bn(side=6)),
         save(tmp_path / "b.onnx", conv_bn(side=6, folded=True)),
@@ -118,9 +118,9 @@ def test_what_fits(tmp_path, monkeypatch):
     assert weights(model) == 300 * 400 * 4
     memory, group = tmp_path / "meminfo", tmp_path / "group"
     group.mkdir()
-    monkeypatch.setattr(room, "_MEMORY", memory)
-    monkeypatch.setattr(room, "_GROUP", group)
-    monkeypatch.setattr(room, "weights", lambda _: 3 << 30)
+    monkeypatch.setattr(memory, "_MEMORY", memory)
+    monkeypatch.setattr(memory, "_GROUP", group)
+    monkeypatch.setattr(memory, "weights", lambda _: 3 << 30)
     assert shortage(model, model, CheckOptions()) == ""  # nobody tells
     memory.write_text("MemTotal: 9 kB\nMemAvailable: 8388608 kB\n")
     assert shortage(model, model, CheckOptions()) == ""
