@@ -134,7 +134,7 @@ def observe(
             except (RunTimeoutError, ProviderError):
                 raise
             except RunError as error:
-                notes.append(f"the drift from the original can't be told: {error}")
+                notes.append(f"the drift from the original was not measured: {error}")
                 cases = make_cases(after, signature, plainly, batches, progress, notes, part=lot)
             part = lot(cases[0])
             invariance = _invariance(after, cases[0], signature, options, notes, part)
@@ -142,7 +142,7 @@ def observe(
     except (RunTimeoutError, ProviderError):
         raise
     except RunError as error:
-        notes.append(f"what the swapped model makes of a batch can't be told: {error}")
+        notes.append(f"drift and batch invariance were not measured: {error}")
     return Behaviour(drift, invariance, tuple(dict.fromkeys(notes)))
 
 
@@ -171,7 +171,7 @@ def _invariance(
     arrays = {name: value for name, value in feeds.items() if isinstance(value, np.ndarray)}
     size = max((len(a) for a in arrays.values() if a.ndim), default=0)
     if size < 2:
-        notes.append("batch invariance can't be tested with one sample in a batch")
+        notes.append("batch invariance was not tested: the batch has one sample only")
         return ()
     requested = RequestedSizes(options.input_shapes, {})
     other = (lambda value: value[:1]) if batch_is_free(signature, requested) else _others
@@ -182,7 +182,7 @@ def _invariance(
     try:
         whole, again = (_tensors(session.run(each, part=part)) for each in (feeds, alone))
     except RunError as error:
-        notes.append(f"batch invariance can't be tested: {error}")
+        notes.append(f"batch invariance was not tested: {error}")
         return ()
     return tuple(
         Invariance(name, _distance(again[name][:1], array[:1]), _largest(array))

@@ -205,7 +205,9 @@ def write_out(
                 nodes.append(node)
                 continue
             if node.output[0] != intent.output or len(node.input) < 5 or not intent.makes_sense:
-                raise ModelError(f"What makes {intent.output!r} is no such BatchNormalization.")
+                raise ModelError(
+                    f"The node that makes {intent.output!r} is not the BatchNormalization to swap."
+                )
             nodes += _Writing(node, intent, opset, names).nodes
         del holder.node[:]
         holder.node.extend(nodes)
