@@ -67,9 +67,8 @@ class _Shown:
                 return
             # The console is what honours NO_COLOR, and a terminal that can't go back in a line.
             console = Console(stderr=True)
-            stage = TextColumn(
-                "{task.description}", markup=False, table_column=Column(no_wrap=True)
-            )
+            unbroken = Column(no_wrap=True)
+            stage = TextColumn("{task.description}", markup=False, table_column=unbroken)
             columns = SpinnerColumn(), stage, TimeElapsedColumn()
             line = Progress(*columns, console=console, transient=True)
             task = line.add_task(self._stage, total=None)

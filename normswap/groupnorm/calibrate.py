@@ -25,6 +25,7 @@ import onnx_graphsurgeon as gs
 
 from normswap.dtypes import NUMPY_DTYPES
 from normswap.errors import DataError
+from normswap.files.scratch import scratch_folder
 from normswap.finite import flaw_of
 from normswap.graph.names import Names
 from normswap.groupnorm.apply import apply_swaps
@@ -36,7 +37,6 @@ from normswap.groupnorm.reference import normalize
 from normswap.groupnorm.words import SHARE
 from normswap.model import load, stage
 from normswap.runtime.session import Session
-from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -151,7 +151,7 @@ def calibrate(
     batches: Batches,
     how: CalibrationOptions,
     progress: Progress,
-) -> dict[str, FittedAffine]:
+) -> dict[tuple[str, str], FittedAffine]:
     """Fit the affine of every layer in the main graph.
 
     Parameters
@@ -167,8 +167,8 @@ def calibrate(
 
     Returns
     -------
-    dict of str to FittedAffine
-        By name of the layer's output, for `SwapOptions.affines`.
+    dict of (str, str) to FittedAffine
+        For `SwapOptions.affines`.
 
     Raises
     ------
@@ -184,8 +184,10 @@ def calibrate(
         original, label="the original model", taps=taps, alike=True, timeout=how.timeout
     ) as before:
         if how.one_pass:
-            return _one_pass(before, plan, batches, how, progress)
-        return _in_order(original, before, plan, batches, how, progress)
+            found = _one_pass(before, plan, batches, how, progress)
+        else:
+            found = _in_order(original, before, plan, batches, how, progress)
+    return {("", name): affine for name, affine in found.items()}
 
 
 def _candidates(layer: Layer, how: CalibrationOptions) -> list[int]:
@@ -206,13 +208,13 @@ def _fitted(moments: Mapping[int, Moments], layer: Layer) -> FittedAffine:
     groups = min(moments, key=lambda g: (moments[g].loss, g != layer.num_groups, g))
     scale, bias = moments[groups].fit()
     for what, values in (("scale", scale), ("bias", bias)):
-        name = f"the {what} that was fitted to the data for {layer.name}"
+        name = f"the fitted {what} of {layer.name}"
         flaw = flaw_of(name, values, NUMPY_DTYPES[layer.compute_type])
         if flaw is not None:
             raise DataError(
                 f"On this data {flaw}.",
-                tip="The network overflows on this data: scale it as in training, or leave out "
-                "what is far off.",
+                tip="The network overflows on this data. Scale the data as in training, or leave "
+                "out samples with extreme values.",
             )
     return FittedAffine(scale, bias, groups)
 

@@ -34,6 +34,18 @@ _PLAIN = frozenset(
 """What goes to the runtime and back as it is."""
 
 
+def bodies_of(network: Network) -> dict[int, list[Graph]]:
+    """Return the bodies of nodes, by the key of the node."""
+    found: dict[int, list[Graph]] = {}
+    for graph in network.graphs:
+        children = iter(graph.subgraphs)
+        for node in graph.nodes:
+            for value in node.attrs.values():
+                if isinstance(value, gs.Graph):
+                    found.setdefault(node.key, []).append(next(children))
+    return found
+
+
 class Order:
     """What depends on which layers.
 
@@ -62,13 +74,7 @@ class Order:
         self._masks: dict[int, int] = {}  # of a tensor by its id: the layers that it depends on
         self._whole: dict[int, int] = {}  # of a node by its key: those of all inside of it
         self._needs = [0] * count  # of a layer: those that what comes to it depends on
-        self._bodies: dict[int, list[Graph]] = {}
-        for graph in network.graphs:
-            children = iter(graph.subgraphs)
-            for node in graph.nodes:
-                for value in node.attrs.values():
-                    if isinstance(value, gs.Graph):
-                        self._bodies.setdefault(node.key, []).append(next(children))
+        self._bodies = bodies_of(network)
         self._graph(self._main)
         self._close()
         self.recurring = {
@@ -154,7 +160,7 @@ class Order:
         mask = self._union(read)
         number = self._uses.get(node.key)
         if number is not None:
-            self._needs[number] |= read[0]
+            self._needs[number] |= mask
             mask |= 1 << number
         for body in self._bodies.get(node.key, ()):
             mask |= self._body(node, body, read)

@@ -22,6 +22,7 @@ from normswap.graph.build import all_graphs, build_network, gs_nodes
 from normswap.graph.mode import mode_of
 from normswap.graph.names import Names
 from normswap.groupnorm.levels import Order
+from normswap.groupnorm.turns import Turns
 from normswap.model import ArrayTensor, load, make_constant, stage
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ class Tap:
     data_type : int
     is_summary : bool
         Whether it is not what comes to the layer, ``(N, C, *spatial)``, but for each turn of the
-        loops around it count, mean and variance by channel: ``(..., 3, C, 1)``, all 0 where nothing
-        came. (What comes may be of another size in every turn.)
+        loops around it count, mean and variance by channel, as a vector of 3 C numbers for each
+        turn, all 0 where nothing came. (What comes may be of another size in every turn.)
     """
 
     tensor: str
@@ -173,13 +174,7 @@ class _Surgery:
             id(mirror): graph
             for graph, mirror in zip(all_graphs(model), network.graphs, strict=True)
         }
-        # Of every body: the node that has it, and the graph that the node is in.
-        self.owners = {
-            id(body): (node, graph)
-            for graph in all_graphs(model)
-            for node in graph.nodes
-            for body in node.subgraphs()
-        }
+        self._turns = Turns(model, self.names)
 
     def statistics(self, layer: NormLayer) -> tuple[gs.Variable, gs.Variable]:
         """Add a mean and a variance as inputs of the graph."""
@@ -247,12 +242,11 @@ class _Surgery:
             return Tap(shown.name, TensorProto.DOUBLE)
         moments = self._moments(home, shown, node.opset)
         shown = self._op(home, "Concat", moments, axis=0)
-        while home is not self.graph:
-            owner, around = self.owners[id(home)]
-            if owner.op not in ("If", "Loop", "Scan"):
+        if home is not self.graph:
+            if self._turns.hindrance(home):
                 return None
-            shown = self._handed_out(shown, channels, home, owner)
-            home = around
+            flat = self._op(home, "Reshape", [shown, self._integers([-1])])
+            shown = self._turns.hand_out(flat, home, lambda graph: self._nothing(graph, channels))
         return Tap(shown.name, TensorProto.DOUBLE, is_summary=True)
 
     def _moments(self, graph: gs.Graph, x: gs.Variable, opset: int) -> list[gs.Variable]:
@@ -287,26 +281,9 @@ class _Surgery:
         array = ArrayTensor(np.array(values, np.int64))
         return make_constant(self.names.fresh("statistics/sizes"), array)
 
-    def _handed_out(
-        self, tensor: gs.Variable, channels: int, body: gs.Graph, owner: gs.Node
-    ) -> gs.Variable:
-        """Make a summary in a body an output of the node; stacked, where that repeats it."""
-        for graph in owner.subgraphs():
-            shown = tensor if graph is body else self._nothing(graph, channels)
-            graph.outputs.append(shown)
-        given = len(body.outputs) - (owner.op == "Loop")  # whose condition stays inside
-        while len(owner.outputs) < given - 1:
-            owner.outputs.append(gs.Variable.empty())
-        for name in ("scan_output_axes", "scan_output_directions"):
-            if name in owner.attrs:
-                owner.attrs[name] = [*owner.attrs[name], 0]
-        result = gs.Variable(self.names.fresh(f"{tensor.name}/out"), np.dtype(np.float64))
-        owner.outputs.append(result)
-        return result
-
     def _nothing(self, graph: gs.Graph, channels: int) -> gs.Variable:
         """Return the summary of nothing, for the branch that has no such layer."""
-        zeros = self._op(graph, "ConstantOfShape", [self._integers([3, channels, 1])])
+        zeros = self._op(graph, "ConstantOfShape", [self._integers([3 * channels])])
         return self._cast(graph, zeros, TensorProto.DOUBLE, "nothing")
 
     def _cast(self, graph: gs.Graph, tensor: gs.Tensor, data_type: int, hint: str) -> gs.Variable:

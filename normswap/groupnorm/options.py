@@ -72,8 +72,8 @@ class SwapOptions:
     absorb : bool
         Whether constants beside a layer go into its affine; see
         :mod:`normswap.groupnorm.neighbours`.
-    affines : Mapping[str, FittedAffine]
-        By the name of the layer's output.
+    affines : Mapping[(str, str), FittedAffine]
+        By the path of the layer's graph and the name of its output.
     normalize : bool
         Whether a layer's statistics go to what is before it, so that its group normalization is
         one of the normalized tensor; see :mod:`normswap.groupnorm.normalize`.
@@ -93,6 +93,6 @@ class SwapOptions:
     exclude: tuple[str, ...] = ()
     only_kept: bool = False
     absorb: bool = True
-    affines: Mapping[str, FittedAffine] = field(default_factory=dict)
+    affines: Mapping[tuple[str, str], FittedAffine] = field(default_factory=dict)
     normalize: bool = True
     regroup: bool = False

@@ -111,6 +111,11 @@ class Swap:
     number: int | None = field(default=None, repr=False)
 
     @property
+    def place(self) -> tuple[str, str]:
+        """The path of its graph, and the name of its output."""
+        return self.site.graph, self.site.output
+
+    @property
     def layer(self) -> Layer:
         """What is built: `joined`, and the activation where the form takes it along."""
         fused = self._activation

@@ -94,10 +94,10 @@ def plan_swap(
     groups: dict[int, int] = {}
     for node in selected:
         count = channels[node.key] or 0
-        affine = options.affines.get(node.out.name)
+        affine = options.affines.get(place_of(node))
         number = (affine and affine.num_groups) or options.policy.num_groups(count)
         if number is None:
-            why = f"{count} channels don't fit {options.policy}"
+            why = f"{count} channels can't be divided into {options.policy}"
             untouched[node.key] = Untouched(site_of(node), Reason.INDIVISIBLE, why)
         else:
             groups[node.key] = number
@@ -265,10 +265,9 @@ def _with_statistics(plan: SwapPlan, before: SwapPlan, normalized: Normalized) -
     layers = {swap.key: swap for swap in before.swaps}
     swaps = []
     for swap in plan.swaps:
-        place = swap.site.graph, swap.site.output
-        number = normalized.numbers[place]
+        number = normalized.numbers[swap.place]
         parameters = layers[number].parameters
-        went = normalized.statistics.get(place, FORGOTTEN)
+        went = normalized.statistics.get(swap.place, FORGOTTEN)
         swaps.append(replace(swap, number=number, parameters=parameters, statistics=went))
     there = set(normalized.numbers.values())
     gone = [entry for number, entry in before.unselected.items() if number not in there]
@@ -376,7 +375,7 @@ def _require_swappable(node: Node, channels: int | None) -> None:
     if data_type is None:
         raise Blocked(Reason.ELEMENT_TYPE, node.title, "its element type is not known")
     if not is_float(data_type):
-        detail = f"its element type is {TensorProto.DataType.Name(data_type)}"
+        detail = f"its element type is {TensorProto.DataType.Name(data_type)}, not a float type"
         raise Blocked(Reason.ELEMENT_TYPE, node.title, detail)
     shape = _shape(node)
     if shape is not None and len(shape) < 2:
@@ -396,12 +395,12 @@ def _refuse_all(model: Model, found: Sequence[tuple[Node, Block | None]]) -> Non
     raise ModelError(
         f"{len(refused)} of {len(found)} BatchNormalizations of {model.name} can't be swapped: "
         f"{listed}{more}.",
-        tip="--exclude leaves them as they are.",
+        tip="Leave these layers out with --exclude.",
     )
 
 
 def _layer(node: Node, channels: int, groups: int, options: SwapOptions) -> Layer:
-    affine = options.affines.get(node.out.name)
+    affine = options.affines.get(place_of(node))
     scale: Parameter = None
     bias: Parameter = None
     if affine is not None:

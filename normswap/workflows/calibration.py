@@ -8,19 +8,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from normswap.check.options import CheckOptions
+from normswap.files.scratch import scratch_folder
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.calibrate import CalibrationOptions, calibrate
 from normswap.groupnorm.drift import DriftReport, measure_drift
 from normswap.groupnorm.planner import plan_swap
 from normswap.groupnorm.refit.holdout import Part, hold_out
+from normswap.groupnorm.refit.outcome import Searched
 from normswap.groupnorm.refit.walk import RefitOptions, refit
 from normswap.groupnorm.refit.writing import write_constants
+from normswap.groupnorm.side_by_side import side_by_side
 from normswap.inputs.dims import RequestedSizes, batch_is_free
 from normswap.inputs.signature import read_signature
 from normswap.model import load, stage
 from normswap.progress import silent
-from normswap.runtime.session import Session
-from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -28,11 +29,12 @@ if TYPE_CHECKING:
 
     from normswap.groupnorm.options import FittedAffine
     from normswap.groupnorm.plan import SwapPlan
-    from normswap.groupnorm.refit.outcome import Fit
     from normswap.inputs.data import Dataset
     from normswap.inputs.signature import Signature
     from normswap.progress import Progress
-    from normswap.workflows.normalizing import Network
+    from normswap.workflows.normalizing import Swappable
+
+    Affines = dict[tuple[str, str], FittedAffine]
 
 
 def divide(data: Dataset, signature: Signature, how: CalibrationOptions) -> tuple[Part, Part]:
@@ -44,16 +46,16 @@ def divide(data: Dataset, signature: Signature, how: CalibrationOptions) -> tupl
 
 @contextmanager
 def calibrated(
-    network: Network,
+    network: Swappable,
     samples: tuple[Part, Part],
     how: CalibrationOptions,
     progress: Progress,
-) -> Iterator[Network]:
+) -> Iterator[Swappable]:
     """Fit a network to data, and write it anew where weights have changed.
 
     Parameters
     ----------
-    network : Network
+    network : Swappable
         As it is before.
     samples : (Part, Part)
         Those to fit to, and those held out.
@@ -62,27 +64,36 @@ def calibrated(
     """
     fit, held_out = samples
     model, path, plan = network.model, network.path, network.plan
-    affines: dict[str, FittedAffine] = {}
-    found: Fit | None = None
+    affines: Affines = {}
 
-    def planned(affines: Mapping[str, FittedAffine]) -> SwapPlan:
+    def planned(affines: Affines) -> SwapPlan:
         return plan_swap(model, replace(plan.options, affines=affines), after=network.after)
 
     if how.one_pass or how.search_groups:
         affines = calibrate(path, plan, fit, how, progress)
+    is_all = how.one_pass and not how.refit
+    other = _has_other_groups(plan, affines)
+    if affines and (is_all or not other):
         drifts = [_snr(path, p, held_out, how) for p in (plan, planned(affines))]
         if not drifts[1] > drifts[0]:
             affines = {}  # what is gained on some samples is lost on others
-    if how.one_pass and not how.refit:
+    if is_all:
         yield replace(network, plan=planned(affines), calibrated=len(affines))
         return
     steps = RefitOptions(weights=how.refit, timeout=how.timeout)
     refitted = refit(path, planned(affines), fit, held_out, steps, progress)
     found = refitted.fit
-    for name, affine in refitted.affines.items():
-        before = affines.get(name)
+    if how.search_groups:  # what numbers of groups are worth shows once all is fitted
+        asked = refit(path, plan, fit, held_out, steps, progress) if other else refitted
+        kept = sum(bool(swap.site.graph) for swap in plan.swaps)
+        searched = Searched(asked.snr, refitted.snr if other else None, kept)
+        if other and not refitted.snr > asked.snr:
+            refitted, affines = asked, {}
+        found = replace(refitted.fit, searched=searched)
+    for place, affine in refitted.affines.items():
+        before = affines.get(place)
         groups = None if before is None else before.num_groups
-        affines[name] = replace(affine, num_groups=groups)
+        affines[place] = replace(affine, num_groups=groups)
     if not refitted.constants:
         yield replace(network, plan=planned(affines), calibrated=len(affines), fit=found)
         return
@@ -98,44 +109,30 @@ def calibrated(
         )
 
 
+def _has_other_groups(plan: SwapPlan, affines: Affines) -> bool:
+    """Whether a layer has another number of groups by what was fitted than by the plan."""
+    known = {swap.place: swap.num_groups for swap in plan.swaps}
+    return any(fitted.num_groups != known[place] for place, fitted in affines.items())
+
+
 def _snr(path: Path, plan: SwapPlan, samples: Part, how: CalibrationOptions) -> float:
     """Return how near a swap is to the original, in dB: the mean over its outputs."""
     drift = plain_drift(path, plan, samples, CheckOptions(timeout=how.timeout))
     return math.fsum(each.snr for each in drift.outputs.values()) / max(len(drift.outputs), 1)
 
 
-def drift_of(
-    original: Path,
-    swapped: Path,
-    plan: SwapPlan,
-    batches: Iterable[Mapping[str, Any]],
-    check: CheckOptions,
-) -> DriftReport:
-    """Measure how far a swapped network is from the original on a person's own data."""
-    layers = {layer.y: layer.data_type for layer in plan.visible_layers}
-    outputs = [port.name for port in read_signature(original).outputs if "float" in port.dtype]
-    how: dict[str, Any] = {
-        "taps": layers,
-        "provider": check.provider,
-        "provider_options": check.provider_options,
-        "timeout": check.timeout,
-        "alike": True,
-    }
-    with (
-        Session(original, label="the original model", **how) as before,
-        Session(swapped, label="the swapped model", **how) as after,
-    ):
-        return measure_drift(before, after, batches, outputs, list(layers), silent, own=True)
-
-
 def plain_drift(
     original: Path, plan: SwapPlan, batches: Iterable[Mapping[str, Any]], check: CheckOptions
 ) -> DriftReport:
-    """Measure the drift of a swap as it is planned."""
+    """Measure how far a swap, as it is planned, is from the original on a person's own data."""
     model = load(original)
     apply_swaps(plan, model)
     with scratch_folder() as folder:
         path = folder / "swapped.onnx"
         with stage(model, path) as staged:
             staged.commit()
-        return drift_of(original, path, plan, batches, check)
+        layers = plan.visible_layers
+        outputs = [port.name for port in read_signature(original).outputs if "float" in port.dtype]
+        names = [layer.y for layer in layers]
+        with side_by_side(original, path, check, layers) as (before, after):
+            return measure_drift(before, after, batches, outputs, names, silent, own=True)

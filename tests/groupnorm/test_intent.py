@@ -103,7 +103,7 @@ def test_what_is_dropped(kept):
 def test_what_was_fitted_is_given_in_numbers():
     model, _ = one_batchnorm((2, 8, 5, 4))
     scale, bias = np.random.default_rng(3).normal(size=(2, 8))
-    fitted = {"y": FittedAffine(scale, bias, 4)}
+    fitted = {("", "y"): FittedAffine(scale, bias, 4)}
     x = data((2, 8, 5, 4))
     wanted = group_normalization(
         x,
@@ -177,7 +177,9 @@ def test_a_node_that_is_not_there():
     model, _ = one_batchnorm((2, 8, 5, 4))
     with pytest.raises(ModelError, match="no BatchNormalization that makes 'y'"):
         written_out(model, [Intent(1, "y", "FLOAT", 4, 8, 2, 1e-3)])
-    with pytest.raises(ModelError, match="What makes 'z' is no such"):
+    with pytest.raises(
+        ModelError, match="The node that makes 'z' is not the BatchNormalization to swap"
+    ):
         written_out(model, [Intent(0, "z", "FLOAT", 4, 8, 2, 1e-3)])
 
 

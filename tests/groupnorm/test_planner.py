@@ -225,7 +225,7 @@ def test_a_fitted_affine_takes_the_place_of_the_layers_own():
     b.output(b.bn(b.input(2, 8, 6, 6), 8, epsilon=1e-5, out="y"), None)
     x = b.rng.normal(size=(2, 8, 6, 6)).astype(np.float32)
     scale, bias = b.rng.normal(size=(2, 8))
-    swapped, _ = swap_model(b.model(), 2, affines={"y": FittedAffine(scale, bias, 4)})
+    swapped, _ = swap_model(b.model(), 2, affines={("", "y"): FittedAffine(scale, bias, 4)})
     expected = group_normalization(x, scale, bias, num_groups=4, epsilon=1e-5)
     assert distance(run_ort(swapped, x=x)[0], expected) < 1e-5
 
@@ -466,7 +466,7 @@ def test_auto_goes_by_size_and_threads(dims, groups, opset, threads, form):
     assert swap.form == form
     on = "one CPU thread" if threads == 1 else "2 CPU threads"
     static = dims is not None and all(isinstance(dim, int) for dim in dims[2:])
-    size = "this size" if static else "a size that is not static"
+    size = "this size" if static else "an unknown size"
     assert swap.why == f"the fastest in onnxruntime on {on} for {size}"
     if form != "instancenorm":
         cuda = plan_of(b.model(), groups, threads=threads, provider="cuda").swaps[0].form
@@ -559,7 +559,7 @@ def test_fastest_goes_by_what_was_measured(seconds, form):
     (swap,) = with_timings(plan_of(b.model(), 32, form="fastest", threads=1), timings).swaps
     assert swap.form == form
     if seconds:
-        assert swap.why == f"the fastest here of {len(seconds)} measured for 1x64x8x8"
+        assert swap.why == f"the fastest here of {len(seconds)} forms measured at 1x64x8x8"
     else:
         assert swap.why == "the fastest in onnxruntime on one CPU thread for this size"
     assert swap.timings is timings[0]

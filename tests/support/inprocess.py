@@ -1,13 +1,19 @@
-"""Checks without child processes, for tests of what a check finds and not of how it is run."""
+"""Work without child processes, for tests of what comes of it and not of how it is run."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import importlib.util
+import io
 import sys
 from pathlib import Path
 from unittest import mock
 
 from normswap.check.options import CheckOptions
+from normswap.runtime.child import Child
+from normswap.runtime.session import Session
+from normswap.runtime.worker import Job
 from normswap.workflows.check import check
 
 _FILE = Path(__file__).parents[2] / "benchmarks" / "backend_suite.py"
@@ -30,3 +36,27 @@ def check_here(original, rewritten, **options):
     options.setdefault("proof", False)
     with mock.patch("normswap.check.runner.run_task", backend_suite.here):
         return check(original, rewritten, CheckOptions(**options))
+
+
+@contextlib.contextmanager
+def sessions_here():
+    """Let sessions load and run their models in this process."""
+
+    def started(session, label, **_options):
+        session.label, session.held = label, {}
+
+    def opened(session, *arguments, **options):
+        with mock.patch.object(Child, "__init__", started):
+            open_session(session, *arguments, **options)
+
+    def call(session, task, request):
+        module, function = task.split(":")
+        job = Job(io.BytesIO(), session.held)
+        return getattr(importlib.import_module(module), function)(request, job)
+
+    open_session = Session.__init__
+    close = Session.close
+    own = {"__init__": opened, "call": call, "close": lambda session: session.held.clear()}
+    with mock.patch.multiple(Session, **own):
+        yield
+    assert Session.close is close

@@ -15,10 +15,11 @@ from normswap.groupnorm.refit.products import (
     MatrixProduct,
     TransposedConvolution,
 )
+from normswap.groupnorm.selection import where
 from normswap.groupnorm.statistics import behind_identities
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Hashable, Iterable, Mapping
+    from collections.abc import Hashable, Iterable, Mapping
 
     from normswap.graph.network import Node, Value
     from normswap.groupnorm.refit.products import Product
@@ -122,17 +123,17 @@ class Found:
     kept: dict[str, str] = field(default_factory=dict)
 
 
-def find_layers(nodes: Iterable[Node], tags: Mapping[int, int], called: Container[int]) -> Found:
+def find_layers(nodes: Iterable[Node], tags: Mapping[int, int], called: Mapping[int, int]) -> Found:
     """Find the linear layers.
 
     Parameters
     ----------
     nodes : iterable of Node
-        Of the main graph, after functions were inlined.
+        Of all graphs, after functions were inlined.
     tags : Mapping of int to int
         The number of each node before that, by its number now.
-    called : container of int
-        Numbers of the nodes that were in functions.
+    called : Mapping of int to int
+        In which function a node was, of those that were in one.
     """
     found = Found()
     groups: dict[Hashable, list[Linear]] = {}
@@ -142,18 +143,18 @@ def find_layers(nodes: Iterable[Node], tags: Mapping[int, int], called: Containe
         try:
             layer = _linear(node)
         except UnfitError as error:
-            found.kept[node.title] = str(error)
+            found.kept[where(node)] = str(error)
         except Blocked as blocked:
             # A product of two tensors is no layer.
             if blocked.block.reason is not Reason.NOT_CONSTANT:
-                found.kept[node.title] = blocked.block.detail
+                found.kept[where(node)] = blocked.block.detail
         else:
             groups.setdefault(_identity(layer.weight, tags, called), []).append(layer)
     for layers in groups.values():
         try:
             found.problems.append(_shared(layers, tags, called))
         except UnfitError as error:  # noqa: PERF203 - each layer has its own
-            found.kept[layers[0].node.title] = str(error)
+            found.kept[where(layers[0].node)] = str(error)
     return found
 
 
@@ -168,20 +169,20 @@ def _linear(node: Node) -> Linear:
         That is not of floats, or too large.
     """
     if node.refers_to_attributes:
-        raise UnfitError("its attributes are parameters of the function")
+        raise UnfitError("its attributes are set by the caller of its function")
     slot = 1
     if node.op == "MatMul" and unless_blocked(constant_source, node.operand(1)) is None:
         slot = 0
     source = constant_source(node.operand(slot))
     if not is_float(source.data_type):
-        raise UnfitError("its weight is not of floats")
+        raise UnfitError("its weight is not of a float type")
     last, bias = node, (node, 2) if node.op != "MatMul" and node.input(2) is not None else None
     product = _product(node, slot, tuple(source.shape))
     if node.op == "MatMul" and slot == 1:
         last, bias = _added(node, source.shape[-1])
     size = math.prod(source.shape) // max(_results(product, tuple(source.shape)), 1)
     if size > LARGEST:
-        detail = f"each of its results is of {size} numbers, and more than {LARGEST} take too much"
+        detail = f"each of its outputs has {size:,} weights, and a fit takes {LARGEST:,} at most"
         raise UnfitError(detail)
     return Linear(node, last, product, (node, slot), bias)
 
@@ -195,7 +196,7 @@ def _product(node: Node, slot: int, shape: tuple[int, ...]) -> Product:
         how = {name: given[name] for name in _TRANSPOSED if name in given}
         return TransposedConvolution(shape, given.get("group", 1), how)
     if len(shape) != 2:
-        raise UnfitError("its weight is no matrix")
+        raise UnfitError("its weight is not a matrix")
     if node.op == "MatMul":
         return MatrixProduct(turned=slot == 0, first=slot == 0)
     return MatrixProduct(
@@ -227,16 +228,26 @@ def _added(node: Node, results: int) -> tuple[Node, tuple[Node, int] | None]:
     return use.node, (use.node, 1 - use.slot)
 
 
-def _identity(place: tuple[Node, int], tags: Mapping[int, int], called: Container[int]) -> Hashable:
+def _identity(
+    place: tuple[Node, int], tags: Mapping[int, int], called: Mapping[int, int]
+) -> Hashable:
     """Return what is the same for all that read the same constant."""
     node, slot = place
     value = behind_identities(node.operand(slot))
-    if value.producer is not None and tags.get(node.key) in called:
+    if _is_own(value, node, tags, called):
         return tags[node.key], slot  # one constant of a function, however often that is called
     return id(value)
 
 
-def _shared(layers: list[Linear], tags: Mapping[int, int], called: Container[int]) -> Shared:
+def _is_own(value: Value, node: Node, tags: Mapping[int, int], called: Mapping[int, int]) -> bool:
+    """Whether a constant is made in the very function that a node was in."""
+    if value.producer is None or value.producer.key not in tags:
+        return False
+    makers = called.get(tags[value.producer.key])
+    return makers is not None and makers == called.get(tags[node.key])
+
+
+def _shared(layers: list[Linear], tags: Mapping[int, int], called: Mapping[int, int]) -> Shared:
     """Return layers with one weight as a problem.
 
     Raises
@@ -278,26 +289,31 @@ def _way(product: Product) -> tuple[bool, ...]:
 
 
 def _constant(
-    places: list[tuple[Node, int]], tags: Mapping[int, int], called: Container[int]
+    places: list[tuple[Node, int]], tags: Mapping[int, int], called: Mapping[int, int]
 ) -> Constant:
     """Return the constant that is read in some places.
 
     Raises
     ------
     UnfitError
-        Where it is read in a function that is handed it, and others read it too.
+        Where it is read in a function that is handed it, and others read it too or a node makes it.
     """
     node, slot = places[0]
     value = behind_identities(node.operand(slot))
     source = constant_source(node.operand(slot))
     readers = {(reader.key, at) for reader, at in _readers(value)}
     ours = {(reader.key, at) for reader, at in places}
-    is_stored = value.producer is None and not value.is_output and not value.captured
+    is_stored = value.producer is None and not value.is_output and not value.graph.parent
     if is_stored and readers == ours:
         return Constant(source, value.name, ())
     numbers = {(tags[reader.key], at) for reader, at in places}
-    if value.producer is None and any(number in called for number, _ in numbers):
-        raise UnfitError(f"others read {value.name} too")
+    is_handed = any(number in called for number, _ in numbers)
+    if is_handed and not _is_own(value, node, tags, called):
+        raise UnfitError(
+            f"other nodes read its constant {value.name} too"
+            if readers != ours
+            else f"callers of its function pass {value.name} to it"
+        )
     return Constant(source, "", tuple(sorted(numbers)))
 
 

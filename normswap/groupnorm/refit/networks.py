@@ -1,7 +1,8 @@
 """The two networks of a refit: the teacher as it is, the student with what is fitted as inputs.
 
 Functions are inlined in both, so that a layer in a function is one of the main graph for each of
-its calls. What is an input of the student can be another value in every run of one session.
+its calls. Of layers in bodies there are records (:mod:`~.occurrences`). What is an input of the
+student can be another value in every run of one session, and is read in bodies too.
 """
 
 from __future__ import annotations
@@ -15,19 +16,21 @@ import onnx.inliner
 import onnx_graphsurgeon as gs
 
 from normswap.dtypes import NUMPY_DTYPES, round_to
-from normswap.graph.build import build_network, gs_nodes
+from normswap.graph.build import all_graphs, build_network, gs_nodes
 from normswap.graph.names import Names
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.layer import Runtime
 from normswap.groupnorm.levels import Order
 from normswap.groupnorm.planner import by_itself, with_layers
 from normswap.groupnorm.refit.layers import LINEAR, find_layers
+from normswap.groupnorm.refit.occurrences import Recorder
 from normswap.groupnorm.refit.products import Scaling
 from normswap.groupnorm.refit.tangent import WIDE, find_route
-from normswap.model import load, stage
+from normswap.groupnorm.selection import where
+from normswap.model import ArrayTensor, load, make_constant, stage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Hashable, Iterable, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -40,7 +43,12 @@ if TYPE_CHECKING:
     from normswap.groupnorm.refit.tangent import Route
     from normswap.model import Model
 
+    Place = tuple[str, str]
+
 _TAG = "normswap_layer"  # an attribute by which a node is known after its function was inlined
+_MARK = (
+    "normswap_mark"  # the same of an Identity: the number of a swap, and what of it passes there
+)
 _SOFT = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "Identity"})
 _SHOWN = frozenset(NUMPY_DTYPES)
 
@@ -82,12 +90,15 @@ class Use:
         The student's tensors.
     wanted : str
         The teacher's, which y is to be.
+    by_turns : bool
+        Whether these are records of what is in a body.
     """
 
     product: Product
     x: str
     y: str
     wanted: str
+    by_turns: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +111,15 @@ class Problem:
         What to call it.
     uses : tuple of Use
     weight, bias : Parameter, and None
-    affine : str
-        The name of the output of the layer whose affine this is; empty for a weight.
+    affine : tuple of (str, str)
+        The graphs and outputs of the layers whose affine this is; empty for a weight.
     """
 
     layer: str
     uses: tuple[Use, ...]
     weight: Parameter
     bias: Parameter | None
-    affine: str = ""
+    affine: tuple[Place, ...] = ()
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -195,15 +206,24 @@ class _Opened:
     model: Model
     network: Network
     tags: dict[int, int]  # by the number of the node: the number before its function was inlined
+    marks: dict[tuple[int, str], list[int]]  # the numbers of what was marked, in the file's order
     surgeon: dict[int, gs.Node]
+    names: Names
+    recorder: Recorder
 
     def by_tag(self) -> dict[int, list[Node]]:
-        """Return the nodes of the main graph by their number before, in the order of the file."""
+        """Return the nodes by their number before, in the order of the file."""
         found: dict[int, list[Node]] = {}
-        for node in self.network.graphs[0].nodes:
+        for node in self.network.nodes():
             if node.key in self.tags:
                 found.setdefault(self.tags[node.key], []).append(node)
         return found
+
+    def shown(self, node: Node, slot: int | None, data_type: int) -> str:
+        """Return the tensor that shows what a node reads in a slot, or its first output."""
+        surgeon = self.surgeon[node.key]
+        tensor = surgeon.outputs[0] if slot is None else surgeon.inputs[slot]
+        return self.recorder.shown(tensor, surgeon, data_type)
 
 
 @dataclass(slots=True)
@@ -222,22 +242,27 @@ class _Opening:
         model = load(original)
         network = build_network(model)
         self._called = {
-            node.key for body in network.bodies for graph in body.family() for node in graph.nodes
+            node.key: number
+            for number, body in enumerate(network.bodies)
+            for graph in body.family()
+            for node in graph.nodes
         }
+        self._swapped = {swap.key for swap in plan.swaps}
         self._tag(model)
         self._teacher = self._inlined(model, "teacher")
         self._path = folder / "teacher.onnx"
         self._model = load(original)  # the student
         self._tag(self._model)
         self._names = Names(self._model)
-        self._affines: dict[str, tuple[Layer, Parameter, Parameter]] = {}
+        self._affines: dict[Hashable, list[int]] = {}  # numbers of swaps that have the same
+        self._opened = self._plan  # of the model with marks
         self._found: list[_Fitted] = []
         self._kept: dict[str, str] = {}
 
-    @staticmethod
-    def _tag(model: Model) -> None:
+    def _tag(self, model: Model) -> None:
         for key, node in enumerate(gs_nodes(model)):
-            if node.op in LINEAR or node.op == "Add":
+            ours = node.op in LINEAR or node.op == "Add" or key in self._swapped
+            if ours or (key in self._called and not node.domain):
                 node.attrs[_TAG] = key
 
     def _inlined(self, model: Model, name: str) -> _Opened:
@@ -252,45 +277,68 @@ class _Opening:
             model = load(path)
         network = build_network(model)
         surgeon = dict(enumerate(gs_nodes(model)))
-        tags = {}
+        tags: dict[int, int] = {}
+        marks: dict[tuple[int, str], list[int]] = {}
         for node in network.nodes():
             node.attrs.pop(_TAG, None)
             key = surgeon[node.key].attrs.pop(_TAG, None)
             if key is not None:
                 tags[node.key] = key
-        return _Opened(model, network, tags, surgeon)
+            node.attrs.pop(_MARK, None)
+            mark = surgeon[node.key].attrs.pop(_MARK, None)
+            if mark is not None:
+                number, _, what = mark.partition(" ")
+                marks.setdefault((int(number), what), []).append(node.key)
+        names = Names(model)
+        return _Opened(model, network, tags, marks, surgeon, names, Recorder(model, names))
 
     def open_affines(self) -> None:
-        """Make scale and bias of the layers in the main graph inputs of the student."""
-        shared: dict[tuple[str, ...], tuple[Parameter, Parameter]] = {}
+        """Mark where the x, y, scale and bias of layers pass, to be found in every call."""
+        nodes = list(gs_nodes(self._model))
+        around: dict[int, list[gs.Node]] = {}  # of a node: what stands in its place with the marks
         layers = []
-        for swap in self._plan.swaps:
-            layer = swap.layer
-            constant = not isinstance(layer.scale, Runtime) and not isinstance(layer.bias, Runtime)
-            if not swap.site.graph and constant:
-                if swap.parameters not in shared:
-                    shared[swap.parameters] = self._affine(layer)
-                scale, bias = shared[swap.parameters]
-                self._affines[layer.y] = (layer, scale, bias)
-                layer = replace(
-                    layer,
-                    scale=Runtime(scale.name, scale.data_type),
-                    bias=Runtime(bias.name, bias.data_type),
-                )
+        for number, swap in enumerate(self._plan.swaps):
+            layer, node = swap.layer, nodes[swap.key]
+            if isinstance(layer.scale, Runtime) or isinstance(layer.bias, Runtime):
+                self._kept[layer.name] = "its scale or bias is not constant"
+                layers.append(layer)
+                continue
+            given, made = node.inputs[0], node.outputs[0]
+            node.outputs[0] = gs.Variable(self._names.fresh(f"{layer.name}/y"))
+            marks = {"x": self._mark(number, "x", given)}
+            for what, values in zip(("scale", "bias"), _affine(layer), strict=True):
+                source = ArrayTensor(round_to(values, layer.compute_type))
+                constant = make_constant(self._names.fresh(f"{layer.name}/{what}"), source)
+                marks[what] = self._mark(number, what, constant)
+            for slot, mark in enumerate(marks.values()):
+                node.inputs[slot] = mark.outputs[0]
+            last = self._mark(number, "y", node.outputs[0], made)
+            around[id(node)] = [*marks.values(), node, last]
+            x, scale, bias = (mark.outputs[0].name for mark in marks.values())
+            layer = replace(
+                layer,
+                x=x,
+                y=node.outputs[0].name,
+                scale=Runtime(scale, layer.compute_type),
+                bias=Runtime(bias, layer.compute_type),
+            )
             layers.append(layer)
-        self._plan = with_layers(self._plan, layers)
+            own = swap.key if swap.number is None else swap.number
+            self._affines.setdefault(own if swap.site.graph else swap.parameters, []).append(number)
+        for graph in all_graphs(self._model):
+            graph.nodes = [new for node in graph.nodes for new in around.get(id(node), [node])]
+        keys = {id(node): key for key, node in enumerate(gs_nodes(self._model))}
+        plan = with_layers(self._plan, layers)
+        swaps = (replace(swap, key=keys[id(nodes[swap.key])]) for swap in plan.swaps)
+        self._opened = replace(plan, swaps=tuple(swaps))
 
-    def _affine(self, layer: Layer) -> tuple[Parameter, Parameter]:
-        """Add a scale and a bias as inputs."""
-        data_type = layer.compute_type
-        found = []
-        for what, values, neutral in (("scale", layer.scale, 1.0), ("bias", layer.bias, 0.0)):
-            given = np.full(layer.channels, neutral)
-            if isinstance(values, np.ndarray):
-                given = values
-            tensor = self._input(self._model, f"{layer.name}/{what}", data_type, given.shape)
-            found.append(Parameter(tensor.name, data_type, round_to(given, data_type)))
-        return found[0], found[1]
+    def _mark(
+        self, number: int, what: str, source: gs.Tensor, target: gs.Tensor | None = None
+    ) -> gs.Node:
+        """Return a node that a tensor passes through, and that is known again."""
+        name = self._names.fresh(f"{what}_of_{number}")
+        outputs = [gs.Variable(name) if target is None else target]
+        return gs.Node("Identity", name, {_MARK: f"{number} {what}"}, [source], outputs)
 
     def _input(self, model: Model, hint: str, data_type: int, shape: Sequence[int]) -> gs.Variable:
         name = self._names.fresh(f"{hint}/fitted")
@@ -299,51 +347,65 @@ class _Opening:
         return tensor
 
     def swap(self) -> None:
-        """Let the student be the swapped network."""
-        apply_swaps(self._plan, self._model)
+        """Let the student be the swapped network, with its affines as inputs."""
+        apply_swaps(self._opened, self._model)
         self._student = self._inlined(self._model, "student")
-        self._names = Names(self._student.model)
-        readers: dict[str, list[int]] = {}
-        for node in self._student.network.nodes():
-            for value in node.inputs:
-                if value is not None and value.producer is None:
-                    readers.setdefault(value.name, []).append(node.key)
-        teachers = {
-            value.name: node
-            for node in self._teacher.network.graphs[0].nodes
-            for value in node.outputs
-            if value is not None
-        }
-        uses: dict[str, list[str]] = {}
-        for y, (_, scale, _) in self._affines.items():
-            uses.setdefault(scale.name, []).append(y)
-        for names in uses.values():
-            layer, scale, bias = self._affines[names[0]]
-            problem = Problem(
-                layer.name,
-                tuple(self._affine_use(self._affines[y][0]) for y in names),
-                scale,
-                bias,
-                names[0],
-            )
-            keys = [*readers.get(scale.name, ()), *readers.get(bias.name, ())]
-            self._found.append(_Fitted(problem, keys, [teachers[y] for y in names]))
+        self._names = self._student.names
+        theirs = self._teacher.by_tag()
+        for numbers in self._affines.values():
+            self._open_affine(numbers, [theirs.get(self._plan.swaps[n].key, []) for n in numbers])
 
-    @staticmethod
-    def _affine_use(layer: Layer) -> Use:
-        return Use(Scaling(layer.num_groups, layer.epsilon), layer.x, layer.y, layer.y)
+    def _open_affine(self, numbers: list[int], teachers: list[list[Node]]) -> None:
+        """Make a scale and a bias inputs of the student, wherever they are read."""
+        student = self._student
+        swaps = [self._plan.swaps[number] for number in numbers]
+        layer = swaps[0].layer
+        made_of = [node for nodes in teachers for node in nodes]
+        xs, ys, scales, biases = (
+            [key for number in numbers for key in student.marks.get((number, what), ())]
+            for what in ("x", "y", "scale", "bias")
+        )
+        parameters = []
+        for what, keys, values in zip(
+            ("scale", "bias"), (scales, biases), _affine(layer), strict=True
+        ):
+            data_type = layer.compute_type
+            tensor = self._input(student.model, f"{layer.name}/{what}", data_type, values.shape)
+            for key in keys:
+                student.surgeon[key].inputs[0] = tensor
+            parameters.append(Parameter(tensor.name, data_type, round_to(values, data_type)))
+        nodes = {node.key: node for node in student.network.nodes()}
+        product = Scaling(layer.num_groups, layer.epsilon)
+        data_type = layer.data_type
+        uses = [
+            Use(
+                product,
+                student.shown(nodes[x], None, data_type),
+                student.shown(nodes[y], None, data_type),
+                self._teacher.shown(node, None, data_type),
+                by_turns=bool(node.graph.parent),
+            )
+            for x, y, node in zip(xs, ys, made_of, strict=True)
+            if not self._hidden(node)
+        ]
+        if not uses:
+            self._kept[layer.name] = (
+                self._hidden(made_of[0]) if made_of else "nothing calls the function that it is in"
+            )
+            return
+        places = tuple(swap.place for swap in swaps)
+        problem = Problem(layer.name, tuple(uses), parameters[0], parameters[1], places)
+        self._found.append(_Fitted(problem, [*xs, *scales, *biases], made_of))
+
+    def _hidden(self, node: Node) -> str:
+        """Say why the tensors at a node of the teacher can't be seen; empty where they can."""
+        return self._teacher.recorder.hindrance(self._teacher.surgeon[node.key])
 
     def open_weights(self) -> None:
         """Make the weights of linear layers inputs of the student."""
         teacher, student = self._teacher, self._student
-        main, *inner = teacher.network.graphs
-        found = find_layers(main.nodes, teacher.tags, self._called)
-        hidden = (node for graph in inner for node in graph.nodes if node.op in LINEAR)
-        self._kept |= found.kept | {
-            node.title: f"it is in {node.graph.path}, whose tensors the runtime does not show"
-            for node in hidden
-            if node.key in teacher.tags
-        }
+        found = find_layers(teacher.network.nodes(), teacher.tags, self._called)
+        self._kept |= found.kept
         theirs, ours = teacher.by_tag(), student.by_tag()
         twins = {
             one.key: other
@@ -355,10 +417,14 @@ class _Opening:
 
     def _open_weight(self, shared: Shared, twins: dict[int, Node]) -> None:
         layers = shared.layers
-        title = layers[0].node.title
+        title = where(layers[0].node)
         nodes = [n.key for layer in layers for n in (layer.node, layer.last)]
         if any(key not in twins for key in nodes):
-            self._kept[title] = "it is a part of what is swapped"
+            self._kept[title] = "it is part of a layer that is swapped"
+            return
+        seen = [layer for layer in layers if not self._hidden(layer.node)]
+        if not seen:
+            self._kept[title] = self._hidden(layers[0].node)
             return
         parameters: list[Parameter] = []
         readers: list[int] = []
@@ -375,14 +441,16 @@ class _Opening:
                 reader = twins[node.key].key
                 self._student.surgeon[reader].inputs[slot] = tensor
                 readers.append(reader)
+        data_type = shared.weight.source.data_type
         uses = tuple(
             Use(
                 layer.product,
-                twins[layer.node.key].operand(1 - layer.weight[1]).name,
-                twins[layer.last.key].out.name,
-                layer.y.name,
+                self._student.shown(twins[layer.node.key], 1 - layer.weight[1], data_type),
+                self._student.shown(twins[layer.last.key], None, data_type),
+                self._teacher.shown(layer.last, None, data_type),
+                by_turns=bool(layer.node.graph.parent),
             )
-            for layer in layers
+            for layer in seen
         )
         bias = parameters[1] if len(parameters) > 1 else None
         problem = Problem(title, uses, parameters[0], bias)
@@ -397,11 +465,16 @@ class _Opening:
         outputs = [
             value for value in self._teacher.network.graphs[0].outputs if value.data_type in _SHOWN
         ]
-        uses = {key: number for number, item in enumerate(self._found) for key in item.readers}
+        keys = {id(node): key for key, node in enumerate(gs_nodes(self._student.model))}
+        uses = {
+            keys[id(self._student.surgeon[key])]: number
+            for number, item in enumerate(self._found)
+            for key in item.readers
+        }
         order = Order(student, uses, len(self._found))
         problems = [item.problem for item in self._found]
         ours = self._side(student, "student", order, [v.name for v in outputs])
-        known = _types(student)
+        known = {**_types(student), **self._student.recorder.types}
         for problem in problems:
             for name in (end for use in problem.uses for end in (use.x, use.y)):
                 ours.taps[name] = known.get(name) or problem.weight.data_type
@@ -410,7 +483,7 @@ class _Opening:
         }
         same = Order(self._teacher.network, uses, len(self._found))
         theirs = self._side(self._teacher.network, "teacher", same, [v.name for v in outputs])
-        known = _types(self._teacher.network)
+        known = {**_types(self._teacher.network), **self._teacher.recorder.types}
         for problem in problems:
             for use in problem.uses:
                 theirs.taps[use.wanted] = known.get(use.wanted) or problem.weight.data_type
@@ -437,6 +510,16 @@ class _Opening:
         return Side(
             self._folder / f"{name}.onnx", taps, frontiers, tuple(value.name for value in ends)
         )
+
+
+def _affine(layer: Layer) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the scale and bias that a layer has."""
+    given = ((layer.scale, 1.0), (layer.bias, 0.0))
+    scale, bias = (
+        values if isinstance(values, np.ndarray) else np.full(layer.channels, neutral)
+        for values, neutral in given
+    )
+    return scale, bias
 
 
 def _types(network: Network) -> dict[str, int | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,25 @@ class Unfitted(AsDict):
 
 
 @dataclass(frozen=True, slots=True)
+class Searched(AsDict):
+    """What the numbers of groups are worth that a search found, each after a fit.
+
+    Attributes
+    ----------
+    asked, found : float
+        Of the outputs of the held-out samples: the SNR in dB with the numbers that were asked for,
+        and with those that were found. The better ones are taken. `found` is None where they are
+        the same.
+    kept : int
+        How many layers are in bodies and functions, for which nothing was searched.
+    """
+
+    asked: float
+    found: float | None
+    kept: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Fit(AsDict):
     """What least squares brought.
 
@@ -79,6 +99,8 @@ class Fit(AsDict):
     steps : tuple of FitStep
         In the order in which they were taken.
     unfitted : tuple of Unfitted
+    searched : Searched or None
+        None where no other numbers of groups were searched.
     """
 
     fitted: int
@@ -87,6 +109,7 @@ class Fit(AsDict):
     after: dict[str, Drift]
     steps: tuple[FitStep, ...] = ()
     unfitted: tuple[Unfitted, ...] = ()
+    searched: Searched | None = None
 
     @property
     def weights(self) -> bool:
@@ -103,10 +126,13 @@ class Refitted:
     fit : Fit
     constants : list of (Constant, ndarray)
         Those of weights and biases, in the type in which they are stored.
-    affines : Mapping[str, FittedAffine]
-        Of layers, by the name of the output.
+    affines : Mapping[(str, str), FittedAffine]
+        Of layers, by the path of the graph and the name of the output.
+    snr : float
+        Of all outputs of the held-out samples, in dB.
     """
 
     fit: Fit
     constants: list[tuple[Constant, npt.NDArray[np.generic]]]
-    affines: Mapping[str, FittedAffine] = field(default_factory=dict)
+    affines: Mapping[tuple[str, str], FittedAffine] = field(default_factory=dict)
+    snr: float = math.nan

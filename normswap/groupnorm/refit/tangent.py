@@ -17,6 +17,7 @@ import onnx
 from normswap.dtypes import is_float
 from normswap.graph.build import build_network
 from normswap.graph.evaluate import constant_source, is_constant
+from normswap.groupnorm.levels import bodies_of
 from normswap.groupnorm.refit.adjoints.rules import Step, rule_of
 from normswap.model import load
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from normswap.graph.network import Node, Value
+    from normswap.graph.network import Network, Node, Value
     from normswap.groupnorm.refit.adjoints.base import Pull
 
     Array = npt.NDArray[Any]
@@ -80,7 +81,9 @@ def find_route(path: Path, parameters: Sequence[str], ends: Iterable[str]) -> Ro
     parameters : sequence of str
     ends : iterable of str
     """
-    graph = build_network(load(path)).graphs[0]
+    network = build_network(load(path))
+    graph = network.graphs[0]
+    captured = _captured(network)
     nodes = graph.topological()
     wanted = set(ends)
     leading = []
@@ -88,6 +91,7 @@ def find_route(path: Path, parameters: Sequence[str], ends: Iterable[str]) -> Ro
         if any(value is not None and value.name in wanted for value in node.outputs):
             leading.append(node)
             wanted |= {value.name for value in node.inputs if value is not None}
+            wanted |= captured.get(node.key, frozenset())
     leading.reverse()
     # Of every tensor, the parameters that it depends on.
     depends: dict[str, frozenset[str]] = {name: frozenset({name}) for name in parameters}
@@ -96,8 +100,10 @@ def find_route(path: Path, parameters: Sequence[str], ends: Iterable[str]) -> Ro
         if not any(value is not None and _is_smooth(value) for value in node.outputs):
             continue  # sizes, indices, comparisons: a small move leaves them what they are
         active = _active(node, depends)
-        own = frozenset().union(*(depends[node.operand(slot).name] for slot in active))
-        if active and not _is_known(node, active):
+        inside = captured.get(node.key, frozenset()) & depends.keys()
+        read = inside | {node.operand(slot).name for slot in active}
+        own = frozenset().union(*(depends[name] for name in read))
+        if inside or (active and not _is_known(node, active)):
             unknown |= dict.fromkeys(own - unknown.keys(), node.title)
         for value in node.outputs:
             if value is not None and own and _is_smooth(value):
@@ -112,6 +118,18 @@ def find_route(path: Path, parameters: Sequence[str], ends: Iterable[str]) -> Ro
             for value in (*node.inputs, *node.outputs):
                 _show(route, value)
     return route
+
+
+def _captured(network: Network) -> dict[int, frozenset[str]]:
+    """Return the tensors of the main graph that are read in the bodies of a node, by its key."""
+    main, bodies = network.graphs[0], bodies_of(network)
+    found = {}
+    for node in main.nodes:
+        graphs = [inner for body in bodies.get(node.key, ()) for inner in body.family()]
+        values = [v for graph in graphs for item in graph.nodes for v in item.inputs]
+        values += [v for graph in graphs for v in graph.outputs]
+        found[node.key] = frozenset(v.name for v in values if v is not None and v.graph is main)
+    return found
 
 
 def _is_smooth(value: Value) -> bool:
