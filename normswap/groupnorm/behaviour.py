@@ -18,10 +18,10 @@ from normswap.dtypes import NUMPY_DTYPES, is_floating
 from normswap.errors import RunError, RunTimeoutError
 from normswap.groupnorm.drift import DriftReport, chunks, measure_drift, samples_of
 from normswap.groupnorm.feeds import make_cases
+from normswap.groupnorm.side_by_side import session_of
 from normswap.inputs.dims import RequestedSizes, batch_is_free
 from normswap.inputs.signature import inferred, read_signature
 from normswap.runtime.failures import ProviderError
-from normswap.runtime.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from normswap.inputs.random import Case
     from normswap.inputs.signature import Signature
     from normswap.progress import Progress
+    from normswap.runtime.session import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,22 +108,15 @@ def observe(
         sizes = _sizes(signature, layers, case)
         return next(iter(chunks(names, sizes, samples_of(case.feeds))), [])
 
-    how: dict[str, Any] = {
-        "taps": {layer.y: layer.data_type for layer in layers},
-        "provider": options.provider,
-        "provider_options": options.provider_options,
-        "timeout": options.timeout,
-        "alike": True,
-    }
     # Inputs of one kind are enough for what is no verdict.
     plainly = replace(options, depth="quick")
     notes: list[str] = []
     drift = DriftReport()
     invariance: tuple[Invariance, ...] = ()
     try:
-        with Session(swapped, label="the swapped model", **how) as after:
+        with session_of(swapped, "swapped", options, layers) as after:
             try:
-                with Session(original, label="the original model", **how) as before:
+                with session_of(original, "original", options, layers) as before:
                     cases = make_cases(
                         before, signature, plainly, batches, progress, notes, part=lot
                     )

@@ -25,6 +25,7 @@ import onnx_graphsurgeon as gs
 
 from normswap.dtypes import NUMPY_DTYPES
 from normswap.errors import DataError
+from normswap.files.scratch import scratch_folder
 from normswap.finite import flaw_of
 from normswap.graph.names import Names
 from normswap.groupnorm.apply import apply_swaps
@@ -36,7 +37,6 @@ from normswap.groupnorm.reference import normalize
 from normswap.groupnorm.words import SHARE
 from normswap.model import load, stage
 from normswap.runtime.session import Session
-from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

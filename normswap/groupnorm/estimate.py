@@ -28,11 +28,11 @@ import numpy as np
 
 from normswap.dtypes import NUMPY_DTYPES, round_to
 from normswap.errors import DataError
+from normswap.files.scratch import scratch_folder
 from normswap.finite import flaw_of
 from normswap.graph.mode import mode_of
 from normswap.groupnorm.opened import open_statistics
 from normswap.runtime.session import Session
-from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

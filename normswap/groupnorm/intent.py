@@ -28,9 +28,9 @@ from onnx import TensorProto, helper, numpy_helper
 from normswap.bodies import bodies
 from normswap.dtypes import NUMPY_DTYPES, is_float, round_to
 from normswap.errors import ModelError
+from normswap.files.scratch import scratch_folder
 from normswap.graph.build import gs_nodes
 from normswap.model.outlined import outlined
-from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -27,7 +27,7 @@ from normswap.proof.layout import Layout, Shape
 from normswap.proof.movement import SAMPLES, Movement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from normswap.proof.facts import Bounds, Facts
     from normswap.proof.flat import Node
@@ -108,8 +108,17 @@ class Driven:
     work: float = 0.0
 
 
-def drive(pair: Pair, limit: float) -> Driven:
+def drive(
+    pair: Pair, limit: float, scaled: Callable[[np.ndarray], np.ndarray] | None = None
+) -> Driven:
     """Drive a region until it is apart by more than a limit of floors, or all has been.
+
+    Parameters
+    ----------
+    pair : Pair
+    limit : float
+    scaled : callable, optional
+        What is done to what the original's region makes, before the two are compared.
 
     Raises
     ------
@@ -120,7 +129,7 @@ def drive(pair: Pair, limit: float) -> Driven:
     worst = Driven(0.0)
     count = 0
     for feeds, alone in driving.feeds():
-        found = driving.compare(feeds, alone=alone)
+        found = driving.compare(feeds, alone=alone, scaled=scaled)
         count += 1
         worst = max(worst, found, key=lambda item: item.floors)
         if not worst.floors <= limit:
@@ -128,6 +137,24 @@ def drive(pair: Pair, limit: float) -> Driven:
     if not count:
         raise UnjudgedError("no sizes are known at which it could be evaluated")
     return replace(worst, reason=driving.unseen(), work=driving.work)
+
+
+def first_made(pair: Pair) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Return what both regions make of the first values that they are driven with.
+
+    And behind these what the original's may make as well, its constants rounded otherwise.
+
+    Raises
+    ------
+    UnjudgedError
+        If it can't be driven, or the two make tensors of different shapes.
+    """
+    driving = _Driving(pair)
+    feeds, _ = next(driving.feeds(), ({}, False))
+    a, b = driving.made(feeds)
+    if a.shape != b.shape or a.dtype != b.dtype or a.dtype != np.float64:
+        raise UnjudgedError("they make tensors of different shapes")
+    return a, b, driving.moved(feeds, (a, b), alone=False)
 
 
 class _Driving:
@@ -332,26 +359,54 @@ class _Driving:
 
     # ----------------------------------------------------------------------------------- verdicts
 
-    def compare(self, feeds: Mapping[int, Any], *, alone: bool) -> Driven:
-        """Return how far the two are apart on values of the frontier."""
+    def made(self, feeds: Mapping[int, Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Return what both make of values of the frontier."""
         pair = self._pair
-        of_a = {number: feeds[kind] for number, kind in pair.of_a.frontier.items()}
-        of_b = {number: feeds[kind] for number, kind in pair.of_b.frontier.items()}
+        of_a, of_b = self._split(feeds)
         first, second = self._coverages
         a = evaluate(pair.a, pair.of_a, of_a, see=_seer(first, pair.facts))
         b = evaluate(pair.b, pair.of_b, of_b, see=_seer(second, pair.facts_of_b))
         if isinstance(a, list) or isinstance(b, list):
             raise UnjudgedError("it is a sequence of tensors")
+        return a, b
+
+    def _split(self, feeds: Mapping[int, Any]) -> tuple[dict[int, Any], dict[int, Any]]:
+        """Return values by the tensors of either model."""
+        pair = self._pair
+        return (
+            {number: feeds[kind] for number, kind in pair.of_a.frontier.items()},
+            {number: feeds[kind] for number, kind in pair.of_b.frontier.items()},
+        )
+
+    def moved(
+        self, feeds: Mapping[int, Any], made: tuple[np.ndarray, np.ndarray], *, alone: bool
+    ) -> list[np.ndarray]:
+        """Return what the original's may make as well, its constants rounded otherwise."""
+        pair = self._pair
+        moved = self._movement.of(*self._split(feeds), made, self._samples(made[0], alone=alone))
+        once = self._work({kind: np.shape(feeds[kind]) for kind in self._floats})
+        once += NODE * (len(pair.of_a.nodes) + len(pair.of_b.nodes))
+        self.work += (1 + len(moved)) * once
+        return moved
+
+    def compare(
+        self,
+        feeds: Mapping[int, Any],
+        *,
+        alone: bool,
+        scaled: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> Driven:
+        """Return how far the two are apart on values of the frontier."""
+        a, b = self.made(feeds)
         if a.shape != b.shape:
             shapes = f"{list(a.shape)} in the original and {list(b.shape)} in the rewritten model"
             return Driven(math.inf, reason=f"its shape is {shapes}")
         if a.dtype != np.float64 or b.dtype != np.float64:
             same = a.dtype == b.dtype and bool((a == b).all())
             return Driven(0.0) if same else Driven(math.inf, reason="its values differ")
-        moved = self._movement.of(of_a, of_b, (a, b), self._samples(a, alone=alone))
-        once = self._work({kind: np.shape(feeds[kind]) for kind in self._floats})
-        once += NODE * (len(pair.of_a.nodes) + len(pair.of_b.nodes))
-        self.work += (1 + len(moved)) * once
+        moved = self.moved(feeds, (a, b), alone=alone)
+        if scaled is not None:
+            a, moved = scaled(a), [scaled(each) for each in moved]
         largest = max(
             (float(np.abs(v).max(initial=0.0)) for v in feeds.values() if v.dtype == np.float64),
             default=0.0,

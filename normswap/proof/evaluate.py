@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from normswap.proof.numbering import Side
     from normswap.proof.regions import Cone
 
-Seen = "Callable[[Node, Sequence[Any], Sequence[Any]], None]"
-
 
 class UnjudgedError(Exception):
     """A region can't be evaluated; the message says why."""
@@ -230,14 +228,16 @@ def not_weights(nodes: Iterable[Node]) -> set[int]:
     }
 
 
-def narrowing(side: Side, cone: Cone) -> dict[int, int]:
+def narrowing(side: Side, cone: Cone, given: Collection[int] = ()) -> dict[int, int]:
     """Return the nodes, by index, that round floats to a narrower type, with that type.
 
-    What was widened within a region, and then gets back the type of all that the region begins
-    with, is rounded no more than operators of that type round it.
+    What was widened, and then gets back the type of all that the region begins with, is rounded no
+    more than operators of that type round it. That type is the original's: `given` has those of
+    what its region begins with.
     """
     types = side.flat.types
-    own = {types[n] for n in cone.frontier if is_float(types[n]) or not types[n]}
+    before = given or [types[n] for n in cone.frontier]
+    own = {kind for kind in before if is_float(kind) or not kind}
     varying = set(cone.frontier)
     found = {}
     for node in cone.nodes:

@@ -13,7 +13,7 @@ from normswap.dtypes import NUMPY_DTYPES, is_float
 from normswap.proof.drive import drive
 from normswap.proof.evaluate import UnjudgedError, constant_of, narrowing, stored_types
 from normswap.proof.flat import NONE
-from normswap.proof.maps import NoMapError, Number, Rounding, compare
+from normswap.proof.maps import NoMapError, Number, Rounding, aligned, compare
 from normswap.proof.reading import map_of
 from normswap.proof.result import BY_SIZE, NARROWER, Means
 from normswap.proof.types import takes
@@ -79,15 +79,23 @@ class Judgement:
     work: float = 0.0
 
 
-def judge(pair: Pair) -> Judgement:
-    """Say whether a region is the same function in both models."""
+def judge(pair: Pair, *, drives: bool = True) -> Judgement:
+    """Say whether a region is the same function in both models.
+
+    Parameters
+    ----------
+    pair : Pair
+    drives : bool
+        Whether what can't be told by maps is driven.
+    """
     reason = _refused(pair)
     if reason:
         return Judgement(equal=False, reason=reason)
     try:
         return _by_maps(pair)
-    except NoMapError:
-        pass
+    except NoMapError as error:
+        if not drives:
+            return Judgement(equal=False, reason=str(error))
     try:
         found = drive(pair, FLOORS)
     except UnjudgedError as error:
@@ -107,14 +115,14 @@ def judge(pair: Pair) -> Judgement:
 
 
 def _by_maps(pair: Pair) -> Judgement:
-    if not _same_shapes(pair):
+    if not same_shapes(pair):
         raise NoMapError("the shape of what it makes is not known to be the same")
-    # A number was rounded when the rewritten model stored it. Weights have axes, shifts one.
-    shifts = rounding_of(pair.b, pair.of_b) or rounding_of(pair.a, pair.of_a)
-    weights = rounding_of(pair.b, pair.of_b, axes=2) or shifts
-    none = Rounding(0.0, 0.0)
-    maps = map_of(pair.a, pair.of_a), map_of(pair.b, pair.of_b)
-    off = compare(*maps, weights or none, shifts or none)
+    a, b = map_of(pair.a, pair.of_a), map_of(pair.b, pair.of_b)
+    if pair.of_b.own != pair.of_b.nodes:
+        # What is scaled and shifted has been rounded, too.
+        a, b = aligned(a, b)
+        a = replace(a, magnitude=np.maximum(a.magnitude, b.magnitude))
+    off = compare(a, b, *rounded(pair))
     # Where the operators are the same, nobody computed: numbers were stored anew at most.
     same = [node.op for node in pair.of_a.nodes] == [node.op for node in pair.of_b.nodes]
     equal = off.units <= (ONCE if same else UNITS)
@@ -195,7 +203,19 @@ def _said(floors: float, what: str, limit: float) -> str:
     return f"it differs by {floors:.3g} times the rounding error of the {what} (limit {limit:.2g})"
 
 
-def _same_shapes(pair: Pair) -> bool:
+def rounded(pair: Pair) -> tuple[Rounding, Rounding]:
+    """Return how the weights and the shifts of a region were rounded.
+
+    A number was rounded when the rewritten model stored it. Weights have axes, shifts one.
+    """
+    shifts = rounding_of(pair.b, pair.of_b) or rounding_of(pair.a, pair.of_a)
+    weights = rounding_of(pair.b, pair.of_b, axes=2) or shifts
+    none = Rounding(0.0, 0.0)
+    return weights or none, shifts or none
+
+
+def same_shapes(pair: Pair) -> bool:
+    """Whether both models make a tensor of the same shapes, and these are known."""
     return all(
         (shape := one.shapes.get(pair.of_a.target)) is not None
         and shape == other.shapes.get(pair.of_b.target)
@@ -210,7 +230,9 @@ def _refused(pair: Pair) -> str:
     ]
     if not all(kinds) or not pair.b.may_be(*kinds):
         return "its element type differs between the models"
-    if _narrowed(pair.a, pair.of_a) != _narrowed(pair.b, pair.of_b) - {pair.b.narrow}:
+    types = [pair.a.flat.types[number] for number in pair.of_a.frontier]
+    narrowed = set(narrowing(pair.b, pair.of_b, types).values())
+    if set(narrowing(pair.a, pair.of_a).values()) != narrowed - {pair.b.narrow}:
         return NARROWER
     for side, cone in ((pair.a, pair.of_a), (pair.b, pair.of_b)):
         for node in cone.nodes:
@@ -261,10 +283,6 @@ def _chooses_by_size(node: Node, side: Side) -> bool:
     made = [n for n in node.outputs if n != NONE]
     by_sizes = all(n in sizes.values for n in made for sizes in side.sizes)
     return by_sizes and not all(n in side.sizes[0].constant for n in made)
-
-
-def _narrowed(side: Side, cone: Cone) -> set[int]:
-    return set(narrowing(side, cone).values())
 
 
 def rounding_of(side: Side, cone: Cone, axes: int = 0) -> Rounding | None:

@@ -34,11 +34,14 @@ class Cut:
         What both make, in the rewritten model and in the original.
     frontier : tuple of int
         What they make it of, in the rewritten model.
+    is_scaled : bool
+        See :class:`Region`.
     """
 
     tensor: int
     original: int
     frontier: tuple[int, ...]
+    is_scaled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,9 @@ class Region:
     is_partial : bool
         Whether a number of its weight is off, while others of the same channel are not, of what is
         made and of what is read, nor others at the same place of a window: no scale or shift.
+    is_scaled : bool
+        Whether it is the original's tensor but for a scale and a shift of each channel
+        (:mod:`normswap.proof.scaled`); of a region that is proved.
     cut : Cut or None
         The same as `tensor`, `original` and `frontier`, beyond doubt; not part of the JSON.
     """
@@ -88,6 +94,7 @@ class Region:
     is_apart: bool = False
     is_near: bool = False
     is_partial: bool = False
+    is_scaled: bool = False
     cut: Cut | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:

@@ -107,7 +107,7 @@ def off(by):
 def test_what_is_proved_needs_no_output_that_varies():
     (output,) = with_proof((judged(Verdict.INCONCLUSIVE),), PROVED)
     assert output.judgement.verdict is Verdict.EQUIVALENT
-    assert output.judgement.reason == "proved, though it is constant"
+    assert output.judgement.reason == "proved, although it is constant"
     (output,) = with_proof((judged(Verdict.INCONCLUSIVE, fault="no shape"),), PROVED)
     assert output.judgement.verdict is Verdict.INCONCLUSIVE
     (output,) = with_proof((judged(Verdict.DIFFERENT),), PROVED)

@@ -81,6 +81,7 @@ def close(a, b):
     return a.shape == b.shape and np.allclose(a, wide, rtol=tolerance, atol=1e-4, equal_nan=True)
 
 
+@pytest.mark.slow
 def test_onnx_own_cases():
     cases = node_cases()
     wrong = []

@@ -14,13 +14,13 @@ whichever brings the outputs of the held-out samples nearest, and only if they c
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from normswap.errors import DataError
+from normswap.files.scratch import scratch_folder
 from normswap.groupnorm.options import FittedAffine
 from normswap.groupnorm.refit.course import Course
 from normswap.groupnorm.refit.equations import NormalEquations
@@ -31,8 +31,8 @@ from normswap.groupnorm.refit.networks import open_pair
 from normswap.groupnorm.refit.occurrences import occurrences
 from normswap.groupnorm.refit.outcome import Fit, FitStep, Refitted, Unfitted
 from normswap.groupnorm.refit.tangent import Tangent
+from normswap.groupnorm.refit.targets import find_targets, theirs
 from normswap.runtime.session import Session
-from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -55,11 +55,11 @@ SHARES = (0.5, 0.25)
 LEAST = 2e-3
 """By what share the error of the held-out samples has to fall; less is chance."""
 
-WORTH = 2e-2
-"""By what share it has to fall for all to be fitted to the outputs once more."""
-
-TIMES = 10
+TIMES = 12
 """How often all is fitted to the outputs at once, at the most."""
+
+IDLE = 2
+"""How often in a row that may bring nothing, before it is ended."""
 
 ROUNDS = (3, 6, 9, 13, 18)
 """Of conjugate gradients, after which what they have found is tried; they end where that is worse
@@ -221,40 +221,42 @@ class _Walk:
     def fit_outputs(self) -> None:
         """Fit all parameters at once to the outputs, as often as that brings them nearer."""
         route = self._pair.route
-        outputs = [
-            (ours, 1 / math.sqrt(self._start.outputs[name].theirs or 1.0))
-            for name, ours, _ in self._ends
-        ]
         takes = self._takes(route) if route.names else 0
         for problem in self._pair.problems:
             if problem.affine and self._has_weights:  # weights have another turn
                 self._why[problem.layer] = _hindrance(problem, route)
         if not route.names or takes > MOST:
             return
+        cheap = 2 * takes <= MOST
         moved = [p for p in self._pair.problems if {q.name for q in p.parameters} & route.names]
+        held_out = Course(self._teacher, self._pair.teacher, self._held_out)
+        times = self._fit.samples * (1 + cheap) / self._held_out.samples
+        targets = find_targets(self._pair, held_out.values(theirs(self._pair), {}), times)
+        idle = 0
         for number in range(1, TIMES + 1):
             self._progress(f"fitting {len(moved)} layers to the outputs, {number}")
             # Others every time: what a fit owes to some of them by chance, the next takes back.
-            samples = Mixed(self._fit, number) if 2 * takes <= MOST else self._fit
+            samples = Mixed(self._fit, number) if cheap else self._fit
             course = Course(self._student, self._pair.student, samples)
-            wanted = self._wanted_of(samples, [by for _, by in outputs])
+            wanted = self._wanted_of(samples, [(t.theirs, t.factor(number)) for t in targets])
             values = {p.name: p.values for problem in moved for p in problem.parameters}
-            tangent = Tangent(route, values, course.runs, outputs)
+            aims = [(target.ours, target.factor(number)) for target in targets]
+            tangent = Tangent(route, values, course.runs, aims)
             found = solutions(tangent.push, tangent.pull, wanted - tangent.base, ROUNDS)
-            if not self._take_joint(moved, found, tangent):
+            idle = 0 if self._take_joint(moved, found, tangent) else idle + 1
+            if idle == IDLE:
                 return
 
     def _wanted_of(
-        self, samples: Iterable[Mapping[str, Any]], factors: Sequence[float]
+        self, samples: Iterable[Mapping[str, Any]], aims: Sequence[tuple[str, float]]
     ) -> npt.NDArray[np.float64]:
-        """Return the teacher's outputs as one vector, each multiplied by a factor."""
-        ends = self._pair.teacher.ends
+        """Return tensors of the teacher as one vector, each multiplied by a factor."""
         course = Course(self._teacher, self._pair.teacher, samples)
         return np.concatenate(
             [
-                values[end].astype(np.float64).reshape(-1) * by
-                for values in course.values(ends, {})
-                for by, end in zip(factors, ends, strict=True)
+                values[name].astype(np.float64).reshape(-1) * by
+                for values in course.values([name for name, _ in aims], {})
+                for name, by in aims
             ]
         )
 
@@ -268,13 +270,7 @@ class _Walk:
     def _take_joint(
         self, moved: list[Problem], found: Iterable[tuple[int, Any]], tangent: Tangent
     ) -> bool:
-        """Try what all parameters could be moved by, and take the best if it is better.
-
-        Returns
-        -------
-        bool
-            Whether that was worth another time.
-        """
+        """Try what all parameters could be moved by, and take the best if it is better."""
         course = Course(self._student, self._pair.student, self._held_out)
         best, rounds = _Best(self._now), 0
         parameters = [p for problem in moved for p in problem.parameters]
@@ -290,9 +286,7 @@ class _Walk:
                 break
         what = f"{len(moved)} layers together" if len(moved) > 1 else moved[0].layer
         kind = "weights" if self._has_weights else "affines"
-        before = self._now.error
-        taken = self._take(moved, best, what, kind, rounds=rounds)
-        return taken and self._now.error < (1 - WORTH) * before
+        return self._take(moved, best, what, kind, rounds=rounds)
 
     def sweep(self) -> None:
         """Go through all layers, each fitted to what it gives in the original."""
