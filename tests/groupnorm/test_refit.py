@@ -144,7 +144,7 @@ def test_what_is_no_share(tmp_path, share):
     [
         ({"film": np.zeros(8)}, "film", "has only one unit"),
         ({}, "film", "has no array 'film'"),
-        ({"film": np.zeros((8, 2))}, "film", r"'film' is \[8, 2\], and one value for each"),
+        ({"film": np.zeros((8, 2))}, "film", r"'film' is \[8, 2\], but one value for each"),
     ],
 )
 def test_data_that_can_not_be_divided(tmp_path, more, units, message):
