@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from normswap.check.options import CheckOptions
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.calibrate import CalibrationOptions, calibrate
-from normswap.groupnorm.drift import DriftReport, measure_drift
+from normswap.groupnorm.drift import DriftReport, Outputs, measure_drift
 from normswap.groupnorm.planner import plan_swap
 from normswap.groupnorm.refit.holdout import Part, hold_out
 from normswap.groupnorm.refit.outcome import Searched
@@ -130,7 +130,7 @@ def drift_of(
 ) -> DriftReport:
     """Measure how far a swapped network is from the original on a person's own data."""
     layers = {layer.y: layer.data_type for layer in plan.visible_layers}
-    outputs = [port.name for port in read_signature(original).outputs if "float" in port.dtype]
+    outputs = Outputs.of(read_signature(original).outputs)
     how: dict[str, Any] = {
         "taps": layers,
         "provider": check.provider,

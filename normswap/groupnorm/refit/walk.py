@@ -122,7 +122,11 @@ def refit(
     with scratch_folder() as folder:
         pair = open_pair(original, plan, folder, weights=how.weights, affines=how.affines)
         if not pair.outputs:
-            raise DataError("The model has no output of floats, by which a fit could be judged.")
+            raise DataError(
+                "The model has no output of floats, nor classes that are the largest of some, by "
+                "which a fit could be judged.",
+                tip="Without --calibrate it is swapped all the same.",
+            )
         common: dict[str, Any] = {"alike": True, "timeout": how.timeout, "remembered": 4}
         with (
             Session(

@@ -100,7 +100,18 @@ def _swap(report: Any) -> Iterator[str]:
                 for name, drift in check.drift.outputs.items()
             ),
         )
-        if check.drift.outputs and not check.drift.own:
+        yield from _table(
+            ("output", "values that are the same", "of"),
+            (
+                (_code(name), str(found.same), str(found.values))
+                for name, found in check.drift.agreement.items()
+            ),
+        )
+        yield from _table(
+            ("output that is left out", "because"),
+            ((_code(name), _text(why)) for name, why in check.drift.left_out.items()),
+        )
+        if not check.drift.own:
             yield from ("", "The drift is that on random inputs. No accuracy was measured.")
     if report.accuracy is not None:
         found = report.accuracy
