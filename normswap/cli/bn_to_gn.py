@@ -147,7 +147,7 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=click.IntRange(min=1),
             metavar="N",
             help="Threads that the model will run on, for --form auto and fastest.  [default: as "
-            "many as here]",
+            "many as this machine has]",
         ),
         click.option(
             "--epsilon",

@@ -334,7 +334,7 @@ def _tolerances(given: dict[str, Any]) -> dict[str, Any]:
             except ValueError:
                 raise UsageError(f"--{kind} {text!r} is not a number.") from None
             if not value >= 0:
-                raise UsageError(f"--{kind} {text!r} is negative; a tolerance is 0 or more.")
+                raise UsageError(f"--{kind} {text!r} is not valid: a tolerance is 0 or more.")
             found.setdefault(name, {})[kind] = value
     general = found.get("", {})
     return {name: Tolerance(**{**general, **values}) for name, values in found.items()}

@@ -37,7 +37,7 @@ EXAMPLES = """\b
 Examples:
   normswap fold model.onnx                      writes model.folded.onnx
   normswap fold model.onnx -o small.onnx
-  normswap fold model.onnx --dry-run -v         says what it would do, and why
+  normswap fold model.onnx --dry-run -v         shows what it would do, and why
   cat model.onnx | normswap fold > small.onnx
 """
 

@@ -21,7 +21,7 @@ EXAMPLES = """\b
 Examples:
   normswap lint model.onnx
   normswap lint exported/*.onnx --select NS1 --ignore NS105
-  normswap lint model.onnx --fix                folds what folds, checked, in place
+  normswap lint model.onnx --fix                folds in place, with a check
   normswap lint --explain NS101
 """
 

@@ -28,7 +28,7 @@ EXAMPLES = """\b
 Examples:
   normswap recalibrate model.onnx images.npz         writes model.recalibrated.onnx
   normswap recalibrate training.onnx images.npz --freeze -o inference.onnx
-  normswap recalibrate training.onnx --freeze        keeps the statistics that it has
+  normswap recalibrate training.onnx --freeze        keeps its statistics
 """
 
 

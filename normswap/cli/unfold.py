@@ -34,7 +34,7 @@ EXAMPLES = """\b
 Examples:
   normswap unfold model.onnx --calibrate images.npz  writes model.unfolded.onnx
   normswap unfold model.onnx --calibrate images.npz --include 'head.*'
-  normswap unfold model.onnx --dry-run -v            says where, and where not and why
+  normswap unfold model.onnx --dry-run -v            shows where, and why not elsewhere
 """
 
 

@@ -177,7 +177,7 @@ def measure_drift(
                         what = f"{name} of the {which} network"
                         flaw = None if what in notes else flaw_of(what, run[name])
                         if flaw is not None:
-                            notes[what] = f"{flaw}; its drift is that of the other places"
+                            notes[what] = f"{flaw}; the drift is measured on the other elements"
     return DriftReport(
         {name: found[name].result(shares=own) for name in outputs},
         {name: found[name].result(shares=own) for name in layers},

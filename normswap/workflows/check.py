@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from normswap.beside import placed
 from normswap.check import cancellation
 from normswap.check.alone import concluded
 from normswap.check.batching import batch_evidence
@@ -29,6 +28,8 @@ from normswap.check.runner import LEVELS, Execution, Runner
 from normswap.check.starting import is_enough, start
 from normswap.check.verdict import NOT_FINITE, Verdict, overall
 from normswap.errors import DataError, ModelError, UsageError
+from normswap.files.beside import placed
+from normswap.files.scratch import scratch_folder
 from normswap.graph.build import gs_nodes
 from normswap.groupnorm.carried import constants_not_finite
 from normswap.inputs.data import load_cases, load_outputs
@@ -45,7 +46,6 @@ from normswap.progress import Progress, silent
 from normswap.proof.budget import Budget
 from normswap.proof.files import prove_files
 from normswap.runtime.providers import CPU, full_name
-from normswap.scratch import scratch_folder
 from normswap.spelling import did_you_mean
 
 if TYPE_CHECKING:

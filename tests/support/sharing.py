@@ -76,6 +76,15 @@ def _place():
     return os.getcwd(), here  # noqa: PTH109 - it is compared
 
 
+def machine():
+    """Return what an environment that is written anew has of this one all the same.
+
+    Where compiled modules lie, and how many threads a process takes beside others.
+    """
+    names = ("PYTHONPYCACHEPREFIX", "OPENBLAS_NUM_THREADS")
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
 @contextlib.contextmanager
 def shared_processes():
     """Have processes come back, for as long as the context lasts."""

@@ -300,7 +300,7 @@ class _Opening:
         for number, swap in enumerate(self._plan.swaps):
             layer, node = swap.layer, nodes[swap.key]
             if isinstance(layer.scale, Runtime) or isinstance(layer.bias, Runtime):
-                self._kept[layer.name] = "its scale or bias is no constant"
+                self._kept[layer.name] = "its scale or bias is not constant"
                 layers.append(layer)
                 continue
             given, made = node.inputs[0], node.outputs[0]
@@ -389,7 +389,9 @@ class _Opening:
             if not self._hidden(node)
         ]
         if not uses:
-            self._kept[layer.name] = self._hidden(made_of[0]) if made_of else "nothing calls it"
+            self._kept[layer.name] = (
+                self._hidden(made_of[0]) if made_of else "nothing calls the function that it is in"
+            )
             return
         places = tuple(swap.place for swap in swaps)
         problem = Problem(layer.name, tuple(uses), parameters[0], parameters[1], places)
@@ -418,7 +420,7 @@ class _Opening:
         title = where(layers[0].node)
         nodes = [n.key for layer in layers for n in (layer.node, layer.last)]
         if any(key not in twins for key in nodes):
-            self._kept[title] = "it is a part of what is swapped"
+            self._kept[title] = "it is part of a layer that is swapped"
             return
         seen = [layer for layer in layers if not self._hidden(layer.node)]
         if not seen:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from normswap.errors import DataError
+from normswap.files.scratch import scratch_folder
 from normswap.groupnorm.options import FittedAffine
 from normswap.groupnorm.refit.course import Course
 from normswap.groupnorm.refit.equations import NormalEquations
@@ -32,7 +33,6 @@ from normswap.groupnorm.refit.outcome import Fit, FitStep, Refitted, Unfitted
 from normswap.groupnorm.refit.tangent import Tangent
 from normswap.groupnorm.refit.targets import find_targets, theirs
 from normswap.runtime.session import Session
-from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -122,7 +122,9 @@ def refit(
     with scratch_folder() as folder:
         pair = open_pair(original, plan, folder, weights=how.weights, affines=how.affines)
         if not pair.outputs:
-            raise DataError("The model has no output of floats, by which a fit could be judged.")
+            raise DataError(
+                "The model has no output of a float type, and a fit is judged by these."
+            )
         common: dict[str, Any] = {"alike": True, "timeout": how.timeout, "remembered": 4}
         with (
             Session(
@@ -168,11 +170,11 @@ def _hindrance(problem: Problem, route: Route) -> str:
     name = problem.weight.name
     if name in route.unknown:
         inside = all(use.by_turns for use in problem.uses)
-        how = "which it is in" if inside else "which is behind it"
+        how = "which it is in" if inside else "which comes after it"
         return f"no derivative is known of {route.unknown[name]}, {how}"
     if name not in route.names:
-        return "a small move of it is lost in the rounding of its type"
-    return "a fit of all layers to the outputs takes too long, or brought nothing"
+        return "small changes of it are lost in the rounding of its type"
+    return "a joint fit of all layers takes too long, or did not reduce the error"
 
 
 @dataclass(slots=True)
@@ -207,7 +209,7 @@ class _Walk:
         for problem in pair.problems:
             self._hold(problem)
         ends = list(pair.teacher.ends)
-        progress("running the original on what is held out")
+        progress("running the original on the held-out samples")
         self._wanted = [
             {name: values[name] for name in ends}
             for values in Course(teacher, pair.teacher, held_out).values(ends, {})
@@ -355,7 +357,7 @@ class _Walk:
                         continue  # no turn of a body has come to it yet
                     if not self._reproduced(problem, here):
                         lost.add(number)
-                        why = "the runtime computes it in another way than ONNX"
+                        why = "onnxruntime computes it in another way than ONNX defines it"
                         self._why[problem.layer] = why
                         continue
                     groups, size, results = (
@@ -395,10 +397,10 @@ class _Walk:
     def _solve(self, problem: Problem, sums: NormalEquations, judged: Course) -> None:
         """Try fits of a layer, and take the best if it is better than what there is."""
         if not sums.is_finite:
-            self._why[problem.layer] = "what comes to it is not finite on this data"
+            self._why[problem.layer] = "its input has NaN or infinite values on this data"
             return
         if sums.energy <= SAME * sums.wanted:
-            self._why[problem.layer] = "it gives what it gives in the original"
+            self._why[problem.layer] = "its output is already that of the original"
             return
         best = _Best(self._now)
         for candidate in self._candidates(problem, sums, judged):
@@ -406,7 +408,7 @@ class _Walk:
                 best = candidate
         kind = "affine" if problem.affine else "weight"
         if not self._take([problem], best, problem.layer, kind):
-            self._why[problem.layer] = "no fit of it brought held-out samples nearer"
+            self._why[problem.layer] = "no fit of it reduced the error on held-out samples"
 
     def _take(
         self, problems: list[Problem], best: _Best, what: str, kind: str, *, rounds: int = 0

@@ -141,7 +141,7 @@ def _recalibrate(report: Any) -> Iterator[str]:
         yield from ("", f"On {report.samples} samples.")
     yield from _table(
         (
-            "recalibrated" if report.samples else "turned",
+            "recalibrated" if report.samples else "switched",
             "change of means",
             "variances multiplied by",
         ),

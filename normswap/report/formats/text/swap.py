@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from normswap.groupnorm.state_dict import StateDict
     from normswap.proof.result import Region
     from normswap.workflows.sameness import Sameness
-    from normswap.workflows.swap import SwapReport
     from normswap.workflows.swap_check import SwapCheck
+    from normswap.workflows.swap_report import SwapReport
 
 
 def tell(report: SwapReport, stream: TextIO, *, verbose: int = 0) -> None:
@@ -216,7 +216,7 @@ def _regions(report: SwapReport) -> tuple[Region, ...]:
 
 def _absorbed(plan: SwapPlan, *, verbose: int) -> Table:
     """List what went into the affine of another layer."""
-    table = new_table("absorbed", "node", "into the affine of")
+    table = new_table("absorbed", "node", "into scale and bias of")
     rows = [(site, swap.site) for swap in plan.swaps for site in swap.absorbed]
     shown = rows if verbose else rows[:SHOWN]
     for site, by in shown:
