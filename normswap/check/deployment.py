@@ -171,7 +171,9 @@ def with_proof(
         proved = standing in {Standing.IDENTICAL, Standing.PROVED}
         bare = report.evidence.fault is None and judgement.reason != NOT_FINITE
         if proved and judgement.verdict is Verdict.INCONCLUSIVE and bare:
-            judgement = Judgement(Verdict.EQUIVALENT, "proof", f"proved, though {judgement.reason}")
+            judgement = Judgement(
+                Verdict.EQUIVALENT, "proof", f"proved, although {judgement.reason}"
+            )
         apart = standing is Standing.APART
         alone = strict and apart and len(proof.apart) == 1
         if apart and judgement.verdict is not Verdict.DIFFERENT:

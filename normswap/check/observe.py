@@ -84,7 +84,7 @@ def observe_original(
         arbitrate(runner, model, options, seen)
         return seen
     if refusal is None or first is None:
-        raise RunError("There was no input to try.")
+        raise RunError(f"No inputs could be made to run {model.name} on.")
     if first.cases[0].distribution is not Distribution.USER:
         refusal.tip = refusal.tip or tip(model, first.cases[0].shapes())
     return _below_default(runner, model, options, first, refusal)

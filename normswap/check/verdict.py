@@ -421,7 +421,7 @@ def _by_runtime(
         levels = (evidence.verdict_level, evidence.deployed)
         off = max(metrics.max_abs for metrics in levels if metrics is not None)
         # Figures that depend on which model is the original are for the table.
-        within = "within" if found.verdict is Verdict.EQUIVALENT else "no more than"
+        within = "no more than" if found.verdict is Verdict.EQUIVALENT else "more than"
         said = (
             f"onnxruntime's results for the two models differ by {off:.3g}, {within} "
             "rounding can explain"

@@ -19,9 +19,9 @@ from normswap.cli.options import (
     require_dry_run,
     rewrite_options_of_command,
     save_failing_inputs,
-    source_of_command,
 )
 from normswap.cli.progress import progress
+from normswap.cli.source_and_target import source_of_command
 from normswap.cli.telling import telling
 from normswap.errors import UsageError
 from normswap.spelling import did_you_mean
@@ -37,7 +37,7 @@ EXAMPLES = """\b
 Examples:
   normswap fold model.onnx                      writes model.folded.onnx
   normswap fold model.onnx -o small.onnx
-  normswap fold model.onnx --dry-run -v         says what it would do, and why
+  normswap fold model.onnx --dry-run -v         shows what it would do, and why
   cat model.onnx | normswap fold > small.onnx
 """
 

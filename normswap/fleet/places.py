@@ -64,7 +64,7 @@ def find(words: Iterable[str], *, listed: bool = False) -> list[Found]:
         for each in _found(word, listed=listed):
             found.setdefault(identity(each.path), each)
         if len(found) == before and is_many(word) and not any(_found(word, listed=listed)):
-            raise UsageError(f"{word} contains no *{SUFFIX} files.")
+            raise UsageError(f"No *{SUFFIX} files were found in {word}.")
     return list(found.values())
 
 

@@ -16,6 +16,7 @@ from normswap.errors import UsageError
 from normswap.inputs.roles import Allowed, Known, allowed
 from normswap.inputs.roles.indices import SEQUENCE_LENGTH
 from normswap.runtime.arrays import Feeds, Value, dtype_of
+from normswap.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -145,7 +146,9 @@ def make_case(
     for name in ranges:
         if name and name not in names:
             raise UsageError(
-                f"A range is given for input {name!r}, but the model has no such input."
+                f"A range is given for input {name!r}, but the model has no such input.",
+                tip=did_you_mean(name, names)
+                or f"Its inputs are {', '.join(sorted(names)) or 'none'}.",
             )
     known = Known.of(signature, shapes)
     feeds: Feeds = {}

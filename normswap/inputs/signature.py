@@ -147,7 +147,7 @@ def read_signature(path: Path) -> Signature:
         The file does not exist, or is no ONNX model.
     """
     if not path.is_file():
-        raise ModelError(f"There is no model at {path}.", tip=no_such_file(path))
+        raise ModelError(f"{path} doesn't exist.", tip=no_such_file(path))
     try:
         model = outlined(path.resolve())
     except OSError as error:

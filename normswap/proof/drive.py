@@ -45,6 +45,8 @@ _LARGEST = 1 << 23  # elements of one tensor of a frontier
 _WORK = 1_500_000_000  # multiply-adds of one evaluation
 _PROBING = 2_000_000_000  # and of all that drive few channels
 
+_FEW = "has few output values, so agreement on random inputs proves nothing"
+
 # What makes of a continuum a few values, or jumps: agreement on some inputs says little of others,
 # since two limits that are close differ only for what is between them.
 _ROUNDING = frozenset(
@@ -133,7 +135,7 @@ def drive(
         if not worst.floors <= limit:
             return replace(worst, work=driving.work)
     if not count:
-        raise UnjudgedError("there are no sizes to drive it at")
+        raise UnjudgedError("no sizes are known at which it could be evaluated")
     return replace(worst, reason=driving.unseen(), work=driving.work)
 
 
@@ -173,7 +175,7 @@ class _Driving:
                 self._flags.append(kind)
             elif number not in side.sizes[0].values:
                 name = side.flat.names[number]
-                raise UnjudgedError(f"it reads the integers {name!r}, whose values are not known")
+                raise UnjudgedError(f"it depends on the integers {name!r}, which are not known")
         self._coverages = []
         for cone in (pair.of_a, pair.of_b):
             names = _varying(cone, self._floats + self._flags)
@@ -190,9 +192,9 @@ class _Driving:
             for node in cone.nodes:
                 varies = not coverage.by_value.isdisjoint(node.proto.input)
                 if varies and node.op in _ROUNDING:
-                    raise UnjudgedError(f"{node.title} makes few values of many")
+                    raise UnjudgedError(f"{node.title} {_FEW}")
                 if varies and node.op == "Cast" and not is_float(side.flat.types[node.outputs[0]]):
-                    raise UnjudgedError(f"{node.title} makes few values of many")
+                    raise UnjudgedError(f"{node.title} {_FEW}")
 
     # ------------------------------------------------------------------------------------- values
 
@@ -202,7 +204,7 @@ class _Driving:
         plain = not any(self._is_bent(node) for node in self._nodes())
         for number, shapes in enumerate(self._layout.plans(self._floats)):
             if self._work(shapes) > _WORK:
-                raise UnjudgedError("it is too much work to be driven")
+                raise UnjudgedError("evaluating it on random values takes too much work")
             scales = _SCALES[:1] if number or plain else _SCALES
             for scale in scales:
                 for flags in self._choices():
@@ -259,10 +261,10 @@ class _Driving:
             if kind not in self._floats and kind not in self._flags:
                 sizes = side.sizes[min(size, len(side.sizes) - 1)]
                 if number not in sizes.values:
-                    raise UnjudgedError("it reads integers whose values are not known")
+                    raise UnjudgedError("it depends on integers whose values are not known")
                 found[kind] = sizes.values[number]
         if found and self._layout.is_local:
-            raise UnjudgedError("it reads integers at sizes of another model")
+            raise UnjudgedError("it depends on integers that are known only for other input sizes")
         return found
 
     def _bounds(self, kind: int) -> Bounds:
@@ -351,7 +353,7 @@ class _Driving:
     def _work(self, shapes: Mapping[int, Shape]) -> int:
         """Return a bound on the multiply-adds of one evaluation of both regions."""
         if any(math.prod(shape) > _LARGEST for shape in shapes.values()):
-            raise UnjudgedError("it is too large to be driven")
+            raise UnjudgedError("it is too large to evaluate on random values")
         places = max(
             (shape[0] * math.prod(shape[2:]) for shape in shapes.values() if len(shape) > 1),
             default=1,
@@ -375,7 +377,7 @@ class _Driving:
         a = evaluate(pair.a, pair.of_a, of_a, see=_seer(first, pair.facts))
         b = evaluate(pair.b, pair.of_b, of_b, see=_seer(second, pair.facts_of_b))
         if isinstance(a, list) or isinstance(b, list):
-            raise UnjudgedError("it makes a sequence")
+            raise UnjudgedError("it is a sequence of tensors")
         return a, b
 
     def _split(self, feeds: Mapping[int, Any]) -> tuple[dict[int, Any], dict[int, Any]]:
@@ -407,10 +409,11 @@ class _Driving:
         """Return how far the two are apart on values of the frontier."""
         a, b = self.made(feeds)
         if a.shape != b.shape:
-            return Driven(math.inf, f"its shape: {list(a.shape)} and {list(b.shape)}")
+            shapes = f"{list(a.shape)} in the original and {list(b.shape)} in the rewritten model"
+            return Driven(math.inf, reason=f"its shape is {shapes}")
         if a.dtype != np.float64 or b.dtype != np.float64:
             same = a.dtype == b.dtype and bool((a == b).all())
-            return Driven(0.0 if same else math.inf)
+            return Driven(0.0) if same else Driven(math.inf, reason="its values differ")
         moved = self.moved(feeds, (a, b), alone=alone)
         if scaled is not None:
             a, moved = scaled(a), [scaled(each) for each in moved]
@@ -475,11 +478,11 @@ def _apart(
     """Return the largest deviation, of all channels, in floors of its channel."""
     finite = np.isfinite(a)
     if not np.array_equal(finite, np.isfinite(b)):
-        return Driven(math.inf, "its numbers: in one model only")
+        return Driven(math.inf, reason="it is NaN or infinite at other places than the original's")
     if not a.size:
         return Driven(0.0)
     if 2 * np.count_nonzero(finite) < a.size:
-        raise UnjudgedError("hardly any of its values are numbers")
+        raise UnjudgedError("most of its values are NaN or infinite on random inputs")
     if not finite.all():
         a, b = np.where(finite, a, 0.0), np.where(finite, b, 0.0)
         moved = [np.where(finite & np.isfinite(m), m, a) for m in moved]

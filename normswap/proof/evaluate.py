@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from normswap.proof.numbering import Side
     from normswap.proof.regions import Cone
 
-Seen = "Callable[[Node, Sequence[Any], Sequence[Any]], None]"
-
 
 class UnjudgedError(Exception):
     """A region can't be evaluated; the message says why."""
@@ -37,14 +35,14 @@ def evaluate_node(node: Node, inputs: Sequence[Any]) -> Sequence[Any]:
     """
     if node.domain == OWN:
         if node.op != CHOICE:
-            raise UnjudgedError(f"{node.title} runs a body")
+            raise UnjudgedError(f"{node.title} runs a subgraph, which is not evaluated here")
         condition = np.asarray(inputs[0])
         if condition.size != 1:
-            raise UnjudgedError(f"{node.title} has no single condition")
+            raise UnjudgedError(f"{node.title} has a condition that is not a single value")
         return [inputs[1] if condition.reshape(-1)[0] else inputs[2]]
     meaning = meaning_of(node.op, node.domain, node.opset)
     if meaning is None or meaning.function is None:
-        raise UnjudgedError(f"{node.title} is not known in float64")
+        raise UnjudgedError(f"{node.title} is not supported in float64")
     used = [slot for slot, number in enumerate(node.outputs) if number != NONE]
     try:
         with np.errstate(all="ignore"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -107,7 +108,7 @@ def judge(pair: Pair, *, drives: bool = True) -> Judgement:
         floors=found.floors,
         element=found.where,
         channel=found.channel,
-        reason="" if equal else found.reason or _said(found.floors, "weight-rounding floors"),
+        reason="" if equal else found.reason or _said(found.floors, "weights", FLOORS),
         is_near=found.floors > FLOORS and 0 < found.share < _NEAR,
         work=found.work,
     )
@@ -132,7 +133,7 @@ def _by_maps(pair: Pair) -> Judgement:
         floors=off.units,
         element=off.where,
         channel=off.channel,
-        reason="" if equal else _said(off.units, "times what rounding does to it"),
+        reason="" if equal else _said(off.units, "constants", ONCE if same else UNITS),
         is_near=not equal and off.share < _NEAR,
         is_partial=not equal and off.is_partial,
         number=off.number,
@@ -190,14 +191,16 @@ def _other_constant(pair: Pair, a: int, b: int) -> Judgement | None:
         apart=True,
         floors=most,
         element=f"{pair.b.flat.names[b]}{list(place)}",
-        reason=_said(most, "times what rounding does to it"),
+        reason=_said(most, "constants", UNITS),
         is_near=bool(off.max() < _NEAR * size.max()),
         number=Number(one.shape, place, float(other[place]), float(one[place]), count),
     )
 
 
-def _said(floors: float, what: str) -> str:
-    return f"it is off by {floors:.3g} {what}"
+def _said(floors: float, what: str, limit: float) -> str:
+    if math.isinf(floors):
+        return f"it differs, and rounding the {what} does not explain it"
+    return f"it differs by {floors:.3g} times the rounding error of the {what} (limit {limit:.2g})"
 
 
 def rounded(pair: Pair) -> tuple[Rounding, Rounding]:
@@ -226,7 +229,7 @@ def _refused(pair: Pair) -> str:
         side.flat.types[cone.target] for side, cone in ((pair.a, pair.of_a), (pair.b, pair.of_b))
     ]
     if not all(kinds) or not pair.b.may_be(*kinds):
-        return "it is of another type"
+        return "its element type differs between the models"
     types = [pair.a.flat.types[number] for number in pair.of_a.frontier]
     narrowed = set(narrowing(pair.b, pair.of_b, types).values())
     if set(narrowing(pair.a, pair.of_a).values()) != narrowed - {pair.b.narrow}:
@@ -234,13 +237,13 @@ def _refused(pair: Pair) -> str:
     for side, cone in ((pair.a, pair.of_a), (pair.b, pair.of_b)):
         for node in cone.nodes:
             if not takes(node, side.flat.types):
-                return f"{node.title} does not take the types of what it reads"
+                return f"{node.title} does not accept the element types of its inputs"
             if _chooses_by_size(node, side):
                 return f"{node.title} {BY_SIZE}"
     before, after = rounding_of(pair.a, pair.of_a), rounding_of(pair.b, pair.of_b)
     coarser = before is not None and after is not None and after.unit > before.unit
     if coarser and not pair.b.narrow:
-        return "its constants are of a narrower type"
+        return "its constants have a narrower type in the rewritten model"
     return ""
 
 

@@ -271,7 +271,11 @@ class _Walk:
             if found.is_near:
                 self._near.add(number)
             if found.equal and found.means is Means.DRIVEN and self._hides(cone):
-                found = replace(found, equal=False, reason="it may hide what is off within it")
+                found = replace(
+                    found,
+                    equal=False,
+                    reason="a tensor in its region differs slightly, and the region may hide that",
+                )
             if named and found.apart and not found.is_near and not found.is_partial:
                 read = self._scaled(other, cone)
                 if read is not None:
@@ -343,7 +347,7 @@ class _Walk:
             floors=found.floors,
             element=found.element,
             channel=found.channel,
-            reason="" if found.equal else found.reason or "it is not the same",
+            reason="" if found.equal else found.reason or "it differs",
             is_apart=found.apart,
             is_near=found.is_near,
             is_partial=found.is_partial,
@@ -450,7 +454,7 @@ class _Walk:
         for reason in reasons:
             if any(words in reason for words in BEYOND_TESTS):
                 return reason
-        return reasons[-1] if reasons else "the original has no tensor to compare it with"
+        return reasons[-1] if reasons else "no tensor of the original corresponds to it"
 
 
 _BENT = frozenset(

@@ -90,7 +90,7 @@ class LargeRegionError(Exception):
     """
 
     def __init__(self, seen: set[int]) -> None:
-        super().__init__(f"a region has more than {LARGEST} nodes")
+        super().__init__(f"its region has more than {LARGEST} nodes")
         self.seen = seen
 
 

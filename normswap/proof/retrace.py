@@ -209,16 +209,18 @@ class _Trace:
             not is_float(self._b.flat.types[cut.tensor])
             or self._a.flat.makers[cut.original] is None
         ):
-            raise _NoCutError("it is not of a float type, or no node of the original makes it")
+            raise _NoCutError("it is not a float tensor, or no node of the original makes it")
         of_b = self._region(cut)
         of_a = opposite(self._a, cut.original, of_b, self._common)
         if of_a is None:
             raise _NoCutError("the original's region is too large")
         found = self._scaled(of_a, of_b) if cut.is_scaled else judge(self._pair(of_a, of_b))
         if not found.equal or found.means is None:
-            raise _NoCutError(found.reason or "it is not the same")
+            raise _NoCutError(found.reason or "it differs")
         if found.means is Means.DRIVEN and self._hides(of_b):
-            raise _NoCutError("it may hide what is off within it")
+            raise _NoCutError(
+                "a tensor in its region differs slightly, and the region may hide that"
+            )
         stored = rounding_of(self._b, of_b) or rounding_of(self._a, of_a)
         return Judged(
             self._tensors[1][cut.tensor],
@@ -259,7 +261,9 @@ class _Trace:
             if {stands_for.get(number, number) for number in cone.frontier} == claimed:
                 return cone
             cone = widened(self._b, cone, self._homes)
-        raise _NoCutError("what it is made of is not known to be equal, or it is not made of that")
+        raise _NoCutError(
+            "its region does not start from the claimed tensors, or those are not known to be equal"
+        )
 
     def _frontier(self, of_a: Cone, of_b: Cone) -> list[Equal]:
         read = {kind: number for number, kind in reversed(of_a.frontier.items())}
@@ -267,7 +271,9 @@ class _Trace:
         for number, kind in of_b.frontier.items():
             other = read.get(kind, self._homes.get(kind, NONE))
             if other == NONE:
-                raise _NoCutError(f"the original has nothing like {self._tensors[1][number]!r}")
+                raise _NoCutError(
+                    f"the original has no tensor equal to {self._tensors[1][number]!r}"
+                )
             found.append(Equal(self._tensors[1][number], self._tensors[0][other]))
         return sorted(found, key=lambda pair: pair.tensor)
 

@@ -32,9 +32,9 @@ def rests_on(report: CheckReport) -> str:
         if same
         else "decided by a region that computes another function",
         "arbiter": "compared in float64 and in the runtime",
-        "within the original's own rounding noise": "judged by the original's own rounding noise"
+        "noise floor": "within the original's own rounding noise"
         if same
-        else "by the original's own noise",
+        else "judged by the original's own rounding noise",
         "tolerance": "judged by the given tolerance",
         "values": "compared value by value",
     }.get(report.basis, "judged by what could be compared")

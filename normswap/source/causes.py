@@ -86,7 +86,7 @@ def of_weights(weights: Sequence[Weight], *, same: bool) -> Iterator[SourceFindi
     others = [weight for weight in weights if weight.kind in {"other", "shape"}]
     many = [*changed, *others]
     if not (same or weights):
-        yield SourceFinding("weight", "", "no weight of the module is in the file")
+        yield SourceFinding("weight", "", "no weight of the module was found in the file")
         return
     if not same and len(many) > _NAMED and len(many) > len(weights) / 2:
         names = [weight.name for weight in many]

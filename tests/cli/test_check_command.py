@@ -36,7 +36,7 @@ def run(home, *arguments):
         (["a.onnx", "spoiled.onnx"], ExitCode.FINDINGS, "different: a.onnx and spoiled.onnx"),
         (["a.onnx", "constant.onnx"], ExitCode.FINDINGS, "have different inputs or outputs"),
         (["a.onnx", "text.onnx"], ExitCode.MODEL, "text.onnx is a text file, not an ONNX model"),
-        (["a.onnx", "absent.onnx"], ExitCode.MODEL, "no model at"),
+        (["a.onnx", "absent.onnx"], ExitCode.MODEL, "doesn't exist"),
         (["a.onnx", "a.onnx", "--load-inputs", "wrong.npy"], ExitCode.MODEL, "shape"),
         (["a.onnx", "a.onnx", "--provider", "cuda9"], ExitCode.RUN, "'cuda9' is not available"),
         (["a.onnx", "a.onnx", "--timeout", "0.01"], ExitCode.RUN, "longer than"),

@@ -63,7 +63,7 @@ def test_a_file_whose_name_looks_like_a_pattern_is_a_file(home):
 def test_nothing_found_is_said(home):
     for word in ("none*.onnx", "a/.hidden/..//deep/../../b/../.git"):
         (home / ".git").mkdir(exist_ok=True)
-        with pytest.raises(UsageError, match=r"There is no \*\.onnx in"):
+        with pytest.raises(UsageError, match=r"No \*\.onnx files were found in"):
             find([word])
 
 

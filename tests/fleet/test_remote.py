@@ -58,7 +58,10 @@ def test_a_folder_in_memory_is_mirrored_with_its_data(memory, tmp_path):
     assert alone == mirrored
 
     again = invoke("fold", "memory://m", "-o", "memory://out")
-    assert (again.code, "memory://out/a.onnx, memory://out/deep/b.onnx exist" in again.err) == (
+    assert (
+        again.code,
+        "memory://out/a.onnx, memory://out/deep/b.onnx already exist" in again.err,
+    ) == (
         2,
         True,
     )

@@ -104,8 +104,8 @@ def test_several_inputs_are_batched_together(tmp_path, signature):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"a": X, "b": X}, "no array for the input x"),
-        ({"x": X[:, :2]}, "its axis 1 is 2, and 3 is needed"),
+        ({"a": X, "b": X}, "no array for the model's input x"),
+        ({"x": X[:, :2]}, "but axis 1 must be 3"),
         ({"x": X[0]}, "with 1 axes"),
         ({"x": X.astype(complex)}, "its type is complex128"),
         ({"x": X[:0]}, "does not fill one batch"),

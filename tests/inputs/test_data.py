@@ -67,7 +67,7 @@ def test_folders_of_arrays_and_of_sets(tmp_path):
     [
         ({"a": X}, r"d\.npz has no array for the model's input b; it has a"),
         ({"a": X, "c": X}, "no array for the model's input b; it has a, c"),
-        ({"a": X.astype(np.complex64), "b": X}, "complex64, and float32 is needed"),
+        ({"a": X.astype(np.complex64), "b": X}, "complex64, but float32 is needed"),
         (
             {"a": X.astype(str), "b": X},
             "input a of the model: its type is <U32, but float32 is needed",
@@ -135,7 +135,7 @@ def test_golden_outputs(tmp_path):
     for arrays, word in (
         ({"z": X}, "the model has no output 'z'"),  # one that the model has lost
         ({}, "output 'y' is missing"),
-        ({"y": X.astype(np.float64)}, "float64, and float32 is needed"),
+        ({"y": X.astype(np.float64)}, "float64, but float32 is needed"),
     ):
         np.savez(tmp_path / "bad.npz", **arrays)
         with pytest.raises(DataError, match=rf"bad\.npz.*{word}"):

@@ -102,7 +102,7 @@ def test_each_load_is_fresh():
     ("fields", "message"),
     [
         ({"data_type": 1, "dims": [3], "raw_data": bytes(8)}, "don't fit"),
-        ({"data_type": 1, "dims": [3], "raw_data": bytes(9000)}, "9000 bytes are stored, 12"),
+        ({"data_type": 1, "dims": [3], "raw_data": bytes(9000)}, "9000 bytes are stored, but 12"),
         ({"data_type": 1, "dims": [3], "float_data": [1.0]}, "don't fit"),
         ({"data_type": 1, "dims": [-3], "float_data": [1.0]}, "invalid shape"),
         ({"data_type": 0, "dims": [1]}, "has no type"),

@@ -116,7 +116,7 @@ def test_a_device_that_is_not_there(model, runtime):
     runtime(raises="Invalid device ID: 2, must be between 0 and 2")
     with pytest.raises(ProviderError, match="There is no device 2") as info:
         run(model, provider_options={"device_id": "2"})
-    assert info.value.tip == "There are 0: Fast GPU, 1: Slow GPU."
+    assert info.value.tip == "The devices are 0: Fast GPU, 1: Slow GPU."
 
 
 def test_tensorrt_without_its_libraries(model, runtime):

@@ -19,7 +19,7 @@ def tip(report: Any, model: str) -> str | None:
             return None
         return (
             f"{count} kept because the statistics are also graph inputs, so a caller "
-            "could replace them; if no caller does, add --assume-constant"
+            "could override them; if no caller does, add --assume-constant"
         )
     count = report.outlook.assumable
     if not count:
@@ -28,7 +28,7 @@ def tip(report: Any, model: str) -> str | None:
     found = list(dict.fromkeys(tensor for tensor in tensors if tensor is not None))
     names = ", ".join(found[:SHOWN]) + ", ..." * (len(found) > SHOWN)
     return (
-        f"{count} kept because weights are also graph inputs, so a caller could replace "
+        f"{count} kept because weights are also graph inputs, so a caller could override "
         f"them ({names}); if no caller does, `normswap fold {model} --assume-constant` "
         f"folds {_them(count)}"
     )

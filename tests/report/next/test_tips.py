@@ -42,7 +42,7 @@ def told(*arguments):
         assert marked.count("\nTip: ") == len(found)
         if find_spec("jinja2") and find_spec("pygal") and find_spec("grandalf"):
             page = invoke(*arguments, "--format", "html").text
-            assert ("What next" in page) == bool(found)
+            assert ("Next steps" in page) == bool(found)
     return found
 
 

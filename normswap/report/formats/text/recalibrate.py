@@ -37,7 +37,7 @@ def tell(report: RecalibrateReport, stream: TextIO, *, verbose: int = 0) -> None
         line += f", [yellow]{len(report.untouched)} kept[/]"
     shown = report.layers if verbose > 0 else report.layers[:SHOWN]
     measures = ("change of means", "variances multiplied by") if report.samples else ()
-    table = new_table("recalibrated" if measures else "turned", "channels", *measures)
+    table = new_table("recalibrated" if measures else "switched", "channels", *measures)
     for layer in shown:
         moved = _known(layer.mean_shift, " std"), _known(layer.variance_ratio)
         nodes = (place_of(site) for site in (layer.site, *layer.shared))
