@@ -95,7 +95,7 @@ def test_a_fold_by_proof_alone(tmp_path):
     "more", [{"self_test": 2}, {"provider": "cuda"}, {"value_ranges": {"x": (0.0, 1.0)}}]
 )
 def test_what_needs_a_run_is_refused(more):
-    with pytest.raises(UsageError, match=f"no use for '{next(iter(more))}'"):
+    with pytest.raises(UsageError, match=f"'{next(iter(more))}' has no effect"):
         CheckOptions(depth="proof", **more)
 
 

@@ -285,7 +285,7 @@ def _drift(report: SwapReport, console: Console) -> None:
         lowest = min(layers, key=lambda name: layers[name].snr)
         best = _known(max(drift.snr for drift in layers.values()), ".1f")
         least = f"{_known(layers[lowest].snr, '.1f')} dB, least in {escape(lowest)}"
-        console.print(f"  layers: {best} to {least}; -v lists each")
+        console.print(f"  SNR of the layers: {best} to {least}; -v lists each")
     if not check.drift.own:
         console.print("  no accuracy was measured, and drift on random inputs does not tell it")
         return
