@@ -98,7 +98,7 @@ class _Collector:
     def pytest_sessionfinish(self) -> None:
         if self._is_worker:
             return
-        from normswap.beside import placed
+        from normswap.files.beside import placed
 
         tell = {".json": _as_json, ".md": _as_markdown, ".html": _as_html}[self._path.suffix]
         with placed(tell(self._all), self._path):

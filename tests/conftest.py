@@ -17,6 +17,11 @@ settings.register_profile("dev", deadline=None, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with what takes long, or in the end one worker does it and the others wait."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_fit():
     """A fit to the outputs is made once and not ten times, which takes half a minute on digits."""

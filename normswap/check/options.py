@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
-    from normswap.inputs.data import Data
+    from normswap.inputs.sets import Data
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import warnings
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import click
 
@@ -277,9 +277,26 @@ def _tell(
 
 
 def _show(message: str, tip: str | None) -> None:
-    _echo(f"{click.style('error:', fg='red', bold=True)} {message}")
+    _echo(_styled("error:", message, fg="red", bold=True))
     if tip:
-        _echo(f"{click.style('tip:', fg='cyan')} {tip}")
+        _echo(_styled("tip:", tip, fg="cyan"))
+
+
+def _styled(label: str, sentence: str, **style: Any) -> str:
+    """Return a sentence behind a label, in lines that a terminal has room for."""
+    text = f"{label} {sentence}"
+    if sys.stderr.isatty():
+        from shutil import get_terminal_size
+
+        from normswap.report.wrapping import hanging
+
+        try:
+            here = os.get_terminal_size(sys.stderr.fileno())
+        except OSError:
+            here = os.terminal_size((80, 24))
+        width = get_terminal_size(here).columns  # where standard output is no terminal
+        text = "\n".join(hanging(line, width) for line in text.split("\n"))
+    return click.style(label, **style) + text.removeprefix(label)
 
 
 def _echo(line: str) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from normswap.beside import placed
 from normswap.cli.written import will_write
 from normswap.errors import UsageError
+from normswap.files.beside import placed
 
 SHELLS = ("bash", "zsh", "fish")
 

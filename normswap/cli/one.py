@@ -20,6 +20,7 @@ from normswap.cli.stopping import STOPPED
 from normswap.cli.telling import JSON, Telling
 from normswap.cli.written import Written
 from normswap.errors import ExitCode, ModelError, NormswapError, RunError
+from normswap.files.scratch import scratch_folder
 from normswap.fleet import remote
 from normswap.fleet.records import Record, tags
 from normswap.fleet.work import Job, Outcome
@@ -30,7 +31,6 @@ from normswap.report.formats.json import whole
 from normswap.report.headline import headline
 from normswap.report.results import results_of
 from normswap.runtime.lending import keep
-from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -230,7 +230,7 @@ class Telling:
             import io
             from pathlib import Path
 
-            from normswap.beside import placed
+            from normswap.files.beside import placed
 
             text = io.StringIO()
             tell(report, form, text, verbose=max(verbose, 0), envelope=envelope)

@@ -13,8 +13,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from normswap.beside import placed
 from normswap.errors import ModelError
+from normswap.files.beside import placed
 from normswap.fleet import remote
 from normswap.fleet.work import Outcome
 from normswap.model.hashes import sha256_of

@@ -97,7 +97,7 @@ def plan_swap(
         affine = options.affines.get(place_of(node))
         number = (affine and affine.num_groups) or options.policy.num_groups(count)
         if number is None:
-            why = f"{count} channels don't fit {options.policy}"
+            why = f"{count} channels can't be divided into {options.policy}"
             untouched[node.key] = Untouched(site_of(node), Reason.INDIVISIBLE, why)
         else:
             groups[node.key] = number
@@ -154,8 +154,8 @@ def require_elements(plan: SwapPlan) -> None:
     )
     more = f"; and {len(bad) - LISTED} more" if len(bad) > LISTED else ""
     raise UsageError(
-        f"A group of one element is always normalized to 0, so nothing would be left of the input "
-        f"of {listed}{more}.",
+        f"In groups of one element each value is normalized to 0, which would erase the input of "
+        f"{listed}{more}.",
         tip="Ask for fewer groups, or leave these layers out with --exclude.",
     )
 
@@ -375,7 +375,7 @@ def _require_swappable(node: Node, channels: int | None) -> None:
     if data_type is None:
         raise Blocked(Reason.ELEMENT_TYPE, node.title, "its element type is not known")
     if not is_float(data_type):
-        detail = f"its element type is {TensorProto.DataType.Name(data_type)}"
+        detail = f"its element type is {TensorProto.DataType.Name(data_type)}, not a float type"
         raise Blocked(Reason.ELEMENT_TYPE, node.title, detail)
     shape = _shape(node)
     if shape is not None and len(shape) < 2:
@@ -395,7 +395,7 @@ def _refuse_all(model: Model, found: Sequence[tuple[Node, Block | None]]) -> Non
     raise ModelError(
         f"{len(refused)} of {len(found)} BatchNormalizations of {model.name} can't be swapped: "
         f"{listed}{more}.",
-        tip="--exclude leaves them as they are.",
+        tip="Leave these layers out with --exclude.",
     )
 
 

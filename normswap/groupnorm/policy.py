@@ -94,7 +94,9 @@ class GroupPolicy:
         """
         require_choice("on_indivisible", on_indivisible, [each.value for each in OnIndivisible])
         if groups != DEFAULT_GROUPS and group_size is not None:
-            raise UsageError("A number of groups and a group size exclude each other.")
+            raise UsageError(
+                "A number of groups and a group size were given; only one of them is possible."
+            )
         if not isinstance(groups, int) and groups != CHANNELS:
             raise UsageError(f"groups={groups!r} is neither a number nor {CHANNELS!r}.")
         number = groups if isinstance(groups, int) else None

@@ -15,6 +15,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from normswap.errors import ModelError, UsageError
+from normswap.files.scratch import scratch_folder
 from normswap.model import wire
 from normswap.model.bounds import require_bounded, too_deep
 from normswap.model.external import ExternalData, is_external, location_of
@@ -22,7 +23,6 @@ from normswap.model.importer import Importer, default_opset
 from normswap.model.lookalikes import not_a_model
 from normswap.model.sources import is_device, name_of, read_bytes
 from normswap.model.storage import Extent, FileStorage, FileView, MemoryStorage, Storage
-from normswap.scratch import scratch_folder
 from normswap.spelling import no_such_file
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from normswap.errors import ModelError, UsageError
+from normswap.files.scratch import scratch_folder, sweep_scratch
+from normswap.files.undisturbed import finish
 from normswap.model.assembly import Assembly, assemble
 from normswap.model.claims import NO_DATA, Claim, has_inode, sweep
 from normswap.model.loading import Model, data_files
-from normswap.scratch import scratch_folder, sweep_scratch
-from normswap.undisturbed import finish
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -98,7 +98,7 @@ class Walk:
                 raise at.blocked(f"is of opset {node.opset}, before 7", Reason.OPSET)
             follow = find(node)
             if follow is None:
-                raise at.blocked("may read channels by their place")
+                raise at.blocked("may depend on the order of the channels")
             follow(at)
 
         return ask
@@ -106,7 +106,7 @@ class Walk:
     def _tie_branches(self, node: Node, at: At) -> None:
         """Tie what an If makes with what its branches do."""
         if node.op != "If" or not at.is_output:
-            raise at.blocked("may read channels by their place")
+            raise at.blocked("may depend on the order of the channels")
         branches = (graph for graph in node.graph.subgraphs if self._owners[id(graph)] is node)
         for value in (node.output(at.slot), *(body.outputs[at.slot] for body in branches)):
             if value is not None:

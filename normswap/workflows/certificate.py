@@ -422,7 +422,7 @@ def cuts_of(regions: tuple[Judged, ...], a: Side, b: Side) -> Iterator[Cut | str
             yield f"the models have no tensor {missing!r}"
             continue
         tensor, original, *frontier = (numbers[which][name] for which, name in pairs)
-        yield Cut(tensor, original, tuple(frontier))
+        yield Cut(tensor, original, tuple(frontier), region.is_scaled)
 
 
 def load_certificate(path: Path) -> tuple[Certificate, dict[str, Any]]:

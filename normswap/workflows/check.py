@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from normswap.beside import placed
 from normswap.check import cancellation
 from normswap.check.alone import concluded
 from normswap.check.batching import batch_evidence
@@ -19,16 +18,18 @@ from normswap.check.departure import disbelieved, find_departures, measure_round
 from normswap.check.deployment import deploy, proved_outputs, with_proof
 from normswap.check.executions import provider_notes
 from normswap.check.golden import against_expected
+from normswap.check.memory import shortage
 from normswap.check.observations import Observations
 from normswap.check.observe import observe_original, observe_rewritten
 from normswap.check.options import CheckOptions
 from normswap.check.power import estimate, self_test
 from normswap.check.report import CaseReport, CheckReport, OutputReport, reasons_of
-from normswap.check.room import shortage
 from normswap.check.runner import LEVELS, Execution, Runner
 from normswap.check.starting import is_enough, start
 from normswap.check.verdict import NOT_FINITE, Verdict, overall
 from normswap.errors import DataError, ModelError, UsageError
+from normswap.files.beside import placed
+from normswap.files.scratch import scratch_folder
 from normswap.graph.build import gs_nodes
 from normswap.groupnorm.carried import constants_not_finite
 from normswap.inputs.data import load_cases, load_outputs
@@ -45,7 +46,6 @@ from normswap.progress import Progress, silent
 from normswap.proof.budget import Budget
 from normswap.proof.files import prove_files
 from normswap.runtime.providers import CPU, full_name
-from normswap.scratch import scratch_folder
 from normswap.spelling import did_you_mean
 
 if TYPE_CHECKING:

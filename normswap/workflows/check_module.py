@@ -18,6 +18,7 @@ from normswap.check.report import SourceFinding as Finding
 from normswap.check.runner import LEVELS, Execution, Runner
 from normswap.check.verdict import RULES, Verdict, overall
 from normswap.errors import ModelError, RunError, RunTimeoutError, UsageError
+from normswap.files.scratch import scratch_folder
 from normswap.graph.batchnorm import is_batchnorm
 from normswap.inputs.signature import read_signature
 from normswap.inspection.subject import Subject
@@ -27,7 +28,6 @@ from normswap.progress import Progress, silent
 from normswap.proof.files import side_of
 from normswap.proof.flat import NotFlatError
 from normswap.runtime.failures import ProviderError
-from normswap.scratch import scratch_folder
 from normswap.source import causes
 from normswap.source.binding import NotTakenError, bind
 from normswap.source.factory import require_torch

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from normswap.groupnorm.statistics import NormLayer
-    from normswap.inputs.data import Data
+    from normswap.inputs.sets import Data
     from normswap.model import Model
     from normswap.model.sources import Source
     from normswap.workflows.result import Output

@@ -114,7 +114,12 @@ def test_what_is_proved_needs_no_output_that_varies():
     assert output.judgement.verdict is Verdict.DIFFERENT
 
 
-OFF = region(is_apart=True, element="weight[1, 2]", channel=1, reason="the outputs differ by 90")
+OFF = region(
+    is_apart=True,
+    element="weight[1, 2]",
+    channel=1,
+    reason="it differs by 90 times the rounding error of the constants",
+)
 APART = Proof(outputs=(Output("out", Standing.APART),), apart=(OFF,))
 SHOWN = Witness("out", 1e-7, 1.0, is_plain=True)
 
@@ -141,7 +146,7 @@ def test_what_differs_is_a_verdict_where_it_shows(found, verdict):
         (output,) = with_proof(tested, replace(seen, witness=SHOWN))
         assert (output.judgement.verdict, output.judgement.basis) == (Verdict.DIFFERENT, "proof")
         assert "weight[1, 2] in channel 1" in output.judgement.reason
-        assert "in float64 it is 1e-07 off" in output.judgement.reason
+        assert "in float64 it differs by up to 1e-07" in output.judgement.reason
 
 
 @pytest.mark.parametrize(
@@ -149,7 +154,7 @@ def test_what_differs_is_a_verdict_where_it_shows(found, verdict):
     [
         (f"Equal e {BY_SIZE}", "inconclusive"),
         (NARROWER, "inconclusive"),
-        ("Foo is not known in float64", "equivalent"),
+        ("Foo is not supported in float64", "equivalent"),
     ],
 )
 def test_what_tests_do_not_settle(reason, verdict):

@@ -76,7 +76,7 @@ def test_a_report_that_breaks_off_leaves_the_old_one(home, monkeypatch):
     def broken(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("normswap.beside.os.fsync", broken)
+    monkeypatch.setattr("normswap.files.beside.os.fsync", broken)
     result = invoke("inspect", "m.onnx", "--output", "json=r.json")
     assert (result.code, "No space left" in result.err) == (3, True)
     assert (home / "r.json").read_text() == "old"

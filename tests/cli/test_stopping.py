@@ -16,9 +16,9 @@ import normswap.workflows.fold
 import normswap.workflows.result
 from normswap.cli.stopping import stoppable
 from normswap.cli.supervised import Note
+from normswap.files.scratch import scratch_folder, sweep_scratch
 from normswap.runtime import child
 from normswap.runtime.session import Session
-from normswap.scratch import scratch_folder, sweep_scratch
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals"),
@@ -207,7 +207,7 @@ def test_a_child_ends_with_its_parent_and_its_folder_goes(tmp_path, parent, name
         "from normswap.runtime import lifetime\n"
         "from normswap.runtime import child\n"
         "from normswap.cli.stopping import stoppable\n"
-        "from normswap.scratch import scratch_folder\n"
+        "from normswap.files.scratch import scratch_folder\n"
         "child.command = lambda *_: lifetime.command('child')\n"
         "say = lambda folder: pathlib.Path('folder').write_text(str(folder))\n"
         "with stoppable():\n" + "".join(f"    {line}\n" for line in PARENTS[parent].splitlines())
@@ -239,7 +239,7 @@ def test_a_child_ends_with_its_parent_and_its_folder_goes(tmp_path, parent, name
         process.wait()
     left = names(tmp_path / "temporary")
     assert len(left) == (name == "SIGKILL")
-    again = "from normswap.scratch import sweep_scratch; sweep_scratch()"
+    again = "from normswap.files.scratch import sweep_scratch; sweep_scratch()"
     subprocess.run([sys.executable, "-c", again], env=environment, check=True)
     assert names(tmp_path / "temporary") == []
 
@@ -314,7 +314,7 @@ def run(arguments=None, *, note=None):
     written.expect(pathlib.Path("new.onnx"))
     if "written" in sys.argv:
         pathlib.Path("new.onnx").touch()
-    from normswap.scratch import scratch_folder
+    from normswap.files.scratch import scratch_folder
     from normswap.cli.stopping import stoppable
     with stoppable(once=True) as stop:
         try:

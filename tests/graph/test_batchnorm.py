@@ -117,7 +117,7 @@ def swap_plan(fields):
         (
             {"policy": GroupPolicy(groups=4, on_indivisible=OnIndivisible.KEEP)},
             Reason.INDIVISIBLE,
-            "10 channels don't fit 4 groups",
+            "10 channels can't be divided into 4 groups",
         ),
     ],
 )

@@ -56,7 +56,9 @@ def test_pixels():
 def test_no_output_that_tells_them():
     x = np.zeros((2, 4), np.float32)
     network = Network(y=lambda x: x[:, :1], z=lambda x: x[None])
-    with pytest.raises(DataError, match=r"labels \[2\] of a batch: y \[2, 1\], z \[1, 2, 4\]"):
+    with pytest.raises(
+        DataError, match=r"shape \[2\] for a batch; its outputs are y \[2, 1\], z \[1, 2, 4\]"
+    ):
         accuracy(np.zeros(2, int), batches_of(x, 2), network, network)
 
 

@@ -251,7 +251,7 @@ def test_what_depends_on_shapes_alone_is_not_counted():
 
 def test_names_say_where_a_node_is():
     inside = covered(parsed(LOOP % 6), np.ones((2, 3)))
-    assert inside == ["no value of Min q in Loop y came from its operand hi"]
+    assert inside == ["no value of Min q in Loop y came from its input hi"]
     (only,) = covered(parsed("y = example.f (x)", functions=FUNCTION % 6), [[-1, 1, 2]] * 2)[:1]
     assert only == "no input reached the limit 6 of Clip y in f y"
 

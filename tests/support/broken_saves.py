@@ -44,8 +44,6 @@ WAYS = {
     "over": ["source/model.onnx", "-o", "folder/model.onnx", "--force"],
     "stream": ["source/model.onnx", "-o", "-"],
 }
-KINDS = ["OSError", "SIGINT", "SIGTERM", "SIGKILL", "twice"]
-"""What happens at a place: ``twice`` is a second Ctrl-C at the call after it."""
 NOT_REACHED = 99
 OURS = "folder"
 

@@ -96,7 +96,7 @@ def test_what_is_not_proved_says_why_and_is_tested(tmp_path):
         one_node("Mul", weights=weights[1:]),
     )
     assert (report.verdict, report.is_proved) == (Verdict.EQUIVALENT, False)
-    assert "came from its operand" in report.proof.outputs[0].reason
+    assert "came from its input" in report.proof.outputs[0].reason
     assert len(report.runs) > 2
 
 

@@ -13,8 +13,8 @@ from support.swapping import tensor_of
 from normswap.errors import DataError, UsageError
 from normswap.unfolding.identity import EPSILON
 from normswap.unfolding.places import Apart
+from normswap.workflows.bn_to_gn import bn_to_gn
 from normswap.workflows.fold import fold
-from normswap.workflows.swap import bn_to_gn
 from normswap.workflows.unfold import plan_report, unfold
 
 RNG = np.random.default_rng(0)

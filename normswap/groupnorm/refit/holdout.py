@@ -102,14 +102,14 @@ def hold_out(data: Dataset, *, share: float = SHARE, fixed: bool = False) -> tup
         There are fewer than two units, or a batch that has to stay whole is of several.
     """
     if not 0 < share < 1:
-        raise UsageError(f"A share of {share:g} can't be held out: it lies between 0 and 1.")
+        raise UsageError(f"The share to hold out is {share:g}, and must be above 0 and below 1.")
     units: list[object] = []
     for batch, case in enumerate(data.cases()):
         if fixed and len(set(case.units)) > 1:
             raise DataError(
-                f"The model takes batches of {case.samples} samples only, and those of {data.name} "
-                "belong to several units: no unit could be held out as a whole.",
-                tip="Order the data by unit, each with a multiple of that number.",
+                f"The model takes batches of {case.samples} samples only, and batches of "
+                f"{data.name} mix several units: no unit could be held out as a whole.",
+                tip=f"Order the data by unit, with a multiple of {case.samples} samples in each.",
             )
         own = range(len(units), len(units) + case.samples)
         units += case.units or ([batch] * case.samples if fixed else own)
@@ -118,7 +118,7 @@ def hold_out(data: Dataset, *, share: float = SHARE, fixed: bool = False) -> tup
         what = "one batch, of the size that the model takes" if fixed else "one unit"
         raise DataError(
             f"{data.name} has only {what}: nothing can be held out to judge a fit by.",
-            tip="Give more of it.",
+            tip="Give more data.",
         )
     count = min(max(round(share * len(names)), 1), len(names) - 1)
     # By chance, as data is often in the order of its labels; by the same chance in every run.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from normswap.inputs.roles import axes, choices, indices, regions, sizes
 from normswap.inputs.roles.arithmetic import no_number
-from normswap.inputs.roles.rule import RULES, Allowed, Known, Place
+from normswap.inputs.roles.rule import Allowed, Known, Slot, rule_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,10 +42,10 @@ def allowed(
     """
     found: Allowed | None = None
     for use in meaning.uses:
-        rule = RULES.get((use.op_type, use.slot))
+        rule = rule_of(use)
         if rule is None or (rule is no_number and len(meaning.uses) > 1):
             continue  # what isn't finite is for those alone that ask for it
-        given = rule(Place(use, known, shape, rng))
+        given = rule(Slot(use, known, shape, rng))
         unfit = given.values is not None and given.values.size != math.prod(shape)
         if unfit or not use.whole:
             given = replace(given, values=None, guess=True)

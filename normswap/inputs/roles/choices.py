@@ -6,34 +6,34 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from normswap.inputs.roles.rule import Allowed, Place, rule
+from normswap.inputs.roles.rule import Allowed, Slot, rule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 @rule(("Cast", 0))
-def _number(_: Place) -> Allowed:
+def _number(_: Slot) -> Allowed:
     return Allowed(choices=("0", "1", "-2", "34"))  # where it is a string
 
 
 @rule(("TfIdfVectorizer", 0))
-def _token(place: Place) -> Allowed:
-    pool = place.attribute("pool_strings", ()) or place.attribute("pool_int64s", ())
+def _token(slot: Slot) -> Allowed:
+    pool = slot.attribute("pool_strings", ()) or slot.attribute("pool_int64s", ())
     return Allowed(choices=_plain(pool))
 
 
 @rule(("LabelEncoder", 0))
-def _key(place: Place) -> Allowed:
+def _key(slot: Slot) -> Allowed:
     for kind in ("keys_tensor", "keys_strings", "keys_int64s", "keys_floats", "classes_strings"):
-        if kind in place.use.attributes:
-            return Allowed(choices=_plain(np.ravel(place.use.attributes[kind]).tolist()))
+        if kind in slot.use.attributes:
+            return Allowed(choices=_plain(np.ravel(slot.use.attributes[kind]).tolist()))
     return Allowed()
 
 
 @rule(("OneHotEncoder", 0), ("CategoryMapper", 0))
-def _class(place: Place) -> Allowed:
-    found = place.attribute("cats_strings", ()) or place.attribute("cats_int64s", ())
+def _class(slot: Slot) -> Allowed:
+    found = slot.attribute("cats_strings", ()) or slot.attribute("cats_int64s", ())
     return Allowed(choices=_plain(found))
 
 

@@ -91,7 +91,7 @@ class Known:
     def of(cls, signature: Signature, shapes: Mapping[str, Shape]) -> Known:
         """Return what is known of a model on inputs of certain shapes."""
         asked = (use for meaning in signature.semantics.values() for use in meaning.uses)
-        if not any((use.op_type, use.slot) in RULES for use in asked):
+        if not any(map(rule_of, asked)):
             return cls(dict(shapes), {}, {})
         found = inferred(signature.structure, shapes)
         if found is None:
@@ -115,7 +115,7 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Slot:
     """One use of an input, with what a rule may want to know of it."""
 
     use: Use
@@ -167,9 +167,19 @@ class Place:
         return max(shape[axis], 1)
 
 
-Rule = Callable[[Place], Allowed]
+Rule = Callable[[Slot], Allowed]
 
 RULES: dict[tuple[str, int], Rule] = {}
+
+
+REDUCE = "Reduce"
+"""Stands for all operators whose names begin so."""
+
+
+def rule_of(use: Use) -> Rule | None:
+    """Return the rule for a use, None where nothing is asked of the input there."""
+    op = REDUCE if use.op_type.startswith(REDUCE) else use.op_type
+    return RULES.get((op, use.slot))
 
 
 def rule(*slots: tuple[str, int]) -> Callable[[Rule], Rule]:

@@ -113,6 +113,7 @@ def print_regions(proof: Proof, console: Console) -> None:
     """List the regions that were proved."""
     for region in proof.regions:
         means = "" if region.means is None else region.means.value
+        means += " but for a scale and a shift" if region.is_scaled else ""
         console.print(
             f"  [dim]{escape(region.tensor)}: {len(region.before)} -> {len(region.after)} nodes, "
             f"{means}, {region.floors:.2g}[/]"

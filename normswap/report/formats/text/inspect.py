@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 SHOWN = 20
 """Normalizations that are listed without being asked."""
 
+PROBLEMS = 8
+"""Normalizations whose parameters look wrong that are named without being asked."""
+
 OPERATORS = 8
 """Kinds of operators that are listed without being asked."""
 
@@ -48,10 +51,17 @@ def tell(report: InspectReport, stream: TextIO, *, verbose: int = 0) -> None:
         console.print(f"{normalizations(report)}")
         if report.layers:
             console.print(_layers(report.layers, verbose=verbose))
-        for layer in report.layers:
-            for problem in layer.health.problems if layer.health else ():
-                where = escape(place_of(layer))
-                console.print(f"  [yellow]{where}[/]: {escape(problem)}")
+        problems = [
+            (layer, problem)
+            for layer in report.layers
+            for problem in (layer.health.problems if layer.health else ())
+        ]
+        shown = problems if verbose else problems[:PROBLEMS]
+        for layer, problem in shown:
+            where = escape(place_of(layer))
+            console.print(f"  [yellow]{where}[/]: {escape(problem)}")
+        if len(shown) < len(problems):
+            console.print(f"  and {len(problems) - len(shown)} more ({LISTS})")
         for trace in report.traces:
             lead = "the model looks folded already"
             if not report.looks_folded:
