@@ -16,7 +16,7 @@ import numpy as np
 from normswap.check import elements
 from normswap.dtypes import NUMPY_DTYPES, is_floating
 from normswap.errors import RunError, RunTimeoutError
-from normswap.groupnorm.drift import DriftReport, chunks, measure_drift, samples_of
+from normswap.groupnorm.drift import DriftReport, Outputs, chunks, measure_drift, samples_of
 from normswap.groupnorm.feeds import make_cases
 from normswap.groupnorm.side_by_side import session_of
 from normswap.inputs.dims import RequestedSizes, batch_is_free
@@ -96,12 +96,8 @@ def observe(
     """
     signature = read_signature(original)
     layers = plan.visible_layers
-    floats = [
-        port.name
-        for port in signature.outputs
-        if port.kind == "tensor" and port.dtype.startswith(("float", "bfloat"))
-    ]
-    names = [*floats, *(layer.y for layer in layers)]
+    outputs = Outputs.of(signature.outputs)
+    names = [*outputs.floats, *(layer.y for layer in layers)]
 
     def lot(case: Case) -> list[str]:
         """Return what the drift asks for first, so that it is loaded only once."""
@@ -124,7 +120,7 @@ def observe(
                         before,
                         after,
                         batches if batches is not None else [case.feeds for case in cases],
-                        floats,
+                        outputs,
                         [layer.y for layer in layers],
                         progress,
                         sizes=_sizes(signature, layers, cases[0]),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from normswap.inputs.signature import Port
     from normswap.runtime.session import Session
 
 LEAST_SAMPLES = 50
@@ -115,6 +116,49 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True)
+class Agreement(AsDict):
+    """How many values of an output are as they were, of one that has no values in between.
+
+    Attributes
+    ----------
+    same, values : int
+        How many are the same, and of how many.
+    """
+
+    same: int
+    values: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """The outputs of a model by what can be told of them.
+
+    Attributes
+    ----------
+    floats, others : tuple of str
+        Tensors of floats; of integers, booleans or strings.
+    left_out : dict of str to str
+        Why nothing is told of what is no tensor.
+    """
+
+    floats: tuple[str, ...]
+    others: tuple[str, ...]
+    left_out: dict[str, str]
+
+    @classmethod
+    def of(cls, ports: Iterable[Port]) -> Outputs:
+        """Divide outputs."""
+        tensors: dict[bool, list[str]] = {True: [], False: []}
+        left_out = {}
+        for port in ports:
+            if port.kind == "tensor":
+                tensors[port.dtype.startswith(("float", "bfloat"))].append(port.name)
+            else:
+                left_out[port.name] = f"it is no tensor ({port.kind})"
+        return cls(tuple(tensors[True]), tuple(tensors[False]), left_out)
+
+
+@dataclass(frozen=True, slots=True)
 class DriftReport(AsDict):
     """The drift of a network, by name of the tensor.
 
@@ -126,19 +170,25 @@ class DriftReport(AsDict):
     own : bool
         Whether it is on a person's own data; else on random inputs, which say nothing of what the
         network was trained for.
+    agreement : dict of str to Agreement
+        Of outputs of integers, booleans or strings, on enough samples of a person's own.
+    left_out : dict of str to str
+        The outputs of which nothing is told, and why.
     """
 
     outputs: dict[str, Drift] = field(default_factory=dict)
     layers: dict[str, Drift] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     own: bool = False
+    agreement: dict[str, Agreement] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 def measure_drift(
     original: Session,
     swapped: Session,
     batches: Iterable[Mapping[str, Any]],
-    outputs: Sequence[str],
+    outputs: Outputs,
     layers: Sequence[str],
     progress: Callable[[str], None],
     *,
@@ -152,7 +202,8 @@ def measure_drift(
     original, swapped : Session
         With `layers` tapped.
     batches : iterable of feeds
-    outputs, layers : sequence of str
+    outputs : Outputs
+    layers : sequence of str
         Names of tensors that both networks have.
     progress : callable
         Told what is being done.
@@ -161,16 +212,22 @@ def measure_drift(
     own : bool
         Whether the data is a person's own, and no noise.
     """
-    names = [*outputs, *layers]
+    names = [*outputs.floats, *layers, *(outputs.others if own else ())]
     found = {name: Comparison() for name in names}
+    same = {name: [0, 0] for name in outputs.others}
+    samples = 0
     notes: dict[str, str] = {}  # the first of each tensor
     for number, feeds in enumerate(batches, start=1):
         progress(f"measuring the drift, batch {number}")
+        samples += samples_of(feeds)
         for chunk in chunks(names, sizes or {}, samples_of(feeds)):
             theirs = original.run(feeds, chunk, part=chunk)
             ours = swapped.run(feeds, chunk, part=chunk)
             for name in chunk:
-                if ours[name].dtype.kind in "fV" and ours[name].shape == theirs[name].shape:
+                if name in same and ours[name].shape == theirs[name].shape:
+                    same[name][0] += int((ours[name] == theirs[name]).sum())
+                    same[name][1] += ours[name].size
+                elif ours[name].dtype.kind in "fV" and ours[name].shape == theirs[name].shape:
                     if found[name].add(ours[name], theirs[name]):
                         continue
                     for which, run in (("original", theirs), ("swapped", ours)):
@@ -178,11 +235,17 @@ def measure_drift(
                         flaw = None if what in notes else flaw_of(what, run[name])
                         if flaw is not None:
                             notes[what] = f"{flaw}; the drift is measured on the other elements"
+    why = "its values are not floats, and the inputs are random"
+    if own:
+        why = f"its values are not floats, and there are fewer than {LEAST_SAMPLES} samples"
+    told = own and samples >= LEAST_SAMPLES
     return DriftReport(
-        {name: found[name].result(shares=own) for name in outputs},
+        {name: found[name].result(shares=own) for name in outputs.floats},
         {name: found[name].result(shares=own) for name in layers},
         tuple(notes.values()),
         own,
+        {name: Agreement(*counts) for name, counts in same.items()} if told else {},
+        outputs.left_out | ({} if told else dict.fromkeys(outputs.others, why)),
     )
 
 

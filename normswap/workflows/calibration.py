@@ -11,7 +11,7 @@ from normswap.check.options import CheckOptions
 from normswap.files.scratch import scratch_folder
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.calibrate import CalibrationOptions, calibrate
-from normswap.groupnorm.drift import DriftReport, measure_drift
+from normswap.groupnorm.drift import DriftReport, Outputs, measure_drift
 from normswap.groupnorm.planner import plan_swap
 from normswap.groupnorm.refit.holdout import Part, hold_out
 from normswap.groupnorm.refit.outcome import Searched
@@ -132,7 +132,7 @@ def plain_drift(
         with stage(model, path) as staged:
             staged.commit()
         layers = plan.visible_layers
-        outputs = [port.name for port in read_signature(original).outputs if "float" in port.dtype]
+        outputs = Outputs.of(read_signature(original).outputs)
         names = [layer.y for layer in layers]
         with side_by_side(original, path, check, layers) as (before, after):
             return measure_drift(before, after, batches, outputs, names, silent, own=True)

@@ -532,10 +532,13 @@ def test_layers_that_can_not_be_fitted_say_why(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("layer_by_layer")
-def test_class_scores_are_judged_before_a_softmax(tmp_path):
+@pytest.mark.parametrize("last", ["Softmax", "ArgMax"])
+def test_class_scores_are_judged_before_what_is_made_of_them(tmp_path, last):
     model = network()
-    model.graph.output[0].name = "p"
-    model.graph.node.append(helper.make_node("Softmax", ["y"], ["p"]))
+    model.graph.output[0].CopyFrom(
+        helper.make_tensor_value_info("p", 7 if last == "ArgMax" else 1, None)
+    )
+    model.graph.node.append(helper.make_node(last, ["y"], ["p"]))
     path, plan, fit, out = opened(model, tmp_path / "model.onnx")
     soft = refit(path, plan, fit, out, RefitOptions(), silent).fit
     path, plan, fit, out = opened(network(), tmp_path / "logits.onnx")
@@ -545,8 +548,8 @@ def test_class_scores_are_judged_before_a_softmax(tmp_path):
 
 def test_no_output_to_judge_by(tmp_path):
     model = network()
-    model.graph.node.append(helper.make_node("ArgMax", ["y"], ["best"]))
-    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("best", 7, None))
+    model.graph.node.append(helper.make_node("Greater", ["y", "y"], ["more"]))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("more", 9, None))
     path, plan, fit, out = opened(model, tmp_path / "model.onnx")
     with pytest.raises(DataError, match="no output of a float type"):
         refit(path, plan, fit, out, RefitOptions(), silent)

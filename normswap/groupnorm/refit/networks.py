@@ -49,7 +49,7 @@ _TAG = "normswap_layer"  # an attribute by which a node is known after its funct
 _MARK = (
     "normswap_mark"  # the same of an Identity: the number of a swap, and what of it passes there
 )
-_SOFT = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "Identity"})
+_LAST = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "Identity", "ArgMax"})
 _SHOWN = frozenset(NUMPY_DTYPES)
 
 
@@ -462,9 +462,7 @@ class _Opening:
             with stage(opened.model, self._folder / f"{name}.onnx", overwrite=True) as staged:
                 staged.commit()
         student = build_network(load(self._folder / "student.onnx"))
-        outputs = [
-            value for value in self._teacher.network.graphs[0].outputs if value.data_type in _SHOWN
-        ]
+        outputs = _judged(self._teacher.network.graphs[0].outputs)
         keys = {id(node): key for key, node in enumerate(gs_nodes(self._student.model))}
         uses = {
             keys[id(self._student.surgeon[key])]: number
@@ -528,11 +526,21 @@ def _types(network: Network) -> dict[str, int | None]:
     return {value.name: value.data_type for value in values if value is not None}
 
 
+def _judged(outputs: Iterable[Value]) -> list[Value]:
+    """Return the outputs that a fit is judged by, each of which says something of its own."""
+    found = {id(_logits(value)): value for value in outputs if value.data_type in _SHOWN}
+    for value in outputs:
+        end = _logits(value)
+        if end.data_type in _SHOWN:
+            found.setdefault(id(end), value)
+    return list(found.values())
+
+
 def _logits(value: Value) -> Value:
-    """Return what an output is judged by: what goes into a softmax, in whose place it says more."""
+    """Return what an output is judged by: scores of classes, before these are made of them."""
     while (
         value.producer is not None
-        and value.producer.op in _SOFT
+        and value.producer.op in _LAST
         and not value.producer.domain
         and value.producer.operand(0).data_type in _SHOWN
         and value.producer.operand(0).producer is not None

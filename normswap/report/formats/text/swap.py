@@ -249,7 +249,10 @@ def _known(figure: float, form: str, unit: str = "") -> str:
 
 def _drift(report: SwapReport, console: Console) -> None:
     check = report.check
-    if check is None or not check.drift.outputs:
+    if check is None:
+        return
+    found = check.drift
+    if not (found.outputs or found.layers or found.agreement or found.left_out):
         return
     console.print()
     measured = "" if check.drift.own else ", on random inputs"
@@ -279,13 +282,19 @@ def _drift(report: SwapReport, console: Console) -> None:
                 _known(figures.snr, ".1f", " dB"),
                 *[agreed] * scores,
             )
-    console.print(table)
+    if check.drift.outputs:
+        console.print(table)
     layers = check.drift.layers
-    if not check.drift.own and layers:
+    if layers and not (check.drift.own and check.drift.outputs):
         lowest = min(layers, key=lambda name: layers[name].snr)
         best = _known(max(drift.snr for drift in layers.values()), ".1f")
         least = f"{_known(layers[lowest].snr, '.1f')} dB, least in {escape(lowest)}"
         console.print(f"  layers: {best} to {least}; -v lists each")
+    for name, same in found.agreement.items():
+        share = f"{same.same / max(same.values, 1):.1%} ({same.same} of {same.values})"
+        console.print(f"  output {escape(name)}: {share} of its values are equal")
+    for name, why in found.left_out.items():
+        console.print(f"  output {escape(name)} is left out: {escape(why)}")
     if not check.drift.own:
         console.print("  no accuracy was measured, and drift on random inputs does not tell it")
         return
