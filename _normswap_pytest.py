@@ -47,10 +47,10 @@ def pytest_configure(config: pytest.Config) -> None:
     path = Path(given)
     if path.suffix not in FORMATS or path.is_dir():
         raise pytest.UsageError(
-            f"--normswap-report {given} is no file that ends in {', '.join(FORMATS)}"
+            f"--normswap-report {given} is not a file that ends in {', '.join(FORMATS)}"
         )
     if not path.parent.is_dir():
-        raise pytest.UsageError(f"--normswap-report {given}: there is no folder {path.parent}")
+        raise pytest.UsageError(f"--normswap-report {given}: folder {path.parent} doesn't exist")
     # Tests may change the folder that they are in.
     config.pluginmanager.register(_Collector(path.absolute(), config), "normswap-report")
 
@@ -98,7 +98,7 @@ class _Collector:
     def pytest_sessionfinish(self) -> None:
         if self._is_worker:
             return
-        from normswap.beside import placed
+        from normswap.files.beside import placed
 
         tell = {".json": _as_json, ".md": _as_markdown, ".html": _as_html}[self._path.suffix]
         with placed(tell(self._all), self._path):

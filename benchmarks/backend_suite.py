@@ -39,7 +39,7 @@ import onnx
 import onnx.version_converter
 from onnx import numpy_helper
 
-from normswap.check.observe import tensors_of
+from normswap.check.observations import tensors_of
 from normswap.check.options import CheckOptions
 from normswap.check.runner import Execution, Runner
 from normswap.dtypes import is_floating

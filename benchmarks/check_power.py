@@ -33,7 +33,8 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from normswap.check.compare import compare
-from normswap.check.observe import Observations, Tensors, observe_original, observe_rewritten
+from normswap.check.observations import Observations, Tensors
+from normswap.check.observe import observe_original, observe_rewritten
 from normswap.check.options import CheckOptions
 from normswap.check.report import OutputReport, reasons_of
 from normswap.check.runner import Runner

@@ -1,15 +1,16 @@
 """What least squares over weights wins back of what a swap costs.
 
     python -m benchmarks.gn_refit
-    python -m benchmarks.gn_refit --only digits --splits 1
+    python -m benchmarks.gn_refit --only digits --splits 1 --groups 8 16 --ways refit
     python -m benchmarks.gn_refit --time resnet50.onnx --samples 64
 
 writes ``benchmarks/RESULTS-GN-REFIT.md``: the accuracy of trained networks, swapped to several
-numbers of groups: without data, with ``--calibrate`` and with ``--refit``. Every figure is of
-samples that the fit has not seen, the mean over several divisions of the data.
+numbers of groups: without data, with ``--calibrate``, ``--refit`` and ``--regroup``. Every figure
+is of samples that the fit has not seen, the mean over several divisions of the data.
 
 ``--networks DIR`` takes further ones: NAME.onnx, and NAME.npz with ``images`` and ``labels``, and
-perhaps ``about`` and ``fit``, how many images to fit to.
+perhaps ``about`` and ``fit``, how many images to fit to. ``--results FILE`` keeps every figure as
+soon as it is there, and goes on where it was left.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import resource
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -29,19 +31,26 @@ import normswap
 from normswap.groupnorm.calibrate import CalibrationOptions
 from normswap.groupnorm.options import SwapOptions
 from normswap.groupnorm.policy import GroupPolicy
-from normswap.groupnorm.refit import walk
 from normswap.workflows.swap import swap
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUT = ROOT / "benchmarks" / "RESULTS-GN-REFIT.md"
-GROUPS = (1, 2, 4, 8, 16, None)
+EACH = "one channel each"
+GROUPS = ("1", "2", "4", "8", "16", "32", EACH)
 WAYS = {
-    "without data": (None, walk.TIMES),
-    "calibrated": (CalibrationOptions(), walk.TIMES),
-    "layer by layer": (CalibrationOptions(refit=True), 0),
-    "refitted": (CalibrationOptions(refit=True), walk.TIMES),
+    "no data": (None, False),
+    "calibrate": (CalibrationOptions(), False),
+    "refit": (CalibrationOptions(refit=True), False),
+    "regroup": (CalibrationOptions(refit=True), True),
 }
-"""What is fitted, and how often all of it is fitted to the outputs at once."""
+"""What is fitted, and whether channels are regrouped before."""
+
+TITLES = {
+    "no data": "without data",
+    "calibrate": "`--calibrate`",
+    "refit": "`--refit`",
+    "regroup": "`--refit --regroup`",
+}
 
 
 @dataclass(frozen=True)
@@ -100,39 +109,57 @@ def figures(path: Path, task: Task, test: np.ndarray, wanted: np.ndarray) -> tup
     return right, 10 * float(np.log10(np.square(wanted, dtype=np.float64).sum() / max(off, 1e-30)))
 
 
-def measured(task: Task, groups: int | None, splits: int, folder: Path) -> dict[str, list[float]]:
-    """Return accuracy and SNR of every way, the mean over the splits."""
-    found: dict[str, list[tuple[float, float]]] = {}
-    for seed in range(splits):
-        order = np.random.default_rng(seed).permutation(len(task.images))
-        fit, test = order[: task.fit], order[task.fit :]
-        wanted = scores(task.model, task.images[test])
-        found.setdefault("original", []).append(figures(task.model, task, test, wanted))
-        name = ort.InferenceSession(str(task.model)).get_inputs()[0].name
-        for way, (how, times) in WAYS.items():
-            target = folder / "swapped.onnx"
-            walk.TIMES = times
-            swap(
-                task.model,
-                target,
-                SwapOptions(GroupPolicy.of(groups or "channels", None, "gcd"), form="primitive"),
-                overwrite=True,
-                data=None if how is None else {name: task.images[fit]},
-                calibration=how,
-            )
-            found.setdefault(way, []).append(figures(target, task, test, wanted))
-    return {way: list(np.mean(values, axis=0)) for way, values in found.items()}
+def measured(task: Task, groups: str, way: str, seed: int, folder: Path) -> list[float]:
+    """Return the original's accuracy, and accuracy and SNR when it is swapped in a way."""
+    order = np.random.default_rng(seed).permutation(len(task.images))
+    fit, test = order[: task.fit], order[task.fit :]
+    wanted = scores(task.model, task.images[test])
+    name = ort.InferenceSession(str(task.model)).get_inputs()[0].name
+    how, regroup = WAYS[way]
+    target = folder / "swapped.onnx"
+    policy = GroupPolicy.of("channels" if groups == EACH else int(groups), None, "gcd")
+    swap(
+        task.model,
+        target,
+        SwapOptions(policy, form="primitive", regroup=regroup),
+        overwrite=True,
+        data=None if how is None else {name: task.images[fit]},
+        calibration=how,
+    )
+    own, _ = figures(task.model, task, test, wanted)
+    return [own, *figures(target, task, test, wanted)]
 
 
-def table(rows: dict[str, dict[str, list[float]]]) -> str:
-    ways = list(WAYS)
-    """Return the rows as Markdown; what was not measured is left out."""
-    lines = ["| groups | original | " + " | ".join(ways) + " |", "|---" * (2 + len(ways)) + "|"]
-    for groups, row in rows.items():
-        known = {way: f"{row[way][0]:.1f} %, {row[way][1]:.1f} dB" for way in ways if way in row}
-        cells = [known.get(way, "") for way in ways]
-        lines.append(f"| {groups} | {row['original'][0]:.1f} % | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def table(cells: dict[str, list[float]]) -> str:
+    """Return figures as Markdown: means over the divisions for which there are any."""
+    found: dict[tuple[str, str], list[list[float]]] = {}
+    for key, values in cells.items():
+        groups, way, _ = key.split("/")
+        found.setdefault((groups, way), []).append(values)
+    ways = [way for way in WAYS if any(way == known for _, known in found)]
+    titles = " | ".join(TITLES[way] for way in ways)
+    lines = [f"| groups | original | {titles} |", "|---" * (2 + len(ways)) + "|"]
+    most = max(map(len, found.values()))
+    for groups in GROUPS:
+        row = [found.get((groups, way), []) for way in ways]
+        if not any(row):
+            continue
+        own = np.mean([values[0] for values in max(row, key=len)])
+        lines.append(
+            f"| {groups} | {own:.1f} % | " + " | ".join(_cell(c, most) for c in row) + " |"
+        )
+    return (
+        "\n".join(lines)
+        + f"\n\nMeans of {most} divisions of the data, or of as many as stand in brackets."
+    )
+
+
+def _cell(values: list[list[float]], most: int) -> str:
+    if not values:
+        return ""
+    _, right, snr = np.mean(values, axis=0)
+    few = f" ({len(values)})" if len(values) < most else ""
+    return f"{right:.1f} %, {snr:.1f} dB{few}"
 
 
 def time_and_memory(model: Path, samples: int) -> None:
@@ -158,6 +185,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", help="the name of one network")
     parser.add_argument("--splits", type=int, default=5)
+    parser.add_argument("--groups", nargs="*", choices=GROUPS, default=[*GROUPS[:5], EACH])
+    parser.add_argument("--ways", nargs="*", choices=WAYS, default=list(WAYS))
     parser.add_argument("--networks", type=Path, help="a folder of further networks")
     parser.add_argument("--results", type=Path, help="a file of results, which is gone on with")
     parser.add_argument("--time", type=Path, help="only the time and memory of a refit of a model")
@@ -170,20 +199,20 @@ def main() -> None:
     results = (
         json.loads(given.results.read_text()) if given.results and given.results.exists() else {}
     )
+    chosen = [task for task in tasks if given.only in (None, task.name)]
     with tempfile.TemporaryDirectory() as name:
-        for task in tasks:
-            if given.only not in (None, task.name):
+        for task, seed, way, groups in product(
+            chosen, range(given.splits), given.ways, given.groups
+        ):
+            result = results.setdefault(task.name, {"about": task.about, "cells": {}})
+            key = f"{groups}/{way}/{seed}"
+            if key in result["cells"]:
                 continue
-            rows = results.setdefault(task.name, {"about": task.about, "rows": {}})["rows"]
-            for groups in GROUPS:
-                key = "one channel each" if groups is None else str(groups)
-                if key in rows:
-                    continue
-                rows[key] = measured(task, groups, given.splits, Path(name))
-                print(task.name, key, rows[key], flush=True)
-                if given.results:
-                    given.results.write_text(json.dumps(results, indent=1))
-    parts = [f"## {result['about']}\n\n{table(result['rows'])}" for result in results.values()]
+            result["cells"][key] = measured(task, groups, way, seed, Path(name))
+            print(task.name, key, result["cells"][key], flush=True)
+            if given.results:
+                given.results.write_text(json.dumps(results, indent=1))
+    parts = [f"## {each['about']}\n\n{table(each['cells'])}" for each in results.values()]
     text = OUTPUT.read_text(encoding="utf-8") if OUTPUT.exists() else "<!-- tables -->\n"
     head, _, rest = text.partition("<!-- tables -->")
     tail = rest.partition("<!-- end -->")[2]

@@ -6,13 +6,21 @@ import statistics
 import time
 from typing import TYPE_CHECKING
 
+import numpy as np
+import onnx
 import onnxruntime as ort
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
+
+def inputs(path: Path) -> dict[str, np.ndarray]:
+    """Return one seeded sample; a symbolic dimension is one."""
+    rng = np.random.default_rng(0)
+    graph = onnx.load(path, load_external_data=False).graph
+    shapes = {i.name: [d.dim_value or 1 for d in i.type.tensor_type.shape.dim] for i in graph.input}
+    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
 def open_session(model: Path | bytes, level: ort.GraphOptimizationLevel) -> ort.InferenceSession:

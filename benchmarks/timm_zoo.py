@@ -107,9 +107,8 @@ def export(name: str, folder: Path) -> str:
 def fold(path: Path) -> dict[str, object]:
     """Fold a model, and compare the result with it."""
     import normswap
-    from benchmarks.runtime import run_unoptimized
+    from benchmarks.runtime import inputs, run_unoptimized
     from benchmarks.suite.evaluate import deviation
-    from benchmarks.zoo_table import inputs
 
     with tempfile.TemporaryDirectory(prefix="normswap-zoo-") as folder:
         target = Path(folder) / "folded.onnx"

@@ -26,7 +26,7 @@ import numpy as np
 import onnx
 
 import normswap
-from benchmarks.zoo_table import inputs
+from benchmarks.runtime import inputs
 from normswap.workflows.unfold import plan_report
 
 KINDS = ("", ".script", ".dynamo")

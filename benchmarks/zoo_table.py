@@ -19,11 +19,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import onnx
 import onnxruntime as ort
 
-from benchmarks.runtime import latencies, run_unoptimized
+from benchmarks.runtime import inputs, latencies, run_unoptimized
 from benchmarks.suite.evaluate import count, deviation
 from benchmarks.suite.registry import BATCH_NORM
 from benchmarks.timm_zoo import TIMM
@@ -58,14 +57,6 @@ class Cell:
         if self.failure:
             return f"**{self.failure}**"
         return f"{self.left} ({self.error:.0e}, {self.seconds:.1f} s)"
-
-
-def inputs(path: Path) -> dict[str, np.ndarray]:
-    """Return one seeded sample; a symbolic dimension is one."""
-    rng = np.random.default_rng(0)
-    graph = onnx.load(path, load_external_data=False).graph
-    shapes = {i.name: [d.dim_value or 1 for d in i.type.tensor_type.shape.dim] for i in graph.input}
-    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
 def compare(source: Path, target: Path) -> tuple[int, float]:

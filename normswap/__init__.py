@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from normswap.graph.reasons import Reason
     from normswap.groupnorm.options import SwapOptions
     from normswap.groupnorm.plan import SwapPlan
+    from normswap.workflows.bn_to_gn import bn_to_gn, bn_to_in, bn_to_ln
     from normswap.workflows.check import check
     from normswap.workflows.check_module import check_module
     from normswap.workflows.diff import DiffReport, diff
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
         RecalibrateResult,
         recalibrate,
     )
-    from normswap.workflows.swap import SwapReport, SwapResult, bn_to_gn, bn_to_in, bn_to_ln
+    from normswap.workflows.swap_report import SwapReport, SwapResult
     from normswap.workflows.unfold import UnfoldReport, UnfoldResult, unfold
     from normswap.workflows.verify import VerifyReport, verify
 
@@ -133,6 +134,7 @@ _HOME = {
     "graph.reasons": ("Reason",),
     "groupnorm.options": ("SwapOptions",),
     "groupnorm.plan": ("SwapPlan",),
+    "workflows.bn_to_gn": ("bn_to_gn", "bn_to_in", "bn_to_ln"),
     "workflows.check": ("check",),
     "workflows.check_module": ("check_module",),
     "workflows.diff": ("DiffReport", "diff"),
@@ -140,7 +142,7 @@ _HOME = {
     "workflows.inspect": ("InspectReport", "inspect"),
     "workflows.lint": ("LintReport", "lint"),
     "workflows.recalibrate": ("RecalibrateReport", "RecalibrateResult", "recalibrate"),
-    "workflows.swap": ("SwapReport", "SwapResult", "bn_to_gn", "bn_to_in", "bn_to_ln"),
+    "workflows.swap_report": ("SwapReport", "SwapResult"),
     "workflows.unfold": ("UnfoldReport", "UnfoldResult", "unfold"),
     "workflows.verify": ("VerifyReport", "verify"),
 }

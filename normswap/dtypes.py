@@ -35,6 +35,7 @@ def is_float(data_type: int | None) -> bool:
     return data_type in NUMPY_DTYPES
 
 
+@functools.cache
 def is_floating(dtype: np.dtype[Any]) -> bool:
     """Whether a NumPy type is a floating-point type, those of ml_dtypes included."""
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 Level = Literal["note", "warning", "error"]
 """How grave a finding is: something to know, something to mend, something that is wrong."""
@@ -41,4 +41,21 @@ class Finding:
     @property
     def place(self) -> str:
         """What to call the node in its graph; empty where it is about the whole model."""
-        return f"{self.graph}/{self.node}" if self.graph else self.node
+        return place_of(self)
+
+
+class InGraph(Protocol):
+    """What is about a node."""
+
+    @property
+    def node(self) -> str:
+        """What the node is called."""
+
+    @property
+    def graph(self) -> str:
+        """Where it is, see :class:`normswap.graph.network.Graph`."""
+
+
+def place_of(what: InGraph) -> str:
+    """Return what to call a node, with where it is if that is not the main graph."""
+    return f"{what.graph}/{what.node}" if what.graph else what.node

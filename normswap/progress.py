@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 Progress = Callable[[str], None]
+"""Is told often, such as at every node: what shows it decides how often to."""
 
 
 def silent(message: str) -> None:

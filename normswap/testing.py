@@ -20,6 +20,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from normswap.findings import place_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
@@ -133,8 +135,8 @@ def assert_no_batch_norm(model: Source, *, but: Collection[str] = ()) -> Inspect
         found,
         f"{_name(report.source)} has {_count(found, 'BatchNormalization')}, and should have none",
         "What to do: `normswap fold` removes those that are foldable"
-        + (f", which are {report.foldable}" if report.foldable else ", of which there is none")
-        + "; `normswap bn-to-gn` replaces others; but=[...] names those that may stay.",
+        + (f" ({report.foldable} of them)" if report.foldable else " (none of them)")
+        + "; `normswap bn-to-gn` replaces the others; but=[...] names those that may stay.",
     )
 
 
@@ -162,9 +164,9 @@ def assert_no_foldable_batch_norm(model: Source, *, but: Collection[str] = ()) -
         "assert_no_foldable_batch_norm",
         report,
         found,
-        f"{_name(report.source)} has {_count(found, 'normalization')} that a fold removes",
-        "What to do: `normswap fold MODEL --in-place`, or export in eval mode with the "
-        "exporter's own folding on.",
+        f"{_name(report.source)} has {_count(found, 'normalization')} that a fold can remove",
+        "What to do: `normswap fold MODEL --in-place`; or export in eval mode, and let "
+        "the exporter fold.",
     )
 
 
@@ -201,10 +203,13 @@ def assert_group_norm(
     name = _name(report.source)
     message = ""
     if wrong:
-        headline = f"{_count(wrong, 'normalization')} of {name} should be {wanted}, and is not"
+        headline = (
+            f"{_count(wrong, 'normalization')} of {name} should be {wanted}, but "
+            f"{'is' if len(wrong) == 1 else 'are'} not"
+        )
     elif not found if layers is None else len(found) != layers:
         should = "one or more" if layers is None else str(layers)
-        headline = f"{name} has {_count(found, 'group normalization')}, and should have {should}"
+        headline = f"{name} has {_count(found, 'group normalization')}, but should have {should}"
     else:
         headline = ""
     if headline:
@@ -258,13 +263,15 @@ def assert_same_as_module(
 
 
 _ADVICE_SOURCE = (
-    "What to do: export again, from this module in eval mode; where the difference is wanted, "
-    "build the module with it. error.report.save_failing_inputs(FILE) keeps the inputs."
+    "What to do: export the module again in eval mode; if the difference is wanted, "
+    "build the module with it. To keep the inputs, call "
+    "error.report.save_failing_inputs(FILE)."
 )
 
 _ADVICE_EQUIVALENT = (
-    "What to do: `normswap diff A B` names the nodes that changed; where the difference is wanted, "
-    "this assertion is not; error.report.save_failing_inputs(FILE) keeps the inputs."
+    "What to do: `normswap diff A B` shows the nodes that changed; if the difference is "
+    "wanted, remove this assertion. To keep the inputs, call "
+    "error.report.save_failing_inputs(FILE)."
 )
 
 
@@ -309,7 +316,6 @@ def _unless(but: Collection[str], layers: Iterable[NormLayer]) -> list[NormLayer
 
 
 def _layer(layer: NormLayer) -> str:
-    where = f"{layer.graph}/{layer.node}" if layer.graph else layer.node
     sizes = [f"{layer.channels} channels"] if layer.channels is not None else []
     sizes += [f"{layer.groups} groups"] if layer.groups is not None else []
     sizes += ["in training mode"] if layer.mode == "training" else []
@@ -318,8 +324,8 @@ def _layer(layer: NormLayer) -> str:
     if layer.fold == "foldable":
         fate = f": foldable, into {layer.because}"
     elif layer.fold == "kept" and layer.reason is not None:
-        fate = f": a fold keeps it, {layer.reason.value}, {layer.because}"
-    return f"{layer.op} {where}{sized}{fate}"
+        fate = f": kept by a fold, {layer.reason.value}: {layer.because}"
+    return f"{layer.op} {place_of(layer)}{sized}{fate}"
 
 
 def _not_the_same(report: CheckReport, advice: str) -> str:
@@ -328,12 +334,12 @@ def _not_the_same(report: CheckReport, advice: str) -> str:
         return ""
     first, second = _name(report.original), _name(report.rewritten)
     if report.shortfall:
-        return _listing(f"{second} is {first}, but {report.shortfall}", (), "")
+        return _listing(f"{second} is equivalent to {first}, but {report.shortfall}", (), "")
     is_different = report.verdict.value == "different"
     headline = (
         f"{second} is not the same function as {first}"
         if is_different
-        else f"whether {second} is the same function as {first} can't be told"
+        else f"it can't be decided whether {second} is the same function as {first}"
     )
     lines = [*report.reasons[:SHOWN]]
     if len(report.reasons) > SHOWN:
@@ -361,7 +367,7 @@ def _figures(output: OutputReport) -> list[str]:
         f"Max relative difference: {metrics.max_rel:.6g}",
     ]
     if output.judgement.allowed is not None:
-        found.append(f"What rounding explains: {output.judgement.allowed:.3g}")
+        found.append(f"Allowed for rounding: {output.judgement.allowed:.3g}")
     if metrics.worst is not None:
         at = ", ".join(map(str, metrics.worst["index"]))
         found += [

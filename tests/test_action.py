@@ -11,6 +11,7 @@ from pathlib import Path
 import onnx
 import pytest
 from support.build import Builder
+from support.sharing import machine
 
 yaml = pytest.importorskip("yaml")
 
@@ -60,6 +61,7 @@ def job(tmp_path):
                 ["bash", "--noprofile", "--norc", "-eo", "pipefail", script],  # noqa: S607
                 cwd=home / filled(step.get("working-directory", "."), values),
                 env={
+                    **machine(),
                     "PATH": f"{programs}:{os.environ['PATH']}",
                     "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
                     "GITHUB_WORKSPACE": str(home),

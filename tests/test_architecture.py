@@ -1,6 +1,8 @@
 """Imports go one way; a reader who knows the order knows where to look."""
 
 import ast
+import functools
+import re
 from pathlib import Path
 
 import pytest
@@ -13,18 +15,16 @@ FLOORS = [
     ["spelling"],
     ["errors", "version"],
     [
-        "beside",
         "bodies",
         "dtypes",
+        "files",
         "findings",
         "finite",
-        "locks",
         "order",
         "plain",
         "progress",
-        "undisturbed",
     ],
-    ["scratch", "semantics"],
+    ["semantics"],
     ["model"],
     ["graph"],
     ["runtime"],
@@ -56,10 +56,16 @@ def name_of(path):
 MODULES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
 
 
+@functools.cache
+def tree_of(module):
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+@functools.cache
 def imports(module):
     """Return the modules that one imports, at its top, in a function or for its types."""
     found = set()
-    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(module)):
         if isinstance(node, ast.Import):
             found.update(name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -68,9 +74,6 @@ def imports(module):
                 inner = f"{node.module}.{name.name}"
                 found.add(inner if inner in MODULES else node.module)
     return (found & MODULES.keys()) - {module}
-
-
-IMPORTS = {module: imports(module) for module in MODULES}
 
 
 def circles(edges):
@@ -105,7 +108,7 @@ def test_circles_are_found():
 
 
 def test_no_module_imports_itself_by_a_detour():
-    assert circles(IMPORTS) == []
+    assert circles({module: imports(module) for module in MODULES}) == []
 
 
 def floor(module):
@@ -118,7 +121,7 @@ def test_imports_go_down(module):
     assert package in LEVEL, f"{module} has no floor"
     up = [
         other
-        for other in sorted(IMPORTS[module])
+        for other in sorted(imports(module))
         if other != "normswap"  # the version
         and other.split(".")[1] != package
         and floor(other) >= floor(module)
@@ -137,9 +140,8 @@ def test_only_the_edge_of_the_program_knows_click():
 
 
 def test_the_library_never_prints():
-    for module, path in MODULES.items():
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    for module in MODULES:
+        calls = [node.func for node in ast.walk(tree_of(module)) if isinstance(node, ast.Call)]
         assert not [call for call in calls if getattr(call, "id", "") == "print"], module
 
 
@@ -149,3 +151,35 @@ def test_the_public_names_are_there():
     assert set(normswap.__all__) <= set(dir(normswap))
     with pytest.raises(AttributeError):
         _ = normswap.nothing
+
+
+def names_of(module):
+    """Return what a module defines or imports at its top."""
+    found = set()
+    for node in tree_of(module).body:
+        match node:
+            case ast.FunctionDef() | ast.ClassDef():
+                found.add(node.name)
+            case ast.Import() | ast.ImportFrom():
+                found.update(name.asname or name.name for name in node.names)
+            case ast.Assign() | ast.AnnAssign():
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                found.update(target.id for target in targets if isinstance(target, ast.Name))
+    return found
+
+
+def test_docstrings_refer_to_what_is_there():
+    missing = []
+    for module, path in MODULES.items():
+        for name in re.findall(r":\w+:`~?(normswap[\w.]*)`", path.read_text(encoding="utf-8")):
+            parts = name.split(".")
+            home = next(
+                home
+                for end in range(len(parts), 0, -1)
+                if (home := ".".join(parts[:end])) in MODULES
+            )
+            rest = name.removeprefix(home).lstrip(".").split(".")[0]
+            known = {*names_of(home), *(normswap.__all__ if home == "normswap" else ())}
+            if rest and rest not in known:
+                missing.append((module, name))
+    assert not missing

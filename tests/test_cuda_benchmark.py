@@ -61,7 +61,7 @@ def test_without_the_device_it_says_why(tmp_path, monkeypatch):
     output = tmp_path / "RESULTS.md"
     done = run("--output", str(output))
     assert done.returncode == 4
-    assert "the NVIDIA driver shows no device" in done.stderr
+    assert "the NVIDIA driver lists no device" in done.stderr
     assert not output.exists()
 
 

@@ -14,7 +14,7 @@ import normswap
 from normswap.graph.batchnorm import EXPORT_TIP
 
 ROOT = Path(__file__).parent.parent
-WAYS = re.search(r"keeps it with (.*), or with (.*); and", EXPORT_TIP).groups()
+WAYS = re.search(r"keeps it with (.*), or with (.*)\. `", EXPORT_TIP).groups()
 
 
 @pytest.fixture

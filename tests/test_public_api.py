@@ -172,6 +172,7 @@ def test_the_ends_of_bn_to_gn_have_its_parameters(name):
     assert "form='grouped'" not in text
 
 
+@pytest.mark.slow
 def test_a_type_checker_sees_the_signatures(tmp_path):
     mypy = pytest.importorskip("mypy.api")
     names = [n for n in inspect.signature(normswap.bn_to_ln).parameters if n != "model"]

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.sharing import machine
 
 from normswap.errors import ExitCode
 from normswap.graph.reasons import Reason
@@ -46,13 +47,19 @@ def run(command, folder):
     return subprocess.run(
         ["/bin/sh", "-c", command],
         cwd=folder,
-        env={"PATH": f"{folder}/bin:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "COLUMNS": "80"},
+        env={
+            **machine(),
+            "PATH": f"{folder}/bin:/usr/bin:/bin",
+            "PYTHONPATH": str(ROOT),
+            "COLUMNS": "80",
+        },
         capture_output=True,
         text=True,
         check=False,
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="the README's commands are for a POSIX shell")
 def test_commands_run(checkout):
     for command in commands():
@@ -132,7 +139,7 @@ def test_the_python_example_runs(checkout):
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=checkout,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        env={**machine(), "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
         check=False,

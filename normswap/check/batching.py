@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normswap.check.evidence import ZERO, Evidence, gather
-from normswap.check.observe import tensors_of
+from normswap.check.observations import tensors_of
 from normswap.check.runner import LEVELS, Execution, Runner
 from normswap.errors import UsageError
 from normswap.inputs.dims import RequestedSizes, batch_is_free
@@ -57,8 +57,9 @@ def batch_evidence(
     batched = len(arrays) == len(case.feeds) and all(array.ndim for array in arrays)
     if not arrays or not batched or not batch_is_free(model, requested):
         raise UsageError(
-            f"{model.name} takes one batch size only, so nothing can be said about others.",
-            tip="Leave out --batch-invariant, or export the model with a dynamic batch.",
+            f"{model.name} accepts only one batch size, so a sample can't be compared "
+            "alone and in a batch.",
+            tip="Leave out --batch-invariant, or export the model with a dynamic batch size.",
         )
     samples = [_sample(case.feeds, number) for number in range(_SAMPLES)]
     together = {name: np.concatenate([sample[name] for sample in samples]) for name in case.feeds}

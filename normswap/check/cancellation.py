@@ -58,8 +58,8 @@ def notes(outputs: Iterable[OutputReport]) -> tuple[str, ...]:
             order = order_of(rounding, 2 * report.evidence.unit_roundoff)
             found[report.name] = max(found.get(report.name, (0.0, "")), (largest, order))
     return tuple(
-        f"output {name!r} is rounding around zero: its terms are of the order of {order} and "
-        f"cancel, and what is left is at most {largest:.1e}"
+        f"output {name!r} is only rounding error around zero: terms of about {order} "
+        f"cancel in it, and its largest value is {largest:.1e}"
         for name, (largest, order) in found.items()
     )
 

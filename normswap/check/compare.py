@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from normswap.check.evidence import Distance, Evidence, Truth, gather, is_constant
 from normswap.check.golden import against_expected
-from normswap.check.observe import Observations, Tensors, Truths, tensors_of
+from normswap.check.observations import Observations, Tensors, Truths, tensors_of
 from normswap.check.report import OutputReport
 from normswap.check.verdict import RULES, Rules, Verdict, departures, judge, relative
 from normswap.inputs.signature import Signature, dtype_of_port
@@ -119,7 +119,7 @@ def _compare_case(
     found = []
     for leaf, array in leading.items():
         if any(leaf not in tensors for tensors in others):
-            fault = "the rewritten model did not give it"
+            fault = "the rewritten model did not return it"
             found.append(Evidence(leaf, array.dtype.name, array.shape, fault=fault))
             continue
         found.append(
@@ -137,7 +137,7 @@ def _compare_case(
         )
     for leaf, array in others[0].items() if others else ():
         if leaf not in leading:
-            fault = "the original did not give it"
+            fault = "the original did not return it"
             found.append(Evidence(leaf, array.dtype.name, array.shape, fault=fault))
     return found
 

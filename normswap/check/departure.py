@@ -17,7 +17,8 @@ import ml_dtypes
 import onnx
 
 from normswap.bodies import bodies
-from normswap.check.observe import patience, tensors_of
+from normswap.check.arbitration import patience
+from normswap.check.observations import tensors_of
 from normswap.check.report import DepartureReport
 from normswap.check.verdict import Verdict, departures
 from normswap.errors import RunError
@@ -26,7 +27,7 @@ from normswap.runtime.providers import CPU, full_name
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from normswap.check.observe import Observations, Tensors
+    from normswap.check.observations import Observations, Tensors
     from normswap.check.options import CheckOptions
     from normswap.check.report import OutputReport, RunReport
     from normswap.check.runner import Runner
@@ -67,7 +68,7 @@ def measure_rounding(
                 timeout=patience(options),
             )
         except RunError as error:
-            seen.notes.append(f"what rounding does could not be measured: {error}")
+            seen.notes.append(f"the effect of rounding could not be measured: {error}")
             return
         for position, _ in enumerate(part.indices):
             plain, *moved = (tensors_of(row[position]) for row in found.values)
@@ -129,7 +130,7 @@ def disbelieved(outputs: Sequence[OutputReport]) -> tuple[OutputReport, ...]:
             if judgement.verdict is Verdict.EQUIVALENT:
                 continue
             if judgement.verdict is Verdict.DIFFERENT:
-                reason = f"{judgement.reason}, by float64 alone, which is not believed here"
+                reason = f"{judgement.reason}, by float64 alone, which is not trusted here"
                 judgement = replace(judgement, verdict=Verdict.INCONCLUSIVE, reason=reason)
         left.append(replace(output, judgement=judgement))
     return tuple(left)
@@ -170,7 +171,9 @@ def _located(
             timeout=patience(options),
         )
     except RunError as error:
-        seen.notes.append(f"the operator that departs from float64 was not looked for: {error}")
+        seen.notes.append(
+            f"the operator at which onnxruntime departs from float64 was not searched for: {error}"
+        )
         return report
     if node is None:
         return replace(report, searched=True)
@@ -188,38 +191,50 @@ def _located(
 def sentence(report: DepartureReport) -> str:
     """Tell a person of a departure."""
     level = {
-        "disabled": "with its optimizations off",
-        "default": "at its default level",
-        "both": "with and without its optimizations",
+        "disabled": "with optimizations disabled",
+        "default": "at its default optimization level",
+        "both": "with and without optimizations",
     }[report.level]
     said = (
-        f"onnxruntime departs from float64 on {report.model}, {level}: output {report.output!r} "
-        f"is {report.error:.3g} off, which rounding does not explain ({report.case})"
+        f"onnxruntime departs from float64 on {report.model}, {level}: output "
+        f"{report.output!r} is off by {report.error:.3g}, more than rounding can explain "
+        f"({report.case})"
     )
     if report.operator:
         who = f"{report.operator} {report.node}".rstrip()
-        said += f"; it begins at {who}, which makes {report.tensor!r}, {report.node_error:.3g} off"
+        said += (
+            f"; it begins at {who}, whose output {report.tensor!r} is off by "
+            f"{report.node_error:.3g}"
+        )
     return f"{said}; {_why(report)}"
 
 
 def _why(report: DepartureReport) -> str:
     """Say which of the two errs, as far as that can be told."""
     if report.level != "both":
-        other = "at its default level" if report.level == "disabled" else "without its optimizer"
-        return f"{other} it is right, so it is onnxruntime that errs"
+        other = (
+            "at its default optimization level"
+            if report.level == "disabled"
+            else "with optimizations disabled"
+        )
+        return f"{other} the result is right, so the error is onnxruntime's"
     if report.operator and any(report.alone.values()):
-        return "alone, on the same inputs, that node is right, so it is onnxruntime that errs"
+        return (
+            "run alone on the same inputs, this node gives the right result, so the error is "
+            "onnxruntime's"
+        )
     if report.operator:
         return (
-            "alone, on the same inputs, that node is off as well: either its kernel in onnxruntime "
-            "is wrong, or this tool's float64 operator, so float64 is not believed here"
+            "run alone on the same inputs, this node is off as well: either its kernel "
+            "in onnxruntime or normswap's float64 operator is wrong, so float64 is not "
+            "trusted here"
         )
     if report.searched:
         return (
-            "each node by itself agrees with float64, so either onnxruntime errs, or the "
-            "slightest rounding decides the result"
+            "each node agrees with float64 when it is run alone, so either onnxruntime "
+            "is wrong, or the smallest rounding error decides the result"
         )
-    return "the operator was not found, so float64 is not believed here"
+    return "the operator that causes it was not found, so float64 is not trusted here"
 
 
 def type_of_rounding(models: Sequence[Signature], runs: Sequence[RunReport]) -> str:

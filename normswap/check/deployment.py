@@ -15,7 +15,8 @@ from onnx import TensorProto
 from normswap.check.compare import compare
 from normswap.check.driving import attempts
 from normswap.check.evidence import ZERO
-from normswap.check.observe import Observations, provider_notes
+from normswap.check.executions import provider_notes
+from normswap.check.observations import Observations
 from normswap.check.report import OutputReport
 from normswap.check.runner import LEVELS, Execution
 from normswap.check.verdict import NOT_FINITE, Judgement, Verdict, judge
@@ -126,7 +127,7 @@ def proved_outputs(
         ):
             how = "the same operators on the same constants"
         off = 0.0 if evidence.verdict_level is None else evidence.verdict_level.max_abs
-        reason = f"{how}; in the runtime it is off by {off:.3g}"
+        reason = f"{how}; in the runtime the outputs differ by at most {off:.3g}"
         judgement = Judgement(Verdict.EQUIVALENT, "proof", reason, run.allowed)
         found.append(OutputReport(report.case, evidence, judgement))
     return tuple(found) or None
@@ -170,7 +171,9 @@ def with_proof(
         proved = standing in {Standing.IDENTICAL, Standing.PROVED}
         bare = report.evidence.fault is None and judgement.reason != NOT_FINITE
         if proved and judgement.verdict is Verdict.INCONCLUSIVE and bare:
-            judgement = Judgement(Verdict.EQUIVALENT, "proof", f"proved, though {judgement.reason}")
+            judgement = Judgement(
+                Verdict.EQUIVALENT, "proof", f"proved, although {judgement.reason}"
+            )
         apart = standing is Standing.APART
         alone = strict and apart and len(proof.apart) == 1
         if apart and judgement.verdict is not Verdict.DIFFERENT:
@@ -201,13 +204,13 @@ def _apart(report: OutputReport, proof: Proof, *, alone: bool) -> Judgement:
     Of one that is `alone` nobody asks whether it shows.
     """
     shows = proof.witness
-    said = f"all is equal but {' and '.join(map(str, proof.apart[:_NAMED]))}"
+    said = f"everything is proved equal except {' and '.join(map(str, proof.apart[:_NAMED]))}"
     if shows is not None and shows.is_plain and shows.output == report.name:
         return Judgement(Verdict.DIFFERENT, "proof", f"{said}; {shows}")
     if alone:
         return Judgement(Verdict.DIFFERENT, "proof", said)
     if report.judgement.verdict is Verdict.EQUIVALENT and proof.fault is not None:
-        said += "; it does not show on these inputs"
+        said += "; the output is not changed by it on these inputs"
         return Judgement(Verdict.INCONCLUSIVE, "proof", said)
     return report.judgement
 
@@ -215,6 +218,6 @@ def _apart(report: OutputReport, proof: Proof, *, alone: bool) -> Judgement:
 def _unsettled(report: OutputReport, reason: str) -> Judgement:
     """Judge an output that is tested equal, and open for a reason that tests don't settle."""
     if any(words in reason for words in BEYOND_TESTS):
-        said = f"it is the same on these inputs, but {reason}"
+        said = f"the outputs are the same on these inputs, but {reason}"
         return Judgement(Verdict.INCONCLUSIVE, "proof", said)
     return report.judgement

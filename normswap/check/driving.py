@@ -155,7 +155,9 @@ def blind(signature: Signature) -> list[str]:
     """Return a sentence on a model of which nobody saw what its inputs reach, or none."""
     if not signature.inputs or not has_kinks(onnx.load_from_string(signature.structure).graph):
         return []
-    return ["without float64 it is not known which limits and branches the inputs reached"]
+    return [
+        "without a float64 evaluation it is not known which limits and branches the inputs reached"
+    ]
 
 
 def note(unseen: Sequence[Unseen]) -> list[str]:
@@ -172,5 +174,5 @@ def note(unseen: Sequence[Unseen]) -> list[str]:
     if not told:
         return []
     more = len(told) - _NAMED
-    rest = f"; and {more} more of the kind" if more > 0 else ""
+    rest = f"; and {more} more" if more > 0 else ""
     return [f"not tested: {'; '.join(told[:_NAMED])}{rest}"]

@@ -295,7 +295,7 @@ def _from_truth_alone(
 ) -> Evidence:
     values = truth.original
     if values.shape != truth.rewritten.shape:
-        fault = f"it was of shape {list(values.shape)}, and is of {list(truth.rewritten.shape)}"
+        fault = f"its shape is {list(truth.rewritten.shape)}, and {list(values.shape)} is expected"
         return Evidence(output, storage.name, tuple(values.shape), fault=fault)
     floating = is_floating(storage)
     return Evidence(
@@ -343,9 +343,9 @@ def is_bare(values: Sequence[np.ndarray]) -> bool:
 def _fault(first: np.ndarray, rewritten: Sequence[np.ndarray]) -> str | None:
     for other in rewritten:
         if other.shape != first.shape:
-            return f"it was of shape {list(first.shape)}, and is of {list(other.shape)}"
+            return f"its shape is {list(other.shape)}, and {list(first.shape)} is expected"
         if other.dtype != first.dtype:
-            return f"it was of type {first.dtype.name}, and is of {other.dtype.name}"
+            return f"its type is {other.dtype.name}, and {first.dtype.name} is expected"
     return None
 
 

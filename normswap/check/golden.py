@@ -36,7 +36,7 @@ def against_expected(expected: Feeds, executions: Sequence[Feeds]) -> list[Evide
         given = [dict(tensors(name, outputs.get(name))) for outputs in executions]
         for leaf, array in tensors(name, value):
             if leaf not in given[0]:
-                fault = "the model did not give it"
+                fault = "the model did not return it"
                 found.append(Evidence(leaf, array.dtype.name, array.shape, fault=fault))
                 continue
             own = [outputs[leaf] for outputs in given]

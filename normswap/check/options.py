@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
-    from normswap.inputs.data import Data
+    from normswap.inputs.sets import Data
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -122,8 +122,9 @@ class CheckOptions:
             plain = field_of.default if field_of.default is not MISSING else _EMPTY
             if not kept and getattr(self, field_of.name) != plain:
                 raise UsageError(
-                    f"A check by proof alone runs nothing, and has no use for {field_of.name!r}.",
-                    tip="Leave it out, or check to depth 'quick' or 'full'.",
+                    f"A check of depth 'proof' runs neither model, so {field_of.name!r} "
+                    "has no effect.",
+                    tip="Leave it out, or use depth 'quick' or 'full'.",
                 )
 
     @property

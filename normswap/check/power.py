@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from normswap.check.arbitration import patience
 from normswap.check.evidence import Truth, gather
-from normswap.check.observe import patience, tensors_of
+from normswap.check.observations import tensors_of
 from normswap.check.report import OutputReport, Power
 from normswap.check.verdict import Verdict, judge
 from normswap.proof.faults import draw_faults
@@ -13,7 +14,7 @@ from normswap.proof.faults import draw_faults
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from normswap.check.observe import Observations
+    from normswap.check.observations import Observations
     from normswap.check.options import CheckOptions
     from normswap.check.runner import Runner
     from normswap.inputs.signature import Signature
@@ -86,7 +87,7 @@ def self_test(
         if max(effects, default=0.0) <= _SILENT:
             silent += 1
         else:
-            missed.append(f"{fault}, which moves the output by {max(effects):.2g} of its scale")
+            missed.append(f"{fault}, which changes the output by {max(effects):.2g} of its scale")
     return Power(
         "planted",
         planted=len(faults),

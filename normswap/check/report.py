@@ -294,10 +294,10 @@ class CheckReport(AsDict):
         if self.verdict is not Verdict.EQUIVALENT or self.required != "proved" or self.is_proved:
             return ""
         if self.proof is None:
-            return "a proof was asked for, and none was tried"
+            return "a proof was required, but none was attempted"
         open_ = [f"{o.name} ({o.reason})" for o in self.proof.outputs if o.reason]
         why = self.proof.reason or "; ".join(open_)
-        return f"a proof was asked for, and it is tested only: {why}"
+        return f"a proof was required, but the models were only tested: {why}"
 
     @property
     def worst(self) -> OutputReport | None:
@@ -388,7 +388,7 @@ def from_dict(data: Mapping[str, Any]) -> CheckReport:
 
     schema = data.get("schema")
     if schema != CheckReport.SCHEMA:
-        raise DataError(f"This is a report of schema {schema!r}, not {CheckReport.SCHEMA!r}.")
+        raise DataError(f"The report has schema {schema!r}, and {CheckReport.SCHEMA!r} is needed.")
     own = {name: data[name] for name in told(CheckReport) if name in data}
     try:
         # Not strict, since JSON has NaN and infinities as strings only.
@@ -413,5 +413,5 @@ def load_report(path: Path) -> CheckReport:
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is not a check report: {error}.") from error
     if not isinstance(data, dict):
-        raise DataError(f"{path} is not a check report.")
+        raise DataError(f"{path} is not a check report: it is not a JSON object.")
     return from_dict(data)

@@ -32,8 +32,8 @@ def shortage(original: Signature, rewritten: Signature, options: CheckOptions) -
     if room is None or needed <= room:
         return ""
     return (
-        f"neither model was run: that takes about {needed / _GIB:.1f} GiB, "
-        f"and {room / _GIB:.1f} GiB are free"
+        f"neither model was run: that needs about {needed / _GIB:.1f} GiB of memory, and "
+        f"only {room / _GIB:.1f} GiB are free"
     )
 
 

@@ -155,7 +155,7 @@ class Departure:
     explained: float
 
 
-NOT_FINITE = "the original's values are all NaN or infinite"
+NOT_FINITE = "all values of the original are NaN or infinite"
 
 
 def explained(evidence: Evidence, rules: Rules = RULES) -> Distance:
@@ -222,7 +222,11 @@ def judge(
         return Judgement(Verdict.DIFFERENT, "shape", evidence.fault)
     elements = _product(evidence.shape)
     if elements == 0:
-        return Judgement(Verdict.INCONCLUSIVE, "values", "it has no elements, so nothing compares")
+        return Judgement(
+            Verdict.INCONCLUSIVE,
+            "values",
+            "the output has no elements, so there is nothing to compare",
+        )
     metrics = evidence.verdict_level
     if metrics is not None:
         apart = metrics.nan_disagreements + metrics.inf_disagreements
@@ -230,7 +234,7 @@ def judge(
             return Judgement(
                 Verdict.DIFFERENT,
                 "values",
-                f"{apart} of its elements are NaN or infinite in one of the models only",
+                f"{apart} elements are NaN or infinite in only one of the models",
             )
         if evidence.unit_roundoff and metrics.reference_max == 0 and not metrics.histogram:
             return Judgement(Verdict.INCONCLUSIVE, "values", NOT_FINITE)
@@ -249,7 +253,8 @@ def judge(
         return Judgement(
             Verdict.INCONCLUSIVE,
             "values",
-            "the original's values are all the same whatever the input, which shows nothing",
+            "the original's output is the same for every input that was tried, so "
+            "comparing it shows nothing",
         )
     return found
 
@@ -270,8 +275,8 @@ def _by_tolerance(metrics: Metrics, tolerance: Tolerance) -> Judgement:
     return Judgement(
         Verdict.EQUIVALENT if passed else Verdict.DIFFERENT,
         "tolerance",
-        f"with rtol {tolerance.rtol:g} the least atol that passes is {least:.3g}; "
-        f"{tolerance.atol:g} was allowed",
+        f"with rtol {tolerance.rtol:g}, the smallest atol that passes is {least:.3g}, and "
+        f"{tolerance.atol:g} was given",
         tolerance.atol,
     )
 
@@ -287,7 +292,7 @@ def _by_mismatches(evidence: Evidence, elements: int, rules: Rules) -> Judgement
     return Judgement(
         Verdict.EQUIVALENT if seen <= allowed else Verdict.DIFFERENT,
         "values",
-        f"{seen} of {elements} elements differ; rounding alone accounts for {allowed:g}",
+        f"{seen} of {elements} elements differ, and rounding can explain at most {allowed:g}",
         allowed,
     )
 
@@ -305,7 +310,7 @@ def _another_function(evidence: Evidence, function: Function, rules: Rules) -> J
         return Judgement(
             Verdict.DIFFERENT,
             "arbiter",
-            f"in float64, {function.mismatches} of its elements are finite in one model only",
+            f"in float64, {function.mismatches} elements are finite in only one of the models",
         )
     spare = max(rules.function_relative, function.resolution)
     allowed = Distance(
@@ -321,8 +326,8 @@ def _another_function(evidence: Evidence, function: Function, rules: Rules) -> J
             return Judgement(
                 Verdict.DIFFERENT,
                 "arbiter",
-                f"in float64 the outputs are {deviation:.3g} apart ({quantity}){most}, where "
-                f"rounding the weights explains {limit:.3g}",
+                f"in float64 the outputs differ by {deviation:.3g} ({quantity}){most}, "
+                f"and rounding the weights can explain at most {limit:.3g}",
                 limit,
             )
     resolved = function.deviation.rms > spare * evidence.scale.rms
@@ -330,8 +335,9 @@ def _another_function(evidence: Evidence, function: Function, rules: Rules) -> J
         return Judgement(
             Verdict.DIFFERENT,
             "arbiter",
-            f"in float64 channel {function.channel} is off by {function.channel_ratio:.3g} times "
-            f"what rounding the weights does there",
+            f"in float64 the deviation of channel {function.channel} is "
+            f"{function.channel_ratio:.3g} times what rounding the weights causes there, "
+            f"and at most {rules.function} times is allowed",
             rules.function,
         )
     return None
@@ -339,7 +345,7 @@ def _another_function(evidence: Evidence, function: Function, rules: Rules) -> J
 
 def _as_accurate(evidence: Evidence, function: Function, rules: Rules) -> Judgement:
     """Judge whether the rewritten model, the same function, is as accurate in the runtime."""
-    same = "in float64 the functions differ by no more than rounding the weights does"
+    same = "in float64 the models differ by no more than rounding the weights can explain"
     if evidence.error_rewritten is None or evidence.error_original is None:
         if evidence.verdict_level is None or not evidence.alike:
             return Judgement(Verdict.EQUIVALENT, "arbiter", same)
@@ -358,22 +364,23 @@ def _as_accurate(evidence: Evidence, function: Function, rules: Rules) -> Judgem
         min(rules.runtime * own.max + ulps * evidence.scale.max, most.max),
     )
     for level, error in (
-        ("with optimizations off", evidence.error_rewritten),
-        ("at the default level", evidence.error_deployed),
+        ("with optimizations disabled", evidence.error_rewritten),
+        ("at its default optimization level", evidence.error_deployed),
     ):
         if error is not None and not (error.rms <= allowed.rms and error.max <= allowed.max):
             return Judgement(
                 Verdict.DIFFERENT,
                 "arbiter",
-                f"the function is the same, but {level} the runtime errs by {error.max:.3g} on "
-                f"it, and by {own.max:.3g} on the original",
+                f"the models are the same function, but onnxruntime {level} has an error "
+                f"of {error.max:.3g} on the rewritten model, and of {own.max:.3g} on the "
+                "original",
                 allowed.max,
             )
     return Judgement(
         Verdict.EQUIVALENT,
         "arbiter",
-        f"{same}, and the runtime's error is {evidence.error_rewritten.max:.3g} "
-        f"({evidence.error_original.max:.3g} on the original)",
+        f"{same}, and the error of onnxruntime is {evidence.error_rewritten.max:.3g} (on "
+        f"the original: {evidence.error_original.max:.3g})",
         allowed.max,
     )
 
@@ -404,8 +411,8 @@ def _by_runtime(
     )
     if found.verdict is Verdict.EQUIVALENT and another:
         reason = (
-            "onnxruntime gives the same for both models and float64 does not; it departs from "
-            "float64, so one of the two is wrong"
+            "onnxruntime gives the same result for both models and float64 does not, but "
+            "onnxruntime departs from float64, so one of the two is wrong"
         )
         return Judgement(Verdict.INCONCLUSIVE, found.basis, reason, found.allowed)
     if evidence.unit_roundoff == 0.0:
@@ -414,13 +421,13 @@ def _by_runtime(
         levels = (evidence.verdict_level, evidence.deployed)
         off = max(metrics.max_abs for metrics in levels if metrics is not None)
         # Figures that depend on which model is the original are for the table.
-        within = "within" if found.verdict is Verdict.EQUIVALENT else "more than"
+        within = "no more than" if found.verdict is Verdict.EQUIVALENT else "more than"
         said = (
-            f"onnxruntime's results for the two models are {off:.3g} apart, {within} what rounding "
-            "explains"
+            f"onnxruntime's results for the two models differ by {off:.3g}, {within} "
+            "rounding can explain"
         )
     same = "another function" if another else "the same function"
-    reason = f"{said}; it departs from float64, where they are {same}"
+    reason = f"{said}; onnxruntime departs from float64, in which the models are {same}"
     if found.basis == "noise floor" and not any(d.model == "original" for d in departed):
         # Of the original the two agree, so it is known what the rewritten one should give.
         return replace(found, basis="arbiter", reason=reason)
@@ -434,7 +441,7 @@ def _by_noise(evidence: Evidence, rules: Rules, allowance: Distance | None = Non
         return Judgement(Verdict.INCONCLUSIVE, "noise floor", "neither model was run")
     deviation = Distance(metrics.rms, metrics.max_abs)
     if deviation.max == 0.0:
-        return Judgement(Verdict.EQUIVALENT, "values", "every element is the same", 0.0)
+        return Judgement(Verdict.EQUIVALENT, "values", "all elements are equal", 0.0)
     noise, scale = evidence.noise, evidence.scale
     if evidence.backed is not None:
         # What half a unit in the last place of the weights does, any execution may do.
@@ -450,8 +457,8 @@ def _by_noise(evidence: Evidence, rules: Rules, allowance: Distance | None = Non
     most = Distance(bound * scale.rms, bound * scale.max)
     explained = deviation.rms <= wanted.rms and deviation.max <= wanted.max
     small = deviation.rms <= most.rms and deviation.max <= most.max
-    off = f"it is off by {deviation.max:.3g}"
-    own = f"the original's own noise of {noise.max:.3g}"
+    off = f"the outputs differ by {deviation.max:.3g}"
+    own = f"the original's own rounding noise of {noise.max:.3g}"
     if evidence.backed is not None and (explained or small):
         reason = f"{off}; on other inputs float64 shows the same function"
         return Judgement(Verdict.EQUIVALENT, "noise floor", reason, max(wanted.max, most.max))
@@ -459,12 +466,12 @@ def _by_noise(evidence: Evidence, rules: Rules, allowance: Distance | None = Non
         reason = f"{off}, which {own} explains"
         return Judgement(Verdict.EQUIVALENT, "noise floor", reason, min(wanted.max, most.max))
     if explained:
-        reason = f"{off}; {own} is so large that it would hide a fault"
+        reason = f"{off}; {own} is so large that it could hide a fault"
         return Judgement(Verdict.INCONCLUSIVE, "noise floor", reason, most.max)
     if small:
-        reason = f"{off}, more than {own} explains and too little to be sure of a fault"
+        reason = f"{off}, which is more than {own} explains, but too little to be sure of a fault"
         return Judgement(Verdict.INCONCLUSIVE, "noise floor", reason, wanted.max)
-    reason = f"{off}, and {own} does not explain it"
+    reason = f"{off}, which {own} does not explain"
     return Judgement(Verdict.DIFFERENT, "noise floor", reason, min(wanted.max, most.max))
 
 

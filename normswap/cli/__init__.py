@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import warnings
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import click
 
@@ -41,47 +41,47 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "bn-to-ln": (
         "normswap.cli.bn_to_gn:bn_to_ln_command",
-        "Replace it by LayerNormalization over channels and space: one group.",
+        "Replace BatchNormalization by LayerNormalization over channels and space: one group.",
     ),
     "bn-to-in": (
         "normswap.cli.bn_to_gn:bn_to_in_command",
-        "Replace it by InstanceNormalization: a group for every channel.",
+        "Replace BatchNormalization by InstanceNormalization: one group per channel.",
     ),
     "recalibrate": (
         "normswap.cli.recalibrate:recalibrate_command",
-        "Estimate the statistics of BatchNormalization anew on data.",
+        "Re-estimate the statistics of BatchNormalization on data.",
     ),
     "unfold": (
         "normswap.cli.unfold:unfold_command",
-        "Put BatchNormalization back, as an identity, where an exporter folded it.",
+        "Put back the BatchNormalization that an exporter folded, as an identity.",
     ),
     "check": (
         "normswap.cli.check:check_command",
-        "Say whether two models are the same function.",
+        "Check whether two models compute the same function.",
     ),
     "inspect": (
         "normswap.cli.inspect:inspect_command",
-        "Say what a model is: its size, operators and normalizations.",
+        "Describe a model: its size, operators and normalizations.",
     ),
     "lint": (
         "normswap.cli.lint:lint_command",
-        "Say what in models should not be as it is.",
+        "Find problems in models, by rules with stable codes.",
     ),
     "diff": (
         "normswap.cli.diff:diff_command",
-        "Say what changed between two models, node by node.",
+        "Show what changed between two models, node by node.",
     ),
     "verify": (
         "normswap.cli.verify:verify_command",
-        "Make the claims of a certificate again, from two models alone.",
+        "Verify a certificate again, from the two models alone.",
     ),
     "providers": (
         "normswap.cli.providers:providers_command",
-        "Say which execution providers run here, and why others don't.",
+        "List the execution providers that run here, and why others don't.",
     ),
     "completion": (
         "normswap.cli.completion:completion_command",
-        "Let bash, zsh or fish complete commands, options and files.",
+        "Install tab completion for bash, zsh or fish.",
     ),
 }
 """Where each command is, and what the list of commands says of it."""
@@ -144,9 +144,9 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 fine, 1 findings (not equivalent), 2 usage, 3 model or data unreadable, "
-    "invalid or unsupported, 4 runtime or provider unavailable, crashed or timed out, "
-    "5 inconclusive; 128 + N ended by signal N.",
+    epilog="Exit codes: 0 success, 1 findings (such as models that are not equivalent), 2 wrong "
+    "usage, 3 model or data unreadable, invalid or unsupported, 4 runtime or provider "
+    "unavailable, crashed or timed out, 5 inconclusive, 128 + N stopped by signal N.",
 )
 @click.version_option(__version__, prog_name="normswap")
 def cli() -> None:
@@ -196,7 +196,7 @@ def run(
 
 def _interrupted(telling: Telling, written: Written, exit_code: int) -> int:
     """Say that an end was asked for, and what was written; return the exit code."""
-    message = f"interrupted; {written}"
+    message = f"Interrupted; {written}."
     with contextlib.suppress(OSError):  # the terminal may be what has gone
         _tell(telling, "Interrupted", message, exit_code, lambda: _echo(message))
     return exit_code
@@ -211,8 +211,8 @@ def _after(note: Note, killed: int, asked: int | None) -> int:
         return _interrupted(telling, written, STOPPED + asked)
     how = signal.Signals(killed).name
     if killed == signal.SIGKILL:
-        how += ", which is how a system ends what takes too much memory"
-    return _tell(telling, "RunError", f"normswap was killed ({how}); {written}.", ExitCode.RUN)
+        how += ", which usually means that the system ran out of memory"
+    return _tell(telling, "RunError", f"normswap was killed by {how}; {written}.", ExitCode.RUN)
 
 
 def _is_interrupt(error: Exception) -> bool:
@@ -236,22 +236,29 @@ def _told(error: Exception, telling: Telling) -> int:
     if os.environ.get("NORMSWAP_TRACEBACK"):
         raise error
     if isinstance(error, MemoryError):
-        message = f"the memory does not suffice: {error}" if str(error) else "out of memory"
-        tip = "Smaller inputs need less, --input-shape; so does a rewrite without its check."
+        message = f"Out of memory: {error}." if str(error) else "Out of memory."
+        tip = (
+            "Smaller inputs (--input-shape) need less memory; so does a rewrite without a "
+            "check (--no-check)."
+        )
         return _tell(telling, "MemoryError", message, ExitCode.RUN, tip=tip)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         message = f"{where}{error.strerror or error}."
-        tip = "The operating system says so: look at permissions, and at the space that is left."
+        tip = (
+            "The operating system reported this error: check the file permissions and the "
+            "free disk space."
+        )
         return _tell(telling, "OSError", message, ExitCode.MODEL, tip=tip)
     if isinstance(error, click.Abort) and error.__cause__ is not None:
         error = cast("EOFError", error.__cause__)
     return _tell(
         telling,
         "InternalError",
-        f"internal error: {type(error).__name__}: {error}",
+        f"Internal error: {type(error).__name__}: {error}",
         ExitCode.RUN,
-        tip="This is a bug in normswap; please report it. NORMSWAP_TRACEBACK=1 shows where.",
+        tip="This is a bug in normswap; please report it. Set NORMSWAP_TRACEBACK=1 to see "
+        "the traceback.",
     )
 
 
@@ -270,9 +277,26 @@ def _tell(
 
 
 def _show(message: str, tip: str | None) -> None:
-    _echo(f"{click.style('error:', fg='red', bold=True)} {message}")
+    _echo(_styled("error:", message, fg="red", bold=True))
     if tip:
-        _echo(f"{click.style('tip:', fg='cyan')} {tip}")
+        _echo(_styled("tip:", tip, fg="cyan"))
+
+
+def _styled(label: str, sentence: str, **style: Any) -> str:
+    """Return a sentence behind a label, in lines that a terminal has room for."""
+    text = f"{label} {sentence}"
+    if sys.stderr.isatty():
+        from shutil import get_terminal_size
+
+        from normswap.report.wrapping import hanging
+
+        try:
+            here = os.get_terminal_size(sys.stderr.fileno())
+        except OSError:
+            here = os.terminal_size((80, 24))
+        width = get_terminal_size(here).columns  # where standard output is no terminal
+        text = "\n".join(hanging(line, width) for line in text.split("\n"))
+    return click.style(label, **style) + text.removeprefix(label)
 
 
 def _echo(line: str) -> None:

@@ -34,8 +34,7 @@ from normswap.cli.written import will_write
 from normswap.errors import UsageError
 from normswap.groupnorm.forms import FORMS
 from normswap.groupnorm.forms.base import OLDEST
-from normswap.groupnorm.options import AUTO, FASTEST, SHARE
-from normswap.groupnorm.policy import CHANNELS, DEFAULT_GROUPS, GroupPolicy
+from normswap.groupnorm.words import AUTO, CHANNELS, DEFAULT_GROUPS, FASTEST, SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,8 +82,9 @@ class FormOption(click.Option):
             for form in FORMS.values()
         )
         self.help = (
-            "Operators that the normalization is written in. auto knows the fastest for the "
-            f"opset, shape and provider; fastest times them all here; {told}."
+            "Operators to write the normalization with. auto picks the fastest for the "
+            "opset, shape and provider; fastest times all of them on this machine; "
+            f"{told}."
         )
         return super().get_help_record(ctx)
 
@@ -103,27 +103,30 @@ def group_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--group-size",
             type=int,
             metavar="N",
-            help="Channels in a group, in place of --groups.",
+            help="Number of channels per group; use it in place of --groups.",
         ),
         click.option(
             "--on-indivisible",
             type=click.Choice(["error", "gcd", "nearest", "keep"]),
             default="error",
             show_default=True,
-            help="What to do with layers whose channels are not a multiple of that: refuse the "
-            "model; take the greatest common divisor, or the nearest divisor; keep their "
-            "BatchNormalization.",
+            help="What to do with a layer whose channels can't be divided into that many "
+            "groups: end with an error; use the greatest common divisor, or the nearest "
+            "divisor of the channels; or keep its BatchNormalization.",
         ),
         click.option(
             "--search-groups",
             is_flag=True,
-            help="With --calibrate: give each layer the number of groups that fits best.",
+            help="With --calibrate: choose the number of groups of each layer that fits the "
+            "data best.",
         ),
         click.option(
             "--regroup",
             is_flag=True,
-            help="Permute channels, exactly and at no cost, so that those share a group whose "
-            "statistics hold still together: on the data of --calibrate, or by the weights.",
+            help="Permute the channels so that those in one group keep its statistics as "
+            "constant as possible, measured on the data of --calibrate, or else "
+            "estimated from the weights. The permutation is exact and costs nothing at "
+            "run time.",
         ),
     )
     return decorated(function, decorators)
@@ -144,71 +147,78 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=click.IntRange(min=1),
             metavar="N",
             help="Threads that the model will run on, for --form auto and fastest.  [default: as "
-            "many as here]",
+            "many as this machine has]",
         ),
         click.option(
-            "--epsilon", type=float, metavar="X", help="In place of each layer's own epsilon."
+            "--epsilon",
+            type=float,
+            metavar="X",
+            help="Epsilon of all new layers.  [default: that of each layer]",
         ),
         click.option(
             "--no-normalize",
             is_flag=True,
-            help="Normalize each tensor as it is, and leave the layers' mean and variance out: for "
-            "training from scratch.",
+            help="Leave out the means and variances of the layers, and normalize each tensor "
+            "as it is: for training from scratch.",
         ),
-        click.option("--no-scale", is_flag=True, help="Drop the layers' scale."),
-        click.option("--no-center", is_flag=True, help="Drop the layers' bias B."),
+        click.option("--no-scale", is_flag=True, help="Leave out the scale of the layers."),
+        click.option("--no-center", is_flag=True, help="Leave out the bias of the layers."),
         include_options("Swap"),
         click.option(
             "--only-kept",
             is_flag=True,
-            help="Swap only what `normswap fold` can't remove.",
+            help="Swap only the layers that `normswap fold` can't remove.",
         ),
         click.option(
             "--calibrate",
             "calibrate_on",
             type=click.Path(),
             metavar="DATA",
-            help="Fit every layer's scale and bias to data, so that the network follows the "
-            "original, as far as samples that are held out come nearer to it. DATA: an .npz with "
-            "an array for each input, an .npy or .pb, or a folder of these or of test_data_set_*.",
+            help="Fit the scale and bias of every layer to data, so that the outputs stay "
+            "close to the original's. A fit is kept only if it also helps on held-out "
+            "samples. DATA is an .npz with an array for each input, an .npy or .pb file, "
+            "or a folder of these or of test_data_set_*.",
         ),
         click.option(
             "--refit",
             is_flag=True,
-            help="Fit the weights of linear layers too, by least squares: no labels, no training.",
+            help="With --calibrate: also fit the weights of the linear layers, by least "
+            "squares. Needs no labels.",
         ),
         click.option(
             "--holdout",
             default=str(SHARE),
             show_default=True,
             metavar="SHARE|NAME",
-            help="Share of the samples that is held out, to judge every step by; or the array of "
-            "DATA that says what each sample belongs to, so that none of a unit is on both sides.",
+            help="Share of the samples to hold out, on which every step of the fit is judged; "
+            "or the name of an array in DATA that says which group (such as a patient) "
+            "each sample belongs to, so that no group is split.",
         ),
         click.option(
             "--one-pass",
             is_flag=True,
-            help="Calibrate all layers in one pass: faster, and less exact.",
+            help="Calibrate all layers in one pass, which is faster but less accurate.",
         ),
         click.option(
             "--evaluate",
             "evaluate_on",
             type=click.Path(),
             metavar="DATA",
-            help="Check and measure the drift on data to which nothing is fitted.",
+            help="Check the result, and measure how far it drifts from MODEL, on other data "
+            "than that of --calibrate.",
         ),
         click.option(
             "--labels",
             metavar="NAME|FILE",
-            help="Tell how often the original and the swapped network are right on that data: an "
-            "array of it, or a file of one array, with the number of the class of each sample, or "
-            "of each pixel.",
+            help="Report the accuracy of MODEL and of the result. The labels are an array in "
+            "that data, or a file with one array: the class number of each sample or "
+            "pixel.",
         ),
         samples_option,
         click.option(
             "--unfold",
             is_flag=True,
-            help="Put BatchNormalizations back first where an exporter folded them, with the "
+            help="First put back the BatchNormalizations that an exporter folded, with the "
             "statistics of DATA; see `normswap unfold`.",
         ),
         click.option(
@@ -216,11 +226,11 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "mapped",
             type=MappedFile(),
             metavar="torch[=FILE]",
-            help="Write the weights for a torch module whose BatchNorms are GroupNorms too, by the "
-            "names that torch's exporter gave them: an .npz or .safetensors.  [default: the "
-            "result's name with .npz]",
+            help="Write the weights for the torch module in which each BatchNorm is replaced "
+            "by a GroupNorm, under the names that torch's exporter gave them, as .npz or "
+            ".safetensors.  [default: beside the result, with the suffix .npz]",
         ),
-        click.option("--dry-run", is_flag=True, help="Only say what would be swapped."),
+        click.option("--dry-run", is_flag=True, help="Show what would be swapped; write nothing."),
         fail_on_option,
     )
     return decorated(function, decorators)
@@ -252,16 +262,16 @@ def bn_to_gn_command(
     search_groups: bool,
     **rest: Any,
 ) -> ExitCode:
-    """Swap BatchNormalization for GroupNormalization.
+    """Replace BatchNormalization by GroupNormalization.
 
-    The result is another network, which no longer depends on batch statistics. Mean and variance of
-    each layer go to what is before it, so that most of the accuracy stays. It is proved to be
-    exactly that network, and its drift from MODEL is reported.
+    The result is a different network, which no longer depends on batch statistics. The mean and
+    variance of each layer are moved into the operators before it, which keeps most of the accuracy.
+    The swap is proved or tested to be what was asked for, and the drift from MODEL is reported.
     """
     if groups is not None and group_size is not None:
-        raise UsageError("--groups and --group-size exclude each other.")
+        raise UsageError("--groups and --group-size can't be used together.")
     if search_groups and rest["calibrate_on"] is None:
-        raise UsageError("--search-groups needs data.", tip="Give it with --calibrate DATA.")
+        raise UsageError("--search-groups needs data.", tip="Add --calibrate DATA.")
     return _run("gn", groups, group_size, on_indivisible, search_groups=search_groups, **rest)
 
 
@@ -273,7 +283,7 @@ def bn_to_gn_command(
 @certificate_option
 @report_options
 def bn_to_ln_command(**rest: Any) -> ExitCode:
-    """Swap BatchNormalization for layer normalization over channels and space.
+    """Replace BatchNormalization by layer normalization over channels and space.
 
     The same as bn-to-gn --groups 1.
     """
@@ -288,7 +298,7 @@ def bn_to_ln_command(**rest: Any) -> ExitCode:
 @certificate_option
 @report_options
 def bn_to_in_command(**rest: Any) -> ExitCode:
-    """Swap BatchNormalization for instance normalization.
+    """Replace BatchNormalization by instance normalization.
 
     The same as bn-to-gn --groups channels.
     """
@@ -321,23 +331,26 @@ def _run(
     source = source_of_command(model)
     if values["certificate"] is not None and dry_run:
         raise UsageError(
-            "There is no certificate of a swap that is not made: --dry-run makes none."
+            "--certificate can't be used with --dry-run, which swaps nothing that could "
+            "be certified."
         )
     if mapped is not None and dry_run:
-        raise UsageError("There are no weights of a swap that is not made.")
+        raise UsageError("--map can't be used with --dry-run, which makes no weights.")
     require_dry_run(fail_on, dry_run=dry_run)
     fitting = {"--refit": refit, "--holdout": holdout != str(SHARE), "--one-pass": one_pass}
     for name, given in {**fitting, "--unfold": unfold}.items():
         if given and calibrate_on is None:
-            raise UsageError(f"{name} needs data.", tip="Give it with --calibrate DATA.")
+            raise UsageError(f"{name} needs data.", tip="Add --calibrate DATA.")
     for name, value in (("--samples", samples), ("--labels", labels)):
         if value is not None and calibrate_on is None and evaluate_on is None:
-            tip = "Give it with --calibrate DATA, or with --evaluate DATA."
+            tip = "Add --calibrate DATA or --evaluate DATA."
             raise UsageError(f"{name} needs data.", tip=tip)
     if unfold and dry_run:
-        tip = "normswap unfold --dry-run says where BatchNormalizations would go."
+        tip = "`normswap unfold --dry-run` shows where BatchNormalizations would be put back."
         raise UsageError(
-            "--dry-run can't tell of a swap before --unfold has made what is swapped.", tip=tip
+            "--dry-run can't be used with --unfold: what would be swapped is known only "
+            "after unfolding.",
+            tip=tip,
         )
     from normswap.groupnorm.calibrate import CalibrationOptions
     from normswap.workflows.swap import plan_report, swap
@@ -384,7 +397,10 @@ def _state_file(named: Path, output: Path | BinaryIO) -> Path:
     if named != Path():
         return named
     if not isinstance(output, Path):
-        raise UsageError("The model goes into a pipe.", tip="Name a file: --map torch=FILE.npz.")
+        raise UsageError(
+            "--map needs a file name, because the model is written to a pipe.",
+            tip="For example: --map torch=weights.npz",
+        )
     path = output.with_suffix(".npz")
     will_write(path)
     return path
@@ -405,6 +421,7 @@ def _swap_options(
     values: dict[str, Any],
 ) -> SwapOptions:
     from normswap.groupnorm.options import SwapOptions
+    from normswap.groupnorm.policy import GroupPolicy
 
     return SwapOptions(
         policy=GroupPolicy.of(

@@ -40,8 +40,9 @@ MODELS = ("original", "rewritten")
 @click.command(
     "check",
     cls=CheckedCommand,
-    epilog="Exit codes: 0 equivalent, 1 different, 2 wrong usage, 3 unreadable model or data, "
-    "4 the runtime failed, 5 inconclusive.",
+    epilog="Exit codes: 0 equivalent, 1 different, 2 wrong usage, 3 model or data unreadable, "
+    "invalid or unsupported, 4 runtime or provider unavailable, crashed or timed out, 5 "
+    "inconclusive.",
 )
 @pairs_arguments(*MODELS)
 @click.option(
@@ -50,86 +51,130 @@ MODELS = ("original", "rewritten")
     type=click.Choice(DEPTHS[:-1]),
     default=DEPTHS[0],
     show_default=True,
-    help="How thoroughly to compare them. Alone it means quick.",
+    help="How thoroughly to compare the models; proof runs nothing. --check without a value "
+    "means quick.",
 )
 @comparison_options
 @click.option(
     "--against-provider",
     metavar="PROVIDER",
-    help="Run REWRITTEN (or ORIGINAL once more) on another provider.",
+    help="Run REWRITTEN on this execution provider. Without REWRITTEN, compare ORIGINAL on "
+    "both providers.",
 )
-@click.option("--iterations", type=click.IntRange(min=1), help="Random inputs a distribution.")
+@click.option(
+    "--iterations",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of random inputs for each distribution.",
+)
 @click.option(
     "--symbolic-dim",
     "symbolic_dims",
     multiple=True,
     metavar="SYMBOL=SIZE[,...]",
-    help="Size of a symbolic dimension; may be repeated.",
+    help="Size of a symbolic dimension. Can be given several times.",
 )
-@click.option("--val-range", "ranges", multiple=True, metavar="[NAME:]LOW,HIGH")
+@click.option(
+    "--val-range",
+    "ranges",
+    multiple=True,
+    metavar="[NAME:]LOW,HIGH",
+    help="Range of the random values of an input, or of all. Can be given several times.",
+)
 @click.option(
     "--load-inputs",
     type=AnyPath,
     metavar="PATH",
-    help="Real inputs: an .npz with an array for each, an .npy or .pb, or a folder of these or of "
-    "test_data_set_*.",
+    help="Inputs to compare the models on: an .npz with an array for each input, an .npy or "
+    ".pb file, or a folder of these or of test_data_set_*.",
 )
-@click.option("--save-inputs", type=SavedFile(), metavar="FILE.npz")
+@click.option(
+    "--save-inputs",
+    type=SavedFile(),
+    metavar="FILE.npz",
+    help="Save the inputs that the models were run on.",
+)
 @click.option(
     "--load-outputs",
     type=AnyPath,
     metavar="PATH",
-    help="Hold ORIGINAL to outputs that were saved earlier; no REWRITTEN then.",
+    help="Compare ORIGINAL with these saved outputs, in place of REWRITTEN. Needs --load-inputs.",
 )
 @click.option(
-    "--save-outputs", type=SavedFile(), metavar="FILE.npz", help="Save ORIGINAL's outputs."
+    "--save-outputs", type=SavedFile(), metavar="FILE.npz", help="Save the outputs of ORIGINAL."
 )
-@click.option("--rtol", "rtols", multiple=True, metavar="[OUTPUT:]VALUE")
-@click.option("--atol", "atols", multiple=True, metavar="[OUTPUT:]VALUE")
-@click.option("--arbiter/--no-arbiter", default=True, help="Evaluate in float64 too.")
+@click.option(
+    "--rtol",
+    "rtols",
+    multiple=True,
+    metavar="[OUTPUT:]VALUE",
+    help="Judge an output, or all, by this relative tolerance. Can be given several times.",
+)
+@click.option(
+    "--atol",
+    "atols",
+    multiple=True,
+    metavar="[OUTPUT:]VALUE",
+    help="Judge an output, or all, by this absolute tolerance. Can be given several times.",
+)
+@click.option(
+    "--arbiter/--no-arbiter",
+    default=True,
+    help="Evaluate the models in float64 too, to separate rounding errors from real differences.",
+)
 @click.option(
     "--self-test",
     type=click.IntRange(min=0),
     default=0,
     metavar="N",
-    help="Plant N faults, and tell how many this check catches.",
+    help="Plant N faults in the rewritten model, and report how many of them this check detects.",
 )
 @click.option(
     "--module",
     metavar="PKG.FILE:FACTORY",
-    help="Hold ORIGINAL, and no REWRITTEN then, to the torch module that it was exported from; "
-    "FACTORY is a function that returns it, or it and the arguments that it takes.",
+    help="Compare ORIGINAL with the torch module that it was exported from, in place of "
+    "REWRITTEN. FACTORY is a function that returns the module, or the module and the "
+    "arguments of its forward.",
 )
-@click.option("--batch-invariant", is_flag=True, help="Also test samples alone and in a batch.")
-@click.option("--memory-limit", type=click.IntRange(min=1), metavar="MIB")
+@click.option(
+    "--batch-invariant",
+    is_flag=True,
+    help="Also test whether a sample gets the same result alone and in a batch.",
+)
+@click.option(
+    "--memory-limit",
+    type=click.IntRange(min=1),
+    metavar="MIB",
+    help="Limit the memory of each process that runs a model.",
+)
 @click.option(
     "--rejudge",
     type=FilePath,
     metavar="REPORT.json",
-    help="Judge a saved report with other tolerances; nothing is run.",
+    help="Judge a saved JSON report with other tolerances, without running the models.",
 )
 @certificate_option
 @click.option(
     "--require",
     "required",
     type=click.Choice(["proved"]),
-    help="End with exit code 1 where the models are equivalent, but not all of that is proved.",
+    help="End with exit code 1 if the models are equivalent but this is not completely proved.",
 )
 @format_options
-@click.option("-q", "--quiet", is_flag=True, help="The verdict line only.")
-@click.option("-v", "--verbose", is_flag=True, help="Every output on every input.")
+@click.option("-q", "--quiet", is_flag=True, help="Print the verdict line only.")
+@click.option("-v", "--verbose", is_flag=True, help="Print every output on every input.")
 @click.pass_context
 def check_command(context: click.Context, /, **given: Any) -> None:
-    """Tell whether REWRITTEN is the same function as ORIGINAL.
+    """Check whether REWRITTEN computes the same function as ORIGINAL.
 
-    No tolerance has to be chosen: it comes from the models themselves, from what rounding does
-    to them in the runtime and in float64. One of the models may be -, for standard input.
+    There is no tolerance to choose: how far the outputs may differ is derived from the rounding
+    errors of the models themselves. One of the models can be -, for standard input.
 
-    With --module there is one file, and the torch module that it was exported from, in float64, is
-    what it should be.
+    With --module, one file is compared with the torch module that it was exported from, which is
+    run in float64.
     """
     if all(given[name] == STDIO for name in MODELS):
-        raise UsageError("Only one of the two models can come from standard input.")
+        raise UsageError("Only one of the two models can be read from standard input.")
     for name in MODELS:
         if given[name] is not None:
             given[name] = source_of_command(given[name])
@@ -151,16 +196,14 @@ def check_command(context: click.Context, /, **given: Any) -> None:
 def _report(given: dict[str, Any], say: Callable[[str], None]) -> CheckReport:
     if given["rejudge"] is not None:
         if given["original"] is not None:
-            raise UsageError("--rejudge reads a report; it takes no model.")
+            raise UsageError("--rejudge reads a saved report and can't be given a model.")
         _refuse_certificate(given)
         from normswap.check.report import load_report
 
         return load_report(given["rejudge"]).rejudged(_tolerances(given))
     original, rewritten = given["original"], given["rewritten"]
     if original is None:
-        raise UsageError(
-            "There is no model to check.", tip="For example: normswap check a.onnx b.onnx"
-        )
+        raise UsageError("No model to check.", tip="For example: normswap check a.onnx b.onnx")
     from normswap.workflows.check import check, check_outputs
 
     options = _options(given)
@@ -168,13 +211,15 @@ def _report(given: dict[str, Any], say: Callable[[str], None]) -> CheckReport:
         return _of_module(given, options, say)
     if given["load_outputs"] is not None:
         if rewritten is not None:
-            raise UsageError("--load-outputs stands for the other model; give one model only.")
+            raise UsageError(
+                "--load-outputs takes the place of the second model: give one model only."
+            )
         _refuse_certificate(given)
         return check_outputs(original, options, progress=say)
     if rewritten is None and options.against_provider is None and not options.batch_invariant:
         raise UsageError(
             "There is nothing to compare the model with.",
-            tip="Give a second model, --module, --against-provider, --batch-invariant or "
+            tip="Add a second model, --module, --against-provider, --batch-invariant or "
             "--load-outputs.",
         )
     certificate = given["certificate"]
@@ -183,8 +228,11 @@ def _report(given: dict[str, Any], say: Callable[[str], None]) -> CheckReport:
     if certificate is not None and (report.exit_code or converted):
         why = f"the models are {report.verdict.value}"
         if not report.exit_code:
-            why = f"one of the models is the other in {converted}"
-        click.echo(f"no certificate: {why}", err=True)
+            why = (
+                f"one is the other converted to {converted}, and there is no certificate of a "
+                "conversion"
+            )
+        click.echo(f"No certificate was written: {why}.", err=True)
     return report
 
 
@@ -192,13 +240,16 @@ def _of_module(
     given: dict[str, Any], options: CheckOptions, say: Callable[[str], None]
 ) -> CheckReport:
     if given["rewritten"] is not None:
-        raise UsageError("--module stands for the other model; give one file only.")
+        raise UsageError("--module takes the place of the second model: give one model only.")
     if given["required"] or given["certificate"]:
-        raise UsageError("Of a module nothing is proved, so that --require and a certificate fail.")
+        raise UsageError(
+            "A module has no graph to prove equality with, so --module can't be used with "
+            "--require or --certificate."
+        )
     from normswap.source.factory import made_by
     from normswap.workflows.check_module import check_module
 
-    say("making the module")
+    say("building the module")
     module, args, kwargs = made_by(given["module"])
     return check_module(
         module, given["original"], args, kwargs, options, title=given["module"], progress=say
@@ -207,7 +258,10 @@ def _of_module(
 
 def _refuse_certificate(given: dict[str, Any]) -> None:
     if given["certificate"] is not None:
-        raise UsageError("A certificate is about two models.", tip="Give both, or leave it out.")
+        raise UsageError(
+            "--certificate needs two models to compare.",
+            tip="Give both models, or leave out --certificate.",
+        )
 
 
 def _options(given: dict[str, Any]) -> CheckOptions:
@@ -249,7 +303,7 @@ def _symbolic_dims(texts: Sequence[str]) -> dict[str, int]:
         for part in text.split(","):
             name, size = _pair(part.strip(), "=")
             if not size.strip().isdecimal():
-                raise UsageError(f"{size!r} is not a size for {name!r}.")
+                raise UsageError(f"{size!r} is not a valid size for {name!r}.")
             dims[name] = int(size)
     return dims
 
@@ -263,7 +317,7 @@ def _ranges(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
         except ValueError:
             low, high = 1.0, 0.0
         if not -math.inf < low <= high < math.inf:
-            raise UsageError(f"{bounds!r} is not a range LOW,HIGH.")
+            raise UsageError(f"{bounds!r} is not a range of the form LOW,HIGH.")
         ranges[name] = (low, high)
     return ranges
 
@@ -280,7 +334,7 @@ def _tolerances(given: dict[str, Any]) -> dict[str, Any]:
             except ValueError:
                 raise UsageError(f"--{kind} {text!r} is not a number.") from None
             if not value >= 0:
-                raise UsageError(f"--{kind} {text!r} is not a tolerance.")
+                raise UsageError(f"--{kind} {text!r} is not valid: a tolerance is 0 or more.")
             found.setdefault(name, {})[kind] = value
     general = found.get("", {})
     return {name: Tolerance(**{**general, **values}) for name, values in found.items()}

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from normswap.beside import placed
 from normswap.cli.written import will_write
 from normswap.errors import UsageError
+from normswap.files.beside import placed
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -31,13 +31,15 @@ Examples:
 @click.command("completion", epilog=EXAMPLES)
 @click.argument("shell", required=False, type=click.Choice(SHELLS))
 @click.option(
-    "--install", is_flag=True, help="Put it where the shell looks; again, nothing is changed."
+    "--install",
+    is_flag=True,
+    help="Install the completion where the shell looks for it. Running this again is harmless.",
 )
 @click.pass_context
 def completion_command(context: click.Context, shell: str | None, install: bool) -> None:
-    """Print the script by which SHELL completes commands, options and files, or install it.
+    """Print, or install, the script that lets SHELL complete commands, options and files.
 
-    SHELL is the one of the SHELL environment variable, unless it is named.
+    The default is the shell in the environment variable SHELL.
     """
     found = shell or _own_shell()
     root = context.find_root()
@@ -53,10 +55,10 @@ def _own_shell() -> str:
     path = os.environ.get("SHELL", "")
     name = Path(path).name
     if name not in SHELLS:
-        told = f"The shell is {name}" if name else "It is not known which shell you use"
+        told = f"The shell is {name}" if name else "The shell that you use could not be found"
         raise UsageError(
-            f"{told}, and completion is for {', '.join(SHELLS)}.",
-            tip="Name one: normswap completion bash --install",
+            f"{told}; completion is available for {', '.join(SHELLS)}.",
+            tip="Name the shell, for example: normswap completion bash --install",
         )
     return name
 
@@ -77,7 +79,7 @@ def _installed(shell: str, script: str) -> list[str]:
     home = Path.home()
     if shell == "fish":  # which reads it when it is first needed
         file = _folder("XDG_CONFIG_HOME", home / ".config") / "fish/completions/normswap.fish"
-        return [_put(file, script), "new fish shells complete normswap"]
+        return [_put(file, script), "new fish shells will complete normswap"]
     file = _folder("XDG_DATA_HOME", home / ".local/share") / f"normswap/completion.{shell}"
     startup = _folder("ZDOTDIR", home) / ".zshrc" if shell == "zsh" else home / ".bashrc"
     if shell == "bash" and sys.platform == "darwin" and (home / ".bash_profile").exists():
@@ -86,13 +88,13 @@ def _installed(shell: str, script: str) -> list[str]:
     line = f'[ -f "{file}" ] && . "{file}"  # completion of normswap\n'
     before = startup.read_text(encoding="utf-8") if startup.exists() else ""
     if line in before:
-        done = f"{startup} reads it already"
+        done = f"{startup} loads it already"
     else:
         will_write(startup)
         with startup.open("a", encoding="utf-8") as stream:
             stream.write("\n" * (before[-1:] not in {"", "\n"}) + line)
-        done = f"{startup} reads it, by a line at its end"
-    return [put, done, f"new {shell} shells complete normswap; for this one: . {file}"]
+        done = f"a line was added to the end of {startup}, which loads it"
+    return [put, done, f"new {shell} shells will complete normswap; for the current one: . {file}"]
 
 
 def _folder(variable: str, otherwise: Path) -> Path:
@@ -107,4 +109,4 @@ def _put(file: Path, script: str) -> str:
     will_write(file)
     with placed(script, file):
         pass
-    return f"{file} is written"
+    return f"wrote {file}"

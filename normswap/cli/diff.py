@@ -27,13 +27,13 @@ Examples:
 @click.argument("after", shell_complete=files)
 @report_options
 def diff_command(before: str, after: str, quiet: bool, verbose: int) -> ExitCode:
-    """Say what changed from BEFORE to AFTER, node by node.
+    """Show what changed from BEFORE to AFTER, node by node.
 
-    What is the same function of the inputs is the same node, whatever it is called. Exit code 1
-    says that more than names is different. One of the models may be -, for standard input.
+    Nodes that compute the same function of the inputs are the same, whatever their names. Exit code
+    1 means that more than names differs. One of the models can be -, for standard input.
     """
     if before == after == STDIO:
-        raise UsageError("Only one of the two models can come from standard input.")
+        raise UsageError("Only one of the two models can be read from standard input.")
     sources = [source_of_command(name) for name in (before, after)]
     from normswap.workflows.diff import diff
 

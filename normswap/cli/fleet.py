@@ -61,7 +61,7 @@ def run_on_models(
     if asked.listed is not None:
         found += places.find(_plain(_lines(asked.listed)), listed=True)
     if not found:
-        raise UsageError("There is no model.", tip="Name files or folders, or give --from-file.")
+        raise UsageError("No model was given.", tip="Name files or folders, or use --from-file.")
     jobs = _jobs(found, asked, given, makes if not given.get("dry_run") else "")
     return _run(jobs, asked, given)
 
@@ -76,30 +76,35 @@ def run_on_pairs(words: Sequence[str], asked: Asked, given: dict[str, Any]) -> E
             pairs = places.pairs(one, other)
         elif any(both):
             raise UsageError(
-                f"{one} and {other} are no pair.", tip="Give two models, or two folders of such."
+                f"{one} and {other} are a model and a folder, which can't be compared.",
+                tip="Give two models, or two folders of models.",
             )
         else:
             pairs = [(one, other)]
     elif words:
-        raise UsageError("There is no second folder.", tip="normswap check BEFORE/ AFTER/")
+        raise UsageError(
+            "The second model or folder is missing.",
+            tip="For example: normswap check before/ after/",
+        )
     for number, line in enumerate(_lines(asked.listed) if asked.listed is not None else (), 1):
         one, tab, other = line.partition("\t")
         if not tab or not one or not other or "\t" in other:
             raise UsageError(
-                f"Line {number} of {asked.listed} is no pair: {line!r}.",
-                tip="A line is the path of the original, a tab, and that of the rewritten model.",
+                f"Line {number} of {asked.listed} does not name a pair of models: {line!r}.",
+                tip="Each line has the path of the original model, a tab, and the path of "
+                "the rewritten one.",
             )
         pairs.append((one, other))
     if not pairs:
-        raise UsageError("There are no models.", tip="Name two folders, or give --from-file.")
+        raise UsageError("No models were given.", tip="Name two folders, or use --from-file.")
     return _run([_job(pair, asked) for pair in dict.fromkeys(pairs)], asked, given)
 
 
 def _plain(words: Sequence[str]) -> Sequence[str]:
     if STDIO in words:
         raise UsageError(
-            "Standard input is one model, and there are several.",
-            tip="A list of paths comes from it with --from-file -.",
+            "Standard input can be only one model, and several were given.",
+            tip="To read a list of paths from standard input, use --from-file -.",
         )
     return words
 
@@ -119,7 +124,7 @@ def _jobs(found: list[places.Found], asked: Asked, given: dict[str, Any], makes:
     folder = telling().model_file if given.get("output") is None else given["output"]
     if in_place or not makes:
         if makes and folder is not None:
-            raise UsageError("--in-place and --output exclude each other.")
+            raise UsageError("--in-place and -o can't be used together.")
         jobs = [_job((each.path,), asked) for each in found]
         return [replace(job, output=job.models[0]) for job in jobs] if in_place else jobs
     if folder is None:
@@ -147,7 +152,10 @@ def _beside(found: list[places.Found], makes: str) -> tuple[list[places.Found], 
     """Return the models, and each one's output beside it; of those found no output is a model."""
     urls = [each.path for each in found if remote.is_url(each.path)]
     if urls:
-        raise UsageError(f"Where does the result of {urls[0]} go?", tip="Say so with -o FOLDER.")
+        raise UsageError(
+            f"There is no default place for the result of {urls[0]}, which is a URL.",
+            tip="Choose a folder with -o FOLDER.",
+        )
     outputs = {each.path: str(beside(Path(each.path), makes)) for each in found}
     made = set(map(places.identity, outputs.values()))
     kept = [each for each in found if not (each.searched and places.identity(each.path) in made)]
@@ -159,10 +167,16 @@ def _below(
 ) -> tuple[list[places.Found], list[str]]:
     """Return the models, and each one's output in a folder; what was found in that is no model."""
     if folder == STDIO:
-        raise UsageError("Many models don't go to standard output.", tip="Give -o FOLDER.")
+        raise UsageError(
+            "Several models can't be written to standard output.",
+            tip="Choose a folder with -o FOLDER.",
+        )
     if not remote.is_url(folder) and Path(folder).is_file():
         if len(found) > 1 or asked.is_any:
-            raise UsageError(f"{folder} is a file.", tip="Of many models -o names a folder.")
+            raise UsageError(
+                f"{folder} is a file, and the results of several models need a folder.",
+                tip="Choose a folder with -o FOLDER.",
+            )
         return found, [folder]
     found = [e for e in found if not (e.searched and places.is_within(e.path, folder))]
     # One model that was named is written to the file that was, as a model on this machine is.
@@ -212,7 +226,9 @@ def _arguments(context: click.Context) -> tuple[str, ...]:
         ):
             continue
         if isinstance(option.type, SavedFile):
-            raise UsageError(f"{option.opts[-1]} names one file, and there are many models.")
+            raise UsageError(
+                f"{option.opts[-1]} names a single file, and can't be used with several models."
+            )
         value = context.params[name]
         if option.is_flag:
             words.append((option.opts if value else option.secondary_opts)[-1])
@@ -261,7 +277,7 @@ def _outcomes(jobs: list[Job], asked: Asked) -> Generator[Outcome, None, None]:
     outputs = {job.name: job.output for job in jobs if job.output is not None}
     for counted, outcome in enumerate(_engine(jobs, asked, written), 1):
         written.forget(outputs.get(outcome.model, ""))
-        written.count(f"{counted} of {len(jobs)} models were done")
+        written.count(f"{counted} of {len(jobs)} models were processed")
         yield outcome
 
 

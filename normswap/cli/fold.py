@@ -37,7 +37,7 @@ EXAMPLES = """\b
 Examples:
   normswap fold model.onnx                      writes model.folded.onnx
   normswap fold model.onnx -o small.onnx
-  normswap fold model.onnx --dry-run -v         says what it would do, and why
+  normswap fold model.onnx --dry-run -v         shows what it would do, and why
   cat model.onnx | normswap fold > small.onnx
 """
 
@@ -49,38 +49,40 @@ Examples:
 )
 @models_argument(makes="folded")
 @output_options
-@click.option("--dry-run", is_flag=True, help="Only say what would be folded; write nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be folded; write nothing.")
 @fail_on_option
 @click.option(
     "--assume-constant",
     is_flag=True,
-    help="Fold initializers that are also graph inputs, which a caller could override.",
+    help="Also fold initializers that are graph inputs, which a caller could override.",
 )
 @click.option(
     "--merge-branches",
     is_flag=True,
-    help="Merge parallel branches into one Conv everywhere, not only where a "
-    "BatchNormalization goes with that.",
+    help="Merge parallel branches into one Conv everywhere, not only where that removes a "
+    "BatchNormalization.",
 )
 @click.option(
     "--leftover",
     type=click.Choice(["keep", "affine", "normalize"]),
     default="keep",
     show_default=True,
-    help="What becomes of what can't be folded: it stays as it is, as one Mul and one Add, or as a "
-    "BatchNormalization with mean 0, var 1 and epsilon 0.",
+    help="What a BatchNormalization that can't be folded becomes: it stays as it is, or "
+    "becomes one Mul and one Add, or a BatchNormalization with mean 0, var 1 and epsilon "
+    "0.",
 )
 @click.option(
     "--max-growth",
     type=click.FloatRange(min=1),
     metavar="FACTOR",
-    help="Keep what would make the model larger than this many times its size, such as 1.2.",
+    help="Keep a BatchNormalization if folding it would make the model larger than FACTOR "
+    "times its size, such as 1.2.",
 )
 @click.option(
     "--explain",
     metavar="NAME",
-    help="Only show which routes were tried, step by step, for a BatchNormalization, its output, "
-    "or whatever node or tensor is on the way; write nothing.",
+    help="Show which routes were tried, step by step, for a BatchNormalization; write "
+    "nothing. NAME is the node, its output, or any node or tensor on a route.",
 )
 @check_options(*DEPTHS)
 @certificate_option
@@ -100,15 +102,16 @@ def fold_command(
 ) -> ExitCode:
     """Fold BatchNormalization into the linear operators around it.
 
-    Every inference-mode BatchNormalization of MODEL is folded wherever that is exact, and the
-    result is compared with MODEL in onnxruntime before it is saved. What can't be folded is kept,
+    Every inference-mode BatchNormalization of MODEL is folded where that is exact. Before the
+    result is saved, it is proved or tested to be equivalent to MODEL. What can't be folded is kept,
     and the report says why.
     """
     source = source_of_command(model)
     require_dry_run(fail_on, dry_run=dry_run and explain is None)
     if values["certificate"] is not None and (dry_run or explain is not None):
         raise UsageError(
-            "There is no certificate of a fold that is not made: --dry-run and --explain make none."
+            "--certificate can't be used with --dry-run or --explain, which fold nothing "
+            "that could be certified."
         )
     from normswap.workflows.fold import fold, plan
 
@@ -139,7 +142,9 @@ def _explain(report: FoldReport, name: str) -> None:
     entries = report.plan.about(name)
     if not entries:
         raise UsageError(
-            f"{name!r} is no normalization of {report.source}, nor on the way of one.",
-            tip=did_you_mean(name, report.plan.names(), most=3) or "--dry-run -v lists them all.",
+            f"{report.source} has no normalization named {name!r}, and no normalization "
+            "whose routes pass a node or tensor of that name.",
+            tip=did_you_mean(name, report.plan.names(), most=3)
+            or "`--dry-run -v` lists all normalizations.",
         )
     telling().tell(Explanation.of(name, entries), command="explain")

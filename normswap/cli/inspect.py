@@ -26,10 +26,11 @@ Examples:
 @models_argument()
 @report_options
 def inspect_command(model: str | None, quiet: bool, verbose: int) -> ExitCode:
-    """Say what MODEL is: its origin, size, operators, and every normalization in it.
+    """Describe MODEL: its origin, size, operators, and every normalization in it.
 
-    Of each: its channels, epsilon and mode, what it reads and what reads it, whether a fold removes
-    it or why not, and how its scale and statistics look. Nothing is run, and nothing is written.
+    For each normalization: its channels, epsilon and mode, the nodes before and after it, whether
+    it can be folded or why not, and problems with its scale and statistics. Nothing is run, and
+    nothing is written.
     """
     source = source_of_command(model)
     from normswap.workflows.inspect import inspect

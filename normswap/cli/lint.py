@@ -21,7 +21,7 @@ EXAMPLES = """\b
 Examples:
   normswap lint model.onnx
   normswap lint exported/*.onnx --select NS1 --ignore NS105
-  normswap lint model.onnx --fix                folds what folds, checked, in place
+  normswap lint model.onnx --fix                folds in place, with a check
   normswap lint --explain NS101
 """
 
@@ -41,30 +41,32 @@ def _codes(
     multiple=True,
     callback=_codes,
     metavar="CODE[,...]",
-    help="Ask these rules only: codes, names or beginnings of codes, such as NS2.",
+    help="Check only these rules: their codes, names, or the beginning of codes, such as NS2.",
 )
 @click.option(
     "--ignore",
     multiple=True,
     callback=_codes,
     metavar="CODE[,...]",
-    help="Don't ask these, besides what the configuration ignores.",
+    help="Skip these rules, in addition to those that the configuration ignores.",
 )
 @click.option(
     "--config",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="The configuration.  [default: the nearest normswap.toml, or pyproject.toml with "
+    help="Configuration file.  [default: the nearest normswap.toml, or pyproject.toml with "
     "[tool.normswap], in the folder of a model or above it]",
 )
 @click.option(
     "--fix",
     is_flag=True,
-    help="Fold what folds in place, checked and proved as normswap fold does.",
+    help="Fold what can be folded, in place, checked and proved as `normswap fold` does.",
 )
-@click.option("--exit-zero", is_flag=True, help="End with exit code 0 whatever is found.")
-@click.option("--list-rules", is_flag=True, help="Only list the rules.")
-@click.option("--explain", metavar="CODE", help="Only say what a rule finds, why and what to do.")
+@click.option("--exit-zero", is_flag=True, help="End with exit code 0 even if there are findings.")
+@click.option("--list-rules", is_flag=True, help="List the rules, and check nothing.")
+@click.option(
+    "--explain", metavar="CODE", help="Explain what a rule finds, why it matters and what to do."
+)
 @report_options
 def lint_command(
     models: tuple[str, ...],
@@ -78,10 +80,10 @@ def lint_command(
     quiet: bool,
     verbose: int,
 ) -> ExitCode:
-    """Say what in each MODEL should not be as it is.
+    """Find problems in each MODEL.
 
-    Every finding is of a rule with a stable code. Exit code 1 says that there is one which is more
-    than a note.
+    Every finding has the stable code of its rule. Exit code 1 means that there are warnings or
+    errors, and not only notes.
     """
     from normswap.workflows.lint import explain_rules, lint
 
@@ -90,9 +92,9 @@ def lint_command(
         telling().tell(explain_rules(*words), verbose=int(explain is not None))
         return ExitCode.OK
     if models.count(STDIO) > 1:
-        raise UsageError("Only one model can come from standard input.")
+        raise UsageError("Only one model can be read from standard input.")
     if fix and (not models or STDIO in models):
-        raise UsageError("--fix needs a model file, not a pipe.")
+        raise UsageError("--fix needs a model file; standard input can't be changed in place.")
     sources = [source_of_command(model) for model in models or (None,)]
     for source in sources if fix else ():
         will_write(source)  # type: ignore[arg-type] # a path, since no pipe is fixed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,26 +24,26 @@ def many_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--from-file",
             "listed",
             metavar="FILE",
-            help="Read which models from FILE, a path a line, of `check` two with a tab between "
-            "them; - is standard input.",
+            help="Read the models from FILE, one path per line; for `check`, two paths with a "
+            "tab between them. - is standard input.",
         ),
         click.option(
             "--jobs",
             type=click.IntRange(min=1),
             metavar="N",
-            help="Work on N of many models at a time.  [default: one a processor]",
+            help="With several models: work on N of them at a time.  [default: one per processor]",
         ),
         click.option(
             "--resume",
             type=click.Path(file_okay=False, path_type=Path),
             metavar="FOLDER",
-            help="Keep what was done of many models in FOLDER; what is there and has not changed "
-            "is not done again.",
+            help="With several models: record in FOLDER what was done, and skip what is "
+            "recorded there and has not changed.",
         ),
         click.option(
             "--scheduler",
             metavar="ADDRESS",
-            help="Work on many models on the Dask cluster of the scheduler at ADDRESS.",
+            help="With several models: work on the Dask cluster whose scheduler is at ADDRESS.",
         ),
     )
     return decorated(function, decorators)
@@ -116,6 +117,10 @@ def _asked(given: dict[str, Any]) -> Asked:
 
 
 def _stands_for_many(words: tuple[str, ...]) -> bool:
+    # A Path would raise for a name that is too long to be one.
+    words = tuple(word for word in words if word != STDIO and not os.path.isfile(word))  # noqa: PTH113
+    if not words:
+        return False
     from normswap.fleet.places import is_many
 
-    return any(is_many(word) for word in words if word != STDIO)
+    return any(is_many(word) for word in words)

@@ -20,6 +20,7 @@ from normswap.cli.stopping import STOPPED
 from normswap.cli.telling import JSON, Telling
 from normswap.cli.written import Written
 from normswap.errors import ExitCode, ModelError, NormswapError, RunError
+from normswap.files.scratch import scratch_folder
 from normswap.fleet import remote
 from normswap.fleet.records import Record, tags
 from normswap.fleet.work import Job, Outcome
@@ -30,7 +31,6 @@ from normswap.report.formats.json import whole
 from normswap.report.headline import headline
 from normswap.report.results import results_of
 from normswap.runtime.lending import keep
-from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,9 +75,9 @@ def _go_home(job: Job) -> None:
         places = (*job.models, job.output or job.models[0])
         if any(not remote.is_url(each) and not Path(each).is_absolute() for each in places):
             raise RunError(
-                f"{job.name} begins at {job.home}, which {platform.node()} has not: "
-                f"{error.strerror}.",
-                tip="Give absolute paths of a file system that all machines see, or URLs.",
+                f"{job.name} is relative to {job.home}, which doesn't exist on "
+                f"{platform.node()}: {error.strerror}.",
+                tip="Give absolute paths on a file system that all machines share, or URLs.",
             ) from error
 
 
@@ -234,7 +234,7 @@ class _Kept(Telling):
     def told(self, code: int) -> tuple[Report, Envelope]:
         """Return what was told of a command that ended with an exit code."""
         if self.report is None or self.envelope is None:
-            said = Failure(Error("RunError", f"It ended with exit code {code}."), code)
+            said = Failure(Error("RunError", f"The process ended with exit code {code}."), code)
             return said, self._envelope(said, None, code)
         return self.report, self.envelope
 
@@ -312,7 +312,9 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ModelError(f"{folder} could not be made: {error.strerror or error}.") from error
+        raise ModelError(
+            f"Folder {folder} could not be created: {error.strerror or error}."
+        ) from error
 
 
 def _renamed(value: Any, rename: Callable[[str], str]) -> Any:

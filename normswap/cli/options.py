@@ -58,7 +58,9 @@ class CheckedCommand(click.Command):
             if option == "--check" and word not in DEPTHS and not Path(word).exists():
                 tip = did_you_mean(word, DEPTHS)
                 if tip is not None:
-                    raise UsageError(f"{word!r} is no value of --check, and no model.", tip=tip)
+                    raise UsageError(
+                        f"{word!r} is neither a value of --check nor an existing model.", tip=tip
+                    )
         given = [
             f"--check={DEPTHS[0]}"
             if argument == "--check" and args[at + 1 : at + 2] not in ([depth] for depth in DEPTHS)
@@ -92,11 +94,11 @@ def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "output",
             metavar="FILE",
             shell_complete=files,
-            help="Where the result goes; - is standard output.  [default: beside MODEL, with a "
-            "name that can't overwrite it; standard output if MODEL comes through a pipe]",
+            help="Output file; - is standard output.  [default: a new name beside MODEL; "
+            "standard output if MODEL is piped in]",
         ),
-        click.option("--force", is_flag=True, help="Replace FILE if it exists."),
-        click.option("--in-place", is_flag=True, help="Replace MODEL by the result."),
+        click.option("--force", is_flag=True, help="Replace the output file if it exists."),
+        click.option("--in-place", is_flag=True, help="Replace MODEL with the result."),
     )
     return decorated(function, decorators)
 
@@ -117,7 +119,7 @@ def source_of_command(model: str | None) -> Path | BinaryIO:
     if model is None and (stream.isatty() or not _has_more(stream)):
         empty = "" if stream.isatty() else ", and standard input is empty"
         raise UsageError(
-            f"No model{empty}: name a file, or pipe one in.",
+            f"No model was given{empty}: name a file, or pipe one in.",
             tip=f"For example: {click.get_current_context().command_path} model.onnx",
         )
     return telling().reads(stream)
@@ -173,9 +175,9 @@ def target_of_command(
         raise UsageError("The path of the output is empty.")
     if in_place:
         if output is not None:
-            raise UsageError("--in-place and --output exclude each other.")
+            raise UsageError("--in-place and -o can't be used together.")
         if not isinstance(source, Path):
-            raise UsageError("--in-place needs a model file, not a pipe.")
+            raise UsageError("--in-place needs a model file; standard input can't be replaced.")
         will_write(source)
         return Target(source, overwrite=True, copy=False)
     if output is None and isinstance(source, Path):
@@ -184,13 +186,15 @@ def target_of_command(
         stream = sys.stdout.buffer
         if stream.isatty():
             raise UsageError(
-                "The model would go to the terminal.", tip="Name a file with -o, or pipe it on."
+                "The model would be written to the terminal.",
+                tip="Name a file with -o, or pipe the output to another program.",
             )
         return Target(will_write_to(stream), overwrite=True)
     target = Path(output)
     if isinstance(source, Path) and not force and _same_file(source, target):
         raise UsageError(
-            f"{target} is the model itself.", tip="Use --in-place if that is what you want."
+            f"{target} is the input model itself.",
+            tip="To replace the model with the result, use --in-place.",
         )
     return _file_target(target, force=force)
 
@@ -206,7 +210,8 @@ def _file_target(path: Path, *, force: bool) -> Target:
         raise UsageError(f"{path} is a folder.", tip="Give the path of a file in it.")
     if path.exists() and not force:
         raise UsageError(
-            f"{path} exists.", tip="Use --force to replace it, or -o for another name."
+            f"{path} already exists.",
+            tip="Use --force to replace it, or -o to choose another name.",
         )
     will_write(path)
     return Target(path, force)
@@ -224,27 +229,27 @@ def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
             default="cpu",
             show_default=True,
             metavar="NAME",
-            help="Execution provider that the check runs on: cpu, cuda, tensorrt, another of "
-            "onnxruntime's, or auto for the best that runs here.",
+            help="Execution provider to run the models on: cpu, cuda, tensorrt, another one "
+            "of onnxruntime's, or auto for the best one that runs here.",
         ),
         click.option(
             "--device-id",
             type=click.IntRange(min=0),
             metavar="N",
-            help="Which of several devices.  [default: 0]",
+            help="Device to use, if there are several.  [default: 0]",
         ),
         click.option(
             "--gpu-mem-limit",
             type=click.IntRange(min=1),
             metavar="MIB",
-            help="How much of the device's memory a model may take.  [default: all]",
+            help="Device memory that a model may use.  [default: all]",
         ),
         click.option(
             "--provider-option",
             "provider_options",
             multiple=True,
             metavar="KEY=VALUE",
-            help="Any option of onnxruntime's for the provider, such as use_tf32=1.",
+            help="Any onnxruntime option of the provider, such as use_tf32=1.",
         ),
     )
     return decorated(function, decorators)
@@ -270,8 +275,8 @@ def provider_options_of_command(values: dict[str, Any]) -> dict[str, str]:
             continue
         if all(name.lower().startswith("cpu") for name in names):
             raise UsageError(
-                f"--{key.replace('_', '-')} is for a device, and the provider is cpu.",
-                tip="Give --provider cuda too.",
+                f"--{key.replace('_', '-')} needs a device, and the cpu provider has none.",
+                tip="Choose a provider that has one, for example --provider cuda.",
             )
         options[key] = str(values[key] * unit)
     return options
@@ -290,7 +295,7 @@ class InputShape(click.ParamType):  # type: ignore[type-arg, unused-ignore] # ge
             return value
         name, _, sizes = value.rpartition(":")
         if not _SHAPE.fullmatch(sizes):
-            self.fail(f"{value!r} is no input shape, such as x:1,3,224,224", param, ctx)
+            self.fail(f"{value!r} is not an input shape such as x:1,3,224,224", param, ctx)
         return name, tuple(map(int, re.split("[,x]", sizes.strip("[]"))))
 
 
@@ -308,7 +313,7 @@ class Seconds(click.ParamType):  # type: ignore[type-arg, unused-ignore] # gener
         except ValueError:
             seconds = 0.0
         if not 0 < seconds <= threading.TIMEOUT_MAX:
-            self.fail(f"{value!r} is no number of seconds", param, ctx)
+            self.fail(f"{value!r} is not a positive number of seconds", param, ctx)
         return seconds
 
 
@@ -321,9 +326,9 @@ class SavedFile(click.ParamType):  # type: ignore[type-arg, unused-ignore] # gen
         """Parse the option, and remember the file as one that may be written."""
         path = Path(value)
         if not value or path.is_dir():
-            self.fail(f"{str(value)!r} is no path of a file", param, ctx)
+            self.fail(f"{str(value)!r} is not the path of a file", param, ctx)
         if not path.parent.is_dir():
-            self.fail(f"there is no folder {str(path.parent)!r}", param, ctx)
+            self.fail(f"folder {str(path.parent)!r} doesn't exist", param, ctx)
         will_write(path)
         return path
 
@@ -337,14 +342,14 @@ def include_options(verb: str) -> Decorator:
                 "--include",
                 multiple=True,
                 metavar="PATTERN",
-                help=f"{verb} only nodes whose name, input or output fits, such as 'layer3.*'; may "
-                "be given several times.",
+                help=f"{verb} only nodes whose name, input or output matches, such as "
+                "'layer3.*'. Can be given several times.",
             ),
             click.option(
                 "--exclude",
                 multiple=True,
                 metavar="PATTERN",
-                help=f"Don't {verb.lower()} nodes that fit.",
+                help=f"Don't {verb.lower()} nodes that match.",
             ),
         )
         return decorated(function, decorators)
@@ -370,7 +375,7 @@ def batch_option(function: Callable[..., Any]) -> Callable[..., Any]:
         default=32,
         show_default=True,
         metavar="N",
-        help="Samples in a batch, if MODEL leaves it open.",
+        help="Number of samples per batch, if MODEL leaves it open.",
     )(function)
 
 
@@ -382,7 +387,7 @@ def timeout_option(function: Callable[..., Any]) -> Callable[..., Any]:
         default=600.0,
         show_default=True,
         metavar="SECONDS",
-        help="How long one run of a model may take.",
+        help="Time limit for one run of a model.",
     )(function)
 
 
@@ -393,9 +398,10 @@ def comparison_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--seed",
             type=click.IntRange(min=0),
+            metavar="N",
             default=0,
             show_default=True,
-            help="Of the random inputs.",
+            help="Seed of the random inputs.",
         ),
         click.option(
             "--input-shape",
@@ -403,15 +409,15 @@ def comparison_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=InputShape(),
             multiple=True,
             metavar="[NAME:]1,3,224,224",
-            help="Shape of an input, whose name is only needed where there are several; may be "
-            "given for each.",
+            help="Shape of an input. NAME is needed only if the model has several inputs. Can "
+            "be given for each of them.",
         ),
         timeout_option,
         click.option(
             "--save-failing-inputs",
             type=SavedFile(),
             metavar="FILE.npz",
-            help="Where to save the exact inputs on which the models differ, if they do.",
+            help="If the models differ, save the inputs on which they do to this file.",
         ),
     )
     return decorated(function, decorators)
@@ -426,11 +432,11 @@ def check_options(*depths: str) -> Decorator:
             type=click.Choice(depths),
             default=DEPTHS[0],
             show_default=True,
-            help="How thoroughly to compare the result with MODEL in onnxruntime; if it differs, "
-            "nothing is written. Alone it means quick.",
+            help="How thoroughly to compare the result with MODEL. If they differ, nothing is "
+            "written. --check without a value means quick.",
         ),
         # A flag of its own: click 8.1 lets one of two options for a parameter reset the other's.
-        click.option("--no-check", is_flag=True, help="The same as --check off."),
+        click.option("--no-check", is_flag=True, help="Same as --check off."),
         comparison_options,
     )
     return lambda function: decorated(function, decorators)
@@ -442,9 +448,9 @@ def fail_on_option(function: Callable[..., Any]) -> Callable[..., Any]:
         "--fail-on",
         multiple=True,
         type=click.Choice(["foldable", "kept", "training"]),
-        help="With --dry-run: end with exit code 1 if there is a normalization that a fold "
-        "removes, or one that is kept, or a BatchNormalization or Dropout in training mode; may "
-        "be given several times.",
+        help="With --dry-run: end with exit code 1 if a normalization is foldable, or is "
+        "kept, or if a BatchNormalization or Dropout is in training mode. Can be given "
+        "several times.",
     )(function)
 
 
@@ -458,7 +464,8 @@ def require_dry_run(fail_on: tuple[str, ...], *, dry_run: bool) -> None:
     """
     if fail_on and not dry_run:
         raise UsageError(
-            "--fail-on is for a dry run, which writes nothing.", tip="Give --dry-run too."
+            "--fail-on needs --dry-run.",
+            tip="A dry run writes nothing; to gate a rewrite, run it after the dry run has passed.",
         )
 
 
@@ -468,7 +475,7 @@ def certificate_option(function: Callable[..., Any]) -> Callable[..., Any]:
         "--certificate",
         type=SavedFile(),
         metavar="FILE.json",
-        help="Where to write what was proved, for `normswap verify`.",
+        help="Write what was proved to this file, for `normswap verify`.",
     )(function)
 
 
@@ -520,7 +527,7 @@ def save_failing_inputs(values: dict[str, Any], check: CheckReport | None) -> No
     """Save the inputs on which a check failed, where :func:`comparison_options` say so."""
     if values["save_failing_inputs"] is not None and check is not None:
         for file in check.save_failing_inputs(values["save_failing_inputs"]):
-            click.echo(f"inputs that failed: {file}", err=True)
+            click.echo(f"Inputs on which the models differ: {file}", err=True)
 
 
 def report_of(rewrite: Callable[[], Result[Report]]) -> Report:
@@ -536,7 +543,7 @@ def report_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say how a command reports."""
     decorators: tuple[Decorator, ...] = (
         format_options,
-        click.option("-q", "--quiet", is_flag=True, help="Report only what went wrong."),
-        click.option("-v", "--verbose", count=True, help="Report every node."),
+        click.option("-q", "--quiet", is_flag=True, help="Print only errors and failed checks."),
+        click.option("-v", "--verbose", count=True, help="Print every node."),
     )
     return decorated(function, decorators)

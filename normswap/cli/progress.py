@@ -60,14 +60,17 @@ class _Shown:
     def begin(self) -> None:
         from rich.console import Console
         from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.table import Column
 
         with self._lock:
             if self._is_over:
                 return
             # The console is what honours NO_COLOR, and a terminal that can't go back in a line.
             console = Console(stderr=True)
-            columns = SpinnerColumn(), TextColumn("{task.description}", markup=False)
-            line = Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
+            unbroken = Column(no_wrap=True)
+            stage = TextColumn("{task.description}", markup=False, table_column=unbroken)
+            columns = SpinnerColumn(), stage, TimeElapsedColumn()
+            line = Progress(*columns, console=console, transient=True)
             task = line.add_task(self._stage, total=None)
             self._stack.enter_context(line)
             self._show = lambda stage: line.update(task, description=stage)

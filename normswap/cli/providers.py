@@ -14,13 +14,20 @@ if TYPE_CHECKING:
 
 
 @click.command("providers")
-@click.option("--device-id", type=click.IntRange(min=0), metavar="N", help="Which of several.")
-@click.option("--require", metavar="NAME", help="End with exit code 4 if this one can't be used.")
+@click.option(
+    "--device-id",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Device to use, if there are several.",
+)
+@click.option(
+    "--require", metavar="NAME", help="End with exit code 4 if this provider can't be used."
+)
 @format_options
 def providers_command(device_id: int | None, require: str | None) -> ExitCode:
-    """Say which execution providers run here, and what is in the way of the others.
+    """List the execution providers that run here, and why the others don't.
 
-    Each is tried on a small model, with no other provider to take its place.
+    Each is tried on a small model, without a fallback to another provider.
     """
     from normswap.runtime.survey import survey
 

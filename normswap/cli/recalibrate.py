@@ -28,7 +28,7 @@ EXAMPLES = """\b
 Examples:
   normswap recalibrate model.onnx images.npz         writes model.recalibrated.onnx
   normswap recalibrate training.onnx images.npz --freeze -o inference.onnx
-  normswap recalibrate training.onnx --freeze        keeps the statistics that it has
+  normswap recalibrate training.onnx --freeze        keeps its statistics
 """
 
 
@@ -39,14 +39,15 @@ Examples:
     "--momentum",
     type=click.FloatRange(0, 1, max_open=True),
     metavar="M",
-    help="Running estimate: M * running + (1 - M) * batch, batch after batch, from the statistics "
-    "that MODEL has.  [default: the statistics of all of DATA as one batch]",
+    help="Update a running estimate, batch after batch: M * running + (1 - M) * batch, "
+    "starting from the statistics in MODEL.  [default: the statistics of all of DATA as "
+    "one batch]",
 )
 @click.option(
     "--freeze",
     is_flag=True,
-    help="Turn a training-mode export into an inference model; without DATA, with the statistics "
-    "that MODEL has.",
+    help="Turn a training-mode export into an inference model. Without DATA, it keeps the "
+    "statistics in MODEL.",
 )
 @samples_option
 @batch_option
@@ -54,7 +55,7 @@ Examples:
 @click.option(
     "--assume-constant",
     is_flag=True,
-    help="Recalibrate statistics that are also graph inputs, which a caller could override.",
+    help="Also recalibrate statistics that are graph inputs, which a caller could override.",
 )
 @timeout_option
 @output_options
@@ -78,10 +79,10 @@ def recalibrate_command(
 ) -> ExitCode:
     """Re-estimate the mean and variance of every BatchNormalization of MODEL on DATA.
 
-    For models whose statistics are stale, or come from small batches. The new ones are those of
-    all of DATA as one batch, layer by layer, whatever --batch is. MODEL may be - for standard
-    input. DATA is an .npz with an array for each input, an .npy or .pb, or a folder of these or of
-    test_data_set_*; other arrays, such as labels, are ignored.
+    This is for models whose statistics are stale, or come from small batches. The new ones are
+    those of all of DATA as one batch, layer by layer, whatever --batch is. MODEL can be -, for
+    standard input. DATA is an .npz with an array for each input, an .npy or .pb file, or a folder
+    of these or of test_data_set_*; other arrays, such as labels, are ignored.
     """
     from normswap.cli.options import source_of_command
     from normswap.workflows.recalibrate import recalibrate

@@ -68,7 +68,7 @@ class Telling:
         self.model_file: str | None = None
         self.command = next((word for word in arguments if not word.startswith("-")), None)
         self._arguments = tuple(arguments)
-        self._inputs: list[Input | _Hashed] = []
+        self._inputs: list[Input | _Hashed | str] = []
         self._models: list[Wiring | _Hashed | None] = []
         self._written = written
         for value in _asked_for(arguments):
@@ -91,15 +91,15 @@ class Telling:
             return False
         if form == DRAWN and (packages := missing(form)):
             raise UsageError(
-                f"A report as {form} needs what is not installed: {', '.join(packages)}.",
-                tip="pip install 'normswap[report]'",
+                f"The {form} report needs packages that are not installed: {', '.join(packages)}.",
+                tip="Install them: pip install 'normswap[report]'",
             )
         if given:
             from pathlib import Path
 
             path = Path(file)
             if not file or path.is_dir() or not path.parent.is_dir():
-                raise UsageError(f"{value!r} names no file that a report can go to.")
+                raise UsageError(f"{value!r} does not name a file to write a report to.")
             if file not in self.files:
                 self._written.expect(file)
             self.files[file] = form
@@ -107,8 +107,8 @@ class Telling:
             others = [other for other in self.formats if other != BESIDE]
             if others and form != BESIDE:
                 raise UsageError(
-                    f"{others[0]} and {form} can't both go to standard output.",
-                    tip=f"Give one of them a file: --output {form}=FILE.",
+                    f"The {others[0]} and {form} reports can't both go to standard output.",
+                    tip=f"Write one of them to a file: --output {form}=FILE.",
                 )
             self.formats.append(form)
         return True
@@ -135,11 +135,11 @@ class Telling:
         """
         from pathlib import Path
 
-        from normswap.report.envelope import DATA, Input, files_of
-
         if self._is_for_people:
-            self._inputs.append(Input(str(source) if isinstance(source, Path) else PIPED, None))
+            self._inputs.append(str(source) if isinstance(source, Path) else PIPED)
             return source
+        from normswap.report.envelope import DATA, files_of
+
         if isinstance(source, Path):
             self._inputs += files_of(source)
             if self._is_drawn and source.is_file() and source.suffix not in {*DATA, ".json"}:
@@ -203,9 +203,16 @@ class Telling:
     def _envelope(self, report: Report, command: str | None, code: int) -> Envelope:
         from dataclasses import replace
 
-        from normswap.report.envelope import Envelope, around
+        from normswap.report.envelope import Envelope, Input, around
 
-        inputs = tuple(i.found() if isinstance(i, _Hashed) else i for i in self._inputs)
+        inputs = tuple(
+            each.found()
+            if isinstance(each, _Hashed)
+            else Input(each, None)
+            if isinstance(each, str)
+            else each
+            for each in self._inputs
+        )
         if self._is_for_people:  # who are told no versions and hashes
             return Envelope(command or self.command, code, inputs)
         envelope = around(command or self.command, code, inputs)
@@ -223,7 +230,7 @@ class Telling:
             import io
             from pathlib import Path
 
-            from normswap.beside import placed
+            from normswap.files.beside import placed
 
             text = io.StringIO()
             tell(report, form, text, verbose=max(verbose, 0), envelope=envelope)
@@ -329,8 +336,8 @@ def format_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 continue
             if not makes_model:
                 raise UsageError(
-                    f"--output {each!r} is no format of a report.",
-                    tip=f"There are {', '.join(names())}; FORMAT=FILE goes to a file.",
+                    f"--output {each!r}: unknown report format.",
+                    tip=f"The formats are {', '.join(names())}; FORMAT=FILE writes to a file.",
                 )
             telling().model_file = each
 
@@ -345,21 +352,21 @@ def format_options(function: Callable[..., Any]) -> Callable[..., Any]:
         shell_complete=files,
         expose_value=False,
         callback=draw,
-        help=f"The same as --output {DRAWN}=FILE.html: a page to look at, with pictures and plots.",
+        help=f"Write an HTML page with pictures and plots. Same as --output {DRAWN}=FILE.html.",
     )(function)
     function = click.option(
         "--json",
         is_flag=True,
         expose_value=False,
         callback=choose,
-        help="The same as --output json.",
+        help="Same as --output json.",
     )(function)
     function = click.option(
         "--format",
         type=click.Choice(names()),
         expose_value=False,
         callback=choose,
-        help=f"How to report.  [default: {DEFAULT}]",
+        help=f"Format of the report on standard output.  [default: {DEFAULT}]",
     )(function)
     return click.option(
         "--output",
@@ -369,8 +376,9 @@ def format_options(function: Callable[..., Any]) -> Callable[..., Any]:
         shell_complete=formats,
         expose_value=False,
         callback=place,
-        help="How to report, and where; may be given several times, such as --output text --output "
-        "sarif=report.sarif. FILE alone, in a command that makes a model, is the same as -o.",
+        help="Format of the report, and the file to write it to. Can be given several times, "
+        "such as --output text --output sarif=report.sarif. In a command that makes a "
+        "model, a FILE alone is the model's, as with -o.",
     )(function)
 
 

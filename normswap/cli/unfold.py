@@ -34,7 +34,7 @@ EXAMPLES = """\b
 Examples:
   normswap unfold model.onnx --calibrate images.npz  writes model.unfolded.onnx
   normswap unfold model.onnx --calibrate images.npz --include 'head.*'
-  normswap unfold model.onnx --dry-run -v            says where, and where not and why
+  normswap unfold model.onnx --dry-run -v            shows where, and why not elsewhere
 """
 
 
@@ -44,8 +44,8 @@ Examples:
     "--calibrate",
     type=click.Path(),
     metavar="DATA",
-    help="Inputs of the model, of which the statistics are: an .npz with an array for each input, "
-    "an .npy or .pb, or a folder of these or of test_data_set_*.",
+    help="Inputs of the model, on which the statistics are measured: an .npz with an array "
+    "for each input, an .npy or .pb file, or a folder of these or of test_data_set_*.",
 )
 @samples_option
 @batch_option
@@ -53,13 +53,13 @@ Examples:
     "--include",
     multiple=True,
     metavar="PATTERN",
-    help="Put one behind layers whose name, input or output fits, such as 'head.*', also where the "
-    "rule puts none; may be given several times.",
+    help="Also put one after layers that the rule leaves out, if their name, input or output "
+    "matches, such as 'head.*'. Can be given several times.",
 )
 @click.option(
-    "--exclude", multiple=True, metavar="PATTERN", help="Put none behind layers that fit."
+    "--exclude", multiple=True, metavar="PATTERN", help="Put none after layers that match."
 )
-@click.option("--dry-run", is_flag=True, help="Only say where they would go; needs no DATA.")
+@click.option("--dry-run", is_flag=True, help="Show where they would be put; needs no DATA.")
 @output_options
 @check_options(*DEPTHS)
 @certificate_option
@@ -76,16 +76,17 @@ def unfold_command(
     verbose: int,
     **values: Any,
 ) -> ExitCode:
-    """Put BatchNormalizations back behind the linear layers of MODEL, whose exporter folded them.
+    """Put back BatchNormalizations after linear layers of MODEL, whose exporter folded them.
 
-    Each has the statistics that its layer's output has on DATA, and is the identity: the result is
-    the same function as MODEL, which is checked before it is saved, and can be swapped (bn-to-gn),
-    recalibrated or trained. `normswap fold` takes them away again.
+    Each gets the statistics that the output of its layer has on DATA, and is the identity. So the
+    result is the same function as MODEL, which is checked before it is saved, and it can be swapped
+    (bn-to-gn), recalibrated or trained. `normswap fold` removes them again.
     """
     source = source_of_command(model)
     if values["certificate"] is not None and dry_run:
         raise UsageError(
-            "There is no certificate of an unfold that is not made: --dry-run makes none."
+            "--certificate can't be used with --dry-run, which makes nothing that could "
+            "be certified."
         )
     from normswap.workflows.unfold import plan_report, unfold
 

@@ -31,14 +31,14 @@ Examples:
 def verify_command(
     certificate: Path, original: str, rewritten: str, quiet: bool, verbose: int
 ) -> ExitCode:
-    """Make the claims of CERTIFICATE again, from ORIGINAL and REWRITTEN alone.
+    """Verify every claim of CERTIFICATE again, from ORIGINAL and REWRITTEN alone.
 
-    Hashes, regions, outputs and the plan of a fold are worked out anew; what is claimed as tested
-    only is tested again. Nothing in the certificate is believed. Exit code 0 says that every claim
-    holds, 1 that one does not. One of the models may be -, for standard input.
+    Nothing in the certificate is trusted: hashes, regions, outputs and the plan of a fold are
+    recomputed, and outputs that are claimed as tested are tested again. Exit code 0 means that
+    every claim holds, 1 that one does not. One of the models can be -, for standard input.
     """
     if original == rewritten == STDIO:
-        raise UsageError("Only one of the two models can come from standard input.")
+        raise UsageError("Only one of the two models can be read from standard input.")
     from normswap.workflows.verify import verify
 
     telling().reads(certificate)

@@ -82,7 +82,7 @@ class Written:
         """Remove what a command that was killed has left, which else a later one does."""
         from pathlib import Path
 
-        from normswap.scratch import sweep_scratch
+        from normswap.files.scratch import sweep_scratch
 
         sweep_scratch()
         folders = {Path(path).parent for path in self._before}

@@ -142,13 +142,13 @@ def _input_changes(a: Side, b: Side, old: Node, new: Node, pairs: Pairs) -> Iter
         if before == after == NONE:
             continue
         if after == NONE:
-            yield f"input {slot}, {a.flat.names[before]}, is left out"
+            yield f"input {slot}, {a.flat.names[before]}, was removed"
         elif before == NONE:
-            yield f"input {slot} is {b.flat.names[after]}, and was left out"
+            yield f"input {slot} is now {b.flat.names[after]}, and was not set"
         elif _are_constants(a, before, b, after):
             continue
         elif not pairs.are_one(before, after):
-            yield f"input {slot} is {b.flat.names[after]}, and was {a.flat.names[before]}"
+            yield f"input {slot} is now {b.flat.names[after]}, and was {a.flat.names[before]}"
 
 
 def _are_constants(a: Side, before: int, b: Side, after: int) -> bool:

@@ -77,7 +77,8 @@ def run(
         from distributed import Client, as_completed
     except ImportError:
         raise UsageError(
-            "--scheduler needs Dask's distributed.", tip="Install it: pip install 'normswap[dask]'"
+            "--scheduler needs the package distributed of Dask.",
+            tip="Install it: pip install 'normswap[dask]'",
         ) from None
     with _connected(Client, address) as client:
         _require_same(client)
@@ -142,9 +143,9 @@ class _Tasks:
         fitting = [address for address, limit in limits.items() if not limit or limit >= memory]
         if limits and not fitting:
             raise RunError(
-                f"It takes about {memory / 1e9:.1f} GB of memory, and no worker has more than "
-                f"{max(limits.values()) / 1e9:.1f} GB.",
-                tip="Start a worker with more: --memory-limit, or --resources MEMORY=BYTES.",
+                f"The model needs about {memory / 1000000000.0:.1f} GB of memory, but no "
+                f"worker has more than {max(limits.values()) / 1000000000.0:.1f} GB.",
+                tip="Start a worker with more memory: --memory-limit, or --resources MEMORY=BYTES.",
             )
         if declared:
             return {"resources": {RESOURCE: memory}}
@@ -156,9 +157,13 @@ def _outcome(
 ) -> Outcome:
     if status == "error":
         error = found[1]
-        why = "it ended every worker that had it" if type(error).__name__ == "KilledWorker" else ""
+        why = (
+            "it crashed every worker that tried it"
+            if type(error).__name__ == "KilledWorker"
+            else ""
+        )
         said = why or f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return failed(job, RunError(f"{job.name} could not be worked on: {said}."))
+        return failed(job, RunError(f"{job.name} could not be processed: {said}."))
     if "died" in found:
         return failed(job, RunError(found["died"], tip=found["tip"]))
     return Outcome(**found["outcome"])
@@ -170,7 +175,7 @@ def _connected(client: Any, address: str) -> Iterator[Any]:
         made = client(address, timeout=_PATIENCE, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise RunError(
-            f"There is no Dask scheduler at {address}: {' '.join(str(error).split())}.",
+            f"No Dask scheduler could be reached at {address}: {' '.join(str(error).split())}.",
             tip="Start one with `dask scheduler`, and give its address, such as tcp://host:8786.",
         ) from error
     with made:
@@ -189,14 +194,14 @@ def _require_same(client: Any) -> None:
         found = client.run(_version)
     except ImportError as error:
         raise RunError(
-            f"The workers at {client.scheduler.address} have no normswap: {error}.",
-            tip="Install the same version there.",
+            f"normswap is not installed on the workers of {client.scheduler.address}: {error}.",
+            tip="Install the same version of normswap there.",
         ) from error
     for address, version in found.items():
         if version != __version__:
             raise RunError(
-                f"The worker {address} has normswap {version}, and this is {__version__}.",
-                tip="Install the same version there.",
+                f"Worker {address} has normswap {version}, but this is normswap {__version__}.",
+                tip="Install the same version of normswap there.",
             )
 
 

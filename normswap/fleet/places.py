@@ -64,7 +64,7 @@ def find(words: Iterable[str], *, listed: bool = False) -> list[Found]:
         for each in _found(word, listed=listed):
             found.setdefault(identity(each.path), each)
         if len(found) == before and is_many(word) and not any(_found(word, listed=listed)):
-            raise UsageError(f"There is no *{SUFFIX} in {word}.")
+            raise UsageError(f"No *{SUFFIX} files were found in {word}.")
     return list(found.values())
 
 
@@ -146,13 +146,14 @@ def require_apart(models: Sequence[str], outputs: Sequence[str]) -> None:
         if key in taken:
             raise UsageError(
                 f"{taken[key]} and {model} would both go to {output}.",
-                tip="Name the folder above them, or a pattern in quotes: what is below it is kept.",
+                tip="Name the folder that contains both, or a quoted pattern: results then "
+                "keep the folder structure below it.",
             )
         taken[key] = model
         if key in read:
             raise UsageError(
-                f"{output} is itself a model that is read.",
-                tip="Choose another folder; --in-place replaces the models.",
+                f"{output} would be overwritten, but is itself one of the input models.",
+                tip="Choose another folder, or use --in-place to replace the models.",
             )
 
 
@@ -173,9 +174,10 @@ def require_absent(outputs: Iterable[str]) -> None:
         more = f" and {len(there) - _SHOWN} more" * (len(there) > _SHOWN)
         verb = "exist" if there[1:] else "exists"
         raise UsageError(
-            f"{', '.join(there[:_SHOWN])}{more} {verb}.",
-            tip="Use --force to replace what is there, or another folder. With --resume FOLDER, "
-            "given from the first run on, what a run has written is its own.",
+            f"{', '.join(there[:_SHOWN])}{more} already {verb}.",
+            tip="Use --force to replace existing files, or choose another folder. With "
+            "--resume FOLDER from the first run on, results of earlier runs are "
+            "recognized.",
         )
 
 

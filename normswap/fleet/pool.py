@@ -39,7 +39,7 @@ class Worker(Child):
         How many of them share the processors.
     """
 
-    TIP = "The other models go on in a new process."
+    TIP = "The other models are processed in a new process."
 
     def __init__(self, beside: int = 1) -> None:
         share = str(max(1, (os.cpu_count() or 1) // beside))
@@ -61,7 +61,7 @@ class Worker(Child):
         RunError
             The process died.
         """
-        self.label, self._stage = job.name, "it was worked on"
+        self.label, self._stage = job.name, "it was being processed"
         return Outcome(**self.call(task, {"job": job.to_dict()})["outcome"])
 
     def ask_to_end(self) -> None:

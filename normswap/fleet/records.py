@@ -13,8 +13,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from normswap.beside import placed
 from normswap.errors import ModelError
+from normswap.files.beside import placed
 from normswap.fleet import remote
 from normswap.fleet.work import Outcome
 from normswap.model.hashes import sha256_of
@@ -79,7 +79,9 @@ class Record:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ModelError(f"{self._path.parent} could not be made: {error.strerror}.") from error
+            raise ModelError(
+                f"Folder {self._path.parent} could not be created: {error.strerror}."
+            ) from error
         with placed(json.dumps(what), self._path):
             pass
 

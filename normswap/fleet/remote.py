@@ -37,7 +37,7 @@ def is_there(place: str) -> bool:
     """Return whether there is a file at a path or URL."""
     if not is_url(place):
         return os.path.lexists(place)
-    with _words(place, "looked at"):
+    with _words(place, "read"):
         files, path = _system(place)
         return bool(files.exists(path))
 
@@ -216,13 +216,15 @@ def _system(url: str) -> tuple[Any, str]:
         import fsspec
     except ImportError:
         raise UsageError(
-            f"{url} needs fsspec.", tip="Install it: pip install 'normswap[remote]'"
+            f"Reading {url} needs the package fsspec.",
+            tip="Install it: pip install 'normswap[remote]'",
         ) from None
     try:
         found: tuple[Any, str] = fsspec.core.url_to_fs(url)
     except ImportError as error:
         raise UsageError(
-            f"{url} needs a package of its own: {error}.", tip="See docs/fleets.md."
+            f"Reading {url} needs another package: {error}.",
+            tip="See docs/fleets.md for the package of each protocol.",
         ) from None
     except ValueError as error:
         raise UsageError(f"{url} can't be read: {error}.") from None

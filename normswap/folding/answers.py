@@ -70,7 +70,7 @@ class Answer:
     note: str = ""
 
 
-UNREAD = Answer(note="reads no values")
+UNREAD = Answer(note="reads only the shape or the type")
 """Of an input of which an operator takes the shape or the type alone, whatever is in it."""
 
 Way = Callable[[], Answer]

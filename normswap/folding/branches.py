@@ -197,7 +197,11 @@ def join(draft: Draft, total: Value, term: Term, other: Term, branch: Branch) ->
         own = branch_of(host)
         corner = own.place(branch) if own else None
         if own is None or corner is None:
-            raise Blocked(Reason.NO_BRANCH, host.out.name, f"{host.title} has no place for it")
+            raise Blocked(
+                Reason.NO_BRANCH,
+                host.out.name,
+                f"the weight of Conv {host.title} can't hold that branch",
+            )
         gain = sign * term.sign
         weight = Overlaid(own.weight, branch.weight, corner, gain)
         edits: list[Edit] = [Replace(host.key, 1, weight, name_of(host, 1, "weight"))]

@@ -154,7 +154,10 @@ class Draft:
         """Say that there would be too much of constants, if so."""
         if self.added <= self.allowed:
             return None
-        detail = f"with {name} folded, constants would take {self.added:,} bytes more in all"
+        detail = (
+            f"with {name} folded, constants would take {self.added:,} bytes more in total, "
+            f"and --max-growth allows {self.allowed:,.0f}"
+        )
         return Block(Reason.GROWTH, name, detail)
 
     def callee(self, call: Node, number: int) -> Graph:

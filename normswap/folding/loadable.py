@@ -38,7 +38,10 @@ def misfit(edits: Iterable[Edit], nodes: Mapping[int, Node]) -> Block | None:
         else:
             continue
         if value is not None and value.is_doubtful_along(edit.constant.shape):
-            detail = f"ONNX may infer other sizes of {value.name} than the new {edit.hint} has"
+            detail = (
+                f"ONNX may infer another shape for {value.name} than the new {edit.hint} needs, "
+                "and runtimes then refuse the model"
+            )
             return Block(Reason.SHAPE_UNKNOWN, value.name, detail)
     return None
 

@@ -89,16 +89,18 @@ def scaled(weight: Dequantized | Transposed, use: Use, factor: Wide) -> tuple[Ed
     if isinstance(weight, Transposed):
         value = weight.node.out
         if not value.is_private:
-            detail = f"{value.name}, which is quantized and transposed, is also read elsewhere"
+            detail = (
+                f"{value.name}, a quantized and transposed weight, is also read by another node"
+            )
             raise Blocked(Reason.SEVERAL_READERS, value.name, detail)
         back = np.argsort(weight.perm)
         return scaled(weight.base, Use(weight.node, 0), factor.transpose(back))
     node, value = weight.node, weight.node.out
     if np.broadcast_shapes(weight.shape, factor.shape) != weight.shape:
-        detail = f"{value.name}, which is quantized, would become larger"
+        detail = f"{value.name}, a quantized weight, would have to grow to absorb the scale"
         raise Blocked(Reason.QUANTIZED_WEIGHT, value.name, detail)
     if node.graph is not use.node.graph:
-        detail = f"{value.name}, which is quantized, comes from outside"
+        detail = f"{value.name}, a quantized weight, is computed outside this subgraph"
         raise Blocked(Reason.OUTER_SCOPE, value.name, detail)
     factor = _shortened(factor)
     edits: list[Edit] = []
@@ -110,7 +112,9 @@ def scaled(weight: Dequantized | Transposed, use: Use, factor: Wide) -> tuple[Ed
         low, high = _range(weight.stored.load().dtype)
         values = mirrored.wide()
         if values.size and not (low <= values.min() and values.max() <= high):
-            detail = f"{value.name} has quantized values whose negative is beyond their type"
+            detail = (
+                f"the scale is negative, and -{value.name} does not fit the integers of its type"
+            )
             raise Blocked(Reason.QUANTIZED_WEIGHT, value.name, detail)
         edits.append(Replace(node.key, 0, mirrored, node.operand(0).name))
     return (*edits, *_scales(weight, value, np.abs(factor)))
@@ -131,7 +135,9 @@ def _scales(weight: Dequantized, value: Value, factor: Wide) -> list[Edit]:
     second, third = node.inputs[1], node.input(2)
     varying = [axis for axis, size in enumerate(factor.shape) if size > 1]
     other = Blocked(
-        Reason.QUANTIZED_WEIGHT, value.name, f"{value.name} has its scales along another axis"
+        Reason.QUANTIZED_WEIGHT,
+        value.name,
+        f"{value.name} has its quantization scales along another axis",
     )
     if second is None:
         raise other
@@ -150,7 +156,10 @@ def _scales(weight: Dequantized, value: Value, factor: Wide) -> list[Edit]:
             raise other
         return [Replace(node.key, 1, Scaled(scale, vector), second.name)]
     if node.opset < 13:
-        detail = f"{value.name} has one scale, and opset {node.opset} knows none per channel"
+        detail = (
+            f"{value.name} has one quantization scale, "
+            f"and one per channel needs opset 13 (the model has {node.opset})"
+        )
         raise Blocked(Reason.QUANTIZED_WEIGHT, value.name, detail)
     edits: list[Edit] = [
         Replace(node.key, 1, Scaled(scale, vector), second.name),
@@ -202,7 +211,9 @@ class Repeated(Expression):
 def rounded(node: Node, slot: int) -> Blocked:
     """Refuse what a quantized bias would become: it has no exact quantized values."""
     name = node.operand(slot).name
-    detail = f"{name}, the bias of {node.op} {node.title}, is quantized, and would be rounded"
+    detail = (
+        f"{name}, the bias of {node.op} {node.title}, is quantized and would have to be rounded"
+    )
     return Blocked(Reason.QUANTIZED_BIAS, name, detail)
 
 

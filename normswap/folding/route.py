@@ -163,7 +163,9 @@ class Router:
                 return _operator_answers(node, index, goal)
             case Down(value, affine):
                 if value.is_output:
-                    raise Blocked(Reason.GRAPH_OUTPUT, value.name, f"{value.name} is an output")
+                    raise Blocked(
+                        Reason.GRAPH_OUTPUT, value.name, f"{value.name} is a graph output"
+                    )
                 if value.captured:
                     raise Blocked(Reason.CAPTURED, value.name, f"a subgraph reads {value.name}")
                 if not value.readers:
@@ -175,11 +177,12 @@ class Router:
     def _maker(self, value: Value, use: Use, goal: Up) -> Node:
         """Return who makes a tensor, unless anyone must not see it changed."""
         if value.graph is not use.node.graph:
-            raise Blocked(Reason.OUTER_SCOPE, value.name, f"{value.name} comes from outside")
+            detail = f"{value.name} is computed outside this subgraph"
+            raise Blocked(Reason.OUTER_SCOPE, value.name, detail)
         if value.producer is None:
-            raise Blocked(Reason.GRAPH_INPUT, value.name, f"{value.name} is an input")
+            raise Blocked(Reason.GRAPH_INPUT, value.name, f"{value.name} is a graph input")
         if value.is_output:
-            raise Blocked(Reason.GRAPH_OUTPUT, value.name, f"{value.name} is an output")
+            raise Blocked(Reason.GRAPH_OUTPUT, value.name, f"{value.name} is a graph output")
         if value.captured:
             raise Blocked(Reason.CAPTURED, value.name, f"a subgraph reads {value.name}")
         others = (other for other in value.readers.values() if other != use)
@@ -193,7 +196,7 @@ class Router:
             detail = f"{value.name} is also read by {names}"
             ops = {other.node.op for other in value.readers.values()} if more < MOST_COUNTED else ()
             if ops == {"BatchNormalization"}:
-                detail += "; all of its readers are BatchNormalizations, no two of them alike"
+                detail += "; all its readers are BatchNormalizations with different parameters"
             raise Blocked(Reason.SEVERAL_READERS, value.name, detail)
         return value.producer
 
@@ -223,7 +226,9 @@ def _next_answer(frame: _Frame) -> Answer | None:
     except (ValueError, IndexError) as error:
         frame.ways = iter(())
         node = frame.goal.use.node if isinstance(frame.goal, Up | Into) else None
-        name = "" if node is None else f"{node.op} {node.title} or what is before it: "
+        name = (
+            "" if node is None else f"{node.op} {node.title}, or a node before it, is malformed: "
+        )
         title = "" if node is None else node.title
         raise Blocked(Reason.MALFORMED, title, f"{name}{error}") from error
 
@@ -240,7 +245,9 @@ def _require_fit(goal: Goal) -> None:
         for axis, size in enumerate(array.shape):
             known = value.shape[axis] if axis < len(value.shape) else 1
             if size != 1 and isinstance(known, int) and known != size:
-                detail = f"axis {axis} of {value.name} has size {known}, not {size}"
+                detail = (
+                    f"axis {axis} of {value.name} has size {known}, and the parameters have {size}"
+                )
                 raise Blocked(Reason.MALFORMED, value.name, detail)
 
 
@@ -248,9 +255,10 @@ def _operator_answers(node: Node, index: int, goal: Goal) -> Answers:
     operator = find(node)
     if operator is None or node.opaque:
         name = f"{node.domain}::{node.op}" if node.domain else node.op
-        raise Blocked(Reason.OPERATOR, node.title, f"{name} {node.title}")
+        detail = f"{name} {node.title} neither absorbs a scale and shift nor passes them on"
+        raise Blocked(Reason.OPERATOR, node.title, detail)
     if node.refers_to_attributes:
-        detail = f"an attribute of {node.op} {node.title} is a parameter of the function"
+        detail = f"an attribute of {node.op} {node.title} is set by the caller of its function"
         raise Blocked(Reason.NOT_CONSTANT, node.title, detail)
     require_sound(node)
     _require_answers_for_all(node, operator, index, goal)
@@ -263,11 +271,11 @@ def _require_answers_for_all(node: Node, operator: Operator, index: int, goal: G
     asked = index if isinstance(goal, Up) else 0
     right = operator.right_up if isinstance(goal, Up) else operator.right_down
     if isinstance(goal, Up) and index not in operator.ways_up:
-        detail = "makes it beside its result, of which alone an affine can be taken in"
+        detail = f"absorbs a scale and shift of its first output only, and this is output {index}"
         raise operator.blocked(node, detail)
     for other, value in enumerate(node.outputs):
         if value is not None and other != asked and value.is_used and other not in right:
-            detail = f"makes {value.name} too, which is read and would not be the same"
+            detail = f"has a further output {value.name}, which is read and would change"
             raise operator.blocked(node, detail)
 
 

@@ -48,19 +48,28 @@ def _unsound(constant: Expression, hint: str, *, factor: bool) -> Block | None:
     what = f"the new {hint}"
     match constant.problem():
         case "layout":
-            return Block(Reason.SHAPE_UNKNOWN, hint, f"{what} has no place for its values")
+            return Block(Reason.SHAPE_UNKNOWN, hint, f"{what} does not fit its new shape")
         case "non-finite":
             flaw = constant.flaw()
             name = hint if flaw is None else flaw.name
-            return Block(Reason.NON_FINITE, name, str(flaw or f"{what} is not finite"))
+            return Block(
+                Reason.NON_FINITE, name, str(flaw or f"{what} would have NaN or infinite values")
+            )
         case "overflow":
             dtype, most = NUMPY_DTYPES[constant.data_type].name, largest(constant.data_type)
-            return Block(Reason.OVERFLOW, hint, f"{what} is beyond the range of {dtype}, {most:g}")
+            return Block(
+                Reason.OVERFLOW,
+                hint,
+                f"{what} would exceed the range of {dtype}, whose largest value is {most:g}",
+            )
     if not factor or constant.least() >= smallest_normal(constant.data_type):
         return None
     lost = lost_digits(constant.wide(), constant.data_type)
     if lost is None:
         return None
     dtype = NUMPY_DTYPES[constant.data_type].name
-    detail = f"{dtype} has too few digits for {what}, which would be up to {lost:.2%} off"
+    detail = (
+        f"{dtype} has too few digits for {what}: "
+        f"rounding would change its values by up to {lost:.2%}"
+    )
     return Block(Reason.UNDERFLOW, hint, detail)

@@ -101,7 +101,7 @@ def sign_of(total: Value, host: Node) -> int:
     for term in terms_of(total):
         if term.value is host.out:
             return term.sign
-    raise Blocked(Reason.NO_BRANCH, host.out.name, f"{host.out.name} is no term of the sum")
+    raise Blocked(Reason.NO_BRANCH, host.out.name, f"{host.out.name} is not a term of the sum")
 
 
 def detach(draft: Draft, total: Value, term: Term) -> Value:
@@ -116,7 +116,8 @@ def detach(draft: Draft, total: Value, term: Term) -> Value:
         If it can't go; the draft is then as it was.
     """
     if term.use is None:
-        raise Blocked(Reason.NO_BRANCH, term.value.name, "it is the only term")
+        detail = f"{term.value.name} is the only term of its sum"
+        raise Blocked(Reason.NO_BRANCH, term.value.name, detail)
     node, slot = term.use
     if len(node.inputs) > 2:
         draft.commit([Omit(node.key, slot)])

@@ -45,7 +45,9 @@ def _along(array: Wide, length: int) -> Wide:
     if array.size == length:
         return array.reshape(-1)
     if array.size != 1:
-        raise MisfitError(f"an affine of {array.size} channels does not fit {length}")
+        raise MisfitError(
+            f"a scale and shift of {array.size} channels do not fit {length} channels"
+        )
     return np.broadcast_to(array.reshape(-1), (length,))
 
 
@@ -161,7 +163,7 @@ class Affine:
         """
         if self.ndim > rank:
             raise MisfitError(
-                f"an affine over {self.ndim} axes does not fit a tensor of rank {rank}"
+                f"a scale and shift over {self.ndim} axes do not fit a tensor of rank {rank}"
             )
         return align(self.scale, rank), align(self.shift, rank)
 

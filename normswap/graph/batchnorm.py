@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 DEFAULT_EPSILON = 1e-5
 
 EXPORT_TIP = (
-    "Exporters fold BatchNormalization away by themselves. torch.onnx.export keeps it with "
+    "Exporters fold BatchNormalization by default. torch.onnx.export keeps it with "
     "optimize=False, or with dynamo=False, training=torch.onnx.TrainingMode.PRESERVE, "
-    "do_constant_folding=False; and `normswap unfold` puts it back."
+    "do_constant_folding=False. `normswap unfold` puts it back into an exported model."
 )
 """What helps where a model has no BatchNormalization; docs/export.md says more."""
 
@@ -85,7 +85,7 @@ def require_rewritable(
         If it may not.
     """
     if node.refers_to_attributes:
-        detail = "an attribute is a parameter of the function"
+        detail = "an attribute of the node is set by the caller of its function"
         raise Blocked(Reason.NOT_CONSTANT, node.title, detail)
     mode = mode_of(node)
     if mode.is_training and not in_training and makes_constant(node):
@@ -95,11 +95,12 @@ def require_rewritable(
     if mode.used and not with_statistics:
         raise Blocked(Reason.USED_STATISTICS, mode.used[0], mode.usage)
     if len(node.inputs) < 5 or any(value is None for value in node.inputs[:5]):
-        raise Blocked(Reason.MALFORMED, node.title, "BatchNormalization needs five inputs")
+        detail = "it lacks one of the five inputs of BatchNormalization: X, scale, B, mean, var"
+        raise Blocked(Reason.MALFORMED, node.title, detail)
     if by_channel and node.opset < 7:
         raise Blocked(Reason.OPSET, node.title, f"it is of opset {node.opset}, before 7")
     if by_channel and is_per_activation(node):
-        detail = "its parameters are per activation (spatial=0)"
+        detail = "its statistics are per activation (spatial=0), not per channel"
         raise Blocked(Reason.PER_ACTIVATION, node.title, detail)
 
 
@@ -149,8 +150,8 @@ def require_samples(node: Node, channels: int | None) -> None:
     )
     if merged or (batch == channels and mode_of(node).is_training):
         detail = (
-            f"its {channels} channels are those of all samples of {value.name}, so its statistics "
-            "belong to places in the batch"
+            f"its {channels} channels hold the samples of {value.name}, "
+            "so it has statistics per sample and not per channel"
         )
         raise Blocked(Reason.NO_SAMPLES, node.title, detail)
 
@@ -199,8 +200,10 @@ def affine_of(node: Node) -> Affine:
     if not np.isfinite(total).all():  # whatever is wrong comes to this, and is looked for only then
         _require_finite(node, constants)
         _require_all(np.isfinite(spread) & (spread > 0), spread, "var + epsilon", node)
-        _require_all(np.isfinite(s), s, "scale", node, Reason.OVERFLOW)
-        _require_all(np.isfinite(t), t, "shift", node, Reason.OVERFLOW)
+        _require_all(np.isfinite(s), s, "scale / sqrt(var + epsilon)", node, Reason.OVERFLOW)
+        _require_all(
+            np.isfinite(t), t, "B - mean * scale / sqrt(var + epsilon)", node, Reason.OVERFLOW
+        )
     # Over the axes after that of the samples: one for each channel, or one for each activation.
     return Affine(s[np.newaxis], t[np.newaxis])
 
@@ -240,5 +243,5 @@ def _require_all(
 def channels(what: str, values: Wide, which: np.ndarray) -> str:
     """Name the channels that something is about, with the first one's value."""
     first = int(which[0])
-    more = f" and {which.size - 1} more" if which.size > 1 else ""
+    more = f" (and so in {which.size - 1} more)" if which.size > 1 else ""
     return f"{what} is {float(values.reshape(-1)[first]):g} in channel {first}{more}"

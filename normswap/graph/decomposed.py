@@ -158,7 +158,9 @@ def affine_of_link(use: Use) -> Affine:
     constant, operand = spread_of(node.inputs[1 - slot]), node.operand(1 - slot)
     value = node.inputs[slot]
     per_axis = Blocked(
-        Reason.AXIS, node.title, f"{node.op} {node.title} has no constant per channel"
+        Reason.AXIS,
+        node.title,
+        f"{node.op} {node.title} has no constant input with one value per channel",
     )
     if np.prod(constant.shape, dtype=np.int64) > LARGEST_PARAMETER:
         raise per_axis

@@ -53,13 +53,14 @@ def constant_of(value: Value | None) -> Expression:
         If it is not one.
     """
     if value is None:
-        raise Blocked(Reason.MALFORMED, "", "a required input is left out")
+        raise Blocked(Reason.MALFORMED, "", "a required input is missing")
     source = constant_source(value)
     if isinstance(source, Expression):
         return source
     if not is_float(source.data_type):
         name = onnx.TensorProto.DataType.Name(source.data_type)
-        raise Blocked(Reason.ELEMENT_TYPE, value.name, f"{value.name} is {name}")
+        detail = f"{value.name} has element type {name}, which is not folded"
+        raise Blocked(Reason.ELEMENT_TYPE, value.name, detail)
     leaf = Leaf(source, value.name)
     value.source = leaf  # so that its range is looked at only once
     return leaf
@@ -168,7 +169,7 @@ def _computed(value: Value) -> TensorSource:
     if cause is not None and cause.overridable:
         detail = f"{value.name} is computed from {cause.name}, a graph input with a default value"
         raise Blocked(Reason.OVERRIDABLE, cause.name, detail)
-    how = "an input" if value.producer is None else "computed at run time"
+    how = "a graph input" if value.producer is None else "computed at run time"
     raise Blocked(Reason.NOT_CONSTANT, value.name, f"{value.name} is {how}")
 
 

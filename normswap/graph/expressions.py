@@ -379,7 +379,9 @@ class Summed(Expression):
         weight, base = self.weight, self.base
         terms = weight.shape if self.view is None else self.view
         if broadcast(self.factor.shape, terms) != terms:
-            raise ValueError(f"a factor of shape {self.factor.shape} does not fit {terms}")
+            raise ValueError(
+                f"a factor of shape {self.factor.shape} does not fit a weight of shape {terms}"
+            )
         shape = broadcast(self.result, () if base is None else base.shape)
         object.__setattr__(self, "shape", shape)
         if (

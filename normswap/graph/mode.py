@@ -57,7 +57,7 @@ class Mode:
         """Which statistics are used, in words."""
         which = "output" if len(self.used) == 1 else "outputs"
         verb = "is" if len(self.used) == 1 else "are"
-        return f"its {which} {', '.join(self.used)} {verb} used, which only training mode makes"
+        return f"its {which} {', '.join(self.used)} {verb} used, and only training mode has them"
 
 
 def mode_of(node: Node) -> Mode:
@@ -71,7 +71,9 @@ def mode_of(node: Node) -> Mode:
     if used:
         return Mode(Reason.USED_STATISTICS, "", used)
     if statistics and 7 <= node.opset < 14:
-        why = f"it has {1 + len(statistics)} outputs, which at opset {node.opset} is training mode"
+        why = (
+            f"it has {1 + len(statistics)} outputs, which means training mode at opset {node.opset}"
+        )
         return Mode(Reason.TRAINING_MODE, why, used)
     return Mode(None, "", used)
 

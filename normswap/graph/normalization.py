@@ -104,7 +104,11 @@ class Normalization:
         whole = functools.reduce(Affine.then, others, first)
         if not whole.is_finite:
             title = self.chain[-1].node.title
-            raise Blocked(Reason.NON_FINITE, title, f"the scale or shift of {title} is not finite")
+            raise Blocked(
+                Reason.NON_FINITE,
+                title,
+                f"the scale or shift of {title} has NaN or infinite values",
+            )
         return whole
 
     def extended(self) -> Normalization:

@@ -43,7 +43,7 @@ def name_block(chain: Sequence[Use]) -> Block | None:
     value, result = node.inputs[slot], chain[-1].node.outputs[0]
     if value is None or result is None or not result.is_output or takes_name(value, node):
         return None
-    return Block(Reason.GRAPH_OUTPUT, result.name, f"{result.name} is an output")
+    return Block(Reason.GRAPH_OUTPUT, result.name, f"{result.name} is a graph output")
 
 
 def further_output_block(node: Node) -> Block | None:
@@ -51,7 +51,8 @@ def further_output_block(node: Node) -> Block | None:
     read = next((value for value in node.outputs[1:] if value is not None and value.is_used), None)
     if read is None:
         return None
-    return Block(Reason.OPERATOR, read.name, f"{read.name}, which {node.title} makes too, is read")
+    detail = f"{read.name}, a further output of {node.op} {node.title}, is read"
+    return Block(Reason.OPERATOR, read.name, detail)
 
 
 def growth_block(use: Use) -> Block | None:
@@ -70,8 +71,10 @@ def growth_block(use: Use) -> Block | None:
     for other, operand in enumerate(node.inputs):
         if operand is None or other == slot or not may_grow(value, operand.shape):
             continue
-        detail = f"{node.op} {node.title} makes {value.name} (or may make it) as large as another"
-        return Block(Reason.AXIS, value.name, f"{detail} operand, {operand.name}")
+        detail = (
+            f"{node.op} {node.title} broadcasts (or may broadcast) {value.name} to a larger size"
+        )
+        return Block(Reason.AXIS, value.name, f"{detail}, that of {operand.name}")
     return None
 
 

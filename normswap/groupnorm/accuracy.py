@@ -85,10 +85,10 @@ def _chosen(outputs: Mapping[str, Any], truth: npt.NDArray[Any]) -> str:
             return name
     shapes = ", ".join(f"{name} {list(np.shape(value))}" for name, value in outputs.items())
     raise DataError(
-        f"No output of the model can be held against labels {list(truth.shape)} of a batch: "
-        f"{shapes}.",
-        tip="Labels are numbers of classes, one for each sample, or for each pixel of an output "
-        "(N, classes, ...).",
+        f"No output of the model matches the labels, which have shape {list(truth.shape)} for a "
+        f"batch; its outputs are {shapes}.",
+        tip="Labels are class numbers: one per sample for an output of shape (N, classes), one per "
+        "pixel for an output of shape (N, classes, ...).",
     )
 
 

@@ -18,10 +18,10 @@ from normswap.dtypes import NUMPY_DTYPES, is_floating
 from normswap.errors import RunError, RunTimeoutError
 from normswap.groupnorm.drift import DriftReport, Outputs, chunks, measure_drift, samples_of
 from normswap.groupnorm.feeds import make_cases
+from normswap.groupnorm.side_by_side import session_of
 from normswap.inputs.dims import RequestedSizes, batch_is_free
 from normswap.inputs.signature import inferred, read_signature
 from normswap.runtime.failures import ProviderError
-from normswap.runtime.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from normswap.inputs.random import Case
     from normswap.inputs.signature import Signature
     from normswap.progress import Progress
+    from normswap.runtime.session import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,22 +104,15 @@ def observe(
         sizes = _sizes(signature, layers, case)
         return next(iter(chunks(names, sizes, samples_of(case.feeds))), [])
 
-    how: dict[str, Any] = {
-        "taps": {layer.y: layer.data_type for layer in layers},
-        "provider": options.provider,
-        "provider_options": options.provider_options,
-        "timeout": options.timeout,
-        "alike": True,
-    }
     # Inputs of one kind are enough for what is no verdict.
     plainly = replace(options, depth="quick")
     notes: list[str] = []
     drift = DriftReport()
     invariance: tuple[Invariance, ...] = ()
     try:
-        with Session(swapped, label="the swapped model", **how) as after:
+        with session_of(swapped, "swapped", options, layers) as after:
             try:
-                with Session(original, label="the original model", **how) as before:
+                with session_of(original, "original", options, layers) as before:
                     cases = make_cases(
                         before, signature, plainly, batches, progress, notes, part=lot
                     )
@@ -136,7 +130,7 @@ def observe(
             except (RunTimeoutError, ProviderError):
                 raise
             except RunError as error:
-                notes.append(f"the drift from the original can't be told: {error}")
+                notes.append(f"the drift from the original was not measured: {error}")
                 cases = make_cases(after, signature, plainly, batches, progress, notes, part=lot)
             part = lot(cases[0])
             invariance = _invariance(after, cases[0], signature, options, notes, part)
@@ -144,7 +138,7 @@ def observe(
     except (RunTimeoutError, ProviderError):
         raise
     except RunError as error:
-        notes.append(f"what the swapped model makes of a batch can't be told: {error}")
+        notes.append(f"drift and batch invariance were not measured: {error}")
     return Behaviour(drift, invariance, tuple(dict.fromkeys(notes)))
 
 
@@ -173,7 +167,7 @@ def _invariance(
     arrays = {name: value for name, value in feeds.items() if isinstance(value, np.ndarray)}
     size = max((len(a) for a in arrays.values() if a.ndim), default=0)
     if size < 2:
-        notes.append("batch invariance can't be tested with one sample in a batch")
+        notes.append("batch invariance was not tested: the batch has one sample only")
         return ()
     requested = RequestedSizes(options.input_shapes, {})
     other = (lambda value: value[:1]) if batch_is_free(signature, requested) else _others
@@ -184,7 +178,7 @@ def _invariance(
     try:
         whole, again = (_tensors(session.run(each, part=part)) for each in (feeds, alone))
     except RunError as error:
-        notes.append(f"batch invariance can't be tested: {error}")
+        notes.append(f"batch invariance was not tested: {error}")
         return ()
     return tuple(
         Invariance(name, _distance(again[name][:1], array[:1]), _largest(array))

@@ -25,17 +25,18 @@ import onnx_graphsurgeon as gs
 
 from normswap.dtypes import NUMPY_DTYPES
 from normswap.errors import DataError
+from normswap.files.scratch import scratch_folder
 from normswap.finite import flaw_of
 from normswap.graph.names import Names
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.layer import Layer, Runtime, elements_of_group
-from normswap.groupnorm.options import SHARE, FittedAffine
+from normswap.groupnorm.options import FittedAffine
 from normswap.groupnorm.planner import by_itself, with_layers
 from normswap.groupnorm.policy import divisors
 from normswap.groupnorm.reference import normalize
+from normswap.groupnorm.words import SHARE
 from normswap.model import load, stage
 from normswap.runtime.session import Session
-from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -207,13 +208,13 @@ def _fitted(moments: Mapping[int, Moments], layer: Layer) -> FittedAffine:
     groups = min(moments, key=lambda g: (moments[g].loss, g != layer.num_groups, g))
     scale, bias = moments[groups].fit()
     for what, values in (("scale", scale), ("bias", bias)):
-        name = f"the {what} that was fitted to the data for {layer.name}"
+        name = f"the fitted {what} of {layer.name}"
         flaw = flaw_of(name, values, NUMPY_DTYPES[layer.compute_type])
         if flaw is not None:
             raise DataError(
                 f"On this data {flaw}.",
-                tip="The network overflows on this data: scale it as in training, or leave out "
-                "what is far off.",
+                tip="The network overflows on this data. Scale the data as in training, or leave "
+                "out samples with extreme values.",
             )
     return FittedAffine(scale, bias, groups)
 

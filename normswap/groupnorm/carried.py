@@ -83,7 +83,7 @@ def require_finite(
         return
     raise ModelError(
         f"{name} can't be {verb}: {_listed(found)}.",
-        tip="Nothing that it computes is to be trusted before that constant is mended.",
+        tip="It makes results NaN or infinite. Repair that constant, or export the model again.",
     )
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from normswap.errors import UsageError
 from normswap.groupnorm.forms import FORMS
-from normswap.groupnorm.options import AUTO, FASTEST
+from normswap.groupnorm.words import AUTO, FASTEST
 
 if TYPE_CHECKING:
     from normswap.groupnorm.forms import Form
@@ -63,7 +63,7 @@ def choose_form(
         if obstacle is not None:
             possible = ", ".join(other.name for other in possible_forms(layer, provider))
             raise UsageError(
-                f"{layer.name} can't take the {asked} form: {obstacle}.",
+                f"{layer.name} can't be written in the {asked} form: {obstacle}.",
                 tip=f"Use --form {AUTO}, or one of {possible}.",
             )
         return form, "asked for"
@@ -94,4 +94,4 @@ def _by_timings(expected: Form, timings: Timings) -> tuple[Form, str]:
     if timings.seconds.get(expected.name, float("inf")) <= least * CLOSE:
         name = expected.name
     size = "x".join(map(str, timings.shape))
-    return FORMS[name], f"the fastest here of {len(timings.seconds)} measured for {size}"
+    return FORMS[name], f"the fastest here of {len(timings.seconds)} forms measured at {size}"

@@ -70,7 +70,7 @@ class Work:
     def why(self) -> str:
         """What a person is told of a form that is chosen for its speed."""
         on = f"{self.threads} CPU threads" if self.threads > 1 else "one CPU thread"
-        size = "this size" if self.layer.group_elements else "a size that is not static"
+        size = "this size" if self.layer.group_elements else "an unknown size"
         return f"the fastest in onnxruntime on {on} for {size}"
 
     @property

@@ -234,10 +234,10 @@ def measure_drift(
                         what = f"{name} of the {which} network"
                         flaw = None if what in notes else flaw_of(what, run[name])
                         if flaw is not None:
-                            notes[what] = f"{flaw}; its drift is that of the other places"
-    why = "its values are no floats, and the inputs are random"
+                            notes[what] = f"{flaw}; the drift is measured on the other elements"
+    why = "it is of no float type, and the inputs are random"
     if own:
-        why = f"its values are no floats, and fewer than {LEAST_SAMPLES} samples tell no share"
+        why = f"it is of no float type, and there are fewer than {LEAST_SAMPLES} samples"
     told = own and samples >= LEAST_SAMPLES
     return DriftReport(
         {name: found[name].result(shares=own) for name in outputs.floats},

@@ -28,11 +28,11 @@ import numpy as np
 
 from normswap.dtypes import NUMPY_DTYPES, round_to
 from normswap.errors import DataError
+from normswap.files.scratch import scratch_folder
 from normswap.finite import flaw_of
 from normswap.graph.mode import mode_of
 from normswap.groupnorm.opened import open_statistics
 from normswap.runtime.session import Session
-from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -63,10 +63,10 @@ SETTLED = 1e-5
 MOVED = 1e-3
 """Deviations by which the mean of a channel moves where another sample takes its place."""
 
-PLACES = "its channels are samples, so its statistics belong to places in the batch"
+PLACES = "its channels hold samples, so it has statistics per sample and not per channel"
 NOTHING = "no sample of this data reaches it"
-UNSEEN = "the runtime can't show what comes to it"
-UNSETTLED = f"its statistics depend on themselves, and did not settle in {ROUNDS} passes"
+UNSEEN = "onnxruntime can't return its input"
+UNSETTLED = f"its statistics depend on themselves, and did not converge in {ROUNDS} passes"
 
 
 class RunningStatistics:
@@ -349,7 +349,7 @@ class _Walk:
         numbers = self._opened.levels[level - 1]
         found = {number: RunningStatistics(len(self._fixed[number][0])) for number in numbers}
         where = f"level {level} of {len(self._opened.levels)}"
-        where += f", turn {turn}" if turn > 1 else ""
+        where += f", pass {turn}" if turn > 1 else ""
         for index, batch in enumerate(self._again(batches)):
             self._progress(f"estimating statistics, {where}, batch {index + self._first}")
             values = self._run(index, level, batch.feeds)
@@ -454,8 +454,8 @@ def _stored(layer: NormLayer, statistics: Vectors) -> Vectors:
         if flaw is not None:
             raise DataError(
                 f"On this data {flaw}.",
-                tip="The network overflows on it: scale it as in training, or leave out what is "
-                "far off.",
+                tip="The network overflows on this data. Scale the data as in training, or leave "
+                "out samples with extreme values.",
             )
         stored.append(round_to(values, source.data_type).astype(np.float64))
     mean, var = stored

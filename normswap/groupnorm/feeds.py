@@ -146,7 +146,7 @@ def _accepted(
     if first_size is not None and len(sizes) > 1:
         sizes.insert(0, first_size)
     for spatial in sizes:
-        progress("looking for inputs that the model takes")
+        progress("looking for inputs that the model accepts")
         shapes = solve(signature, requested, batch=samples, spatial=spatial)
         case = make_case(signature, shapes, Distribution.NORMAL, seed=options.seed, ranges={})
         try:
@@ -159,4 +159,4 @@ def _accepted(
                 refusal.tip = refusal.tip or tip(signature, shapes)
         else:
             return case, spatial
-    raise refusal or RunError("There is no input to try.")
+    raise refusal or RunError("No sizes are known for which inputs could be made.")

@@ -28,9 +28,9 @@ from onnx import TensorProto, helper, numpy_helper
 from normswap.bodies import bodies
 from normswap.dtypes import NUMPY_DTYPES, is_float, round_to
 from normswap.errors import ModelError
+from normswap.files.scratch import scratch_folder
 from normswap.graph.build import gs_nodes
 from normswap.model.outlined import outlined
-from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -205,7 +205,9 @@ def write_out(
                 nodes.append(node)
                 continue
             if node.output[0] != intent.output or len(node.input) < 5 or not intent.makes_sense:
-                raise ModelError(f"What makes {intent.output!r} is no such BatchNormalization.")
+                raise ModelError(
+                    f"The node that makes {intent.output!r} is not the BatchNormalization to swap."
+                )
             nodes += _Writing(node, intent, opset, names).nodes
         del holder.node[:]
         holder.node.extend(nodes)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Place = tuple[str, str]
 """A node by the path of its graph and the name of its first output."""
 
-FORGOTTEN = Statistics(detail="in a group of one channel they make no difference")
+FORGOTTEN = Statistics(detail="in a group of one channel, mean and variance make no difference")
 
 
 def place_of(node: Node) -> Place:

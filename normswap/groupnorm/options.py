@@ -6,19 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from normswap.groupnorm.policy import GroupPolicy
+from normswap.groupnorm.words import AUTO
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy as np
     import numpy.typing as npt
-
-
-AUTO = "auto"
-FASTEST = "fastest"
-
-SHARE = 0.25
-"""Of the samples of a data set, or of its units, what is held out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,11 +31,11 @@ from normswap.groupnorm.fusion import fusible_activation
 from normswap.groupnorm.layer import Layer, Parameter, Runtime, effective
 from normswap.groupnorm.neighbours import Absorbed, absorb
 from normswap.groupnorm.normalize import FORGOTTEN, place_of
-from normswap.groupnorm.options import AUTO
 from normswap.groupnorm.plan import Swap, SwapPlan, Untouched
 from normswap.groupnorm.policy import divisors
 from normswap.groupnorm.selection import Selection, where
 from normswap.groupnorm.statistics import behind_identities
+from normswap.groupnorm.words import AUTO
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence
@@ -97,7 +97,7 @@ def plan_swap(
         affine = options.affines.get(place_of(node))
         number = (affine and affine.num_groups) or options.policy.num_groups(count)
         if number is None:
-            why = f"{count} channels don't fit {options.policy}"
+            why = f"{count} channels can't be divided into {options.policy}"
             untouched[node.key] = Untouched(site_of(node), Reason.INDIVISIBLE, why)
         else:
             groups[node.key] = number
@@ -375,7 +375,7 @@ def _require_swappable(node: Node, channels: int | None) -> None:
     if data_type is None:
         raise Blocked(Reason.ELEMENT_TYPE, node.title, "its element type is not known")
     if not is_float(data_type):
-        detail = f"its element type is {TensorProto.DataType.Name(data_type)}"
+        detail = f"its element type is {TensorProto.DataType.Name(data_type)}, not a float type"
         raise Blocked(Reason.ELEMENT_TYPE, node.title, detail)
     shape = _shape(node)
     if shape is not None and len(shape) < 2:
@@ -395,7 +395,7 @@ def _refuse_all(model: Model, found: Sequence[tuple[Node, Block | None]]) -> Non
     raise ModelError(
         f"{len(refused)} of {len(found)} BatchNormalizations of {model.name} can't be swapped: "
         f"{listed}{more}.",
-        tip="--exclude leaves them as they are.",
+        tip="Leave these layers out with --exclude.",
     )
 
 

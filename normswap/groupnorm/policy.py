@@ -9,17 +9,13 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 from normswap.errors import UsageError, require_choice
+from normswap.groupnorm.words import CHANNELS, DEFAULT_GROUPS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-DEFAULT_GROUPS = 32
-
-CHANNELS: Final = "channels"
-"""In place of a number: a group for every channel."""
 
 
 class OnIndivisible(enum.Enum):
@@ -98,7 +94,9 @@ class GroupPolicy:
         """
         require_choice("on_indivisible", on_indivisible, [each.value for each in OnIndivisible])
         if groups != DEFAULT_GROUPS and group_size is not None:
-            raise UsageError("A number of groups and a group size exclude each other.")
+            raise UsageError(
+                "A number of groups and a group size were given; only one of them is possible."
+            )
         if not isinstance(groups, int) and groups != CHANNELS:
             raise UsageError(f"groups={groups!r} is neither a number nor {CHANNELS!r}.")
         number = groups if isinstance(groups, int) else None

@@ -56,8 +56,8 @@ LISTED = 8
 """Layers that an error message names."""
 
 ASSUME = (
-    "--assume-constant (assume_constant=True) takes initializers that are listed as graph inputs "
-    "for constants, which they are as long as no caller gives others."
+    "--assume-constant (assume_constant=True) treats initializers that are also graph inputs as "
+    "constants, which is right if no caller passes other values."
 )
 
 
@@ -96,7 +96,7 @@ class RecalibrateOptions:
         if self.momentum is not None and not 0 <= self.momentum < 1:
             raise UsageError(
                 f"The momentum is {self.momentum}, and must be at least 0 and below 1.",
-                tip="It is what the old statistics count; PyTorch's momentum is 1 minus that.",
+                tip="It is the weight of the old statistics; PyTorch's momentum is 1 minus that.",
             )
 
 
@@ -196,7 +196,9 @@ def _require_recalibratable(node: Node, calls: Calls, options: RecalibrateOption
     for use in (use for pair in constant_places(node, calls) for use in pair):
         source = constant_source(use.node.operand(use.slot))
         if not is_float(source.data_type):
-            raise Blocked(Reason.ELEMENT_TYPE, node.title, "its statistics are of no float type")
+            raise Blocked(
+                Reason.ELEMENT_TYPE, node.title, "its mean and variance are not of a float type"
+            )
         channels = math.prod(source.shape)
     require_samples(node, channels)
 

@@ -74,15 +74,8 @@ def group_normalization(
     -------
     (N, C, *spatial) ndarray of float64
     """
-    return affine(normalize(x, num_groups=num_groups, epsilon=epsilon), scale, bias)
-
-
-def affine(
-    normalized: Float64, scale: npt.NDArray[Any] | None, bias: npt.NDArray[Any] | None
-) -> Float64:
-    """Return ``scale * normalized + bias``, channel by channel."""
-    along_channels = (-1,) + (1,) * (normalized.ndim - 2)
-    result = normalized
+    along_channels = (-1,) + (1,) * (x.ndim - 2)
+    result = normalize(x, num_groups=num_groups, epsilon=epsilon)
     if scale is not None:
         result = result * scale.astype(np.float64).reshape(along_channels)
     if bias is not None:

@@ -44,7 +44,7 @@ class Selection:
         for pattern in (*self.include, *self.exclude):
             if nodes and not any(_fits(node, pattern) for node in nodes):
                 raise UsageError(
-                    f"No BatchNormalization of {model} fits the pattern {pattern!r}.",
+                    f"No BatchNormalization of {model} matches the pattern {pattern!r}.",
                     tip=did_you_mean(pattern, map(where, nodes))
                     or "Patterns are matched against names of nodes and of their input and output "
                     "tensors; normswap bn-to-gn --dry-run lists them.",
@@ -59,7 +59,7 @@ class Selection:
             If it is not.
         """
         if self.include and not any(_fits(node, pattern) for pattern in self.include):
-            raise Blocked(Reason.EXCLUDED, node.title, "not included")
+            raise Blocked(Reason.EXCLUDED, node.title, "no include pattern matches it")
         excluded = next((pattern for pattern in self.exclude if _fits(node, pattern)), None)
         if excluded is not None:
             raise Blocked(Reason.EXCLUDED, node.title, f"excluded by {excluded!r}")

@@ -157,7 +157,7 @@ def parameters_of(model: Model) -> Parameters:
                 if _is_linear(node) and slot == 1:
                     weights[place] = key
             elif _is_linear(node) and slot < 2 and is_float(source.data_type):
-                why = f"{node.op} {node.title} reads it, and its name is none of a parameter"
+                why = f"its name is not a parameter's ({node.op} {node.title} reads it)"
                 unnamed[value.name] = Unmapped(value.name, why)
     nodes = frozenset(map(_place, network.nodes()))
     return Parameters(tuple(named), weights, nodes, tuple(unnamed.values()))
@@ -173,7 +173,7 @@ class _Collected:
     def add(self, key: str, array: Array) -> None:
         before = self.arrays.setdefault(key, array)
         if not np.array_equal(before, array, equal_nan=array.dtype.kind == "f"):
-            self.refuse(key, "layers share it, and each has values of its own now")
+            self.refuse(key, "several layers share it, and their values differ now")
 
     def refuse(self, name: str, why: str) -> None:
         self.unmapped.setdefault(name, why)
@@ -212,7 +212,9 @@ def state_dict_of(
     for swap in plan.swaps:
         module = _module_of(swap)
         if module is None:
-            found.refuse(swap.site.node, "neither its parameters nor its node tell of a module")
+            found.refuse(
+                swap.site.node, "neither its parameters nor its node are named after a module"
+            )
             continue
         groups[module] = swap.num_groups
         _add_affine(found, module, swap)
@@ -238,7 +240,7 @@ def state_dict_of(
         if layer is not None and weight is not None and _add_shift(found, weight, layer, node):
             added.append(weight)
         else:
-            found.refuse(place[1], f"the module has no such {node.op}")
+            found.refuse(place[1], f"the module has no {node.op} like it")
     arrays = {key: array for key, array in found.arrays.items() if key not in found.unmapped}
     absent = [
         f"{module}.{name}"
@@ -376,12 +378,12 @@ def _add_statistics(found: _Collected, module: str, swap: Swap, before: Iterable
         sources = (unless_blocked(constant_source, value) for value in node.inputs if value)
         values = next(source for source in sources if source is not None).load()
         if values.size not in (1, layer.channels):
-            found.refuse(node.title, f"the module has no such {node.op}")
+            found.refuse(node.title, f"the module has no {node.op} like it")
             return
         wide = values.astype(np.float64).reshape(-1)
         s, t = (s * wide, t) if node.op == "Mul" else (s, t + s * wide)
     if not s.all():
-        found.refuse(module, "what normalizes before it erases channels")
+        found.refuse(module, "the normalization before it multiplies a channel by 0")
         return
     statistics = {"running_mean": -t / s, "running_var": 1 / np.square(s) - layer.epsilon}
     for name, value in statistics.items():
@@ -423,7 +425,7 @@ def _add_bias(found: _Collected, weight: str, node: Node | None) -> bool:
         return False
     key = _bias_of(weight)
     if key is None:
-        found.refuse(node.title, f"it has a bias now, which {weight} gives no name to")
+        found.refuse(node.title, f"it has a bias now, for which {weight} suggests no name")
         return False
     found.add(key, source.load().reshape(-1))
     return True

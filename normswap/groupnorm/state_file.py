@@ -52,14 +52,14 @@ def require_kind(path: Path) -> None:
     """
     if path.suffix not in SUFFIXES:
         raise UsageError(
-            f"{path} ends with neither of {' and '.join(SUFFIXES)}.",
-            tip="By its ending it is known which kind of file to write.",
+            f"{path} ends neither with {' nor with '.join(SUFFIXES)}.",
+            tip="The extension says which kind of file to write.",
         )
     if path.suffix == ".safetensors":
         try:
             import safetensors.numpy  # noqa: F401 - whether it is there
         except ImportError as error:
             raise UsageError(
-                "Files of safetensors need its library, which is not installed.",
-                tip="pip install 'normswap[safetensors]', or give a file that ends with .npz.",
+                "Writing .safetensors needs the package safetensors, which is not installed.",
+                tip="Run pip install 'normswap[safetensors]', or give a file that ends with .npz.",
             ) from error

@@ -63,11 +63,15 @@ class Turns:
                 "",
                 "ai.onnx",
             ):
-                return f"it is in a body of {owner.op} {owner.name}, of which nothing can be seen"
+                return (
+                    f"it is in a subgraph of {owner.op} {owner.name}, whose tensors can't be read"
+                )
             if owner.op == "Scan" and (around.opset or 0) < 9:
-                return f"it is in Scan {owner.name} of an opset before 9, of which nothing is seen"
+                return (
+                    f"it is in Scan {owner.name} of an opset before 9, whose tensors can't be read"
+                )
             if owner.op == "Scan" and inner and varying:
-                return f"it is in {inner} inside of Scan {owner.name}, whose turns have to be alike"
+                return f"it is in {inner} inside Scan {owner.name}, which takes no varying lengths"
             inner = inner if owner.op == "Scan" else f"{owner.op} {owner.name}"
             graph = around
         return ""

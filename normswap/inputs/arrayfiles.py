@@ -65,7 +65,7 @@ def _opened(path: Path, head: bytes) -> Iterator[BinaryIO]:
     """Open a file of a certain kind; NumPy leaves one open that it opened and can't read."""
     with path.open("rb") as file:
         if file.read(len(head)) != head:
-            raise ValueError("it is of another kind")
+            raise ValueError("it has another format")
         file.seek(0)
         yield file
 
@@ -81,7 +81,7 @@ def require_arrays(path: Path) -> None:
     """
     with _told(path, "arrays"):
         if not path.is_file():
-            raise ValueError("it is no file")
+            raise ValueError("it is not a file")
         if path.suffix == ".npy" and not zipfile.is_zipfile(path):
             with _opened(path, _ARRAY) as file:
                 _require_numbers("", file)
@@ -101,7 +101,7 @@ def _require_numbers(name: str, stream: Any) -> None:
     }
     reader = readers.get(np.lib.format.read_magic(stream))
     if reader is not None and reader(stream)[2].hasobject:
-        raise ValueError(f"its array {name!r} has Python objects, no numbers")
+        raise ValueError(f"its array {name!r} contains Python objects instead of numbers")
 
 
 def read_npy(path: Path) -> np.ndarray:
@@ -152,14 +152,15 @@ def read_array(path: Path) -> np.ndarray:
     arrays = read_npz(path)
     if len(arrays) != 1:
         raise DataError(
-            f"{path} holds {len(arrays)} arrays, and one is needed: {', '.join(sorted(arrays))}."
+            f"{path} holds {len(arrays)} arrays, but exactly one is needed: "
+            f"{', '.join(sorted(arrays))}."
         )
     return next(iter(arrays.values()))
 
 
 def _whole(name: str, value: Any) -> np.ndarray:
     if not isinstance(value, np.ndarray):  # a member that is no .npy comes as bytes
-        raise TypeError(f"its {name!r} is no array")
+        raise TypeError(f"its {name!r} is not an array")
     return value
 
 

@@ -1,14 +1,6 @@
 """What people give as data: sets of inputs for a model, from files or from Python, by one rule.
 
-What is understood:
-
-- ``.npz``: one set of inputs, by input name; ``name.1.npz``, ... beside it are further sets.
-- ``.npy``, ``.pb``: the input of a model that has one.
-- a folder of ``input_0.pb``, ``input_1.pb``, ... with or without ``output_0.pb``, ...: one set, in
-  the model's order, or by the names of the tensors; and what is expected of it.
-- a folder of ``.npy`` named as the inputs are: one set.
-- a folder of any of these: several sets, in the order of their names and numbers.
-- from Python, feeds (arrays by input name), or any iterable of feeds.
+What is understood as a set stands in :mod:`normswap.inputs.sets`.
 
 How a set becomes inputs of the model:
 
@@ -23,37 +15,26 @@ How a set becomes inputs of the model:
 from __future__ import annotations
 
 import os
-import re
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 
 from normswap.errors import DataError
-from normswap.finite import flaw_of
 from normswap.inputs.archives import numbered, read_values
-from normswap.inputs.arrayfiles import read_npy, read_proto, require_arrays
+from normswap.inputs.fitting import obstacle, require_fit, typed
 from normswap.inputs.random import Case, Distribution
-from normswap.runtime.arrays import Feeds, Value, dtype_of, is_foreign
-from normswap.spelling import no_such_file
+from normswap.inputs.sets import Data, FoundSet, found_in, in_order, located
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from normswap.finite import Flaw
-    from normswap.inputs.signature import Port, Signature
+    from normswap.inputs.signature import Signature
+    from normswap.runtime.arrays import Feeds, Value
 
 BATCH = 32
-
-Data: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | Iterable[Mapping[str, Any]]
-"""A file or folder, feeds, or an iterable of feeds."""
-
-_KINDS = {".npz", ".npy", ".pb"}
-_BITS = {1: np.dtype(np.uint8), 2: np.dtype(np.uint16)}
 
 
 def load_cases(signature: Signature, source: Data) -> list[Case]:
@@ -66,7 +47,7 @@ def load_cases(signature: Signature, source: Data) -> list[Case]:
     DataError
         There is nothing to read, or it does not fit the model's inputs.
     """
-    return list(_cases(signature, _located(signature, source), finite=False))
+    return list(_cases(signature, located(signature, source), finite=False))
 
 
 @dataclass(slots=True)
@@ -131,7 +112,7 @@ class Dataset:
         fixed = _batch_size(self._signature) or 1
         self._labels = labels if isinstance(labels, str) else None
         for number, entry in enumerate(self._sets, start=1):
-            found = _found(self._signature, entry, number)
+            found = found_in(self._signature, entry, number)
             count, _ = _samples(self._signature, _chosen(self._signature, found)[0])
             given: Value = found.arrays.get(labels) if isinstance(labels, str) else None
             if not isinstance(labels, str):
@@ -143,18 +124,23 @@ class Dataset:
             left = None if left is None else left - used
             parts.append(given[: used - used % fixed])
         if not isinstance(labels, str) and read != len(labels):
-            raise DataError(f"There are {len(labels)} labels for {read} samples of {self.name}.")
+            raise DataError(
+                f"There are {len(labels)} labels for the {read} samples of {self.name}."
+            )
         return np.concatenate(parts)
 
 
-def _no_labels(labels: str | npt.NDArray[Any], found: _Set, count: int) -> str:
+def _no_labels(labels: str | npt.NDArray[Any], found: FoundSet, count: int) -> str:
     """Say why there are no labels of a set."""
     if not isinstance(labels, str):
-        return f"There are {len(labels)} labels, and more samples than that."
+        return f"There are only {len(labels)} labels, and more samples than that."
     if labels in found.arrays:
-        return f"{labels} of {found.where} does not have a label for each of its {count} samples."
+        return (
+            f"{found.where}: array {labels} does not have one label for each of the {count} "
+            "samples."
+        )
     known = ", ".join(sorted(found.arrays)) or "none"
-    return f"{found.where} has no array {labels!r} with labels; it has {known}."
+    return f"{found.where} has no array {labels!r} to take the labels from; it has {known}."
 
 
 def open_data(
@@ -189,7 +175,7 @@ def open_data(
         If there is no data, it doesn't fit the model, or a value of it is not finite, or not in the
         type that the model takes. (Raised where the batches are gone through.)
     """
-    sets = _located(signature, source)
+    sets = located(signature, source)
     is_batched = not isinstance(source, str | os.PathLike | Mapping)
     name = os.fspath(source) if isinstance(source, str | os.PathLike) else "the data"
     return Dataset(name, signature, sets, None if is_batched else batch, samples, units)
@@ -204,142 +190,10 @@ def load_outputs(signature: Signature, source: str | os.PathLike[str]) -> list[F
         There is nothing to read, or it does not fit the model's outputs.
     """
     path = Path(source)
-    files = sorted(path.glob("*.npz"), key=_natural) if path.is_dir() else numbered(path)
+    files = sorted(path.glob("*.npz"), key=in_order) if path.is_dir() else numbered(path)
     if not files:
-        raise DataError(f"There are no golden outputs at {path}.")
+        raise DataError(f"There are no saved outputs at {path}.")
     return [_outputs(signature, read_values(file), str(file), partial=False) for file in files]
-
-
-def _located(signature: Signature, source: Data) -> Iterable[Path | Mapping[str, Any]]:
-    """Return the sets that a source has, those in files not yet read."""
-    if isinstance(source, Mapping):
-        return [source]
-    if not isinstance(source, str | os.PathLike):
-        return list(source) if iter(source) is source else source
-    path = Path(source)
-    if not path.exists():
-        raise DataError(f"There is no data at {path}.", tip=no_such_file(path))
-    found = _files(path, {port.name for port in signature.inputs})
-    if not found:
-        raise DataError(
-            f"{path} has no .npz, .npy or .pb in it: it holds no data that is understood.",
-            tip="Save the inputs with numpy.savez, one array for each input of the model.",
-        )
-    for file in found:
-        if not file.is_dir():
-            require_arrays(file)
-    return found
-
-
-def _files(path: Path, names: set[str]) -> list[Path]:
-    """Return the files and folders that are a set each."""
-    if not path.is_dir():
-        return numbered(path) if path.suffix == ".npz" else [path]
-    if _protos(path, "input") or _protos(path, "output") or _named(path).keys() & names:
-        return [path]
-    found: list[Path] = []
-    for item in sorted(path.iterdir(), key=_natural):
-        if item.is_dir():
-            found += _files(item, names)
-        elif item.suffix in _KINDS:
-            found.append(item)
-    return found
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    return [(int(part) if part.isdigit() else -1, part) for part in re.split(r"(\d+)", path.name)]
-
-
-def _protos(folder: Path, prefix: str) -> dict[int, Path]:
-    """Return the tensors of onnx test data, by their number."""
-    files = {file.stem.rpartition("_")[2]: file for file in folder.glob(f"{prefix}_*.pb")}
-    return {int(number): file for number, file in files.items() if number.isdecimal()}
-
-
-def _named(folder: Path) -> dict[str, Path]:
-    return {file.stem: file for file in folder.glob("*.npy")}
-
-
-@dataclass(frozen=True, slots=True)
-class _Set:
-    """Arrays that belong together, as they were found.
-
-    Attributes
-    ----------
-    name, where : str
-        What to call them in the report, and in errors.
-    arrays, expected : dict of str to Value
-    """
-
-    name: str
-    where: str
-    arrays: Feeds
-    expected: Feeds = field(default_factory=dict)
-
-
-def _found(signature: Signature, entry: Path | Mapping[str, Any], number: int) -> _Set:
-    return _read(signature, entry) if isinstance(entry, Path) else _fed(entry, number)
-
-
-def _read(signature: Signature, path: Path) -> _Set:
-    if not path.is_dir():
-        return _Set(path.name, str(path), _of_file(signature.inputs, path))
-    if _protos(path, "input") or _protos(path, "output"):
-        arrays = _of_protos(path, "input", signature.inputs)
-        return _Set(path.name, str(path), arrays, _of_protos(path, "output", signature.outputs))
-    arrays = {name: read_npy(file) for name, file in sorted(_named(path).items())}
-    return _Set(path.name, str(path), arrays)
-
-
-def _of_file(ports: Sequence[Port], path: Path) -> Feeds:
-    if path.suffix == ".npz" or zipfile.is_zipfile(path):
-        return read_values(path)
-    if len(ports) != 1:
-        raise DataError(
-            f"{path} holds one array, and the model has {len(ports)} inputs.",
-            tip="Save them by name in one .npz.",
-        )
-    value = _of_proto(path, ports[0])[1] if path.suffix == ".pb" else read_npy(path)
-    return {ports[0].name: value}
-
-
-def _of_protos(folder: Path, prefix: str, ports: Sequence[Port]) -> Feeds:
-    """Return the tensors of onnx test data by the names that they have, or else by their order."""
-    values: Feeds = {}
-    given: Feeds = {}
-    for index, file in sorted(_protos(folder, prefix).items()):
-        port = ports[index] if index < len(ports) else None
-        name, value = _of_proto(file, port)
-        values[port.name if port else file.stem] = given[name] = value
-    return given if given.keys() == {port.name for port in ports} else values
-
-
-def _of_proto(path: Path, port: Port | None) -> tuple[str, Value]:
-    kinds = {"sequence": onnx.SequenceProto, "optional": onnx.OptionalProto}
-    kind = port.kind.split(":", 1)[0] if port else "tensor"
-    return read_proto(path, kinds.get(kind, onnx.TensorProto))
-
-
-def _fed(feeds: object, number: int) -> _Set:
-    """Return feeds from Python."""
-    name = f"batch {number}"
-    where = f"{name} of the data"
-    if not isinstance(feeds, Mapping):
-        raise DataError(
-            f"{where} is of type {type(feeds).__name__}, and a mapping of arrays by the names of "
-            "inputs is needed."
-        )
-    return _Set(name, where, {str(key): _array(value) for key, value in feeds.items()})
-
-
-def _array(value: Any) -> Value:
-    """Return an array, or the value itself where it is none."""
-    if value is None or isinstance(value, Mapping):
-        return value
-    try:
-        return np.asarray(value)
-    except (TypeError, ValueError, RuntimeError):  # arrays of several shapes: a sequence
-        return [_array(item) for item in value] if isinstance(value, list) else value
 
 
 def _cases(
@@ -359,7 +213,7 @@ def _cases(
     for number, entry in enumerate(sets, start=1):
         if left is not None and left <= 0:
             break
-        found = _found(signature, entry, number)
+        found = found_in(signature, entry, number)
         feeds, others = _chosen(signature, found)
         others = [name for name in others if name not in (units, labels)]
         if others:
@@ -369,8 +223,8 @@ def _cases(
         if left is not None:
             feeds = _cut(feeds, sampled, slice(left))
             count, left = min(count, left), left - count
-        typed = {
-            port.name: _typed(port, feeds[port.name], found.where, finite=finite)
+        inputs = {
+            port.name: typed(port, feeds[port.name], found.where, finite=finite)
             for port in signature.inputs
         }
         expected = _outputs(signature, found.expected, found.where, partial=True)
@@ -380,45 +234,32 @@ def _cases(
         name = f"data {found.name}"
         if fixed and count % fixed and not filled:
             remarks[
-                f"{count % fixed} of {count} samples fill no batch of {fixed}, which the model "
-                "takes, and are left out"
+                f"{count % fixed} of {count} samples were left out: the model has a fixed "
+                f"batch size of {fixed}, which they don't fill"
             ] = None
         # An empty batch is one for a check, and none for what learns from it.
-        for start in range(0, count if batch or fixed else max(count, 1), size):
-            if fixed and start + size > count:
-                for places, weight in _filling(start, count, fixed) if filled else ():
-                    feeds = _cut(typed, sampled, places)
-                    yield Case(
-                        name,
-                        Distribution.USER,
-                        feeds,
-                        remarks=tuple(remarks),
-                        weight=weight,
-                        sampled=tuple(sampled),
-                        units=tuple(belongs[place] for place in places) if belongs else (),
-                    )
-                    empty = False
-                    remarks.clear()
-                break
-            span = slice(start, start + size)
-            is_whole = size >= count
+        end = count if batch or fixed else max(count, 1)
+        for places, weight in _batches(count, size, end, filled=filled, is_fixed=bool(fixed)):
             yield Case(
-                name if is_whole else f"{name} from sample {start}",
+                f"{name} from sample {places.start}"
+                if isinstance(places, slice) and size < count
+                else name,
                 Distribution.USER,
-                typed if is_whole else _cut(typed, sampled, span),
-                expected if is_whole else _cut(expected, following, span),
+                _cut(inputs, sampled, places),
+                _cut(expected, following, places) if isinstance(places, slice) else {},
                 tuple(remarks),
+                weight=weight,
                 sampled=tuple(sampled),
-                units=belongs[span],
+                units=_at(belongs, places),
             )
             empty = False
             remarks.clear()
     if empty:
         why = f": {next(iter(remarks))}" if remarks else ""
-        raise DataError(f"There is not one batch of data{why}.")
+        raise DataError(f"The data does not fill one batch{why}.")
 
 
-def _units(found: _Set, name: str, count: int) -> tuple[Any, ...]:
+def _units(found: FoundSet, name: str, count: int) -> tuple[Any, ...]:
     """Return what each sample belongs to.
 
     Raises
@@ -429,30 +270,47 @@ def _units(found: _Set, name: str, count: int) -> tuple[Any, ...]:
     values = found.arrays.get(name)
     if values is None:
         raise DataError(
-            f"{found.where} has no array {name!r}, which is to say what its samples belong to; it "
-            f"has {', '.join(sorted(found.arrays)) or 'none'}."
+            f"{found.where} has no array {name!r} to group the samples by; it has "
+            f"{', '.join(sorted(found.arrays)) or 'none'}."
         )
     if not isinstance(values, np.ndarray) or values.shape != (count,):
         shape = list(values.shape) if isinstance(values, np.ndarray) else type(values).__name__
         raise DataError(
-            f"{found.where}: {name!r} is {shape}, and one value for each of its {count} samples is "
-            "needed."
+            f"{found.where}: array {name!r} is {shape}, but one value for each of the "
+            f"{count} samples is needed."
         )
     return tuple(values.tolist())
 
 
 def _ignored(others: Sequence[str]) -> str:
-    return f"arrays that are no inputs of the model are ignored: {', '.join(others)}"
+    return f"arrays that are not inputs of the model were ignored: {', '.join(others)}"
 
 
-def _filling(start: int, count: int, size: int) -> Iterator[tuple[list[int], float]]:
-    """Yield batches of the samples from one on, with weights; see :meth:`Dataset.cases`."""
+def _batches(
+    count: int, size: int, end: int, *, filled: bool, is_fixed: bool
+) -> Iterator[tuple[slice | list[int], float]]:
+    """Yield which samples are a batch, and its weight; see :meth:`Dataset.cases`."""
+    for start in range(0, end, size):
+        if is_fixed and start + size > count:
+            yield from _filled_up(start, count, size) if filled else ()
+            return
+        yield slice(start, start + size), 1.0
+
+
+def _filled_up(start: int, count: int, size: int) -> Iterator[tuple[list[int], float]]:
+    """Yield full batches of the samples from one on, which are too few for one."""
     missing = start + size - count
     if missing == size - 1:
         yield [start] * size, 1 / size
         return
     yield [*range(start, count), *[start] * missing], 1.0
     yield [start] * size, -missing / size
+
+
+def _at(units: tuple[Any, ...], places: slice | list[int]) -> tuple[Any, ...]:
+    if isinstance(places, slice):
+        return units[places]
+    return tuple(units[place] for place in places) if units else ()
 
 
 def _cut(values: Feeds, names: Sequence[str], span: slice | list[int]) -> Feeds:
@@ -484,7 +342,7 @@ def _samples(signature: Signature, feeds: Feeds) -> tuple[int, list[str]]:
     return count, [name for name in fed if lengths[name] == count]
 
 
-def _chosen(signature: Signature, found: _Set) -> tuple[Feeds, list[str]]:
+def _chosen(signature: Signature, found: FoundSet) -> tuple[Feeds, list[str]]:
     """Return a value for each input, and the names of the arrays that are left out."""
     ports = signature.inputs
     batch = _batch_size(signature)
@@ -493,15 +351,15 @@ def _chosen(signature: Signature, found: _Set) -> tuple[Feeds, list[str]]:
         name: str | None = port.name
         if port.name not in found.arrays:
             arrays = found.arrays.items()
-            fits = [n for n, value in arrays if _obstacle(value, port, batch) is None]
+            fits = [n for n, value in arrays if obstacle(value, port, batch) is None]
             name = fits[0] if len(ports) == 1 and len(fits) == 1 else None
         if name is None:
             raise DataError(
-                f"{found.where} has no array for the input {port.name} of the model; it has "
+                f"{found.where} has no array for the model's input {port.name}; it has "
                 f"{', '.join(sorted(found.arrays)) or 'none'}.",
                 tip="Save it with numpy.savez, each array under the name of its input.",
             )
-        _require_fit(found.arrays[name], port, f"{found.where} doesn't fit the input", batch)
+        require_fit(found.arrays[name], port, f"{found.where} doesn't fit the input", batch)
         names[port.name] = name
     feeds = {port: found.arrays[name] for port, name in names.items()}
     return feeds, sorted(found.arrays.keys() - set(names.values()))
@@ -514,8 +372,8 @@ def _outputs(signature: Signature, values: Feeds, where: str, *, partial: bool) 
     for name in values:
         if name not in names:
             raise DataError(
-                f"{where}: output {name!r} is none of the model's.",
-                tip=f"It has {', '.join(names) or 'none'}.",
+                f"{where}: the model has no output {name!r}.",
+                tip=f"Its outputs are {', '.join(names) or 'none'}.",
             )
     missing = [name for name in names if name not in values]
     if missing and not partial:
@@ -524,91 +382,6 @@ def _outputs(signature: Signature, values: Feeds, where: str, *, partial: bool) 
     for port in ports:
         if port.name in values:
             value = values[port.name]
-            _require_fit(value, port, f"{where} doesn't fit the output", None, exact=True)
-            found[port.name] = _typed(port, value, where, finite=False)
+            require_fit(value, port, f"{where} doesn't fit the output", None, exact=True)
+            found[port.name] = typed(port, value, where, finite=False)
     return found
-
-
-def _require_fit(
-    value: Value, port: Port, what: str, batch: int | None, *, exact: bool = False
-) -> None:
-    obstacle = _obstacle(value, port, batch, exact=exact)
-    if obstacle is not None:
-        raise DataError(f"{what} {port.name} of the model: {obstacle}.")
-
-
-def _obstacle(value: Value, port: Port, batch: int | None, *, exact: bool = False) -> str | None:
-    """Say why a value can't be one of the model's, or None if it can.
-
-    Parameters
-    ----------
-    value : Value
-    port : Port
-    batch : int or None
-        The number of samples that the model fixes: there may be any number of these.
-    exact : bool
-        Whether it must be of the declared type already.
-    """
-    if port.kind != "tensor" and not isinstance(value, np.ndarray):
-        items = value if isinstance(value, list) else ()
-        return next((why for item in items if (why := _obstacle(item, port, batch))), None)
-    if not isinstance(value, np.ndarray):
-        return f"it is of type {type(value).__name__}, and an array is needed"
-    if not _is_convertible(value.dtype, port, exact=exact):
-        return f"it is {value.dtype}, and {port.dtype} is needed"
-    if port.shape is None or port.kind != "tensor":
-        return None
-    shape = f"it is of shape {list(value.shape)}"
-    if value.ndim != len(port.shape):
-        return f"{shape}: it has {value.ndim} axes, and {len(port.shape)} are needed"
-    for axis, (size, dim) in enumerate(zip(value.shape, port.shape, strict=True)):
-        if isinstance(dim, int) and dim != size and (axis or dim != batch):
-            return f"{shape}: its axis {axis} is {size}, and {dim} is needed"
-    return None
-
-
-def _is_convertible(given: np.dtype[Any], port: Port, *, exact: bool) -> bool:
-    if port.dtype == "unknown":
-        return True
-    if port.dtype == "string":
-        return given.kind in "OUS"
-    wanted = dtype_of(port.dtype)
-    if given == wanted or _is_bits(given, wanted):
-        return True
-    return not exact and given.kind in "biufV" and np.can_cast(given, wanted, casting="same_kind")
-
-
-def _is_bits(given: np.dtype[Any], wanted: np.dtype[Any]) -> bool:
-    """Whether unsigned integers stand for the bits of a type that NumPy can't save."""
-    return is_foreign(wanted) and given == _BITS.get(wanted.itemsize)
-
-
-def _typed(port: Port, value: Value, where: str, *, finite: bool) -> Value:
-    """Return a value in the declared type.
-
-    Raises
-    ------
-    DataError
-        An element is beyond the range of it; or, with `finite`, is not finite.
-    """
-    if isinstance(value, list):
-        return [_typed(port, item, where, finite=finite) for item in value]
-    if not isinstance(value, np.ndarray) or port.dtype == "unknown":
-        return value
-    if port.dtype == "string":
-        return (value.astype(str) if value.dtype.kind == "S" else value).astype(object)
-    dtype = dtype_of(port.dtype)
-    if _is_bits(value.dtype, dtype):
-        value = value.view(dtype)
-    flaw = flaw_of(port.name, value, dtype)
-    if flaw is not None and not finite and not flaw.limit:  # then only the conversion counts
-        flaw = flaw_of(port.name, np.where(np.isfinite(value), value, value.dtype.type(0)), dtype)
-    if flaw is not None:
-        raise DataError(f"{where} can't be used: {flaw}.", tip=_mend(flaw))
-    return value.astype(dtype, copy=False)
-
-
-def _mend(flaw: Flaw) -> str:
-    if flaw.limit:
-        return f"Scale it to what {flaw.limit} can hold, as it was when the model was trained."
-    return "One such value makes a network of NaN: leave that sample out, or mend it."

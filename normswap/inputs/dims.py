@@ -155,7 +155,7 @@ def _named(signature: Signature, requested: RequestedSizes) -> RequestedSizes:
     names = [port.name for port in signature.inputs]
     if len(names) != 1:
         raise UsageError(
-            f"The model has {len(names)} inputs, so a shape needs a name.",
+            f"The model has {len(names)} inputs, so --input-shape needs the name of one.",
             tip=f"For example: --input-shape {names[0]}:1,3,224,224" if names else None,
         )
     shapes = dict(requested.shapes)
@@ -166,7 +166,7 @@ def _refuse_unknown(ports: list[Port], requested: RequestedSizes, names: set[str
     for name in requested.shapes:
         if name not in names:
             raise UsageError(
-                f"The model has no input {name!r} to give a shape to.",
+                f"A shape is given for input {name!r}, but the model has no such input.",
                 tip=did_you_mean(name, names)
                 or f"Its inputs are {', '.join(sorted(names)) or 'none'}.",
             )
@@ -176,7 +176,7 @@ def _refuse_unknown(ports: list[Port], requested: RequestedSizes, names: set[str
             raise UsageError(
                 f"The model has no symbolic dimension {symbol!r}.",
                 tip=did_you_mean(symbol, symbols)
-                or f"Its symbols are {', '.join(sorted(symbols)) or 'none'}.",
+                or f"Its symbolic dimensions are {', '.join(sorted(symbols)) or 'none'}.",
             )
 
 
@@ -186,15 +186,18 @@ def _bind_shape(port: Port, requested: RequestedSizes, sizes: dict[str, int]) ->
         return
     if len(shape) != len(port.shape):
         raise UsageError(
-            f"Input {port.name!r} is of rank {len(port.shape)}; the shape {list(shape)} is not."
+            f"Input {port.name!r} has rank {len(port.shape)}, but the shape {list(shape)} "
+            "has another rank."
         )
     for axis, (dim, size) in enumerate(zip(port.shape, shape, strict=True)):
         if isinstance(dim, int) and dim != size:
-            raise UsageError(f"Axis {axis} of input {port.name!r} is {dim}; it cannot be {size}.")
+            raise UsageError(
+                f"Axis {axis} of input {port.name!r} is fixed at {dim}, and can't be {size}."
+            )
         key = _key(port, axis, dim)
         if isinstance(key, str) and sizes.setdefault(key, size) != size:
             raise UsageError(
-                f"The shapes asked for give the dimension {key!r} two sizes, "
+                f"The given shapes require two sizes for the dimension {key!r}: "
                 f"{sizes[key]} and {size}."
             )
 
@@ -277,4 +280,7 @@ def tip(signature: Signature, shapes: Mapping[str, tuple[int, ...]]) -> str | No
     tried = " ".join(
         f"--input-shape {name}:{','.join(map(str, shape))}" for name, shape in shapes.items()
     )
-    return f"It leaves sizes of its inputs open, and {tried} does not fit; give sizes that do."
+    return (
+        f"The model leaves sizes of its inputs open, and {tried} did not work; choose sizes "
+        "with --input-shape."
+    )

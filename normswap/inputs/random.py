@@ -13,8 +13,10 @@ import numpy as np
 
 from normswap.dtypes import is_floating
 from normswap.errors import UsageError
-from normswap.inputs.roles import SEQUENCE_LENGTH, Allowed, Known, allowed
+from normswap.inputs.roles import Allowed, Known, allowed
+from normswap.inputs.roles.indices import SEQUENCE_LENGTH
 from normswap.runtime.arrays import Feeds, Value, dtype_of
+from normswap.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -143,7 +145,11 @@ def make_case(
     names = {port.name for port in signature.inputs}
     for name in ranges:
         if name and name not in names:
-            raise UsageError(f"The model has no input {name!r} to give a range to.")
+            raise UsageError(
+                f"A range is given for input {name!r}, but the model has no such input.",
+                tip=did_you_mean(name, names)
+                or f"Its inputs are {', '.join(sorted(names)) or 'none'}.",
+            )
     known = Known.of(signature, shapes)
     feeds: Feeds = {}
     for port in signature.inputs:
@@ -178,9 +184,9 @@ def _draw(
         return _draw(port, inner, shape, **how)
     if head != "tensor":
         raise UsageError(
-            f"Input {port.name!r} is a {head}, which cannot be drawn at random.",
-            tip="Give real inputs: check --load-inputs, bn-to-gn --calibrate. Or do without: "
-            "--no-check.",
+            f"Input {port.name!r} is of kind {head}, for which no random values can be made.",
+            tip="Give real inputs (check --load-inputs, bn-to-gn --calibrate), or skip the "
+            "check (--no-check).",
         )
     return tensor(port.name, port.dtype, shape, **how)
 

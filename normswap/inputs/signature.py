@@ -147,7 +147,7 @@ def read_signature(path: Path) -> Signature:
         The file does not exist, or is no ONNX model.
     """
     if not path.is_file():
-        raise ModelError(f"There is no model at {path}.", tip=no_such_file(path))
+        raise ModelError(f"{path} doesn't exist.", tip=no_such_file(path))
     try:
         model = outlined(path.resolve())
     except OSError as error:
@@ -155,7 +155,7 @@ def read_signature(path: Path) -> Signature:
     except (DecodeError, ValueError) as error:
         raise not_a_model(_head(path), str(path), str(error)) from error
     if not model.HasField("graph") or not model.opset_import:
-        raise not_a_model(_head(path), str(path), "it has no graph or no operator sets")
+        raise not_a_model(_head(path), str(path), "it has no graph or no opset import")
     require_bounded(model, path.name)
     graph = model.graph
     random = draws(model)
@@ -263,16 +263,16 @@ def _differences(
     new = [name for name in after if name not in before]
     if lost and len(lost) == len(new):
         for old, other in zip(lost, new, strict=True):
-            yield f"{what} {old!r} is gone; {other!r} is in its place"
+            yield f"{what} {old!r} is missing, and {other!r} takes its place"
     else:
-        yield from (f"{what} {name!r} is gone" for name in lost)
+        yield from (f"{what} {name!r} is missing" for name in lost)
         yield from (f"{what} {name!r} is new" for name in new)
     if not lost and not new and list(before) != list(after):
-        yield f"the {what}s have another order: {', '.join(after)} for {', '.join(before)}"
+        yield f"the {what}s are in another order: {', '.join(after)} instead of {', '.join(before)}"
     for name in before.keys() & after.keys():
         a, b = before[name], after[name]
         if (a.kind, a.dtype) != (b.kind, b.dtype):
-            yield f"{what} {name!r} was {a.kind} of {a.dtype}, and is {b.kind} of {b.dtype}"
+            yield f"{what} {name!r} changed from {a.kind} of {a.dtype} to {b.kind} of {b.dtype}"
         elif a.shape is not None and b.shape is not None:
             yield from _shape_differences(what, name, a, b)
 
@@ -280,12 +280,12 @@ def _differences(
 def _shape_differences(what: str, name: str, a: Port, b: Port) -> Iterator[str]:
     before, after = a.shape or (), b.shape or ()
     if len(before) != len(after):
-        yield f"{what} {name!r} was of rank {len(before)}, and is of rank {len(after)}"
+        yield f"{what} {name!r} changed from rank {len(before)} to rank {len(after)}"
         return
     for axis, (old, new) in enumerate(zip(before, after, strict=True)):
         if isinstance(new, int) and old != new and (isinstance(old, int) or what == "input"):
             was = "any size" if not isinstance(old, int) else str(old)
-            yield f"axis {axis} of {what} {name!r} took {was}, and is fixed at {new}"
+            yield f"axis {axis} of {what} {name!r} could be {was}, and is now fixed at {new}"
 
 
 def dtype_of_port(ports: tuple[Port, ...], leaf: str) -> np.dtype[Any] | None:

@@ -61,7 +61,7 @@ def _found(
     if "foldable" in fail_on:
         for entry in make_plan(model).folded if folded is None else folded:
             into = ", ".join(f"{step.op} {step.node}" for step in entry.absorbers)
-            told = f"a fold removes it{f', into {into}' if into else ''}"
+            told = f"it can be folded{f' into {into}' if into else ''}"
             site = entry.site
             yield Finding(
                 "foldable", "foldable-normalization", "error", told, site.node, site.graph, True
@@ -75,5 +75,8 @@ def _found(
     if "training" in fail_on:
         for node in Subject(model).training:
             mode = mode_of(node) if node.op == "BatchNormalization" else None
-            told = f"{node.op} in training mode: {mode.why or mode.usage if mode else 'it drops'}"
+            told = (
+                f"{node.op} is in training mode: "
+                f"{mode.why or mode.usage if mode else 'it drops values at random'}"
+            )
             yield Finding("training", "training-mode", "error", told, node.title, node.graph.path)

@@ -30,6 +30,19 @@ SMALLEST_HALF = 2.0**-14
 PARAMETERS = ("scale", "B", "mean", "var")
 
 
+NAMED = 5
+"""Channels that are named, of those a clause is about."""
+
+CLAUSES = {
+    "invalid": "its variance is invalid (negative, NaN or infinite)",
+    "subnormal": "its float16 variance is zero or subnormal",
+    "untrained": "all means are 0 and all variances 1, as before training",
+    "dead": "its scale is zero or nearly zero",
+    "vanishing": "its variance is not larger than epsilon",
+}
+"""What is so, by the attribute of :class:`Health`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Health(AsDict):
     """What is to be said of the scale and statistics of one BatchNormalization.
@@ -68,24 +81,22 @@ class Health(AsDict):
     @property
     def problems(self) -> tuple[str, ...]:
         """Everything that is not as it should be, a clause each, the gravest first."""
-        return tuple(self._problems())
+        return self.told("broken", "invalid", "subnormal", "untrained", "dead", "vanishing")
 
-    def _problems(self) -> Iterator[str]:
-        yield from self.broken
-        if self.invalid:
-            yield f"its variance can't be one in {self.some(self.invalid)}"
-        if self.subnormal:
-            yield f"its float16 variance underflows in {self.some(self.subnormal)}"
-        if self.untrained:
-            yield "all means are 0 and all variances 1, as before any training"
-        if self.dead:
-            yield f"its scale is zero, or next to it, in {self.some(self.dead)}"
-        if self.vanishing:
-            yield f"its variance is not above epsilon in {self.some(self.vanishing)}"
+    def told(self, *kinds: str) -> tuple[str, ...]:
+        """Return the clauses of some of the attributes, for those that have something to tell."""
+        return tuple(clause for kind in kinds for clause in self._clauses(kind))
 
-    def some(self, channels: tuple[int, ...], shown: int = 5) -> str:
+    def _clauses(self, kind: str) -> Iterator[str]:
+        found = getattr(self, kind)
+        if kind == "broken":
+            yield from found
+        elif found:
+            yield CLAUSES[kind] + ("" if kind == "untrained" else f" in {self._some(found)}")
+
+    def _some(self, channels: tuple[int, ...]) -> str:
         """Name channels: how many of how many, and the first few."""
-        first = ", ".join(map(str, channels[:shown])) + ", ..." * (len(channels) > shown)
+        first = ", ".join(map(str, channels[:NAMED])) + ", ..." * (len(channels) > NAMED)
         return f"{len(channels)} of {self.channels} channels ({first})"
 
 

@@ -47,13 +47,13 @@ def traces(network: Network) -> tuple[str, ...]:
         )
         if count:
             what = f"{count} of {len(carriers)} operators with a weight"
-            found.append(f"{what} have constants with the names of a fold by {who}")
+            found.append(f"{what} have constants named as after a fold by {who}")
     convs = [node for node in carriers if node.op != "Gemm"]
     biased = [node for node in convs if node.input(2) is not None]
     bare = not any(is_batchnorm(node) for node in nodes)
     if not found and bare and len(biased) >= MANY and len(biased) == len(convs):
         found.append(
-            f"all {len(convs)} Convs have a bias and there is no BatchNormalization, so it may "
-            "have been folded, or had none"
+            f"all {len(convs)} Convs have a bias and there is no BatchNormalization, so "
+            "the model may have been folded, or never had any"
         )
     return tuple(found)

@@ -130,7 +130,7 @@ def _config(table: Any, path: Path) -> Config:
     lint = dict(lint)
     overrides = lint.pop("overrides", [])
     if not isinstance(overrides, list):
-        raise UsageError("overrides is no array of tables.")
+        raise UsageError("overrides must be an array of tables.")
     options = _with(LintOptions(), lint)
     found = []
     for each in overrides:
@@ -138,7 +138,7 @@ def _config(table: Any, path: Path) -> Config:
         keys = dict(each)
         files = keys.pop("files", None)
         if not _is_words(files):
-            raise UsageError("An override has no files, which are a list of patterns.")
+            raise UsageError("An override has no key files, which must be a list of patterns.")
         _with(options, keys)
         found.append((tuple(files), keys))
     return Config(path, options, tuple(found))
@@ -152,7 +152,7 @@ def _with(options: LintOptions, keys: Mapping[str, Any]) -> LintOptions:
         right = _is_words(value) if kind is list else type(value) is int
         if not right and not (key == "groups" and isinstance(value, str)):
             wanted = "list of codes" if kind is list else "number"
-            raise UsageError(f"{key} = {value!r} is no {wanted}.")
+            raise UsageError(f"{key} = {value!r} is not a {wanted}.")
         values[key.replace("-", "_")] = tuple(value) if kind is list else value
     if "ignore" in values:
         values["ignore"] = (*options.ignore, *values["ignore"])
@@ -164,14 +164,17 @@ def _with(options: LintOptions, keys: Mapping[str, Any]) -> LintOptions:
 def _require(table: Any, known: tuple[str, ...]) -> None:
     """Refuse keys that nobody reads."""
     if not isinstance(table, dict):
-        raise UsageError(f"{table!r} is no table.")
+        raise UsageError(f"{table!r} is not a table.")
     for key in table:
         if key in known:
             continue
         tip = did_you_mean(key, known)
         if known == TABLES and key in (*KEYS, "overrides"):
-            tip = "It belongs in the table lint: [tool.normswap.lint], or [lint] in normswap.toml."
-        raise UsageError(f"There is no key {key!r}, only {', '.join(known)}.", tip=tip)
+            tip = (
+                "It belongs in the lint table: [tool.normswap.lint] in pyproject.toml, or "
+                "[lint] in normswap.toml."
+            )
+        raise UsageError(f"Unknown key {key!r}; the keys are {', '.join(known)}.", tip=tip)
 
 
 def _is_words(value: Any) -> bool:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from normswap.errors import UsageError
-from normswap.groupnorm.policy import CHANNELS, GroupPolicy
+from normswap.groupnorm.policy import GroupPolicy
+from normswap.groupnorm.words import CHANNELS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +57,7 @@ class LintOptions:
         if self.groups is None and self.group_size is None:
             return None
         if self.groups is not None and self.group_size is not None:
-            raise UsageError("A number of groups and a group size exclude each other.")
+            raise UsageError("The number of groups and the group size can't be used together.")
         number = None if self.groups == CHANNELS else self.groups
         if number is not None and not isinstance(number, int):
             raise UsageError(f"groups={number!r} is neither a number nor {CHANNELS!r}.")

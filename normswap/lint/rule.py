@@ -92,6 +92,26 @@ class Rule(ABC):
         return RuleInfo(self.code, self.name, self.level, self.what, self.why, self.how, self.fix)
 
 
+class HealthRule(Rule):
+    """A rule about the numbers of a BatchNormalization.
+
+    Attributes
+    ----------
+    kinds : tuple of str
+        The attributes of :class:`normswap.inspection.health.Health` that it tells of.
+    """
+
+    kinds: tuple[str, ...]
+
+    def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
+        """Yield a finding of each that has something to tell."""
+        del options
+        for layer, health in subject.health:
+            told = health.told(*self.kinds)
+            if told:
+                yield self.finding("; ".join(told), layer.node, layer.graph)
+
+
 def listed(names: Iterable[str]) -> str:
     """Return the first of some names, for a sentence."""
     every = list(names)

@@ -46,7 +46,7 @@ def require_code(word: str) -> None:
     known = [name for rule in rules().values() for name in (rule.code, rule.name)]
     raise UsageError(
         f"There is no rule {word!r}.",
-        tip=did_you_mean(word, known) or "normswap lint --list-rules lists them.",
+        tip=did_you_mean(word, known) or "`normswap lint --list-rules` lists all rules.",
     )
 
 
@@ -62,7 +62,9 @@ def rule_of(word: str) -> Rule:
         if word in {rule.code, rule.name}:
             return rule
     require_code(word)
-    raise UsageError(f"{word!r} is several rules.", tip="normswap lint --list-rules lists them.")
+    raise UsageError(
+        f"{word!r} matches several rules.", tip="`normswap lint --list-rules` lists all rules."
+    )
 
 
 def _exactness(word: str, rule: Rule) -> int:

@@ -33,9 +33,9 @@ _PAGE_ALIGNED_FROM = 1 << 16
 class Placement(enum.Enum):
     """Where the tensors of a model go."""
 
-    KEEP = "inline what was inline, external what was external"
-    INLINE = "everything inline"
-    EXTERNAL = "every large tensor external"
+    KEEP = "keep tensors inline or external, as they were"
+    INLINE = "all tensors inline"
+    EXTERNAL = "all large tensors external"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +146,9 @@ def assemble(model: Model, location: str | None, *, edited: bool = True) -> Asse
         if assembly.model.nbytes <= MAX_MODEL_NBYTES:
             return assembly
     raise ModelError(
-        f"{model.name} takes {assembly.model.nbytes / 2**30:.1f} GiB in a single file, and an ONNX "
-        f"file is limited to 2 GiB.",
-        tip="Write it to a path, where large tensors can go into a data file beside it.",
+        f"{model.name} takes {assembly.model.nbytes / 2**30:.1f} GiB in a single file, "
+        "but an ONNX file is limited to 2 GiB.",
+        tip="Write the model to a path, so that large tensors can go into a data file beside it.",
     )
 
 

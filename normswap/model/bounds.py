@@ -57,8 +57,8 @@ def require_bounded(model: onnx.ModelProto, name: str) -> None:
     nodes, calls, graphs = map(max, zip(*found, strict=True))
     if nodes > MOST_NODES:
         raise ModelError(
-            f"The functions of {name} come to {_about(nodes)} nodes when all calls are written "
-            f"out, and {MOST_NODES} are the most that is read."
+            f"{name} has {_about(nodes)} nodes when all calls of its functions are "
+            f"expanded, and normswap reads at most {MOST_NODES}."
         )
     if calls > MOST_CALLS:
         raise _too_many_calls(name)
@@ -69,15 +69,15 @@ def require_bounded(model: onnx.ModelProto, name: str) -> None:
 def too_deep(name: str) -> ModelError:
     """Return the error about a model whose graphs lie too deep in one another."""
     return ModelError(
-        f"{name} has graphs in graphs in graphs, more than {MOST_GRAPHS} deep, which is the most "
-        "that is read."
+        f"{name} has subgraphs nested more than {MOST_GRAPHS} deep, which is the most "
+        "that normswap reads."
     )
 
 
 def _too_many_calls(name: str) -> ModelError:
     return ModelError(
-        f"The functions of {name} call each other more than {MOST_CALLS} deep, which is the most "
-        "that is read."
+        f"The functions of {name} call each other more than {MOST_CALLS} deep, which is "
+        "the most that normswap reads."
     )
 
 

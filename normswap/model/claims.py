@@ -29,9 +29,9 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from normswap.locks import hold, is_at, is_dead
+from normswap.files.locks import hold, is_at, is_dead
+from normswap.files.undisturbed import finish
 from normswap.model.loading import data_files
-from normswap.undisturbed import finish
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable

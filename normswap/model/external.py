@@ -83,8 +83,8 @@ class ExternalData:
             )
         if offset < 0 or nbytes < 0:
             raise ModelError(
-                f"{self._name}: the external data of tensor {tensor.name!r} has an impossible "
-                f"offset or length."
+                f"{self._name}: the external data of tensor {tensor.name!r} has an "
+                "invalid offset or length."
             )
         if offset + nbytes > storage.nbytes:
             raise ModelError(
@@ -99,25 +99,29 @@ class ExternalData:
             return self._files[location]
         if self._folder is None:
             raise ModelError(
-                f"{self._name} keeps tensor {tensor!r} in the external file {location!r}, and "
-                f"a model that isn't read from a file has no folder to look in.",
-                tip="Give the path of the model.",
+                f"{self._name} stores tensor {tensor!r} in the external file "
+                f"{location!r}, but the model was not read from a file, so its folder is "
+                "unknown.",
+                tip="Give the path of the model file.",
             )
         if not location:
-            raise ModelError(f"{self._name}: the external data of tensor {tensor!r} names no file.")
+            raise ModelError(
+                f"{self._name}: the external data of tensor {tensor!r} has no file name."
+            )
         path = self._folder / location
         try:
             real = path.resolve()
             inside = any(real.is_relative_to(root) for root in self._roots)
             if not inside or Path(location).is_absolute() or ".." in Path(location).parts:
                 raise ModelError(
-                    f"{self._name} keeps tensor {tensor!r} in {location!r}, outside of its folder.",
-                    tip="External data must lie in the folder of the model, or below it.",
+                    f"{self._name} stores tensor {tensor!r} in {location!r}, which is "
+                    "outside the folder of the model.",
+                    tip="Move the external data into the folder of the model, or below it.",
                 )
             if not path.is_file():
                 raise ModelError(
-                    f"{self._name} keeps tensor {tensor!r} in {path}, which doesn't exist.",
-                    tip="Put the model's external data file there.",
+                    f"{self._name} stores tensor {tensor!r} in {path}, which doesn't exist.",
+                    tip="Copy the external data file of the model to that path.",
                 )
             storage = FileStorage(real)
         except (OSError, ValueError, RuntimeError) as error:

@@ -161,7 +161,7 @@ def _require_text(*names: Any) -> None:
     # protobuf gives a string that is not UTF-8 as bytes
     for name in names:
         if not isinstance(name, str):
-            raise ValueError(f"the name {name!r} is no text")  # noqa: TRY004 - about the file
+            raise ValueError(f"the name {name!r} is not valid text")  # noqa: TRY004 - about the file
 
 
 def _describe(variable: gs.Variable, value_type: Any) -> None:

@@ -15,6 +15,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from normswap.errors import ModelError, UsageError
+from normswap.files.scratch import scratch_folder
 from normswap.model import wire
 from normswap.model.bounds import require_bounded, too_deep
 from normswap.model.external import ExternalData, is_external, location_of
@@ -22,7 +23,6 @@ from normswap.model.importer import Importer, default_opset
 from normswap.model.lookalikes import not_a_model
 from normswap.model.sources import is_device, name_of, read_bytes
 from normswap.model.storage import Extent, FileStorage, FileView, MemoryStorage, Storage
-from normswap.scratch import scratch_folder
 from normswap.spelling import no_such_file
 
 if TYPE_CHECKING:
@@ -110,8 +110,9 @@ class Model:
         """
         if fingerprint != self.digest:
             raise ModelError(
-                f"The plan was not made for {self.name}: it is another model, or was edited since.",
-                tip="Plan again on the model that is to be rewritten.",
+                f"The plan does not belong to {self.name}: it was made for another model, "
+                "or the model was edited since.",
+                tip="Make a new plan for the model to rewrite.",
             )
 
     @contextlib.contextmanager
@@ -271,7 +272,7 @@ def _check_versions(model: Any, name: str) -> None:
             tip="Install a newer onnx, or export the model with an older IR version.",
         )
     if model.ir_version < 1:
-        raise ModelError(f"{name} is no ONNX model: it has no IR version.")
+        raise ModelError(f"{name} is not an ONNX model: it has no IR version.")
     newest = onnx.defs.onnx_opset_version()
     for holder in (model, *model.functions):
         opset = default_opset(holder.opset_import)
@@ -289,6 +290,6 @@ def _check_versions(model: Any, name: str) -> None:
         node.domain in {"", "ai.onnx"} for node in model.graph.node
     ):
         raise ModelError(
-            f"{name} has standard operators, but doesn't say which opset they are of.",
-            tip="Add the opset import of the default domain to the model.",
+            f"{name} uses standard operators, but doesn't say of which opset.",
+            tip="Add an opset import for the default domain to the model.",
         )

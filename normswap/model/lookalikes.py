@@ -22,7 +22,11 @@ INTERRUPTED = "Was the export or download interrupted?"
 def not_a_model(head: bytes, name: str, reason: str) -> ModelError:
     """Return the error of a file that is none: by its first bytes, or else by a reason."""
     if not head:
-        tip = "Nothing came through the pipe: name a file." if name == "<stdin>" else INTERRUPTED
+        tip = (
+            "Nothing came through the pipe: check the command before it, or name a file."
+            if name == "<stdin>"
+            else INTERRUPTED
+        )
         return ModelError(f"{name} is empty.", tip=tip)
     for magic, what, tip in _LOOK_ALIKES:
         if head.startswith(magic):
@@ -35,7 +39,7 @@ def not_a_model(head: bytes, name: str, reason: str) -> ModelError:
     if _is_text(head):
         return ModelError(f"{name} is a text file, not an ONNX model.")
     return ModelError(
-        f"{name} is truncated, damaged, or no ONNX model: {reason}.",
+        f"{name} is truncated, damaged, or not an ONNX model: {reason}.",
         tip=INTERRUPTED,
     )
 

@@ -77,9 +77,9 @@ def read_bytes(source: Source) -> bytes:
     if not isinstance(data, bytes):
         what = "a text stream" if isinstance(data, str) else f"of type {type(thing).__name__}"
         raise UsageError(
-            f"A model can't be {what}.",
-            tip="Give a path, bytes, a stream opened with 'rb', a ModelProto, an onnx-graphsurgeon "
-            "Graph, an onnx_ir.Model or torch's ONNXProgram.",
+            f"A model can't be read from an object {what}.",
+            tip="Give a path, bytes, a stream opened with 'rb', a ModelProto, an "
+            "onnx-graphsurgeon Graph, an onnx_ir.Model or torch's ONNXProgram.",
         )
     return data
 
@@ -135,8 +135,8 @@ def _serialized(model: Any, name: str) -> bytes:
     except (EncodeError, ValueError) as error:
         raise ModelError(
             f"{name} can't be serialized: {error}.",
-            tip="A model of more than 2 GiB needs external data: save it to a file, and give its "
-            "path.",
+            tip="A model larger than 2 GiB needs external data: save it to a file, and give "
+            "the path of the file.",
         ) from error
     return data
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from normswap.errors import ModelError, UsageError
+from normswap.files.scratch import scratch_folder, sweep_scratch
+from normswap.files.undisturbed import finish
 from normswap.model.assembly import Assembly, assemble
 from normswap.model.claims import NO_DATA, Claim, has_inode, sweep
 from normswap.model.loading import Model, data_files
-from normswap.scratch import scratch_folder, sweep_scratch
-from normswap.undisturbed import finish
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -219,18 +219,21 @@ def _checked_target(target: Path, *, overwrite: bool) -> Path:
     # A symbolic link is replaced by a file: what it points to may be one of several models' (in a
     # content-addressed cache), and external data must lie beside the path that is opened.
     if "\0" in str(target):
-        raise UsageError(f"{str(target)!r} is no path: it has a NUL in it.")
+        raise UsageError(f"{str(target)!r} is not a valid path: it contains a NUL character.")
     target = target.absolute()
     if target.is_dir():
         raise UsageError(f"{target} is a folder.", tip="Give the path of a file in it.")
     if target.exists() and not target.is_file():
-        raise UsageError(f"{target} is no regular file.", tip="To write to a pipe, use -.")
+        raise UsageError(
+            f"{target} is not a regular file.", tip="To write to a pipe, use - as the output."
+        )
     if (target.exists() or target.is_symlink()) and not overwrite:
         raise UsageError(
-            f"{target} exists.", tip="Choose another name, or say that it may be overwritten."
+            f"{target} already exists.",
+            tip="Choose another name, or allow it to be overwritten: --force (overwrite=True).",
         )
     if not target.parent.is_dir():
-        raise UsageError(f"The folder {target.parent} doesn't exist.", tip="Create it first.")
+        raise UsageError(f"Folder {target.parent} doesn't exist.", tip="Create it first.")
     return target
 
 

@@ -89,8 +89,8 @@ class FileStorage:
         with stream:
             if _state(os.fstat(stream.fileno())) != self._state:
                 raise ModelError(
-                    f"{self.path} was changed by another program while it was in use.",
-                    tip="Run again when nothing else writes to it.",
+                    f"{self.path} was changed by another program while it was being read.",
+                    tip="Run the command again when no other program writes to the file.",
                 )
             yield stream
 
@@ -109,7 +109,10 @@ class FileStorage:
             while view:
                 count = stream.readinto(view)
                 if not count:
-                    raise ModelError(f"{self.path} ends before all its tensors do.")
+                    raise ModelError(
+                        f"{self.path} is shorter than its tensors: it is truncated, or "
+                        "another program is writing to it."
+                    )
                 view = view[count:]
         return array
 
@@ -125,7 +128,10 @@ class FileStorage:
             while nbytes:
                 chunk = source.read(min(_CHUNK, nbytes))
                 if not chunk:
-                    raise ModelError(f"{self.path} ends before all its tensors do.")
+                    raise ModelError(
+                        f"{self.path} is shorter than its tensors: it is truncated, or "
+                        "another program is writing to it."
+                    )
                 stream.write(chunk)
                 nbytes -= len(chunk)
 

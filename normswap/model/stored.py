@@ -105,11 +105,11 @@ class StoredTensor(LazyTensor):
             known = onnx.TensorProto.DataType.values()
             what = "has no type" if self.data_type == 0 else f"is of type {self.data_type}"
             raise ModelError(
-                f"Tensor {self.tensor.name!r} {what}, and the types that the installed onnx "
-                f"{onnx.__version__} knows are 1 to {max(known)}."
+                f"Tensor {self.tensor.name!r} {what}, but the installed onnx "
+                f"{onnx.__version__} knows only types 1 to {max(known)}."
             )
         if min(self.shape, default=0) < 0:
-            raise ModelError(f"Tensor {self.tensor.name!r} has the impossible shape {self.shape}.")
+            raise ModelError(f"Tensor {self.tensor.name!r} has the invalid shape {self.shape}.")
         try:
             return self._read(self.dtype)
         except (ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
@@ -129,7 +129,7 @@ class StoredTensor(LazyTensor):
         field, extent = located
         if field in RAW_LIKE_FIELDS:
             if extent.nbytes != self.nbytes:
-                raise ValueError(f"{extent.nbytes} bytes are stored, {self.nbytes} are needed")
+                raise ValueError(f"{extent.nbytes} bytes are stored, but {self.nbytes} are needed")
             return from_raw(extent.read(), self.data_type, dtype, self.shape)
         head = length_delimited(field, extent.nbytes)
         tensor = onnx.TensorProto.FromString(head + extent.read().tobytes())

@@ -402,5 +402,5 @@ def _decode_varint(buffer: Buffer, position: int, end: int) -> tuple[int, int]:
             return result, position
         shift += 7
     raise Malformed(
-        "it stops in the middle of a field" if shift < 70 else "it has an endless number"
+        "it stops in the middle of a field" if shift < 70 else "it contains a number without an end"
     )

@@ -80,12 +80,12 @@ class Axes:
             If it can't have them.
         """
         if size_of(value, axis) != labels.shape[-1]:
-            detail = f"axis {axis} of {value.name} is not of {labels.shape[-1]} channels"
+            detail = f"axis {axis} of {value.name} does not have {labels.shape[-1]} channels"
             raise Blocked(Reason.MALFORMED, value.name, detail)
         if labels.shape[-1] == 1:
             return  # there is nothing to exchange
         if labels.ndim > 1 and not is_leaf(value):
-            detail = f"{value.name}, the weight of a grouped convolution, is computed"
+            detail = f"{value.name}, the weight of a grouped convolution, is computed by a node"
             raise Blocked(Reason.NOT_CONSTANT, value.name, detail)
         key = _key(value, axis, use)
         held = self.held.get(key)
@@ -93,7 +93,7 @@ class Axes:
             self.held[key] = Held(value, axis, labels, use if key[0] != id(value) else None)
             self.new.append(self.held[key])
         elif held.labels.shape != labels.shape:
-            detail = f"{value.name} is the weight of convolutions with different groups"
+            detail = f"{value.name} is the weight of convolutions with different numbers of groups"
             raise Blocked(Reason.AXIS, value.name, detail)
         else:
             self.labels.tie(held.labels, labels)

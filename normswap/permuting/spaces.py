@@ -57,7 +57,7 @@ class Spaces:
         moved = np.arange(most + 1)
         for space, order in orders.items():
             if sorted(order) != list(range(len(self.spaces[space]))):
-                raise ValueError(f"what space {space} is given is no permutation")
+                raise ValueError(f"the order that space {space} is given is not a permutation")
             moved[self.spaces[space]] = self.spaces[space][order]
         return moved
 

@@ -98,7 +98,7 @@ class Walk:
                 raise at.blocked(f"is of opset {node.opset}, before 7", Reason.OPSET)
             follow = find(node)
             if follow is None:
-                raise at.blocked("may read channels by their place")
+                raise at.blocked("may depend on the order of the channels")
             follow(at)
 
         return ask
@@ -106,7 +106,7 @@ class Walk:
     def _tie_branches(self, node: Node, at: At) -> None:
         """Tie what an If makes with what its branches do."""
         if node.op != "If" or not at.is_output:
-            raise at.blocked("may read channels by their place")
+            raise at.blocked("may depend on the order of the channels")
         branches = (graph for graph in node.graph.subgraphs if self._owners[id(graph)] is node)
         for value in (node.output(at.slot), *(body.outputs[at.slot] for body in branches)):
             if value is not None:
@@ -117,7 +117,7 @@ class Walk:
         value = held.value
         calls = self._calls.get(id(value.graph), ())
         if value not in value.graph.inputs or not calls:
-            return _refusal(Reason.GRAPH_INPUT, value, f"{value.name} is an input")
+            return _refusal(Reason.GRAPH_INPUT, value, f"{value.name} is a graph input")
         index = value.graph.inputs.index(value)
 
         def ask() -> None:
@@ -133,7 +133,7 @@ class Walk:
         value = held.value
         owner, calls = self._owners.get(id(graph)), self._calls.get(id(graph), ())
         if is_leaf(value) or (owner is None and not calls):
-            return _refusal(Reason.GRAPH_OUTPUT, value, f"{value.name} is an output")
+            return _refusal(Reason.GRAPH_OUTPUT, value, f"{value.name} is a graph output")
 
         def ask() -> None:
             if owner is not None:

@@ -60,8 +60,8 @@ class Budget:
     def reason(self) -> str:
         """Why it is over; empty as long as it isn't."""
         if self.spent > self.work:
-            return "it is more work than a proof is given"
-        return f"time ran out, after {self.seconds:.3g} s" if self.is_late else ""
+            return f"the limit of {self.work:.2g} multiply-adds for a proof was reached"
+        return f"the limit of {self.seconds:.3g} s for a proof was reached" if self.is_late else ""
 
     def spend(self, work: float) -> None:
         """Note work that has been done."""

@@ -77,7 +77,9 @@ class Constants:
             extent = self._external.extent(tensor)
             dtype = dtype_of(tensor.data_type)
             if dtype is None:
-                raise ModelError(f"Tensor {tensor.name!r} is of a type that onnx knows nothing of.")
+                raise ModelError(
+                    f"Tensor {tensor.name!r} has an element type that onnx does not know."
+                )
             return from_raw(extent.read(), tensor.data_type, dtype, tuple(tensor.dims))
         return np.asarray(onnx.numpy_helper.to_array(tensor))
 

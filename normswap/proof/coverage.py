@@ -285,14 +285,14 @@ def _operands(site: _Site) -> Iterator[_Side]:
         alone = np.broadcast_to(np.asarray(operand) == chosen, chosen.shape)
         for other in others:  # a tie is nobody's
             alone = alone & (np.asarray(other) != chosen)
-        yield f"no value of {site.label} came from its operand {name}", alone
+        yield f"no value of {site.label} came from its input {name}", alone
 
 
 @_kink("Where")
 def _choices(site: _Site) -> Iterator[_Side]:
     chosen = np.broadcast_to(np.asarray(site.inputs[0], bool), site.outputs[0].shape)
-    yield f"no value of {site.label} came from its operand {site.node.input[1]}", chosen
-    yield f"no value of {site.label} came from its operand {site.node.input[2]}", ~chosen
+    yield f"no value of {site.label} came from its input {site.node.input[1]}", chosen
+    yield f"no value of {site.label} came from its input {site.node.input[2]}", ~chosen
 
 
 @_kink("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal")

@@ -27,7 +27,7 @@ from normswap.proof.layout import Layout, Shape
 from normswap.proof.movement import SAMPLES, Movement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from normswap.proof.facts import Bounds, Facts
     from normswap.proof.flat import Node
@@ -44,6 +44,8 @@ _CANCELLED = 4e-16  # and of what it reads, which may cancel
 _LARGEST = 1 << 23  # elements of one tensor of a frontier
 _WORK = 1_500_000_000  # multiply-adds of one evaluation
 _PROBING = 2_000_000_000  # and of all that drive few channels
+
+_FEW = "has few output values, so agreement on random inputs proves nothing"
 
 # What makes of a continuum a few values, or jumps: agreement on some inputs says little of others,
 # since two limits that are close differ only for what is between them.
@@ -106,8 +108,17 @@ class Driven:
     work: float = 0.0
 
 
-def drive(pair: Pair, limit: float) -> Driven:
+def drive(
+    pair: Pair, limit: float, scaled: Callable[[np.ndarray], np.ndarray] | None = None
+) -> Driven:
     """Drive a region until it is apart by more than a limit of floors, or all has been.
+
+    Parameters
+    ----------
+    pair : Pair
+    limit : float
+    scaled : callable, optional
+        What is done to what the original's region makes, before the two are compared.
 
     Raises
     ------
@@ -118,14 +129,32 @@ def drive(pair: Pair, limit: float) -> Driven:
     worst = Driven(0.0)
     count = 0
     for feeds, alone in driving.feeds():
-        found = driving.compare(feeds, alone=alone)
+        found = driving.compare(feeds, alone=alone, scaled=scaled)
         count += 1
         worst = max(worst, found, key=lambda item: item.floors)
         if not worst.floors <= limit:
             return replace(worst, work=driving.work)
     if not count:
-        raise UnjudgedError("there are no sizes to drive it at")
+        raise UnjudgedError("no sizes are known at which it could be evaluated")
     return replace(worst, reason=driving.unseen(), work=driving.work)
+
+
+def first_made(pair: Pair) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Return what both regions make of the first values that they are driven with.
+
+    And behind these what the original's may make as well, its constants rounded otherwise.
+
+    Raises
+    ------
+    UnjudgedError
+        If it can't be driven, or the two make tensors of different shapes.
+    """
+    driving = _Driving(pair)
+    feeds, _ = next(driving.feeds(), ({}, False))
+    a, b = driving.made(feeds)
+    if a.shape != b.shape or a.dtype != b.dtype or a.dtype != np.float64:
+        raise UnjudgedError("they make tensors of different shapes")
+    return a, b, driving.moved(feeds, (a, b), alone=False)
 
 
 class _Driving:
@@ -145,7 +174,7 @@ class _Driving:
                 self._flags.append(kind)
             elif number not in side.sizes[0].values:
                 name = side.flat.names[number]
-                raise UnjudgedError(f"it reads the integers {name!r}, whose values are not known")
+                raise UnjudgedError(f"it depends on the integers {name!r}, which are not known")
         self._coverages = []
         for cone in (pair.of_a, pair.of_b):
             names = _varying(cone, self._floats + self._flags)
@@ -162,9 +191,9 @@ class _Driving:
             for node in cone.nodes:
                 varies = not coverage.by_value.isdisjoint(node.proto.input)
                 if varies and node.op in _ROUNDING:
-                    raise UnjudgedError(f"{node.title} makes few values of many")
+                    raise UnjudgedError(f"{node.title} {_FEW}")
                 if varies and node.op == "Cast" and not is_float(side.flat.types[node.outputs[0]]):
-                    raise UnjudgedError(f"{node.title} makes few values of many")
+                    raise UnjudgedError(f"{node.title} {_FEW}")
 
     # ------------------------------------------------------------------------------------- values
 
@@ -174,7 +203,7 @@ class _Driving:
         plain = not any(self._is_bent(node) for node in self._nodes())
         for number, shapes in enumerate(self._layout.plans(self._floats)):
             if self._work(shapes) > _WORK:
-                raise UnjudgedError("it is too much work to be driven")
+                raise UnjudgedError("evaluating it on random values takes too much work")
             scales = _SCALES[:1] if number or plain else _SCALES
             for scale in scales:
                 for flags in self._choices():
@@ -231,10 +260,10 @@ class _Driving:
             if kind not in self._floats and kind not in self._flags:
                 sizes = side.sizes[min(size, len(side.sizes) - 1)]
                 if number not in sizes.values:
-                    raise UnjudgedError("it reads integers whose values are not known")
+                    raise UnjudgedError("it depends on integers whose values are not known")
                 found[kind] = sizes.values[number]
         if found and self._layout.is_local:
-            raise UnjudgedError("it reads integers at sizes of another model")
+            raise UnjudgedError("it depends on integers that are known only for other input sizes")
         return found
 
     def _bounds(self, kind: int) -> Bounds:
@@ -314,7 +343,7 @@ class _Driving:
     def _work(self, shapes: Mapping[int, Shape]) -> int:
         """Return a bound on the multiply-adds of one evaluation of both regions."""
         if any(math.prod(shape) > _LARGEST for shape in shapes.values()):
-            raise UnjudgedError("it is too large to be driven")
+            raise UnjudgedError("it is too large to evaluate on random values")
         places = max(
             (shape[0] * math.prod(shape[2:]) for shape in shapes.values() if len(shape) > 1),
             default=1,
@@ -330,25 +359,54 @@ class _Driving:
 
     # ----------------------------------------------------------------------------------- verdicts
 
-    def compare(self, feeds: Mapping[int, Any], *, alone: bool) -> Driven:
-        """Return how far the two are apart on values of the frontier."""
+    def made(self, feeds: Mapping[int, Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Return what both make of values of the frontier."""
         pair = self._pair
-        of_a = {number: feeds[kind] for number, kind in pair.of_a.frontier.items()}
-        of_b = {number: feeds[kind] for number, kind in pair.of_b.frontier.items()}
+        of_a, of_b = self._split(feeds)
         first, second = self._coverages
         a = evaluate(pair.a, pair.of_a, of_a, see=_seer(first, pair.facts))
         b = evaluate(pair.b, pair.of_b, of_b, see=_seer(second, pair.facts_of_b))
         if isinstance(a, list) or isinstance(b, list):
-            raise UnjudgedError("it makes a sequence")
-        if a.shape != b.shape:
-            return Driven(math.inf, f"its shape: {list(a.shape)} and {list(b.shape)}")
-        if a.dtype != np.float64 or b.dtype != np.float64:
-            same = a.dtype == b.dtype and bool((a == b).all())
-            return Driven(0.0 if same else math.inf)
-        moved = self._movement.of(of_a, of_b, (a, b), self._samples(a, alone=alone))
+            raise UnjudgedError("it is a sequence of tensors")
+        return a, b
+
+    def _split(self, feeds: Mapping[int, Any]) -> tuple[dict[int, Any], dict[int, Any]]:
+        """Return values by the tensors of either model."""
+        pair = self._pair
+        return (
+            {number: feeds[kind] for number, kind in pair.of_a.frontier.items()},
+            {number: feeds[kind] for number, kind in pair.of_b.frontier.items()},
+        )
+
+    def moved(
+        self, feeds: Mapping[int, Any], made: tuple[np.ndarray, np.ndarray], *, alone: bool
+    ) -> list[np.ndarray]:
+        """Return what the original's may make as well, its constants rounded otherwise."""
+        pair = self._pair
+        moved = self._movement.of(*self._split(feeds), made, self._samples(made[0], alone=alone))
         once = self._work({kind: np.shape(feeds[kind]) for kind in self._floats})
         once += NODE * (len(pair.of_a.nodes) + len(pair.of_b.nodes))
         self.work += (1 + len(moved)) * once
+        return moved
+
+    def compare(
+        self,
+        feeds: Mapping[int, Any],
+        *,
+        alone: bool,
+        scaled: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> Driven:
+        """Return how far the two are apart on values of the frontier."""
+        a, b = self.made(feeds)
+        if a.shape != b.shape:
+            shapes = f"{list(a.shape)} in the original and {list(b.shape)} in the rewritten model"
+            return Driven(math.inf, reason=f"its shape is {shapes}")
+        if a.dtype != np.float64 or b.dtype != np.float64:
+            same = a.dtype == b.dtype and bool((a == b).all())
+            return Driven(0.0) if same else Driven(math.inf, reason="its values differ")
+        moved = self.moved(feeds, (a, b), alone=alone)
+        if scaled is not None:
+            a, moved = scaled(a), [scaled(each) for each in moved]
         largest = max(
             (float(np.abs(v).max(initial=0.0)) for v in feeds.values() if v.dtype == np.float64),
             default=0.0,
@@ -410,11 +468,11 @@ def _apart(
     """Return the largest deviation, of all channels, in floors of its channel."""
     finite = np.isfinite(a)
     if not np.array_equal(finite, np.isfinite(b)):
-        return Driven(math.inf, "its numbers: in one model only")
+        return Driven(math.inf, reason="it is NaN or infinite at other places than the original's")
     if not a.size:
         return Driven(0.0)
     if 2 * np.count_nonzero(finite) < a.size:
-        raise UnjudgedError("hardly any of its values are numbers")
+        raise UnjudgedError("most of its values are NaN or infinite on random inputs")
     if not finite.all():
         a, b = np.where(finite, a, 0.0), np.where(finite, b, 0.0)
         moved = [np.where(finite & np.isfinite(m), m, a) for m in moved]

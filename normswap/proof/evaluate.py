@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from normswap.proof.numbering import Side
     from normswap.proof.regions import Cone
 
-Seen = "Callable[[Node, Sequence[Any], Sequence[Any]], None]"
-
 
 class UnjudgedError(Exception):
     """A region can't be evaluated; the message says why."""
@@ -37,14 +35,14 @@ def evaluate_node(node: Node, inputs: Sequence[Any]) -> Sequence[Any]:
     """
     if node.domain == OWN:
         if node.op != CHOICE:
-            raise UnjudgedError(f"{node.title} runs a body")
+            raise UnjudgedError(f"{node.title} runs a subgraph, which is not evaluated here")
         condition = np.asarray(inputs[0])
         if condition.size != 1:
-            raise UnjudgedError(f"{node.title} has no single condition")
+            raise UnjudgedError(f"{node.title} has a condition that is not a single value")
         return [inputs[1] if condition.reshape(-1)[0] else inputs[2]]
     meaning = meaning_of(node.op, node.domain, node.opset)
     if meaning is None or meaning.function is None:
-        raise UnjudgedError(f"{node.title} is not known in float64")
+        raise UnjudgedError(f"{node.title} is not supported in float64")
     used = [slot for slot, number in enumerate(node.outputs) if number != NONE]
     try:
         with np.errstate(all="ignore"):
@@ -230,14 +228,16 @@ def not_weights(nodes: Iterable[Node]) -> set[int]:
     }
 
 
-def narrowing(side: Side, cone: Cone) -> dict[int, int]:
+def narrowing(side: Side, cone: Cone, given: Collection[int] = ()) -> dict[int, int]:
     """Return the nodes, by index, that round floats to a narrower type, with that type.
 
-    What was widened within a region, and then gets back the type of all that the region begins
-    with, is rounded no more than operators of that type round it.
+    What was widened, and then gets back the type of all that the region begins with, is rounded no
+    more than operators of that type round it. That type is the original's: `given` has those of
+    what its region begins with.
     """
     types = side.flat.types
-    own = {types[n] for n in cone.frontier if is_float(types[n]) or not types[n]}
+    before = given or [types[n] for n in cone.frontier]
+    own = {kind for kind in before if is_float(kind) or not kind}
     varying = set(cone.frontier)
     found = {}
     for node in cone.nodes:

@@ -14,6 +14,7 @@ from normswap.errors import ModelError, UsageError
 from normswap.inputs.dims import RequestedSizes, solve
 from normswap.inputs.random import Distribution, make_case
 from normswap.model.outlined import outlined
+from normswap.progress import Progress, silent
 from normswap.proof.budget import Budget
 from normswap.proof.constants import Constants
 from normswap.proof.flat import Flat, NotFlatError
@@ -45,6 +46,7 @@ def prove_files(
     alone: bool = False,
     orders: Sequence[Reordered] = (),
     ranges: Mapping[str, tuple[float, float]] = MappingProxyType({}),
+    progress: Progress = silent,
 ) -> Proof:
     """Prove, as far as it goes, that the model in a file is the function of that in another.
 
@@ -64,6 +66,8 @@ def prove_files(
         The order in which channels of the rewritten model are, where that has permuted them.
     ranges : mapping of str to (float, float)
         Of inputs, by name: nothing else is shown to differ.
+    progress : callable
+        Is told how far it is.
 
     Returns
     -------
@@ -84,8 +88,9 @@ def prove_files(
     try:
         a, b, _ = sides_of(original, rewritten, requested, orders)
         with np.errstate(all="ignore"):  # infinity and NaN are values like any others here
-            found = prove(a, b, feeds=feeds, budget=budget, vary=not ranges)
+            found = prove(a, b, feeds=feeds, budget=budget, vary=not ranges, progress=progress)
             if alone and not found.is_whole and found.witness is None:
+                progress("proving: looking for inputs that show a difference")
                 found = replace(found, witness=witness(a, b, feeds(), budget))
             return replace(found, seconds=time.perf_counter() - began)
     except ModelError:

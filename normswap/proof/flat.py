@@ -213,7 +213,7 @@ class _Scope:
             return NONE
         found = self.names.get(name)
         if found is None:
-            raise NotFlatError(f"nothing makes the tensor {name!r}")
+            raise NotFlatError(f"no node makes the tensor {name!r}")
         return found
 
     def inside(self, node: onnx.NodeProto, graph: str) -> _Scope:
@@ -251,10 +251,14 @@ class _Walk:
     def _nodes(self, nodes: Iterable[onnx.NodeProto], scope: _Scope) -> None:
         self._depth += 1
         if self._depth > _DEEPEST:
-            raise NotFlatError(f"more than {_DEEPEST} bodies are in one another")
+            raise NotFlatError(
+                f"subgraphs and functions are nested more than {_DEEPEST} levels deep"
+            )
         for node in nodes:
             if len(self._flat.nodes) > _LARGEST:
-                raise NotFlatError(f"it has more than {_LARGEST} nodes")
+                raise NotFlatError(
+                    f"the model has more than {_LARGEST:,} nodes, its functions expanded"
+                )
             self._node(node, scope)
         self._depth -= 1
 

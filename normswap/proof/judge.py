@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from normswap.dtypes import NUMPY_DTYPES, is_float
 from normswap.proof.drive import drive
 from normswap.proof.evaluate import UnjudgedError, constant_of, narrowing, stored_types
 from normswap.proof.flat import NONE
-from normswap.proof.maps import NoMapError, Number, Rounding, compare
+from normswap.proof.maps import NoMapError, Number, Rounding, aligned, compare
 from normswap.proof.reading import map_of
 from normswap.proof.result import BY_SIZE, NARROWER, Means
 from normswap.proof.types import takes
@@ -78,15 +79,23 @@ class Judgement:
     work: float = 0.0
 
 
-def judge(pair: Pair) -> Judgement:
-    """Say whether a region is the same function in both models."""
+def judge(pair: Pair, *, drives: bool = True) -> Judgement:
+    """Say whether a region is the same function in both models.
+
+    Parameters
+    ----------
+    pair : Pair
+    drives : bool
+        Whether what can't be told by maps is driven.
+    """
     reason = _refused(pair)
     if reason:
         return Judgement(equal=False, reason=reason)
     try:
         return _by_maps(pair)
-    except NoMapError:
-        pass
+    except NoMapError as error:
+        if not drives:
+            return Judgement(equal=False, reason=str(error))
     try:
         found = drive(pair, FLOORS)
     except UnjudgedError as error:
@@ -99,21 +108,21 @@ def judge(pair: Pair) -> Judgement:
         floors=found.floors,
         element=found.where,
         channel=found.channel,
-        reason="" if equal else found.reason or _said(found.floors, "weight-rounding floors"),
+        reason="" if equal else found.reason or _said(found.floors, "weights", FLOORS),
         is_near=found.floors > FLOORS and 0 < found.share < _NEAR,
         work=found.work,
     )
 
 
 def _by_maps(pair: Pair) -> Judgement:
-    if not _same_shapes(pair):
+    if not same_shapes(pair):
         raise NoMapError("the shape of what it makes is not known to be the same")
-    # A number was rounded when the rewritten model stored it. Weights have axes, shifts one.
-    shifts = rounding_of(pair.b, pair.of_b) or rounding_of(pair.a, pair.of_a)
-    weights = rounding_of(pair.b, pair.of_b, axes=2) or shifts
-    none = Rounding(0.0, 0.0)
-    maps = map_of(pair.a, pair.of_a), map_of(pair.b, pair.of_b)
-    off = compare(*maps, weights or none, shifts or none)
+    a, b = map_of(pair.a, pair.of_a), map_of(pair.b, pair.of_b)
+    if pair.of_b.own != pair.of_b.nodes:
+        # What is scaled and shifted has been rounded, too.
+        a, b = aligned(a, b)
+        a = replace(a, magnitude=np.maximum(a.magnitude, b.magnitude))
+    off = compare(a, b, *rounded(pair))
     # Where the operators are the same, nobody computed: numbers were stored anew at most.
     same = [node.op for node in pair.of_a.nodes] == [node.op for node in pair.of_b.nodes]
     equal = off.units <= (ONCE if same else UNITS)
@@ -124,7 +133,7 @@ def _by_maps(pair: Pair) -> Judgement:
         floors=off.units,
         element=off.where,
         channel=off.channel,
-        reason="" if equal else _said(off.units, "times what rounding does to it"),
+        reason="" if equal else _said(off.units, "constants", ONCE if same else UNITS),
         is_near=not equal and off.share < _NEAR,
         is_partial=not equal and off.is_partial,
         number=off.number,
@@ -182,17 +191,31 @@ def _other_constant(pair: Pair, a: int, b: int) -> Judgement | None:
         apart=True,
         floors=most,
         element=f"{pair.b.flat.names[b]}{list(place)}",
-        reason=_said(most, "times what rounding does to it"),
+        reason=_said(most, "constants", UNITS),
         is_near=bool(off.max() < _NEAR * size.max()),
         number=Number(one.shape, place, float(other[place]), float(one[place]), count),
     )
 
 
-def _said(floors: float, what: str) -> str:
-    return f"it is off by {floors:.3g} {what}"
+def _said(floors: float, what: str, limit: float) -> str:
+    if math.isinf(floors):
+        return f"it differs, and rounding the {what} does not explain it"
+    return f"it differs by {floors:.3g} times the rounding error of the {what} (limit {limit:.2g})"
 
 
-def _same_shapes(pair: Pair) -> bool:
+def rounded(pair: Pair) -> tuple[Rounding, Rounding]:
+    """Return how the weights and the shifts of a region were rounded.
+
+    A number was rounded when the rewritten model stored it. Weights have axes, shifts one.
+    """
+    shifts = rounding_of(pair.b, pair.of_b) or rounding_of(pair.a, pair.of_a)
+    weights = rounding_of(pair.b, pair.of_b, axes=2) or shifts
+    none = Rounding(0.0, 0.0)
+    return weights or none, shifts or none
+
+
+def same_shapes(pair: Pair) -> bool:
+    """Whether both models make a tensor of the same shapes, and these are known."""
     return all(
         (shape := one.shapes.get(pair.of_a.target)) is not None
         and shape == other.shapes.get(pair.of_b.target)
@@ -206,19 +229,21 @@ def _refused(pair: Pair) -> str:
         side.flat.types[cone.target] for side, cone in ((pair.a, pair.of_a), (pair.b, pair.of_b))
     ]
     if not all(kinds) or not pair.b.may_be(*kinds):
-        return "it is of another type"
-    if _narrowed(pair.a, pair.of_a) != _narrowed(pair.b, pair.of_b) - {pair.b.narrow}:
+        return "its element type differs between the models"
+    types = [pair.a.flat.types[number] for number in pair.of_a.frontier]
+    narrowed = set(narrowing(pair.b, pair.of_b, types).values())
+    if set(narrowing(pair.a, pair.of_a).values()) != narrowed - {pair.b.narrow}:
         return NARROWER
     for side, cone in ((pair.a, pair.of_a), (pair.b, pair.of_b)):
         for node in cone.nodes:
             if not takes(node, side.flat.types):
-                return f"{node.title} does not take the types of what it reads"
+                return f"{node.title} does not accept the element types of its inputs"
             if _chooses_by_size(node, side):
                 return f"{node.title} {BY_SIZE}"
     before, after = rounding_of(pair.a, pair.of_a), rounding_of(pair.b, pair.of_b)
     coarser = before is not None and after is not None and after.unit > before.unit
     if coarser and not pair.b.narrow:
-        return "its constants are of a narrower type"
+        return "its constants have a narrower type in the rewritten model"
     return ""
 
 
@@ -258,10 +283,6 @@ def _chooses_by_size(node: Node, side: Side) -> bool:
     made = [n for n in node.outputs if n != NONE]
     by_sizes = all(n in sizes.values for n in made for sizes in side.sizes)
     return by_sizes and not all(n in side.sizes[0].constant for n in made)
-
-
-def _narrowed(side: Side, cone: Cone) -> set[int]:
-    return set(narrowing(side, cone).values())
 
 
 def rounding_of(side: Side, cone: Cone, axes: int = 0) -> Rounding | None:

@@ -36,6 +36,9 @@ Trail = tuple[Any, ...]
 _Arrays = list[tuple[np.ndarray, "np.ndarray | None"]]
 """Of either map an array and what it is multiplied by."""
 
+Piece = tuple[int, int, Trail, int]
+"""A tensor's class, the first channel, what moves its elements, and the first that is read."""
+
 _ROWS = 1 << 15  # numbers that are compared at a time
 _OFF = 8.0  # roundoffs of a number that is not as it should be
 
@@ -480,17 +483,9 @@ def compare(a: Map, b: Map, weights: Rounding, shifts: Rounding) -> Off:
     NoMapError
         If the two can't be compared: they apply different operators.
     """
-    if a.axis is None and b.axis is not None:
-        a = a.along(b.axis, b.bias.size) if b.bias.ndim else replace(a, axis=b.axis)
-    if b.axis is None and a.axis is not None:
-        b = b.along(a.axis, a.bias.size) if a.bias.ndim else replace(b, axis=a.axis)
-    if a.axis != b.axis or a.trail != b.trail:
-        raise NoMapError("they apply different operators")
+    a, b = aligned(a, b)
     worst = _apart(a.bias, b.bias, a.magnitude, shifts, "bias", 0)
-    bounds = sorted({edge for each in (a, b) for edge in _edges(each)})
-    first, second = _refined(a, bounds), _refined(b, bounds)
-    if first.keys() != second.keys():
-        raise NoMapError("they read different tensors")
+    first, second = matched(a, b)
     for key, block in first.items():
         one, other = block, second[key]
         if one.operator != other.operator:
@@ -512,6 +507,38 @@ def compare(a: Map, b: Map, weights: Rounding, shifts: Rounding) -> Off:
             off = replace(off, channel=off.channel + one.start)
         worst = worst.worse(off)
     return worst.worse(_normals_apart(a.normals, b.normals, weights, shifts))
+
+
+def aligned(a: Map, b: Map) -> tuple[Map, Map]:
+    """Return two maps with the same axis of channels.
+
+    Raises
+    ------
+    NoMapError
+        If they have different ones.
+    """
+    if a.axis is None and b.axis is not None:
+        a = a.along(b.axis, b.bias.size) if b.bias.ndim else replace(a, axis=b.axis)
+    if b.axis is None and a.axis is not None:
+        b = b.along(a.axis, a.bias.size) if a.bias.ndim else replace(b, axis=a.axis)
+    if a.axis != b.axis or a.trail != b.trail:
+        raise NoMapError("they apply different operators")
+    return a, b
+
+
+def matched(a: Map, b: Map) -> tuple[dict[Piece, Block], dict[Piece, Block]]:
+    """Return the blocks of two maps, cut at the same channels, by what they read.
+
+    Raises
+    ------
+    NoMapError
+        If they read different tensors.
+    """
+    bounds = sorted({edge for each in (a, b) for edge in _edges(each)})
+    first, second = _refined(a, bounds), _refined(b, bounds)
+    if first.keys() != second.keys():
+        raise NoMapError("they read different tensors")
+    return first, second
 
 
 def _normals_apart(
@@ -541,12 +568,12 @@ def _edges(each: Map) -> Iterator[int]:
             yield from (block.start, block.start + block.count)
 
 
-def _refined(each: Map, bounds: Sequence[int]) -> dict[tuple[int, int, Trail, int], Block]:
+def _refined(each: Map, bounds: Sequence[int]) -> dict[Piece, Block]:
     """Return the blocks, cut at some channels, by tensor, channel and what is read of it.
 
     Two that read the same are added up.
     """
-    found: dict[tuple[int, int, Trail, int], Block] = {}
+    found: dict[Piece, Block] = {}
     for block in each.blocks:
         pieces = [block]
         if block.stored.ndim:

@@ -64,6 +64,11 @@ class Side:
     narrow : int
         The type that the original was converted to, if that is what this model is
         (:mod:`normswap.proof.conversion`); else 0.
+    readings : dict of int to Node
+        What tensors are read as made by, in the place of their makers
+        (:mod:`normswap.proof.scaled`).
+    stands_for : dict of int to int
+        For the tensors that only these read: what is made of them.
     """
 
     flat: Flat
@@ -72,14 +77,27 @@ class Side:
     classes: list[int] = field(default_factory=list, init=False)
     overridable: frozenset[int] = frozenset()
     narrow: int = 0
+    readings: dict[int, Node] = field(default_factory=dict, init=False)
+    stands_for: dict[int, int] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         """Note what a caller may replace."""
         self.overridable = frozenset(self.flat.inputs.values()) & self.flat.tensors.keys()
 
     def may_be(self, original: int, own: int) -> bool:
-        """Whether a tensor of a type may be one of the original's of another type."""
-        return original == own or (original == WIDE and own == self.narrow != 0)
+        """Whether a tensor of a type may be one of the original's of another type.
+
+        What computes in a wider type, as onnxruntime's optimizer makes of float16, rounds less.
+        """
+        if original == own or (original == WIDE and own == self.narrow != 0):
+            return True
+        if original not in NUMPY_DTYPES or own not in NUMPY_DTYPES:
+            return False
+        return NUMPY_DTYPES[own].itemsize > NUMPY_DTYPES[original].itemsize
+
+    def maker(self, number: int) -> Node | None:
+        """Return what makes a tensor, or what it is read as made by."""
+        return self.readings.get(number) or self.flat.makers[number]
 
     def value(self, number: int) -> np.ndarray | None:
         """Return what is known of a tensor that has one value only, whatever the input."""
@@ -116,6 +134,7 @@ class Table:
         """Give a model's inputs and constants their classes."""
         flat = side.flat
         side.classes = [NONE] * len(flat.names)
+        side.readings.clear()
         for name, number in flat.inputs.items():
             default = number in flat.tensors
             given = self._constant(side, number) if default else None

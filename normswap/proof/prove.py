@@ -5,7 +5,8 @@ a class that the original has is identical. A tensor of the rewritten model that
 compared with candidates of the original, each by its region: what makes it from tensors that are
 known (:mod:`normswap.proof.regions`). Where the two regions are one function
 (:mod:`normswap.proof.judge`), the two tensors get one class, and the walk goes on from there. Where
-they are not, the tensor is no cut point, and the region of the next one is larger.
+they are not, the tensor is no cut point, and the region of the next one is larger; unless it is one
+but for a scale and a shift of each channel (:mod:`normswap.proof.scaled`).
 
 What is left at the end has a tensor that a candidate was found for, and that is plainly another
 function. If the models are the same once these two are taken for equal, that is where they differ.
@@ -14,12 +15,13 @@ function. If the models are the same once these two are taken for equal, that is
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from onnx import TensorProto
 
 from normswap.dtypes import is_float
+from normswap.progress import Progress, silent
 from normswap.proof.budget import Budget
 from normswap.proof.candidates import MORE, Candidates
 from normswap.proof.conversion import narrowed_to
@@ -37,11 +39,14 @@ from normswap.proof.regions import (
     widened,
 )
 from normswap.proof.result import BEYOND_TESTS, Cut, Means, Output, Proof, Region, Standing, Witness
+from normswap.proof.scaled import read_as, scaled
 from normswap.proof.simulate import Alike, simulate, taken
 from normswap.proof.witness import Apart, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+    from normswap.proof.scaled import Scaling
 
 _FAILURES = 24  # tensors of a region that were no cut points
 _DIFFERENCES = 8  # regions that may differ
@@ -55,6 +60,7 @@ def prove(
     feeds: Callable[[], Iterable[Mapping[str, Any]]] = tuple,
     budget: Budget | None = None,
     vary: bool = True,
+    progress: Progress = silent,
 ) -> Proof:
     """Prove, as far as it goes, that a rewritten model is the original function.
 
@@ -69,6 +75,8 @@ def prove(
         When it is over, what is left stays open.
     vary : bool
         Whether what differs may be shown by larger values than those of the feeds.
+    progress : callable
+        Is told how far it is.
 
     Returns
     -------
@@ -77,16 +85,22 @@ def prove(
     """
     began = time.perf_counter()
     budget = Budget() if budget is None else budget
-    walk = _Walk(a, b, budget)
+    walk = _Walk(a, b, budget, progress, scaling=True)
     found = walk.told()
+    if not found.is_whole and not budget.is_over:
+        # Where models differ shows best where nothing is scaled on its way.
+        walk = _Walk(a, b, budget, progress)
+        found = walk.told()
     if found.is_open or any(region.size > _CLOSE for region in found.apart):
+        progress("proving: simulating both models")
         values, original = taken(a, feeds(), budget)
         alike = Alike(original, simulate(b, values, budget=budget))
-        other = _Walk(a, b, budget, alike)
+        other = _Walk(a, b, budget, progress, alike)
         again = other.told()
         if _merit(again) > _merit(found):
             walk, found = other, again
     if found.apart:
+        progress("proving: looking for inputs that show the difference")
         found = replace(found, witness=walk.witness(found, feeds(), vary=vary))
     stopped = "" if found.is_whole else budget.reason
     return replace(found, stopped=stopped, seconds=time.perf_counter() - began)
@@ -98,10 +112,30 @@ def _merit(proof: Proof) -> tuple[int, int]:
     return len(said), -sum(region.size for region in proof.apart)
 
 
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A tensor that is one of the original but for a scale and a shift."""
+
+    kind: int
+    scaling: Scaling
+    region: Region
+
+
 class _Walk:
-    def __init__(self, a: Side, b: Side, budget: Budget, alike: Alike | None = None) -> None:
+    def __init__(
+        self,
+        a: Side,
+        b: Side,
+        budget: Budget,
+        progress: Progress,
+        alike: Alike | None = None,
+        *,
+        scaling: bool = False,
+    ) -> None:
         self._a, self._b = a, b
         self._budget = budget
+        self._progress = progress
+        self._scaling = scaling
         self._table = Table()
         self._facts = Facts(a), Facts(b)
         b.narrow = narrowed_to(a.flat, b.flat)
@@ -109,7 +143,7 @@ class _Walk:
         self._regions: dict[int, Region] = {}
         self._assumed: dict[int, tuple[int, Region]] = {}
         self._failed: dict[int, tuple[int, Region]] = {}
-        self._judged: dict[tuple[int, int, frozenset[int]], Judgement] = {}
+        self._judged: dict[Any, Judgement] = {}
         self._identical: set[int] = set()
         self._near: set[int] = set()
         self._unequal: dict[Cut, Apart] = {}
@@ -123,6 +157,7 @@ class _Walk:
         nodes = self._b.flat.nodes
         index = 0
         while index < len(nodes):
+            self._progress(f"proving, node {index + 1} of {len(nodes)}")
             index = self._node(index)
             if index == len(nodes):
                 index = self._finish()
@@ -135,6 +170,7 @@ class _Walk:
             if number == NONE:
                 continue
             self._regions.pop(number, None)
+            b.readings.pop(number, None)
             self._identical.discard(number)
             if number in self._assumed:
                 b.classes[number] = self._a.classes[self._assumed[number][0]]
@@ -165,10 +201,16 @@ class _Walk:
         failures = [n for n in cone.made if n in self._failed and n != number]
         if len(failures) >= _FAILURES:
             raise LargeRegionError(set(failures))
+        read: _Reading | None = None
         for candidate, named in self._candidates.of(number):
             if self._budget.is_over:
                 return None
-            region = self._compared(number, candidate, cone, named=named)
+            if read is not None and named:
+                continue
+            region = self._compared(number, candidate, cone, named=named, drives=read is None)
+            if isinstance(region, _Reading):
+                read = region
+                continue
             if region is not None and not region.reason:
                 self._b.classes[number] = self._a.classes[candidate]
                 self._common.add(self._b.classes[number])
@@ -176,8 +218,14 @@ class _Walk:
                 return None
             if region is not None and named and number not in self._failed:
                 self._failed[number] = candidate, region
+        if read is not None:
+            self._failed.pop(number, None)
+            self._read(number, read)
+            return None
         candidate, region = self._failed.get(number, (NONE, None))
         if region is not None and region.is_near and len(self._assumed) < _DIFFERENCES:
+            if self._scaling:
+                return self._assume(number)
             # No step of a rewrite: a larger region would only hide it.
             inner = self._inner(number, candidate, cone)
             if inner is not None:
@@ -202,20 +250,36 @@ class _Walk:
                 return inner
         return None
 
-    def _compared(self, number: int, candidate: int, cone: Cone, *, named: bool) -> Region | None:
+    def _compared(
+        self, number: int, candidate: int, cone: Cone, *, named: bool, drives: bool
+    ) -> Region | _Reading | None:
         """Return what a comparison of two tensors came to; None where it can't be made."""
         region: Region | None = None
         for _ in range(WIDER + 1 if named else 1):
             other = opposite(self._a, candidate, cone, self._common)
             if other is None:
                 return region
+            if self._scaling and not other.shares(cone):
+                wider = widened(self._b, cone, self._homes)
+                if wider is None:
+                    return region
+                cone = wider
+                continue
             if not named and len(other.nodes) > len(cone.nodes) + MORE:
                 return region
-            found = self._judge(other, cone)
+            found = self._judge(other, cone, drives=drives)
             if found.is_near:
                 self._near.add(number)
             if found.equal and found.means is Means.DRIVEN and self._hides(cone):
-                found = replace(found, equal=False, reason="it may hide what is off within it")
+                found = replace(
+                    found,
+                    equal=False,
+                    reason="a tensor in its region differs slightly, and the region may hide that",
+                )
+            if named and found.apart and not found.is_near and not found.is_partial:
+                read = self._scaled(other, cone)
+                if read is not None:
+                    return read
             region = self._region(other, cone, found)
             if found.equal or found.means is None or not self._may_widen(other, cone):
                 return region
@@ -225,15 +289,34 @@ class _Walk:
             cone = wider
         return region
 
+    def _scaled(self, of_a: Cone, of_b: Cone) -> _Reading | None:
+        """Return what a tensor may be read as, if it is the original's, scaled and shifted."""
+        if not self._scaling:
+            return None
+        found = scaled(self._pair(of_a, of_b))
+        if found is None:
+            return None
+        scaling, judged = found
+        self._budget.spend(judged.work)
+        if judged.means is Means.DRIVEN and self._hides(of_b):
+            return None
+        region = self._region(of_a, of_b, judged, is_scaled=True)
+        return _Reading(self._a.classes[of_a.target], scaling, region)
+
+    def _read(self, number: int, read: _Reading) -> None:
+        """Read a tensor as one of the original from now on."""
+        read_as(self._b, number, read.kind, read.scaling, self._table)
+        self._regions[number] = read.region
+
     def _hides(self, cone: Cone) -> bool:
         """Whether a region has a tensor in it that was off by little."""
         return any(n in self._near and n != cone.target for n in cone.made)
 
-    def _judge(self, of_a: Cone, of_b: Cone) -> Judgement:
-        key = (of_b.target, of_a.target, frozenset(of_b.frontier.values()))
+    def _judge(self, of_a: Cone, of_b: Cone, *, drives: bool = True) -> Judgement:
+        key = (of_b.target, of_a.target, frozenset(of_b.frontier.items()), drives)
         found = self._judged.get(key)
         if found is None:
-            found = self._judged[key] = judge(self._pair(of_a, of_b))
+            found = self._judged[key] = judge(self._pair(of_a, of_b), drives=drives)
             self._budget.spend(found.work)
         return found
 
@@ -246,24 +329,29 @@ class _Walk:
             return True
         return any(node.op in _BENT for node in (*of_a.nodes, *of_b.nodes))
 
-    def _region(self, of_a: Cone, of_b: Cone, found: Judgement) -> Region:
-        cut = Cut(of_b.target, of_a.target, tuple(of_b.frontier))
+    def _region(
+        self, of_a: Cone, of_b: Cone, found: Judgement, *, is_scaled: bool = False
+    ) -> Region:
+        stands_for = self._b.stands_for
+        read = tuple(stands_for.get(number, number) for number in of_b.frontier)
+        cut = Cut(of_b.target, of_a.target, read, is_scaled)
         if not found.equal:
             self._unequal[cut] = Apart(self._pair(of_a, of_b), found.number)
         return Region(
             tensor=self._b.flat.names[of_b.target],
             original=self._a.flat.names[of_a.target],
             frontier=tuple(frontier_names(self._b, of_b)),
-            before=tuple(node.title for node in of_a.nodes),
-            after=tuple(node.title for node in of_b.nodes),
+            before=tuple(node.title for node in of_a.own),
+            after=tuple(node.title for node in of_b.own),
             means=found.means,
             floors=found.floors,
             element=found.element,
             channel=found.channel,
-            reason="" if found.equal else found.reason or "it is not the same",
+            reason="" if found.equal else found.reason or "it differs",
             is_apart=found.apart,
             is_near=found.is_near,
             is_partial=found.is_partial,
+            is_scaled=is_scaled,
             cut=cut,
         )
 
@@ -282,6 +370,8 @@ class _Walk:
 
     def _assume(self, first: int) -> int:
         """Take a tensor that is no cut point for one; return where to go on."""
+        if self._scaling:  # which is for what can be proved to the end
+            return len(self._b.flat.nodes)
         self._assumed[first] = self._failed[first]
         self._failed = {
             n: v for n, v in self._failed.items() if self._place(n) < self._place(first)
@@ -364,7 +454,7 @@ class _Walk:
         for reason in reasons:
             if any(words in reason for words in BEYOND_TESTS):
                 return reason
-        return reasons[-1] if reasons else "the original has no tensor to compare it with"
+        return reasons[-1] if reasons else "no tensor of the original corresponds to it"
 
 
 _BENT = frozenset(

@@ -45,9 +45,19 @@ class Cone:
     constants: frozenset[int]
 
     @property
+    def own(self) -> tuple[Node, ...]:
+        """Its nodes without those of readings, which the model does not have."""
+        return tuple(node for node in self.nodes if node.index >= 0)
+
+    @property
     def made(self) -> list[int]:
         """What its nodes make."""
         return [n for node in self.nodes for n in node.outputs if n != NONE]
+
+    def shares(self, other: Cone) -> bool:
+        """Whether it begins with something that another begins with too, if with anything."""
+        mine, its = set(self.frontier.values()), set(other.frontier.values())
+        return not (mine and its and mine.isdisjoint(its))
 
 
 @dataclass(slots=True)
@@ -80,7 +90,7 @@ class LargeRegionError(Exception):
     """
 
     def __init__(self, seen: set[int]) -> None:
-        super().__init__(f"a region has more than {LARGEST} nodes")
+        super().__init__(f"its region has more than {LARGEST} nodes")
         self.seen = seen
 
 
@@ -99,7 +109,6 @@ def cone_of(side: Side, target: int, stops: Collection[int]) -> Cone:
     LargeRegionError
         If there is no end to it.
     """
-    makers = side.flat.makers
     pending, seen = [target], {target}
     nodes: dict[int, Node] = {}
     frontier: dict[int, int] = {}
@@ -107,7 +116,7 @@ def cone_of(side: Side, target: int, stops: Collection[int]) -> Cone:
     while pending:
         number = pending.pop()
         kind = side.classes[number]
-        maker = makers[number]
+        maker = side.maker(number)
         if number in side.flat.tensors and number not in side.overridable:
             constants.add(number)
             continue

@@ -79,7 +79,7 @@ def put_in_order(flat: Flat, orders: Iterable[Reordered]) -> dict[int, Reordered
     known = {(bool(order.graph), order.tensor): order for order in orders}
     for order in known.values():
         if not np.array_equal(np.sort(order.places), np.arange(len(order.places))):
-            raise NotFlatError(f"the order of {order.tensor} is no permutation")
+            raise NotFlatError(f"the new channel order of {order.tensor} is not a permutation")
     editing = _Editing(flat)
     random = {id(flat.nodes[index]) for index in flat.random}
     for node in flat.nodes:
@@ -232,4 +232,6 @@ def require_whole(found: dict[int, Reordered], sizes: Sequence[Sizes]) -> None:
         for each in sizes:
             shape = each.shapes.get(number)
             if shape is None or shape[order.axis : order.axis + 1] != (len(order.places),):
-                raise NotFlatError(f"the order of {order.tensor} is not of all its channels")
+                raise NotFlatError(
+                    f"the new channel order of {order.tensor} does not cover all its channels"
+                )

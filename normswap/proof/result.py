@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 _NAMED = 4  # nodes in a sentence
 
-BY_SIZE = "decides by sizes, of which a few are tried"
-NARROWER = "one of the two rounds to a narrower type"
+BY_SIZE = "depends on sizes that are open, and only a few sizes are tried"
+NARROWER = "only one of the two models rounds to a narrower type"
 BEYOND_TESTS = (BY_SIZE, NARROWER)
 """Why a region is not judged, where running both models on some inputs does not settle it."""
 
@@ -34,11 +34,14 @@ class Cut:
         What both make, in the rewritten model and in the original.
     frontier : tuple of int
         What they make it of, in the rewritten model.
+    is_scaled : bool
+        See :class:`Region`.
     """
 
     tensor: int
     original: int
     frontier: tuple[int, ...]
+    is_scaled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,9 @@ class Region:
     is_partial : bool
         Whether a number of its weight is off, while others of the same channel are not, of what is
         made and of what is read, nor others at the same place of a window: no scale or shift.
+    is_scaled : bool
+        Whether it is the original's tensor but for a scale and a shift of each channel
+        (:mod:`normswap.proof.scaled`); of a region that is proved.
     cut : Cut or None
         The same as `tensor`, `original` and `frontier`, beyond doubt; not part of the JSON.
     """
@@ -88,15 +94,20 @@ class Region:
     is_apart: bool = False
     is_near: bool = False
     is_partial: bool = False
+    is_scaled: bool = False
     cut: Cut | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         """Tell a person where it differs."""
-        where = f" in channel {self.channel}" if self.channel is not None else ""
+        places = (
+            f"at {self.element}" if self.element else "",
+            f"in channel {self.channel}" if self.channel is not None else "",
+        )
+        where = " ".join(filter(None, places))
         before, after = (_listed(nodes) for nodes in (self.before, self.after))
         return (
-            f"{self.tensor!r}, made by {after} in the rewritten model and by {before} in the "
-            f"original: at {self.element or 'it'}{where}, {self.reason}"
+            f"{self.tensor!r}, computed by {after} in the rewritten model and by {before} in the "
+            f"original: {where}{', ' if where else ''}{self.reason}"
         )
 
     @property
@@ -172,7 +183,7 @@ class Witness:
 
     def __str__(self) -> str:
         """Tell a person by how much."""
-        return f"in float64 it is {self.off:.3g} off where its largest value is {self.largest:.3g}"
+        return f"in float64 it differs by up to {self.off:.3g} (largest value {self.largest:.3g})"
 
 
 @dataclass(frozen=True, slots=True)

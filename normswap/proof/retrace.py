@@ -20,7 +20,7 @@ from normswap.proof.candidates import MORE, Candidates
 from normswap.proof.facts import Facts
 from normswap.proof.flat import NONE
 from normswap.proof.identity import node_names, tensor_names
-from normswap.proof.judge import judge, rounding_of
+from normswap.proof.judge import Judgement, judge, rounding_of
 from normswap.proof.numbering import Table
 from normswap.proof.regions import (
     WIDER,
@@ -32,6 +32,7 @@ from normswap.proof.regions import (
     widened,
 )
 from normswap.proof.result import Cut, Means, Standing
+from normswap.proof.scaled import read_as, scaled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,6 +72,9 @@ class Judged:
     roundoff : float
         The unit roundoff of its constants as the rewritten model stores them, of the coarsest if
         there are several types; 0 where there are none.
+    is_scaled : bool
+        Whether what is claimed is no more than that the rewritten model's is the original's but for
+        a scale and a shift of each channel; what is made of it is claimed of it so.
     """
 
     tensor: str
@@ -81,6 +85,7 @@ class Judged:
     means: Means
     floors: float
     roundoff: float
+    is_scaled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +184,8 @@ class _Trace:
                     except _NoCutError as error:
                         refused[cut] = str(error)
                     else:
+                        if cut.is_scaled:
+                            continue
                         b.classes[number] = self._a.classes[cut.original]
                         self._common.add(b.classes[number])
         return Traced(self._outputs(regions), values, identical, tuple(regions.values()), refused)
@@ -202,27 +209,43 @@ class _Trace:
             not is_float(self._b.flat.types[cut.tensor])
             or self._a.flat.makers[cut.original] is None
         ):
-            raise _NoCutError("it is not of a float type, or no node of the original makes it")
+            raise _NoCutError("it is not a float tensor, or no node of the original makes it")
         of_b = self._region(cut)
         of_a = opposite(self._a, cut.original, of_b, self._common)
         if of_a is None:
             raise _NoCutError("the original's region is too large")
-        found = judge(self._pair(of_a, of_b))
+        found = self._scaled(of_a, of_b) if cut.is_scaled else judge(self._pair(of_a, of_b))
         if not found.equal or found.means is None:
-            raise _NoCutError(found.reason or "it is not the same")
+            raise _NoCutError(found.reason or "it differs")
         if found.means is Means.DRIVEN and self._hides(of_b):
-            raise _NoCutError("it may hide what is off within it")
+            raise _NoCutError(
+                "a tensor in its region differs slightly, and the region may hide that"
+            )
         stored = rounding_of(self._b, of_b) or rounding_of(self._a, of_a)
         return Judged(
             self._tensors[1][cut.tensor],
             self._tensors[0][cut.original],
             tuple(self._frontier(of_a, of_b)),
-            tuple(self._nodes[0][node.index] for node in of_a.nodes),
-            tuple(self._nodes[1][node.index] for node in of_b.nodes),
+            tuple(self._nodes[0][node.index] for node in of_a.own),
+            tuple(self._nodes[1][node.index] for node in of_b.own),
             found.means,
             found.floors,
             0.0 if stored is None else stored.unit,
+            cut.is_scaled,
         )
+
+    def _scaled(self, of_a: Cone, of_b: Cone) -> Judgement:
+        """Read a tensor as the original's, scaled and shifted, if that is what it is."""
+        found = scaled(self._pair(of_a, of_b))
+        if found is None:
+            raise _NoCutError("it is not the same but for a scale and a shift of each channel")
+        scaling, judged = found
+        if judged.means is not Means.DRIVEN or not self._hides(of_b):
+            kind = self._a.classes[of_a.target]
+            source = read_as(self._b, of_b.target, kind, scaling, self._table)
+            names = self._tensors[1]
+            names += [names[of_b.target]] * (1 + source - len(names))
+        return judged
 
     def _region(self, cut: Cut) -> Cone:
         """Return the region of the rewritten model that has the frontier that is claimed."""
@@ -234,10 +257,13 @@ class _Trace:
         for _ in range(WIDER + 1):
             if cone is None:
                 break
-            if cone.frontier.keys() == claimed:
+            stands_for = self._b.stands_for
+            if {stands_for.get(number, number) for number in cone.frontier} == claimed:
                 return cone
             cone = widened(self._b, cone, self._homes)
-        raise _NoCutError("what it is made of is not known to be equal, or it is not made of that")
+        raise _NoCutError(
+            "its region does not start from the claimed tensors, or those are not known to be equal"
+        )
 
     def _frontier(self, of_a: Cone, of_b: Cone) -> list[Equal]:
         read = {kind: number for number, kind in reversed(of_a.frontier.items())}
@@ -245,7 +271,9 @@ class _Trace:
         for number, kind in of_b.frontier.items():
             other = read.get(kind, self._homes.get(kind, NONE))
             if other == NONE:
-                raise _NoCutError(f"the original has nothing like {self._tensors[1][number]!r}")
+                raise _NoCutError(
+                    f"the original has no tensor equal to {self._tensors[1][number]!r}"
+                )
             found.append(Equal(self._tensors[1][number], self._tensors[0][other]))
         return sorted(found, key=lambda pair: pair.tensor)
 
@@ -260,7 +288,9 @@ class _Trace:
                 except LargeRegionError:
                     continue
                 of_a = opposite(self._a, candidate, of_b, self._common)
-                if of_a is None or (not named and len(of_a.nodes) > len(of_b.nodes) + MORE):
+                if of_a is None or not of_a.shares(of_b):
+                    continue
+                if not named and len(of_a.nodes) > len(of_b.nodes) + MORE:
                     continue
                 if judge(self._pair(of_a, of_b)).is_near:
                     return True

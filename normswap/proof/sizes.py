@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 
 from normswap.proof.flat import CHOICE, ENTRY, NONE, OWN
+from normswap.runtime import randomness
 from normswap.semantics.constants import evaluate
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class _Inference:
         if node.op in {"Loop", "Scan"}:
             self._leave(node)
             return
-        if node.op not in _DRAWS and self._computed(node):
+        if node.op not in randomness.OPERATORS and self._computed(node):
             return
         if node.op in {"Shape", "Size"} and self._of_shape(node):
             return
@@ -301,16 +302,6 @@ _OF_ONE_SHAPE = frozenset(
         ("com.microsoft", "Gelu"),
         ("com.microsoft", "QuickGelu"),
         ("com.microsoft", "SkipLayerNormalization"),
-    }
-)
-_DRAWS = frozenset(
-    {
-        "Bernoulli",
-        "Multinomial",
-        "RandomNormal",
-        "RandomNormalLike",
-        "RandomUniform",
-        "RandomUniformLike",
     }
 )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from normswap.findings import place_of
+
 if TYPE_CHECKING:
     from normswap.inspection.layers import NormLayer
     from normswap.inspection.size import Work
@@ -24,7 +26,7 @@ def macs(work: Work) -> str:
         size, unit = next(((s, u) for s, u in UNITS if work.macs >= s), (1, ""))
         counted = f"{work.macs / size:.3g} {unit}MACs"
     if work.unknown:
-        counted += f" ({len(work.unknown)} operators not counted: their sizes are open)"
+        counted += f" ({len(work.unknown)} operators of unknown size not counted)"
     return counted
 
 
@@ -48,7 +50,7 @@ def fate(layer: NormLayer) -> tuple[str, ...]:
         fold = f"{layer.reason.value}: {layer.because}"
     groups = "" if layer.groups is None else f" / {layer.groups}"
     return (
-        f"{layer.graph}/{layer.node}" if layer.graph else layer.node,
+        place_of(layer),
         layer.op,
         ("?" if layer.channels is None else str(layer.channels)) + groups,
         "" if layer.epsilon is None else f"{layer.epsilon:.2g}",

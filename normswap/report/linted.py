@@ -16,12 +16,12 @@ def summary(report: LintReport) -> str:
     parts = (_counted(counts[level], level) for level in ("error", "warning", "note"))
     listed = ", ".join(filter(None, parts))
     among = _counted(len(looked), "model")
-    said = f"{listed} in {among}" if counts else f"no findings in {among or 'no model'}"
+    said = f"{listed} in {among}" if counts else f"no findings in {among or 'any model'}"
     fixed = sum(model.fixed for model in report.models)
     said += f"; {fixed} fixed" if fixed else ""
     said += f"; {report.fixable} fixable with --fix" if report.fixable else ""
     failed = len(report.models) - len(looked)
-    return said + (f"; {_counted(failed, 'model')} can't be looked at" if failed else "")
+    return said + (f"; {_counted(failed, 'model')} could not be read" if failed else "")
 
 
 def _counted(count: int, what: str) -> str:

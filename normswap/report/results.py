@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from normswap.errors import ExitCode
+from normswap.findings import place_of
 from normswap.plain import kind_of
 from normswap.report import differing
 from normswap.report.standing import standing, verified
@@ -109,16 +110,12 @@ def _of(finding: Finding, **more: str) -> Result:
     )
 
 
-def _place(site: Any) -> str:
-    return f"{site.graph}/{site.node}" if site.graph else str(site.node)
-
-
 def _done(site: Any) -> Result:
-    return Result(f"{site.op} {_place(site)}", "pass", place=_place(site))
+    return Result(f"{site.op} {place_of(site)}", "pass", place=place_of(site))
 
 
 def _kept(entry: Any) -> Result:
-    place, why = _place(entry.site), entry.reason
+    place, why = place_of(entry.site), entry.reason
     told = entry.detail or why.explanation
     return Result(
         f"{entry.site.op} {place}", "note", f"kept: {told}", why.value, why.explanation, "", place
@@ -141,7 +138,7 @@ def _fold(report: Any) -> Iterator[Result]:
     yield from _rewrite(report, sites, report.plan.kept)
     for residual in report.residuals:
         if not residual.is_rounding:
-            told = f"{residual.tensor} is stored {residual.ulps:.3g} ulp off its formula"
+            told = f"{residual.tensor} deviates from its formula by {residual.ulps:.3g} ulp"
             yield Result(residual.tensor, "error", told, "residual", place=residual.tensor)
     if report.check is not None:
         yield from _compared(report.check)
@@ -157,7 +154,9 @@ def _swap(report: Any) -> Iterator[Result]:
     yield from _rewrite(report, (swap.site for swap in plan.swaps), plan.untouched)
     same = report.normalization
     if same is not None:
-        told = "; ".join(("the normalized network is not the original", *same.reasons))
+        told = "; ".join(
+            ("the normalized network is not equivalent to the original", *same.reasons)
+        )
         yield replace(_verdict(same.verdict, told), name="normalization")
     if check is not None:
         yield from _compared(check)
@@ -170,12 +169,12 @@ def _recalibrate(report: Any) -> Iterator[Result]:
 
 def _unfold(report: Any) -> Iterator[Result]:
     for entry in report.plan.places:
-        place = _place(entry)
-        yield Result(f"BatchNormalization behind {entry.op} {place}", "pass", place=place)
+        place = place_of(entry)
+        yield Result(f"BatchNormalization after {entry.op} {place}", "pass", place=place)
     for entry in report.plan.left_out:
-        place, why = _place(entry), entry.reason.value
+        place, why = place_of(entry), entry.reason.value
         name = f"{entry.op} {place}"
-        yield Result(name, "note", f"none put back: {entry.detail}", why, place=place)
+        yield Result(name, "note", f"not put back: {entry.detail}", why, place=place)
     if report.check is not None:
         yield from _compared(report.check)
 
@@ -186,7 +185,7 @@ def _verdict(verdict: Verdict, told: str) -> Result:
         "pass" if not code else "error" if code is ExitCode.FINDINGS else "failure"
     )
     why = "" if level == "pass" else told
-    return Result("check", level, why, verdict.value, "what the check found")
+    return Result("check", level, why, verdict.value, "result of the check")
 
 
 def _check(report: Any) -> Iterator[Result]:
@@ -203,7 +202,7 @@ def _compared(report: Any) -> Iterator[Result]:
     for finding in report.source.findings if report.source is not None else ():
         told = True
         name = f"{finding.code} {finding.place}".rstrip()
-        title = "not the module it was exported from"
+        title = "differs from the module it was exported from"
         yield Result(name, "error", finding.message, finding.code, title, place=finding.place)
     for name in dict.fromkeys(output.name for output in report.outputs):
         outputs = [output for output in report.outputs if output.name == name]
@@ -222,7 +221,7 @@ def _compared(report: Any) -> Iterator[Result]:
         report.verdict, "; ".join((f"{report.verdict.value}{standing(report)}", *reasons))
     )
     if report.shortfall:
-        yield Result("proof", "error", report.shortfall, "not-proved", "not all of it is proved")
+        yield Result("proof", "error", report.shortfall, "not-proved", "not completely proved")
 
 
 def _verify(report: Any) -> Iterator[Result]:
@@ -235,8 +234,8 @@ def _verify(report: Any) -> Iterator[Result]:
 def _inspect(report: Any) -> Iterator[Result]:
     for layer in report.layers:
         problems = "; ".join(layer.health.problems) if layer.health else ""
-        place = _place(layer)
-        name, title = f"{layer.op} {place}", "how its numbers look"
+        place = place_of(layer)
+        name, title = f"{layer.op} {place}", "suspicious values"
         if problems:
             yield Result(name, "note", problems, "health", title, place=place)
         else:
@@ -267,11 +266,11 @@ def _diff(report: Any) -> Iterator[Result]:
     model = report.after
     for each in report.interface:
         change = f"{each.name}: {each.before or 'none'} → {each.after or 'none'}"
-        yield Result(each.name, "error", change, "interface", "another interface", model=model)
+        yield Result(each.name, "error", change, "interface", "the interface changed", model=model)
     told = [
-        *(("gone", "a node is gone", node, "it is gone") for node in report.gone),
-        *(("new", "a node is new", node, "it is new") for node in report.new),
-        *(("changed", "something is another", *each) for each in differing.details(report)),
+        *(("gone", "a node was removed", node, "it was removed") for node in report.gone),
+        *(("new", "a node was added", node, "it was added") for node in report.new),
+        *(("changed", "a node or constant changed", *each) for each in differing.details(report)),
     ]
     for code, title, name, message in told:
         yield Result(name, "error", message, code, title, place=name, model=model)

@@ -27,7 +27,7 @@ FOLDER = Path(__file__).parent / "schemas"
 REPORTS = (
     "normswap.workflows.fold:FoldReport",
     "normswap.report.explanation:Explanation",
-    "normswap.workflows.swap:SwapReport",
+    "normswap.workflows.swap_report:SwapReport",
     "normswap.workflows.recalibrate:RecalibrateReport",
     "normswap.workflows.unfold:UnfoldReport",
     "normswap.check.report:CheckReport",

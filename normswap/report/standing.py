@@ -28,16 +28,18 @@ def rests_on(report: CheckReport) -> str:
     """Say what the verdict of a check rests on."""
     same = report.verdict.value == "equivalent"
     rests = {
-        "proof": "region by region, and in the runtime"
+        "proof": "compared region by region and in the runtime"
         if same
-        else "by a region that is another function",
-        "arbiter": "in float64 and in the runtime",
-        "noise floor": "within the original's own noise" if same else "by the original's own noise",
-        "tolerance": "by the tolerance given",
-        "values": "value by value",
-    }.get(report.basis, "by what was compared")
+        else "decided by a region that computes another function",
+        "arbiter": "compared in float64 and in the runtime",
+        "noise floor": "within the original's own rounding noise"
+        if same
+        else "judged by the original's own rounding noise",
+        "tolerance": "judged by the given tolerance",
+        "values": "compared value by value",
+    }.get(report.basis, "judged by what could be compared")
     if report.basis == "arbiter" and all(o.evidence.verdict_level is None for o in report.outputs):
-        return "in float64 alone"
+        return "compared in float64 only"
     return rests
 
 
@@ -45,7 +47,7 @@ def gated(report: RewriteReport) -> str:
     """Say what a dry run was told to fail on, and how much there is; empty where nothing is."""
     counts = Counter(finding.code for finding in report.failing)
     listed = ", ".join(f"{count} {code}" for code, count in counts.items())
-    return f"{listed}: there must be none (--fail-on)" if listed else ""
+    return f"{listed}; --fail-on allows none" if listed else ""
 
 
 def proof_line(proof: Proof) -> str:
@@ -61,7 +63,7 @@ def verified(report: VerifyReport) -> str:
     said = f"{Path(report.certificate).name} of {names}"
     if not report.holds:
         count = len(report.findings)
-        return f"{said}, in {count} claim{'s' * (count != 1)}"
+        return f"{said}, {count} claim{'s are' if count != 1 else ' is'} wrong"
     what = report.identical, report.values, report.regions, report.largest, report.floors
     said += f", {report.verdict}: {_counted(*what)}"
     return said + (f"; tested again: {', '.join(report.tested)}" if report.tested else "")
@@ -71,7 +73,7 @@ def _counted(identical: int, values: int, regions: int, largest: int, floors: fl
     said = f"{identical} of {values} values are identical"
     if regions:
         said += (
-            f", {regions} the same function by regions of up to {largest} nodes, within "
-            f"{floors:.2g} of what rounding may do"
+            f", {regions} proved equal in regions of up to {largest} nodes (largest "
+            f"deviation: {floors:.2g} times the rounding error of the constants)"
         )
     return said

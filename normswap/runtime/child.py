@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _PACKAGE_HOME = Path(__file__).resolve().parents[2]
-_OFTEN_MEMORY = {-9: "SIGKILL, which is how a system ends what takes too much memory"}
+_OFTEN_MEMORY = {-9: "SIGKILL, which usually means that the system ran out of memory"}
 _GRACE = 5.0  # seconds that a process has to end by itself
 
 
@@ -56,7 +56,7 @@ class Child:
         Whether it lives, as far as is known.
     """
 
-    TIP = "It is the runtime that died, not this tool; another onnxruntime version may live."
+    TIP = "onnxruntime crashed, not normswap; another version of onnxruntime may work."
     """What is said where a signal ends the process."""
 
     def __init__(
@@ -155,9 +155,9 @@ class Child:
 
     def _timed_out(self) -> RunError:
         return RunTimeoutError(
-            f"{self.label} took longer than {self._timeout:g} s; "
-            f"it was stopped while {self._stage}.",
-            tip="Raise the limit with --timeout, or make the inputs smaller.",
+            f"{self.label} took longer than {self._timeout:g} s, and was stopped while "
+            f"{self._stage}.",
+            tip="Raise the limit with --timeout, or use smaller inputs (--input-shape).",
         )
 
     def _death(self, code: int) -> Exception:
@@ -169,7 +169,7 @@ class Child:
                 except ValueError:
                     how = f"signal {-code}"
             return RunError(
-                f"{self.label} killed the process it ran in ({how}) while {self._stage}.",
+                f"{self.label} crashed its process ({how}) while {self._stage}.",
                 tip=self.TIP,
             )
         self._stderr.seek(0)
@@ -178,11 +178,12 @@ class Child:
         if "MemoryError" in last:
             return failure({"kind": "memory", "message": last}, self.label)
         return RunError(
-            f"{self.label} could not be run; the process ended while {self._stage}: {last}"
+            f"{self.label} could not be run: the process ended while {self._stage}: {last}"
         )
 
     def kill(self) -> None:
         """End the process at once, whatever it is doing."""
+        self.is_well = False
         self._process.kill()
 
     def close(self) -> None:

@@ -74,7 +74,7 @@ def import_runtime() -> Any:
         # Uninstalling one of two packages takes the files that they had in common.
         raise WorkerError(
             "provider",
-            "onnxruntime is broken: its folder is there, and no runtime in it.",
+            "onnxruntime is broken: its package folder exists, but the runtime is missing.",
             _reinstall(),
         )
     return onnxruntime
@@ -103,7 +103,7 @@ def conflict() -> Obstacle | None:
         live = getattr(import_runtime(), "package_name", None)
     except WorkerError:
         live = None
-    winner = f"; what runs is {live}" if live else ""
+    winner = f"; the one in use is {live}" if live else ""
     return Obstacle(
         "package",
         f"{named} are both installed, and overwrite each other's files{winner}.",
@@ -134,9 +134,9 @@ def diagnose(
     if found is not None:
         return found
     if "cuDNN is not available" in str(error):
-        message = f"{provider} is in this onnxruntime, but cuDNN can't be loaded."
+        message = f"{provider} is part of this onnxruntime, but cuDNN can't be loaded."
         return Obstacle("libraries", message, _how_to_load(None, runtime))
-    said = " ".join(str(error).split()) if error else "onnxruntime doesn't say why"
+    said = " ".join(str(error).split()) if error else "onnxruntime gives no reason"
     # The runtime's own sentence comes after its file, line and signature.
     said = said[said.find("CUDA failure") :] if "CUDA failure" in said else said
     return Obstacle("refused", f"{provider} can't be used: {said}", None)
@@ -200,7 +200,7 @@ def _not_built_in(provider: str, runtime: Any) -> Obstacle:
     if provider not in PREFERENCE:
         known = [short_name(name) for name in PREFERENCE]
         tip = did_you_mean(short_name(provider), known)
-        tip = tip or f"Providers are {names} and others of onnxruntime's."
+        tip = tip or f"Available names are {names}, and others of onnxruntime's."
     return Obstacle("package", message, tip)
 
 
@@ -233,10 +233,10 @@ def _missing(provider: str, runtime: Any, said: str) -> Obstacle:
     has_driver = provider not in ON_NVIDIA or _driver_is_there()
     if library == _DRIVER or (library is None and not has_driver):
         return _no_driver(provider)
-    message = f"{provider} is in this onnxruntime, but its libraries can't be loaded: "
+    message = f"{provider} is part of this onnxruntime, but its libraries can't be loaded: "
     message += f"{library} is missing" if library else said
     if not has_driver:
-        message += f"; nor is there an NVIDIA driver ({_DRIVER})"
+        message += f", and there is no NVIDIA driver ({_DRIVER})"
     tip = _how_to_load(library, runtime) if provider in ON_NVIDIA else None
     return Obstacle("libraries", f"{message}.", tip)
 
@@ -244,7 +244,7 @@ def _missing(provider: str, runtime: Any, said: str) -> Obstacle:
 def _how_to_load(library: str | None, runtime: Any) -> str:
     tensorrt = re.match(r"libnvinfer\w*\.so\.(\d+)", library or "")
     if tensorrt:
-        return f"Install TensorRT {tensorrt[1]}, and name its folder in LD_LIBRARY_PATH."
+        return f"Install TensorRT {tensorrt[1]}, and add its folder to LD_LIBRARY_PATH."
     package = getattr(runtime, "package_name", None) or PACKAGES[CUDA]
     cuda = getattr(runtime, "cuda_version", None)
     return (
@@ -265,7 +265,8 @@ def _no_driver(provider: str) -> Obstacle:
     return Obstacle(
         "driver",
         f"{provider} can't be used: this machine has no NVIDIA driver ({_DRIVER} is missing).",
-        "A container sees the driver of its host with --gpus all; a host needs one installed.",
+        "In a container, pass the driver of the host with --gpus all; on a host, install "
+        "the driver.",
     )
 
 
@@ -275,16 +276,18 @@ def _no_device(provider: str, wanted: Any) -> Obstacle | None:
     except OSError as error:
         if not _driver_is_there():
             return _no_driver(provider)
-        return Obstacle("driver", f"{provider} can't be used: {error}.", "nvidia-smi tells more.")
+        return Obstacle(
+            "driver", f"{provider} can't be used: {error}.", "Run nvidia-smi to see more."
+        )
     if not names:
         return Obstacle(
             "device",
-            f"{provider} can't be used: the NVIDIA driver shows no device.",
-            "nvidia-smi lists devices; CUDA_VISIBLE_DEVICES may hide them.",
+            f"{provider} can't be used: the NVIDIA driver lists no device.",
+            "Run nvidia-smi to list the devices; CUDA_VISIBLE_DEVICES may hide them.",
         )
     if not 0 <= int(wanted) < len(names):
         listed = ", ".join(f"{number}: {name}" for number, name in enumerate(names))
-        return Obstacle("device", f"There is no device {wanted}.", f"There are {listed}.")
+        return Obstacle("device", f"There is no device {wanted}.", f"The devices are {listed}.")
     return None
 
 
@@ -292,7 +295,7 @@ def _reinstall() -> str:
     """Return commands that repair what is installed, or install it."""
     packages = installed()
     told = _replace_all(packages, next(reversed(packages), "onnxruntime"))
-    return told.replace("Leave one:", "Install it anew:")
+    return told.replace("Keep only one:", "Reinstall it:")
 
 
 def _replace_all(packages: Mapping[str, str], wanted: str | None = None) -> str:
@@ -304,4 +307,4 @@ def _replace_all(packages: Mapping[str, str], wanted: str | None = None) -> str:
         install = f"pip install {wanted}"
     if not packages:
         return install
-    return f"Leave one: pip uninstall -y {' '.join(packages)} && {install}"
+    return f"Keep only one: pip uninstall -y {' '.join(packages)} && {install}"

@@ -65,7 +65,7 @@ def failure(error: Mapping[str, str | None], label: str) -> NormswapError:
     if kind == "memory":
         return RunError(
             f"{label} ran out of memory{f': {message}' if message else '.'}",
-            tip="Make the inputs smaller, or raise the limit that was set.",
+            tip="Use smaller inputs (--input-shape), or raise the memory limit if one was set.",
         )
     if kind == "invalid":
         return ModelError(f"onnxruntime says that {label} is invalid: {message}")
@@ -75,8 +75,9 @@ def failure(error: Mapping[str, str | None], label: str) -> NormswapError:
         )
     if kind == "type":
         return UnsupportedByRuntimeError(
-            f"onnxruntime hands Python no values of a type that {label} takes or gives: {message}"
+            f"onnxruntime can't exchange values with Python of a type that {label} has as "
+            f"an input or output: {message}"
         )
     if kind == "arbiter":
-        return ArbiterError(f"In float64 normswap cannot evaluate {label}: {message}")
+        return ArbiterError(f"normswap can't evaluate {label} in float64: {message}")
     return RunError(f"onnxruntime could not run {label}: {message}")

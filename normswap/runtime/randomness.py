@@ -172,7 +172,7 @@ def seed_notes(found: Sequence[Draw]) -> list[str]:
         return []
     named = ", ".join(str(draw) for draw in found[:_NAMED])
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    return [f"the operators that draw random numbers got fixed seeds: {named}{more}"]
+    return [f"operators that draw random numbers were given fixed seeds: {named}{more}"]
 
 
 def seed_all(model: onnx.ModelProto, numbers: Sequence[float | None]) -> None:

@@ -91,10 +91,10 @@ def _first_that_runs(options: Mapping[str, Any]) -> tuple[str, list[str]]:
             obstacle = try_out(full, options)
             if obstacle is None:
                 if passed:
-                    passed.append(f"auto therefore is {full}")
+                    passed.append(f"so auto selects {full}")
                 return full, passed
             passed.append(obstacle.message)
-    raise WorkerError("provider", f"No execution provider runs here: {' '.join(passed)}")
+    raise WorkerError("provider", f"No execution provider works here: {' '.join(passed)}")
 
 
 def try_out(full: str, options: Mapping[str, Any]) -> diagnosis.Obstacle | None:

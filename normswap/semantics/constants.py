@@ -63,7 +63,7 @@ def _wide(value: np.ndarray | None) -> np.ndarray | None:
     if value is None or not is_floating(value.dtype):
         return value
     if value.dtype not in NUMPY_DTYPES.values():
-        raise ValueError(f"{value.dtype} is no type that constants are computed in")
+        raise ValueError(f"constants are not computed in {value.dtype}")
     return value.astype(np.float64)
 
 

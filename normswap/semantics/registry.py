@@ -134,6 +134,7 @@ def meanings() -> Mapping[tuple[str, str], Meaning]:
     return _MEANINGS
 
 
+@functools.cache
 def since_version(name: str, domain: str, opset: int) -> int | None:
     """Return the version that gave an operator its meaning at an opset; None where it had none.
 

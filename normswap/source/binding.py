@@ -89,7 +89,7 @@ def bind(
         len(arguments) > len(ports) and arguments[0].example is not None
     ):
         own, files = _listed([a.name for a in arguments]), _listed(list(ports))
-        return None, {"": f"the module takes {own}, and the file {files}"}
+        return None, {"": f"the module takes {own}, but the file takes {files}"}
     else:
         names = list(ports)
         arguments = arguments[: len(ports)]
@@ -118,7 +118,7 @@ def _misfit(port: Port, example: np.ndarray) -> str:
         return ""
     given = f"{example.dtype.name}[{','.join(map(str, example.shape))}]"
     kind = "" if port.kind == "tensor" else f"a {port.kind} of "
-    return f"input {port.name!r} of the file is {kind}{port}, and the module was given {given}"
+    return f"input {port.name!r} of the file is {kind}{port}, but the module was given {given}"
 
 
 def _typed(example: np.ndarray, port: Port) -> np.ndarray:

@@ -12,7 +12,7 @@ from normswap.inputs.signature import dtype_of_port
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from normswap.check.observe import Observations
+    from normswap.check.observations import Observations
     from normswap.inputs.random import Case
     from normswap.inputs.signature import Signature
     from normswap.source.layers import Place
@@ -28,7 +28,7 @@ def of_outputs(signature: Signature, made: Sequence[np.ndarray]) -> Iterator[Sou
     if len(ports) != len(made):
         names = ", ".join(port.name for port in ports)
         count = f"{len(made)} tensor{'s' * (len(made) != 1)}"
-        what = f"the module gives {count}, and the file {len(ports)} ({names})"
+        what = f"the module returns {count}, but the file has {len(ports)} ({names})"
         yield SourceFinding("interface", "", what)
         return
     for number, (port, array) in enumerate(zip(ports, made, strict=True)):
@@ -38,8 +38,8 @@ def of_outputs(signature: Signature, made: Sequence[np.ndarray]) -> Iterator[Sou
         if port.kind != "tensor" or is_float != (array.dtype.kind == "f") or len(ranks) > 1:
             own = "float" if array.dtype.kind == "f" else array.dtype.name
             what = (
-                f"output {port.name!r} of the file is {port}, and output {number} of the module "
-                f"{own}[{','.join(map(str, array.shape))}]"
+                f"output {port.name!r} of the file is {port}, but output {number} of the "
+                f"module is {own}[{','.join(map(str, array.shape))}]"
             )
             yield SourceFinding("interface", port.name, what)
 
@@ -58,16 +58,17 @@ def of_mode(module: Sequence[str], file: Sequence[str], *, same: bool) -> Iterat
     """
     if file and not same:
         what = (
-            f"the file is in training mode, in {_listed(file)}: export it in eval mode, or mend it "
-            "with normswap recalibrate --freeze"
+            f"the file is in training mode, in {_listed(file)}: export it in eval mode, "
+            "or repair it with `normswap recalibrate --freeze`"
         )
         yield SourceFinding("mode", file[0], what)
     if module:
-        so = "the file is the same as the module" if same else "the file was compared with it"
+        so = "the file is equal to the module" if same else "the file was compared with it"
         what = (
             f"the module is in training mode, where {_listed(module)} "
-            f"{'depend' if module[1:] else 'depends'} on the batch or on chance; {so} in inference "
-            "mode: call .eval() before it is exported and compared"
+            f"{'depend' if module[1:] else 'depends'} on the other samples of the batch, "
+            f"or on chance; {so} in inference mode: call .eval() before the module is "
+            "exported and compared"
         )
         yield SourceFinding("mode", module[0].split(" ")[0], what)
 
@@ -85,13 +86,14 @@ def of_weights(weights: Sequence[Weight], *, same: bool) -> Iterator[SourceFindi
     others = [weight for weight in weights if weight.kind in {"other", "shape"}]
     many = [*changed, *others]
     if not (same or weights):
-        yield SourceFinding("weight", "", "no weight of the module is in the file")
+        yield SourceFinding("weight", "", "no weight of the module was found in the file")
         return
     if not same and len(many) > _NAMED and len(many) > len(weights) / 2:
         names = [weight.name for weight in many]
         what = (
-            f"{len(many)} of the {len(weights)} weights that the file has are not the module's: it "
-            f"was exported with other weights, or is another network ({_listed(names)})"
+            f"{len(many)} of the {len(weights)} weights in the file are not the module's: "
+            "it was exported with other weights, or from another network "
+            f"({_listed(names)})"
         )
         yield SourceFinding("weight", names[0], what)
         return
@@ -107,7 +109,7 @@ def of_layer(place: Place, weights: Sequence[Weight]) -> SourceFinding:
     """Return where the file begins to be another function."""
     own = [each for each in weights if each.name.rpartition(".")[0] == place.layer]
     kept = bool(own) and all(each.kind == "same" for each in own)
-    why = "; its weights are the module's, so what it is fed or how it is set is not" * kept
+    why = "; its weights are the module's, so its inputs or its settings differ" * kept
     return SourceFinding("layer", place.layer, f"{place}{why}")
 
 
@@ -132,8 +134,8 @@ def of_order(
         alike = [other for other, array in enumerate(own) if _agree(array, value)]
         if alike and number not in alike:
             what = (
-                f"output {name!r} of the file, its number {number}, is output {alike[0]} of the "
-                "module: they are in another order"
+                f"output {number} of the file, {name!r}, is output {alike[0]} of the "
+                "module: the outputs are in another order"
             )
             yield SourceFinding("outputs", name, what)
 

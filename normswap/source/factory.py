@@ -33,9 +33,9 @@ def require_torch() -> None:
         importlib.import_module("torch")
     except ImportError as error:
         raise RunError(
-            f"To compare a file with its module takes torch, which can't be imported here: "
-            f"{error}.",
-            tip="pip install torch (the CPU build is enough), where the module's own packages are.",
+            f"Comparing a file with its module needs torch, which can't be imported here: {error}.",
+            tip="Install it where the packages of the module are: pip install torch (the CPU "
+            "build is enough).",
         ) from error
 
 
@@ -82,8 +82,8 @@ def _parts(made: Any, place: str) -> tuple[Any, Any, dict[str, Any] | None]:
     if len(made) == 3 and isinstance(made[2], dict):
         return made
     raise UsageError(
-        f"{place} returned {len(made)} things, and not a module, its arguments and its keyword "
-        "arguments.",
+        f"{place} returned {len(made)} values; it must return a module, or a module with "
+        "its arguments, or these with its keyword arguments.",
         tip=TIP,
     )
 
@@ -97,9 +97,9 @@ def _imported(where: str, place: str) -> ModuleType:
     except ModuleNotFoundError as error:
         raise UsageError(f"{where} can't be imported: {error}.", tip=TIP) from error
     except FileNotFoundError as error:
-        raise UsageError(f"There is no {where}, of which {place!r} is to be called.") from error
+        raise UsageError(f"{where} doesn't exist, so {place!r} can't be called.") from error
     except Exception as error:
-        raise UsageError(f"To import {where} raised {_last(error)}") from error
+        raise UsageError(f"Importing {where} raised {_last(error)}") from error
 
 
 def _of_file(path: Path) -> ModuleType:

@@ -84,8 +84,9 @@ class Module:
             module = module.module()
         if not isinstance(module, torch.nn.Module):
             raise UsageError(
-                f"{title or 'What is given'} is no torch.nn.Module, but a {type(module).__name__}.",
-                tip="A function can be wrapped in one.",
+                f"{title or 'The given object'} is not a torch.nn.Module, but a "
+                f"{type(module).__name__}.",
+                tip="Wrap it in a torch.nn.Module, whose forward calls it.",
             )
         self.title = title or type(module).__name__
         self._flags = {name: each.training for name, each in module.named_modules()}

@@ -13,16 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from normswap.check.arbitration import IMPRECISE, PRECISE, patience
 from normswap.check.departure import type_of_rounding
-from normswap.check.observe import (
-    IMPRECISE,
-    PRECISE,
-    Observations,
-    Truths,
-    observe_original,
-    patience,
-    tensors_of,
-)
+from normswap.check.observations import Observations, Truths, tensors_of
+from normswap.check.observe import observe_original
 from normswap.check.report import RunReport
 from normswap.check.runner import Results, Runner
 from normswap.errors import RunError
@@ -32,7 +26,7 @@ from normswap.source.binding import NotTakenError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from normswap.check.observe import Tensors
+    from normswap.check.observations import Tensors
     from normswap.check.options import CheckOptions
     from normswap.inputs.random import Case
     from normswap.inputs.signature import Signature
@@ -128,7 +122,7 @@ class Pair:
                 timeout=patience(self._options),
             )
         except RunError as error:
-            seen.notes.append(f"what rounding does could not be measured: {error}")
+            seen.notes.append(f"the effect of rounding could not be measured: {error}")
             return
         for position, feeds in enumerate(part.feeds):
             plain, *moved = (tensors_of(row[position]) for row in found.values)

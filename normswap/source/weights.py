@@ -56,12 +56,15 @@ class Weight:
         """Tell a person what is so."""
         where = f", which the file has as {self.constant!r}," * (self.constant != self.name)
         if self.kind == "shape":
-            return f"weight {self.name!r} is of shape {list(self.shape)}{where} and of another here"
+            return (
+                f"weight {self.name!r} has shape {list(self.shape)}{where} in the module, and "
+                "another shape in the file"
+            )
         at = ", ".join(map(str, self.index))
         return (
             f"weight {self.name!r}{where} is not the module's: {self.differing} of "
-            f"{self.elements} elements differ, most at [{at}], which is {self.own:.7g} in the "
-            f"module and {self.found:.7g} in the file"
+            f"{self.elements} elements differ, most at [{at}], where it is {self.own:.7g} "
+            f"in the module and {self.found:.7g} in the file"
         )
 
 

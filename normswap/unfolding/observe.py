@@ -14,6 +14,7 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
 from normswap.dtypes import NUMPY_DTYPES
+from normswap.files.scratch import scratch_folder
 from normswap.graph.build import all_graphs, build_network, gs_nodes
 from normswap.graph.names import Names
 from normswap.groupnorm.estimate import estimate
@@ -21,7 +22,6 @@ from normswap.groupnorm.layer import HALF_PRECISION
 from normswap.groupnorm.recalibrate import RecalibrateOptions
 from normswap.groupnorm.statistics import NormLayer
 from normswap.model import ArrayTensor, load, make_constant, stage
-from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

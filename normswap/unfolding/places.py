@@ -159,18 +159,18 @@ class Apart(enum.Enum):
 
 
 EXPLANATIONS = {
-    Apart.NO_BIAS: "it has no bias, and a fold would have left one",
-    Apart.OUTPUT: "it makes the network's answer",
-    Apart.POOLED: "it is behind a global pooling, in a gate or head",
-    Apart.ATTENTION: "it is a projection of an attention",
-    Apart.NORMALIZED: "a normalization comes next",
-    Apart.AFTER_ACTIVATION: "layers like it have one behind the activation",
+    Apart.NO_BIAS: "it has no bias, and folding a BatchNormalization would have added one",
+    Apart.OUTPUT: "it makes an output of the network",
+    Apart.POOLED: "it is after a global pooling, in a gate or head",
+    Apart.ATTENTION: "it is a projection of an attention block",
+    Apart.NORMALIZED: "a normalization follows",
+    Apart.AFTER_ACTIVATION: "similar layers have a BatchNormalization after the activation",
     Apart.LAYER_NORM: "its block is normalized by LayerNorm",
-    Apart.LAYER_SCALE: "its block has one at its depthwise layer, and a layer scale",
+    Apart.LAYER_SCALE: "its block has a layer scale, and a normalization at its depthwise layer",
     Apart.NOTHING: "no nonlinearity, sum or linear layer follows",
     Apart.EXCLUDED: "the options leave it out",
-    Apart.SHAPE_UNKNOWN: "the number of its axes is not known",
-    Apart.OVERFLOW: "its variance is beyond the range of its type",
+    Apart.SHAPE_UNKNOWN: "its rank is not known",
+    Apart.OVERFLOW: "its variance exceeds the range of its type",
     Apart.NO_ESTIMATE: "the data gives no statistics for it",
 }
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 OLDEST = 7
 """The opset since which a BatchNormalization is in inference mode unless it says otherwise."""
 
-STILL = "no channel of it moves on this data, which may be too little"
+STILL = "none of its channels varies on this data, which may be too little data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ def make_plan(model: Model, selection: Selection) -> UnfoldPlan:
     for pattern in (*selection.include, *selection.exclude):
         if layers and not any(fits(layer.names, [pattern]) for layer in layers):
             raise UsageError(
-                f"No linear layer of {model.name} fits the pattern {pattern!r}.",
+                f"No linear layer of {model.name} matches the pattern {pattern!r}.",
                 tip=did_you_mean(pattern, (layer.node.title for layer in layers))
                 or "Patterns are matched against names of nodes and of their input and output "
                 "tensors; normswap unfold --dry-run -v lists them.",

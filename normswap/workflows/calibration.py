@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from normswap.check.options import CheckOptions
+from normswap.files.scratch import scratch_folder
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.calibrate import CalibrationOptions, calibrate
 from normswap.groupnorm.drift import DriftReport, Outputs, measure_drift
@@ -16,12 +17,11 @@ from normswap.groupnorm.refit.holdout import Part, hold_out
 from normswap.groupnorm.refit.outcome import Searched
 from normswap.groupnorm.refit.walk import RefitOptions, refit
 from normswap.groupnorm.refit.writing import write_constants
+from normswap.groupnorm.side_by_side import side_by_side
 from normswap.inputs.dims import RequestedSizes, batch_is_free
 from normswap.inputs.signature import read_signature
 from normswap.model import load, stage
 from normswap.progress import silent
-from normswap.runtime.session import Session
-from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from normswap.inputs.data import Dataset
     from normswap.inputs.signature import Signature
     from normswap.progress import Progress
-    from normswap.workflows.normalizing import Network
+    from normswap.workflows.normalizing import Swappable
 
     Affines = dict[tuple[str, str], FittedAffine]
 
@@ -46,16 +46,16 @@ def divide(data: Dataset, signature: Signature, how: CalibrationOptions) -> tupl
 
 @contextmanager
 def calibrated(
-    network: Network,
+    network: Swappable,
     samples: tuple[Part, Part],
     how: CalibrationOptions,
     progress: Progress,
-) -> Iterator[Network]:
+) -> Iterator[Swappable]:
     """Fit a network to data, and write it anew where weights have changed.
 
     Parameters
     ----------
-    network : Network
+    network : Swappable
         As it is before.
     samples : (Part, Part)
         Those to fit to, and those held out.
@@ -121,38 +121,18 @@ def _snr(path: Path, plan: SwapPlan, samples: Part, how: CalibrationOptions) -> 
     return math.fsum(each.snr for each in drift.outputs.values()) / max(len(drift.outputs), 1)
 
 
-def drift_of(
-    original: Path,
-    swapped: Path,
-    plan: SwapPlan,
-    batches: Iterable[Mapping[str, Any]],
-    check: CheckOptions,
-) -> DriftReport:
-    """Measure how far a swapped network is from the original on a person's own data."""
-    layers = {layer.y: layer.data_type for layer in plan.visible_layers}
-    outputs = Outputs.of(read_signature(original).outputs)
-    how: dict[str, Any] = {
-        "taps": layers,
-        "provider": check.provider,
-        "provider_options": check.provider_options,
-        "timeout": check.timeout,
-        "alike": True,
-    }
-    with (
-        Session(original, label="the original model", **how) as before,
-        Session(swapped, label="the swapped model", **how) as after,
-    ):
-        return measure_drift(before, after, batches, outputs, list(layers), silent, own=True)
-
-
 def plain_drift(
     original: Path, plan: SwapPlan, batches: Iterable[Mapping[str, Any]], check: CheckOptions
 ) -> DriftReport:
-    """Measure the drift of a swap as it is planned."""
+    """Measure how far a swap, as it is planned, is from the original on a person's own data."""
     model = load(original)
     apply_swaps(plan, model)
     with scratch_folder() as folder:
         path = folder / "swapped.onnx"
         with stage(model, path) as staged:
             staged.commit()
-        return drift_of(original, path, plan, batches, check)
+        layers = plan.visible_layers
+        outputs = Outputs.of(read_signature(original).outputs)
+        names = [layer.y for layer in layers]
+        with side_by_side(original, path, check, layers) as (before, after):
+            return measure_drift(before, after, batches, outputs, names, silent, own=True)

@@ -241,21 +241,30 @@ def certifiable(
         a model's.
     """
     if options is None:
-        raise UsageError("There is no certificate without a check.", tip="Leave out one of both.")
+        raise UsageError(
+            "A certificate needs a check, which is turned off.",
+            tip="Leave out either the certificate or --no-check (check=None).",
+        )
     plainly = CheckOptions()
     own = ("data", "load_outputs", "tolerances", "value_ranges", "iterations", "against_provider")
     for name in (*own, "arbiter", "proof"):
         if getattr(options, name) != getattr(plainly, name):
             raise UsageError(
-                f"A certificate is about the models alone; this check is told {name!r} too.",
-                tip="Leave out the certificate or what else was given.",
+                "A certificate can only be made from the models alone, but the check "
+                f"also has the option {name!r}.",
+                tip="Leave out either the certificate or that option.",
             )
     target = Path(path)
     if target.is_dir() or not target.parent.is_dir():
-        raise UsageError(f"{target} is no path of a file for a certificate.")
+        raise UsageError(
+            f"{target} can't be a certificate: it is a folder, or its folder doesn't exist."
+        )
     named = [model for model in models if isinstance(model, str | os.PathLike)]
     if target.resolve() in [Path(model).resolve() for model in named]:
-        raise UsageError(f"{target} is a model.", tip="Give the certificate another name.")
+        raise UsageError(
+            f"{target} is one of the models, and would be overwritten by the certificate.",
+            tip="Give the certificate another name.",
+        )
     return target
 
 
@@ -398,7 +407,7 @@ def _files(path: Path) -> Files:
     whole = sha256_of(path)
     for name, found in {path.name: whole, **hashes}.items():
         if found is None:
-            raise ModelError(f"{name} can't be read.")
+            raise ModelError(f"{name} can't be read, so the certificate can't have its hash.")
     return Files(whole or "", {location: found or "" for location, found in hashes.items()})
 
 
@@ -410,10 +419,10 @@ def cuts_of(regions: tuple[Judged, ...], a: Side, b: Side) -> Iterator[Cut | str
         pairs += [(1, pair.tensor) for pair in region.frontier]
         missing = next((name for which, name in pairs if name not in numbers[which]), None)
         if missing is not None:
-            yield f"there is no tensor {missing!r}"
+            yield f"the models have no tensor {missing!r}"
             continue
         tensor, original, *frontier = (numbers[which][name] for which, name in pairs)
-        yield Cut(tensor, original, tuple(frontier))
+        yield Cut(tensor, original, tuple(frontier), region.is_scaled)
 
 
 def load_certificate(path: Path) -> tuple[Certificate, dict[str, Any]]:
@@ -430,15 +439,15 @@ def load_certificate(path: Path) -> tuple[Certificate, dict[str, Any]]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         tip = None if path.exists() else no_such_file(path)
-        raise DataError(f"{path} is no certificate: {error}.", tip=tip) from error
+        raise DataError(f"{path} is not a certificate: {error}.", tip=tip) from error
     schema = data.get("schema") if isinstance(data, dict) else None
     if schema != Certificate.SCHEMA:
         raise DataError(
-            f"{path} is no certificate of the form {Certificate.SCHEMA!r}"
-            + (f", but of {schema!r}." if isinstance(schema, str) else "."),
-            tip="A rewrite and check write one with --certificate.",
+            f"{path} is not a certificate with the schema {Certificate.SCHEMA!r}"
+            + (f"; its schema is {schema!r}." if isinstance(schema, str) else "."),
+            tip="fold, unfold, bn-to-gn and check write one with --certificate.",
         )
     try:
         return msgspec.convert(data, Certificate), data
     except msgspec.ValidationError as error:
-        raise DataError(f"{path} is no certificate: {error}.") from error
+        raise DataError(f"{path} is not a certificate: {error}.") from error

@@ -10,15 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from normswap.beside import placed
 from normswap.check import cancellation
 from normswap.check.alone import concluded
 from normswap.check.batching import batch_evidence
 from normswap.check.compare import compare, judge_all
 from normswap.check.departure import disbelieved, find_departures, measure_rounding, suspected
 from normswap.check.deployment import deploy, proved_outputs, with_proof
+from normswap.check.executions import provider_notes
 from normswap.check.golden import against_expected
-from normswap.check.observe import Observations, observe_original, observe_rewritten, provider_notes
+from normswap.check.observations import Observations
+from normswap.check.observe import observe_original, observe_rewritten
 from normswap.check.options import CheckOptions
 from normswap.check.power import estimate, self_test
 from normswap.check.report import CaseReport, CheckReport, OutputReport, reasons_of
@@ -27,6 +28,8 @@ from normswap.check.runner import LEVELS, Execution, Runner
 from normswap.check.starting import is_enough, start
 from normswap.check.verdict import NOT_FINITE, Verdict, overall
 from normswap.errors import DataError, ModelError, UsageError
+from normswap.files.beside import placed
+from normswap.files.scratch import scratch_folder
 from normswap.graph.build import gs_nodes
 from normswap.groupnorm.carried import constants_not_finite
 from normswap.inputs.data import load_cases, load_outputs
@@ -43,7 +46,6 @@ from normswap.progress import Progress, silent
 from normswap.proof.budget import Budget
 from normswap.proof.files import prove_files
 from normswap.runtime.providers import CPU, full_name
-from normswap.scratch import scratch_folder
 from normswap.spelling import did_you_mean
 
 if TYPE_CHECKING:
@@ -216,7 +218,7 @@ def check_files(
             outputs = with_proof(outputs, proof, strict=strict)
         if options.batch_invariant:
             found = batch_evidence(runner, second, "rewritten", seen.cases[0], options)
-            named = [(f"a sample alone, and in a batch, {level}", e) for level, e in found]
+            named = [(f"same sample alone and in a batch, {level}", e) for level, e in found]
             outputs += judge_all(named, options.tolerances)
         power = estimate(outputs) if options.power else None
         if options.self_test:
@@ -242,7 +244,7 @@ def _prove(
     *,
     alone: bool = False,
 ) -> Proof:
-    progress("proving region by region")
+    progress("proving")
     requested = RequestedSizes(options.input_shapes, options.symbolic_dims)
     if alone:
         budget = Budget(options.timeout, clock=time.perf_counter)
@@ -255,6 +257,7 @@ def _prove(
         budget=budget,
         alone=alone,
         ranges=options.value_ranges,
+        progress=progress,
     )
 
 
@@ -287,6 +290,7 @@ def _proved(
         running = pool.submit(deploy, runner, child, first, second, options, data)
         try:
             proof = _prove(first, second, options, runner.progress)
+            runner.progress("running both models")
             seen = running.result()
         except BaseException:
             child.kill()  # nobody waits for it any more
@@ -317,8 +321,9 @@ def _mode_note(names: Sequence[str]) -> Iterator[str]:
     if names:
         verb, whose = ("are", "their") if names[1:] else ("is", "its")
         yield (
-            f"{' and '.join(names)} {verb} in training mode: {whose} answers hang on the batch or "
-            "on chance; normswap lint names the nodes"
+            f"{' and '.join(names)} {verb} in training mode: {whose} outputs depend on "
+            "the other samples of the batch, or on chance; `normswap lint` names the "
+            "nodes"
         )
 
 
@@ -360,8 +365,8 @@ def _check_outputs(signature: Signature, options: CheckOptions, progress: Progre
     _refuse_unknown_outputs(signature, options)
     if options.data is None:
         raise UsageError(
-            "To compare with saved outputs takes the inputs that they were made of.",
-            tip="Give --load-inputs too.",
+            "Saved outputs can be compared only on the inputs that they were made from.",
+            tip="Add --load-inputs.",
         )
     cases = load_cases(signature, options.data)
     expected = [case.expected for case in cases]
@@ -370,7 +375,8 @@ def _check_outputs(signature: Signature, options: CheckOptions, progress: Progre
     given = sum(map(bool, expected))
     if given != len(cases):
         raise DataError(
-            f"There are {len(cases)} sets of inputs, and {given} of outputs: each needs its own."
+            f"There are {len(cases)} sets of inputs, but {given} sets of outputs: each "
+            "set of inputs needs its own."
         )
     seen = Observations(cases=cases)
     with scratch_folder("check") as folder:
@@ -396,7 +402,7 @@ def _refuse_unknown_outputs(signature: Signature, options: CheckOptions) -> None
     for name in options.tolerances:
         if name and name.split("[", 1)[0] not in names:
             raise UsageError(
-                f"The model has no output {name!r} to give a tolerance to.",
+                f"A tolerance is given for output {name!r}, but the model has no such output.",
                 tip=did_you_mean(name, names) or f"Its outputs are {', '.join(names)}.",
             )
 
@@ -406,8 +412,9 @@ def _refuse_useless_limit(options: CheckOptions) -> None:
     names = (options.provider, options.against_provider or CPU)
     if options.memory_limit is not None and any(full_name(name) != CPU for name in names):
         raise UsageError(
-            "The memory limit is one of address space, with which a device can't even start.",
-            tip="Use --gpu-mem-limit for the memory of the device.",
+            "--memory-limit (memory_limit=) limits the address space, and device "
+            "providers need more than that to start.",
+            tip="To limit the memory of the device, use --gpu-mem-limit.",
         )
 
 
@@ -430,11 +437,11 @@ def _report(
     if verdict is Verdict.DIFFERENT and proof is not None and not structure:
         told = "".join(reasons)
         places = (str(region) for region in proof.apart)
-        reasons += tuple(f"not the same: {place}" for place in places if place not in told)
+        reasons += tuple(f"not equal: {place}" for place in places if place not in told)
     seen.add_notes([remark for case in seen.cases for remark in case.remarks])
     seen.add_notes(cancellation.notes(outputs))
     if proof is not None and proof.stopped:
-        seen.add_notes([f"the proof was stopped: {proof.stopped}"])
+        seen.add_notes([f"the proof was stopped early: {proof.stopped}"])
     if first.home is None and any(o.judgement.reason == NOT_FINITE for o in outputs):
         seen.add_notes(constants_not_finite(load(first.path, name=first.name)))
     golden = seen.original.values[0] if seen.original is not None else ()
@@ -463,4 +470,4 @@ def _report(
 
 
 def _nothing(outputs: Sequence[OutputReport]) -> tuple[str, ...]:
-    return () if outputs else ("there is no output to compare",)
+    return () if outputs else ("there are no outputs to compare",)

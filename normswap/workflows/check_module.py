@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from normswap.check.compare import compare
 from normswap.check.departure import suspected
-from normswap.check.observe import Observations
+from normswap.check.observations import Observations
 from normswap.check.options import CheckOptions
 from normswap.check.power import estimate
 from normswap.check.report import CaseReport, CheckReport, SourceReport, reasons_of
@@ -18,6 +18,7 @@ from normswap.check.report import SourceFinding as Finding
 from normswap.check.runner import LEVELS, Execution, Runner
 from normswap.check.verdict import RULES, Verdict, overall
 from normswap.errors import ModelError, RunError, RunTimeoutError, UsageError
+from normswap.files.scratch import scratch_folder
 from normswap.graph.batchnorm import is_batchnorm
 from normswap.inputs.signature import read_signature
 from normswap.inspection.subject import Subject
@@ -27,7 +28,6 @@ from normswap.progress import Progress, silent
 from normswap.proof.files import side_of
 from normswap.proof.flat import NotFlatError
 from normswap.runtime.failures import ProviderError
-from normswap.scratch import scratch_folder
 from normswap.source import causes
 from normswap.source.binding import NotTakenError, bind
 from normswap.source.factory import require_torch
@@ -135,11 +135,14 @@ def check_source(
 def _refuse(options: CheckOptions) -> None:
     if options.proves_only:
         raise UsageError(
-            "A module has no graph to prove anything of.", tip="Check to depth 'quick' or 'full'."
+            "A module has no graph, so nothing can be proved about it.",
+            tip="Use depth 'quick' or 'full'.",
         )
     for name in ("against_provider", "load_outputs", "self_test", "batch_invariant"):
         if getattr(options, name):
-            raise UsageError(f"{name!r} is for a check of files, not of a module.")
+            raise UsageError(
+                f"{name!r} can't be used with a module: it is for comparing two files."
+            )
 
 
 class _Check:
@@ -191,7 +194,8 @@ class _Check:
                 self._source.outputs(given)
             except NotTakenError as error:
                 raise UsageError(
-                    f"{self._source.title} does not take the arguments that come with it: {error}"
+                    f"{self._source.title} does not accept the arguments that its factory "
+                    f"returned: {error}"
                 ) from error
         return None if wrong else Pair(self._source, self._signature, binding, self._options)
 
@@ -201,7 +205,7 @@ class _Check:
             for case in cases:
                 pair.made(case)
         except NotTakenError as error:
-            what = f"the module does not take what the file does ({case.name}): {error}"
+            what = f"the module does not accept the inputs of the file ({case.name}): {error}"
             self._findings.append(Finding("interface", "", what))
             return []
         return list(cases)
@@ -257,7 +261,10 @@ class _Check:
         for at, case in enumerate(taken):
             refusal = self._refusal(runner, [case])
             if refusal is not None:
-                what = f"the file leaves {_changed(usual, case)}, and does not take that: {refusal}"
+                what = (
+                    f"the file leaves {_changed(usual, case)}, but fails with the new size: "
+                    f"{refusal}"
+                )
                 self._findings.append(Finding("sizes", "", what))
                 return taken[:at]
         return taken
@@ -316,7 +323,7 @@ class _Check:
         return CheckReport(
             verdict=verdict,
             reasons=(*messages, *reasons_of(outputs))
-            or (() if outputs else ("there is no output to compare",)),
+            or (() if outputs else ("there are no outputs to compare",)),
             notes=tuple(seen.notes),
             original=self._source.title,
             rewritten=self._signature.title,
@@ -351,10 +358,10 @@ def _changed(usual: Case, other: Case) -> str:
     before, after = usual.shapes(), other.shapes()
     return next(
         (
-            f"axis {axis} of input {name!r} open, which was {old} and is {new} here"
+            f"axis {axis} of input {name!r} open (size {old} changed to {new})"
             for name, shape in after.items()
             for axis, (old, new) in enumerate(zip(before[name], shape, strict=True))
             if old != new
         ),
-        "its sizes open",
+        "sizes open",
     )

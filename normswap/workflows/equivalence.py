@@ -1,23 +1,27 @@
-"""The check of a rewrite that is to be the same function, as a fold and its inverse are."""
+"""The check of a rewrite that is to be the same function, and the certificate of any check."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from normswap.files.beside import placed
 from normswap.model.staging import output_name
 from normswap.workflows.result import advising
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextlib import ExitStack
 
     from normswap.check.options import CheckOptions
     from normswap.check.report import CheckReport
+    from normswap.groupnorm.intent import Intent
     from normswap.model import Model
     from normswap.model.staging import Place
     from normswap.progress import Progress
     from normswap.runtime.child import Child
-    from normswap.workflows.certificate import Certificate, Folding
+    from normswap.workflows.certificate import Folding
     from normswap.workflows.result import Output
 
 
@@ -61,19 +65,51 @@ def checked(
         )
 
 
-def certificate_of(
+@contextmanager
+def certified(
+    file: Path | None,
     model: Model,
     rewritten: Path,
     target: Place,
-    report: CheckReport,
-    options: CheckOptions,
+    report: CheckReport | None,
+    options: CheckOptions | None,
     progress: Progress,
+    *,
+    original: Path | None = None,
     folding: Folding | None = None,
-) -> Certificate:
-    """Return the certificate of a check that :func:`checked` made."""
+    swapping: tuple[Intent, ...] | None = None,
+) -> Iterator[None]:
+    """Write the certificate of a check, where one was asked for, when the context ends well.
+
+    Parameters
+    ----------
+    file : Path or None
+        Where it goes; there is none of a rewrite that was not checked.
+    model : Model
+        What was loaded.
+    rewritten : Path
+        Where the result is for now.
+    target : path or binary stream
+        Where it goes.
+    report : CheckReport or None
+    options : CheckOptions or None
+        Of the check.
+    progress : callable
+    original : Path, optional
+        What the result was compared with, if that is not what was loaded.
+    folding : Folding, optional
+    swapping : tuple of Intent, optional
+    """
+    if file is None or report is None or options is None:
+        yield
+        return
     from normswap.workflows.certificate import certify
 
     progress("certifying")
     names = (model.name, Path(output_name(target)).name)
-    with model.original() as path:
-        return certify(path, rewritten, report, options, names=names, folding=folding)
+    with nullcontext(original) if original else model.original() as path:
+        made = certify(
+            path, rewritten, report, options, names=names, folding=folding, swapping=swapping
+        )
+    with placed(str(made), file):
+        yield

@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
-from normswap.beside import placed
 from normswap.errors import ExitCode, UsageError, require_choice
 from normswap.folding.apply import apply_plan
 from normswap.folding.passes.leftovers import Form
@@ -14,7 +13,7 @@ from normswap.folding.planner import make_plan
 from normswap.model import Model, load
 from normswap.model.staging import staged_output
 from normswap.progress import Progress, silent
-from normswap.workflows.equivalence import certificate_of, checked, started
+from normswap.workflows.equivalence import certified, checked, started
 from normswap.workflows.outlook import NOTHING, Outlook, after_fold
 from normswap.workflows.result import (
     Result,
@@ -231,11 +230,11 @@ def fold(
         from normswap.check.options import check_options
 
         how = check_options(check, provable=True)
-    certified = None
+    certificate_path = None
     if certificate is not None:
         from normswap.workflows.certificate import certifiable
 
-        certified = certifiable(how, certificate, model, output)
+        certificate_path = certifiable(how, certificate, model, output)
     target = place(output)
     loaded, report = _planned(
         model,
@@ -245,7 +244,7 @@ def fold(
         leftover=leftover,
         max_growth=max_growth,
     )
-    if not report.plan.edits and (certified is None or not copy):
+    if not report.plan.edits and (certificate_path is None or not copy):
         return FoldResult(*as_it_is(report, loaded, target, overwrite=overwrite, copy=copy))
     with ExitStack() as stack:
         child = None if how is None else started(how, stack)
@@ -261,14 +260,22 @@ def fold(
                 off = () if stored is None else stored.result()
             report = replace(report, residuals=off, check=found)
         require_sound(report, _findings(report))
-        made = None
-        if certified is not None and how is not None and report.check is not None:
+        folding = None
+        if certificate_path is not None:
             from normswap.workflows.certificate import Folding
 
             options = assume_constant, merge_branches, leftover, max_growth
             folding = Folding(*options, report.plan.to_dict())
-            made = certificate_of(loaded, staged.path, target, report.check, how, progress, folding)
-        with placed(None if made is None else str(made), certified):
+        with certified(
+            certificate_path,
+            loaded,
+            staged.path,
+            target,
+            report.check,
+            how,
+            progress,
+            folding=folding,
+        ):
             report = committed(report, staged, target)
     return FoldResult(report, target)
 
@@ -278,7 +285,9 @@ def _planned(
 ) -> tuple[Model, FoldReport]:
     require_choice("leftover", leftover, get_args(Form))
     if max_growth is not None and not max_growth >= 1:
-        raise UsageError(f"max_growth={max_growth!r} is not 1 or more.")
+        raise UsageError(
+            f"max_growth={max_growth!r} is less than 1; it is a factor of the model's size."
+        )
     progress("reading the model")
     model = load(source)
     progress("planning")
@@ -296,5 +305,5 @@ def _residuals(folded: Model, written: Path) -> tuple[Residual, ...]:
 def _findings(report: FoldReport) -> list[str]:
     """Return what the check of a fold found, the gravest first."""
     off = [residual for residual in report.residuals if not residual.is_rounding]
-    stored = [f"{r.tensor!r} is stored {r.ulps:.3g} ulp off its formula" for r in off]
+    stored = [f"{r.tensor!r} deviates from its formula by {r.ulps:.3g} ulp" for r in off]
     return [*stored, *(report.check.reasons if report.check is not None else ())]

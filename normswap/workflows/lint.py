@@ -159,7 +159,7 @@ def lint(
     ('NS102', '/stem/stem.1/BatchNormalization', 'training_mode=1')
     """
     if not models:
-        raise UsageError("There is no model to lint.")
+        raise UsageError("No model was given to lint.")
     found: list[Linted] = []
     for model in models:
         options = _options(model, config).selecting(select, ignore)
@@ -191,7 +191,7 @@ def _options(model: Source, config: str | os.PathLike[str] | LintOptions | None)
         return configuration.find(path).options_for(path)
     found = configuration.read(Path(config))
     if found is None:
-        raise UsageError(f"{os.fspath(config)} has no [tool.normswap].")
+        raise UsageError(f"{os.fspath(config)} has no table [tool.normswap].")
     return found.options_for(path)
 
 
@@ -204,7 +204,8 @@ def _linted(source: Source, options: LintOptions, *, fix: bool, progress: Progre
 
         if not isinstance(source, str | os.PathLike):
             raise UsageError(
-                "A model that is in no file can't be fixed in place.", tip="Fold it: normswap.fold."
+                "A model that was not read from a file can't be fixed in place.",
+                tip="Use normswap.fold, which returns the folded model.",
             )
         fold(source, source, overwrite=True, copy=False, progress=progress)
         findings = _findings(source, options)

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from normswap.files.scratch import scratch_folder
 from normswap.groupnorm.intent import torn_apart
 from normswap.groupnorm.normalize import normalize
 from normswap.groupnorm.planner import plan_swap
 from normswap.model import load, stage
-from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class Swappable:
     """What is swapped: a model as it was read, or one that was normalized and is the same function.
 
     Attributes
@@ -58,7 +58,7 @@ class Network:
 @contextmanager
 def normalized(
     model: Model, plan: SwapPlan, progress: Progress, fit: CalibrationOptions | None = None
-) -> Iterator[Network]:
+) -> Iterator[Swappable]:
     """Normalize a model before it is swapped, if that is wanted; it is not to be used any more.
 
     A group of one channel forgets all that was done to the channel before, so there is nothing to
@@ -68,9 +68,9 @@ def normalized(
     """
     with model.original() as original:
         if not plan.options.normalize or not plan.swaps:
-            yield Network(model, original, plan)
+            yield Swappable(model, original, plan)
             return
-        progress("normalizing first")
+        progress("normalizing with the statistics first")
         searched = fit is not None and fit.search_groups
         grouped = {s.key for s in plan.swaps if searched or s.num_groups != s.alone.channels}
         owned = fit is None and plan.options.keep_scale and plan.options.keep_bias
@@ -80,7 +80,7 @@ def normalized(
             while True:
                 after = plan, normalize(model, grouped, sealed=sealed)
                 if not after[1].edited:
-                    yield Network(model, original, plan_swap(model, plan.options, after=after))
+                    yield Swappable(model, original, plan_swap(model, plan.options, after=after))
                     return
                 with stage(model, path, overwrite=True) as staged:
                     staged.commit()
@@ -88,7 +88,7 @@ def normalized(
                 swaps = plan_swap(again, plan.options, after=after)
                 torn = torn_apart(swaps)
                 if not torn:
-                    yield Network(again, path, swaps, original, after)
+                    yield Swappable(again, path, swaps, original, after)
                     return
                 grouped -= torn
                 model = load(original, name=model.name)

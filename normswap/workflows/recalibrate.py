@@ -41,13 +41,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from normswap.groupnorm.statistics import NormLayer
-    from normswap.inputs.data import Data
+    from normswap.inputs.sets import Data
     from normswap.model import Model
     from normswap.model.sources import Source
     from normswap.workflows.result import Output
 
 
-STAYS = "a Dropout that is, or may be, in training mode, in which it stays"
+STAYS = "a Dropout that is, or may be, in training mode; it is not changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,13 +187,14 @@ def _require_no_data(*, freeze: bool, momentum: float | None, samples: int | Non
     """Refuse to go without data where something is to be made of it."""
     if not freeze:
         raise UsageError(
-            "There is no data to estimate statistics on.",
-            tip="Give some inputs of the model. Without any, --freeze (freeze=True) turns nodes in "
-            "training mode into inference ones with the statistics that they have.",
+            "There is no data to estimate statistics from.",
+            tip="Give some inputs of the model. To make a training-mode export an inference "
+            "model without any, use --freeze (freeze=True), which keeps the statistics "
+            "in the model.",
         )
     for name, given in (("momentum", momentum), ("samples", samples)):
         if given is not None:
-            raise UsageError(f"{name} says what to do with data, and no data is given.")
+            raise UsageError(f"{name} has no effect without data.")
 
 
 def _about(nodes: Sequence[str], what: str) -> list[str]:
@@ -214,7 +215,10 @@ def _frozen(
     if found.kept and not found.layers:
         refuse(model, found.kept)
     blank = [layer.nodes[0].title for layer in found.layers if are_trivial(*layer.statistics)]
-    notes = _about(blank, "mean 0 and variance 1, the statistics of no data")
+    notes = _about(
+        blank,
+        "mean 0 and variance 1, as before training: the statistics were probably never estimated",
+    )
     notes += _about(find_dropouts(network), STAYS)
     done = tuple(map(frozen, found.layers))
     kept = tuple(found.kept)

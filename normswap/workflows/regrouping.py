@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from normswap.files.scratch import scratch_folder
 from normswap.groupnorm.planner import plan_swap
 from normswap.groupnorm.regroup.regroup import Regrouping, regroup
 from normswap.inputs.data import open_data
 from normswap.inputs.signature import read_signature
 from normswap.model import load, stage
-from normswap.scratch import scratch_folder
 from normswap.workflows.calibration import divide
 from normswap.workflows.sameness import Sameness, same_as
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from normswap.groupnorm.calibrate import CalibrationOptions
     from normswap.groupnorm.plan import SwapPlan
     from normswap.groupnorm.refit.holdout import Part
-    from normswap.inputs.data import Data, Dataset
+    from normswap.inputs.data import Dataset
+    from normswap.inputs.sets import Data
     from normswap.model import Model
     from normswap.progress import Progress
 

@@ -90,8 +90,8 @@ def place(output: Output) -> Place:
         return InMemory()
     if not isinstance(output, str | os.PathLike) and not hasattr(output, "write"):
         raise UsageError(
-            f"A model can't be written to something of type {type(output).__name__}.",
-            tip="Give a path or a stream opened with 'wb', or nothing to get the model back.",
+            f"A model can't be written to an object of type {type(output).__name__}.",
+            tip="Give a path, a stream opened with 'wb', or no output to get the model back.",
         )
     return output
 
@@ -153,8 +153,8 @@ class Result(Generic[Report]):
     def _path(self) -> Path:
         if not isinstance(self._place, str | os.PathLike):
             raise UsageError(
-                "The model went into a stream, which has it now.",
-                tip="Without an output it stays in memory.",
+                "The model was written to a stream, and is not kept in memory.",
+                tip="Without an output, the model stays in memory.",
             )
         return Path(self._place)
 
@@ -205,8 +205,12 @@ def advising() -> Iterator[None]:
         raise
     except (RunError, ModelError) as error:
         if error.tip is None:
-            stands = "Nor could the models be evaluated in float64. " * isinstance(error, RunError)
-            error.tip = f"{stands}--no-check (check=None) saves the result without comparing it."
+            stands = "The models could not be evaluated in float64 either. " * isinstance(
+                error, RunError
+            )
+            error.tip = (
+                f"{stands}To save the result without comparing it, use --no-check (check=None)."
+            )
         raise
 
 
@@ -231,10 +235,10 @@ def require_sound(report: RewriteReport, findings: Sequence[str]) -> None:
         raise NotEquivalentError(
             f"The rewrite of {report.source} failed its check{found}.",
             report=report,
-            tip="Nothing was saved. The error's report has the figures, and the inputs too.",
+            tip="Nothing was saved. The report of this error has all figures, and the inputs.",
         )
     raise InconclusiveError(
-        f"The check of the rewrite of {report.source} could conclude nothing{found}.",
+        f"The check of the rewrite of {report.source} was inconclusive{found}.",
         report=report,
-        tip="Nothing was saved. check=None goes without a check.",
+        tip="Nothing was saved. To save the result without a check, use --no-check (check=None).",
     )

@@ -61,9 +61,13 @@ def same_as(
     orders : sequence of Reordered
         The order in which channels are, where they were permuted.
     """
-    progress(f"proving that the {what} network is the same function")
     models = drawing_alike(read_signature(original), read_signature(changed))
-    if prove_files(*models, orders=orders).is_whole:
+
+    def proving(stage: str) -> None:
+        progress(f"the {what} network: {stage}")
+
+    proving("proving")
+    if prove_files(*models, orders=orders, progress=proving).is_whole:
         return Sameness(Verdict.EQUIVALENT, proved=True)
     how = CheckOptions(check.provider, check.provider_options, seed=check.seed)
     how = replace(how, input_shapes=check.input_shapes, timeout=check.timeout)

@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from normswap.beside import placed
 from normswap.check.options import CheckOptions, check_options
 from normswap.errors import ExitCode, UsageError
 from normswap.groupnorm.selection import Selection
@@ -19,7 +18,7 @@ from normswap.unfolding.apply import apply_unfold
 from normswap.unfolding.observe import observe
 from normswap.unfolding.plan import UnfoldPlan, make_plan
 from normswap.workflows.certificate import certifiable
-from normswap.workflows.equivalence import certificate_of, checked, started
+from normswap.workflows.equivalence import certified, checked, started
 from normswap.workflows.result import (
     Result,
     RewriteReport,
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from normswap.check.report import CheckReport
-    from normswap.inputs.data import Data
+    from normswap.inputs.sets import Data
     from normswap.model.sources import Source
     from normswap.workflows.result import Output
 
@@ -171,10 +170,10 @@ def unfold(
     how = check_options(check, provable=True)
     if calibrate is None:
         raise UsageError(
-            "The statistics of a BatchNormalization come from data, and there is none.",
+            "There is no data to estimate the statistics of the BatchNormalizations from.",
             tip="Give some inputs of the model with --calibrate (calibrate=).",
         )
-    certified = None if certificate is None else certifiable(how, certificate, model, output)
+    file = None if certificate is None else certifiable(how, certificate, model, output)
     target = place(output)
     progress("reading the model")
     loaded = load(model)
@@ -199,9 +198,6 @@ def unfold(
             result = checked(loaded, staged.path, output, how, progress, child)
             report = replace(report, check=result)
         require_sound(report, [] if report.check is None else list(report.check.reasons))
-        made = None
-        if certified is not None and how is not None and report.check is not None:
-            made = certificate_of(loaded, staged.path, target, report.check, how, progress)
-        with placed(None if made is None else str(made), certified):
+        with certified(file, loaded, staged.path, target, report.check, how, progress):
             report = committed(report, staged, target)
     return UnfoldResult(report, target)

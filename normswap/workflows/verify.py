@@ -201,7 +201,7 @@ def _judged(
     """Return what does not hold of what is claimed to be proved, and what is."""
     findings = []
     if digest_of(data) != data.get("digest"):
-        findings.append(Finding("digest", "the certificate was altered: it is of other content"))
+        findings.append(Finding("digest", "the certificate was changed after it was written"))
     looked: list[Cut | str] = []
 
     def claimed(a: Side, b: Side) -> dict[int, Cut]:
@@ -214,7 +214,7 @@ def _judged(
     own = found.to_dict()
     for name in ("original", "rewritten"):
         findings += [
-            Finding(other.claim, "it is not the file that is certified")
+            Finding(other.claim, "it is not the file that was certified")
             for other in _differing(data[name], own[name], name)
         ]
     for name in dict.fromkeys((*own, *data)):
@@ -227,7 +227,11 @@ def _judged(
     tested = [] if claims.tested is None else [output.name for output in claims.tested.outputs]
     if tested != open_outputs:
         findings.append(
-            Finding("tested", f"{open_outputs} are not proved, and {tested} claimed to be tested")
+            Finding(
+                "tested",
+                f"the outputs {open_outputs} are not proved, but the certificate lists "
+                f"{tested} as tested",
+            )
         )
     return findings, found
 
@@ -254,7 +258,7 @@ def _regions(
             yield Finding(where, cut)
         elif cut in traced.refused:
             why = traced.refused[cut]
-            yield Finding(where, f"{region.tensor!r} is not {region.original!r}: {why}")
+            yield Finding(where, f"{region.tensor!r} is not equal to {region.original!r}: {why}")
         elif judged is None:
             yield Finding(where, f"{region.tensor!r} needs no region, or has several")
         else:
@@ -264,7 +268,7 @@ def _regions(
             yield from _differing(data["regions"][at], plain(judged), where, close=close)
     order = [region.tensor for region in claims.regions if region.tensor in made]
     if order != [region.tensor for region in traced.regions]:
-        yield Finding("regions", "they are not each there once, in the order of the model")
+        yield Finding("regions", "the regions are not listed once each, in the order of the model")
 
 
 def _tested(
@@ -293,7 +297,7 @@ def _tested(
         )
     if report.verdict is Verdict.EQUIVALENT:
         return []
-    why = report.reasons[0] if report.reasons else "nothing was compared"
+    why = report.reasons[0] if report.reasons else "no outputs were compared"
     return [Finding("tested", f"the models are {report.verdict.value}: {why}")]
 
 
@@ -312,7 +316,9 @@ def _planned(folding: Folding, data: dict[str, Any], original: Path) -> list[Fin
 def _notes(claims: Certificate) -> Iterator[str]:
     versions = [f"{name} {getattr(claims.made, name)}" for name in VERSIONS]
     if versions != [f"{name} {version}" for name, version in versions_here().items()]:
-        yield f"made by {', '.join(versions)}; other versions are installed here"
+        yield (
+            f"the certificate was made by {', '.join(versions)}; other versions are installed here"
+        )
 
 
 def _differing(claimed: Any, found: Any, where: str, *, close: float = 0.0) -> Iterator[Finding]:
@@ -335,4 +341,4 @@ def _finding(where: str, claimed: Any, found: Any) -> Finding:
     said, true = (
         "nothing" if v is _NOTHING else textwrap.shorten(repr(v), 120) for v in (claimed, found)
     )
-    return Finding(where, f"it says {said}, and the models give {true}")
+    return Finding(where, f"the certificate has {said}, but the models give {true}")

@@ -60,7 +60,7 @@ def test_a_verdict_by_proof_alone(proof, verdict, why):
 
 
 @pytest.fixture
-def nothing_runs(monkeypatch):
+def nothing_runs(own_processes, monkeypatch):
     def started(*_, **__):
         raise AssertionError("a process was started")
 
@@ -128,5 +128,7 @@ def test_what_fits(tmp_path, monkeypatch):
     (group / "memory.current").write_text("5\n")
     assert shortage(model, model, CheckOptions()) == ""
     (group / "memory.max").write_text(f"{5 << 30}\n")
-    assert "takes about 6.0 GiB, and 5.0 GiB are free" in shortage(model, model, CheckOptions())
-    assert "and 1.0 GiB are" in shortage(model, model, CheckOptions(memory_limit=1 << 30))
+    assert "needs about 6.0 GiB of memory, and only 5.0 GiB are free" in shortage(
+        model, model, CheckOptions()
+    )
+    assert "and only 1.0 GiB are" in shortage(model, model, CheckOptions(memory_limit=1 << 30))

@@ -56,6 +56,7 @@ def tests():
     return found
 
 
+@pytest.mark.slow
 def test_no_verdict_on_the_suite_is_false(tests, tmp_path):
     wanted = [tests[name] for name in NAMES if name in tests]
     assert len(wanted) >= 0.9 * len(NAMES)  # onnx renames one now and then

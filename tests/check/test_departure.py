@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from support.check_models import conv_bn, model, save, tensor, value
 from support.planted import plant_in_runtime, plant_operator, stay_here
 
-from normswap.check import observe
+from normswap.check import arbitration
 from normswap.check.departure import type_of_rounding
 from normswap.check.evidence import Distance, Evidence, Function, Truth, gather
 from normswap.check.metrics import measure
@@ -191,9 +191,9 @@ def test_a_runtime_that_errs_when_nobody_looks(monkeypatch, checked):
 @pytest.mark.parametrize(
     ("levels", "level", "word"),
     [
-        (["ORT_ENABLE_ALL"], "default", "without its optimizer it is right"),
-        (["ORT_DISABLE_ALL"], "disabled", "at its default level it is right"),
-        (["ORT_DISABLE_ALL", "ORT_ENABLE_ALL"], "both", "that node is right"),
+        (["ORT_ENABLE_ALL"], "default", "with optimizations disabled the result is right"),
+        (["ORT_DISABLE_ALL"], "disabled", "at its default optimization level the result is right"),
+        (["ORT_DISABLE_ALL", "ORT_ENABLE_ALL"], "both", "this node gives the right result"),
     ],
 )
 def test_a_runtime_that_errs_on_one_model_is_said_to_both_ways_round(
@@ -212,7 +212,7 @@ def test_a_runtime_that_errs_on_one_model_is_said_to_both_ways_round(
         assert all(output.judgement.allowed < 1e-4 for output in report.outputs)
         assert "in the runtime" not in printed(report)
         assert word in report.notes[-1]
-        assert report.notes[-1].endswith("so it is onnxruntime that errs")
+        assert report.notes[-1].endswith("so the error is onnxruntime's")
         told.append(report)
     assert told[0].notes[-1] == told[1].notes[-1]
     assert told[0].reasons == told[1].reasons
@@ -224,7 +224,7 @@ def test_no_operator_is_named_where_none_can_be_found(monkeypatch, checked):
     plant_in_runtime(monkeypatch, "y", 0.5)
     report = checked(celu(), celu(), wrong=False)
     assert not report.departures[0].operator
-    assert "each node by itself agrees with float64" in report.notes[-1]
+    assert "each node agrees with float64 when it is run alone" in report.notes[-1]
 
 
 def numpy_batchnorm(x):
@@ -411,7 +411,7 @@ def test_the_type_of_rounding(tmp_path, dtype, cast, coarsest):
 
 
 def test_inputs_made_for_the_arbiter_run_in_the_runtime_too(monkeypatch, checked):
-    monkeypatch.setattr(observe, "_BUDGET", {False: 100_000, True: 100_000})
+    monkeypatch.setattr(arbitration, "_BUDGET", {False: 100_000, True: 100_000})
     options = CheckOptions(symbolic_dims={}, proof=False)
     report = checked(conv_bn(), conv_bn(folded=True), wrong=False, options=options)
     seen = [o.evidence for o in report.outputs if o.evidence.function is not None]

@@ -13,7 +13,7 @@ from normswap.check.compare import compare
 from normswap.check.deployment import proved_outputs, with_proof
 from normswap.check.evidence import Evidence
 from normswap.check.metrics import measure
-from normswap.check.observe import Observations
+from normswap.check.observations import Observations
 from normswap.check.options import CheckOptions, Tolerance
 from normswap.check.report import OutputReport
 from normswap.check.starting import is_enough
@@ -72,7 +72,9 @@ def test_a_run_is_believed_as_far_as_it_is_rounding(tmp_path, off, enough):
     if outputs is not None:
         (output,) = outputs
         assert (output.judgement.verdict, output.judgement.basis) == (Verdict.EQUIVALENT, "proof")
-        assert output.judgement.reason.startswith("proved; in the runtime it is off by ")
+        assert output.judgement.reason.startswith(
+            "proved; in the runtime the outputs differ by at most "
+        )
 
 
 CONVERTED = replace(PROVED, precision="float16")
@@ -105,14 +107,19 @@ def off(by):
 def test_what_is_proved_needs_no_output_that_varies():
     (output,) = with_proof((judged(Verdict.INCONCLUSIVE),), PROVED)
     assert output.judgement.verdict is Verdict.EQUIVALENT
-    assert output.judgement.reason == "proved, though it is constant"
+    assert output.judgement.reason == "proved, although it is constant"
     (output,) = with_proof((judged(Verdict.INCONCLUSIVE, fault="no shape"),), PROVED)
     assert output.judgement.verdict is Verdict.INCONCLUSIVE
     (output,) = with_proof((judged(Verdict.DIFFERENT),), PROVED)
     assert output.judgement.verdict is Verdict.DIFFERENT
 
 
-OFF = region(is_apart=True, element="weight[1, 2]", channel=1, reason="it is off by 90")
+OFF = region(
+    is_apart=True,
+    element="weight[1, 2]",
+    channel=1,
+    reason="it differs by 90 times the rounding error of the constants",
+)
 APART = Proof(outputs=(Output("out", Standing.APART),), apart=(OFF,))
 SHOWN = Witness("out", 1e-7, 1.0, is_plain=True)
 
@@ -139,7 +146,7 @@ def test_what_differs_is_a_verdict_where_it_shows(found, verdict):
         (output,) = with_proof(tested, replace(seen, witness=SHOWN))
         assert (output.judgement.verdict, output.judgement.basis) == (Verdict.DIFFERENT, "proof")
         assert "weight[1, 2] in channel 1" in output.judgement.reason
-        assert "in float64 it is 1e-07 off" in output.judgement.reason
+        assert "in float64 it differs by up to 1e-07" in output.judgement.reason
 
 
 @pytest.mark.parametrize(
@@ -147,7 +154,7 @@ def test_what_differs_is_a_verdict_where_it_shows(found, verdict):
     [
         (f"Equal e {BY_SIZE}", "inconclusive"),
         (NARROWER, "inconclusive"),
-        ("Foo is not known in float64", "equivalent"),
+        ("Foo is not supported in float64", "equivalent"),
     ],
 )
 def test_what_tests_do_not_settle(reason, verdict):

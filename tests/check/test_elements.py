@@ -93,7 +93,7 @@ def test_maps_that_differ(tmp_path, labels):
     others = [*labels[:2], labels[3], type(labels[0])(9)]
     report = check(a, save(tmp_path / "c.onnx", classifier(others)))
     assert report.verdict is Verdict.DIFFERENT
-    assert "did not give it" in report.reasons[0]
+    assert "did not return it" in report.reasons[0]
 
 
 def test_a_sequence_of_single_numbers_is_judged_by_the_size_of_all(tmp_path):

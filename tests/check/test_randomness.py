@@ -238,7 +238,7 @@ def test_noise_hides_no_wrong_weight_and_excuses_none(tmp_path, place):
     same = check(a, save(tmp_path / "b.onnx", made(1, "s")))
     assert same.verdict is Verdict.EQUIVALENT
     assert all(output.evidence.verdict_level.max_abs == 0 for output in same.outputs)
-    assert "got fixed seeds: r (in " in same.notes[0]
+    assert "were given fixed seeds: r (in " in same.notes[0]
     for arbiter in (True, False):
         report = check(a, save(tmp_path / "c.onnx", made(1.1, "r")), CheckOptions(arbiter=arbiter))
         assert report.verdict is Verdict.DIFFERENT

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from normswap.check.observe import provider_notes
+from normswap.check.executions import provider_notes
 from normswap.check.report import RunReport
 from normswap.check.runner import _fallback
 
@@ -36,4 +36,4 @@ def test_many_nodes_are_counted_and_a_few_named():
 
 def test_nobody_can_tell_is_another_thing_than_none():
     (_, note) = provider_notes(replace(RUN, fallback=None))
-    assert "does not tell which nodes" in note
+    assert "does not report which nodes" in note

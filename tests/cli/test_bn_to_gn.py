@@ -93,9 +93,12 @@ def test_default_output_is_beside_the_model(model):
     assert batchnorms(model) == 2
     assert "2 BatchNormalization: 2 swapped" in result.text
     assert "group normalization, proved: " in result.text
-    assert "in onnxruntime the outputs differ by at most " in result.text
-    assert "output y of a sample, alone and in its batch: " in result.text
-    assert "drift from the original network (another function, so this is no error)" in result.text
+    assert "the outputs differ in onnxruntime by at most " in result.text
+    assert "output y, same sample alone and in a batch: " in result.text
+    assert (
+        "drift from the original network (expected, since a swap makes a different function)"
+        in result.text
+    )
     assert files(model.parent) == ["model.gn.onnx", "model.onnx"]
 
 
@@ -129,7 +132,7 @@ def test_groups_that_do_not_fit_name_every_layer(tmp_path):
     assert [s["num_groups"] for s in json.loads(result.text)["plan"]["swaps"]] == [4, 4]
     result = invoke("bn-to-gn", path, "--on-indivisible", "keep", "--no-check", "--force")
     assert "2 kept" in result.text
-    assert "12 channels don't fit 32 groups" in result.text
+    assert "12 channels can't be divided into 32 groups" in result.text
 
 
 @pytest.mark.parametrize(
@@ -138,7 +141,7 @@ def test_groups_that_do_not_fit_name_every_layer(tmp_path):
         (("--groups", 0), "must be at least 1"),
         (("--groups", "many"), "neither a number nor"),
         (("--group-size", -1), "must be at least 1"),
-        (("--groups", 4, "--group-size", 4), "exclude each other"),
+        (("--groups", 4, "--group-size", 4), "can't be used together"),
         (("--groups", 4, "--search-groups"), "needs data"),
         (("--groups", 4, "--one-pass"), "needs data"),
         (("--groups", 4, "--samples", 3), "needs data"),
@@ -146,7 +149,7 @@ def test_groups_that_do_not_fit_name_every_layer(tmp_path):
         (("--groups", 4, "--include", "nothing*"), "fits the pattern"),
         (("--groups", 4, "--form", "native"), "needs opset 21"),
         (("--groups", 4, "--form", "contrib"), "CUDA only"),
-        (("--groups", 4, "--in-place", "-o", "x.onnx"), "exclude each other"),
+        (("--groups", 4, "--in-place", "-o", "x.onnx"), "can't be used together"),
     ],
 )
 def test_usage_errors(model, arguments, message):
@@ -162,7 +165,7 @@ def test_dry_run(model):
     assert result.code == 0
     assert "bn0" in result.text
     assert "bn1" in result.text
-    assert "nothing written" in result.text
+    assert "nothing was written" in result.text
     assert files(model.parent) == ["model.onnx"]
 
 
@@ -212,7 +215,10 @@ def test_a_refit_is_told(model, data):
     how = ("--groups", 4, "--calibrate", data, "--refit", model, "--no-normalize")
     result = invoke("bn-to-gn", *how, "--holdout", 0.5, "--force")
     assert result.code == 0, result.err
-    assert "least squares on 12 samples; the outputs on the 12 held out" in result.text
+    assert (
+        "least squares on 12 samples; SNR of the outputs vs. the original, on 12 held-out samples"
+        in result.text
+    )
     assert "\n             refitted " in result.text.replace("output y", "        ")
     assert " layers together " in result.text
     report = json.loads(invoke("bn-to-gn", *how, "--force", "--json").text)
@@ -233,8 +239,8 @@ def test_calibration_is_told(model, data):
     result = invoke("bn-to-gn", "--groups", 4, "--calibrate", data, "--samples", 8, "-v", model)
     assert "output y   swapped " in result.text
     assert "\n             calibrated " in result.text
-    assert "on samples that were held out, and by which fits were chosen:" in result.text
-    assert "of fewer than 50 samples no share is told" in result.text
+    assert "on the held-out samples, by which the fits were chosen:" in result.text
+    assert "with fewer than 50 samples, agreement of the top class is not reported" in result.text
     assert "--calibrate DATA" not in result.text
 
 
@@ -246,9 +252,9 @@ def test_fits_that_bring_nothing_are_told(model, data):
 
     how = {"calibrate": data, "evaluate": data, "one_pass": True}
     report = normswap.bn_to_gn(model, groups=4, **how).report
-    assert "on the data to evaluate with:" in told(report)
-    assert "no fit brought" not in told(report)
-    assert "no fit brought held-out samples nearer" in told(replace(report, calibrated=0))
+    assert "on the --evaluate data:" in told(report)
+    assert "no fit helped" not in told(report)
+    assert "no fit helped on held-out samples" in told(replace(report, calibrated=0))
 
 
 def test_what_is_absorbed_is_told(tmp_path):
@@ -278,8 +284,8 @@ def test_a_wrong_swap_is_told_and_not_written(model, monkeypatch):
     assert "\nnot group normalization: " in result.text
     assert "output 'y': " in result.text
     assert "', made by Reshape " in result.text  # where it is
-    assert "output y of a sample, alone and in its batch: " in result.text
-    assert "nothing written" in result.text
+    assert "output y, same sample alone and in a batch: " in result.text
+    assert "nothing was written" in result.text
     assert "tip:" not in result.text  # of what to do with a swap, where there is none
     assert files(model.parent) == ["model.onnx"]
 
@@ -297,7 +303,7 @@ def test_the_fastest_form_is_measured(model):
     forms = {"centred", "instancenorm", "primitive"}
     forms |= {"layernorm"} if is_precise_on_cpu() else set()
     for swap, channels in zip(json.loads(result.text)["plan"]["swaps"], (8, 16), strict=True):
-        assert swap["why"] == f"the fastest here of {len(forms)} measured for 1x{channels}x8x8"
+        assert swap["why"] == f"the fastest here of {len(forms)} forms measured at 1x{channels}x8x8"
         seconds = swap["timings"]["seconds"]
         assert set(seconds) == forms
         assert seconds[swap["form"]] <= 1.03 * min(seconds.values())
@@ -307,11 +313,11 @@ def test_a_dry_run_measures_too(model):
     arguments = ["bn-to-gn", "--groups", 4, "--form", "fastest", "--dry-run", "--threads", 1]
     result = invoke(*arguments, "--no-check", "--input-shape", "x:5,3,8,8", model)
     assert result.code == 0, result.err
-    assert "measured for 5x8x8x8" in result.text
+    assert "forms measured at 5x8x8x8" in result.text
     assert files(model.parent) == ["model.onnx"]
     result = invoke(*arguments, "--no-check", "--input-shape", "x:5,-3", model)
     assert result.code == 2
-    assert "is no input shape" in result.err
+    assert "is not an input shape" in result.err
 
 
 def test_data_that_does_not_fit(model, tmp_path):
@@ -382,7 +388,7 @@ def test_recalibrate_freezes(tmp_path):
         "-o", tmp_path / "out.onnx",
     )  # fmt: skip
     assert result.code == 0, result.err
-    assert "1 turned from training to inference mode" in result.text
+    assert "1 switched from training to inference mode" in result.text
     node = onnx.load(tmp_path / "out.onnx").graph.node[0]
     assert len(node.output) == 1
 
@@ -402,7 +408,8 @@ def test_recalibrate_freezes_without_data(tmp_path):
     result = invoke("recalibrate", "--freeze", model)
     assert result.code == 0
     assert (
-        "1 turned from training to inference mode, with the statistics that it had" in result.text
+        "1 switched from training to inference mode, keeping the statistics in the model"
+        in result.text
     )
     new = onnx.load(tmp_path / "model.recalibrated.onnx")
     assert list(new.graph.node[1].output) == list(b.nodes[1].output)[:1]
@@ -426,7 +433,7 @@ def test_recalibrate_keeps_what_is_excluded(model, data):
     assert (kept["site"]["node"], kept["reason"]) == ("bn1", "excluded")
     text = invoke("recalibrate", model, data, "--include", "bn0", "--force").text
     assert "1 BatchNormalization recalibrated on 24 samples, 1 kept" in text
-    assert "not included" in text
+    assert "no include pattern matches it" in text
 
 
 def test_without_normalizing_first(model):
@@ -459,7 +466,7 @@ def test_labels(model, data, tmp_path):
     assert (accuracy["original"], accuracy["labels"], accuracy["output"]) == (0.0, 6, "y")
     result = invoke(*how, "--labels", "nowhere")
     assert result.code == 3
-    assert "no array 'nowhere' with labels; it has truth, x." in result.err
+    assert "no array 'nowhere' to take the labels from; it has truth, x." in result.err
     result = invoke("bn-to-gn", "--groups", 4, model, "--labels", "truth")
     assert (result.code, "--evaluate DATA" in result.err) == (2, True)
 
@@ -467,7 +474,7 @@ def test_labels(model, data, tmp_path):
 def test_without_data_no_accuracy_is_claimed(model):
     result = invoke("bn-to-gn", "--groups", 4, model)
     assert "this is no error), on random inputs:" in result.text
-    assert re.search(r"layer by layer -?\d+\.\d to -?\d+\.\d dB, least in n[01]; -v", result.text)
+    assert re.search(r"layers: -?\d+\.\d to -?\d+\.\d dB, least in n[01]; -v", result.text)
     assert "no accuracy was measured" in result.text
     assert "top class" not in result.text
 

@@ -34,30 +34,30 @@ def run(home, *arguments):
     [
         (["a.onnx", "folded.onnx"], ExitCode.OK, "equivalent, proved: a.onnx and folded.onnx"),
         (["a.onnx", "spoiled.onnx"], ExitCode.FINDINGS, "different: a.onnx and spoiled.onnx"),
-        (["a.onnx", "constant.onnx"], ExitCode.FINDINGS, "do not take or give the same"),
+        (["a.onnx", "constant.onnx"], ExitCode.FINDINGS, "have different inputs or outputs"),
         (["a.onnx", "text.onnx"], ExitCode.MODEL, "text.onnx is a text file, not an ONNX model"),
-        (["a.onnx", "absent.onnx"], ExitCode.MODEL, "no model at"),
+        (["a.onnx", "absent.onnx"], ExitCode.MODEL, "doesn't exist"),
         (["a.onnx", "a.onnx", "--load-inputs", "wrong.npy"], ExitCode.MODEL, "shape"),
         (["a.onnx", "a.onnx", "--provider", "cuda9"], ExitCode.RUN, "'cuda9' is not available"),
         (["a.onnx", "a.onnx", "--timeout", "0.01"], ExitCode.RUN, "longer than"),
         (["constant.onnx", "constant.onnx"], ExitCode.OK, "equivalent, proved"),
         (["constant.onnx", "constant.onnx", "--no-arbiter"], ExitCode.INCONCLUSIVE, "inconclusive"),
-        ([], ExitCode.USAGE, "no model"),
+        ([], ExitCode.USAGE, "No model to check"),
         (["a.onnx"], ExitCode.USAGE, "nothing to compare"),
         (["a.onnx", "a.onnx", "--check", "deep"], ExitCode.USAGE, "deep"),
         (["a.onnx", "a.onnx", "--check", "off"], ExitCode.USAGE, "'off'"),
         (["a.onnx", "a.onnx", "--depth", "full"], ExitCode.USAGE, "--depth"),
         (["-", "-"], ExitCode.USAGE, "Only one of the two models"),
         (["a.onnx", "a.onnx", "--input-shape", "q:1,2"], ExitCode.USAGE, "no input 'q'"),
-        (["a.onnx", "a.onnx", "--input-shape", "one,two"], ExitCode.USAGE, "is no input shape"),
-        (["a.onnx", "a.onnx", "--input-shape", "1.5,2"], ExitCode.USAGE, "is no input shape"),
+        (["a.onnx", "a.onnx", "--input-shape", "one,two"], ExitCode.USAGE, "is not an input shape"),
+        (["a.onnx", "a.onnx", "--input-shape", "1.5,2"], ExitCode.USAGE, "is not an input shape"),
         (["a.onnx", "a.onnx", "--symbolic-dim", "N"], ExitCode.USAGE, "NAME=VALUE"),
-        (["a.onnx", "a.onnx", "--symbolic-dim", "N=x"], ExitCode.USAGE, "not a size"),
+        (["a.onnx", "a.onnx", "--symbolic-dim", "N=x"], ExitCode.USAGE, "not a valid size"),
         (["a.onnx", "a.onnx", "--val-range", "3"], ExitCode.USAGE, "not a range"),
         (["a.onnx", "a.onnx", "--rtol", "small"], ExitCode.USAGE, "not a number"),
-        (["a.onnx", "a.onnx", "--atol", "-1"], ExitCode.USAGE, "not a tolerance"),
+        (["a.onnx", "a.onnx", "--atol", "-1"], ExitCode.USAGE, "a tolerance is 0 or more"),
         (["a.onnx", "a.onnx", "--atol", "zzz:1"], ExitCode.USAGE, "no output 'zzz'"),
-        (["a.onnx", "--rejudge", "r.json"], ExitCode.USAGE, "takes no model"),
+        (["a.onnx", "--rejudge", "r.json"], ExitCode.USAGE, "can't be given a model"),
         (["--rejudge", "absent.json"], ExitCode.MODEL, "not a check report"),
     ],
 )
@@ -71,12 +71,12 @@ def test_the_options_of_a_full_call(home):
     arguments += ["--val-range", "x:-1,1", "--seed", "3", "--self-test", "2", "--batch-invariant"]
     found, said = run(home, *arguments[:4], *arguments[6:-1], "-v")
     assert found == ExitCode.OK, said
-    assert "self-test: 2 of 2 planted faults caught" in said
+    assert "self-test: 2 of 2 planted faults were detected" in said
 
 
 def test_the_table_names_what_was_allowed(home):
     _, said = run(home, "a.onnx", "spoiled.onnx")
-    for word in ("output", "deployed", "noise", "float64", "allowed", "not the same: 'y', made by"):
+    for word in ("output", "deployed", "noise", "float64", "allowed", "not equal: 'y', made by"):
         assert word in said
     assert "\x1b" not in said
 

@@ -31,11 +31,11 @@ def test_bash_completes_commands_and_options_once_it_is_installed(home):
     done = invoke("completion", "--install")
     assert done.code == 0, done.err
     script = home / ".local/share/normswap/completion.bash"
-    assert done.text.splitlines()[0] == f"{script} is written"
+    assert done.text.splitlines()[0] == f"wrote {script}"
     again = invoke("completion", "bash", "--install")
     assert again.text.splitlines()[:2] == [
         f"{script} is up to date",
-        f"{home / '.bashrc'} reads it already",
+        f"{home / '.bashrc'} loads it already",
     ]
     first, line = (home / ".bashrc").read_text().splitlines()
     assert first == "alias ll='ls -l'"

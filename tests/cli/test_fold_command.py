@@ -112,7 +112,7 @@ def test_dry_run_writes_nothing(model):
     result = invoke("fold", model, "--dry-run")
     assert result.code == 0
     assert "1 folded" in result.text
-    assert "nothing written" in result.text
+    assert "nothing was written" in result.text
     assert files(model.parent) == ["model.onnx"]
 
 
@@ -207,7 +207,7 @@ def test_a_failed_check_writes_nothing(model, monkeypatch, tmp_path):
     result = invoke("fold", model, "--save-failing-inputs", inputs)
     assert result.code == 1
     assert "different" in result.text
-    assert "nothing written" in result.text
+    assert "nothing was written" in result.text
     assert "failing.npz" in files(tmp_path)
     assert "model.folded.onnx" not in files(tmp_path)
     with np.load(inputs) as saved:

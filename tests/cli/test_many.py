@@ -102,19 +102,19 @@ def test_results_of_all_models_are_in_one_report(home, here):
     ("arguments", "words"),
     [
         (("fold", "m/a.onnx", "m/deep", "-o", "m/b.onnx"), "m/b.onnx is a file"),
-        (("fold", "m/a.onnx", "m/b.onnx", "-o", "m"), "itself a model that is read"),
-        (("fold", "m/a.onnx", "m/b.onnx", "-o", "-"), "don't go to standard output"),
-        (("fold", "m", "--in-place", "-o", "out"), "exclude each other"),
-        (("fold", "m", "-", "-o", "out"), "Standard input is one model"),
-        (("fold", "m", "--certificate", "c.json"), "--certificate names one file"),
+        (("fold", "m/a.onnx", "m/b.onnx", "-o", "m"), "itself one of the input models"),
+        (("fold", "m/a.onnx", "m/b.onnx", "-o", "-"), "can't be written to standard output"),
+        (("fold", "m", "--in-place", "-o", "out"), "can't be used together"),
+        (("fold", "m", "-", "-o", "out"), "Standard input can be only one model"),
+        (("fold", "m", "--certificate", "c.json"), "--certificate names a single file"),
         (("fold", "--from-file", "absent", "-o", "out"), "absent can't be read"),
-        (("fold", "--jobs", "2"), "There is no model"),
-        (("check", "m", "m/a.onnx"), "are no pair"),
-        (("check", "m"), "no second folder"),
-        (("check", "--from-file", "list"), "Line 1 of list is no pair"),
+        (("fold", "--jobs", "2"), "No model was given"),
+        (("check", "m", "m/a.onnx"), "are a model and a folder"),
+        (("check", "m"), "second model or folder is missing"),
+        (("check", "--from-file", "list"), "Line 1 of list does not name a pair"),
         (("lint", "empty"), "There is no *.onnx in empty"),
         (("lint", "nonsense://bucket/m/", "--scheduler", "x"), "nonsense://bucket/m/"),
-        (("lint", "m", "--scheduler", "tcp://"), "There is no Dask scheduler at tcp://"),
+        (("lint", "m", "--scheduler", "tcp://"), "No Dask scheduler could be reached at tcp://"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_any_work(home, arguments, words):
@@ -195,7 +195,7 @@ def test_broken_off_in_the_middle_and_run_again(tmp_path, monkeypatch):
             err = process.communicate()[1].decode()
         if number == signal.SIGINT:
             assert process.returncode == 130
-            assert "of 12 models were done" in err
+            assert "of 12 models were processed" in err
         kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.onnx")}
         assert times.items() <= kept.items()  # nothing is written twice
         times = kept

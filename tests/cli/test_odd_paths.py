@@ -136,15 +136,15 @@ def bad_data(tmp_path, kind):
 
 KINDS = {
     "empty": "is empty",
-    "text": "another kind",
-    "pickled": "'x' has Python objects, no numbers",
-    "pickled-npy": "has Python objects, no numbers",
+    "text": "another format",
+    "pickled": "'x' contains Python objects instead of numbers",
+    "pickled-npy": "contains Python objects instead of numbers",
     "truncated": "can't be read",
     "truncated-npy": "can't be read",
     "damaged": "can't be read",
     "no-arrays": "",
-    "folder": "holds no data",
-    "npy-as-npz": "another kind",
+    "folder": "contains no .npz, .npy or .pb",
+    "npy-as-npz": "another format",
 }
 
 

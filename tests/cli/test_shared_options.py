@@ -173,7 +173,7 @@ def test_a_shape_needs_a_name_where_there_are_two(tmp_path, name):
     onnx.save(b.model(), tmp_path / "model.onnx")
     result = invoke(*command_of(name, tmp_path / "model.onnx"), "--input-shape", "1,3,8,8")
     assert result.code == 2
-    assert "2 inputs, so a shape needs a name" in result.err
+    assert "2 inputs, so --input-shape needs the name of one" in result.err
 
 
 @pytest.mark.parametrize("name", REWRITES)
@@ -236,7 +236,7 @@ def test_failing_inputs_of_a_swap_are_saved(model, monkeypatch, tmp_path, depth)
     assert result.code == 1, result.err
     check = json.loads(result.text)["check"]
     assert check["verdict"] == "different"
-    assert f"inputs that failed: {bad}" in result.err
+    assert f"Inputs on which the models differ: {bad}" in result.err
     assert not model.with_name("model.ln.onnx").exists()
     with np.load(bad) as saved:
         assert saved["x"].shape[1:] == (3, 8, 8)

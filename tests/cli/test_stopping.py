@@ -16,11 +16,14 @@ import normswap.workflows.fold
 import normswap.workflows.result
 from normswap.cli.stopping import stoppable
 from normswap.cli.supervised import Note
+from normswap.files.scratch import scratch_folder, sweep_scratch
 from normswap.runtime import child
 from normswap.runtime.session import Session
-from normswap.scratch import scratch_folder, sweep_scratch
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals"),
+    pytest.mark.usefixtures("own_processes"),
+]
 
 ENDED = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 
@@ -44,7 +47,7 @@ def test_a_signal_before_the_save(path, monkeypatch, name):
     monkeypatch.setattr(normswap.workflows.fold, "checked", lambda *_: send(name))
     result = invoke("fold", path)
     assert result.code == ENDED[name]
-    assert "interrupted; nothing was written" in result.err
+    assert "Interrupted; nothing was written." in result.err
     assert names(path.parent) == ["model.onnx"]
 
 
@@ -59,10 +62,10 @@ def test_a_signal_after_the_save(path, monkeypatch, name):
     monkeypatch.setattr(normswap.workflows.result, "output_name", output_name)
     result = invoke("fold", path, "--no-check")
     assert result.code == ENDED[name]
-    assert f"interrupted; {path.with_name('model.folded.onnx')} was written" in result.err
+    assert f"Interrupted; {path.with_name('model.folded.onnx')} was written" in result.err
     assert names(path.parent) == ["model.folded.onnx", "model.onnx"]
     assert invoke("fold", path, "--in-place", "--no-check").err.strip() == (
-        f"interrupted; {path} was written"
+        f"Interrupted; {path} was written."
     )
 
 
@@ -80,7 +83,7 @@ def test_all_commands_tell(path, monkeypatch, command, tmp_path):
     data = [tmp_path / "data.npz"] if name == "recalibrate" else []
     result = invoke(name, *options, path, *data, "-o", tmp_path / "new.onnx")
     assert result.code == 130, result.err
-    assert f"interrupted; {tmp_path / 'new.onnx'} was written" in result.err
+    assert f"Interrupted; {tmp_path / 'new.onnx'} was written" in result.err
 
 
 def test_a_model_on_standard_output(path, monkeypatch):
@@ -91,7 +94,7 @@ def test_a_model_on_standard_output(path, monkeypatch):
     monkeypatch.setattr(normswap.workflows.result, "output_name", output_name)
     result = invoke("fold", path, "--no-check", "-o", "-")
     assert result.code == 130
-    assert "interrupted; all of the model was written" in result.err
+    assert "Interrupted; all of the model was written" in result.err
 
     def broken(source, stream, *_):
         stream.write(source.read(100))
@@ -100,7 +103,7 @@ def test_a_model_on_standard_output(path, monkeypatch):
     monkeypatch.setattr(normswap.model.staging.shutil, "copyfileobj", broken)
     result = invoke("fold", path, "--no-check", "-o", "-")
     assert len(result.out) == 100
-    assert "interrupted; only a part of the model was written" in result.err
+    assert "Interrupted; only a part of the model was written" in result.err
 
 
 def test_an_error_that_an_interrupt_turned_into_is_an_interrupt(path, monkeypatch):
@@ -113,7 +116,7 @@ def test_an_error_that_an_interrupt_turned_into_is_an_interrupt(path, monkeypatc
     monkeypatch.setattr(normswap.workflows.fold, "make_plan", broken)
     result = invoke("fold", path)
     assert result.code == 143
-    assert "interrupted; nothing was written" in result.err
+    assert "Interrupted; nothing was written." in result.err
 
 
 def test_a_file_that_ends_too_early_is_no_interrupt(path, monkeypatch):
@@ -204,7 +207,7 @@ def test_a_child_ends_with_its_parent_and_its_folder_goes(tmp_path, parent, name
         "from normswap.runtime import lifetime\n"
         "from normswap.runtime import child\n"
         "from normswap.cli.stopping import stoppable\n"
-        "from normswap.scratch import scratch_folder\n"
+        "from normswap.files.scratch import scratch_folder\n"
         "child.command = lambda *_: lifetime.command('child')\n"
         "say = lambda folder: pathlib.Path('folder').write_text(str(folder))\n"
         "with stoppable():\n" + "".join(f"    {line}\n" for line in PARENTS[parent].splitlines())
@@ -236,7 +239,7 @@ def test_a_child_ends_with_its_parent_and_its_folder_goes(tmp_path, parent, name
         process.wait()
     left = names(tmp_path / "temporary")
     assert len(left) == (name == "SIGKILL")
-    again = "from normswap.scratch import sweep_scratch; sweep_scratch()"
+    again = "from normswap.files.scratch import sweep_scratch; sweep_scratch()"
     subprocess.run([sys.executable, "-c", again], env=environment, check=True)
     assert names(tmp_path / "temporary") == []
 
@@ -311,7 +314,7 @@ def run(arguments=None, *, note=None):
     written.expect(pathlib.Path("new.onnx"))
     if "written" in sys.argv:
         pathlib.Path("new.onnx").touch()
-    from normswap.scratch import scratch_folder
+    from normswap.files.scratch import scratch_folder
     from normswap.cli.stopping import stoppable
     with stoppable(once=True) as stop:
         try:
@@ -372,7 +375,7 @@ def test_a_command_ends_whatever_it_is_doing(tmp_path, stuck, name):
         time.sleep(0.02)
     assert names(tmp_path / "temporary") == []
     if "child" not in stuck:
-        assert err.strip() == "interrupted; nothing was written"
+        assert err.strip() == "Interrupted; nothing was written."
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -388,7 +391,7 @@ def test_a_save_that_is_killed_leaves_nothing(tmp_path, path):
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 143
-    assert err.strip() == "interrupted; nothing was written"
+    assert err.strip() == "Interrupted; nothing was written."
     assert names(tmp_path) == ["begun", "child.py", "model.onnx", "stuck", "temporary"]
 
 
@@ -398,7 +401,7 @@ def test_a_command_that_is_killed_says_what_was_written(tmp_path):
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 143
-    assert err.strip() == "interrupted; new.onnx was written"
+    assert err.strip() == "Interrupted; new.onnx was written."
     assert '"Interrupted"' in out
 
 
@@ -409,7 +412,7 @@ def test_a_command_that_dies_is_an_error(tmp_path, name):
     os.kill(worker, getattr(signal, name))
     _, err = process.communicate(timeout=30)
     assert process.returncode == 4
-    assert f"normswap was killed ({name}" in err
+    assert f"normswap was killed by {name}" in err
     assert "nothing was written" in err
     assert names(tmp_path / "temporary") == []
 

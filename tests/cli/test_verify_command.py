@@ -43,9 +43,9 @@ def run(home, *names, **how):
         (["c.json", "b.onnx", "a.onnx"], ExitCode.FINDINGS, "does not hold: c.json of"),
         (["c.json", "a.onnx"], ExitCode.USAGE, "Missing argument 'REWRITTEN'"),
         (["c.json", "-", "-"], ExitCode.USAGE, "Only one of the two models"),
-        (["text.json", "a.onnx", "b.onnx"], ExitCode.MODEL, "is no certificate"),
-        (["a.onnx", "a.onnx", "b.onnx"], ExitCode.MODEL, "is no certificate"),
-        (["absent.json", "a.onnx", "b.onnx"], ExitCode.MODEL, "is no certificate"),
+        (["text.json", "a.onnx", "b.onnx"], ExitCode.MODEL, "is not a certificate"),
+        (["a.onnx", "a.onnx", "b.onnx"], ExitCode.MODEL, "is not a certificate"),
+        (["absent.json", "a.onnx", "b.onnx"], ExitCode.MODEL, "is not a certificate"),
         (["c.json", "a.onnx", "absent.onnx"], ExitCode.MODEL, "absent.onnx"),
     ],
 )
@@ -92,21 +92,21 @@ def test_a_check_writes_one_if_the_models_are_equivalent(home, tmp_path):
     onnx.save(b.model(), tmp_path / "other.onnx")
     result = invoke("check", home / "a.onnx", tmp_path / "other.onnx", "--certificate", path)
     assert result.code == 1
-    assert "no certificate: the models are different" in result.err
+    assert "No certificate was written: the models are different." in result.err
     assert not path.exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["fold", "--dry-run"], "not made"),
-        (["fold", "--explain", "y"], "not made"),
+        (["fold", "--dry-run"], "fold nothing that could be certified"),
+        (["fold", "--explain", "y"], "fold nothing that could be certified"),
         (["fold", "--no-check"], "without a check"),
-        (["check", "--load-outputs", "x.npz"], "about two models"),
+        (["check", "--load-outputs", "x.npz"], "needs two models"),
         (["check", "--rtol", "1"], "models alone"),
         (["check", "--save-inputs", "in.npz"], "models alone"),
         (["recalibrate", "--freeze"], "No such option"),
-        (["bn-to-gn", "--unfold", "--calibrate", "x.npz"], "unfolded here is none"),
+        (["bn-to-gn", "--unfold", "--calibrate", "x.npz"], "--unfold makes it in memory"),
     ],
 )
 def test_where_there_is_none_it_is_refused(home, tmp_path, monkeypatch, arguments, words):

@@ -34,7 +34,7 @@ def test_a_process_that_dies_takes_only_its_model(tmp_path):
     assert sorted(found) == sorted(names)
     assert {name for name, each in found.items() if each.exit_code} == {"kills", "leaves"}
     assert "SIGKILL" in found["kills"].line
-    assert "other models go on" in found["kills"].line
+    assert "other models are processed in a new process" in found["kills"].line
     assert sorted(each.name for each in began) == sorted(names)
     # Warm: as many processes as there were deaths, and those that they began with.
     assert len({found[name].line for name in "abcd"}) <= 4

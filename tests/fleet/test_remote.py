@@ -58,7 +58,10 @@ def test_a_folder_in_memory_is_mirrored_with_its_data(memory, tmp_path):
     assert alone == mirrored
 
     again = invoke("fold", "memory://m", "-o", "memory://out")
-    assert (again.code, "memory://out/a.onnx, memory://out/deep/b.onnx exist" in again.err) == (
+    assert (
+        again.code,
+        "memory://out/a.onnx, memory://out/deep/b.onnx already exist" in again.err,
+    ) == (
         2,
         True,
     )
@@ -151,7 +154,7 @@ def test_what_is_missing_is_said(monkeypatch):
     assert (result.code, "nonsense" in result.text) == (2, True)
     monkeypatch.setitem(__import__("sys").modules, "fsspec", None)
     result = invoke("lint", "https://host/m.onnx")
-    assert (result.code, "https://host/m.onnx needs fsspec" in result.text) == (2, True)
+    assert (result.code, "https://host/m.onnx needs the package fsspec" in result.text) == (2, True)
 
 
 @pytest.mark.parametrize(

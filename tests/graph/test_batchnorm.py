@@ -117,7 +117,7 @@ def swap_plan(fields):
         (
             {"policy": GroupPolicy(groups=4, on_indivisible=OnIndivisible.KEEP)},
             Reason.INDIVISIBLE,
-            "10 channels don't fit 4 groups",
+            "10 channels can't be divided into 4 groups",
         ),
     ],
 )
@@ -135,4 +135,4 @@ def test_a_swap_says_the_opset():
 def test_what_a_fold_keeps_says_which_output_is_used():
     (kept,) = fold_model(model(9, outputs=5, read=True))[1].kept
     assert kept.detail.startswith("its output ")
-    assert "which only training mode makes" in kept.detail
+    assert "and only training mode has them" in kept.detail

@@ -56,7 +56,9 @@ def test_pixels():
 def test_no_output_that_tells_them():
     x = np.zeros((2, 4), np.float32)
     network = Network(y=lambda x: x[:, :1], z=lambda x: x[None])
-    with pytest.raises(DataError, match=r"labels \[2\] of a batch: y \[2, 1\], z \[1, 2, 4\]"):
+    with pytest.raises(
+        DataError, match=r"shape \[2\] for a batch; its outputs are y \[2, 1\], z \[1, 2, 4\]"
+    ):
         accuracy(np.zeros(2, int), batches_of(x, 2), network, network)
 
 
@@ -87,7 +89,7 @@ def test_labels_follow_the_batches(signature, samples, named):
 def test_labels_that_do_not_fit(signature):
     data = open_data({"x": np.zeros((8, 3)), "few": np.zeros(3)}, signature)
     for labels, message in (
-        ("few", "does not have a label for each of its 8"),
+        ("few", "does not have one label for each of the 8"),
         ("none", "has no array 'none'"),
         (np.zeros(3), "There are 3 labels, and more samples"),
         (np.zeros(9), "There are 9 labels for 8 samples"),

@@ -199,7 +199,11 @@ def test_scale_and_bias_computed_at_run_time_are_brought_to_float32():
 
 @pytest.mark.parametrize(
     ("channels", "groups", "why"),
-    [(8, 8, "pairs of channels"), (6, 2, "pairs of channels"), (1024, 1, "512 channels a group")],
+    [
+        (8, 8, "pairs of channels"),
+        (6, 2, "pairs of channels"),
+        (1024, 1, "512 channels per group, not 1024"),
+    ],
 )
 def test_groups_that_the_kernel_refuses_get_another_form(channels, groups, why):
     model, _ = network(shape=(1, channels, 2, 2))

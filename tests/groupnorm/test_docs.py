@@ -49,6 +49,7 @@ def run(command):
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands(command, checkout):
     before = {path.name for path in (checkout / "models").iterdir()}

@@ -177,7 +177,9 @@ def test_a_node_that_is_not_there():
     model, _ = one_batchnorm((2, 8, 5, 4))
     with pytest.raises(ModelError, match="no BatchNormalization that makes 'y'"):
         written_out(model, [Intent(1, "y", "FLOAT", 4, 8, 2, 1e-3)])
-    with pytest.raises(ModelError, match="What makes 'z' is no such"):
+    with pytest.raises(
+        ModelError, match="The node that makes 'z' is not the BatchNormalization to swap"
+    ):
         written_out(model, [Intent(0, "z", "FLOAT", 4, 8, 2, 1e-3)])
 
 

@@ -466,7 +466,7 @@ def test_auto_goes_by_size_and_threads(dims, groups, opset, threads, form):
     assert swap.form == form
     on = "one CPU thread" if threads == 1 else "2 CPU threads"
     static = dims is not None and all(isinstance(dim, int) for dim in dims[2:])
-    size = "this size" if static else "a size that is not static"
+    size = "this size" if static else "an unknown size"
     assert swap.why == f"the fastest in onnxruntime on {on} for {size}"
     if form != "instancenorm":
         cuda = plan_of(b.model(), groups, threads=threads, provider="cuda").swaps[0].form
@@ -559,7 +559,7 @@ def test_fastest_goes_by_what_was_measured(seconds, form):
     (swap,) = with_timings(plan_of(b.model(), 32, form="fastest", threads=1), timings).swaps
     assert swap.form == form
     if seconds:
-        assert swap.why == f"the fastest here of {len(seconds)} measured for 1x64x8x8"
+        assert swap.why == f"the fastest here of {len(seconds)} forms measured at 1x64x8x8"
     else:
         assert swap.why == "the fastest in onnxruntime on one CPU thread for this size"
     assert swap.timings is timings[0]

@@ -137,7 +137,7 @@ def test_sizes_that_the_model_leaves_open_are_those_of_a_run(tmp_path):
     b.output(b.node("Relu", b.bn(x, 8, epsilon=1e-5)), None)
     _, timings, said = measured(b.model(), tmp_path)
     assert [each.shape for each in timings.values()] == [(1, 8, 111, 111)]  # of 224 pixels
-    assert said[0] == "looking for inputs that the model takes"
+    assert said[0] == "looking for inputs that the model accepts"
     how = CheckOptions(input_shapes={"x": (3, 3, 9, 15)})
     _, timings, _ = measured(b.model(), tmp_path, how=how)
     assert [each.shape for each in timings.values()] == [(3, 8, 4, 7)]
@@ -204,7 +204,7 @@ def test_a_swap_to_the_fastest_is_checked_as_any(tmp_path):
     assert report.exit_code == 0
     assert "timing the forms of 1 kind of layer" in said
     (made,) = report.plan.swaps
-    assert made.why == f"the fastest here of {len(PRECISE)} measured for 1x8x4x4"
+    assert made.why == f"the fastest here of {len(PRECISE)} forms measured at 1x8x4x4"
     assert made.timings.seconds[made.form] <= 1.03 * min(made.timings.seconds.values())
     assert "BatchNormalization" not in ops(onnx.load_from_string(target.getvalue()))
     (planned,) = plan_report(source, options).plan.swaps

@@ -194,7 +194,7 @@ def test_the_command(tmp_path, monkeypatch):
     done = invoke(*swap, "--map", "torch")
     assert done.code == 0, done.err
     assert re.search(r"for torch, \S+net\.gn\.npz: \d+ tensors, 6 GroupNorms", done.text)
-    assert "3 biases of layers that had none: layer1.0.conv1.bias" in done.text
+    assert "3 biases were added to layers without one: layer1.0.conv1.bias" in done.text
     refused = invoke(*swap, "--map", "torch", "-o", tmp_path / "other.onnx")
     assert refused.code == 0, refused.err
     tensors = tmp_path / "net.safetensors"
@@ -211,8 +211,8 @@ def test_the_command(tmp_path, monkeypatch):
         ((f"torch={tensors}", "-o", tmp_path / "new.onnx"), "net.safetensors exists"),
         (("torch=net.pt", "--force"), "ends with neither"),
         (("tf", "--force"), "neither torch nor torch=FILE"),
-        (("torch", "--dry-run"), "no weights of a swap that is not made"),
-        (("torch", "-o", "-"), "--map torch=FILE.npz"),
+        (("torch", "--dry-run"), "--map can't be used with --dry-run"),
+        (("torch", "-o", "-"), "--map torch=weights.npz"),
         (("torch", "--unfold", "--calibrate", "no.npz", "--force"), "docs/export.md"),
     ):
         done = invoke(*swap, "--map", *more)

@@ -104,11 +104,11 @@ def test_several_inputs_are_batched_together(tmp_path, signature):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"a": X, "b": X}, "no array for the input x"),
-        ({"x": X[:, :2]}, "its axis 1 is 2, and 3 is needed"),
-        ({"x": X[0]}, "it has 1 axes"),
-        ({"x": X.astype(complex)}, "it is complex128"),
-        ({"x": X[:0]}, "not one batch"),
+        ({"a": X, "b": X}, "no array for the model's input x"),
+        ({"x": X[:, :2]}, "but axis 1 must be 3"),
+        ({"x": X[0]}, "with 1 axes"),
+        ({"x": X.astype(complex)}, "its type is complex128"),
+        ({"x": X[:0]}, "does not fill one batch"),
     ],
 )
 def test_data_that_does_not_fit(tmp_path, signature, arrays, message):
@@ -121,10 +121,10 @@ def test_no_data(tmp_path, signature):
     with pytest.raises(DataError, match="There is no data at"):
         open_data(tmp_path / "nothing", signature())
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"has no \.npz"):
+    with pytest.raises(DataError, match=r"contains no \.npz"):
         open_data(tmp_path / "empty", signature())
     (tmp_path / "data.npz").write_text("not a zip")
     with pytest.raises(DataError, match="can't be read"):
         list(open_data(tmp_path / "data.npz", signature()))
-    with pytest.raises(DataError, match="not one batch"):
+    with pytest.raises(DataError, match="does not fill one batch"):
         list(open_data([], signature()))

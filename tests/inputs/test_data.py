@@ -65,10 +65,13 @@ def test_folders_of_arrays_and_of_sets(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "word"),
     [
-        ({"a": X}, r"d\.npz has no array for the input b of the model; it has a"),
-        ({"a": X, "c": X}, "no array for the input b of the model; it has a, c"),
-        ({"a": X.astype(np.complex64), "b": X}, "complex64, and float32 is needed"),
-        ({"a": X.astype(str), "b": X}, "input a of the model: it is <U32, and float32 is needed"),
+        ({"a": X}, r"d\.npz has no array for the model's input b; it has a"),
+        ({"a": X, "c": X}, "no array for the model's input b; it has a, c"),
+        ({"a": X.astype(np.complex64), "b": X}, "complex64, but float32 is needed"),
+        (
+            {"a": X.astype(str), "b": X},
+            "input a of the model: its type is <U32, but float32 is needed",
+        ),
         ({"a": X.astype(np.float64) * 1e39, "b": X}, "d.npz can't be used: a has 7 values"),
         ({"a": X[:, :3], "b": X}, "shape"),
         ({"a": X[0], "b": X}, "shape"),
@@ -130,16 +133,16 @@ def test_a_tensor_may_be_called_file_and_a_sequence_is_saved_in_parts(tmp_path):
 def test_golden_outputs(tmp_path):
     signature = relu(tmp_path)
     for arrays, word in (
-        ({"z": X}, "output 'z' is none of the model's"),  # one that the model has lost
+        ({"z": X}, "the model has no output 'z'"),  # one that the model has lost
         ({}, "output 'y' is missing"),
-        ({"y": X.astype(np.float64)}, "float64, and float32 is needed"),
+        ({"y": X.astype(np.float64)}, "float64, but float32 is needed"),
     ):
         np.savez(tmp_path / "bad.npz", **arrays)
         with pytest.raises(DataError, match=rf"bad\.npz.*{word}"):
             load_outputs(signature, tmp_path / "bad.npz")
     save_sets(tmp_path / "out.npz", [{"y": X}, {"y": X + 1}])
     assert [o["y"][0, 0] for o in load_outputs(signature, tmp_path / "out.npz")] == [0, 1]
-    with pytest.raises(DataError, match="no golden"):
+    with pytest.raises(DataError, match="no saved outputs"):
         load_outputs(signature, tmp_path / "none.npz")
 
 

@@ -30,12 +30,12 @@ def network():
 
 def labelled(folder):
     np.savez(folder / "data.npz", x=X, labels=np.full(8, np.nan), ids=np.arange(8))
-    return folder / "data.npz", "arrays that are no inputs of the model are ignored: ids, labels"
+    return folder / "data.npz", "arrays that are not inputs of the model were ignored: ids, labels"
 
 
 def by_another_name(folder):
     np.savez(folder / "data.npz", images=X, labels=np.arange(8))
-    return folder / "data.npz", "arrays that are no inputs of the model are ignored: labels"
+    return folder / "data.npz", "arrays that are not inputs of the model were ignored: labels"
 
 
 def of_a_wider_type(folder):
@@ -52,7 +52,7 @@ def a_folder_by_name(folder):
     (folder / "data").mkdir()
     np.save(folder / "data" / "x.npy", X)
     np.save(folder / "data" / "labels.npy", np.arange(8))
-    return folder / "data", "arrays that are no inputs of the model are ignored: labels"
+    return folder / "data", "arrays that are not inputs of the model were ignored: labels"
 
 
 def nested_test_data(folder):
@@ -62,7 +62,7 @@ def nested_test_data(folder):
         for name in ("input_0", "input_1"):
             proto = numpy_helper.from_array(X[4 * number : 4 * number + 4])
             (place / f"{name}.pb").write_bytes(proto.SerializeToString())
-    return folder / "data", "arrays that are no inputs of the model are ignored: input_1"
+    return folder / "data", "arrays that are not inputs of the model were ignored: input_1"
 
 
 def continuations(folder):
@@ -117,15 +117,18 @@ def test_each_command_says_what_it_ignores(tmp_path):
     ("source", "message"),
     [
         ([{"x": X}, 3], r"batch 2 of the data is of type int"),
-        ([{"x": X}, {"q": X, "r": X}], "batch 2 of the data has no array for the input x .* q, r"),
-        ({"x": X[:, :2]}, "its axis 1 is 2, and 3 is needed"),
-        ({"x": X[:, :, 0]}, "it has 3 axes, and 4 are needed"),
+        (
+            [{"x": X}, {"q": X, "r": X}],
+            "batch 2 of the data has no array for the model's input x; .* q, r",
+        ),
+        ({"x": X[:, :2]}, "but axis 1 must be 3"),
+        ({"x": X[:, :, 0]}, "with 3 axes, but 4 are needed"),
         ({"x": X > 0, "y": None}, None),
         ({"x": X.tolist()}, None),
-        ({"x": [[1.0], [2.0, 3.0]]}, "it is of type list, and an array is needed"),
-        ({"x": X.astype(str)}, "it is <U32, and float32 is needed"),
+        ({"x": [[1.0], [2.0, 3.0]]}, "it is of type list, but an array is needed"),
+        ({"x": X.astype(str)}, "its type is <U32, but float32 is needed"),
         ({"x": X.astype(np.float64) * 1e60}, "beyond the range of float32"),
-        ([], "not one"),
+        ([], "does not fill one batch"),
         ("/nowhere/at/all", "There is no data at"),
     ],
 )
@@ -161,14 +164,14 @@ def typed(tmp_path, elem_type):
     [
         (TensorProto.INT32, np.array([1, 2]), np.array([1, 2], np.int32)),
         (TensorProto.INT32, np.array([1, 2**31]), "1 value that is beyond the range of int32"),
-        (TensorProto.INT64, np.array([1.0]), "float64, and int64"),
-        (TensorProto.UINT8, np.array([1]), "int64, and uint8"),
+        (TensorProto.INT64, np.array([1.0]), "float64, but int64"),
+        (TensorProto.UINT8, np.array([1]), "int64, but uint8"),
         (TensorProto.FLOAT16, np.array([1.5]), np.array([1.5], np.float16)),
         (TensorProto.FLOAT16, np.array([1e5]), "beyond the range of float16"),
         (TensorProto.FLOAT, np.array([True]), np.array([1], np.float32)),
         (TensorProto.STRING, np.array(["a"]), np.array(["a"], object)),
         (TensorProto.STRING, np.array([b"a"]), np.array(["a"], object)),
-        (TensorProto.STRING, np.array([1.0]), "float64, and string"),
+        (TensorProto.STRING, np.array([1.0]), "float64, but string"),
         (TensorProto.BFLOAT16, np.array([1.5]), np.array([1.5], ml_dtypes.bfloat16)),
         (TensorProto.BFLOAT16, np.array([0x3FC0], "u2"), np.array([1.5], ml_dtypes.bfloat16)),
     ],
@@ -205,12 +208,15 @@ def test_a_fixed_batch_size_divides_the_samples_of_a_check_too(tmp_path):
     for feeds in ([case.feeds for case in cases], list(dataset)):
         np.testing.assert_array_equal(np.concatenate([f["x"] for f in feeds]), x[:8])
         assert all(f["table"].shape == (5,) for f in feeds)
-    note = "2 of 10 samples fill no batch of 4, which the model takes, and are left out"
+    note = (
+        "2 of 10 samples were left out: the model has a fixed batch size of 4, which they don't "
+        "fill"
+    )
     assert list(dataset.notes) == [note]
     assert cases[0].remarks == (note,)
-    with pytest.raises(DataError, match="not one batch of data: 3 of 3 samples fill no"):
+    with pytest.raises(DataError, match="does not fill one batch: 3 of 3 samples were left out"):
         load_cases(signature, {"x": x[:3], "table": table})
-    with pytest.raises(DataError, match="its axis 0 is 4, and 5 is needed"):
+    with pytest.raises(DataError, match="but axis 0 must be 5"):
         load_cases(signature, {"x": x, "table": table[:4]})
 
 

@@ -92,7 +92,9 @@ def test_a_seed_fixes_the_inputs_and_an_input_does_not_depend_on_the_others(tmp_
 
 def test_a_range_for_an_input_that_is_not_there(tmp_path):
     s = signature(tmp_path, conv_bn())
-    with pytest.raises(UsageError, match="no input 'z'"):
+    with pytest.raises(
+        UsageError, match="A range is given for input 'z', but the model has no such input"
+    ):
         make_case(s, {"x": (1, 3, 4, 4)}, Distribution.NORMAL, seed=0, ranges={"z": (0, 1)})
 
 

@@ -33,7 +33,7 @@ def test_the_more_exact_word_decides():
         ({"select": ("",)}, "no rule ''"),
         ({"groups": 0}, "at least 1"),
         ({"groups": "all"}, "neither a number"),
-        ({"groups": 4, "group_size": 4}, "exclude each other"),
+        ({"groups": 4, "group_size": 4}, "can't be used together"),
     ],
 )
 def test_what_can_not_be(options, words):
@@ -87,13 +87,13 @@ def test_overrides_are_by_path_from_the_file_on(tmp_path):
         ("[lint", "can't be read"),
         ("[lnt]", "Did you mean 'lint'"),
         ("[lint]\nmin_opset = 9", "Did you mean 'min-opset'"),
-        ('[lint]\nselect = "NS1"', "no list of codes"),
-        ("[lint]\nmin-opset = true", "no number"),
+        ('[lint]\nselect = "NS1"', "not a list of codes"),
+        ("[lint]\nmin-opset = true", "is not a number"),
         ('[lint]\nselect = ["NS9"]', "no rule 'NS9'"),
-        ("[[lint.overrides]]\nignore = []", "has no files"),
+        ("[[lint.overrides]]\nignore = []", "has no key files"),
         ('[[lint.overrides]]\nfiles = ["*"]\nignore = ["X1"]', "no rule 'X1'"),
-        ("lint = 3", "no table"),
-        ('ignore = ["NS1"]', "belongs in the table lint"),
+        ("lint = 3", "is not a table"),
+        ('ignore = ["NS1"]', "belongs in the lint table"),
     ],
 )
 def test_what_nobody_would_read_is_refused(tmp_path, text, words):

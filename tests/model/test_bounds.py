@@ -77,10 +77,10 @@ def nested(depth):
 CIRCLE = calling(function("f0", "f1"), function("f1", "Neg", "f0"))
 REFUSED = {
     "bomb": (bomb(40), "3.3e+12 nodes"),
-    "wide bomb": (bomb(3, times=100), "nodes when all calls are written out"),
+    "wide bomb": (bomb(3, times=100), "nodes when all calls of its functions are expanded"),
     "uncalled bomb": (
         calling(*bomb(40).functions, function("g", "Neg"), calls="Relu"),
-        "nodes when all calls are written out",
+        "nodes when all calls of its functions are expanded",
     ),
     "circle": (CIRCLE, "circle: own.f0 → own.f1 → own.f0"),
     "itself": (calling(function("f0", "f0")), "circle: own.f0 → own.f0"),

@@ -153,8 +153,8 @@ def test_a_file_that_changes_meanwhile_is_noticed(tmp_path):
         (b"\x89HDF\r\n\x1a\n", "HDF5"),
         (b"\x1f\x8b\x08\x00", "gzip"),
         (b"\x18\x00\x00\x00ORTM" + bytes(60), "onnxruntime's own format"),
-        (b"\xff\xfe\xfd\xfc\xfb\xfa", "truncated, damaged, or no ONNX model"),
-        (bytes(1000), "truncated, damaged, or no ONNX model"),
+        (b"\xff\xfe\xfd\xfc\xfb\xfa", "truncated, damaged, or not an ONNX model"),
+        (bytes(1000), "truncated, damaged, or not an ONNX model"),
         (onnx.ModelProto(ir_version=8).SerializeToString() + b"\xb2\x01\x00", "has no graph"),
     ],
 )
@@ -292,14 +292,14 @@ def test_external_data_through_links_of_a_content_addressed_cache(tmp_path):
         ({"location": "gone.bin"}, "doesn't exist"),
         ({"location": "w.bin", "offset": "4"}, "has only 16 bytes"),
         ({"location": "w.bin", "length": "99"}, "has only 16 bytes"),
-        ({"location": "w.bin", "offset": "-4"}, "impossible"),
-        ({"location": "w.bin", "offset": "four"}, "impossible"),
-        ({"location": "w.bin", "length": "-4"}, "impossible"),
+        ({"location": "w.bin", "offset": "-4"}, "invalid offset or length"),
+        ({"location": "w.bin", "offset": "four"}, "invalid offset or length"),
+        ({"location": "w.bin", "length": "-4"}, "invalid offset or length"),
         ({"location": "../w.bin"}, "outside"),
         ({"location": "below/../w.bin"}, "outside"),
         ({"location": "/etc/passwd"}, "outside"),
         ({"location": "link"}, "outside"),
-        ({"location": ""}, "names no file"),
+        ({"location": ""}, "has no file name"),
         ({"location": "a\0b"}, "can't be read"),
         ({"location": "."}, "doesn't exist"),
     ],
@@ -314,7 +314,7 @@ def test_external_data_that_is_not_there(tmp_path, entries, message):
 
 def test_external_data_needs_a_path(tmp_path):
     data = external(tmp_path, {"location": "w.bin"}).read_bytes()
-    assert "no folder" in refusal(data)
+    assert "its folder is unknown" in refusal(data)
 
 
 def test_the_data_files_of_a_model(tmp_path):

@@ -276,7 +276,7 @@ def test_places_for_no_file_are_refused(tmp_path):
     for target, message in [
         (tmp_path, "is a folder"),
         (tmp_path / "no" / "new.onnx", "doesn't exist"),
-        (tmp_path / "pipe", "no regular file"),
+        (tmp_path / "pipe", "not a regular file"),
     ]:
         with pytest.raises(UsageError, match=message), stage(model, target, overwrite=True):
             raise AssertionError

@@ -74,9 +74,9 @@ def test_reading_beyond_the_end_of_a_file(tmp_path, nbytes):
     path = tmp_path / "data"
     path.write_bytes(DATA)
     extent = Extent(FileStorage(path), 0, nbytes)
-    with pytest.raises(ModelError, match="ends before"):
+    with pytest.raises(ModelError, match="is shorter than its tensors"):
         extent.read()
-    with pytest.raises(ModelError, match="ends before"):
+    with pytest.raises(ModelError, match="is shorter than its tensors"):
         extent.copy(io.BytesIO())
 
 

@@ -102,9 +102,9 @@ def test_each_load_is_fresh():
     ("fields", "message"),
     [
         ({"data_type": 1, "dims": [3], "raw_data": bytes(8)}, "don't fit"),
-        ({"data_type": 1, "dims": [3], "raw_data": bytes(9000)}, "9000 bytes are stored, 12"),
+        ({"data_type": 1, "dims": [3], "raw_data": bytes(9000)}, "9000 bytes are stored, but 12"),
         ({"data_type": 1, "dims": [3], "float_data": [1.0]}, "don't fit"),
-        ({"data_type": 1, "dims": [-3], "float_data": [1.0]}, "impossible shape"),
+        ({"data_type": 1, "dims": [-3], "float_data": [1.0]}, "invalid shape"),
         ({"data_type": 0, "dims": [1]}, "has no type"),
         ({"data_type": 99, "dims": [1]}, "is of type 99"),
         ({"data_type": 8, "dims": [1], "string_data": [b"\xff"]}, "don't fit"),

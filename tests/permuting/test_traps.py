@@ -21,7 +21,7 @@ def ended(b, x, channels):
 
 def test_an_output_keeps_its_order():
     b, x = begun()
-    check_stays(b.output(x).model(), Reason.GRAPH_OUTPUT, "bn", "is an output")
+    check_stays(b.output(x).model(), Reason.GRAPH_OUTPUT, "bn", "is a graph output")
 
 
 def test_a_tensor_that_is_an_output_too():
@@ -33,7 +33,7 @@ def test_a_tensor_that_is_an_output_too():
 def test_an_input_keeps_its_order():
     b = Builder()
     x = b.bn(b.input(1, 6, 4, 4), 6, out="bn")
-    check_stays(ended(b, x, 6), Reason.GRAPH_INPUT, "bn", "is an input")
+    check_stays(ended(b, x, 6), Reason.GRAPH_INPUT, "bn", "is a graph input")
 
 
 def test_a_sum_with_an_input():
@@ -45,7 +45,9 @@ def test_a_sum_with_an_input():
 def test_a_weight_that_is_an_input():
     b, x = begun()
     b.input(2, 8, 1, 1, name="w")
-    check_stays(b.output(b.node("Conv", x, "w")).model(), Reason.GRAPH_INPUT, "bn", "w is an input")
+    check_stays(
+        b.output(b.node("Conv", x, "w")).model(), Reason.GRAPH_INPUT, "bn", "w is a graph input"
+    )
 
 
 def test_a_weight_that_a_caller_may_replace():

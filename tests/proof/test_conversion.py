@@ -166,3 +166,68 @@ def test_what_converters_make_of_numbers_beyond_the_type():
     assert made[1][:5] == [least, -least, 0.0, 65504.0, -np.inf]
     assert made[2][:5] == [2 * least, -2 * least, 0.0, 10000.0, -np.inf]
     assert len(list(roundings(values[2:3], FLOAT16))) == 1
+
+
+def half():
+    """Return Conv, BatchNormalization, Relu and Conv in float16."""
+    b = Builder(17, "float16")
+    x = b.input("N", 3, 8, 8)
+    x = b.node("Relu", b.bn(b.conv(x, 3, 5, out="c"), 5, out="n"), out="r")
+    b.output(b.conv(x, 5, 4, out="y"))
+    return b.model()
+
+
+def in_float32(model, *, narrow=(), factor=1.0):
+    """Return a model in float16 as onnxruntime's optimizer has it run where there are no kernels.
+
+    Some tensors may be rounded to float16 in between, and a weight may be off.
+    """
+    made = fold_model(model)[0]
+    graph = made.graph
+    if factor != 1:
+        array = numpy_helper.to_array(graph.initializer[0]).copy()
+        array.reshape(-1)[np.abs(array).argmax()] *= np.float16(factor)
+        graph.initializer[0].CopyFrom(numpy_helper.from_array(array, graph.initializer[0].name))
+    read = [*(tensor.name for tensor in graph.initializer), "x"]
+    first = [helper.make_node("Cast", [name], [f"{name}_wide"], to=1) for name in read]
+    nodes = []
+    for node in graph.node:
+        node.input[:] = [f"{name}_wide" if name in read else name for name in node.input]
+        node.output[:] = [f"{name}_wide" for name in node.output]
+        nodes.append(node)
+        for name in list(node.output):
+            own = name.removesuffix("_wide")
+            read.append(own)
+            if own in narrow or own == "y":
+                nodes.append(helper.make_node("Cast", [name], [own], to=FLOAT16))
+            if own in narrow:
+                again = f"{own}_wide"
+                nodes[-2].output[0] = nodes[-1].input[0] = f"{own}_whole"
+                nodes.append(helper.make_node("Cast", [own], [again], to=1))
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in (*first, *nodes)]
+    del graph.node[:]
+    graph.node.extend(copies)
+    onnx.checker.check_model(made)
+    return made
+
+
+@pytest.mark.parametrize("narrow", [(), ("r",)])
+def test_what_computes_in_a_wider_type_is_the_same_function(tmp_path, narrow):
+    """Rounding to the original's own type in between loses nothing that the original has."""
+    proof = proof_of(half(), in_float32(half(), narrow=narrow), tmp_path)
+    assert proof.is_whole, proof
+    assert proof.precision == ""
+
+
+def test_a_wider_type_hides_no_fault(tmp_path):
+    assert not proof_of(half(), in_float32(half(), factor=1.01), tmp_path).is_whole
+    # And what rounds where the original does not is none of that.
+    wide = Builder(17)
+    x = wide.conv(wide.input("N", 3, 8, 8), 3, 5, out="c")
+    wide.output(wide.node("Relu", x, out="y"))
+    model = wide.model()
+    rounded = onnx.ModelProto.FromString(model.SerializeToString())
+    rounded.graph.node[0].output[0] = "whole"
+    for before, after, to in (("whole", "half", FLOAT16), ("half", "c", TensorProto.FLOAT)):
+        rounded.graph.node.insert(-1, helper.make_node("Cast", [before], [after], to=to))
+    assert not proof_of(model, rounded, tmp_path).is_whole

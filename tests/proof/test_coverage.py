@@ -251,7 +251,7 @@ def test_what_depends_on_shapes_alone_is_not_counted():
 
 def test_names_say_where_a_node_is():
     inside = covered(parsed(LOOP % 6), np.ones((2, 3)))
-    assert inside == ["no value of Min q in Loop y came from its operand hi"]
+    assert inside == ["no value of Min q in Loop y came from its input hi"]
     (only,) = covered(parsed("y = example.f (x)", functions=FUNCTION % 6), [[-1, 1, 2]] * 2)[:1]
     assert only == "no input reached the limit 6 of Clip y in f y"
 
@@ -273,7 +273,7 @@ def test_a_note_is_bounded():
     (text,) = note([*partly, *many])
     assert text.count("side") == 8
     assert "part" not in text
-    assert text.endswith("and 12 more of the kind")
+    assert text.endswith("and 12 more")
     assert note([*partly, many[0], many[0]]) == ["not tested: side 0"]
     assert note([]) == note(partly) == []
 

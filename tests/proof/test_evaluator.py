@@ -81,6 +81,7 @@ def close(a, b):
     return a.shape == b.shape and np.allclose(a, wide, rtol=tolerance, atol=1e-4, equal_nan=True)
 
 
+@pytest.mark.slow
 def test_onnx_own_cases():
     cases = node_cases()
     wrong = []
@@ -321,5 +322,5 @@ def test_memory_is_given_back_after_the_last_reader():
 def test_an_operator_that_nobody_has_names_itself():
     node = helper.make_node("MatMul", ["x", "w"], ["y"])
     made = model([node], [value("x", [2])], [value("y", None)], [tensor("w", np.ones((3, 3), "f"))])
-    with pytest.raises(EvaluationError, match="MatMul that makes 'y'"):
+    with pytest.raises(EvaluationError, match=r"^MatMul y: "):
         evaluate(made, {"x": np.ones(2)})

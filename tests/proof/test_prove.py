@@ -64,6 +64,15 @@ def test_a_fold_is_proved(tmp_path, dtype, group, batch):
     assert proof.largest == 2
 
 
+def test_it_tells_how_far_it_is(tmp_path):
+    model = network()
+    folded, _ = fold_model(model)
+    told = []
+    proof_of(model, folded, tmp_path, progress=told.append)
+    count = len(folded.graph.node)
+    assert told == [f"proving, node {at} of {count}" for at in range(1, count + 1)]
+
+
 def folded_pair():
     model = network(kernel=9, channels=64)
     return model, fold_model(model)[0]

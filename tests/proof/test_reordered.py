@@ -68,7 +68,7 @@ def test_an_order_is_one_of_all_channels(pair, tmp_path, places):
     hint = Reordered("", first.tensor, 1, np.array(places))
     proof = proof_of(model, result, tmp_path, orders=[hint])
     assert not proof.outputs
-    assert f"the order of {first.tensor} is" in proof.reason
+    assert f"the new channel order of {first.tensor} " in proof.reason
 
 
 def kinds():

@@ -64,6 +64,7 @@ def assert_folds_exactly(model, batchnorms):
     return len(gone)
 
 
+@pytest.mark.slow
 @settings(max_examples=120, suppress_health_check=list(HealthCheck))
 @given(graphs())
 def test_folding_is_exact(graph):
@@ -111,6 +112,7 @@ def cases(draw, largest=12):
     return rich_graph(Choices(integer), nodes=nodes, seed=seed)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(cases())
 def test_rich_graphs_fold_right(case):
@@ -118,6 +120,7 @@ def test_rich_graphs_fold_right(case):
     assert found.fault is None, f"{found.fault.value}: {found.detail} ({case.words})"
 
 
+@pytest.mark.slow
 def test_hundreds_of_rich_graphs_fold_right():
     # Other graphs than hypothesis draws, which likes them small; `benchmarks/random_graphs.py`
     # draws thousands.

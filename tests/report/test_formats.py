@@ -41,7 +41,7 @@ def test_a_new_file_is_a_format(tmp_path, monkeypatch):
 def test_an_unknown_format_says_which_there_are():
     with pytest.raises(
         ValueError,
-        match="'yaml' is no format; there are "
+        match="'yaml' is not a report format; the formats are "
         "github, html, json, jsonl, junit, markdown, sarif, text",
     ):
         tell(EMPTY, "yaml", io.StringIO())

@@ -11,6 +11,8 @@ from normswap.runtime import child as module
 from normswap.runtime.child import Child, run_task
 from normswap.runtime.failures import ArbiterError, ProviderError, UnsupportedByRuntimeError
 
+pytestmark = pytest.mark.usefixtures("own_processes")
+
 
 @pytest.fixture
 def child(tmp_path, monkeypatch):
@@ -44,7 +46,8 @@ def test_a_response_comes_back_with_its_time(child):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no signals")
 @pytest.mark.parametrize(
-    ("name", "word"), [("SIGSEGV", "SIGSEGV"), ("SIGKILL", "too much memory"), ("SIGABRT", "ABRT")]
+    ("name", "word"),
+    [("SIGSEGV", "SIGSEGV"), ("SIGKILL", "ran out of memory"), ("SIGABRT", "ABRT")],
 )
 def test_a_killed_child_is_told_with_its_stage(child, name, word):
     with pytest.raises(RunError, match=word) as info:

@@ -59,12 +59,12 @@ TROUBLE = {
     ),
     "libraries of CUDA": (
         {"dropped": [CUDA], "missing_library": "libcublasLt.so.13"},
-        "is in this onnxruntime, but its libraries can't be loaded: libcublasLt.so.13 is missing.",
+        "but its libraries can't be loaded: libcublasLt.so.13 is missing.",
         "Install CUDA 13.0 and cuDNN 9: pip install 'onnxruntime-gpu[cuda,cudnn]==1.31.1'",
     ),
     "libraries and driver": (
         {"dropped": [CUDA], "missing_library": "libcublasLt.so.13", "devices": None},
-        "libcublasLt.so.13 is missing; nor is there an NVIDIA driver",
+        "libcublasLt.so.13 is missing, and there is no NVIDIA driver",
         "Install CUDA 13.0",
     ),
     "the driver": (
@@ -79,7 +79,7 @@ TROUBLE = {
     ),
     "no device": (
         {"raises": "cuda_call.cc:154 CUDA failure 100: no device ; GPU=-1", "devices": []},
-        "the NVIDIA driver shows no device",
+        "the NVIDIA driver lists no device",
         "CUDA_VISIBLE_DEVICES",
     ),
     "a refusal in words": (
@@ -89,7 +89,7 @@ TROUBLE = {
     ),
     "a refusal without a word": (
         {"dropped": [CUDA]},
-        "CUDAExecutionProvider can't be used: onnxruntime doesn't say why",
+        "CUDAExecutionProvider can't be used: onnxruntime gives no reason",
         None,
     ),
     "cuDNN, which is not needed before a convolution": (
@@ -116,14 +116,14 @@ def test_a_device_that_is_not_there(model, runtime):
     runtime(raises="Invalid device ID: 2, must be between 0 and 2")
     with pytest.raises(ProviderError, match="There is no device 2") as info:
         run(model, provider_options={"device_id": "2"})
-    assert info.value.tip == "There are 0: Fast GPU, 1: Slow GPU."
+    assert info.value.tip == "The devices are 0: Fast GPU, 1: Slow GPU."
 
 
 def test_tensorrt_without_its_libraries(model, runtime):
     runtime(raises="Please install TensorRT libraries", missing_library="libnvinfer.so.10")
     with pytest.raises(ProviderError, match=r"libnvinfer\.so\.10 is missing") as info:
         run(model, "tensorrt")
-    assert info.value.tip == "Install TensorRT 10, and name its folder in LD_LIBRARY_PATH."
+    assert info.value.tip == "Install TensorRT 10, and add its folder to LD_LIBRARY_PATH."
 
 
 def test_a_run_that_fails_does_not_go_on_with_the_cpu(model, runtime):
@@ -178,7 +178,7 @@ def test_a_runtime_that_does_not_tell_where_nodes_ran_is_named(model, runtime):
     runtime(silent_about_nodes=True)
     report = run(model)
     assert report.runs[0].fallback is None
-    assert any("does not tell which nodes" in note for note in report.notes)
+    assert any("does not report which nodes" in note for note in report.notes)
 
 
 def test_inputs_are_copied_to_the_device_once(model, runtime):
@@ -231,8 +231,8 @@ def test_auto_says_what_it_could_not_take(model, runtime):
     report = run(model, "auto")
     assert report.runs[0].provider == CPU
     assert report.notes[:2] == (
-        "CUDAExecutionProvider can't be used: the NVIDIA driver shows no device.",
-        "auto therefore is CPUExecutionProvider",
+        "CUDAExecutionProvider can't be used: the NVIDIA driver lists no device.",
+        "so auto selects CPUExecutionProvider",
     )
     assert resolve("auto") == "cpu"
     assert resolve("CUDAExecutionProvider") == "cuda"
@@ -255,8 +255,8 @@ def test_the_command(runtime):
     runtime(raises="CUDA failure 100", devices=[])
     shown = invoke("providers")
     assert shown.code == 0
-    assert "the NVIDIA driver shows no device" in shown.text
-    assert "auto is cpu" in shown.text
+    assert "the NVIDIA driver lists no device" in shown.text
+    assert "auto selects cpu" in shown.text
     assert invoke("providers", "--require", "cpu").code == 0
     assert invoke("providers", "--require", "cuda").code == 4
     data = json.loads(invoke("providers", "--json").text)

@@ -15,6 +15,8 @@ from normswap.runtime.partial import PartialModel
 from normswap.runtime.session import Session
 from normswap.runtime.sessions import Provider, translated
 
+pytestmark = pytest.mark.usefixtures("own_processes")
+
 
 @pytest.fixture
 def chain(tmp_path):
@@ -121,7 +123,7 @@ def test_a_process_that_dies(chain):
     with Session(chain, label="the model") as session:
         session.run({"x": X})
         session._process.kill()
-        with pytest.raises(RunError, match=r"killed the process it ran in .* while running it"):
+        with pytest.raises(RunError, match=r"crashed its process .* while running it"):
             session.run({"x": X})
 
 

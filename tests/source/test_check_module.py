@@ -90,7 +90,7 @@ def test_other_weights_altogether_are_said_once():
 def test_outputs_in_another_order_are_named():
     report = check(exported(order=("z", "y")))
     assert codes(report)[:2] == ["outputs", "outputs"]
-    assert "output 'z' of the file, its number 0, is output 1 of the module" in report.reasons[0]
+    assert "output 0 of the file, 'z', is output 1 of the module" in report.reasons[0]
 
 
 def test_a_file_that_trains_is_named():
@@ -105,7 +105,7 @@ def test_a_module_that_trains_is_named_though_the_file_is_right():
     assert report.verdict is normswap.Verdict.DIFFERENT
     assert codes(report) == ["mode"]
     assert "bn1 (BatchNorm2d) depends on the batch" in report.reasons[0]
-    assert "the file is the same as the module in inference mode: call .eval()" in report.reasons[0]
+    assert "the file is equal to the module in inference mode: call .eval()" in report.reasons[0]
 
 
 def test_a_size_that_was_written_into_the_file_is_found():
@@ -117,7 +117,7 @@ def test_a_size_that_was_written_into_the_file_is_found():
     model.graph.output[0].name = "reshaped"
     report = check(model)
     assert codes(report) == ["sizes"]
-    assert "axis 0 of input 'x' open, which was 2 and is" in report.reasons[0]
+    assert "axis 0 of input 'x' open (size 2 changed to " in report.reasons[0]
 
 
 def test_sizes_that_the_module_does_not_take_are_no_fault():
@@ -131,7 +131,7 @@ def test_sizes_that_the_module_does_not_take_are_no_fault():
     [
         (exported(width=IN + 1), np.ones((2, IN), np.float32), "input 'x' of the file is float32["),
         (exported(), np.ones((2, IN), np.int64), "the module was given int64[2,6]"),
-        (exported(order=("y",)), None, "the module gives 2 tensors, and the file 1 (y)"),
+        (exported(order=("y",)), None, "the module returns 2 tensors, but the file has 1 (y)"),
     ],
 )
 def test_a_wrong_file_is_said_before_it_is_run(model, example, said):
@@ -152,7 +152,9 @@ def test_an_example_is_run_as_it_is():
 
 def test_a_module_that_refuses_its_own_example_is_misused():
     module = FakeModule(example=np.ones((2, IN), np.float32), refuses=lambda x: True)
-    with pytest.raises(normswap.UsageError, match="does not take the arguments that come with it"):
+    with pytest.raises(
+        normswap.UsageError, match="does not accept the arguments that its factory returned"
+    ):
         check(exported(), module)
 
 
@@ -208,9 +210,9 @@ def test_every_format_tells_the_layer():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--module", "a:b", "m.onnx", "n.onnx"), "--module stands for the other model"),
+        (("--module", "a:b", "m.onnx", "n.onnx"), "--module takes the place of the second model"),
         (("--module", "a:b", "m.onnx", "--require", "proved"), "nothing is proved"),
-        (("--module", "a:b"), "There is no model to check"),
+        (("--module", "a:b"), "No model to check"),
     ],
 )
 def test_what_makes_no_sense_beside_a_module_is_refused(arguments, said):
@@ -224,5 +226,5 @@ def test_without_torch_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     done = invoke("check", "--module", "nets:make", "m.onnx")
     assert (done.code, "pip install torch" in done.err) == (4, True)
-    with pytest.raises(normswap.RunError, match="takes torch"):
+    with pytest.raises(normswap.RunError, match="needs torch"):
         normswap.check_module(object(), exported())

@@ -134,7 +134,7 @@ def test_a_folded_weight_that_was_changed_is_found(net, exporter):
 def test_what_it_does_not_take_is_said_in_its_words(net):
     with pytest.raises(NotTakenError, match="RuntimeError: Given groups=1"):
         Module(net).outputs([np.ones((1, 4, 6, 6), np.float32)])
-    with pytest.raises(normswap.UsageError, match=r"is no torch\.nn\.Module, but a function"):
+    with pytest.raises(normswap.UsageError, match=r"is not a torch\.nn\.Module, but a function"):
         Module(lambda x: x)
 
 

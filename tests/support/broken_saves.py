@@ -44,8 +44,6 @@ WAYS = {
     "over": ["source/model.onnx", "-o", "folder/model.onnx", "--force"],
     "stream": ["source/model.onnx", "-o", "-"],
 }
-KINDS = ["OSError", "SIGINT", "SIGTERM", "SIGKILL", "twice"]
-"""What happens at a place: ``twice`` is a second Ctrl-C at the call after it."""
 NOT_REACHED = 99
 OURS = "folder"
 
@@ -210,7 +208,7 @@ def break_off(kind: str, way: str, form: str, places: Iterable[int]) -> tuple[in
             wrong.append(report + "it was written")
         if "interrupted" in said and way != "stream":
             truth = f"{target} was written" if found == new else "nothing was written"
-            if f"interrupted; {truth}" not in said:
+            if f"Interrupted; {truth}" not in said:
                 wrong.append(report + f"{truth}")
         if not left:
             continue

@@ -38,6 +38,7 @@ def swap_model(model, groups=4, **fields):
 def run_ort(model, *, optimized=True, **feeds):
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = 1
     if not optimized:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     with skipping_what_old_runtimes_refuse():

@@ -20,11 +20,13 @@ def test_the_command_says_the_same(tmp_path):
     model, result = tmp_path / "digits_resnet.folded.onnx", tmp_path / "new.onnx"
     assert invoke("fold", ROOT / "models/digits_resnet.onnx", "-o", model, "--no-check").code == 0
     planned = invoke("unfold", model, "--dry-run", "-v", "--include", "*classifier*").text
-    assert "9 BatchNormalization behind linear layers" in planned
+    assert "9 BatchNormalization put back after linear layers" in planned
     data = ROOT / "models/digits_test.npz"
     done = invoke("unfold", model, "--calibrate", data, "--samples", "64", "-o", result)
     assert done.code == 0, done.err
-    assert "8 BatchNormalization behind linear layers, with the statistics of 64" in done.text
+    assert (
+        "8 BatchNormalization put back after linear layers, with the statistics of 64" in done.text
+    )
     assert "1 layer without" in done.text
     assert "equivalent, proved" in done.text
     again = invoke("fold", result, "--no-check", "-o", tmp_path / "again.onnx")
@@ -35,4 +37,4 @@ def test_the_command_says_the_same(tmp_path):
 def test_without_data_it_is_a_usage_error(tmp_path):
     done = invoke("unfold", ROOT / "models/digits_resnet.onnx", "-o", tmp_path / "new.onnx")
     assert done.code == 2
-    assert "come from data, and there is none" in done.err
+    assert "no data to estimate the statistics" in done.err

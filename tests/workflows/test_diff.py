@@ -129,7 +129,7 @@ def test_a_reader_of_something_else():
     bent, summed = (node_of(network(), name).output[0] for name in ("bend", "second"))
     (change,) = changed(edit).changed
     assert change.after == "Sigmoid gate"
-    assert change.inputs == (f"input 0 is {bent}, and was {summed}",)
+    assert change.inputs == (f"input 0 is now {bent}, and was {summed}",)
 
 
 def test_a_twin_that_is_merged_is_gone_and_its_reader_reads_the_same():

@@ -110,7 +110,7 @@ def test_the_numbers_of_a_layer():
     assert found["nan"].invalid == (3, 4)
     assert found["nan"].broken[0].startswith("its B ")
     assert found["new"].untrained
-    assert found["new"].problems == ("all means are 0 and all variances 1, as before any training",)
+    assert found["new"].problems == ("all means are 0 and all variances 1, as before training",)
     half = Builder(17, "float16")
     tiny = np.array([1.0, 6e-5, 1e-9])
     x = half.conv(half.input(1, 3, 6, 6), 3, 3)
@@ -125,7 +125,7 @@ def test_a_model_that_was_folded_looks_it():
     assert (before.foldable, before.looks_folded) == (1, False)
     after = normswap.inspect(normswap.fold(b.model(), check=None).model)
     assert (after.foldable, after.looks_folded) == (0, True)
-    assert "a fold by normswap" in after.traces[0]
+    assert "as after a fold by normswap" in after.traces[0]
     torch = Builder(17)
     weight = torch.normal(C, 3, 3, 3, name="onnx::Conv_12")
     torch.output(torch.node("Conv", torch.input(1, 3, 6, 6), weight))

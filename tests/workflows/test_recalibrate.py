@@ -448,13 +448,13 @@ def test_statistics_of_places_in_the_batch_are_not_frozen(source, transposed):
     result = recalibrate(model, batches, freeze=True)
     (kept,) = result.report.untouched
     assert (kept.site.node, kept.reason) == ("instance", Reason.NO_SAMPLES)
-    assert "belong to places in the batch" in kept.detail
+    assert "statistics per sample and not per channel" in kept.detail
     nodes = {n.name: n for n in result.model.graph.node}
     assert nodes["instance"] == {n.name: n for n in model.graph.node}["instance"]
     # A sample's result does not depend on its place.
     swapped = run_ort(result.model, x=x[:2][::-1])[0][::-1]
     assert distance(run_ort(result.model, x=x[:2])[0], swapped) < 1e-5
-    with pytest.raises(ModelError, match="belong to places in the batch"):
+    with pytest.raises(ModelError, match="statistics per sample and not per channel"):
         recalibrate(instance_norm(), freeze=True, include=["instance"])
 
 
@@ -597,7 +597,10 @@ def test_freezing_to_the_statistics_of_no_data_is_told():
             values = np.full(4, float(tensor.name == node.input[4]), np.float32)
             tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     (note,) = recalibrate(model, freeze=True).report.notes
-    assert note == "bn1: mean 0 and variance 1, the statistics of no data"
+    assert note == (
+        "bn1: mean 0 and variance 1, as before training: the statistics were probably never "
+        "estimated"
+    )
 
 
 @pytest.mark.parametrize(("slot", "value"), [(3, np.nan), (4, np.inf), (4, -1.0)])
@@ -618,5 +621,5 @@ def test_without_data_there_is_only_freezing():
         recalibrate(network(training=True))
     assert "--freeze" in caught.value.tip
     for option in ({"momentum": 0.9}, {"samples": 3}):
-        with pytest.raises(UsageError, match="what to do with data"):
+        with pytest.raises(UsageError, match="has no effect without data"):
             recalibrate(network(training=True), freeze=True, **option)

@@ -13,8 +13,8 @@ from support.swapping import tensor_of
 from normswap.errors import DataError, UsageError
 from normswap.unfolding.identity import EPSILON
 from normswap.unfolding.places import Apart
+from normswap.workflows.bn_to_gn import bn_to_gn
 from normswap.workflows.fold import fold
-from normswap.workflows.swap import bn_to_gn
 from normswap.workflows.unfold import plan_report, unfold
 
 RNG = np.random.default_rng(0)
@@ -225,7 +225,7 @@ def test_one_sample_has_no_variance():
 
 
 def test_what_has_no_data_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="come from data, and there is none"):
+    with pytest.raises(UsageError, match="no data to estimate the statistics"):
         unfold(network(), tmp_path / "new.onnx")
     with pytest.raises(DataError):
         unfold(network(), tmp_path / "new.onnx", calibrate=[])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
+import re
 from typing import TYPE_CHECKING
 
 from normswap.folding.operators.base import Operator
@@ -30,24 +31,42 @@ def registry() -> dict[tuple[str, str], Operator]:
         If two classes speak for the same operator.
     """
     found: dict[tuple[str, str], Operator] = {}
-    for module_info in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f"{__name__}.{module_info.name}")
-        for item in vars(module).values():
-            if (
-                isinstance(item, type)
-                and issubclass(item, Operator)
-                and item.__module__ == module.__name__
-            ):
-                operator = item()
-                for op in item.ops:
-                    if (item.domain, op) in found:
-                        raise TypeError(
-                            f"two operators speak for {op}: {item} and {found[item.domain, op]}"
-                        )
-                    found[item.domain, op] = operator
+    for operator in (each for file in _files() for each in _of_file(file)):
+        for op in operator.ops:
+            key = operator.domain, op
+            if key in found:
+                raise TypeError(f"two operators speak for {op}: {operator} and {found[key]}")
+            found[key] = operator
     return found
 
 
 def find(node: Node) -> Operator | None:
     """Return what speaks for a node, None where nothing does."""
-    return registry().get((node.domain, node.op))
+    return _find(node.domain, node.op)
+
+
+@functools.cache
+def _find(domain: str, op: str) -> Operator | None:
+    """Look into the file of the operator's own name first: to import all takes a while."""
+    file = re.sub(r"\B(?=[A-Z])", "_", op).lower()
+    for operator in _of_file(file) if file in _files() else ():
+        if operator.domain == domain and op in operator.ops:
+            return operator
+    return registry().get((domain, op))
+
+
+@functools.cache
+def _files() -> tuple[str, ...]:
+    return tuple(info.name for info in pkgutil.iter_modules(__path__))
+
+
+@functools.cache
+def _of_file(file: str) -> tuple[Operator, ...]:
+    module = importlib.import_module(f"{__name__}.{file}")
+    return tuple(
+        item()
+        for item in vars(module).values()
+        if isinstance(item, type)
+        and issubclass(item, Operator)
+        and item.__module__ == module.__name__
+    )

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from normswap.graph.network import Node, Use
 
 
+TOO_LARGE = f"adds a constant of more than {LARGEST_MOVED:,} elements, too large to move past it"
+
+
 class Add(Operator):
     """Carries a scale to all operands and a shift to one."""
 
@@ -95,7 +98,7 @@ class Add(Operator):
         rank = node.out.rank
         value = node.inputs[slot]
         if rank is None or value is None or value.rank is None:
-            raise self.blocked(node, "has operands of unknown rank", Reason.SHAPE_UNKNOWN)
+            raise self.blocked(node, "has inputs of unknown rank", Reason.SHAPE_UNKNOWN)
         if node.op == "Sub" and slot == 1:
             affine = Affine(affine.scale, -affine.shift)
         # The affine is over this operand; the output may have more axes to the left.
@@ -112,20 +115,20 @@ class Add(Operator):
             return Answer(goals=(Down(node.out, passed),), note="(x + t) + z = (x + z) + t")
         if len(constants) < len(others):
             raise self.blocked(
-                node, "adds another tensor, which a scale would not fit", Reason.SCALE
+                node, "adds a tensor that is not constant, so a scale can't pass it", Reason.SCALE
             )
         # s*x + t + K = s*(x + K) + (t + K - s*K), for constants that are as simple as the affine
         total: Wide = np.zeros((1,) * rank)
         for other, constant in constants.items():
             if np.prod(constant.shape) > LARGEST_MOVED:
-                raise self.blocked(node, "adds a constant too large to be moved", Reason.AXIS)
+                raise self.blocked(node, TOO_LARGE, Reason.AXIS)
             sign = -1 if node.op == "Sub" and other == 1 else 1
             wide = constant.wide()
             total = total + sign * wide.reshape((1,) * (rank - wide.ndim) + wide.shape)
         scale, shift = lifted.at(rank)
         enlarges = np.abs(scale) > 1
         if np.broadcast(enlarges, shift, total).size > LARGEST_MOVED:
-            raise self.blocked(node, "adds a constant too large to be moved", Reason.AXIS)
+            raise self.blocked(node, TOO_LARGE, Reason.AXIS)
         edits = _shrunk(node, constants, enlarges, (shift + total) / np.where(enlarges, scale, 1))
         moved_on = Affine(scale, np.where(enlarges, 0, shift + total - scale * total) / count)
         return Answer(edits, (Down(node.out, moved_on),), note="s*x + t + K = s*(x + K) + ...")

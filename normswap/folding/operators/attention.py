@@ -34,11 +34,11 @@ class Attention(Operator):
         del index
         values, queries = node.input(V), node.input(0)
         if values is None or values.rank is None or queries is None:
-            raise self.blocked(node, "has values of unknown rank", Reason.SHAPE_UNKNOWN)
+            raise self.blocked(node, "has an input V of unknown rank", Reason.SHAPE_UNKNOWN)
         if node.input(PAST_VALUE) is not None:
-            raise self.blocked(node, "appends its values to those of a cache")
+            raise self.blocked(node, "appends its values to those of a cache (past_value)")
         if node.input(MASK) is not None or node.input(LENGTHS) is not None:
-            why = "has a mask, which may leave nothing of a row"
+            why = "has a mask, which may exclude a whole row"
             conditions.require_no_shift(node, affine, why)
         conditions.require_only_along(node, affine, *_axes(node, values.rank))
         return Answer(goals=(Up(Use(node, V), affine),))

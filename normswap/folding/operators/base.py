@@ -56,7 +56,7 @@ class Operator:
             If it can be neither absorbed nor carried.
         """
         del index, affine
-        raise self.blocked(node, "does not pass an affine up")
+        raise self.blocked(node, "does not pass a scale and shift on to its input")
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answers:
         """Answer an affine that shall be applied to input ``slot`` of the node.
@@ -69,7 +69,7 @@ class Operator:
             If it can be neither absorbed nor carried.
         """
         del slot, affine
-        raise self.blocked(node, "does not pass an affine down")
+        raise self.blocked(node, "does not pass a scale and shift on to its output")
 
     @staticmethod
     def blocked(node: Node, detail: str, reason: Reason = Reason.OPERATOR) -> Blocked:

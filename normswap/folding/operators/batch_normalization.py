@@ -41,7 +41,8 @@ class BatchNormalization(Operator):
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         if slot != 0:
-            raise self.blocked(node, "takes a parameter from it", Reason.NOT_CONSTANT)
+            detail = f"uses {node.operand(slot).name} as a parameter"
+            raise self.blocked(node, detail, Reason.NOT_CONSTANT)
         own, mean = affine_of(node), constant_of(node.input(3))
         self._require_channels(node, affine)
         channels = mean.shape[0]
@@ -59,7 +60,7 @@ class BatchNormalization(Operator):
 
     def _require_channels(self, node: Node, affine: Affine) -> None:
         if not affine.varies_only_along(1) or is_per_activation(node):
-            raise self.blocked(node, "can scale its channels only", Reason.AXIS)
+            raise self.blocked(node, "can absorb only one scale and shift per channel", Reason.AXIS)
 
     @staticmethod
     def _edited(node: Node, scale: np.ndarray, bias: np.ndarray, shift: np.ndarray) -> Answer:

@@ -42,12 +42,12 @@ class Cast(Operator):
         before = None if value is None else value.data_type
         after = node.attr("to", None) if node.op == "Cast" else node.out.data_type
         if before is None or after is None or not is_float(before) or not is_float(after):
-            raise self.blocked(node, "is not between float types", Reason.ELEMENT_TYPE)
+            raise self.blocked(node, "does not convert between float types", Reason.ELEMENT_TYPE)
         was, now = (after, before) if up else (before, after)
         room = math.sqrt(largest(now))
         if (
             largest(now) < largest(was)
             and max(magnitude(affine.scale), magnitude(affine.shift)) > room
         ):
-            detail = "has a narrower type on its other side, which the affine may go beyond"
+            detail = "has a type of smaller range on its other side, where the values may overflow"
             raise self.blocked(node, detail, Reason.OVERFLOW)

@@ -39,7 +39,7 @@ class Where(Operator):
             answer = to_operand(node, slot, affine, rank)
             edits += answer.edits
             goals += answer.goals
-        return Answer(tuple(edits), tuple(goals), note="every operand: s*x + t")
+        return Answer(tuple(edits), tuple(goals), note="every input: s*x + t")
 
 
 class Max(Where):

@@ -27,20 +27,20 @@ class Concat(Operator):
         del index
         rank = self._rank(node)
         if rank is None:
-            raise self.blocked(node, "has operands of unknown rank", Reason.SHAPE_UNKNOWN)
+            raise self.blocked(node, "has inputs of unknown rank", Reason.SHAPE_UNKNOWN)
         axis = int(node.attr("axis", 1)) % rank
         if not affine.varies_along(axis):
             return Answer(goals=tuple(Up(Use(node, i), affine) for i in range(len(node.inputs))))
         sizes = self._sizes(node, axis, max(array.shape[axis] for array in affine.at(rank)))
         if sizes is None:
-            raise self.blocked(node, "has operands of unknown size", Reason.SHAPE_UNKNOWN)
+            raise self.blocked(node, "has inputs of unknown size", Reason.SHAPE_UNKNOWN)
         goals: list[Goal] = []
         start = 0
         for slot, size in enumerate(sizes):
             part = affine.relaid(rank, partial(_part, axis=axis, start=start, size=size))
             goals.append(Up(Use(node, slot), part))
             start += size
-        return Answer(goals=tuple(goals), note="s, t split by operand")
+        return Answer(goals=tuple(goals), note="s, t split by input")
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         rank = self._rank(node)
@@ -48,16 +48,14 @@ class Concat(Operator):
         total = None if axis is None or node.out.shape is None else node.out.shape[axis]
         sizes = None if axis is None else self._sizes(node, axis, total)
         if rank is None or axis is None or sizes is None:
-            raise self.blocked(node, "has operands of unknown size", Reason.SHAPE_UNKNOWN)
+            raise self.blocked(node, "has inputs of unknown size", Reason.SHAPE_UNKNOWN)
         before, own, after = sum(sizes[:slot]), sizes[slot], sum(sizes[slot + 1 :])
         scale, shift = affine.at(rank)
         whole = Affine(
             _padded(scale, axis, before, own, after, 1.0),
             _padded(shift, axis, before, own, after, 0.0),
         )
-        return Answer(
-            goals=(Down(node.out, whole),), note="the other operands are left as they are"
-        )
+        return Answer(goals=(Down(node.out, whole),), note="s, t; identity for the other inputs")
 
     @staticmethod
     def _rank(node: Node) -> int | None:

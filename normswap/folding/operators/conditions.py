@@ -20,14 +20,19 @@ NAMED = 5
 def require_no_negative_scale(node: Node, affine: Affine) -> None:
     """Let pass what is scaled by no negative number, for an operator that goes by order."""
     if not affine.is_nonnegative:
-        detail = f"keeps order, and the scale is negative in {entries(affine.scale < 0)}"
+        detail = (
+            f"takes only a scale >= 0, and the scale is negative in {entries(affine.scale < 0)}"
+        )
         raise Operator.blocked(node, detail, Reason.NEGATIVE_SCALE)
 
 
 def require_no_shift(node: Node, affine: Affine, why: str, reason: Reason = Reason.SHIFT) -> None:
     """Let pass what is not shifted, for an operator that only a scale can pass."""
     if affine.has_shift:
-        detail = f"{why}, and the shift is not 0 in {entries(affine.shift != 0)}"
+        detail = (
+            f"{why}, so it can't take a shift, "
+            f"and the shift is not 0 in {entries(affine.shift != 0)}"
+        )
         raise Operator.blocked(node, detail, reason)
 
 
@@ -37,9 +42,8 @@ def require_only_along(node: Node, affine: Affine, *axes: int) -> None:
         varying = [axis for axis in range(affine.ndim) if affine.varies_along(axis)]
         listed = ", ".join(str(axis) for axis in varying)
         where = "axis" if len(varying) == 1 else "axes"
-        raise Operator.blocked(
-            node, f"would need it along {where} {listed} of its tensor", Reason.AXIS
-        )
+        detail = f"can't take a scale or shift that varies along {where} {listed} of its tensor"
+        raise Operator.blocked(node, detail, Reason.AXIS)
 
 
 def entries(mask: np.ndarray) -> str:

@@ -43,7 +43,8 @@ class Conv(Operator):
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         if slot != 0:
-            raise self.blocked(node, "takes its weight from the tensor", Reason.NOT_CONSTANT)
+            detail = f"uses {node.operand(slot).name} as its weight"
+            raise self.blocked(node, detail, Reason.NOT_CONSTANT)
         conditions.require_only_along(node, affine, 1)
         weight = weight_of(node, 1)
         if is_padded(node, weight.shape[2:]):

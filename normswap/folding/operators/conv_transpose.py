@@ -52,7 +52,8 @@ class ConvTranspose(Operator):
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         if slot != 0:
-            raise self.blocked(node, "takes its weight from the tensor", Reason.NOT_CONSTANT)
+            detail = f"uses {node.operand(slot).name} as its weight"
+            raise self.blocked(node, detail, Reason.NOT_CONSTANT)
         conditions.require_only_along(node, affine, 1)
         weight = weight_of(node, 1)
         s, t = affine.vectors(weight.shape[0])
@@ -69,7 +70,7 @@ class ConvTranspose(Operator):
         view = (group, rows // group, columns, *kernel)
         factor = align(t.reshape(group, -1), len(view))
         if not self._tiles(node, kernel):
-            detail = "adds up other taps at the border than inside, so that a shift is not the same"
+            detail = "sums other parts of its kernel at the border, so a shift would differ there"
             raise self.blocked(node, detail, Reason.ZERO_PADDING)
         if all(size == 1 for size in kernel):
             axes = (1, *range(3, len(view)))
@@ -79,7 +80,9 @@ class ConvTranspose(Operator):
         space = None if value is None or value.shape is None else value.shape[2:]
         blocks = [size for size in space or [None] if isinstance(size, int)]
         if len(blocks) != len(kernel) or taps.size * np.prod(blocks) > LARGEST_MOVED:
-            detail = "adds another shift at each place of a block, of too many or unknown blocks"
+            detail = (
+                "turns a shift into one per output position, of which there are too many to store"
+            )
             raise self.blocked(node, detail, Reason.SHIFT)
         shift = Filled(np.tile(taps, (1, *blocks)), weight.data_type)
         return Insert(node.key, 0, "Add", shift, f"{node.title}_shift")

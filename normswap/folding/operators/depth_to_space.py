@@ -44,7 +44,9 @@ class DepthToSpace(Operator):
             part = part.relaid(len(inverse), lambda array: array.transpose(inverse))
             part = relay(part, stages.split, stages.before)
         if isinstance(part, Reason):
-            raise self.blocked(node, "spreads the channels over space", part)
+            raise self.blocked(
+                node, "moves channels into space, and their scales or shifts differ", part
+            )
         return Answer(goals=(Up(Use(node, 0), part),), note="s, t re-laid-out by block")
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
@@ -55,7 +57,9 @@ class DepthToSpace(Operator):
             part = part.relaid(len(stages.perm), lambda array: array.transpose(stages.perm))
             part = relay(part, tuple(stages.split[axis] for axis in stages.perm), stages.merged)
         if isinstance(part, Reason):
-            raise self.blocked(node, "spreads the channels over space", part)
+            raise self.blocked(
+                node, "moves channels into space, and their scales or shifts differ", part
+            )
         return Answer(goals=(Down(node.out, part),), note="s, t re-laid-out by block")
 
     def _stages(self, node: Node) -> Stages:

@@ -69,7 +69,11 @@ class Einsum(Operator):
             elif not affine.has_shift:
                 carried.append(partial(self._to_operand, node, slot, affine, out, own))
         if not absorbed and not carried:
-            raise self.blocked(node, "is a product, which a shift can't pass", Reason.SHIFT)
+            raise self.blocked(
+                node,
+                "multiplies tensors that are not constant, so a shift can't pass it",
+                Reason.SHIFT,
+            )
         return [*absorbed, *carried]
 
     @staticmethod
@@ -100,7 +104,7 @@ class Einsum(Operator):
         if self._averages(node, slot, terms[:-1], terms[-1]):
             return [partial(self._to_output, node, affine, letters, terms[-1])]
         if affine.has_shift and (len(others) != 1 or None in weights.values()):
-            why = "is no product with one constant, so that a shift can't pass"
+            why = "does not multiply by exactly one constant, so a shift can't pass it"
             raise self.blocked(node, why, Reason.SHIFT)
         ways: list[Way] = []
         for other, weight in weights.items():
@@ -142,11 +146,12 @@ class Einsum(Operator):
     def _to_operand(self, node: Node, slot: int, affine: Affine, out: str, own: str) -> Answer:
         shape = node.operand(slot).shape
         if shape is None:
-            raise self.blocked(node, "has an operand of unknown shape", Reason.SHAPE_UNKNOWN)
+            raise self.blocked(node, "has an input of unknown shape", Reason.SHAPE_UNKNOWN)
         s, t = (laid_over(array, out, own, shape) for array in affine.at(len(out)))
         if s is None or t is None:
-            raise self.blocked(node, "would need it along another axis", Reason.AXIS)
-        note = "s, t to what is averaged" if affine.has_shift else "s to one factor"
+            detail = f"has no (or broadcasts the) axis that is scaled in {node.operand(slot).name}"
+            raise self.blocked(node, detail, Reason.AXIS)
+        note = "s, t to the averaged input" if affine.has_shift else "s to one factor"
         return Answer(goals=(Up(Use(node, slot), Affine(s, t)),), note=note)
 
     def _scale_to_operand(
@@ -159,12 +164,12 @@ class Einsum(Operator):
         shift = Filled(strip_leading(affine.at(len(out))[1]), data_type)
         insert = Insert(node.key, 0, "Add", shift, f"{node.title}_shift")
         answer = self._to_operand(node, slot, affine.scale_only(), out, own)
-        return replace(answer, edits=(insert,), note="s to what is averaged, and + t")
+        return replace(answer, edits=(insert,), note="s to the averaged input, and + t")
 
     def _to_output(self, node: Node, affine: Affine, letters: str, out: str) -> Answer:
         s, t = (laid_over(array, letters, out) for array in affine.at(len(letters)))
         if s is None or t is None:
-            raise self.blocked(node, "sums the axis that is scaled", Reason.AXIS)
+            raise self.blocked(node, "sums over the axis that is scaled", Reason.AXIS)
         goal = Down(node.out, Affine(s, t))
         return Answer(goals=(goal,), note="einsum(s*x, z) = s * einsum(x, z)")
 
@@ -176,12 +181,14 @@ class Einsum(Operator):
         if not re.fullmatch(r"[A-Za-z.,]*(->[A-Za-z.]*)?", equation) or any(
             term.replace("...", "", 1).count(".") for term in (*operands, out)
         ):
-            detail = f"has an equation that is none: {equation!r}"
+            detail = f"has an invalid equation: {equation!r}"
             raise self.blocked(node, detail, Reason.MALFORMED)
         if len(operands) != len(node.inputs):
-            raise self.blocked(node, "has other operands than its equation", Reason.MALFORMED)
+            detail = f"has {len(node.inputs)} inputs, and its equation has {len(operands)}"
+            raise self.blocked(node, detail, Reason.MALFORMED)
         if not arrow and left.lower() != left and left.upper() != left:
-            raise self.blocked(node, "leaves the order of its axes to the runtime")
+            detail = "has letters of both cases but no '->', so its output axes have no order"
+            raise self.blocked(node, detail)
         longest = ""
         for slot, term in enumerate(operands):
             hidden = self._hidden(node, slot, term)
@@ -192,25 +199,28 @@ class Einsum(Operator):
             once = {letter for letter in letters if letters.count(letter) == 1}
             out = longest + "".join(sorted(once - set(longest)))
         elif longest and "..." not in out:
-            raise self.blocked(node, "sums the axes of its ellipsis")
+            raise self.blocked(node, "sums over the axes of its ellipsis")
         terms = [*operands, out.replace("...", longest)]
         if not set(terms[-1]) <= set(letters):
-            raise self.blocked(node, "makes an axis that no operand has", Reason.MALFORMED)
+            raise self.blocked(node, "has an output axis that no input has", Reason.MALFORMED)
         if any(len(set(term)) != len(term) for term in terms):
-            raise self.blocked(node, "takes a diagonal")
+            raise self.blocked(node, "takes a diagonal (one letter twice in a term)")
         return terms
 
     def _hidden(self, node: Node, slot: int, term: str) -> str:
         """Return the letters of the axes that the ellipsis of an operand stands for, if any."""
         value, named = node.inputs[slot], len(term.replace("...", ""))
         if value is None:
-            raise self.blocked(node, "has an operand that is left out", Reason.MALFORMED)
+            raise self.blocked(node, "has an input that is left out", Reason.MALFORMED)
         if value.rank is None:
             if "..." in term:
-                raise self.blocked(node, "has an operand of unknown rank", Reason.SHAPE_UNKNOWN)
+                raise self.blocked(node, "has an input of unknown rank", Reason.SHAPE_UNKNOWN)
             return ""
         if value.rank < named or ("..." not in term and value.rank != named):
-            raise self.blocked(node, "has operands of other ranks", Reason.MALFORMED)
+            detail = (
+                f"has an input {value.name} of rank {value.rank}, which its equation does not fit"
+            )
+            raise self.blocked(node, detail, Reason.MALFORMED)
         return "".join(chr(ELLIPSIS + k) for k in reversed(range(value.rank - named)))
 
     def _factor(self, node: Node, array: Wide, letters: str, own: str, weight: Expression) -> Wide:
@@ -218,7 +228,7 @@ class Einsum(Operator):
         factor = laid_over(array, letters, own, weight.shape)
         if factor is None:
             axes = "x".join(map(str, weight.shape)) or "no axes"
-            detail = f"has a constant of {axes}, which can't take it"
+            detail = f"has a constant of {axes}, too small to absorb the scale or shift"
             raise self.blocked(node, detail, Reason.AXIS)
         return factor
 
@@ -230,7 +240,7 @@ class Einsum(Operator):
         factor = self._factor(node, t, letters, own, weight)
         kept = [letter for letter in own if letter in out]
         if kept != sorted(kept, key=out.index):
-            why = "makes the axes of its constant in another order"
+            why = "has the axes of its constant in another order in its output"
             raise self.blocked(node, why, Reason.AXIS)
         # Along axes that are summed and W does not have, the same term comes once for each element.
         gain = 1.0
@@ -240,7 +250,9 @@ class Einsum(Operator):
             if letter not in out and sizes.get(letter, 1) == 1:
                 size = None if shape is None else shape[axis]
                 if not isinstance(size, int):
-                    raise self.blocked(node, "sums an axis of unknown length", Reason.SHAPE_UNKNOWN)
+                    raise self.blocked(
+                        node, "sums over an axis of unknown size", Reason.SHAPE_UNKNOWN
+                    )
                 gain *= size
         result = [sizes.get(letter, 1) for letter in out]
         summed = tuple(axis for axis, letter in enumerate(own) if letter not in out)

@@ -35,7 +35,7 @@ class Expand(Operator):
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         value, rank = node.inputs[0], node.out.rank
         if slot != 0:
-            raise self.blocked(node, "takes its shape from the tensor")
+            raise self.blocked(node, f"uses {node.operand(slot).name} as its shape")
         if value is None or value.rank is None or rank is None:
             raise self.blocked(node, "has an output of unknown rank", Reason.SHAPE_UNKNOWN)
         return Answer(goals=(Down(node.out, from_operand(affine, value.rank, rank)),))
@@ -52,7 +52,7 @@ class Tile(Operator):
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         if slot != 0:
-            raise self.blocked(node, "takes its repeats from the tensor")
+            raise self.blocked(node, f"uses {node.operand(slot).name} as its repeats")
         return self._repeated(node, affine, up=False)
 
     def _repeated(self, node: Node, affine: Affine, *, up: bool) -> Answer:
@@ -63,7 +63,8 @@ class Tile(Operator):
             shape = None if value is None else value.shape
             size = None if shape is None else shape[axis]
             if shape is None or repeats is None or not isinstance(size, int):
-                raise self.blocked(node, f"repeats axis {axis} at run time", Reason.SHAPE_UNKNOWN)
+                detail = f"repeats axis {axis} by a number, or of a size, that is not known"
+                raise self.blocked(node, detail, Reason.SHAPE_UNKNOWN)
             originals = list(range(size)) * repeats[axis]
             part = (
                 put_back(affine, len(shape), axis, originals, size)
@@ -71,6 +72,7 @@ class Tile(Operator):
                 else picked(affine, len(shape), axis, originals)
             )
             if part is None:
-                raise self.blocked(node, f"repeats axis {axis} with other scales", Reason.AXIS)
+                detail = f"repeats axis {axis}, and the copies have different scales or shifts"
+                raise self.blocked(node, detail, Reason.AXIS)
             affine = part
         return Answer(goals=(Up(Use(node, 0), affine) if up else Down(node.out, affine),))

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from normswap.graph.sizes import Dim
 
 
+UNKNOWN = "selects from axis {} by indices, or of a size, that is not constant"
+
+
 class Gather(Operator):
     """Carries an affine; along the gathered axis only by constant indices."""
 
@@ -31,7 +34,7 @@ class Gather(Operator):
         del index
         value, where = node.inputs[0], node.inputs[1]
         if value is None or where is None or value.shape is None or where.shape is None:
-            raise self.blocked(node, "has operands of unknown rank", Reason.SHAPE_UNKNOWN)
+            raise self.blocked(node, "has inputs of unknown rank", Reason.SHAPE_UNKNOWN)
         rank, count = len(value.shape), len(where.shape)
         axis = int(node.attr("axis", 0)) % rank
         alone = partial(self._put_back, node, axis, affine, value.shape, count)
@@ -40,7 +43,7 @@ class Gather(Operator):
         everywhere = affine.relaid(
             rank - 1 + count, lambda a: a.reshape(*a.shape[:axis], 1, *a.shape[axis + count :])
         )
-        answer = Answer(goals=(Up(Use(node, 0), everywhere),), note="s, t of the elements taken")
+        answer = Answer(goals=(Up(Use(node, 0), everywhere),), note="s, t of the selected elements")
         return [lambda: answer, alone]
 
     def _put_back(
@@ -49,26 +52,26 @@ class Gather(Operator):
         """Apply the affine to the elements that are taken, and to no others."""
         indices, size, rank = self._indices(node, axis), shape[axis], len(shape)
         if indices is None or not isinstance(size, int):
-            raise self.blocked(node, f"takes from axis {axis} at run time", Reason.NOT_CONSTANT)
+            raise self.blocked(node, UNKNOWN.format(axis), Reason.NOT_CONSTANT)
         flat = affine.relaid(rank - 1 + count, lambda a: _flat(a, axis, indices.shape))
         whole = put_back(flat, rank, axis, indices.reshape(-1).tolist(), size)
         if whole is None:
-            detail = "takes an element twice, to scale it in different ways"
+            detail = "selects an element twice, with different scales or shifts"
             raise self.blocked(node, detail, Reason.AXIS)
         return Answer(goals=(Up(Use(node, 0), whole),), note="s, t; identity for the others")
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         value, where = node.inputs[0], node.inputs[1]
         if slot != 0:
-            raise self.blocked(node, "takes its indices from the tensor")
+            raise self.blocked(node, f"uses {node.operand(slot).name} as its indices")
         if value is None or where is None or value.shape is None or where.shape is None:
-            raise self.blocked(node, "has operands of unknown rank", Reason.SHAPE_UNKNOWN)
+            raise self.blocked(node, "has inputs of unknown rank", Reason.SHAPE_UNKNOWN)
         rank, count = len(value.shape), len(where.shape)
         axis = int(node.attr("axis", 0)) % rank
         if affine.varies_along(axis):
             indices = self._indices(node, axis)
             if indices is None:
-                raise self.blocked(node, f"takes from axis {axis} at run time", Reason.NOT_CONSTANT)
+                raise self.blocked(node, UNKNOWN.format(axis), Reason.NOT_CONSTANT)
             flat = picked(affine, rank, axis, indices.reshape(-1).tolist())
             sizes: tuple[int, ...] = indices.shape
         else:
@@ -79,7 +82,7 @@ class Gather(Operator):
             return array.reshape(array.shape[:axis] + inner + array.shape[axis + 1 :])
 
         part = flat.relaid(rank, unfold)
-        return Answer(goals=(Down(node.out, part),), note="s, t of the elements taken")
+        return Answer(goals=(Down(node.out, part),), note="s, t of the selected elements")
 
     @staticmethod
     def _indices(node: Node, axis: int) -> np.ndarray | None:

@@ -43,7 +43,8 @@ class Gemm(Operator):
         elif affine.varies_only_along(0):
             slot, transposed = 0, not node.attr("transA", 0)
         else:
-            raise self.blocked(node, "can scale rows or columns, not single elements", Reason.AXIS)
+            detail = "can absorb scales and shifts of rows or of columns, not of single elements"
+            raise self.blocked(node, detail, Reason.AXIS)
         operand = weight_of(node, slot)
         s, t = affine.at(2)
         # (1, N) scales the columns of an untransposed B, its transpose (N, 1) the rows of B^T.
@@ -124,9 +125,11 @@ class Gemm(Operator):
     def _through_addend(self, node: Node, affine: Affine) -> Answer:
         value = node.input(2)
         if affine.has_scale:
-            raise self.blocked(node, "adds a product, which a scale would not fit", Reason.SCALE)
+            raise self.blocked(
+                node, "adds its input C to a product, so a scale can't pass it", Reason.SCALE
+            )
         if value is None or value.rank is None:
-            raise self.blocked(node, "has an addend of unknown rank", Reason.SHAPE_UNKNOWN)
+            raise self.blocked(node, "has an input C of unknown rank", Reason.SHAPE_UNKNOWN)
         lifted = from_operand(affine, value.rank, 2)
         shift = lifted.shift * float(node.attr("beta", 1.0))
         return Answer(goals=(Down(node.out, Affine(lifted.scale, shift)),), note="beta*t")

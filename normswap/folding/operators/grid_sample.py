@@ -11,33 +11,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from normswap.folding.answers import Answer, Down, Up
 from normswap.folding.operators import conditions
-from normswap.folding.operators.base import Operator
-from normswap.graph.network import Node, Use
+from normswap.folding.operators.carrier import Carrier
 
 if TYPE_CHECKING:
     from normswap.graph.affine import Affine
+    from normswap.graph.network import Node
 
 
-class GridSample(Operator):
+class GridSample(Carrier):
     """Carries an affine of samples and channels."""
 
     ops = ("GridSample",)
+    takes = "grid"
 
-    def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
-        self._require(node, affine)
-        return Answer(goals=(Up(Use(node, 0), affine),))
-
-    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
-        if slot != 0:
-            raise self.blocked(node, "takes its points from the tensor")
-        self._require(node, affine)
-        return Answer(goals=(Down(node.out, affine),))
-
-    @staticmethod
-    def _require(node: Node, affine: Affine) -> None:
+    def require(self, node: Node, affine: Affine) -> None:
         if node.attr("padding_mode", "zeros") not in ("border", "reflection"):
-            conditions.require_no_shift(node, affine, "puts zeros in beyond the border")
+            conditions.require_no_shift(node, affine, "fills with zeros outside the image")
         conditions.require_only_along(node, affine, 0, 1)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from normswap.folding.answers import Answer, Down, Up
 from normswap.folding.operators.base import Operator
+from normswap.folding.operators.carrier import Carrier
 from normswap.graph.mode import may_drop
 from normswap.graph.network import Node, Use
 from normswap.graph.reasons import Reason
@@ -14,18 +15,10 @@ if TYPE_CHECKING:
     from normswap.graph.affine import Affine
 
 
-class Identity(Operator):
+class Identity(Carrier):
     """Carries everything."""
 
     ops = ("Identity",)
-
-    def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
-        return Answer(goals=(Up(Use(node, 0), affine),))
-
-    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
-        del slot
-        return Answer(goals=(Down(node.out, affine),))
 
 
 class Dropout(Operator):
@@ -40,10 +33,10 @@ class Dropout(Operator):
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
         del index
         if may_drop(node):
-            raise self.blocked(node, "is (or may be) in training mode", Reason.TRAINING_MODE)
+            raise self.blocked(node, "is or may be in training mode", Reason.TRAINING_MODE)
         return Answer(goals=(Up(Use(node, 0), affine),))
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         if slot != 0 or may_drop(node) or node.outputs[0] is None:
-            raise self.blocked(node, "is (or may be) in training mode", Reason.TRAINING_MODE)
+            raise self.blocked(node, "is or may be in training mode", Reason.TRAINING_MODE)
         return Answer(goals=(Down(node.outputs[0], affine),))

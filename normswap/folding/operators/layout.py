@@ -71,7 +71,9 @@ def to_operand(node: Node, slot: int, affine: Affine, rank: int) -> Answer:
         scale, shift = (strip_leading(a, len(constant.shape)) for a in affine.at(rank))
         grown = math.prod(np.broadcast_shapes(constant.shape, scale.shape, shift.shape))
         if grown > max(LARGEST_MOVED, math.prod(constant.shape)):
-            detail = f"{value.name} would have to grow to {grown} elements to take it"
+            detail = (
+                f"{value.name} would have to grow to {grown:,} elements to absorb a scale or shift"
+            )
             raise Blocked(Reason.AXIS, value.name, detail)
         changed = Scaled(constant, scale, shift if affine.has_shift else None)
         return Answer((Replace(node.key, slot, changed, value.name),))
@@ -95,7 +97,7 @@ def for_operand(affine: Affine, value: Value, rank: int) -> Affine:
     for axis in range(rank):
         size = max(scale.shape[axis], shift.shape[axis])
         if size != 1 and (axis < lead or value.shape[axis - lead] != size):
-            detail = f"{value.name} is (or may be) broadcast along the axis that is scaled"
+            detail = f"{value.name} is or may be broadcast along the axis that is scaled"
             raise Blocked(Reason.AXIS, value.name, detail)
     return Affine(scale.reshape(scale.shape[lead:]), shift.reshape(shift.shape[lead:]))
 

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from normswap.graph.network import Node, Value
 
 
+A_WEIGHT_EACH = "would need a weight of its own for each entry of the batch axes"
+
+
 class MatMul(Operator):
     """Absorbs an affine along the axes that its constant operand makes, or sums; else carries."""
 
@@ -74,7 +77,7 @@ class MatMul(Operator):
     def _scale_to_operand(self, node: Node, slot: int, affine: Affine, rank: int) -> Answer:
         """Carry the scale to what is averaged, and add the shift to the result."""
         if node.out.data_type is None:
-            raise self.blocked(node, "makes a tensor of unknown type", Reason.ELEMENT_TYPE)
+            raise self.blocked(node, "has an output of unknown element type", Reason.ELEMENT_TYPE)
         shift = Filled(strip_leading(affine.at(rank)[1]), node.out.data_type)
         insert = Insert(node.key, 0, "Add", shift, f"{node.title}_shift")
         answer = self._to_operand(node, slot, affine.scale_only(), rank)
@@ -94,11 +97,12 @@ class MatMul(Operator):
         """
         value, other = node.operand(slot), node.operand(1 - slot)
         if value.rank is None or other.rank is None:
-            raise self.blocked(node, "has an operand of unknown rank", Reason.SHAPE_UNKNOWN)
+            raise self.blocked(node, "has an input of unknown rank", Reason.SHAPE_UNKNOWN)
         if min(value.rank, other.rank) < 2 or affine.varies_along(summed):
-            raise self.blocked(node, "has no constant operand for that axis", Reason.NOT_CONSTANT)
+            detail = "has no constant input along the axis that is scaled"
+            raise self.blocked(node, detail, Reason.NOT_CONSTANT)
         if affine.has_shift and not _averages(other, slot):
-            why = "has no constant operand, and averages nothing, so that a shift can't pass"
+            why = "multiplies two tensors that are not constant, so a shift can't pass it"
             raise self.blocked(node, why, Reason.NOT_CONSTANT)
         return value
 
@@ -107,7 +111,11 @@ class MatMul(Operator):
     ) -> Answer:
         other = node.inputs[1 - slot]
         if len(operand.shape) < 2 or other is None or other.rank is None:
-            raise self.blocked(node, "makes no axis by a vector", Reason.AXIS)
+            raise self.blocked(
+                node,
+                "multiplies by a vector, which makes no axis that could be scaled",
+                Reason.AXIS,
+            )
         # The matrix axis of the output that this operand does not make: it sums over that of the
         # operand, and scaling it is up to the other one (a vector makes none).
         foreign = rank - 2 if slot == 1 else rank - 1
@@ -116,12 +124,13 @@ class MatMul(Operator):
             s = np.expand_dims(s, -2 if slot == 1 else -1)
         elif affine.varies_along(foreign):
             side = "right" if slot == 1 else "left"
-            raise self.blocked(node, f"can't scale that axis by its {side} operand", Reason.AXIS)
+            detail = f"can't scale that axis through its {side} input"
+            raise self.blocked(node, detail, Reason.AXIS)
         edits: list[Edit] = []
         if affine.has_scale:
             factor = self._fitting(s, operand)
             if factor is None:
-                raise self.blocked(node, "would need a larger weight per batch entry", Reason.AXIS)
+                raise self.blocked(node, A_WEIGHT_EACH, Reason.AXIS)
             edits += scaled_weight(node, slot, operand, factor)
         if affine.has_shift:
             shift = Filled(strip_leading(t), operand.data_type)
@@ -138,7 +147,7 @@ class MatMul(Operator):
         """Carry an affine past a tensor, along the axes that the other operand does not make."""
         own, rank = node.operand(slot).rank, node.out.rank
         if own is None or rank is None:
-            raise self.blocked(node, "has an operand of unknown rank", Reason.SHAPE_UNKNOWN)
+            raise self.blocked(node, "has an input of unknown rank", Reason.SHAPE_UNKNOWN)
         self._crossed(node, slot, affine, own - (1 if slot == 0 else 2))
         goal = Down(node.out, from_operand(affine, own, rank))
         return Answer(goals=(goal,), note="P @ (s*V + t) = s * (P @ V) + t")
@@ -146,20 +155,20 @@ class MatMul(Operator):
     def _absorbed_down(self, node: Node, slot: int, affine: Affine) -> Answer:
         value, operand = node.inputs[slot], weight_of(node, 1 - slot)
         if value is None or value.rank is None:
-            raise self.blocked(node, "has an operand of unknown rank", Reason.SHAPE_UNKNOWN)
+            raise self.blocked(node, "has an input of unknown rank", Reason.SHAPE_UNKNOWN)
         s, t = affine.at(value.rank)
         # X[..., m, k] @ W[..., k, n], or W[..., m, k] @ X[..., k, n]: k is the axis that is summed.
         vector, summed = value.rank == 1, -1 if slot == 0 else -2
         if not vector and any(array.shape[-3 - summed] != 1 for array in (s, t)):
-            raise self.blocked(node, "does not sum the axis that is scaled", Reason.AXIS)
+            raise self.blocked(node, "does not sum over the axis that is scaled", Reason.AXIS)
         flat = len(operand.shape) == 1
         axis = -1 if flat or slot == 1 else -2  # of the operand
         if flat and affine.ndim and not affine.varies_only_along(value.rank + summed):
-            raise self.blocked(node, "would need a vector per batch entry", Reason.AXIS)
+            raise self.blocked(node, A_WEIGHT_EACH, Reason.AXIS)
         s, t = (self._turned(array, vector=vector, flat=flat, axis=axis) for array in (s, t))
         s_fits, t_fits = self._fitting(s, operand), self._fitting(t, operand)
         if s_fits is None or t_fits is None:
-            raise self.blocked(node, "would need a larger weight per batch entry", Reason.AXIS)
+            raise self.blocked(node, A_WEIGHT_EACH, Reason.AXIS)
         edits: list[Edit] = []
         if affine.has_scale:
             edits += scaled_weight(node, 1 - slot, operand, s_fits)

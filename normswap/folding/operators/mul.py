@@ -54,7 +54,11 @@ class Mul(Operator):
         if affine.has_shift:
             spreads = [i for i, v in enumerate(node.inputs) if unless_blocked(spread_of, v)]
             if not spreads:
-                raise self.blocked(node, "is a product, which a shift can't pass", Reason.SHIFT)
+                raise self.blocked(
+                    node,
+                    "multiplies two tensors that are not constant, so a shift can't pass it",
+                    Reason.SHIFT,
+                )
             if spreads[0] == 1 or node.op == "Mul":
                 ways.append(partial(self._composed, node, spreads[0], affine, rank))
         ways += [
@@ -77,7 +81,7 @@ class Mul(Operator):
         scale = affine.scale_only()
         if node.op == "Div" and slot == 1:  # s * x/K = x / (K/s)
             if not (affine.scale != 0).all():
-                detail = "divides by a constant, which has no room for a scale 0"
+                detail = "divides by a constant, which can't absorb a scale of 0"
                 raise self.blocked(node, detail)
             scale = Affine(1 / affine.scale, np.zeros(()))
         answer = to_operand(node, slot, scale, rank)
@@ -98,7 +102,7 @@ class Mul(Operator):
         value = node.inputs[use.slot]
         scale, shift = affine.at(rank)
         if value is None or value.rank != rank:
-            raise self.blocked(node, "has an operand of unknown rank", Reason.SHAPE_UNKNOWN)
+            raise self.blocked(node, "has an input of unknown rank", Reason.SHAPE_UNKNOWN)
         part = for_operand(Affine(scale * factor, shift), value, rank)
         # The node goes last: until then its operand is read here.
         return Answer(
@@ -111,15 +115,19 @@ class Mul(Operator):
         value, other = node.inputs[slot], 1 - slot
         rank = node.out.rank
         if rank is None or value is None or value.rank is None:
-            raise self.blocked(node, "has operands of unknown rank", Reason.SHAPE_UNKNOWN)
+            raise self.blocked(node, "has inputs of unknown rank", Reason.SHAPE_UNKNOWN)
         if node.op == "Div" and slot == 1:
-            raise self.blocked(node, "divides by the tensor")
+            raise self.blocked(node, f"divides by {value.name}")
         lifted = from_operand(affine, value.rank, rank)
         constant = unless_blocked(constant_of, node.inputs[other])
         if constant is None and not affine.has_shift:
             return Answer(goals=(Down(node.out, lifted),), note="(s*x) * z = s * (x*z)")
         if unless_blocked(spread_of, node.inputs[other]) is None:
-            raise self.blocked(node, "is a product, which a shift can't pass", Reason.SHIFT)
+            raise self.blocked(
+                node,
+                "multiplies two tensors that are not constant, so a shift can't pass it",
+                Reason.SHIFT,
+            )
         if constant is None or (node.op == "Div" and not (affine.scale != 0).all()):
             return self._passed(node, other, lifted, rank)
         if not affine.has_shift:
@@ -140,7 +148,7 @@ class Mul(Operator):
     def _split(node: Node, other: int, constant: Expression, affine: Affine, rank: int) -> Answer:
         """Let the constant take the scale in, and the shift go on behind the node."""
         if not affine.has_scale:
-            raise Operator.blocked(node, "has no scale to take in")
+            raise Operator.blocked(node, "has no scale to absorb")
         part = Affine(np.ones(()), affine.at(rank)[1] * movable_factor(node, other, rank))
         edit = _scaled_constant(node, other, constant, affine, rank)
         return Answer((edit,), (Down(node.out, part),), note="K*(s*x + t) = (s*K)*x + K*t")
@@ -165,11 +173,14 @@ def movable_factor(node: Node, slot: int, rank: int) -> Wide:
     """
     constant = spread_of(node.inputs[slot])
     if np.prod(constant.shape) > LARGEST_MOVED:
-        raise Operator.blocked(node, "has a constant too large to be moved", Reason.AXIS)
+        detail = (
+            f"has a constant of more than {LARGEST_MOVED:,} elements, too large to move past it"
+        )
+        raise Operator.blocked(node, detail, Reason.AXIS)
     wide = constant.wide().astype(np.longdouble)
     wide = wide.reshape((1,) * (rank - wide.ndim) + wide.shape)
     if node.op == "Div":
         if (wide == 0).any():
-            raise Operator.blocked(node, "divides by zero", Reason.NON_FINITE)
+            raise Operator.blocked(node, "divides by a constant that has a 0", Reason.NON_FINITE)
         return 1 / wide
     return wide

@@ -48,23 +48,24 @@ class InputNormalization(Operator):
             edits.append(Replace(node.key, 2, Scaled(constant_of(present), s, t), present.name))
         elif (t != 0).any():
             if node.op == "RMSNormalization":
-                raise self.blocked(node, "has no bias that would take a shift", Reason.SHIFT)
+                raise self.blocked(node, "has no bias to absorb a shift", Reason.SHIFT)
             shift = Filled(np.broadcast_to(t, scale.shape).copy(), scale.data_type)
             edits.append(Replace(node.key, 2, shift, f"{node.title}_bias"))
         return Answer(tuple(edits), note="scale *= s, bias = s*bias + t")
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         if slot != 0:
-            raise self.blocked(node, "takes a parameter from the tensor", Reason.NOT_CONSTANT)
+            detail = f"uses {node.operand(slot).name} as a parameter"
+            raise self.blocked(node, detail, Reason.NOT_CONSTANT)
         scale = constant_of(node.input(1))
         self.require_even(node, affine)
         magnitudes = np.unique(np.abs(affine.scale))
         epsilon = epsilon_of(node)
         if (magnitudes == 0).any():
-            detail = "divides by the spread, which a scale of 0 makes 0"
+            detail = "divides by the standard deviation, which a scale of 0 makes 0"
             raise self.blocked(node, detail, Reason.SCALE)
         if magnitudes.size > 1 and epsilon != 0:
-            raise self.blocked(node, "would need another epsilon in every channel", Reason.SCALE)
+            raise self.blocked(node, "would need a different epsilon per channel", Reason.SCALE)
         edits: list[Edit] = []
         if epsilon != 0 and magnitudes[0] != 1:
             with np.errstate(over="ignore", divide="ignore"):  # infinity is looked at below
@@ -73,7 +74,7 @@ class InputNormalization(Operator):
             rounded = changed != wanted and scale.data_type == TensorProto.DOUBLE
             if not np.finfo(np.float32).tiny <= changed < np.inf or rounded:
                 # An attribute is a float32, which is not enough for a float64 tensor.
-                detail = f"would need an epsilon of {float(wanted):g}, more or finer than a float32"
+                detail = f"would need an epsilon of {float(wanted):g}, which no float32 holds"
                 raise self.blocked(node, detail, Reason.OVERFLOW)
             edits.append(SetAttribute(node.key, "epsilon", float(changed)))
         signs, _ = self.parameters(node, Affine(np.sign(affine.scale), np.zeros(())), scale)
@@ -114,7 +115,7 @@ class GroupNormalization(InputNormalization):
             return affine.vectors(scale.shape[0])
         s, t = (_per_group(array, scale.shape[0]) for array in (affine.scale, affine.shift))
         if s is None or t is None:
-            detail = "has one scale for each group, and the affine differs within one"
+            detail = "has one scale per group, and scales or shifts differ within a group"
             raise self.blocked(node, detail, Reason.AXIS)
         return s, t
 
@@ -122,7 +123,7 @@ class GroupNormalization(InputNormalization):
         conditions.require_only_along(node, affine, 1)
         groups = int(node.attr("num_groups", 1))
         if any(_per_group(array, groups) is None for array in (affine.scale, affine.shift)):
-            detail = "takes the mean of channels that are scaled or shifted by different amounts"
+            detail = "takes the mean over channels with different scales or shifts"
             raise self.blocked(node, detail, Reason.AXIS)
 
 
@@ -137,13 +138,15 @@ class LayerNormalization(InputNormalization):
         conditions.require_only_along(node, affine, *range(axis, rank))
         s, t = (array.reshape(array.shape[axis:]) for array in affine.at(rank))
         if np.broadcast_shapes(scale.shape, s.shape, t.shape) != scale.shape:
-            raise self.blocked(node, "has a scale that is broadcast", Reason.AXIS)
+            raise self.blocked(
+                node, "has a scale that is broadcast along the axis that is scaled", Reason.AXIS
+            )
         return s, t
 
     def require_even(self, node: Node, affine: Affine) -> None:
         axis, _ = self._axis(node)
         if node.op == "RMSNormalization":
-            conditions.require_no_shift(node, affine, "takes no mean from the tensor")
+            conditions.require_no_shift(node, affine, "does not subtract the mean")
         conditions.require_only_along(node, affine.scale_only())
         conditions.require_only_along(node, affine.shift_only(), *range(axis))
 

@@ -34,7 +34,7 @@ class Pad(Operator):
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         if slot != 0:
-            raise self.blocked(node, "takes its padding from the tensor")
+            raise self.blocked(node, f"uses {node.operand(slot).name} as its pads, axes or value")
         return self._carried(node, affine, up=False)
 
     def _carried(self, node: Node, affine: Affine, *, up: bool) -> Answer:
@@ -54,7 +54,9 @@ class Pad(Operator):
                 continue
             size = value.shape[axis]
             if not isinstance(size, int):
-                raise self.blocked(node, f"pads axis {axis} of unknown size", Reason.SHAPE_UNKNOWN)
+                raise self.blocked(
+                    node, f"pads axis {axis}, whose size is not known", Reason.SHAPE_UNKNOWN
+                )
             indices = _indices(size, before, after, node.attr("mode", "constant"))
             part = (
                 put_back(affine, rank, axis, indices, size)
@@ -62,7 +64,8 @@ class Pad(Operator):
                 else picked(affine, rank, axis, indices)
             )
             if part is None:
-                raise self.blocked(node, f"repeats axis {axis} with other scales", Reason.AXIS)
+                detail = f"repeats axis {axis}, and the copies have different scales or shifts"
+                raise self.blocked(node, detail, Reason.AXIS)
             affine = part
         return Answer(goals=(Up(Use(node, 0), affine) if up else Down(node.out, affine),))
 
@@ -70,7 +73,9 @@ class Pad(Operator):
         """Let pass what does not change the padding."""
         value = self._constant(node)
         if value is None:
-            raise self.blocked(node, "pads with a value that is computed", Reason.NOT_CONSTANT)
+            raise self.blocked(
+                node, "pads with a value that is computed at run time", Reason.NOT_CONSTANT
+            )
         padded = [axis for axis, widths in pads.items() if max(widths) > 0]
         part = affine
         if up and all(affine.varies_along(axis) for axis in padded) and len(padded) == 1:
@@ -83,7 +88,7 @@ class Pad(Operator):
             )
             part = picked(affine, affine.ndim, axis, outside)
         if (part.apply(value) != value).any():
-            detail = f"pads with {value:g}, which the affine would change"
+            detail = f"pads with {value:g}, which the scale or shift would change"
             raise self.blocked(node, detail, Reason.ZERO_PADDING)
 
     @staticmethod
@@ -107,10 +112,12 @@ class Pad(Operator):
         if node.input(3) is not None:
             named = integers_of(node.input(3))
             if named is None:
-                raise self.blocked(node, "takes its axes from a tensor", Reason.NOT_CONSTANT)
+                raise self.blocked(
+                    node, "has axes that are computed at run time", Reason.NOT_CONSTANT
+                )
             axes = [axis % value.rank for axis in named]
         if pads is None:
-            raise self.blocked(node, "takes its padding from a tensor", Reason.NOT_CONSTANT)
+            raise self.blocked(node, "has pads that are computed at run time", Reason.NOT_CONSTANT)
         count = len(axes)
         widths = [(int(pads[i]), int(pads[i + count])) for i in range(count)]
         return {axis: width for axis, width in zip(axes, widths, strict=True) if width != (0, 0)}

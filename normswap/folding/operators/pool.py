@@ -7,39 +7,26 @@ a norm of s*x is |s| times that of x
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normswap.folding.answers import Answer, Down, Up
 from normswap.folding.operators import conditions
-from normswap.folding.operators.base import Operator
+from normswap.folding.operators.carrier import Carrier
 from normswap.folding.operators.windows import is_padded
 from normswap.graph.affine import Affine
-from normswap.graph.network import Node, Use
 from normswap.graph.reasons import Reason
 
+if TYPE_CHECKING:
+    from normswap.folding.answers import Answer
+    from normswap.graph.network import Node
 
-class Pool(Operator):
+
+class Pool(Carrier):
     """What poolings have in common: samples and channels stay apart."""
 
-    def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
-        self._require(node, affine)
-        return Answer(goals=(Up(Use(node, 0), affine),))
-
-    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
-        del slot
-        self._require(node, affine)
-        return Answer(goals=(Down(node.out, affine),))
-
-    def _require(self, node: Node, affine: Affine) -> None:
-        conditions.require_only_along(node, affine, 0, 1)
-        self.require(node, affine)
-
-    @abstractmethod
     def require(self, node: Node, affine: Affine) -> None:
-        """Let pass which affines of the channels can."""
+        conditions.require_only_along(node, affine, 0, 1)
 
 
 class MaxPool(Pool):
@@ -51,6 +38,7 @@ class MaxPool(Pool):
     ops = ("MaxPool", "GlobalMaxPool")
 
     def require(self, node: Node, affine: Affine) -> None:
+        super().require(node, affine)
         conditions.require_no_negative_scale(node, affine)
 
 
@@ -60,11 +48,12 @@ class AveragePool(Pool):
     ops = ("AveragePool", "GlobalAveragePool")
 
     def require(self, node: Node, affine: Affine) -> None:
+        super().require(node, affine)
         if node.op == "GlobalAveragePool" or not node.attr("count_include_pad", 0):
             return
         # How the last, incomplete window of ceil_mode counts has changed between versions.
         if node.attr("ceil_mode", 0) or is_padded(node, _kernel(node)):
-            why = "counts the zeros of its padding"
+            why = "averages over the zeros of its padding"
             conditions.require_no_shift(node, affine, why, Reason.ZERO_PADDING)
 
 
@@ -74,8 +63,9 @@ class LpPool(Pool):
     ops = ("LpPool", "GlobalLpPool")
 
     def require(self, node: Node, affine: Affine) -> None:
+        super().require(node, affine)
         conditions.require_no_negative_scale(node, affine)
-        why = "is a norm, which a shift can't pass"
+        why = "is a norm"
         conditions.require_no_shift(node, affine, why, Reason.NONLINEAR)
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:

@@ -36,7 +36,7 @@ class PositivelyHomogeneous(Operator):
     def require(self, node: Node, affine: Affine) -> None:
         """Let pass which affines can."""
         conditions.require_no_negative_scale(node, affine)
-        why = "is not linear, so a shift can't pass it"
+        why = "is not linear"
         conditions.require_no_shift(node, affine, why, Reason.NONLINEAR)
 
 
@@ -56,7 +56,7 @@ class PRelu(PositivelyHomogeneous):
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         if slot != 0:
-            raise self.blocked(node, "takes its slope from the tensor")
+            raise self.blocked(node, f"uses {node.operand(slot).name} as its slope")
         return super().down(node, slot, affine)
 
 
@@ -68,12 +68,14 @@ class Clip(PositivelyHomogeneous):
     def require(self, node: Node, affine: Affine) -> None:
         low, high = (self._limit(node, slot) for slot in (1, 2))
         if low not in (None, 0.0) or high not in (None, 0.0):
-            raise self.blocked(node, "has limits, which don't scale", Reason.NONLINEAR)
+            raise self.blocked(
+                node, "has limits (min or max), so a scale can't pass it", Reason.NONLINEAR
+            )
         super().require(node, affine)
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         if slot != 0:
-            raise self.blocked(node, "takes a limit from the tensor")
+            raise self.blocked(node, f"uses {node.operand(slot).name} as a limit")
         return super().down(node, slot, affine)
 
     @staticmethod

@@ -33,7 +33,7 @@ class Reduce(Operator):
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         if slot != 0:
-            raise self.blocked(node, "takes its axes from the tensor")
+            raise self.blocked(node, f"uses {node.operand(slot).name} as its axes")
         axes = reduced_axes(node)
         part = self.after(node, affine, axes)
         if not node.attr("keepdims", 1):
@@ -72,7 +72,7 @@ class ReduceMean(Reduce):
         sizes = [value.shape[axis] for axis in axes] if value and value.shape else [None]
         static = [size for size in sizes if isinstance(size, int)]
         if len(static) < len(sizes) or 0 in static:
-            detail = "sums a number of elements that is not known"
+            detail = "sums over an axis of unknown size"
             raise self.blocked(node, detail, Reason.SHAPE_UNKNOWN)
         return math.prod(static)
 
@@ -93,7 +93,7 @@ class ReduceMax(Reduce):
         return affine
 
 
-NORM = "is a norm, which a shift can't pass"
+NORM = "is a norm"
 
 
 class ReduceL1(Reduce):
@@ -129,7 +129,9 @@ def reduced_axes(node: Node) -> list[int]:
     if operand is not None:
         axes = integers_of(operand)
         if axes is None:
-            raise Operator.blocked(node, "takes its axes from a tensor", Reason.NOT_CONSTANT)
+            raise Operator.blocked(
+                node, "has axes that are computed at run time", Reason.NOT_CONSTANT
+            )
     if not axes:
         return [] if node.attr("noop_with_empty_axes", 0) else list(range(value.rank))
     return sorted({int(axis) % value.rank for axis in axes})

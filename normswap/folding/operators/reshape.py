@@ -48,7 +48,8 @@ class Reshape(Operator):
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         value = node.inputs[0]
         if slot != 0 or value is None:
-            raise self.blocked(node, "takes its shape from the tensor")
+            what = "axes" if node.op in ("Squeeze", "Unsqueeze") else "shape"
+            raise self.blocked(node, f"uses {node.operand(slot).name} as its {what}")
         part = relay(affine, value.shape, node.out.shape)
         if isinstance(part, Reason):
             raise self.blocked(node, BLOCKED[part], part)
@@ -56,8 +57,8 @@ class Reshape(Operator):
 
 
 BLOCKED = {
-    Reason.AXIS: "mixes the axis that is scaled with others",
-    Reason.SHAPE_UNKNOWN: "mixes the axis that is scaled with others of unknown size",
+    Reason.AXIS: "merges or splits the axis that is scaled",
+    Reason.SHAPE_UNKNOWN: "merges or splits the axis that is scaled, and sizes are not known",
 }
 
 

@@ -10,38 +10,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from normswap.folding.answers import Answer, Down, Up
 from normswap.folding.operators import conditions
-from normswap.folding.operators.base import Operator
+from normswap.folding.operators.carrier import Carrier
 from normswap.graph.evaluate import constant_source, integers_of
-from normswap.graph.network import Node, Use
 from normswap.graph.reasons import Reason, unless_blocked
 
 if TYPE_CHECKING:
     from normswap.graph.affine import Affine
+    from normswap.graph.network import Node
 
 
-class Resize(Operator):
+class Resize(Carrier):
     """Carries an affine that does not vary along a resampled axis."""
 
     ops = ("Resize", "Upsample")
+    takes = "roi, scales or sizes"
 
-    def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
-        self._require(node, affine)
-        return Answer(goals=(Up(Use(node, 0), affine),))
-
-    def down(self, node: Node, slot: int, affine: Affine) -> Answer:
-        if slot != 0:
-            raise self.blocked(node, "takes its scales from the tensor")
-        self._require(node, affine)
-        return Answer(goals=(Down(node.out, affine),))
-
-    def _require(self, node: Node, affine: Affine) -> None:
+    def require(self, node: Node, affine: Affine) -> None:
         if node.attr("coordinate_transformation_mode", "") == "tf_crop_and_resize":
-            raise self.blocked(node, "puts a constant in beyond the border")
+            raise self.blocked(node, "fills with a constant outside the image (tf_crop_and_resize)")
         if node.attr("exclude_outside", 0) or node.attr("antialias", 0):
-            why = "leaves out what is beyond the border"
+            why = "leaves out what is outside the image (exclude_outside or antialias)"
             conditions.require_no_shift(node, affine, why)
         value = node.inputs[0]
         if value is None or value.rank is None:

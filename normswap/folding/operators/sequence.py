@@ -28,11 +28,15 @@ class SequenceAt(Operator):
         del index
         split = node.operand(0).producer
         if split is None or split.op != "SplitToSequence" or split.domain:
-            raise self.blocked(node, "takes from a sequence that is not split off a tensor")
+            raise self.blocked(node, "reads from a sequence that no SplitToSequence makes")
         takers, axis, parts = _taken(self, split)
         own = takers[node.key]
         if list(takers.values()).count(own) > 1:
-            raise self.blocked(node, "takes what another one takes too", Reason.SEVERAL_READERS)
+            raise self.blocked(
+                node,
+                "reads a part of the sequence that another node reads too",
+                Reason.SEVERAL_READERS,
+            )
         rank = split.operand(0).rank
         whole = None if rank is None else put_back(affine, rank, axis, parts[own], parts[-1].stop)
         if whole is None:
@@ -47,7 +51,7 @@ class SplitToSequence(Operator):
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         if slot != 0:
-            raise self.blocked(node, "takes its sizes from the tensor")
+            raise self.blocked(node, f"uses {node.operand(slot).name} as its sizes")
         takers, axis, parts = _taken(self, node)
         rank = node.operand(0).rank or 0
         goals: list[Goal] = [
@@ -80,5 +84,6 @@ def _taken(operator: Operator, split: Node) -> tuple[dict[int, int], int, list[r
             raise operator.blocked(split, why, Reason.SEVERAL_READERS)
         takers[node.key] = range(len(parts))[place[0]]
     if sequence.is_output or sequence.captured:
-        raise operator.blocked(split, "makes a sequence that is read elsewhere", Reason.CAPTURED)
+        why = "makes a sequence that is a graph output, or that a subgraph reads"
+        raise operator.blocked(split, why, Reason.CAPTURED)
     return takers, axis, parts

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from normswap.graph.affine import Affine
 
 
+UNKNOWN = "cuts axis {}, which is scaled, by a range or of a size that is not known"
+
+
 class Slice(Operator):
     """Carries an affine to the elements that are cut out."""
 
@@ -31,7 +34,7 @@ class Slice(Operator):
         ranges = self._ranges(node)
         value = node.inputs[0]
         if value is None or value.shape is None or ranges is None:
-            raise self.blocked(node, "cuts axes that are not known", Reason.SHAPE_UNKNOWN)
+            raise self.blocked(node, "cuts along axes that are not known", Reason.SHAPE_UNKNOWN)
         sizes, rank = value.shape, len(value.shape)
         everywhere: Affine = affine
         for axis, cut in ranges.items():
@@ -44,9 +47,9 @@ class Slice(Operator):
                 else None
             )
             if part is None:
-                raise self.blocked(node, f"cuts axis {axis} where it is scaled", Reason.AXIS)
+                raise self.blocked(node, UNKNOWN.format(axis), Reason.AXIS)
             everywhere = part
-        answer = Answer(goals=(Up(Use(node, 0), everywhere),), note="s, t of the elements cut out")
+        answer = Answer(goals=(Up(Use(node, 0), everywhere),), note="s, t of the selected elements")
 
         def alone() -> Answer:
             part = everywhere
@@ -62,17 +65,19 @@ class Slice(Operator):
         ranges = self._ranges(node)
         value = node.inputs[0]
         if slot != 0:
-            raise self.blocked(node, "takes its range from the tensor")
+            raise self.blocked(
+                node, f"uses {node.operand(slot).name} as its starts, ends, axes or steps"
+            )
         if value is None or value.shape is None or ranges is None:
-            raise self.blocked(node, "cuts axes that are not known", Reason.SHAPE_UNKNOWN)
+            raise self.blocked(node, "cuts along axes that are not known", Reason.SHAPE_UNKNOWN)
         for axis, cut in ranges.items():
             if not affine.varies_along(axis):
                 continue
             size = value.shape[axis]
             if not isinstance(size, int) or cut is None:
-                raise self.blocked(node, f"cuts axis {axis} at run time", Reason.SHAPE_UNKNOWN)
+                raise self.blocked(node, UNKNOWN.format(axis), Reason.SHAPE_UNKNOWN)
             affine = picked(affine, len(value.shape), axis, range(size)[cut])
-        return Answer(goals=(Down(node.out, affine),), note="s, t of the elements cut out")
+        return Answer(goals=(Down(node.out, affine),), note="s, t of the selected elements")
 
     @staticmethod
     def _ranges(node: Node) -> dict[int, slice | None] | None:

@@ -36,7 +36,7 @@ class Split(Operator):
         beside = partial(self._beside_identity, node, index, affine, axis, rank)
         if not free or affine.varies_along(axis):
             return [beside]
-        whole = Answer(goals=(Up(Use(node, 0), affine),), note="nobody reads the other parts")
+        whole = Answer(goals=(Up(Use(node, 0), affine),), note="nothing reads the other parts")
         return [lambda: whole, beside]
 
     def _beside_identity(
@@ -54,7 +54,7 @@ class Split(Operator):
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         value = node.inputs[0]
         if slot != 0:
-            raise self.blocked(node, "takes its sizes from the tensor")
+            raise self.blocked(node, f"uses {node.operand(slot).name} as its sizes")
         if value is None or value.rank is None:
             raise self.blocked(node, "has an input of unknown rank", Reason.SHAPE_UNKNOWN)
         axis = int(node.attr("axis", 0)) % value.rank

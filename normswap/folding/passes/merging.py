@@ -80,7 +80,9 @@ def _absorb(draft: Draft, normalization: Normalization, affine: Affine) -> tuple
     if term is None or value is None:
         return None
     if not affine.varies_only_along(1):
-        raise Blocked(Reason.AXIS, result.name, "a Conv can scale its channels only")
+        raise Blocked(
+            Reason.AXIS, result.name, "a Conv can absorb only one scale and shift per channel"
+        )
     nodes = tuple(reversed(normalization.chain))
     title = normalization.chain[-1].node.title
     for other in convs_of(value, terms_of(total)):
@@ -95,7 +97,7 @@ def _absorb(draft: Draft, normalization: Normalization, affine: Affine) -> tuple
         draft.commit(Bypass(use.node.key, use.slot) for use in nodes)
         note = "scale += s * sqrt(var + epsilon), B += t + s*mean"
         return (Step("beside", "absorb", host.op, host.title, value.name, note),)
-    detail = f"no Conv of {value.name} beside it makes a tensor of the same size"
+    detail = f"no Conv of {value.name} with an output of the same size is added to it"
     raise Blocked(Reason.NO_BRANCH, result.name, detail)
 
 

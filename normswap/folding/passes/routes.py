@@ -72,7 +72,11 @@ def fold(draft: Draft, record: Record) -> None:
         first = next(numbers, attempts[0])
         block = Block(first.reason, first.tensor, first.detail)
         if normalization.is_batchnorm and affine.ndim > 2:
-            block = Block(Reason.PER_ACTIVATION, first.tensor, f"spatial=0, and {first.detail}")
+            block = Block(
+                Reason.PER_ACTIVATION,
+                first.tensor,
+                f"its statistics are per activation (spatial=0), and {first.detail}",
+            )
         _keep(draft, record, block, tuple(attempts))
         return
     goals, outcome = best
@@ -87,7 +91,7 @@ def _carried_out(draft: Draft, normalization: Normalization, goals: list[Goal]) 
     block = outcome.block or removal_block(normalization.chain)
     dear = not normalization.is_batchnorm and outcome.cost >= len(normalization.chain)
     if block is None and dear:
-        block = Block(Reason.COST, name, f"{name} would cost as many nodes as it has")
+        block = Block(Reason.COST, name, f"folding {name} would add as many nodes as it removes")
     if block is None:
         draft.commit(Bypass(use.node.key, use.slot) for use in reversed(normalization.chain))
         block = draft.outgrown(name)

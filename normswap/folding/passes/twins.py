@@ -35,7 +35,7 @@ def merge_twins(draft: Draft, graph: Graph) -> bool:
             if node.out.is_output and other.whole.result.is_output:
                 continue  # both names must stay
             draft.commit([Merge(other.whole.key, node.key)])
-            note = "the same of the same"
+            note = "identical to this node"
             step = Step("up", "absorb", node.op, node.title, other.site.output, note)
             draft.enter(other, fate=Folded(other.site, (step,)))
     return bool(draft.since(start))

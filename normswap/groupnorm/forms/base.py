@@ -75,7 +75,7 @@ class Form(ABC):
             Execution provider, ``"cpu"``, ``"cuda"`` and so on.
         """
         if self.asks_for_sizes and layer.has_sizes_in_doubt:
-            return "ONNX infers other sizes of its input than onnxruntime makes"
+            return "ONNX shape inference and onnxruntime disagree on the size of its input"
         if layer.opset < self.opset:
             return f"{self.operator} needs opset {self.opset}, the model has {layer.opset}"
         return self.limit(layer, provider)

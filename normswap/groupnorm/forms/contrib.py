@@ -42,14 +42,16 @@ class Contrib(Form):
         if provider != "cuda":
             return f"com.microsoft.GroupNorm has a kernel for CUDA only, not for {provider}"
         if layer.rank != 4:
-            return "com.microsoft.GroupNorm takes (N, C, H, W)"
+            return "com.microsoft.GroupNorm takes inputs of shape (N, C, H, W) only"
         if layer.data_type not in (TensorProto.FLOAT, TensorProto.FLOAT16):
-            return "com.microsoft.GroupNorm takes float32 and float16"
+            return "com.microsoft.GroupNorm takes float32 and float16 only"
         channels = layer.channels // layer.num_groups
         if channels % CHANNELS_AT_A_TIME:
-            return f"com.microsoft.GroupNorm takes pairs of channels, and a group has {channels}"
+            return f"com.microsoft.GroupNorm needs pairs of channels, and a group has {channels}"
         if channels > MOST_CHANNELS:
-            return f"com.microsoft.GroupNorm takes {MOST_CHANNELS} channels a group, not {channels}"
+            return (
+                f"com.microsoft.GroupNorm takes {MOST_CHANNELS} channels per group, not {channels}"
+            )
         return None
 
     def is_precise(self, provider: str) -> bool:

@@ -37,7 +37,7 @@ class InstanceNorm(Form):
         """Say which, see :class:`normswap.groupnorm.forms.base.Form`."""
         del provider
         if layer.data_type == TensorProto.DOUBLE:
-            return "onnxruntime's InstanceNormalization has no float64"
+            return "onnxruntime's InstanceNormalization does not support float64"
         return None
 
     def preference(self, layer: Layer, provider: str, threads: int) -> Preference | None:

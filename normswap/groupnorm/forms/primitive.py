@@ -52,7 +52,7 @@ class Primitive(Form):
         """Prefer it where no other form is as right, and where no other can be used."""
         del threads
         if layer.has_sizes_in_doubt:
-            why = "onnxruntime and ONNX make different sizes of its input"
+            why = "ONNX shape inference and onnxruntime disagree on the size of its input"
             return Preference(FIRST, why, unrivalled=True)
         match provider:
             case "cpu":

@@ -22,6 +22,8 @@ In the order in which it happens, a module each:
 ``adjoints``, ``tangent``
     What the outputs do when all that is fitted moves, and the way back: operator by operator, and
     through the network.
+``targets``
+    What all is fitted to at once.
 ``joint``
     Least squares with that, by conjugate gradients.
 ``judge``

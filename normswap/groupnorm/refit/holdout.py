@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from normswap.errors import DataError, UsageError
-from normswap.groupnorm.options import SHARE
+from normswap.groupnorm.words import SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,13 +31,15 @@ class Part:
     ----------
     samples : int
         How many there are.
+    fixed : bool
+        Whether a model takes batches of one size only, which then stay whole.
     """
 
     samples: int
+    fixed: bool
     _data: Dataset
     _held: frozenset[int]
     _wanted: bool
-    _fixed: bool
 
     def __iter__(self) -> Iterator[Feeds]:
         """Go through the batches, each with its samples of this side."""
@@ -65,7 +67,7 @@ class Part:
     def smallest(self) -> tuple[Feeds, int]:
         """Return the first sample, or batch if these stay whole, and how many of it there are."""
         feeds, sampled = next(self.cases())
-        if self._fixed or not sampled:
+        if self.fixed or not sampled:
             return feeds, -(-self.samples // max((len(feeds[n]) for n in sampled), default=1))
         return feeds | {name: feeds[name][:1] for name in sampled}, self.samples
 
@@ -100,14 +102,14 @@ def hold_out(data: Dataset, *, share: float = SHARE, fixed: bool = False) -> tup
         There are fewer than two units, or a batch that has to stay whole is of several.
     """
     if not 0 < share < 1:
-        raise UsageError(f"A share of {share:g} can't be held out: it lies between 0 and 1.")
+        raise UsageError(f"The share to hold out is {share:g}, and must be above 0 and below 1.")
     units: list[object] = []
     for batch, case in enumerate(data.cases()):
         if fixed and len(set(case.units)) > 1:
             raise DataError(
-                f"The model takes batches of {case.samples} samples only, and those of {data.name} "
-                "belong to several units: no unit could be held out as a whole.",
-                tip="Order the data by unit, each with a multiple of that number.",
+                f"The model takes batches of {case.samples} samples only, and batches of "
+                f"{data.name} mix several units: no unit could be held out as a whole.",
+                tip=f"Order the data by unit, with a multiple of {case.samples} samples in each.",
             )
         own = range(len(units), len(units) + case.samples)
         units += case.units or ([batch] * case.samples if fixed else own)
@@ -116,7 +118,7 @@ def hold_out(data: Dataset, *, share: float = SHARE, fixed: bool = False) -> tup
         what = "one batch, of the size that the model takes" if fixed else "one unit"
         raise DataError(
             f"{data.name} has only {what}: nothing can be held out to judge a fit by.",
-            tip="Give more of it.",
+            tip="Give more data.",
         )
     count = min(max(round(share * len(names)), 1), len(names) - 1)
     # By chance, as data is often in the order of its labels; by the same chance in every run.
@@ -124,6 +126,6 @@ def hold_out(data: Dataset, *, share: float = SHARE, fixed: bool = False) -> tup
     away = {names[index] for index in chosen}
     held = frozenset(number for number, unit in enumerate(units) if unit in away)
     return (
-        Part(len(units) - len(held), data, held, False, fixed),
-        Part(len(held), data, held, True, fixed),
+        Part(len(units) - len(held), fixed, data, held, False),
+        Part(len(held), fixed, data, held, True),
     )

@@ -169,20 +169,20 @@ def _linear(node: Node) -> Linear:
         That is not of floats, or too large.
     """
     if node.refers_to_attributes:
-        raise UnfitError("its attributes are parameters of the function")
+        raise UnfitError("its attributes are set by the caller of its function")
     slot = 1
     if node.op == "MatMul" and unless_blocked(constant_source, node.operand(1)) is None:
         slot = 0
     source = constant_source(node.operand(slot))
     if not is_float(source.data_type):
-        raise UnfitError("its weight is not of floats")
+        raise UnfitError("its weight is not of a float type")
     last, bias = node, (node, 2) if node.op != "MatMul" and node.input(2) is not None else None
     product = _product(node, slot, tuple(source.shape))
     if node.op == "MatMul" and slot == 1:
         last, bias = _added(node, source.shape[-1])
     size = math.prod(source.shape) // max(_results(product, tuple(source.shape)), 1)
     if size > LARGEST:
-        detail = f"each of its results is of {size} numbers, and more than {LARGEST} take too much"
+        detail = f"each of its outputs has {size:,} weights, and a fit takes {LARGEST:,} at most"
         raise UnfitError(detail)
     return Linear(node, last, product, (node, slot), bias)
 
@@ -196,7 +196,7 @@ def _product(node: Node, slot: int, shape: tuple[int, ...]) -> Product:
         how = {name: given[name] for name in _TRANSPOSED if name in given}
         return TransposedConvolution(shape, given.get("group", 1), how)
     if len(shape) != 2:
-        raise UnfitError("its weight is no matrix")
+        raise UnfitError("its weight is not a matrix")
     if node.op == "MatMul":
         return MatrixProduct(turned=slot == 0, first=slot == 0)
     return MatrixProduct(
@@ -310,9 +310,9 @@ def _constant(
     is_handed = any(number in called for number, _ in numbers)
     if is_handed and not _is_own(value, node, tags, called):
         raise UnfitError(
-            f"others read {value.name} too"
+            f"other nodes read its constant {value.name} too"
             if readers != ours
-            else f"the function that it is in is handed {value.name}"
+            else f"callers of its function pass {value.name} to it"
         )
     return Constant(source, "", tuple(sorted(numbers)))
 

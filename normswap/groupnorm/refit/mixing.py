@@ -24,25 +24,37 @@ LEAST, MOST = 0.2, 0.5
 
 @dataclass(frozen=True, slots=True)
 class Mixed:
-    """Samples, batch by batch, and behind each batch as many others between those of it.
+    """Samples, batch by batch, and in each batch as many others between those of it.
 
     Of inputs that are no floats nothing is in between, and there are no others. They are the same
     each time that one goes through.
+
+    Attributes
+    ----------
+    part : Part
+    draw : int
+        Which others; with another number they are other ones.
     """
 
     part: Part
+    draw: int = 0
 
     def __iter__(self) -> Iterator[Feeds]:
         """Go through the batches."""
-        rng = np.random.default_rng(0)
+        rng = np.random.default_rng(self.draw)
         for feeds, sampled in self.part.cases():
-            yield feeds
             count = len(feeds[sampled[0]]) if sampled else 0
             if count < 2 or any(feeds[name].dtype.kind != "f" for name in sampled):
+                yield feeds
                 continue
             others = (np.arange(count) + rng.integers(1, count)) % count
             much = rng.uniform(LEAST, MOST, count)
-            yield feeds | {name: _between(feeds[name], others, much) for name in sampled}
+            mixed = {name: _between(feeds[name], others, much) for name in sampled}
+            if self.part.fixed:
+                yield feeds
+                yield feeds | mixed
+            else:
+                yield feeds | {n: np.concatenate([feeds[n], new]) for n, new in mixed.items()}
 
 
 def _between(values: np.ndarray, others: np.ndarray, much: np.ndarray) -> np.ndarray:

@@ -77,6 +77,13 @@ class Convolution:
         window = Window.over(x.shape[2:], self.shape[2:], **self.attributes)
         yield from _windowed(window.pad(x, 0.0), window, self.group, y, dtype)
 
+    def columns(self, x: np.ndarray) -> np.ndarray:
+        """Return all columns at once, in the type of what comes in, the samples innermost."""
+        window = Window.over(x.shape[2:], self.shape[2:], **self.attributes)
+        view = np.moveaxis(patches(window.pad(x, 0.0), window), 0, -1)
+        size = view.shape[0] // self.group * math.prod(window.kernel)
+        return np.ascontiguousarray(view).reshape(self.group, size, -1)
+
     def matrix(self, weight: np.ndarray) -> Float64:
         """Return a weight as a matrix for each group."""
         per_group = weight.reshape(self.group, self.shape[0] // self.group, -1)

@@ -14,13 +14,13 @@ whichever brings the outputs of the held-out samples nearest, and only if they c
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from normswap.errors import DataError
+from normswap.files.scratch import scratch_folder
 from normswap.groupnorm.options import FittedAffine
 from normswap.groupnorm.refit.course import Course
 from normswap.groupnorm.refit.equations import NormalEquations
@@ -31,11 +31,11 @@ from normswap.groupnorm.refit.networks import open_pair
 from normswap.groupnorm.refit.occurrences import occurrences
 from normswap.groupnorm.refit.outcome import Fit, FitStep, Refitted, Unfitted
 from normswap.groupnorm.refit.tangent import Tangent
+from normswap.groupnorm.refit.targets import find_targets, theirs
 from normswap.runtime.session import Session
-from normswap.scratch import scratch_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -55,11 +55,11 @@ SHARES = (0.5, 0.25)
 LEAST = 2e-3
 """By what share the error of the held-out samples has to fall; less is chance."""
 
-WORTH = 2e-2
-"""By what share it has to fall for all to be fitted to the outputs once more."""
-
-TIMES = 10
+TIMES = 12
 """How often all is fitted to the outputs at once, at the most."""
+
+IDLE = 2
+"""How often in a row that may bring nothing, before it is ended."""
 
 ROUNDS = (3, 6, 9, 13, 18)
 """Of conjugate gradients, after which what they have found is tried; they end where that is worse
@@ -123,8 +123,8 @@ def refit(
         pair = open_pair(original, plan, folder, weights=how.weights, affines=how.affines)
         if not pair.outputs:
             raise DataError(
-                "The model has no output of floats, nor classes that are the largest of some, by "
-                "which a fit could be judged.",
+                "The model has no output of a float type, nor one of an ArgMax, and a fit is "
+                "judged by these.",
                 tip="Without --calibrate it is swapped all the same.",
             )
         common: dict[str, Any] = {"alike": True, "timeout": how.timeout, "remembered": 4}
@@ -171,12 +171,11 @@ def _hindrance(problem: Problem, route: Route) -> str:
     """Return why an affine was not fitted to the outputs, if it was not."""
     name = problem.weight.name
     if name in route.unknown:
-        inside = all(use.by_turns for use in problem.uses)
-        how = "which it is in" if inside else "which is behind it"
+        how = "which it is in" if problem.is_hidden else "which comes after it"
         return f"no derivative is known of {route.unknown[name]}, {how}"
     if name not in route.names:
-        return "a small move of it is lost in the rounding of its type"
-    return "a fit of all layers to the outputs takes too long, or brought nothing"
+        return "small changes of it are lost in the rounding of its type"
+    return "a joint fit of all layers takes too long, or did not reduce the error"
 
 
 @dataclass(slots=True)
@@ -211,7 +210,7 @@ class _Walk:
         for problem in pair.problems:
             self._hold(problem)
         ends = list(pair.teacher.ends)
-        progress("running the original on what is held out")
+        progress("running the original on the held-out samples")
         self._wanted = [
             {name: values[name] for name in ends}
             for values in Course(teacher, pair.teacher, held_out).values(ends, {})
@@ -223,35 +222,44 @@ class _Walk:
     def fit_outputs(self) -> None:
         """Fit all parameters at once to the outputs, as often as that brings them nearer."""
         route = self._pair.route
-        outputs = [
-            (ours, 1 / math.sqrt(self._start.outputs[name].theirs or 1.0))
-            for name, ours, _ in self._ends
-        ]
         takes = self._takes(route) if route.names else 0
         for problem in self._pair.problems:
             if problem.affine and self._has_weights:  # weights have another turn
                 self._why[problem.layer] = _hindrance(problem, route)
         if not route.names or takes > MOST:
             return
-        samples = Mixed(self._fit) if 2 * takes <= MOST else self._fit
-        course = Course(self._student, self._pair.student, samples)
-        ends = list(self._pair.teacher.ends)
-        theirs = Course(self._teacher, self._pair.teacher, samples).values(ends, {})
-        wanted = np.concatenate(
-            [
-                values[end].astype(np.float64).reshape(-1) * by
-                for values in theirs
-                for (_, by), end in zip(outputs, ends, strict=True)
-            ]
-        )
+        cheap = 2 * takes <= MOST
         moved = [p for p in self._pair.problems if {q.name for q in p.parameters} & route.names]
+        held_out = Course(self._teacher, self._pair.teacher, self._held_out)
+        times = self._fit.samples * (1 + cheap) / self._held_out.samples
+        targets = find_targets(self._pair, held_out.values(theirs(self._pair), {}), times)
+        idle = 0
         for number in range(1, TIMES + 1):
             self._progress(f"fitting {len(moved)} layers to the outputs, {number}")
+            # Others every time: what a fit owes to some of them by chance, the next takes back.
+            samples = Mixed(self._fit, number) if cheap else self._fit
+            course = Course(self._student, self._pair.student, samples)
+            wanted = self._wanted_of(samples, [(t.theirs, t.factor(number)) for t in targets])
             values = {p.name: p.values for problem in moved for p in problem.parameters}
-            tangent = Tangent(route, values, course.runs, outputs)
+            aims = [(target.ours, target.factor(number)) for target in targets]
+            tangent = Tangent(route, values, course.runs, aims)
             found = solutions(tangent.push, tangent.pull, wanted - tangent.base, ROUNDS)
-            if not self._take_joint(moved, found, tangent):
+            idle = 0 if self._take_joint(moved, found, tangent) else idle + 1
+            if idle == IDLE:
                 return
+
+    def _wanted_of(
+        self, samples: Iterable[Mapping[str, Any]], aims: Sequence[tuple[str, float]]
+    ) -> npt.NDArray[np.float64]:
+        """Return tensors of the teacher as one vector, each multiplied by a factor."""
+        course = Course(self._teacher, self._pair.teacher, samples)
+        return np.concatenate(
+            [
+                values[name].astype(np.float64).reshape(-1) * by
+                for values in course.values([name for name, _ in aims], {})
+                for name, by in aims
+            ]
+        )
 
     def _takes(self, route: Route) -> int:
         """Return how many multiplications a pass over the data takes."""
@@ -263,13 +271,7 @@ class _Walk:
     def _take_joint(
         self, moved: list[Problem], found: Iterable[tuple[int, Any]], tangent: Tangent
     ) -> bool:
-        """Try what all parameters could be moved by, and take the best if it is better.
-
-        Returns
-        -------
-        bool
-            Whether that was worth another time.
-        """
+        """Try what all parameters could be moved by, and take the best if it is better."""
         course = Course(self._student, self._pair.student, self._held_out)
         best, rounds = _Best(self._now), 0
         parameters = [p for problem in moved for p in problem.parameters]
@@ -285,20 +287,33 @@ class _Walk:
                 break
         what = f"{len(moved)} layers together" if len(moved) > 1 else moved[0].layer
         kind = "weights" if self._has_weights else "affines"
-        before = self._now.error
-        taken = self._take(moved, best, what, kind, rounds=rounds)
-        return taken and self._now.error < (1 - WORTH) * before
+        return self._take(moved, best, what, kind, rounds=rounds)
 
     def sweep(self) -> None:
-        """Go through all layers, each fitted to what it gives in the original."""
+        """Go through all layers, each fitted to what it gives in the original.
+
+        Beside weights, an affine of its own brings nothing where all were fitted at once. In bodies
+        they were not, and there have a turn behind the weights.
+        """
+        problems = self._pair.problems
+        if not self._has_weights:
+            self._sweep(problems)
+            return
+        self._sweep([problem for problem in problems if not problem.affine])
+        hidden = [problem for problem in problems if problem.affine and problem.is_hidden]
+        if hidden:
+            self._sweep(hidden)
+
+    def _sweep(self, chosen: Sequence[Problem]) -> None:
+        """Go through some layers."""
+        wanted = set(map(id, chosen))
         sides = self._pair.student, self._pair.teacher
         student = Course(self._student, sides[0], self._fit)
         teacher = Course(self._teacher, sides[1], self._fit)
         judged = Course(self._student, sides[0], self._held_out)
         for level, numbers in enumerate(self._pair.levels, start=1):
-            problems = [self._pair.problems[n] for n in numbers]
-            if self._has_weights:  # beside which an affine of its own brings nothing
-                problems = [problem for problem in problems if not problem.affine]
+            here = (self._pair.problems[n] for n in numbers)
+            problems = [problem for problem in here if id(problem) in wanted]
             if not problems:
                 continue
             where = f"level {level} of {len(self._pair.levels)}"
@@ -358,7 +373,7 @@ class _Walk:
                         continue  # no turn of a body has come to it yet
                     if not self._reproduced(problem, here):
                         lost.add(number)
-                        why = "the runtime computes it in another way than ONNX"
+                        why = "onnxruntime computes it in another way than ONNX defines it"
                         self._why[problem.layer] = why
                         continue
                     groups, size, results = (
@@ -398,10 +413,10 @@ class _Walk:
     def _solve(self, problem: Problem, sums: NormalEquations, judged: Course) -> None:
         """Try fits of a layer, and take the best if it is better than what there is."""
         if not sums.is_finite:
-            self._why[problem.layer] = "what comes to it is not finite on this data"
+            self._why[problem.layer] = "its input has NaN or infinite values on this data"
             return
         if sums.energy <= SAME * sums.wanted:
-            self._why[problem.layer] = "it gives what it gives in the original"
+            self._why[problem.layer] = "its output is already that of the original"
             return
         best = _Best(self._now)
         for candidate in self._candidates(problem, sums, judged):
@@ -409,7 +424,7 @@ class _Walk:
                 best = candidate
         kind = "affine" if problem.affine else "weight"
         if not self._take([problem], best, problem.layer, kind):
-            self._why[problem.layer] = "no fit of it brought held-out samples nearer"
+            self._why[problem.layer] = "no fit of it reduced the error on held-out samples"
 
     def _take(
         self, problems: list[Problem], best: _Best, what: str, kind: str, *, rounds: int = 0

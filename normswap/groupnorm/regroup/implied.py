@@ -58,7 +58,7 @@ def _products(value: Value) -> Floats:
             terms = [_products(v) for v in node.inputs if v is not None and not is_constant(v)]
             if len({term.shape for term in terms}) == 1:
                 return sum(terms[1:], terms[0])
-    detail = f"no weights say how the channels of {value.name} vary"
+    detail = f"no weights before {value.name} tell how its channels vary"
     raise Blocked(Reason.NO_ESTIMATE, value.name, detail)
 
 
@@ -81,5 +81,9 @@ def _rows(node: Node, weight: Floats) -> Floats:
         sums: Floats = weight.reshape(*weight.shape[:2], -1).sum(axis=2)
         return sums.T if node.op == "ConvTranspose" else sums
     if weight.ndim != 2:
-        raise Blocked(Reason.NO_ESTIMATE, node.out.name, f"{node.title} has no matrix for weight")
+        raise Blocked(
+            Reason.NO_ESTIMATE,
+            node.out.name,
+            f"{node.op} {node.title} has a weight that is not a matrix",
+        )
     return weight if node.op == "Gemm" and node.attr("transB", 0) else weight.T

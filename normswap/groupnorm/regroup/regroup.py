@@ -165,10 +165,10 @@ class _Choice:
             If there is nothing, or it is not known.
         """
         if self.swap.num_groups in (1, self.swap.alone.channels):
-            self._detail = "there is nothing to choose with one group, or one for every channel"
+            self._detail = "there is nothing to choose with one group, or with one per channel"
             return
         if self._channels is None:
-            detail = f"the channels of {self._value.name} can't be counted"
+            detail = f"the number of channels of {self._value.name} is not known"
             raise Blocked(Reason.SHAPE_UNKNOWN, node.title, detail)
         blocks = [spaces.blocks[ids] for ids in self._channels.tolist() if ids in spaces.blocks]
         if blocks:
@@ -176,7 +176,7 @@ class _Choice:
         if len(blocks) == len(self._channels):
             return
         if len(np.unique(self._channels)) < len(self._channels):
-            raise Blocked(Reason.ORDER, node.title, "it has a channel several times")
+            raise Blocked(Reason.ORDER, node.title, "it has the same channel several times")
         require_rewritable(node)
         mean, var = (constant_of(node.input(slot)).load().astype(np.float64) for slot in (3, 4))
         self.statistics = mean, np.sqrt(var + epsilon_of(node))

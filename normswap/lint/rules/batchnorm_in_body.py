@@ -22,10 +22,13 @@ class BatchnormInBody(Rule):
     level = "note"
     what = "A BatchNormalization is in a subgraph or a function."
     why = (
-        "Optimizers of runtimes and other tools mostly don't look there, so it stays, or "
-        "stays unseen."
+        "Optimizers of runtimes and other tools mostly don't look there, so they neither "
+        "fold nor report it."
     )
-    how = "normswap fold looks there; else inline functions before deployment (onnx.inliner)."
+    how = (
+        "Run `normswap fold`, which also folds in subgraphs and functions; or inline "
+        "functions before deployment (onnx.inliner)."
+    )
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
         """Yield them."""

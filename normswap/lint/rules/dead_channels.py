@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from normswap.lint.rule import Rule
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from normswap.findings import Finding
-    from normswap.inspection.subject import Subject
-    from normswap.lint.options import LintOptions
+from normswap.lint.rule import HealthRule
 
 
-class DeadChannels(Rule):
-    """The scale of a BatchNormalization is zero, or next to it, in some channels."""
+class DeadChannels(HealthRule):
+    """The scale of a BatchNormalization is zero or nearly zero in some channels."""
 
     code = "NS202"
     name = "dead-channels"
     level = "note"
-    what = "The scale of a BatchNormalization is zero, or next to it, in some channels."
-    why = "They are computed, and are the same number whatever the input: they could be cut out."
-    how = "Prune them, or train with less weight decay on scales."
-
-    def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
-        """Yield them."""
-        del options
-        for layer, health in subject.health:
-            if health.dead:
-                told = f"its scale is zero, or next to it, in {health.some(health.dead)}"
-                yield self.finding(told, layer.node, layer.graph)
+    what = "The scale of a BatchNormalization is zero or nearly zero in some channels."
+    why = (
+        "These channels are computed, but have the same value for every input: they could be "
+        "removed."
+    )
+    how = "Prune the channels, or train with less weight decay on scales."
+    kinds = ("dead",)
 
 
 RULE = DeadChannels()

@@ -21,10 +21,10 @@ class DeprecatedGroupnorm(Rule):
     name = "deprecated-groupnorm"
     what = "A GroupNormalization is of opset 18 to 20."
     why = (
-        "Its scale is one for each group, which no framework has; ONNX withdrew it, and "
-        "runtimes drop it."
+        "It has one scale per group, unlike in any framework; ONNX has withdrawn this "
+        "form, and runtimes drop it."
     )
-    how = "Convert the model to opset 21, or export again."
+    how = "Convert the model to opset 21, or export it again."
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
         """Yield them."""

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 class FoldableBatchnorm(Rule):
-    """A normalization is left that folds exactly into its neighbours."""
+    """A normalization can be folded exactly into its neighbours."""
 
     code = "NS101"
     name = "foldable-batchnorm"
-    what = "A normalization is left that folds exactly into its neighbours."
+    what = "A normalization can be folded exactly into its neighbours."
     why = (
-        "It costs a pass over the activations at every inference, and hides the weights that "
-        "quantization and pruning should see."
+        "It costs a pass over the activations at every inference, and hides the weights "
+        "that quantization and pruning should see."
     )
-    how = "normswap fold MODEL, or normswap lint --fix; export with the exporter's own folding on."
+    how = "Run `normswap fold MODEL` or `normswap lint --fix`; or let the exporter fold."
     fix = "fold"
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
@@ -32,7 +32,7 @@ class FoldableBatchnorm(Rule):
         del options
         for entry in subject.plan.folded:
             into = listed(f"{step.op} {step.node}" for step in entry.absorbers)
-            told = f"{entry.site.op} folds exactly" + (f" into {into}" if into else "")
+            told = f"{entry.site.op} can be folded exactly" + (f" into {into}" if into else "")
             yield self.finding(told, entry.site.node, entry.site.graph)
 
 

@@ -15,17 +15,18 @@ if TYPE_CHECKING:
 
 
 class GroupPolicyRule(Rule):
-    """A group normalization has other groups than the project's policy says."""
+    """A group normalization has other groups than the project's configuration asks for."""
 
     code = "NS303"
     name = "group-policy"
-    what = "A group normalization has other groups than the project's policy says."
+    what = "A group normalization has other groups than the project's configuration asks for."
     why = (
-        "Groups that differ from the trained ones are another network; one rule keeps models "
-        "comparable."
+        "Groups that differ from the trained ones make another network; one rule keeps "
+        "models comparable."
     )
     how = (
-        "Set groups or group-size in the configuration to what was trained, or make the model anew."
+        "Set groups or group-size in the configuration to what was trained, or make the "
+        "model again."
     )
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
@@ -37,7 +38,11 @@ class GroupPolicyRule(Rule):
             wanted = policy.num_groups(layer.channels)
             if layer.groups != wanted:
                 has = f"{layer.groups} groups of {layer.channels} channels"
-                yield self.finding(f"it has {has}; the policy is {policy}", layer.node, layer.graph)
+                yield self.finding(
+                    f"it has {has}, but the configuration asks for {policy}",
+                    layer.node,
+                    layer.graph,
+                )
 
 
 RULE = GroupPolicyRule()

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class MissingShapes(Rule):
-    """An input has no rank, or a shape that decides on a fold is unknown."""
+    """An input has no rank, or a shape that decides whether a layer can be folded is unknown."""
 
     code = "NS403"
     name = "missing-shapes"
-    what = "An input has no rank, or a shape that decides on a fold is unknown."
-    why = "Shapes can't be inferred from there on, so optimizers leave what they can't see."
-    how = "Export with shapes (open axes may be symbolic), or run onnx.shape_inference."
+    what = "An input has no rank, or a shape that decides whether a layer can be folded is unknown."
+    why = "Shapes can't be inferred from there on, so optimizers leave what they can't analyze."
+    how = "Export the model with shapes (axes may stay symbolic), or run onnx.shape_inference."
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
         """Yield them."""

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class MixedOpsets(Rule):
-    """A function is of another opset than the model, or one domain is imported twice."""
+    """A function has another opset than the model, or a domain is imported twice."""
 
     code = "NS402"
     name = "mixed-opsets"
-    what = "A function is of another opset than the model, or one domain is imported twice."
+    what = "A function has another opset than the model, or a domain is imported twice."
     why = (
-        "An operator then has two meanings in one model: inlining changes it, and tools refuse it."
+        "One operator then has two meanings in the model: inlining changes it, and tools refuse it."
     )
     how = "Convert the model as a whole, or export it again."
 
@@ -35,7 +35,7 @@ class MixedOpsets(Rule):
             own = default_opset(function.opset_import)
             if own is not None and subject.model.opset and own != subject.model.opset:
                 told = f"function {function_path(body)} is of opset {own}"
-                yield self.finding(f"{told}, the model of {subject.model.opset}")
+                yield self.finding(f"{told}, but the model is of opset {subject.model.opset}")
         versions: dict[str, set[int]] = {}
         for item in proto.opset_import:
             domain = "" if item.domain == "ai.onnx" else item.domain

@@ -20,17 +20,17 @@ class OldOpset(Rule):
     code = "NS401"
     name = "old-opset"
     what = "The model's opset is older than the project allows (13 unless it says otherwise)."
-    why = "Tools drop old opsets: quantization by channel wants 13, GroupNormalization 18 or 21."
+    why = "Tools drop old opsets: per-channel quantization needs 13, GroupNormalization 18 or 21."
     how = (
-        "Export with a newer opset, or onnx.version_converter; min-opset in the configuration "
-        "is the limit."
+        "Export the model with a newer opset, or convert it with onnx.version_converter. "
+        "The limit is min-opset in the configuration."
     )
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
         """Yield them."""
         opset = subject.model.opset
         if 0 < opset < options.min_opset:
-            yield self.finding(f"opset {opset} is older than {options.min_opset}")
+            yield self.finding(f"opset {opset} is older than the limit, {options.min_opset}")
 
 
 RULE = OldOpset()

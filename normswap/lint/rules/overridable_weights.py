@@ -15,18 +15,19 @@ if TYPE_CHECKING:
 
 
 class OverridableWeights(Rule):
-    """Weights are listed as graph inputs, as IR version 3 wanted them."""
+    """Weights are also listed as graph inputs, as IR version 3 required."""
 
     code = "NS104"
     name = "overridable-weights"
-    what = "Weights are listed as graph inputs, as IR version 3 wanted them."
+    what = "Weights are also listed as graph inputs, as IR version 3 required."
     why = (
-        "From IR version 4 on a caller may replace them, so neither runtimes nor folds take "
-        "them for constants."
+        "Since IR version 4 a caller may replace them, so neither runtimes nor folds can "
+        "treat them as constants."
     )
     how = (
-        "Remove them from the inputs (in torch, keep_initializers_as_inputs=False); normswap "
-        "fold --assume-constant folds them."
+        "Remove them from the graph inputs (in torch, "
+        "keep_initializers_as_inputs=False), or fold with `normswap fold "
+        "--assume-constant`."
     )
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:

@@ -22,17 +22,22 @@ class RandomOperator(Rule):
     name = "random-operator"
     what = "An operator draws random numbers, such as a Dropout in training mode."
     why = (
-        "The same input gives another answer each time; mostly the model was exported in "
-        "training mode."
+        "The same input gives different outputs each time; usually the model was "
+        "exported in training mode."
     )
-    how = "Export in inference mode; where a model draws by design, ignore this rule."
+    how = (
+        "Export the model in inference mode; where it draws random numbers by design, ignore "
+        "this rule."
+    )
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
         """Yield them."""
         del options
         for node in subject.training:
             if node.op == "Dropout":
-                yield self.finding("Dropout in training mode drops", node.title, node.graph.path)
+                yield self.finding(
+                    "Dropout in training mode drops values at random", node.title, node.graph.path
+                )
         for node in subject.network.nodes():
             if node.op in OPERATORS and not node.domain:
                 yield self.finding(f"{node.op} draws random numbers", node.title, node.graph.path)

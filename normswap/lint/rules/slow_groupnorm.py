@@ -21,8 +21,14 @@ class SlowGroupnorm(Rule):
     name = "slow-groupnorm"
     level = "note"
     what = "A GroupNormalization is one node, for which onnxruntime has no kernel on CPU."
-    why = "It is expanded into a dozen nodes, with a variance that cancels where the mean is large."
-    how = "Other forms of the same are several times as fast there: docs/bn-to-gn.md."
+    why = (
+        "onnxruntime expands it into a dozen nodes, and the variance that they compute is "
+        "inaccurate where the mean is large."
+    )
+    how = (
+        "Other forms of the same normalization are several times as fast there: see "
+        "docs/bn-to-gn.md."
+    )
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
         """Yield them."""

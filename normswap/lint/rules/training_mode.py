@@ -23,12 +23,12 @@ class TrainingMode(Rule):
     level = "error"
     what = "A BatchNormalization is in training mode."
     why = (
-        "The answer for a sample then depends on the samples beside it, and the statistics "
-        "that were trained are not used."
+        "The output for a sample then depends on the other samples in the batch, and the "
+        "trained statistics are not used."
     )
     how = (
-        "Export in inference mode (module.eval() in torch); an export that is there becomes "
-        "an inference model by normswap recalibrate --freeze."
+        "Export the model in inference mode (module.eval() in torch); or make the "
+        "existing export an inference model with `normswap recalibrate --freeze`."
     )
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:

@@ -106,7 +106,7 @@ class At:
         """Return the labels of an axis, new ones where it has none."""
         value = self.value(port)
         if value is None:
-            raise self.blocked("lacks a tensor", Reason.MALFORMED)
+            raise self.blocked("lacks an input or output", Reason.MALFORMED)
         return self.axes.get(value, axis, self._use(port))
 
     def tie(self, port: Port, axis: int, labels: Ids) -> None:
@@ -114,7 +114,7 @@ class At:
         value = self.value(port)
         if value is not None:
             if axis >= len(self.shape(port)):
-                raise self.blocked("has a tensor of fewer axes than it reads", Reason.MALFORMED)
+                raise self.blocked("has a tensor with too few axes", Reason.MALFORMED)
             self.axes.hold(value, axis, labels, self._use(port))
 
     def fence(self, labels: Ids, parts: Ids) -> None:
@@ -132,7 +132,7 @@ class At:
         own = of.get(self.port, ())
         role = own[self.axis] if self.axis < len(own) else ""
         if not role:
-            raise self.blocked(f"reads axis {self.axis} by its places")
+            raise self.blocked(f"depends on the order of axis {self.axis}")
         for port, roles in of.items():
             for axis, other in enumerate(roles):
                 if other == role:
@@ -148,7 +148,7 @@ class At:
         """
         value = self.node.attr(name, default)
         if isinstance(value, gs.Node.AttributeRef):
-            raise self.blocked(f"has {name} as a parameter", Reason.NOT_CONSTANT)
+            raise self.blocked(f"uses {name} as a parameter", Reason.NOT_CONSTANT)
         return value
 
     def integers(self, slot: int) -> list[int]:

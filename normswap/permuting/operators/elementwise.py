@@ -37,7 +37,7 @@ def _dropout(at: At) -> None:
     mode = at.node.input(2)
     source = None if mode is None else unless_blocked(constant_source, mode)
     if mode is not None and (source is None or source.load().any()):
-        raise at.blocked("draws random numbers by place")
+        raise at.blocked("draws random numbers, which belong to positions and not to channels")
     elementwise(at)
 
 

@@ -31,12 +31,12 @@ def _reshape(at: At) -> None:
     it a number of elements at a fixed distance from each other.
     """
     if at.port not in (X, Y):
-        raise at.blocked("reads a shape from the tensor")
+        raise at.blocked("uses the tensor as its shape")
     here, there = at.port, X if at.is_output else Y
     own, other = at.shape(here), at.shape(there)
     runs = _runs(own, other, at.axis)
     if runs is None:
-        raise at.blocked("makes axes of axes whose sizes are not known", Reason.SHAPE_UNKNOWN)
+        raise at.blocked("merges or splits axes of unknown size", Reason.SHAPE_UNKNOWN)
     mine, theirs = runs
     before, size, behind = _around(own, mine, at.axis)
     covering = [(axis, *_around(other, theirs, axis)) for axis in theirs]
@@ -51,7 +51,7 @@ def _reshape(at: At) -> None:
     ]
     held = [part for part in parts if at.has(there, part[0])] or parts[:1]
     if not held:
-        raise at.blocked("takes an axis apart")
+        raise at.blocked(f"splits axis {at.axis}")
     for axis, ahead, after in held:
         at.axes.labels.tie(at.labels, _spread(at.get(there, axis), ahead, after))
 
@@ -115,7 +115,7 @@ def _depth(at: At) -> None:
     """
     deep, wide = (X, Y) if at.node.op == "DepthToSpace" else (Y, X)
     if at.axis != 1:
-        raise at.blocked(f"moves axis {at.axis}")
+        raise at.blocked(f"moves elements along axis {at.axis}")
     pixels = int(at.attr("blocksize", 1)) ** 2
     channels = at.get(wide, 1)
     is_inner = at.node.op == "DepthToSpace" and at.attr("mode", "DCR") == "CRD"

@@ -32,10 +32,10 @@ def _convolution(at: At) -> None:
         at.roles({X: ["", "c", *space], W: [*weight, *space], B: ["o"], Y: ["", "o", *space]})
         return
     if at.axis not in {X: (1,), W: (0, 1), B: (0,), Y: (1,)}.get(at.port, ()):
-        raise at.blocked(f"reads axis {at.axis} by its places")
+        raise at.blocked(f"depends on the order of axis {at.axis}")
     inputs, outputs = at.get(X, 1), at.get(Y, 1)
     if len(inputs) % group or len(outputs) % group:
-        raise at.blocked(f"has channels that are no multiple of its {group} groups")
+        raise at.blocked(f"has a number of channels that is not a multiple of its {group} groups")
     if len(inputs) == group:  # depthwise
         at.axes.labels.tie(outputs, np.repeat(inputs, len(outputs) // group))
     else:
@@ -74,7 +74,7 @@ def _einsum(at: At) -> None:
     equation = str(at.attr("equation", "")).replace(" ", "")
     given, arrow, made = equation.partition("->")
     if not arrow or "." in equation:
-        raise at.blocked(f"is of the form {equation}")
+        raise at.blocked(f"has the equation {equation}, which is not supported here")
     terms = {(False, slot): list(term) for slot, term in enumerate(given.split(","))}
     at.roles({**terms, Y: list(made)})
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def _linear(at: At) -> None:
     if at.attr("block_size", 0):
-        raise at.blocked("has scales of blocks")
+        raise at.blocked("has block-wise scales (block_size)")
     rank = len(at.shape(X))
     places = [str(axis) for axis in range(rank)]
     roles: dict[Port, list[str]] = {X: places, Y: places}

@@ -20,7 +20,7 @@ _SETS = (
 
 def _reduced(at: At) -> None:
     if at.port not in (X, Y):
-        raise at.blocked("reads axes from the tensor")
+        raise at.blocked("uses the tensor as its axes")
     rank = len(at.shape(X))
     axes = at.attr("axes", None)
     if at.node.input(1) is not None:
@@ -34,7 +34,7 @@ def _index(at: At) -> None:
     rank = len(at.shape(X))
     axis = int(at.attr("axis", 0)) % rank
     if not at.is_output and at.axis == axis:
-        raise at.blocked("makes indices of places")
+        raise at.blocked(f"returns indices along axis {axis}")
     _without(at, {axis}, rank)
 
 
@@ -44,18 +44,18 @@ def _without(at: At, axes: set[int], rank: int) -> None:
     if not at.is_output and at.axis in axes:
         return
     if len(kept) != len(at.shape(Y)):
-        raise at.blocked("has an output of another rank", Reason.MALFORMED)
+        raise at.blocked("has an output of the wrong rank", Reason.MALFORMED)
     at.roles({X: [str(axis) for axis in range(rank)], Y: [str(axis) for axis in kept]})
 
 
 def _size_alone(at: At) -> None:
     if at.is_output:
-        raise at.blocked("makes elements by their place")
+        raise at.blocked("makes elements that depend on their position")
 
 
 def _filled(at: At) -> None:
     if not at.is_output:
-        raise at.blocked("reads a shape from the tensor")
+        raise at.blocked("uses the tensor as its shape")
     # All that it makes is one value.
 
 

@@ -47,7 +47,9 @@ def _joined(at: At, whole: Port, parts: Sequence[Port], axis: int) -> None:
     sizes = [at.size(part, axis) for part in parts]
     labels = at.get(whole, axis)
     if sum(sizes) != len(labels):
-        raise at.blocked(f"has parts that are not the whole of axis {axis}", Reason.MALFORMED)
+        raise at.blocked(
+            f"has parts whose sizes do not add up to that of axis {axis}", Reason.MALFORMED
+        )
     at.fence(labels, np.repeat(np.arange(len(sizes)), sizes))
     for part, end, size in zip(parts, accumulate(sizes), sizes, strict=True):
         at.tie(part, axis, labels[end - size : end])
@@ -60,7 +62,7 @@ def _sequence(at: At) -> None:
     """
     split = at.node if at.node.op == "SplitToSequence" else at.node.operand(0).producer
     if split is None or split.op != "SplitToSequence" or split.domain or at.slot:
-        raise at.blocked("takes from a sequence that is not split off a tensor")
+        raise at.blocked("reads from a sequence that no SplitToSequence makes")
     whole = split.operand(0)
     rank = whole.rank or 0
     axis = int(split.attr("axis", 0)) % max(rank, 1)
@@ -75,14 +77,14 @@ def _sequence(at: At) -> None:
     for node, _ in split.out.readers.values():
         place = integers_of(node.input(1))
         if node.op != "SequenceAt" or node.domain or not place:
-            raise at.blocked("makes a sequence that is not taken apart by constants")
+            raise at.blocked("makes a sequence whose parts are not selected by constants")
         own = labels[parts[place[0]]] if at.axis == axis else labels
         at.axes.hold(node.out, at.axis, own)
 
 
 def _slice(at: At) -> None:
     if at.port not in (X, Y):
-        raise at.blocked("reads a range from the tensor")
+        raise at.blocked("uses the tensor as its starts, ends, axes or steps")
     if at.node.opset < 10:
         starts, ends = list(at.attr("starts", ())), list(at.attr("ends", ()))
         axes = list(at.attr("axes", range(len(starts))))
@@ -107,14 +109,14 @@ def _gather(at: At) -> None:
     axis = int(at.attr("axis", 0)) % len(at.shape(X))
     picked = len(at.shape((False, 1)))
     if at.port not in (X, Y):
-        raise at.blocked("takes places from the tensor")
+        raise at.blocked("uses the tensor as its indices")
     width = picked if at.is_output else 1  # axes that stand for the one
     if at.axis < axis:
         moved = at.axis
     elif at.axis >= axis + width:
         moved = at.axis - width + (1 if at.is_output else picked)
     elif picked > 1:
-        raise at.blocked("picks channels by their place")
+        raise at.blocked("selects channels by a table of indices")
     else:
         places = np.array(at.integers(1), np.int64) % at.size(X, axis)
         labels = _taken(at, axis, places)
@@ -133,7 +135,7 @@ def _taken(at: At, axis: int, places: Ids) -> Ids:
         parts[places[-1] + 1 :] = 2
     else:  # which of several places of a label were meant would be lost
         parts[places] = 1
-        block = at.blocked("picks some of several places of a channel").block
+        block = at.blocked("selects some of several elements of a channel").block
         for ids in (labels, labels[places]):
             at.axes.labels.once(ids, block)
     at.fence(labels, parts)
@@ -142,7 +144,7 @@ def _taken(at: At, axis: int, places: Ids) -> Ids:
 
 def _expand(at: At) -> None:
     if at.port not in (X, Y):
-        raise at.blocked("reads a shape from the tensor")
+        raise at.blocked("uses the tensor as its shape")
     behind = at.rank - at.axis
     for port in (X, Y):
         shape = at.shape(port)
@@ -153,7 +155,7 @@ def _expand(at: At) -> None:
 
 def _tile(at: At) -> None:
     if at.port not in (X, Y):
-        raise at.blocked("reads repeats from the tensor")
+        raise at.blocked("uses the tensor as its repeats")
     repeats = at.integers(1)[at.axis]
     at.tie(Y, at.axis, np.tile(at.get(X, at.axis), repeats))
 

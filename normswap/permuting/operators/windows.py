@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 def _each_channel(at: At) -> None:
     if at.node.output(1) is not None:
-        raise at.blocked("makes indices that count channels")
+        raise at.blocked("returns indices that count channels")
     _passes(at, X)
 
 
 def _resize(at: At) -> None:
     if at.attr("coordinate_transformation_mode", "") == "tf_crop_and_resize":
-        raise at.blocked("cuts out a part of each axis")
+        raise at.blocked("crops each axis (tf_crop_and_resize)")
     if at.axis in [int(a) % at.rank for a in at.attr("axes", range(at.rank))]:
         _require_same(at)
     _passes(at, X)
@@ -62,7 +62,7 @@ def _pad(at: At) -> None:
 
 def _of_image(at: At) -> None:
     if at.port not in (X, Y):
-        raise at.blocked("reads places from the tensor")
+        raise at.blocked("uses the tensor as its positions")
     _passes(at, X)
 
 

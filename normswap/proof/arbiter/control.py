@@ -39,7 +39,7 @@ class _Repeats(OpRun):  # type: ignore[misc]
         kind = self.body.proto_.output[output].type.tensor_type
         sizes = [int(d.dim_value) for d in kind.shape.dim if d.HasField("dim_value")]
         if not kind.HasField("shape") or len(sizes) < len(kind.shape.dim):
-            raise ValueError("it does not run once, and its body does not say what it would make")
+            raise ValueError("its body never runs, and does not declare the shape of its output")
         sizes.insert(axis % (len(sizes) + 1), 0)
         return np.zeros(sizes, onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
 

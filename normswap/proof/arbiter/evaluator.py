@@ -163,8 +163,7 @@ class Float64Evaluator(ReferenceEvaluator):  # type: ignore[misc]
                 with settings.inside(node):
                     results = node.run(*inputs, **options)
             except Exception as error:
-                where = f"{node.op_type} that makes {node.output[0]!r}"
-                raise EvaluationError(f"{where}: {_root(error)}") from error
+                raise EvaluationError(f"{label_of(node.onnx_node)}: {_root(error)}") from error
             if settings.coverage is not None:
                 settings.coverage.see(node.onnx_node, inputs, results)
             for name, result in zip(node.output, results, strict=False):

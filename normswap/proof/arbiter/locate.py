@@ -50,7 +50,7 @@ def locate(request: dict[str, Any], job: Job) -> dict[str, Any]:
     """
     from normswap.runtime.sessions import choose_provider
 
-    job.stage("looking for the operator that departs from float64")
+    job.stage("looking for the operator at which the runtime departs from float64")
     provider = choose_provider(request["provider"], request["provider_options"])
     runtime = _Runtime(provider, request["home"])
     model = pinned(request["model"], request["seeds"])

@@ -28,8 +28,8 @@ def require_known(node: onnx.NodeProto, opsets: Mapping[str, int]) -> None:
     """
     version = opsets.get(node.domain, 1)
     if meaning_of(node.op_type, node.domain, version) is None:
-        where = f"{node.domain or 'ai.onnx'} {version}"
-        raise NotKnownError(f"{node.op_type} of {where} is no operator that it knows")
+        where = f"{node.domain or 'ai.onnx'} opset {version}"
+        raise NotKnownError(f"{node.op_type} of {where} is not supported in float64")
 
 
 def operators() -> list[type[OpRun]]:

@@ -39,7 +39,7 @@ def evaluate(request: dict[str, Any], job: Job) -> dict[str, Any]:
     response says which, and what was ``unseen`` to the end. Its ``results`` are numbers of what
     was sent.
     """
-    job.stage("reading it for the float64 arbiter")
+    job.stage("loading it for evaluation in float64")
     began = time.perf_counter()
     model = pinned(request["model"], request["seeds"])
     settings = Settings(folder=request["home"])
@@ -101,7 +101,7 @@ def evaluator_of(model: onnx.ModelProto) -> Float64Evaluator:
         lacking = _LACKING.match(text)  # onnx goes on with all that there is, as Python's classes
         if lacking is not None:
             domain = f" of {lacking[2]}" if lacking[2] else ""
-            text = f"it has no operator {lacking[1]}{domain}"
+            text = f"{lacking[1]}{domain} is not supported in float64"
         raise WorkerError("arbiter", text[:500]) from error
 
 

@@ -46,7 +46,7 @@ def find(name: str) -> Format:
     import importlib
 
     if name not in names():
-        raise ValueError(f"{name!r} is no format; there are {', '.join(names())}")
+        raise ValueError(f"{name!r} is not a report format; the formats are {', '.join(names())}")
     return cast("Format", importlib.import_module(f"{__name__}.{name}"))
 
 

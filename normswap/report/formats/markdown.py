@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from normswap.findings import place_of
 from normswap.plain import kind_of
 from normswap.report import differing
 from normswap.report.inspected import COLUMNS, fate, macs, normalizations
@@ -69,7 +70,7 @@ def _swap(report: Any) -> Iterator[str]:
     plan, check = report.plan, report.check
     yield f"## {_text(report.source)}: {len(plan.swaps)} swapped, {len(plan.untouched)} kept"
     if report.unfolded:
-        yield from ("", f"Of {report.unfolded} that were put back first, as identities.")
+        yield from ("", f"This includes {report.unfolded} that were put back first, as identities.")
     yield from _table(
         ("swapped", "groups", "form", "because", "mean and variance"),
         (
@@ -90,7 +91,7 @@ def _swap(report: Any) -> Iterator[str]:
         yield ""
         yield from _check(check, finding=check.finding)
         yield from _table(
-            ("output of a sample, alone and in its batch", "off by", "largest value"),
+            ("same sample alone and in a batch, output", "difference", "largest value"),
             ((_code(o.output), f"{o.max_error:.1e}", f"{o.largest:.3g}") for o in check.invariance),
         )
         yield from _table(
@@ -101,7 +102,7 @@ def _swap(report: Any) -> Iterator[str]:
             ),
         )
         yield from _table(
-            ("output", "values that are the same", "of"),
+            ("output", "elements that are the same", "of"),
             (
                 (_code(name), str(found.same), str(found.values))
                 for name, found in check.drift.agreement.items()
@@ -112,16 +113,16 @@ def _swap(report: Any) -> Iterator[str]:
             ((_code(name), _text(why)) for name, why in check.drift.left_out.items()),
         )
         if not check.drift.own:
-            yield from ("", "The drift is that on random inputs. No accuracy was measured.")
+            yield from ("", "The drift was measured on random inputs. No accuracy was measured.")
     if report.accuracy is not None:
         found = report.accuracy
         told = f"original {found.original:.1%}, swapped {found.swapped:.1%}"
         yield from ("", f"Accuracy of {_code(found.output)} on {found.labels} labels: {told}")
     if report.state_dict is not None:
         made = report.state_dict
-        yield from ("", f"For torch: {made.tensors} tensors in {_code(made.file)}")
+        yield from ("", f"Weights for torch: {made.tensors} tensors in {_code(made.file)}")
         yield from _table(
-            ("not there", "because"), ((_code(e.name), _text(e.why)) for e in made.unmapped)
+            ("missing", "because"), ((_code(e.name), _text(e.why)) for e in made.unmapped)
         )
     yield from _items(map(_text, report.notes))
     yield from _written(report, idle="" if plan.swaps else "Nothing to swap")
@@ -144,13 +145,17 @@ def _kept(untouched: Any) -> Iterator[str]:
 
 
 def _recalibrate(report: Any) -> Iterator[str]:
-    done = "recalibrated" if report.samples else "turned to inference mode"
+    done = "recalibrated" if report.samples else "switched to inference mode"
     kept = f", {len(report.untouched)} kept" if report.untouched else ""
     yield f"## {_text(report.source)}: {len(report.layers)} {done}{kept}"
     if report.samples:
         yield from ("", f"On {report.samples} samples.")
     yield from _table(
-        ("recalibrated" if report.samples else "turned", "means moved by", "variances by factor"),
+        (
+            "recalibrated" if report.samples else "switched",
+            "change of means",
+            "variances multiplied by",
+        ),
         (
             (_site(layer.site), f"{layer.mean_shift:.3f} std", f"{layer.variance_ratio:.3f}")
             for layer in report.layers
@@ -164,9 +169,12 @@ def _recalibrate(report: Any) -> Iterator[str]:
 
 def _unfold(report: Any) -> Iterator[str]:
     plan = report.plan
-    yield f"## {_text(report.source)}: {len(plan.places)} BatchNormalization behind linear layers"
+    yield (
+        f"## {_text(report.source)}: {len(plan.places)} BatchNormalization put back after "
+        "linear layers"
+    )
     yield from _table(
-        ("behind", "channels", "makes", "dead channels"),
+        ("after", "channels", "output", "dead channels"),
         ((_site(p), p.channels, _code(p.output), p.dead or "") for p in plan.places),
     )
     yield from _table(
@@ -280,7 +288,7 @@ def _diff(report: Any) -> Iterator[str]:
 def _providers(report: Any) -> Iterator[str]:
     yield f"## {report.runs} {report.version}"
     yield from _table(
-        ("provider", "usable", "device or obstacle"),
+        ("provider", "usable", "device or problem"),
         (
             (_code(status.name), _yes(status.usable), _text(status.device or status.why or ""))
             for status in report.providers
@@ -290,9 +298,9 @@ def _providers(report: Any) -> Iterator[str]:
 
 def _fleet(report: Any) -> Iterator[str]:
     wrong = sum(bool(each.exit_code) for each in report.models)
-    yield f"## {len(report.models)} models by {report.of}: {wrong} with exit codes other than 0"
+    yield f"## {len(report.models)} models, {report.of}: {wrong} with findings or errors"
     yield from _table(
-        ("model", "exit code", "what came of it", "written"),
+        ("model", "exit code", "result", "written"),
         (
             (
                 _code(each.model),
@@ -344,8 +352,8 @@ def _items(lines: Iterable[str]) -> Iterator[str]:
 
 def _steps(steps: Iterable[Any]) -> Iterator[str]:
     yield from _items(
-        f"{step.direction}: {step.op} {_code(step.node)} {step.action}s it at {_code(step.tensor)}"
-        + (f": {_code(step.note)}" if step.note else "")
+        f"{step.direction}: {step.op} {_code(step.node)} {step.action}s scale and shift at "
+        f"{_code(step.tensor)}" + (f": {_code(step.note)}" if step.note else "")
         for step in steps
     )
 
@@ -355,7 +363,7 @@ def _written(report: Any, *, idle: str = "") -> Iterator[str]:
     if report.failing:
         yield from (f"**{_text(gated(report))}**", "")
     if report.output is None:
-        yield f"{idle}, so nothing was written." if idle else "Nothing written."
+        yield f"{idle}, so nothing was written." if idle else "Nothing was written."
     elif idle:
         yield f"{_code(report.output)}: {idle.lower()}, so it is a copy of the model."
     else:
@@ -367,7 +375,7 @@ def _place(finding: Any) -> str:
 
 
 def _site(site: Any) -> str:
-    return _code(f"{site.graph}/{site.node}" if site.graph else site.node)
+    return _code(place_of(site))
 
 
 def _figure(value: float | None) -> str:

@@ -16,12 +16,13 @@ def tip(report: Any, model: str) -> str | None:
         return None
     if not check.drift.own:
         return (
-            "--calibrate DATA fits scale and bias to some inputs of the model, and --refit the "
-            "weights too; --evaluate DATA --labels NAME tells how often both networks are right"
+            "--calibrate DATA fits the scale and bias of each layer to inputs of the "
+            "model, and --refit also the weights; --evaluate DATA --labels NAME measures "
+            "the accuracy of both networks"
         )
     if min(drift.snr for drift in check.drift.outputs.values()) >= FAR:
         return None
     return (
-        "--calibrate DATA --refit fits the weights to data, as far as that brings samples nearer "
-        "which were held out"
+        "--calibrate DATA --refit fits the weights to data, which brings the outputs "
+        "closer to the original's if it also helps on held-out samples"
     )

@@ -10,4 +10,7 @@ def tip(report: Any, model: str) -> str | None:
     count = report.foldable
     if not count:
         return None
-    return f"`normswap fold {model}` removes {count} of them, and proves that nothing else changed"
+    return (
+        f"`normswap fold {model}` removes {count} of the normalizations, and proves that the "
+        "function stays the same"
+    )

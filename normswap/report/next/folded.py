@@ -13,9 +13,10 @@ def tip(report: Any, model: str) -> str | None:
     if not traces:
         return None
     if kind_of(report) == "fold":
-        return f"it looks folded already, and nothing is left to do: {traces[0]}"
+        return f"the model looks folded already, so nothing is left to do: {traces[0]}"
     groups = f"{report.plan.options.policy.as_option} --on-indivisible gcd"
     return (
-        f"it looks folded already: {traces[0]}; `normswap bn-to-gn {groups} --unfold --calibrate "
-        f"DATA {model}` puts them back first, with the statistics of DATA, some inputs of the model"
+        f"the model looks folded already: {traces[0]}; `normswap bn-to-gn {groups} "
+        f"--unfold --calibrate DATA {model}` first puts the BatchNormalizations back, "
+        "with statistics from DATA, which are some inputs of the model"
     )

@@ -11,6 +11,6 @@ def tip(report: Any, model: str) -> str | None:
     if not count:
         return None
     return (
-        f"{count} kept by --max-growth: `normswap fold {model} --max-growth {growth:g}` folds "
-        f"{'it' if count == 1 else 'them'} too"
+        f"{count} kept because of --max-growth: `normswap fold {model} --max-growth "
+        f"{growth:g}` folds {'it' if count == 1 else 'them'} too"
     )

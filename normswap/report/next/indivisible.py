@@ -15,6 +15,7 @@ def tip(report: Any, model: str) -> str | None:
     policy = report.plan.options.policy
     whose = "its" if count == 1 else "their"
     return (
-        f"{count} kept since {policy} don't divide {whose} channels: `normswap bn-to-gn "
-        f"{policy.as_option} --on-indivisible gcd {model}` takes as many groups as do"
+        f"{count} kept because {policy} don't divide {whose} channels: `normswap bn-to-gn "
+        f"{policy.as_option} --on-indivisible gcd {model}` uses the greatest common "
+        "divisor instead"
     )

@@ -14,4 +14,7 @@ def tip(report: Any, model: str) -> str | None:
     count = sum(entry.reason is Reason.FOLDABLE for entry in report.plan.untouched)
     if not count or report.output is None or report.output.startswith("<"):
         return None
-    return f"`normswap fold {shlex.quote(report.output)}` removes the {count} that --only-kept left"
+    return (
+        f"`normswap fold {shlex.quote(report.output)}` removes the {count} foldable "
+        "BatchNormalization that --only-kept left"
+    )

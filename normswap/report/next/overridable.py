@@ -18,8 +18,8 @@ def tip(report: Any, model: str) -> str | None:
         if not count:
             return None
         return (
-            f"{count} kept since a caller could replace statistics that are graph inputs too; if "
-            "none does, --assume-constant takes them for constants"
+            f"{count} kept because the statistics are also graph inputs, so a caller "
+            "could override them; if no caller does, add --assume-constant"
         )
     count = report.outlook.assumable
     if not count:
@@ -28,8 +28,9 @@ def tip(report: Any, model: str) -> str | None:
     found = list(dict.fromkeys(tensor for tensor in tensors if tensor is not None))
     names = ", ".join(found[:SHOWN]) + ", ..." * (len(found) > SHOWN)
     return (
-        f"{count} kept since a caller could replace weights that are graph inputs too ({names}); "
-        f"if none does, `normswap fold {model} --assume-constant` folds {_them(count)}"
+        f"{count} kept because weights are also graph inputs, so a caller could override "
+        f"them ({names}); if no caller does, `normswap fold {model} --assume-constant` "
+        f"folds {_them(count)}"
     )
 
 

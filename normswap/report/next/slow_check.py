@@ -17,9 +17,9 @@ def tip(report: Any, model: str) -> str | None:
     if check is None or check.seconds < SLOW:
         return None
     spent = {
-        "running both models in onnxruntime": _wall(check, "onnxruntime"),
-        "evaluating them in float64": _wall(check, "arbiter"),
-        "proving": 0.0 if check.proof is None else check.proof.seconds,
+        "to run both models in onnxruntime": _wall(check, "onnxruntime"),
+        "to evaluate them in float64": _wall(check, "arbiter"),
+        "to prove them equal": 0.0 if check.proof is None else check.proof.seconds,
     }
     parts = sorted(((seconds, what) for what, seconds in spent.items() if seconds), reverse=True)
     listed = ", ".join(f"{seconds:.1f} s {what}" for seconds, what in parts)
@@ -35,7 +35,7 @@ def _advice(check: Any, parts: list[tuple[float, str]], kind: str) -> str:
     """Say which other depth concludes the same in less time, where that is known."""
     whole = check.proof is not None and check.proof.is_whole
     if whole and check.depth == "full":
-        return "; --check quick concludes the same from the proof and one run of each"
-    if whole and kind != "swap" and parts and parts[0][1] != "proving":
-        return "; --check proof concludes the same and runs nothing"
+        return "; --check quick reaches the same verdict by the proof and one run of each model"
+    if whole and kind != "swap" and parts and parts[0][1] != "to prove them equal":
+        return "; --check proof reaches the same verdict without running the models"
     return ""

@@ -22,7 +22,9 @@ def tip(report: Any, model: str) -> str | None:
     if not count:
         return None
     said = (
-        f"{count} {'is' if count == 1 else 'are'} in training mode: `normswap recalibrate --freeze "
-        f"{model}` makes an inference model of it, with the statistics that the file has"
+        f"{count} {'is' if count == 1 else 'are'} in training mode: `normswap recalibrate "
+        f"--freeze {model}` makes it an inference model, with the statistics in the file"
     )
-    return said + ("; a swap of that normalizes by them first" if kind_of(report) == "swap" else "")
+    return said + (
+        "; until then, a swap normalizes with them first" if kind_of(report) == "swap" else ""
+    )

@@ -18,7 +18,7 @@ def _heads(x: np.ndarray, count: int | None) -> np.ndarray:
     if x.ndim == 4:
         return x
     if count is None:
-        raise ValueError("it has three axes, and no number of heads")
+        raise ValueError("its inputs have three axes, and q_num_heads or kv_num_heads is missing")
     return x.reshape(*x.shape[:2], count, -1).transpose(0, 2, 1, 3)
 
 
@@ -62,9 +62,9 @@ def attention(
         runtime and the specification say different things.
     """
     if n_outputs > 3 or qk_matmul_output_mode:
-        raise ValueError("its scores are read, which runtimes define differently")
+        raise ValueError("its output of scores is read, and runtimes define that differently")
     if lengths is not None:
-        raise ValueError("nonpad_kv_seqlen is not known here")
+        raise ValueError("nonpad_kv_seqlen is not supported in float64")
     flat = q.ndim == 3
     q, k, v = _heads(q, q_num_heads), _heads(k, kv_num_heads), _heads(v, kv_num_heads)
     offset = 0

@@ -28,7 +28,7 @@ def cast(x: np.ndarray, *, to: int | str, saturate: int = 1) -> np.ndarray:
     if isinstance(to, str):  # until opset 5
         to = onnx.TensorProto.DataType.Value(to)
     if to == onnx.TensorProto.STRING:
-        raise ValueError("numbers as text are written differently by every runtime")
+        raise ValueError("it casts numbers to text, which every runtime writes differently")
     target = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(to))
     if is_floating(target):
         wide = x.astype(np.float64)
@@ -46,7 +46,7 @@ def cast(x: np.ndarray, *, to: int | str, saturate: int = 1) -> np.ndarray:
 def _of_8_bits(x: np.ndarray, target: np.dtype[Any], *, saturate: bool) -> np.ndarray:
     """Round to float8 e4m3fn, beyond its range to its largest value."""
     if target != np.dtype(ml_dtypes.float8_e4m3fn) or not saturate:
-        raise ValueError(f"such casts to {target.name} are not known here")
+        raise ValueError(f"such casts to {target.name} are not supported in float64")
     largest = float(ml_dtypes.finfo(target).max)
     x = np.clip(x, -largest, largest)
     return x.astype(np.float32).astype(target).astype(np.float64)

@@ -28,9 +28,11 @@ def dropout(
     share = 0.5 if ratio is None else float(ratio)
     trains = not is_test if opset < 7 else training_mode is not None and bool(training_mode)
     if opset < 7 and trains:
-        raise ValueError("it trains (is_test is 0), and draws from an unknown generator")
+        raise ValueError(
+            "it is in training mode (is_test=0), and its random numbers are not defined"
+        )
     if opset < 12 and n_outputs > 1:
-        raise ValueError("its mask is read, which is not defined without training")
+        raise ValueError("its mask is read, which is not defined in inference mode")
     passes = np.ones(x.shape, bool)
     if trains and share > 0:
         # The generator of onnx's reference; no runtime draws the same numbers.

@@ -119,7 +119,7 @@ def max_unpool(
         inferred is seen in both ways.
     """
     if output_shape is not None:
-        raise ValueError("it has an output_shape, in which places mean different things")
+        raise ValueError("it has an output_shape, for which its indices are ambiguous")
     rank = x.ndim - 2
     steps, widths = strides or (1,) * rank, pads or (0,) * (2 * rank)
     sizes = [

@@ -59,7 +59,7 @@ def quantize_linear(
     elif output_dtype:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(output_dtype)
     if dtype.kind == "f":
-        raise ValueError("it quantizes to floating point, which is not known here")
+        raise ValueError("it quantizes to a floating-point type, which is not supported in float64")
     zero: Any = 0.0
     if zero_point is not None:
         zero = spread(zero_point.astype(np.float64), x.shape, axis, block_size)

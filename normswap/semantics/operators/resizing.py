@@ -53,7 +53,7 @@ class _Axis:
             if self.length == 1:
                 return half * (start + end) * last + np.zeros(1, dtype)
             return start * last + at * (end - start) * last / dtype(self.length - 1)
-        raise ValueError(f"its coordinate_transformation_mode {mode!r} is none of ONNX")
+        raise ValueError(f"its coordinate_transformation_mode {mode!r} is not defined by ONNX")
 
 
 @operator("Resize", since=(11, 13, 18, 19))
@@ -155,7 +155,7 @@ def _weights(
     A kernel that is stretched, by a `stretch` below 1, has its weights divided by their sum.
     """
     if mode not in {"linear", "cubic"}:
-        raise ValueError(f"its mode {mode!r} is none of ONNX")
+        raise ValueError(f"its mode {mode!r} is not defined by ONNX")
     reach = 1 if mode == "linear" else 2
     floor = np.floor(places)
     first = int(np.floor(-reach / stretch)) + 1

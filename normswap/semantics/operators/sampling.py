@@ -95,7 +95,7 @@ def affine_grid(theta: np.ndarray, size: np.ndarray, *, align_corners: int = 0) 
         at = np.arange(length, dtype=np.float64)
         if align_corners:
             if length == 1:
-                raise ValueError("a size of 1 has no corners to align")
+                raise ValueError("align_corners is not defined for a size of 1")
             axes.append(2 * at / (length - 1) - 1)
         else:
             axes.append((2 * at + 1) / length - 1)

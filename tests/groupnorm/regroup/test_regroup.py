@@ -78,7 +78,7 @@ def test_what_stays_has_a_reason(tmp_path):
     result, found = regrouped(opposites(output=True), tmp_path)
     (layer,) = found.layers
     assert (layer.moved, layer.by, layer.reason) == (0, "", Reason.GRAPH_OUTPUT)
-    assert "is an output" in layer.detail
+    assert "is a graph output" in layer.detail
     assert not found.orders
     assert not [t.name for t in result.graph.initializer if t.name.endswith("_permuted")]
 

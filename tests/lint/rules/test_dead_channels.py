@@ -9,5 +9,5 @@ def test_scales_beside_the_largest():
     x = b.bn(b.input(1, 3, 5, 5), 3, name="dead", stats=([1.0, 0.0, -1e-9], *rest))
     b.output(b.bn(x, 3, name="small", stats=([1e-9, 2e-9, 1e-9], *rest), out="y"))
     assert found(b.model(), "NS202") == {
-        "dead": "its scale is zero, or next to it, in 2 of 3 channels (1, 2)"
+        "dead": "its scale is zero or nearly zero in 2 of 3 channels (1, 2)"
     }

@@ -13,4 +13,7 @@ def test_not_a_number_and_not_a_variance():
     told = found(b.model(), "NS201")
     assert list(told) == ["nan", "negative", "zero"]
     assert "its B k_2 has 1 value that is not finite" in told["nan"]
-    assert told["negative"] == "its variance can't be one in 1 of 3 channels (1)"
+    assert (
+        told["negative"]
+        == "its variance is invalid (negative, NaN or infinite) in 1 of 3 channels (1)"
+    )

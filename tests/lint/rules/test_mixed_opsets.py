@@ -4,7 +4,9 @@ from support.build import Builder
 from support.linting import found
 
 
-@pytest.mark.parametrize(("own", "told"), [(17, []), (13, ["f is of opset 13, the model of 17"])])
+@pytest.mark.parametrize(
+    ("own", "told"), [(17, []), (13, ["f is of opset 13, but the model is of opset 17"])]
+)
 def test_a_function_of_another_opset(own, told):
     b = Builder(17)
     node = helper.make_node("Relu", ["a"], ["b"])

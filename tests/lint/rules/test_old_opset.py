@@ -6,9 +6,9 @@ from support.linting import found
 @pytest.mark.parametrize(
     ("opset", "options", "told"),
     [
-        (11, {}, "opset 11 is older than 13"),
+        (11, {}, "opset 11 is older than the limit, 13"),
         (13, {}, None),
-        (13, {"min_opset": 18}, "opset 13 is older than 18"),
+        (13, {"min_opset": 18}, "opset 13 is older than the limit, 18"),
         (11, {"min_opset": 7}, None),
     ],
 )

@@ -70,10 +70,10 @@ def test_verify(model, tmp_path):
 def test_swap(model):
     text = invoke("bn-to-gn", "--groups", 2, model, "--format", "markdown").text
     assert text.startswith("## model.onnx: 2 swapped, 0 kept\n")
-    batch = "output of a sample, alone and in its batch"
+    batch = "same sample alone and in a batch, output"
     assert [table[0][0] for table in tables(text)] == ["swapped", "output", batch, "drift of"]
     went = [row[-1] for row in tables(text)[0][1:]]
-    assert went == ["x is an input; 2 new operators", "`Conv_conv_9`"]
+    assert went == ["x is a graph input; 2 new operators", "`Conv_conv_9`"]
     assert "No accuracy was measured." in text
     assert "**group normalization, proved**" in text
 

@@ -129,7 +129,7 @@ def test_a_fold_is_a_case_a_normalization(told):
     assert where["physicalLocation"]["artifactLocation"]["uri"] == "a.onnx"
     assert where["logicalLocations"][0]["fullyQualifiedName"] == "folds"
     assert texts["github"].startswith("::error file=a.onnx,title=normswap%3A foldable ")
-    assert "folds: a fold removes it, into Conv c" in texts["github"]
+    assert "folds: it can be folded into Conv c" in texts["github"]
 
 
 def test_a_check_names_the_layer(told):
@@ -151,7 +151,7 @@ def test_names_and_paths_are_escaped(tmp_path, monkeypatch):
     gate = ["fold", folder / "m.onnx", "--dry-run", "--fail-on", "foldable"]
     line = invoke(*gate, "--output", "github").text.splitlines()[0]
     assert line.startswith("::error file=with%2C space%3A 1/m.onnx,")
-    assert "::a%25b%0Ac: a fold" in line
+    assert "::a%25b%0Ac: it can be folded" in line
     log = json.loads(invoke(*gate, "--output", "sarif").text)
     SARIF.validate(log)
     (artifact,) = log["runs"][0]["artifacts"]

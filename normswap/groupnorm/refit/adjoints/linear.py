@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,12 +12,14 @@ from normswap.groupnorm.refit.products import Convolution, TransposedConvolution
 from normswap.semantics.operators.windows import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from normswap.groupnorm.refit.adjoints.base import Array, Pull, Step
 
 _WINDOW = ("auto_pad", "dilations", "pads", "strides")
 _TRANSPOSED = (*_WINDOW, "output_padding", "output_shape")
+HELD = 1 << 21
+"""Elements of a convolution's columns, up to which they are held from pull to pull."""
 
 
 @rule("MatMul")
@@ -67,27 +70,31 @@ def gemm(step: Step) -> Pull:
 
 @rule("Conv")
 def conv(step: Step) -> Pull:
-    """Return the pull of a convolution: every tap hands back to what it has read."""
+    """Return the pull of a convolution: every tap hands back to what it has read.
+
+    Samples are innermost in what is added up, so that a few long rows are added and not many short
+    ones.
+    """
     x, w = step.given(0), step.given(1)
     group = int(step.attributes.get("group", 1))
     how = {name: step.attributes[name] for name in _WINDOW if name in step.attributes}
     window = Window.over(x.shape[2:], w.shape[2:], **how)
     product = Convolution(w.shape, group, how)
     padded = window.pad(x[:1, :1], 0.0).shape[2:]
-    inner: Any = (..., *(slice(b, b + n) for b, n in zip(window.begin, x.shape[2:], strict=True)))
-    taps = w.reshape(group, len(w) // group, w.shape[1], -1)
+    inner = tuple(slice(b, b + n) for b, n in zip(window.begin, x.shape[2:], strict=True))
+    few = x.shape[1] * math.prod((*window.kernel, *window.output, len(x))) <= HELD
+    columns = product.columns(x) if few and 1 in step.active else None
+    taps = _taps(w.reshape(group, len(w) // group, w.shape[1], -1).swapaxes(1, 2))
 
     def back(y: Array) -> Array:
-        total = np.zeros((*x.shape[:2], *padded), y.dtype)
-        rows = y.reshape(len(y), group, len(w) // group, -1)
+        total = np.zeros((x.shape[1], *padded, len(x)), y.dtype)
+        rows = _innermost(y, group)
         for number, (_, slices) in enumerate(window.taps()):
-            total[slices] += _mixed(taps[..., number].swapaxes(1, 2), rows).reshape(
-                *x.shape[:2], *y.shape[2:]
-            )
-        found: Array = total[inner]
-        return found
+            part = _mixed(taps[number], rows)
+            total[slices[1:]] += part.reshape(x.shape[1], *window.output, len(x))
+        return np.moveaxis(total[(slice(None), *inner)], -1, 0)
 
-    return _layer(step, product, back)
+    return _layer(step, product, back, columns)
 
 
 @rule("ConvTranspose")
@@ -104,7 +111,7 @@ def conv_transpose(step: Step) -> Pull:
     dilations = tuple(how.get("dilations") or (1,) * rank)
     window = Window(w.shape[2:], strides, dilations, (0,) * rank, (0,) * rank, x.shape[2:])
     sizes = tuple(max(size, part.stop) for size, part in zip(full, crop, strict=True))
-    taps = w.reshape(group, w.shape[0] // group, w.shape[1], -1)
+    taps = _taps(w.reshape(group, w.shape[0] // group, w.shape[1], -1))
 
     def back(y: Array) -> Array:
         canvas = np.zeros((*y.shape[:2], *sizes), y.dtype)
@@ -112,19 +119,34 @@ def conv_transpose(step: Step) -> Pull:
         total = np.zeros((len(x), group, w.shape[0] // group, x[0, 0].size), y.dtype)
         for number, (_, slices) in enumerate(window.taps()):
             rows = canvas[slices].reshape(len(y), group, w.shape[1], -1)
-            total += _mixed(taps[..., number], rows)
+            total += _mixed(taps[number], rows)
         return total.reshape(x.shape)
 
     return _layer(step, product, back)
 
 
+def _taps(weight: Array) -> Array:
+    """Return ``(G, A, B, T)`` as T matrices, each in one piece, as fast products need them."""
+    return np.ascontiguousarray(np.moveaxis(weight, -1, 0))
+
+
 def _mixed(matrix: Array, rows: Array) -> Array:
-    """Return ``(G, A, B)`` times ``(N, G, B, L)``."""
+    """Return ``(G, A, B)`` times ``(..., G, B, L)``."""
     return matrix * rows if matrix.shape[2] == 1 else matrix @ rows
 
 
-def _layer(step: Step, product: Convolution | TransposedConvolution, back: Any) -> Pull:
-    """Return the pull of a layer with a weight and a bias."""
+def _innermost(y: Array, group: int) -> Array:
+    """Return ``(N, group * M, *spatial)`` as ``(group, M, spatial * N)``."""
+    return np.ascontiguousarray(np.moveaxis(y, 0, -1)).reshape(group, y.shape[1] // group, -1)
+
+
+def _layer(
+    step: Step,
+    product: Convolution | TransposedConvolution,
+    back: Callable[[Array], Array],
+    columns: Array | None = None,
+) -> Pull:
+    """Return the pull of a layer with a weight and a bias, perhaps with its columns."""
     active, x = step.active, step.given(0)
 
     def pull(g: Sequence[Array | None]) -> dict[int, Array]:
@@ -135,8 +157,12 @@ def _layer(step: Step, product: Convolution | TransposedConvolution, back: Any) 
         if 0 in active:
             found[0] = back(y)
         if 1 in active:
-            chunks = product.chunks(x, y, y.dtype.type)
-            found[1] = product.weight(sum(c @ r.swapaxes(1, 2) for c, r in chunks))
+            if columns is None:
+                chunks = product.chunks(x, y, y.dtype.type)
+                moment = sum(c @ r.swapaxes(1, 2) for c, r in chunks)
+            else:
+                moment = columns @ _innermost(y, product.group).swapaxes(1, 2)
+            found[1] = product.weight(moment)
         if 2 in active:
             found[2] = y.sum(axis=(0, *range(2, y.ndim)))
         return found

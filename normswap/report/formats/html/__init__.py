@@ -108,7 +108,7 @@ def _page(report: Any, envelope: Envelope) -> Page:
         "error": others.error,
     }
     page = kinds.get(kind_of(report), others.results)(report, envelope.wirings)
-    following = section("What next", [Items(tips(report, envelope))])
+    following = section("Next steps", [Items(tips(report, envelope))])
     return replace(page, sections=(*page.sections, *following))
 
 
@@ -127,9 +127,9 @@ def _again(report: Any) -> tuple[tuple[str, str], ...]:
         ("seed", str(found.seed)),
         ("depth", found.depth),
         ("provider", found.provider),
-        ("beside", found.against_provider or ""),
+        ("compared with provider", found.against_provider or ""),
         ("device", devices),
-        ("ran in", runs),
+        ("runtime", runs),
         ("inputs", cases),
     )
     return tuple((name, value) for name, value in told if value)

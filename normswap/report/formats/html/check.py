@@ -44,7 +44,7 @@ TONES: dict[str, Tone] = {
 STANDINGS = {
     "identical": "proved: the same operators on the same constants",
     "proved": "proved, region by region",
-    "apart": "equal but for regions that differ",
+    "apart": "equal except for regions that differ",
     "open": "tested only",
 }
 
@@ -60,7 +60,7 @@ def page(report: CheckReport, wirings: Sequence[Wiring | None]) -> Page:
         rests(report),
         (*figures(report), ("seconds", f"{report.seconds:.1f}")),
         (
-            *section("Where they are not the same operators", [_pictures(regions, wirings)]),
+            *section("Where the operators differ", [_pictures(regions, wirings)]),
             *sections(report),
         ),
     )
@@ -79,7 +79,7 @@ def rests(report: CheckReport) -> str:
     if report.shortfall or report.reasons:
         return report.shortfall or report.reasons[0]
     outputs = len({output.name for output in report.outputs})
-    return f"{outputs} outputs compared on {len(report.cases)} sets of inputs"
+    return f"{outputs} outputs, compared on {len(report.cases)} sets of inputs"
 
 
 def figures(report: CheckReport) -> tuple[tuple[str, str], ...]:
@@ -112,12 +112,13 @@ def _tested(report: CheckReport) -> list[Block]:
     if len(known) > 3:
         blocks.append(
             Plot(
-                "Error of each output, as a share of what is allowed",
-                "share of what is allowed",
+                "Error of each output, as a share of the allowed error",
+                "share of the allowed error",
                 points,
                 (Series("error", shares),),
                 limit=1.0,
-                told=f"The largest of {len(known)} errors is {max(known):.2g} of what is allowed.",
+                told=f"The largest of {len(known)} errors is {max(known):.2g} times the "
+                "allowed error.",
             )
         )
     columns = ("output", "type", "inputs", "max error", "in float64", "allowed", "verdict")
@@ -163,7 +164,7 @@ def number(value: float | None, form: str = ".2g", unit: str = "") -> Figure:
 def _proved(report: CheckReport) -> list[Block]:
     proof = report.proof
     if proof is None:
-        return [Items(("Nothing was tried to be proved: outputs were compared on inputs only.",))]
+        return [Items(("No proof was attempted: the outputs were compared on inputs only.",))]
     rows = [
         (
             Name(output.name),
@@ -175,22 +176,23 @@ def _proved(report: CheckReport) -> list[Block]:
     regions = proof.regions
     line = proof_line(proof)
     blocks: list[Block] = [Items((f"{line[:1].upper()}{line[1:]}.",))]
-    blocks.append(table("Each output", ("output", "what is known of it", "because"), rows))
+    blocks.append(table("Each output", ("output", "status", "because"), rows))
     if len(regions) > 3:
         floors = tuple(region.floors for region in regions)
         blocks.append(
             Plot(
-                "How far each region is off, in units of what rounding its constants does at most",
-                "rounding at most = 1",
+                "Deviation of each region, in units of the rounding error of its constants",
+                "rounding error = 1",
                 tuple(region.tensor for region in regions),
                 (Series("deviation", floors),),
-                told=f"The largest of {len(floors)} is {max(floors):.2g}.",
+                told=f"The largest of {len(floors)} deviations is {max(floors):.2g} times the "
+                "rounding error.",
             )
         )
     blocks.append(
         table(
-            "Regions of other operators, each proved to be the same function",
-            ("makes", "operators before", "operators after", "told by", "off by"),
+            "Regions with different operators, each proved to be the same function",
+            ("makes", "operators before", "operators after", "proved by", "deviation"),
             (
                 (
                     Name(region.tensor),

@@ -54,7 +54,7 @@ def inspect(report: Any, wirings: Sequence[Wiring | None]) -> Page:
         ),
         tuple(
             section(
-                "Its normalizations",
+                "Normalizations",
                 [
                     table(
                         "Each normalization",
@@ -65,14 +65,14 @@ def inspect(report: Any, wirings: Sequence[Wiring | None]) -> Page:
                 ],
             )
             + section(
-                "What it takes, gives and is made of",
+                "Inputs, outputs and operators",
                 [
                     table(
                         "Ports", ("", "name", "type"), ((w, Name(p.name), str(p)) for w, p in ports)
                     ),
                     table(
                         "Operators",
-                        ("operator", "how many"),
+                        ("operator", "count"),
                         ((op, str(count)) for op, count in report.operators.items()),
                     ),
                 ],
@@ -87,7 +87,7 @@ def lint(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     rules = {rule.code: rule for rule in report.rules}
     found = list(report.findings)
     failed = table(
-        "Models that can't be looked at",
+        "Models that could not be read",
         ("model", "because"),
         ((Name(model.source), model.error) for model in report.models if model.error),
     )
@@ -124,7 +124,7 @@ def diff(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     """Return the page of a diff."""
     del wirings
     ports = table(
-        "The models as a whole",
+        "The model as a whole",
         ("what", "before", "after"),
         (
             (each.name, each.before or "none", each.after or "none")
@@ -132,7 +132,7 @@ def diff(report: Any, wirings: Sequence[Wiring | None]) -> Page:
         ),
     )
     nodes = table(
-        "Each node that is gone or new",
+        "Nodes that are gone or new",
         ("", "node"),
         [
             *((Word("gone", "bad"), Name(node)) for node in report.gone),
@@ -140,19 +140,19 @@ def diff(report: Any, wirings: Sequence[Wiring | None]) -> Page:
         ],
     )
     changed = table(
-        "Each node and constant that is another",
+        "Nodes and constants that changed",
         ("what", "how"),
         ((Name(name), how) for name, how in differing.details(report)),
     )
     renamed = table(
-        "Each name that is another",
+        "Names that changed",
         ("what", "before", "after"),
         ((each.kind, Name(each.before), Name(each.after)) for each in report.renamed),
     )
     return Page(
         "diff",
         f"{report.before} → {report.after}",
-        Word("they differ") if report.differs else Word("no difference", "good"),
+        Word("the models differ") if report.differs else Word("no difference", "good"),
         differing.summary(report),
         (("gone", str(len(report.gone))), ("new", str(len(report.new)))),
         tuple(section("What changed", [ports, nodes, changed, renamed])),
@@ -166,7 +166,7 @@ def fleet(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     tones: dict[int, Tone] = {0: "good", 1: "doubtful"}
     rows = table(
         "Each model",
-        ("model", "what came of it", "exit code", "seconds", "written", "from an earlier run"),
+        ("model", "result", "exit code", "seconds", "written", "from an earlier run"),
         (
             (
                 Name(each.model),
@@ -184,7 +184,7 @@ def fleet(report: Any, wirings: Sequence[Wiring | None]) -> Page:
         f"{len(report.models)} models",
         Word(f"{wrong} with findings or errors", "bad") if wrong else Word("all fine", "good"),
         "",
-        (("models", str(len(report.models))), ("not fine", str(wrong))),
+        (("models", str(len(report.models))), ("with findings or errors", str(wrong))),
         tuple(section("What was done", [rows])),
     )
 
@@ -205,8 +205,8 @@ def results(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     failed, warned = counts["error"] + counts["failure"], counts["warning"]
     tone: Tone = "bad" if failed else "doubtful" if warned else "good"
     rows = table(
-        "Each thing that was looked at",
-        ("what", "", "model", "what there is to say", "what to do"),
+        "Each result",
+        ("what", "", "model", "message", "what to do"),
         (
             (
                 Name(result.name),

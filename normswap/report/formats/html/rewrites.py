@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.filesize import decimal
 
+from normswap.findings import place_of
 from normswap.report.formats.html import check as checks
 from normswap.report.formats.html.check import number
 from normswap.report.formats.html.neighbourhood import Place, kinds_of, left_out
@@ -54,7 +55,7 @@ def fold(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     ]
     planned = all(not entry.added_nodes for entry in plan.folded)
     folded = table(
-        "Each normalization that is folded",
+        "Each normalization that was folded",
         ("normalization", "channels", "into", "along"),
         (
             (site(e.site), channels(e.site), Name(_into(e.absorbers)), _way(e.route))
@@ -62,7 +63,7 @@ def fold(report: Any, wirings: Sequence[Wiring | None]) -> Page:
         ),
     )
     merged = table(
-        "Parallel branches that are one Conv now",
+        "Parallel branches that were merged into one Conv",
         ("Conv", "branches"),
         ((Name(entry.node), Name(", ".join(entry.branches))) for entry in plan.merged),
     )
@@ -73,7 +74,7 @@ def fold(report: Any, wirings: Sequence[Wiring | None]) -> Page:
         (("folded", str(len(plan.folded))), ("kept", str(len(plan.kept)))),
         [
             *section(heading(report), [drawn, folded, merged]),
-            *section("What stays, and why", [kept(plan.kept)]),
+            *section("What was kept, and why", [kept(plan.kept)]),
         ],
         _constants(report),
     )
@@ -92,15 +93,15 @@ def along(of: Any, route: Iterable[Step]) -> dict[tuple[str, str], Role]:
 def unfold(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     """Return the page of an unfold."""
     plan = report.plan
-    places = [Place({(p.graph, p.node): "passes"}, ((_named(p), p.output),)) for p in plan.places]
+    places = [Place({(p.graph, p.node): "passes"}, ((place_of(p), p.output),)) for p in plan.places]
     done: list[Block] = [
-        pictures(places, ("behind", "makes"), wirings),
+        pictures(places, ("after", "output"), wirings),
         table(
             "Each BatchNormalization that was put back",
-            ("behind", "operator", "channels", "makes", "dead channels"),
+            ("after", "operator", "channels", "output", "dead channels"),
             (
                 (
-                    Name(_named(p)),
+                    Name(place_of(p)),
                     p.op,
                     Figure(str(p.channels), p.channels),
                     Name(p.output),
@@ -111,9 +112,9 @@ def unfold(report: Any, wirings: Sequence[Wiring | None]) -> Page:
         ),
     ]
     without = table(
-        "Linear layers without one",
+        "Linear layers that got none",
         ("layer", "operator", "reason", "because"),
-        ((Name(_named(p)), p.op, p.reason.value, p.detail) for p in plan.left_out),
+        ((Name(place_of(p)), p.op, p.reason.value, p.detail) for p in plan.left_out),
     )
     return rewrite(
         report,
@@ -121,7 +122,7 @@ def unfold(report: Any, wirings: Sequence[Wiring | None]) -> Page:
         (("put back", str(len(plan.places))), ("without", str(len(plan.left_out)))),
         [
             *section(heading(report), done),
-            *section("What stays as it was, and why", [without]),
+            *section("What was left as it was, and why", [without]),
         ],
     )
 
@@ -131,18 +132,18 @@ def recalibrate(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     del wirings  # no operator is another
     layers = report.layers
     points = tuple(site(layer.site).text for layer in layers)
-    columns = ["normalization", "channels", "turned to inference mode"]
+    columns = ["normalization", "channels", "switched to inference mode"]
     plots: list[Block] = []
     if report.samples:
-        columns += ["means moved by", "variances by factor"]
+        columns += ["change of means", "variances multiplied by"]
         for what, unit, values in (
             (
-                "How far the means of each layer moved",
+                "Change of the means of each layer",
                 "standard deviations",
                 _all(layers, "mean_shift"),
             ),
             (
-                "By how much the variances of each layer grew",
+                "Factor by which the variances of each layer changed",
                 "times",
                 _all(layers, "variance_ratio"),
             ),
@@ -172,7 +173,7 @@ def recalibrate(report: Any, wirings: Sequence[Wiring | None]) -> Page:
         (("layers", str(len(layers))), ("samples", str(report.samples or "none"))),
         [
             *section("What was done", [*plots, rows, Items(mended)]),
-            *section("What stays, and why", [kept(report.untouched)]),
+            *section("What was kept, and why", [kept(report.untouched)]),
         ],
     )
     if not report.written:
@@ -213,8 +214,8 @@ def _verdict(report: Any) -> tuple[Word, str]:
         word = getattr(check, "finding", "")
         return checks.verdict(check, word), checks.rests(check)
     if not report.written:
-        return Word("nothing written"), "Nothing was written, so there was nothing to check."
-    return Word("not checked", "doubtful"), "Nobody has compared the result with the model."
+        return Word("nothing was written"), "Nothing was written, so there was nothing to check."
+    return Word("not checked", "doubtful"), "The result was not compared with the original model."
 
 
 def pictures(
@@ -235,7 +236,7 @@ def pictures(
 def kept(entries: Iterable[Any]) -> Table:
     """Return a table of the normalizations that stay."""
     return table(
-        "Each normalization that stays",
+        "Each normalization that was kept",
         ("normalization", "channels", "reason", "because"),
         (
             (site(e.site), channels(e.site), e.reason.value, e.detail or e.reason.explanation)
@@ -246,16 +247,12 @@ def kept(entries: Iterable[Any]) -> Table:
 
 def site(of: Any) -> Name:
     """Return what a normalization is called."""
-    return Name(f"{of.graph}/{of.node}" if of.graph else of.node)
+    return Name(place_of(of))
 
 
 def channels(of: Any) -> Figure:
     """Return how many channels it has."""
     return Figure("?" if of.channels is None else str(of.channels), of.channels or 0)
-
-
-def _named(entry: Any) -> str:
-    return f"{entry.graph}/{entry.node}" if entry.graph else str(entry.node)
 
 
 def _into(steps: Iterable[Step]) -> str:
@@ -274,7 +271,7 @@ def _all(layers: Iterable[Any], name: str) -> tuple[float | None, ...]:
 
 def _range(values: Iterable[float | None]) -> str:
     known = [value for value in values if value is not None]
-    return f"From {min(known):.3g} to {max(known):.3g}." if known else "Not known."
+    return f"From {min(known):.3g} to {max(known):.3g}." if known else "Unknown."
 
 
 def _constants(report: Any) -> list[Section]:
@@ -286,18 +283,19 @@ def _constants(report: Any) -> list[Section]:
     if len(known) > 3:
         blocks.append(
             Plot(
-                "How far each constant that was written is off its formula",
+                "Deviation of each written constant from its formula",
                 "units in the last place",
                 tuple(r.tensor for r in found),
                 (Series("ulp", ulps),),
                 limit=0.5,
-                told=f"The largest of {len(known)} is {max(known):.2g}; rounding once leaves 0.5.",
+                told=f"The largest of {len(known)} deviations is {max(known):.2g} ulp; a "
+                "single rounding leaves up to 0.5.",
             )
         )
     blocks.append(
         table(
-            "Each constant that was written",
-            ("constant", "off by", "rounding leaves", ""),
+            "Each written constant",
+            ("constant", "deviation", "allowed for rounding", ""),
             (
                 (
                     Name(r.tensor),
@@ -311,4 +309,4 @@ def _constants(report: Any) -> list[Section]:
             ),
         )
     )
-    return section("The constants", blocks, "Each was read back from the written model.")
+    return section("The constants", blocks, "Each constant was read back from the written model.")

@@ -49,9 +49,9 @@ def page(report: Any, wirings: Sequence[Wiring | None]) -> Page:
         what = "accuracy on held-out samples" if held_out else "accuracy"
         counts.append((what, f"{found.original:.1%} → {found.swapped:.1%}"))
     drift = _drift(report)
-    lead = "A swapped network is another function than the original, so this is no error."
+    lead = "A swapped network is a different function from the original, so drift is not an error."
     if drift and report.check is not None and not report.check.drift.own:
-        lead += " It is on random inputs, and says nothing of accuracy."
+        lead += " It was measured on random inputs, and does not tell the accuracy."
     return rewrite(
         report,
         "swap",
@@ -61,7 +61,7 @@ def page(report: Any, wirings: Sequence[Wiring | None]) -> Page:
             *section("How the groups were chosen", _regrouping(report)),
             *section("Drift from the original", drift, lead),
             *section("Calibration", _fit(report)),
-            *section("What stays, and why", [kept(plan.untouched)]),
+            *section("What was kept, and why", [kept(plan.untouched)]),
         ],
     )
 
@@ -97,7 +97,7 @@ def _layers(report: Any) -> Any:
         "groups",
         "form",
         "because",
-        "mean and variance went to",
+        "mean and variance moved into",
     )
     return table("Each normalization that was swapped", columns, rows)
 
@@ -117,8 +117,12 @@ def _drift(report: Any) -> list[Block]:
                 Series("calibrated", _snr(after.layers, names)),
             ]
         known = [value for value in series[-1].values if value is not None]
-        told = f"From {min(known):.1f} to {max(known):.1f} dB; more is nearer." if known else ""
-        caption = "How near each layer is to the original: signal to noise, more is nearer"
+        told = (
+            f"From {min(known):.1f} to {max(known):.1f} dB; higher is closer to the original."
+            if known
+            else ""
+        )
+        caption = "Signal-to-noise ratio of each layer against the original: higher is closer"
         blocks.append(Plot(caption, "dB", names, tuple(series), told=told))
     rows: list[tuple[Cell, ...]] = []
     for what, found in (("output", after.outputs), ("layer", after.layers)):
@@ -133,13 +137,13 @@ def _drift(report: Any) -> list[Block]:
         columns[3:4] = ["SNR, swapped", "SNR, calibrated"]
     if not any(row[-1] for row in rows):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
-    blocks.append(table("Each output and layer", columns, rows))
+    blocks.append(table("Drift of each output and layer", columns, rows))
     others: list[tuple[Cell, ...]] = [
-        (Name(name), f"{found.same} of {found.values} values are the same")
+        (Name(name), f"{found.same} of {found.values} elements are the same")
         for name, found in after.agreement.items()
     ]
     others += [(Name(name), f"left out: {why}") for name, why in after.left_out.items()]
-    return [*blocks, table("Outputs that are no tensors of floats", ("output", ""), others)]
+    return [*blocks, table("Outputs of other types", ("output", ""), others)]
 
 
 def _snr(found: Any, names: Sequence[str]) -> tuple[float | None, ...]:
@@ -155,11 +159,11 @@ def _fit(report: Any) -> list[Block]:
     layers = tuple(f"{step.layer} ({step.kind})" for step in fit.steps)
     finite = tuple(gain if math.isfinite(gain) else None for gain in gains)
     blocks: list[Block] = [
-        Items((f"Fitted to {fit.fitted} samples, judged on {fit.held_out} others.",))
+        Items((f"Fitted on {fit.fitted} samples, judged on {fit.held_out} held-out samples.",))
     ]
     if len(gains) > 1:
-        caption = "What fitting each layer won on samples that were held out"
-        told = f"In all {sum(gain for gain in finite if gain is not None):.1f} dB."
+        caption = "Improvement by each fit, on held-out samples"
+        told = f"{sum(gain for gain in finite if gain is not None):.1f} dB in total."
         blocks.append(Plot(caption, "dB", layers, (Series("gain", finite),), told=told))
     columns = ("layer", "fitted", "before", "after", "same top class")
     blocks += [
@@ -178,7 +182,7 @@ def _fit(report: Any) -> list[Block]:
             ),
         ),
         table(
-            "Layers that keep their weights",
+            "Layers whose weights were not fitted",
             ("layer", "because"),
             ((Name(entry.layer), entry.why) for entry in fit.unfitted),
         ),
@@ -192,8 +196,8 @@ def _regrouping(report: Any) -> list[Block]:
     layers = report.regrouping.layers
     return [
         table(
-            "Each layer whose channels were to be permuted",
-            ("normalization", "channels moved", "compared by", "groups vary", "but"),
+            "Each layer whose channels could be permuted",
+            ("normalization", "channels moved", "compared by", "change of group statistics", "but"),
             (
                 (
                     site(layer.site),

@@ -85,14 +85,14 @@ def _proof(report: CheckReport, console: Console, *, verbose: bool) -> None:
 def _sentence(report: CheckReport) -> str:
     names = f"{Path(report.original).name} and {Path(report.rewritten).name}"
     if report.structure:
-        return f"{names} do not take or give the same"
+        return f"{names} have different inputs or outputs"
     same = report.verdict.value == "equivalent"
     rests = rests_on(report)
     if report.departures:
         named = " and ".join(dict.fromkeys(found.model for found in report.departures))
-        rests = f"by onnxruntime alone, which departs from float64 on {named}"
+        rests = f"compared in onnxruntime only, which departs from float64 on {named}"
     if report.is_by_proof_alone:
-        rests = "region by region, by proof alone" if same else "by proof alone"
+        rests = "region by region, without running them" if same else "without running them"
         return f"{names}, {rests} ({report.seconds:.1f} s)"
     cases, outputs = len(report.cases), len({output.name for output in report.outputs})
     return (
@@ -188,13 +188,13 @@ def _power(report: CheckReport, console: Console) -> None:
         return
     if power.method == "estimate":
         console.print(
-            f"  [dim]an error of {power.smallest_scale_error:.1g} of an output's scale, or more, "
-            "would have been found[/]"
+            f"  [dim]an error of at least {power.smallest_scale_error:.1g} of an output's "
+            "scale would have been detected[/]"
         )
         return
     console.print(
-        f"  self-test: {power.caught} of {power.planted} planted faults caught, {power.silent} "
-        f"change nothing on these inputs, {len(power.missed)} missed"
+        f"  self-test: {power.caught} of {power.planted} planted faults were detected, "
+        f"{power.silent} change no output on these inputs, {len(power.missed)} were missed"
     )
     for missed in power.missed[:SHOWN]:
         console.print(f"    missed: {escape(missed)}")

@@ -9,6 +9,7 @@ from rich.filesize import decimal
 from rich.markup import escape
 
 from normswap.errors import ExitCode
+from normswap.findings import place_of
 from normswap.report.formats.text.listing import LISTS, Listing, Page
 from normswap.report.standing import proof_line, rests_on, standing
 
@@ -48,17 +49,12 @@ def new_table(*columns: str) -> Listing:
     return Listing(*columns)
 
 
-def place(graph: str, node: str) -> str:
-    """Return what to call a node that may be in a subgraph."""
-    return f"{graph}/{node}" if graph else node
-
-
 def kept_table(untouched: Sequence[Untouched], *, verbose: int) -> Table:
     """Return a table of the normalizations that stay as they are; from `verbose` 1 on of all."""
     table = new_table("kept", "because")
     shown = untouched if verbose > 0 else untouched[:SHOWN]
     for entry in shown:
-        table.add_row(escape(place(entry.site.graph, entry.site.node)), escape(entry.detail))
+        table.add_row(escape(place_of(entry.site)), escape(entry.detail))
     if len(shown) < len(untouched):
         table.add_row(f"and {len(untouched) - len(shown)} more", LISTS)
     return table
@@ -100,9 +96,9 @@ def apart(metrics: Metrics, *, is_rounding: bool) -> str:
     """Say how far the outputs of two models are apart in onnxruntime, and that it is rounding."""
     largest = f"largest value {metrics.reference_max:.3g}"
     if not metrics.max_abs:
-        return f"in onnxruntime the outputs are the same to the last bit ({largest})"
-    said = f"in onnxruntime the outputs differ by at most {metrics.max_abs:.1e}"
-    return said + (", which is rounding" if is_rounding else "") + f" ({largest})"
+        return f"the outputs are the same to the last bit in onnxruntime ({largest})"
+    said = f"the outputs differ in onnxruntime by at most {metrics.max_abs:.1e}"
+    return said + (", which is rounding error" if is_rounding else "") + f" ({largest})"
 
 
 def print_open(proof: Proof, console: Console) -> None:
@@ -117,6 +113,7 @@ def print_regions(proof: Proof, console: Console) -> None:
     """List the regions that were proved."""
     for region in proof.regions:
         means = "" if region.means is None else region.means.value
+        means += " but for a scale and a shift" if region.is_scaled else ""
         console.print(
             f"  [dim]{escape(region.tensor)}: {len(region.before)} -> {len(region.after)} nodes, "
             f"{means}, {region.floors:.2g}[/]"
@@ -141,7 +138,7 @@ def sizes(output: str | None, before: int, after: int | None, *, idle: str = "")
         Why there was nothing to do, where that is so.
     """
     if not output:
-        what = f"{idle}, so nothing was written" if idle else "nothing written"
+        what = f"{idle}, so nothing was written" if idle else "nothing was written"
         return f"{what}; the model has {decimal(before)}"
     if idle:
         return f"{escape(output)}  {idle}, so it is a copy of the model, {decimal(after or 0)}"

@@ -31,16 +31,16 @@ def _title(entry: Folded | Kept) -> str:
     site = entry.site
     where = f" in {site.graph}" if site.graph else ""
     channels = f", {site.channels} channels" if site.channels else ""
-    return f"{site.op} {site.node}{where} makes {site.output}{channels}"
+    return f"{site.op} {site.node}{where}, output {site.output}{channels}"
 
 
 def _folded(entry: Folded) -> Iterator[str]:
     yield _title(entry)
-    nodes = f", {entry.added_nodes} added" if entry.added_nodes else ""
+    nodes = f", with {entry.added_nodes} added nodes" if entry.added_nodes else ""
     yield f"folded{nodes}:"
     yield from _steps(entry.route)
     if not entry.route:
-        yield "  it changes nothing"
+        yield "  the node changes nothing"
 
 
 def _kept(entry: Kept) -> Iterator[str]:
@@ -58,4 +58,5 @@ def _steps(steps: Iterable[Step]) -> Iterator[str]:
     for step in steps:
         verb = "carries" if step.action == "carry" else "absorbs"
         note = f": {step.note}" if step.note else ""
-        yield f"  {ARROW[step.direction]} {step.op} {step.node} {verb} it at {step.tensor}{note}"
+        what = f"{verb} scale and shift at {step.tensor}"
+        yield f"  {ARROW[step.direction]} {step.op} {step.node} {what}{note}"

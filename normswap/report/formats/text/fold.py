@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, TextIO
 from rich.filesize import decimal
 from rich.markup import escape
 
-from normswap.report.formats.text.console import new_table, place, print_check, printing, sizes
+from normswap.findings import place_of
+from normswap.report.formats.text.console import new_table, print_check, printing, sizes
 from normswap.report.formats.text.listing import LISTS
 from normswap.report.standing import gated
 
@@ -97,7 +98,7 @@ def _routes(folded: Iterable[Folded]) -> Table:
     for entry in folded:
         absorbers = ", ".join(escape(f"{step.op} {step.node}") for step in entry.absorbers)
         table.add_row(
-            escape(place(entry.site.graph, entry.site.node)),
+            escape(place_of(entry.site)),
             str(entry.site.channels or "?"),
             absorbers or "-",
             _way(entry.route),
@@ -119,7 +120,7 @@ def _kept(kept: Iterable[Kept], *, verbose: int) -> Table:
                 because += f" (now {FORM[entry.form]})"
             for attempt in entry.attempts[1:] if verbose else ():
                 because += f"\n{attempt.direction}: {attempt.detail} ({attempt.reason.value})"
-            where = place(entry.site.graph, entry.site.node)
+            where = place_of(entry.site)
             table.add_row(escape(where), f"[yellow]{reason.value}[/]", escape(because))
         if len(shown) < len(group):
             table.add_row(f"and {len(group) - 1} more", f"[yellow]{reason.value}[/]", LISTS)
@@ -131,7 +132,7 @@ def _merged(merged: Iterable[Merged], *, verbose: int) -> Table:
     entries = list(merged)
     shown = entries if verbose or len(entries) <= SHOWN else entries[:1]
     for entry in shown:
-        into = f"Conv {place(entry.graph, entry.node)}"
+        into = f"Conv {place_of(entry)}"
         names = ", ".join(entry.branches)
         table.add_row(str(len(entry.branches)), escape(into), escape(names))
     if len(shown) < len(entries):
@@ -145,10 +146,11 @@ def _growth(plan: Plan) -> str:
     """Say what the file has more, and why."""
     parts = [f"{escape(c.tensor)} becomes {c.copies} constants" for c in plan.copied[:3]]
     if len(plan.copied) > 3:
-        parts.append(f"{len(plan.copied) - 3} more become several")
+        parts.append(f"{len(plan.copied) - 3} more are copied")
     return (
-        f"[yellow]+{decimal(plan.added_bytes)} of constants[/], since several nodes read one and "
-        f"each needs its own: {', '.join(parts)} (--max-growth keeps such nodes)"
+        f"[yellow]constants grow by {decimal(plan.added_bytes)}[/], because some are read "
+        f"by several nodes and each node needs its own copy: {', '.join(parts)} (to keep "
+        "such nodes unfolded, use --max-growth)"
     )
 
 
@@ -168,9 +170,9 @@ def _residuals(report: FoldReport, console: Console) -> None:
     off = [residual for residual in report.residuals if not residual.is_rounding]
     if report.residuals and not off:
         largest = max(residual.ulps for residual in report.residuals)
-        console.print(f"  constants within {largest:.2f} ulp of the formula")
+        console.print(f"  constants deviate from the formula by at most {largest:.2f} ulp")
     for residual in off:
         console.print(
-            f"  [red]{escape(residual.tensor)}[/] is stored {residual.ulps:.3g} ulp off its "
-            f"formula, where rounding leaves {residual.allowed:g} at most"
+            f"  [red]{escape(residual.tensor)}[/] deviates from its formula by "
+            f"{residual.ulps:.3g} ulp, and rounding explains at most {residual.allowed:g}"
         )

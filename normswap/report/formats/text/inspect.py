@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, TextIO
 from rich.filesize import decimal
 from rich.markup import escape
 
-from normswap.report.formats.text.console import new_table, place, printing
+from normswap.findings import place_of
+from normswap.report.formats.text.console import new_table, printing
 from normswap.report.formats.text.listing import LISTS
 from normswap.report.inspected import COLUMNS, fate, macs, normalizations
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 SHOWN = 20
 """Normalizations that are listed without being asked."""
+
+PROBLEMS = 8
+"""Normalizations whose parameters look wrong that are named without being asked."""
 
 OPERATORS = 8
 """Kinds of operators that are listed without being asked."""
@@ -47,12 +51,21 @@ def tell(report: InspectReport, stream: TextIO, *, verbose: int = 0) -> None:
         console.print(f"{normalizations(report)}")
         if report.layers:
             console.print(_layers(report.layers, verbose=verbose))
-        for layer in report.layers:
-            for problem in layer.health.problems if layer.health else ():
-                where = escape(place(layer.graph, layer.node))
-                console.print(f"  [yellow]{where}[/]: {escape(problem)}")
+        problems = [
+            (layer, problem)
+            for layer in report.layers
+            for problem in (layer.health.problems if layer.health else ())
+        ]
+        shown = problems if verbose else problems[:PROBLEMS]
+        for layer, problem in shown:
+            where = escape(place_of(layer))
+            console.print(f"  [yellow]{where}[/]: {escape(problem)}")
+        if len(shown) < len(problems):
+            console.print(f"  and {len(problems) - len(shown)} more ({LISTS})")
         for trace in report.traces:
-            lead = "looks folded already" if report.looks_folded else "was folded in part"
+            lead = "the model looks folded already"
+            if not report.looks_folded:
+                lead = "the model was folded in part"
             console.print(f"  {lead}: {escape(trace)}")
 
 
@@ -60,7 +73,7 @@ def _operators(counts: dict[str, int], *, verbose: int) -> str:
     shown = list(counts.items())[: None if verbose else OPERATORS]
     listed = ", ".join(f"{count} {op}" for op, count in shown)
     rest = len(counts) - len(shown)
-    return f"{listed}, and {rest} other kinds (-v lists all)" if rest else listed
+    return f"{listed}, and {rest} other types (-v lists all)" if rest else listed
 
 
 def _layers(layers: tuple[NormLayer, ...], *, verbose: int) -> Table:

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from normswap.report.wrapping import LEAST, spans
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -20,9 +22,6 @@ LISTS = "-v lists all"
 UNKNOWN = "-"
 """A cell of a figure that is not known."""
 
-LEAST = 24
-"""Columns that sentences need in a table; with fewer, each row is a block of lines."""
-
 BESIDE, LEAD, UNDER = 3, 2, 4
 """Columns around a cell, before a row, and before what stands under it."""
 
@@ -31,7 +30,8 @@ class Listing(Table):
     """A table without lines, as it fits: as it is, with one column wrapped, or row by row.
 
     Names are never broken to make room for others: where the words of a row don't fit beside each
-    other, its first cells are a line, and the rest follows under it, each with its title.
+    other, its first cells are a line, and the rest follows under it, each with its title. A column
+    without a word in it is left out.
 
     Parameters
     ----------
@@ -49,6 +49,11 @@ class Listing(Table):
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield what is shown at a width."""
+        self.columns = [
+            column
+            for number, column in enumerate(self.columns)
+            if number < self.lead or any(column.cells)
+        ]
         rows = self._texts(console)
         columns = list(zip(*rows, strict=True))
         sizes = [max(map(_width, cells)) for cells in columns]
@@ -60,7 +65,7 @@ class Listing(Table):
         wrapped = max(range(len(sizes)), key=lambda at: sizes[at] - least[at], default=0)
         needed = sum(sizes) + BESIDE * len(sizes) - sum(sizes[wrapped : wrapped + 1])
         if needed + sum(least[wrapped : wrapped + 1]) > options.max_width:
-            yield from self._blocks(console, rows, options.max_width)
+            yield from self._blocks(rows, options.max_width)
             return
         for number, column in enumerate(self.columns):
             column.no_wrap = number != wrapped
@@ -74,21 +79,21 @@ class Listing(Table):
             columns.append(([_text(console, column.header)] if self.show_header else []) + cells)
         return [list(row) for row in zip(*columns, strict=True)]
 
-    def _blocks(self, console: Console, rows: list[list[Text]], width: int) -> Iterator[Text]:
+    def _blocks(self, rows: list[list[Text]], width: int) -> Iterator[Text]:
         titles = [""] * len(self.columns)
         if self.show_header:
             titles, rows = [title.plain for title in rows[0]], rows[1:]
             yield Text(" " * LEAD + ", ".join(filter(None, titles[: self.lead])), "dim")
         for row in rows:
             first = Text("  ").join(cell for cell in row[: self.lead] if cell.plain)
-            yield from hanging(console, first, width, LEAD)
+            yield from hanging(first, width, LEAD)
             items = [
                 _titled(title, line) if not number else line
                 for title, cell in zip(titles[self.lead :], row[self.lead :], strict=True)
                 for number, line in enumerate(cell.split("\n"))
                 if line.plain not in {"", UNKNOWN}
             ]
-            yield from _flowed(console, items, width)
+            yield from _flowed(items, width)
 
 
 def _width(cell: Text) -> int:
@@ -108,29 +113,27 @@ def _titled(title: str, cell: Text) -> Text:
     return Text.assemble((f"{title} ", "dim"), cell) if title and cell.plain != LISTS else cell
 
 
-def _flowed(console: Console, items: list[Text], width: int) -> Iterator[Text]:
+def _flowed(items: list[Text], width: int) -> Iterator[Text]:
     """Yield items one after another, as many in a line as fit; none begins where it must break."""
     line = Text()
     for item in items:
         joined = Text.assemble(line, (" · ", "dim"), item) if line.plain else item
         if line.plain and UNDER + joined.cell_len > width:
-            yield from hanging(console, line, width, UNDER)
+            yield from hanging(line, width, UNDER)
             joined = item
         line = joined
     if line.plain:
-        yield from hanging(console, line, width, UNDER)
+        yield from hanging(line, width, UNDER)
 
 
-def hanging(console: Console, text: Text, width: int, indent: int) -> Iterator[Text]:
+def hanging(text: Text, width: int, indent: int) -> Iterator[Text]:
     """Yield the lines of a text, all but the first of which are indented further by two."""
     room = max(width - indent - 2, LEAST)
     if indent + text.cell_len <= width:
         yield Text.assemble(" " * indent, text)
         return
-    lines = text.wrap(console, room, overflow="fold")
-    for number, line in enumerate(lines):
-        line.rstrip()
-        yield Text.assemble(" " * (indent + 2 * (number > 0)), line)
+    for number, (begin, end) in enumerate(spans(text.plain, room, cell_len)):
+        yield Text.assemble(" " * (indent + 2 * (number > 0)), text[begin:end])
 
 
 class Page(Console):
@@ -144,5 +147,5 @@ class Page(Console):
         text = _text(self, objects[0])
         for line in text.split("\n", allow_blank=True) if text.plain else [text]:
             indent = len(line.plain) - len(line.plain.lstrip(" "))
-            for each in hanging(self, line[indent:], self.width, indent):
+            for each in hanging(line[indent:], self.width, indent):
                 super().print(each, soft_wrap=True)

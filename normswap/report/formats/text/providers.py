@@ -26,7 +26,7 @@ def tell(report: Survey, stream: TextIO, *, verbose: int = 0) -> None:
             told = "\n".join(filter(None, (status.device or status.why, status.tip)))
             table.add_row(short_name(status.name), word, escape(told))
         console.print(table)
-        console.print(f"auto is {short_name(report.auto)}")
+        console.print(f"auto selects {short_name(report.auto)}")
         if report.conflict:
             for told in ("message", "tip"):
                 console.print(escape(report.conflict[told]))

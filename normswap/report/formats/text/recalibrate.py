@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, TextIO
 
 from rich.markup import escape
 
+from normswap.findings import place_of
 from normswap.report.formats.text.console import (
     SHOWN,
     kept_table,
     new_table,
-    place,
     print_notes,
     printing,
     sizes,
@@ -27,20 +27,20 @@ NOTHING = "no BatchNormalization in training mode"
 def tell(report: RecalibrateReport, stream: TextIO, *, verbose: int = 0) -> None:
     """Print what a recalibration did; from `verbose` 1 on every layer is listed."""
     frozen = sum(layer.frozen for layer in report.layers)
-    turned = f"{frozen} turned from training to inference mode"
+    turned = f"{frozen} switched from training to inference mode"
     line = f"{len(report.layers)} BatchNormalization recalibrated on {report.samples} samples"
     if not report.samples:
-        line = f"{turned}, with the statistics that it had" if frozen else NOTHING
+        line = f"{turned}, keeping the statistics in the model" if frozen else NOTHING
     elif frozen:
         line += f", {turned}"
     if report.untouched:
         line += f", [yellow]{len(report.untouched)} kept[/]"
     shown = report.layers if verbose > 0 else report.layers[:SHOWN]
-    measures = ("means moved by", "variances by factor") if report.samples else ()
-    table = new_table("recalibrated" if measures else "turned", "channels", *measures)
+    measures = ("change of means", "variances multiplied by") if report.samples else ()
+    table = new_table("recalibrated" if measures else "switched", "channels", *measures)
     for layer in shown:
         moved = _known(layer.mean_shift, " std"), _known(layer.variance_ratio)
-        nodes = (place(site.graph, site.node) for site in (layer.site, *layer.shared))
+        nodes = (place_of(site) for site in (layer.site, *layer.shared))
         table.add_row(
             escape(" = ".join(nodes)),
             str(layer.site.channels or "?"),

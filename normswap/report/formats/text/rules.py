@@ -19,7 +19,7 @@ def tell(report: RulesReport, stream: TextIO, *, verbose: int = 0) -> None:
         if verbose < 1:
             table = Listing("code", "rule", "level", "what it finds", lead=3)
             for rule in report.rules:
-                what = rule.what + (" (--fix mends it)" if rule.fix else "")
+                what = rule.what + (" (--fix removes it)" if rule.fix else "")
                 table.add_row(rule.code, rule.name, rule.level, escape(what))
             console.print(table)
             return
@@ -28,4 +28,4 @@ def tell(report: RulesReport, stream: TextIO, *, verbose: int = 0) -> None:
             for sentence in (rule.what, rule.why, rule.how):
                 console.print(f"  {escape(sentence)}")
             if rule.fix:
-                console.print(f"  lint --fix mends it, by normswap {rule.fix}.")
+                console.print(f"  lint --fix removes it, as normswap {rule.fix} does.")

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, TextIO
 
 from rich.markup import escape
 
+from normswap.findings import place_of
 from normswap.groupnorm.drift import LEAST_SAMPLES
 from normswap.report.formats.text.console import (
     SHOWN,
     kept_table,
     new_table,
-    place,
     print_check,
     print_notes,
     printing,
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from normswap.groupnorm.state_dict import StateDict
     from normswap.proof.result import Region
     from normswap.workflows.sameness import Sameness
-    from normswap.workflows.swap import SwapReport
     from normswap.workflows.swap_check import SwapCheck
+    from normswap.workflows.swap_report import SwapReport
 
 
 def tell(report: SwapReport, stream: TextIO, *, verbose: int = 0) -> None:
@@ -57,7 +57,7 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
     plan = report.plan
     console.print(f"[bold]{escape(report.source)}[/]  {_headline(plan)}")
     if report.unfolded:
-        console.print(f"  of {report.unfolded} that were put back first, as identities")
+        console.print(f"  {report.unfolded} of them were put back first, as identities")
     if plan.swaps:
         console.print()
         console.print(_layers(report) if verbose else _forms(plan))
@@ -68,7 +68,7 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
     if any(swap.statistics for swap in plan.swaps):
         console.print()
         console.print(_statistics(plan, verbose=verbose))
-        _print_same("that network", report.normalization, console)
+        _print_same("the normalized network", report.normalization, console)
     if any(swap.absorbed for swap in plan.swaps):
         console.print()
         console.print(_absorbed(plan, verbose=verbose))
@@ -105,7 +105,7 @@ def _print_same(what: str, same: Sameness | None, console: Console) -> None:
     """Print how it is known that a network is the original."""
     if same is not None:
         how = f"{same.verdict.value}, {'proved' if same.proved else 'tested'}"
-        console.print(f"  {what}, beside the original: {how}")
+        console.print(f"  {what}, compared with the original: {how}")
 
 
 def _headline(plan: SwapPlan) -> str:
@@ -129,20 +129,20 @@ def _groups(found: Regrouping, *, verbose: int) -> Table:
     """List what was done for the groups: which layers have others, and what they vary by."""
     what = {"data": "on the data", "weights": "by the weights", "": ""}
     if verbose:
-        table = new_table("regrouped", "channels moved", "its groups vary", "but")
+        table = new_table("regrouped", "channels moved", "variation of groups", "but")
         for layer in found.layers:
             less = f"{1 - layer.after / layer.before:.0%} less " if layer.before > 0 else ""
-            cells = (place(layer.site.graph, layer.site.node), str(layer.moved))
+            cells = (place_of(layer.site), str(layer.moved))
             table.add_row(*map(escape, (*cells, less + what[layer.by], layer.detail)))
         return table
-    table = new_table("regrouped", "groups vary", "because")
+    table = new_table("regrouped", "variation of groups", "because")
     kinds: dict[tuple[str, str, bool], list[Regrouped]] = {}
     for layer in found.layers:
         why = layer.detail if layer.reason is None else layer.reason.value
         kinds.setdefault((what[layer.by], why, layer.moved > 0), []).append(layer)
     for (by, why, moved), layers in kinds.items():
         before, after = sum(each.before for each in layers), sum(each.after for each in layers)
-        less = f"{1 - after / before:.0%} less {by}" if moved and before > 0 else "as before"
+        less = f"{1 - after / before:.0%} less {by}" if moved and before > 0 else "unchanged"
         table.add_row(str(len(layers)), less, escape(why))
     return table
 
@@ -154,7 +154,7 @@ def _statistics(plan: SwapPlan, *, verbose: int) -> Table:
         table = new_table("normalized first", "mean and variance", "")
         for site, went in layers:
             nodes = ", ".join(dict.fromkeys(step.node for step in went.absorbers))
-            cells = (place(site.graph, site.node), _where(went), nodes or went.detail)
+            cells = (place_of(site), _where(went), nodes or went.detail)
             table.add_row(*map(escape, cells))
         return table
     table = new_table("normalized first", "mean and variance", "because")
@@ -172,8 +172,8 @@ def _where(statistics: Statistics) -> str:
     if not statistics.normalized:
         return "left out"
     if not statistics.added_nodes:
-        return f"in the {ops} before" if ops else "none to move"
-    added = "a Mul and an Add" if statistics.added_nodes == 2 else "one operator more"
+        return f"in the {ops} before" if ops else "nothing to move"
+    added = "a Mul and an Add" if statistics.added_nodes == 2 else "one more operator"
     return f"{added}, and the {ops} before" if ops else added
 
 
@@ -184,11 +184,11 @@ def _layers(report: SwapReport) -> Table:
     after = check.drift.layers if check else {}
     columns = ["swapped", "channels", "groups", "form", "because"]
     if check is not None:
-        columns[-1:] = ["proved by", "SNR to the original"]
+        columns[-1:] = ["proved by", "SNR vs. original"]
     table = new_table(*columns)
     for swap in plan.swaps:
         output = swap.layer.y
-        where = place(swap.site.graph, swap.site.node)
+        where = place_of(swap.site)
         region, drift = regions.get(output), after.get(output)
         cells = [
             where,
@@ -216,11 +216,11 @@ def _regions(report: SwapReport) -> tuple[Region, ...]:
 
 def _absorbed(plan: SwapPlan, *, verbose: int) -> Table:
     """List what went into the affine of another layer."""
-    table = new_table("absorbed", "node", "into the affine of")
+    table = new_table("absorbed", "node", "into scale and bias of")
     rows = [(site, swap.site) for swap in plan.swaps for site in swap.absorbed]
     shown = rows if verbose else rows[:SHOWN]
     for site, by in shown:
-        names = (place(each.graph, each.node) for each in (site, by))
+        names = (place_of(each) for each in (site, by))
         table.add_row(site.op, *map(escape, names))
     if len(shown) < len(rows):
         table.add_row(f"and {len(rows) - len(shown)} more", LISTS)
@@ -234,13 +234,13 @@ def _check(check: SwapCheck, console: Console, *, verbose: int) -> None:
         console.print(f"  {escape(sentence)}")
     for output in check.invariance:
         console.print(
-            f"  output {escape(output.output)} of a sample, alone and in its batch: "
+            f"  output {escape(output.output)}, same sample alone and in a batch: "
             f"{_alone(output.max_error)} (largest value {output.largest:.3g})"
         )
 
 
 def _alone(error: float) -> str:
-    return f"off by {error:.1e}" if error else "the same to the last bit"
+    return f"differs by at most {error:.1e}" if error else "the same to the last bit"
 
 
 def _known(figure: float, form: str, unit: str = "") -> str:
@@ -259,7 +259,8 @@ def _drift(report: SwapReport, console: Console) -> None:
     if check.drift.own and report.uncalibrated is not None:
         measured = f", on {_unseen(report)}"
     console.print(
-        f"drift from the original network (another function, so this is no error){measured}:"
+        "drift from the original network (expected, since a swap makes a different "
+        f"function){measured}:"
     )
     done = "refitted" if report.fit is not None and report.fit.weights else "calibrated"
     scores = any(drift.top1 is not None for drift in check.drift.outputs.values())
@@ -288,37 +289,44 @@ def _drift(report: SwapReport, console: Console) -> None:
         lowest = min(layers, key=lambda name: layers[name].snr)
         best = _known(max(drift.snr for drift in layers.values()), ".1f")
         least = f"{_known(layers[lowest].snr, '.1f')} dB, least in {escape(lowest)}"
-        console.print(f"  layer by layer {best} to {least}; -v has each")
+        console.print(f"  layers: {best} to {least}; -v lists each")
     for name, same in found.agreement.items():
         share = f"{same.same / max(same.values, 1):.1%} ({same.same} of {same.values})"
-        console.print(f"  output {escape(name)}: {share} of its values are the same")
+        console.print(f"  output {escape(name)}: {share} of its elements are the same")
     for name, why in found.left_out.items():
         console.print(f"  output {escape(name)} is left out, since {escape(why)}")
     if not check.drift.own:
-        console.print("  no accuracy was measured, and noise says nothing of it")
+        console.print("  no accuracy was measured, and drift on random inputs does not tell it")
         return
     if not scores and any(drift.samples for drift in check.drift.outputs.values()):
-        console.print(f"  of fewer than {LEAST_SAMPLES} samples no share is told")
+        console.print(
+            f"  with fewer than {LEAST_SAMPLES} samples, agreement of the top class is not reported"
+        )
     if report.uncalibrated is not None and not report.calibrated and report.fit is None:
-        console.print("  no fit brought held-out samples nearer, so that all is as before")
+        console.print("  no fit helped on held-out samples, so nothing was changed by it")
 
 
 def _weights(found: StateDict, console: Console, *, verbose: int) -> None:
     """Say what was written for torch, and what its module must be like."""
     count = len(found.groups)
-    norms = f"{count} {'GroupNorm' if count == 1 else 'GroupNorms'} by the BatchNorms' names"
-    console.print(f"for torch, {escape(found.file)}: {found.tensors} tensors, {norms}")
+    norms = (
+        f"{count} {'GroupNorm' if count == 1 else 'GroupNorms'} with the names of the BatchNorms"
+    )
+    console.print(f"weights for torch, {escape(found.file)}: {found.tensors} tensors, {norms}")
     lists = (
-        ("GroupNorms have running_mean and running_var still, which normalize first", found.fixed),
-        ("biases of layers that had none", found.added),
-        ("keys of the original are not there", found.absent),
+        (
+            "GroupNorms still have running_mean and running_var, to normalize with first",
+            found.fixed,
+        ),
+        ("biases were added to layers without one", found.added),
+        ("keys of the original are missing", found.absent),
     )
     for what, names in lists:
         if names:
             console.print(f"  {len(names)} {what}: {escape(_listed(names, verbose))}")
     shown = found.unmapped if verbose else found.unmapped[:SHOWN]
     for entry in shown:
-        console.print(f"  [yellow]not there: {escape(entry.name)}[/], since {escape(entry.why)}")
+        console.print(f"  [yellow]missing: {escape(entry.name)}[/], because {escape(entry.why)}")
     if len(shown) < len(found.unmapped):
         console.print(f"  [yellow]and {len(found.unmapped) - len(shown)} more[/], -v lists all")
     console.print()
@@ -327,22 +335,22 @@ def _weights(found: StateDict, console: Console, *, verbose: int) -> None:
 def _unseen(report: SwapReport) -> str:
     """Say what a network that was fitted to data is measured on."""
     if report.evaluated:
-        return "the data to evaluate with"
-    return "samples that were held out, and by which fits were chosen"
+        return "the --evaluate data"
+    return "the held-out samples, by which the fits were chosen"
 
 
 def _fit(fit: Fit, console: Console, *, verbose: int) -> None:
     """Say which layers were fitted, and what each step brought on held-out samples."""
     console.print(
-        f"least squares on {fit.fitted} samples; the outputs on the {fit.held_out} held out, "
-        "beside the original's:"
+        f"least squares on {fit.fitted} samples; SNR of the outputs vs. the original, on "
+        f"{fit.held_out} held-out samples:"
     )
     if fit.steps:
         table = new_table("fitted", "layer", "SNR", "same top class")
         shown = fit.steps if verbose or len(fit.steps) <= SHOWN else fit.steps[-SHOWN:]
         if len(shown) < len(fit.steps):
             more = len(fit.steps) - len(shown)
-            table.add_row("", f"{more} more before", "", "")
+            table.add_row("", f"{more} earlier steps", "", "")
         for step in shown:
             agreed = "" if step.agreement is None else f"{step.agreement:.1%}"
             told = f"{step.before:.1f} → {step.after:.1f} dB"
@@ -354,7 +362,7 @@ def _fit(fit: Fit, console: Console, *, verbose: int) -> None:
     for entry in fit.unfitted:
         by_reason.setdefault(entry.why, []).append(entry.layer)
     for why, layers in by_reason.items():
-        console.print(f"  not fitted, since {escape(why)}: {escape(_listed(layers, verbose))}")
+        console.print(f"  not fitted, because {escape(why)}: {escape(_listed(layers, verbose))}")
 
 
 def _searched(found: Searched) -> str:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, TextIO
 
 from rich.markup import escape
 
+from normswap.findings import place_of
 from normswap.report.formats.text.console import (
     SHOWN,
     new_table,
-    place,
     print_check,
     print_notes,
     printing,
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
 def tell(report: UnfoldReport, stream: TextIO, *, verbose: int = 0) -> None:
     """Print what an unfold did, or would do; from `verbose` 1 on every layer is listed."""
     plan = report.plan
-    line = f"{len(plan.places)} BatchNormalization behind linear layers"
+    line = f"{len(plan.places)} BatchNormalization put back after linear layers"
     if report.samples:
         line += f", with the statistics of {report.samples} samples"
     if plan.present:
-        line += f", {plan.present} there already"
+        line += f", {plan.present} already present"
     if plan.left_out:
         count = len(plan.left_out)
-        line += f", [yellow]{count} layer{'s' * (count > 1)} without[/]"
+        line += f", [yellow]{count} layer{'s' * (count > 1)} left without[/]"
     with printing(stream) as console:
         console.print(f"[bold]{escape(report.source)}[/]  {line}")
         if plan.places:
             console.print()
-            table = new_table("behind", "channels", "makes", "dead channels")
+            table = new_table("after", "channels", "output", "dead channels")
             shown = plan.places if verbose > 0 else plan.places[:SHOWN]
             for entry in shown:
                 table.add_row(
-                    escape(f"{entry.op} {place(entry.graph, entry.node)}"),
+                    escape(f"{entry.op} {place_of(entry)}"),
                     str(entry.channels),
                     escape(entry.output),
                     str(entry.dead or ""),
@@ -53,7 +53,7 @@ def tell(report: UnfoldReport, stream: TextIO, *, verbose: int = 0) -> None:
             table = new_table("without", "reason", "because")
             left = plan.left_out if verbose > 0 else plan.left_out[:SHOWN]
             for gone in left:
-                where = escape(f"{gone.op} {place(gone.graph, gone.node)}")
+                where = escape(f"{gone.op} {place_of(gone)}")
                 table.add_row(where, f"[yellow]{gone.reason.value}[/]", escape(gone.detail))
             if len(left) < len(plan.left_out):
                 table.add_row(f"and {len(plan.left_out) - len(left)} more", "", LISTS)

@@ -108,12 +108,12 @@ def test_for_keyboards_and_screen_readers(page):
 
 
 def test_what_looks_alike_is_drawn_once(page):
-    goes = "Conv (changes), BatchNormalization (goes), Relu"
+    goes = "Conv (changed), BatchNormalization (removed), Relu"
     assert page.pictures() == [
         f"before: Relu, {goes}",
-        "after: Relu, Conv (changes), Relu",
+        "after: Relu, Conv (changed), Relu",
         f"before: input, {goes}",
-        "after: input, Conv (changes), Relu",
+        "after: input, Conv (changed), Relu",
     ]
     assert "Relu → Conv · BatchNormalization → Relu" in page.text
 
@@ -127,7 +127,7 @@ def test_all_that_is_needed_to_make_it_again(page, home):
 def test_a_dry_run_is_drawn_as_planned(home):
     invoke("fold", home / "model.onnx", "--dry-run", "--output", f"html={home / 'dry.html'}")
     found = Document((home / "dry.html").read_text("utf-8"))
-    assert "after: Relu, Conv (changes), Relu" in found.pictures()
+    assert "after: Relu, Conv (changed), Relu" in found.pictures()
     assert "What would be done" in found.text
 
 
@@ -135,8 +135,8 @@ def test_what_was_there_before_it_was_replaced(tmp_path):
     save(tmp_path / "a.onnx", 2)
     invoke("fold", tmp_path / "a.onnx", "--in-place", "--no-check", "--report", tmp_path / "a.html")
     found = Document((tmp_path / "a.html").read_text("utf-8"))
-    assert "before: input, Conv (changes), BatchNormalization (goes), Relu" in found.pictures()
-    assert "after: input, Conv (changes), Relu" in found.pictures()
+    assert "before: input, Conv (changed), BatchNormalization (removed), Relu" in found.pictures()
+    assert "after: input, Conv (changed), Relu" in found.pictures()
     assert "not checked" in found.text
 
 
@@ -152,10 +152,10 @@ def test_a_swap_and_the_regions_of_a_check(home):
     asked = ("--groups", 2, "--form", "instancenorm", "--no-normalize", "--no-check")
     invoke("bn-to-gn", home / "model.onnx", "-o", made, *asked, "--report", home / "gn.html")
     found = Document((home / "gn.html").read_text("utf-8"))
-    assert any("InstanceNormalization (new)" in label for label in found.pictures())
+    assert any("InstanceNormalization (added)" in label for label in found.pictures())
     invoke("check", home / "model.onnx", home / "model.folded.onnx", "--report", home / "c.html")
     found = Document((home / "c.html").read_text("utf-8"))
-    assert any("BatchNormalization (goes)" in label for label in found.pictures())
+    assert any("BatchNormalization (removed)" in label for label in found.pictures())
 
 
 def test_branches_that_become_one_are_one_picture(tmp_path):
@@ -166,9 +166,9 @@ def test_branches_that_become_one_are_one_picture(tmp_path):
     onnx.save(b.model(), tmp_path / "a.onnx")
     invoke("fold", tmp_path / "a.onnx", "--no-check", "--report", tmp_path / "a.html")
     before, after = Document((tmp_path / "a.html").read_text("utf-8")).pictures()
-    assert before.count("BatchNormalization (goes)") == 2
-    assert "Add (goes)" in before
-    assert after == "after: Relu, Conv (changes), Relu"
+    assert before.count("BatchNormalization (removed)") == 2
+    assert "Add (removed)" in before
+    assert after == "after: Relu, Conv (changed), Relu"
 
 
 def test_what_next_has_its_command_as_code(home):

@@ -135,4 +135,6 @@ def test_models_that_can_not_be_compared():
     made = replace(
         report(), verdict=Verdict.DIFFERENT, structure=("output 'y' is lost",), reasons=("lost",)
     )
-    assert printed(made) == "  lost\ndifferent: a.onnx and b.onnx do not take or give the same\n"
+    assert (
+        printed(made) == "  lost\ndifferent: a.onnx and b.onnx have different inputs or outputs\n"
+    )

@@ -11,6 +11,7 @@ from normswap.report.formats.text.console import new_table, printing
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
+TRAINS = "models/digits_resnet_training.onnx"
 NAME = "/blocks/blocks.11/attention/norm/BatchNormalization"
 
 
@@ -76,6 +77,20 @@ def test_a_sentence_goes_on_under_its_first_word(shown):
     assert all(line.startswith("    word") for line in lines[1:])
 
 
+def test_a_number_keeps_its_unit_and_a_name_is_broken_at_a_part(shown):
+    assert shown(30, "it took so many seconds (12.5 s)") == [
+        "it took so many seconds",
+        "  (12.5 s)",
+    ]
+    assert shown(30, NAME) == ["/blocks/blocks.11/attention/", "  norm/BatchNormalization"]
+
+
+def test_a_column_without_a_word_is_left_out(shown):
+    title, row = shown(140, table((NAME, "", "its reason")))
+    assert title.split() == ["kept", "because"]
+    assert row.split("   ") == [f"  {NAME}", "its reason"]
+
+
 def test_a_name_is_no_emoji(shown):
     assert shown(60, "conv:key:0") == ["conv:key:0"]
 
@@ -92,6 +107,23 @@ def test_every_command_keeps_to_60_columns(monkeypatch):
         ("providers",),
     ):
         text = ANSI.sub("", invoke(*command, terminal=True).text)
-        # A tip has a command to be copied, which a line break would be in.
-        lines = [line for line in text.splitlines() if not line.startswith("tip: ")]
-        assert max(map(len, lines)) <= 60, command
+        assert max(map(len, text.splitlines())) <= 60, command
+
+
+def test_a_command_is_in_one_line_however_long(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("TERM", "xterm")
+    text = ANSI.sub("", invoke("fold", TRAINS, "--dry-run", terminal=True).text)
+    tip = text[text.index("tip: ") :].splitlines()
+    assert tip[0] == "tip: 8 are in training mode:"
+    assert tip[1] == f"  `normswap recalibrate --freeze {TRAINS}`"
+    assert max(map(len, (*tip[:1], *tip[2:]))) <= 60
+
+
+def test_an_error_is_wrapped_in_a_terminal_only(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    how = "bn-to-gn", "--groups", 32, "models/digits_resnet.onnx", "--dry-run"
+    lines = ANSI.sub("", invoke(*how, terminal=True).err).splitlines()
+    assert max(map(len, lines)) <= 60
+    assert lines[2] == "  /blocks/blocks.0/bn1/BatchNormalization has 16;"
+    assert " ".join(map(str.strip, lines)) == " ".join(invoke(*how).err.splitlines())

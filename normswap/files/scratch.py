@@ -12,8 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from normswap.locks import hold, is_at, is_dead
-from normswap.undisturbed import finish
+from normswap.files.locks import hold, is_at, is_dead
+from normswap.files.undisturbed import finish
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,1 @@
+"""Files that are whole or not there, and what is not left behind, however a process ends."""

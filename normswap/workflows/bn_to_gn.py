@@ -1,0 +1,296 @@
+"""``bn_to_gn`` and its special cases: their options, and what a swap makes of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from normswap.check.options import CheckOptions, check_options
+from normswap.errors import UsageError
+from normswap.groupnorm.calibrate import CalibrationOptions
+from normswap.groupnorm.options import SwapOptions
+from normswap.groupnorm.policy import GroupPolicy
+from normswap.groupnorm.words import AUTO, CHANNELS, DEFAULT_GROUPS, SHARE
+from normswap.progress import Progress, silent
+from normswap.workflows.narrowed import narrowed
+from normswap.workflows.swap import swap
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+    from typing import TypedDict
+
+    import numpy.typing as npt
+    from typing_extensions import Unpack
+
+    from normswap.inputs.sets import Data
+    from normswap.model.sources import Source
+    from normswap.workflows.result import Output
+    from normswap.workflows.swap_report import SwapResult
+
+    class Options(TypedDict, total=False):
+        """What the three public functions have in common: all of them but `OF_GROUPS`."""
+
+        calibrate: Data | None
+        refit: bool
+        holdout: float | str
+        one_pass: bool
+        evaluate: Data | None
+        labels: str | os.PathLike[str] | npt.NDArray[Any] | None
+        samples: int | None
+        unfold: bool
+        check: Literal["quick", "full", "off"] | CheckOptions | None
+        form: str
+        provider: str
+        threads: int | None
+        epsilon: float | None
+        normalize: bool
+        keep_scale: bool
+        keep_bias: bool
+        include: Sequence[str]
+        exclude: Sequence[str]
+        only_kept: bool
+        overwrite: bool
+        certificate: str | os.PathLike[str] | None
+        state_dict: str | os.PathLike[str] | None
+        copy: bool
+        progress: Progress
+
+
+OF_GROUPS = ("groups", "group_size", "on_indivisible", "search_groups", "regroup")
+"""Parameters that say how many groups there are."""
+
+
+def bn_to_gn(
+    model: Source,
+    output: Output = None,
+    *,
+    groups: int | Literal["channels"] = DEFAULT_GROUPS,
+    group_size: int | None = None,
+    on_indivisible: Literal["error", "gcd", "nearest", "keep"] = "error",
+    search_groups: bool = False,
+    regroup: bool = False,
+    calibrate: Data | None = None,
+    refit: bool = False,
+    holdout: float | str = SHARE,
+    one_pass: bool = False,
+    evaluate: Data | None = None,
+    labels: str | os.PathLike[str] | npt.NDArray[Any] | None = None,
+    samples: int | None = None,
+    unfold: bool = False,
+    check: Literal["quick", "full", "off"] | CheckOptions | None = "quick",
+    form: str = AUTO,
+    provider: str = "cpu",
+    threads: int | None = None,
+    epsilon: float | None = None,
+    normalize: bool = True,
+    keep_scale: bool = True,
+    keep_bias: bool = True,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    only_kept: bool = False,
+    overwrite: bool = False,
+    certificate: str | os.PathLike[str] | None = None,
+    state_dict: str | os.PathLike[str] | None = None,
+    copy: bool = True,
+    progress: Progress = silent,
+) -> SwapResult:
+    """Replace the BatchNormalizations of a model by group normalizations, check it, and save it.
+
+    The result is another network, which no longer depends on the statistics of a batch. Mean and
+    variance of each layer go to what is before it, and the group normalization is one of what they
+    have normalized, so that most of the accuracy stays. It is proved to be exactly that network,
+    region by region; its drift from the original is reported, and is no error. Inputs, outputs,
+    their names, shapes and dtypes stay.
+
+    Parameters
+    ----------
+    model : path, bytes, binary stream, ModelProto, or Graph, Model or ONNXProgram
+        See :func:`normswap.fold`.
+    output : path or binary stream, optional
+        Where the new model goes. It is complete there or untouched, whatever happens. Without it
+        nothing is written, and the model is the result's.
+    groups : int or "channels"
+        Number of groups; 1 is layer normalization, ``"channels"`` is instance normalization.
+    group_size : int, optional
+        Channels in a group, in place of `groups`.
+    on_indivisible : {"error", "gcd", "nearest", "keep"}
+        What happens to layers whose channels are not a multiple of that: the model is refused; the
+        greatest common divisor or the nearest divisor is taken; they keep their
+        BatchNormalization.
+    search_groups : bool
+        Give each layer the number of groups that fits the data best.
+    regroup : bool
+        Permute the channels of the network so that those share a group whose statistics hold still
+        together, by the data of `calibrate` or else by the weights. It costs nothing at run time:
+        constants alone change, and the network with BatchNormalizations is proved to be the same
+        function.
+    calibrate : path, dict or iterable of dict, optional
+        Fit every layer's scale and bias to data, so that the network follows the original, as far
+        as samples that are held out come nearer to it; the check and the drift are on these, unless
+        there is `evaluate`. A path is that of an ``.npz`` with an array for each input, of an
+        ``.npy`` or ``.pb`` with the only one, or of a folder of these or of ``test_data_set_*``. In
+        memory it is a dict of arrays by input name, or an iterable of one for each batch, in the
+        shape and dtype that the model takes. Samples lie along the first axis; other arrays, such
+        as labels, are ignored.
+    refit : bool
+        Fit the weights of linear layers too, by least squares: needs no labels, and wins back most
+        of what the swap costs.
+    holdout : float or str
+        The share of the samples that is not fitted to, and by which every step is judged; or the
+        name of an array of the data that says what each sample belongs to (a picture, a patient),
+        of which then a quarter is held out.
+    one_pass : bool
+        Calibrate all layers in one pass: faster, and less exact.
+    evaluate : path, dict or iterable of dict, optional
+        Data that the check and the drift use, and to which nothing is fitted.
+    labels : str, path or ndarray, optional
+        The number of the class of each sample of that data, or of each pixel: the name of an array
+        that it has, a file of one array, or the array. ``report.accuracy`` then says how often the
+        original and the swapped network tell it.
+    samples : int, optional
+        Use only the first so many samples of the data.
+    unfold : bool
+        Put BatchNormalizations back first where an exporter folded them, with the statistics of the
+        data, see :func:`normswap.unfold`. That is checked too.
+    check : {"quick", "full", "off"}, CheckOptions or None
+        How the result is checked. None or ``"off"``: not at all. A model to which there is nothing
+        to do is not run.
+    form : str
+        ``"auto"``, ``"fastest"``, or a form of docs/bn-to-gn.md: ``"native"``, ``"layernorm"``,
+        ``"instancenorm"``, ``"centred"``, ``"primitive"``, ``"contrib"``.
+    provider : str
+        Execution provider that the model is for, and that the check runs on if it isn't told.
+    threads : int, optional
+        Threads that the model will run on; as many as this machine has, if left out.
+    epsilon : float, optional
+        In place of each layer's own.
+    normalize : bool
+        Let each layer's mean and variance go to what is before it, as a fold does, or become a Mul
+        and an Add there, so that its group normalization is one of the normalized tensor: what
+        comes out is then near the original without any data. Without, it is of the tensor as it
+        is, for those who train from scratch.
+    keep_scale, keep_bias : bool
+        Whether a layer's scale and B stay as the affine.
+    include, exclude : sequence of str
+        Patterns (``*`` and ``?``) on names of nodes and of their input and output tensors.
+    only_kept : bool
+        Swap only what :func:`normswap.fold` can't remove.
+    overwrite : bool
+        Whether an existing file may be replaced.
+    certificate : path, optional
+        Where to write what was proved, for :func:`normswap.verify`; an existing file is replaced.
+        There is none of a model that is not written for want of anything to do.
+    state_dict : path, optional
+        Where to write the weights for a torch module whose BatchNorms are GroupNorms: an ``.npz``
+        or ``.safetensors``, by the names that torch's exporter gave the initializers. No layer then
+        takes in what is beside it.
+    copy : bool
+        Whether a model to which there is nothing to do is written to the output too, as it is.
+    progress : callable
+        Is told what is being done, in a few words.
+
+    Returns
+    -------
+    SwapResult
+        ``report`` says what was done, ``model`` is the new ModelProto, and ``save(path)`` writes
+        it.
+
+    Raises
+    ------
+    NotEquivalentError
+        If the check finds that it is not the group normalization network. Nothing is saved;
+        ``error.report`` has the figures.
+    InconclusiveError
+        If the check can conclude nothing. Nothing is saved; see ``error.report`` too.
+    UsageError
+        If an option has a value that it can't have, doesn't fit the model, or the output exists. It
+        is a ValueError.
+    ModelError, DataError
+        If the model or the data is unreadable, invalid or unsupported, or a constant of the model,
+        the data or what is fitted to it is not finite.
+    RunError, RunTimeoutError
+        If the runtime is unavailable, crashed or timed out.
+
+    Examples
+    --------
+    >>> import normswap
+    >>> result = normswap.bn_to_gn("models/digits_resnet.onnx", groups=4, form="primitive")
+    >>> len(result.report.plan.swaps), result.report.check.verdict.value
+    (8, 'equivalent')
+    >>> normswap.bn_to_gn("models/digits_resnet.onnx", form="grouped")
+    Traceback (most recent call last):
+    normswap.errors.UsageError: form='grouped' is not one of 'auto', 'fastest', 'centred', ...
+    """
+    how = check_options(check, provider=provider)
+    fitting = {
+        "refit": refit,
+        "holdout": holdout != SHARE,
+        "one_pass": one_pass,
+        "search_groups": search_groups,
+        "unfold": unfold,
+    }
+    for name, given in fitting.items():
+        if given and calibrate is None:
+            raise UsageError(f"{name} needs data.", tip="Add calibrate=.")
+    for name, given in (("samples", samples is not None), ("labels", labels is not None)):
+        if given and calibrate is None and evaluate is None:
+            raise UsageError(f"{name} needs data.", tip="Add calibrate= or evaluate=.")
+    timeout = (how or CheckOptions()).timeout
+    return swap(
+        model,
+        output,
+        SwapOptions(
+            policy=GroupPolicy.of(groups, group_size, on_indivisible),
+            form=form,
+            provider=provider,
+            threads=threads,
+            epsilon=epsilon,
+            normalize=normalize,
+            regroup=regroup,
+            keep_scale=keep_scale,
+            keep_bias=keep_bias,
+            include=tuple(include),
+            exclude=tuple(exclude),
+            only_kept=only_kept,
+        ),
+        overwrite=overwrite,
+        certificate=certificate,
+        state_dict=state_dict,
+        copy=copy,
+        check=how,
+        data=calibrate,
+        evaluate=evaluate,
+        labels=labels,
+        samples=samples,
+        unfold=unfold,
+        calibration=CalibrationOptions(one_pass, search_groups, timeout, refit, holdout),
+        progress=progress,
+    )
+
+
+@narrowed(bn_to_gn, *OF_GROUPS)
+def bn_to_ln(model: Source, output: Output = None, **options: Unpack[Options]) -> SwapResult:
+    """Replace BatchNormalization by layer normalization over channels and space: one group.
+
+    Examples
+    --------
+    >>> import normswap
+    >>> result = normswap.bn_to_ln("models/digits_resnet.onnx", check=None)
+    >>> {swap.num_groups for swap in result.report.plan.swaps}
+    {1}
+    """
+    return bn_to_gn(model, output, groups=1, **options)
+
+
+@narrowed(bn_to_gn, *OF_GROUPS)
+def bn_to_in(model: Source, output: Output = None, **options: Unpack[Options]) -> SwapResult:
+    """Replace BatchNormalization by instance normalization: a group for every channel.
+
+    Examples
+    --------
+    >>> import normswap
+    >>> result = normswap.bn_to_in("models/digits_resnet.onnx", check=None)
+    >>> all(swap.num_groups == swap.site.channels for swap in result.report.plan.swaps)
+    True
+    """
+    return bn_to_gn(model, output, groups=CHANNELS, **options)

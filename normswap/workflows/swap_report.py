@@ -1,0 +1,92 @@
+"""What a swap did: its report, and its result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from normswap.errors import ExitCode
+from normswap.plain import called
+from normswap.workflows.outlook import NOTHING, Outlook
+from normswap.workflows.result import Result, RewriteReport
+
+if TYPE_CHECKING:
+    from normswap.groupnorm.accuracy import Accuracy
+    from normswap.groupnorm.drift import DriftReport
+    from normswap.groupnorm.plan import SwapPlan
+    from normswap.groupnorm.refit.outcome import Fit
+    from normswap.groupnorm.regroup.regroup import Regrouping
+    from normswap.groupnorm.state_dict import StateDict
+    from normswap.workflows.sameness import Sameness
+    from normswap.workflows.swap_check import SwapCheck
+
+
+@dataclass(frozen=True, slots=True)
+class SwapReport(RewriteReport):
+    """What a swap did.
+
+    Attributes
+    ----------
+    source, output, size_before, size_after, failing
+        See :class:`~normswap.workflows.result.RewriteReport`.
+    plan : SwapPlan
+    check : SwapCheck or None
+        None where no check was asked for.
+    uncalibrated : DriftReport or None
+        The drift without the calibration, where there was one; that with it is in the check.
+    calibrated : int
+        Number of layers that were refitted.
+    accuracy : Accuracy or None
+        By labels, where there were some.
+    notes : tuple of str
+        What of the data was not used.
+    normalization : Sameness or None
+        None where no check was asked for, or there was nothing to normalize.
+    fit : Fit or None
+        What was fitted to data layer by layer, and what that brought on samples that were held out.
+    regrouping : Regrouping or None
+        What was done for the groups, where that was asked for.
+    permutation : Sameness or None
+        Whether the network with its channels in another order is the same function.
+    unfolded : int
+        BatchNormalizations that were put back first, see :func:`normswap.unfold`.
+    evaluated : bool
+        Whether the drift and the accuracy are on data that was given for them.
+    state_dict : StateDict or None
+        What was written for torch, where that was asked for.
+    outlook : Outlook
+        What is left to do, for tips; not part of the JSON.
+    """
+
+    plan: SwapPlan
+    check: SwapCheck | None = None
+    uncalibrated: DriftReport | None = field(
+        default=None, metadata=called("drift_before_calibration")
+    )
+    calibrated: int = 0
+    accuracy: Accuracy | None = None
+    notes: tuple[str, ...] = ()
+    normalization: Sameness | None = None
+    fit: Fit | None = None
+    regrouping: Regrouping | None = None
+    permutation: Sameness | None = None
+    unfolded: int = 0
+    evaluated: bool = False
+    state_dict: StateDict | None = None
+    outlook: Outlook = field(default=NOTHING, repr=False)
+
+    SCHEMA: ClassVar[str] = "normswap/swap/1"
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """How a command that did this ends."""
+        if self.failing:
+            return ExitCode.FINDINGS
+        for same in (self.permutation, self.normalization):
+            if same is not None and same.verdict.exit_code is not ExitCode.OK:
+                return same.verdict.exit_code
+        return ExitCode.OK if self.check is None else self.check.exit_code
+
+
+class SwapResult(Result[SwapReport]):
+    """A model with group normalizations, and the report on the swap."""

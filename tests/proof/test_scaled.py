@@ -1,0 +1,118 @@
+"""Tensors that are the original's but for a scale and a shift of each channel."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from support.build import Builder
+from support.folding import fold_model
+from support.proving import proof_of
+
+from normswap.inputs.signature import drawing_alike, read_signature
+from normswap.proof.files import sides_of
+from normswap.proof.prove import prove
+from normswap.proof.result import Cut, Means, Standing
+from normswap.proof.retrace import retrace
+
+CHANNELS = 4
+
+
+def mixer(blocks=2):
+    """Return a residual network whose normalizations are behind activations, as ConvMixer's are.
+
+    Their scales go through the activation into the Conv before it, their shifts along the sum.
+    """
+    b = Builder(17)
+    x = b.conv(b.input("N", 3, 8, 8), 3, CHANNELS)
+    for _ in range(blocks):
+        y = b.conv(x, CHANNELS, CHANNELS, group=CHANNELS, auto_pad="SAME_UPPER")
+        x = b.node("Add", x, b.bn(b.node("Relu", y), CHANNELS, positive=True))
+        y = b.conv(x, CHANNELS, CHANNELS, kernel=(1, 1))
+        x = b.bn(b.node("Relu", y), CHANNELS, positive=True)
+    x = b.node("Flatten", b.node("GlobalAveragePool", x))
+    b.output(b.node("Gemm", x, b.normal(CHANNELS, 5), b.normal(5), out="y"))
+    return b.model()
+
+
+@pytest.fixture(scope="module")
+def folded():
+    model = mixer()
+    rewritten, plan = fold_model(model)
+    assert len(plan.folded) >= 2
+    return model, rewritten
+
+
+def test_a_shift_on_its_way_along_a_residual_network_keeps_regions_small(folded, tmp_path):
+    proof = proof_of(*folded, tmp_path)
+    assert proof.is_whole
+    assert proof.largest <= 3
+    assert {region.means for region in proof.regions if region.is_scaled} == set(Means)
+
+
+def test_it_is_found_again_from_its_cut_points(folded, tmp_path):
+    proof = proof_of(*folded, tmp_path)
+    cuts = {region.cut.tensor: region.cut for region in proof.regions}
+
+    def traced(cuts):
+        return retrace(*sides(*folded, tmp_path), cuts)
+
+    again = traced(cuts)
+    assert not again.refused
+    assert [output.standing for output in again.outputs] == [Standing.PROVED]
+    assert [region.is_scaled for region in again.regions] == [r.is_scaled for r in proof.regions]
+    scaled = next(cut for cut in cuts.values() if cut.is_scaled)
+    left_out = traced({number: cut for number, cut in cuts.items() if cut != scaled})
+    assert [output.standing for output in left_out.outputs] == [Standing.OPEN]
+    equal = Cut(scaled.tensor, scaled.original, scaled.frontier)  # which it is not
+    assert equal in traced({**cuts, equal.tensor: equal}).refused
+
+
+def sides(a, b, folder):
+    for name, model in (("a", a), ("b", b)):
+        onnx.save(model, folder / f"{name}.onnx")
+    return sides_of(*drawing_alike(*(read_signature(folder / f"{name}.onnx") for name in "ab")))[:2]
+
+
+def test_a_number_that_is_off_anywhere_is_not_scaled_away(folded, tmp_path):
+    """A channel's scale or shift that nothing takes in again, too."""
+    a, b = folded
+    tried = 0
+    for at, tensor in enumerate(b.graph.initializer):
+        array = numpy_helper.to_array(tensor).copy()
+        if array.dtype != np.float32 or not array.any():
+            continue
+        channel = np.unravel_index(np.abs(array).argmax(), array.shape)[0]
+        array[channel] *= 1 + 1e-4
+        wrong = onnx.ModelProto.FromString(b.SerializeToString())
+        wrong.graph.initializer[at].CopyFrom(numpy_helper.from_array(array, tensor.name))
+        assert not prove(*sides(a, wrong, tmp_path)).is_whole, tensor.name
+        tried += 1
+    assert tried > 5
+
+
+def halves(factor=1.0, *, dead=False):
+    """Return a scale that an activation lets through, behind it and before it."""
+    a, b = Builder(17), Builder(17)
+    scale, shift = a.rng.uniform(0.5, 2, (2, 6)).astype(np.float32)
+    weight = a.rng.normal(size=(6, 3, 1, 1)).astype(np.float32)
+    after = a.rng.normal(size=(6, 6, 1, 1)).astype(np.float32)
+    if dead:
+        weight[2] = 0
+    x = a.node("Relu", a.node("Conv", a.input("N", 3, 6, 6), a.const(weight), out="c"), out="r")
+    x = a.node("Mul", x, a.const(scale.reshape(6, 1, 1)), out="m")
+    x = a.node("Abs", a.node("Add", x, a.const(shift.reshape(6, 1, 1)), out="s"), out="z")
+    a.output(a.node("Conv", x, a.const(after), out="y"))
+    moved = (scale * factor).reshape(6, 1, 1, 1) * weight
+    x = b.node("Relu", b.node("Conv", b.input("N", 3, 6, 6), b.const(moved), out="c"), out="r")
+    x = b.node("Abs", b.node("Add", x, b.const(shift.reshape(6, 1, 1)), out="s"), out="z")
+    b.output(b.node("Conv", x, b.const(after), out="y"))
+    return a.model(), b.model()
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_what_is_scaled_must_be_taken_back(tmp_path, dead):
+    assert proof_of(*halves(dead=dead), tmp_path).is_whole
+    assert not proof_of(*halves(1 + 1e-5, dead=dead), tmp_path).is_whole
+    assert not proof_of(*halves(2.0, dead=dead), tmp_path).is_whole
