@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _OPSET = 14
 _MOST = 3  # nodes of a reading
 _SAMPLES = 16  # values of a channel, below which two numbers fit whatever they are
-_SAME = 1e-12  # parts by which a scale that is none may be off
+_SAME = 1e-12  # parts by which a scale that is 1, or 0, may be off
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +202,7 @@ def _fitted(a: np.ndarray, b: np.ndarray, moved: Sequence[np.ndarray], axis: int
     with np.errstate(all="ignore"):
         scale = (varying * (b - other)).sum(axis=others, keepdims=True) / square
     scale = np.where(np.isfinite(scale), scale, 1.0)
+    scale = np.where(np.abs(scale) <= _SAME * np.abs(scale).max(), 0.0, scale)  # of a dead channel
     shift = other - scale * center
     # What rounding the region's own constants may do is none.
     squares = [np.square(each - a).mean(axis=others, keepdims=True) for each in moved]
