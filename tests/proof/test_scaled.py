@@ -124,13 +124,13 @@ def test_a_channel_that_is_scaled_by_zero_is_constant(tmp_path):
     scale, shift = a.rng.uniform(0.5, 2, (2, 6))
     scale[2] = 0
     for net in (a, b):
-        weights = net.node("Softmax", net.input(2, 7, 7, name="p"))
+        weights = net.node("Softmax", net.input(2, 9, 9, name="p"))
         parts = net.const(scale), net.const(shift)
 
         def moved(x, net=net, parts=parts):
             return net.node("Add", net.node("Mul", x, parts[0]), parts[1])
 
-        v = net.input(2, 7, 6, name="v")
+        v = net.input(2, 9, 6, name="v")
         m = net.node("MatMul", weights, v if net is a else moved(v), out="m")
         net.output(net.node("Relu", moved(m) if net is a else m, out="y"))
     proof = proof_of(a.model(), b.model(), tmp_path)
