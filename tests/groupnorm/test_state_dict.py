@@ -208,7 +208,7 @@ def test_the_command(tmp_path, monkeypatch):
 
     kept = tensors.read_bytes()
     for more, words in (
-        ((f"torch={tensors}", "-o", tmp_path / "new.onnx"), "net.safetensors exists"),
+        ((f"torch={tensors}", "-o", tmp_path / "new.onnx"), "net.safetensors already exists"),
         (("torch=net.pt", "--force"), "ends with neither"),
         (("tf", "--force"), "neither torch nor torch=FILE"),
         (("torch", "--dry-run"), "--map can't be used with --dry-run"),
