@@ -105,7 +105,8 @@ class Dataset:
         Raises
         ------
         DataError
-            There is no such array, or it has not one entry for each sample.
+            There is no such array, it has not one entry for each sample, or these are no numbers of
+            classes.
         """
         parts: list[npt.NDArray[Any]] = []
         read, left = 0, self._samples
@@ -127,7 +128,16 @@ class Dataset:
             raise DataError(
                 f"There are {len(labels)} labels for the {read} samples of {self.name}."
             )
-        return np.concatenate(parts)
+        whole = np.concatenate(parts)
+        if whole.dtype.kind not in "biu" and not (
+            whole.dtype.kind == "f" and (whole == np.floor(whole)).all()
+        ):
+            example = whole.reshape(-1)[0]
+            raise DataError(
+                f"The labels are of {whole.dtype}, such as {example}, and no class numbers.",
+                tip="Number the classes from 0 on, as the model's outputs do.",
+            )
+        return whole
 
 
 def _no_labels(labels: str | npt.NDArray[Any], found: FoundSet, count: int) -> str:

@@ -370,6 +370,22 @@ def test_a_constant_that_others_read_is_theirs_as_it_was(tmp_path):
     np.testing.assert_array_equal(run_ort(result, x=images(2))[1], values[weight])
 
 
+@pytest.mark.usefixtures("layer_by_layer")
+def test_an_affine_in_a_body_has_a_turn_behind_the_weights(tmp_path):
+    b = Builder(17, seed=3)
+    x = b.node("Conv", b.input("N", 3, 6, 6), b.normal(8, 3, 3, 3), name="first")
+    inner = Builder(17, seed=5)
+    inner.count = 100
+    made = layer(inner, x, "inside")
+    branch = graph_of(inner, "branch", [], [(made, 1, None)])
+    x = b.node("If", b.const(np.bool_(True)), then_branch=branch, else_branch=branch, name="choice")
+    b.output(b.node("Flatten", b.node("GlobalAveragePool", x), out="y"), ("N", 8))
+    path, plan, fit, out = opened(b.model(), tmp_path / "model.onnx")
+    (step,) = refit(path, plan, fit, out, RefitOptions(), silent).fit.steps
+    assert (step.layer, step.kind) == ("choice.then_branch/inside", "affine")
+    assert step.after > step.before + 3
+
+
 def in_function(b, x, calls=2):
     """A function with layers, the weight of the last of which it is handed."""
     body = Body(b, "Block", ["a", "w"])
@@ -518,7 +534,11 @@ def test_layers_that_can_not_be_fitted_say_why(tmp_path, monkeypatch):
     b.inputs.append(helper.make_tensor_value_info(given, 1, (8, 8, 1, 1)))
     x = layer(b, b.node("Conv", x, given, name="replaceable"))
     x = in_scan(b, x, chosen=True)
-    x = b.node("Flatten", x)
+    inner = inner_layers(b, "each", "made")
+    image = ("N", 8, 4, 4)
+    body = graph_of(inner, "body", [("each", 1, image)], [("made", 1, image)])
+    x = b.node("SequenceMap", b.node("SequenceConstruct", x), body=body, name="map")
+    x = b.node("Flatten", b.node("ConcatFromSequence", x, axis=1))
     b.output(b.node("Gemm", x, b.normal(128, 4), b.normal(4), name="large", out="y"), ("N", 4))
     monkeypatch.setattr("normswap.groupnorm.refit.layers.LARGEST", 100)
     path, plan, fit, out = opened(b.model(), tmp_path / "model.onnx")
@@ -526,8 +546,9 @@ def test_layers_that_can_not_be_fitted_say_why(tmp_path, monkeypatch):
     assert not refitted.fit.steps
     told = {entry.layer: entry.why for entry in refitted.fit.unfitted}
     assert "graph input with a default value" in told["replaceable"]
-    inside = told["rows.body/choice.then_branch/behind"]
-    assert inside == "it is in If choice inside Scan rows, which takes no varying lengths"
+    scan, map_ = (told[f"{body}/behind"] for body in ("rows.body/choice.then_branch", "map.body"))
+    assert scan == "it is in If choice inside Scan rows, which takes no varying lengths"
+    assert map_ == "it is in a subgraph of SequenceMap map, whose tensors can't be read"
     assert "a fit takes 100 at most" in told["large"]
 
 

@@ -126,6 +126,11 @@ class Problem:
         """What is fitted."""
         return (self.weight,) if self.bias is None else (self.weight, self.bias)
 
+    @property
+    def is_hidden(self) -> bool:
+        """Whether it is in bodies only, so that a fit of all layers at once does not reach it."""
+        return all(use.by_turns for use in self.uses)
+
 
 @dataclass(frozen=True, slots=True)
 class Side:
@@ -361,6 +366,10 @@ class _Opening:
         swaps = [self._plan.swaps[number] for number in numbers]
         layer = swaps[0].layer
         made_of = [node for nodes in teachers for node in nodes]
+        hidden = self._hidden(made_of)
+        if hidden or not made_of:
+            self._kept[layer.name] = hidden or "nothing calls the function that it is in"
+            return
         xs, ys, scales, biases = (
             [key for number in numbers for key in student.marks.get((number, what), ())]
             for what in ("x", "y", "scale", "bias")
@@ -386,20 +395,15 @@ class _Opening:
                 by_turns=bool(node.graph.parent),
             )
             for x, y, node in zip(xs, ys, made_of, strict=True)
-            if not self._hidden(node)
         ]
-        if not uses:
-            self._kept[layer.name] = (
-                self._hidden(made_of[0]) if made_of else "nothing calls the function that it is in"
-            )
-            return
         places = tuple(swap.place for swap in swaps)
         problem = Problem(layer.name, tuple(uses), parameters[0], parameters[1], places)
         self._found.append(_Fitted(problem, [*xs, *scales, *biases], made_of))
 
-    def _hidden(self, node: Node) -> str:
-        """Say why the tensors at a node of the teacher can't be seen; empty where they can."""
-        return self._teacher.recorder.hindrance(self._teacher.surgeon[node.key])
+    def _hidden(self, nodes: Iterable[Node]) -> str:
+        """Say why tensors at nodes of the teacher can't be seen; empty where all can."""
+        recorder, surgeon = self._teacher.recorder, self._teacher.surgeon
+        return next(filter(None, (recorder.hindrance(surgeon[node.key]) for node in nodes)), "")
 
     def open_weights(self) -> None:
         """Make the weights of linear layers inputs of the student."""
@@ -422,9 +426,9 @@ class _Opening:
         if any(key not in twins for key in nodes):
             self._kept[title] = "it is part of a layer that is swapped"
             return
-        seen = [layer for layer in layers if not self._hidden(layer.node)]
-        if not seen:
-            self._kept[title] = self._hidden(layers[0].node)
+        hidden = self._hidden(layer.node for layer in layers)
+        if hidden:
+            self._kept[title] = hidden
             return
         parameters: list[Parameter] = []
         readers: list[int] = []
@@ -450,7 +454,7 @@ class _Opening:
                 self._teacher.shown(layer.last, None, data_type),
                 by_turns=bool(layer.node.graph.parent),
             )
-            for layer in seen
+            for layer in layers
         )
         bias = parameters[1] if len(parameters) > 1 else None
         problem = Problem(title, uses, parameters[0], bias)

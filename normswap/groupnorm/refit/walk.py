@@ -123,8 +123,8 @@ def refit(
         pair = open_pair(original, plan, folder, weights=how.weights, affines=how.affines)
         if not pair.outputs:
             raise DataError(
-                "The model has no output of a float type, and no output of classes that are the "
-                "largest of scores: there is nothing to judge a fit by.",
+                "The model has no output of a float type, nor one of an ArgMax: there is nothing "
+                "to judge a fit by.",
                 tip="Leave out --calibrate: a swap without data needs no such output.",
             )
         common: dict[str, Any] = {"alike": True, "timeout": how.timeout, "remembered": 4}
@@ -171,8 +171,7 @@ def _hindrance(problem: Problem, route: Route) -> str:
     """Return why an affine was not fitted to the outputs, if it was not."""
     name = problem.weight.name
     if name in route.unknown:
-        inside = all(use.by_turns for use in problem.uses)
-        how = "which it is in" if inside else "which comes after it"
+        how = "which it is in" if problem.is_hidden else "which comes after it"
         return f"no derivative is known of {route.unknown[name]}, {how}"
     if name not in route.names:
         return "small changes of it are lost in the rounding of its type"
@@ -294,15 +293,30 @@ class _Walk:
         return self._take(moved, best, what, kind, rounds=rounds)
 
     def sweep(self) -> None:
-        """Go through all layers, each fitted to what it gives in the original."""
+        """Go through all layers, each fitted to what it gives in the original.
+
+        Beside weights, an affine of its own brings nothing where all were fitted at once. In bodies
+        they were not, and there have a turn behind the weights.
+        """
+        problems = self._pair.problems
+        if not self._has_weights:
+            self._sweep(problems)
+            return
+        self._sweep([problem for problem in problems if not problem.affine])
+        hidden = [problem for problem in problems if problem.affine and problem.is_hidden]
+        if hidden:
+            self._sweep(hidden)
+
+    def _sweep(self, chosen: Sequence[Problem]) -> None:
+        """Go through some layers."""
+        wanted = set(map(id, chosen))
         sides = self._pair.student, self._pair.teacher
         student = Course(self._student, sides[0], self._fit)
         teacher = Course(self._teacher, sides[1], self._fit)
         judged = Course(self._student, sides[0], self._held_out)
         for level, numbers in enumerate(self._pair.levels, start=1):
-            problems = [self._pair.problems[n] for n in numbers]
-            if self._has_weights:  # beside which an affine of its own brings nothing
-                problems = [problem for problem in problems if not problem.affine]
+            here = (self._pair.problems[n] for n in numbers)
+            problems = [problem for problem in here if id(problem) in wanted]
             if not problems:
                 continue
             where = f"level {level} of {len(self._pair.levels)}"
