@@ -283,7 +283,7 @@ def test_a_wrong_swap_is_told_and_not_written(model, monkeypatch):
     assert result.code == 1
     assert "\nnot group normalization: " in result.text
     assert "output 'y': " in result.text
-    assert "', made by Reshape " in result.text  # where it is
+    assert "', computed by Reshape " in result.text  # where it is
     assert "output y, same sample alone and in a batch: " in result.text
     assert "nothing was written" in result.text
     assert "tip:" not in result.text  # of what to do with a swap, where there is none
