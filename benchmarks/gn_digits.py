@@ -1,9 +1,10 @@
-"""What a swap costs and what it buys, on the trained digits network of models/.
+"""What a swap without data costs and what it buys, on the trained digits network of models/.
 
     python benchmarks/gn_digits.py
 
 writes ``benchmarks/RESULTS-GN-DIGITS.md`` and ``docs/batch-size.svg``: the accuracy of the network
-swapped in four ways, and how far its outputs move when the batch shrinks.
+swapped as it is and normalized first, and how far its outputs move when the batch shrinks. What
+data brings is told by ``gn_refit``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import numpy as np
 import onnxruntime as ort
 
 from normswap.check.options import CheckOptions
-from normswap.groupnorm.calibrate import CalibrationOptions
 from normswap.groupnorm.options import SwapOptions
 from normswap.groupnorm.policy import GroupPolicy
 from normswap.workflows.swap import swap
@@ -24,7 +24,9 @@ ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "models" / "digits_resnet.onnx"
 TRAINING = ROOT / "models" / "digits_resnet_training.onnx"
 DATA = ROOT / "models" / "digits_test.npz"
-CALIBRATION = 256
+JUDGED = 256
+"""Images for the SNR; the others are for the accuracy."""
+
 BATCHES = (64, 32, 16, 8, 4, 2, 1)
 GROUPS = (1, 2, 4, 8, 16, None)
 
@@ -40,22 +42,14 @@ def accuracy(path: Path, images: np.ndarray, labels: np.ndarray) -> float:
     return float((logits(path, images).argmax(axis=1) == labels).mean())
 
 
-def swapped(
-    target: Path,
-    groups: int | None,
-    images: np.ndarray,
-    how: CalibrationOptions | None,
-    *,
-    normalize: bool = True,
-) -> str:
+def swapped(target: Path, groups: int | None, images: np.ndarray, *, normalize: bool) -> str:
     report = swap(
         MODEL,
         target,
         SwapOptions(GroupPolicy(groups=groups), normalize=normalize),
         overwrite=True,
         check=CheckOptions(),
-        data=[{"image": images[at : at + 32]} for at in range(0, len(images), 32)],
-        calibration=how,
+        data={"image": images},
     ).report
     assert report.check is not None
     assert report.check.exit_code == 0
@@ -65,21 +59,13 @@ def swapped(
 def accuracies(folder: Path) -> list[list[str]]:
     data = np.load(DATA)
     images, labels = data["image"], data["labels"]
-    fit, test = images[:CALIBRATION], images[CALIBRATION:]
-    truth = labels[CALIBRATION:]
+    judged, test, truth = images[:JUDGED], images[JUDGED:], labels[JUDGED:]
     target = folder / "swapped.onnx"
-    rows = [["BatchNormalization", f"{accuracy(MODEL, test, truth):.1%}", *[""] * 7]]
-    for groups in (*GROUPS, "search"):
-        searching = groups == "search"
-        start = 8 if searching else groups
-        row = ["searched, from 8" if searching else str(groups or "channels")]
-        for how, normalize in (
-            (None, False),
-            (None, True),
-            (CalibrationOptions(one_pass=True, search_groups=searching), True),
-            (CalibrationOptions(search_groups=searching), True),
-        ):
-            snr = swapped(target, start, fit, how, normalize=normalize)
+    rows = [["BatchNormalization", f"{accuracy(MODEL, test, truth):.1%}", *[""] * 3]]
+    for groups in GROUPS:
+        row = [str(groups or "channels")]
+        for normalize in (False, True):
+            snr = swapped(target, groups, judged, normalize=normalize)
             row += [f"{accuracy(target, test, truth):.1%}", snr]
         rows.append(row)
         print(row, flush=True)
@@ -149,20 +135,20 @@ def main() -> None:
         rows = accuracies(folder)
         images = np.load(DATA)["image"][:512]
         network = folder / "gn.onnx"
-        swapped(network, 8, images[:CALIBRATION], CalibrationOptions())
+        swapped(network, 8, images[:JUDGED], normalize=True)
         curves = {
             "BN, training mode": movement(TRAINING, images),
             "GN, 8 groups": movement(network, images),
         }
     plot(curves, ROOT / "docs" / "batch-size.svg")
-    ways = ("not normalized", "normalized first", "and one pass", "and calibrated")
+    ways = ("not normalized", "normalized first")
     header = ["groups", *(cell for way in ways for cell in (way, "SNR (dB)"))]
     parts = [
         "# The digits network, swapped",
         (
-            "Accuracy on the test images that were not used for calibration "
-            f"({540 - CALIBRATION}), and the SNR of the logits beside the original's on those that "
-            f"were ({CALIBRATION}). Made by `python benchmarks/gn_digits.py`."
+            f"Without data: accuracy on {540 - JUDGED} test images, and the SNR of the logits "
+            f"beside the original's on {JUDGED} others. Made by `python benchmarks/gn_digits.py`; "
+            "what data brings is in [RESULTS-GN-REFIT.md](RESULTS-GN-REFIT.md)."
         ),
         table(header, rows),
         "## Dependence on the batch",

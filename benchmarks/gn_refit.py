@@ -9,7 +9,8 @@ numbers of groups: without data, with ``--calibrate``, ``--refit`` and ``--regro
 is of samples that the fit has not seen, the mean over several divisions of the data.
 
 ``--networks DIR`` takes further ones: NAME.onnx, and NAME.npz with ``images`` and ``labels``, and
-perhaps ``about`` and ``fit``, how many images to fit to. ``--results FILE`` keeps every figure as
+perhaps ``about``, ``fit``, how many images to fit to, and ``units``, which of them are of the same
+picture, say, and stay on one side. ``--results FILE`` keeps every figure as
 soon as it is there, and goes on where it was left.
 """
 
@@ -20,7 +21,7 @@ import json
 import resource
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -64,6 +65,8 @@ class Task:
     images, labels : ndarray
     fit : int
         How many samples are for the fit, a quarter of them held out to accept by; the others test.
+    units : ndarray or None
+        What each sample belongs to; no unit is on two sides.
     """
 
     name: str
@@ -72,6 +75,18 @@ class Task:
     images: np.ndarray
     labels: np.ndarray
     fit: int = 256
+    units: np.ndarray | None = None
+
+    def divided(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the numbers of the samples to fit to, and of those to test by."""
+        rng = np.random.default_rng(seed)
+        if self.units is None:
+            order = rng.permutation(len(self.images))
+            return order[: self.fit], order[self.fit :]
+        ranks = rng.permutation(self.units.max() + 1)[self.units]
+        order = np.argsort(ranks, kind="stable")
+        last = ranks[order[self.fit]]  # the first unit that would be on both sides
+        return order[ranks[order] < last], order[ranks[order] >= last]
 
 
 def digits() -> Task:
@@ -88,7 +103,8 @@ def prepared(folder: Path) -> list[Task]:
         data = np.load(path.with_suffix(".npz"))
         about = str(data["about"]) if "about" in data else path.name
         fit = int(data["fit"]) if "fit" in data else Task.fit
-        tasks.append(Task(path.stem, about, path, data["images"], data["labels"], fit))
+        units = data.get("units")
+        tasks.append(Task(path.stem, about, path, data["images"], data["labels"], fit, units))
     return tasks
 
 
@@ -111,11 +127,14 @@ def figures(path: Path, task: Task, test: np.ndarray, wanted: np.ndarray) -> tup
 
 def measured(task: Task, groups: str, way: str, seed: int, folder: Path) -> list[float]:
     """Return the original's accuracy, and accuracy and SNR when it is swapped in a way."""
-    order = np.random.default_rng(seed).permutation(len(task.images))
-    fit, test = order[: task.fit], order[task.fit :]
+    fit, test = task.divided(seed)
     wanted = scores(task.model, task.images[test])
     name = ort.InferenceSession(str(task.model)).get_inputs()[0].name
     how, regroup = WAYS[way]
+    data = {name: task.images[fit]}
+    if task.units is not None:
+        data["unit"] = task.units[fit]
+        how = how and replace(how, holdout="unit")
     target = folder / "swapped.onnx"
     policy = GroupPolicy.of("channels" if groups == EACH else int(groups), None, "gcd")
     swap(
@@ -123,7 +142,7 @@ def measured(task: Task, groups: str, way: str, seed: int, folder: Path) -> list
         target,
         SwapOptions(policy, form="primitive", regroup=regroup),
         overwrite=True,
-        data=None if how is None else {name: task.images[fit]},
+        data=None if how is None else data,
         calibration=how,
     )
     own, _ = figures(task.model, task, test, wanted)

@@ -5,12 +5,14 @@
 Whole processes in turns, paired: the help and the completion of a shell beside `import click`, and
 `fold --no-check` of each model beside `onnx.load` and `onnx.save` of the same file. Of each the
 median seconds and the least time of the processor, both as a multiple of its pair too, and the most
-memory. A busy machine says more by the processor. `--write` writes RESULTS-STARTUP.md.
+memory. A busy machine says more by the processor. Then where the fold of the first model spends
+its time, part by part (`benchmarks.startup_parts`). `--write` writes RESULTS-STARTUP.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import statistics
@@ -106,6 +108,19 @@ def table(timed: list[Timed]) -> str:
     return "\n".join(lines)
 
 
+def parts(model: Path, out: Path, runs: int) -> str:
+    """Return the least milliseconds of each part of a fold, as a table in Markdown."""
+    command = [sys.executable, "-m", "benchmarks.startup_parts", str(model), str(out)]
+    told = [
+        json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+        for _ in range(runs)
+    ]
+    least = {part: 1e3 * min(each[part] for each in told) for part in told[0]}
+    rows = [f"| {part} | {value:.0f} |" for part, value in least.items()]
+    head = [f"| `normswap fold --no-check -q`: {model.stem} | ms |", "|---|---:|"]
+    return "\n".join([*head, *rows, f"| together | {sum(least.values()):.0f} |"])
+
+
 def main() -> None:
     """Measure, and print or write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -120,7 +135,7 @@ def main() -> None:
                 each.run()
                 if not turn:
                     each.taken.clear()  # files come into the page cache, bytecode is compiled
-    told = table(timed)
+        told = f"{table(timed)}\n\n{parts(given.models[0], Path(name) / 'out.onnx', given.runs)}"
     print(told)
     if given.write:
         loads = ", ".join(f"{load:.1f}" for load in os.getloadavg())
@@ -128,6 +143,7 @@ def main() -> None:
             "# Start-up\n\n"
             "Made by `python -m benchmarks.startup MODEL ... --write`: whole processes in turns, "
             f"{given.runs} of each; the median seconds, and the least time of the processor. "
+            "Below, the least of the main thread, part by part. "
             f"Python {platform.python_version()}, {os.cpu_count()} cores, at a load average of "
             f"{loads}.\n\n{told}\n"
         )

@@ -139,7 +139,8 @@ def count(model) -> CountReport:
 COMMAND = '''
 import click
 
-from normswap.cli.options import model_argument, report_options, source_of_command
+from normswap.cli.options import model_argument, report_options
+from normswap.cli.source_and_target import source_of_command
 from normswap.cli.telling import telling
 
 

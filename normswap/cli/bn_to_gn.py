@@ -12,7 +12,6 @@ from normswap.cli.options import (
     TESTED,
     CheckedCommand,
     Decorator,
-    SavedFile,
     certificate_option,
     check_options,
     check_options_of_command,
@@ -26,10 +25,11 @@ from normswap.cli.options import (
     rewrite_options_of_command,
     samples_option,
     save_failing_inputs,
-    source_of_command,
 )
 from normswap.cli.progress import progress
+from normswap.cli.source_and_target import source_of_command
 from normswap.cli.telling import telling
+from normswap.cli.values import SavedFile
 from normswap.cli.written import will_write
 from normswap.errors import UsageError
 from normswap.groupnorm.forms import FORMS
@@ -132,8 +132,8 @@ def group_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return decorated(function, decorators)
 
 
-def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of all three commands."""
+def form_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say which layers become what."""
     decorators: tuple[Decorator, ...] = (
         click.option(
             "--form",
@@ -169,6 +169,13 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
             is_flag=True,
             help="Swap only the layers that `normswap fold` can't remove.",
         ),
+    )
+    return decorated(function, decorators)
+
+
+def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of what is learned from data, and measured on it."""
+    decorators: tuple[Decorator, ...] = (
         click.option(
             "--calibrate",
             "calibrate_on",
@@ -221,6 +228,15 @@ def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
             help="First put back the BatchNormalizations that an exporter folded, with the "
             "statistics of DATA; see `normswap unfold`.",
         ),
+    )
+    return decorated(function, decorators)
+
+
+def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of all three commands."""
+    decorators: tuple[Decorator, ...] = (
+        form_options,
+        data_options,
         click.option(
             "--map",
             "mapped",

@@ -13,17 +13,16 @@ from normswap.cli.many import pairs_arguments
 from normswap.cli.options import (
     DEPTHS,
     MIB,
-    STDIO,
     CheckedCommand,
-    SavedFile,
     certificate_option,
     comparison_options,
     provider_options_of_command,
     save_failing_inputs,
-    source_of_command,
 )
 from normswap.cli.progress import progress
+from normswap.cli.source_and_target import STDIO, source_of_command
 from normswap.cli.telling import format_options, telling
+from normswap.cli.values import SavedFile
 from normswap.errors import UsageError
 
 if TYPE_CHECKING:

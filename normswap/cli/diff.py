@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from normswap.cli.completing import files
-from normswap.cli.options import STDIO, report_options, source_of_command
+from normswap.cli.options import report_options
 from normswap.cli.progress import progress
+from normswap.cli.source_and_target import STDIO, source_of_command
 from normswap.cli.telling import telling
 from normswap.errors import UsageError
 

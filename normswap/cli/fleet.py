@@ -14,8 +14,9 @@ import click
 from click.core import ParameterSource
 
 from normswap.cli.one import TASK, done, failed
-from normswap.cli.options import STDIO, SavedFile, beside
+from normswap.cli.source_and_target import STDIO, beside
 from normswap.cli.telling import BY_MODEL, JSON, JSONL, telling
+from normswap.cli.values import SavedFile
 from normswap.cli.written import Written
 from normswap.errors import ExitCode, UsageError
 from normswap.fleet import places, remote

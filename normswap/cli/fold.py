@@ -19,9 +19,9 @@ from normswap.cli.options import (
     require_dry_run,
     rewrite_options_of_command,
     save_failing_inputs,
-    source_of_command,
 )
 from normswap.cli.progress import progress
+from normswap.cli.source_and_target import source_of_command
 from normswap.cli.telling import telling
 from normswap.errors import UsageError
 from normswap.spelling import did_you_mean

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from normswap.cli.many import models_argument
-from normswap.cli.options import STDIO, report_options, source_of_command
+from normswap.cli.options import report_options
 from normswap.cli.progress import progress
+from normswap.cli.source_and_target import STDIO, source_of_command
 from normswap.cli.telling import telling
 from normswap.cli.written import will_write
 from normswap.errors import ExitCode, UsageError

@@ -11,7 +11,8 @@ import click
 
 from normswap.cli.asked import Asked
 from normswap.cli.completing import files
-from normswap.cli.options import STDIO, Decorator, decorated
+from normswap.cli.options import Decorator, decorated
+from normswap.cli.source_and_target import STDIO
 
 if TYPE_CHECKING:
     from collections.abc import Callable

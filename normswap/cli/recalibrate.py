@@ -14,10 +14,10 @@ from normswap.cli.options import (
     output_options,
     report_options,
     samples_option,
-    target_of_command,
     timeout_option,
 )
 from normswap.cli.progress import progress
+from normswap.cli.source_and_target import source_of_command, target_of_command
 from normswap.cli.telling import telling
 
 if TYPE_CHECKING:
@@ -84,7 +84,6 @@ def recalibrate_command(
     standard input. DATA is an .npz with an array for each input, an .npy or .pb file, or a folder
     of these or of test_data_set_*; other arrays, such as labels, are ignored.
     """
-    from normswap.cli.options import source_of_command
     from normswap.workflows.recalibrate import recalibrate
 
     source = source_of_command(model)

@@ -20,9 +20,9 @@ from normswap.cli.options import (
     rewrite_options_of_command,
     samples_option,
     save_failing_inputs,
-    source_of_command,
 )
 from normswap.cli.progress import progress
+from normswap.cli.source_and_target import source_of_command
 from normswap.cli.telling import telling
 from normswap.errors import UsageError
 

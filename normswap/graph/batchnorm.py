@@ -243,5 +243,5 @@ def _require_all(
 def channels(what: str, values: Wide, which: np.ndarray) -> str:
     """Name the channels that something is about, with the first one's value."""
     first = int(which[0])
-    more = f" (and so in {which.size - 1} more)" if which.size > 1 else ""
+    more = f", the first of {which.size} such channels" if which.size > 1 else ""
     return f"{what} is {float(values.reshape(-1)[first]):g} in channel {first}{more}"

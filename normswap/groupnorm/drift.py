@@ -235,9 +235,9 @@ def measure_drift(
                         flaw = None if what in notes else flaw_of(what, run[name])
                         if flaw is not None:
                             notes[what] = f"{flaw}; the drift is measured on the other elements"
-    why = "it is of no float type, and the inputs are random"
+    why = "its values are not floats, and the inputs are random"
     if own:
-        why = f"it is of no float type, and there are fewer than {LEAST_SAMPLES} samples"
+        why = f"its values are not floats, and there are fewer than {LEAST_SAMPLES} samples"
     told = own and samples >= LEAST_SAMPLES
     return DriftReport(
         {name: found[name].result(shares=own) for name in outputs.floats},

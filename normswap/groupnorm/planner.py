@@ -154,8 +154,8 @@ def require_elements(plan: SwapPlan) -> None:
     )
     more = f"; and {len(bad) - LISTED} more" if len(bad) > LISTED else ""
     raise UsageError(
-        f"A group of one element is always normalized to 0, so nothing would be left of the input "
-        f"of {listed}{more}.",
+        f"In groups of one element each value is normalized to 0, which would erase the input of "
+        f"{listed}{more}.",
         tip="Ask for fewer groups, or leave these layers out with --exclude.",
     )
 

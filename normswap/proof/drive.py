@@ -165,6 +165,7 @@ class _Driving:
         for side, cone in ((pair.b, pair.of_b), (pair.a, pair.of_a)):
             for number, kind in cone.frontier.items():
                 self._numbers[kind] = (side, number)
+        self._originals = {kind: n for n, kind in reversed(pair.of_a.frontier.items())}
         self._floats, self._flags = [], []
         for kind, (side, number) in sorted(self._numbers.items()):
             data_type = side.flat.types[number]
@@ -267,12 +268,19 @@ class _Driving:
         return found
 
     def _bounds(self, kind: int) -> Bounds:
-        for number, other in self._pair.of_a.frontier.items():
-            if other == kind:
-                return self._pair.facts.bounds(number)
-        return -math.inf, math.inf
+        number = self._originals.get(kind, NONE)
+        return (-math.inf, math.inf) if number == NONE else self._pair.facts.bounds(number)
+
+    def _sums(self, kind: int) -> bool:
+        """Whether the last axis of a tensor sums to 1."""
+        number = self._originals.get(kind, NONE)
+        return number != NONE and self._pair.facts.sums_to_one(number)
 
     def _draw(self, kind: int, shape: Shape, scale: float, rng: np.random.Generator) -> np.ndarray:
+        values = self._drawn(kind, shape, scale, rng)
+        return values / values.sum(axis=-1, keepdims=True) if self._sums(kind) else values
+
+    def _drawn(self, kind: int, shape: Shape, scale: float, rng: np.random.Generator) -> np.ndarray:
         low, high = self._bounds(kind)
         values = scale * rng.standard_normal(shape)
         if low == -math.inf and high == math.inf:
@@ -289,6 +297,8 @@ class _Driving:
         return values
 
     def _positive(self, kind: int, shape: Shape, rng: np.random.Generator) -> np.ndarray:
+        if self._sums(kind):
+            return self._draw(kind, shape, 1.0, rng)
         low, high = self._bounds(kind)
         return np.clip(rng.uniform(0.25, 9.0, shape), low, high)
 
@@ -297,7 +307,7 @@ class _Driving:
         spent = 0
         for kind in self._floats:
             shape = self._layout.shape(kind, 0)
-            if shape is None or len(shape) < 2:
+            if shape is None or len(shape) < 2 or self._sums(kind):
                 continue
             shapes = self._layout.probe(self._floats, min(shape[1], _PROBES))
             if shapes is None:

@@ -1,4 +1,4 @@
-"""What is known of the values of a tensor, whatever the input: bounds."""
+"""What is known of the values of a tensor, whatever the input: bounds, and rows that sum to 1."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _DEEPEST = 24
 
 
 class Facts:
-    """Bounds of a model's tensors, each worked out when it is asked for."""
+    """What is known of a model's tensors, each worked out when it is asked for."""
 
     def __init__(self, side: Side) -> None:
         self._side = side
@@ -78,6 +78,15 @@ class Facts:
                 found = self._made(maker, depth + 1)
             self._known[number] = found
         return found
+
+    def sums_to_one(self, number: int) -> bool:
+        """Whether a tensor sums to 1 along its last axis, as what a Softmax makes."""
+        maker = self._side.flat.makers[number]
+        shape = self._side.sizes[0].shapes.get(number)
+        if maker is None or maker.op != "Softmax" or not maker.is_standard or not shape:
+            return False
+        default = -1 if maker.opset >= 13 else 1
+        return int(maker.attributes.get("axis", default)) in {-1, len(shape) - 1}
 
     def _made(self, node: Node, depth: int) -> Bounds:
         if node.domain == OWN:

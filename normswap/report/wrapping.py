@@ -1,8 +1,8 @@
 """Where a sentence goes on in the next line.
 
 Words stay whole, and so does a command between backticks, whatever it takes: it is there to be
-copied. A number keeps its unit. The name of a tensor that is longer than a line is broken behind a
-part of it.
+copied. A number keeps its unit, and an arrow what it leads to. The name of a tensor that is longer
+than a line is broken behind a part of it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 LEAST = 20
 """Columns that sentences need; with fewer they run over."""
 
-_WORD = re.compile(r"[^\s`]*`[^`]+`[^\s`]*|\S*\d (?:m?s|dB|[kMGT]i?B)\b\S*|\S+")
+_WORD = re.compile(r"[^\s`]*`[^`]+`[^\s`]*|\S*\d (?:m?s|dB|[kMGT]i?B)\b\S*|→ \S+|\S+")
 _PART = re.compile(r"[^/._]*[/._]+|[^/._]+")
 
 

@@ -18,12 +18,12 @@ from normswap.check.departure import disbelieved, find_departures, measure_round
 from normswap.check.deployment import deploy, proved_outputs, with_proof
 from normswap.check.executions import provider_notes
 from normswap.check.golden import against_expected
+from normswap.check.memory import shortage
 from normswap.check.observations import Observations
 from normswap.check.observe import observe_original, observe_rewritten
 from normswap.check.options import CheckOptions
 from normswap.check.power import estimate, self_test
 from normswap.check.report import CaseReport, CheckReport, OutputReport, reasons_of
-from normswap.check.room import shortage
 from normswap.check.runner import LEVELS, Execution, Runner
 from normswap.check.starting import is_enough, start
 from normswap.check.verdict import NOT_FINITE, Verdict, overall

@@ -79,26 +79,18 @@ def certified(
     folding: Folding | None = None,
     swapping: tuple[Intent, ...] | None = None,
 ) -> Iterator[None]:
-    """Write the certificate of a check, where one was asked for, when the context ends well.
+    """Write the certificate of a check, if one was asked for, when the context ends well.
 
     Parameters
     ----------
     file : Path or None
-        Where it goes; there is none of a rewrite that was not checked.
-    model : Model
-        What was loaded.
-    rewritten : Path
-        Where the result is for now.
-    target : path or binary stream
         Where it goes.
-    report : CheckReport or None
-    options : CheckOptions or None
+    model, rewritten, target
+        What was loaded, where the result is for now, and where it goes.
+    report, options : CheckReport and CheckOptions, or None
         Of the check.
-    progress : callable
     original : Path, optional
         What the result was compared with, if that is not what was loaded.
-    folding : Folding, optional
-    swapping : tuple of Intent, optional
     """
     if file is None or report is None or options is None:
         yield

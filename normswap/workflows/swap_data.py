@@ -73,26 +73,12 @@ def open_swap_data(
     samples: int | None,
     fit: CalibrationOptions | None,
 ) -> SwapData:
-    """Open the data of a swap.
-
-    Parameters
-    ----------
-    original : Path
-        The model that is swapped.
-    data, evaluate : path, feeds or iterable of feeds, optional
-        What is fitted to, and what the check and the drift use; see
-        :func:`normswap.inputs.data.open_data`.
-    labels : str, path or ndarray, optional
-        Of what the check and the drift use.
-    samples : int, optional
-        Use the first so many.
-    fit : CalibrationOptions, optional
-        What is fitted, if anything.
+    """Open the data of a swap: what is fitted to, and what the check and the drift use.
 
     Raises
     ------
     DataError
-        The data doesn't fit the model, or the labels don't fit the data.
+        The data doesn't fit the original, or the labels don't fit the data.
     """
     signature = read_signature(original)
     first = other = None

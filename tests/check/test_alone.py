@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from support.check_models import conv_bn, one_node, save, tensor
 
-from normswap.check import room
+from normswap.check import memory
 from normswap.check.alone import concluded
+from normswap.check.memory import shortage, weights
 from normswap.check.options import CheckOptions, Tolerance
 from normswap.check.report import from_dict
-from normswap.check.room import shortage, weights
 from normswap.check.verdict import Verdict
 from normswap.errors import UsageError
 from normswap.inputs.signature import read_signature
@@ -33,7 +33,7 @@ FAR = replace(NEAR, is_near=False, before=("Conv c", "Relu r"))
         (Proof((Output("y", Standing.IDENTICAL),)), "equivalent", None),
         (Proof(reason="a function calls itself"), "inconclusive", "nothing is proved"),
         (Proof((OPEN,)), "inconclusive", "too many nodes"),
-        (Proof((OPEN,), witness=Witness("y", 0.1, 1.0, is_plain=True)), "different", "0.1 off"),
+        (Proof((OPEN,), witness=Witness("y", 0.1, 1.0, is_plain=True)), "different", "up to 0.1"),
         (Proof((OPEN,), witness=Witness("y", 1e-7, 1.0, is_plain=False)), "inconclusive", "many"),
         (Proof((Output("y", Standing.APART),), apart=(NEAR,)), "inconclusive", "not proved"),
         # Of regions, how much less than whole models are off by is no question: what is plain is.
@@ -45,7 +45,7 @@ FAR = replace(NEAR, is_near=False, before=("Conv c", "Relu r"))
                     witness=Witness("y", 1e-7, 1.0, is_plain=plain),
                 ),
                 "different" if plain else "inconclusive",
-                "1e-07 off" if plain else "not proved",
+                "up to 1e-07" if plain else "not proved",
             )
             for region in (NEAR, FAR)
             for plain in (True, False)
@@ -95,12 +95,12 @@ def test_a_fold_by_proof_alone(tmp_path):
     "more", [{"self_test": 2}, {"provider": "cuda"}, {"value_ranges": {"x": (0.0, 1.0)}}]
 )
 def test_what_needs_a_run_is_refused(more):
-    with pytest.raises(UsageError, match=f"no use for '{next(iter(more))}'"):
+    with pytest.raises(UsageError, match=f"'{next(iter(more))}' has no effect"):
         CheckOptions(depth="proof", **more)
 
 
 def test_models_that_do_not_fit_are_not_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "weights", lambda _: 1 << 50)
+    monkeypatch.setattr(memory, "weights", lambda _: 1 << 50)
     paths = [
         save(tmp_path / "a.onnx", conv_bn(side=6)),
         save(tmp_path / "b.onnx", conv_bn(side=6, folded=True)),
@@ -116,13 +116,13 @@ def test_what_fits(tmp_path, monkeypatch):
     big = tensor("w", np.ones((300, 400), np.float32))
     model = read_signature(save(tmp_path / "a.onnx", one_node("MatMul", ("N", 300), weights=[big])))
     assert weights(model) == 300 * 400 * 4
-    memory, group = tmp_path / "meminfo", tmp_path / "group"
+    meminfo, group = tmp_path / "meminfo", tmp_path / "group"
     group.mkdir()
-    monkeypatch.setattr(room, "_MEMORY", memory)
-    monkeypatch.setattr(room, "_GROUP", group)
-    monkeypatch.setattr(room, "weights", lambda _: 3 << 30)
+    monkeypatch.setattr(memory, "_MEMORY", meminfo)
+    monkeypatch.setattr(memory, "_GROUP", group)
+    monkeypatch.setattr(memory, "weights", lambda _: 3 << 30)
     assert shortage(model, model, CheckOptions()) == ""  # nobody tells
-    memory.write_text("MemTotal: 9 kB\nMemAvailable: 8388608 kB\n")
+    meminfo.write_text("MemTotal: 9 kB\nMemAvailable: 8388608 kB\n")
     assert shortage(model, model, CheckOptions()) == ""
     (group / "memory.max").write_text("max\n")
     (group / "memory.current").write_text("5\n")

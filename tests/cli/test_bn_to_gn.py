@@ -146,7 +146,7 @@ def test_groups_that_do_not_fit_name_every_layer(tmp_path):
         (("--groups", 4, "--one-pass"), "needs data"),
         (("--groups", 4, "--samples", 3), "needs data"),
         (("--groups", 4, "--epsilon", -1), "must not be negative"),
-        (("--groups", 4, "--include", "nothing*"), "fits the pattern"),
+        (("--groups", 4, "--include", "nothing*"), "matches the pattern"),
         (("--groups", 4, "--form", "native"), "needs opset 21"),
         (("--groups", 4, "--form", "contrib"), "CUDA only"),
         (("--groups", 4, "--in-place", "-o", "x.onnx"), "can't be used together"),

@@ -85,7 +85,7 @@ def test_selection(fields, names):
 
 
 def test_a_pattern_that_fits_nothing_is_a_mistake():
-    with pytest.raises(UsageError, match=r"fits the pattern 'layer9\.\*'"):
+    with pytest.raises(UsageError, match=r"matches the pattern 'layer9\.\*'"):
         plan_of(two_layers(), exclude=("layer9.*",))
 
 

@@ -129,13 +129,13 @@ def test_batches_that_stay_whole_are_of_one_unit(tmp_path):
     assert {number // 10 for number in numbers(fit)} ^ {
         number // 10 for number in numbers(out)
     } == {0, 1}
-    with pytest.raises(DataError, match="belong to several units"):
+    with pytest.raises(DataError, match="mix several units"):
         held(tmp_path, {"x": numbered(20), "film": np.arange(20) // 4}, fixed=True, units="film")
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.5, float("nan")])
 def test_what_is_no_share(tmp_path, share):
-    with pytest.raises(UsageError, match="lies between 0 and 1"):
+    with pytest.raises(UsageError, match="must be above 0 and below 1"):
         held(tmp_path, {"x": numbered(8)}, share=share)
 
 
@@ -144,7 +144,7 @@ def test_what_is_no_share(tmp_path, share):
     [
         ({"film": np.zeros(8)}, "film", "has only one unit"),
         ({}, "film", "has no array 'film'"),
-        ({"film": np.zeros((8, 2))}, "film", r"'film' is \[8, 2\], and one value for each"),
+        ({"film": np.zeros((8, 2))}, "film", r"'film' is \[8, 2\], but one value for each"),
     ],
 )
 def test_data_that_can_not_be_divided(tmp_path, more, units, message):

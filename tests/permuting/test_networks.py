@@ -260,5 +260,5 @@ def test_constants_in_another_file(tmp_path):
 def test_an_order_is_a_permutation():
     _, spaces, _ = spaces_of(residual()[0])
     for wrong in ([0] * len(spaces.spaces[0]), [0, 1]):
-        with pytest.raises(ValueError, match="no permutation"):
+        with pytest.raises(ValueError, match="not a permutation"):
             spaces.reordered({0: np.array(wrong)})

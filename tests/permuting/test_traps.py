@@ -159,7 +159,7 @@ def test_places_of_a_channel_that_is_there_twice():
     b, x = begun(channels=4)
     twice = b.node("Concat", x, x, axis=1)
     x = b.node("Gather", twice, b.const(np.array([0, 5, 2, 7])), axis=1)
-    check_stays(ended(b, x, 4), Reason.ORDER, "bn", "several places")
+    check_stays(ended(b, x, 4), Reason.ORDER, "bn", "several elements")
 
 
 def test_one_channel_that_is_picked():

@@ -465,6 +465,35 @@ def test_an_equality_of_values_that_occur_is_proved_by_what_is_known_of_them(tmp
     assert proof_of(b.model(), m.model(), tmp_path).is_whole
 
 
+def attention(weights, *, before, **attributes):
+    """Return a scale and a shift of values, before an attention or behind it."""
+    b = Builder(17)
+    parts = [b.const(array) for array in b.rng.normal(size=(2, 5))]
+
+    def moved(x):
+        return b.node("Add", b.node("Mul", x, parts[0]), parts[1])
+
+    p = b.node(weights, b.input(2, 7, 7, name="p"), **attributes)
+    v = b.input(2, 7, 5, name="v")
+    y = b.node("MatMul", p, moved(v)) if before else moved(b.node("MatMul", p, v))
+    b.output(b.node("Relu", y, out="y"))
+    return b.model()
+
+
+@pytest.mark.parametrize(
+    ("weights", "attributes", "proved"),
+    [
+        ("Softmax", {}, True),
+        ("Softmax", {"axis": 2}, True),
+        ("Softmax", {"axis": 1}, False),  # whose columns sum to 1
+        ("Sigmoid", {}, False),
+    ],
+)
+def test_a_shift_goes_through_rows_that_sum_to_one(tmp_path, weights, attributes, proved):
+    models = [attention(weights, before=before, **attributes) for before in (False, True)]
+    assert proof_of(*models, tmp_path).is_whole is proved
+
+
 def test_many_nodes_take_time_in_proportion(tmp_path):
     """A chain that is long, and a Concat that is wide; a proof that scanned again would not end."""
     b = Builder(17)

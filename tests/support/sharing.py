@@ -39,10 +39,11 @@ class Pool:
         if not self._idle:
             _start(asked, label, timeout=timeout)
         else:
-            asked._process, asked._stderr = self._idle.pop()
+            before = self._idle.pop()
+            asked._process, asked._stderr = before._process, before._stderr
             asked._stage, asked.is_well = "starting", True
             asked.lend(label, timeout)
-        asked.comes_back = True
+        asked.is_shared = True
 
     def _fits(self, asked, how) -> bool:
         return (
@@ -55,20 +56,19 @@ class Pool:
 
     def close(self, given) -> None:
         """Do what `Child.close` does, but for a process that the next one may have."""
+        if getattr(given, "was_given_back", False):
+            return  # it is another's by now
         is_well = given.is_well and given._process.poll() is None and sys.exc_info()[0] is None
-        if self.is_open and is_well and vars(given).pop("comes_back", False):
-            self._idle.append((given._process, given._stderr))
+        if self.is_open and is_well and getattr(given, "is_shared", False):
+            given.was_given_back = True
+            self._idle.append(given)
         else:
             _close(given)
 
     def empty(self) -> None:
         """End all of them."""
         while self._idle:
-            process, errors = self._idle.pop()
-            process.stdin.close()
-            process.wait()
-            process.stdout.close()
-            errors.close()
+            _close(self._idle.pop())
 
 
 def _place():

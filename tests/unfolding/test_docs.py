@@ -27,7 +27,7 @@ def test_the_command_says_the_same(tmp_path):
     assert (
         "8 BatchNormalization put back after linear layers, with the statistics of 64" in done.text
     )
-    assert "1 layer without" in done.text
+    assert "1 layer left without" in done.text
     assert "equivalent, proved" in done.text
     again = invoke("fold", result, "--no-check", "-o", tmp_path / "again.onnx")
     assert again.code == 0

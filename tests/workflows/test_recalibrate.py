@@ -401,7 +401,7 @@ def test_include_and_exclude():
         mean, var = statistics_of(result.model, "bn1")
         np.testing.assert_allclose(mean, truth["bn1"][0], rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(var, truth["bn1"][1], rtol=1e-5)
-    with pytest.raises(UsageError, match="fits the pattern 'nonsense'"):
+    with pytest.raises(UsageError, match="matches the pattern 'nonsense'"):
         recalibrate(model, batches, include=["nonsense"])
     with pytest.raises(ModelError, match="bn0: excluded by"):
         recalibrate(model, batches, exclude=["bn*"])

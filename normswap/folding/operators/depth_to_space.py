@@ -47,7 +47,7 @@ class DepthToSpace(Operator):
             raise self.blocked(
                 node, "moves channels into space, and their scales or shifts differ", part
             )
-        return Answer(goals=(Up(Use(node, 0), part),), note="s, t re-laid-out by block")
+        return Answer(goals=(Up(Use(node, 0), part),), note="s, t rearranged by block")
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         del slot
@@ -60,7 +60,7 @@ class DepthToSpace(Operator):
             raise self.blocked(
                 node, "moves channels into space, and their scales or shifts differ", part
             )
-        return Answer(goals=(Down(node.out, part),), note="s, t re-laid-out by block")
+        return Answer(goals=(Down(node.out, part),), note="s, t rearranged by block")
 
     def _stages(self, node: Node) -> Stages:
         value = node.inputs[0]

@@ -149,7 +149,9 @@ class Einsum(Operator):
             raise self.blocked(node, "has an input of unknown shape", Reason.SHAPE_UNKNOWN)
         s, t = (laid_over(array, out, own, shape) for array in affine.at(len(out)))
         if s is None or t is None:
-            detail = f"has no (or broadcasts the) axis that is scaled in {node.operand(slot).name}"
+            detail = (
+                f"has an input, {node.operand(slot).name}, that lacks or broadcasts the scaled axis"
+            )
             raise self.blocked(node, detail, Reason.AXIS)
         note = "s, t to the averaged input" if affine.has_shift else "s to one factor"
         return Answer(goals=(Up(Use(node, slot), Affine(s, t)),), note=note)

@@ -123,9 +123,9 @@ def refit(
         pair = open_pair(original, plan, folder, weights=how.weights, affines=how.affines)
         if not pair.outputs:
             raise DataError(
-                "The model has no output of a float type, nor one of an ArgMax, and a fit is "
-                "judged by these.",
-                tip="Without --calibrate it is swapped all the same.",
+                "The model has no output of a float type, and no output of classes that are the "
+                "largest of scores: there is nothing to judge a fit by.",
+                tip="Leave out --calibrate: a swap without data needs no such output.",
             )
         common: dict[str, Any] = {"alike": True, "timeout": how.timeout, "remembered": 4}
         with (
@@ -176,6 +176,9 @@ def _hindrance(problem: Problem, route: Route) -> str:
     if name not in route.names:
         return "small changes of it are lost in the rounding of its type"
     return "a joint fit of all layers takes too long, or did not reduce the error"
+
+
+_NOT_FINITE = "it has NaN or infinite values on this data"
 
 
 @dataclass(slots=True)
@@ -373,8 +376,11 @@ class _Walk:
                         continue  # no turn of a body has come to it yet
                     if not self._reproduced(problem, here):
                         lost.add(number)
-                        why = "onnxruntime computes it in another way than ONNX defines it"
-                        self._why[problem.layer] = why
+                        self._why[problem.layer] = (
+                            "onnxruntime computes it in another way than ONNX defines it"
+                            if self._is_finite(problem, here)
+                            else _NOT_FINITE
+                        )
                         continue
                     groups, size, results = (
                         problem.uses[0].product.matrix(problem.weight.values).shape
@@ -395,6 +401,12 @@ class _Walk:
                 sums.add(columns, part, gain=product.gain)
 
     @staticmethod
+    def _is_finite(problem: Problem, here: Tensors) -> bool:
+        """Whether what a layer reads and gives are numbers."""
+        times = _times(problem, here)
+        return all(bool(np.isfinite(values).all()) for _, *both in times for values in both)
+
+    @staticmethod
     def _reproduced(problem: Problem, here: Tensors) -> bool:
         """Whether the result of a layer is the product of its columns, up to a bias."""
         for product, x, y in _times(problem, here):
@@ -413,7 +425,7 @@ class _Walk:
     def _solve(self, problem: Problem, sums: NormalEquations, judged: Course) -> None:
         """Try fits of a layer, and take the best if it is better than what there is."""
         if not sums.is_finite:
-            self._why[problem.layer] = "its input has NaN or infinite values on this data"
+            self._why[problem.layer] = _NOT_FINITE
             return
         if sums.energy <= SAME * sums.wanted:
             self._why[problem.layer] = "its output is already that of the original"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from onnx.reference.op_run import OpRun
@@ -32,10 +33,11 @@ def require_known(node: onnx.NodeProto, opsets: Mapping[str, int]) -> None:
         raise NotKnownError(f"{node.op_type} of {where} is not supported in float64")
 
 
-def operators() -> list[type[OpRun]]:
+@functools.cache
+def operators() -> tuple[type[OpRun], ...]:
     """Return every operator that is not left to onnx's reference."""
     functions = [_operator_class(m) for m in meanings().values() if m.function is not None]
-    return [*functions, Loop, Scan]
+    return (*functions, Loop, Scan)
 
 
 def _operator_class(meaning: Meaning) -> type[OpRun]:

@@ -39,7 +39,7 @@ def evaluate(request: dict[str, Any], job: Job) -> dict[str, Any]:
     response says which, and what was ``unseen`` to the end. Its ``results`` are numbers of what
     was sent.
     """
-    job.stage("loading it for evaluation in float64")
+    job.stage("reading it for evaluation in float64")
     began = time.perf_counter()
     model = pinned(request["model"], request["seeds"])
     settings = Settings(folder=request["home"])

@@ -102,17 +102,17 @@ def _swap(report: Any) -> Iterator[str]:
             ),
         )
         yield from _table(
-            ("output", "elements that are the same", "of"),
+            ("output", "equal values", "of"),
             (
                 (_code(name), str(found.same), str(found.values))
                 for name, found in check.drift.agreement.items()
             ),
         )
         yield from _table(
-            ("output that is left out", "because"),
+            ("output left out", "because"),
             ((_code(name), _text(why)) for name, why in check.drift.left_out.items()),
         )
-        if not check.drift.own:
+        if check.drift.outputs and not check.drift.own:
             yield from ("", "The drift was measured on random inputs. No accuracy was measured.")
     if report.accuracy is not None:
         found = report.accuracy

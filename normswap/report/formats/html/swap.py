@@ -139,11 +139,11 @@ def _drift(report: Any) -> list[Block]:
         columns, rows = columns[:-1], [row[:-1] for row in rows]
     blocks.append(table("Drift of each output and layer", columns, rows))
     others: list[tuple[Cell, ...]] = [
-        (Name(name), f"{found.same} of {found.values} elements are the same")
+        (Name(name), f"{found.same} of {found.values} values are equal")
         for name, found in after.agreement.items()
     ]
     others += [(Name(name), f"left out: {why}") for name, why in after.left_out.items()]
-    return [*blocks, table("Outputs of other types", ("output", ""), others)]
+    return [*blocks, table("Outputs that are not tensors of floats", ("output", ""), others)]
 
 
 def _snr(found: Any, names: Sequence[str]) -> tuple[float | None, ...]:

@@ -23,6 +23,6 @@ def tell(report: FleetReport, stream: TextIO, *, verbose: int = 0) -> None:
             goes = f"  → {escape(each.output)}" if each.output else ""
             same = "  [dim]unchanged[/]" if each.unchanged else ""
             head = f"[bold]{escape(each.model)}[/]  [{colour}]{escape(each.line)}[/]{goes}{same}"
-            console.print(head, soft_wrap=True)
+            console.print(head)
             if verbose > 0:
                 console.print(escape(each.text), soft_wrap=True)

@@ -292,9 +292,9 @@ def _drift(report: SwapReport, console: Console) -> None:
         console.print(f"  layers: {best} to {least}; -v lists each")
     for name, same in found.agreement.items():
         share = f"{same.same / max(same.values, 1):.1%} ({same.same} of {same.values})"
-        console.print(f"  output {escape(name)}: {share} of its elements are the same")
+        console.print(f"  output {escape(name)}: {share} of its values are equal")
     for name, why in found.left_out.items():
-        console.print(f"  output {escape(name)} is left out, since {escape(why)}")
+        console.print(f"  output {escape(name)} is left out: {escape(why)}")
     if not check.drift.own:
         console.print("  no accuracy was measured, and drift on random inputs does not tell it")
         return

@@ -82,6 +82,10 @@ def test_a_number_keeps_its_unit_and_a_name_is_broken_at_a_part(shown):
         "it took so many seconds",
         "  (12.5 s)",
     ]
+    assert shown(30, "a/mlp.onnx  4 folded  → b/mlp.onnx") == [
+        "a/mlp.onnx  4 folded",
+        "  → b/mlp.onnx",
+    ]
     assert shown(30, NAME) == ["/blocks/blocks.11/attention/", "  norm/BatchNormalization"]
 
 
