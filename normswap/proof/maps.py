@@ -9,7 +9,9 @@ example, ``W[m, c, ...] * s[m]``. So the maps of two regions are compared weight
 weight of a million that is off can't hide behind the others. Each number has a magnitude beside
 it, the sum of the absolute values that it is a sum of: rounding the region's constants moves it by
 no more than their unit roundoff of that (a running error analysis; Higham, Accuracy and Stability
-of Numerical Algorithms, 2002, section 3.3).
+of Numerical Algorithms, 2002, section 3.3). Of the many terms that an operator adds up it is the
+root of the sum of their squares, for their roundings are independent (ibid., section 2.8), and the
+sum of absolute values would hide a fault in a number that is small only since others cancel.
 
 A map is made of blocks: Concat and Split give the channels of a tensor to several operators. Where
 one operator is behind another, or what there is has no form here, there is no map, and the region

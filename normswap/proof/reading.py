@@ -372,13 +372,23 @@ def _convolved(reading: _Reading, node: Node) -> list[Map]:
     bias, size = np.zeros((2, m))
     if made.magnitude.any():
         rows, sizes = (
-            np.repeat(a.reshape(group, -1), m // group, axis=0).reshape(m, -1, *taps)
+            np.repeat(a.reshape(group, -1), m // group, axis=0).reshape(m, -1)
             for a in (made.bias, made.magnitude)
         )
-        axes = tuple(range(1, weight.ndim))
-        bias, size = (weight * rows).sum(axis=axes), (np.abs(weight) * sizes).sum(axis=axes)
+        # A shift is shared by the taps of its channel; each tap was rounded by itself.
+        windows = tuple(range(2, weight.ndim))
+        whole = weight.sum(axis=windows, dtype=np.float64)
+        squares = np.square(weight, dtype=np.float64).sum(axis=windows)
+        bias = (whole * rows).sum(axis=1)
+        size = _together(bias, np.maximum(np.square(whole), squares) * np.square(sizes))
     own = _own_bias(reading, node, m)
     return [Map(1, tuple(blocks), bias + own, size + np.abs(own))]
+
+
+def _together(total: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    """Return the magnitude of sums of many terms, each of which was rounded by itself."""
+    size: np.ndarray = np.maximum(np.abs(total), np.sqrt(squares.sum(axis=1)))
+    return size
 
 
 def _own_bias(reading: _Reading, node: Node, channels: int) -> np.ndarray:
@@ -461,7 +471,8 @@ def _multiplied(reading: _Reading, node: Node) -> list[Map]:
         blocks.append(_weighted(block, operator, part, scale, size))
     bias, sizes = np.zeros((2, weight.shape[1]))
     if made.magnitude.any():
-        bias, sizes = made.bias @ weight, made.magnitude @ np.abs(weight)
+        bias = made.bias @ weight
+        sizes = _together(bias, np.square(weight.T, dtype=np.float64) * np.square(made.magnitude))
     own = reading.vector(node, 2) if node.op == "Gemm" else None
     if own is not None:
         vector, axis = _vector(own * float(given.get("beta", 1.0)), last + 1)

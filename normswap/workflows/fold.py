@@ -118,7 +118,7 @@ def plan(
     (5, 5)
     >>> kept = report.plan.kept[0]
     >>> kept.reason is normswap.Reason.GRAPH_INPUT, kept.detail
-    (True, 'image is an input')
+    (True, 'image is a graph input')
     >>> report = normswap.plan("models/digits_resnet_training.onnx", fail_on=["training"])
     >>> report.exit_code, report.failing[0].node
     (<ExitCode.FINDINGS: 1>, '/stem/stem.1/BatchNormalization')

@@ -130,7 +130,8 @@ def test_a_wrong_operator_of_the_arbiter_is_named_and_not_believed(checked, wher
     told = printed(report)
     assert "in the runtime" not in told
     assert f"it begins at {operator} {node}" in told
-    assert "float64 is not believed" in told
+    assert "compared in onnxruntime only, which departs from float64 on" in told
+    assert "float64 is not trusted" in told
     assert from_dict(json.loads(json.dumps(report.to_dict()))).departures == report.departures
 
 

@@ -140,7 +140,7 @@ def test_a_person_may_decide():
     judgement = judge(evidence, {"y": Tolerance(atol=0.02)})
     assert (judgement.verdict, judgement.basis) == (Verdict.EQUIVALENT, "tolerance")
     assert judge(evidence, {"": Tolerance(rtol=1e-9)}).verdict is Verdict.DIFFERENT
-    assert "least atol that passes is 0.01" in judge(evidence, {"": Tolerance()}).reason
+    assert "smallest atol that passes is 0.01" in judge(evidence, {"": Tolerance()}).reason
     assert judge(evidence, {"other": Tolerance(atol=1.0)}).basis == "arbiter"
 
 

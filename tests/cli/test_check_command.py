@@ -48,7 +48,11 @@ def run(home, *arguments):
         (["a.onnx", "a.onnx", "--check", "off"], ExitCode.USAGE, "'off'"),
         (["a.onnx", "a.onnx", "--depth", "full"], ExitCode.USAGE, "--depth"),
         (["-", "-"], ExitCode.USAGE, "Only one of the two models"),
-        (["a.onnx", "a.onnx", "--input-shape", "q:1,2"], ExitCode.USAGE, "no input 'q'"),
+        (
+            ["a.onnx", "a.onnx", "--input-shape", "q:1,2"],
+            ExitCode.USAGE,
+            "input 'q', but the model has no such input",
+        ),
         (["a.onnx", "a.onnx", "--input-shape", "one,two"], ExitCode.USAGE, "is not an input shape"),
         (["a.onnx", "a.onnx", "--input-shape", "1.5,2"], ExitCode.USAGE, "is not an input shape"),
         (["a.onnx", "a.onnx", "--symbolic-dim", "N"], ExitCode.USAGE, "NAME=VALUE"),
@@ -56,7 +60,11 @@ def run(home, *arguments):
         (["a.onnx", "a.onnx", "--val-range", "3"], ExitCode.USAGE, "not a range"),
         (["a.onnx", "a.onnx", "--rtol", "small"], ExitCode.USAGE, "not a number"),
         (["a.onnx", "a.onnx", "--atol", "-1"], ExitCode.USAGE, "a tolerance is 0 or more"),
-        (["a.onnx", "a.onnx", "--atol", "zzz:1"], ExitCode.USAGE, "no output 'zzz'"),
+        (
+            ["a.onnx", "a.onnx", "--atol", "zzz:1"],
+            ExitCode.USAGE,
+            "output 'zzz', but the model has no such output",
+        ),
         (["a.onnx", "--rejudge", "r.json"], ExitCode.USAGE, "can't be given a model"),
         (["--rejudge", "absent.json"], ExitCode.MODEL, "not a check report"),
     ],
@@ -94,7 +102,7 @@ def test_json_can_be_judged_again(home):
     assert run(home, "--rejudge", "r.json", "--rtol", "1", "--atol", "out:1")[0] == ExitCode.OK
     code, said = run(home, "--rejudge", "r.json", "--atol", "1", "--atol", "out:1e-9")
     assert code == ExitCode.FINDINGS  # the output's own tolerance goes before the general one
-    assert "least atol that passes" in said
+    assert "smallest atol that passes" in said
     assert run(home, "--rejudge", "r.json")[0] == ExitCode.FINDINGS
 
 

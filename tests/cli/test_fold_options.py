@@ -100,7 +100,7 @@ def test_leftover_in_json(model):
 def test_explain_what_is_folded(model, name):
     result = invoke("fold", model, "--explain", name)
     assert result.code == 0
-    assert "first makes folded_here, 6 channels" in result.text
+    assert "first, output folded_here, 6 channels" in result.text
     assert "↑ Conv" in result.text
     assert "W[m] *= s[m]" in result.text
     assert "third" not in result.text

@@ -61,7 +61,7 @@ def test_a_folder_is_mirrored_and_each_model_has_its_line(home, monkeypatch):
     assert alone.code == 0
     assert (home / "alone.onnx").read_bytes() == (home / "out/a.onnx").read_bytes()
     again = invoke("fold", "m/a.onnx", "m/b.onnx", "-o", "out")
-    assert (again.code, "out/a.onnx, out/b.onnx exist" in again.err) == (2, True)
+    assert (again.code, "out/a.onnx, out/b.onnx already exist" in again.err) == (2, True)
 
     monkeypatch.setattr("normswap.fleet.pool.run", lambda jobs, *how: map(done, jobs))
     checked = invoke("check", "m", "out", "--json", "--output", "jsonl=each.jsonl")
@@ -112,7 +112,7 @@ def test_results_of_all_models_are_in_one_report(home, here):
         (("check", "m", "m/a.onnx"), "are a model and a folder"),
         (("check", "m"), "second model or folder is missing"),
         (("check", "--from-file", "list"), "Line 1 of list does not name a pair"),
-        (("lint", "empty"), "There is no *.onnx in empty"),
+        (("lint", "empty"), "No *.onnx files were found in empty"),
         (("lint", "nonsense://bucket/m/", "--scheduler", "x"), "nonsense://bucket/m/"),
         (("lint", "m", "--scheduler", "tcp://"), "No Dask scheduler could be reached at tcp://"),
     ],
@@ -165,7 +165,7 @@ def test_only_what_changed_is_done_again(home, here):
     with (home / "out/b.onnx").open("ab") as file:
         file.write(b"\x92\x03\0")  # somebody else's hand: an empty field of metadata
     result = invoke(*call, "--leftover", "affine")
-    assert (result.code, "out/b.onnx exists" in result.text) == (2, True)
+    assert (result.code, "out/b.onnx already exists" in result.text) == (2, True)
     assert done_now("--leftover", "affine", "--force") == ["b.onnx"]
 
 

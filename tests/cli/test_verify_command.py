@@ -101,7 +101,7 @@ def test_a_check_writes_one_if_the_models_are_equivalent(home, tmp_path):
     [
         (["fold", "--dry-run"], "fold nothing that could be certified"),
         (["fold", "--explain", "y"], "fold nothing that could be certified"),
-        (["fold", "--no-check"], "without a check"),
+        (["fold", "--no-check"], "A certificate needs a check"),
         (["check", "--load-outputs", "x.npz"], "needs two models"),
         (["check", "--rtol", "1"], "models alone"),
         (["check", "--save-inputs", "in.npz"], "models alone"),

@@ -72,7 +72,7 @@ def test_what_has_no_output_of_floats_is_told_of_layer_by_layer(tmp_path):
     onnx.save(network(scores=False), tmp_path / "a.onnx")
     done = invoke("bn-to-gn", "--groups", 2, tmp_path / "a.onnx", "-o", tmp_path / "b.onnx")
     assert done.code == 0
-    assert "  layers: " in done.text
+    assert "SNR of the layers: " in done.text
     assert "output words is left out: its values are not floats" in done.text
     assert "no accuracy was measured" in done.text
     assert "%" not in done.text.partition("drift")[2]

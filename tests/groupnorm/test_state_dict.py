@@ -181,8 +181,8 @@ def test_what_has_no_place_is_named(tmp_path):
     path = tmp_path / "weights.npz"
     report = normswap.bn_to_gn(b.model(), groups=2, state_dict=path, check=None).report
     told = {entry.name: entry.why for entry in report.state_dict.unmapped}
-    assert "each has values of its own" in told["shared.weight"]
-    assert "its name is none of a parameter" in told["onnx::Conv_12"]
+    assert "several layers share it, and their values differ now" in told["shared.weight"]
+    assert "its name is not a parameter's" in told["onnx::Conv_12"]
     assert "computed at run time" in told["three.weight"]
     assert not {"shared.weight", "three.weight"} & set(np.load(path).files)
 
@@ -208,8 +208,8 @@ def test_the_command(tmp_path, monkeypatch):
 
     kept = tensors.read_bytes()
     for more, words in (
-        ((f"torch={tensors}", "-o", tmp_path / "new.onnx"), "net.safetensors exists"),
-        (("torch=net.pt", "--force"), "ends with neither"),
+        ((f"torch={tensors}", "-o", tmp_path / "new.onnx"), "net.safetensors already exists"),
+        (("torch=net.pt", "--force"), "net.pt ends neither with .npz nor with .safetensors"),
         (("tf", "--force"), "neither torch nor torch=FILE"),
         (("torch", "--dry-run"), "--map can't be used with --dry-run"),
         (("torch", "-o", "-"), "--map torch=weights.npz"),

@@ -147,6 +147,29 @@ def test_one_weight_of_a_million_is_found(tmp_path):
     assert proof.apart[0].is_near
 
 
+def test_a_bias_that_is_small_by_cancellation_is_no_place_to_hide(tmp_path):
+    """What it is a sum of is sixty times as large, but its terms were not all rounded one way."""
+    b = Builder(17)
+    x = b.bn(b.input("N", 16, 6, 6), 16, epsilon=1e-5)
+    b.output(b.conv(x, 16, 64, out="y", bias=False))
+    model = b.model()
+    folded, _ = fold_model(model)
+    scale, shift, mean, var = (
+        numpy_helper.to_array(t).astype(np.float64) for t in model.graph.initializer[:4]
+    )
+    terms = np.abs(numpy_helper.to_array(model.graph.initializer[4])).sum(axis=(2, 3))
+    whole = terms @ np.abs(shift - mean * scale / np.sqrt(var + 1e-5))
+    bias = weight(folded, node_of(folded, "Conv").input[2])
+    parts = whole / np.abs(numpy_helper.to_array(bias))
+    channel = int(np.abs(parts - 60).argmin())
+    assert 40 < parts[channel] < 80
+    assert proof_of(model, folded, tmp_path).is_whole
+    scaled(bias, channel, 1 + 1e-5)
+    proof = proof_of(model, folded, tmp_path)
+    assert [output.standing for output in proof.outputs] == [Standing.OPEN]
+    assert "times what rounding does to it" in proof.outputs[0].reason
+
+
 def attribute(op, name, value, number=0):
     def edit(model):
         node = node_of(model, op, number)

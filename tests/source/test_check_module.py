@@ -104,7 +104,7 @@ def test_a_module_that_trains_is_named_though_the_file_is_right():
     report = check(exported(), FakeModule(training=("bn1 (BatchNorm2d)",)))
     assert report.verdict is normswap.Verdict.DIFFERENT
     assert codes(report) == ["mode"]
-    assert "bn1 (BatchNorm2d) depends on the batch" in report.reasons[0]
+    assert "bn1 (BatchNorm2d) depends on the other samples of the batch" in report.reasons[0]
     assert "the file is equal to the module in inference mode: call .eval()" in report.reasons[0]
 
 
@@ -211,7 +211,7 @@ def test_every_format_tells_the_layer():
     ("arguments", "said"),
     [
         (("--module", "a:b", "m.onnx", "n.onnx"), "--module takes the place of the second model"),
-        (("--module", "a:b", "m.onnx", "--require", "proved"), "nothing is proved"),
+        (("--module", "a:b", "m.onnx", "--require", "proved"), "so --module can't be used"),
         (("--module", "a:b"), "No model to check"),
     ],
 )

@@ -409,15 +409,15 @@ def test_to_claim_that_nothing_was_folded_is_found_by_the_digest(verified, writt
 )
 def test_what_is_no_certificate_is_refused(home, tmp_path, text):
     (tmp_path / "c.json").write_text(text)
-    with pytest.raises(DataError, match="no certificate") as caught:
+    with pytest.raises(DataError, match="is not a certificate") as caught:
         normswap.verify(tmp_path / "c.json", home / "a.onnx", home / "b.onnx")
     assert caught.value.exit_code is ExitCode.MODEL
 
 
 def test_what_is_not_there_is_refused(home, tmp_path):
-    with pytest.raises(DataError, match="no certificate"):
+    with pytest.raises(DataError, match="is not a certificate"):
         normswap.verify(tmp_path / "absent.json", home / "a.onnx", home / "b.onnx")
-    with pytest.raises(DataError, match="no certificate"):
+    with pytest.raises(DataError, match="is not a certificate"):
         normswap.verify(home / "a.onnx", home / "a.onnx", home / "b.onnx")
     with pytest.raises(ModelError):
         normswap.verify(home / "c.json", home / "a.onnx", tmp_path / "absent.onnx")
@@ -592,14 +592,14 @@ def test_what_the_models_alone_do_not_show_is_not_certified(home, tmp_path, opti
 
 
 def test_without_a_check_there_is_no_certificate(home, tmp_path):
-    with pytest.raises(UsageError, match="without a check"):
+    with pytest.raises(UsageError, match="A certificate needs a check"):
         normswap.fold(home / "a.onnx", check=None, certificate=tmp_path / "c.json")
 
 
 @pytest.mark.parametrize("name", [".", "absent/c.json"])
 def test_a_certificate_needs_a_place(home, tmp_path, name):
     target = tmp_path / "b.onnx"
-    with pytest.raises(UsageError, match="not the path of a file"):
+    with pytest.raises(UsageError, match="can't be a certificate"):
         normswap.fold(home / "a.onnx", target, certificate=tmp_path / name)
     assert not target.exists()
 
@@ -609,9 +609,9 @@ def test_a_certificate_takes_no_model_away(tmp_path, name):
     source = saved(tmp_path / "a.onnx", network())
     content = source.read_bytes()
     target = tmp_path / "b.onnx"
-    with pytest.raises(UsageError, match="is a model"):
+    with pytest.raises(UsageError, match="is one of the models"):
         normswap.fold(source, str(target), certificate=tmp_path / name)
-    with pytest.raises(UsageError, match="is a model"):
+    with pytest.raises(UsageError, match="is one of the models"):
         normswap.check(source, source, certificate=source)
     assert (source.read_bytes(), target.exists()) == (content, False)
 

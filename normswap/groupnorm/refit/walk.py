@@ -123,8 +123,8 @@ def refit(
         pair = open_pair(original, plan, folder, weights=how.weights, affines=how.affines)
         if not pair.outputs:
             raise DataError(
-                "The model has no output of a float type, and no output of classes that are the "
-                "largest of scores: there is nothing to judge a fit by.",
+                "The model has no output of a float type, nor one of an ArgMax: there is nothing "
+                "to judge a fit by.",
                 tip="Leave out --calibrate: a swap without data needs no such output.",
             )
         common: dict[str, Any] = {"alike": True, "timeout": how.timeout, "remembered": 4}

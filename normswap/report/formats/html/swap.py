@@ -143,7 +143,7 @@ def _drift(report: Any) -> list[Block]:
         for name, found in after.agreement.items()
     ]
     others += [(Name(name), f"left out: {why}") for name, why in after.left_out.items()]
-    return [*blocks, table("Outputs that are not tensors of floats", ("output", ""), others)]
+    return [*blocks, table("Outputs of other types", ("output", ""), others)]
 
 
 def _snr(found: Any, names: Sequence[str]) -> tuple[float | None, ...]:

@@ -289,7 +289,7 @@ def _drift(report: SwapReport, console: Console) -> None:
         lowest = min(layers, key=lambda name: layers[name].snr)
         best = _known(max(drift.snr for drift in layers.values()), ".1f")
         least = f"{_known(layers[lowest].snr, '.1f')} dB, least in {escape(lowest)}"
-        console.print(f"  layers: {best} to {least}; -v lists each")
+        console.print(f"  SNR of the layers: {best} to {least}; -v lists each")
     for name, same in found.agreement.items():
         share = f"{same.same / max(same.values, 1):.1%} ({same.same} of {same.values})"
         console.print(f"  output {escape(name)}: {share} of its values are equal")
