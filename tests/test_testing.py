@@ -72,7 +72,7 @@ def test_what_is_equivalent_and_not_proved_may_be_too_little(models):
     options = normswap.CheckOptions(proof=False, arbiter=False)
     pair = models / "m.onnx", models / "folded.onnx"
     text, _ = said(testing.assert_equivalent, *pair, options, require="proved")
-    assert "folded.onnx is m.onnx, but a proof was asked for" in text
+    assert "folded.onnx is equivalent to m.onnx, but a proof was required" in text
     with pytest.raises(normswap.UsageError, match="require"):
         testing.assert_equivalent(*pair, require="prooved")
 
@@ -83,7 +83,7 @@ def test_batch_norms_are_named_with_what_a_fold_does(models):
     assert f"BatchNormalization folds ({C} channels): foldable, into Conv" in text
     assert "BatchNormalization /head/stays" in text
     assert "kept by a fold" in text
-    assert "`normswap fold` removes those that are foldable, which are 1" in text
+    assert "`normswap fold` removes those that are foldable (1 of them)" in text
     assert report.foldable == 1
     assert testing.assert_no_batch_norm(models / "m.onnx", but=["/head/*", "folds"])
     assert testing.assert_no_batch_norm(models / "gn.onnx")
@@ -111,7 +111,7 @@ def test_group_norms_are_counted(models):
     text, _ = said(testing.assert_group_norm, models / "gn.onnx", layers=3)
     assert "gn.onnx has 2 group normalizations, but should have 3" in text
     text, _ = said(testing.assert_group_norm, models / "m.onnx")
-    assert "2 normalizations of m.onnx should be group normalization, and is not" in text
+    assert "2 normalizations of m.onnx should be group normalization, but are not" in text
     text, _ = said(testing.assert_group_norm, models / "folded.onnx", 2)
     assert "What to do: `normswap bn-to-gn --groups 2 MODEL`" in text
 
@@ -122,7 +122,7 @@ def test_none_at_all_is_no_group_norm():
     b = Builder(17)
     b.output(b.node("Relu", b.input(2, 3)), (2, 3))
     text, _ = said(testing.assert_group_norm, b.model())
-    assert "has 0 group normalizations, and should have one or more" in text
+    assert "has 0 group normalizations, but should have one or more" in text
 
 
 def test_what_cannot_be_read_is_no_failed_assertion(tmp_path):

@@ -16,5 +16,5 @@
     statistics          whose running statistics are whose, in functions and in two places too
     recalibrate         new ones for BatchNormalization itself; freeze: training mode to inference
     estimate            those of all data as one batch, level by level (levels), in a network that
-                        is fed them (opened)
+                        is fed them (opened); turns: what is in bodies comes out of them
 """

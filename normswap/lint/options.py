@@ -57,7 +57,9 @@ class LintOptions:
         if self.groups is None and self.group_size is None:
             return None
         if self.groups is not None and self.group_size is not None:
-            raise UsageError("The number of groups and the group size can't be used together.")
+            raise UsageError(
+                "A number of groups and a group size were given; only one of them is possible."
+            )
         number = None if self.groups == CHANNELS else self.groups
         if number is not None and not isinstance(number, int):
             raise UsageError(f"groups={number!r} is neither a number nor {CHANNELS!r}.")

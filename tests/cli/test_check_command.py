@@ -84,7 +84,8 @@ def test_the_options_of_a_full_call(home):
 
 def test_the_table_names_what_was_allowed(home):
     _, said = run(home, "a.onnx", "spoiled.onnx")
-    for word in ("output", "deployed", "noise", "float64", "allowed", "not equal: 'y', made by"):
+    words = ("output", "deployed", "noise", "float64", "allowed", "not equal: 'y', computed by")
+    for word in words:
         assert word in said
     assert "\x1b" not in said
 

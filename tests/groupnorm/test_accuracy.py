@@ -91,8 +91,8 @@ def test_labels_that_do_not_fit(signature):
     for labels, message in (
         ("few", "does not have one label for each of the 8"),
         ("none", "has no array 'none'"),
-        (np.zeros(3), "There are 3 labels, and more samples"),
-        (np.zeros(9), "There are 9 labels for 8 samples"),
+        (np.zeros(3), "There are only 3 labels, and more samples"),
+        (np.zeros(9), "There are 9 labels for the 8 samples"),
         (np.full(8, 0.5), r"are of float64, such as 0\.5, and no class numbers"),
         (np.array([*"abcdefgh"]), "such as a, and no class numbers"),
     ):

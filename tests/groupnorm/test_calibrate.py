@@ -200,7 +200,8 @@ def test_a_swap_with_calibration(tmp_path):
         calibration=CalibrationOptions(),
     ).report
     fitted = {step.layer for step in report.fit.steps if step.kind == "affine"}
-    assert report.calibrated == len(fitted) > 0
+    assert fitted
+    assert report.calibrated == 3
     assert [step.layer for step in report.fit.steps if step.kind == "affines"] == [
         "3 layers together"
     ]
@@ -209,9 +210,7 @@ def test_a_swap_with_calibration(tmp_path):
     before, after = report.uncalibrated, report.check.drift
     assert after.outputs["y"].snr > before.outputs["y"].snr + 3
     assert all(after.layers[name].snr > before.layers[name].snr for name in fitted)
-    kept = {entry.layer: entry.why for entry in report.fit.unfitted}
-    assert fitted | kept.keys() == before.layers.keys()
-    assert set(kept.values()) <= {"no fit of it reduced the error on held-out samples"}
+    assert not report.fit.unfitted
     assert report.to_dict()["drift_before_calibration"]["layers"].keys() == after.layers.keys()
 
 

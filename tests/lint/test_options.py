@@ -33,7 +33,7 @@ def test_the_more_exact_word_decides():
         ({"select": ("",)}, "no rule ''"),
         ({"groups": 0}, "at least 1"),
         ({"groups": "all"}, "neither a number"),
-        ({"groups": 4, "group_size": 4}, "can't be used together"),
+        ({"groups": 4, "group_size": 4}, "only one of them is possible"),
     ],
 )
 def test_what_can_not_be(options, words):

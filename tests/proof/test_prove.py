@@ -167,7 +167,7 @@ def test_a_bias_that_is_small_by_cancellation_is_no_place_to_hide(tmp_path):
     scaled(bias, channel, 1 + 1e-5)
     proof = proof_of(model, folded, tmp_path)
     assert [output.standing for output in proof.outputs] == [Standing.OPEN]
-    assert "times what rounding does to it" in proof.outputs[0].reason
+    assert "times the rounding error of the" in proof.outputs[0].reason
 
 
 def attribute(op, name, value, number=0):

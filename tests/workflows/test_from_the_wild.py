@@ -256,7 +256,7 @@ def test_sizes_that_can_not_be_found_are_asked_for():
     for rewrite in (normswap.fold, normswap.bn_to_ln):
         with pytest.raises(RunError) as raised:
             rewrite(b.model())
-        assert "--input-shape x:1,3,64,64 does not fit" in raised.value.tip
+        assert "--input-shape x:1,3,64,64 did not work" in raised.value.tip
     folded = normswap.fold(b.model(), check=normswap.CheckOptions(input_shapes={"x": (1, 3, 7, 9)}))
     assert folded.report.check.verdict is Verdict.EQUIVALENT
 
@@ -280,7 +280,7 @@ def test_inputs_that_can_not_be_drawn():
     kind = helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(1, []))
     model.graph.input.append(helper.make_value_info("map", kind))
     for rewrite in (normswap.fold, normswap.bn_to_ln):
-        with pytest.raises(normswap.UsageError, match="'map' is a map") as raised:
+        with pytest.raises(normswap.UsageError, match="'map' is of kind map") as raised:
             rewrite(model)
         assert "--no-check" in raised.value.tip
 

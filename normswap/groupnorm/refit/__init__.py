@@ -15,6 +15,8 @@ In the order in which it happens, a module each:
     Which layers there are, and which of them share a weight.
 ``networks``
     The original, and the swapped network with all that is fitted as inputs.
+``occurrences``
+    Each time that a layer runs: once, or in a body by turns.
 ``course``
     Goes through a network level by level, and no part of it twice.
 ``products``, ``equations``

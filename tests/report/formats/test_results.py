@@ -138,7 +138,7 @@ def test_a_check_names_the_layer(told):
     assert first.startswith(
         "::error file=b.onnx,title=normswap%3A region where the models differ::"
     )
-    assert "made by Conv c" in first
+    assert "computed by Conv c" in first
 
 
 def test_names_and_paths_are_escaped(tmp_path, monkeypatch):
