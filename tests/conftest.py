@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def one_fit():
-    """A fit to the outputs is made once and not twelve times, which takes half a minute on digits."""
+    """A fit to the outputs is made once, not twelve times: on digits that takes half a minute."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("normswap.groupnorm.refit.walk.TIMES", 1)
         yield

@@ -167,8 +167,8 @@ class GroupPolicy:
         raise UsageError(
             f"{self} don't divide the channels of {len(bad)} of {len(layers)} layers: "
             f"{listed}{more}.",
-            tip=f"{option} {common} fits every layer; --on-indivisible gcd (or nearest, keep) "
-            "changes only the layers that don't fit.",
+            tip=f"{option} {common} divides the channels of every layer; --on-indivisible gcd "
+            "(or nearest, keep) changes only the layers that don't fit.",
         )
 
 

@@ -126,7 +126,7 @@ def test_groups_that_do_not_fit_name_every_layer(tmp_path):
     result = invoke("bn-to-gn", path)
     assert result.code == 2
     assert "bn0 has 12; bn1 has 20" in result.err
-    assert "--groups 4 fits every layer" in result.err
+    assert "--groups 4 divides the channels of every layer" in result.err
     assert files(tmp_path) == ["model.onnx"]
     result = invoke("bn-to-gn", path, "--on-indivisible", "gcd", "--no-check", "--json")
     assert [s["num_groups"] for s in json.loads(result.text)["plan"]["swaps"]] == [4, 4]

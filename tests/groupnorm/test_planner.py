@@ -92,7 +92,7 @@ def test_a_pattern_that_fits_nothing_is_a_mistake():
 def test_all_layers_that_do_not_fit_are_named_at_once():
     with pytest.raises(UsageError, match=r"stem/bn has 10.*head/bn has 24") as caught:
         plan_of(two_layers(10, 24), 16)
-    assert "--groups 2 fits every layer" in caught.value.tip
+    assert "--groups 2 divides the channels of every layer" in caught.value.tip
 
 
 def test_more_groups_than_channels_is_refused():

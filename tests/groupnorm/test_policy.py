@@ -77,7 +77,7 @@ def test_one_error_names_all_layers_and_a_change_that_works():
     assert "stem has 24" in str(caught.value)
     assert "head has 40" in str(caught.value)
     assert "block" not in str(caught.value)
-    assert "--groups 8 fits every layer" in caught.value.tip
+    assert "--groups 8 divides the channels of every layer" in caught.value.tip
     GroupPolicy(groups=8).require(layers)
 
 
