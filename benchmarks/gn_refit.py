@@ -167,10 +167,9 @@ def table(cells: dict[str, list[float]]) -> str:
         lines.append(
             f"| {groups} | {own:.1f} % | " + " | ".join(_cell(c, most) for c in row) + " |"
         )
-    return (
-        "\n".join(lines)
-        + f"\n\nMeans of {most} divisions of the data, or of as many as stand in brackets."
-    )
+    what = f"Means of {most} divisions" if most > 1 else "One division"
+    few = ", or of as many as stand in brackets" * any(0 < len(c) < most for c in found.values())
+    return "\n".join(lines) + f"\n\n{what} of the data{few}."
 
 
 def _cell(values: list[list[float]], most: int) -> str:
