@@ -139,10 +139,11 @@ def drive(
     return replace(worst, reason=driving.unseen(), work=driving.work)
 
 
-def first_made(pair: Pair) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+def first_made(pair: Pair) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], float]:
     """Return what both regions make of the first values that they are driven with.
 
-    And behind these what the original's may make as well, its constants rounded otherwise.
+    And behind these what the original's may make as well, its constants rounded otherwise; and the
+    work that it took.
 
     Raises
     ------
@@ -154,7 +155,8 @@ def first_made(pair: Pair) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     a, b = driving.made(feeds)
     if a.shape != b.shape or a.dtype != b.dtype or a.dtype != np.float64:
         raise UnjudgedError("they make tensors of different shapes")
-    return a, b, driving.moved(feeds, (a, b), alone=False)
+    moved = driving.moved(feeds, (a, b), alone=False)
+    return a, b, moved, driving.work
 
 
 class _Driving:

@@ -293,11 +293,10 @@ class _Walk:
         """Return what a tensor may be read as, if it is the original's, scaled and shifted."""
         if not self._scaling:
             return None
-        found = scaled(self._pair(of_a, of_b))
+        found = scaled(self._pair(of_a, of_b), self._budget.spend)
         if found is None:
             return None
         scaling, judged = found
-        self._budget.spend(judged.work)
         if judged.means is Means.DRIVEN and self._hides(of_b):
             return None
         region = self._region(of_a, of_b, judged, is_scaled=True)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from normswap.dtypes import is_float
+from normswap.proof.budget import Budget
 from normswap.proof.candidates import MORE, Candidates
 from normswap.proof.facts import Facts
 from normswap.proof.flat import NONE
@@ -236,7 +237,7 @@ class _Trace:
 
     def _scaled(self, of_a: Cone, of_b: Cone) -> Judgement:
         """Read a tensor as the original's, scaled and shifted, if that is what it is."""
-        found = scaled(self._pair(of_a, of_b))
+        found = scaled(self._pair(of_a, of_b), Budget().spend)
         if found is None:
             raise _NoCutError("it is not the same but for a scale and a shift of each channel")
         scaling, judged = found

@@ -31,7 +31,7 @@ from normswap.proof.reading import map_of
 from normswap.proof.result import Means
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from normswap.proof.maps import Block, Map
     from normswap.proof.numbering import Side, Table
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _OPSET = 14
 _MOST = 3  # nodes of a reading
 _SAMPLES = 16  # values of a channel, below which two numbers fit whatever they are
-_SAME = 1e-12  # parts by which a scale that is none may be off
+_SAME = 1e-12  # parts by which a scale that is 1, or 0, may be off
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +86,15 @@ class Scaling:
         return made
 
 
-def scaled(pair: Pair) -> tuple[Scaling, Judgement] | None:
+def scaled(pair: Pair, spend: Callable[[float], None]) -> tuple[Scaling, Judgement] | None:
     """Return what makes the original's region that of the rewritten model; None if nothing does.
 
     Parameters
     ----------
     pair : Pair
         A region that is another function, without a number in it that is off by little.
+    spend : callable
+        Told of the work, as :meth:`normswap.proof.budget.Budget.spend`.
     """
     if pair.b.narrow or not same_shapes(pair):
         return None
@@ -101,7 +103,7 @@ def scaled(pair: Pair) -> tuple[Scaling, Judgement] | None:
     except NoMapError:
         pass
     try:
-        return _of_values(pair)
+        return _of_values(pair, spend)
     except UnjudgedError:
         return None
 
@@ -165,8 +167,9 @@ def _by_channel(block: Block, axes: int) -> np.ndarray:
 # --------------------------------------------------------------------------------- by values
 
 
-def _of_values(pair: Pair) -> tuple[Scaling, Judgement] | None:
-    a, b, moved = first_made(pair)
+def _of_values(pair: Pair, spend: Callable[[float], None]) -> tuple[Scaling, Judgement] | None:
+    a, b, moved, work = first_made(pair)
+    spend(work)
     if a.ndim < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
         return None
     fits = [
@@ -180,6 +183,7 @@ def _of_values(pair: Pair) -> tuple[Scaling, Judgement] | None:
     if found.is_none:
         return None
     driven = drive(pair, FLOORS, found.of)
+    spend(driven.work)
     if driven.floors > FLOORS or driven.reason:
         return None
     judged = Judgement(
@@ -188,7 +192,6 @@ def _of_values(pair: Pair) -> tuple[Scaling, Judgement] | None:
         floors=driven.floors,
         element=driven.where,
         channel=driven.channel,
-        work=driven.work,
     )
     return found, judged
 
@@ -202,6 +205,7 @@ def _fitted(a: np.ndarray, b: np.ndarray, moved: Sequence[np.ndarray], axis: int
     with np.errstate(all="ignore"):
         scale = (varying * (b - other)).sum(axis=others, keepdims=True) / square
     scale = np.where(np.isfinite(scale), scale, 1.0)
+    scale = np.where(np.abs(scale) <= _SAME * np.abs(scale).max(), 0.0, scale)  # of a dead channel
     shift = other - scale * center
     # What rounding the region's own constants may do is none.
     squares = [np.square(each - a).mean(axis=others, keepdims=True) for each in moved]

@@ -116,3 +116,23 @@ def test_what_is_scaled_must_be_taken_back(tmp_path, dead):
     assert proof_of(*halves(dead=dead), tmp_path).is_whole
     assert not proof_of(*halves(1 + 1e-5, dead=dead), tmp_path).is_whole
     assert not proof_of(*halves(2.0, dead=dead), tmp_path).is_whole
+
+
+def test_a_channel_that_is_scaled_by_zero_is_constant(tmp_path):
+    """Its scale is fitted to what rounding leaves of a constant."""
+    a, b = Builder(17), Builder(17)
+    scale, shift = a.rng.uniform(0.5, 2, (2, 6))
+    scale[2] = 0
+    for net in (a, b):
+        weights = net.node("Softmax", net.input(2, 9, 9, name="p"))
+        parts = net.const(scale), net.const(shift)
+
+        def moved(x, net=net, parts=parts):
+            return net.node("Add", net.node("Mul", x, parts[0]), parts[1])
+
+        v = net.input(2, 9, 6, name="v")
+        m = net.node("MatMul", weights, v if net is a else moved(v), out="m")
+        net.output(net.node("Neg", moved(m) if net is a else m, out="y"))
+    proof = proof_of(a.model(), b.model(), tmp_path)
+    assert proof.is_whole
+    assert any(region.is_scaled for region in proof.regions)
