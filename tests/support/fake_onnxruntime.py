@@ -20,11 +20,10 @@ CPU = "CPUExecutionProvider"
 
 
 def note(key, value):
-    """Add to what the test will read of this process."""
-    path = HERE / "seen.json"
-    seen = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    seen.setdefault(key, []).append(value)
-    path.write_text(json.dumps(seen), encoding="utf-8")
+    """Add a line to what the test will read of this process and of others beside it."""
+    line = json.dumps([key, value]) + "\n"
+    with (HERE / "seen.jsonl").open("ab", buffering=0) as file:  # as a whole, or not at all
+        file.write(line.encode())
 
 
 def driver():

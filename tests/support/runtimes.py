@@ -44,4 +44,8 @@ class Runtime:
     @property
     def seen(self):
         """What the children have noted."""
-        return json.loads((self._home / "seen.json").read_text(encoding="utf-8"))
+        seen = {}
+        for line in (self._home / "seen.jsonl").read_text(encoding="utf-8").splitlines():
+            key, value = json.loads(line)
+            seen.setdefault(key, []).append(value)
+        return seen
