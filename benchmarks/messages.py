@@ -1,4 +1,9 @@
-"""Every message of the package in one list: ``python -m benchmarks.messages [FOLDER]``.
+"""Every message of the package in one list.
+
+    python -m benchmarks.messages [FOLDER]
+    python -m benchmarks.messages [FOLDER] --since REVISION
+
+The second lists those that went and those that came since a revision of the repository.
 
 A message is a text in the code that a person may be shown: with a blank in it, and no docstring.
 They are found in the syntax tree, so none is missed for being long or put together; what is filled
@@ -8,24 +13,47 @@ a reason, the help of an option, or other words.
 
 from __future__ import annotations
 
+import argparse
 import ast
-import sys
+import io
+import subprocess
+import tarfile
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).parent.parent / "normswap"
+HOME = Path(__file__).resolve().parent.parent
+PACKAGE = "normswap"
 
 KINDS = {"tip": "tip", "help": "help", "epilog": "help", "metavar": "help"}
 """What a keyword argument is for."""
 
 
-def messages(path: Path) -> Iterator[tuple[int, str, str]]:
+def messages(code: str) -> Iterator[tuple[int, str, str]]:
     """Yield the line, the kind and the text of each message of a file."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    yield from _inside(tree, "text")
+    yield from _inside(ast.parse(code), "text")
+
+
+def present(under: str) -> dict[str, str]:
+    """Return the code of the package as it is, by path from the repository's folder on."""
+    paths = sorted((HOME / under).rglob("*.py")) or [HOME / under]
+    return {path.relative_to(HOME).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+
+
+def former(under: str, revision: str) -> dict[str, str]:
+    """Return the same as of a revision of the repository."""
+    command = ["git", "-C", str(HOME), "archive", "--format=tar", revision, PACKAGE]
+    archive = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+    found = {}
+    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        for each in files:
+            file = files.extractfile(each)
+            if file is not None and each.name.startswith(under) and each.name.endswith(".py"):
+                found[each.name] = file.read().decode()
+    return found
 
 
 def _inside(node: ast.AST, kind: str) -> Iterator[tuple[int, str, str]]:
@@ -87,13 +115,39 @@ def _text(node: ast.AST) -> str | None:
 
 def main() -> None:
     """Print them, file by file."""
-    root = ROOT / (sys.argv[1] if sys.argv[1:] else "")
-    for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
-        found = list(messages(path))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("under", nargs="?", default="", metavar="FOLDER")
+    parser.add_argument("--since", metavar="REVISION")
+    given = parser.parse_args()
+    under = f"{PACKAGE}/{given.under}".rstrip("/")
+    if given.since:
+        _compare(former(under, given.since), present(under))
+        return
+    for path, code in present(under).items():
+        found = list(messages(code))
         if found:
-            print(f"\n{path.relative_to(ROOT.parent)}")
+            print(f"\n{path}")
         for line, kind, text in found:
             print(f"{line:6} {kind:6} {text}")
+
+
+def _compare(before: dict[str, str], after: dict[str, str]) -> None:
+    """Print what went and what came, file by file; what has moved to another file is neither."""
+    counts = [
+        Counter(text for code in codes.values() for _, _, text in messages(code))
+        for codes in (before, after)
+    ]
+    changes = {"-": (before, counts[0] - counts[1]), "+": (after, counts[1] - counts[0])}
+    for path in sorted({*before, *after}):
+        lines = [
+            f"{sign} {text}"
+            for sign, (codes, changed) in changes.items()
+            for _, _, text in messages(codes.get(path, ""))
+            if text in changed
+        ]
+        if lines:
+            print(f"\n{path}", *lines, sep="\n")
+    print(f"\n{changes['-'][1].total()} went, {changes['+'][1].total()} came")
 
 
 if __name__ == "__main__":
