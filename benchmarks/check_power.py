@@ -484,7 +484,11 @@ def _false_alarm_part(right: list[dict[str, Any]]) -> str:
         table(("type", "rewrite", "pairs", "alarms", "proved", "off", *PEERS), rows),
         "",
     ]
-    tested = Counter(r["open"] for r in right if r["verdict"] == "equivalent" and not r["proved"])
+    tested = Counter(
+        r["open"].partition(": ")[2]  # behind the output's name
+        for r in right
+        if r["verdict"] == "equivalent" and not r["proved"]
+    )
     if tested:
         text += ["Tested, and not proved:\n", *(f"- {n}: {why}" for why, n in tested.items()), ""]
     odd = [r for r in right if r["verdict"] != "equivalent"]
