@@ -59,10 +59,7 @@ class Turns:
         inner = ""
         while graph is not self._main:
             owner, around = self._owners[id(graph)]
-            if owner.op not in ("If", "Loop", "Scan") or (owner.domain or "") not in (
-                "",
-                "ai.onnx",
-            ):
+            if owner.op not in _BODIES or (owner.domain or "") not in ("", "ai.onnx"):
                 return (
                     f"it is in a subgraph of {owner.op} {owner.name}, whose tensors can't be read"
                 )

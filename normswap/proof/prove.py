@@ -38,7 +38,17 @@ from normswap.proof.regions import (
     opposite,
     widened,
 )
-from normswap.proof.result import BEYOND_TESTS, Cut, Means, Output, Proof, Region, Standing, Witness
+from normswap.proof.result import (
+    BEYOND_TESTS,
+    HIDES,
+    Cut,
+    Means,
+    Output,
+    Proof,
+    Region,
+    Standing,
+    Witness,
+)
 from normswap.proof.scaled import read_as, scaled
 from normswap.proof.simulate import Alike, simulate, taken
 from normswap.proof.witness import Apart, shown
@@ -271,11 +281,7 @@ class _Walk:
             if found.is_near:
                 self._near.add(number)
             if found.equal and found.means is Means.DRIVEN and self._hides(cone):
-                found = replace(
-                    found,
-                    equal=False,
-                    reason="a tensor in its region differs slightly, and the region may hide that",
-                )
+                found = replace(found, equal=False, reason=HIDES)
             if named and found.apart and not found.is_near and not found.is_partial:
                 read = self._scaled(other, cone)
                 if read is not None:

@@ -13,6 +13,9 @@ NARROWER = "only one of the two models rounds to a narrower type"
 BEYOND_TESTS = (BY_SIZE, NARROWER)
 """Why a region is not judged, where running both models on some inputs does not settle it."""
 
+HIDES = "a tensor in its region differs slightly, and the region may hide that"
+"""Why a region that was driven and is equal is no cut point."""
+
 
 class Means(str, enum.Enum):
     """How the two forms of a region were told to be one function.

@@ -32,7 +32,7 @@ from normswap.proof.regions import (
     opposite,
     widened,
 )
-from normswap.proof.result import Cut, Means, Standing
+from normswap.proof.result import HIDES, Cut, Means, Standing
 from normswap.proof.scaled import read_as, scaled
 
 if TYPE_CHECKING:
@@ -219,9 +219,7 @@ class _Trace:
         if not found.equal or found.means is None:
             raise _NoCutError(found.reason or "it differs")
         if found.means is Means.DRIVEN and self._hides(of_b):
-            raise _NoCutError(
-                "a tensor in its region differs slightly, and the region may hide that"
-            )
+            raise _NoCutError(HIDES)
         stored = rounding_of(self._b, of_b) or rounding_of(self._a, of_a)
         return Judged(
             self._tensors[1][cut.tensor],

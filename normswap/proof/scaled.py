@@ -33,7 +33,8 @@ from normswap.proof.result import Means
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from normswap.proof.maps import Block, Map
+    from normswap.proof.drive import Driven
+    from normswap.proof.maps import Block, Map, Off
     from normswap.proof.numbering import Side, Table
     from normswap.proof.regions import Pair
 
@@ -108,6 +109,11 @@ def scaled(pair: Pair, spend: Callable[[float], None]) -> tuple[Scaling, Judgeme
         return None
 
 
+def _equal(means: Means, floors: float, worst: Off | Driven) -> Judgement:
+    channel = worst.channel
+    return Judgement(equal=True, means=means, floors=floors, element=worst.where, channel=channel)
+
+
 # ----------------------------------------------------------------------------------- by maps
 
 
@@ -127,14 +133,7 @@ def _of_maps(pair: Pair) -> tuple[Scaling, Judgement] | None:
     off = compare(a.affine(scale, shift, size), b, weights, shifts)
     if off.units > UNITS:
         return None
-    judged = Judgement(
-        equal=True,
-        means=Means.MAPS,
-        floors=off.units,
-        element=off.where,
-        channel=off.channel,
-    )
-    return found, judged
+    return found, _equal(Means.MAPS, off.units, off)
 
 
 def _proportion(a: Map, b: Map) -> np.ndarray | None:
@@ -186,14 +185,7 @@ def _of_values(pair: Pair, spend: Callable[[float], None]) -> tuple[Scaling, Jud
     spend(driven.work)
     if driven.floors > FLOORS or driven.reason:
         return None
-    judged = Judgement(
-        equal=True,
-        means=Means.DRIVEN,
-        floors=driven.floors,
-        element=driven.where,
-        channel=driven.channel,
-    )
-    return found, judged
+    return found, _equal(Means.DRIVEN, driven.floors, driven)
 
 
 def _fitted(a: np.ndarray, b: np.ndarray, moved: Sequence[np.ndarray], axis: int) -> Scaling:
