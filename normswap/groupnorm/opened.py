@@ -17,6 +17,7 @@ import onnx.inliner
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
+from normswap.graph.adding import added
 from normswap.graph.batchnorm import is_batchnorm, is_per_activation
 from normswap.graph.build import all_graphs, build_network, gs_nodes
 from normswap.graph.mode import mode_of
@@ -272,10 +273,8 @@ class _Surgery:
 
     def _op(self, graph: gs.Graph, op: str, inputs: list[gs.Tensor], **attrs: Any) -> gs.Variable:
         """Add a node whose result, if it is one that is shown, is float64."""
-        name = self.names.fresh(f"statistics/{op}")
-        result = gs.Variable(name, np.dtype(np.float64))
-        graph.nodes.append(gs.Node(op, name, attrs, inputs, [result]))
-        return result
+        float64 = np.dtype(np.float64)
+        return added(graph, self.names, f"statistics/{op}", inputs, float64, **attrs)
 
     def _integers(self, values: list[int]) -> gs.Constant:
         array = ArrayTensor(np.array(values, np.int64))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from normswap.graph.adding import added
 from normswap.graph.build import all_graphs
 from normswap.model import ArrayTensor, make_constant
 
@@ -131,10 +132,7 @@ class Turns:
 
     def _op(self, graph: gs.Graph, op: str, inputs: list[gs.Tensor], **attrs: int) -> gs.Variable:
         dtype = next(tensor.dtype for tensor in inputs if tensor.dtype is not None)
-        name = self._names.fresh(f"turns/{op}")
-        result = gs.Variable(name, dtype, (None,))
-        graph.nodes.append(gs.Node(op, name, attrs, inputs, [result]))
-        return result
+        return added(graph, self._names, f"turns/{op}", inputs, dtype, is_vector=True, **attrs)
 
     def _constant(self, values: np.ndarray) -> gs.Constant:
         return make_constant(self._names.fresh("turns/constant"), ArrayTensor(values))

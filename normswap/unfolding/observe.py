@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
 from normswap.dtypes import NUMPY_DTYPES
 from normswap.files.scratch import scratch_folder
+from normswap.graph.adding import added
 from normswap.graph.build import all_graphs, build_network, gs_nodes
 from normswap.graph.names import Names
 from normswap.groupnorm.estimate import estimate
@@ -26,6 +26,8 @@ from normswap.model import ArrayTensor, load, make_constant, stage
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    import onnx_graphsurgeon as gs
 
     from normswap.inputs.data import Dataset
     from normswap.model import Model
@@ -94,10 +96,10 @@ def _probe(model: Model, places: Sequence[Place]) -> list[str]:
         data_type = place.data_type
         if data_type in HALF_PRECISION:  # in which sums would overflow, and variances too
             data_type = TensorProto.FLOAT
-            x = _added(home, names, "Cast", [x], to=data_type)
+            x = added(home, names, "probe/Cast", [x], to=data_type)
         if place.is_channels_last:
             rank = place.rank or 0
-            x = _added(home, names, "Transpose", [x], perm=[0, rank - 1, *range(1, rank - 1)])
+            x = added(home, names, "probe/Transpose", [x], perm=[0, rank - 1, *range(1, rank - 1)])
         dtype = NUMPY_DTYPES[data_type]
         inputs = [
             make_constant(
@@ -106,14 +108,5 @@ def _probe(model: Model, places: Sequence[Place]) -> list[str]:
             )
             for what, value in (("scale", 1), ("B", 0), ("mean", 0), ("var", 1))
         ]
-        made.append(_added(home, names, "BatchNormalization", [x, *inputs]).name)
+        made.append(added(home, names, "probe/BatchNormalization", [x, *inputs]).name)
     return made
-
-
-def _added(
-    home: gs.Graph, names: Names, op: str, inputs: list[gs.Tensor], **attrs: object
-) -> gs.Variable:
-    name = names.fresh(f"probe/{op}")
-    result = gs.Variable(name)
-    home.nodes.append(gs.Node(op, name, attrs, inputs, [result]))
-    return result

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
+from normswap.graph.adding import added
 from normswap.graph.build import all_graphs
 from normswap.groupnorm.turns import Turns
 from normswap.model import ArrayTensor, make_constant
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy.typing as npt
+    import onnx_graphsurgeon as gs
 
     from normswap.graph.names import Names
     from normswap.model import Model
@@ -82,10 +83,7 @@ class Recorder:
         dtype: np.dtype | None,
         **attrs: int,
     ) -> gs.Variable:
-        name = self._names.fresh(f"record/{op}")
-        result = gs.Variable(name, dtype, (None,))
-        graph.nodes.append(gs.Node(op, name, attrs, inputs, [result]))
-        return result
+        return added(graph, self._names, f"record/{op}", inputs, dtype, is_vector=True, **attrs)
 
 
 def occurrences(
