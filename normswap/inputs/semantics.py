@@ -15,26 +15,13 @@ from typing import TYPE_CHECKING, Any
 import onnx
 
 from normswap.inputs.demands import Demands, demands
+from normswap.semantics.families import PICKS, RESHAPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # Operators that hand their first input's elements on, all of them and in their order.
-_KEEPING = frozenset(
-    {
-        "Cast",
-        "CastLike",
-        "Flatten",
-        "Identity",
-        "Optional",
-        "OptionalGetElement",
-        "Reshape",
-        "Squeeze",
-        "Unsqueeze",
-    }
-)
-# Those that hand on some of them, or in another order.
-_PICKING = frozenset({"Expand", "Gather", "Slice", "Split", "Tile", "Transpose"})
+_KEEPING = RESHAPES | {"Cast", "CastLike", "Identity", "Optional", "OptionalGetElement"}
 _DEPTH = 12  # nodes between an input and what gives it a meaning
 
 
@@ -116,7 +103,7 @@ def _readers(graph: Any) -> Iterator[Reader]:
         for slot, name in enumerate(node.input):
             kept = node.op_type in _KEEPING and slot == 0
             picked = (
-                (node.op_type in _PICKING and slot == 0)
+                (node.op_type in PICKS and slot == 0)
                 or node.op_type == "Concat"
                 or (node.op_type == "Where" and slot > 0)
             )

@@ -21,6 +21,7 @@ from normswap.model.lookalikes import not_a_model
 from normswap.model.outlined import outlined
 from normswap.runtime.arrays import dtype_of
 from normswap.runtime.randomness import Draw, draws, paired_seeds, seeds
+from normswap.semantics.families import RANDOM_LIKE
 from normswap.spelling import no_such_file
 
 if TYPE_CHECKING:
@@ -31,18 +32,9 @@ if TYPE_CHECKING:
     from normswap.graph.sizes import Dim
 
 # What these give depends on sizes, or on what is there at all, or on nothing.
-_OF_SHAPES = frozenset(
-    {
-        "ConstantOfShape",
-        "EyeLike",
-        "OptionalHasElement",
-        "RandomNormalLike",
-        "RandomUniformLike",
-        "SequenceLength",
-        "Shape",
-        "Size",
-    }
-)
+_OF_SHAPES = RANDOM_LIKE | {
+    "ConstantOfShape", "EyeLike", "OptionalHasElement", "SequenceLength", "Shape", "Size",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

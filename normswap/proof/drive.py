@@ -25,6 +25,7 @@ from normswap.proof.evaluate import UnjudgedError, evaluate
 from normswap.proof.flat import NONE
 from normswap.proof.layout import Layout, Shape
 from normswap.proof.movement import SAMPLES, Movement
+from normswap.semantics.families import BLOCKS, LINEAR, MOVES, SUMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,35 +50,12 @@ _FEW = "has few output values, so agreement on random inputs proves nothing"
 
 # What makes of a continuum a few values, or jumps: agreement on some inputs says little of others,
 # since two limits that are close differ only for what is between them.
-_ROUNDING = frozenset(
-    {
-        "ArgMax",
-        "ArgMin",
-        "BitShift",
-        "Ceil",
-        "Compress",
-        "DynamicQuantizeLinear",
-        "Equal",
-        "Floor",
-        "Greater",
-        "GreaterOrEqual",
-        "Hardmax",
-        "IsInf",
-        "IsNaN",
-        "Less",
-        "LessOrEqual",
-        "Mod",
-        "NonMaxSuppression",
-        "NonZero",
-        "QuantizeLinear",
-        "Round",
-        "Shrink",
-        "Sign",
-        "ThresholdedRelu",
-        "TopK",
-        "Unique",
-    }
-)
+_ROUNDING = frozenset({
+    "ArgMax", "ArgMin", "BitShift", "Ceil", "Compress", "DynamicQuantizeLinear", "Equal", "Floor",
+    "Greater", "GreaterOrEqual", "Hardmax", "IsInf", "IsNaN", "Less", "LessOrEqual", "Mod",
+    "NonMaxSuppression", "NonZero", "QuantizeLinear", "Round", "Shrink", "Sign", "ThresholdedRelu",
+    "TopK", "Unique",
+})  # fmt: skip
 _AT_ZERO = frozenset({"Abs", "Celu", "Elu", "LeakyRelu", "PRelu", "Relu", "Selu"})
 
 
@@ -518,37 +496,7 @@ def _apart(
     return worst
 
 
-_STRAIGHT = frozenset(
-    {
-        "Add",
-        "AveragePool",
-        "BatchNormalization",
-        "Concat",
-        "Conv",
-        "ConvTranspose",
-        "DepthToSpace",
-        "Expand",
-        "Flatten",
-        "Gather",
-        "Gemm",
-        "GlobalAveragePool",
-        "MatMul",
-        "Mul",
-        "Neg",
-        "Pad",
-        "ReduceMean",
-        "ReduceSum",
-        "Reshape",
-        "Resize",
-        "Shape",
-        "Slice",
-        "SpaceToDepth",
-        "Split",
-        "Squeeze",
-        "Sub",
-        "Sum",
-        "Tile",
-        "Transpose",
-        "Unsqueeze",
-    }
-)
+_STRAIGHT = LINEAR | SUMS | MOVES | BLOCKS | {
+    "AveragePool", "BatchNormalization", "GlobalAveragePool", "Mul", "Neg", "Pad", "ReduceMean",
+    "ReduceSum", "Resize", "Shape",
+}  # fmt: skip

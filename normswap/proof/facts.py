@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normswap.proof.flat import CHOICE, NONE, OWN
+from normswap.semantics.families import BLOCKS, MOVES
 
 if TYPE_CHECKING:
     from normswap.proof.flat import Node
@@ -35,29 +36,10 @@ _RANGES: dict[str, Bounds] = {
     "Sqrt": (0.0, math.inf),
     "Tanh": (-1.0, 1.0),
 }
-_MOVES = frozenset(
-    {
-        "Concat",
-        "DepthToSpace",
-        "Expand",
-        "Flatten",
-        "Gather",
-        "GlobalAveragePool",
-        "GlobalMaxPool",
-        "MaxPool",
-        "ReduceMax",
-        "ReduceMean",
-        "ReduceMin",
-        "Reshape",
-        "Slice",
-        "SpaceToDepth",
-        "Split",
-        "Squeeze",
-        "Tile",
-        "Transpose",
-        "Unsqueeze",
-    }
-)
+_WITHIN = MOVES | BLOCKS | {
+    "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "ReduceMax", "ReduceMean", "ReduceMin",
+}  # fmt: skip
+"""Operators that make nothing beyond the least and the largest that they read."""
 _DEEPEST = 24
 
 
@@ -102,7 +84,7 @@ class Facts:
             return low, high
         if node.op == "Clip":
             return self._clipped(node)
-        if node.op in _MOVES:
+        if node.op in _WITHIN:
             data = node.inputs if node.op == "Concat" else node.inputs[:1]
             return self._hull(data, depth)
         if node.op == "AveragePool":

@@ -17,6 +17,7 @@ from normswap.proof.maps import NoMapError, Number, Rounding, aligned, compare
 from normswap.proof.reading import map_of
 from normswap.proof.result import BY_SIZE, NARROWER, Means
 from normswap.proof.types import takes
+from normswap.semantics.families import MOVES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -248,32 +249,10 @@ def _refused(pair: Pair) -> str:
 
 
 # What sizes may become on their way, without anything being decided by them.
-_ARITHMETIC = frozenset(
-    {
-        "Add",
-        "Cast",
-        "Concat",
-        "ConstantOfShape",
-        "Div",
-        "Expand",
-        "Flatten",
-        "Gather",
-        "Mul",
-        "Neg",
-        "Range",
-        "ReduceProd",
-        "Reshape",
-        "Shape",
-        "Size",
-        "Slice",
-        "Split",
-        "Squeeze",
-        "Sub",
-        "Tile",
-        "Transpose",
-        "Unsqueeze",
-    }
-)
+_ARITHMETIC = MOVES | {
+    "Add", "Cast", "ConstantOfShape", "Div", "Mul", "Neg", "Range", "ReduceProd", "Shape", "Size",
+    "Sub",
+}  # fmt: skip
 
 
 def _chooses_by_size(node: Node, side: Side) -> bool:

@@ -19,6 +19,7 @@ from normswap.proof.constants import Constants, content_of, digest_of, glance_of
 from normswap.proof.conversion import WIDE, roundings
 from normswap.proof.flat import CHOICE, NONE, OWN, Flat, Node
 from normswap.semantics.constants import evaluate
+from normswap.semantics.families import WINDOWS
 from normswap.semantics.registry import meaning_of, since_version
 
 if TYPE_CHECKING:
@@ -26,24 +27,10 @@ if TYPE_CHECKING:
 
     from normswap.proof.sizes import Sizes
 
-_SYMMETRIC = frozenset(
-    {
-        "Add",
-        "And",
-        "BitwiseAnd",
-        "BitwiseOr",
-        "BitwiseXor",
-        "Equal",
-        "Max",
-        "Mean",
-        "Min",
-        "Mul",
-        "Or",
-        "Sum",
-        "Xor",
-    }
-)
-_WINDOWS = frozenset({"AveragePool", "Conv", "ConvTranspose", "LpPool", "MaxPool"})
+_SYMMETRIC = frozenset({
+    "Add", "And", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Equal", "Max", "Mean", "Min", "Mul",
+    "Or", "Sum", "Xor",
+})  # fmt: skip
 _LARGEST = 1 << 24  # elements of a constant that is computed in order to be told
 
 
@@ -320,7 +307,7 @@ def attributes_of(node: Node, side: Side) -> tuple[tuple[str, Hashable], ...]:
         for name, value in sorted((name, _frozen(value)) for name, value in given.items())
         if defaults.get(name, _NOTHING) != value
     ]
-    if node.op in _WINDOWS and not node.domain:
+    if node.op in WINDOWS and not node.domain:
         kept = [item for item in kept if not _says_nothing(*item, node, side)]
     return tuple(kept)
 

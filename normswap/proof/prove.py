@@ -462,18 +462,7 @@ class _Walk:
         return reasons[-1] if reasons else "no tensor of the original corresponds to it"
 
 
-_BENT = frozenset(
-    {
-        "Abs",
-        "Clip",
-        "HardSigmoid",
-        "HardSwish",
-        "LeakyRelu",
-        "Max",
-        "MaxPool",
-        "Min",
-        "PRelu",
-        "Relu",
-        "Where",
-    }
-)
+_BENT = frozenset({
+    "Abs", "Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "Max", "MaxPool", "Min", "PRelu",
+    "Relu", "Where",
+})  # fmt: skip

@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 
 from normswap.proof.flat import CHOICE, ENTRY, NONE, OWN
-from normswap.runtime import randomness
 from normswap.semantics.constants import evaluate
+from normswap.semantics.families import RANDOM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -127,7 +127,7 @@ class _Inference:
         if node.op in {"Loop", "Scan"}:
             self._leave(node)
             return
-        if node.op not in randomness.OPERATORS and self._computed(node):
+        if node.op not in RANDOM and self._computed(node):
             return
         if node.op in {"Shape", "Size"} and self._of_shape(node):
             return

@@ -20,6 +20,7 @@ from normswap.proof.evaluate import (
     numbers_of,
 )
 from normswap.proof.flat import CHOICE, ENTRY, NONE, OWN
+from normswap.semantics.families import LINEAR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from normswap.proof.flat import Node
     from normswap.proof.numbering import Side
 
-_PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _TURNS = 64  # of one body; what runs oftener stays unknown
 
 
@@ -203,7 +203,7 @@ class Turns:
 def _work(node: Node, inputs: Sequence[Any], made: Sequence[Any]) -> int:
     """Return the multiply-adds of a node: those of a product, or as many as there are elements."""
     sizes = [int(np.size(v)) for v in (*inputs, *made) if isinstance(v, np.ndarray)]
-    if node.op in _PRODUCTS and len(inputs) > 1 and isinstance(inputs[1], np.ndarray) and made:
+    if node.op in LINEAR and len(inputs) > 1 and isinstance(inputs[1], np.ndarray) and made:
         weight = inputs[1]
         across = weight.shape[-1 if node.op == "MatMul" else 0] if weight.ndim else 1
         return int(np.size(made[0]) if made[0] is not None else 0) * weight.size // max(across, 1)

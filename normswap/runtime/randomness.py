@@ -18,20 +18,11 @@ from typing import TYPE_CHECKING, Any
 import onnx
 
 from normswap.order import in_topological_order
+from normswap.semantics.families import RANDOM
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-OPERATORS = frozenset(
-    {
-        "Bernoulli",
-        "Multinomial",
-        "RandomNormal",
-        "RandomNormalLike",
-        "RandomUniform",
-        "RandomUniformLike",
-    }
-)
 _DOMAINS = frozenset({"", "ai.onnx"})
 _NAMED = 5  # operators in a sentence
 _SEEDS = 2**20  # whole numbers up to here are exact in the float that a seed is
@@ -42,7 +33,7 @@ def is_random(node: Any) -> bool:
     if node.domain not in _DOMAINS:
         return False
     trains = node.op_type == "Dropout" and len(node.input) > 2 and bool(node.input[2])
-    return node.op_type in OPERATORS or trains
+    return node.op_type in RANDOM or trains
 
 
 @dataclass(frozen=True, slots=True)

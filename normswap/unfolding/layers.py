@@ -13,14 +13,13 @@ from normswap.graph.reasons import unless_blocked
 from normswap.graph.removal import may_grow
 from normswap.groupnorm.selection import names_of
 from normswap.groupnorm.statistics import calls_of, places_of
+from normswap.semantics.families import LINEAR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from normswap.graph.network import Network, Node, Value
     from normswap.model import Model, TensorSource
-
-LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -42,17 +42,16 @@ import enum
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from normswap.graph.batchnorm import SHAPING, is_batchnorm
+from normswap.graph.batchnorm import is_batchnorm
 from normswap.graph.decomposed import NORMALIZERS
 from normswap.graph.network import Use
+from normswap.semantics.families import ARITHMETIC, BLOCKS, GLOBAL_POOLS, MOVES, SHAPING, SUMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from normswap.graph.network import Network, Node, Value
     from normswap.unfolding.layers import Constants, Layer
-
-POOLS = frozenset({"GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool"})
 
 REDUCTIONS = frozenset({"ReduceL2", "ReduceMax", "ReduceMean", "ReduceSum"})
 
@@ -61,70 +60,21 @@ MAXIMA = frozenset({"GlobalMaxPool", "ReduceMax"})
 REJOINING = frozenset({"Add", "Concat", "Resize", "Upsample"})
 """Operators that spread what was pooled over a map again, other than as a gate."""
 
-CARRIERS = (
-    SHAPING
-    | POOLS
-    | REDUCTIONS
-    | frozenset(
-        {
-            "AveragePool",
-            "Concat",
-            "DepthToSpace",
-            "Dropout",
-            "Expand",
-            "Gather",
-            "MaxPool",
-            "Pad",
-            "Resize",
-            "Slice",
-            "SpaceToDepth",
-            "Split",
-            "Tile",
-            "Upsample",
-        }
-    )
-)
+CARRIERS = SHAPING | MOVES | BLOCKS | GLOBAL_POOLS | REDUCTIONS | {
+    "AveragePool", "Dropout", "MaxPool", "Pad", "Resize", "Upsample",
+}  # fmt: skip
 """Operators behind which elements, or averages of them, go on as they are."""
 
-ARITHMETIC = frozenset({"Add", "Div", "Mul", "Sub"})
-"""Operators that go on with a tensor if the other operand is a constant: a bias, a layer scale."""
-
-SUMS = frozenset({"Add", "Sub", "Sum"})
-
-FEATURES = frozenset(
-    {
-        "Celu",
-        "Elu",
-        "Erf",
-        "Gelu",
-        "HardSwish",
-        "LeakyRelu",
-        "Mish",
-        "PRelu",
-        "Relu",
-        "Selu",
-        "Swish",
-        "ThresholdedRelu",
-    }
-)
+FEATURES = frozenset({
+    "Celu", "Elu", "Erf", "Gelu", "HardSwish", "LeakyRelu", "Mish", "PRelu", "Relu", "Selu",
+    "Swish", "ThresholdedRelu",
+})  # fmt: skip
 """Nonlinearities of hidden layers."""
 
-ACTIVATIONS = FEATURES | frozenset(
-    {
-        "Abs",
-        "Clip",
-        "Exp",
-        "HardSigmoid",
-        "Max",
-        "Min",
-        "Pow",
-        "Sigmoid",
-        "Softplus",
-        "Softsign",
-        "Sqrt",
-        "Tanh",
-    }
-)
+ACTIVATIONS = FEATURES | {
+    "Abs", "Clip", "Exp", "HardSigmoid", "Max", "Min", "Pow", "Sigmoid", "Softplus", "Softsign",
+    "Sqrt", "Tanh",
+}  # fmt: skip
 """Nonlinearities, element by element; those that are not of hidden layers make answers too."""
 
 PRODUCTS = frozenset({"Attention", "Einsum", "MatMul", "MultiHeadAttention"})
@@ -279,7 +229,7 @@ class Rule:
         x, y = node.input(0), node.output(0)
         if node.domain or x is None or y is None:
             return False
-        if node.op in POOLS:
+        if node.op in GLOBAL_POOLS:
             return True
         if node.op in REDUCTIONS:
             return not _is_layernorm_part(node) and (x.rank is None or x.rank > 2)
@@ -417,7 +367,7 @@ class Rule:
         """Whether what a node reads goes on as it is, but for constants."""
         if node.domain or _is_layernorm_part(node):
             return False
-        if node.op in ARITHMETIC:
+        if node.op in ARITHMETIC:  # a bias, a layer scale
             return len(self._computed(node)) < len(node.inputs)
         return node.op in CARRIERS
 
