@@ -33,7 +33,6 @@ class BatchNormalization(Operator):
     ops = ("BatchNormalization",)
 
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
         affine_of(node)  # or it is blocked
         self._require_channels(node, affine)
         s, t = affine.vectors(constant_of(node.input(1)).shape[0])

@@ -27,7 +27,6 @@ class Cast(Operator):
     ops = ("Cast", "CastLike")
 
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
         self._require_room(node, affine, up=True)
         return Answer(goals=(Up(Use(node, 0), affine),))
 

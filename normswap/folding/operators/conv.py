@@ -33,7 +33,6 @@ class Conv(Operator):
     ops = ("Conv",)
 
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
         conditions.require_only_along(node, affine, 1)
         weight = weight_of(node, 1)
         s, t = affine.vectors(weight.shape[0])

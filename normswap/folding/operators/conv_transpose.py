@@ -37,7 +37,6 @@ class ConvTranspose(Operator):
     ops = ("ConvTranspose",)
 
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
         conditions.require_only_along(node, affine, 1)
         weight = weight_of(node, 1)
         group = int(node.attr("group", 1))

@@ -37,7 +37,6 @@ class Gemm(Operator):
     ops = ("Gemm",)
 
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
         if affine.varies_only_along(1):
             slot, transposed = 1, bool(node.attr("transB", 0))
         elif affine.varies_only_along(0):

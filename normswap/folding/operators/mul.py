@@ -45,7 +45,6 @@ class Mul(Operator):
     ops = ("Mul", "Div")
 
     def up(self, node: Node, index: int, affine: Affine) -> Sequence[Way]:
-        del index
         rank = output_rank(node, affine)
         if rank is None:
             raise self.blocked(node, "has an output of unknown rank", Reason.SHAPE_UNKNOWN)

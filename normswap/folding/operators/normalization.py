@@ -37,7 +37,6 @@ class InputNormalization(Operator):
     """What these have in common: they normalize by statistics of the input itself."""
 
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
         scale = constant_of(node.input(1))
         s, t = self.parameters(node, affine, scale)
         edits: list[Edit] = []

@@ -35,7 +35,6 @@ class InstanceNorm(Form):
 
     def limit(self, layer: Layer, provider: str) -> str | None:
         """Say which, see :class:`normswap.groupnorm.forms.base.Form`."""
-        del provider
         if layer.data_type == TensorProto.DOUBLE:
             return "onnxruntime's InstanceNormalization does not support float64"
         return None

@@ -32,7 +32,6 @@ class RandomOperator(Rule):
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
         """Yield them."""
-        del options
         for node in subject.training:
             if node.op == "Dropout":
                 yield self.finding(

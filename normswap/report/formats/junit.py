@@ -28,7 +28,6 @@ def tell(
     report: Report, stream: TextIO, *, verbose: int = 0, envelope: Envelope | None = None
 ) -> None:
     """Write a report as JUnit XML; all of it, however verbose."""
-    del verbose
     kind = kind_of(report)
     command = kind if envelope is None else envelope.command or kind
     xml = JUnitXml("normswap")

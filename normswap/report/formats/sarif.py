@@ -27,7 +27,6 @@ def tell(
     report: Report, stream: TextIO, *, verbose: int = 0, envelope: Envelope | None = None
 ) -> None:
     """Write a report as one SARIF log; all of it, however verbose."""
-    del verbose
     results = [result for result in results_of(report, envelope) if result.level != "pass"]
     failures = [result for result in results if result.level == "failure"]
     told = [result for result in results if result.level != "failure"]

@@ -129,7 +129,6 @@ def unfold(report: Any, wirings: Sequence[Wiring | None]) -> Page:
 
 def recalibrate(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     """Return the page of a recalibration."""
-    del wirings  # no operator is another
     layers = report.layers
     points = tuple(site(layer.site).text for layer in layers)
     columns = ["normalization", "channels", "switched to inference mode"]
