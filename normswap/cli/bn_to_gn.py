@@ -11,11 +11,9 @@ from normswap.cli.many import models_argument
 from normswap.cli.options import (
     TESTED,
     CheckedCommand,
-    Decorator,
     certificate_option,
     check_options,
     check_options_of_command,
-    decorated,
     fail_on_option,
     include_options,
     output_options,
@@ -25,6 +23,7 @@ from normswap.cli.options import (
     rewrite_options_of_command,
     samples_option,
     save_failing_inputs,
+    together,
 )
 from normswap.cli.progress import progress
 from normswap.cli.source_and_target import source_of_command
@@ -37,8 +36,6 @@ from normswap.groupnorm.forms.base import OLDEST
 from normswap.groupnorm.words import AUTO, CHANNELS, DEFAULT_GROUPS, FASTEST, SHARE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from normswap.errors import ExitCode
     from normswap.groupnorm.options import SwapOptions
     from normswap.inspection.gate import FailOn
@@ -89,167 +86,158 @@ class FormOption(click.Option):
         return super().get_help_record(ctx)
 
 
-def group_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say how many groups there are."""
-    decorators: tuple[Decorator, ...] = (
-        click.option(
-            "--groups",
-            type=Groups(),
-            metavar="N|channels",
-            help="Number of groups; 1 is layer normalization, channels is instance normalization."
-            "  [default: 32]",
-        ),
-        click.option(
-            "--group-size",
-            type=int,
-            metavar="N",
-            help="Number of channels per group; use it in place of --groups.",
-        ),
-        click.option(
-            "--on-indivisible",
-            type=click.Choice(["error", "gcd", "nearest", "keep"]),
-            default="error",
-            show_default=True,
-            help="What to do with a layer whose channels can't be divided into that many "
-            "groups: end with an error; use the greatest common divisor, or the nearest "
-            "divisor of the channels; or keep its BatchNormalization.",
-        ),
-        click.option(
-            "--search-groups",
-            is_flag=True,
-            help="With --calibrate: choose the number of groups of each layer that fits the "
-            "data best.",
-        ),
-        click.option(
-            "--regroup",
-            is_flag=True,
-            help="Permute the channels so that those in one group keep its statistics as "
-            "constant as possible, measured on the data of --calibrate, or else "
-            "estimated from the weights. The permutation is exact and costs nothing at "
-            "run time.",
-        ),
-    )
-    return decorated(function, decorators)
+group_options = together(
+    click.option(
+        "--groups",
+        type=Groups(),
+        metavar="N|channels",
+        help="Number of groups; 1 is layer normalization, channels is instance normalization."
+        "  [default: 32]",
+    ),
+    click.option(
+        "--group-size",
+        type=int,
+        metavar="N",
+        help="Number of channels per group; use it in place of --groups.",
+    ),
+    click.option(
+        "--on-indivisible",
+        type=click.Choice(["error", "gcd", "nearest", "keep"]),
+        default="error",
+        show_default=True,
+        help="What to do with a layer whose channels can't be divided into that many "
+        "groups: end with an error; use the greatest common divisor, or the nearest "
+        "divisor of the channels; or keep its BatchNormalization.",
+    ),
+    click.option(
+        "--search-groups",
+        is_flag=True,
+        help="With --calibrate: choose the number of groups of each layer that fits the data best.",
+    ),
+    click.option(
+        "--regroup",
+        is_flag=True,
+        help="Permute the channels so that those in one group keep its statistics as "
+        "constant as possible, measured on the data of --calibrate, or else "
+        "estimated from the weights. The permutation is exact and costs nothing at "
+        "run time.",
+    ),
+)
+"""The options that say how many groups there are."""
 
 
-def form_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say which layers become what."""
-    decorators: tuple[Decorator, ...] = (
-        click.option(
-            "--form",
-            cls=FormOption,
-            type=click.Choice([AUTO, FASTEST, *FORMS]),
-            default=AUTO,
-            show_default=True,
-        ),
-        click.option(
-            "--threads",
-            type=click.IntRange(min=1),
-            metavar="N",
-            help="Threads that the model will run on, for --form auto and fastest.  [default: as "
-            "many as this machine has]",
-        ),
-        click.option(
-            "--epsilon",
-            type=float,
-            metavar="X",
-            help="Epsilon of all new layers.  [default: that of each layer]",
-        ),
-        click.option(
-            "--no-normalize",
-            is_flag=True,
-            help="Leave out the means and variances of the layers, and normalize each tensor "
-            "as it is: for training from scratch.",
-        ),
-        click.option("--no-scale", is_flag=True, help="Leave out the scale of the layers."),
-        click.option("--no-center", is_flag=True, help="Leave out the bias of the layers."),
-        include_options("Swap"),
-        click.option(
-            "--only-kept",
-            is_flag=True,
-            help="Swap only the layers that `normswap fold` can't remove.",
-        ),
-    )
-    return decorated(function, decorators)
+form_options = together(
+    click.option(
+        "--form",
+        cls=FormOption,
+        type=click.Choice([AUTO, FASTEST, *FORMS]),
+        default=AUTO,
+        show_default=True,
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Threads that the model will run on, for --form auto and fastest.  [default: as "
+        "many as this machine has]",
+    ),
+    click.option(
+        "--epsilon",
+        type=float,
+        metavar="X",
+        help="Epsilon of all new layers.  [default: that of each layer]",
+    ),
+    click.option(
+        "--no-normalize",
+        is_flag=True,
+        help="Leave out the means and variances of the layers, and normalize each tensor "
+        "as it is: for training from scratch.",
+    ),
+    click.option("--no-scale", is_flag=True, help="Leave out the scale of the layers."),
+    click.option("--no-center", is_flag=True, help="Leave out the bias of the layers."),
+    include_options("Swap"),
+    click.option(
+        "--only-kept",
+        is_flag=True,
+        help="Swap only the layers that `normswap fold` can't remove.",
+    ),
+)
+"""The options that say which layers become what."""
 
 
-def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of what is learned from data, and measured on it."""
-    decorators: tuple[Decorator, ...] = (
-        click.option(
-            "--calibrate",
-            "calibrate_on",
-            type=click.Path(),
-            metavar="DATA",
-            help="Fit the scale and bias of every layer to data, so that the outputs stay "
-            "close to the original's. A fit is kept only if it also helps on held-out "
-            "samples. DATA is an .npz with an array for each input, an .npy or .pb file, "
-            "or a folder of these or of test_data_set_*.",
-        ),
-        click.option(
-            "--refit",
-            is_flag=True,
-            help="With --calibrate: also fit the weights of the linear layers, by least "
-            "squares. Needs no labels.",
-        ),
-        click.option(
-            "--holdout",
-            default=str(SHARE),
-            show_default=True,
-            metavar="SHARE|NAME",
-            help="Share of the samples to hold out, on which every step of the fit is judged; "
-            "or the name of an array in DATA that says which group (such as a patient) "
-            "each sample belongs to, so that no group is split.",
-        ),
-        click.option(
-            "--one-pass",
-            is_flag=True,
-            help="Calibrate all layers in one pass, which is faster but less accurate.",
-        ),
-        click.option(
-            "--evaluate",
-            "evaluate_on",
-            type=click.Path(),
-            metavar="DATA",
-            help="Check the result, and measure how far it drifts from MODEL, on other data "
-            "than that of --calibrate.",
-        ),
-        click.option(
-            "--labels",
-            metavar="NAME|FILE",
-            help="Report the accuracy of MODEL and of the result. The labels are an array in "
-            "that data, or a file with one array: the class number of each sample or "
-            "pixel.",
-        ),
-        samples_option,
-        click.option(
-            "--unfold",
-            is_flag=True,
-            help="First put back the BatchNormalizations that an exporter folded, with the "
-            "statistics of DATA; see `normswap unfold`.",
-        ),
-    )
-    return decorated(function, decorators)
+data_options = together(
+    click.option(
+        "--calibrate",
+        "calibrate_on",
+        type=click.Path(),
+        metavar="DATA",
+        help="Fit the scale and bias of every layer to data, so that the outputs stay "
+        "close to the original's. A fit is kept only if it also helps on held-out "
+        "samples. DATA is an .npz with an array for each input, an .npy or .pb file, "
+        "or a folder of these or of test_data_set_*.",
+    ),
+    click.option(
+        "--refit",
+        is_flag=True,
+        help="With --calibrate: also fit the weights of the linear layers, by least "
+        "squares. Needs no labels.",
+    ),
+    click.option(
+        "--holdout",
+        default=str(SHARE),
+        show_default=True,
+        metavar="SHARE|NAME",
+        help="Share of the samples to hold out, on which every step of the fit is judged; "
+        "or the name of an array in DATA that says which group (such as a patient) "
+        "each sample belongs to, so that no group is split.",
+    ),
+    click.option(
+        "--one-pass",
+        is_flag=True,
+        help="Calibrate all layers in one pass, which is faster but less accurate.",
+    ),
+    click.option(
+        "--evaluate",
+        "evaluate_on",
+        type=click.Path(),
+        metavar="DATA",
+        help="Check the result, and measure how far it drifts from MODEL, on other data "
+        "than that of --calibrate.",
+    ),
+    click.option(
+        "--labels",
+        metavar="NAME|FILE",
+        help="Report the accuracy of MODEL and of the result. The labels are an array in "
+        "that data, or a file with one array: the class number of each sample or "
+        "pixel.",
+    ),
+    samples_option,
+    click.option(
+        "--unfold",
+        is_flag=True,
+        help="First put back the BatchNormalizations that an exporter folded, with the "
+        "statistics of DATA; see `normswap unfold`.",
+    ),
+)
+"""The options of what is learned from data, and measured on it."""
 
 
-def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of all three commands."""
-    decorators: tuple[Decorator, ...] = (
-        form_options,
-        data_options,
-        click.option(
-            "--map",
-            "mapped",
-            type=MappedFile(),
-            metavar="torch[=FILE]",
-            help="Write the weights for the torch module in which each BatchNorm is replaced "
-            "by a GroupNorm, under the names that torch's exporter gave them, as .npz or "
-            ".safetensors.  [default: beside the result, with the suffix .npz]",
-        ),
-        click.option("--dry-run", is_flag=True, help="Show what would be swapped; write nothing."),
-        fail_on_option,
-    )
-    return decorated(function, decorators)
+swap_options = together(
+    form_options,
+    data_options,
+    click.option(
+        "--map",
+        "mapped",
+        type=MappedFile(),
+        metavar="torch[=FILE]",
+        help="Write the weights for the torch module in which each BatchNorm is replaced "
+        "by a GroupNorm, under the names that torch's exporter gave them, as .npz or "
+        ".safetensors.  [default: beside the result, with the suffix .npz]",
+    ),
+    click.option("--dry-run", is_flag=True, help="Show what would be swapped; write nothing."),
+    fail_on_option,
+)
+"""The options of all three commands."""
 
 
 EXAMPLES = """\b
