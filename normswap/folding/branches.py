@@ -24,7 +24,8 @@ from normswap.folding.edits import Bypass, Edit, Replace
 from normswap.folding.soundness import unsound
 from normswap.folding.sums import Term, detach, sign_of
 from normswap.graph.evaluate import constant_of
-from normswap.graph.expressions import Diagonal, Expression, Filled, Overlaid, Scaled
+from normswap.graph.expressions import Diagonal, Expression, Filled
+from normswap.graph.formulas import Overlaid, Scaled
 from normswap.graph.network import Node, Use
 from normswap.graph.reasons import Blocked, Reason, unless_blocked
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normswap.folding.edits import Edit, Insert, Replace, SetAttribute
-from normswap.graph.expressions import Expression, Reshaped, Scaled
+from normswap.graph.expressions import Expression, Reshaped
+from normswap.graph.formulas import Scaled
 from normswap.semantics.families import ARITHMETIC
 
 if TYPE_CHECKING:

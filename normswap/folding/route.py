@@ -19,8 +19,8 @@ from normswap.folding.operators import Operator, find
 from normswap.folding.plan import Step
 from normswap.folding.soundness import unsound
 from normswap.graph.evaluate import constant_of
-from normswap.graph.expressions import Scaled
 from normswap.graph.flaws import require_sound
+from normswap.graph.formulas import Scaled
 from normswap.graph.reasons import Block, Blocked, Reason, unless_blocked
 
 if TYPE_CHECKING:

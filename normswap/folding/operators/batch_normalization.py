@@ -19,7 +19,7 @@ from normswap.folding.edits import Replace
 from normswap.folding.operators.base import Operator
 from normswap.graph.batchnorm import affine_of, is_per_activation
 from normswap.graph.evaluate import constant_of
-from normswap.graph.expressions import Scaled
+from normswap.graph.formulas import Scaled
 from normswap.graph.reasons import Reason
 
 if TYPE_CHECKING:

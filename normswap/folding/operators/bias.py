@@ -11,7 +11,8 @@ from normswap.folding.edits import Edit, Insert, Replace
 from normswap.folding.operators.weight import scaled_weight, weight_of
 from normswap.folding.quantized import rounded
 from normswap.graph.evaluate import constant_of
-from normswap.graph.expressions import Expression, Filled, Scaled, Summed
+from normswap.graph.expressions import Expression, Filled
+from normswap.graph.formulas import Scaled, Summed
 from normswap.graph.quantized import Dequantized, Transposed
 from normswap.graph.reasons import unless_blocked
 
@@ -76,7 +77,7 @@ def summed_bias(
     slot : int
         Where the operator has its bias.
     weight, factor, axes, view
-        See :class:`~normswap.graph.expressions.Summed`.
+        See :class:`~normswap.graph.formulas.Summed`.
     channels : int
         Length of the bias.
 
@@ -109,7 +110,7 @@ def following_bias(
     ----------
     node : Node
     weight, factor, axes, gain
-        See :class:`~normswap.graph.expressions.Summed`.
+        See :class:`~normswap.graph.formulas.Summed`.
     result : sequence of int
         Shape of the sum, which is broadcast to the node's output.
     """

@@ -23,7 +23,8 @@ from normswap.folding.operators.bias import scaled_bias, summed_bias
 from normswap.folding.operators.layout import LARGEST_MOVED
 from normswap.folding.operators.weight import scaled_weight, weight_of
 from normswap.graph.affine import Affine, align
-from normswap.graph.expressions import Expression, Filled, Summed
+from normswap.graph.expressions import Expression, Filled
+from normswap.graph.formulas import Summed
 from normswap.graph.reasons import Reason
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from normswap.folding.operators.layout import from_operand, strip_leading
 from normswap.folding.operators.weight import scaled_weight, weight_of
 from normswap.folding.quantized import rounded
 from normswap.graph.affine import Affine
-from normswap.graph.expressions import Expression, Filled, Scaled, Summed
+from normswap.graph.expressions import Expression, Filled
+from normswap.graph.formulas import Scaled, Summed
 from normswap.graph.quantized import Dequantized, Transposed
 from normswap.graph.reasons import Reason
 

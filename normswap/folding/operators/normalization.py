@@ -25,7 +25,8 @@ from normswap.folding.operators.base import Operator
 from normswap.graph.affine import Affine
 from normswap.graph.batchnorm import epsilon_of
 from normswap.graph.evaluate import constant_of
-from normswap.graph.expressions import Expression, Filled, Scaled
+from normswap.graph.expressions import Expression, Filled
+from normswap.graph.formulas import Scaled
 from normswap.graph.reasons import Reason
 
 if TYPE_CHECKING:
