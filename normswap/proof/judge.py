@@ -10,10 +10,11 @@ import ml_dtypes
 import numpy as np
 
 from normswap.dtypes import NUMPY_DTYPES, is_float
+from normswap.proof.comparing import Number, Rounding, aligned, compare
 from normswap.proof.drive import drive
 from normswap.proof.evaluate import UnjudgedError, constant_of, narrowing, stored_types
 from normswap.proof.flat import NONE
-from normswap.proof.maps import NoMapError, Number, Rounding, aligned, compare
+from normswap.proof.maps import NoMapError
 from normswap.proof.reading import map_of
 from normswap.proof.result import BY_SIZE, NARROWER, Means
 from normswap.proof.types import takes

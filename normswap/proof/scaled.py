@@ -22,19 +22,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
+from normswap.proof.comparing import aligned, compare, matched
 from normswap.proof.drive import drive, first_made
 from normswap.proof.evaluate import UnjudgedError
 from normswap.proof.flat import Node
 from normswap.proof.judge import FLOORS, UNITS, Judgement, rounded, same_shapes
-from normswap.proof.maps import NoMapError, aligned, compare, matched
+from normswap.proof.maps import NoMapError
 from normswap.proof.reading import map_of
 from normswap.proof.result import Means
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from normswap.proof.comparing import Off
     from normswap.proof.drive import Driven
-    from normswap.proof.maps import Block, Map, Off
+    from normswap.proof.maps import Map, MapBlock
     from normswap.proof.numbering import Side, Table
     from normswap.proof.regions import Pair
 
@@ -155,7 +157,7 @@ def _proportion(a: Map, b: Map) -> np.ndarray | None:
     return scale if np.isfinite(scale).all() else None
 
 
-def _by_channel(block: Block, axes: int) -> np.ndarray:
+def _by_channel(block: MapBlock, axes: int) -> np.ndarray:
     """Return the weights of a block, a row for each of its channels; one row without an axis."""
     weight = block.weight
     if not axes or not weight.ndim:

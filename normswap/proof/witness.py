@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from normswap.proof.budget import Budget
-    from normswap.proof.maps import Number
+    from normswap.proof.comparing import Number
     from normswap.proof.numbering import Side
     from normswap.proof.regions import Pair
     from normswap.proof.simulate import Simulated
