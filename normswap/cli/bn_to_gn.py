@@ -17,6 +17,7 @@ from normswap.cli.options import (
     fail_on_option,
     include_options,
     output_options,
+    refuse_certificate,
     report_of,
     report_options,
     require_dry_run,
@@ -317,46 +318,24 @@ def _run(
     *,
     search_groups: bool,
     model: str | None,
-    calibrate_on: str | None,
-    refit: bool,
-    holdout: str,
-    one_pass: bool,
-    evaluate_on: str | None,
-    labels: str | None,
-    samples: int | None,
-    unfold: bool,
     dry_run: bool,
     fail_on: tuple[FailOn, ...],
-    mapped: Path | None,
     quiet: bool,
     verbose: int,
     **values: Any,
 ) -> ExitCode:
     source = source_of_command(model)
-    if values["certificate"] is not None and dry_run:
-        raise UsageError(
-            "--certificate can't be used with --dry-run, which swaps nothing that could "
-            "be certified."
-        )
-    if mapped is not None and dry_run:
-        raise UsageError("--map can't be used with --dry-run, which makes no weights.")
+    if dry_run:
+        _refuse_what_is_written(values)
     require_dry_run(fail_on, dry_run=dry_run)
-    fitting = {"--refit": refit, "--holdout": holdout != str(SHARE), "--one-pass": one_pass}
-    for name, given in {**fitting, "--unfold": unfold}.items():
-        if given and calibrate_on is None:
-            raise UsageError(f"{name} needs data.", tip="Add --calibrate DATA.")
-    for name, value in (("--samples", samples), ("--labels", labels)):
-        if value is not None and calibrate_on is None and evaluate_on is None:
-            tip = "Add --calibrate DATA or --evaluate DATA."
-            raise UsageError(f"{name} needs data.", tip=tip)
-    if unfold and dry_run:
+    _require_data(values)
+    if values["unfold"] and dry_run:
         tip = "`normswap unfold --dry-run` shows where BatchNormalizations would be put back."
         raise UsageError(
             "--dry-run can't be used with --unfold: what would be swapped is known only "
             "after unfolding.",
             tip=tip,
         )
-    from normswap.groupnorm.calibrate import CalibrationOptions
     from normswap.workflows.swap import plan_report, swap
 
     options = _swap_options(groups, group_size, on_indivisible, values)
@@ -366,34 +345,66 @@ def _run(
             report = plan_report(source, options, how=how, fail_on=fail_on, progress=say)
         else:
             rewrite = rewrite_options_of_command(source, values, suffix=suffix)
-            if mapped is not None:
-                rewrite["state_dict"] = _state_file(mapped, rewrite["output"])
-            calibration = None
-            for data in (calibrate_on, evaluate_on):
-                if data is not None:
-                    telling().reads(Path(data))
-            if calibrate_on is not None:
-                calibration = CalibrationOptions(
-                    one_pass, search_groups, values["timeout"], refit, _holdout(holdout)
-                )
+            if values["mapped"] is not None:
+                rewrite["state_dict"] = _state_file(values["mapped"], rewrite["output"])
+            data = _data_options(values, search_groups=search_groups)
             report = report_of(
-                lambda: swap(
-                    source,
-                    options=options,
-                    **rewrite,
-                    how=how,
-                    data=calibrate_on,
-                    evaluate=evaluate_on,
-                    labels=labels,
-                    samples=samples,
-                    unfold=unfold,
-                    calibration=calibration,
-                    progress=say,
-                )
+                lambda: swap(source, options=options, **rewrite, how=how, **data, progress=say)
             )
     save_failing_inputs(values, report.check)
     telling().tell(report, quiet=quiet, verbose=verbose)
     return report.exit_code
+
+
+def _refuse_what_is_written(values: dict[str, Any]) -> None:
+    """Refuse a certificate and weights of a swap that is only shown."""
+    refuse_certificate(values, "--dry-run", "swaps")
+    if values["mapped"] is not None:
+        raise UsageError("--map can't be used with --dry-run, which makes no weights.")
+
+
+def _require_data(values: dict[str, Any]) -> None:
+    """Refuse options that are about data where there is none."""
+    calibrates = values["calibrate_on"] is not None
+    fitting = {
+        "--refit": values["refit"],
+        "--holdout": values["holdout"] != str(SHARE),
+        "--one-pass": values["one_pass"],
+        "--unfold": values["unfold"],
+    }
+    for name, given in fitting.items():
+        if given and not calibrates:
+            raise UsageError(f"{name} needs data.", tip="Add --calibrate DATA.")
+    for name in ("samples", "labels"):
+        if values[name] is not None and not calibrates and values["evaluate_on"] is None:
+            tip = "Add --calibrate DATA or --evaluate DATA."
+            raise UsageError(f"--{name} needs data.", tip=tip)
+
+
+def _data_options(values: dict[str, Any], *, search_groups: bool) -> dict[str, Any]:
+    """Return what a swap is told of data, and of a fit to it."""
+    from normswap.groupnorm.calibrate import CalibrationOptions
+
+    for path in (values["calibrate_on"], values["evaluate_on"]):
+        if path is not None:
+            telling().reads(Path(path))
+    calibration = None
+    if values["calibrate_on"] is not None:
+        calibration = CalibrationOptions(
+            values["one_pass"],
+            search_groups,
+            values["timeout"],
+            values["refit"],
+            _holdout(values["holdout"]),
+        )
+    return {
+        "data": values["calibrate_on"],
+        "evaluate": values["evaluate_on"],
+        "labels": values["labels"],
+        "samples": values["samples"],
+        "unfold": values["unfold"],
+        "calibration": calibration,
+    }
 
 
 def _state_file(named: Path, output: Path | BinaryIO) -> Path:

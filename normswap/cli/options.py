@@ -287,6 +287,28 @@ certificate_option = click.option(
 """The option that keeps what was proved."""
 
 
+def refuse_certificate(values: dict[str, Any], instead: str, does: str) -> None:
+    """Refuse a certificate of what is only shown.
+
+    Parameters
+    ----------
+    values : dict
+        Of :func:`certificate_option`.
+    instead, does : str
+        The options that show it, and what they do to nothing, such as ``"swaps"``.
+
+    Raises
+    ------
+    UsageError
+        One was asked for.
+    """
+    if values["certificate"] is not None:
+        raise UsageError(
+            f"--certificate can't be used with {instead}, which {does} nothing that could be "
+            "certified."
+        )
+
+
 def is_checked(values: dict[str, Any]) -> bool:
     """Whether the result is to be checked, from the values of :func:`check_options`."""
     return not values["no_check"] and values["depth"] != "off"
