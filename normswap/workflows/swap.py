@@ -62,10 +62,12 @@ if TYPE_CHECKING:
     from normswap.groupnorm.intent import Intent
     from normswap.groupnorm.options import SwapOptions
     from normswap.groupnorm.plan import SwapPlan
+    from normswap.groupnorm.state_dict import Parameters
     from normswap.inputs.sets import Data
     from normswap.inspection.gate import FailOn
     from normswap.model import Model
     from normswap.model.sources import Source
+    from normswap.model.staging import Place
     from normswap.runtime.child import Child
     from normswap.workflows.normalizing import Swappable
     from normswap.workflows.result import Output
@@ -149,15 +151,11 @@ def swap(
 
     All others are those of :func:`normswap.bn_to_gn`, and so are the result and the errors.
     """
-    certificate_path = None
-    if certificate is not None:
-        _require_files(regroup=options.regroup, unfold=unfold)
-        certificate_path = certifiable(check, certificate, source, output)
-    mapped = None
-    if state_dict is not None:
-        mapped = _mappable(state_dict, unfold=unfold, overwrite=overwrite)
+    files = _Files.of(
+        source, output, certificate, state_dict, options, check, overwrite=overwrite, unfold=unfold
+    )
+    if files.weights is not None:
         options = replace(options, absorb=False)
-    target = place(output)
     data = list(data) if isinstance(data, Iterator) else data  # which is gone through again
     back = _put_back(source, data, samples, calibration, check, progress) if unfold else None
     model, plan = _planned(back or source, options, progress)
@@ -165,16 +163,18 @@ def swap(
     if back is not None:
         count = len(back.report.plan.places)
         report = replace(report, unfolded=count, size_before=back.report.size_before)
-    if not plan.swaps and (certificate_path is None or not copy):
-        return SwapResult(*as_it_is(report, model, target, overwrite=overwrite, copy=copy))
+    if not plan.swaps and (files.certificate is None or not copy):
+        return SwapResult(
+            *as_it_is(report, model, files.target, overwrite=files.overwrite, copy=copy)
+        )
     fit = calibration if data is not None else None
-    if certificate_path is not None and fit is not None and fit.refit:
+    if files.certificate is not None and fit is not None and fit.refit:
         raise UsageError(
             "A certificate can't be made for a swap that fits weights: it certifies the "
             "weights of the original.",
             tip="Leave out either the certificate or --refit.",
         )
-    parameters = None if mapped is None else parameters_of(model)
+    parameters = None if files.weights is None else parameters_of(model)
     with ExitStack() as stack:
         ready = _prepared(
             stack,
@@ -189,52 +189,104 @@ def swap(
             how=how,
             progress=progress,
         )
-        report, plan = ready.report, ready.report.plan
-        weights = None
-        if parameters is not None and mapped is not None:
-            arrays, told = state_dict_of(parameters, ready.model, plan, str(mapped))
-            weights = encoded(arrays, mapped)
-            report = replace(report, state_dict=told)
-        child = None if check is None else started(check, stack)
-        apply_swaps(plan, ready.model)
-        progress("writing")
-        staged = stack.enter_context(
-            staged_output(ready.model, target, overwrite=overwrite, edited=bool(plan.swaps))
-        )
-        if check is not None:
-            report = _checked(
-                report,
-                ready,
-                staged.path,
-                check,
-                names=(
-                    "" if model.path else model.name,
-                    "<memory>" if output is None else output_name(target),
-                ),
-                fed=certificate_path is None,
-                child=child,
-                progress=progress,
-            )
-        runs = how or check or CheckOptions(plan.options.provider)
-        right = ready.data.accuracy(ready.network.path, staged.path, runs, progress)
-        report = replace(report, accuracy=right, notes=ready.data.notes)
-        require_sound(report, () if report.check is None else report.check.reasons)
-        with (
-            certified(
-                certificate_path,
-                ready.model,
-                staged.path,
-                target,
-                report.check,
-                check,
-                progress,
-                original=ready.original,
-                swapping=ready.intents,
-            ),
-            placed(weights, mapped),
-        ):
-            report = committed(report, staged, target)
-    return SwapResult(report, target)
+        report = _written(stack, model, ready, files, parameters, check, how or check, progress)
+    return SwapResult(report, files.target)
+
+
+def _written(
+    stack: ExitStack,
+    read: Model,
+    ready: _Prepared,
+    files: _Files,
+    parameters: Parameters | None,
+    check: CheckOptions | None,
+    how: CheckOptions | None,
+    progress: Progress,
+) -> SwapReport:
+    """Apply a swap, check it and let it take its place; return the report on it."""
+    report, plan = ready.report, ready.report.plan
+    weights = None
+    if parameters is not None and files.weights is not None:
+        arrays, told = state_dict_of(parameters, ready.model, plan, str(files.weights))
+        weights = encoded(arrays, files.weights)
+        report = replace(report, state_dict=told)
+    child = None if check is None else started(check, stack)
+    apply_swaps(plan, ready.model)
+    progress("writing")
+    target, overwrite = files.target, files.overwrite
+    staged = stack.enter_context(
+        staged_output(ready.model, target, overwrite=overwrite, edited=bool(plan.swaps))
+    )
+    if check is not None:
+        report = _checked(report, read, ready, staged.path, files, check, child, progress)
+    runs = how or CheckOptions(plan.options.provider)
+    right = ready.data.accuracy(ready.network.path, staged.path, runs, progress)
+    report = replace(report, accuracy=right, notes=ready.data.notes)
+    require_sound(report, () if report.check is None else report.check.reasons)
+    with (
+        certified(
+            files.certificate,
+            ready.model,
+            staged.path,
+            target,
+            report.check,
+            check,
+            progress,
+            original=ready.original,
+            swapping=ready.intents,
+        ),
+        placed(weights, files.weights),
+    ):
+        return committed(report, staged, target)
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """Where a swap goes, and what is written beside it.
+
+    Attributes
+    ----------
+    output : Output
+        As it was named.
+    target : path or binary stream
+    overwrite : bool
+        Whether an existing file may be replaced.
+    certificate, weights : Path or None
+        The weights are those for torch.
+    """
+
+    output: Output
+    target: Place
+    overwrite: bool
+    certificate: Path | None
+    weights: Path | None
+
+    @classmethod
+    def of(
+        cls,
+        source: Source,
+        output: Output,
+        certificate: str | os.PathLike[str] | None,
+        state_dict: str | os.PathLike[str] | None,
+        options: SwapOptions,
+        check: CheckOptions | None,
+        *,
+        overwrite: bool,
+        unfold: bool,
+    ) -> _Files:
+        """Refuse what there can be none of, before anything is read."""
+        proved = weights = None
+        if certificate is not None:
+            _require_files(regroup=options.regroup, unfold=unfold)
+            proved = certifiable(check, certificate, source, output)
+        if state_dict is not None:
+            weights = _mappable(state_dict, unfold=unfold, overwrite=overwrite)
+        return cls(output, place(output), overwrite, proved, weights)
+
+    @property
+    def name(self) -> str:
+        """What to call the result."""
+        return "<memory>" if self.output is None else output_name(self.target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,12 +373,11 @@ def _prepared(
 
 def _checked(
     report: SwapReport,
+    read: Model,
     ready: _Prepared,
     written: Path,
+    files: _Files,
     check: CheckOptions,
-    *,
-    names: tuple[str, str],
-    fed: bool,
     child: Child | None,
     progress: Progress,
 ) -> SwapReport:
@@ -339,9 +390,9 @@ def _checked(
             ready.intents,
             check,
             network=ready.network.path,
-            names=names,
+            names=("" if read.path else read.name, files.name),
             batches=ready.data.shown,
-            fed=fed,
+            fed=files.certificate is None,
             child=child,
             progress=progress,
         )
