@@ -26,7 +26,7 @@ _DEPTH = 12  # nodes between an input and what gives it a meaning
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class InputUse:
     """One operator that reads an input, or what became of it.
 
     Attributes
@@ -56,13 +56,13 @@ class Semantics:
 
     Attributes
     ----------
-    uses : tuple of Use
+    uses : tuple of InputUse
         The operators that it reaches.
     demands : Demands
         The rank and the sizes that the consumers' weights ask for.
     """
 
-    uses: tuple[Use, ...] = ()
+    uses: tuple[InputUse, ...] = ()
     demands: Demands = field(default_factory=Demands)
 
 
@@ -136,8 +136,8 @@ def _shapes(graph: Any) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _walk(start: str, readers: dict[str, list[Reader]]) -> tuple[Use, ...]:
-    uses: list[Use] = []
+def _walk(start: str, readers: dict[str, list[Reader]]) -> tuple[InputUse, ...]:
+    uses: list[InputUse] = []
     frontier = [(start, 0, True)]
     seen = {start}
     while frontier:
@@ -154,7 +154,7 @@ def _walk(start: str, readers: dict[str, list[Reader]]) -> tuple[Use, ...]:
     return tuple(uses)
 
 
-def _use(node: Any, slot: int, *, whole: bool) -> Use:
+def _use(node: Any, slot: int, *, whole: bool) -> InputUse:
     plain: dict[str, Any] = {}
     for a in node.attribute:
         if a.ref_attr_name:
@@ -163,4 +163,4 @@ def _use(node: Any, slot: int, *, whole: bool) -> Use:
             plain[a.name] = onnx.numpy_helper.to_array(a.t)
         elif a.type in {a.INT, a.INTS, a.FLOAT, a.FLOATS, a.STRING, a.STRINGS}:
             plain[a.name] = onnx.helper.get_attribute_value(a)
-    return Use(node.op_type, slot, whole, tuple(node.input), tuple(node.output), plain)
+    return InputUse(node.op_type, slot, whole, tuple(node.input), tuple(node.output), plain)

@@ -20,7 +20,7 @@ from normswap.model.bounds import require_bounded
 from normswap.model.lookalikes import not_a_model
 from normswap.model.outlined import outlined
 from normswap.runtime.arrays import dtype_of
-from normswap.runtime.randomness import Draw, draws, paired_seeds, seeds
+from normswap.runtime.randomness import RandomNode, draws, paired_seeds, seeds
 from normswap.semantics.families import RANDOM_LIKE
 from normswap.spelling import no_such_file
 
@@ -78,7 +78,7 @@ class Signature:
         What each input feeds.
     opset : int
         Version of the default domain, 0 where the model does not import it.
-    random : tuple of Draw
+    random : tuple of RandomNode
         The operators that draw random numbers.
     seeds : tuple of (float or None)
         What each of them gets for a seed, so that all runs draw the same; None leaves its own.
@@ -99,7 +99,7 @@ class Signature:
     outputs: tuple[Port, ...]
     semantics: dict[str, Semantics]
     opset: int
-    random: tuple[Draw, ...]
+    random: tuple[RandomNode, ...]
     seeds: tuple[float | None, ...]
     varying: frozenset[str]
     structure: bytes

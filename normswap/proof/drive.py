@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from normswap.proof.facts import Facts
-    from normswap.proof.flat import Node
-    from normswap.proof.regions import Cone, Pair
+    from normswap.proof.flat import FlatNode
+    from normswap.proof.regions import Cone, RegionPair
 
 _RESOLUTION = 1e-12  # of float64, in parts of what a region makes
 _TINIEST = 1e-300
@@ -77,13 +77,13 @@ class Driven:
 
 
 def drive(
-    pair: Pair, limit: float, scaled: Callable[[np.ndarray], np.ndarray] | None = None
+    pair: RegionPair, limit: float, scaled: Callable[[np.ndarray], np.ndarray] | None = None
 ) -> Driven:
     """Drive a region until it is apart by more than a limit of floors, or all has been.
 
     Parameters
     ----------
-    pair : Pair
+    pair : RegionPair
     limit : float
     scaled : callable, optional
         What is done to what the original's region makes, before the two are compared.
@@ -107,7 +107,7 @@ def drive(
     return replace(worst, reason=driving.unseen(), work=driving.work)
 
 
-def first_made(pair: Pair) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], float]:
+def first_made(pair: RegionPair) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], float]:
     """Return what both regions make of the first values that they are driven with.
 
     And behind these what the original's may make as well, its constants rounded otherwise; and the
@@ -128,7 +128,7 @@ def first_made(pair: Pair) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], fl
 
 
 class _Driving:
-    def __init__(self, pair: Pair) -> None:
+    def __init__(self, pair: RegionPair) -> None:
         self._pair = pair
         self._frontier = Frontier(pair)
         drawn = self._frontier.floats + self._frontier.flags
@@ -229,7 +229,7 @@ class _Driving:
 
 
 def _seer(coverage: Coverage, facts: Facts) -> Any:
-    def see(node: Node, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+    def see(node: FlatNode, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
         if node.op in _AT_ZERO:
             low, high = facts.bounds(node.inputs[0])
             if low >= 0 or high <= 0:

@@ -11,7 +11,7 @@ from normswap.proof.flat import CHOICE, NONE, OWN
 from normswap.semantics.families import BLOCKS, MOVES
 
 if TYPE_CHECKING:
-    from normswap.proof.flat import Node
+    from normswap.proof.flat import FlatNode
     from normswap.proof.numbering import Side
 
 Bounds = tuple[float, float]
@@ -70,7 +70,7 @@ class Facts:
         default = -1 if maker.opset >= 13 else 1
         return int(maker.attributes.get("axis", default)) in {-1, len(shape) - 1}
 
-    def _made(self, node: Node, depth: int) -> Bounds:
+    def _made(self, node: FlatNode, depth: int) -> Bounds:
         if node.domain == OWN:
             if node.op != CHOICE:
                 return _NOTHING
@@ -109,7 +109,7 @@ class Facts:
             return _NOTHING if math.isnan(low + high) else (low, high)
         return self.bounds(number, depth)
 
-    def _combined(self, node: Node, depth: int) -> Bounds:
+    def _combined(self, node: FlatNode, depth: int) -> Bounds:
         if node.op == "Mul" and len(set(node.inputs)) == 1:
             return 0.0, math.inf
         each = [self._of(number, depth) for number in node.inputs]
@@ -119,7 +119,7 @@ class Facts:
             return 0.0, math.inf
         return sum(low for low, _ in each), math.inf
 
-    def _clipped(self, node: Node) -> Bounds:
+    def _clipped(self, node: FlatNode) -> Bounds:
         limits = []
         for slot, name in ((1, "min"), (2, "max")):
             limit = node.attributes.get(name)

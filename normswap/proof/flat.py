@@ -40,7 +40,7 @@ class NotFlatError(Exception):
 
 
 @dataclass(slots=True, eq=False)
-class Node:
+class FlatNode:
     """An operator.
 
     Attributes
@@ -94,10 +94,10 @@ class Flat:
         Of the tensors, by number, in their scope.
     types : list of int
         ``TensorProto.DataType``; 0 where unknown.
-    makers : list of (Node or None)
+    makers : list of (FlatNode or None)
     tensors : dict of int to TensorProto or SparseTensorProto
         The constants.
-    nodes : list of Node
+    nodes : list of FlatNode
         In topological order.
     inputs : dict of str to int
         Those that an initializer gives a default to included.
@@ -114,9 +114,9 @@ class Flat:
     folder: Path | None
     names: list[str] = field(default_factory=list)
     types: list[int] = field(default_factory=list)
-    makers: list[Node | None] = field(default_factory=list)
+    makers: list[FlatNode | None] = field(default_factory=list)
     tensors: dict[int, Any] = field(default_factory=dict)
-    nodes: list[Node] = field(default_factory=list)
+    nodes: list[FlatNode] = field(default_factory=list)
     inputs: dict[str, int] = field(default_factory=dict)
     outputs: list[tuple[str, int]] = field(default_factory=list)
     named: dict[str, int] = field(default_factory=dict)
@@ -124,7 +124,7 @@ class Flat:
     random: set[int] = field(default_factory=set)
     between: set[int] = field(default_factory=set)
 
-    def add(self, name: str, data_type: int = 0, maker: Node | None = None) -> int:
+    def add(self, name: str, data_type: int = 0, maker: FlatNode | None = None) -> int:
         """Add a tensor, and return its number."""
         self.names.append(name)
         self.types.append(data_type)

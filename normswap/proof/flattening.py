@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from normswap.proof.flat import CHOICE, ENTRY, NONE, OWN, Flat, Node, NotFlatError
+from normswap.proof.flat import CHOICE, ENTRY, NONE, OWN, Flat, FlatNode, NotFlatError
 from normswap.proof.types import element_type, made_types
 from normswap.runtime.randomness import is_random
 
@@ -168,7 +168,7 @@ class _Walk:
             # What it is like says nothing but the type.
             op, inputs, values = "Cast", inputs[:1], {**values, "to": self._flat.types[inputs[1]]}
         opset = scope.opsets.get(domain, 1)
-        made = Node(op, domain, opset, values, inputs, [], node, scope.path)
+        made = FlatNode(op, domain, opset, values, inputs, [], node, scope.path)
         passes = not domain and node.op_type == "Dropout" and self._is_inference(made)
         if passes and not any(node.output[1:]):
             scope.names[node.output[0]] = inputs[0]
@@ -193,7 +193,7 @@ class _Walk:
         made = NONE
         for op, opset, own, read in plain:
             before = [made] if made != NONE else []
-            part = Node(op, "", opset, own, [*before, *read], [], node, scope.path)
+            part = FlatNode(op, "", opset, own, [*before, *read], [], node, scope.path)
             last = part.op == plain[-1][0]
             self._add(part, [node.output[0] if last else f"{op} of {node.output[0]}"], scope)
             made = part.outputs[0]
@@ -205,7 +205,7 @@ class _Walk:
         own = {"num_groups": given.get("groups", 1), "epsilon": given.get("epsilon", 1e-5)}
 
         def make(op: str, opset: int, read: list[int], **values: Any) -> int:
-            part = Node(op, "", opset, values, read, [], node, scope.path)
+            part = FlatNode(op, "", opset, values, read, [], node, scope.path)
             self._add(part, [f"{op} of {node.output[0]}"], scope)
             return part.outputs[0]
 
@@ -236,7 +236,7 @@ class _Walk:
         self._flat.tensors[number] = tensor
         scope.names[name] = number
 
-    def _add(self, node: Node, outputs: Sequence[str], scope: _Scope) -> None:
+    def _add(self, node: FlatNode, outputs: Sequence[str], scope: _Scope) -> None:
         if is_random(node.proto):
             self._flat.random.add(len(self._flat.nodes))
         types = made_types(node, self._flat.types)
@@ -253,7 +253,7 @@ class _Walk:
         node.index = len(self._flat.nodes)
         self._flat.nodes.append(node)
 
-    def _is_inference(self, node: Node) -> bool:
+    def _is_inference(self, node: FlatNode) -> bool:
         if node.opset < 7:
             return bool(node.attributes.get("is_test", 0))
         mode = node.inputs[2] if len(node.inputs) > 2 else NONE
@@ -286,7 +286,9 @@ class _Walk:
             results.append([inner.number(port.name) for port in bodies[name].output])
         for name, first, second in zip(node.output, *results, strict=False):
             if name:
-                choice = Node(CHOICE, OWN, 1, {}, [inputs[0], first, second], [], node, scope.path)
+                choice = FlatNode(
+                    CHOICE, OWN, 1, {}, [inputs[0], first, second], [], node, scope.path
+                )
                 self._add(choice, [name], scope)
                 same = self._flat.types[first] == self._flat.types[second]
                 self._flat.types[choice.outputs[0]] = self._flat.types[first] if same else 0
@@ -298,13 +300,13 @@ class _Walk:
         opset = scope.opsets.get("", 1)
         values = _values([a for a in attributes if a.name != "body"])
         what = {**values, "of": node.op_type, "depth": len(scope.path)}
-        entry = Node(ENTRY, OWN, opset, what, inputs, [], node, scope.path)
+        entry = FlatNode(ENTRY, OWN, opset, what, inputs, [], node, scope.path)
         self._add(entry, [port.name for port in body.input], inner)
         for port, number in zip(body.input, entry.outputs, strict=True):
             self._flat.types[number] = port.type.tensor_type.elem_type
         self.graph(body, inner)
         made = [inner.number(port.name) for port in body.output]
-        loop = Node(node.op_type, "", opset, values, [*inputs, *made], [], node, scope.path)
+        loop = FlatNode(node.op_type, "", opset, values, [*inputs, *made], [], node, scope.path)
         self._add(loop, node.output, scope)
         lead = 1 if node.op_type == "Loop" else 0
         for slot, number in enumerate(loop.outputs):

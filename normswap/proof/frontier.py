@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from normswap.proof.facts import Bounds
-    from normswap.proof.flat import Node
+    from normswap.proof.flat import FlatNode
     from normswap.proof.numbering import Side
-    from normswap.proof.regions import Pair
+    from normswap.proof.regions import RegionPair
 
 VALUES = 16
 """Values that a floor rests on at least."""
@@ -52,7 +52,7 @@ class Frontier:
         If there are integers among them that are not known.
     """
 
-    def __init__(self, pair: Pair) -> None:
+    def __init__(self, pair: RegionPair) -> None:
         self._pair = pair
         self._layout = Layout((pair.a, pair.of_a), (pair.b, pair.of_b))
         self._numbers: dict[int, tuple[Side, int]] = {}
@@ -107,11 +107,11 @@ class Frontier:
         """Return drawn values, and with them conditions and integers."""
         return {**drawn, **self._flag_values(flags, size, rng), **self._known(size)}
 
-    def _nodes(self) -> Iterator[Node]:
+    def _nodes(self) -> Iterator[FlatNode]:
         yield from self._pair.of_a.nodes
         yield from self._pair.of_b.nodes
 
-    def _is_bent(self, node: Node) -> bool:
+    def _is_bent(self, node: FlatNode) -> bool:
         return not (node.is_standard and node.op in _STRAIGHT)
 
     def _choices(self) -> Iterator[tuple[bool, ...]]:

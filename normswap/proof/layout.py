@@ -21,7 +21,7 @@ from normswap.semantics.families import CONTINUOUS, WINDOWS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from normswap.proof.flat import Node
+    from normswap.proof.flat import FlatNode
     from normswap.proof.numbering import Side
     from normswap.proof.regions import Cone
 
@@ -148,7 +148,7 @@ class Layout:
         return [max(node.attributes.get("strides") or [1]) for _, node in self._windows]
 
 
-def _kernel(side: Side, node: Node) -> Sequence[int]:
+def _kernel(side: Side, node: FlatNode) -> Sequence[int]:
     given = node.attributes.get("kernel_shape")
     if given:
         return list(given)
@@ -156,7 +156,7 @@ def _kernel(side: Side, node: Node) -> Sequence[int]:
     return list(shape[2:]) if shape else []
 
 
-def _is_local(node: Node, side: Side, cone: Cone) -> bool:
+def _is_local(node: FlatNode, side: Side, cone: Cone) -> bool:
     """Whether a node treats samples alone, and places alike."""
     if not node.is_standard and (node.domain, node.op) not in _FOREIGN:
         return False

@@ -24,7 +24,7 @@ from normswap.proof.moments import Moments
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from normswap.proof.flat import Node
+    from normswap.proof.flat import FlatNode
     from normswap.proof.moments import Moment
     from normswap.proof.numbering import Side
     from normswap.proof.regions import Cone
@@ -65,7 +65,7 @@ class _Reading:
         self._kinds: dict[Any, int] = {}
         self._narrowing = narrowing(side, cone)
 
-    def node(self, node: Node) -> None:
+    def node(self, node: FlatNode) -> None:
         """Note what a node makes."""
         made_of = [n for n in node.outputs if n != NONE]
         if all(n in sizes.values for n in made_of for sizes in self._side.sizes):
@@ -120,7 +120,7 @@ class _Reading:
         block = MapBlock(kind, LinearOperator(), 0, factor * signs)
         self.maps[number] = Map(1, (block,), shift, np.abs(shift))
 
-    def _evaluated(self, node: Node) -> Sequence[Any]:
+    def _evaluated(self, node: FlatNode) -> Sequence[Any]:
         try:
             inputs = [None if n == NONE else self._known.constant(n) for n in node.inputs]
             return evaluate_node(node, inputs)

@@ -18,15 +18,15 @@ from normswap.semantics.registry import meaning_of, since_version
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from normswap.proof.flat import Flat, Node
+    from normswap.proof.flat import Flat, FlatNode
 
 
-def takes(node: Node, types: Mapping[int, int] | list[int]) -> bool:
+def takes(node: FlatNode, types: Mapping[int, int] | list[int]) -> bool:
     """Whether an operator takes tensors of the types that it reads, as far as both are known.
 
     Parameters
     ----------
-    node : Node
+    node : FlatNode
     types : by number of the tensor, its ``TensorProto.DataType``; 0 where it is none or not known
     """
     formal = _formal(node.op, node.domain, node.opset)
@@ -55,7 +55,7 @@ def _formal(op: str, domain: str, opset: int) -> tuple[tuple[str, frozenset[str]
     )
 
 
-def made_types(node: Node, types: Sequence[int]) -> list[int]:
+def made_types(node: FlatNode, types: Sequence[int]) -> list[int]:
     """Return the element types of a node's outputs, by its schema; 0 where unknown."""
     if node.domain == OWN:
         return []
@@ -69,7 +69,7 @@ def made_types(node: Node, types: Sequence[int]) -> list[int]:
     return [known.get(kind) or _ELEMENT.get(kind) or _named(node) for kind in outputs]
 
 
-def element_type(node: Node, flat: Flat) -> int:
+def element_type(node: FlatNode, flat: Flat) -> int:
     """Return the element type of what is taken out of a sequence that was made in the graph."""
     made = flat.makers[node.inputs[0]]
     of_tensors = made is not None and made.op in {"SplitToSequence", "SequenceConstruct"}
@@ -95,7 +95,7 @@ def _formals(op: str, domain: str, opset: int) -> tuple[tuple[str, ...], tuple[s
     return inputs, outputs
 
 
-def _named(node: Node) -> int:
+def _named(node: FlatNode) -> int:
     """Return the element type that attributes name."""
     named = node.attributes.get("to", node.attributes.get("dtype", 0))
     if node.op == "ConstantOfShape":

@@ -17,7 +17,7 @@ from normswap.progress import Progress, silent
 from normswap.workflows.outlook import NOTHING, Outlook, freezable
 
 if TYPE_CHECKING:
-    from normswap.inspection.layers import NormLayer
+    from normswap.inspection.layers import InspectedLayer
     from normswap.model import Model
     from normswap.model.sources import Source
 
@@ -47,7 +47,7 @@ class InspectReport(AsDict):
         How many there are of each, in subgraphs and functions too, the most frequent first; those
         of other domains with these.
     functions : int
-    layers : tuple of NormLayer
+    layers : tuple of InspectedLayer
         The normalizations: BatchNormalization, GroupNormalization, LayerNormalization,
         InstanceNormalization, RMSNormalization, LRN and their like, and what is written as
         arithmetic and counts as a BatchNormalization.
@@ -68,7 +68,7 @@ class InspectReport(AsDict):
     work: Work
     operators: dict[str, int]
     functions: int
-    layers: tuple[NormLayer, ...]
+    layers: tuple[InspectedLayer, ...]
     traces: tuple[str, ...]
     outlook: Outlook = field(default=NOTHING, repr=False)
 

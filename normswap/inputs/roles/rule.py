@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from normswap.inputs.semantics import Use
+    from normswap.inputs.semantics import InputUse
     from normswap.inputs.signature import Signature
 
 Shape = tuple[int, ...]
@@ -118,7 +118,7 @@ class Known:
 class Slot:
     """One use of an input, with what a rule may want to know of it."""
 
-    use: Use
+    use: InputUse
     known: Known
     shape: Shape
     rng: np.random.Generator
@@ -176,7 +176,7 @@ REDUCE = "Reduce"
 """Stands for all operators whose names begin so."""
 
 
-def rule_of(use: Use) -> Rule | None:
+def rule_of(use: InputUse) -> Rule | None:
     """Return the rule for a use, None where nothing is asked of the input there."""
     op = REDUCE if use.op_type.startswith(REDUCE) else use.op_type
     return RULES.get((op, use.slot))

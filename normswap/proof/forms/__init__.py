@@ -10,16 +10,16 @@ from normswap.proof.maps import NoMapError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from normswap.proof.flat import Node
+    from normswap.proof.flat import FlatNode
     from normswap.proof.forms.known import Known
     from normswap.proof.maps import Map
 
-    Rule = Callable[[Known, Node], list[Map]]
+    Rule = Callable[[Known, FlatNode], list[Map]]
 
 _RULES: dict[str, Rule] = {**elements.RULES, **weighted.RULES, **moves.RULES}
 
 
-def rule_of(node: Node) -> Rule:
+def rule_of(node: FlatNode) -> Rule:
     """Return how the form of an operator is read.
 
     Raises

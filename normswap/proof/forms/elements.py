@@ -11,11 +11,11 @@ from normswap.proof.forms.known import ZERO, varying
 from normswap.proof.maps import Map, NoMapError, total
 
 if TYPE_CHECKING:
-    from normswap.proof.flat import Node
+    from normswap.proof.flat import FlatNode
     from normswap.proof.forms.known import Known
 
 
-def _sum(known: Known, node: Node) -> list[Map]:
+def _sum(known: Known, node: FlatNode) -> list[Map]:
     """Add, Sub and Sum, of maps and constants."""
     _refuse_opset6(node)
     known.require_no_growth(node)
@@ -35,7 +35,7 @@ def _sum(known: Known, node: Node) -> list[Map]:
     return [total(made)]
 
 
-def _product(known: Known, node: Node) -> list[Map]:
+def _product(known: Known, node: FlatNode) -> list[Map]:
     """Mul and Div by a constant."""
     _refuse_opset6(node)
     known.require_no_growth(node)
@@ -50,23 +50,23 @@ def _product(known: Known, node: Node) -> list[Map]:
         return [made.affine(1 / scale if node.op == "Div" else scale, ZERO, ZERO)]
 
 
-def _refuse_opset6(node: Node) -> None:
+def _refuse_opset6(node: FlatNode) -> None:
     if node.attributes:
         raise NoMapError("it broadcasts in the way of opset 6")
 
 
-def _negative(known: Known, node: Node) -> list[Map]:
+def _negative(known: Known, node: FlatNode) -> list[Map]:
     return [known.map(node).affine(np.array(-1.0), ZERO, ZERO)]
 
 
-def _cast(known: Known, node: Node) -> list[Map]:
+def _cast(known: Known, node: FlatNode) -> list[Map]:
     """Cast to a float type as wide: narrower ones have been refused."""
     if not is_float(node.attributes.get("to", 0)):
         raise NoMapError("it casts to what is no float")
     return [known.map(node)]
 
 
-def _normalized(known: Known, node: Node) -> list[Map]:
+def _normalized(known: Known, node: FlatNode) -> list[Map]:
     """BatchNormalization in inference."""
     if node.attributes.get("training_mode", 0) or node.opset < 9:
         raise NoMapError("it normalizes by what it reads")

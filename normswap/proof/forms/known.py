@@ -12,7 +12,7 @@ from normswap.proof.flat import NONE
 from normswap.proof.maps import LinearOperator, Map, MapBlock, NoMapError, Trail
 
 if TYPE_CHECKING:
-    from normswap.proof.flat import Node
+    from normswap.proof.flat import FlatNode
     from normswap.proof.numbering import Side
     from normswap.proof.regions import Cone
 
@@ -65,7 +65,7 @@ class Known:
         """Return a constant in float64."""
         return self.constants[number]
 
-    def weight(self, node: Node) -> np.ndarray:
+    def weight(self, node: FlatNode) -> np.ndarray:
         """Return what an operator multiplies by, in the type that it is stored in.
 
         Of large ones there is no other copy.
@@ -99,14 +99,14 @@ class Known:
             raise NoMapError("the number of channels is not fixed")
         return int(lengths.pop())
 
-    def map(self, node: Node, slot: int = 0) -> Map:
+    def map(self, node: FlatNode, slot: int = 0) -> Map:
         """Return the map that makes an input."""
         found = self.maps.get(node.inputs[slot])
         if found is None:
             raise NoMapError(f"input {slot} of {node.op} is constant")
         return found
 
-    def vector(self, node: Node, slot: int) -> np.ndarray | None:
+    def vector(self, node: FlatNode, slot: int) -> np.ndarray | None:
         """Return a constant input, None where it is left out."""
         if slot >= len(node.inputs) or node.inputs[slot] == NONE:
             return None
@@ -114,7 +114,7 @@ class Known:
             raise NoMapError(f"input {slot} of {node.op} is no constant")
         return self.constant(node.inputs[slot])
 
-    def require_no_growth(self, node: Node) -> None:
+    def require_no_growth(self, node: FlatNode) -> None:
         """Refuse a node that broadcasts what varies."""
         made = self.shapes(node.outputs[0])
         if any(self.shapes(n) != made for n in node.inputs if n in self.maps):

@@ -11,11 +11,11 @@ from normswap.proof.forms.known import plain
 from normswap.proof.maps import Map, NoMapError, joined
 
 if TYPE_CHECKING:
-    from normswap.proof.flat import Node
+    from normswap.proof.flat import FlatNode
     from normswap.proof.forms.known import Known
 
 
-def _concat(known: Known, node: Node) -> list[Map]:
+def _concat(known: Known, node: FlatNode) -> list[Map]:
     rank = known.rank(node.outputs[0])
     axis = int(node.attributes.get("axis", 1)) % rank
     if any(number not in known.maps for number in node.inputs):
@@ -23,7 +23,7 @@ def _concat(known: Known, node: Node) -> list[Map]:
     return [joined([known.maps[n].along(axis, known.length(n, axis)) for n in node.inputs])]
 
 
-def _split(known: Known, node: Node) -> list[Map]:
+def _split(known: Known, node: FlatNode) -> list[Map]:
     axis = int(node.attributes.get("axis", 0)) % known.rank(node.inputs[0])
     made = known.map(node).along(axis, known.length(node.inputs[0], axis))
     found, low = [], 0
@@ -34,7 +34,7 @@ def _split(known: Known, node: Node) -> list[Map]:
     return found
 
 
-def _slice(known: Known, node: Node) -> list[Map]:
+def _slice(known: Known, node: FlatNode) -> list[Map]:
     """Slice of neighbouring channels."""
     values = [known.vector(node, slot) for slot in range(1, 5)]
     starts, _, axes, steps = values
@@ -50,7 +50,7 @@ def _slice(known: Known, node: Node) -> list[Map]:
     return [made.part(low, low + known.length(node.outputs[0], axis))]
 
 
-def _reshaped(known: Known, node: Node) -> list[Map]:
+def _reshaped(known: Known, node: FlatNode) -> list[Map]:
     """Reshape, Flatten, Squeeze and Unsqueeze, which keep the order of elements."""
     made = known.map(node)
     before, after = known.shapes(node.inputs[0]), known.shapes(node.outputs[0])
@@ -78,7 +78,7 @@ def _place(before: tuple[int, ...], after: tuple[int, ...], axis: int) -> int | 
     return None
 
 
-def _turned(known: Known, node: Node) -> list[Map]:
+def _turned(known: Known, node: FlatNode) -> list[Map]:
     """Transpose."""
     made = known.map(node)
     rank = known.rank(node.inputs[0])
@@ -91,7 +91,7 @@ def _turned(known: Known, node: Node) -> list[Map]:
     return [replace(made, axis=axis, trail=trail + step)]
 
 
-def _averaged(known: Known, node: Node) -> list[Map]:
+def _averaged(known: Known, node: FlatNode) -> list[Map]:
     """AveragePool and GlobalAveragePool, of each channel alone."""
     made = known.map(node)
     if made.axis not in {None, 1}:
@@ -107,7 +107,7 @@ def _averaged(known: Known, node: Node) -> list[Map]:
     return [replace(made, trail=(*made.trail, (node.op, what, node.opset)))]
 
 
-def _meaned(known: Known, node: Node) -> list[Map]:
+def _meaned(known: Known, node: FlatNode) -> list[Map]:
     """ReduceMean over axes that are none of channels."""
     made = known.map(node)
     rank = known.rank(node.inputs[0])

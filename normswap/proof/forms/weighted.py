@@ -11,11 +11,11 @@ from normswap.proof.forms.known import plain, varying
 from normswap.proof.maps import LinearOperator, Map, MapBlock, NoMapError, Trail
 
 if TYPE_CHECKING:
-    from normswap.proof.flat import Node
+    from normswap.proof.flat import FlatNode
     from normswap.proof.forms.known import Known
 
 
-def _weighed(known: Known, node: Node, axis: int, channels: int) -> tuple[Map, np.ndarray]:
+def _weighed(known: Known, node: FlatNode, axis: int, channels: int) -> tuple[Map, np.ndarray]:
     """Return what an operator reads, as scaled channels, and its weight."""
     weight = known.weight(node)
     if known.length(node.inputs[0], axis) != channels:
@@ -40,7 +40,7 @@ def _weighted(
     return MapBlock(block.kind, operator, 0, weight, np.abs(weight) * size, factor)
 
 
-def _convolved(known: Known, node: Node) -> list[Map]:
+def _convolved(known: Known, node: FlatNode) -> list[Map]:
     shape = _weight_shape(known, node)
     group = int(node.attributes.get("group", 1))
     made, weight = _weighed(known, node, 1, shape[1] * group)
@@ -101,21 +101,21 @@ def _together(total: np.ndarray, squares: np.ndarray) -> np.ndarray:
     return size
 
 
-def _own_bias(known: Known, node: Node, channels: int) -> np.ndarray:
+def _own_bias(known: Known, node: FlatNode, channels: int) -> np.ndarray:
     bias = known.vector(node, 2)
     if bias is not None and bias.shape != (channels,):
         raise NoMapError("its bias has another shape than its channels")
     return np.zeros(channels) if bias is None else bias
 
 
-def _weight_shape(known: Known, node: Node) -> tuple[int, ...]:
+def _weight_shape(known: Known, node: FlatNode) -> tuple[int, ...]:
     shape: tuple[int, ...] = known.shapes(node.inputs[1])[0]
     if len(shape) < 2:
         raise NoMapError("its weight has too few axes")
     return shape
 
 
-def _transposed(known: Known, node: Node) -> list[Map]:
+def _transposed(known: Known, node: FlatNode) -> list[Map]:
     shape = _weight_shape(known, node)
     made, weight = _weighed(known, node, 1, shape[0])
     given = node.attributes
@@ -144,7 +144,7 @@ def _says(name: str, value: Any) -> bool:
     return name in {"auto_pad", "output_shape"} or any(value)
 
 
-def _multiplied(known: Known, node: Node) -> list[Map]:
+def _multiplied(known: Known, node: FlatNode) -> list[Map]:
     """MatMul and Gemm by a matrix."""
     given = node.attributes
     shape = _weight_shape(known, node)

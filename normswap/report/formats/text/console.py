@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from normswap.errors import ExitCode
 from normswap.findings import place_of
-from normswap.report.formats.text.listing import LISTS, Listing, Page
+from normswap.report.formats.text.listing import LISTS, HangingConsole, Listing
 from normswap.report.standing import proof_line, rests_on, standing
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ WIDEST = 100_000
 @contextlib.contextmanager
 def printing(stream: TextIO) -> Iterator[Console]:
     """Give a console whose lines go to a stream in the end, which is no terminal of its own."""
-    console = Page(file=stream, highlight=False, emoji=False)
+    console = HangingConsole(file=stream, highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = WIDEST
     with console.capture() as capture:

@@ -136,7 +136,7 @@ def hanging(text: Text, width: int, indent: int) -> Iterator[Text]:
         yield Text.assemble(" " * (indent + 2 * (number > 0)), text[begin:end])
 
 
-class Page(Console):
+class HangingConsole(Console):
     """A console whose sentences stay under their first word where they go on in the next line."""
 
     def print(self, *objects: Any, **how: Any) -> None:
