@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,23 +29,15 @@ from normswap.inputs.signature import read_signature
 from normswap.inspection.gate import gate
 from normswap.model import load
 from normswap.model.sources import read_bytes
-from normswap.model.staging import output_name, staged_output
 from normswap.progress import Progress, silent
 from normswap.runtime.survey import resolve
 from normswap.workflows.calibration import calibrated, divide, plain_drift
-from normswap.workflows.certificate import certifiable
 from normswap.workflows.check import file_of
-from normswap.workflows.equivalence import certified, started
+from normswap.workflows.ending import Ending
 from normswap.workflows.normalizing import normalized
 from normswap.workflows.outlook import before_swap
 from normswap.workflows.regrouping import regrouped
-from normswap.workflows.result import (
-    advising,
-    as_it_is,
-    committed,
-    place,
-    require_sound,
-)
+from normswap.workflows.result import advising, require_sound
 from normswap.workflows.sameness import Sameness, same_as
 from normswap.workflows.swap_check import check_swap
 from normswap.workflows.swap_data import open_swap_data
@@ -62,12 +55,10 @@ if TYPE_CHECKING:
     from normswap.groupnorm.intent import Intent
     from normswap.groupnorm.options import SwapOptions
     from normswap.groupnorm.plan import SwapPlan
-    from normswap.groupnorm.state_dict import Parameters
     from normswap.inputs.sets import Data
     from normswap.inspection.gate import FailOn
     from normswap.model import Model
     from normswap.model.sources import Source
-    from normswap.model.staging import Place
     from normswap.runtime.child import Child
     from normswap.workflows.normalizing import Swappable
     from normswap.workflows.result import Output
@@ -151,10 +142,14 @@ def swap(
 
     All others are those of :func:`normswap.bn_to_gn`, and so are the result and the errors.
     """
-    files = _Files.of(
-        source, output, certificate, state_dict, options, check, overwrite=overwrite, unfold=unfold
+    if certificate is not None:
+        _require_files(regroup=options.regroup, unfold=unfold)
+    ending = Ending.of(
+        source, output, check, certificate, overwrite=overwrite, copy=copy, progress=progress
     )
-    if files.weights is not None:
+    mapped = None
+    if state_dict is not None:
+        mapped = _mappable(state_dict, unfold=unfold, overwrite=overwrite)
         options = replace(options, absorb=False)
     data = list(data) if isinstance(data, Iterator) else data  # which is gone through again
     back = _put_back(source, data, samples, calibration, check, progress) if unfold else None
@@ -163,18 +158,16 @@ def swap(
     if back is not None:
         count = len(back.report.plan.places)
         report = replace(report, unfolded=count, size_before=back.report.size_before)
-    if not plan.swaps and (files.certificate is None or not copy):
-        return SwapResult(
-            *as_it_is(report, model, files.target, overwrite=files.overwrite, copy=copy)
-        )
+    if not plan.swaps and ending.is_at_once:
+        return SwapResult(*ending.as_it_is(report, model))
     fit = calibration if data is not None else None
-    if files.certificate is not None and fit is not None and fit.refit:
+    if ending.certificate is not None and fit is not None and fit.refit:
         raise UsageError(
             "A certificate can't be made for a swap that fits weights: it certifies the "
             "weights of the original.",
             tip="Leave out either the certificate or --refit.",
         )
-    parameters = None if files.weights is None else parameters_of(model)
+    parameters = None if mapped is None else parameters_of(model)
     with ExitStack() as stack:
         ready = _prepared(
             stack,
@@ -189,104 +182,42 @@ def swap(
             how=how,
             progress=progress,
         )
-        report = _written(stack, model, ready, files, parameters, check, how or check, progress)
-    return SwapResult(report, files.target)
+        weights = None
+        if parameters is not None and mapped is not None:
+            plan = ready.report.plan
+            arrays, told = state_dict_of(parameters, ready.model, plan, str(mapped))
+            weights = encoded(arrays, mapped)
+            ready = replace(ready, report=replace(ready.report, state_dict=told))
+        report = _written(ready, ending, model, how or check, placed(weights, mapped))
+    return SwapResult(report, ending.target)
 
 
 def _written(
-    stack: ExitStack,
-    read: Model,
     ready: _Prepared,
-    files: _Files,
-    parameters: Parameters | None,
-    check: CheckOptions | None,
+    ending: Ending,
+    read: Model,
     how: CheckOptions | None,
-    progress: Progress,
+    beside: AbstractContextManager[None],
 ) -> SwapReport:
     """Apply a swap, check it and let it take its place; return the report on it."""
     report, plan = ready.report, ready.report.plan
-    weights = None
-    if parameters is not None and files.weights is not None:
-        arrays, told = state_dict_of(parameters, ready.model, plan, str(files.weights))
-        weights = encoded(arrays, files.weights)
-        report = replace(report, state_dict=told)
-    child = None if check is None else started(check, stack)
-    apply_swaps(plan, ready.model)
-    progress("writing")
-    target, overwrite = files.target, files.overwrite
-    staged = stack.enter_context(
-        staged_output(ready.model, target, overwrite=overwrite, edited=bool(plan.swaps))
-    )
-    if check is not None:
-        report = _checked(report, read, ready, staged.path, files, check, child, progress)
-    runs = how or CheckOptions(plan.options.provider)
-    right = ready.data.accuracy(ready.network.path, staged.path, runs, progress)
-    report = replace(report, accuracy=right, notes=ready.data.notes)
-    require_sound(report, () if report.check is None else report.check.reasons)
-    with (
-        certified(
-            files.certificate,
-            ready.model,
-            staged.path,
-            target,
+    apply = partial(apply_swaps, plan, ready.model)
+    with ending.staged(ready.model, apply, edited=bool(plan.swaps)) as (staged, child):
+        if ending.check is not None:
+            report = _checked(report, read, ready, staged.path, ending, ending.check, child)
+        runs = how or CheckOptions(plan.options.provider)
+        right = ready.data.accuracy(ready.network.path, staged.path, runs, ending.progress)
+        report = replace(report, accuracy=right, notes=ready.data.notes)
+        require_sound(report, () if report.check is None else report.check.reasons)
+        return ending.committed(
+            report,
             report.check,
-            check,
-            progress,
+            ready.model,
+            staged,
             original=ready.original,
             swapping=ready.intents,
-        ),
-        placed(weights, files.weights),
-    ):
-        return committed(report, staged, target)
-
-
-@dataclass(frozen=True, slots=True)
-class _Files:
-    """Where a swap goes, and what is written beside it.
-
-    Attributes
-    ----------
-    output : Output
-        As it was named.
-    target : path or binary stream
-    overwrite : bool
-        Whether an existing file may be replaced.
-    certificate, weights : Path or None
-        The weights are those for torch.
-    """
-
-    output: Output
-    target: Place
-    overwrite: bool
-    certificate: Path | None
-    weights: Path | None
-
-    @classmethod
-    def of(
-        cls,
-        source: Source,
-        output: Output,
-        certificate: str | os.PathLike[str] | None,
-        state_dict: str | os.PathLike[str] | None,
-        options: SwapOptions,
-        check: CheckOptions | None,
-        *,
-        overwrite: bool,
-        unfold: bool,
-    ) -> _Files:
-        """Refuse what there can be none of, before anything is read."""
-        proved = weights = None
-        if certificate is not None:
-            _require_files(regroup=options.regroup, unfold=unfold)
-            proved = certifiable(check, certificate, source, output)
-        if state_dict is not None:
-            weights = _mappable(state_dict, unfold=unfold, overwrite=overwrite)
-        return cls(output, place(output), overwrite, proved, weights)
-
-    @property
-    def name(self) -> str:
-        """What to call the result."""
-        return "<memory>" if self.output is None else output_name(self.target)
+            beside=beside,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,10 +307,9 @@ def _checked(
     read: Model,
     ready: _Prepared,
     written: Path,
-    files: _Files,
+    ending: Ending,
     check: CheckOptions,
     child: Child | None,
-    progress: Progress,
 ) -> SwapReport:
     """Return the report with the check of what was written."""
     with advising():
@@ -390,11 +320,11 @@ def _checked(
             ready.intents,
             check,
             network=ready.network.path,
-            names=("" if read.path else read.name, files.name),
+            names=("" if read.path else read.name, ending.name),
             batches=ready.data.shown,
-            fed=files.certificate is None,
+            fed=ending.certificate is None,
             child=child,
-            progress=progress,
+            progress=ending.progress,
         )
     report = replace(report, check=found)
     if ready.original == ready.network.source and found.verdict is Verdict.EQUIVALENT:
