@@ -245,7 +245,8 @@ def _apart(
     if not math.prod(shape):
         return Off(0.0)
     if not shape:
-        found = _apart(a[None], b[None], _lifted(magnitude), rounding, what, 1)
+        lifted = None if magnitude is None else magnitude[None]
+        found = _apart(a[None], b[None], lifted, rounding, what, 1)
         return replace(found, where=what)
     step = max(1, _ROWS // math.prod(shape[1:]))
     # A hair of float64's own rounding, so that what has no constants compares too.
@@ -316,7 +317,3 @@ def _product(array: np.ndarray, by: np.ndarray | None, rows: slice) -> np.ndarra
     if by is not None:
         wide *= by[rows]
     return wide
-
-
-def _lifted(array: np.ndarray | None) -> np.ndarray | None:
-    return None if array is None else array[None]

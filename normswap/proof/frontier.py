@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from normswap.proof.facts import Bounds
-    from normswap.proof.flat import FlatNode
     from normswap.proof.numbering import Side
     from normswap.proof.regions import RegionPair
 
@@ -81,7 +80,8 @@ class Frontier:
             Whether channels are driven a few at a time as well.
         """
         rng = np.random.default_rng(0)
-        plain = not any(self._is_bent(node) for node in self._nodes())
+        nodes = (*self._pair.of_a.nodes, *self._pair.of_b.nodes)
+        plain = all(node.is_standard and node.op in _STRAIGHT for node in nodes)
         for number, shapes in enumerate(self._layout.plans(self.floats)):
             if self.work(shapes) > _WORK:
                 raise UnjudgedError("evaluating it on random values takes too much work")
@@ -106,13 +106,6 @@ class Frontier:
     ) -> dict[int, np.ndarray]:
         """Return drawn values, and with them conditions and integers."""
         return {**drawn, **self._flag_values(flags, size, rng), **self._known(size)}
-
-    def _nodes(self) -> Iterator[FlatNode]:
-        yield from self._pair.of_a.nodes
-        yield from self._pair.of_b.nodes
-
-    def _is_bent(self, node: FlatNode) -> bool:
-        return not (node.is_standard and node.op in _STRAIGHT)
 
     def _choices(self) -> Iterator[tuple[bool, ...]]:
         """Yield what conditions are, each of them both ways."""

@@ -270,17 +270,13 @@ def rounding_of(side: Side, cone: Cone, axes: int = 0) -> Rounding | None:
     found = [
         ml_dtypes.finfo(NUMPY_DTYPES[kind])
         for number in cone.constants
-        if is_float(side.flat.types[number]) and len(_shape(side, number)) >= axes
+        if is_float(side.flat.types[number]) and len(side.sizes[0].shapes.get(number, ())) >= axes
         for kind in stored_types(side, number)
     ]
     if not found:
         return None
     unit = max(float(info.eps) / 2 for info in found)
     return Rounding(unit, max(float(info.smallest_subnormal) for info in found))
-
-
-def _shape(side: Side, number: int) -> tuple[int, ...]:
-    return side.sizes[0].shapes.get(number, ())
 
 
 def frontier_names(side: Side, cone: Cone) -> Iterator[str]:

@@ -86,7 +86,7 @@ class NodeEvaluation:
             else:
                 self._put(node, self._once(node))
             if freeing:
-                for number in {n for each in nodes[index : last + 1] for n in _touched(each)}:
+                for number in {n for e in nodes[index : last + 1] for n in (*e.inputs, *e.outputs)}:
                     if self._last.get(number, -1) <= last and number not in self._kept:
                         self._known.pop(number, None)
             index = last + 1
@@ -208,10 +208,6 @@ def _work(node: FlatNode, inputs: Sequence[Any], made: Sequence[Any]) -> int:
         across = weight.shape[-1 if node.op == "MatMul" else 0] if weight.ndim else 1
         return int(np.size(made[0]) if made[0] is not None else 0) * weight.size // max(across, 1)
     return sum(sizes)
-
-
-def _touched(node: FlatNode) -> list[int]:
-    return [*node.inputs, *node.outputs]
 
 
 def _ends(nodes: Sequence[FlatNode]) -> dict[int, int]:

@@ -18,7 +18,6 @@ from normswap.workflows.outlook import NOTHING, Outlook, freezable
 
 if TYPE_CHECKING:
     from normswap.inspection.layers import InspectedLayer
-    from normswap.model import Model
     from normswap.model.sources import Source
 
 
@@ -135,7 +134,7 @@ def inspect(model: Source, *, progress: Progress = silent) -> InspectReport:
         source=loaded.name,
         size=loaded.size,
         ir_version=loaded.ir_version,
-        opsets=_opsets(loaded),
+        opsets={item.domain or "ai.onnx": int(item.version) for item in loaded.proto.opset_import},
         exporter=" ".join(
             part for part in (loaded.proto.producer_name, loaded.proto.producer_version) if part
         ),
@@ -149,10 +148,6 @@ def inspect(model: Source, *, progress: Progress = silent) -> InspectReport:
         traces=traces(subject.network),
         outlook=Outlook(freezable(loaded)) if subject.training else NOTHING,
     )
-
-
-def _opsets(model: Model) -> dict[str, int]:
-    return {item.domain or "ai.onnx": int(item.version) for item in model.proto.opset_import}
 
 
 def _operators(subject: Subject) -> dict[str, int]:
