@@ -153,6 +153,13 @@ class Slot:
                 return shape
         return None
 
+    def length_made(self, axis: int) -> Allowed | None:
+        """Allow the length that an axis of the operator's first output has, where it is known."""
+        made = self.made()
+        if made is None or not -len(made) <= axis < len(made):
+            return None
+        return Allowed(made[axis], made[axis])
+
     def constant(self, slot: int) -> np.ndarray | None:
         """Return another input of the operator, None where it is not known."""
         if slot >= len(self.use.inputs):
@@ -191,6 +198,12 @@ def rule(*slots: tuple[str, int]) -> Callable[[Rule], Rule]:
         return rule
 
     return register
+
+
+def always(allowed: Mapping[tuple[str, int], Allowed]) -> None:
+    """Register what slots of operators allow, whatever else is known."""
+    for slot, values in allowed.items():
+        RULES[slot] = lambda _, values=values: values  # type: ignore[misc]
 
 
 def vector(values: npt.ArrayLike, low: float, high: float) -> Allowed:
