@@ -78,12 +78,11 @@ def _operators(counts: dict[str, int], *, verbose: int) -> str:
 
 def _layers(layers: tuple[InspectedLayer, ...], *, verbose: int) -> Table:
     table = new_table(*COLUMNS)
-    shown = layers if verbose else layers[:SHOWN]
-    for layer in shown:
+    rows = []
+    for layer in layers:
         *cells, fold = fate(layer)
         colour = {"foldable": "green", "kept": "yellow"}.get(layer.fold)
         told = f"[{colour}]{escape(fold)}[/]" if colour else escape(fold)
-        table.add_row(*map(escape, cells), told)
-    if len(shown) < len(layers):
-        table.add_row(f"and {len(layers) - len(shown)} more", LISTS)
+        rows.append((*map(escape, cells), told))
+    table.add_rows(rows, None if verbose else SHOWN)
     return table
