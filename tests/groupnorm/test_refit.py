@@ -527,6 +527,97 @@ def test_layers_in_functions(tmp_path):
     assert refitted.fit.after["y"].snr > refitted.fit.before["y"].snr + 3
 
 
+def handed(*, is_shared=False, names=("one", "two")):
+    """Calls of a function that hands the constants of its layers on to others.
+
+    The bias of the normalization is the same in all calls, the other constants are where
+    `is_shared`. Another function is handed a matrix, which it transposes.
+    """
+    b = Builder(17, seed=3)
+    block = Body(b, "Block", ["a", "w", "scale", "B", "mean", "var"])
+    y = block.node("Conv", "a", "w")
+    y = block.node("BatchNormalization", y, "scale", "B", "mean", "var")
+    block.returns(block.node("Relu", y))
+    around = Body(b, "Around", ["a", "w", "scale", "B", "mean", "var"])
+    around.returns(around.node("Block", *around.inputs, domain="local"))
+    linear = Body(b, "Linear", ["a", "w"])
+    linear.returns(linear.node("MatMul", "a", linear.node("Transpose", "w")))
+    x = b.node("Conv", b.input("N", 3, 6, 6), b.normal(8, 3, 3, 3), name="first")
+    zero, one = b.const(np.zeros(8, np.float32)), b.const(np.ones(8, np.float32))
+    for name in names:
+        if name == names[0] or not is_shared:
+            weight, scale = b.normal(8, 8, 1, 1, name=f"w {name}"), b.normal(8, name=f"s {name}")
+        x = b.node("Around", x, weight, scale, zero, zero, one, domain="local", name=name)
+    x = b.node("Flatten", b.node("GlobalAveragePool", x))
+    b.output(b.node("Linear", x, b.normal(4, 8, name="last"), domain="local", out="y"), ("N", 4))
+    return b
+
+
+def refitted_file(b, tmp_path, **how):
+    """Swap a network as it stands; return the report, and its constants before and after."""
+    path, target = tmp_path / "model.onnx", tmp_path / "gn.onnx"
+    onnx.save(b.model(), path)
+    data, calibration = {"x": images(64)}, CalibrationOptions(**how)
+    options = swap_options(2, normalize=False)
+    report = swap(path, target, options, data=data, calibration=calibration).report
+    _, out = hold_out(open_data(data, read_signature(path)))
+    wanted, got = (
+        np.concatenate([run_ort(onnx.load(file), **feeds)[0] for feeds in out])
+        for file in (path, target)
+    )
+    snr = 10 * np.log10(np.square(wanted).sum() / np.square(got - wanted).sum())
+    assert snr == pytest.approx(report.fit.after["y"].snr, abs=0.01)
+    before, after = (
+        {t.name: numpy_helper.to_array(t) for t in onnx.load(file).graph.initializer}
+        for file in (path, target)
+    )
+    return report, before, after
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+@pytest.mark.parametrize("weights", [True, False])
+def test_what_a_function_is_handed_is_fitted(tmp_path, monkeypatch, weights, is_shared):
+    """One fit for one constant, however many calls hand it in; each its own where they differ."""
+    monkeypatch.setattr(walk, "TIMES", 1)
+    b = handed(is_shared=is_shared)
+    report, before, after = refitted_file(b, tmp_path, refit=weights)
+    first = report.fit.steps[0]
+    assert first.after > first.before + 1
+    calls = 1 if is_shared else 2
+    if weights:
+        assert first.layer == f"{2 * calls + 2} layers together"
+        moved = {"last", "w one", "s one", *(["w two", "s two"] if calls == 2 else [])}
+    else:
+        told = "local:Block/batchnormalization_2 with s one"
+        assert first.layer == (told if is_shared else "2 layers together")
+        moved = {"s one", *(["s two"] if calls == 2 else [])}
+    changed = {n for n in before.keys() & after.keys() if not np.array_equal(before[n], after[n])}
+    assert changed - {b.nodes[0].input[1]} == moved
+    assert sum("_refitted" in name for name in after) == calls  # B, and the mean is what it was
+
+
+def test_what_a_function_is_handed_for_other_nodes_too_stays(tmp_path):
+    """Of what only some nodes of a function read, a call can't hand it another."""
+    b = Builder(17, seed=3)
+    body = Body(b, "Block", ["a", "w", "half", "scale", "B"])
+    y = body.node("Conv", body.node("Mul", "a", body.node("ReduceMax", "w")), "w")
+    y = body.node("Conv", y, body.node("Add", "half", "half"))
+    y = body.node("BatchNormalization", y, "scale", "B", *map(body.const, np.eye(2, 8)))
+    body.returns(body.node("Add", y, body.node("ReduceMax", "B")))
+    given = [b.normal(8, 8, 1, 1, name="w"), b.normal(8, 8, 1, 1, name="half")]
+    given += [b.normal(8, name="scale"), b.normal(8, name="B")]
+    b.output(b.node("Block", b.input("N", 8, 3, 3), *given, domain="local", out="y"), None)
+    onnx.save(b.model(), tmp_path / "model.onnx")
+    plan = plan_swap(load(tmp_path / "model.onnx"), swap_options(2))
+    pair = open_pair(tmp_path / "model.onnx", plan, tmp_path, weights=True, affines=True)
+    assert not pair.problems
+    norm, first, second = pair.kept.values()
+    assert first == "its function reads w in other places too"
+    assert "computes" in second
+    assert second.endswith("from what callers pass to it")
+    assert norm == "its function reads B in other places too"
+
+
 def test_layers_that_can_not_be_fitted_say_why(tmp_path, monkeypatch):
     b = Builder(17, seed=3)
     x = layer(b, b.conv(b.input("N", 3, 6, 6), 3, 8, name="first"))

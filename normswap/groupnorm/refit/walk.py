@@ -351,7 +351,10 @@ class _Walk:
         affines: dict[tuple[str, str], FittedAffine] = {}
         for problem in moved:
             if problem.affine and problem.bias is not None:
-                scale, bias = (p.values.astype(np.float64) for p in problem.parameters)
+                scale, bias = (
+                    p.values.astype(np.float64) if p.constant is None else None
+                    for p in problem.parameters
+                )
                 affines |= dict.fromkeys(problem.affine, FittedAffine(scale, bias))
         return Refitted(fit, constants, affines, self._now.snr)
 

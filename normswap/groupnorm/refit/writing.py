@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_graphsurgeon as gs
 
-from normswap.graph.build import all_graphs, gs_nodes
+from normswap.graph.build import all_graphs, gs_nodes, with_nested
 from normswap.graph.names import Names
 from normswap.groupnorm.apply import unread
 from normswap.model import ArrayTensor, make_constant
@@ -43,7 +43,7 @@ def write_constants(model: Model, constants: Iterable[tuple[Constant, npt.NDArra
             for key, slot in constant.places:
                 released.append(nodes[key].inputs[slot])
                 nodes[key].inputs[slot] = tensor
-    for node in nodes:
+    for node in (node for graph in with_nested(model.graph) for node in graph.nodes):
         for slot, tensor in enumerate(node.inputs):
             if isinstance(tensor, gs.Constant) and tensor.name in stored:
                 node.inputs[slot] = stored[tensor.name]
