@@ -1,8 +1,8 @@
 """Which layers of a network are linear in a constant weight, and which of them share one.
 
-A constant is read under several names, and after functions were inlined by more nodes than before:
-by those of every call. It is one constant nevertheless where it is made in a function; where the
-function is handed it, it is what each call hands to it.
+A constant is read under several names, and after functions were inlined and bodies written out by
+more nodes than before: by those of every call and turn. It is one constant nevertheless where it is
+made in the function or body; where a function is handed it, it is what each call hands to it.
 """
 
 from __future__ import annotations
@@ -124,27 +124,30 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Origins:
-    """Where the nodes of a network were before its functions were inlined.
+    """Where the nodes of a network were before functions were inlined and bodies written out.
 
     Attributes
     ----------
     tags : Mapping of int to int
         The number of each node before that, by its number now.
-    called : Mapping of int to int
-        In which function a node was, of those that were in one, by its number before.
+    copied : container of int
+        The nodes of which there may be several now, by their number before.
+    stored : container of str
+        The initializers of the main graph before.
     handed : Mapping of int to Place
         Of the nodes through which a constant comes into a function: where the call is handed it.
     open : container of int
-        The nodes of functions whose attributes callers set, by their number before.
+        The nodes that are not the same in each call and turn, by their number before.
     names : Mapping of int to str
-        What to call the nodes of functions, by their number before.
+        What to call nodes, by their number before.
     """
 
     tags: Mapping[int, int]
-    called: Mapping[int, int]
+    copied: Container[int]
+    stored: Container[str]
     handed: Mapping[int, Place]
-    open: Container[int] = ()
-    names: Mapping[int, str] = field(default_factory=dict)
+    open: Container[int]
+    names: Mapping[int, str]
 
     def place(self, use: Use) -> Place:
         """Return where a constant was read before."""
@@ -153,9 +156,15 @@ class Origins:
     def identity(self, use: Use) -> Hashable:
         """Return what is the same for all that read the same constant."""
         value = behind_identities(use.node.operand(use.slot))
-        places = [self.place(reader) for reader in value.readers.values()]
-        is_copied = any(key in self.called for key, _ in places) and not self._is_handed(value)
-        return min(p for p in places if p[0] in self.called) if is_copied else id(value)
+        readers = map(self.place, value.readers.values())
+        places = [place for place in readers if place[0] in self.copied]
+        maker = value.producer
+        is_copied = (
+            value.name not in self.stored
+            if maker is None
+            else self.tags.get(maker.key) in self.copied and not self._is_handed(value)
+        )
+        return min(places) if places and is_copied else id(value)
 
     def constant(self, uses: Sequence[Use]) -> Constant:
         """Return the constant that is read in some places.
@@ -179,11 +188,13 @@ class Origins:
                 if not readers <= ours:
                     raise UnfitError(f"its function reads {value.name} in other places too")
                 found.add(place)
-        is_stored = value.producer is None and not value.is_output and not value.graph.parent
-        if is_stored and not is_shared:
+        is_stored = value.producer is None and value.name in self.stored
+        if is_stored and not is_shared and not value.is_output:
             return Constant(source, value.name, ())
-        if value.producer is not None and self._is_handed(value):
-            raise UnfitError(f"its function computes {value.name} from what callers pass to it")
+        if not found or (value.producer is not None and self._is_handed(value)):
+            raise UnfitError(
+                f"{value.name} is computed from what another call or turn has otherwise"
+            )
         return Constant(source, "", tuple(sorted(found)))
 
     def name(self, node: Node) -> str:
@@ -212,10 +223,15 @@ class Origins:
             if node.key in self.handed:
                 inside = [readers for _, readers in self._ways(node.out)]
                 yield self.place(use), set().union(*inside, own if node.out.is_output else ())
-            elif node.op == "Identity" and not node.domain and not node.out.is_output:
+            elif self._is_alias(node) and not node.out.is_output:
                 yield from self._ways(node.out)
             else:
                 yield self.place(use), own
+
+    def _is_alias(self, node: Node) -> bool:
+        return (
+            node.op == "Identity" and not node.domain and self.tags.get(node.key) not in self.open
+        )
 
     def _is_handed(self, value: Value) -> bool:
         """Whether a constant is, or is computed from, what a call hands to a function."""

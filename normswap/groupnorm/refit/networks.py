@@ -1,8 +1,9 @@
 """The two networks of a refit: the teacher as it is, the student with what is fitted as inputs.
 
 Functions are inlined in both, so that a layer in a function is one of the main graph for each of
-its calls. Of layers in bodies there are records (:mod:`~.occurrences`). What is an input of the
-student can be another value in every run of one session, and is read in bodies too.
+its calls; and so are bodies of which it is known how they run (:mod:`~.unrolling`). Of layers in
+others there are records (:mod:`~.occurrences`). What is an input of the student can be another
+value in every run of one session, and is read in bodies too.
 """
 
 from __future__ import annotations
@@ -23,15 +24,17 @@ from normswap.graph.network import Use as Read
 from normswap.graph.reasons import unless_blocked
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.layer import Runtime
-from normswap.groupnorm.levels import Order
+from normswap.groupnorm.levels import Order, bodies_of
 from normswap.groupnorm.planner import by_itself, with_layers
 from normswap.groupnorm.refit.layers import LINEAR, Origins, UnfitError, find_layers
 from normswap.groupnorm.refit.occurrences import Recorder
 from normswap.groupnorm.refit.products import Scaling
 from normswap.groupnorm.refit.tangent import WIDE, find_route
+from normswap.groupnorm.refit.unrolling import VARYING, turns_of, write_out
 from normswap.groupnorm.selection import where
 from normswap.groupnorm.statistics import calls_of
 from normswap.model import ArrayTensor, load, make_constant, stage
+from normswap.model.imported import ImportedGraph
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
@@ -283,12 +286,17 @@ class _Opening:
         self._plan = by_itself(plan)
         model = load(original)
         network = build_network(model)
-        self._called = {
-            node.key: number
-            for number, body in enumerate(network.bodies)
+        inside = bodies_of(network)
+        runs = {node.key: turns_of(node, inside.get(node.key, ())) for node in network.nodes()}
+        self._turns = {key: turns for key, turns in runs.items() if turns is not None}
+        several = [*network.bodies, *(body for key in self._turns for body in inside[key])]
+        names = {
+            node.key: where(node)
+            for body in several
             for graph in body.family()
             for node in graph.nodes
         }
+        self._copied = names.keys()
         open_ = {node.key for node in network.nodes() if node.refers_to_attributes}
         self._swapped = {swap.key for swap in plan.swaps}
         self._tag(model)
@@ -296,14 +304,15 @@ class _Opening:
         self._teacher = self._inlined(model, "teacher")
         self._origins = Origins(
             self._teacher.tags,
-            self._called,
+            self._copied,
+            frozenset(model.graph.stored) if isinstance(model.graph, ImportedGraph) else (),
             {
                 mark: (call, int(slot))
                 for (call, slot), marks in self._teacher.marks.items()
                 for mark in marks
             },
-            open_,
-            {node.key: where(node) for node in network.nodes() if node.key in self._called},
+            {VARYING, *open_},
+            names,
         )
         self._path = folder / "teacher.onnx"
         self._model = load(original)  # the student
@@ -316,7 +325,7 @@ class _Opening:
     def _tag(self, model: Model) -> None:
         for key, node in enumerate(gs_nodes(model)):
             ours = node.op in LINEAR or node.op in ("Add", "Transpose") or key in self._swapped
-            if ours or (key in self._called and not node.domain):
+            if ours or key in self._turns or (key in self._copied and not node.domain):
                 node.attrs[_TAG] = key
 
     def _mark_calls(self, model: Model, network: Network) -> None:
@@ -333,14 +342,16 @@ class _Opening:
                     graph.nodes.insert(graph.nodes.index(node), mark)
 
     def _inlined(self, model: Model, name: str) -> _Opened:
-        """Write a network without functions and read it again."""
+        """Write a network without functions and bodies, as far as can be; read it again."""
         path = self._folder / f"{name}.onnx"
-        if model.graph.functions:
+        if model.graph.functions or self._turns:
             tagged = self._folder / f"{name}.tagged.onnx"
             with stage(model, tagged) as staged:
                 staged.commit()
             proto = onnx.load(tagged, load_external_data=False)
-            onnx.save(onnx.inliner.inline_local_functions(proto), path)
+            proto = onnx.inliner.inline_local_functions(proto)
+            write_out(proto, self._turns, _TAG)
+            onnx.save(proto, path)
             model = load(path)
         network = build_network(model)
         surgeon = dict(enumerate(gs_nodes(model)))
@@ -423,7 +434,9 @@ class _Opening:
         for number, swap in enumerate(self._plan.swaps if affines else ()):
             nodes = theirs.get(swap.key, [])
             if not nodes:
-                self._kept[swap.layer.name] = "nothing calls the function that it is in"
+                self._kept[swap.layer.name] = (
+                    "nothing calls the function, or takes the branch, that it is in"
+                )
                 continue
             marks = (self._student.marks[number, what] for what in ("x", "y", "scale", "bias"))
             for node, *keys in zip(nodes, *marks, strict=True):

@@ -36,6 +36,7 @@ def write_constants(model: Model, constants: Iterable[tuple[Constant, npt.NDArra
         source = ArrayTensor(values)
         if constant.name:
             stored[constant.name] = make_constant(constant.name, source)
+            model.graph.replaced.append(stored[constant.name])
         elif constant.places:
             key, slot = constant.places[0]
             fresh = names.fresh(f"{nodes[key].inputs[slot].name}_refitted")
