@@ -39,8 +39,10 @@ def turns_of(node: Node, inside: Sequence[Graph]) -> int | None:
     inside : sequence of Graph
         Its bodies.
     """
-    if node.domain or node.refers_to_attributes:
-        return None
+    values = [value for value in (*node.inputs, *node.outputs) if value is not None]
+    are_tensors = node.opset >= 16 or all(value.data_type is not None for value in values)
+    if node.domain or node.refers_to_attributes or not are_tensors:
+        return None  # before, an Identity is of tensors only
     if node.op == "If":
         chosen = _number(node.input(0))
         return None if chosen is None else int(chosen != 0)
