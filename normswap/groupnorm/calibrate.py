@@ -58,7 +58,7 @@ CHUNK = 16
 """Layers whose tensors are fetched at once in the one-pass variant."""
 
 
-class Moments:
+class PairMoments:
     """Running means and second moments of pairs (n, z) by channel.
 
     Batches are merged by the update of Chan, Golub and LeVeque (1983), so that large means don't
@@ -212,7 +212,7 @@ class _Joined:
     ----------
     groups : int
         That number, by now.
-    moments : dict of int to dict of int to Moments
+    moments : dict of int to dict of int to PairMoments
         By number of groups, and number of the problem.
     """
 
@@ -221,7 +221,7 @@ class _Joined:
         self._asked = self.groups = first.num_groups
         known = [(layer.shape, layer.channels) for layer in layers]
         self.moments = {
-            groups: {number: Moments(first.channels) for number in numbers}
+            groups: {number: PairMoments(first.channels) for number in numbers}
             for groups in (divisors(first.channels) if how.search_groups else [self.groups])
             if groups == self.groups or all(elements_of_group(*k, groups) != 1 for k in known)
         }

@@ -85,10 +85,10 @@ def write_out(model: onnx.ModelProto, turns: Mapping[int, int], tag: str) -> Non
     tag : str
         The attribute in which that is.
     """
-    _Writing(model, turns, tag).graph(model.graph)
+    _Unroller(model, turns, tag).graph(model.graph)
 
 
-class _Writing:
+class _Unroller:
     def __init__(self, model: onnx.ModelProto, turns: Mapping[int, int], tag: str) -> None:
         self._turns = turns
         self._tag = tag
