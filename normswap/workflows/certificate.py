@@ -25,6 +25,7 @@ from normswap.inputs.dims import RequestedSizes
 from normswap.inputs.signature import drawing_alike, read_signature
 from normswap.model.hashes import external_files, sha256_of
 from normswap.plain import AsDict, plain
+from normswap.progress import silent
 from normswap.proof.files import sides_of
 from normswap.proof.identity import tensor_names
 from normswap.proof.judge import FLOORS, ONCE, UNITS
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from normswap.check.report import CheckReport
     from normswap.inputs.signature import Signature
+    from normswap.progress import Progress
     from normswap.proof.numbering import Side
 
 
@@ -324,6 +326,8 @@ def state(
     claimed: Callable[[Side, Side], Mapping[int, Cut]],
     made: Made,
     swapping: tuple[Intent, ...] | None = None,
+    *,
+    progress: Progress = silent,
 ) -> tuple[Certificate, Traced]:
     """Work out from two models what can be claimed of them with some cut points.
 
@@ -336,6 +340,8 @@ def state(
     made : Made
     swapping : tuple of Intent, optional
         What of the original is read as what.
+    progress : callable
+        Is told what is being done, in a few words.
 
     Returns
     -------
@@ -358,7 +364,7 @@ def state(
             first, second = drawing_alike(replace(read_signature(path), home=home), second)
             a, b, tried = sides_of(first, second, requested)
             with np.errstate(all="ignore"):  # infinity and NaN are values like any others here
-                traced = retrace(a, b, claimed(a, b))
+                traced = retrace(a, b, claimed(a, b), progress=progress)
         except ModelError as error:
             if swapping is None:
                 raise

@@ -171,8 +171,8 @@ def verify(
     with ExitStack() as stack:
         first = stack.enter_context(file_of(original))
         second = stack.enter_context(file_of(rewritten))
-        progress("judging region by region")
-        findings, found = _judged(claims, data, first, second)
+        progress("reading both models")
+        findings, found = _judged(claims, data, first, second, progress)
         if claims.tested is not None:
             findings += _tested(claims, claims.tested, first, second, progress)
         if claims.folding is not None:
@@ -196,7 +196,11 @@ def verify(
 
 
 def _judged(
-    claims: Certificate, data: dict[str, Any], original: Path, rewritten: Path
+    claims: Certificate,
+    data: dict[str, Any],
+    original: Path,
+    rewritten: Path,
+    progress: Progress,
 ) -> tuple[list[Finding], Certificate]:
     """Return what does not hold of what is claimed to be proved, and what is."""
     findings = []
@@ -209,7 +213,13 @@ def _judged(
         return {cut.tensor: cut for cut in looked if not isinstance(cut, str)}
 
     found, traced = state(
-        original, rewritten, claims.requested, claimed, claims.made, claims.swapping
+        original,
+        rewritten,
+        claims.requested,
+        claimed,
+        claims.made,
+        claims.swapping,
+        progress=progress,
     )
     own = found.to_dict()
     for name in ("original", "rewritten"):

@@ -86,6 +86,14 @@ def forged(data):
 # --- what holds ------------------------------------------------------------------------
 
 
+def test_it_tells_how_far_it_is(home):
+    told = []
+    normswap.verify(home / "c.json", home / "a.onnx", home / "b.onnx", progress=told.append)
+    count = len(onnx.load(home / "b.onnx").graph.node)
+    proving = [f"proving, node {at} of {count}" for at in range(1, count + 1)]
+    assert told == ["reading both models", *proving, "planning"]
+
+
 def test_a_fold_is_certified(home, verified, written):
     report = verified()
     assert (report.holds, report.exit_code, report.verdict) == (True, ExitCode.OK, "proved")
