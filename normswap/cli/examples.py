@@ -9,18 +9,11 @@ if TYPE_CHECKING:
     import click
 
 
-def for_example(context: click.Context) -> str:
+def for_example(context: click.Context) -> str | None:
     """Return the tip for a command without its arguments: the first example of its help.
 
     The first one is how the command is mostly used, and not always the shortest that works:
     ``bn-to-gn`` runs without ``--groups``, but its number of groups is a choice to be made.
-
-    Raises
-    ------
-    AssertionError
-        The help of the command has no examples.
     """
     found = re.search(r"^  (normswap .*?)(?:  .*)?$", context.command.epilog or "", re.MULTILINE)
-    if found is None:
-        raise AssertionError(f"{context.command_path} has no examples")
-    return f"For example: {found[1]}"
+    return f"For example: {found[1]}" if found else None
