@@ -56,7 +56,7 @@ class NormswapError(Exception):
 
 
 class UnprovenError(NormswapError):
-    """A rewrite was made, and its check does not vouch for it. Nothing was saved.
+    """A rewrite was made, but its check did not confirm it. Nothing was saved.
 
     Parameters
     ----------
