@@ -431,6 +431,12 @@ def cuts_of(regions: tuple[Judged, ...], a: Side, b: Side) -> Iterator[Cut | str
         yield Cut(tensor, original, tuple(frontier), region.is_scaled)
 
 
+WRITTEN_BY = (
+    "fold, unfold, bn-to-gn and check write one with --certificate; `normswap verify` takes it "
+    "before the two models."
+)
+
+
 def load_certificate(path: Path) -> tuple[Certificate, dict[str, Any]]:
     """Read a certificate; return it, and all that its file has.
 
@@ -444,14 +450,15 @@ def load_certificate(path: Path) -> tuple[Certificate, dict[str, Any]]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        tip = None if path.exists() else no_such_file(path)
-        raise DataError(f"{path} is not a certificate: {error}.", tip=tip) from error
+        why = (error.strerror or error) if isinstance(error, OSError) else "it is not JSON"
+        tip = WRITTEN_BY if path.exists() else no_such_file(path)
+        raise DataError(f"{path} is not a certificate: {why}.", tip=tip) from error
     schema = data.get("schema") if isinstance(data, dict) else None
     if schema != Certificate.SCHEMA:
         raise DataError(
             f"{path} is not a certificate with the schema {Certificate.SCHEMA!r}"
             + (f"; its schema is {schema!r}." if isinstance(schema, str) else "."),
-            tip="fold, unfold, bn-to-gn and check write one with --certificate.",
+            tip=WRITTEN_BY,
         )
     try:
         return msgspec.convert(data, Certificate), data
