@@ -217,9 +217,11 @@ def bn_to_gn(
     >>> result = normswap.bn_to_gn("models/digits_resnet.onnx", groups=4, form="primitive")
     >>> len(result.report.plan.swaps), result.report.check.verdict.value
     (8, 'equivalent')
-    >>> normswap.bn_to_gn("models/digits_resnet.onnx", form="grouped")
-    Traceback (most recent call last):
-    normswap.errors.UsageError: form='grouped' is not one of 'auto', 'fastest', 'centred', ...
+    >>> try:
+    ...     normswap.bn_to_gn("models/digits_resnet.onnx", form="grouped")
+    ... except normswap.UsageError as error:
+    ...     print(error)
+    form='grouped' is not one of 'auto', 'fastest', 'centred', ...
     """
     how = check_options(check, provider=provider)
     fitting = {

@@ -221,9 +221,11 @@ def fold(
     'equivalent'
     >>> [node.op_type for node in result.model.graph.node].count("BatchNormalization")
     0
-    >>> normswap.fold("models/unet.onnx", check="quik")
-    Traceback (most recent call last):
-    normswap.errors.UsageError: check='quik' is not one of 'quick', 'full', 'proof', 'off'.
+    >>> try:
+    ...     normswap.fold("models/unet.onnx", check="quik")
+    ... except normswap.UsageError as error:
+    ...     print(error, error.tip)
+    check='quik' is not one of 'quick', 'full', 'proof', 'off'. Did you mean 'quick'?
     """
     how = None
     if check is not None:
