@@ -79,6 +79,11 @@ class SwapReport(RewriteReport):
     SCHEMA: ClassVar[str] = "normswap/swap/1"
 
     @property
+    def stage(self) -> str:
+        """What the swapped network is called after a fit."""
+        return "refitted" if self.fit is not None and self.fit.weights else "calibrated"
+
+    @property
     def exit_code(self) -> ExitCode:
         """How a command that did this ends."""
         if self.failing:
