@@ -257,12 +257,11 @@ def _drift(report: SwapReport, console: Console) -> None:
         "drift from the original network (expected, since a swap makes a different "
         f"function){measured}:"
     )
-    done = "refitted" if report.fit is not None and report.fit.weights else "calibrated"
     scores = any(drift.top1 is not None for drift in check.drift.outputs.values())
     table = new_table("", "", "cosine", "SNR", *["same top class"] * scores)
     before = report.uncalibrated.outputs if report.uncalibrated else {}
     for name, drift in check.drift.outputs.items():
-        stages = [("swapped", before[name]), (done, drift)] if name in before else []
+        stages = [("swapped", before[name]), (report.stage, drift)] if name in before else []
         for number, (stage, figures) in enumerate(stages or [("", drift)]):
             agreed = (
                 ""
