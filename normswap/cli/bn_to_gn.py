@@ -251,6 +251,18 @@ Examples:
   cat model.onnx | normswap bn-to-gn --groups 32 > out.onnx
 """
 
+EXAMPLES_LN = """\b
+Examples:
+  normswap bn-to-ln model.onnx                       writes model.ln.onnx
+  normswap bn-to-ln --calibrate images.npz --refit model.onnx
+"""
+
+EXAMPLES_IN = """\b
+Examples:
+  normswap bn-to-in model.onnx                       writes model.in.onnx
+  normswap bn-to-in --calibrate images.npz --refit model.onnx
+"""
+
 
 @click.command("bn-to-gn", cls=CheckedCommand, epilog=EXAMPLES)
 @models_argument(makes="gn")
@@ -280,7 +292,7 @@ def bn_to_gn_command(
     return _run("gn", groups, group_size, on_indivisible, search_groups=search_groups, **rest)
 
 
-@click.command("bn-to-ln", cls=CheckedCommand)
+@click.command("bn-to-ln", cls=CheckedCommand, epilog=EXAMPLES_LN)
 @models_argument(makes="ln")
 @swap_options
 @output_options
@@ -295,7 +307,7 @@ def bn_to_ln_command(**rest: Any) -> ExitCode:
     return _run("ln", 1, None, "error", search_groups=False, **rest)
 
 
-@click.command("bn-to-in", cls=CheckedCommand)
+@click.command("bn-to-in", cls=CheckedCommand, epilog=EXAMPLES_IN)
 @models_argument(makes="in")
 @swap_options
 @output_options
