@@ -78,7 +78,7 @@ class Files:
 
 
 @dataclass(frozen=True, slots=True)
-class Sizes:
+class CertifiedSizes:
     """The sizes of inputs that regions are judged at.
 
     Attributes
@@ -157,7 +157,7 @@ class Certificate(AsDict):
     ----------
     made : Made
     original, rewritten : Files
-    sizes : Sizes
+    sizes : CertifiedSizes
     verdict : {"proved", "tested"}
         Whether all outputs are proved to be the same function of the inputs.
     outputs : tuple of Concluded
@@ -181,7 +181,7 @@ class Certificate(AsDict):
     made: Made
     original: Files
     rewritten: Files
-    sizes: Sizes
+    sizes: CertifiedSizes
     verdict: Literal["proved", "tested"]
     outputs: tuple[Concluded, ...]
     values: int
@@ -377,7 +377,7 @@ def state(
         made=made,
         original=files[0],
         rewritten=files[1],
-        sizes=Sizes(dict(requested.shapes), dict(requested.symbols), tuple(tried)),
+        sizes=CertifiedSizes(dict(requested.shapes), dict(requested.symbols), tuple(tried)),
         verdict="proved" if is_whole else "tested",
         outputs=traced.outputs,
         values=traced.values,
