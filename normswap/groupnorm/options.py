@@ -37,13 +37,14 @@ class FittedAffine:
 
     Attributes
     ----------
-    scale, bias : (C,) ndarray of float64
+    scale, bias : (C,) ndarray of float64, or None
+        None where the layer's own stays, or the fitted one is in the model.
     num_groups : int or None
         A number of groups in place of the policy's.
     """
 
-    scale: npt.NDArray[np.float64]
-    bias: npt.NDArray[np.float64]
+    scale: npt.NDArray[np.float64] | None = None
+    bias: npt.NDArray[np.float64] | None = None
     num_groups: int | None = None
 
 

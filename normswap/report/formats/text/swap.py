@@ -361,7 +361,7 @@ def _fit(fit: Fit, console: Console, *, verbose: int) -> None:
 
 def _searched(found: Searched) -> str:
     """Say what other numbers of groups are worth."""
-    kept = f"; {found.kept} in bodies and functions keep theirs" if found.kept else ""
+    kept = f"; {found.kept} whose tensors can't be read keep theirs" if found.kept else ""
     if found.found is None:
         return f"no other numbers of groups fit layers better{kept}"
     taken = "taken" if found.found > found.asked else "not taken"
