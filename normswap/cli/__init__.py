@@ -36,15 +36,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "bn-to-gn": (
         "normswap.cli.bn_to_gn:bn_to_gn_command",
-        "Replace BatchNormalization by GroupNormalization.",
+        "Replace BatchNormalization with GroupNormalization.",
     ),
     "bn-to-ln": (
         "normswap.cli.bn_to_gn:bn_to_ln_command",
-        "Replace BatchNormalization by LayerNormalization over channels and space: one group.",
+        "Replace BatchNormalization with LayerNormalization over channels and space: one group.",
     ),
     "bn-to-in": (
         "normswap.cli.bn_to_gn:bn_to_in_command",
-        "Replace BatchNormalization by InstanceNormalization: one group per channel.",
+        "Replace BatchNormalization with InstanceNormalization: one group per channel.",
     ),
     "recalibrate": (
         "normswap.cli.recalibrate:recalibrate_command",
@@ -52,7 +52,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "unfold": (
         "normswap.cli.unfold:unfold_command",
-        "Put back the BatchNormalization that an exporter folded, as an identity.",
+        "Restore the BatchNormalization that an exporter folded, as an identity.",
     ),
     "check": (
         "normswap.cli.check:check_command",
@@ -72,7 +72,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "verify": (
         "normswap.cli.verify:verify_command",
-        "Verify a certificate again, from the two models alone.",
+        "Verify a certificate, from the two models alone.",
     ),
     "providers": (
         "normswap.cli.providers:providers_command",

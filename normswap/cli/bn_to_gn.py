@@ -216,7 +216,7 @@ data_options = together(
     click.option(
         "--unfold",
         is_flag=True,
-        help="First put back the BatchNormalizations that an exporter folded, with the "
+        help="First restore the BatchNormalizations that an exporter folded, with the "
         "statistics of DATA; see `normswap unfold`.",
     ),
 )
@@ -279,7 +279,7 @@ def bn_to_gn_command(
     search_groups: bool,
     **rest: Any,
 ) -> ExitCode:
-    """Replace BatchNormalization by GroupNormalization.
+    """Replace BatchNormalization with GroupNormalization.
 
     The result is a different network, which no longer depends on batch statistics. The mean and
     variance of each layer are moved into the operators before it, which keeps most of the accuracy.
@@ -300,7 +300,7 @@ def bn_to_gn_command(
 @certificate_option
 @report_options
 def bn_to_ln_command(**rest: Any) -> ExitCode:
-    """Replace BatchNormalization by layer normalization over channels and space.
+    """Replace BatchNormalization with layer normalization over channels and space.
 
     The same as bn-to-gn --groups 1.
     """
@@ -315,7 +315,7 @@ def bn_to_ln_command(**rest: Any) -> ExitCode:
 @certificate_option
 @report_options
 def bn_to_in_command(**rest: Any) -> ExitCode:
-    """Replace BatchNormalization by instance normalization.
+    """Replace BatchNormalization with instance normalization.
 
     The same as bn-to-gn --groups channels.
     """
