@@ -17,7 +17,7 @@ from normswap.errors import DataError, UsageError
 from normswap.groupnorm.calibrate import CalibrationOptions
 from normswap.groupnorm.options import FittedAffine
 from normswap.groupnorm.planner import plan_swap
-from normswap.groupnorm.refit import course, tangent, walk
+from normswap.groupnorm.refit import course, crew, walk
 from normswap.groupnorm.refit.holdout import hold_out
 from normswap.groupnorm.refit.joint import solutions
 from normswap.groupnorm.refit.mixing import Mixed
@@ -288,29 +288,50 @@ def test_a_tangent_and_its_adjoint_agree(tmp_path, monkeypatch):
     pair = open_pair(path, plan, tmp_path, weights=True, affines=True)
     values = {p.name: p.values for problem in pair.problems for p in problem.parameters}
     rng = np.random.default_rng(0)
+    along = np.concatenate([rng.normal(size=v.size) for _, v in sorted(values.items())])
     pulled = []
     with Session(pair.student.path, label="the student", taps=pair.student.taps) as session:
         session.hold(values)
-        runs = course.Course(session, pair.student, fit).runs
-        for room in (tangent.ROOM, 0):
-            monkeypatch.setattr(tangent, "ROOM", room)
-            found = tangent.Tangent(pair.route, values, runs, [("y", 0.5)])
-            along = np.concatenate([rng.normal(size=v.size) for _, v in sorted(values.items())])
-            seen = found.push(along)
-            pulled.append(found.pull(seen))
-            assert along @ pulled[-1] == pytest.approx(seen @ seen, rel=0.02)
-            rng = np.random.default_rng(0)
-    np.testing.assert_array_equal(*pulled)
+        made = [session.run(feeds, ["y"])["y"] for feeds in fit]
+    for room in (crew.ROOM, 0):
+        for cores in (1, 3):
+            monkeypatch.setattr(crew, "ROOM", room)
+            monkeypatch.setattr(crew, "threads_here", lambda cores=cores: cores)
+            with crew.at_work(pair, len(made), 60.0) as found:
+                found.begin(values, [("y", 0.5)])
+                found.take((feeds, [y]) for feeds, y in zip(fit, made, strict=True))
+                assert np.abs(found.pull(0.0)).max() < 1e-3  # nothing is missing
+                energy = found.push(along)
+                pulled.append(found.pull(-1.0))
+            assert along @ pulled[-1] == pytest.approx(energy, rel=0.02)
+    np.testing.assert_array_equal(pulled[0], pulled[2])
+    np.testing.assert_array_equal(pulled[1], pulled[3])
+    np.testing.assert_allclose(pulled[0], pulled[1], rtol=1e-3, atol=1e-3)
+
+
+def products(matrix, residual):
+    """A push and a pull by a matrix."""
+    left, seen = residual.copy(), np.zeros_like(residual)
+
+    def push(along):
+        seen[:] = matrix @ along
+        return seen @ seen
+
+    def pull(step):
+        left[:] -= step * seen
+        return matrix.T @ left
+
+    return push, pull
 
 
 def test_conjugate_gradients_come_to_the_least_squares():
     rng = np.random.default_rng(0)
     matrix, residual = rng.normal(size=(40, 6)), rng.normal(size=40)
-    found = dict(solutions(matrix.dot, matrix.T.dot, residual, (2, 6)))
+    found = dict(solutions(*products(matrix, residual), (2, 6)))
     best, *_ = np.linalg.lstsq(matrix, residual, rcond=None)
     np.testing.assert_allclose(found[6], best, atol=1e-10)
     assert np.linalg.norm(found[2]) < np.linalg.norm(best)  # it holds on to where it was
-    assert not list(solutions(matrix.dot, matrix.T.dot, np.zeros(40), (2, 6)))
+    assert not list(solutions(*products(matrix, np.zeros(40)), (2, 6)))
 
 
 def siamese():

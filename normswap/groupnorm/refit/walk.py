@@ -23,6 +23,7 @@ from normswap.errors import DataError
 from normswap.files.scratch import scratch_folder
 from normswap.groupnorm.options import FittedAffine
 from normswap.groupnorm.refit.course import Course
+from normswap.groupnorm.refit.crew import at_work
 from normswap.groupnorm.refit.equations import NormalEquations
 from normswap.groupnorm.refit.joint import solutions
 from normswap.groupnorm.refit.judge import judge
@@ -30,18 +31,18 @@ from normswap.groupnorm.refit.mixing import Mixed
 from normswap.groupnorm.refit.networks import open_pair
 from normswap.groupnorm.refit.occurrences import occurrences
 from normswap.groupnorm.refit.outcome import Fit, FitStep, Refitted, Unfitted
-from normswap.groupnorm.refit.tangent import Tangent
 from normswap.groupnorm.refit.targets import find_targets, theirs
 from normswap.runtime.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
     from normswap.groupnorm.plan import SwapPlan
     from normswap.groupnorm.refit.course import Tensors
+    from normswap.groupnorm.refit.crew import Crew
     from normswap.groupnorm.refit.holdout import Part
     from normswap.groupnorm.refit.judge import Verdict
     from normswap.groupnorm.refit.networks import Pair, Problem
@@ -136,7 +137,7 @@ def refit(
                 pair.student.path, label="the swapped model", taps=pair.student.taps, **common
             ) as student,
         ):
-            walk = _Walk(pair, teacher, student, fit, held_out, progress)
+            walk = _Walk(pair, teacher, student, fit, held_out, how.timeout, progress)
             walk.fit_outputs()
             walk.sweep()
             return walk.refitted()
@@ -199,6 +200,7 @@ class _Walk:
         student: Session,
         fit: Part,
         held_out: Part,
+        timeout: float,
         progress: Progress,
     ) -> None:
         self._pair = pair
@@ -206,6 +208,7 @@ class _Walk:
         self._student = student
         self._fit = fit
         self._held_out = held_out
+        self._timeout = timeout
         self._progress = progress
         self._steps: list[FitStep] = []
         self._why: dict[str, str] = dict(pair.kept)
@@ -237,32 +240,25 @@ class _Walk:
         times = self._fit.samples * (1 + cheap) / self._held_out.samples
         targets = find_targets(self._pair, held_out.values(theirs(self._pair), {}), times)
         idle = 0
-        for number in range(1, TIMES + 1):
-            self._progress(f"fitting {len(moved)} layers to the outputs, {number}")
-            # Others every time: what a fit owes to some of them by chance, the next takes back.
-            samples = Mixed(self._fit, number) if cheap else self._fit
-            course = Course(self._student, self._pair.student, samples)
-            wanted = self._wanted_of(samples, [(t.theirs, t.factor(number)) for t in targets])
-            values = {p.name: p.values for problem in moved for p in problem.parameters}
-            aims = [(target.ours, target.factor(number)) for target in targets]
-            tangent = Tangent(route, values, course.runs, aims)
-            found = solutions(tangent.push, tangent.pull, wanted - tangent.base, ROUNDS)
-            idle = 0 if self._take_joint(moved, found, tangent) else idle + 1
-            if idle == IDLE:
-                return
-
-    def _wanted_of(
-        self, samples: Iterable[Mapping[str, Any]], aims: Sequence[tuple[str, float]]
-    ) -> npt.NDArray[np.float64]:
-        """Return tensors of the teacher as one vector, each multiplied by a factor."""
-        course = Course(self._teacher, self._pair.teacher, samples)
-        return np.concatenate(
-            [
-                values[name].astype(np.float64).reshape(-1) * by
-                for values in course.values([name for name, _ in aims], {})
-                for name, by in aims
-            ]
-        )
+        batches = (1 + (cheap and self._fit.fixed)) * sum(1 for _ in self._fit)
+        with at_work(self._pair, batches, self._timeout) as crew:
+            for number in range(1, TIMES + 1):
+                self._progress(f"fitting {len(moved)} layers to the outputs, {number}")
+                # Others every time: what a fit owes to some of them by chance, the next takes back.
+                samples = Mixed(self._fit, number) if cheap else self._fit
+                teacher = Course(self._teacher, self._pair.teacher, samples)
+                wanted = teacher.values([target.theirs for target in targets], {})
+                crew.begin(
+                    {p.name: p.values for q in self._pair.problems for p in q.parameters},
+                    [(target.ours, target.factor(number)) for target in targets],
+                )
+                crew.take(
+                    (feeds, [values[target.theirs] for target in targets])
+                    for feeds, values in zip(samples, wanted, strict=True)
+                )
+                idle = 0 if self._take_joint(moved, crew) else idle + 1
+                if idle == IDLE:
+                    return
 
     def _takes(self, route: Route) -> int:
         """Return how many multiplications a pass over the data takes."""
@@ -271,15 +267,13 @@ class _Walk:
         values = self._student.run(feeds, [*route.taps])
         return times * route.multiplications({**feeds, **values, **parameters, **route.constants})
 
-    def _take_joint(
-        self, moved: list[Problem], found: Iterable[tuple[int, Any]], tangent: Tangent
-    ) -> bool:
+    def _take_joint(self, moved: list[Problem], crew: Crew) -> bool:
         """Try what all parameters could be moved by, and take the best if it is better."""
         course = Course(self._student, self._pair.student, self._held_out)
         best, rounds = _Best(self._now), 0
         parameters = [p for problem in moved for p in problem.parameters]
-        for number, vector in found:
-            changes = tangent.split(vector)
+        for number, vector in solutions(crew.push, crew.pull, ROUNDS):
+            changes = crew.split(vector)
             known = [p for p in parameters if p.name in changes]
             for share in (1.0, *SHARES):
                 values = {p.name: p.moved(share * changes[p.name]) for p in known}
