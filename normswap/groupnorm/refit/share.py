@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from normswap.groupnorm.refit.adjoints.base import lying, upright
 from normswap.groupnorm.refit.tangent import Linearized, find_route
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
     Tensors = Mapping[str, Array]
-    Vector = npt.NDArray[np.float64]
+    Vector = npt.NDArray[np.floating[Any]]
 
 PART = 3e-4
 """Of the size of the parameters: how far they are moved to see the outputs move. With thirty layers
@@ -87,7 +88,7 @@ class _Batch:
     ----------
     feeds : dict of str to ndarray
     shapes : list of (tuple of int, dtype)
-        Of the tensors.
+        Of the tensors, as they lie in the vector.
     base, left, seen : (M,) ndarray
         What they are, what is missing of what they should be, and what the last push has done.
     linearized : Linearized, optional
@@ -148,7 +149,7 @@ class Share:
             What the tensors that are judged should be.
         """
         values = self._run(feeds, [name for name, _ in self._aims])
-        shapes = [(values[name].shape, values[name].dtype) for name, _ in self._aims]
+        shapes = [(lying(values[name]).shape, values[name].dtype) for name, _ in self._aims]
         base = self._vector(values[name] for name, _ in self._aims)
         self._batches.append(_Batch(feeds, shapes, base, self._vector(wanted) - base, base))
 
@@ -164,7 +165,9 @@ class Share:
         energy = 0.0
         for batch in self._batches:
             values = self._run(batch.feeds, names, moved)
-            batch.seen = (self._vector(values[name] for name in names) - batch.base) / part
+            batch.seen = self._vector(values[name] for name in names)
+            batch.seen -= batch.base
+            batch.seen /= part
             energy += float(batch.seen @ batch.seen)
         return energy
 
@@ -173,7 +176,7 @@ class Share:
         total = {name: np.zeros(value.shape) for name, value in self._parameters.items()}
         for batch in self._batches:
             if step:
-                batch.left = batch.left - step * batch.seen
+                batch.left -= step * batch.seen
             linearized = batch.linearized or self._linearized(batch)
             for name, part in linearized.pull(self._ends(batch)).items():
                 total[name] += part
@@ -185,7 +188,8 @@ class Share:
         start = 0
         for (name, by), (shape, dtype) in zip(self._aims, batch.shapes, strict=True):
             count = math.prod(shape)
-            part = (batch.left[start : start + count].reshape(shape) * by).astype(dtype)
+            part = batch.left[start : start + count].reshape(shape) * by
+            part = upright(part.astype(dtype, copy=False))
             ends[name] = ends[name] + part if name in ends else part
             start += count
         return ends
@@ -208,4 +212,9 @@ class Share:
 
     def _vector(self, values: Iterable[Array]) -> Vector:
         pairs = zip(values, self._aims, strict=True)
-        return np.concatenate([v.astype(np.float64).reshape(-1) * by for v, (_, by) in pairs])
+        return np.concatenate(
+            [
+                lying(v).astype(np.result_type(v, np.float32)).reshape(-1) * by
+                for v, (_, by) in pairs
+            ]
+        )

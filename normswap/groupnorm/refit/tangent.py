@@ -16,6 +16,7 @@ from normswap.dtypes import is_float
 from normswap.graph.build import build_network
 from normswap.graph.evaluate import constant_source, is_constant
 from normswap.groupnorm.levels import bodies_of
+from normswap.groupnorm.refit.adjoints.base import innermost
 from normswap.groupnorm.refit.adjoints.rules import Step, rule_of
 from normswap.model import load
 
@@ -172,6 +173,7 @@ class Linearized:
 
     def __init__(self, route: Route, values: Tensors) -> None:
         self._names = route.names
+        values = {n: innermost(v) if n in route.taps else v for n, v in values.items()}
         self._pulls: list[tuple[Node, Pull]] = []
         for node, active in route.nodes:
             step = Step(
