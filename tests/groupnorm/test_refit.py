@@ -199,7 +199,7 @@ def test_a_layer_of_every_kind_is_fitted(tmp_path):
 @pytest.mark.usefixtures("layer_by_layer")
 def test_a_layer_gets_the_least_squares_on_what_comes_to_it(tmp_path, monkeypatch):
     monkeypatch.setattr(walk, "LAMS", (1e-9,))
-    monkeypatch.setattr(walk, "SHARES", ())
+    monkeypatch.setattr(walk, "SHARES", (1.0,))
     path, plan, fit, out = opened(network(), tmp_path / "model.onnx")
     refitted = refit(path, plan, fit, out, RefitOptions(affines=False), silent)
     assert [step.layer for step in refitted.fit.steps][-1] == "last"
@@ -236,7 +236,8 @@ def test_neither_batches_nor_room_change_what_comes_out(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("layer_by_layer")
 def test_a_fit_that_helps_nobody_is_not_taken(tmp_path, monkeypatch):
     """Fitted to samples of another kind, a layer is off on those that are held out."""
-    monkeypatch.setattr(walk, "SHARES", ())
+    monkeypatch.setattr(walk, "LAMS", (1e-3,))
+    monkeypatch.setattr(walk, "SHARES", (1.0,))
     path, plan, _, out = opened(network(), tmp_path / "model.onnx")
     strange = {"x": np.full((8, 3, 6, 6), 3, np.float32) + 0.01 * images(8)}
     fit, _ = hold_out(open_data(strange, read_signature(path)))
@@ -523,8 +524,9 @@ def test_layers_in_functions_and_bodies(tmp_path, weights):
 
 
 @pytest.mark.usefixtures("layer_by_layer")
-def test_layers_in_functions(tmp_path):
+def test_layers_in_functions(tmp_path, monkeypatch):
     """A weight that a function has in itself, and one that it is handed: different in each call."""
+    monkeypatch.setattr(walk, "LAMS", (2.0,))  # so firm a hold that every layer gains
     b = Builder(17, seed=3)
     body = Body(b, "Twice", ["a", "w"])
     kept = body.const(b.rng.normal(size=(8, 8, 1, 1)))

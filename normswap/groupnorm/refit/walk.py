@@ -8,12 +8,14 @@ Before that, where it takes no more time than a person waits, all weights, scale
 fitted at once to what the network is there for: its outputs (:mod:`~.joint`), several times over,
 since each time it is linearized where it has come to.
 
-A fit is taken whole, by half or by a quarter, with more or less of a hold on the present weight:
-whichever brings the outputs of the held-out samples nearest, and only if they come nearer at all.
+How much of a hold there is on the present weight is chosen by what a layer gives for the held-out
+samples. A fit is taken whole, by half or by a quarter, whichever brings the outputs of these
+nearest, and only if they come nearer at all.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -49,9 +51,11 @@ if TYPE_CHECKING:
     from normswap.groupnorm.refit.tangent import Route
     from normswap.progress import Progress
 
-LAMS = (1e-3, 1e-2, 1e-1)
-SHARES = (0.5, 0.25)
-"""Of the way to a fit, what is tried where all of it was."""
+LAMS = (1e-1, 1e-2, 1e-3)
+"""Holds on the present weight, which are loosened for as long as that helps."""
+
+SHARES = (1.0, 0.5, 0.25)
+"""What is tried of the way to a fit: of a layer half of it, and then all of it or less."""
 
 LEAST = 2e-3
 """By what share the error of the held-out samples has to fall; less is chance."""
@@ -275,7 +279,7 @@ class _Walk:
         for number, vector in solutions(crew.push, crew.pull, ROUNDS):
             changes = crew.split(vector)
             known = [p for p in parameters if p.name in changes]
-            for share in (1.0, *SHARES):
+            for share in SHARES:
                 values = {p.name: p.moved(share * changes[p.name]) for p in known}
                 candidate = _Best(self._judged(course, values), values, 0.0, share)
                 if candidate.verdict.error < best.verdict.error:
@@ -308,6 +312,7 @@ class _Walk:
         student = Course(self._student, sides[0], self._fit)
         teacher = Course(self._teacher, sides[1], self._fit)
         judged = Course(self._student, sides[0], self._held_out)
+        wanted_there = Course(self._teacher, sides[1], self._held_out)
         for level, numbers in enumerate(self._pair.levels, start=1):
             here = (self._pair.problems[n] for n in numbers)
             problems = [problem for problem in here if id(problem) in wanted]
@@ -316,11 +321,10 @@ class _Walk:
             where = f"level {level} of {len(self._pair.levels)}"
             self._progress(f"fitting {problems[0].layer}, {where}")
             equations = self._accumulate(level, problems, student, teacher)
-            for _ in judged.advance(level):
-                pass
-            for problem, sums in zip(problems, equations, strict=True):
-                if sums is not None:
-                    self._solve(problem, sums, judged)
+            others = self._accumulate(level, problems, judged, wanted_there)
+            for problem, sums, tested in zip(problems, equations, others, strict=True):
+                if sums is not None and tested is not None:
+                    self._solve(problem, sums, tested, judged)
 
     def refitted(self) -> Refitted:
         """Return what was fitted."""
@@ -355,7 +359,7 @@ class _Walk:
     def _accumulate(
         self, level: int, problems: list[Problem], student: Course, teacher: Course
     ) -> list[NormalEquations | None]:
-        """Go through the samples to fit to, and return the sums of every problem of a level."""
+        """Go through samples, and return the sums of every problem of a level."""
         found: dict[int, NormalEquations] = {}
         lost: set[int] = set()
         uses = [use for problem in problems for use in problem.uses]
@@ -416,7 +420,9 @@ class _Walk:
                     return False
         return True
 
-    def _solve(self, problem: Problem, sums: NormalEquations, judged: Course) -> None:
+    def _solve(
+        self, problem: Problem, sums: NormalEquations, tested: NormalEquations, judged: Course
+    ) -> None:
         """Try fits of a layer, and take the best if it is better than what there is."""
         if not sums.is_finite:
             self._why[problem.layer] = _NOT_FINITE
@@ -425,7 +431,7 @@ class _Walk:
             self._why[problem.layer] = "its output is already that of the original"
             return
         best = _Best(self._now)
-        for candidate in self._candidates(problem, sums, judged):
+        for candidate in self._candidates(problem, sums, tested, judged):
             if candidate.verdict.error < best.verdict.error:
                 best = candidate
         kind = "affine" if problem.affine else "weight"
@@ -452,17 +458,23 @@ class _Walk:
         return True
 
     def _candidates(
-        self, problem: Problem, sums: NormalEquations, judged: Course
+        self, problem: Problem, sums: NormalEquations, tested: NormalEquations, judged: Course
     ) -> Iterator[_Best]:
-        """Yield fits: with all holds, and less of the way to the best of these."""
-        tried = []
-        for lam in LAMS:
-            change = _changes(problem, *sums.solve(lam))
-            whole = self._candidate(problem, change, lam, 1.0, judged)
-            tried.append((whole.verdict.error, lam, change))
-            yield whole
-        _, lam, change = min(tried, key=lambda entry: entry[:2])
-        for share in SHARES:
+        """Yield some or all of the way to a fit."""
+        least = math.inf
+        for hold in LAMS:
+            solution = sums.solve(hold)
+            left = tested.left(*solution)
+            if not left < least:
+                break
+            least, lam, change = left, hold, _changes(problem, *solution)
+        if least == math.inf:
+            return
+        first = len(SHARES) // 2
+        half = self._candidate(problem, change, lam, SHARES[first], judged)
+        yield half
+        helps = half.verdict.error < self._now.error
+        for share in SHARES[:first] if helps else SHARES[first + 1 :]:
             yield self._candidate(problem, change, lam, share, judged)
 
     def _candidate(
