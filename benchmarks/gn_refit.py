@@ -79,11 +79,13 @@ class Task:
 
     def divided(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the numbers of the samples to fit to, and of those to test by."""
-        rng = np.random.default_rng(seed)
         if self.units is None:
-            order = rng.permutation(len(self.images))
+            order = np.random.default_rng(seed).permutation(len(self.images))
             return order[: self.fit], order[self.fit :]
-        ranks = rng.permutation(self.units.max() + 1)[self.units]
+        # Units are few and unlike: over the divisions every one is to test as often as any other.
+        count = self.units.max() + 1
+        turn = seed * round(count * (1 - self.fit / len(self.images)))
+        ranks = (np.random.default_rng(0).permutation(count) + turn)[self.units] % count
         order = np.argsort(ranks, kind="stable")
         last = ranks[order[self.fit]]  # the first unit that would be on both sides
         return order[ranks[order] < last], order[ranks[order] >= last]

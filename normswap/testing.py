@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from normswap.check.options import CheckOptions
     from normswap.check.report import CheckReport, OutputReport
-    from normswap.inspection.layers import NormLayer
+    from normswap.inspection.layers import InspectedLayer
     from normswap.model.sources import Source
     from normswap.report.envelope import Report
     from normswap.workflows.inspect import InspectReport
@@ -278,7 +278,7 @@ _ADVICE_EQUIVALENT = (
 def _none(
     assertion: str,
     report: InspectReport,
-    found: Sequence[NormLayer],
+    found: Sequence[InspectedLayer],
     headline: str,
     advice: str,
 ) -> InspectReport:
@@ -300,11 +300,11 @@ def _inspected(model: Source) -> InspectReport:
     return inspect(model)
 
 
-def _is_batch_norm(layer: NormLayer) -> bool:
+def _is_batch_norm(layer: InspectedLayer) -> bool:
     return layer.op == "BatchNormalization"
 
 
-def _unless(but: Collection[str], layers: Iterable[NormLayer]) -> list[NormLayer]:
+def _unless(but: Collection[str], layers: Iterable[InspectedLayer]) -> list[InspectedLayer]:
     """Return the layers that no pattern fits."""
     from fnmatch import fnmatchcase
 
@@ -315,7 +315,7 @@ def _unless(but: Collection[str], layers: Iterable[NormLayer]) -> list[NormLayer
     ]
 
 
-def _layer(layer: NormLayer) -> str:
+def _layer(layer: InspectedLayer) -> str:
     sizes = [f"{layer.channels} channels"] if layer.channels is not None else []
     sizes += [f"{layer.groups} groups"] if layer.groups is not None else []
     sizes += ["in training mode"] if layer.mode == "training" else []

@@ -28,15 +28,14 @@ _SAMPLES = 3
 
 
 def batch_evidence(
-    runner: Runner, model: Signature, role: str, case: Case, options: CheckOptions
+    runner: Runner, model: Signature, case: Case, options: CheckOptions
 ) -> list[tuple[str, Evidence]]:
-    """Compare the samples of a batch, run together, with the same samples run alone.
+    """Compare samples that a rewritten model runs in a batch with the same samples run alone.
 
     Parameters
     ----------
     runner : Runner
     model : Signature
-    role : str
     case : Case
         Whose first sample, with two scaled copies of it, makes the batch: samples of different
         size are what shared statistics give away.
@@ -65,7 +64,7 @@ def batch_evidence(
     together = {name: np.concatenate([sample[name] for sample in samples]) for name in case.feeds}
     cases = [Case("", Distribution.USER, feeds) for feeds in (together, *samples)]
     executions = [Execution(level) for level in LEVELS]
-    results = runner.execute(model, role, executions, [case.feeds for case in cases])
+    results = runner.execute(model, "rewritten", executions, [case.feeds for case in cases])
     found = []
     for level, values in zip(LEVELS, results.values, strict=True):
         batch, *alone = (tensors_of(outputs) for outputs in values)

@@ -217,24 +217,39 @@ def gather(
         if truth is None:
             raise ValueError("there is nothing to gather")
         return _from_truth_alone(output, truth, storage or truth.original.dtype, constant=constant)
-    first = original[0]
-    shape, dtype = tuple(first.shape), first.dtype
-    fault = _fault(first, rewritten)
+    fault = _fault(original[0], rewritten)
     if fault is not None:
-        return Evidence(output, dtype.name, shape, fault=fault)
+        return Evidence(output, original[0].dtype.name, original[0].shape, fault=fault)
+    evidence = replace(
+        _compared(output, original, rewritten, reordered), alike=alike, constant=constant
+    )
+    if truth is None:
+        return evidence
+    evidence = replace(evidence, function=_function(truth))
+    return _with_errors(evidence, original, rewritten, truth) if comparable else evidence
+
+
+def _compared(
+    output: str,
+    original: Sequence[np.ndarray],
+    rewritten: Sequence[np.ndarray],
+    reordered: np.ndarray | None,
+) -> Evidence:
+    """Return what the runtime shows, see :func:`gather`."""
+    first = original[0]
+    shape, dtype = first.shape, first.dtype
     levels = [measure(a, b) for a, b in zip(original[:2], rewritten, strict=False)]
-    executions = [measure(first, other) for other in original[1:] if other.shape == first.shape]
+    executions = [measure(first, other) for other in original[1:] if other.shape == shape]
     if len(rewritten) > 2:
         executions += [measure(rewritten[0], other) for other in rewritten[1:]]
-    floating = is_floating(dtype)
     noise = ZERO
     for execution in executions:
         noise = noise.larger(Distance(execution.rms, execution.max_abs))
-    unit_roundoff = float(ml_dtypes.finfo(dtype).eps) / 2 if floating else 0.0
+    unit_roundoff = _unit_roundoff(dtype)
     scale = Distance(levels[0].reference_rms, levels[0].reference_max)
-    if floating and reordered is not None and reordered.shape == shape:
+    if is_floating(dtype) and reordered is not None and reordered.shape == shape:
         noise = noise.larger(_of_reordering(first, reordered, noise, scale, unit_roundoff))
-    evidence = Evidence(
+    return Evidence(
         output=output,
         dtype=dtype.name,
         shape=shape,
@@ -242,26 +257,28 @@ def gather(
         scale=scale,
         verdict_level=levels[0],
         deployed=levels[1] if len(levels) > 1 else None,
-        alike=alike,
-        constant=constant,
         noise=noise,
         noise_mismatches=max((e.mismatches for e in executions), default=0),
         noise_disagreements=max(
             (e.nan_disagreements + e.inf_disagreements for e in executions), default=0
         ),
     )
-    if truth is None:
-        return evidence
-    evidence = replace(evidence, function=_function(truth))
-    if not comparable:
-        return evidence
+
+
+def _with_errors(
+    evidence: Evidence,
+    original: Sequence[np.ndarray],
+    rewritten: Sequence[np.ndarray],
+    truth: Truth,
+) -> Evidence:
+    """Add how far the runtime is from float64 with each model."""
     evidence = replace(
         evidence,
         flips_original=max(_flips(truth.original, a) for a in original[:2]),
         flips_rewritten=max(_flips(truth.rewritten, b) for b in rewritten[:2]),
         rounding_flips=max((_flips(a, b) for a, b in truth.rounded), default=0),
     )
-    if not floating:
+    if not is_floating(original[0].dtype):
         return evidence
     own = [_error(truth.original, a) for a in original[:2]]
     others = [_error(truth.rewritten, b) for b in rewritten[:2]]
@@ -274,6 +291,10 @@ def gather(
         error_deployed=others[-1],
         rounding=functools.reduce(Distance.larger, moved) if moved else None,
     )
+
+
+def _unit_roundoff(dtype: np.dtype[Any]) -> float:
+    return float(ml_dtypes.finfo(dtype).eps) / 2 if is_floating(dtype) else 0.0
 
 
 def _of_reordering(
@@ -297,13 +318,12 @@ def _from_truth_alone(
     if values.shape != truth.rewritten.shape:
         fault = f"its shape is {list(truth.rewritten.shape)}, and {list(values.shape)} is expected"
         return Evidence(output, storage.name, tuple(values.shape), fault=fault)
-    floating = is_floating(storage)
     return Evidence(
         output,
         storage.name,
         tuple(values.shape),
-        unit_roundoff=float(ml_dtypes.finfo(storage).eps) / 2 if floating else 0.0,
-        scale=_error(np.zeros_like(values), values) if floating else ZERO,
+        unit_roundoff=_unit_roundoff(storage),
+        scale=_error(np.zeros_like(values), values) if is_floating(storage) else ZERO,
         constant=constant,
         function=_function(truth),
     )

@@ -18,7 +18,7 @@ _DECADES = range(-16, 5)
 
 
 @dataclass(frozen=True, slots=True)
-class Envelope:
+class ErrorEnvelope:
     """The least tolerance that passes, for any choice of rtol.
 
     ``|b - a| <= atol + rtol * |a|`` for all elements is a statement about the upper convex hull
@@ -65,7 +65,7 @@ class Metrics:
         Count of absolute errors by decade; ``0`` for exactly none.
     worst : dict or None
         ``index``, ``original`` and ``rewritten`` of the element with the largest error.
-    envelope : Envelope or None
+    envelope : ErrorEnvelope or None
     """
 
     elements: int
@@ -86,7 +86,7 @@ class Metrics:
     top5_agreement: float | None = None
     histogram: dict[str, int] | None = None
     worst: dict[str, Any] | None = None
-    envelope: Envelope | None = None
+    envelope: ErrorEnvelope | None = None
 
 
 def measure(reference: np.ndarray, other: np.ndarray) -> Metrics:
@@ -226,7 +226,7 @@ def _worst(
     }
 
 
-def _envelope(size: np.ndarray, error: np.ndarray) -> Envelope:
+def _envelope(size: np.ndarray, error: np.ndarray) -> ErrorEnvelope:
     """Return the upper convex hull of the points that a tolerance has to cover.
 
     Only points that no other exceeds in error at a smaller size can be corners: sorted by size
@@ -243,7 +243,7 @@ def _envelope(size: np.ndarray, error: np.ndarray) -> Envelope:
         if hull and hull[-1][0] == x:
             hull.pop()
         hull.append((x, y))
-    return Envelope(tuple(hull))
+    return ErrorEnvelope(tuple(hull))
 
 
 def _turns_left(o: tuple[float, float], a: tuple[float, float], b: tuple[float, float]) -> bool:

@@ -26,7 +26,6 @@ from normswap.runtime.randomness import seed_notes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from normswap.check.options import CheckOptions
     from normswap.inputs.random import Case
@@ -236,7 +235,7 @@ def _run_rewritten(
     # Two providers are two sources of noise. That of the other provider shows in how far its
     # own executions of the original are apart, so where the rewritten model is the same file
     # as the original, it is executed in all of these ways there too.
-    both = provider is not None and _same_file(model.path, before.path)
+    both = provider is not None and before.path is not None and model.path.samefile(before.path)
     ways = executions(options, provider or "") if both else levels()
     try:
         seen.rewritten = runner.execute(model, "rewritten", ways, seen.feeds, provider=provider)
@@ -253,10 +252,6 @@ def _run_rewritten(
         seen.notes.append(_refused(model, level, error))
     seen.runs.append(seen.rewritten.report)
     seen.add_notes(provider_notes(seen.rewritten.report))
-
-
-def _same_file(one: Path, other: Path | None) -> bool:
-    return other is not None and one.samefile(other)
 
 
 def _reorder(runner: Runner, model: Signature, seen: Observations) -> None:

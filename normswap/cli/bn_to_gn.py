@@ -11,20 +11,20 @@ from normswap.cli.many import models_argument
 from normswap.cli.options import (
     TESTED,
     CheckedCommand,
-    Decorator,
     certificate_option,
     check_options,
     check_options_of_command,
-    decorated,
     fail_on_option,
     include_options,
     output_options,
+    refuse_certificate,
     report_of,
     report_options,
     require_dry_run,
     rewrite_options_of_command,
     samples_option,
     save_failing_inputs,
+    together,
 )
 from normswap.cli.progress import progress
 from normswap.cli.source_and_target import source_of_command
@@ -37,8 +37,6 @@ from normswap.groupnorm.forms.base import OLDEST
 from normswap.groupnorm.words import AUTO, CHANNELS, DEFAULT_GROUPS, FASTEST, SHARE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from normswap.errors import ExitCode
     from normswap.groupnorm.options import SwapOptions
     from normswap.inspection.gate import FailOn
@@ -89,167 +87,158 @@ class FormOption(click.Option):
         return super().get_help_record(ctx)
 
 
-def group_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say how many groups there are."""
-    decorators: tuple[Decorator, ...] = (
-        click.option(
-            "--groups",
-            type=Groups(),
-            metavar="N|channels",
-            help="Number of groups; 1 is layer normalization, channels is instance normalization."
-            "  [default: 32]",
-        ),
-        click.option(
-            "--group-size",
-            type=int,
-            metavar="N",
-            help="Number of channels per group; use it in place of --groups.",
-        ),
-        click.option(
-            "--on-indivisible",
-            type=click.Choice(["error", "gcd", "nearest", "keep"]),
-            default="error",
-            show_default=True,
-            help="What to do with a layer whose channels can't be divided into that many "
-            "groups: end with an error; use the greatest common divisor, or the nearest "
-            "divisor of the channels; or keep its BatchNormalization.",
-        ),
-        click.option(
-            "--search-groups",
-            is_flag=True,
-            help="With --calibrate: choose the number of groups of each layer that fits the "
-            "data best.",
-        ),
-        click.option(
-            "--regroup",
-            is_flag=True,
-            help="Permute the channels so that those in one group keep its statistics as "
-            "constant as possible, measured on the data of --calibrate, or else "
-            "estimated from the weights. The permutation is exact and costs nothing at "
-            "run time.",
-        ),
-    )
-    return decorated(function, decorators)
+group_options = together(
+    click.option(
+        "--groups",
+        type=Groups(),
+        metavar="N|channels",
+        help="Number of groups; 1 is layer normalization, channels is instance normalization."
+        "  [default: 32]",
+    ),
+    click.option(
+        "--group-size",
+        type=int,
+        metavar="N",
+        help="Number of channels per group; use it in place of --groups.",
+    ),
+    click.option(
+        "--on-indivisible",
+        type=click.Choice(["error", "gcd", "nearest", "keep"]),
+        default="error",
+        show_default=True,
+        help="What to do with a layer whose channels can't be divided into that many "
+        "groups: end with an error; use the greatest common divisor, or the nearest "
+        "divisor of the channels; or keep its BatchNormalization.",
+    ),
+    click.option(
+        "--search-groups",
+        is_flag=True,
+        help="With --calibrate: choose the number of groups of each layer that fits the data best.",
+    ),
+    click.option(
+        "--regroup",
+        is_flag=True,
+        help="Permute the channels so that those in one group keep its statistics as "
+        "constant as possible, measured on the data of --calibrate, or else "
+        "estimated from the weights. The permutation is exact and costs nothing at "
+        "run time.",
+    ),
+)
+"""The options that say how many groups there are."""
 
 
-def form_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say which layers become what."""
-    decorators: tuple[Decorator, ...] = (
-        click.option(
-            "--form",
-            cls=FormOption,
-            type=click.Choice([AUTO, FASTEST, *FORMS]),
-            default=AUTO,
-            show_default=True,
-        ),
-        click.option(
-            "--threads",
-            type=click.IntRange(min=1),
-            metavar="N",
-            help="Threads that the model will run on, for --form auto and fastest.  [default: as "
-            "many as this machine has]",
-        ),
-        click.option(
-            "--epsilon",
-            type=float,
-            metavar="X",
-            help="Epsilon of all new layers.  [default: that of each layer]",
-        ),
-        click.option(
-            "--no-normalize",
-            is_flag=True,
-            help="Leave out the means and variances of the layers, and normalize each tensor "
-            "as it is: for training from scratch.",
-        ),
-        click.option("--no-scale", is_flag=True, help="Leave out the scale of the layers."),
-        click.option("--no-center", is_flag=True, help="Leave out the bias of the layers."),
-        include_options("Swap"),
-        click.option(
-            "--only-kept",
-            is_flag=True,
-            help="Swap only the layers that `normswap fold` can't remove.",
-        ),
-    )
-    return decorated(function, decorators)
+form_options = together(
+    click.option(
+        "--form",
+        cls=FormOption,
+        type=click.Choice([AUTO, FASTEST, *FORMS]),
+        default=AUTO,
+        show_default=True,
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Threads that the model will run on, for --form auto and fastest.  [default: as "
+        "many as this machine has]",
+    ),
+    click.option(
+        "--epsilon",
+        type=float,
+        metavar="X",
+        help="Epsilon of all new layers.  [default: that of each layer]",
+    ),
+    click.option(
+        "--no-normalize",
+        is_flag=True,
+        help="Leave out the means and variances of the layers, and normalize each tensor "
+        "as it is: for training from scratch.",
+    ),
+    click.option("--no-scale", is_flag=True, help="Leave out the scale of the layers."),
+    click.option("--no-center", is_flag=True, help="Leave out the bias of the layers."),
+    include_options("Swap"),
+    click.option(
+        "--only-kept",
+        is_flag=True,
+        help="Swap only the layers that `normswap fold` can't remove.",
+    ),
+)
+"""The options that say which layers become what."""
 
 
-def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of what is learned from data, and measured on it."""
-    decorators: tuple[Decorator, ...] = (
-        click.option(
-            "--calibrate",
-            "calibrate_on",
-            type=click.Path(),
-            metavar="DATA",
-            help="Fit the scale and bias of every layer to data, so that the outputs stay "
-            "close to the original's. A fit is kept only if it also helps on held-out "
-            "samples. DATA is an .npz with an array for each input, an .npy or .pb file, "
-            "or a folder of these or of test_data_set_*.",
-        ),
-        click.option(
-            "--refit",
-            is_flag=True,
-            help="With --calibrate: also fit the weights of the linear layers, by least "
-            "squares. Needs no labels.",
-        ),
-        click.option(
-            "--holdout",
-            default=str(SHARE),
-            show_default=True,
-            metavar="SHARE|NAME",
-            help="Share of the samples to hold out, on which every step of the fit is judged; "
-            "or the name of an array in DATA that says which group (such as a patient) "
-            "each sample belongs to, so that no group is split.",
-        ),
-        click.option(
-            "--one-pass",
-            is_flag=True,
-            help="Calibrate all layers in one pass, which is faster but less accurate.",
-        ),
-        click.option(
-            "--evaluate",
-            "evaluate_on",
-            type=click.Path(),
-            metavar="DATA",
-            help="Check the result, and measure how far it drifts from MODEL, on other data "
-            "than that of --calibrate.",
-        ),
-        click.option(
-            "--labels",
-            metavar="NAME|FILE",
-            help="Report the accuracy of MODEL and of the result. The labels are an array in "
-            "that data, or a file with one array: the class number of each sample or "
-            "pixel.",
-        ),
-        samples_option,
-        click.option(
-            "--unfold",
-            is_flag=True,
-            help="First put back the BatchNormalizations that an exporter folded, with the "
-            "statistics of DATA; see `normswap unfold`.",
-        ),
-    )
-    return decorated(function, decorators)
+data_options = together(
+    click.option(
+        "--calibrate",
+        "calibrate_on",
+        type=click.Path(),
+        metavar="DATA",
+        help="Fit the scale and bias of every layer to data, so that the outputs stay "
+        "close to the original's. A fit is kept only if it also helps on held-out "
+        "samples. DATA is an .npz with an array for each input, an .npy or .pb file, "
+        "or a folder of these or of test_data_set_*.",
+    ),
+    click.option(
+        "--refit",
+        is_flag=True,
+        help="With --calibrate: also fit the weights of the linear layers, by least "
+        "squares. Needs no labels.",
+    ),
+    click.option(
+        "--holdout",
+        default=str(SHARE),
+        show_default=True,
+        metavar="SHARE|NAME",
+        help="Share of the samples to hold out, on which every step of the fit is judged; "
+        "or the name of an array in DATA that says which group (such as a patient) "
+        "each sample belongs to, so that no group is split.",
+    ),
+    click.option(
+        "--one-pass",
+        is_flag=True,
+        help="Calibrate all layers in one pass, which is faster but less accurate.",
+    ),
+    click.option(
+        "--evaluate",
+        "evaluate_on",
+        type=click.Path(),
+        metavar="DATA",
+        help="Check the result, and measure how far it drifts from MODEL, on other data "
+        "than that of --calibrate.",
+    ),
+    click.option(
+        "--labels",
+        metavar="NAME|FILE",
+        help="Report the accuracy of MODEL and of the result. The labels are an array in "
+        "that data, or a file with one array: the class number of each sample or "
+        "pixel.",
+    ),
+    samples_option,
+    click.option(
+        "--unfold",
+        is_flag=True,
+        help="First put back the BatchNormalizations that an exporter folded, with the "
+        "statistics of DATA; see `normswap unfold`.",
+    ),
+)
+"""The options of what is learned from data, and measured on it."""
 
 
-def swap_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of all three commands."""
-    decorators: tuple[Decorator, ...] = (
-        form_options,
-        data_options,
-        click.option(
-            "--map",
-            "mapped",
-            type=MappedFile(),
-            metavar="torch[=FILE]",
-            help="Write the weights for the torch module in which each BatchNorm is replaced "
-            "by a GroupNorm, under the names that torch's exporter gave them, as .npz or "
-            ".safetensors.  [default: beside the result, with the suffix .npz]",
-        ),
-        click.option("--dry-run", is_flag=True, help="Show what would be swapped; write nothing."),
-        fail_on_option,
-    )
-    return decorated(function, decorators)
+swap_options = together(
+    form_options,
+    data_options,
+    click.option(
+        "--map",
+        "mapped",
+        type=MappedFile(),
+        metavar="torch[=FILE]",
+        help="Write the weights for the torch module in which each BatchNorm is replaced "
+        "by a GroupNorm, under the names that torch's exporter gave them, as .npz or "
+        ".safetensors.  [default: beside the result, with the suffix .npz]",
+    ),
+    click.option("--dry-run", is_flag=True, help="Show what would be swapped; write nothing."),
+    fail_on_option,
+)
+"""The options of all three commands."""
 
 
 EXAMPLES = """\b
@@ -329,46 +318,24 @@ def _run(
     *,
     search_groups: bool,
     model: str | None,
-    calibrate_on: str | None,
-    refit: bool,
-    holdout: str,
-    one_pass: bool,
-    evaluate_on: str | None,
-    labels: str | None,
-    samples: int | None,
-    unfold: bool,
     dry_run: bool,
     fail_on: tuple[FailOn, ...],
-    mapped: Path | None,
     quiet: bool,
     verbose: int,
     **values: Any,
 ) -> ExitCode:
     source = source_of_command(model)
-    if values["certificate"] is not None and dry_run:
-        raise UsageError(
-            "--certificate can't be used with --dry-run, which swaps nothing that could "
-            "be certified."
-        )
-    if mapped is not None and dry_run:
-        raise UsageError("--map can't be used with --dry-run, which makes no weights.")
+    if dry_run:
+        _refuse_what_is_written(values)
     require_dry_run(fail_on, dry_run=dry_run)
-    fitting = {"--refit": refit, "--holdout": holdout != str(SHARE), "--one-pass": one_pass}
-    for name, given in {**fitting, "--unfold": unfold}.items():
-        if given and calibrate_on is None:
-            raise UsageError(f"{name} needs data.", tip="Add --calibrate DATA.")
-    for name, value in (("--samples", samples), ("--labels", labels)):
-        if value is not None and calibrate_on is None and evaluate_on is None:
-            tip = "Add --calibrate DATA or --evaluate DATA."
-            raise UsageError(f"{name} needs data.", tip=tip)
-    if unfold and dry_run:
+    _require_data(values)
+    if values["unfold"] and dry_run:
         tip = "`normswap unfold --dry-run` shows where BatchNormalizations would be put back."
         raise UsageError(
             "--dry-run can't be used with --unfold: what would be swapped is known only "
             "after unfolding.",
             tip=tip,
         )
-    from normswap.groupnorm.calibrate import CalibrationOptions
     from normswap.workflows.swap import plan_report, swap
 
     options = _swap_options(groups, group_size, on_indivisible, values)
@@ -378,34 +345,66 @@ def _run(
             report = plan_report(source, options, how=how, fail_on=fail_on, progress=say)
         else:
             rewrite = rewrite_options_of_command(source, values, suffix=suffix)
-            if mapped is not None:
-                rewrite["state_dict"] = _state_file(mapped, rewrite["output"])
-            calibration = None
-            for data in (calibrate_on, evaluate_on):
-                if data is not None:
-                    telling().reads(Path(data))
-            if calibrate_on is not None:
-                calibration = CalibrationOptions(
-                    one_pass, search_groups, values["timeout"], refit, _holdout(holdout)
-                )
+            if values["mapped"] is not None:
+                rewrite["state_dict"] = _state_file(values["mapped"], rewrite["output"])
+            data = _data_options(values, search_groups=search_groups)
             report = report_of(
-                lambda: swap(
-                    source,
-                    options=options,
-                    **rewrite,
-                    how=how,
-                    data=calibrate_on,
-                    evaluate=evaluate_on,
-                    labels=labels,
-                    samples=samples,
-                    unfold=unfold,
-                    calibration=calibration,
-                    progress=say,
-                )
+                lambda: swap(source, options=options, **rewrite, how=how, **data, progress=say)
             )
     save_failing_inputs(values, report.check)
     telling().tell(report, quiet=quiet, verbose=verbose)
     return report.exit_code
+
+
+def _refuse_what_is_written(values: dict[str, Any]) -> None:
+    """Refuse a certificate and weights of a swap that is only shown."""
+    refuse_certificate(values, "--dry-run", "swaps")
+    if values["mapped"] is not None:
+        raise UsageError("--map can't be used with --dry-run, which makes no weights.")
+
+
+def _require_data(values: dict[str, Any]) -> None:
+    """Refuse options that are about data where there is none."""
+    calibrates = values["calibrate_on"] is not None
+    fitting = {
+        "--refit": values["refit"],
+        "--holdout": values["holdout"] != str(SHARE),
+        "--one-pass": values["one_pass"],
+        "--unfold": values["unfold"],
+    }
+    for name, given in fitting.items():
+        if given and not calibrates:
+            raise UsageError(f"{name} needs data.", tip="Add --calibrate DATA.")
+    for name in ("samples", "labels"):
+        if values[name] is not None and not calibrates and values["evaluate_on"] is None:
+            tip = "Add --calibrate DATA or --evaluate DATA."
+            raise UsageError(f"--{name} needs data.", tip=tip)
+
+
+def _data_options(values: dict[str, Any], *, search_groups: bool) -> dict[str, Any]:
+    """Return what a swap is told of data, and of a fit to it."""
+    from normswap.groupnorm.calibrate import CalibrationOptions
+
+    for path in (values["calibrate_on"], values["evaluate_on"]):
+        if path is not None:
+            telling().reads(Path(path))
+    calibration = None
+    if values["calibrate_on"] is not None:
+        calibration = CalibrationOptions(
+            values["one_pass"],
+            search_groups,
+            values["timeout"],
+            values["refit"],
+            _holdout(values["holdout"]),
+        )
+    return {
+        "data": values["calibrate_on"],
+        "evaluate": values["evaluate_on"],
+        "labels": values["labels"],
+        "samples": values["samples"],
+        "unfold": values["unfold"],
+        "calibration": calibration,
+    }
 
 
 def _state_file(named: Path, output: Path | BinaryIO) -> Path:

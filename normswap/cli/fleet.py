@@ -119,7 +119,9 @@ def _lines(file: str) -> list[str]:
     return [line for line in text.splitlines() if line.strip()]
 
 
-def _jobs(found: list[places.Found], asked: Asked, given: dict[str, Any], makes: str) -> list[Job]:
+def _jobs(
+    found: list[places.FoundModel], asked: Asked, given: dict[str, Any], makes: str
+) -> list[Job]:
     """Return a job for each model, with a place of its own for what it makes."""
     in_place = bool(given.get("in_place") or given.get("fix"))
     folder = telling().model_file if given.get("output") is None else given["output"]
@@ -149,7 +151,9 @@ def _jobs(found: list[places.Found], asked: Asked, given: dict[str, Any], makes:
     return [replace(job, force=force or job.records is None) for job in jobs]
 
 
-def _beside(found: list[places.Found], makes: str) -> tuple[list[places.Found], list[str]]:
+def _beside(
+    found: list[places.FoundModel], makes: str
+) -> tuple[list[places.FoundModel], list[str]]:
     """Return the models, and each one's output beside it; of those found no output is a model."""
     urls = [each.path for each in found if remote.is_url(each.path)]
     if urls:
@@ -164,8 +168,8 @@ def _beside(found: list[places.Found], makes: str) -> tuple[list[places.Found], 
 
 
 def _below(
-    found: list[places.Found], asked: Asked, folder: str
-) -> tuple[list[places.Found], list[str]]:
+    found: list[places.FoundModel], asked: Asked, folder: str
+) -> tuple[list[places.FoundModel], list[str]]:
     """Return the models, and each one's output in a folder; what was found in that is no model."""
     if folder == STDIO:
         raise UsageError(

@@ -14,6 +14,7 @@ from normswap.cli.options import (
     check_options,
     fail_on_option,
     output_options,
+    refuse_certificate,
     report_of,
     report_options,
     require_dry_run,
@@ -108,11 +109,8 @@ def fold_command(
     """
     source = source_of_command(model)
     require_dry_run(fail_on, dry_run=dry_run and explain is None)
-    if values["certificate"] is not None and (dry_run or explain is not None):
-        raise UsageError(
-            "--certificate can't be used with --dry-run or --explain, which fold nothing "
-            "that could be certified."
-        )
+    if dry_run or explain is not None:
+        refuse_certificate(values, "--dry-run or --explain", "fold")
     from normswap.workflows.fold import fold, plan
 
     which: dict[str, Any] = {

@@ -11,43 +11,41 @@ import click
 
 from normswap.cli.asked import Asked
 from normswap.cli.completing import files
-from normswap.cli.options import Decorator, decorated
+from normswap.cli.options import Decorator, together
 from normswap.cli.source_and_target import STDIO
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def many_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of a command that takes many models."""
-    decorators: tuple[Decorator, ...] = (
-        click.option(
-            "--from-file",
-            "listed",
-            metavar="FILE",
-            help="Read the models from FILE, one path per line; for `check`, two paths with a "
-            "tab between them. - is standard input.",
-        ),
-        click.option(
-            "--jobs",
-            type=click.IntRange(min=1),
-            metavar="N",
-            help="With several models: work on N of them at a time.  [default: one per processor]",
-        ),
-        click.option(
-            "--resume",
-            type=click.Path(file_okay=False, path_type=Path),
-            metavar="FOLDER",
-            help="With several models: record in FOLDER what was done, and skip what is "
-            "recorded there and has not changed.",
-        ),
-        click.option(
-            "--scheduler",
-            metavar="ADDRESS",
-            help="With several models: work on the Dask cluster whose scheduler is at ADDRESS.",
-        ),
-    )
-    return decorated(function, decorators)
+many_options = together(
+    click.option(
+        "--from-file",
+        "listed",
+        metavar="FILE",
+        help="Read the models from FILE, one path per line; for `check`, two paths with a "
+        "tab between them. - is standard input.",
+    ),
+    click.option(
+        "--jobs",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="With several models: work on N of them at a time.  [default: one per processor]",
+    ),
+    click.option(
+        "--resume",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="FOLDER",
+        help="With several models: record in FOLDER what was done, and skip what is "
+        "recorded there and has not changed.",
+    ),
+    click.option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="With several models: work on the Dask cluster whose scheduler is at ADDRESS.",
+    ),
+)
+"""The options of a command that takes many models."""
 
 
 def models_argument(*, makes: str = "", several: bool = False) -> Decorator:
@@ -78,7 +76,7 @@ def models_argument(*, makes: str = "", several: bool = False) -> Decorator:
             return run_on_models(models, asked, given, makes=makes)
 
         argument = click.argument("models", nargs=-1, metavar="[MODEL]...", shell_complete=files)
-        return decorated(_positional(command), (argument, many_options))
+        return together(argument, many_options)(_positional(command))
 
     return add
 
@@ -100,7 +98,7 @@ def pairs_arguments(*names: str) -> Decorator:
         arguments = (
             click.argument(name, type=click.Path(dir_okay=True), required=False) for name in names
         )
-        return decorated(command, (*arguments, many_options))
+        return together(*arguments, many_options)(command)
 
     return add
 

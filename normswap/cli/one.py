@@ -22,7 +22,7 @@ from normswap.cli.written import Written
 from normswap.errors import ExitCode, ModelError, NormswapError, RunError
 from normswap.files.scratch import scratch_folder
 from normswap.fleet import remote
-from normswap.fleet.records import Record, tags
+from normswap.fleet.records import RunRecord, tags
 from normswap.fleet.work import Job, Outcome
 from normswap.model import load, stage
 from normswap.report import tell
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from normswap.report.envelope import Envelope, Report
-    from normswap.runtime.worker import Job as Channel
+    from normswap.runtime.worker import Channel
 
 TASK = f"{__name__}:work"
 
@@ -114,7 +114,7 @@ def failed(job: Job, error: Exception) -> Outcome:
 
 def _recorded(job: Job) -> Outcome:
     """Do a job and record it, unless a record says that there is nothing to do."""
-    record = Record(job, _call(job))
+    record = RunRecord(job, _call(job))
     before = record.outcome
     if before is not None:
         return before

@@ -65,71 +65,66 @@ class CheckedCommand(click.Command):
         return super().parse_args(ctx, given)
 
 
-def decorated(
-    function: Callable[..., Any], decorators: tuple[Decorator, ...]
-) -> Callable[..., Any]:
-    """Apply decorators so that the first one's option stands first in the help."""
-    for decorator in reversed(decorators):
-        function = decorator(function)
-    return function
+def together(*decorators: Decorator) -> Decorator:
+    """Return what adds several options, the first of which stands first in the help."""
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return add
 
 
-def model_argument(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the MODEL argument: a path, ``-`` or nothing for a pipe."""
-    return click.argument("model", required=False, metavar="[MODEL]", shell_complete=files)(
-        function
-    )
+model_argument = click.argument("model", required=False, metavar="[MODEL]", shell_complete=files)
+"""The MODEL argument: a path, ``-`` or nothing for a pipe."""
 
 
-def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say where the result goes."""
-    decorators: tuple[Decorator, ...] = (
-        click.option(
-            "-o",
-            "output",
-            metavar="FILE",
-            shell_complete=files,
-            help="Output file; - is standard output.  [default: a new name beside MODEL; "
-            "standard output if MODEL is piped in]",
-        ),
-        click.option("--force", is_flag=True, help="Replace the output file if it exists."),
-        click.option("--in-place", is_flag=True, help="Replace MODEL with the result."),
-    )
-    return decorated(function, decorators)
+output_options = together(
+    click.option(
+        "-o",
+        "output",
+        metavar="FILE",
+        shell_complete=files,
+        help="Output file; - is standard output.  [default: a new name beside MODEL; "
+        "standard output if MODEL is piped in]",
+    ),
+    click.option("--force", is_flag=True, help="Replace the output file if it exists."),
+    click.option("--in-place", is_flag=True, help="Replace MODEL with the result."),
+)
+"""The options that say where the result goes."""
 
 
-def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say what models are run on."""
-    decorators: tuple[Decorator, ...] = (
-        click.option(
-            "--provider",
-            default="cpu",
-            show_default=True,
-            metavar="NAME",
-            help="Execution provider to run the models on: cpu, cuda, tensorrt, another one "
-            "of onnxruntime's, or auto for the best one that runs here.",
-        ),
-        click.option(
-            "--device-id",
-            type=click.IntRange(min=0),
-            metavar="N",
-            help="Device to use, if there are several.  [default: 0]",
-        ),
-        click.option(
-            "--gpu-mem-limit",
-            type=click.IntRange(min=1),
-            metavar="MIB",
-            help="Device memory that a model may use.  [default: all]",
-        ),
-        click.option(
-            "--provider-option",
-            "provider_options",
-            multiple=True,
-            metavar="KEY=VALUE",
-            help="Any onnxruntime option of the provider, such as use_tf32=1.",
-        ),
-    )
-    return decorated(function, decorators)
+device_options = together(
+    click.option(
+        "--provider",
+        default="cpu",
+        show_default=True,
+        metavar="NAME",
+        help="Execution provider to run the models on: cpu, cuda, tensorrt, another one "
+        "of onnxruntime's, or auto for the best one that runs here.",
+    ),
+    click.option(
+        "--device-id",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Device to use, if there are several.  [default: 0]",
+    ),
+    click.option(
+        "--gpu-mem-limit",
+        type=click.IntRange(min=1),
+        metavar="MIB",
+        help="Device memory that a model may use.  [default: all]",
+    ),
+    click.option(
+        "--provider-option",
+        "provider_options",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Any onnxruntime option of the provider, such as use_tf32=1.",
+    ),
+)
+"""The options that say what models are run on."""
 
 
 def provider_options_of_command(values: dict[str, Any]) -> dict[str, str]:
@@ -160,98 +155,88 @@ def provider_options_of_command(values: dict[str, Any]) -> dict[str, str]:
 
 
 def include_options(verb: str) -> Decorator:
-    """Return what adds the options that select normalizations by their names."""
-
-    def add(function: Callable[..., Any]) -> Callable[..., Any]:
-        decorators: tuple[Decorator, ...] = (
-            click.option(
-                "--include",
-                multiple=True,
-                metavar="PATTERN",
-                help=f"{verb} only nodes whose name, input or output matches, such as "
-                "'layer3.*'. Can be given several times.",
-            ),
-            click.option(
-                "--exclude",
-                multiple=True,
-                metavar="PATTERN",
-                help=f"Don't {verb.lower()} nodes that match.",
-            ),
-        )
-        return decorated(function, decorators)
-
-    return add
-
-
-def samples_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the option that takes a part of the data."""
-    return click.option(
-        "--samples",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="Use only the first N samples of DATA.",
-    )(function)
-
-
-def batch_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the option that says how much of the data is run at once."""
-    return click.option(
-        "--batch",
-        type=click.IntRange(min=1),
-        default=32,
-        show_default=True,
-        metavar="N",
-        help="Number of samples per batch, if MODEL leaves it open.",
-    )(function)
-
-
-def timeout_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the option that says how long a run may take."""
-    return click.option(
-        "--timeout",
-        type=Seconds(),
-        default=600.0,
-        show_default=True,
-        metavar="SECONDS",
-        help="Time limit for one run of a model.",
-    )(function)
-
-
-def comparison_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of every comparison of two models."""
-    decorators: tuple[Decorator, ...] = (
-        device_options,
+    """Return the options that select normalizations by their names."""
+    return together(
         click.option(
-            "--seed",
-            type=click.IntRange(min=0),
-            metavar="N",
-            default=0,
-            show_default=True,
-            help="Seed of the random inputs.",
-        ),
-        click.option(
-            "--input-shape",
-            "input_shapes",
-            type=InputShape(),
+            "--include",
             multiple=True,
-            metavar="[NAME:]1,3,224,224",
-            help="Shape of an input. NAME is needed only if the model has several inputs. Can "
-            "be given for each of them.",
+            metavar="PATTERN",
+            help=f"{verb} only nodes whose name, input or output matches, such as "
+            "'layer3.*'. Can be given several times.",
         ),
-        timeout_option,
         click.option(
-            "--save-failing-inputs",
-            type=SavedFile(),
-            metavar="FILE.npz",
-            help="If the models differ, save the inputs on which they do to this file.",
+            "--exclude",
+            multiple=True,
+            metavar="PATTERN",
+            help=f"Don't {verb.lower()} nodes that match.",
         ),
     )
-    return decorated(function, decorators)
+
+
+samples_option = click.option(
+    "--samples",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Use only the first N samples of DATA.",
+)
+"""The option that takes a part of the data."""
+
+
+batch_option = click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    metavar="N",
+    help="Number of samples per batch, if MODEL leaves it open.",
+)
+"""The option that says how much of the data is run at once."""
+
+
+timeout_option = click.option(
+    "--timeout",
+    type=Seconds(),
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time limit for one run of a model.",
+)
+"""The option that says how long a run may take."""
+
+
+comparison_options = together(
+    device_options,
+    click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        metavar="N",
+        default=0,
+        show_default=True,
+        help="Seed of the random inputs.",
+    ),
+    click.option(
+        "--input-shape",
+        "input_shapes",
+        type=InputShape(),
+        multiple=True,
+        metavar="[NAME:]1,3,224,224",
+        help="Shape of an input. NAME is needed only if the model has several inputs. Can "
+        "be given for each of them.",
+    ),
+    timeout_option,
+    click.option(
+        "--save-failing-inputs",
+        type=SavedFile(),
+        metavar="FILE.npz",
+        help="If the models differ, save the inputs on which they do to this file.",
+    ),
+)
+"""The options of every comparison of two models."""
 
 
 def check_options(*depths: str) -> Decorator:
-    """Return what adds the options of the check that follows a rewrite, of some depths."""
-    decorators: tuple[Decorator, ...] = (
+    """Return the options of the check that follows a rewrite, of some depths."""
+    return together(
         click.option(
             "--check",
             "depth",
@@ -265,19 +250,17 @@ def check_options(*depths: str) -> Decorator:
         click.option("--no-check", is_flag=True, help="Same as --check off."),
         comparison_options,
     )
-    return lambda function: decorated(function, decorators)
 
 
-def fail_on_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the option that makes a dry run a gate."""
-    return click.option(
-        "--fail-on",
-        multiple=True,
-        type=click.Choice(["foldable", "kept", "training"]),
-        help="With --dry-run: end with exit code 1 if a normalization is foldable, or is "
-        "kept, or if a BatchNormalization or Dropout is in training mode. Can be given "
-        "several times.",
-    )(function)
+fail_on_option = click.option(
+    "--fail-on",
+    multiple=True,
+    type=click.Choice(["foldable", "kept", "training"]),
+    help="With --dry-run: end with exit code 1 if a normalization is foldable, or is "
+    "kept, or if a BatchNormalization or Dropout is in training mode. Can be given "
+    "several times.",
+)
+"""The option that makes a dry run a gate."""
 
 
 def require_dry_run(fail_on: tuple[str, ...], *, dry_run: bool) -> None:
@@ -295,14 +278,35 @@ def require_dry_run(fail_on: tuple[str, ...], *, dry_run: bool) -> None:
         )
 
 
-def certificate_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the option that keeps what was proved."""
-    return click.option(
-        "--certificate",
-        type=SavedFile(),
-        metavar="FILE.json",
-        help="Write what was proved to this file, for `normswap verify`.",
-    )(function)
+certificate_option = click.option(
+    "--certificate",
+    type=SavedFile(),
+    metavar="FILE.json",
+    help="Write what was proved to this file, for `normswap verify`.",
+)
+"""The option that keeps what was proved."""
+
+
+def refuse_certificate(values: dict[str, Any], instead: str, does: str) -> None:
+    """Refuse a certificate of what is only shown.
+
+    Parameters
+    ----------
+    values : dict
+        Of :func:`certificate_option`.
+    instead, does : str
+        The options that show it, and what they do to nothing, such as ``"swaps"``.
+
+    Raises
+    ------
+    UsageError
+        One was asked for.
+    """
+    if values["certificate"] is not None:
+        raise UsageError(
+            f"--certificate can't be used with {instead}, which {does} nothing that could be "
+            "certified."
+        )
 
 
 def is_checked(values: dict[str, Any]) -> bool:
@@ -365,11 +369,9 @@ def report_of(rewrite: Callable[[], Result[Report]]) -> Report:
         return report
 
 
-def report_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say how a command reports."""
-    decorators: tuple[Decorator, ...] = (
-        format_options,
-        click.option("-q", "--quiet", is_flag=True, help="Print only errors and failed checks."),
-        click.option("-v", "--verbose", count=True, help="Print every node."),
-    )
-    return decorated(function, decorators)
+report_options = together(
+    format_options,
+    click.option("-q", "--quiet", is_flag=True, help="Print only errors and failed checks."),
+    click.option("-v", "--verbose", count=True, help="Print every node."),
+)
+"""The options that say how a command reports."""

@@ -44,7 +44,7 @@ def _has_more(stream: Any) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Destination:
     """Where a command writes.
 
     Attributes
@@ -64,7 +64,7 @@ class Target:
 
 def target_of_command(
     source: Path | BinaryIO, output: str | None, *, suffix: str, force: bool, in_place: bool
-) -> Target:
+) -> Destination:
     """Return where a command writes.
 
     Parameters
@@ -92,7 +92,7 @@ def target_of_command(
         if not isinstance(source, Path):
             raise UsageError("--in-place needs a model file; standard input can't be replaced.")
         will_write(source)
-        return Target(source, overwrite=True, copy=False)
+        return Destination(source, overwrite=True, copy=False)
     if output is None and isinstance(source, Path):
         return replace(_file_target(beside(source, suffix), force=force), copy=False)
     if output is None or output == STDIO:
@@ -102,7 +102,7 @@ def target_of_command(
                 "The model would be written to the terminal.",
                 tip="Name a file with -o, or pipe the output to another program.",
             )
-        return Target(will_write_to(stream), overwrite=True)
+        return Destination(will_write_to(stream), overwrite=True)
     target = Path(output)
     if isinstance(source, Path) and not force and _same_file(source, target):
         raise UsageError(
@@ -117,7 +117,7 @@ def beside(source: Path, suffix: str) -> Path:
     return source.with_name(f"{source.stem}.{suffix}{source.suffix or '.onnx'}")
 
 
-def _file_target(path: Path, *, force: bool) -> Target:
+def _file_target(path: Path, *, force: bool) -> Destination:
     """Refuse an existing file before any work is done for it."""
     if path.is_dir():
         raise UsageError(f"{path} is a folder.", tip="Give the path of a file in it.")
@@ -127,7 +127,7 @@ def _file_target(path: Path, *, force: bool) -> Target:
             tip="Use --force to replace it, or -o to choose another name.",
         )
     will_write(path)
-    return Target(path, force)
+    return Destination(path, force)
 
 
 def _same_file(one: Path, other: Path) -> bool:

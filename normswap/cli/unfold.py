@@ -15,6 +15,7 @@ from normswap.cli.options import (
     check_options,
     model_argument,
     output_options,
+    refuse_certificate,
     report_of,
     report_options,
     rewrite_options_of_command,
@@ -24,7 +25,6 @@ from normswap.cli.options import (
 from normswap.cli.progress import progress
 from normswap.cli.source_and_target import source_of_command
 from normswap.cli.telling import telling
-from normswap.errors import UsageError
 
 if TYPE_CHECKING:
     from normswap.errors import ExitCode
@@ -83,11 +83,8 @@ def unfold_command(
     (bn-to-gn), recalibrated or trained. `normswap fold` removes them again.
     """
     source = source_of_command(model)
-    if values["certificate"] is not None and dry_run:
-        raise UsageError(
-            "--certificate can't be used with --dry-run, which makes nothing that could "
-            "be certified."
-        )
+    if dry_run:
+        refuse_certificate(values, "--dry-run", "makes")
     from normswap.workflows.unfold import plan_report, unfold
 
     which: dict[str, Any] = {"include": include, "exclude": exclude}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from normswap.diff.pairs import Pairs
-    from normswap.proof.flat import Node
+    from normswap.proof.flat import FlatNode
     from normswap.proof.numbering import Side
 
 
@@ -86,7 +86,7 @@ def kind_of(array: np.ndarray) -> str:
     return f"{array.dtype}[{','.join(map(str, array.shape))}]"
 
 
-def title(node: Node) -> str:
+def title(node: FlatNode) -> str:
     """Return what to call a node: the operator that the file has, and its name or its output's."""
     if node.domain != OWN:
         return node.title
@@ -110,7 +110,7 @@ def node_changes(a: Side, b: Side, pairs: Pairs) -> Iterator[NodeChange]:
             yield change
 
 
-def _attribute_changes(a: Side, b: Side, old: Node, new: Node) -> Iterator[AttributeChange]:
+def _attribute_changes(a: Side, b: Side, old: FlatNode, new: FlatNode) -> Iterator[AttributeChange]:
     """Yield attributes that say something else; what says what its absence does says nothing."""
     before: dict[str, Any] = dict(attributes_of(old, a))
     after: dict[str, Any] = dict(attributes_of(new, b))
@@ -134,7 +134,7 @@ def _told(value: Any) -> str:
     return str(value)
 
 
-def _input_changes(a: Side, b: Side, old: Node, new: Node, pairs: Pairs) -> Iterator[str]:
+def _input_changes(a: Side, b: Side, old: FlatNode, new: FlatNode, pairs: Pairs) -> Iterator[str]:
     """Yield what is read now; not what nodes that are gone or new in between explain."""
     for slot in range(max(len(old.inputs), len(new.inputs))):
         before = old.inputs[slot] if slot < len(old.inputs) else NONE

@@ -11,12 +11,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from normswap.proof.flat import NONE
-from normswap.proof.numbering import Side, Table
+from normswap.proof.numbering import ClassTable, Side
 
 if TYPE_CHECKING:
     from collections.abc import Container, Hashable, Iterator
 
-    from normswap.proof.flat import Node
+    from normswap.proof.flat import FlatNode
 
 Kind = tuple[str, str]
 
@@ -44,7 +44,7 @@ class Pairs:
         self.nodes: dict[int, int] = {}
         self.same: set[int] = set()
         self.tensors: dict[int, int] = {}
-        table = Table()
+        table = ClassTable()
         homes = table.walk(a)
         table.walk(b)
         self._taken: set[int] = set()
@@ -56,11 +56,11 @@ class Pairs:
         self._pair_backwards()
         self._pair_forwards()
 
-    def gone(self) -> Iterator[Node]:
+    def gone(self) -> Iterator[FlatNode]:
         """Yield the nodes of `a` that have no partner."""
         return (node for node in self._a.flat.nodes if node.index not in self._taken)
 
-    def new(self) -> Iterator[Node]:
+    def new(self) -> Iterator[FlatNode]:
         """Yield the nodes of `b` that have none."""
         return (node for node in self._b.flat.nodes if node.index not in self.nodes)
 
@@ -82,7 +82,7 @@ class Pairs:
             number, maker = read, side.flat.makers[read]
         return number
 
-    def _pair(self, node: Node, partner: Node) -> None:
+    def _pair(self, node: FlatNode, partner: FlatNode) -> None:
         self.nodes[node.index] = partner.index
         self._taken.add(partner.index)
         for number, other in zip(node.outputs, partner.outputs, strict=False):
@@ -92,7 +92,7 @@ class Pairs:
     def _pair_same(self) -> None:
         """Pair what the table has in one class: of several first what has the same name."""
         for by_name in (True, False):
-            known: dict[Hashable, list[Node]] = {}
+            known: dict[Hashable, list[FlatNode]] = {}
             for node in self.gone():
                 known.setdefault(self._class(self._a, node, by_name=by_name), []).append(node)
             for node in list(self.new()):
@@ -102,15 +102,15 @@ class Pairs:
                     self.same.add(node.index)
 
     @staticmethod
-    def _class(side: Side, node: Node, *, by_name: bool) -> Hashable:
+    def _class(side: Side, node: FlatNode, *, by_name: bool) -> Hashable:
         first = next((number for number in node.outputs if number != NONE), NONE)
         kind = NONE if first == NONE else side.classes[first]
         return (*_kind(node), kind, node.title if by_name else "")
 
     def _pair_forwards(self) -> None:
         """Pair what has the same name, or reads the same, in the order of the nodes."""
-        by_name: dict[Hashable, Node] = {}
-        by_reads: dict[Hashable, list[Node]] = {}
+        by_name: dict[Hashable, FlatNode] = {}
+        by_reads: dict[Hashable, list[FlatNode]] = {}
         for node in self.gone():
             by_name.setdefault((*_kind(node), node.title), node)
             reads = [number for number in node.inputs if self._varies(self._a, number)]
@@ -157,5 +157,5 @@ class Pairs:
         return number != NONE and number not in side.constants
 
 
-def _kind(node: Node) -> Kind:
+def _kind(node: FlatNode) -> Kind:
     return node.op, node.domain

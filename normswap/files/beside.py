@@ -42,15 +42,16 @@ def placed(content: str | bytes | None, path: Path | None) -> Iterator[None]:
                 stream.flush()
                 os.fsync(stream.fileno())
         except OSError as error:
-            raise _not_written(path, error) from error
+            raise not_written(path, error) from error
         yield
         try:
             beside.replace(path)
         except OSError as error:
-            raise _not_written(path, error) from error
+            raise not_written(path, error) from error
     finally:
         beside.unlink(missing_ok=True)
 
 
-def _not_written(path: Path, error: OSError) -> ModelError:
+def not_written(path: Path, error: OSError) -> ModelError:
+    """Return the error for a file that the operating system refuses."""
     return ModelError(f"{path} could not be written: {error.strerror or error}.")

@@ -21,7 +21,7 @@ _SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundModel:
     """A model.
 
     Attributes
@@ -44,7 +44,7 @@ def is_many(word: str) -> bool:
     return remote.is_url(word) or os.path.isdir(word) or _is_pattern(word)  # noqa: PTH112 - no Path for --help
 
 
-def find(words: Iterable[str], *, listed: bool = False) -> list[Found]:
+def find(words: Iterable[str], *, listed: bool = False) -> list[FoundModel]:
     """Return the models that names stand for, each once, those of a folder in their order.
 
     Parameters
@@ -58,7 +58,7 @@ def find(words: Iterable[str], *, listed: bool = False) -> list[Found]:
     UsageError
         A folder or pattern has no model.
     """
-    found: dict[str, Found] = {}
+    found: dict[str, FoundModel] = {}
     for word in words:
         before = len(found)
         for each in _found(word, listed=listed):
@@ -68,11 +68,13 @@ def find(words: Iterable[str], *, listed: bool = False) -> list[Found]:
     return list(found.values())
 
 
-def _found(word: str, *, listed: bool) -> Iterator[Found]:
+def _found(word: str, *, listed: bool) -> Iterator[FoundModel]:
     if not word:
         raise UsageError("The path of a model is empty.")
     if remote.is_url(word):
-        yield from (Found(*each, searched=each[0] != word) for each in remote.find(word, SUFFIX))
+        yield from (
+            FoundModel(*each, searched=each[0] != word) for each in remote.find(word, SUFFIX)
+        )
     elif os.path.isdir(word):  # noqa: PTH112 - as in is_many
         yield from _in_folder(Path(word))
     elif _is_pattern(word):
@@ -81,20 +83,22 @@ def _found(word: str, *, listed: bool) -> Iterator[Found]:
             path = Path(name)
             if path.is_dir():
                 continue
-            yield Found(name, PurePosixPath(os.path.relpath(name, fixed or ".")).as_posix(), True)
+            yield FoundModel(
+                name, PurePosixPath(os.path.relpath(name, fixed or ".")).as_posix(), True
+            )
     else:
         relative = listed and not os.path.isabs(word) and ".." not in Path(word).parts  # noqa: PTH117 - text
-        yield Found(word, Path(word).as_posix() if relative else Path(word).name)
+        yield FoundModel(word, Path(word).as_posix() if relative else Path(word).name)
 
 
-def _in_folder(folder: Path) -> Iterator[Found]:
+def _in_folder(folder: Path) -> Iterator[FoundModel]:
     """Yield the models of a folder and of those in it, but for hidden ones."""
     for here, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(here, name)
             if name.endswith(SUFFIX) and not name.startswith("."):
-                yield Found(str(path), path.relative_to(folder).as_posix(), True)
+                yield FoundModel(str(path), path.relative_to(folder).as_posix(), True)
 
 
 def pairs(originals: str, rewritten: str) -> list[tuple[str, str]]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from normswap.fleet.work import Job
 
 
-class Record:
+class RunRecord:
     """What was done of one model.
 
     Parameters

@@ -24,6 +24,7 @@ from normswap.folding.inlining import put_in_place
 from normswap.folding.passes.dividing import LAYER
 from normswap.graph.build import all_graphs, gs_nodes, with_nested
 from normswap.graph.names import Names
+from normswap.graph.unread import drop_unread
 from normswap.model import make_constant
 
 if TYPE_CHECKING:
@@ -98,7 +99,6 @@ class _Surgeon:
         self.model = model
         self.nodes: dict[int, gs.Node] = dict(enumerate(gs_nodes(model)))
         self.names = Names(model)
-        self.outputs = {id(t) for graph in all_graphs(model) for t in graph.outputs}
         self.preceding: dict[int, gs.Node] = {}  # by id of the node behind
         self.inserted: dict[int, list[gs.Node]] = {}  # by id of the node before
         self.converted: set[int] = set()  # ids of nodes behind a Cast that was inserted
@@ -205,14 +205,6 @@ class _Surgeon:
         node.outputs.clear()
         self.removed.add(id(node))
 
-    def sweep(self) -> None:
-        """Remove nodes that nobody reads any more, such as those that computed a folded weight."""
-        while self.released:
-            tensor = self.released.pop()
-            for node in list(tensor.inputs):
-                if not any(out.outputs or id(out) in self.outputs for out in node.outputs):
-                    self.remove(node)
-
     def copy_functions(self, edits: Iterable[Specialise | Inline]) -> None:
         """Copy the functions that are specialised or inlined, before anything in them is edited."""
         for edit in edits:
@@ -230,8 +222,6 @@ class _Surgeon:
         copy = self.copies[edit.first]
         if not copy.calls:
             self.model.graph.functions.append(copy.function)
-            graphs = with_nested(copy.function)
-            self.outputs |= {id(t) for graph in graphs for t in graph.outputs}
             nodes = (node for graph in with_nested(copy.function) for node in graph.nodes)
             self.nodes.update(enumerate(nodes, edit.first))
         call = self.nodes[edit.node]
@@ -257,7 +247,6 @@ class _Surgeon:
 
     def finish(self) -> None:
         """Bring the node lists of all graphs up to date."""
-        self.sweep()
         for graph in all_graphs(self.model):
             graph.nodes = [
                 node
@@ -265,6 +254,7 @@ class _Surgeon:
                 for node in self._with_inserted(original)
                 if id(node) not in self.removed
             ]
+        drop_unread(self.released, self.model)
         if self.copies or self.bodies:
             self.prune_functions()
 

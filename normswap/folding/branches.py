@@ -24,7 +24,8 @@ from normswap.folding.edits import Bypass, Edit, Replace
 from normswap.folding.soundness import unsound
 from normswap.folding.sums import Term, detach, sign_of
 from normswap.graph.evaluate import constant_of
-from normswap.graph.expressions import Diagonal, Expression, Filled, Overlaid, Scaled
+from normswap.graph.expressions import Diagonal, Expression, Filled
+from normswap.graph.formulas import Overlaid, Scaled
 from normswap.graph.network import Node, Use
 from normswap.graph.reasons import Blocked, Reason, unless_blocked
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class AxisWindow:
     """What a Conv does along one axis of space."""
 
     size: int
@@ -51,7 +52,7 @@ class Window:
         """How much longer the output is than the input, at stride 1."""
         return self.before + self.after - self.dilation * (self.size - 1)
 
-    def place(self, other: Window) -> int | None:
+    def place(self, other: AxisWindow) -> int | None:
         """Return at which of this window's taps the first one of another is, None if nowhere."""
         if (self.stride, self.growth) != (other.stride, other.growth):
             return None
@@ -61,7 +62,7 @@ class Window:
         return first if rest == 0 and 0 <= first <= self.size - other.size else None
 
 
-PIXEL = Window(1)
+PIXEL = AxisWindow(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class Branch:
         Of shape (M, C/group, *kernel).
     bias : Expression or None
         Of shape (M).
-    windows : tuple of Window
+    windows : tuple of AxisWindow
     nodes : tuple of Use
         What has no purpose when the branch is merged, last node first, each with the input that
         took the branch's tensor.
@@ -85,7 +86,7 @@ class Branch:
     title: str
     weight: Expression
     bias: Expression | None
-    windows: tuple[Window, ...]
+    windows: tuple[AxisWindow, ...]
     nodes: tuple[Use, ...]
 
     def place(self, other: Branch) -> tuple[int, ...] | None:
@@ -135,7 +136,7 @@ def diagonal(host: Node, affine: Affine, title: str, nodes: tuple[Use, ...]) -> 
     return branch if own.place(branch) else None
 
 
-def _windows(conv: Node, kernel: Sequence[int]) -> tuple[Window, ...] | None:
+def _windows(conv: Node, kernel: Sequence[int]) -> tuple[AxisWindow, ...] | None:
     """Return what a Conv does along each axis, None if its pads depend on an unknown size."""
     axes = len(kernel)
     strides = conv.attr("strides", [1] * axes)
@@ -143,7 +144,7 @@ def _windows(conv: Node, kernel: Sequence[int]) -> tuple[Window, ...] | None:
     auto_pad = conv.attr("auto_pad", "NOTSET")
     pads = conv.attr("pads", [0] * 2 * axes) if auto_pad == "NOTSET" else [0] * 2 * axes
     value = conv.inputs[0]
-    windows: list[Window] = []
+    windows: list[AxisWindow] = []
     for axis, size in enumerate(kernel):
         stride, dilation = int(strides[axis]), int(dilations[axis])
         before, after = int(pads[axis]), int(pads[axis + axes])
@@ -156,7 +157,7 @@ def _windows(conv: Node, kernel: Sequence[int]) -> tuple[Window, ...] | None:
                 padding = max((math.ceil(length / stride) - 1) * stride + reach + 1 - length, 0)
             before = padding // 2 if auto_pad == "SAME_UPPER" else padding - padding // 2
             after = padding - before
-        windows.append(Window(size, stride, dilation, before, after))
+        windows.append(AxisWindow(size, stride, dilation, before, after))
     return tuple(windows)
 
 

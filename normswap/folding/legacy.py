@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normswap.folding.edits import Edit, Insert, Replace, SetAttribute
-from normswap.graph.expressions import Expression, Reshaped, Scaled
-from normswap.graph.opset6 import BROADCASTING
+from normswap.graph.expressions import Expression, Reshaped
+from normswap.graph.formulas import Scaled
+from normswap.semantics.families import ARITHMETIC
 
 if TYPE_CHECKING:
     from normswap.graph.network import Node, Value
@@ -46,7 +47,7 @@ def recorded(edit: Edit, node: Node, value: Value | None, new_key: int) -> list[
         return [edit]
     if node.op == "Gemm" and edit.slot == 2:
         return [edit, SetAttribute(edit.node, "broadcast", 1)]
-    if node.op not in BROADCASTING or edit.slot != 1:
+    if node.op not in ARITHMETIC or edit.slot != 1:
         return [edit]
     constant, axis = _laid_back(edit.constant, value)
     return [Replace(edit.node, 1, constant, edit.hint), *_broadcast(edit.node, axis)]

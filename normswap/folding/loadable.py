@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from normswap.folding.edits import Edit, Insert, Replace
 from normswap.graph.reasons import Block, Reason
+from normswap.semantics.families import ARITHMETIC
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from normswap.graph.network import Node
 
-BROADCASTING = frozenset({"Add", "Div", "Max", "Mean", "Min", "Mul", "Sub", "Sum", "Where"})
+BROADCASTING = ARITHMETIC | {"Max", "Mean", "Min", "Sum", "Where"}
 """Operators whose operands ONNX compares size by size."""
 
 

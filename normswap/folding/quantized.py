@@ -16,7 +16,8 @@ import ml_dtypes
 import numpy as np
 
 from normswap.folding.edits import Duplicate, Edit, Replace, SetAttribute
-from normswap.graph.expressions import Expression, Scaled, magnitude
+from normswap.graph.expressions import Expression
+from normswap.graph.formulas import Scaled
 from normswap.graph.network import Use
 from normswap.graph.quantized import Dequantized, Transposed
 from normswap.graph.reasons import Blocked, Reason
@@ -62,9 +63,6 @@ class Mirrored(Expression):
 
     def load(self) -> npt.NDArray[Any]:
         return self.wide().astype(self.weight.stored.load().dtype)
-
-    def bound(self) -> float:
-        return magnitude(self.wide())
 
     def problem(self) -> str | None:
         return None  # it is only made where every value is in range
@@ -200,9 +198,6 @@ class Repeated(Expression):
 
     def load(self) -> npt.NDArray[Any]:
         return np.repeat(self.source.load().reshape(1), self.count)
-
-    def bound(self) -> float:
-        return magnitude(self.wide())
 
     def problem(self) -> str | None:
         return None  # nothing is computed

@@ -19,8 +19,8 @@ from normswap.folding.operators import Operator, find
 from normswap.folding.plan import Step
 from normswap.folding.soundness import unsound
 from normswap.graph.evaluate import constant_of
-from normswap.graph.expressions import Scaled
 from normswap.graph.flaws import require_sound
+from normswap.graph.formulas import Scaled
 from normswap.graph.reasons import Block, Blocked, Reason, unless_blocked
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class _Frame:
 
 
 @dataclass(slots=True)
-class Outcome:
+class RouteOutcome:
     """What a search came to.
 
     Attributes
@@ -78,7 +78,7 @@ class Router:
     draft: Draft
     failed: dict[Goal, tuple[Block, tuple[Step, ...]]] = field(default_factory=dict)
 
-    def solve(self, goals: Sequence[Goal]) -> Outcome:
+    def solve(self, goals: Sequence[Goal]) -> RouteOutcome:
         """Reach all goals, or none.
 
         Where they are reached, their edits are in the draft; otherwise the draft is as it was.
@@ -125,13 +125,13 @@ class Router:
             else:
                 stack.append(_Frame(goal, self._ways(goal), self.draft.mark(), len(steps)))
         if failure is not None:
-            return Outcome(failure[1], failure[0])
+            return RouteOutcome(failure[1], failure[0])
         edits = self.draft.since(start)
         block = unsound(edits, self.draft.nodes) or misfit(edits, self.draft.nodes)
         if block is not None:
             self.draft.rollback(start)
-            return Outcome(tuple(steps), block)
-        return Outcome(tuple(steps), cost=sum(isinstance(edit, Insert) for edit in edits))
+            return RouteOutcome(tuple(steps), block)
+        return RouteOutcome(tuple(steps), cost=sum(isinstance(edit, Insert) for edit in edits))
 
     def _has_failed(self, goal: Goal) -> bool:
         return bool(self.failed) and goal in self.failed  # most have no need of a hash

@@ -14,14 +14,13 @@ from normswap.graph.affine import Affine
 from normswap.graph.network import Node, Use
 from normswap.graph.reasons import Blocked, Reason
 from normswap.graph.removal import name_block
+from normswap.semantics.families import SUMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from normswap.folding.draft import Draft
     from normswap.graph.network import Value
-
-SUMS = frozenset({"Add", "Sub", "Sum"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from normswap.graph.affine import Affine
 from normswap.graph.evaluate import constant_of, constant_source
 from normswap.graph.mode import mode_of
 from normswap.graph.reasons import Blocked, Reason, blocked_by, unless_blocked
+from normswap.semantics.families import SHAPING
 
 if TYPE_CHECKING:
     from normswap.dtypes import Wide
@@ -102,10 +103,6 @@ def require_rewritable(
     if by_channel and is_per_activation(node):
         detail = "its statistics are per activation (spatial=0), not per channel"
         raise Blocked(Reason.PER_ACTIVATION, node.title, detail)
-
-
-SHAPING = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
-"""Operators that leave elements what they are, and give them other places."""
 
 
 def require_samples(node: Node, channels: int | None) -> None:

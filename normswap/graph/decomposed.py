@@ -23,6 +23,7 @@ from normswap.graph.evaluate import spread_of
 from normswap.graph.network import Node, Use
 from normswap.graph.reasons import Blocked, Reason, unless_blocked
 from normswap.graph.removal import may_grow
+from normswap.semantics.families import SHAPING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,20 +34,11 @@ LARGEST_PARAMETER = 1 << 16
 
 LINKS = frozenset({"Add", "Sub", "Mul", "Div", "Neg"})
 
-LAYOUT = frozenset({"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Cast"})
-
-NORMALIZERS = frozenset(
-    {
-        "GroupNorm",
-        "GroupNormalization",
-        "InstanceNormalization",
-        "LayerNormalization",
-        "LpNormalization",
-        "MeanVarianceNormalization",
-        "RMSNormalization",
-        "SimplifiedLayerNormalization",
-    }
-)
+NORMALIZERS = frozenset({
+    "GroupNorm", "GroupNormalization", "InstanceNormalization", "LayerNormalization",
+    "LpNormalization", "MeanVarianceNormalization", "RMSNormalization",
+    "SimplifiedLayerNormalization",
+})  # fmt: skip
 
 
 def chains(nodes: list[Node]) -> Iterator[tuple[Use, ...]]:
@@ -118,7 +110,7 @@ def is_normalized(use: Use) -> bool:
             makers = [operand.producer for operand in node.inputs if operand and operand.producer]
             roots = {"Sqrt", "Reciprocal", "Pow", "Div"}
             return any(maker.op in roots and not maker.domain for maker in makers)
-        if node.op not in LAYOUT or node.domain:
+        if node.op not in SHAPING or node.domain:
             return False
         value = node.inputs[0]
     return False

@@ -22,22 +22,19 @@ from normswap.graph.partial import evaluate, sizes_of
 from normswap.graph.reasons import Blocked, Reason, unless_blocked
 from normswap.model import source_of
 from normswap.model.tensors import ArrayTensor, TensorSource
+from normswap.semantics.families import ARITHMETIC, MOVES
 
 if TYPE_CHECKING:
     from normswap.graph.network import Node, Value
     from normswap.graph.partial import Partial
 
-# fmt: off
-EVALUABLE = frozenset({
-    "Abs", "Add", "BatchNormalization", "Cast", "CastLike", "Ceil", "Clip", "Concat",
-    "ConstantOfShape", "Div", "Equal", "Exp", "Expand", "Flatten", "Floor", "Gather", "Greater",
-    "Identity", "InstanceNormalization", "LayerNormalization", "Less", "Log", "MatMul", "Max",
-    "Min", "Mul", "Neg", "Not", "Pad", "Pow", "QuantizeLinear", "Range", "Reciprocal", "ReduceL1",
-    "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape",
-    "Shape", "Size", "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze",
-    "Where",
-})
-# fmt: on
+EVALUABLE = ARITHMETIC | MOVES | {
+    "Abs", "BatchNormalization", "Cast", "CastLike", "Ceil", "Clip", "ConstantOfShape", "Equal",
+    "Exp", "Floor", "Greater", "Identity", "InstanceNormalization", "LayerNormalization", "Less",
+    "Log", "MatMul", "Max", "Min", "Neg", "Not", "Pad", "Pow", "QuantizeLinear", "Range",
+    "Reciprocal", "ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
+    "ReduceSum", "Shape", "Size", "Sqrt", "Where",
+}  # fmt: skip
 """Deterministic operators that are evaluated where all their inputs are constant.
 
 DequantizeLinear is not among them: a quantized weight stays quantized.

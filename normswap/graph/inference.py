@@ -15,6 +15,7 @@ import onnx
 
 from normswap.bodies import bodies
 from normswap.model.external import is_external
+from normswap.semantics.families import POOLS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,7 +24,6 @@ UNKNOWN = "normswap.unknown"
 """A domain, of operators that ONNX knows nothing about."""
 
 _STAGES = 8  # of Slices with windows between them
-_POOLS = frozenset({"AveragePool", "LpPool", "MaxPool"})
 _CONVOLUTIONS = frozenset({"Conv", "ConvInteger", "DeformConv", "QLinearConv"})
 _SHRINKING = frozenset({"CenterCropPad", "Col2Im", "ConvTranspose", "MaxUnpool"})
 
@@ -111,7 +111,7 @@ def _may_shrink(node: onnx.NodeProto, weights: Mapping[str, onnx.TensorProto]) -
     given = {item.name: item for item in node.attribute}
     if node.op_type in _SHRINKING or any(item.ref_attr_name for item in node.attribute):
         return True
-    if node.op_type in _POOLS | _CONVOLUTIONS:
+    if node.op_type in POOLS | _CONVOLUTIONS:
         return not _pads_enough(node, given, weights)
     if node.op_type not in {"Pad", "Split"}:
         return False

@@ -19,17 +19,16 @@ import onnx_graphsurgeon as gs
 from normswap.dtypes import is_float
 from normswap.graph.expressions import Expression, Leaf, Reshaped
 from normswap.model import TensorSource, source_of
+from normswap.semantics.families import ARITHMETIC
 
 if TYPE_CHECKING:
     from normswap.graph.network import Node, Value
-
-BROADCASTING = frozenset({"Add", "Sub", "Mul", "Div"})
 
 
 def broadcasts_by_attribute(node: Node) -> bool:
     """Whether a node lines its operands up in a way that NumPy does not."""
     return bool(
-        node.opset < 7 and node.op in BROADCASTING and not node.domain and node.attr("broadcast", 0)
+        node.opset < 7 and node.op in ARITHMETIC and not node.domain and node.attr("broadcast", 0)
     )
 
 

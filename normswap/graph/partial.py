@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from normswap.semantics import constants
+from normswap.semantics.families import ARITHMETIC, MOVES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,28 +26,13 @@ Partial = npt.NDArray[Any]
 LARGEST = 1 << 10
 """Elements of an array of which only some are known at most; shapes have few."""
 
-MOVED = {
-    "Concat": range(LARGEST),
-    "Expand": (0,),
-    "Flatten": (0,),
-    "Gather": (0,),
-    "Identity": (0,),
-    "Reshape": (0,),
-    "Slice": (0,),
-    "Split": (0,),
-    "Squeeze": (0,),
-    "Tile": (0,),
-    "Transpose": (0,),
-    "Unsqueeze": (0,),
-}
+MOVED = {**dict.fromkeys(MOVES | {"Identity"}, (0,)), "Concat": range(LARGEST)}
 """Operators that move elements, by the inputs whose elements these are; the others say where to."""
 
-# fmt: off
-ELEMENTWISE = frozenset({
-    "Abs", "Add", "Cast", "Ceil", "Clip", "Div", "Equal", "Floor", "Greater", "Less", "Max", "Min",
-    "Mul", "Neg", "Not", "Sub", "Where",
-})
-# fmt: on
+ELEMENTWISE = ARITHMETIC | {
+    "Abs", "Cast", "Ceil", "Clip", "Equal", "Floor", "Greater", "Less", "Max", "Min", "Neg", "Not",
+    "Where",
+}  # fmt: skip
 """Operators whose every element hangs on the elements at its place alone."""
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from normswap.dtypes import Wide, is_float, wide_dtype
 from normswap.finite import Flaw, flaw_of
 from normswap.graph.evaluate import constant_of, constant_source
-from normswap.graph.expressions import Expression, magnitude
+from normswap.graph.expressions import Expression
 from normswap.graph.reasons import unless_blocked
 
 if TYPE_CHECKING:
@@ -64,9 +64,6 @@ class Dequantized(Expression):
             weight -= self.spread(self.zero_point.load().astype(dtype))
         weight *= self.spread(self.scale.wide().astype(dtype))
         return weight
-
-    def bound(self) -> float:
-        return magnitude(self.wide())
 
     def operands(self) -> tuple[Expression, ...]:
         return (self.scale,)

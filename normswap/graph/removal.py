@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from normswap.graph.reasons import Block, Reason
+from normswap.semantics.families import ARITHMETIC
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +79,7 @@ def growth_block(use: Use) -> Block | None:
     return None
 
 
-BROADCASTING = frozenset({"Add", "Div", "Mul", "Sub", "Sum"})
+BROADCASTING = ARITHMETIC | {"Sum"}
 """Operators that a fold takes out, of which each input is broadcast to the output."""
 
 

@@ -8,12 +8,11 @@ from onnx import helper
 
 from normswap.graph.build import all_graphs, gs_nodes
 from normswap.graph.names import Names
+from normswap.graph.unread import drop_unread
 from normswap.groupnorm.builder import ConstantPool, LayerBuilder
 from normswap.groupnorm.forms import FORMS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import onnx_graphsurgeon as gs
 
     from normswap.groupnorm.plan import SwapPlan
@@ -60,22 +59,9 @@ def apply_swaps(plan: SwapPlan, model: Model) -> None:
         replacements[id(node)] = builder.nodes
         if form.domain:
             _import_domain(home, form.domain, form.version)
-    for key in unread(released, model):
-        replacements[key] = []
     for graph in all_graphs(model):
         graph.nodes = [new for node in graph.nodes for new in replacements.get(id(node), [node])]
-
-
-def unread(released: list[gs.Tensor], model: Model) -> Iterator[int]:
-    """Yield the ids of nodes that nobody reads any more, such as those that computed a variance."""
-    outputs = {id(tensor) for graph in all_graphs(model) for tensor in graph.outputs}
-    while released:
-        for node in list(released.pop().inputs):
-            if not any(out.outputs or id(out) in outputs for out in node.outputs):
-                released += node.inputs
-                node.inputs.clear()
-                node.outputs.clear()
-                yield id(node)
+    drop_unread(released, model)
 
 
 def _import_domain(graph: gs.Graph, domain: str, version: int) -> None:

@@ -54,7 +54,7 @@ CHUNK = 16
 """Layers whose tensors are fetched at once in the one-pass variant."""
 
 
-class Moments:
+class PairMoments:
     """Running means and second moments of pairs (n, z) by channel.
 
     Batches are merged by the update of Chan, Golub and LeVeque (1983), so that large means don't
@@ -197,7 +197,7 @@ def _candidates(layer: Layer, how: CalibrationOptions) -> list[int]:
     return [groups for groups in divisors(layer.channels) if elements_of_group(*known, groups) != 1]
 
 
-def _fitted(moments: Mapping[int, Moments], layer: Layer) -> FittedAffine:
+def _fitted(moments: Mapping[int, PairMoments], layer: Layer) -> FittedAffine:
     """Return the fit of the number of groups that leaves the least; of equals, that asked for.
 
     Raises
@@ -230,7 +230,7 @@ class _Fits:
                 self._uses.setdefault(swap.parameters, []).append(swap.layer)
                 self._keys[swap.layer.y] = swap.parameters
         self._moments = {
-            key: {g: Moments(uses[0].channels) for g in _candidates(uses[0], how)}
+            key: {g: PairMoments(uses[0].channels) for g in _candidates(uses[0], how)}
             for key, uses in self._uses.items()
         }
 

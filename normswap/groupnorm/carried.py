@@ -16,6 +16,7 @@ from normswap.graph.batchnorm import is_batchnorm
 from normswap.graph.build import build_network
 from normswap.graph.evaluate import constant_source
 from normswap.graph.reasons import unless_blocked
+from normswap.semantics.families import ARITHMETIC, LINEAR, PICKS, RANDOM_LIKE, RESHAPES
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Sequence
@@ -27,33 +28,28 @@ if TYPE_CHECKING:
 LISTED = 8
 """Constants that an error message names."""
 
-# fmt: off
-SELECTIVE = frozenset({
+SELECTIVE = RANDOM_LIKE | {
     "ArgMax", "ArgMin", "Compress", "ConstantOfShape", "Equal", "EyeLike", "Gather",
     "GatherElements", "GatherND", "Greater", "GreaterOrEqual", "IsInf", "IsNaN", "Less",
-    "LessOrEqual", "NonMaxSuppression", "NonZero", "OneHot", "RandomNormalLike",
-    "RandomUniformLike", "ScatterElements", "ScatterND", "Shape", "Size", "TopK", "Trilu", "Unique",
-    "Where",
-})
+    "LessOrEqual", "NonMaxSuppression", "NonZero", "OneHot", "ScatterElements", "ScatterND",
+    "Shape", "Size", "TopK", "Trilu", "Unique", "Where",
+}  # fmt: skip
 """Operators that may leave a NaN out, or make something else of it."""
 
-WEIGHTED = frozenset({
-    "BatchNormalization", "Conv", "ConvTranspose", "DequantizeLinear", "Einsum", "GRU", "Gemm",
-    "GroupNormalization", "InstanceNormalization", "LSTM", "LayerNormalization", "MatMul", "RNN",
-    "RMSNormalization",
-})
+WEIGHTED = LINEAR | {
+    "BatchNormalization", "DequantizeLinear", "Einsum", "GRU", "GroupNormalization",
+    "InstanceNormalization", "LSTM", "LayerNormalization", "RNN", "RMSNormalization",
+}  # fmt: skip
 """Operators for which no constant operand may be infinite."""
 
-ARITHMETIC = frozenset({"Add", "Div", "Mul", "PRelu", "Sub", "Sum"})
+TERMS = ARITHMETIC | {"PRelu", "Sum"}
 """Operators that an infinite operand makes infinite or NaN."""
 
-UNCHANGED = ARITHMETIC | WEIGHTED | frozenset({
-    "Abs", "AveragePool", "Cast", "Concat", "Dropout", "Expand", "Flatten", "GlobalAveragePool",
-    "Identity", "LeakyRelu", "Neg", "Pad", "ReduceMean", "ReduceSum", "Relu", "Reshape", "Slice",
-    "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
-})
+UNCHANGED = TERMS | WEIGHTED | RESHAPES | (PICKS - SELECTIVE) | {
+    "Abs", "AveragePool", "Cast", "Concat", "Dropout", "GlobalAveragePool", "Identity",
+    "LeakyRelu", "Neg", "Pad", "ReduceMean", "ReduceSum", "Relu",
+}  # fmt: skip
 """Operators behind which what was infinite still is, or is NaN."""
-# fmt: on
 
 
 def require_finite(
@@ -129,7 +125,7 @@ def _flaw(value: Value, *, computed: bool) -> Flaw | None:
 def _counts(node: Node, *, infinite: bool) -> bool:
     if node.domain:
         return not infinite
-    return node.op in WEIGHTED | ARITHMETIC if infinite else node.op not in SELECTIVE
+    return node.op in WEIGHTED | TERMS if infinite else node.op not in SELECTIVE
 
 
 def _reaches(start: Node, targets: Container[int], *, infinite: bool) -> bool:

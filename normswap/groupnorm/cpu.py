@@ -34,7 +34,7 @@ ENOUGH_ROWS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class LayerWork:
     """What a layer asks of a CPU.
 
     Attributes
@@ -54,7 +54,7 @@ class Work:
     elements: int
 
     @classmethod
-    def of(cls, layer: Layer, threads: int) -> Work:
+    def of(cls, layer: Layer, threads: int) -> LayerWork:
         """Return what is known of a layer.
 
         Unknown sizes are taken for small ones on one thread, where there is little between the

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from normswap.groupnorm.opened import Opened
     from normswap.groupnorm.recalibrate import RecalibrateOptions
-    from normswap.groupnorm.statistics import NormLayer
+    from normswap.groupnorm.statistics import SharedStatistics
     from normswap.inputs.data import Dataset
     from normswap.inputs.random import Case
     from normswap.progress import Progress
@@ -136,7 +136,7 @@ class RunningStatistics:
 
 def estimate(
     original: Path,
-    layers: Sequence[NormLayer],
+    layers: Sequence[SharedStatistics],
     data: Dataset,
     options: RecalibrateOptions,
     progress: Progress,
@@ -149,7 +149,7 @@ def estimate(
     ----------
     original : Path
         The model in which the layers were found.
-    layers : sequence of NormLayer
+    layers : sequence of SharedStatistics
     data : Dataset
     options : RecalibrateOptions
     progress : callable
@@ -187,7 +187,7 @@ def estimate(
 
 def _attempt(
     original: Path,
-    layers: Sequence[NormLayer],
+    layers: Sequence[SharedStatistics],
     data: Dataset,
     options: RecalibrateOptions,
     progress: Progress,
@@ -236,7 +236,7 @@ def _to_the_end(opened: Opened) -> Opened:
 def _running(
     session: Session,
     opened: Opened,
-    layers: Sequence[NormLayer],
+    layers: Sequence[SharedStatistics],
     data: Dataset,
     momentum: float,
     progress: Progress,
@@ -290,7 +290,7 @@ class _Walk:
         self,
         session: Session,
         opened: Opened,
-        layers: Sequence[NormLayer],
+        layers: Sequence[SharedStatistics],
         progress: Progress,
         first: int = 1,
     ) -> None:
@@ -437,7 +437,7 @@ def _usable(mean: npt.NDArray[np.float64], var: npt.NDArray[np.float64]) -> Vect
     return np.where(is_sound, mean, 0.0), np.where(is_sound, var, 1.0)
 
 
-def _stored(layer: NormLayer, statistics: Vectors) -> Vectors:
+def _stored(layer: SharedStatistics, statistics: Vectors) -> Vectors:
     """Return statistics as they will be read from the model.
 
     Raises

@@ -22,8 +22,8 @@ from normswap.graph.reasons import Blocked, Reason, blocked_by
 from normswap.groupnorm.plan import Untouched
 from normswap.groupnorm.recalibrate import Recalibrated
 from normswap.groupnorm.statistics import (
-    Found,
-    NormLayer,
+    FoundLayers,
+    SharedStatistics,
     calls_of,
     constant_places,
     places_of,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from normswap.model import Model
 
 
-def find_frozen(model: Model, network: Network, options: RecalibrateOptions) -> Found:
+def find_frozen(model: Model, network: Network, options: RecalibrateOptions) -> FoundLayers:
     """Divide the normalizations in training mode into those to freeze as they are, and the others.
 
     Parameters
@@ -55,13 +55,13 @@ def find_frozen(model: Model, network: Network, options: RecalibrateOptions) -> 
 
     Returns
     -------
-    Found
+    FoundLayers
         Of one node each.
     """
     nodes = [node for graph in network.graphs for node in graph.topological() if is_batchnorm(node)]
     options.selection.require_use(nodes, model.name)
     calls = calls_of(model, network)
-    found = Found([], [])
+    found = FoundLayers([], [])
     for node in nodes:
         if not mode_of(node).is_training:
             continue
@@ -71,7 +71,7 @@ def find_frozen(model: Model, network: Network, options: RecalibrateOptions) -> 
         else:
             places = places_of(Use(node, 3), Use(node, 4), calls)
             mean, var = (use.node.operand(use.slot) for use in places[0])
-            found.layers.append(NormLayer([node], (mean, var), places))
+            found.layers.append(SharedStatistics([node], (mean, var), places))
     return found
 
 
@@ -113,12 +113,12 @@ def put_in_inference(nodes: Sequence[Node], surgeon: Mapping[int, gs.Node]) -> b
     return any(training)
 
 
-def frozen(layer: NormLayer) -> Recalibrated:
+def frozen(layer: SharedStatistics) -> Recalibrated:
     """Say that a layer is in inference mode now, with the statistics that it had."""
     return Recalibrated(site_of(layer.nodes[0]), 0.0, 1.0, frozen=True)
 
 
-def require_frozen(path: Path, layers: Sequence[NormLayer]) -> None:
+def require_frozen(path: Path, layers: Sequence[SharedStatistics]) -> None:
     """Prove of a written model that nodes are in inference mode, with the statistics that they had.
 
     There is nothing to run: in another mode a node is another function. What can go wrong is what

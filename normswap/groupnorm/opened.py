@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from normswap.graph.network import Network, Node
-    from normswap.groupnorm.statistics import NormLayer
+    from normswap.groupnorm.statistics import SharedStatistics
     from normswap.model import Model
 
 _TAG = "normswap_key"  # an attribute by which a node is known after its function was inlined
@@ -82,7 +82,7 @@ class Opened:
 
 
 def open_statistics(
-    original: Path, layers: Sequence[NormLayer], folder: Path, *, summed: bool = False
+    original: Path, layers: Sequence[SharedStatistics], folder: Path, *, summed: bool = False
 ) -> Opened:
     """Write a network with open statistics.
 
@@ -90,7 +90,7 @@ def open_statistics(
     ----------
     original : Path
         The model in which the layers were found.
-    layers : sequence of NormLayer
+    layers : sequence of SharedStatistics
     folder : Path
         Where it is written.
     summed : bool
@@ -138,7 +138,7 @@ def _inlined(model: Model, folder: Path) -> Model:
 
 
 def _uses(
-    network: Network, surgeon: dict[int, gs.Node], layers: Sequence[NormLayer]
+    network: Network, surgeon: dict[int, gs.Node], layers: Sequence[SharedStatistics]
 ) -> list[tuple[Node, int]]:
     """Return the nodes of layers, each with the number of its layer."""
     by_key: dict[int, list[int]] = {}
@@ -177,7 +177,7 @@ class _Surgery:
         }
         self._turns = Turns(model, self.names)
 
-    def statistics(self, layer: NormLayer) -> tuple[gs.Variable, gs.Variable]:
+    def statistics(self, layer: SharedStatistics) -> tuple[gs.Variable, gs.Variable]:
         """Add a mean and a variance as inputs of the graph."""
         mean, var = (
             gs.Variable(

@@ -30,8 +30,8 @@ from normswap.graph.reasons import Blocked, Reason, blocked_by
 from normswap.groupnorm.plan import Untouched
 from normswap.groupnorm.selection import Selection
 from normswap.groupnorm.statistics import (
-    Found,
-    NormLayer,
+    FoundLayers,
+    SharedStatistics,
     are_trivial,
     behind_identities,
     calls_of,
@@ -129,7 +129,7 @@ class Recalibrated:
     shared: tuple[Site, ...] = ()
 
 
-def find_layers(model: Model, network: Network, options: RecalibrateOptions) -> Found:
+def find_layers(model: Model, network: Network, options: RecalibrateOptions) -> FoundLayers:
     """Divide the normalizations of a model into layers, and those that keep their statistics.
 
     Raises
@@ -142,7 +142,7 @@ def find_layers(model: Model, network: Network, options: RecalibrateOptions) -> 
     nodes = [node for graph in network.graphs for node in graph.topological() if is_batchnorm(node)]
     options.selection.require_use(nodes, model.name)
     calls = calls_of(model, network)
-    layers: dict[tuple[int, ...], NormLayer] = {}
+    layers: dict[tuple[int, ...], SharedStatistics] = {}
     kept: list[Untouched] = []
     for node in nodes:
         block = blocked_by(_require_recalibratable, node, calls, options)
@@ -155,14 +155,14 @@ def find_layers(model: Model, network: Network, options: RecalibrateOptions) -> 
             read = [*pair, *affine] if are_trivial(*pair) else pair
             behind = [*map(behind_identities, pair), *affine]
             keys = tuple(map(id, read)), tuple(map(id, behind))
-            layer = layers.get(keys[0]) or layers.get(keys[1]) or NormLayer([], pair)
+            layer = layers.get(keys[0]) or layers.get(keys[1]) or SharedStatistics([], pair)
             layers.update(dict.fromkeys(keys, layer))
             layer.places.append((mean, var))
             if node not in layer.nodes:
                 layer.nodes.append(node)
     if not layers:
         refuse(model, kept)
-    return Found(list(dict.fromkeys(layers.values())), kept)
+    return FoundLayers(list(dict.fromkeys(layers.values())), kept)
 
 
 def refuse(model: Model, kept: Sequence[Untouched]) -> None:
@@ -204,7 +204,7 @@ def _require_recalibratable(node: Node, calls: Calls, options: RecalibrateOption
 
 
 def install(
-    layer: NormLayer,
+    layer: SharedStatistics,
     statistics: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]],
     edited: Edited,
     *,
@@ -275,7 +275,7 @@ class Edited:
 
 
 def _told(
-    layer: NormLayer,
+    layer: SharedStatistics,
     old: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]],
     new: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]],
     *,

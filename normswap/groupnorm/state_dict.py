@@ -24,6 +24,7 @@ from normswap.graph.build import build_network
 from normswap.graph.evaluate import constant_source
 from normswap.graph.reasons import unless_blocked
 from normswap.groupnorm.layer import Runtime
+from normswap.semantics.families import LINEAR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Place = tuple[str, str]
 """A node: the path of its graph, and its name."""
-
-LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 _KEY = re.compile(r"(\w+\.)+[A-Za-z_]\w*|[A-Za-z_]*[A-Za-z]", re.ASCII)
 """Names of parameters; a single word with a number behind it is one that an exporter has made."""

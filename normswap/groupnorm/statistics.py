@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True, eq=False)
-class NormLayer:
+class SharedStatistics:
     """A mean and a variance, and the nodes that they normalize by.
 
     Attributes
@@ -66,16 +66,16 @@ class NormLayer:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundLayers:
     """What can be recalibrated of a model, and what can't.
 
     Attributes
     ----------
-    layers : list of NormLayer
+    layers : list of SharedStatistics
     kept : list of Untouched
     """
 
-    layers: list[NormLayer]
+    layers: list[SharedStatistics]
     kept: list[Untouched]
 
 

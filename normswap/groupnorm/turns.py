@@ -15,15 +15,13 @@ import onnx_graphsurgeon as gs
 from normswap.graph.adding import added
 from normswap.graph.build import all_graphs
 from normswap.model import ArrayTensor, make_constant
+from normswap.semantics.families import BODIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from normswap.graph.names import Names
     from normswap.model import Model
-
-
-_BODIES = frozenset({"If", "Loop", "Scan"})
 
 
 class Turns:
@@ -60,7 +58,7 @@ class Turns:
         inner = ""
         while graph is not self._main:
             owner, around = self._owners[id(graph)]
-            if owner.op not in _BODIES or (owner.domain or "") not in ("", "ai.onnx"):
+            if owner.op not in BODIES or (owner.domain or "") not in ("", "ai.onnx"):
                 return (
                     f"it is in a subgraph of {owner.op} {owner.name}, whose tensors can't be read"
                 )

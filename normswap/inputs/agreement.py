@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from normswap.inputs.signature import inferred
+from normswap.semantics.families import ARITHMETIC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,12 +23,10 @@ if TYPE_CHECKING:
     Sizes = Mapping[str, int]
     Conclude = Callable[[Sizes], dict[str, Shape]]
 
-_BROADCASTING = frozenset(
-    {
-        *("Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max"),
-        *("Mean", "Min", "Mod", "Mul", "Or", "Pow", "Sub", "Sum", "Where", "Xor"),
-    }
-)
+_BROADCASTING = ARITHMETIC | {
+    "And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min",
+    "Mod", "Or", "Pow", "Sum", "Where", "Xor",
+}  # fmt: skip
 _CONFLICTS = 16  # that are resolved, one after the other
 _LARGEST = 4096
 

@@ -227,7 +227,8 @@ def _cases(
         feeds, others = _chosen(signature, found)
         others = [name for name in others if name not in (units, labels)]
         if others:
-            remarks[_ignored(others)] = None
+            named = ", ".join(others)
+            remarks[f"arrays that are not inputs of the model were ignored: {named}"] = None
         count, sampled = _samples(signature, feeds)
         belongs = () if units is None else _units(found, units, count)
         if left is not None:
@@ -290,10 +291,6 @@ def _units(found: FoundSet, name: str, count: int) -> tuple[Any, ...]:
             f"{count} samples is needed."
         )
     return tuple(values.tolist())
-
-
-def _ignored(others: Sequence[str]) -> str:
-    return f"arrays that are not inputs of the model were ignored: {', '.join(others)}"
 
 
 def _batches(

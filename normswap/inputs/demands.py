@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from normswap.semantics.families import ARITHMETIC, CONTINUOUS, GLOBAL_POOLS, POOLS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -17,21 +19,14 @@ if TYPE_CHECKING:
     Shapes = Mapping[str, tuple[int, ...]]
 
 # What makes of its first input something of the same sizes.
-_KEEPING = frozenset(
-    {
-        *("Abs", "Cast", "CastLike", "Ceil", "Celu", "Clip", "Dropout", "Elu", "Erf", "Exp"),
-        *("Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LRN", "LeakyRelu", "Log"),
-        *("LogSoftmax", "MeanVarianceNormalization", "Mish", "Neg", "PRelu", "Reciprocal", "Relu"),
-        *("Round", "Selu", "Sigmoid", "Sign", "Softmax", "Softplus", "Softsign", "Sqrt", "Tanh"),
-        *("BatchNormalization", "GroupNormalization", "InstanceNormalization"),
-        *("DequantizeLinear", "LayerNormalization", "LpNormalization", "QuantizeLinear"),
-        *("Optional", "OptionalGetElement", "SequenceAt"),
-    }
-)
+_KEEPING = CONTINUOUS | {
+    "BatchNormalization", "Cast", "CastLike", "Ceil", "DequantizeLinear", "Dropout", "Floor",
+    "GroupNormalization", "Identity", "InstanceNormalization", "LRN", "LayerNormalization",
+    "LogSoftmax", "LpNormalization", "MeanVarianceNormalization", "Optional", "OptionalGetElement",
+    "PRelu", "QuantizeLinear", "Round", "SequenceAt", "Sign", "Softmax",
+}  # fmt: skip
 # Those of two inputs, where the other one is a constant of no higher rank.
-_WITH_A_CONSTANT = frozenset({"Add", "Div", "Max", "Min", "Mul", "Pow", "Sub"})
-_WINDOWS = frozenset({"AveragePool", "LpPool", "MaxPool"})
-_IMAGES = frozenset({"GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool"})
+_WITH_A_CONSTANT = ARITHMETIC | {"Max", "Min", "Pow"}
 _RANK_OF_AN_IMAGE = 4
 
 
@@ -72,7 +67,7 @@ def demands(start: str, readers: Readers, shapes: Shapes) -> Demands:
                 found.rank = found.rank or rank
                 for axis, size in sizes.items():
                     found.sizes.setdefault(axis, size)
-                guess = guess or (_RANK_OF_AN_IMAGE if node.op_type in _IMAGES else None)
+                guess = guess or (_RANK_OF_AN_IMAGE if node.op_type in GLOBAL_POOLS else None)
             if _keeps(node, slot, shapes):
                 fresh = set(node.output[:1]) - seen
                 names += fresh
@@ -102,7 +97,7 @@ def _count(node: Any, name: str) -> int:
 
 def _asked(node: Any, shapes: Shapes) -> tuple[int | None, dict[int, int]]:
     """Return the rank and the sizes, by axis, that a node demands of its first input."""
-    if node.op_type in _WINDOWS:
+    if node.op_type in POOLS:
         count = _count(node, "kernel_shape")
         return (count + 2 if count else None), {}
     if node.op_type == "Transpose":

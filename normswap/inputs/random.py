@@ -158,7 +158,8 @@ def make_case(
         rng = np.random.default_rng([seed, zlib.crc32(f"{port.name}\0{how}".encode())])
         shape = shapes.get(port.name, ())
         if port.kind != "tensor":
-            shape = shapes.get(port.name, _inner_shape(port))
+            inner = tuple(dim if isinstance(dim, int) else 2 for dim in port.shape or ())
+            shape = shapes.get(port.name, inner)
         meaning = allowed(signature.semantics[port.name], shape, known, rng)
         bounds = ranges.get(port.name, ranges.get(""))
         if bounds is not None:
@@ -189,10 +190,6 @@ def _draw(
             "check (--no-check).",
         )
     return tensor(port.name, port.dtype, shape, **how)
-
-
-def _inner_shape(port: Port) -> tuple[int, ...]:
-    return tuple(dim if isinstance(dim, int) else 2 for dim in port.shape or ())
 
 
 def tensor(

@@ -15,31 +15,18 @@ from typing import TYPE_CHECKING, Any
 import onnx
 
 from normswap.inputs.demands import Demands, demands
+from normswap.semantics.families import PICKS, RESHAPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # Operators that hand their first input's elements on, all of them and in their order.
-_KEEPING = frozenset(
-    {
-        "Cast",
-        "CastLike",
-        "Flatten",
-        "Identity",
-        "Optional",
-        "OptionalGetElement",
-        "Reshape",
-        "Squeeze",
-        "Unsqueeze",
-    }
-)
-# Those that hand on some of them, or in another order.
-_PICKING = frozenset({"Expand", "Gather", "Slice", "Split", "Tile", "Transpose"})
+_KEEPING = RESHAPES | {"Cast", "CastLike", "Identity", "Optional", "OptionalGetElement"}
 _DEPTH = 12  # nodes between an input and what gives it a meaning
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class InputUse:
     """One operator that reads an input, or what became of it.
 
     Attributes
@@ -69,13 +56,13 @@ class Semantics:
 
     Attributes
     ----------
-    uses : tuple of Use
+    uses : tuple of InputUse
         The operators that it reaches.
     demands : Demands
         The rank and the sizes that the consumers' weights ask for.
     """
 
-    uses: tuple[Use, ...] = ()
+    uses: tuple[InputUse, ...] = ()
     demands: Demands = field(default_factory=Demands)
 
 
@@ -116,7 +103,7 @@ def _readers(graph: Any) -> Iterator[Reader]:
         for slot, name in enumerate(node.input):
             kept = node.op_type in _KEEPING and slot == 0
             picked = (
-                (node.op_type in _PICKING and slot == 0)
+                (node.op_type in PICKS and slot == 0)
                 or node.op_type == "Concat"
                 or (node.op_type == "Where" and slot > 0)
             )
@@ -149,8 +136,8 @@ def _shapes(graph: Any) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _walk(start: str, readers: dict[str, list[Reader]]) -> tuple[Use, ...]:
-    uses: list[Use] = []
+def _walk(start: str, readers: dict[str, list[Reader]]) -> tuple[InputUse, ...]:
+    uses: list[InputUse] = []
     frontier = [(start, 0, True)]
     seen = {start}
     while frontier:
@@ -167,7 +154,7 @@ def _walk(start: str, readers: dict[str, list[Reader]]) -> tuple[Use, ...]:
     return tuple(uses)
 
 
-def _use(node: Any, slot: int, *, whole: bool) -> Use:
+def _use(node: Any, slot: int, *, whole: bool) -> InputUse:
     plain: dict[str, Any] = {}
     for a in node.attribute:
         if a.ref_attr_name:
@@ -176,4 +163,4 @@ def _use(node: Any, slot: int, *, whole: bool) -> Use:
             plain[a.name] = onnx.numpy_helper.to_array(a.t)
         elif a.type in {a.INT, a.INTS, a.FLOAT, a.FLOATS, a.STRING, a.STRINGS}:
             plain[a.name] = onnx.helper.get_attribute_value(a)
-    return Use(node.op_type, slot, whole, tuple(node.input), tuple(node.output), plain)
+    return InputUse(node.op_type, slot, whole, tuple(node.input), tuple(node.output), plain)

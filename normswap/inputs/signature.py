@@ -20,7 +20,8 @@ from normswap.model.bounds import require_bounded
 from normswap.model.lookalikes import not_a_model
 from normswap.model.outlined import outlined
 from normswap.runtime.arrays import dtype_of
-from normswap.runtime.randomness import Draw, draws, paired_seeds, seeds
+from normswap.runtime.randomness import RandomNode, draws, paired_seeds, seeds
+from normswap.semantics.families import RANDOM_LIKE
 from normswap.spelling import no_such_file
 
 if TYPE_CHECKING:
@@ -31,18 +32,9 @@ if TYPE_CHECKING:
     from normswap.graph.sizes import Dim
 
 # What these give depends on sizes, or on what is there at all, or on nothing.
-_OF_SHAPES = frozenset(
-    {
-        "ConstantOfShape",
-        "EyeLike",
-        "OptionalHasElement",
-        "RandomNormalLike",
-        "RandomUniformLike",
-        "SequenceLength",
-        "Shape",
-        "Size",
-    }
-)
+_OF_SHAPES = RANDOM_LIKE | {
+    "ConstantOfShape", "EyeLike", "OptionalHasElement", "SequenceLength", "Shape", "Size",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +78,7 @@ class Signature:
         What each input feeds.
     opset : int
         Version of the default domain, 0 where the model does not import it.
-    random : tuple of Draw
+    random : tuple of RandomNode
         The operators that draw random numbers.
     seeds : tuple of (float or None)
         What each of them gets for a seed, so that all runs draw the same; None leaves its own.
@@ -107,7 +99,7 @@ class Signature:
     outputs: tuple[Port, ...]
     semantics: dict[str, Semantics]
     opset: int
-    random: tuple[Draw, ...]
+    random: tuple[RandomNode, ...]
     seeds: tuple[float | None, ...]
     varying: frozenset[str]
     structure: bytes

@@ -43,7 +43,7 @@ Source: ONNX operators of these names; onnxruntime's contrib operators.
 
 
 @dataclass(frozen=True, slots=True)
-class NormLayer:
+class InspectedLayer:
     """A normalization of a model.
 
     Attributes
@@ -87,7 +87,7 @@ class NormLayer:
     health: Health | None = None
 
 
-def norm_layers(network: Network, plan: Plan) -> Iterator[NormLayer]:
+def norm_layers(network: Network, plan: Plan) -> Iterator[InspectedLayer]:
     """Yield the normalizations of a model, graph by graph in the order of the nodes.
 
     Parameters
@@ -115,10 +115,10 @@ def norm_layers(network: Network, plan: Plan) -> Iterator[NormLayer]:
 
 def _layer(
     node: Node, op: str, source: Value | None, graph: Graph, entry: Folded | Kept | None
-) -> NormLayer:
+) -> InspectedLayer:
     batchnorm = is_batchnorm(node)
     fold, reason, because = _fate(node, entry)
-    return NormLayer(
+    return InspectedLayer(
         node=node.title,
         op=op,
         output=node.out.name,

@@ -10,7 +10,7 @@ from normswap.graph.batchnorm import makes_constant, require_samples
 from normswap.graph.build import build_network
 from normswap.graph.mode import may_drop, mode_of
 from normswap.graph.reasons import blocked_by
-from normswap.inspection.layers import NormLayer, norm_layers
+from normswap.inspection.layers import InspectedLayer, norm_layers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,12 +44,12 @@ class Subject:
         return make_plan(self.model)
 
     @cached_property
-    def layers(self) -> tuple[NormLayer, ...]:
+    def layers(self) -> tuple[InspectedLayer, ...]:
         """Its normalizations."""
         return tuple(norm_layers(self.network, self.plan))
 
     @property
-    def health(self) -> Iterator[tuple[NormLayer, Health]]:
+    def health(self) -> Iterator[tuple[InspectedLayer, Health]]:
         """The BatchNormalizations whose numbers are constants, and how these look."""
         return ((layer, layer.health) for layer in self.layers if layer.health is not None)
 

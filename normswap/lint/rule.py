@@ -105,7 +105,6 @@ class HealthRule(Rule):
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
         """Yield a finding of each that has something to tell."""
-        del options
         for layer, health in subject.health:
             told = health.told(*self.kinds)
             if told:

@@ -25,7 +25,7 @@ What happens on the way, a module each:
     :class:`TensorSource`: a constant that is read, or computed, when it is needed.
 ``importer``, ``attributes``, ``imported``
     From the stripped model to graphsurgeon's objects, each remembering the message it came from.
-``exporter``
+``exporter``, ``patching``
     From graphsurgeon's objects back to a stripped model: those messages, with the edits patched in.
 ``assembly``, ``staging``, ``claims``
     Lays the bytes out and writes them, beside the target and then, in one step, in its place;

@@ -16,11 +16,10 @@ edited survives, fields that normswap has never heard of included:
 from __future__ import annotations
 
 import functools
-from collections import ChainMap, Counter
+from collections import ChainMap
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from onnx import numpy_helper
@@ -30,11 +29,20 @@ from normswap.model.attributes import AttributeWriter
 from normswap.model.constants import ComputedTensor, source_of
 from normswap.model.imported import ImportedFunction, ImportedGraph, ImportedNode
 from normswap.model.importer import default_opset
+from normswap.model.patching import (
+    check_names,
+    drop_stale,
+    outputs_of,
+    patch_sharding,
+    replace,
+    retain,
+    value_info_of,
+)
 from normswap.model.stored import LazyTensor, Locate, SparseTensor, StoredTensor
 from normswap.order import Mentions, in_topological_order
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, MutableMapping, Sequence
+    from collections.abc import Collection, MutableMapping, Sequence
 
     Scope = MutableMapping[str, Any]
 
@@ -159,7 +167,7 @@ class Exporter:
                 defaults.append(body.attributes.write(name, value))
         del proto.attribute[:]
         proto.attribute.extend(required)
-        _replace(proto.attribute_proto, defaults)
+        replace(proto.attribute_proto, defaults)
 
     def use_domain(self, domain: str | None) -> None:
         """Note that a new node is of this domain."""
@@ -232,10 +240,10 @@ class _Body:
             and outputs == [tensor.name for tensor in self.graph.outputs]
         ):
             return source
-        _check_names(
-            before=[*_outputs(source.node), *self.stored, *inputs],
+        check_names(
+            before=[*outputs_of(source.node), *self.stored, *inputs],
             now=[
-                *_outputs(nodes),
+                *outputs_of(nodes),
                 *(self.stored.keys() | {constant.name for constant in constants}),
                 *{tensor.name for tensor in self.graph.inputs},
             ],
@@ -249,7 +257,7 @@ class _Body:
             self._drop_unread(before, now)
         self._write_initializers(target, constants, as_inputs=as_inputs)
         self._write_inputs(target, inputs)
-        _drop_stale(before, now)
+        drop_stale(before, now)
         self._describe_new(before, target)
         return target
 
@@ -259,13 +267,13 @@ class _Body:
         source = self.graph.proto if is_imported else onnx.FunctionProto()
         constants = [self._constant_node(constant) for constant in self._new_constants()]
         nodes = [*constants, *(self._node(node) for node in self.graph.nodes)]
-        _check_names(
-            before=[*_outputs(source.node), *source.input],
-            now=[*_outputs(nodes), *(tensor.name for tensor in self.graph.inputs)],
+        check_names(
+            before=[*outputs_of(source.node), *source.input],
+            now=[*outputs_of(nodes), *(tensor.name for tensor in self.graph.inputs)],
         )
         if not self._are_source_nodes(nodes):
             self._write_nodes(target, nodes)
-            _drop_stale(Mentions(source), Mentions(target))
+            drop_stale(Mentions(source), Mentions(target))
         for field, tensors in (("input", self.graph.inputs), ("output", self.graph.outputs)):
             names = [tensor.name for tensor in tensors]
             if names != list(getattr(source, field)):
@@ -280,7 +288,7 @@ class _Body:
 
     def _write_nodes(self, target: Any, nodes: list[Any]) -> None:
         if not self._are_source_nodes(nodes):
-            _replace(target.node, in_topological_order(nodes))
+            replace(target.node, in_topological_order(nodes))
 
     def _node(self, node: gs.Node) -> Any:
         """Return the message of a node: the one it came from, if it still says the same."""
@@ -309,9 +317,9 @@ class _Body:
             del getattr(target, field)[:]
             getattr(target, field).extend(value)
         if not same_attributes:
-            _replace(target.attribute, attributes)
+            replace(target.attribute, attributes)
         if names:
-            _patch_sharding(target, source)
+            patch_sharding(target, source)
         return target
 
     def _attributes(self, node: gs.Node, source: Any) -> tuple[list[Any], bool]:
@@ -351,7 +359,7 @@ class _Body:
         target = onnx.AttributeProto()
         target.CopyFrom(item)
         if isinstance(value, list):
-            _replace(target.graphs, protos)
+            replace(target.graphs, protos)
         else:
             target.g.CopyFrom(protos[0])
         return target
@@ -412,7 +420,7 @@ class _Body:
             else:
                 target.initializer.append(proto)
             if as_inputs and constant.name not in self.stored:
-                target.input.append(_value_info(constant))
+                target.input.append(value_info_of(constant))
 
     def _drop_unread(self, before: Mentions, now: Mentions) -> None:
         """Drop the initializers that an edit has left without a reader."""
@@ -426,17 +434,17 @@ class _Body:
                 dropped -= {item.value for item in annotation.quant_parameter_tensor_names}
         if not dropped:
             return
-        _retain(target.initializer, lambda item: item.name not in dropped)
-        _retain(target.sparse_initializer, lambda item: item.values.name not in dropped)
-        _retain(target.input, lambda item: item.name not in dropped)
+        retain(target.initializer, lambda item: item.name not in dropped)
+        retain(target.sparse_initializer, lambda item: item.values.name not in dropped)
+        retain(target.input, lambda item: item.name not in dropped)
 
     # Inputs, outputs, and what is said about the tensors between them
 
     def _write_inputs(self, target: Any, before: set[str]) -> None:
         gone = before - {tensor.name for tensor in self.graph.inputs}
-        _retain(target.input, lambda item: item.name not in gone)
+        retain(target.input, lambda item: item.name not in gone)
         target.input.extend(
-            _value_info(tensor) for tensor in self.graph.inputs if tensor.name not in before
+            value_info_of(tensor) for tensor in self.graph.inputs if tensor.name not in before
         )
 
     def _write_outputs(self, target: Any) -> None:
@@ -444,83 +452,15 @@ class _Body:
         if names == [item.name for item in target.output]:
             return
         known = {item.name: item for item in target.output}
-        outputs = [known.get(t.name) or _value_info(t) for t in self.graph.outputs]
-        _replace(target.output, outputs)
+        outputs = [known.get(t.name) or value_info_of(t) for t in self.graph.outputs]
+        replace(target.output, outputs)
 
     def _describe_new(self, before: Mentions, target: Any) -> None:
         """Add the type and shape of new tensors, where the editor gave them."""
         known = before.names() | {item.name for item in (*target.output, *target.value_info)}
         for tensor in chain(*(node.outputs for node in self.graph.nodes)):
             if tensor.name not in known and tensor.dtype is not None and tensor.shape is not None:
-                target.value_info.append(_value_info(tensor))
-
-
-def _drop_stale(before: Mentions, now: Mentions) -> None:
-    """Drop what is said about tensors that are no longer there."""
-    target, gone = now.graph, before.names() - now.names()
-    if not gone:
-        return
-    _retain(target.value_info, lambda item: item.name not in gone)
-    if isinstance(target, onnx.GraphProto):
-        _retain(target.quantization_annotation, lambda item: item.tensor_name not in gone)
-
-
-def _patch_sharding(target: Any, source: Any) -> None:
-    """Let the device annotations of a node follow the tensors that took the place of others."""
-    if not target.device_configurations:
-        return
-    before, now = [*source.input, *source.output], [*target.input, *target.output]
-    if len(before) == len(now):
-        renamed = {a: b for a, b in zip(before, now, strict=True) if a not in now}
-    else:
-        renamed = {}
-    for configuration in target.device_configurations:
-        for spec in configuration.sharding_spec:
-            if spec.tensor_name in renamed:
-                spec.tensor_name = renamed[spec.tensor_name]
-        _retain(
-            configuration.sharding_spec,
-            lambda spec: spec.tensor_name in now or spec.tensor_name not in before,
-        )
-
-
-def _outputs(nodes: Iterable[Any]) -> Iterator[str]:
-    return (name for node in nodes for name in node.output if name)
-
-
-def _check_names(*, before: list[str], now: list[str]) -> None:
-    """Refuse a name that an edit has given to a second tensor."""
-    counts = Counter(now)
-    added = counts - Counter(before)
-    if duplicates := [name for name in added if name and counts[name] > 1]:
-        raise ValueError(f"two tensors are named {min(duplicates)!r}")
-
-
-def _value_info(tensor: gs.Tensor) -> Any:
-    """Return the ``ValueInfoProto`` of a tensor that graphsurgeon describes."""
-    if isinstance(tensor, gs.Constant):
-        source = source_of(tensor)
-        return onnx.helper.make_tensor_value_info(tensor.name, source.data_type, source.shape)
-    if tensor.dtype is None:
-        return onnx.helper.make_empty_tensor_value_info(tensor.name)
-    data_type = (
-        tensor.dtype
-        if isinstance(tensor.dtype, int)
-        else onnx.helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
-    )
-    return onnx.helper.make_tensor_value_info(tensor.name, data_type, tensor.shape)
-
-
-def _replace(repeated: Any, items: Iterable[Any]) -> None:
-    items = list(items)
-    del repeated[:]
-    repeated.extend(items)
-
-
-def _retain(repeated: Any, keep: Any) -> None:
-    items = [item for item in repeated if keep(item)]
-    if len(items) < len(repeated):
-        _replace(repeated, items)
+                target.value_info.append(value_info_of(tensor))
 
 
 def _canonical(domain: str) -> str:

@@ -11,7 +11,8 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
-from normswap.errors import ModelError, UsageError
+from normswap.errors import UsageError
+from normswap.files.beside import not_written
 from normswap.files.scratch import scratch_folder, sweep_scratch
 from normswap.files.undisturbed import finish
 from normswap.model.assembly import Assembly, assemble
@@ -106,14 +107,14 @@ def stage(
     try:
         save = _Save(_checked_target(Path(target), overwrite=overwrite))
     except OSError as error:
-        raise _not_written(Path(target), error) from error
+        raise not_written(Path(target), error) from error
     try:
         sweep(save.target.parent)
         sweep_scratch()
         try:
             path, size = save.write(model, edited=edited)
         except OSError as error:
-            raise _not_written(save.target, error) from error
+            raise not_written(save.target, error) from error
         yield Staged(save, path, size)
     finally:
         finish(save.settle)
@@ -174,7 +175,7 @@ class _Save:
         except OSError as error:
             # A file system over a network may do it and lose the answer.
             if not has_inode(self.target, self._model_inode):
-                raise _not_written(self.target, error) from error
+                raise not_written(self.target, error) from error
         _sync_folder(self.target.parent)
 
     def settle(self) -> None:
@@ -280,10 +281,6 @@ def _has_namesakes(target: Path) -> bool:
     except OSError:  # a folder that nobody may read
         return True
     return any(name.startswith(target.name) and name != target.name for name in names)
-
-
-def _not_written(target: Path, error: OSError) -> ModelError:
-    return ModelError(f"{target} could not be written: {error.strerror or error}.")
 
 
 @contextlib.contextmanager

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from normswap.graph.build import all_graphs, gs_nodes
+from normswap.graph.build import gs_nodes
 from normswap.graph.evaluate import constant_source
 from normswap.graph.expressions import Expression
 from normswap.graph.names import Names
+from normswap.graph.unread import drop_unread
 from normswap.model import make_constant
 from normswap.permuting.axes import is_leaf
 from normswap.permuting.spaces import gathered
@@ -132,8 +133,6 @@ def _replace(model: Model, constants: Iterable[_Constant]) -> None:
             if home not in made:
                 made[home] = make_constant(names.fresh(f"{constant.value.name}_permuted"), source)
             inputs = nodes[use.node.key].inputs
-            released += inputs[use.slot].inputs  # a Constant node
+            released.append(inputs[use.slot])
             inputs[use.slot] = made[home]
-    unread = {id(node) for node in released if not any(out.outputs for out in node.outputs)}
-    for graph in all_graphs(model):
-        graph.nodes = [node for node in graph.nodes if id(node) not in unread]
+    drop_unread(released, model)

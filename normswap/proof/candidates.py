@@ -13,7 +13,7 @@ from normswap.proof.flat import NONE
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from normswap.proof.flat import Node
+    from normswap.proof.flat import FlatNode
     from normswap.proof.numbering import Side
     from normswap.proof.simulate import Alike
 
@@ -43,7 +43,7 @@ class Candidates:
         self._alike = alike
         self._homes = homes
         self._names: dict[tuple[tuple[str, ...], str], int] = {}
-        self._readers: dict[int, list[Node]] = {}
+        self._readers: dict[int, list[FlatNode]] = {}
         for node in a.flat.nodes:
             for number in node.outputs:
                 if number != NONE:
@@ -103,7 +103,7 @@ class Candidates:
             number = readers[0].outputs[0]
             yield number
 
-    def _behind(self, maker: Node) -> Iterator[int]:
+    def _behind(self, maker: FlatNode) -> Iterator[int]:
         """Yield what the original makes of what the maker reads."""
         for read in maker.inputs:
             home = NONE if read == NONE else self._homes.get(self._b.classes[read], NONE)

@@ -31,20 +31,10 @@ _FLOATS = frozenset(
 
 # Source: `DEFAULT_OP_BLOCK_LIST` of onnxconverter-common, as far as these are of ONNX itself, and
 # Resize, which an older one of it has too.
-_KEPT = frozenset(
-    {
-        "CumSum",
-        "Max",
-        "Min",
-        "NonMaxSuppression",
-        "RandomUniformLike",
-        "Range",
-        "Resize",
-        "RoiAlign",
-        "TopK",
-        "Upsample",
-    }
-)
+_KEPT = frozenset({
+    "CumSum", "Max", "Min", "NonMaxSuppression", "RandomUniformLike", "Range", "Resize",
+    "RoiAlign", "TopK", "Upsample",
+})  # fmt: skip
 
 # What converters make of numbers that the narrow type has none for: the least, and the largest.
 _CLAMPS = ((5.96e-8, 65504.0), (1e-7, 1e4))

@@ -16,7 +16,7 @@ from normswap.semantics.registry import meaning_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 
-    from normswap.proof.flat import Node
+    from normswap.proof.flat import FlatNode
     from normswap.proof.numbering import Side
     from normswap.proof.regions import Cone
 
@@ -25,7 +25,7 @@ class UnjudgedError(Exception):
     """A region can't be evaluated; the message says why."""
 
 
-def evaluate_node(node: Node, inputs: Sequence[Any]) -> Sequence[Any]:
+def evaluate_node(node: FlatNode, inputs: Sequence[Any]) -> Sequence[Any]:
     """Return what a node makes, floats in float64.
 
     Raises
@@ -72,7 +72,7 @@ def evaluate(
     own: bool = False,
     moving: Collection[int] | None = None,
     numbers: Container[tuple[str, float]] = frozenset(),
-    see: Callable[[Node, Sequence[Any], Sequence[Any]], None] | None = None,
+    see: Callable[[FlatNode, Sequence[Any], Sequence[Any]], None] | None = None,
 ) -> Any:
     """Return what a region makes.
 
@@ -151,7 +151,7 @@ def _shaken(side: Side, number: int, value: Any) -> Any:
     return value + sign * (_FOLDED * unit * float(np.abs(value).max()))
 
 
-def numbers_of(nodes: Iterable[Node]) -> frozenset[tuple[str, float]]:
+def numbers_of(nodes: Iterable[FlatNode]) -> frozenset[tuple[str, float]]:
     """Return the attributes of nodes that are numbers in float32, each with its value."""
     return frozenset(
         (name, value)
@@ -161,7 +161,7 @@ def numbers_of(nodes: Iterable[Node]) -> frozenset[tuple[str, float]]:
     )
 
 
-def moved(node: Node, sample: int, numbers: Container[tuple[str, float]]) -> Node:
+def moved(node: FlatNode, sample: int, numbers: Container[tuple[str, float]]) -> FlatNode:
     """Return a node with numbers among its attributes as another rounding leaves them."""
     if not sample:
         return node
@@ -218,7 +218,7 @@ def stored_types(side: Side, number: int) -> set[int]:
     return found
 
 
-def not_weights(nodes: Iterable[Node]) -> set[int]:
+def not_weights(nodes: Iterable[FlatNode]) -> set[int]:
     """Return what nodes read that is no weight: sizes, exponents, limits."""
     return {
         node.inputs[slot]
@@ -259,7 +259,7 @@ def _holds(data_type: int, other: int) -> bool:
     return known and width(data_type) > width(other)
 
 
-def narrows(node: Node, side: Side) -> bool:
+def narrows(node: FlatNode, side: Side) -> bool:
     """Whether a node makes of floats those of a narrower type."""
     if node.op not in {"Cast", "CastLike"} or not node.is_standard:
         return False

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normswap.proof.flat import CHOICE, NONE, OWN
+from normswap.semantics.families import BLOCKS, MOVES
 
 if TYPE_CHECKING:
-    from normswap.proof.flat import Node
+    from normswap.proof.flat import FlatNode
     from normswap.proof.numbering import Side
 
 Bounds = tuple[float, float]
@@ -35,29 +36,10 @@ _RANGES: dict[str, Bounds] = {
     "Sqrt": (0.0, math.inf),
     "Tanh": (-1.0, 1.0),
 }
-_MOVES = frozenset(
-    {
-        "Concat",
-        "DepthToSpace",
-        "Expand",
-        "Flatten",
-        "Gather",
-        "GlobalAveragePool",
-        "GlobalMaxPool",
-        "MaxPool",
-        "ReduceMax",
-        "ReduceMean",
-        "ReduceMin",
-        "Reshape",
-        "Slice",
-        "SpaceToDepth",
-        "Split",
-        "Squeeze",
-        "Tile",
-        "Transpose",
-        "Unsqueeze",
-    }
-)
+_WITHIN = MOVES | BLOCKS | {
+    "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "ReduceMax", "ReduceMean", "ReduceMin",
+}  # fmt: skip
+"""Operators that make nothing beyond the least and the largest that they read."""
 _DEEPEST = 24
 
 
@@ -88,7 +70,7 @@ class Facts:
         default = -1 if maker.opset >= 13 else 1
         return int(maker.attributes.get("axis", default)) in {-1, len(shape) - 1}
 
-    def _made(self, node: Node, depth: int) -> Bounds:
+    def _made(self, node: FlatNode, depth: int) -> Bounds:
         if node.domain == OWN:
             if node.op != CHOICE:
                 return _NOTHING
@@ -102,7 +84,7 @@ class Facts:
             return low, high
         if node.op == "Clip":
             return self._clipped(node)
-        if node.op in _MOVES:
+        if node.op in _WITHIN:
             data = node.inputs if node.op == "Concat" else node.inputs[:1]
             return self._hull(data, depth)
         if node.op == "AveragePool":
@@ -127,7 +109,7 @@ class Facts:
             return _NOTHING if math.isnan(low + high) else (low, high)
         return self.bounds(number, depth)
 
-    def _combined(self, node: Node, depth: int) -> Bounds:
+    def _combined(self, node: FlatNode, depth: int) -> Bounds:
         if node.op == "Mul" and len(set(node.inputs)) == 1:
             return 0.0, math.inf
         each = [self._of(number, depth) for number in node.inputs]
@@ -137,7 +119,7 @@ class Facts:
             return 0.0, math.inf
         return sum(low for low, _ in each), math.inf
 
-    def _clipped(self, node: Node) -> Bounds:
+    def _clipped(self, node: FlatNode) -> Bounds:
         limits = []
         for slot, name in ((1, "min"), (2, "max")):
             limit = node.attributes.get(name)

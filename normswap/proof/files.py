@@ -17,7 +17,8 @@ from normswap.model.outlined import outlined
 from normswap.progress import Progress, silent
 from normswap.proof.budget import Budget
 from normswap.proof.constants import Constants
-from normswap.proof.flat import Flat, NotFlatError
+from normswap.proof.flat import NotFlatError
+from normswap.proof.flattening import flattened
 from normswap.proof.numbering import Side
 from normswap.proof.prove import prove
 from normswap.proof.reordered import Reordered, put_in_order, require_whole
@@ -167,7 +168,7 @@ def _side(
         else onnx.load(model.path, load_external_data=False)
     )
     proto = pin(read, model.seeds)
-    flat = Flat.of(proto, model.folder)
+    flat = flattened(proto, model.folder)
     found = put_in_order(flat, orders)
     constants = Constants(flat, model.name)
     sizes = tuple(sizes_of(flat, constants, given, known) for given in shapes)

@@ -2,7 +2,8 @@
 
 A name means something in its scope only, and a function something else at every call. Here every
 tensor has a number of its own, whichever scope it is in, and a node reads numbers. So the proof
-(:mod:`normswap.proof.prove`) needs to know nothing of scopes:
+(:mod:`normswap.proof.prove`) needs to know nothing of scopes. What
+:mod:`normswap.proof.flattening` does for that:
 
 - Identity, Dropout in inference and a cast to the same type make no tensor: their output is their
   input.
@@ -16,20 +17,14 @@ tensor has a number of its own, whichever scope it is in, and a node reads numbe
 
 from __future__ import annotations
 
-import functools
-from collections import ChainMap
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import onnx
-
-from normswap.runtime.randomness import is_random
-from normswap.semantics.registry import meaning_of, since_version
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+    from collections.abc import Iterable
     from pathlib import Path
+
+    import onnx
 
 OWN = "normswap"
 """Domain of the operators that only a flat model has."""
@@ -39,22 +34,13 @@ ENTRY = "Entry"
 NONE = -1
 """Number of an input or output that is left out."""
 
-_FUSED = frozenset({("com.microsoft", "FusedConv"), ("com.microsoft", "FusedGemm")})
-_PARAMETERS = {
-    "Clip": ("min", "max"),
-    "HardSigmoid": ("alpha", "beta"),
-    "LeakyRelu": ("alpha",),
-}
-_DEEPEST = 200  # functions and bodies in one another
-_LARGEST = 400_000  # nodes, all calls counted
-
 
 class NotFlatError(Exception):
     """A model can't be laid flat; the message says why."""
 
 
 @dataclass(slots=True, eq=False)
-class Node:
+class FlatNode:
     """An operator.
 
     Attributes
@@ -108,10 +94,10 @@ class Flat:
         Of the tensors, by number, in their scope.
     types : list of int
         ``TensorProto.DataType``; 0 where unknown.
-    makers : list of (Node or None)
+    makers : list of (FlatNode or None)
     tensors : dict of int to TensorProto or SparseTensorProto
         The constants.
-    nodes : list of Node
+    nodes : list of FlatNode
         In topological order.
     inputs : dict of str to int
         Those that an initializer gives a default to included.
@@ -128,9 +114,9 @@ class Flat:
     folder: Path | None
     names: list[str] = field(default_factory=list)
     types: list[int] = field(default_factory=list)
-    makers: list[Node | None] = field(default_factory=list)
+    makers: list[FlatNode | None] = field(default_factory=list)
     tensors: dict[int, Any] = field(default_factory=dict)
-    nodes: list[Node] = field(default_factory=list)
+    nodes: list[FlatNode] = field(default_factory=list)
     inputs: dict[str, int] = field(default_factory=dict)
     outputs: list[tuple[str, int]] = field(default_factory=list)
     named: dict[str, int] = field(default_factory=dict)
@@ -138,42 +124,7 @@ class Flat:
     random: set[int] = field(default_factory=set)
     between: set[int] = field(default_factory=set)
 
-    @classmethod
-    def of(cls, model: onnx.ModelProto, folder: Path | None = None) -> Flat:
-        """Lay a model flat; its external data is not touched.
-
-        Parameters
-        ----------
-        model : onnx.ModelProto
-            In topological order, as the specification asks.
-        folder : Path, optional
-
-        Raises
-        ------
-        NotFlatError
-            If it has a name that nothing makes, or bodies without end.
-        """
-        flat = cls(folder)
-        opsets = _opsets(model.opset_import)
-        walk = _Walk(flat, {(f.domain, f.name, f.overload): f for f in model.functions})
-        scope = _Scope({}, opsets, {}, ())
-        graph = model.graph
-        given = {t.name for t in graph.initializer}
-        given.update(t.values.name for t in graph.sparse_initializer)
-        overridable = model.ir_version >= 4
-        for port in graph.input:
-            if port.name in given and not overridable:
-                continue
-            number = flat.add(port.name, port.type.tensor_type.elem_type)
-            flat.inputs[port.name] = scope.names[port.name] = number
-            flat.ports[port.name] = port
-        walk.graph(graph, scope)
-        for port in graph.output:
-            flat.outputs.append((port.name, scope.number(port.name)))
-        flat.named = dict(scope.names)
-        return flat
-
-    def add(self, name: str, data_type: int = 0, maker: Node | None = None) -> int:
+    def add(self, name: str, data_type: int = 0, maker: FlatNode | None = None) -> int:
         """Add a tensor, and return its number."""
         self.names.append(name)
         self.types.append(data_type)
@@ -187,363 +138,3 @@ class Flat:
             if not reached.isdisjoint(node.inputs):
                 reached.update(n for n in node.outputs if n != NONE)
         return reached
-
-
-@dataclass(slots=True)
-class _Scope:
-    """What is seen at a place.
-
-    Attributes
-    ----------
-    names : mapping of str to int
-    opsets : mapping of str to int
-    given : mapping of str to AttributeProto
-        What attributes of a function's body refer to.
-    path : tuple of str
-    """
-
-    names: MutableMapping[str, int]
-    opsets: Mapping[str, int]
-    given: Mapping[str, onnx.AttributeProto]
-    path: tuple[str, ...]
-
-    def number(self, name: str) -> int:
-        """Return the number of a tensor."""
-        if not name:
-            return NONE
-        found = self.names.get(name)
-        if found is None:
-            raise NotFlatError(f"no node makes the tensor {name!r}")
-        return found
-
-    def inside(self, node: onnx.NodeProto, graph: str) -> _Scope:
-        """Return the scope of a body."""
-        where = f"{graph} of {node.op_type} {node.name or node.output[0]}"
-        return _Scope(ChainMap({}, self.names), self.opsets, self.given, (*self.path, where))
-
-
-class _Walk:
-    """Goes through graphs and adds what they do to a flat model."""
-
-    def __init__(
-        self, flat: Flat, functions: Mapping[tuple[str, str, str], onnx.FunctionProto]
-    ) -> None:
-        self._flat = flat
-        self._functions = functions
-        self._depth = 0
-
-    def graph(self, graph: onnx.GraphProto, scope: _Scope) -> None:
-        """Add a graph's constants and nodes; its inputs are in the scope already."""
-        for tensor in graph.initializer:
-            self._constant(tensor.name, tensor, tensor.data_type, scope)
-        for tensor in graph.sparse_initializer:
-            self._constant(tensor.values.name, tensor, tensor.values.data_type, scope)
-        self._nodes(graph.node, scope)
-
-    def _constant(self, name: str, tensor: Any, data_type: int, scope: _Scope) -> None:
-        if not self._depth and name in self._flat.inputs:
-            self._flat.tensors[self._flat.inputs[name]] = tensor  # what a caller may override
-            return
-        number = self._flat.add(name, data_type)
-        self._flat.tensors[number] = tensor
-        scope.names[name] = number
-
-    def _nodes(self, nodes: Iterable[onnx.NodeProto], scope: _Scope) -> None:
-        self._depth += 1
-        if self._depth > _DEEPEST:
-            raise NotFlatError(
-                f"subgraphs and functions are nested more than {_DEEPEST} levels deep"
-            )
-        for node in nodes:
-            if len(self._flat.nodes) > _LARGEST:
-                raise NotFlatError(
-                    f"the model has more than {_LARGEST:,} nodes, its functions expanded"
-                )
-            self._node(node, scope)
-        self._depth -= 1
-
-    def _node(self, node: onnx.NodeProto, scope: _Scope) -> None:
-        domain = "" if node.domain == "ai.onnx" else node.domain
-        function = self._functions.get((node.domain, node.op_type, node.overload))
-        if function is not None:
-            self._call(node, function, scope)
-            return
-        inputs = [scope.number(name) for name in node.input]
-        if not domain:
-            if self._is_same(node, inputs, scope):
-                scope.names[node.output[0]] = inputs[0]
-                return
-            if node.op_type == "Constant":
-                tensor = _constant_of(_attributes(node, scope))
-                if tensor is not None:
-                    self._local(node.output[0], tensor, scope)
-                    return
-            if node.op_type == "If":
-                self._if(node, inputs, scope)
-                return
-            if node.op_type in {"Loop", "Scan"}:
-                self._loop(node, inputs, scope)
-                return
-        if (domain, node.op_type) in _FUSED:
-            self._fused(node, inputs, scope)
-            return
-        if (domain, node.op_type) == ("com.microsoft", "GroupNorm"):
-            self._group_norm(node, inputs, scope)
-            return
-        op, values = node.op_type, _values(_attributes(node, scope))
-        if not domain and op == "CastLike" and self._flat.types[inputs[1]]:
-            # What it is like says nothing but the type.
-            op, inputs, values = "Cast", inputs[:1], {**values, "to": self._flat.types[inputs[1]]}
-        opset = scope.opsets.get(domain, 1)
-        made = Node(op, domain, opset, values, inputs, [], node, scope.path)
-        passes = not domain and node.op_type == "Dropout" and self._is_inference(made)
-        if passes and not any(node.output[1:]):
-            scope.names[node.output[0]] = inputs[0]
-            return
-        self._add(made, node.output, scope)
-        if passes:
-            scope.names[node.output[0]] = inputs[0]
-
-    def _fused(self, node: onnx.NodeProto, inputs: list[int], scope: _Scope) -> None:
-        """Take apart what onnxruntime's optimizer made one: an operator, a sum, an activation."""
-        values = _values(_attributes(node, scope))
-        activation = values.pop("activation", "")
-        given = list(values.pop("activation_params", []))
-        given += [values.pop(n) for n in ("activation_alpha", "activation_beta") if n in values]
-        plain = [(node.op_type.removeprefix("Fused"), 13, values, inputs[:3])]
-        if len(inputs) > 3 and inputs[3] != NONE:
-            plain.append(("Add", 13, {}, inputs[3:]))
-        if activation:
-            named = dict(zip(_PARAMETERS.get(activation, ()), given, strict=False))
-            opset = 6 if activation == "Clip" else 13  # which has its limits as attributes
-            plain.append((activation, opset, named, []))
-        made = NONE
-        for op, opset, own, read in plain:
-            before = [made] if made != NONE else []
-            part = Node(op, "", opset, own, [*before, *read], [], node, scope.path)
-            last = part.op == plain[-1][0]
-            self._add(part, [node.output[0] if last else f"{op} of {node.output[0]}"], scope)
-            made = part.outputs[0]
-
-    def _group_norm(self, node: onnx.NodeProto, inputs: list[int], scope: _Scope) -> None:
-        """Take apart: views of channels last, a GroupNormalization, an activation."""
-        given = _values(_attributes(node, scope))
-        last = bool(given.get("channels_last", 1))
-        own = {"num_groups": given.get("groups", 1), "epsilon": given.get("epsilon", 1e-5)}
-
-        def make(op: str, opset: int, read: list[int], **values: Any) -> int:
-            part = Node(op, "", opset, values, read, [], node, scope.path)
-            self._add(part, [f"{op} of {node.output[0]}"], scope)
-            return part.outputs[0]
-
-        y = make("Transpose", 13, inputs[:1], perm=[0, 3, 1, 2]) if last else inputs[0]
-        y = make("GroupNormalization", 21, [y, *inputs[1:3]], **own)
-        if given.get("activation", 0):
-            y = make("Mul", 13, [y, make("Sigmoid", 13, [y])])
-        if last:
-            y = make("Transpose", 13, [y], perm=[0, 2, 3, 1])
-        self._flat.names[y] = node.output[0]
-        scope.names[node.output[0]] = y
-
-    def _is_same(self, node: onnx.NodeProto, inputs: Sequence[int], scope: _Scope) -> bool:
-        """Whether a node makes what it reads: Identity, or a cast to the type that it has."""
-        if node.op_type == "Identity":
-            return True
-        types = self._flat.types
-        if node.op_type == "CastLike":
-            return bool(types[inputs[0]]) and types[inputs[0]] == types[inputs[1]]
-        if node.op_type != "Cast":
-            return False
-        to = _values(_attributes(node, scope)).get("to")
-        return bool(to) and to == types[inputs[0]]
-
-    def _local(self, name: str, tensor: Any, scope: _Scope) -> None:
-        kind = tensor.values if isinstance(tensor, onnx.SparseTensorProto) else tensor
-        number = self._flat.add(name, kind.data_type)
-        self._flat.tensors[number] = tensor
-        scope.names[name] = number
-
-    def _add(self, node: Node, outputs: Sequence[str], scope: _Scope) -> None:
-        if is_random(node.proto):
-            self._flat.random.add(len(self._flat.nodes))
-        types = _types(node, self._flat.types)
-        if node.op == "SequenceAt":
-            types = [_element_type(node, self._flat)]
-        for slot, name in enumerate(outputs):
-            if not name:
-                node.outputs.append(NONE)
-                continue
-            kind = types[min(slot, len(types) - 1)] if types else 0
-            number = self._flat.add(name, kind, node)
-            node.outputs.append(number)
-            scope.names[name] = number
-        node.index = len(self._flat.nodes)
-        self._flat.nodes.append(node)
-
-    def _is_inference(self, node: Node) -> bool:
-        if node.opset < 7:
-            return bool(node.attributes.get("is_test", 0))
-        mode = node.inputs[2] if len(node.inputs) > 2 else NONE
-        if mode == NONE:
-            return True
-        tensor = self._flat.tensors.get(mode)
-        if tensor is None or mode in self._flat.inputs.values():
-            return False
-        return not onnx.numpy_helper.to_array(tensor).any()
-
-    def _call(self, node: onnx.NodeProto, function: onnx.FunctionProto, scope: _Scope) -> None:
-        names = dict(zip(function.input, (scope.number(n) for n in node.input), strict=False))
-        for name in function.input:
-            names.setdefault(name, NONE)
-        given = {a.name: a for a in function.attribute_proto}
-        given.update((a.name, a) for a in _attributes(node, scope))
-        where = f"{function.name} {node.name}".rstrip()
-        inner = _Scope(names, _opsets(function.opset_import), given, (*scope.path, where))
-        self._nodes(function.node, inner)
-        for name, made in zip(node.output, function.output, strict=False):
-            if name:
-                scope.names[name] = inner.number(made)
-
-    def _if(self, node: onnx.NodeProto, inputs: list[int], scope: _Scope) -> None:
-        bodies = {a.name: a.g for a in node.attribute}
-        results = []
-        for name in ("then_branch", "else_branch"):
-            inner = scope.inside(node, name)
-            self.graph(bodies[name], inner)
-            results.append([inner.number(port.name) for port in bodies[name].output])
-        for name, first, second in zip(node.output, *results, strict=False):
-            if name:
-                choice = Node(CHOICE, OWN, 1, {}, [inputs[0], first, second], [], node, scope.path)
-                self._add(choice, [name], scope)
-                same = self._flat.types[first] == self._flat.types[second]
-                self._flat.types[choice.outputs[0]] = self._flat.types[first] if same else 0
-
-    def _loop(self, node: onnx.NodeProto, inputs: list[int], scope: _Scope) -> None:
-        attributes = _attributes(node, scope)
-        body = next(a.g for a in attributes if a.name == "body")
-        inner = scope.inside(node, "body")
-        opset = scope.opsets.get("", 1)
-        values = _values([a for a in attributes if a.name != "body"])
-        what = {**values, "of": node.op_type, "depth": len(scope.path)}
-        entry = Node(ENTRY, OWN, opset, what, inputs, [], node, scope.path)
-        self._add(entry, [port.name for port in body.input], inner)
-        for port, number in zip(body.input, entry.outputs, strict=True):
-            self._flat.types[number] = port.type.tensor_type.elem_type
-        self.graph(body, inner)
-        made = [inner.number(port.name) for port in body.output]
-        loop = Node(node.op_type, "", opset, values, [*inputs, *made], [], node, scope.path)
-        self._add(loop, node.output, scope)
-        lead = 1 if node.op_type == "Loop" else 0
-        for slot, number in enumerate(loop.outputs):
-            if number != NONE and slot + lead < len(made):
-                self._flat.types[number] = self._flat.types[made[slot + lead]]
-
-
-def _opsets(imports: Iterable[Any]) -> dict[str, int]:
-    return {("" if i.domain == "ai.onnx" else i.domain): i.version for i in imports}
-
-
-def _attributes(node: onnx.NodeProto, scope: _Scope) -> list[onnx.AttributeProto]:
-    """Return a node's attributes, with what is given for those that refer to a function's."""
-    found = []
-    for attribute in node.attribute:
-        if not attribute.ref_attr_name:
-            found.append(attribute)
-            continue
-        given = scope.given.get(attribute.ref_attr_name)
-        if given is not None:
-            copied = onnx.AttributeProto()
-            copied.CopyFrom(given)
-            copied.name = attribute.name
-            found.append(copied)
-    return found
-
-
-def _values(attributes: Iterable[onnx.AttributeProto]) -> dict[str, Any]:
-    return {a.name: _value(a) for a in attributes}
-
-
-def _value(attribute: onnx.AttributeProto) -> Any:
-    kinds = onnx.AttributeProto
-    if attribute.type == kinds.TENSOR:
-        return onnx.numpy_helper.to_array(attribute.t)
-    if attribute.type == kinds.STRING:
-        return attribute.s.decode(errors="surrogateescape")
-    if attribute.type == kinds.STRINGS:
-        return [text.decode(errors="surrogateescape") for text in attribute.strings]
-    if attribute.type == kinds.FLOAT:
-        return float(attribute.f)
-    if attribute.type in {kinds.INTS, kinds.FLOATS}:
-        return list(attribute.ints if attribute.type == kinds.INTS else attribute.floats)
-    if attribute.type == kinds.INT:
-        return int(attribute.i)
-    return attribute.SerializeToString()  # graphs and types: nothing evaluates them
-
-
-def _constant_of(attributes: Iterable[onnx.AttributeProto]) -> Any:
-    """Return the tensor that a Constant makes."""
-    for attribute in attributes:
-        if attribute.name == "value":
-            return attribute.t
-        if attribute.name == "sparse_value":
-            return attribute.sparse_tensor
-        kind = {"float": np.float32, "int": np.int64}.get(
-            attribute.name.removeprefix("value_").rstrip("s")
-        )
-        if kind is not None:
-            value = _value(attribute)
-            return onnx.numpy_helper.from_array(np.asarray(value, kind))
-    return None
-
-
-def _types(node: Node, types: Sequence[int]) -> list[int]:
-    """Return the element types of a node's outputs, by its schema; 0 where unknown."""
-    if node.domain == OWN:
-        return []
-    inputs, outputs = _formals(node.op, node.domain, node.opset)
-    if not outputs and meaning_of(node.op, node.domain, node.opset) is not None:
-        return [types[node.inputs[0]]]  # of a domain of which onnx has no schemas
-    known: dict[str, int] = {}
-    for slot, number in enumerate(node.inputs):
-        if number != NONE and inputs:
-            known.setdefault(inputs[min(slot, len(inputs) - 1)], types[number])
-    return [known.get(kind) or _ELEMENT.get(kind) or _named(node) for kind in outputs]
-
-
-def _element_type(node: Node, flat: Flat) -> int:
-    """Return the element type of what is taken out of a sequence that was made in the graph."""
-    made = flat.makers[node.inputs[0]]
-    of_tensors = made is not None and made.op in {"SplitToSequence", "SequenceConstruct"}
-    return flat.types[made.inputs[0]] if made is not None and of_tensors else 0
-
-
-@functools.cache
-def _formals(op: str, domain: str, opset: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the types of an operator's inputs and outputs: their names, or the only one."""
-    try:
-        schema = onnx.defs.get_schema(op, since_version(op, domain, opset) or opset, domain)
-    except onnx.defs.SchemaError:
-        return (), ()
-    only = {
-        c.type_param_str: c.allowed_type_strs[0]
-        for c in schema.type_constraints
-        if len(c.allowed_type_strs) == 1
-    }
-    inputs, outputs = (
-        tuple(only.get(formal.type_str, formal.type_str) for formal in formals)
-        for formals in (schema.inputs, schema.outputs)
-    )
-    return inputs, outputs
-
-
-def _named(node: Node) -> int:
-    """Return the element type that attributes name."""
-    named = node.attributes.get("to", node.attributes.get("dtype", 0))
-    if node.op == "ConstantOfShape":
-        value = node.attributes.get("value")
-        kind = np.dtype(np.float32) if value is None else value.dtype
-        return int(onnx.helper.np_dtype_to_tensor_dtype(kind))
-    return named if isinstance(named, int) else 0
-
-
-_ELEMENT = {f"tensor({name.lower()})": n for name, n in onnx.TensorProto.DataType.items()}

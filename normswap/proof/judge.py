@@ -10,20 +10,22 @@ import ml_dtypes
 import numpy as np
 
 from normswap.dtypes import NUMPY_DTYPES, is_float
+from normswap.proof.comparing import Number, Rounding, aligned, compare
 from normswap.proof.drive import drive
 from normswap.proof.evaluate import UnjudgedError, constant_of, narrowing, stored_types
 from normswap.proof.flat import NONE
-from normswap.proof.maps import NoMapError, Number, Rounding, aligned, compare
+from normswap.proof.maps import NoMapError
 from normswap.proof.reading import map_of
 from normswap.proof.result import BY_SIZE, NARROWER, Means
 from normswap.proof.types import takes
+from normswap.semantics.families import MOVES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from normswap.proof.flat import Node
+    from normswap.proof.flat import FlatNode
     from normswap.proof.numbering import Side
-    from normswap.proof.regions import Cone, Pair
+    from normswap.proof.regions import Cone, RegionPair
 
 UNITS = 6.0
 """Unit roundoffs that a number of a map may be off by, in parts of its magnitude.
@@ -41,7 +43,7 @@ _PLAINLY = 8.0  # times that much is no rounding
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class RegionJudgement:
     """What was found of a region.
 
     Attributes
@@ -79,29 +81,29 @@ class Judgement:
     work: float = 0.0
 
 
-def judge(pair: Pair, *, drives: bool = True) -> Judgement:
+def judge(pair: RegionPair, *, drives: bool = True) -> RegionJudgement:
     """Say whether a region is the same function in both models.
 
     Parameters
     ----------
-    pair : Pair
+    pair : RegionPair
     drives : bool
         Whether what can't be told by maps is driven.
     """
     reason = _refused(pair)
     if reason:
-        return Judgement(equal=False, reason=reason)
+        return RegionJudgement(equal=False, reason=reason)
     try:
         return _by_maps(pair)
     except NoMapError as error:
         if not drives:
-            return Judgement(equal=False, reason=str(error))
+            return RegionJudgement(equal=False, reason=str(error))
     try:
         found = drive(pair, FLOORS)
     except UnjudgedError as error:
-        return _stored_otherwise(pair) or Judgement(equal=False, reason=str(error))
+        return _stored_otherwise(pair) or RegionJudgement(equal=False, reason=str(error))
     equal = found.floors <= FLOORS and not found.reason
-    return Judgement(
+    return RegionJudgement(
         equal=equal,
         apart=found.floors > _PLAINLY * FLOORS,
         means=Means.DRIVEN,
@@ -114,7 +116,7 @@ def judge(pair: Pair, *, drives: bool = True) -> Judgement:
     )
 
 
-def _by_maps(pair: Pair) -> Judgement:
+def _by_maps(pair: RegionPair) -> RegionJudgement:
     if not same_shapes(pair):
         raise NoMapError("the shape of what it makes is not known to be the same")
     a, b = map_of(pair.a, pair.of_a), map_of(pair.b, pair.of_b)
@@ -126,7 +128,7 @@ def _by_maps(pair: Pair) -> Judgement:
     # Where the operators are the same, nobody computed: numbers were stored anew at most.
     same = [node.op for node in pair.of_a.nodes] == [node.op for node in pair.of_b.nodes]
     equal = off.units <= (ONCE if same else UNITS)
-    return Judgement(
+    return RegionJudgement(
         equal=equal,
         apart=off.units > _PLAINLY * UNITS,
         means=Means.MAPS,
@@ -140,7 +142,7 @@ def _by_maps(pair: Pair) -> Judgement:
     )
 
 
-def _stored_otherwise(pair: Pair) -> Judgement | None:
+def _stored_otherwise(pair: RegionPair) -> RegionJudgement | None:
     """Find a constant that is another one in a region that is the same but for its constants."""
     if len(pair.of_a.nodes) != len(pair.of_b.nodes):
         return None
@@ -160,7 +162,7 @@ def _stored_otherwise(pair: Pair) -> Judgement | None:
     return replace(worst, number=None) if worst is not None and len(found) > 1 else worst
 
 
-def _is_alike(one: Node, other: Node) -> bool:
+def _is_alike(one: FlatNode, other: FlatNode) -> bool:
     """Whether two nodes are of the same operator, with the same attributes."""
     return (
         (one.op, one.domain, one.opset) == (other.op, other.domain, other.opset)
@@ -169,7 +171,7 @@ def _is_alike(one: Node, other: Node) -> bool:
     )
 
 
-def _other_constant(pair: Pair, a: int, b: int) -> Judgement | None:
+def _other_constant(pair: RegionPair, a: int, b: int) -> RegionJudgement | None:
     """Compare two constants; None where they are the same to rounding, or no floats."""
     if pair.a.classes[a] == pair.b.classes[b] or not is_float(pair.b.flat.types[b]):
         return None
@@ -186,7 +188,7 @@ def _other_constant(pair: Pair, a: int, b: int) -> Judgement | None:
     if not most > _PLAINLY * UNITS:
         return None
     count = int(np.count_nonzero(units > UNITS))
-    return Judgement(
+    return RegionJudgement(
         equal=False,
         apart=True,
         floors=most,
@@ -203,7 +205,7 @@ def _said(floors: float, what: str, limit: float) -> str:
     return f"it differs by {floors:.3g} times the rounding error of the {what} (limit {limit:.2g})"
 
 
-def rounded(pair: Pair) -> tuple[Rounding, Rounding]:
+def rounded(pair: RegionPair) -> tuple[Rounding, Rounding]:
     """Return how the weights and the shifts of a region were rounded.
 
     A number was rounded when the rewritten model stored it. Weights have axes, shifts one.
@@ -214,7 +216,7 @@ def rounded(pair: Pair) -> tuple[Rounding, Rounding]:
     return weights or none, shifts or none
 
 
-def same_shapes(pair: Pair) -> bool:
+def same_shapes(pair: RegionPair) -> bool:
     """Whether both models make a tensor of the same shapes, and these are known."""
     return all(
         (shape := one.shapes.get(pair.of_a.target)) is not None
@@ -223,7 +225,7 @@ def same_shapes(pair: Pair) -> bool:
     )
 
 
-def _refused(pair: Pair) -> str:
+def _refused(pair: RegionPair) -> str:
     """Return why a region is not to be judged, if it isn't."""
     kinds = [
         side.flat.types[cone.target] for side, cone in ((pair.a, pair.of_a), (pair.b, pair.of_b))
@@ -248,35 +250,13 @@ def _refused(pair: Pair) -> str:
 
 
 # What sizes may become on their way, without anything being decided by them.
-_ARITHMETIC = frozenset(
-    {
-        "Add",
-        "Cast",
-        "Concat",
-        "ConstantOfShape",
-        "Div",
-        "Expand",
-        "Flatten",
-        "Gather",
-        "Mul",
-        "Neg",
-        "Range",
-        "ReduceProd",
-        "Reshape",
-        "Shape",
-        "Size",
-        "Slice",
-        "Split",
-        "Squeeze",
-        "Sub",
-        "Tile",
-        "Transpose",
-        "Unsqueeze",
-    }
-)
+_ARITHMETIC = MOVES | {
+    "Add", "Cast", "ConstantOfShape", "Div", "Mul", "Neg", "Range", "ReduceProd", "Shape", "Size",
+    "Sub",
+}  # fmt: skip
 
 
-def _chooses_by_size(node: Node, side: Side) -> bool:
+def _chooses_by_size(node: FlatNode, side: Side) -> bool:
     """Whether a node decides something by a size that is open."""
     if len(side.sizes) == 1 or (node.is_standard and node.op in _ARITHMETIC):
         return False
@@ -290,17 +270,13 @@ def rounding_of(side: Side, cone: Cone, axes: int = 0) -> Rounding | None:
     found = [
         ml_dtypes.finfo(NUMPY_DTYPES[kind])
         for number in cone.constants
-        if is_float(side.flat.types[number]) and len(_shape(side, number)) >= axes
+        if is_float(side.flat.types[number]) and len(side.sizes[0].shapes.get(number, ())) >= axes
         for kind in stored_types(side, number)
     ]
     if not found:
         return None
     unit = max(float(info.eps) / 2 for info in found)
     return Rounding(unit, max(float(info.smallest_subnormal) for info in found))
-
-
-def _shape(side: Side, number: int) -> tuple[int, ...]:
-    return side.sizes[0].shapes.get(number, ())
 
 
 def frontier_names(side: Side, cone: Cone) -> Iterator[str]:

@@ -16,57 +16,24 @@ import math
 from typing import TYPE_CHECKING
 
 from normswap.proof.flat import NONE
+from normswap.semantics.families import CONTINUOUS, WINDOWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from normswap.proof.flat import Node
+    from normswap.proof.flat import FlatNode
     from normswap.proof.numbering import Side
     from normswap.proof.regions import Cone
 
 Shape = tuple[int, ...]
 
-_ALONE = frozenset(
-    {
-        "Abs",
-        "Cast",
-        "Celu",
-        "Clip",
-        "Elu",
-        "Erf",
-        "Exp",
-        "Gelu",
-        "HardSigmoid",
-        "HardSwish",
-        "LeakyRelu",
-        "Log",
-        "Mish",
-        "Neg",
-        "QuickGelu",
-        "Reciprocal",
-        "Relu",
-        "Selu",
-        "Shrink",
-        "Sigmoid",
-        "Softplus",
-        "Softsign",
-        "Sqrt",
-        "Tanh",
-        "ThresholdedRelu",
-    }
-)
+_ALONE = CONTINUOUS | {"Cast", "QuickGelu", "Shrink", "ThresholdedRelu"}
 _FOREIGN = frozenset({("com.microsoft", "Gelu"), ("com.microsoft", "QuickGelu")})
 _TOGETHER = frozenset({"Add", "Div", "Max", "Mean", "Min", "Mul", "PRelu", "Sub", "Sum"})
-_WINDOWS = frozenset({"AveragePool", "Conv", "ConvTranspose", "LpPool", "MaxPool"})
-_WHOLE = frozenset(
-    {
-        "BatchNormalization",
-        "GlobalAveragePool",
-        "GlobalMaxPool",
-        "GroupNormalization",
-        "InstanceNormalization",
-    }
-)
+_WHOLE = frozenset({
+    "BatchNormalization", "GlobalAveragePool", "GlobalMaxPool", "GroupNormalization",
+    "InstanceNormalization",
+})  # fmt: skip
 _VALUES = 16  # of a channel at least, so that a floor can be told
 
 
@@ -86,7 +53,7 @@ class Layout:
                 self._numbers[kind] = (side, number)
         nodes = [(side, node, cone) for side, cone in self._sides for node in cone.nodes]
         self.is_local = all(_is_local(node, side, cone) for side, node, cone in nodes)
-        self._windows = [(side, node) for side, node, _ in nodes if node.op in _WINDOWS]
+        self._windows = [(side, node) for side, node, _ in nodes if node.op in WINDOWS]
 
     def shape(self, kind: int, size: int) -> Shape | None:
         """Return the model's own shape of what has a class, at one of its sizes."""
@@ -181,7 +148,7 @@ class Layout:
         return [max(node.attributes.get("strides") or [1]) for _, node in self._windows]
 
 
-def _kernel(side: Side, node: Node) -> Sequence[int]:
+def _kernel(side: Side, node: FlatNode) -> Sequence[int]:
     given = node.attributes.get("kernel_shape")
     if given:
         return list(given)
@@ -189,7 +156,7 @@ def _kernel(side: Side, node: Node) -> Sequence[int]:
     return list(shape[2:]) if shape else []
 
 
-def _is_local(node: Node, side: Side, cone: Cone) -> bool:
+def _is_local(node: FlatNode, side: Side, cone: Cone) -> bool:
     """Whether a node treats samples alone, and places alike."""
     if not node.is_standard and (node.domain, node.op) not in _FOREIGN:
         return False
@@ -204,7 +171,7 @@ def _is_local(node: Node, side: Side, cone: Cone) -> bool:
         return node.attributes.get("axis", 0) == 1 and all(constant[1:])
     if node.op == "Split":
         return bool(node.attributes.get("axis") == 1) and all(constant[1:])
-    if node.op in _WINDOWS:
+    if node.op in WINDOWS:
         return all(constant[1:]) and "output_shape" not in node.attributes
     if node.op not in _TOGETHER or node.attributes:
         return False

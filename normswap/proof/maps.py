@@ -16,33 +16,21 @@ sum of absolute values would hide a fault in a number that is small only since o
 A map is made of blocks: Concat and Split give the channels of a tensor to several operators. Where
 one operator is behind another, or what there is has no form here, there is no map, and the region
 is driven with values (:mod:`normswap.proof.drive`). How the nodes of a region become a map is in
-:mod:`normswap.proof.reading`.
+:mod:`normswap.proof.reading`, and how two are compared in :mod:`normswap.proof.comparing`.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 Trail = tuple[Any, ...]
 """What moves or averages elements of single channels, one after the other."""
-
-
-_Arrays = list[tuple[np.ndarray, "np.ndarray | None"]]
-"""Of either map an array and what it is multiplied by."""
-
-Piece = tuple[int, int, Trail, int]
-"""A tensor's class, the first channel, what moves its elements, and the first that is read."""
-
-_ROWS = 1 << 15  # numbers that are compared at a time
-_OFF = 8.0  # roundoffs of a number that is not as it should be
 
 
 class NoMapError(Exception):
@@ -50,7 +38,7 @@ class NoMapError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Operator:
+class LinearOperator:
     """A linear operator with a weight; scaling is the one without a name.
 
     Attributes
@@ -75,14 +63,14 @@ class Operator:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class MapBlock:
     """Some channels of what a map makes, as far as they come from one tensor.
 
     Attributes
     ----------
     kind : int
         The tensor's class.
-    operator : Operator
+    operator : LinearOperator
     start : int
         The first channel.
     stored : numpy.ndarray
@@ -95,7 +83,7 @@ class Block:
     """
 
     kind: int
-    operator: Operator
+    operator: LinearOperator
     start: int
     stored: np.ndarray
     magnitude: np.ndarray | None = None
@@ -125,7 +113,7 @@ class Block:
         each = int(self.stored.shape[self.axis])
         return each * self.operator.group if self.operator.name == "ConvTranspose" else each
 
-    def scaled(self, factor: np.ndarray) -> Block:
+    def scaled(self, factor: np.ndarray) -> MapBlock:
         """Return the block times a number, or a number for each of its channels."""
         by = self._laid(factor)
         size = None if self.magnitude is None else self.magnitude * np.abs(by)
@@ -147,7 +135,7 @@ class Block:
         each = np.repeat(factor.reshape(group, -1), self.stored.shape[0] // group, axis=0)
         return each.reshape(*self.stored.shape[:2], *ones)
 
-    def part(self, low: int, high: int) -> Block:
+    def part(self, low: int, high: int) -> MapBlock:
         """Return some of the channels, counted as those of the map are."""
         first, last = low - self.start, high - self.start
         if (first, last) == (0, self.count):
@@ -170,12 +158,12 @@ class Block:
         by = self.factor
         if by is not None and by.ndim and by.shape[self.axis] != 1:
             by = by[tuple(here)]
-        return Block(self.kind, operator, low, self.stored[tuple(here)], size, by)
+        return MapBlock(self.kind, operator, low, self.stored[tuple(here)], size, by)
 
-    def plus(self, other: Block) -> Block:
+    def plus(self, other: MapBlock) -> MapBlock:
         """Return the sum with another block of the same channels and tensor."""
         if self.operator != other.operator:
-            wide, narrow = (self, other) if _is_wider(self, other) else (other, self)
+            wide, narrow = (self, other) if is_wider(self, other) else (other, self)
             return wide.plus(embedded(narrow, wide))
         weight = self.weight + other.weight
         return replace(self, stored=weight, magnitude=self.size + other.size, factor=None)
@@ -189,7 +177,7 @@ class Map:
     ----------
     axis : int or None
         The axis of channels, None where nothing differs among them.
-    blocks : tuple of Block
+    blocks : tuple of MapBlock
     bias, magnitude : numpy.ndarray
         (channels,), or () where there is one for all.
     trail : tuple
@@ -200,7 +188,7 @@ class Map:
     """
 
     axis: int | None
-    blocks: tuple[Block, ...]
+    blocks: tuple[MapBlock, ...]
     bias: np.ndarray
     magnitude: np.ndarray
     trail: Trail = ()
@@ -296,7 +284,7 @@ def reduced(of: Map, runs: tuple[int, ...], count: int, epsilon: float) -> Norma
     """
     same = np.array([epsilon])
     whole = Normal(of, runs, same, np.ones(1))
-    if len(of.blocks) != 1 or of.trail or of.blocks[0].operator != Operator():
+    if len(of.blocks) != 1 or of.trail or of.blocks[0].operator != LinearOperator():
         return whole
     block = of.blocks[0]
     parts = []
@@ -341,11 +329,12 @@ def total(maps: Sequence[Map]) -> Map:
     return Map(axis, blocks, bias, magnitude, varying[0].trail)
 
 
-def _is_wider(a: Block, b: Block) -> bool:
+def is_wider(a: MapBlock, b: MapBlock) -> bool:
+    """Whether the first has the larger kernel, into which the other's may fit."""
     return bool(a.operator.name) and (not b.operator.name or a.stored.size >= b.stored.size)
 
 
-def embedded(block: Block, wide: Block) -> Block:
+def embedded(block: MapBlock, wide: MapBlock) -> MapBlock:
     """Return the kernel of a Conv, or a scale, as one of a larger Conv that reads the same.
 
     Raises
@@ -390,302 +379,3 @@ def embedded(block: Block, wide: Block) -> Block:
     here = np.ix_(range(m), range(each), *places)
     weight[here], magnitude[here] = one, size
     return replace(wide, stored=weight, magnitude=magnitude, factor=None)
-
-
-# --------------------------------------------------------------------------------------- comparison
-
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """A number of a stored weight or bias.
-
-    Attributes
-    ----------
-    shape, place : tuple of int
-        Of the array, and where in it.
-    stored, wanted : float
-        What it is in the rewritten model, and what it should be.
-    count : int
-        How many numbers are off, with this one.
-    """
-
-    shape: tuple[int, ...]
-    place: tuple[int, ...]
-    stored: float
-    wanted: float
-    count: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Off:
-    """How far one map is from another.
-
-    Attributes
-    ----------
-    units : float
-        The largest deviation of a number, in unit roundoffs of its magnitude.
-    where : str
-        Which number, for people.
-    channel : int or None
-        The output channel that it is of.
-    share : float
-        The largest deviation in parts of the largest number of its weight.
-    is_partial : bool
-        Whether it is of a weight, and on each of its axes there are numbers at the same place that
-        are as they should be: so it is no scale or shift of a channel.
-    number : Number or None
-        The one that is off most, where that is more than rounding.
-    """
-
-    units: float
-    where: str = ""
-    channel: int | None = None
-    share: float = 0.0
-    is_partial: bool = False
-    number: Number | None = None
-
-    def worse(self, other: Off) -> Off:
-        """Return the larger of two."""
-        worst = max(self, other, key=lambda item: item.units)
-        numbers = [off.number for off in (self, other) if off.number is not None]
-        number = worst.number
-        if number is not None:
-            number = replace(number, count=sum(each.count for each in numbers))
-        return replace(worst, share=max(self.share, other.share), number=number)
-
-
-@dataclass(frozen=True, slots=True)
-class Rounding:
-    """What storing a number once does to it.
-
-    Attributes
-    ----------
-    unit : float
-        The unit roundoff of the type, in parts of the number.
-    least : float
-        What it may be however small the number is.
-    """
-
-    unit: float
-    least: float
-
-
-def compare(a: Map, b: Map, weights: Rounding, shifts: Rounding) -> Off:
-    """Return how far a map is from another, number by number.
-
-    Parameters
-    ----------
-    a, b : Map
-        They make tensors of the same shape.
-    weights, shifts : Rounding
-        Of the constants that weights and biases come from.
-
-    Raises
-    ------
-    NoMapError
-        If the two can't be compared: they apply different operators.
-    """
-    a, b = aligned(a, b)
-    worst = _apart(a.bias, b.bias, a.magnitude, shifts, "bias", 0)
-    first, second = matched(a, b)
-    for key, block in first.items():
-        one, other = block, second[key]
-        if one.operator != other.operator:
-            if _is_wider(one, other):
-                other = embedded(other, one)
-            else:
-                one = embedded(one, other)
-        size = one.magnitude
-        off = _apart(
-            one.stored,
-            other.stored,
-            size,
-            weights,
-            "weight",
-            one.axis,
-            factors=(one.factor, other.factor),
-        )
-        if off.channel is not None:
-            off = replace(off, channel=off.channel + one.start)
-        worst = worst.worse(off)
-    return worst.worse(_normals_apart(a.normals, b.normals, weights, shifts))
-
-
-def aligned(a: Map, b: Map) -> tuple[Map, Map]:
-    """Return two maps with the same axis of channels.
-
-    Raises
-    ------
-    NoMapError
-        If they have different ones.
-    """
-    if a.axis is None and b.axis is not None:
-        a = a.along(b.axis, b.bias.size) if b.bias.ndim else replace(a, axis=b.axis)
-    if b.axis is None and a.axis is not None:
-        b = b.along(a.axis, a.bias.size) if a.bias.ndim else replace(b, axis=a.axis)
-    if a.axis != b.axis or a.trail != b.trail:
-        raise NoMapError("they apply different operators")
-    return a, b
-
-
-def matched(a: Map, b: Map) -> tuple[dict[Piece, Block], dict[Piece, Block]]:
-    """Return the blocks of two maps, cut at the same channels, by what they read.
-
-    Raises
-    ------
-    NoMapError
-        If they read different tensors.
-    """
-    bounds = sorted({edge for each in (a, b) for edge in _edges(each)})
-    first, second = _refined(a, bounds), _refined(b, bounds)
-    if first.keys() != second.keys():
-        raise NoMapError("they read different tensors")
-    return first, second
-
-
-def _normals_apart(
-    a: Sequence[Normal], b: Sequence[Normal], weights: Rounding, shifts: Rounding
-) -> Off:
-    """Compare what is normalized, how, and with which epsilon."""
-    worst = Off(0.0)
-    if len(a) != len(b):
-        raise NoMapError("they normalize different tensors")
-    for one, other in zip(a, b, strict=True):
-        if one.runs != other.runs:
-            if len(a) > 1:
-                raise NoMapError("they normalize in other groups")
-            return Off(math.inf, "the groups that are normalized", share=1.0)
-        rounding = Rounding(max(shifts.unit, _ATTRIBUTE), shifts.least)
-        off = _apart(one.epsilon, other.epsilon, None, rounding, "epsilon", 1)
-        worst = worst.worse(off).worse(compare(one.of, other.of, weights, shifts))
-    return worst
-
-
-_ATTRIBUTE = 2.0**-24  # the unit roundoff of numbers among attributes
-
-
-def _edges(each: Map) -> Iterator[int]:
-    for block in each.blocks:
-        if block.stored.ndim:
-            yield from (block.start, block.start + block.count)
-
-
-def _refined(each: Map, bounds: Sequence[int]) -> dict[Piece, Block]:
-    """Return the blocks, cut at some channels, by tensor, channel and what is read of it.
-
-    Two that read the same are added up.
-    """
-    found: dict[Piece, Block] = {}
-    for block in each.blocks:
-        pieces = [block]
-        if block.stored.ndim:
-            own = [c for c in bounds if block.start <= c <= block.start + block.count]
-            pieces = [block.part(low, high) for low, high in itertools.pairwise(own)]
-        for piece in pieces:
-            operator = piece.operator
-            key = (piece.kind, piece.start, operator.trail, operator.offset)
-            found[key] = found[key].plus(piece) if key in found else piece
-    return found
-
-
-def _apart(
-    a: np.ndarray,
-    b: np.ndarray,
-    magnitude: np.ndarray | None,
-    rounding: Rounding,
-    what: str,
-    axis: int,
-    *,
-    factors: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
-) -> Off:
-    """Compare two arrays, each times a factor, some rows at a time.
-
-    A magnitude of None is that of the first.
-    """
-    try:
-        shape = np.broadcast_shapes(a.shape, b.shape)
-        magnitude = None if magnitude is None else np.broadcast_to(magnitude, shape)
-        pair = [
-            (np.broadcast_to(array, shape), None if by is None else np.broadcast_to(by, shape))
-            for array, by in zip((a, b), factors, strict=True)
-        ]
-    except ValueError as error:
-        raise NoMapError("they are of different sizes") from error
-    if not math.prod(shape):
-        return Off(0.0)
-    if not shape:
-        found = _apart(a[None], b[None], _lifted(magnitude), rounding, what, 1)
-        return replace(found, where=what)
-    step = max(1, _ROWS // math.prod(shape[1:]))
-    # A hair of float64's own rounding, so that what has no constants compares too.
-    unit = max(rounding.unit, 2.0**-46)
-    worst, largest, most = Off(-1.0), 0.0, 0.0
-    here: tuple[int, ...] = ()
-    count = 0
-    for start in range(0, shape[0], step):
-        rows = slice(start, start + step)
-        one, other = (_product(array, by, rows) for array, by in pair)
-        size = np.abs(one)
-        top = float(size.max())
-        deviation = np.subtract(one, other, out=other)
-        np.abs(deviation, out=deviation)
-        gap = float(deviation.max())
-        if not (math.isfinite(top) and math.isfinite(gap)):
-            raise NoMapError("a constant is no finite number")
-        largest, most = max(largest, top), max(most, gap)
-        if magnitude is not None:
-            size = np.abs(magnitude[rows])
-        with np.errstate(all="ignore"):
-            deviation -= rounding.least
-            size *= unit
-            units = np.divide(deviation, size, out=deviation)
-            # 0 / 0 is no deviation.
-            highest = max(float(np.fmax.reduce(units, axis=None)), 0.0)
-        if highest > _OFF:
-            count += int(np.count_nonzero(units > _OFF))
-        if highest > worst.units:
-            place = tuple(map(int, np.unravel_index(int(np.nanargmax(units)), units.shape)))
-            here = (place[0] + start, *place[1:])
-            channel = here[axis] if axis < len(here) else None
-            worst = Off(highest, f"{what}[{', '.join(map(str, here))}]", channel)
-    share = most / largest if largest else math.inf if most else 0.0
-    if worst.units <= _OFF:
-        return replace(worst, share=share)
-    partial = len(shape) > 1 and _is_partial(pair, here, unit)
-    number = _number(pair, here, count)
-    return replace(worst, share=share, is_partial=partial, number=number)
-
-
-def _number(pair: _Arrays, place: tuple[int, ...], count: int) -> Number:
-    """Return a number of the second array, with what would make it that of the first."""
-    (one, by), (other, scale) = pair
-    wanted = float(one[place]) * (1.0 if by is None else float(by[place]))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        wanted = float(np.divide(wanted, 1.0 if scale is None else scale[place]))
-    return Number(other.shape, place, float(other[place]), wanted, count)
-
-
-def _is_partial(pair: _Arrays, place: tuple[int, ...], unit: float) -> bool:
-    """Whether, along each axis, numbers at a place are not zero and as they should be."""
-    for axis, index in enumerate(place):
-        one, other = (
-            np.take(array, index, axis).astype(np.float64)
-            * (1.0 if by is None else np.take(by, index, axis))
-            for array, by in pair
-        )
-        size = np.abs(one)
-        if not ((np.abs(one - other) <= _OFF * unit * size) & (size > 0)).any():
-            return False
-    return True
-
-
-def _product(array: np.ndarray, by: np.ndarray | None, rows: slice) -> np.ndarray:
-    """Return some rows of an array times a factor, in float64; they may be written to."""
-    wide = array[rows].astype(np.float64)
-    if by is not None:
-        wide *= by[rows]
-    return wide
-
-
-def _lifted(array: np.ndarray | None) -> np.ndarray | None:
-    return None if array is None else array[None]

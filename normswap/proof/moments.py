@@ -30,7 +30,7 @@ from normswap.proof.maps import NoMapError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from normswap.proof.flat import Node
+    from normswap.proof.flat import FlatNode
     from normswap.proof.numbering import Side
 
 Shapes = tuple[tuple[int, ...], ...]
@@ -112,7 +112,7 @@ class Moments:
         self._constant = constant
         self.found: dict[int, Moment] = {}
 
-    def read(self, node: Node) -> Moment | None:
+    def read(self, node: FlatNode) -> Moment | None:
         """Note and return what a node makes, None where that is nothing of runs."""
         rule = _RULES.get((node.domain, node.op))
         if rule is None or any(n != NONE for n in node.outputs[1:]):
@@ -204,7 +204,7 @@ class Moments:
             if any(a != 1 for a in padded[first:]):
                 raise _NoMomentError
 
-    def reduced(self, node: Node) -> tuple[int, ...]:
+    def reduced(self, node: FlatNode) -> tuple[int, ...]:
         """Return how many runs a reduction over the last axes makes, at each size."""
         shapes = self.shapes(node.inputs[0])
         axes: Any = node.attributes.get("axes")
@@ -245,7 +245,7 @@ def _lengths(moments: Moments, moment: Moment) -> BySize:
 # --------------------------------------------------------------------------------- operators
 
 
-def _viewed(moments: Moments, node: Node) -> Moment:
+def _viewed(moments: Moments, node: FlatNode) -> Moment:
     """Reshape, Flatten, Squeeze, Unsqueeze; Cast, if it does not narrow, which was seen to."""
     if node.op == "Cast" and not is_float(node.attributes.get("to", 0)):
         raise _NoMomentError
@@ -255,7 +255,7 @@ def _viewed(moments: Moments, node: Node) -> Moment:
     return moment
 
 
-def _turned(moments: Moments, node: Node) -> Moment:
+def _turned(moments: Moments, node: FlatNode) -> Moment:
     """Transpose, as far as it moves only axes of length 1."""
     for shape in moments.shapes(node.inputs[0]):
         order = node.attributes.get("perm") or range(len(shape))[::-1]
@@ -265,7 +265,7 @@ def _turned(moments: Moments, node: Node) -> Moment:
     return moments.of(node.inputs[0])
 
 
-def _meaned(moments: Moments, node: Node) -> Moment:
+def _meaned(moments: Moments, node: FlatNode) -> Moment:
     """ReduceMean."""
     moment, runs = moments.of(node.inputs[0]), moments.reduced(node)
     if moment.kind in {"view", "mean"} and moment.is_plain:
@@ -280,7 +280,7 @@ def _meaned(moments: Moments, node: Node) -> Moment:
     raise _NoMomentError
 
 
-def _squares_summed(moments: Moments, node: Node) -> Moment:
+def _squares_summed(moments: Moments, node: FlatNode) -> Moment:
     """ReduceSumSquare of d, and ReduceSum of its squares."""
     moment, runs = moments.of(node.inputs[0]), moments.reduced(node)
     wanted = "centred" if node.op == "ReduceSumSquare" else "square"
@@ -291,7 +291,7 @@ def _squares_summed(moments: Moments, node: Node) -> Moment:
     return Moment("power", moment.base, runs, k=k, c=(0.0,) * len(runs))
 
 
-def _multiplied(moments: Moments, node: Node) -> Moment:
+def _multiplied(moments: Moments, node: FlatNode) -> Moment:
     """MatMul of d as a row with d as a column."""
     one, other = (moments.of(n) for n in node.inputs)
     alike = one.kind == other.kind == "centred" and one.factor.size == other.factor.size == 1
@@ -309,7 +309,7 @@ def _multiplied(moments: Moments, node: Node) -> Moment:
     return Moment("power", one.base, one.runs, k=k, c=(0.0,) * len(k))
 
 
-def _added(moments: Moments, node: Node) -> Moment:
+def _added(moments: Moments, node: FlatNode) -> Moment:
     """Add and Sub."""
     a, b = node.inputs
     sign = -1.0 if node.op == "Sub" else 1.0
@@ -348,7 +348,7 @@ def _negative(moment: Moment) -> dict[str, Any]:
 
 
 def _shifted(
-    moments: Moments, node: Node, moment: Moment, number: int, constant: int, sign: float = 1.0
+    moments: Moments, node: FlatNode, moment: Moment, number: int, constant: int, sign: float = 1.0
 ) -> Moment:
     if moment.kind == "power" and moment.exponent == 1:
         added = moments.scalar(constant)
@@ -364,7 +364,7 @@ def _shifted(
     return moment.plus(sign * values)
 
 
-def _scaled(moments: Moments, node: Node) -> Moment:
+def _scaled(moments: Moments, node: FlatNode) -> Moment:
     """Mul and Div."""
     a, b = node.inputs
     if moments.is_constant(a) or moments.is_constant(b):
@@ -410,7 +410,7 @@ def _normal(centred: Moment, power: Moment) -> Moment:
     return found.times(centred.factor / roots[0])
 
 
-def _by_constant(moments: Moments, node: Node) -> Moment:
+def _by_constant(moments: Moments, node: FlatNode) -> Moment:
     a, b = node.inputs
     number, constant = (b, a) if moments.is_constant(a) else (a, b)
     moment = moments.of(number)
@@ -439,7 +439,7 @@ def _by_constant(moments: Moments, node: Node) -> Moment:
     return moment.times(1 / factor if inverse else factor)
 
 
-def _rooted(moments: Moments, node: Node) -> Moment:
+def _rooted(moments: Moments, node: FlatNode) -> Moment:
     """Sqrt and Reciprocal."""
     moment = moments.of(node.inputs[0])
     if moment.kind != "power" or not moment.is_plain:
@@ -449,7 +449,7 @@ def _rooted(moments: Moments, node: Node) -> Moment:
     return replace(moment, exponent=moment.exponent / 2)
 
 
-def _powered(moments: Moments, node: Node) -> Moment:
+def _powered(moments: Moments, node: FlatNode) -> Moment:
     """Pow by 2, and by 0.5 and -0.5."""
     moment = moments.of(node.inputs[0])
     exponent = moments.scalar(node.inputs[1])[0]
@@ -460,7 +460,7 @@ def _powered(moments: Moments, node: Node) -> Moment:
     return replace(moment, exponent=moment.exponent * exponent)
 
 
-def _negated(moments: Moments, node: Node) -> Moment:
+def _negated(moments: Moments, node: FlatNode) -> Moment:
     moment = moments.of(node.inputs[0])
     if moment.kind == "view":
         raise _NoMomentError
@@ -470,7 +470,7 @@ def _negated(moments: Moments, node: Node) -> Moment:
 # --------------------------------------------------------------------------------- normalizations
 
 
-def _by_operator(moments: Moments, node: Node) -> Moment:
+def _by_operator(moments: Moments, node: FlatNode) -> Moment:
     """LayerNormalization, InstanceNormalization and GroupNormalization."""
     moment = moments.of(node.inputs[0])
     if moment.kind != "view" or moments.counts(node.inputs[0]) != moments.counts(moment.base):
@@ -501,7 +501,7 @@ def _by_operator(moments: Moments, node: Node) -> Moment:
     return made
 
 
-_RULES: dict[tuple[str, str], Callable[[Moments, Node], Moment]] = {
+_RULES: dict[tuple[str, str], Callable[[Moments, FlatNode], Moment]] = {
     ("", "Add"): _added,
     ("", "Cast"): _viewed,
     ("", "Div"): _scaled,

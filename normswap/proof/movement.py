@@ -14,7 +14,7 @@ from normswap.proof.evaluate import evaluate, folds, numbers_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from normswap.proof.regions import Pair
+    from normswap.proof.regions import RegionPair
 
 SAMPLES = 2
 _MOVED = 8.0  # roundoffs of what a region makes: more is no rounding of a single number
@@ -25,7 +25,7 @@ class Movement:
 
     Parameters
     ----------
-    pair : Pair
+    pair : RegionPair
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class Movement:
         Whether there are any with axes.
     """
 
-    def __init__(self, pair: Pair) -> None:
+    def __init__(self, pair: RegionPair) -> None:
         self._pair = pair
         changed = self._changed()
         self._numbers = numbers_of(pair.of_a.nodes) ^ numbers_of(pair.of_b.nodes)

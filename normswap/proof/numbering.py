@@ -17,8 +17,9 @@ import onnx
 from normswap.dtypes import NUMPY_DTYPES
 from normswap.proof.constants import Constants, content_of, digest_of, glance_of, kind_of
 from normswap.proof.conversion import WIDE, roundings
-from normswap.proof.flat import CHOICE, NONE, OWN, Flat, Node
+from normswap.proof.flat import CHOICE, NONE, OWN, Flat, FlatNode
 from normswap.semantics.constants import evaluate
+from normswap.semantics.families import WINDOWS
 from normswap.semantics.registry import meaning_of, since_version
 
 if TYPE_CHECKING:
@@ -26,24 +27,10 @@ if TYPE_CHECKING:
 
     from normswap.proof.sizes import Sizes
 
-_SYMMETRIC = frozenset(
-    {
-        "Add",
-        "And",
-        "BitwiseAnd",
-        "BitwiseOr",
-        "BitwiseXor",
-        "Equal",
-        "Max",
-        "Mean",
-        "Min",
-        "Mul",
-        "Or",
-        "Sum",
-        "Xor",
-    }
-)
-_WINDOWS = frozenset({"AveragePool", "Conv", "ConvTranspose", "LpPool", "MaxPool"})
+_SYMMETRIC = frozenset({
+    "Add", "And", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Equal", "Max", "Mean", "Min", "Mul",
+    "Or", "Sum", "Xor",
+})  # fmt: skip
 _LARGEST = 1 << 24  # elements of a constant that is computed in order to be told
 
 
@@ -64,7 +51,7 @@ class Side:
     narrow : int
         The type that the original was converted to, if that is what this model is
         (:mod:`normswap.proof.conversion`); else 0.
-    readings : dict of int to Node
+    readings : dict of int to FlatNode
         What tensors are read as made by, in the place of their makers
         (:mod:`normswap.proof.scaled`).
     stands_for : dict of int to int
@@ -77,7 +64,7 @@ class Side:
     classes: list[int] = field(default_factory=list, init=False)
     overridable: frozenset[int] = frozenset()
     narrow: int = 0
-    readings: dict[int, Node] = field(default_factory=dict, init=False)
+    readings: dict[int, FlatNode] = field(default_factory=dict, init=False)
     stands_for: dict[int, int] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -95,7 +82,7 @@ class Side:
             return False
         return NUMPY_DTYPES[own].itemsize > NUMPY_DTYPES[original].itemsize
 
-    def maker(self, number: int) -> Node | None:
+    def maker(self, number: int) -> FlatNode | None:
         """Return what makes a tensor, or what it is read as made by."""
         return self.readings.get(number) or self.flat.makers[number]
 
@@ -107,7 +94,7 @@ class Side:
         return None
 
 
-class Table:
+class ClassTable:
     """The classes, and what is known to be in them."""
 
     def __init__(self) -> None:
@@ -187,7 +174,7 @@ class Table:
             for slot, number in enumerate(node.outputs)
         ]
 
-    def _moved(self, side: Side, node: Node) -> list[int] | None:
+    def _moved(self, side: Side, node: FlatNode) -> list[int] | None:
         """Return the classes of values that are known, and bytes that constants' only move to."""
         if node.domain == OWN:
             return None
@@ -297,7 +284,7 @@ class _Content:
         return digest_of([self._content or b""])
 
 
-def _version(node: Node) -> Hashable:
+def _version(node: FlatNode) -> Hashable:
     """Return what tells the meanings of an operator at several opsets apart."""
     if node.domain == OWN or node.op == "Loop":
         return None
@@ -307,7 +294,7 @@ def _version(node: Node) -> Hashable:
     return node.opset if node.domain else since_version(node.op, "", node.opset)
 
 
-def attributes_of(node: Node, side: Side) -> tuple[tuple[str, Hashable], ...]:
+def attributes_of(node: FlatNode, side: Side) -> tuple[tuple[str, Hashable], ...]:
     """Return a node's attributes, without those that say what their absence does."""
     given = node.attributes
     if not given:
@@ -320,12 +307,12 @@ def attributes_of(node: Node, side: Side) -> tuple[tuple[str, Hashable], ...]:
         for name, value in sorted((name, _frozen(value)) for name, value in given.items())
         if defaults.get(name, _NOTHING) != value
     ]
-    if node.op in _WINDOWS and not node.domain:
+    if node.op in WINDOWS and not node.domain:
         kept = [item for item in kept if not _says_nothing(*item, node, side)]
     return tuple(kept)
 
 
-def _only_converts(node: Node, side: Side) -> bool:
+def _only_converts(node: FlatNode, side: Side) -> bool:
     """Whether a node of a converted model makes a narrow tensor of a wide one, or back."""
     if node.op != "Cast" or not node.is_standard:
         return False
@@ -341,7 +328,7 @@ def _as_wide(name: str, value: Any, narrow: int) -> Any:
     return value
 
 
-def _says_nothing(name: str, value: Any, node: Node, side: Side) -> bool:
+def _says_nothing(name: str, value: Any, node: FlatNode, side: Side) -> bool:
     """Whether an attribute of a window says what its absence says too."""
     if name == "pads":
         return not any(value)

@@ -27,13 +27,13 @@ from normswap.proof.candidates import MORE, Candidates
 from normswap.proof.conversion import narrowed_to
 from normswap.proof.facts import Facts
 from normswap.proof.flat import NONE
-from normswap.proof.judge import Judgement, frontier_names, judge
-from normswap.proof.numbering import Side, Table
+from normswap.proof.judge import RegionJudgement, frontier_names, judge
+from normswap.proof.numbering import ClassTable, Side
 from normswap.proof.regions import (
     WIDER,
     Cone,
     LargeRegionError,
-    Pair,
+    RegionPair,
     cone_of,
     opposite,
     widened,
@@ -56,7 +56,7 @@ from normswap.proof.witness import Apart, shown
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from normswap.proof.scaled import Scaling
+    from normswap.proof.scaled import ChannelAffine
 
 _FAILURES = 24  # tensors of a region that were no cut points
 _DIFFERENCES = 8  # regions that may differ
@@ -127,7 +127,7 @@ class _Reading:
     """A tensor that is one of the original but for a scale and a shift."""
 
     kind: int
-    scaling: Scaling
+    scaling: ChannelAffine
     region: Region
 
 
@@ -146,14 +146,14 @@ class _Walk:
         self._budget = budget
         self._progress = progress
         self._scaling = scaling
-        self._table = Table()
+        self._table = ClassTable()
         self._facts = Facts(a), Facts(b)
         b.narrow = narrowed_to(a.flat, b.flat)
         self._homes = self._table.walk(a, b.narrow)
         self._regions: dict[int, Region] = {}
         self._assumed: dict[int, tuple[int, Region]] = {}
         self._failed: dict[int, tuple[int, Region]] = {}
-        self._judged: dict[Any, Judgement] = {}
+        self._judged: dict[Any, RegionJudgement] = {}
         self._identical: set[int] = set()
         self._near: set[int] = set()
         self._unequal: dict[Cut, Apart] = {}
@@ -317,7 +317,7 @@ class _Walk:
         """Whether a region has a tensor in it that was off by little."""
         return any(n in self._near and n != cone.target for n in cone.made)
 
-    def _judge(self, of_a: Cone, of_b: Cone, *, drives: bool = True) -> Judgement:
+    def _judge(self, of_a: Cone, of_b: Cone, *, drives: bool = True) -> RegionJudgement:
         key = (of_b.target, of_a.target, frozenset(of_b.frontier.items()), drives)
         found = self._judged.get(key)
         if found is None:
@@ -325,8 +325,8 @@ class _Walk:
             self._budget.spend(found.work)
         return found
 
-    def _pair(self, of_a: Cone, of_b: Cone) -> Pair:
-        return Pair(self._a, self._b, of_a, of_b, *self._facts)
+    def _pair(self, of_a: Cone, of_b: Cone) -> RegionPair:
+        return RegionPair(self._a, self._b, of_a, of_b, *self._facts)
 
     def _may_widen(self, of_a: Cone, of_b: Cone) -> bool:
         """Whether what does occur at a frontier may make regions equal that are not."""
@@ -335,7 +335,7 @@ class _Walk:
         return any(node.op in _BENT for node in (*of_a.nodes, *of_b.nodes))
 
     def _region(
-        self, of_a: Cone, of_b: Cone, found: Judgement, *, is_scaled: bool = False
+        self, of_a: Cone, of_b: Cone, found: RegionJudgement, *, is_scaled: bool = False
     ) -> Region:
         stands_for = self._b.stands_for
         read = tuple(stands_for.get(number, number) for number in of_b.frontier)
@@ -462,18 +462,7 @@ class _Walk:
         return reasons[-1] if reasons else "no tensor of the original corresponds to it"
 
 
-_BENT = frozenset(
-    {
-        "Abs",
-        "Clip",
-        "HardSigmoid",
-        "HardSwish",
-        "LeakyRelu",
-        "Max",
-        "MaxPool",
-        "Min",
-        "PRelu",
-        "Relu",
-        "Where",
-    }
-)
+_BENT = frozenset({
+    "Abs", "Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "Max", "MaxPool", "Min", "PRelu",
+    "Relu", "Where",
+})  # fmt: skip

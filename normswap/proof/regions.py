@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from normswap.proof.facts import Facts
-    from normswap.proof.flat import Node
+    from normswap.proof.flat import FlatNode
     from normswap.proof.numbering import Side
 
 LARGEST = 96
@@ -31,7 +31,7 @@ class Cone:
     Attributes
     ----------
     target : int
-    nodes : tuple of Node
+    nodes : tuple of FlatNode
         In topological order.
     frontier : dict of int to int
         Tensors and their classes.
@@ -40,12 +40,12 @@ class Cone:
     """
 
     target: int
-    nodes: tuple[Node, ...]
+    nodes: tuple[FlatNode, ...]
     frontier: dict[int, int]
     constants: frozenset[int]
 
     @property
-    def own(self) -> tuple[Node, ...]:
+    def own(self) -> tuple[FlatNode, ...]:
         """Its nodes without those of readings, which the model does not have."""
         return tuple(node for node in self.nodes if node.index >= 0)
 
@@ -61,7 +61,7 @@ class Cone:
 
 
 @dataclass(slots=True)
-class Pair:
+class RegionPair:
     """A region of both models.
 
     Attributes
@@ -110,7 +110,7 @@ def cone_of(side: Side, target: int, stops: Collection[int]) -> Cone:
         If there is no end to it.
     """
     pending, seen = [target], {target}
-    nodes: dict[int, Node] = {}
+    nodes: dict[int, FlatNode] = {}
     frontier: dict[int, int] = {}
     constants: set[int] = set()
     while pending:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
-from normswap.proof.flat import ENTRY, NONE, Flat, Node, NotFlatError
+from normswap.proof.flat import ENTRY, NONE, Flat, FlatNode, NotFlatError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -98,7 +98,7 @@ class _Editing:
 
     Attributes
     ----------
-    nodes : list of Node
+    nodes : list of FlatNode
         All so far.
     found : dict of int to Reordered
         By number of a tensor.
@@ -106,12 +106,12 @@ class _Editing:
 
     def __init__(self, flat: Flat) -> None:
         self._flat = flat
-        self.nodes: list[Node] = []
+        self.nodes: list[FlatNode] = []
         self.found: dict[int, Reordered] = {}
         self._read: dict[int, int] = {}  # what is read in place of a tensor
         self._behind: dict[int, tuple[int, Reordered]] = {}  # u, by v
 
-    def add(self, node: Node, hints: Sequence[Reordered | None]) -> None:
+    def add(self, node: FlatNode, hints: Sequence[Reordered | None]) -> None:
         """Add a node and, behind what is permuted of what it makes, two more."""
         flat = self._flat
         node.inputs[:] = [self._read.get(number, number) for number in node.inputs]
@@ -128,7 +128,7 @@ class _Editing:
                 flat.between.add(number)
                 self._put(node, number, own, hint)
 
-    def _put(self, node: Node, number: int, own: int, hint: Reordered) -> None:
+    def _put(self, node: FlatNode, number: int, own: int, hint: Reordered) -> None:
         """Let whoever reads a tensor read u in its present order."""
         flat = self._flat
         back = self._gather(node, own, hint.axis, hint.places)
@@ -138,7 +138,7 @@ class _Editing:
         self._read[number] = back
         self._behind[back] = own, hint
 
-    def _is_straightened(self, node: Node, made: Reordered | None) -> bool:
+    def _is_straightened(self, node: FlatNode, made: Reordered | None) -> bool:
         """Let a linear operator read and make channels in the order of the original, if it can."""
         own, read = self._behind.get(node.inputs[0] if node.inputs else NONE, (NONE, None))
         if not node.is_standard or (read is None and made is None):
@@ -158,13 +158,13 @@ class _Editing:
         return True
 
     def _taken(
-        self, node: Node, p: Places | None, q: Places | None
+        self, node: FlatNode, p: Places | None, q: Places | None
     ) -> dict[int, dict[int, Places | None]] | None:
         """Return what is to be taken of which axis of each parameter; None where that is open.
 
         Parameters
         ----------
-        node : Node
+        node : FlatNode
         p, q : (C,) ndarray of int
             Which channel of what is read (made) each one of the original is.
         """
@@ -202,7 +202,7 @@ class _Editing:
         tensor = self._flat.tensors.get(number)
         return None if tensor is None else tuple(tensor.dims)
 
-    def _gather(self, behind: Node, number: int, axis: int, places: Places) -> int:
+    def _gather(self, behind: FlatNode, number: int, axis: int, places: Places) -> int:
         """Add a Gather of a tensor by constant places, and return what it makes."""
         flat = self._flat
         index = flat.add(f"places of {flat.names[number]}", onnx.TensorProto.INT64)
@@ -210,7 +210,9 @@ class _Editing:
         name = flat.names[number]
         proto = onnx.helper.make_node("Gather", [name, flat.names[index]], [name], axis=axis)
         opset = behind.opset if behind.is_standard else _SINCE
-        node = Node("Gather", "", opset, {"axis": axis}, [number, index], [], proto, behind.path)
+        node = FlatNode(
+            "Gather", "", opset, {"axis": axis}, [number, index], [], proto, behind.path
+        )
         made = flat.add(name, flat.types[number], node)
         node.outputs.append(made)
         self.nodes.append(node)

@@ -21,13 +21,13 @@ from normswap.proof.candidates import MORE, Candidates
 from normswap.proof.facts import Facts
 from normswap.proof.flat import NONE
 from normswap.proof.identity import node_names, tensor_names
-from normswap.proof.judge import Judgement, judge, rounding_of
-from normswap.proof.numbering import Table
+from normswap.proof.judge import RegionJudgement, judge, rounding_of
+from normswap.proof.numbering import ClassTable
 from normswap.proof.regions import (
     WIDER,
     Cone,
     LargeRegionError,
-    Pair,
+    RegionPair,
     cone_of,
     opposite,
     widened,
@@ -154,7 +154,7 @@ class _NoCutError(Exception):
 class _Trace:
     def __init__(self, a: Side, b: Side) -> None:
         self._a, self._b = a, b
-        self._table = Table()
+        self._table = ClassTable()
         self._homes = self._table.walk(a)
         self._common: set[int] = set()  # classes that both models have
         self._candidates = Candidates(a, b, self._homes)
@@ -233,7 +233,7 @@ class _Trace:
             cut.is_scaled,
         )
 
-    def _scaled(self, of_a: Cone, of_b: Cone) -> Judgement:
+    def _scaled(self, of_a: Cone, of_b: Cone) -> RegionJudgement:
         """Read a tensor as the original's, scaled and shifted, if that is what it is."""
         found = scaled(self._pair(of_a, of_b), Budget().spend)
         if found is None:
@@ -295,5 +295,5 @@ class _Trace:
                     return True
         return False
 
-    def _pair(self, of_a: Cone, of_b: Cone) -> Pair:
-        return Pair(self._a, self._b, of_a, of_b, *self._facts)
+    def _pair(self, of_a: Cone, of_b: Cone) -> RegionPair:
+        return RegionPair(self._a, self._b, of_a, of_b, *self._facts)

@@ -22,21 +22,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
+from normswap.proof.comparing import aligned, compare, matched
 from normswap.proof.drive import drive, first_made
 from normswap.proof.evaluate import UnjudgedError
-from normswap.proof.flat import Node
-from normswap.proof.judge import FLOORS, UNITS, Judgement, rounded, same_shapes
-from normswap.proof.maps import NoMapError, aligned, compare, matched
+from normswap.proof.flat import FlatNode
+from normswap.proof.judge import FLOORS, UNITS, RegionJudgement, rounded, same_shapes
+from normswap.proof.maps import NoMapError
 from normswap.proof.reading import map_of
 from normswap.proof.result import Means
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from normswap.proof.comparing import Off
     from normswap.proof.drive import Driven
-    from normswap.proof.maps import Block, Map, Off
-    from normswap.proof.numbering import Side, Table
-    from normswap.proof.regions import Pair
+    from normswap.proof.maps import Map, MapBlock
+    from normswap.proof.numbering import ClassTable, Side
+    from normswap.proof.regions import RegionPair
 
 _OPSET = 14
 _MOST = 3  # nodes of a reading
@@ -45,7 +47,7 @@ _SAME = 1e-12  # parts by which a scale that is 1, or 0, may be off
 
 
 @dataclass(frozen=True, slots=True)
-class Scaling:
+class ChannelAffine:
     """What is done to each channel of a tensor.
 
     Attributes
@@ -87,12 +89,14 @@ class Scaling:
         return made
 
 
-def scaled(pair: Pair, spend: Callable[[float], None]) -> tuple[Scaling, Judgement] | None:
+def scaled(
+    pair: RegionPair, spend: Callable[[float], None]
+) -> tuple[ChannelAffine, RegionJudgement] | None:
     """Return what makes the original's region that of the rewritten model; None if nothing does.
 
     Parameters
     ----------
-    pair : Pair
+    pair : RegionPair
         A region that is another function, without a number in it that is off by little.
     spend : callable
         Told of the work, as :meth:`normswap.proof.budget.Budget.spend`.
@@ -109,15 +113,17 @@ def scaled(pair: Pair, spend: Callable[[float], None]) -> tuple[Scaling, Judgeme
         return None
 
 
-def _equal(means: Means, floors: float, worst: Off | Driven) -> Judgement:
+def _equal(means: Means, floors: float, worst: Off | Driven) -> RegionJudgement:
     channel = worst.channel
-    return Judgement(equal=True, means=means, floors=floors, element=worst.where, channel=channel)
+    return RegionJudgement(
+        equal=True, means=means, floors=floors, element=worst.where, channel=channel
+    )
 
 
 # ----------------------------------------------------------------------------------- by maps
 
 
-def _of_maps(pair: Pair) -> tuple[Scaling, Judgement] | None:
+def _of_maps(pair: RegionPair) -> tuple[ChannelAffine, RegionJudgement] | None:
     weights, shifts = rounded(pair)
     a, b = aligned(map_of(pair.a, pair.of_a), map_of(pair.b, pair.of_b))
     scale = _proportion(a, b)
@@ -127,7 +133,7 @@ def _of_maps(pair: Pair) -> tuple[Scaling, Judgement] | None:
     shift = b.bias - scale * a.bias
     noise = np.abs(shift) <= UNITS * shifts.unit * size  # what rounding may do is no shift
     shift, size = np.where(noise, 0.0, (shift, size + b.magnitude))
-    found = Scaling(a.axis, scale, ((shift + size) / 2, (shift - size) / 2))
+    found = ChannelAffine(a.axis, scale, ((shift + size) / 2, (shift - size) / 2))
     if found.is_none:
         return None
     off = compare(a.affine(scale, shift, size), b, weights, shifts)
@@ -155,7 +161,7 @@ def _proportion(a: Map, b: Map) -> np.ndarray | None:
     return scale if np.isfinite(scale).all() else None
 
 
-def _by_channel(block: Block, axes: int) -> np.ndarray:
+def _by_channel(block: MapBlock, axes: int) -> np.ndarray:
     """Return the weights of a block, a row for each of its channels; one row without an axis."""
     weight = block.weight
     if not axes or not weight.ndim:
@@ -166,7 +172,9 @@ def _by_channel(block: Block, axes: int) -> np.ndarray:
 # --------------------------------------------------------------------------------- by values
 
 
-def _of_values(pair: Pair, spend: Callable[[float], None]) -> tuple[Scaling, Judgement] | None:
+def _of_values(
+    pair: RegionPair, spend: Callable[[float], None]
+) -> tuple[ChannelAffine, RegionJudgement] | None:
     a, b, moved, work = first_made(pair)
     spend(work)
     if a.ndim < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
@@ -188,7 +196,7 @@ def _of_values(pair: Pair, spend: Callable[[float], None]) -> tuple[Scaling, Jud
     return found, _equal(Means.DRIVEN, driven.floors, driven)
 
 
-def _fitted(a: np.ndarray, b: np.ndarray, moved: Sequence[np.ndarray], axis: int) -> Scaling:
+def _fitted(a: np.ndarray, b: np.ndarray, moved: Sequence[np.ndarray], axis: int) -> ChannelAffine:
     """Fit by least squares, channel by channel."""
     others = tuple(each for each in range(a.ndim) if each != axis)
     center = a.mean(axis=others, keepdims=True)
@@ -204,13 +212,13 @@ def _fitted(a: np.ndarray, b: np.ndarray, moved: Sequence[np.ndarray], axis: int
     floor = np.sqrt(np.max(squares, axis=0)) if squares else np.zeros(shift.shape)
     least = _SAME * max(float(np.abs(a).max()), float(np.abs(b).max()))
     shift = np.where(np.abs(shift) <= FLOORS * np.abs(scale) * floor + least, 0.0, shift)
-    return Scaling(axis, scale.reshape(-1), (shift.reshape(-1),))
+    return ChannelAffine(axis, scale.reshape(-1), (shift.reshape(-1),))
 
 
 # ---------------------------------------------------------------------------------- a reading
 
 
-def read_as(side: Side, number: int, kind: int, scaling: Scaling, table: Table) -> int:
+def read_as(side: Side, number: int, kind: int, scaling: ChannelAffine, table: ClassTable) -> int:
     """Read a tensor of the rewritten model as one of the original, scaled and shifted.
 
     Parameters
@@ -220,8 +228,8 @@ def read_as(side: Side, number: int, kind: int, scaling: Scaling, table: Table) 
     number : int
     kind : int
         The class of the original's tensor.
-    scaling : Scaling
-    table : Table
+    scaling : ChannelAffine
+    table : ClassTable
         Of the classes.
 
     Returns
@@ -256,7 +264,7 @@ def read_as(side: Side, number: int, kind: int, scaling: Scaling, table: Table) 
         reads = [last, constant(values)]
         names = [f"{name}:{each}" for each in (*reads, made)]
         proto = onnx.helper.make_node(op, names[:2], names[2:])
-        node = Node(op, "", _OPSET, {}, reads, [made], proto, index=first + step)
+        node = FlatNode(op, "", _OPSET, {}, reads, [made], proto, index=first + step)
         if made != number:
             flat.makers[made] = node
         last = made

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from normswap.proof.evaluate import widened
-from normswap.proof.turns import Turns
+from normswap.proof.turns import NodeEvaluation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -79,7 +79,7 @@ def simulate(
     flat = side.flat
     known = {flat.inputs[name]: widened(v) for name, v in feeds.items() if name in flat.inputs}
     found = Simulated({}, {}, {})
-    turns = Turns(
+    turns = NodeEvaluation(
         side,
         known,
         lambda number, value: _sign(found, number, value, elements),

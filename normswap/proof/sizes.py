@@ -14,14 +14,14 @@ import numpy as np
 import onnx
 
 from normswap.proof.flat import CHOICE, ENTRY, NONE, OWN
-from normswap.runtime import randomness
 from normswap.semantics.constants import evaluate
+from normswap.semantics.families import RANDOM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from normswap.proof.constants import Constants
-    from normswap.proof.flat import Flat, Node
+    from normswap.proof.flat import Flat, FlatNode
 
 Shape = tuple[int, ...]
 Inferred = dict[Any, list["Shape | None"]]
@@ -116,10 +116,10 @@ class _Inference:
         self.found = self._found = found
         self.varying: set[int] = set()
         self._known_to_vary = known_to_vary
-        self._entries: dict[tuple[int, tuple[str, ...]], Node] = {}
+        self._entries: dict[tuple[int, tuple[str, ...]], FlatNode] = {}
         self._known = known
 
-    def node(self, node: Node) -> None:
+    def node(self, node: FlatNode) -> None:
         """Work out what a node makes."""
         if node.domain == OWN:
             self._own(node)
@@ -127,7 +127,7 @@ class _Inference:
         if node.op in {"Loop", "Scan"}:
             self._leave(node)
             return
-        if node.op not in randomness.OPERATORS and self._computed(node):
+        if node.op not in RANDOM and self._computed(node):
             return
         if node.op in {"Shape", "Size"} and self._of_shape(node):
             return
@@ -136,7 +136,7 @@ class _Inference:
             if number != NONE and shape is not None:
                 self._found.shapes[number] = shape
 
-    def _own(self, node: Node) -> None:
+    def _own(self, node: FlatNode) -> None:
         shapes = self._found.shapes
         if node.op == CHOICE:
             _, first, second = node.inputs
@@ -146,7 +146,7 @@ class _Inference:
             self._entries[id(node.proto), node.path] = node
             self._enter(node)
 
-    def _enter(self, node: Node) -> None:
+    def _enter(self, node: FlatNode) -> None:
         """Give the inputs of a body their shapes: those of the first turn."""
         shapes = self._found.shapes
         if node.attributes["of"] == "Loop":
@@ -165,14 +165,14 @@ class _Inference:
                     place = axis % len(whole)
                     shapes[inside] = (*whole[:place], *whole[place + 1 :])
 
-    def _states(self, entry: Node) -> list[tuple[int, int]]:
+    def _states(self, entry: FlatNode) -> list[tuple[int, int]]:
         """Return what is carried from turn to turn: outside, and as the body knows it."""
         if entry.attributes["of"] == "Loop":
             return list(zip(entry.inputs[2:], entry.outputs[2:], strict=False))
         count = len(entry.inputs) - entry.attributes["num_scan_inputs"]
         return list(zip(entry.inputs[:count], entry.outputs[:count], strict=False))
 
-    def _leave(self, node: Node) -> None:
+    def _leave(self, node: FlatNode) -> None:
         """Check that no state has changed its size, and take over the sizes of outputs."""
         shapes = self._found.shapes
         entry = self._entries[id(node.proto), node.path]
@@ -196,7 +196,7 @@ class _Inference:
             return self._constants.load(number)
         return None
 
-    def _computed(self, node: Node) -> bool:
+    def _computed(self, node: FlatNode) -> bool:
         """Compute what a node makes of what is known."""
         inputs = []
         for number in node.inputs:
@@ -222,7 +222,7 @@ class _Inference:
         if fixed:
             self._found.constant.add(number)
 
-    def _of_shape(self, node: Node) -> bool:
+    def _of_shape(self, node: FlatNode) -> bool:
         shape = self._found.shapes.get(node.inputs[0])
         if shape is None:
             return False
@@ -234,7 +234,7 @@ class _Inference:
         self._put(node.outputs[0], value, fixed=node.inputs[0] in self._found.constant)
         return True
 
-    def _of_part(self, node: Node) -> list[Shape | None]:
+    def _of_part(self, node: FlatNode) -> list[Shape | None]:
         """Return the shape of one part of a tensor that was split into a sequence."""
         made, at = self._flat.makers[node.inputs[0]], self.value(node.inputs[1])
         if made is None or at is None:
@@ -259,7 +259,7 @@ class _Inference:
         squeezed = len(made.inputs) < 2 and not made.attributes.get("keepdims", 1)
         return [(*whole[:axis], *whole[axis + 1 :]) if squeezed else shape]
 
-    def _inferred(self, node: Node) -> list[Shape | None]:
+    def _inferred(self, node: FlatNode) -> list[Shape | None]:
         flat, shapes = self._flat, self._found.shapes
         if (node.domain, node.op) in _OF_ONE_SHAPE:
             return [shapes.get(node.inputs[0])]
@@ -308,7 +308,7 @@ _OF_ONE_SHAPE = frozenset(
 
 def _infer(
     schema: Any,
-    node: Node,
+    node: FlatNode,
     kinds: list[int],
     sizes: list[Shape | None],
     values: Mapping[str, np.ndarray],

@@ -20,19 +20,19 @@ from normswap.proof.evaluate import (
     numbers_of,
 )
 from normswap.proof.flat import CHOICE, ENTRY, NONE, OWN
+from normswap.semantics.families import LINEAR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from normswap.proof.budget import Budget
-    from normswap.proof.flat import Node
+    from normswap.proof.flat import FlatNode
     from normswap.proof.numbering import Side
 
-_PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _TURNS = 64  # of one body; what runs oftener stays unknown
 
 
-class Turns:
+class NodeEvaluation:
     """Evaluates the nodes of a model.
 
     Parameters
@@ -86,12 +86,12 @@ class Turns:
             else:
                 self._put(node, self._once(node))
             if freeing:
-                for number in {n for each in nodes[index : last + 1] for n in _touched(each)}:
+                for number in {n for e in nodes[index : last + 1] for n in (*e.inputs, *e.outputs)}:
                     if self._last.get(number, -1) <= last and number not in self._kept:
                         self._known.pop(number, None)
             index = last + 1
 
-    def _put(self, node: Node, values: Sequence[Any]) -> None:
+    def _put(self, node: FlatNode, values: Sequence[Any]) -> None:
         for number, given in zip(node.outputs, values, strict=False):
             value = self._instead[number](self._known) if number in self._instead else given
             if number == NONE:
@@ -112,7 +112,7 @@ class Turns:
             return constant_of(side, number, 0 if number in self._exempt else self._sample)
         return None
 
-    def _once(self, node: Node) -> Sequence[Any]:
+    def _once(self, node: FlatNode) -> Sequence[Any]:
         """Return what a node makes; nothing where that is not known."""
         nothing = [None] * len(node.outputs)
         if node.index in self._side.flat.random:
@@ -131,7 +131,7 @@ class Turns:
 
     # ---------------------------------------------------------------------------- bodies
 
-    def _repeated(self, entry: Node, node: Node) -> Sequence[Any]:
+    def _repeated(self, entry: FlatNode, node: FlatNode) -> Sequence[Any]:
         """Return what a Loop or Scan makes."""
         given = [self._value(number) for number in entry.inputs]
         lacking = [v is None and n != NONE for n, v in zip(entry.inputs, given, strict=True)]
@@ -146,7 +146,7 @@ class Turns:
         finally:
             self._turn = turn
 
-    def _looped(self, entry: Node, node: Node, given: Sequence[Any]) -> list[Any]:
+    def _looped(self, entry: FlatNode, node: FlatNode, given: Sequence[Any]) -> list[Any]:
         limit, condition, *states = given
         count = None if limit is None else int(np.asarray(limit).reshape(-1)[0])
         goes_on = condition is None or bool(np.asarray(condition).reshape(-1)[0])
@@ -161,7 +161,7 @@ class Turns:
             step += 1
         return [*states, *(_stacked(part, 0) for part in scanned)]
 
-    def _scanned(self, entry: Node, node: Node, given: Sequence[Any]) -> list[Any]:
+    def _scanned(self, entry: FlatNode, node: FlatNode, given: Sequence[Any]) -> list[Any]:
         own = node.attributes
         count = len(given) - own["num_scan_inputs"]
         states, whole = list(given[:count]), given[count:]
@@ -187,7 +187,7 @@ class Turns:
         ]
         return [*states, *stacked]
 
-    def _body(self, entry: Node, node: Node, given: Sequence[Any], step: int) -> list[Any]:
+    def _body(self, entry: FlatNode, node: FlatNode, given: Sequence[Any], step: int) -> list[Any]:
         """Run a body once; return what it makes."""
         if step >= _TURNS:
             raise UnjudgedError("it runs too often")
@@ -200,21 +200,17 @@ class Turns:
         return made
 
 
-def _work(node: Node, inputs: Sequence[Any], made: Sequence[Any]) -> int:
+def _work(node: FlatNode, inputs: Sequence[Any], made: Sequence[Any]) -> int:
     """Return the multiply-adds of a node: those of a product, or as many as there are elements."""
     sizes = [int(np.size(v)) for v in (*inputs, *made) if isinstance(v, np.ndarray)]
-    if node.op in _PRODUCTS and len(inputs) > 1 and isinstance(inputs[1], np.ndarray) and made:
+    if node.op in LINEAR and len(inputs) > 1 and isinstance(inputs[1], np.ndarray) and made:
         weight = inputs[1]
         across = weight.shape[-1 if node.op == "MatMul" else 0] if weight.ndim else 1
         return int(np.size(made[0]) if made[0] is not None else 0) * weight.size // max(across, 1)
     return sum(sizes)
 
 
-def _touched(node: Node) -> list[int]:
-    return [*node.inputs, *node.outputs]
-
-
-def _ends(nodes: Sequence[Node]) -> dict[int, int]:
+def _ends(nodes: Sequence[FlatNode]) -> dict[int, int]:
     """Return, for each entry of a body, where the Loop or Scan is that it is of."""
     open_: dict[tuple[int, tuple[str, ...]], int] = {}
     ends = {}

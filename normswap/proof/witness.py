@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from normswap.proof.budget import Budget
-    from normswap.proof.maps import Number
+    from normswap.proof.comparing import Number
     from normswap.proof.numbering import Side
-    from normswap.proof.regions import Pair
+    from normswap.proof.regions import RegionPair
     from normswap.proof.simulate import Simulated
 
 _PLAIN = 64.0  # weight-rounding floors of a whole model that no rewrite is off by
@@ -72,12 +72,12 @@ class Apart:
 
     Attributes
     ----------
-    pair : Pair
+    pair : RegionPair
     number : Number or None
         A number of a constant that differs, where constants are all that does.
     """
 
-    pair: Pair
+    pair: RegionPair
     number: Number | None = None
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from normswap.findings import place_of
 
 if TYPE_CHECKING:
-    from normswap.inspection.layers import NormLayer
+    from normswap.inspection.layers import InspectedLayer
     from normswap.inspection.size import Work
     from normswap.workflows.inspect import InspectReport
 
@@ -41,7 +41,7 @@ def normalizations(report: InspectReport) -> str:
     return f"{listed}: {report.foldable} foldable{told}"
 
 
-def fate(layer: NormLayer) -> tuple[str, ...]:
+def fate(layer: InspectedLayer) -> tuple[str, ...]:
     """Return the cells of a normalization, the last of which says what a fold would do."""
     fold: str = layer.fold
     if layer.fold == "foldable" and layer.because:

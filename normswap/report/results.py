@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ReportItem:
     """One thing that was looked at.
 
     Attributes
@@ -63,7 +63,7 @@ class Result:
         return self.level in {"warning", "error", "failure"}
 
 
-def results_of(report: Report, envelope: Envelope | None = None) -> list[Result]:
+def results_of(report: Report, envelope: Envelope | None = None) -> list[ReportItem]:
     """Return what a report comes to, in its order.
 
     Parameters
@@ -90,16 +90,16 @@ def from_checkout(model: str) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else model
 
 
-def by_model(results: Iterable[Result]) -> dict[str, list[Result]]:
+def by_model(results: Iterable[ReportItem]) -> dict[str, list[ReportItem]]:
     """Return results by the file that they are about."""
-    found: dict[str, list[Result]] = {}
+    found: dict[str, list[ReportItem]] = {}
     for result in results:
         found.setdefault(result.model, []).append(result)
     return found
 
 
-def _of(finding: Finding, **more: str) -> Result:
-    return Result(
+def _of(finding: Finding, **more: str) -> ReportItem:
+    return ReportItem(
         finding.place or finding.name,
         finding.level,
         finding.message,
@@ -110,19 +110,19 @@ def _of(finding: Finding, **more: str) -> Result:
     )
 
 
-def _done(site: Any) -> Result:
-    return Result(f"{site.op} {place_of(site)}", "pass", place=place_of(site))
+def _done(site: Any) -> ReportItem:
+    return ReportItem(f"{site.op} {place_of(site)}", "pass", place=place_of(site))
 
 
-def _kept(entry: Any) -> Result:
+def _kept(entry: Any) -> ReportItem:
     place, why = place_of(entry.site), entry.reason
     told = entry.detail or why.explanation
-    return Result(
+    return ReportItem(
         f"{entry.site.op} {place}", "note", f"kept: {told}", why.value, why.explanation, "", place
     )
 
 
-def _rewrite(report: Any, done: Iterable[Any], kept: Iterable[Any]) -> Iterator[Result]:
+def _rewrite(report: Any, done: Iterable[Any], kept: Iterable[Any]) -> Iterator[ReportItem]:
     """Yield what became of normalizations; a finding of a gate takes the place of its node's."""
     every = {result.place: result for result in (*map(_done, done), *map(_kept, kept))}
     failing = [_of(finding) for finding in report.failing]
@@ -133,23 +133,23 @@ def _rewrite(report: Any, done: Iterable[Any], kept: Iterable[Any]) -> Iterator[
     yield from named
 
 
-def _fold(report: Any) -> Iterator[Result]:
+def _fold(report: Any) -> Iterator[ReportItem]:
     sites = [entry.site for entry in report.plan.folded]
     yield from _rewrite(report, sites, report.plan.kept)
     for residual in report.residuals:
         if not residual.is_rounding:
             told = f"{residual.tensor} deviates from its formula by {residual.ulps:.3g} ulp"
-            yield Result(residual.tensor, "error", told, "residual", place=residual.tensor)
+            yield ReportItem(residual.tensor, "error", told, "residual", place=residual.tensor)
     if report.check is not None:
         yield from _compared(report.check)
 
 
-def _explain(report: Any) -> Iterator[Result]:
+def _explain(report: Any) -> Iterator[ReportItem]:
     yield from map(_done, (entry.site for entry in report.folded))
     yield from map(_kept, report.kept)
 
 
-def _swap(report: Any) -> Iterator[Result]:
+def _swap(report: Any) -> Iterator[ReportItem]:
     plan, check = report.plan, report.check
     yield from _rewrite(report, (swap.site for swap in plan.swaps), plan.untouched)
     same = report.normalization
@@ -162,141 +162,143 @@ def _swap(report: Any) -> Iterator[Result]:
         yield from _compared(check)
 
 
-def _recalibrate(report: Any) -> Iterator[Result]:
+def _recalibrate(report: Any) -> Iterator[ReportItem]:
     yield from map(_done, (layer.site for layer in report.layers))
     yield from map(_kept, report.untouched)
 
 
-def _unfold(report: Any) -> Iterator[Result]:
+def _unfold(report: Any) -> Iterator[ReportItem]:
     for entry in report.plan.places:
         place = place_of(entry)
-        yield Result(f"BatchNormalization after {entry.op} {place}", "pass", place=place)
+        yield ReportItem(f"BatchNormalization after {entry.op} {place}", "pass", place=place)
     for entry in report.plan.left_out:
         place, why = place_of(entry), entry.reason.value
         name = f"{entry.op} {place}"
-        yield Result(name, "note", f"not put back: {entry.detail}", why, place=place)
+        yield ReportItem(name, "note", f"not put back: {entry.detail}", why, place=place)
     if report.check is not None:
         yield from _compared(report.check)
 
 
-def _verdict(verdict: Verdict, told: str) -> Result:
+def _verdict(verdict: Verdict, told: str) -> ReportItem:
     code = verdict.exit_code
     level: Literal["pass", "error", "failure"] = (
         "pass" if not code else "error" if code is ExitCode.FINDINGS else "failure"
     )
     why = "" if level == "pass" else told
-    return Result("check", level, why, verdict.value, "result of the check")
+    return ReportItem("check", level, why, verdict.value, "result of the check")
 
 
-def _check(report: Any) -> Iterator[Result]:
+def _check(report: Any) -> Iterator[ReportItem]:
     """Yield where the models differ, as far as that is known, each output, and the verdict."""
     yield from (replace(result, model=report.rewritten) for result in _compared(report))
 
 
-def _compared(report: Any) -> Iterator[Result]:
+def _compared(report: Any) -> Iterator[ReportItem]:
     different = report.verdict.value == "different"
     for region in report.proof.apart if different and report.proof is not None else ():
         name, title = f"region {region.tensor}", "where the models differ"
-        yield Result(name, "error", str(region), "region", title, place=region.tensor)
+        yield ReportItem(name, "error", str(region), "region", title, place=region.tensor)
     told = False
     for finding in report.source.findings if report.source is not None else ():
         told = True
         name = f"{finding.code} {finding.place}".rstrip()
         title = "differs from the module it was exported from"
-        yield Result(name, "error", finding.message, finding.code, title, place=finding.place)
+        yield ReportItem(name, "error", finding.message, finding.code, title, place=finding.place)
     for name in dict.fromkeys(output.name for output in report.outputs):
         outputs = [output for output in report.outputs if output.name == name]
         wrong = [o for o in outputs if o.judgement.verdict.value != "equivalent"]
         if not wrong:
-            yield Result(f"output {name}", "pass", place=name)
+            yield ReportItem(f"output {name}", "pass", place=name)
             continue
         told = True
         first = wrong[0]
         kind = first.judgement.verdict.value
         level: Literal["error", "failure"] = "error" if kind == "different" else "failure"
         why = f"{first.judgement.reason} ({first.case})"
-        yield Result(f"output {name}", level, why, kind, "an output differs", place=name)
+        yield ReportItem(f"output {name}", level, why, kind, "an output differs", place=name)
     reasons = () if told else report.reasons
     yield _verdict(
         report.verdict, "; ".join((f"{report.verdict.value}{standing(report)}", *reasons))
     )
     if report.shortfall:
-        yield Result("proof", "error", report.shortfall, "not-proved", "not completely proved")
+        yield ReportItem("proof", "error", report.shortfall, "not-proved", "not completely proved")
 
 
-def _verify(report: Any) -> Iterator[Result]:
+def _verify(report: Any) -> Iterator[ReportItem]:
     for finding in report.findings:
-        yield Result(finding.claim, "error", finding.reason, "claim", "a claim does not hold")
+        yield ReportItem(finding.claim, "error", finding.reason, "claim", "a claim does not hold")
     if report.holds:
-        yield Result(verified(report), "pass")
+        yield ReportItem(verified(report), "pass")
 
 
-def _inspect(report: Any) -> Iterator[Result]:
+def _inspect(report: Any) -> Iterator[ReportItem]:
     for layer in report.layers:
         problems = "; ".join(layer.health.problems) if layer.health else ""
         place = place_of(layer)
         name, title = f"{layer.op} {place}", "suspicious values"
         if problems:
-            yield Result(name, "note", problems, "health", title, place=place)
+            yield ReportItem(name, "note", problems, "health", title, place=place)
         else:
-            yield Result(name, "pass", place=place)
+            yield ReportItem(name, "pass", place=place)
 
 
-def _lint(report: Any) -> Iterator[Result]:
+def _lint(report: Any) -> Iterator[ReportItem]:
     rules = {rule.code: rule for rule in report.rules}
     for model in report.models:
         if model.error:
-            yield Result("lint", "failure", model.error, "unreadable", model=model.source)
+            yield ReportItem("lint", "failure", model.error, "unreadable", model=model.source)
         found = {finding.code for finding in model.findings}
         for code in model.rules:
             if code not in found:
-                yield Result(f"{code} {rules[code].name}", "pass", model=model.source)
+                yield ReportItem(f"{code} {rules[code].name}", "pass", model=model.source)
         for finding in model.findings:
             rule = rules[finding.code]
             result = _of(finding, model=model.source, help=f"{rule.why} {rule.how}")
             yield replace(result, name=f"{finding.code} {finding.name} {finding.place}".rstrip())
 
 
-def _rules(report: Any) -> Iterator[Result]:
+def _rules(report: Any) -> Iterator[ReportItem]:
     for rule in report.rules:
-        yield Result(f"{rule.code} {rule.name}", "pass")
+        yield ReportItem(f"{rule.code} {rule.name}", "pass")
 
 
-def _diff(report: Any) -> Iterator[Result]:
+def _diff(report: Any) -> Iterator[ReportItem]:
     model = report.after
     for each in report.interface:
         change = f"{each.name}: {each.before or 'none'} → {each.after or 'none'}"
-        yield Result(each.name, "error", change, "interface", "the interface changed", model=model)
+        yield ReportItem(
+            each.name, "error", change, "interface", "the interface changed", model=model
+        )
     told = [
         *(("gone", "a node was removed", node, "it was removed") for node in report.gone),
         *(("new", "a node was added", node, "it was added") for node in report.new),
         *(("changed", "a node or constant changed", *each) for each in differing.details(report)),
     ]
     for code, title, name, message in told:
-        yield Result(name, "error", message, code, title, place=name, model=model)
+        yield ReportItem(name, "error", message, code, title, place=name, model=model)
     if not report.differs:
-        yield Result(differing.summary(report), "pass", model=model)
+        yield ReportItem(differing.summary(report), "pass", model=model)
 
 
-def _providers(report: Any) -> Iterator[Result]:
+def _providers(report: Any) -> Iterator[ReportItem]:
     for status in report.providers:
         if status.usable:
-            yield Result(status.name, "pass")
+            yield ReportItem(status.name, "pass")
         else:
-            yield Result(status.name, "note", str(status.why or ""), "not-usable")
+            yield ReportItem(status.name, "note", str(status.why or ""), "not-usable")
 
 
-def _fleet(report: Any) -> Iterator[Result]:
+def _fleet(report: Any) -> Iterator[ReportItem]:
     for each in report.models:
-        yield from (Result(**result) for result in each.results)
+        yield from (ReportItem(**result) for result in each.results)
 
 
-def _error(report: Any) -> Iterator[Result]:
+def _error(report: Any) -> Iterator[ReportItem]:
     error = report.error
-    yield Result("normswap", "failure", error.message, error.type, error.type, error.tip or "")
+    yield ReportItem("normswap", "failure", error.message, error.type, error.type, error.tip or "")
 
 
-_KINDS: dict[str, Callable[[Any], Iterator[Result]]] = {
+_KINDS: dict[str, Callable[[Any], Iterator[ReportItem]]] = {
     "fold": _fold,
     "explain": _explain,
     "swap": _swap,

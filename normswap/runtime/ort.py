@@ -25,7 +25,7 @@ from normswap.runtime.sessions import (
 )
 
 if TYPE_CHECKING:
-    from normswap.runtime.worker import Job
+    from normswap.runtime.worker import Channel
 
 # Types that onnxruntime cannot hand to NumPy: onnx's number, and the dtype in ml_dtypes.
 _FOREIGN = {
@@ -40,7 +40,7 @@ _FOREIGN = {
 _FLOAT_MAP = ("tensor(float))", "tensor(float)))")
 
 
-def execute(request: dict[str, Any], job: Job) -> dict[str, Any]:
+def execute(request: dict[str, Any], job: Channel) -> dict[str, Any]:
     """Run one model in one or more ways.
 
     The request holds ``model``, ``home`` (the folder of its external data), ``feeds`` (inputs, one

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     import numpy as np
     import onnxruntime as ort
 
-    from normswap.runtime.worker import Job
+    from normswap.runtime.worker import Channel
 
     _Key = tuple[tuple[str, ...], tuple[str, ...]]
 
 
-def load(request: dict[str, Any], job: Job) -> dict[str, Any]:
+def load(request: dict[str, Any], job: Channel) -> dict[str, Any]:
     """Load the model that `run` is about.
 
     The request holds ``model``, ``taps``, ``provider``, ``provider_options``, ``level``, ``alike``,
@@ -35,14 +35,14 @@ def load(request: dict[str, Any], job: Job) -> dict[str, Any]:
     return {"provider": model.provider.name, "remarks": list(model.provider.remarks)}
 
 
-def hold(request: dict[str, Any], job: Job) -> dict[str, Any]:
+def hold(request: dict[str, Any], job: Channel) -> dict[str, Any]:
     """Keep values that further runs are fed: the request holds these ``feeds``."""
     model: PartialModel = job.held["model"]
     model.held |= request["feeds"]
     return {}
 
 
-def run(request: dict[str, Any], job: Job) -> dict[str, Any]:
+def run(request: dict[str, Any], job: Channel) -> dict[str, Any]:
     """Run a part of the model.
 
     The request holds ``feeds``, ``outputs`` and ``part``, as of

@@ -18,20 +18,11 @@ from typing import TYPE_CHECKING, Any
 import onnx
 
 from normswap.order import in_topological_order
+from normswap.semantics.families import RANDOM
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-OPERATORS = frozenset(
-    {
-        "Bernoulli",
-        "Multinomial",
-        "RandomNormal",
-        "RandomNormalLike",
-        "RandomUniform",
-        "RandomUniformLike",
-    }
-)
 _DOMAINS = frozenset({"", "ai.onnx"})
 _NAMED = 5  # operators in a sentence
 _SEEDS = 2**20  # whole numbers up to here are exact in the float that a seed is
@@ -42,11 +33,11 @@ def is_random(node: Any) -> bool:
     if node.domain not in _DOMAINS:
         return False
     trains = node.op_type == "Dropout" and len(node.input) > 2 and bool(node.input[2])
-    return node.op_type in OPERATORS or trains
+    return node.op_type in RANDOM or trains
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
+class RandomNode:
     """An operator that draws random numbers.
 
     Attributes
@@ -76,7 +67,7 @@ class Draw:
         return f"{self.node} ({self.place})" if self.place else self.node
 
 
-def draws(model: onnx.ModelProto) -> tuple[Draw, ...]:
+def draws(model: onnx.ModelProto) -> tuple[RandomNode, ...]:
     """Return every operator of a model that draws random numbers, in the order of `seeded`."""
     return tuple(_draw(*found) for found in _random_nodes(model))
 
@@ -99,16 +90,16 @@ def _in_nodes(nodes: Iterable[Any], function: str, place: str) -> Iterator[tuple
                 yield from _in_nodes(body.node, function, where)
 
 
-def _draw(node: Any, function: str, place: str) -> Draw:
+def _draw(node: Any, function: str, place: str) -> RandomNode:
     given = next((a for a in node.attribute if a.name == "seed"), None)
     seed = None
     if given is not None and not given.ref_attr_name:
         seed = float(given.i if given.type == onnx.AttributeProto.INT else given.f)
     name = node.name or node.output[0]
-    return Draw(node.op_type, node.output[0], name, function, place, given is not None, seed)
+    return RandomNode(node.op_type, node.output[0], name, function, place, given is not None, seed)
 
 
-def seeds(found: Sequence[Draw]) -> tuple[float | None, ...]:
+def seeds(found: Sequence[RandomNode]) -> tuple[float | None, ...]:
     """Return a seed for each operator that has none; None for one that has."""
     return tuple(
         None if draw.seeded else _number(key) for draw, key in zip(found, _keys(found), strict=True)
@@ -116,7 +107,7 @@ def seeds(found: Sequence[Draw]) -> tuple[float | None, ...]:
 
 
 def paired_seeds(
-    original: Sequence[Draw], rewritten: Sequence[Draw]
+    original: Sequence[RandomNode], rewritten: Sequence[RandomNode]
 ) -> tuple[tuple[float | None, ...], tuple[float | None, ...]]:
     """Return seeds for the operators of two models, so that they draw alike.
 
@@ -151,7 +142,7 @@ def paired_seeds(
     return tuple(first), tuple(second)
 
 
-def _keys(found: Sequence[Draw]) -> list[tuple[str, str, str, int]]:
+def _keys(found: Sequence[RandomNode]) -> list[tuple[str, str, str, int]]:
     """Return what tells operators apart: sister branches may use one name, so they are counted."""
     counts: Counter[tuple[str, str, str]] = Counter()
     keys = []
@@ -166,7 +157,7 @@ def _number(key: tuple[str, str, str, int]) -> float:
     return float(zlib.crc32("/".join(map(str, key)).encode()) % _SEEDS)
 
 
-def seed_notes(found: Sequence[Draw]) -> list[str]:
+def seed_notes(found: Sequence[RandomNode]) -> list[str]:
     """Return what a person should know of the random numbers, if there are any."""
     if not found:
         return []

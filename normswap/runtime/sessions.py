@@ -19,7 +19,7 @@ from normswap.runtime.failures import WorkerError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from normswap.runtime.worker import Job
+    from normswap.runtime.worker import Channel
 
 LEVELS = {
     "disabled": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -250,7 +250,7 @@ def _error(obstacle: diagnosis.Obstacle) -> WorkerError:
     return WorkerError("provider", obstacle.message, obstacle.tip)
 
 
-def survey(request: dict[str, Any], job: Job) -> dict[str, Any]:
+def survey(request: dict[str, Any], job: Channel) -> dict[str, Any]:
     """Try all providers that this onnxruntime has, and some that it might.
 
     The request holds ``provider_options``.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
     from normswap.runtime.sessions import Provider
-    from normswap.runtime.worker import Job
+    from normswap.runtime.worker import Channel
 
 WARM_UP = 2
 """Rounds that don't count: the first runs of a session ask for memory."""
@@ -28,7 +28,7 @@ WARM_UP = 2
 LEAST_ROUNDS = 8
 
 
-def race(request: dict[str, Any], job: Job) -> dict[str, Any]:
+def race(request: dict[str, Any], job: Channel) -> dict[str, Any]:
     """Time models against each other.
 
     The request holds ``provider``, ``provider_options``, ``threads`` (0 for as many as there are

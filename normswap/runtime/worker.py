@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from io import BufferedIOBase
 
 
-class Job:
+class Channel:
     """What a task has besides its request.
 
     Parameters
@@ -58,7 +58,7 @@ class Job:
         return self._sent - 1
 
 
-Task = Callable[[dict[str, Any], Job], dict[str, Any]]
+Task = Callable[[dict[str, Any], Channel], dict[str, Any]]
 
 
 def serve(source: BufferedIOBase, target: BufferedIOBase) -> None:
@@ -70,7 +70,7 @@ def serve(source: BufferedIOBase, target: BufferedIOBase) -> None:
         except EOFError:
             return
         try:
-            answer = _task(request["task"])(request, Job(target, held))
+            answer = _task(request["task"])(request, Channel(target, held))
         except WorkerError as error:
             answer = {"error": error.to_dict()}
         except MemoryError as error:

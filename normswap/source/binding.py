@@ -67,7 +67,7 @@ class Binding:
             if argument.example is None:
                 return None
             if name is not None:
-                feeds[name] = _typed(argument.example, kinds[name])
+                feeds[name] = argument.example.astype(dtype_of(kinds[name].dtype))
         return feeds or None
 
 
@@ -119,10 +119,6 @@ def _misfit(port: Port, example: np.ndarray) -> str:
     given = f"{example.dtype.name}[{','.join(map(str, example.shape))}]"
     kind = "" if port.kind == "tensor" else f"a {port.kind} of "
     return f"input {port.name!r} of the file is {kind}{port}, but the module was given {given}"
-
-
-def _typed(example: np.ndarray, port: Port) -> np.ndarray:
-    return example.astype(dtype_of(port.dtype))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from normswap.check.observations import Observations
     from normswap.inputs.random import Case
     from normswap.inputs.signature import Signature
-    from normswap.source.layers import Place
+    from normswap.source.layers import FirstDifference
     from normswap.source.weights import Weight
 
 _NAMED = 5  # weights and layers in a sentence, and findings of a kind
@@ -105,7 +105,7 @@ def of_weights(weights: Sequence[Weight], *, same: bool) -> Iterator[SourceFindi
         yield SourceFinding("weight", names[0], what)
 
 
-def of_layer(place: Place, weights: Sequence[Weight]) -> SourceFinding:
+def of_layer(place: FirstDifference, weights: Sequence[Weight]) -> SourceFinding:
     """Return where the file begins to be another function."""
     own = [each for each in weights if each.name.rpartition(".")[0] == place.layer]
     kept = bool(own) and all(each.kind == "same" for each in own)

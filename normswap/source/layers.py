@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from normswap.proof.flat import Node
+    from normswap.proof.flat import FlatNode
     from normswap.proof.numbering import Side
     from normswap.proof.simulate import Simulated
 
@@ -35,7 +35,7 @@ _SCOPES = "pkg.torch.onnx.name_scopes"  # in which torch's newer exporter notes 
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class ModuleLayer:
     """What a submodule made of some inputs, in the order in which they were done.
 
     Attributes
@@ -55,7 +55,7 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FirstDifference:
     """Where a file begins to be another function than its module.
 
     Attributes
@@ -77,28 +77,28 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ComparedLayers:
     """How many layers of a module are among the values of a file, and the first that is not.
 
     Attributes
     ----------
     layers, right : int
-    first : Place or None
+    first : FirstDifference or None
     """
 
     layers: int
     right: int
-    first: Place | None
+    first: FirstDifference | None
 
 
 def compare_layers(
-    layers: Sequence[Layer], side: Side, feeds: Mapping[str, Any], *, patience: float
-) -> Found:
+    layers: Sequence[ModuleLayer], side: Side, feeds: Mapping[str, Any], *, patience: float
+) -> ComparedLayers:
     """Look for the layers of a module among the values of its file.
 
     Parameters
     ----------
-    layers : sequence of Layer
+    layers : sequence of ModuleLayer
         In the order in which they were done, on the same inputs.
     side : Side
         The file.
@@ -121,11 +121,13 @@ def compare_layers(
     wrong = [each for each in layers if each.outputs and not _is_right(each, right)]
     begins = [e for e in wrong if all(k in right or k not in outputs for k in e.inputs)]
     first = next(iter(begins or wrong), None)
-    place = None if first is None else Place(first.name, first.kind, _node(first.name, side))
-    return Found(len(layers), len(layers) - len(wrong), place)
+    place = (
+        None if first is None else FirstDifference(first.name, first.kind, _node(first.name, side))
+    )
+    return ComparedLayers(len(layers), len(layers) - len(wrong), place)
 
 
-def _is_right(layer: Layer, right: set[bytes]) -> bool:
+def _is_right(layer: ModuleLayer, right: set[bytes]) -> bool:
     return all(key in right for key, _, _ in layer.outputs)
 
 
@@ -174,7 +176,7 @@ def _scopes(layer: str) -> list[str]:
     return scopes
 
 
-def _is_scoped(node: Node, layer: str) -> bool:
+def _is_scoped(node: FlatNode, layer: str) -> bool:
     return any(
         entry.key == _SCOPES and f"'{layer}'" in entry.value for entry in node.proto.metadata_props
     )

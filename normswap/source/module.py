@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from normswap.errors import UsageError
 from normswap.proof.simulate import signature_of
 from normswap.source.binding import Argument, NotTakenError
-from normswap.source.layers import ELEMENTS, Layer
+from normswap.source.layers import ELEMENTS, ModuleLayer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -148,7 +148,7 @@ class Module:
         arrays: Sequence[np.ndarray],
         *,
         moved: int = 0,
-        watch: Callable[[Layer], None] | None = None,
+        watch: Callable[[ModuleLayer], None] | None = None,
     ) -> list[np.ndarray]:
         """Return the tensors that it gives, in their order, floats in float64.
 
@@ -244,7 +244,7 @@ def _run(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         torch.set_default_dtype(before)
 
 
-def _watched(module: Any, watch: Callable[[Layer], None]) -> list[Any]:
+def _watched(module: Any, watch: Callable[[ModuleLayer], None]) -> list[Any]:
     def told(name: str) -> Any:
         def hook(each: Any, args: Any, kwargs: Any, result: Any) -> None:
             outputs = []
@@ -254,7 +254,7 @@ def _watched(module: Any, watch: Callable[[Layer], None]) -> list[Any]:
                 if signature is not None:
                     outputs.append((_key_of(array), tuple(array.shape), signature))
             inputs = tuple(_key_of(_array(tensor)) for tensor in _tensors((args, kwargs)))
-            watch(Layer(name, type(each).__name__, inputs, tuple(outputs)))
+            watch(ModuleLayer(name, type(each).__name__, inputs, tuple(outputs)))
 
         return hook
 

@@ -42,7 +42,7 @@ CALLED = {"original": ROLE}
 _SAMPLES = 2
 
 
-class Pair:
+class ModuleAndFile:
     """A module and the file that was exported from it.
 
     Parameters

@@ -13,7 +13,7 @@ from normswap.unfolding.identity import EPSILON
 
 if TYPE_CHECKING:
     from normswap.model import Model
-    from normswap.unfolding.plan import Place, UnfoldPlan
+    from normswap.unfolding.plan import UnfoldPlace, UnfoldPlan
 
 
 def apply_unfold(plan: UnfoldPlan, model: Model) -> None:
@@ -45,7 +45,7 @@ def apply_unfold(plan: UnfoldPlan, model: Model) -> None:
         graph.nodes = [new for node in graph.nodes for new in (node, *behind.get(id(node), ()))]
 
 
-def _built(place: Place, maker: gs.Node, names: Names) -> list[gs.Node]:
+def _built(place: UnfoldPlace, maker: gs.Node, names: Names) -> list[gs.Node]:
     """Return the nodes behind a layer, which then makes a tensor of another name."""
     if place.identity is None:
         raise AssertionError("a plan that is applied has statistics")

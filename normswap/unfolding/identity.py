@@ -49,7 +49,7 @@ MORE = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class IdentityParameters:
     """Parameters of a BatchNormalization that is the identity.
 
     Attributes
@@ -70,7 +70,7 @@ def overflow_of(name: str, var: npt.NDArray[np.float64], data_type: int) -> Flaw
 
 def identity_of(
     mean: npt.NDArray[np.float64], var: npt.NDArray[np.float64], data_type: int
-) -> Identity:
+) -> IdentityParameters:
     """Return the identity that has some statistics.
 
     Parameters
@@ -89,7 +89,7 @@ def identity_of(
     cost = np.where((off == 0) & _is_one(scales, variances, data_type), far, 1 + off)
     cost[far > FARTHEST] = np.inf
     best = np.argmin(cost, axis=0)[np.newaxis]
-    return Identity(
+    return IdentityParameters(
         round_to(np.take_along_axis(scales, best, axis=0)[0], data_type),
         round_to(mean, data_type),
         np.take_along_axis(variances, best, axis=0)[0],

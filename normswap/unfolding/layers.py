@@ -13,6 +13,7 @@ from normswap.graph.reasons import unless_blocked
 from normswap.graph.removal import may_grow
 from normswap.groupnorm.selection import names_of
 from normswap.groupnorm.statistics import calls_of, places_of
+from normswap.semantics.families import LINEAR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,11 +21,9 @@ if TYPE_CHECKING:
     from normswap.graph.network import Network, Node, Value
     from normswap.model import Model, TensorSource
 
-LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Layer:
+class LinearLayer:
     """A linear layer.
 
     Attributes
@@ -60,7 +59,7 @@ class Layer:
         return self.node.op == "MatMul" and self.output.rank != 2
 
 
-class Constants:
+class HandedConstants:
     """What is constant in a network, also where a function is handed it.
 
     Parameters
@@ -91,14 +90,14 @@ class Constants:
         return value.source if found is None and value.overridable else found
 
 
-def find_layers(network: Network, constants: Constants) -> dict[int, Layer]:
+def find_layers(network: Network, constants: HandedConstants) -> dict[int, LinearLayer]:
     """Return the linear layers of all graphs by the keys of their nodes, graph by graph."""
     nodes = (node for graph in network.graphs for node in graph.topological())
     found = ((node.key, _layer_of(node, constants)) for node in nodes)
     return {key: layer for key, layer in found if layer is not None}
 
 
-def _layer_of(node: Node, constants: Constants) -> Layer | None:
+def _layer_of(node: Node, constants: HandedConstants) -> LinearLayer | None:
     """Return the linear layer that a node is; None if it is none."""
     if node.domain or node.op not in LINEAR or node.input(0) is None:
         return None
@@ -108,7 +107,7 @@ def _layer_of(node: Node, constants: Constants) -> Layer | None:
     channels = _channels(node, weight.shape)
     if channels is None or not is_float(weight.data_type):
         return None
-    return Layer(node, _with_bias(node.out, channels, constants), channels, weight.data_type)
+    return LinearLayer(node, _with_bias(node.out, channels, constants), channels, weight.data_type)
 
 
 def _channels(node: Node, sizes: Sequence[int]) -> int | None:
@@ -123,7 +122,7 @@ def _channels(node: Node, sizes: Sequence[int]) -> int | None:
     return None
 
 
-def _with_bias(output: Value, channels: int, constants: Constants) -> Value:
+def _with_bias(output: Value, channels: int, constants: HandedConstants) -> Value:
     """Return what an Add of a bias makes of a layer's output; itself where there is none."""
     if not output.is_private:
         return output

@@ -20,7 +20,7 @@ from normswap.graph.names import Names
 from normswap.groupnorm.estimate import estimate
 from normswap.groupnorm.layer import HALF_PRECISION
 from normswap.groupnorm.recalibrate import RecalibrateOptions
-from normswap.groupnorm.statistics import NormLayer
+from normswap.groupnorm.statistics import SharedStatistics
 from normswap.model import ArrayTensor, load, make_constant, stage
 
 if TYPE_CHECKING:
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from normswap.inputs.data import Dataset
     from normswap.model import Model
     from normswap.progress import Progress
-    from normswap.unfolding.plan import Place, Vectors
+    from normswap.unfolding.plan import UnfoldPlace, Vectors
 
 
 def observe(
     original: Path,
-    places: Sequence[Place],
+    places: Sequence[UnfoldPlace],
     data: Dataset,
     *,
     timeout: float,
@@ -49,7 +49,7 @@ def observe(
     ----------
     original : Path
         The model that the places are in.
-    places : sequence of Place
+    places : sequence of UnfoldPlace
     data : Dataset
     timeout : float
         Seconds for one run.
@@ -78,12 +78,12 @@ def observe(
         network = build_network(load(path), assume_constant=True)
         probes = {node.out.name: node for node in network.nodes() if node.outputs}
         nodes = [probes[name] for name in outputs]
-        layers = [NormLayer([node], (node.operand(3), node.operand(4))) for node in nodes]
+        layers = [SharedStatistics([node], (node.operand(3), node.operand(4))) for node in nodes]
         options = RecalibrateOptions(timeout=timeout)
         return estimate(path, layers, data, options, progress, summed=True)
 
 
-def _probe(model: Model, places: Sequence[Place]) -> list[str]:
+def _probe(model: Model, places: Sequence[UnfoldPlace]) -> list[str]:
     """Put a BatchNormalization that nobody reads behind every place; return what these make."""
     names = Names(model)
     nodes = dict(enumerate(gs_nodes(model)))

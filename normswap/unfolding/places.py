@@ -42,17 +42,16 @@ import enum
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from normswap.graph.batchnorm import SHAPING, is_batchnorm
+from normswap.graph.batchnorm import is_batchnorm
 from normswap.graph.decomposed import NORMALIZERS
 from normswap.graph.network import Use
+from normswap.semantics.families import ARITHMETIC, BLOCKS, GLOBAL_POOLS, MOVES, SHAPING, SUMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from normswap.graph.network import Network, Node, Value
-    from normswap.unfolding.layers import Constants, Layer
-
-POOLS = frozenset({"GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool"})
+    from normswap.unfolding.layers import HandedConstants, LinearLayer
 
 REDUCTIONS = frozenset({"ReduceL2", "ReduceMax", "ReduceMean", "ReduceSum"})
 
@@ -61,70 +60,21 @@ MAXIMA = frozenset({"GlobalMaxPool", "ReduceMax"})
 REJOINING = frozenset({"Add", "Concat", "Resize", "Upsample"})
 """Operators that spread what was pooled over a map again, other than as a gate."""
 
-CARRIERS = (
-    SHAPING
-    | POOLS
-    | REDUCTIONS
-    | frozenset(
-        {
-            "AveragePool",
-            "Concat",
-            "DepthToSpace",
-            "Dropout",
-            "Expand",
-            "Gather",
-            "MaxPool",
-            "Pad",
-            "Resize",
-            "Slice",
-            "SpaceToDepth",
-            "Split",
-            "Tile",
-            "Upsample",
-        }
-    )
-)
+CARRIERS = SHAPING | MOVES | BLOCKS | GLOBAL_POOLS | REDUCTIONS | {
+    "AveragePool", "Dropout", "MaxPool", "Pad", "Resize", "Upsample",
+}  # fmt: skip
 """Operators behind which elements, or averages of them, go on as they are."""
 
-ARITHMETIC = frozenset({"Add", "Div", "Mul", "Sub"})
-"""Operators that go on with a tensor if the other operand is a constant: a bias, a layer scale."""
-
-SUMS = frozenset({"Add", "Sub", "Sum"})
-
-FEATURES = frozenset(
-    {
-        "Celu",
-        "Elu",
-        "Erf",
-        "Gelu",
-        "HardSwish",
-        "LeakyRelu",
-        "Mish",
-        "PRelu",
-        "Relu",
-        "Selu",
-        "Swish",
-        "ThresholdedRelu",
-    }
-)
+FEATURES = frozenset({
+    "Celu", "Elu", "Erf", "Gelu", "HardSwish", "LeakyRelu", "Mish", "PRelu", "Relu", "Selu",
+    "Swish", "ThresholdedRelu",
+})  # fmt: skip
 """Nonlinearities of hidden layers."""
 
-ACTIVATIONS = FEATURES | frozenset(
-    {
-        "Abs",
-        "Clip",
-        "Exp",
-        "HardSigmoid",
-        "Max",
-        "Min",
-        "Pow",
-        "Sigmoid",
-        "Softplus",
-        "Softsign",
-        "Sqrt",
-        "Tanh",
-    }
-)
+ACTIVATIONS = FEATURES | {
+    "Abs", "Clip", "Exp", "HardSigmoid", "Max", "Min", "Pow", "Sigmoid", "Softplus", "Softsign",
+    "Sqrt", "Tanh",
+}  # fmt: skip
 """Nonlinearities, element by element; those that are not of hidden layers make answers too."""
 
 PRODUCTS = frozenset({"Attention", "Einsum", "MatMul", "MultiHeadAttention"})
@@ -135,7 +85,7 @@ DEEPEST = 3
 """Linear layers of a block that begins with a LayerNorm, one behind the other."""
 
 
-class Apart(enum.Enum):
+class Omission(enum.Enum):
     """Why no BatchNormalization is put behind a linear layer. The value is its name in JSON."""
 
     NO_BIAS = "no-bias"
@@ -159,19 +109,19 @@ class Apart(enum.Enum):
 
 
 EXPLANATIONS = {
-    Apart.NO_BIAS: "it has no bias, and folding a BatchNormalization would have added one",
-    Apart.OUTPUT: "it makes an output of the network",
-    Apart.POOLED: "it is after a global pooling, in a gate or head",
-    Apart.ATTENTION: "it is a projection of an attention block",
-    Apart.NORMALIZED: "a normalization follows",
-    Apart.AFTER_ACTIVATION: "similar layers have a BatchNormalization after the activation",
-    Apart.LAYER_NORM: "its block is normalized by LayerNorm",
-    Apart.LAYER_SCALE: "its block has a layer scale, and a normalization at its depthwise layer",
-    Apart.NOTHING: "no nonlinearity, sum or linear layer follows",
-    Apart.EXCLUDED: "the options leave it out",
-    Apart.SHAPE_UNKNOWN: "its rank is not known",
-    Apart.OVERFLOW: "its variance exceeds the range of its type",
-    Apart.NO_ESTIMATE: "the data gives no statistics for it",
+    Omission.NO_BIAS: "it has no bias, and folding a BatchNormalization would have added one",
+    Omission.OUTPUT: "it makes an output of the network",
+    Omission.POOLED: "it is after a global pooling, in a gate or head",
+    Omission.ATTENTION: "it is a projection of an attention block",
+    Omission.NORMALIZED: "a normalization follows",
+    Omission.AFTER_ACTIVATION: "similar layers have a BatchNormalization after the activation",
+    Omission.LAYER_NORM: "its block is normalized by LayerNorm",
+    Omission.LAYER_SCALE: "its block has a layer scale, and a normalization at its depthwise layer",
+    Omission.NOTHING: "no nonlinearity, sum or linear layer follows",
+    Omission.EXCLUDED: "the options leave it out",
+    Omission.SHAPE_UNKNOWN: "its rank is not known",
+    Omission.OVERFLOW: "its variance exceeds the range of its type",
+    Omission.NO_ESTIMATE: "the data gives no statistics for it",
 }
 
 
@@ -192,19 +142,21 @@ class _Kind(enum.Enum):
 GOES_ON = frozenset({_Kind.LINEAR, _Kind.SUM, _Kind.NONLINEAR})
 
 
-class Rule:
+class PlaceRule:
     """Says of each linear layer of a network whether a BatchNormalization belongs behind it.
 
     Parameters
     ----------
     network : Network
-    layers : mapping of int to Layer
+    layers : mapping of int to LinearLayer
         Those of the network, by the keys of their nodes.
-    constants : Constants
+    constants : HandedConstants
         Of the network.
     """
 
-    def __init__(self, network: Network, layers: Mapping[int, Layer], constants: Constants) -> None:
+    def __init__(
+        self, network: Network, layers: Mapping[int, LinearLayer], constants: HandedConstants
+    ) -> None:
         self._main = network.graphs[0]
         self._layers = layers
         self._constants = constants
@@ -226,29 +178,29 @@ class Rule:
         late = filter(self._is_normalized_behind, activated)
         self._like, self._late = Counter(map(_shape, activated)), Counter(map(_shape, late))
 
-    def apart(self, layer: Layer) -> Apart | None:
+    def apart(self, layer: LinearLayer) -> Omission | None:
         """Return why a layer has none; None if one belongs behind it."""
         if not layer.has_bias:
-            return Apart.NO_BIAS
+            return Omission.NO_BIAS
         x, y = layer.node.operand(0), layer.output
         kinds = set(self._read(y))
         beyond = set(self._read(y, through=True))
         goes_on = id(x) in self._peaks and not self._meets_map(y, frozenset({"Mul"}))
         if id(x) in self._pooled and not (goes_on or self._meets_map(y, REJOINING)):
-            return Apart.POOLED
+            return Omission.POOLED
         if id(x) in self._mixed or _Kind.PRODUCT in (kinds if _Kind.LINEAR in beyond else beyond):
-            return Apart.ATTENTION
+            return Omission.ATTENTION
         if kinds & {_Kind.BATCHNORM, _Kind.LAYERNORM} or self._is_normalized_later(y, beyond):
-            return Apart.NORMALIZED
+            return Omission.NORMALIZED
         if 2 * self._late[_shape(layer)] > self._like[_shape(layer)] and self._is_last(layer):
-            return Apart.AFTER_ACTIVATION
+            return Omission.AFTER_ACTIVATION
         if id(x) in self._normed:
-            return Apart.LAYER_NORM
+            return Omission.LAYER_NORM
         if layer.node.key in self._scaled:
-            return Apart.LAYER_SCALE
+            return Omission.LAYER_SCALE
         if _Kind.SOFTMAX in kinds or (not self._goes_on_behind(y) and not self._is_feature(y)):
-            return Apart.OUTPUT
-        return None if kinds & GOES_ON else Apart.NOTHING
+            return Omission.OUTPUT
+        return None if kinds & GOES_ON else Omission.NOTHING
 
     def _look(self, node: Node) -> None:
         """Note what a node makes of what it reads."""
@@ -279,7 +231,7 @@ class Rule:
         x, y = node.input(0), node.output(0)
         if node.domain or x is None or y is None:
             return False
-        if node.op in POOLS:
+        if node.op in GLOBAL_POOLS:
             return True
         if node.op in REDUCTIONS:
             return not _is_layernorm_part(node) and (x.rank is None or x.rank > 2)
@@ -340,7 +292,7 @@ class Rule:
         behind = [node for made in sums for node in self._readers(made.out) if node is not None]
         return bool(products) or any(node.op in FEATURES for node in (*read, *behind))
 
-    def _scaled_behind(self, depthwise: Layer) -> Iterator[int]:
+    def _scaled_behind(self, depthwise: LinearLayer) -> Iterator[int]:
         """Yield the keys of the two layers behind a depthwise one, if a layer scale ends them."""
         node = depthwise.node
         if node.op != "Conv" or not 1 < int(node.attr("group", 1)) == depthwise.channels:
@@ -360,16 +312,16 @@ class Rule:
                 if made and all(_is_sum(reader.node) for reader in made):
                     yield from keys
 
-    def _activation_of(self, layer: Layer) -> Node | None:
+    def _activation_of(self, layer: LinearLayer) -> Node | None:
         """Return the activation that alone reads what a layer makes."""
         readers = [use.node for use in layer.output.readers.values()]
         return readers[0] if len(readers) == 1 and _activates(readers[0]) else None
 
-    def _is_normalized_behind(self, layer: Layer) -> bool:
+    def _is_normalized_behind(self, layer: LinearLayer) -> bool:
         node = self._activation_of(layer)
         return node is not None and _Kind.BATCHNORM in self._read(node.out)
 
-    def _is_last(self, layer: Layer) -> bool:
+    def _is_last(self, layer: LinearLayer) -> bool:
         """Whether nothing comes behind a layer's activation but a pooling, and a head."""
         node = self._activation_of(layer)
         if node is None:
@@ -417,7 +369,7 @@ class Rule:
         """Whether what a node reads goes on as it is, but for constants."""
         if node.domain or _is_layernorm_part(node):
             return False
-        if node.op in ARITHMETIC:
+        if node.op in ARITHMETIC:  # a bias, a layer scale
             return len(self._computed(node)) < len(node.inputs)
         return node.op in CARRIERS
 
@@ -428,7 +380,7 @@ class Rule:
         return [v for slot, v in values if v and self._constants.read(Use(node, slot)) is None]
 
 
-def _shape(layer: Layer) -> tuple[str, int, str]:
+def _shape(layer: LinearLayer) -> tuple[str, int, str]:
     """Return what makes layers alike."""
     node = layer.node
     return node.op, int(node.attr("group", 1)), str(node.attr("kernel_shape", ""))

@@ -14,9 +14,9 @@ from normswap.graph.build import build_network
 from normswap.groupnorm.selection import fits
 from normswap.plain import AsDict
 from normswap.spelling import did_you_mean
-from normswap.unfolding.identity import Identity, identity_of, overflow_of
-from normswap.unfolding.layers import Constants, find_layers
-from normswap.unfolding.places import Apart, Rule
+from normswap.unfolding.identity import IdentityParameters, identity_of, overflow_of
+from normswap.unfolding.layers import HandedConstants, find_layers
+from normswap.unfolding.places import Omission, PlaceRule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from normswap.groupnorm.selection import Selection
     from normswap.model import Model
-    from normswap.unfolding.layers import Layer
+    from normswap.unfolding.layers import LinearLayer
 
     Vectors = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
@@ -37,7 +37,7 @@ STILL = "none of its channels varies on this data, which may be too little data"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class UnfoldPlace:
     """A linear layer with a BatchNormalization behind it.
 
     Attributes
@@ -58,7 +58,7 @@ class Place:
         Axes of the tensor.
     is_channels_last : bool
         Whether the channels are the last axis, and not the second.
-    identity : Identity or None
+    identity : IdentityParameters or None
         None as long as there are no statistics.
     """
 
@@ -72,7 +72,7 @@ class Place:
     data_type: int = field(default=0, repr=False)
     rank: int | None = field(default=None, repr=False)
     is_channels_last: bool = field(default=False, repr=False)
-    identity: Identity | None = field(default=None, repr=False, compare=False)
+    identity: IdentityParameters | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +82,8 @@ class LeftOut:
     Attributes
     ----------
     node, op, output, graph : str
-        See :class:`Place`.
-    reason : Apart
+        See :class:`UnfoldPlace`.
+    reason : Omission
     detail : str
         The reason in words.
     """
@@ -92,7 +92,7 @@ class LeftOut:
     op: str
     output: str
     graph: str
-    reason: Apart
+    reason: Omission
     detail: str
 
 
@@ -104,14 +104,14 @@ class UnfoldPlan(AsDict):
     ----------
     fingerprint : str
         Of the model that was planned for, see :meth:`normswap.model.Model.fingerprint`.
-    places : tuple of Place
+    places : tuple of UnfoldPlace
     left_out : tuple of LeftOut
     present : int
         BatchNormalizations that the model has, which stay.
     """
 
     fingerprint: str = field(repr=False)
-    places: tuple[Place, ...]
+    places: tuple[UnfoldPlace, ...]
     left_out: tuple[LeftOut, ...]
     present: int = 0
 
@@ -123,19 +123,19 @@ class UnfoldPlan(AsDict):
         statistics : sequence of (mean, var) or str
             Of every place; or why there are none.
         """
-        places: list[Place] = []
+        places: list[UnfoldPlace] = []
         left_out = list(self.left_out)
         for place, found in zip(self.places, statistics, strict=True):
             if isinstance(found, str):
-                left_out.append(_without(place, Apart.NO_ESTIMATE, found))
+                left_out.append(_without(place, Omission.NO_ESTIMATE, found))
                 continue
             mean, var = found
             if not var.any():
-                left_out.append(_without(place, Apart.NO_ESTIMATE, STILL))
+                left_out.append(_without(place, Omission.NO_ESTIMATE, STILL))
                 continue
             flaw = overflow_of(f"the variance of {place.output}", var, place.data_type)
             if flaw is not None:
-                left_out.append(_without(place, Apart.OVERFLOW, str(flaw)))
+                left_out.append(_without(place, Omission.OVERFLOW, str(flaw)))
                 continue
             identity = identity_of(mean, var, place.data_type)
             dead = int((var == 0).sum())
@@ -143,7 +143,7 @@ class UnfoldPlan(AsDict):
         return replace(self, places=tuple(places), left_out=tuple(left_out))
 
 
-def _without(place: Place, reason: Apart, detail: str) -> LeftOut:
+def _without(place: UnfoldPlace, reason: Omission, detail: str) -> LeftOut:
     return LeftOut(place.node, place.op, place.output, place.graph, reason, detail)
 
 
@@ -162,7 +162,7 @@ def make_plan(model: Model, selection: Selection) -> UnfoldPlan:
         A pattern fits no linear layer.
     """
     network = build_network(model)
-    constants = Constants(model, network)
+    constants = HandedConstants(model, network)
     found = find_layers(network, constants)
     layers = [layer for layer in found.values() if layer.node.opset >= OLDEST]
     for pattern in (*selection.include, *selection.exclude):
@@ -173,8 +173,8 @@ def make_plan(model: Model, selection: Selection) -> UnfoldPlan:
                 or "Patterns are matched against names of nodes and of their input and output "
                 "tensors; normswap unfold --dry-run -v lists them.",
             )
-    rule = Rule(network, found, constants)
-    places: list[Place] = []
+    rule = PlaceRule(network, found, constants)
+    places: list[UnfoldPlace] = []
     left_out: list[LeftOut] = []
     for layer in layers:
         node, output = layer.node, layer.output
@@ -185,16 +185,16 @@ def make_plan(model: Model, selection: Selection) -> UnfoldPlan:
             continue
         maker = output.producer or node
         kind = (maker.key, layer.data_type, output.rank, layer.is_channels_last)
-        places.append(Place(*names, layer.channels, 0, *kind))
+        places.append(UnfoldPlace(*names, layer.channels, 0, *kind))
     present = sum(map(is_batchnorm, network.nodes()))
     return UnfoldPlan(model.fingerprint(), tuple(places), tuple(left_out), present)
 
 
-def _apart(layer: Layer, rule: Rule, selection: Selection) -> Apart | None:
+def _apart(layer: LinearLayer, rule: PlaceRule, selection: Selection) -> Omission | None:
     """Return why a layer has none, as a person or else the rule says."""
     if fits(layer.names, selection.exclude):
-        return Apart.EXCLUDED
+        return Omission.EXCLUDED
     reason = None if fits(layer.names, selection.include) else rule.apart(layer)
     if reason is None and layer.is_channels_last and (layer.output.rank or 0) < 2:
-        return Apart.SHAPE_UNKNOWN
+        return Omission.SHAPE_UNKNOWN
     return reason

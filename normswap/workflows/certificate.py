@@ -76,7 +76,7 @@ class Files:
 
 
 @dataclass(frozen=True, slots=True)
-class Sizes:
+class CertifiedSizes:
     """The sizes of inputs that regions are judged at.
 
     Attributes
@@ -155,7 +155,7 @@ class Certificate(AsDict):
     ----------
     made : Made
     original, rewritten : Files
-    sizes : Sizes
+    sizes : CertifiedSizes
     verdict : {"proved", "tested"}
         Whether all outputs are proved to be the same function of the inputs.
     outputs : tuple of Concluded
@@ -179,7 +179,7 @@ class Certificate(AsDict):
     made: Made
     original: Files
     rewritten: Files
-    sizes: Sizes
+    sizes: CertifiedSizes
     verdict: Literal["proved", "tested"]
     outputs: tuple[Concluded, ...]
     values: int
@@ -371,7 +371,7 @@ def state(
         made=made,
         original=files[0],
         rewritten=files[1],
-        sizes=Sizes(dict(requested.shapes), dict(requested.symbols), tuple(tried)),
+        sizes=CertifiedSizes(dict(requested.shapes), dict(requested.symbols), tuple(tried)),
         verdict="proved" if is_whole else "tested",
         outputs=traced.outputs,
         values=traced.values,

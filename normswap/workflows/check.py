@@ -217,7 +217,7 @@ def check_files(
         if proof is not None and not departed and not options.tolerances:
             outputs = with_proof(outputs, proof, strict=strict)
         if options.batch_invariant:
-            found = batch_evidence(runner, second, "rewritten", seen.cases[0], options)
+            found = batch_evidence(runner, second, seen.cases[0], options)
             named = [(f"same sample alone and in a batch, {level}", e) for level, e in found]
             outputs += judge_all(named, options.tolerances)
         power = estimate(outputs) if options.power else None

@@ -33,7 +33,7 @@ from normswap.source.binding import NotTakenError, bind
 from normswap.source.factory import require_torch
 from normswap.source.inputs import source_cases
 from normswap.source.layers import compare_layers
-from normswap.source.pairing import CALLED, Pair
+from normswap.source.pairing import CALLED, ModuleAndFile
 from normswap.source.weights import compare_weights
 from normswap.workflows.check import file_of
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from normswap.inputs.random import Case
     from normswap.inputs.signature import Signature
     from normswap.model.sources import Source
-    from normswap.source.layers import Layer
+    from normswap.source.layers import ModuleLayer
     from normswap.source.module import Module
     from normswap.source.weights import Weight
 
@@ -181,7 +181,7 @@ class _Check:
         self._name_causes(pair, seen, _smallest(telling), same=verdict is Verdict.EQUIVALENT)
         return self._concluded(seen, outputs, verdict)
 
-    def _bound(self) -> Pair | None:
+    def _bound(self) -> ModuleAndFile | None:
         """Return the module and its file, with their arguments put to inputs."""
         binding, wrong = bind(self._signature, self._source.arguments)
         self._findings += [Finding("interface", name, what) for name, what in wrong.items()]
@@ -197,9 +197,11 @@ class _Check:
                     f"{self._source.title} does not accept the arguments that its factory "
                     f"returned: {error}"
                 ) from error
-        return None if wrong else Pair(self._source, self._signature, binding, self._options)
+        return (
+            None if wrong else ModuleAndFile(self._source, self._signature, binding, self._options)
+        )
 
-    def _taken(self, pair: Pair, cases: Sequence[Case]) -> list[Case]:
+    def _taken(self, pair: ModuleAndFile, cases: Sequence[Case]) -> list[Case]:
         """Return the inputs, if the module takes them as the file says."""
         try:
             for case in cases:
@@ -211,7 +213,7 @@ class _Check:
         return list(cases)
 
     def _observed(
-        self, pair: Pair, cases: Sequence[Case], others: Sequence[Case]
+        self, pair: ModuleAndFile, cases: Sequence[Case], others: Sequence[Case]
     ) -> tuple[Observations, tuple[OutputReport, ...]]:
         with scratch_folder("check") as folder:
             runner = Runner(folder, self._options, self._progress, called=CALLED)
@@ -249,7 +251,7 @@ class _Check:
             return [], math.inf
 
     def _accepted(
-        self, runner: Runner, pair: Pair, usual: Case, others: Sequence[Case]
+        self, runner: Runner, pair: ModuleAndFile, usual: Case, others: Sequence[Case]
     ) -> list[Case]:
         """Return the other sizes that both take; note the first that only the module does."""
         # An axis may be open and yet not take every size.
@@ -281,7 +283,7 @@ class _Check:
         return None
 
     def _name_causes(
-        self, pair: Pair | None, seen: Observations, case: Case | None, *, same: bool
+        self, pair: ModuleAndFile | None, seen: Observations, case: Case | None, *, same: bool
     ) -> None:
         """Find out why the file is another function on some inputs, or the same by luck only."""
         training: tuple[str, ...] = ()
@@ -300,7 +302,7 @@ class _Check:
             found += causes.of_weights(self._weights, same=same) if weights else ()
         if not same and pair is not None and case is not None:
             found += causes.of_order(self._signature, seen, pair.made)
-            layers: list[Layer] = []
+            layers: list[ModuleLayer] = []
             try:
                 self._source.outputs(pair.binding.arrays(case.feeds), watch=layers.append)
             except NotTakenError:

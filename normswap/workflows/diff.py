@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from normswap.inputs.signature import Port, Signature
+    from normswap.inputs.signature import Signature
     from normswap.model.sources import Source
     from normswap.proof.numbering import Side
 
@@ -244,15 +244,12 @@ def _interface(
         old = {port.name: port for port in before}
         new = {names.get(port.name, port.name): port for port in after}
         for name in dict.fromkeys((*old, *new)):
-            was, now = (_port(ports.get(name)) for ports in (old, new))
+            found = (ports.get(name) for ports in (old, new))
+            was, now = ("" if port is None else f"{port.kind} {port}" for port in found)
             if was != now:
                 yield AttributeChange(f"{what} {name}", was, now)
         if list(old) != list(new) and old.keys() == new.keys():
             yield AttributeChange(f"order of {what}s", ", ".join(old), ", ".join(new))
-
-
-def _port(port: Port | None) -> str:
-    return "" if port is None else f"{port.kind} {port}"
 
 
 def _head(before: Path, after: Path) -> Iterator[AttributeChange]:

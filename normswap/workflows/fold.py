@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from normswap.errors import ExitCode, UsageError, require_choice
@@ -11,18 +11,10 @@ from normswap.folding.apply import apply_plan
 from normswap.folding.passes.leftovers import Form
 from normswap.folding.planner import make_plan
 from normswap.model import Model, load
-from normswap.model.staging import staged_output
 from normswap.progress import Progress, silent
-from normswap.workflows.equivalence import certified, checked, started
+from normswap.workflows.ending import Ending
 from normswap.workflows.outlook import NOTHING, Outlook, after_fold
-from normswap.workflows.result import (
-    Result,
-    RewriteReport,
-    as_it_is,
-    committed,
-    place,
-    require_sound,
-)
+from normswap.workflows.result import Result, RewriteReport, require_sound
 
 if TYPE_CHECKING:
     import os
@@ -230,12 +222,9 @@ def fold(
         from normswap.check.options import check_options
 
         how = check_options(check, provable=True)
-    certificate_path = None
-    if certificate is not None:
-        from normswap.workflows.certificate import certifiable
-
-        certificate_path = certifiable(how, certificate, model, output)
-    target = place(output)
+    ending = Ending.of(
+        model, output, how, certificate, overwrite=overwrite, copy=copy, progress=progress
+    )
     loaded, report = _planned(
         model,
         progress,
@@ -244,40 +233,26 @@ def fold(
         leftover=leftover,
         max_growth=max_growth,
     )
-    if not report.plan.edits and (certificate_path is None or not copy):
-        return FoldResult(*as_it_is(report, loaded, target, overwrite=overwrite, copy=copy))
-    with ExitStack() as stack:
-        child = None if how is None else started(how, stack)
-        apply_plan(report.plan, loaded)
-        progress("writing")
-        staged = stack.enter_context(staged_output(loaded, target, overwrite=overwrite))
+    if not report.plan.edits and ending.is_at_once:
+        return FoldResult(*ending.as_it_is(report, loaded))
+    with ending.staged(loaded, partial(apply_plan, report.plan, loaded)) as (staged, child):
         if how is not None:
             from concurrent.futures import ThreadPoolExecutor
 
             with ThreadPoolExecutor(1) as pool:  # while the check waits for the runtime
                 stored = None if how.proves_only else pool.submit(_residuals, loaded, staged.path)
-                found = checked(loaded, staged.path, output, how, progress, child)
+                found = ending.checked(loaded, staged.path, how, child)
                 off = () if stored is None else stored.result()
             report = replace(report, residuals=off, check=found)
         require_sound(report, _findings(report))
         folding = None
-        if certificate_path is not None:
+        if ending.certificate is not None:
             from normswap.workflows.certificate import Folding
 
             options = assume_constant, merge_branches, leftover, max_growth
             folding = Folding(*options, report.plan.to_dict())
-        with certified(
-            certificate_path,
-            loaded,
-            staged.path,
-            target,
-            report.check,
-            how,
-            progress,
-            folding=folding,
-        ):
-            report = committed(report, staged, target)
-    return FoldResult(report, target)
+        report = ending.committed(report, report.check, loaded, staged, folding=folding)
+    return FoldResult(report, ending.target)
 
 
 def _planned(

@@ -17,8 +17,7 @@ from normswap.progress import Progress, silent
 from normswap.workflows.outlook import NOTHING, Outlook, freezable
 
 if TYPE_CHECKING:
-    from normswap.inspection.layers import NormLayer
-    from normswap.model import Model
+    from normswap.inspection.layers import InspectedLayer
     from normswap.model.sources import Source
 
 
@@ -47,7 +46,7 @@ class InspectReport(AsDict):
         How many there are of each, in subgraphs and functions too, the most frequent first; those
         of other domains with these.
     functions : int
-    layers : tuple of NormLayer
+    layers : tuple of InspectedLayer
         The normalizations: BatchNormalization, GroupNormalization, LayerNormalization,
         InstanceNormalization, RMSNormalization, LRN and their like, and what is written as
         arithmetic and counts as a BatchNormalization.
@@ -68,7 +67,7 @@ class InspectReport(AsDict):
     work: Work
     operators: dict[str, int]
     functions: int
-    layers: tuple[NormLayer, ...]
+    layers: tuple[InspectedLayer, ...]
     traces: tuple[str, ...]
     outlook: Outlook = field(default=NOTHING, repr=False)
 
@@ -135,7 +134,7 @@ def inspect(model: Source, *, progress: Progress = silent) -> InspectReport:
         source=loaded.name,
         size=loaded.size,
         ir_version=loaded.ir_version,
-        opsets=_opsets(loaded),
+        opsets={item.domain or "ai.onnx": int(item.version) for item in loaded.proto.opset_import},
         exporter=" ".join(
             part for part in (loaded.proto.producer_name, loaded.proto.producer_version) if part
         ),
@@ -149,10 +148,6 @@ def inspect(model: Source, *, progress: Progress = silent) -> InspectReport:
         traces=traces(subject.network),
         outlook=Outlook(freezable(loaded)) if subject.training else NOTHING,
     )
-
-
-def _opsets(model: Model) -> dict[str, int]:
-    return {item.domain or "ai.onnx": int(item.version) for item in model.proto.opset_import}
 
 
 def _operators(subject: Subject) -> dict[str, int]:

@@ -40,7 +40,7 @@ from normswap.workflows.result import Result, RewriteReport, committed, place
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from normswap.groupnorm.statistics import NormLayer
+    from normswap.groupnorm.statistics import SharedStatistics
     from normswap.inputs.sets import Data
     from normswap.model import Model
     from normswap.model.sources import Source
@@ -170,7 +170,7 @@ def recalibrate(
     progress("reading the model")
     loaded = load(model)
     report = RecalibrateReport(loaded.name, None, (), 0, size_before=loaded.size)
-    layers: list[NormLayer] = []
+    layers: list[SharedStatistics] = []
     if data is None:
         layers, report = _frozen(loaded, options, report)
     else:
@@ -205,7 +205,7 @@ def _about(nodes: Sequence[str], what: str) -> list[str]:
 
 def _frozen(
     model: Model, options: RecalibrateOptions, report: RecalibrateReport
-) -> tuple[list[NormLayer], RecalibrateReport]:
+) -> tuple[list[SharedStatistics], RecalibrateReport]:
     """Turn nodes in training mode into inference ones, with the statistics that they have."""
     network = build_network(model, assume_constant=True)
     found = find_frozen(model, network, options)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,23 +29,15 @@ from normswap.inputs.signature import read_signature
 from normswap.inspection.gate import gate
 from normswap.model import load
 from normswap.model.sources import read_bytes
-from normswap.model.staging import output_name, staged_output
 from normswap.progress import Progress, silent
 from normswap.runtime.survey import resolve
 from normswap.workflows.calibration import calibrated, divide, plain_drift
-from normswap.workflows.certificate import certifiable
 from normswap.workflows.check import file_of
-from normswap.workflows.equivalence import certified, started
+from normswap.workflows.ending import Ending
 from normswap.workflows.normalizing import normalized
 from normswap.workflows.outlook import before_swap
 from normswap.workflows.regrouping import regrouped
-from normswap.workflows.result import (
-    advising,
-    as_it_is,
-    committed,
-    place,
-    require_sound,
-)
+from normswap.workflows.result import advising, require_sound
 from normswap.workflows.sameness import Sameness, same_as
 from normswap.workflows.swap_check import check_swap
 from normswap.workflows.swap_data import open_swap_data
@@ -149,15 +142,15 @@ def swap(
 
     All others are those of :func:`normswap.bn_to_gn`, and so are the result and the errors.
     """
-    certificate_path = None
     if certificate is not None:
         _require_files(regroup=options.regroup, unfold=unfold)
-        certificate_path = certifiable(check, certificate, source, output)
+    ending = Ending.of(
+        source, output, check, certificate, overwrite=overwrite, copy=copy, progress=progress
+    )
     mapped = None
     if state_dict is not None:
         mapped = _mappable(state_dict, unfold=unfold, overwrite=overwrite)
         options = replace(options, absorb=False)
-    target = place(output)
     data = list(data) if isinstance(data, Iterator) else data  # which is gone through again
     back = _put_back(source, data, samples, calibration, check, progress) if unfold else None
     model, plan = _planned(back or source, options, progress)
@@ -165,10 +158,10 @@ def swap(
     if back is not None:
         count = len(back.report.plan.places)
         report = replace(report, unfolded=count, size_before=back.report.size_before)
-    if not plan.swaps and (certificate_path is None or not copy):
-        return SwapResult(*as_it_is(report, model, target, overwrite=overwrite, copy=copy))
+    if not plan.swaps and ending.is_at_once:
+        return SwapResult(*ending.as_it_is(report, model))
     fit = calibration if data is not None else None
-    if certificate_path is not None and fit is not None and fit.refit:
+    if ending.certificate is not None and fit is not None and fit.refit:
         raise UsageError(
             "A certificate can't be made for a swap that fits weights: it certifies the "
             "weights of the original.",
@@ -189,52 +182,42 @@ def swap(
             how=how,
             progress=progress,
         )
-        report, plan = ready.report, ready.report.plan
         weights = None
         if parameters is not None and mapped is not None:
+            plan = ready.report.plan
             arrays, told = state_dict_of(parameters, ready.model, plan, str(mapped))
             weights = encoded(arrays, mapped)
-            report = replace(report, state_dict=told)
-        child = None if check is None else started(check, stack)
-        apply_swaps(plan, ready.model)
-        progress("writing")
-        staged = stack.enter_context(
-            staged_output(ready.model, target, overwrite=overwrite, edited=bool(plan.swaps))
-        )
-        if check is not None:
-            report = _checked(
-                report,
-                ready,
-                staged.path,
-                check,
-                names=(
-                    "" if model.path else model.name,
-                    "<memory>" if output is None else output_name(target),
-                ),
-                fed=certificate_path is None,
-                child=child,
-                progress=progress,
-            )
-        runs = how or check or CheckOptions(plan.options.provider)
-        right = ready.data.accuracy(ready.network.path, staged.path, runs, progress)
+            ready = replace(ready, report=replace(ready.report, state_dict=told))
+        report = _written(ready, ending, model, how or check, placed(weights, mapped))
+    return SwapResult(report, ending.target)
+
+
+def _written(
+    ready: _Prepared,
+    ending: Ending,
+    read: Model,
+    how: CheckOptions | None,
+    beside: AbstractContextManager[None],
+) -> SwapReport:
+    """Apply a swap, check it and let it take its place; return the report on it."""
+    report, plan = ready.report, ready.report.plan
+    apply = partial(apply_swaps, plan, ready.model)
+    with ending.staged(ready.model, apply, edited=bool(plan.swaps)) as (staged, child):
+        if ending.check is not None:
+            report = _checked(report, read, ready, staged.path, ending, ending.check, child)
+        runs = how or CheckOptions(plan.options.provider)
+        right = ready.data.accuracy(ready.network.path, staged.path, runs, ending.progress)
         report = replace(report, accuracy=right, notes=ready.data.notes)
         require_sound(report, () if report.check is None else report.check.reasons)
-        with (
-            certified(
-                certificate_path,
-                ready.model,
-                staged.path,
-                target,
-                report.check,
-                check,
-                progress,
-                original=ready.original,
-                swapping=ready.intents,
-            ),
-            placed(weights, mapped),
-        ):
-            report = committed(report, staged, target)
-    return SwapResult(report, target)
+        return ending.committed(
+            report,
+            report.check,
+            ready.model,
+            staged,
+            original=ready.original,
+            swapping=ready.intents,
+            beside=beside,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,14 +304,12 @@ def _prepared(
 
 def _checked(
     report: SwapReport,
+    read: Model,
     ready: _Prepared,
     written: Path,
+    ending: Ending,
     check: CheckOptions,
-    *,
-    names: tuple[str, str],
-    fed: bool,
     child: Child | None,
-    progress: Progress,
 ) -> SwapReport:
     """Return the report with the check of what was written."""
     with advising():
@@ -339,11 +320,11 @@ def _checked(
             ready.intents,
             check,
             network=ready.network.path,
-            names=names,
+            names=("" if read.path else read.name, ending.name),
             batches=ready.data.shown,
-            fed=fed,
+            fed=ending.certificate is None,
             child=child,
-            progress=progress,
+            progress=ending.progress,
         )
     report = replace(report, check=found)
     if ready.original == ready.network.source and found.verdict is Verdict.EQUIVALENT:

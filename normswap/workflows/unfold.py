@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from normswap.check.options import CheckOptions, check_options
@@ -12,21 +13,12 @@ from normswap.groupnorm.selection import Selection
 from normswap.inputs.data import BATCH, open_data
 from normswap.inputs.signature import read_signature
 from normswap.model import load
-from normswap.model.staging import staged_output
 from normswap.progress import Progress, silent
 from normswap.unfolding.apply import apply_unfold
 from normswap.unfolding.observe import observe
 from normswap.unfolding.plan import UnfoldPlan, make_plan
-from normswap.workflows.certificate import certifiable
-from normswap.workflows.equivalence import certified, checked, started
-from normswap.workflows.result import (
-    Result,
-    RewriteReport,
-    as_it_is,
-    committed,
-    place,
-    require_sound,
-)
+from normswap.workflows.ending import Ending
+from normswap.workflows.result import Result, RewriteReport, require_sound
 
 if TYPE_CHECKING:
     import os
@@ -173,8 +165,9 @@ def unfold(
             "There is no data to estimate the statistics of the BatchNormalizations from.",
             tip="Give some inputs of the model with --calibrate (calibrate=).",
         )
-    file = None if certificate is None else certifiable(how, certificate, model, output)
-    target = place(output)
+    ending = Ending.of(
+        model, output, how, certificate, overwrite=overwrite, copy=copy, progress=progress
+    )
     progress("reading the model")
     loaded = load(model)
     progress("planning")
@@ -189,15 +182,11 @@ def unfold(
             plan = plan.with_statistics(found)
             report = replace(report, plan=plan, samples=count, notes=tuple(data.notes))
         if not plan.places:
-            return UnfoldResult(*as_it_is(report, loaded, target, overwrite=overwrite, copy=copy))
-        child = None if how is None else started(how, stack)
-        apply_unfold(plan, loaded)
-        progress("writing")
-        staged = stack.enter_context(staged_output(loaded, target, overwrite=overwrite))
+            return UnfoldResult(*ending.as_it_is(report, loaded))
+        apply = partial(apply_unfold, plan, loaded)
+        staged, child = stack.enter_context(ending.staged(loaded, apply))
         if how is not None:
-            result = checked(loaded, staged.path, output, how, progress, child)
-            report = replace(report, check=result)
+            report = replace(report, check=ending.checked(loaded, staged.path, how, child))
         require_sound(report, [] if report.check is None else list(report.check.reasons))
-        with certified(file, loaded, staged.path, target, report.check, how, progress):
-            report = committed(report, staged, target)
-    return UnfoldResult(report, target)
+        report = ending.committed(report, report.check, loaded, staged)
+    return UnfoldResult(report, ending.target)

@@ -46,7 +46,7 @@ _ROUNDING = 64 * 2.0**-53
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class FalseClaim:
     """A claim that does not hold.
 
     Attributes
@@ -75,7 +75,7 @@ class VerifyReport(AsDict):
         What was read.
     verdict : str
         What is claimed: ``proved`` or ``tested``.
-    findings : tuple of Finding
+    findings : tuple of FalseClaim
         The claims that do not hold; none where all do.
     notes : tuple of str
         What else a person should know.
@@ -93,7 +93,7 @@ class VerifyReport(AsDict):
     original: str
     rewritten: str
     verdict: str
-    findings: tuple[Finding, ...]
+    findings: tuple[FalseClaim, ...]
     notes: tuple[str, ...] = ()
     values: int = 0
     identical: int = 0
@@ -197,11 +197,11 @@ def verify(
 
 def _judged(
     claims: Certificate, data: dict[str, Any], original: Path, rewritten: Path
-) -> tuple[list[Finding], Certificate]:
+) -> tuple[list[FalseClaim], Certificate]:
     """Return what does not hold of what is claimed to be proved, and what is."""
     findings = []
     if digest_of(data) != data.get("digest"):
-        findings.append(Finding("digest", "the certificate was changed after it was written"))
+        findings.append(FalseClaim("digest", "the certificate was changed after it was written"))
     looked: list[Cut | str] = []
 
     def claimed(a: Side, b: Side) -> dict[int, Cut]:
@@ -214,7 +214,7 @@ def _judged(
     own = found.to_dict()
     for name in ("original", "rewritten"):
         findings += [
-            Finding(other.claim, "it is not the file that was certified")
+            FalseClaim(other.claim, "it is not the file that was certified")
             for other in _differing(data[name], own[name], name)
         ]
     for name in dict.fromkeys((*own, *data)):
@@ -222,12 +222,12 @@ def _judged(
             findings += _differing(data.get(name, _NOTHING), own.get(name, _NOTHING), name)
     findings += _regions(claims, data, looked, traced)
     differences = structural_differences(*map(read_signature, (original, rewritten)))
-    findings += [Finding("outputs", sentence) for sentence in differences]
+    findings += [FalseClaim("outputs", sentence) for sentence in differences]
     open_outputs = [output.name for output in found.outputs if output.standing.value == "open"]
     tested = [] if claims.tested is None else [output.name for output in claims.tested.outputs]
     if tested != open_outputs:
         findings.append(
-            Finding(
+            FalseClaim(
                 "tested",
                 f"the outputs {open_outputs} are not proved, but the certificate lists "
                 f"{tested} as tested",
@@ -248,19 +248,19 @@ def _regions(
     data: dict[str, Any],
     looked: Sequence[Cut | str],
     traced: Traced,
-) -> Iterator[Finding]:
+) -> Iterator[FalseClaim]:
     made = {region.tensor: region for region in traced.regions}
     for at, region in enumerate(claims.regions):
         where = f"regions[{at}]"
         cut = looked[at] if at < len(looked) else traced.reason
         judged = made.get(region.tensor)
         if isinstance(cut, str):
-            yield Finding(where, cut)
+            yield FalseClaim(where, cut)
         elif cut in traced.refused:
             why = traced.refused[cut]
-            yield Finding(where, f"{region.tensor!r} is not equal to {region.original!r}: {why}")
+            yield FalseClaim(where, f"{region.tensor!r} is not equal to {region.original!r}: {why}")
         elif judged is None:
-            yield Finding(where, f"{region.tensor!r} needs no region, or has several")
+            yield FalseClaim(where, f"{region.tensor!r} needs no region, or has several")
         else:
             close = _AGREEING * max(1.0, judged.floors)
             if judged.roundoff:
@@ -268,12 +268,14 @@ def _regions(
             yield from _differing(data["regions"][at], plain(judged), where, close=close)
     order = [region.tensor for region in claims.regions if region.tensor in made]
     if order != [region.tensor for region in traced.regions]:
-        yield Finding("regions", "the regions are not listed once each, in the order of the model")
+        yield FalseClaim(
+            "regions", "the regions are not listed once each, in the order of the model"
+        )
 
 
 def _tested(
     claims: Certificate, tested: Tested, original: Path, rewritten: Path, progress: Progress
-) -> list[Finding]:
+) -> list[FalseClaim]:
     """Test again what is not proved."""
     options = CheckOptions(
         seed=tested.seed,
@@ -285,7 +287,7 @@ def _tested(
         try:
             path, home = stack.enter_context(meant(original, claims.swapping))
         except ModelError as error:
-            return [Finding("swapping", str(error))]
+            return [FalseClaim("swapping", str(error))]
         report = check_files(
             path,
             rewritten,
@@ -298,10 +300,10 @@ def _tested(
     if report.verdict is Verdict.EQUIVALENT:
         return []
     why = report.reasons[0] if report.reasons else "no outputs were compared"
-    return [Finding("tested", f"the models are {report.verdict.value}: {why}")]
+    return [FalseClaim("tested", f"the models are {report.verdict.value}: {why}")]
 
 
-def _planned(folding: Folding, data: dict[str, Any], original: Path) -> list[Finding]:
+def _planned(folding: Folding, data: dict[str, Any], original: Path) -> list[FalseClaim]:
     """Plan the fold again."""
     made = plan(
         original,
@@ -321,7 +323,7 @@ def _notes(claims: Certificate) -> Iterator[str]:
         )
 
 
-def _differing(claimed: Any, found: Any, where: str, *, close: float = 0.0) -> Iterator[Finding]:
+def _differing(claimed: Any, found: Any, where: str, *, close: float = 0.0) -> Iterator[FalseClaim]:
     """Yield where plain data is another than the models give; `close` is for deviations."""
     if isinstance(claimed, dict) and isinstance(found, dict):
         for key in dict.fromkeys((*claimed, *found)):
@@ -337,8 +339,8 @@ def _differing(claimed: Any, found: Any, where: str, *, close: float = 0.0) -> I
         yield _finding(where, claimed, found)
 
 
-def _finding(where: str, claimed: Any, found: Any) -> Finding:
+def _finding(where: str, claimed: Any, found: Any) -> FalseClaim:
     said, true = (
         "nothing" if v is _NOTHING else textwrap.shorten(repr(v), 120) for v in (claimed, found)
     )
-    return Finding(where, f"the certificate has {said}, but the models give {true}")
+    return FalseClaim(where, f"the certificate has {said}, but the models give {true}")

@@ -194,7 +194,7 @@ def test_a_model_without_batchnorm_gets_advice(tmp_path):
 
 def test_a_failed_check_writes_nothing(model, monkeypatch, tmp_path):
     """Break the algebra on purpose: the check must catch it."""
-    from normswap.graph.expressions import Scaled
+    from normswap.graph.formulas import Scaled
 
     whole = Scaled._made
 

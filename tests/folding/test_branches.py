@@ -8,7 +8,7 @@ from support.build import Builder
 from support.folding import check_folds, check_kept, count, fold_model
 from support.graphs import live_ops
 
-from normswap.folding.branches import Window
+from normswap.folding.branches import AxisWindow
 from normswap.graph.reasons import Reason
 
 C = 6
@@ -387,18 +387,18 @@ def test_branches_in_a_subgraph():
 @pytest.mark.parametrize(
     ("one", "other", "place"),
     [
-        (Window(3, before=1, after=1), Window(1), 1),
-        (Window(3, before=1, after=1), Window(3, before=1, after=1), 0),
-        (Window(3, before=0, after=2), Window(1), 0),
-        (Window(3, dilation=2, before=2, after=2), Window(1, dilation=7), 1),
-        (Window(5, before=2, after=2), Window(3, before=1, after=1), 1),
-        (Window(3, stride=2, before=1, after=1), Window(1, stride=2), 1),
-        (Window(1), Window(3, before=1, after=1), None),
-        (Window(3, stride=2, before=1, after=1), Window(1), None),
-        (Window(3), Window(1), None),
-        (Window(3, dilation=2, before=1, after=3), Window(1), None),
-        (Window(3, dilation=2, before=2, after=2), Window(3, before=1, after=1), None),
-        (Window(3, before=3, after=-1), Window(1), None),
+        (AxisWindow(3, before=1, after=1), AxisWindow(1), 1),
+        (AxisWindow(3, before=1, after=1), AxisWindow(3, before=1, after=1), 0),
+        (AxisWindow(3, before=0, after=2), AxisWindow(1), 0),
+        (AxisWindow(3, dilation=2, before=2, after=2), AxisWindow(1, dilation=7), 1),
+        (AxisWindow(5, before=2, after=2), AxisWindow(3, before=1, after=1), 1),
+        (AxisWindow(3, stride=2, before=1, after=1), AxisWindow(1, stride=2), 1),
+        (AxisWindow(1), AxisWindow(3, before=1, after=1), None),
+        (AxisWindow(3, stride=2, before=1, after=1), AxisWindow(1), None),
+        (AxisWindow(3), AxisWindow(1), None),
+        (AxisWindow(3, dilation=2, before=1, after=3), AxisWindow(1), None),
+        (AxisWindow(3, dilation=2, before=2, after=2), AxisWindow(3, before=1, after=1), None),
+        (AxisWindow(3, before=3, after=-1), AxisWindow(1), None),
     ],
     ids=str,
 )

@@ -11,7 +11,7 @@ from support.folding import assert_same_function, check_folds, check_kept, count
 from support.swapping import swap_model
 
 from normswap.dtypes import NUMPY_DTYPES, round_to
-from normswap.graph.expressions import extremes
+from normswap.graph.extremes import extremes
 from normswap.graph.precision import lost_digits
 from normswap.graph.reasons import Reason
 

@@ -11,7 +11,7 @@ from support.build import Builder
 from support.swapping import run_ort, swap_model, swap_options, tensor_of
 
 from normswap.check.options import CheckOptions
-from normswap.groupnorm.calibrate import CalibrationOptions, Moments, calibrate
+from normswap.groupnorm.calibrate import CalibrationOptions, PairMoments, calibrate
 from normswap.groupnorm.planner import plan_swap
 from normswap.groupnorm.reference import normalize
 from normswap.model import load
@@ -38,7 +38,7 @@ def test_batches_of_any_size_give_the_least_squares_of_the_whole(sizes, seed, of
     rng = np.random.default_rng(seed)
     n = rng.normal(size=(sum(sizes), 3, 4)) + offset
     z = 2.5 * n + rng.normal(size=n.shape)
-    moments = Moments(3)
+    moments = PairMoments(3)
     for end, size in zip(np.cumsum(sizes), sizes, strict=True):
         moments.add(n[end - size : end], z[end - size : end])
     scale, bias = moments.fit()
@@ -55,7 +55,7 @@ def test_batches_of_any_size_give_the_least_squares_of_the_whole(sizes, seed, of
 
 
 def test_a_channel_that_never_varies_gets_the_mean():
-    moments = Moments(2)
+    moments = PairMoments(2)
     n = np.zeros((4, 2, 3))
     n[:, 1] = np.arange(12.0).reshape(4, 3)
     z = np.arange(24.0).reshape(4, 2, 3)
@@ -67,7 +67,7 @@ def test_a_channel_that_never_varies_gets_the_mean():
 
 
 def test_a_perfect_fit_has_no_loss():
-    moments = Moments(2)
+    moments = PairMoments(2)
     n = np.random.default_rng(0).normal(size=(8, 2, 5))
     moments.add(n, 3 * n - 1)
     np.testing.assert_allclose(moments.fit(), [[3, 3], [-1, -1]], rtol=1e-12)
@@ -167,7 +167,7 @@ def test_the_search_for_groups_never_fits_worse(tmp_path, one_pass):
     # The first layer sees the same in all networks, so there the choice must be the best.
     losses = {}
     for groups in (1, 2, 4, 8):
-        moments = Moments(8)
+        moments = PairMoments(8)
         for feeds in data:
             x = tensor_of(model, model.graph.node[0].output[0], **feeds)
             z = tensor_of(model, "bn0", **feeds)

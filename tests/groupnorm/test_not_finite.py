@@ -13,7 +13,7 @@ from support.cli import invoke
 from support.swapping import run_ort
 
 from normswap.errors import DataError, ModelError
-from normswap.groupnorm.calibrate import Moments
+from normswap.groupnorm.calibrate import PairMoments
 from normswap.groupnorm.drift import Comparison
 from normswap.groupnorm.estimate import RunningStatistics
 from normswap.inputs.data import open_data
@@ -430,7 +430,7 @@ def test_moments_pass_on_what_is_not_finite():
         n = np.random.default_rng(0).normal(size=(4, 2, 3))
         n[1, 1, 1] = value
         for pair in ((n, np.ones_like(n)), (np.ones_like(n), n)):
-            moments = Moments(2)
+            moments = PairMoments(2)
             moments.add(*pair)
             scale, bias = moments.fit()
             assert np.isfinite([scale[0], bias[0]]).all()

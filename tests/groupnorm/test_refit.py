@@ -18,8 +18,10 @@ from normswap.groupnorm.calibrate import CalibrationOptions
 from normswap.groupnorm.options import FittedAffine
 from normswap.groupnorm.planner import plan_swap
 from normswap.groupnorm.refit import course, crew, walk
+from normswap.groupnorm.refit import judge as judging
 from normswap.groupnorm.refit.holdout import hold_out
 from normswap.groupnorm.refit.joint import solutions
+from normswap.groupnorm.refit.judge import judge
 from normswap.groupnorm.refit.mixing import Mixed
 from normswap.groupnorm.refit.networks import open_pair
 from normswap.groupnorm.refit.walk import RefitOptions, refit
@@ -117,6 +119,45 @@ def test_units_stay_together(tmp_path):
     assert not films[0] & films[1]
 
 
+def test_samples_know_their_unit_and_are_one_each_without(tmp_path):
+    data = {"x": numbered(24), "film": np.arange(24) // 4}
+    _, out = held(tmp_path, data, units="film")
+    films = [number // 4 for number in numbers(out)]
+    units = np.concatenate(out.units())
+    assert sorted(set(zip(units, films, strict=True))) == [(0, films[0]), (1, films[-1])]
+    _, out = held(tmp_path, {"x": numbered(24)})
+    assert np.concatenate(out.units()).tolist() == list(range(out.samples))
+
+
+def verdict(ours, theirs, units):
+    """Judge one output, in batches of two samples."""
+    parts = [slice(at, at + 2) for at in range(0, len(ours), 2)]
+    batches = [[{"y": values[part]} for part in parts] for values in (ours, theirs)]
+    return judge(*batches, [("y", "y", "y")], [np.array(units[part]) for part in parts])
+
+
+def test_what_helps_one_unit_and_hurts_another_is_no_gain():
+    theirs = np.random.default_rng(0).normal(size=(6, 5))
+    noise = np.ones((6, 5))
+    units = [0, 0, 1, 1, 1, 2]
+    before = verdict(theirs + noise, theirs, units)
+    assert before.units == pytest.approx(
+        np.bincount(units, np.square(noise).sum(axis=1)) / np.square(theirs).sum()
+    )
+    assert before.units.sum() == pytest.approx(before.error)
+    all_nearer = verdict(theirs + 0.9 * noise, theirs, units)
+    gains = 0.19 * before.units
+    chance = np.sqrt(3) * gains.std(ddof=1)
+    assert all_nearer.gain(before) == pytest.approx(gains.sum() - chance)
+    much = np.array([0.2, 0.2, 1.1, 1.1, 1.1, 1.1])[:, None]
+    first_nearer = verdict(theirs + much * noise, theirs, units)
+    assert first_nearer.error < before.error
+    assert first_nearer.gain(before) < 0
+    lost = verdict(np.where(theirs > 0, np.inf, theirs), theirs, units)
+    assert lost.gain(before) == -np.inf
+    assert before.gain(lost) == np.inf
+
+
 def test_batches_of_a_size_that_is_fixed_stay_whole(tmp_path):
     fit, out = held(tmp_path, {"x": numbered(20)}, fixed=True)
     assert [len(feeds["x"]) for feeds in (*fit, *out)] == [5] * 4
@@ -177,6 +218,7 @@ def test_others_between_two_samples(tmp_path, fixed):
 @pytest.fixture
 def layer_by_layer(monkeypatch):
     monkeypatch.setattr(walk, "TIMES", 0)
+    monkeypatch.setattr(judging, "FEW", 0)  # what few samples are not sure of is fitted too
 
 
 @pytest.mark.usefixtures("layer_by_layer")
@@ -194,6 +236,18 @@ def test_a_layer_of_every_kind_is_fitted(tmp_path):
     for one, next_ in pairwise(steps):
         assert one.before < one.after == next_.before
     assert refitted.fit.fitted + refitted.fit.held_out == SAMPLES
+
+
+@pytest.mark.parametrize("few", [0, judging.FEW])
+def test_what_may_be_chance_is_not_taken(tmp_path, monkeypatch, few):
+    monkeypatch.setattr(walk, "TIMES", 0)
+    monkeypatch.setattr(walk, "LAMS", (1e-1,))
+    monkeypatch.setattr(judging, "FEW", few)
+    path, plan, fit, out = opened(network(), tmp_path / "model.onnx")
+    fitted = refit(path, plan, fit, out, RefitOptions(), silent).fit
+    # The last layer's fit lowers the error of 24 samples by 1 %, that of half of them.
+    is_taken = "last" in {step.layer for step in fitted.steps}
+    assert is_taken is (few == 0)
 
 
 @pytest.mark.usefixtures("layer_by_layer")

@@ -10,7 +10,7 @@ from support.folding import fold_model
 
 from normswap.inputs.signature import drawing_alike, read_signature
 from normswap.proof.files import prove_files, sides_of
-from normswap.proof.flat import Flat
+from normswap.proof.flattening import flattened
 from normswap.proof.identity import node_names, tensor_names
 from normswap.proof.result import Cut, Means, Standing
 from normswap.proof.retrace import retrace
@@ -148,7 +148,7 @@ def test_names_are_of_one_tensor_each():
     model = b.model()
     for node in model.graph.node:
         node.name = ""
-    flat = Flat.of(model)
+    flat = flattened(model)
     names = tensor_names(flat)
     assert len(names) == len(flat.names) == len(set(names))
     assert {"x", "y", "h in F", "h in F #2", "h in F #2 #2"} <= set(names)

@@ -14,7 +14,7 @@ from unittest import mock
 from normswap.check.options import CheckOptions
 from normswap.runtime.child import Child
 from normswap.runtime.session import Session
-from normswap.runtime.worker import Job
+from normswap.runtime.worker import Channel
 from normswap.workflows.check import check
 
 _FILE = Path(__file__).parents[2] / "benchmarks" / "backend_suite.py"
@@ -53,7 +53,7 @@ def sessions_here():
 
     def call(session, task, request):
         module, function = task.split(":")
-        job = Job(io.BytesIO(), session.held)
+        job = Channel(io.BytesIO(), session.held)
         return getattr(importlib.import_module(module), function)(request, job)
 
     open_session = Session.__init__

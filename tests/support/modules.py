@@ -6,7 +6,7 @@ import numpy as np
 
 from normswap.proof.simulate import signature_of
 from normswap.source.binding import Argument, NotTakenError
-from normswap.source.layers import ELEMENTS, Layer
+from normswap.source.layers import ELEMENTS, ModuleLayer
 from support.build import Builder
 
 IN, HIDDEN, OUT = 6, 24, 4
@@ -62,7 +62,7 @@ class FakeModule:
         if watch is not None:
             key = _sign(y).tobytes()
             read = (_sign(x).tobytes(),)
-            watch(Layer(name, "Linear", read, ((key, y.shape, _sign(y)),)))
+            watch(ModuleLayer(name, "Linear", read, ((key, y.shape, _sign(y)),)))
         return y
 
 

@@ -6,8 +6,8 @@ from support.build import Builder
 
 from normswap.graph.build import build_network
 from normswap.model import load
-from normswap.unfolding.layers import Constants, find_layers
-from normswap.unfolding.places import EXPLANATIONS, Apart, Rule
+from normswap.unfolding.layers import HandedConstants, find_layers
+from normswap.unfolding.places import EXPLANATIONS, Omission, PlaceRule
 
 
 class Net(Builder):
@@ -35,9 +35,9 @@ class Net(Builder):
         self.output(y, None)
         model = load(self.model().SerializeToString())
         network = build_network(model)
-        constants = Constants(model, network)
+        constants = HandedConstants(model, network)
         layers = find_layers(network, constants)
-        rule = Rule(network, layers, constants)
+        rule = PlaceRule(network, layers, constants)
         return {layer.node.name: rule.apart(layer) for layer in layers.values()}
 
 
@@ -66,7 +66,7 @@ def test_hidden_layers_have_one_and_the_answer_has_none(net):
     y = net.conv2d(net.relu(net.node("MaxPool", y, kernel_shape=[2, 2])), "out")
     found = net.found(net.node("Sigmoid", y))
     assert found == dict.fromkeys(("first", "second", "bottleneck", "pointwise")) | {
-        "out": Apart.OUTPUT
+        "out": Omission.OUTPUT
     }
 
 
@@ -76,7 +76,7 @@ def test_squeeze_and_excite_and_heads(net):
     gate = net.conv2d(net.relu(net.conv2d(pooled, "reduce")), "expand")
     x = net.node("Mul", x, net.node("HardSigmoid", gate))
     found = net.found(head(net, net.relu(net.conv2d(x, "last"))))
-    pooled = dict.fromkeys(("reduce", "expand", "head"), Apart.POOLED)
+    pooled = dict.fromkeys(("reduce", "expand", "head"), Omission.POOLED)
     assert found == {"conv": None, "last": None} | pooled
 
 
@@ -86,7 +86,7 @@ def test_what_is_pooled_and_spread_over_the_map_again_has_one(net):
     sizes = net.const(np.array([1, 1, 8, 8], np.float32))
     y = net.node("Concat", x, net.node("Resize", y, "", sizes), axis=1)
     found = net.found(net.conv2d(net.relu(net.conv2d(y, "merge", size=8)), "out"))
-    assert found == {"conv": None, "context": None, "merge": None, "out": Apart.OUTPUT}
+    assert found == {"conv": None, "context": None, "merge": None, "out": Omission.OUTPUT}
 
 
 @pytest.mark.parametrize("op", ["GlobalMaxPool", "GlobalAveragePool"])
@@ -96,7 +96,7 @@ def test_layers_go_on_behind_a_maximum_but_for_a_gate(net, op, gates):
     y = net.conv2d(net.relu(net.conv2d(net.node(op, x), "fc1")), "fc2")
     y = net.node("Mul", x, net.node("Sigmoid", y)) if gates else net.relu(y)
     found = net.found(net.conv2d(y, "out"))
-    pooled = None if op == "GlobalMaxPool" and not gates else Apart.POOLED
+    pooled = None if op == "GlobalMaxPool" and not gates else Omission.POOLED
     assert (found["fc1"], found["fc2"]) == (pooled, pooled)
     assert found["conv"] is None
 
@@ -109,9 +109,9 @@ def test_a_block_with_a_layer_scale_has_one_at_its_depthwise_layer(net, kind):
     y = net.conv2d(net.relu(net.conv2d(y, "fc1")), "fc2")
     y = y if kind == "not scaled" else net.node("Mul", y, net.normal(4, 1, 1))
     found = net.found(net.conv2d(net.relu(net.node("Add", x, y)), "out"))
-    block = Apart.LAYER_SCALE if kind == "scaled" else None
+    block = Omission.LAYER_SCALE if kind == "scaled" else None
     assert found == {"stem": None, "depthwise": None, "fc1": block, "fc2": block} | {
-        "out": Apart.OUTPUT
+        "out": Omission.OUTPUT
     }
 
 
@@ -122,7 +122,7 @@ def test_the_last_is_as_most_layers_like_it_are(net, late):
         y = net.relu(net.conv2d(y, f"conv{number}", kernel=3))
         y = net.bn(y, 4) if number < late else y
     found = net.found(head(net, y))
-    assert found["conv3"] is (Apart.AFTER_ACTIVATION if late == 3 else None)
+    assert found["conv3"] is (Omission.AFTER_ACTIVATION if late == 3 else None)
 
 
 def test_attention_and_the_block_of_a_layer_norm(net):
@@ -134,8 +134,8 @@ def test_attention_and_the_block_of_a_layer_norm(net):
     x = net.node("Add", x, y)
     y = net.linear(net.node("Gelu" if net.opset > 19 else "Relu", net.linear(x, "in")), "mlp")
     found = net.found(net.linear(net.relu(net.node("Add", x, y)), "out"))
-    attention = dict.fromkeys(("q", "k", "v", "proj"), Apart.ATTENTION)
-    assert found == attention | {"in": None, "mlp": None, "out": Apart.OUTPUT}
+    attention = dict.fromkeys(("q", "k", "v", "proj"), Omission.ATTENTION)
+    assert found == attention | {"in": None, "mlp": None, "out": Omission.OUTPUT}
 
 
 @pytest.mark.parametrize("decomposed", [False, True])
@@ -150,7 +150,11 @@ def test_layer_norm_networks_have_none(net, decomposed):
     y = net.linear(net.relu(net.linear(y, "fc1")), "fc2")
     y = net.layer_norm(net.linear(net.node("Add", x, y), "embed"))
     found = net.found(net.relu(y))
-    assert found == {"fc1": Apart.LAYER_NORM, "fc2": Apart.LAYER_NORM, "embed": Apart.NORMALIZED}
+    assert found == {
+        "fc1": Omission.LAYER_NORM,
+        "fc2": Omission.LAYER_NORM,
+        "embed": Omission.NORMALIZED,
+    }
 
 
 def test_pre_activation_keeps_its_own(net):
@@ -158,25 +162,25 @@ def test_pre_activation_keeps_its_own(net):
     y = net.conv2d(net.relu(net.bn(x, 4)), "conv1")
     y = net.node("Add", x, net.conv2d(net.relu(y), "conv2"))
     found = net.found(net.conv2d(net.relu(net.bn(y, 4)), "out"))
-    normalized = dict.fromkeys(("stem", "conv2"), Apart.NORMALIZED)
-    assert found == normalized | {"conv1": None, "out": Apart.OUTPUT}
+    normalized = dict.fromkeys(("stem", "conv2"), Omission.NORMALIZED)
+    assert found == normalized | {"conv1": None, "out": Omission.OUTPUT}
 
 
 def test_a_batchnorm_behind_the_activation_is_the_layers(net):
     y = net.bn(net.relu(net.conv2d(image(net), "conv")), 4)
     y = net.bn(net.relu(net.conv2d(y, "next")), 4)
-    assert net.found(y) == dict.fromkeys(("conv", "next"), Apart.NORMALIZED)
+    assert net.found(y) == dict.fromkeys(("conv", "next"), Omission.NORMALIZED)
 
 
 def test_a_layer_without_bias_never_had_one(net):
     y = net.relu(net.conv2d(image(net), "plain", bias=False))
-    assert net.found(net.relu(net.conv2d(y, "conv")))["plain"] is Apart.NO_BIAS
+    assert net.found(net.relu(net.conv2d(y, "conv")))["plain"] is Omission.NO_BIAS
 
 
 @pytest.mark.parametrize("op", ["Relu", "Tanh", "Softmax"])
 def test_features_are_no_answer(net, op):
     found = net.found(net.node(op, net.conv2d(image(net), "conv")))
-    assert found == {"conv": None if op == "Relu" else Apart.OUTPUT}
+    assert found == {"conv": None if op == "Relu" else Omission.OUTPUT}
 
 
 def test_weights_that_are_computed_make_no_layer(net):
@@ -185,4 +189,4 @@ def test_weights_that_are_computed_make_no_layer(net):
 
 
 def test_every_reason_has_words():
-    assert EXPLANATIONS.keys() == set(Apart)
+    assert EXPLANATIONS.keys() == set(Omission)

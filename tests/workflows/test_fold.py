@@ -95,7 +95,7 @@ def test_what_the_fold_does_not_touch_survives(path):
 
 
 def test_a_failing_check_is_the_reports_exit_code(path, monkeypatch):
-    from normswap.graph.expressions import Scaled
+    from normswap.graph.formulas import Scaled
 
     whole = Scaled._made
     monkeypatch.setattr(Scaled, "_made", lambda *args: whole(*args) + np.float64(0.25))

@@ -12,7 +12,7 @@ from support.swapping import tensor_of
 
 from normswap.errors import DataError, UsageError
 from normswap.unfolding.identity import EPSILON
-from normswap.unfolding.places import Apart
+from normswap.unfolding.places import Omission
 from normswap.workflows.bn_to_gn import bn_to_gn
 from normswap.workflows.fold import fold
 from normswap.workflows.unfold import plan_report, unfold
@@ -63,7 +63,7 @@ def test_a_folded_network_gets_its_own_back():
         "stem", "depthwise", "pointwise",
     ]  # fmt: skip
     assert [(left.output, left.reason) for left in result.report.plan.left_out] == [
-        ("logits", Apart.POOLED)
+        ("logits", Omission.POOLED)
     ]
     assert result.report.check.is_proved
     assert result.report.samples == 12
@@ -112,7 +112,7 @@ def test_half_precision_and_a_variance_beyond_it():
                                    b.normal(2), out="large")), None)  # fmt: skip
     result = unfolded(b.model(), RNG.uniform(0, 2, (4, 3, 8, 8)))
     (left,) = result.report.plan.left_out
-    assert left.reason is Apart.OVERFLOW
+    assert left.reason is Omission.OVERFLOW
     assert "the variance of large has 2 values that are beyond the range of float16" in left.detail
     assert result.report.check is None
 
@@ -127,7 +127,7 @@ def test_an_output_of_the_graph_keeps_its_name():
 def test_patterns_override_the_rule_both_ways():
     report = plan_report(network(), include=["logits"], exclude=["ste*"])
     assert [place.output for place in report.plan.places] == ["depthwise", "pointwise", "logits"]
-    assert [left.reason for left in report.plan.left_out] == [Apart.EXCLUDED]
+    assert [left.reason for left in report.plan.left_out] == [Omission.EXCLUDED]
     with pytest.raises(UsageError, match="No linear layer of"):
         plan_report(network(), include=["nothing"])
 
@@ -194,7 +194,7 @@ def test_a_branch_that_is_not_taken_gets_none():
     result = unfold(model, calibrate=[data])
     assert [place.node for place in result.report.plan.places] == ["then_branch/conv"]
     (left,) = result.report.plan.left_out
-    assert (left.node, left.reason) == ("else_branch/conv", Apart.NO_ESTIMATE)
+    assert (left.node, left.reason) == ("else_branch/conv", Omission.NO_ESTIMATE)
     assert count(result.model) == 1
 
 
@@ -221,7 +221,7 @@ def test_one_sample_has_no_variance():
     y = b.node("Relu", b.node("Gemm", b.input("N", 3), b.normal(3, 4), b.normal(4)))
     result = unfold(b.output(y, None).model(), calibrate={"x": IMAGES[:1, :, 0, 0]})
     (left,) = result.report.plan.left_out
-    assert (left.reason, "may be too little" in left.detail) == (Apart.NO_ESTIMATE, True)
+    assert (left.reason, "may be too little" in left.detail) == (Omission.NO_ESTIMATE, True)
 
 
 def test_what_has_no_data_is_refused(tmp_path):

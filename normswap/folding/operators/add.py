@@ -26,7 +26,7 @@ from normswap.folding.operators.layout import (
 from normswap.graph.affine import Affine, align
 from normswap.graph.decomposed import affine_of_link, link
 from normswap.graph.evaluate import constant_of, is_constant
-from normswap.graph.expressions import Scaled
+from normswap.graph.formulas import Scaled
 from normswap.graph.reasons import Block, Blocked, Reason, unless_blocked
 from normswap.graph.removal import removal_block
 
@@ -47,7 +47,6 @@ class Add(Operator):
     ops = ("Add", "Sub", "Sum", "Mean")
 
     def up(self, node: Node, index: int, affine: Affine) -> Sequence[Way]:
-        del index
         rank = output_rank(node, affine)
         if rank is None:
             raise self.blocked(node, "has an output of unknown rank", Reason.SHAPE_UNKNOWN)

@@ -31,7 +31,6 @@ class Attention(Operator):
     ops = ("Attention",)
 
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
         values, queries = node.input(V), node.input(0)
         if values is None or values.rank is None or queries is None:
             raise self.blocked(node, "has an input V of unknown rank", Reason.SHAPE_UNKNOWN)

@@ -55,7 +55,6 @@ class Operator:
         Blocked
             If it can be neither absorbed nor carried.
         """
-        del index, affine
         raise self.blocked(node, "does not pass a scale and shift on to its input")
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answers:
@@ -68,7 +67,6 @@ class Operator:
         Blocked
             If it can be neither absorbed nor carried.
         """
-        del slot, affine
         raise self.blocked(node, "does not pass a scale and shift on to its output")
 
     @staticmethod

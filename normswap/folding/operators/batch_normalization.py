@@ -19,7 +19,7 @@ from normswap.folding.edits import Replace
 from normswap.folding.operators.base import Operator
 from normswap.graph.batchnorm import affine_of, is_per_activation
 from normswap.graph.evaluate import constant_of
-from normswap.graph.expressions import Scaled
+from normswap.graph.formulas import Scaled
 from normswap.graph.reasons import Reason
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ class BatchNormalization(Operator):
     ops = ("BatchNormalization",)
 
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
         affine_of(node)  # or it is blocked
         self._require_channels(node, affine)
         s, t = affine.vectors(constant_of(node.input(1)).shape[0])

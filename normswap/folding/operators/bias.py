@@ -11,7 +11,8 @@ from normswap.folding.edits import Edit, Insert, Replace
 from normswap.folding.operators.weight import scaled_weight, weight_of
 from normswap.folding.quantized import rounded
 from normswap.graph.evaluate import constant_of
-from normswap.graph.expressions import Expression, Filled, Scaled, Summed
+from normswap.graph.expressions import Expression, Filled
+from normswap.graph.formulas import Scaled, Summed
 from normswap.graph.quantized import Dequantized, Transposed
 from normswap.graph.reasons import unless_blocked
 
@@ -22,14 +23,17 @@ if TYPE_CHECKING:
     from normswap.graph.network import Node
 
 
-def scaled_bias(node: Node, slot: int, s: Wide, t: Wide, data_type: int) -> tuple[Edit, ...]:
+BIAS = 2
+"""The input of a convolution that is its bias."""
+
+
+def scaled_bias(node: Node, s: Wide, t: Wide, data_type: int) -> tuple[Edit, ...]:
     """Return the edits that make the bias of a node ``s*b + t``.
 
     Parameters
     ----------
     node : Node
-    slot : int
-        Where the operator has its bias.
+        Of a Conv or ConvTranspose.
     s, t : (M,) ndarray
     data_type : int
         Type of a bias that is new.
@@ -44,24 +48,23 @@ def scaled_bias(node: Node, slot: int, s: Wide, t: Wide, data_type: int) -> tupl
     Blocked
         If it is computed at run time, or quantized and would have to be rounded.
     """
-    present = node.input(slot)
+    present = node.input(BIAS)
     if present is None:
         if not (t != 0).any():
             return ()
-        return (Replace(node.key, slot, Filled(t, data_type), f"{node.title}_bias"),)
-    bias = weight_of(node, slot)
+        return (Replace(node.key, BIAS, Filled(t, data_type), f"{node.title}_bias"),)
+    bias = weight_of(node, BIAS)
     if not (s != 1).any() and not (t != 0).any():
         return ()
     if isinstance(bias, Dequantized | Transposed):
         if (t != 0).any():
-            raise rounded(node, slot)
-        return scaled_weight(node, slot, bias, s)
-    return (Replace(node.key, slot, Scaled(bias, s, t), present.name),)
+            raise rounded(node, BIAS)
+        return scaled_weight(node, BIAS, bias, s)
+    return (Replace(node.key, BIAS, Scaled(bias, s, t), present.name),)
 
 
 def summed_bias(
     node: Node,
-    slot: int,
     weight: Expression,
     factor: Wide,
     axes: tuple[int, ...],
@@ -73,10 +76,9 @@ def summed_bias(
     Parameters
     ----------
     node : Node
-    slot : int
-        Where the operator has its bias.
+        Of a Conv or ConvTranspose.
     weight, factor, axes, view
-        See :class:`~normswap.graph.expressions.Summed`.
+        See :class:`~normswap.graph.formulas.Summed`.
     channels : int
         Length of the bias.
 
@@ -85,12 +87,12 @@ def summed_bias(
     Blocked
         If it is computed at run time, or quantized and would have to be rounded.
     """
-    present = node.input(slot)
-    bias = None if present is None else weight_of(node, slot)
+    present = node.input(BIAS)
+    bias = None if present is None else weight_of(node, BIAS)
     if isinstance(bias, Dequantized | Transposed):
-        raise rounded(node, slot)
+        raise rounded(node, BIAS)
     total = Summed(bias, weight, factor, axes, (channels,), view=view)
-    return Replace(node.key, slot, total, f"{node.title}_bias" if present is None else present.name)
+    return Replace(node.key, BIAS, total, f"{node.title}_bias" if present is None else present.name)
 
 
 def following_bias(
@@ -109,7 +111,7 @@ def following_bias(
     ----------
     node : Node
     weight, factor, axes, gain
-        See :class:`~normswap.graph.expressions.Summed`.
+        See :class:`~normswap.graph.formulas.Summed`.
     result : sequence of int
         Shape of the sum, which is broadcast to the node's output.
     """

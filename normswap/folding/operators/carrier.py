@@ -24,7 +24,6 @@ class Carrier(Operator):
     takes: ClassVar[str] = ""
 
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
         self.require(node, affine)
         return Answer(goals=(Up(Use(node, 0), affine),))
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from normswap.dtypes import is_float, largest
 from normswap.folding.answers import UNREAD, Answer, Down, Up
 from normswap.folding.operators.base import Operator
-from normswap.graph.expressions import magnitude
+from normswap.graph.extremes import magnitude
 from normswap.graph.network import Node, Use
 from normswap.graph.reasons import Reason
 
@@ -27,7 +27,6 @@ class Cast(Operator):
     ops = ("Cast", "CastLike")
 
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
         self._require_room(node, affine, up=True)
         return Answer(goals=(Up(Use(node, 0), affine),))
 

@@ -26,7 +26,6 @@ class Where(Operator):
     ops: ClassVar[tuple[str, ...]] = ("Where",)
 
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
         return self._to_all(node, affine, range(1, 3))
 
     def _to_all(self, node: Node, affine: Affine, slots: range) -> Answer:
@@ -48,6 +47,5 @@ class Max(Where):
     ops = ("Max", "Min")
 
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
         conditions.require_no_negative_scale(node, affine)
         return self._to_all(node, affine, range(len(node.inputs)))

@@ -24,7 +24,6 @@ class Concat(Operator):
     ops = ("Concat",)
 
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
         rank = self._rank(node)
         if rank is None:
             raise self.blocked(node, "has inputs of unknown rank", Reason.SHAPE_UNKNOWN)

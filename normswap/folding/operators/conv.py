@@ -33,12 +33,11 @@ class Conv(Operator):
     ops = ("Conv",)
 
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
         conditions.require_only_along(node, affine, 1)
         weight = weight_of(node, 1)
         s, t = affine.vectors(weight.shape[0])
         scaled = scaled_weight(node, 1, weight, align(s, len(weight.shape)))
-        bias = scaled_bias(node, 2, s, t, weight.data_type)
+        bias = scaled_bias(node, s, t, weight.data_type)
         return Answer((*scaled, *bias), note="W[m] *= s[m], b = s*b + t")
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
@@ -55,7 +54,7 @@ class Conv(Operator):
         edits = list(scaled_weight(node, 1, weight, s))
         if affine.has_shift:
             axes = tuple(range(1, rank))
-            edits.append(summed_bias(node, 2, weight, t, axes, weight.shape[0]))
+            edits.append(summed_bias(node, weight, t, axes, weight.shape[0]))
         return Answer(tuple(edits), note="W[:, c] *= s[c], b += sum(W * t)")
 
     @staticmethod

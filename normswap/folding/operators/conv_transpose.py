@@ -23,7 +23,8 @@ from normswap.folding.operators.bias import scaled_bias, summed_bias
 from normswap.folding.operators.layout import LARGEST_MOVED
 from normswap.folding.operators.weight import scaled_weight, weight_of
 from normswap.graph.affine import Affine, align
-from normswap.graph.expressions import Expression, Filled, Summed
+from normswap.graph.expressions import Expression, Filled
+from normswap.graph.formulas import Summed
 from normswap.graph.reasons import Reason
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ class ConvTranspose(Operator):
     ops = ("ConvTranspose",)
 
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
         conditions.require_only_along(node, affine, 1)
         weight = weight_of(node, 1)
         group = int(node.attr("group", 1))
@@ -47,7 +47,7 @@ class ConvTranspose(Operator):
         if group > 1:
             factor = np.repeat(factor, rows // group, axis=0)
         scaled = scaled_weight(node, 1, weight, align(factor, len(weight.shape)))
-        bias = scaled_bias(node, 2, s, t, weight.data_type)
+        bias = scaled_bias(node, s, t, weight.data_type)
         return Answer((*scaled, *bias), note="W[:, m] *= s[m], b = s*b + t")
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
@@ -74,7 +74,7 @@ class ConvTranspose(Operator):
             raise self.blocked(node, detail, Reason.ZERO_PADDING)
         if all(size == 1 for size in kernel):
             axes = (1, *range(3, len(view)))
-            return summed_bias(node, 2, weight, factor, axes, channels, view)
+            return summed_bias(node, weight, factor, axes, channels, view)
         taps = Summed(None, weight, factor, (1,), (channels, *kernel), view=view).wide()
         value = node.inputs[0]
         space = None if value is None or value.shape is None else value.shape[2:]

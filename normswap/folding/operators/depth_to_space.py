@@ -36,7 +36,6 @@ class DepthToSpace(Operator):
     ops = ("DepthToSpace", "SpaceToDepth")
 
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
         stages = self._stages(node)
         inverse = tuple(np.argsort(stages.perm))
         part = relay(affine, stages.merged, tuple(stages.split[axis] for axis in stages.perm))
@@ -50,7 +49,6 @@ class DepthToSpace(Operator):
         return Answer(goals=(Up(Use(node, 0), part),), note="s, t rearranged by block")
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
-        del slot
         stages = self._stages(node)
         part = relay(affine, stages.before, stages.split)
         if isinstance(part, Affine):

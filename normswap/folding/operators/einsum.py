@@ -48,7 +48,6 @@ class Einsum(Operator):
     ops = ("Einsum",)
 
     def up(self, node: Node, index: int, affine: Affine) -> Sequence[Way]:
-        del index
         *operands, out = self._terms(node)
         s, t = affine.at(len(out))
         absorbed: list[Way] = []

@@ -26,7 +26,6 @@ class Expand(Operator):
     ops = ("Expand",)
 
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
         value, rank = node.inputs[0], node.out.rank
         if value is None or rank is None:
             raise self.blocked(node, "has an output of unknown rank", Reason.SHAPE_UNKNOWN)
@@ -47,7 +46,6 @@ class Tile(Operator):
     ops = ("Tile",)
 
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
         return self._repeated(node, affine, up=True)
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:

@@ -31,7 +31,6 @@ class Gather(Operator):
     ops = ("Gather",)
 
     def up(self, node: Node, index: int, affine: Affine) -> Sequence[Way]:
-        del index
         value, where = node.inputs[0], node.inputs[1]
         if value is None or where is None or value.shape is None or where.shape is None:
             raise self.blocked(node, "has inputs of unknown rank", Reason.SHAPE_UNKNOWN)

@@ -22,7 +22,8 @@ from normswap.folding.operators.layout import from_operand, strip_leading
 from normswap.folding.operators.weight import scaled_weight, weight_of
 from normswap.folding.quantized import rounded
 from normswap.graph.affine import Affine
-from normswap.graph.expressions import Expression, Filled, Scaled, Summed
+from normswap.graph.expressions import Expression, Filled
+from normswap.graph.formulas import Scaled, Summed
 from normswap.graph.quantized import Dequantized, Transposed
 from normswap.graph.reasons import Reason
 
@@ -37,7 +38,6 @@ class Gemm(Operator):
     ops = ("Gemm",)
 
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
         if affine.varies_only_along(1):
             slot, transposed = 1, bool(node.attr("transB", 0))
         elif affine.varies_only_along(0):

@@ -31,7 +31,6 @@ class Dropout(Operator):
     right_up = right_down = (1,)  # the mask, which no value decides
 
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
         if may_drop(node):
             raise self.blocked(node, "is or may be in training mode", Reason.TRAINING_MODE)
         return Answer(goals=(Up(Use(node, 0), affine),))

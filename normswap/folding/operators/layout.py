@@ -11,7 +11,7 @@ from normswap.folding.answers import Answer, Up
 from normswap.folding.edits import Replace
 from normswap.graph.affine import Affine
 from normswap.graph.evaluate import constant_of
-from normswap.graph.expressions import Scaled
+from normswap.graph.formulas import Scaled
 from normswap.graph.network import Node, Use, Value
 from normswap.graph.reasons import Blocked, Reason, unless_blocked
 

@@ -46,7 +46,6 @@ class MatMul(Operator):
     ops = ("MatMul",)
 
     def up(self, node: Node, index: int, affine: Affine) -> Sequence[Way]:
-        del index
         rank = node.out.rank
         if rank is None:
             raise self.blocked(node, "has an output of unknown rank", Reason.SHAPE_UNKNOWN)

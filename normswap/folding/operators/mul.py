@@ -26,7 +26,8 @@ from normswap.folding.operators.layout import (
 )
 from normswap.graph.affine import Affine, align
 from normswap.graph.evaluate import constant_of, is_constant, spread_of
-from normswap.graph.expressions import Filled, Scaled
+from normswap.graph.expressions import Filled
+from normswap.graph.formulas import Scaled
 from normswap.graph.network import Node, Use
 from normswap.graph.reasons import Blocked, Reason, unless_blocked
 from normswap.graph.removal import removal_block
@@ -45,7 +46,6 @@ class Mul(Operator):
     ops = ("Mul", "Div")
 
     def up(self, node: Node, index: int, affine: Affine) -> Sequence[Way]:
-        del index
         rank = output_rank(node, affine)
         if rank is None:
             raise self.blocked(node, "has an output of unknown rank", Reason.SHAPE_UNKNOWN)

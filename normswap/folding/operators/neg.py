@@ -14,11 +14,9 @@ class Neg(Operator):
     ops = ("Neg",)
 
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
         part = Affine(affine.scale, -affine.shift)
         return Answer(goals=(Up(Use(node, 0), part),), note="s, -t")
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
-        del slot
         part = Affine(affine.scale, -affine.shift)
         return Answer(goals=(Down(node.out, part),), note="s, -t")

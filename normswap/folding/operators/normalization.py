@@ -25,7 +25,8 @@ from normswap.folding.operators.base import Operator
 from normswap.graph.affine import Affine
 from normswap.graph.batchnorm import epsilon_of
 from normswap.graph.evaluate import constant_of
-from normswap.graph.expressions import Expression, Filled, Scaled
+from normswap.graph.expressions import Expression, Filled
+from normswap.graph.formulas import Scaled
 from normswap.graph.reasons import Reason
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ class InputNormalization(Operator):
     """What these have in common: they normalize by statistics of the input itself."""
 
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
         scale = constant_of(node.input(1))
         s, t = self.parameters(node, affine, scale)
         edits: list[Edit] = []

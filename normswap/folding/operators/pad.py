@@ -29,7 +29,6 @@ class Pad(Operator):
     ops = ("Pad",)
 
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
         return self._carried(node, affine, up=True)
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:

@@ -52,7 +52,7 @@ class AveragePool(Pool):
         if node.op == "GlobalAveragePool" or not node.attr("count_include_pad", 0):
             return
         # How the last, incomplete window of ceil_mode counts has changed between versions.
-        if node.attr("ceil_mode", 0) or is_padded(node, _kernel(node)):
+        if node.attr("ceil_mode", 0) or is_padded(node, node.attr("kernel_shape", [])):
             why = "averages over the zeros of its padding"
             conditions.require_no_shift(node, affine, why, Reason.ZERO_PADDING)
 
@@ -71,7 +71,3 @@ class LpPool(Pool):
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
         magnitude = Affine(np.abs(affine.scale), affine.shift)
         return super().down(node, slot, magnitude)
-
-
-def _kernel(node: Node) -> list[int]:
-    return [int(size) for size in node.attr("kernel_shape", [])]

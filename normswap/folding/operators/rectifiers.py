@@ -24,12 +24,10 @@ class PositivelyHomogeneous(Operator):
     ops: ClassVar[tuple[str, ...]] = ("Relu", "LeakyRelu")
 
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
         self.require(node, affine)
         return Answer(goals=(Up(Use(node, 0), affine),), note="s*f(x) = f(s*x) for s >= 0")
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
-        del slot
         self.require(node, affine)
         return Answer(goals=(Down(node.out, affine),), note="f(s*x) = s*f(x) for s >= 0")
 

@@ -24,7 +24,6 @@ class Reduce(Operator):
     """What reductions have in common: the axes."""
 
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
         axes = reduced_axes(node)
         if not node.attr("keepdims", 1):
             kept = _rank(node) - len(axes)
@@ -83,7 +82,6 @@ class ReduceMax(Reduce):
     ops = ("ReduceMax", "ReduceMin")
 
     def before(self, node: Node, affine: Affine, axes: list[int]) -> Affine:
-        del axes
         conditions.require_no_negative_scale(node, affine)
         return affine
 
@@ -102,7 +100,6 @@ class ReduceL1(Reduce):
     ops = ("ReduceL1", "ReduceL2")
 
     def before(self, node: Node, affine: Affine, axes: list[int]) -> Affine:
-        del axes
         conditions.require_no_negative_scale(node, affine)
         conditions.require_no_shift(node, affine, NORM, Reason.NONLINEAR)
         return affine

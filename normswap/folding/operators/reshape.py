@@ -38,7 +38,6 @@ class Reshape(Operator):
     ops = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
         value = node.inputs[0]
         part = relay(affine, node.out.shape, None if value is None else value.shape)
         if isinstance(part, Reason):

@@ -25,7 +25,6 @@ class SequenceAt(Operator):
     ops = ("SequenceAt",)
 
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
         split = node.operand(0).producer
         if split is None or split.op != "SplitToSequence" or split.domain:
             raise self.blocked(node, "reads from a sequence that no SplitToSequence makes")

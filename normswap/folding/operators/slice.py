@@ -30,7 +30,6 @@ class Slice(Operator):
     ops = ("Slice",)
 
     def up(self, node: Node, index: int, affine: Affine) -> Sequence[Way]:
-        del index
         ranges = self._ranges(node)
         value = node.inputs[0]
         if value is None or value.shape is None or ranges is None:

@@ -21,7 +21,6 @@ class Transpose(Operator):
     ops = ("Transpose",)
 
     def up(self, node: Node, index: int, affine: Affine) -> Answer:
-        del index
         perm = self._permutation(node)
         if perm is None:
             raise self.blocked(node, "has an input of unknown rank", Reason.SHAPE_UNKNOWN)
@@ -30,7 +29,6 @@ class Transpose(Operator):
         return Answer(goals=(Up(Use(node, 0), part),))
 
     def down(self, node: Node, slot: int, affine: Affine) -> Answer:
-        del slot
         perm = self._permutation(node)
         if perm is None:
             raise self.blocked(node, "has an input of unknown rank", Reason.SHAPE_UNKNOWN)

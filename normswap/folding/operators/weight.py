@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from normswap.folding.edits import Edit, Replace
 from normswap.folding.quantized import scaled
 from normswap.graph.evaluate import constant_of
-from normswap.graph.expressions import Expression, Scaled
+from normswap.graph.formulas import Scaled
 from normswap.graph.network import Use
 from normswap.graph.quantized import Dequantized, Transposed, quantized
 
 if TYPE_CHECKING:
     from normswap.dtypes import Wide
+    from normswap.graph.expressions import Expression
     from normswap.graph.network import Node
 
 

@@ -15,7 +15,7 @@ from normswap.folding.soundness import unsound
 from normswap.folding.sums import Term, detach, sign_of, term_of, terms_of, total_of
 from normswap.graph.batchnorm import affine_of, epsilon_of, is_batchnorm, is_per_activation
 from normswap.graph.evaluate import constant_of
-from normswap.graph.expressions import Scaled
+from normswap.graph.formulas import Scaled
 from normswap.graph.reasons import Block, Blocked, Reason, unless_blocked
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy as np
 from normswap.folding.answers import Down, Goal, Up
 from normswap.folding.edits import Bypass
 from normswap.folding.plan import Attempt, Folded, Kept
-from normswap.folding.route import Outcome, Router
+from normswap.folding.route import RouteOutcome, Router
 from normswap.graph.affine import Affine
 from normswap.graph.reasons import OF_NUMBERS, Block, Blocked, Reason
 from normswap.graph.removal import removal_block
@@ -52,7 +52,7 @@ def fold(draft: Draft, record: Record) -> None:
         _keep(draft, record, refusal.block)
         return
     attempts: list[Attempt] = []
-    best: tuple[list[Goal], Outcome] | None = None
+    best: tuple[list[Goal], RouteOutcome] | None = None
     mark = draft.mark()
     for direction, goals in _candidates(normalization, affine, only_up=draft.only_up):
         outcome = _carried_out(draft, normalization, goals)
@@ -85,7 +85,7 @@ def fold(draft: Draft, record: Record) -> None:
     draft.enter(record, fate=Folded(record.site, outcome.steps, outcome.cost))
 
 
-def _carried_out(draft: Draft, normalization: Normalization, goals: list[Goal]) -> Outcome:
+def _carried_out(draft: Draft, normalization: Normalization, goals: list[Goal]) -> RouteOutcome:
     """Reach all goals and take the normalization out, or say what blocks that."""
     outcome, name = Router(draft).solve(goals), normalization.result.name
     block = outcome.block or removal_block(normalization.chain)
@@ -95,7 +95,7 @@ def _carried_out(draft: Draft, normalization: Normalization, goals: list[Goal]) 
     if block is None:
         draft.commit(Bypass(use.node.key, use.slot) for use in reversed(normalization.chain))
         block = draft.outgrown(name)
-    return Outcome(outcome.steps, block, outcome.cost)
+    return RouteOutcome(outcome.steps, block, outcome.cost)
 
 
 def _keep(draft: Draft, record: Record, block: Block, attempts: tuple[Attempt, ...] = ()) -> None:

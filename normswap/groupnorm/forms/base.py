@@ -82,12 +82,10 @@ class Form(ABC):
 
     def limit(self, layer: Layer, provider: str) -> str | None:
         """Say which limit of its operators a layer is beyond, or None; the opset is seen to."""
-        del layer, provider
         return None
 
     def is_precise(self, provider: str) -> bool:
         """Whether it keeps its digits where the mean is large beside the spread."""
-        del provider
         return True
 
     @abstractmethod

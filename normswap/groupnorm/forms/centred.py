@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from normswap.groupnorm.cpu import Work
+from normswap.groupnorm.cpu import LayerWork
 from normswap.groupnorm.forms.base import FIRST, SECOND, Preference
 from normswap.groupnorm.forms.primitive import Primitive
 
@@ -33,7 +33,7 @@ class Centred(Primitive):
         """Prefer it for what is large, most of all away from convolutions."""
         if provider != "cpu":
             return None
-        work = Work.of(layer, threads)
+        work = LayerWork.of(layer, threads)
         rank = SECOND if layer.before_convolution else FIRST
         return Preference(rank, work.why) if work.pays_for_plain_operators else None
 

@@ -56,12 +56,10 @@ class Contrib(Form):
 
     def is_precise(self, provider: str) -> bool:
         """Tell that its variance cancels."""
-        del provider
         return False
 
     def preference(self, layer: Layer, provider: str, threads: int) -> Preference | None:
         """Leave it to those who ask for it."""
-        del layer, provider, threads
         return None
 
     def build(self, builder: LayerBuilder) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto
 
-from normswap.groupnorm.cpu import Work
+from normswap.groupnorm.cpu import LayerWork
 from normswap.groupnorm.cuda import has_few_long_rows
 from normswap.groupnorm.forms.base import FIRST, SECOND, THIRD, Form, Preference
 
@@ -35,7 +35,6 @@ class InstanceNorm(Form):
 
     def limit(self, layer: Layer, provider: str) -> str | None:
         """Say which, see :class:`normswap.groupnorm.forms.base.Form`."""
-        del provider
         if layer.data_type == TensorProto.DOUBLE:
             return "onnxruntime's InstanceNormalization does not support float64"
         return None
@@ -44,7 +43,7 @@ class InstanceNorm(Form):
         """Prefer it on TensorRT; elsewhere where nothing better takes the layer."""
         match provider:
             case "cpu":
-                return Preference(THIRD, Work.of(layer, threads).why)
+                return Preference(THIRD, LayerWork.of(layer, threads).why)
             case "cuda":
                 few = has_few_long_rows(layer)
                 why = "cuDNN's kernel, the fastest on CUDA for few large groups"

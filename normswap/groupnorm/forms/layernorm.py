@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
-from normswap.groupnorm.cpu import Work
+from normswap.groupnorm.cpu import LayerWork
 from normswap.groupnorm.cuda import has_few_long_rows
 from normswap.groupnorm.forms.base import FIRST, SECOND, Form, Preference
 from normswap.model import ArrayTensor, make_constant
@@ -65,7 +65,7 @@ class LayerNorm(Form):
             return Preference(rank, "the fastest precise form on CUDA")
         if provider != "cpu":
             return None
-        work = Work.of(layer, threads)
+        work = LayerWork.of(layer, threads)
         rank = FIRST if layer.before_convolution else SECOND
         return Preference(rank, work.why) if work.pays_to_share_rows else None
 

@@ -29,7 +29,6 @@ class Native(Form):
 
     def limit(self, layer: Layer, provider: str) -> str | None:
         """Say which, see :class:`normswap.groupnorm.forms.base.Form`."""
-        del provider
         return "GroupNormalization needs at least one spatial axis" if layer.rank == 2 else None
 
     def is_precise(self, provider: str) -> bool:
@@ -38,7 +37,6 @@ class Native(Form):
 
     def preference(self, layer: Layer, provider: str, threads: int) -> Preference | None:
         """Say where; TensorRT fails on the node."""
-        del layer, threads
         if provider in ("cpu", "cuda", "tensorrt"):
             return None
         return Preference(FIRST, "one node that a compiler can recognise")

@@ -50,7 +50,6 @@ class Primitive(Form):
 
     def preference(self, layer: Layer, provider: str, threads: int) -> Preference | None:
         """Prefer it where no other form is as right, and where no other can be used."""
-        del threads
         if layer.has_sizes_in_doubt:
             why = "ONNX shape inference and onnxruntime disagree on the size of its input"
             return Preference(FIRST, why, unrivalled=True)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from normswap.inputs.data import Dataset
+    from normswap.inputs.random import Case
     from normswap.runtime.arrays import Feeds
 
 
@@ -48,14 +49,10 @@ class Part:
 
     def cases(self) -> Iterator[tuple[Feeds, tuple[str, ...]]]:
         """Go through the batches, each with the names of the inputs that have samples."""
-        number = 0
-        for case in self._data.cases():
-            count = case.samples
-            places = [k for k in range(count) if (number + k in self._held) is self._wanted]
-            number += count
-            if len(places) == count:
+        for case, places in self._places():
+            if len(places) == case.samples:
                 yield case.feeds, case.sampled
-            elif places:
+            else:
                 yield (
                     {
                         name: value[places] if name in case.sampled else value
@@ -63,6 +60,25 @@ class Part:
                     },
                     case.sampled,
                 )
+
+    def units(self) -> list[npt.NDArray[np.int_]]:
+        """Return the number of the unit that each sample belongs to, batch by batch."""
+        numbers: dict[object, int] = {}
+        found = []
+        for batch, (case, places) in enumerate(self._places()):
+            own = [case.units[k] if case.units else (batch, k) for k in places]
+            found.append(np.array([numbers.setdefault(unit, len(numbers)) for unit in own]))
+        return found
+
+    def _places(self) -> Iterator[tuple[Case, list[int]]]:
+        """Yield the batches that have samples of this side, and which of them are."""
+        number = 0
+        for case in self._data.cases():
+            count = case.samples
+            places = [k for k in range(count) if (number + k in self._held) is self._wanted]
+            number += count
+            if places:
+                yield case, places
 
     def smallest(self) -> tuple[Feeds, int]:
         """Return the first sample, or batch if these stay whole, and how many of it there are."""

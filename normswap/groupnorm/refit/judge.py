@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from normswap.groupnorm.drift import Drift
 
+FEW = LEAST_SAMPLES
+"""Units that are fewer differ by chance."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -28,10 +31,13 @@ class Verdict:
         Energy of the differences beside that of what is wanted, summed over the outputs: less is
         better. Infinite where a value is not finite that should be.
     outputs : dict of str to Comparison
+    units : (U,) ndarray
+        The error by what the samples belong to, of which it is the sum.
     """
 
     error: float
     outputs: dict[str, Comparison]
+    units: npt.NDArray[np.float64]
 
     @property
     def snr(self) -> float:
@@ -50,6 +56,28 @@ class Verdict:
         shares = [c.agreed / c.samples for c in enough]
         return min(shares, default=None)
 
+    def gain(self, before: Verdict) -> float:
+        """Return by how much the error has fallen, less what may be chance.
+
+        Of few units that is the standard error of the fall over the units: a fit that brings one
+        picture much nearer, and others further away, has gained nothing. Of one alone, nothing is
+        known of chance; of many, it is small beside what is lost by waiting for the sure.
+
+        Parameters
+        ----------
+        before : Verdict
+            On the same samples.
+        """
+        if not math.isfinite(self.error):
+            return -math.inf
+        if not math.isfinite(before.error):
+            return math.inf
+        gains = before.units - self.units
+        count = len(gains)
+        is_few = 1 < count < FEW
+        chance = math.sqrt(count) * float(gains.std(ddof=1)) if is_few else 0.0
+        return float(gains.sum()) - chance
+
     def drifts(self) -> dict[str, Drift]:
         """Return the figures by output."""
         return {name: found.result() for name, found in self.outputs.items()}
@@ -59,6 +87,7 @@ def judge(
     ours: Iterable[Mapping[str, npt.NDArray[Any]]],
     theirs: Iterable[Mapping[str, npt.NDArray[Any]]],
     outputs: Sequence[tuple[str, str, str]],
+    units: Sequence[npt.NDArray[np.int_]],
 ) -> Verdict:
     """Compare what two networks make of the same samples.
 
@@ -68,10 +97,14 @@ def judge(
         Tensors of every batch.
     outputs : sequence of (str, str, str)
         What to call a tensor, its name in ours and its name in theirs.
+    units : sequence of (N,) ndarray of int
+        Of every batch: the number of the unit that each sample belongs to.
     """
     found = {name: Comparison() for name, _, _ in outputs}
+    count = 1 + max(int(own.max()) for own in units)
+    away = {name: np.zeros(count) for name in found}
     lost = False
-    for here, there in zip(ours, theirs, strict=True):
+    for here, there, own in zip(ours, theirs, units, strict=True):
         for name, our_name, their_name in outputs:
             one, other = here[our_name], there[their_name]
             if one.shape != other.shape:
@@ -80,8 +113,23 @@ def judge(
             wide = one.astype(np.float64), other.astype(np.float64)
             lost |= bool((~np.isfinite(wide[0]) & np.isfinite(wide[1])).any())
             found[name].add(*wide)
+            with np.errstate(invalid="ignore", over="ignore"):
+                away[name] += _by_unit(wide[0] - wide[1], own, count)
     error = math.inf if lost else sum(_share(each) for each in found.values())
-    return Verdict(error, found)
+    shares = [away[name] / (each.theirs or 1.0) for name, each in found.items()]
+    return Verdict(error, found, np.sum(shares, axis=0))
+
+
+def _by_unit(
+    apart: npt.NDArray[np.float64], own: npt.NDArray[np.int_], count: int
+) -> npt.NDArray[np.float64]:
+    """Return the energy of differences by unit; of what is not by sample, each has its part."""
+    energy = np.square(apart, where=np.isfinite(apart), out=np.zeros_like(apart))
+    if apart.ndim and len(apart) == len(own):
+        shares = energy.reshape(len(own), -1).sum(axis=1)
+    else:
+        shares = np.full(len(own), energy.sum() / len(own))
+    return np.bincount(own, shares, minlength=count).astype(np.float64, copy=False)
 
 
 def _share(comparison: Comparison) -> float:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from normswap.groupnorm.refit.tangent import Route
     from normswap.runtime.partial import PartialModel
-    from normswap.runtime.worker import Job
+    from normswap.runtime.worker import Channel
 
     Array = npt.NDArray[Any]
     Tensors = Mapping[str, Array]
@@ -35,7 +35,7 @@ PART = 3e-4
 a hundredth is no small move: what is seen is then as little as a sixth of what a pull says."""
 
 
-def open_share(request: dict[str, Any], job: Job) -> dict[str, Any]:
+def open_share(request: dict[str, Any], job: Channel) -> dict[str, Any]:
     """Get ready, with the model that `normswap.runtime.partial` has loaded.
 
     The request holds the ``path`` of that model, the names of ``parameters`` and ``ends``, as of
@@ -46,27 +46,27 @@ def open_share(request: dict[str, Any], job: Job) -> dict[str, Any]:
     return {}
 
 
-def begin(request: dict[str, Any], job: Job) -> dict[str, Any]:
+def begin(request: dict[str, Any], job: Channel) -> dict[str, Any]:
     """Linearize at other ``parameters``, with no batches; ``aims`` as of `Share.begin`."""
     share: Share = job.held["share"]
     share.begin(request["parameters"], [(name, by) for name, by in request["aims"]])
     return {}
 
 
-def take(request: dict[str, Any], job: Job) -> dict[str, Any]:
+def take(request: dict[str, Any], job: Channel) -> dict[str, Any]:
     """Take in a batch, with ``feeds`` and ``wanted`` as of `Share.take`."""
     share: Share = job.held["share"]
     share.take(request["feeds"], request["wanted"])
     return {}
 
 
-def push(request: dict[str, Any], job: Job) -> dict[str, Any]:
+def push(request: dict[str, Any], job: Channel) -> dict[str, Any]:
     """Answer with the ``energy`` of what the outputs do when the parameters move by ``along``."""
     share: Share = job.held["share"]
     return {"energy": share.push(request["along"])}
 
 
-def pull(request: dict[str, Any], job: Job) -> dict[str, Any]:
+def pull(request: dict[str, Any], job: Channel) -> dict[str, Any]:
     """Answer with what comes back, the ``slope``, after a ``step`` along the last push."""
     share: Share = job.held["share"]
     return {"slope": share.pull(request["step"])}

@@ -195,6 +195,10 @@ class _Best:
     lam: float = 0.0
     share: float = 0.0
 
+    def gain(self, now: Verdict) -> float:
+        """Return by how much it is better than what there is, less what may be chance."""
+        return self.verdict.gain(now)
+
 
 class _Walk:
     def __init__(
@@ -225,6 +229,7 @@ class _Walk:
             {name: values[name] for name in ends}
             for values in Course(teacher, pair.teacher, held_out).values(ends, {})
         ]
+        self._units = held_out.units()
         self._start = self._now = self._judged(Course(student, pair.student, held_out), {})
         self._has_weights = any(not problem.affine for problem in pair.problems)
         self._fitted: set[str] = set()  # names of layers
@@ -282,7 +287,7 @@ class _Walk:
             for share in SHARES:
                 values = {p.name: p.moved(share * changes[p.name]) for p in known}
                 candidate = _Best(self._judged(course, values), values, 0.0, share)
-                if candidate.verdict.error < best.verdict.error:
+                if candidate.gain(self._now) > best.gain(self._now):
                     best, rounds = candidate, number
             if 0 < rounds < number:
                 break
@@ -432,7 +437,7 @@ class _Walk:
             return
         best = _Best(self._now)
         for candidate in self._candidates(problem, sums, tested, judged):
-            if candidate.verdict.error < best.verdict.error:
+            if candidate.gain(self._now) > best.gain(self._now):
                 best = candidate
         kind = "affine" if problem.affine else "weight"
         if not self._take([problem], best, problem.layer, kind):
@@ -442,7 +447,7 @@ class _Walk:
         self, problems: list[Problem], best: _Best, what: str, kind: str, *, rounds: int = 0
     ) -> bool:
         """Let parameters be those of a candidate, if it is better by more than chance."""
-        if not best.verdict.error < (1 - LEAST) * self._now.error:
+        if best.gain(self._now) <= 0 or not best.verdict.error < (1 - LEAST) * self._now.error:
             return False
         for problem in problems:
             for parameter in problem.parameters:
@@ -473,7 +478,7 @@ class _Walk:
         first = len(SHARES) // 2
         half = self._candidate(problem, change, lam, SHARES[first], judged)
         yield half
-        helps = half.verdict.error < self._now.error
+        helps = half.gain(self._now) > 0
         for share in SHARES[:first] if helps else SHARES[first + 1 :]:
             yield self._candidate(problem, change, lam, share, judged)
 
@@ -490,4 +495,4 @@ class _Walk:
 
     def _judged(self, course: Course, parameters: Mapping[str, npt.NDArray[Any]]) -> Verdict:
         names = [ours for _, ours, _ in self._ends]
-        return judge(course.values(names, parameters), self._wanted, self._ends)
+        return judge(course.values(names, parameters), self._wanted, self._ends, self._units)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_graphsurgeon as gs
 
-from normswap.graph.build import all_graphs, gs_nodes
+from normswap.graph.build import gs_nodes
 from normswap.graph.names import Names
-from normswap.groupnorm.apply import unread
+from normswap.graph.unread import drop_unread
 from normswap.model import ArrayTensor, make_constant
 
 if TYPE_CHECKING:
@@ -47,6 +47,4 @@ def write_constants(model: Model, constants: Iterable[tuple[Constant, npt.NDArra
         for slot, tensor in enumerate(node.inputs):
             if isinstance(tensor, gs.Constant) and tensor.name in stored:
                 node.inputs[slot] = stored[tensor.name]
-    dead = set(unread(released, model))
-    for graph in all_graphs(model):
-        graph.nodes = [node for node in graph.nodes if id(node) not in dead]
+    drop_unread(released, model)

@@ -14,6 +14,7 @@ import numpy as np
 
 from normswap.graph.evaluate import constant_of, is_constant
 from normswap.graph.reasons import Blocked, Reason
+from normswap.semantics.families import LINEAR
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -50,7 +51,7 @@ def implied(value: Value) -> Floats:
 def _products(value: Value) -> Floats:
     node = value.producer
     if node is not None and not node.domain:
-        if node.op in {"Conv", "ConvTranspose", "Gemm", "MatMul"}:
+        if node.op in LINEAR:
             return _block_products(node)
         if node.op == "Identity":
             return _products(node.operand(0))

@@ -16,7 +16,7 @@ import numpy as np
 from normswap.runtime.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     import numpy.typing as npt
@@ -64,7 +64,8 @@ def measured(
         for number, feeds in enumerate(batches, start=1):
             progress(f"looking at channels, batch {number}")
             count = 0
-            for keys in _parts(list(layers)):
+            for start in range(0, len(layers), _AT_ONCE):
+                keys = list(layers)[start : start + _AT_ONCE]
                 names = sorted({layers[key][0].x for key in keys})
                 tensors = session.run(feeds, names)
                 for key in keys:
@@ -74,10 +75,6 @@ def measured(
                     count = len(m)
             samples += count
     return {key: products / max(samples, 1) for key, products in found.items()}
-
-
-def _parts(keys: Sequence[int]) -> list[Sequence[int]]:
-    return [keys[start : start + _AT_ONCE] for start in range(0, len(keys), _AT_ONCE)]
 
 
 def features(x: npt.NDArray[Any], mean: Floats, deviation: Floats) -> tuple[Floats, Floats]:

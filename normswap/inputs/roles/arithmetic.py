@@ -1,27 +1,40 @@
-"""Which numbers an operator can compute with."""
+"""Which numbers an operator can compute with, and others that it takes whatever it reads."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from normswap.inputs.roles.rule import Allowed, Slot, rule
+from normswap.inputs.roles.rule import Allowed, Slot, always, rule
 
 TRIPS = 4  # of a loop
 
-
-@rule(("Div", 1), ("Mod", 1))
-def _divisor(_: Slot) -> Allowed:
-    return Allowed(zero=False)
-
-
-@rule(("Pow", 1))
-def _exponent(_: Slot) -> Allowed:
-    return Allowed(0, 3)
-
-
-@rule(("BitShift", 1))
-def _shift(_: Slot) -> Allowed:
-    return Allowed(0, 7)  # of the narrowest type
+always(
+    {
+        **dict.fromkeys([("Div", 1), ("Mod", 1)], Allowed(zero=False)),
+        ("Pow", 1): Allowed(0, 3),
+        ("BitShift", 1): Allowed(0, 7),  # of the narrowest type
+        ("Loop", 0): Allowed(1, TRIPS),
+        ("Loop", 1): Allowed(1, 1),
+        ("Dropout", 1): Allowed(0, 0.9),
+        ("Dropout", 2): Allowed(0, 0),
+        ("BatchNormalization", 4): Allowed(0.1, 2),
+        **dict.fromkeys(
+            [
+                ("QuantizeLinear", 1),
+                ("DequantizeLinear", 1),
+                *(("QLinearConv", slot) for slot in (1, 4, 6)),
+                *(("QLinearMatMul", slot) for slot in (1, 4, 6)),
+            ],
+            Allowed(0.01, 0.1),
+        ),
+        ("Bernoulli", 0): Allowed(0, 1),
+        ("Cast", 0): Allowed(choices=("0", "1", "-2", "34")),  # where it is a string
+        ("Slice", 4): Allowed(1, 2),
+        **dict.fromkeys([("NonMaxSuppression", slot) for slot in (0, 1, 3)], Allowed(0, 1)),
+        ("NonMaxSuppression", 2): Allowed(1, 5),
+        ("NonMaxSuppression", 4): Allowed(0, 0.5),
+    }
+)
 
 
 @rule(("IsNaN", 0), ("IsInf", 0))
@@ -33,43 +46,3 @@ def no_number(slot: Slot) -> Allowed:
     values[which == 1] = np.inf
     values[which == 2] = -np.inf
     return Allowed(values=slot.rng.permutation(values))
-
-
-@rule(("Loop", 0))
-def _trips(_: Slot) -> Allowed:
-    return Allowed(1, TRIPS)
-
-
-@rule(("Loop", 1))
-def _goes_on(_: Slot) -> Allowed:
-    return Allowed(1, 1)
-
-
-@rule(("Dropout", 1))
-def _ratio(_: Slot) -> Allowed:
-    return Allowed(0, 0.9)
-
-
-@rule(("Dropout", 2))
-def _trains(_: Slot) -> Allowed:
-    return Allowed(0, 0)
-
-
-@rule(("BatchNormalization", 4))
-def _variance(_: Slot) -> Allowed:
-    return Allowed(0.1, 2)
-
-
-@rule(
-    ("QuantizeLinear", 1),
-    ("DequantizeLinear", 1),
-    *(("QLinearConv", slot) for slot in (1, 4, 6)),
-    *(("QLinearMatMul", slot) for slot in (1, 4, 6)),
-)
-def _quantum(_: Slot) -> Allowed:
-    return Allowed(0.01, 0.1)
-
-
-@rule(("Bernoulli", 0))
-def _probability(_: Slot) -> Allowed:
-    return Allowed(0, 1)

@@ -12,11 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-@rule(("Cast", 0))
-def _number(_: Slot) -> Allowed:
-    return Allowed(choices=("0", "1", "-2", "34"))  # where it is a string
-
-
 @rule(("TfIdfVectorizer", 0))
 def _token(slot: Slot) -> Allowed:
     pool = slot.attribute("pool_strings", ()) or slot.attribute("pool_int64s", ())

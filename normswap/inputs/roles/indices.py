@@ -114,11 +114,6 @@ def _until(slot: Slot) -> Allowed:
     return Allowed(2, max([2, *(slot.data() or ())]))
 
 
-@rule(("Slice", 4))
-def _by(_: Slot) -> Allowed:
-    return Allowed(1, 2)
-
-
 @rule(("ReverseSequence", 1))
 def _length_of_reversed(slot: Slot) -> Allowed:
     return Allowed(1, slot.size(slot.attribute("time_axis", 0)))

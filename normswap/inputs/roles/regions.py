@@ -25,18 +25,3 @@ def _regions(slot: Slot) -> Allowed:
         images = slot.rng.integers(slot.size(0), size=(regions, 1))
         boxes = np.concatenate([images, boxes.round()], axis=1)
     return Allowed(0, min(room), boxes)
-
-
-@rule(("NonMaxSuppression", 2))
-def _boxes_kept(_: Slot) -> Allowed:
-    return Allowed(1, 5)
-
-
-@rule(("NonMaxSuppression", 0), ("NonMaxSuppression", 1), ("NonMaxSuppression", 3))
-def _of_unit(_: Slot) -> Allowed:
-    return Allowed(0, 1)
-
-
-@rule(("NonMaxSuppression", 4))
-def _score(_: Slot) -> Allowed:
-    return Allowed(0, 0.5)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from normswap.inputs.semantics import Use
+    from normswap.inputs.semantics import InputUse
     from normswap.inputs.signature import Signature
 
 Shape = tuple[int, ...]
@@ -118,7 +118,7 @@ class Known:
 class Slot:
     """One use of an input, with what a rule may want to know of it."""
 
-    use: Use
+    use: InputUse
     known: Known
     shape: Shape
     rng: np.random.Generator
@@ -153,6 +153,13 @@ class Slot:
                 return shape
         return None
 
+    def length_made(self, axis: int) -> Allowed | None:
+        """Allow the length that an axis of the operator's first output has, where it is known."""
+        made = self.made()
+        if made is None or not -len(made) <= axis < len(made):
+            return None
+        return Allowed(made[axis], made[axis])
+
     def constant(self, slot: int) -> np.ndarray | None:
         """Return another input of the operator, None where it is not known."""
         if slot >= len(self.use.inputs):
@@ -176,7 +183,7 @@ REDUCE = "Reduce"
 """Stands for all operators whose names begin so."""
 
 
-def rule_of(use: Use) -> Rule | None:
+def rule_of(use: InputUse) -> Rule | None:
     """Return the rule for a use, None where nothing is asked of the input there."""
     op = REDUCE if use.op_type.startswith(REDUCE) else use.op_type
     return RULES.get((op, use.slot))
@@ -191,6 +198,12 @@ def rule(*slots: tuple[str, int]) -> Callable[[Rule], Rule]:
         return rule
 
     return register
+
+
+def always(allowed: Mapping[tuple[str, int], Allowed]) -> None:
+    """Register what slots of operators allow, whatever else is known."""
+    for slot, values in allowed.items():
+        RULES[slot] = lambda _, values=values: values  # type: ignore[misc]
 
 
 def vector(values: npt.ArrayLike, low: float, high: float) -> Allowed:

@@ -119,19 +119,12 @@ def _delta(slot: Slot) -> Allowed:
 @rule(("TopK", 1))
 def _of_the_largest(slot: Slot) -> Allowed:
     axis = slot.attribute("axis", -1)
-    made = slot.made()
-    if made is not None and -len(made) <= axis < len(made):
-        return Allowed(made[axis], made[axis])
-    return Allowed(1, slot.size(axis))
+    return slot.length_made(axis) or Allowed(1, slot.size(axis))
 
 
 @rule(("OneHot", 1))
 def _depth(slot: Slot) -> Allowed:
-    made = slot.made()
-    axis = slot.attribute("axis", -1)
-    if made is not None and -len(made) <= axis < len(made):
-        return Allowed(made[axis], made[axis])
-    return Allowed(2, 6)
+    return slot.length_made(slot.attribute("axis", -1)) or Allowed(2, 6)
 
 
 @rule(("Pad", 1))
@@ -194,10 +187,8 @@ def _diagonal(slot: Slot) -> Allowed:
 
 @rule(("DFT", 1))
 def _transformed(slot: Slot) -> Allowed:
-    made, axis = slot.made(), slot.attribute("axis", -2)
-    if made is not None and -len(made) <= axis < len(made):
-        return Allowed(made[axis], made[axis])
-    return Allowed(2, max(slot.size(axis), 2))
+    axis = slot.attribute("axis", -2)
+    return slot.length_made(axis) or Allowed(2, max(slot.size(axis), 2))
 
 
 @rule(("HannWindow", 0), ("HammingWindow", 0), ("BlackmanWindow", 0))

@@ -32,7 +32,6 @@ class BatchnormInBody(Rule):
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
         """Yield them."""
-        del options
         for layer in subject.layers:
             if layer.op == "BatchNormalization" and layer.graph:
                 yield self.finding(f"it is in {layer.graph}", layer.node, layer.graph)

@@ -28,7 +28,6 @@ class DeprecatedGroupnorm(Rule):
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
         """Yield them."""
-        del options
         for node in subject.network.nodes():
             if node.op == "GroupNormalization" and not node.domain and node.opset < 21:
                 yield self.finding(f"it is of opset {node.opset}", node.title, node.graph.path)

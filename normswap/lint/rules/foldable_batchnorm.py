@@ -29,7 +29,6 @@ class FoldableBatchnorm(Rule):
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
         """Yield them."""
-        del options
         for entry in subject.plan.folded:
             into = listed(f"{step.op} {step.node}" for step in entry.absorbers)
             told = f"{entry.site.op} can be folded exactly" + (f" into {into}" if into else "")

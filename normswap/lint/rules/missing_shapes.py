@@ -27,7 +27,6 @@ class MissingShapes(Rule):
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
         """Yield them."""
-        del options
         for port in ports_of(subject.model.proto.graph)[0]:
             if port.shape is None and port.kind == "tensor":
                 yield self.finding(f"input {port.name} has no rank")

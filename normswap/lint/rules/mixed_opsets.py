@@ -29,7 +29,6 @@ class MixedOpsets(Rule):
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
         """Yield them."""
-        del options
         proto = subject.model.proto
         for function, body in zip(proto.functions, subject.model.graph.functions, strict=True):
             own = default_opset(function.opset_import)

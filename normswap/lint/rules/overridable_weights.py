@@ -32,7 +32,6 @@ class OverridableWeights(Rule):
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
         """Yield them."""
-        del options
         names = sorted(subject.model.overridable) if subject.model.ir_version >= 4 else []
         if names:
             count = f"{len(names)} weight{'s are' if names[1:] else ' is'} "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from normswap.lint.rule import Rule
-from normswap.runtime.randomness import OPERATORS
+from normswap.semantics.families import RANDOM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,14 +32,13 @@ class RandomOperator(Rule):
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
         """Yield them."""
-        del options
         for node in subject.training:
             if node.op == "Dropout":
                 yield self.finding(
                     "Dropout in training mode drops values at random", node.title, node.graph.path
                 )
         for node in subject.network.nodes():
-            if node.op in OPERATORS and not node.domain:
+            if node.op in RANDOM and not node.domain:
                 yield self.finding(f"{node.op} draws random numbers", node.title, node.graph.path)
 
 

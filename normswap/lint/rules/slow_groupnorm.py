@@ -32,7 +32,6 @@ class SlowGroupnorm(Rule):
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
         """Yield them."""
-        del options
         for node in subject.network.nodes():
             if node.op == "GroupNormalization" and not node.domain and node.opset >= 21:
                 yield self.finding("onnxruntime expands it", node.title, node.graph.path)

@@ -33,7 +33,6 @@ class TrainingMode(Rule):
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
         """Yield them."""
-        del options
         for node in subject.training:
             if node.op == "BatchNormalization":
                 mode = mode_of(node)

@@ -6,21 +6,18 @@ from typing import TYPE_CHECKING
 
 from normswap.graph.evaluate import constant_source
 from normswap.graph.reasons import unless_blocked
+from normswap.semantics.families import ARITHMETIC, CONTINUOUS
 
 if TYPE_CHECKING:
     from normswap.permuting.operators.at import At
 
-# fmt: off
-_OPS = (
-    "Abs", "Acos", "Acosh", "Add", "And", "Asin", "Asinh", "Atan", "Atanh", "BitShift",
-    "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Cast", "Ceil", "Celu", "Clip", "Cos",
-    "Cosh", "Div", "Elu", "Equal", "Erf", "Exp", "Floor", "Gelu", "Greater", "GreaterOrEqual",
-    "HardSigmoid", "HardSwish", "Identity", "IsInf", "IsNaN", "LeakyRelu", "Less", "LessOrEqual",
-    "Log", "Max", "Mean", "Min", "Mish", "Mod", "Mul", "Neg", "Not", "Or", "PRelu", "Pow",
-    "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus",
-    "Softsign", "Sqrt", "Sub", "Sum", "Swish", "Tan", "Tanh", "ThresholdedRelu", "Where", "Xor",
-)
-# fmt: on
+_OPS = ARITHMETIC | CONTINUOUS | {
+    "Acos", "Acosh", "And", "Asin", "Asinh", "Atan", "Atanh", "BitShift", "BitwiseAnd",
+    "BitwiseNot", "BitwiseOr", "BitwiseXor", "Cast", "Ceil", "Cos", "Cosh", "Equal", "Floor",
+    "Greater", "GreaterOrEqual", "Identity", "IsInf", "IsNaN", "Less", "LessOrEqual", "Max",
+    "Mean", "Min", "Mod", "Not", "Or", "PRelu", "Pow", "Round", "Shrink", "Sign", "Sin", "Sinh",
+    "Sum", "Swish", "Tan", "ThresholdedRelu", "Where", "Xor",
+}  # fmt: skip
 
 
 def elementwise(at: At) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from normswap.graph.reasons import Reason
 from normswap.permuting.operators.at import X, Y
+from normswap.semantics.families import BLOCKS, RESHAPES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,11 +124,7 @@ def _depth(at: At) -> None:
 
 
 FOLLOW = {
-    "DepthToSpace": _depth,
-    "Flatten": _reshape,
-    "Reshape": _reshape,
-    "SpaceToDepth": _depth,
-    "Squeeze": _reshape,
+    **dict.fromkeys(BLOCKS, _depth),
+    **dict.fromkeys(RESHAPES, _reshape),
     "Transpose": _transpose,
-    "Unsqueeze": _reshape,
 }

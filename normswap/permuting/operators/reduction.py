@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING
 
 from normswap.graph.reasons import Reason
 from normswap.permuting.operators.at import X, Y
+from normswap.semantics.families import RANDOM_LIKE
 
 if TYPE_CHECKING:
     from normswap.permuting.operators.at import At
 
-# fmt: off
 _SETS = (
     "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean",
     "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare",
-)
-# fmt: on
+)  # fmt: skip
 
 
 def _reduced(at: At) -> None:
@@ -62,8 +61,6 @@ def _filled(at: At) -> None:
 FOLLOW = {
     **dict.fromkeys(_SETS, _reduced),
     **dict.fromkeys(("ArgMax", "ArgMin"), _index),
-    **dict.fromkeys(
-        ("EyeLike", "RandomNormalLike", "RandomUniformLike", "Shape", "Size"), _size_alone
-    ),
+    **dict.fromkeys(RANDOM_LIKE | {"EyeLike", "Shape", "Size"}, _size_alone),
     "ConstantOfShape": _filled,
 }

@@ -9,6 +9,7 @@ import numpy as np
 from normswap.graph.evaluate import constant_source
 from normswap.graph.reasons import Reason, unless_blocked
 from normswap.permuting.operators.at import X, Y
+from normswap.semantics.families import GLOBAL_POOLS, POOLS
 
 if TYPE_CHECKING:
     from normswap.permuting.operators.at import At
@@ -72,17 +73,7 @@ def _passes(at: At, image: tuple[bool, int]) -> None:
 
 
 FOLLOW = {
-    **dict.fromkeys(
-        (
-            "AveragePool",
-            "GlobalAveragePool",
-            "GlobalLpPool",
-            "GlobalMaxPool",
-            "LpPool",
-            "MaxPool",
-        ),
-        _each_channel,
-    ),
+    **dict.fromkeys(POOLS | GLOBAL_POOLS, _each_channel),
     **dict.fromkeys(("GridSample", "MaxRoiPool", "RoiAlign"), _of_image),
     **dict.fromkeys(("Resize", "Upsample"), _resize),
     "Pad": _pad,

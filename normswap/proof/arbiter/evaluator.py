@@ -22,6 +22,7 @@ from normswap.model.sparse import dense
 from normswap.proof.arbiter.nodes import operators, require_known
 from normswap.proof.coverage import label_of
 from normswap.proof.perturbation import NOT_WEIGHTS, perturbed
+from normswap.semantics.families import ARITHMETIC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,24 +33,10 @@ if TYPE_CHECKING:
 _SUMS = ("Reduce", "Global")  # how the names of operators begin that sum over whole axes
 
 # What a size or scale is computed with on its way to one of those inputs.
-_SHAPE_ARITHMETIC = frozenset(
-    {
-        "Add",
-        "Cast",
-        "Ceil",
-        "Concat",
-        "Div",
-        "Floor",
-        "Gather",
-        "Identity",
-        "Mul",
-        "Reshape",
-        "Slice",
-        "Squeeze",
-        "Sub",
-        "Unsqueeze",
-    }
-)
+_SHAPE_ARITHMETIC = ARITHMETIC | {
+    "Cast", "Ceil", "Concat", "Floor", "Gather", "Identity", "Reshape", "Slice", "Squeeze",
+    "Unsqueeze",
+}  # fmt: skip
 
 
 @dataclass(slots=True)

@@ -28,7 +28,7 @@ from normswap.runtime.randomness import is_random, pinned
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from normswap.runtime.worker import Job
+    from normswap.runtime.worker import Channel
 
 _CHUNK = 128  # nodes whose tensors are fetched at once
 _SAMPLES = 2
@@ -39,7 +39,7 @@ _UNEVALUATED = (EvaluationError, RuntimeError, TypeError, ValueError)
 _FLIPS = 0.05  # part of the elements of a result of integers; near ties happen
 
 
-def locate(request: dict[str, Any], job: Job) -> dict[str, Any]:
+def locate(request: dict[str, Any], job: Channel) -> dict[str, Any]:
     """Find the first node at which the runtime leaves float64.
 
     The request holds ``model``, ``home`` (the folder of its external data), ``seeds``, ``feeds``

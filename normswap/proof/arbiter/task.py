@@ -21,12 +21,12 @@ from normswap.runtime.randomness import pinned
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from normswap.runtime.worker import Job
+    from normswap.runtime.worker import Channel
 
 _LACKING = re.compile(r"No registered implementation for operator '(\w+)' and domain '([\w.]*)'")
 
 
-def evaluate(request: dict[str, Any], job: Job) -> dict[str, Any]:
+def evaluate(request: dict[str, Any], job: Channel) -> dict[str, Any]:
     """Evaluate one model in float64.
 
     The request holds ``model``, ``home`` (the folder of its external data), ``feeds`` (inputs, one

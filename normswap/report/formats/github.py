@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from normswap.report.formats import markdown
-from normswap.report.results import Result, from_checkout, results_of
+from normswap.report.results import ReportItem, from_checkout, results_of
 
 if TYPE_CHECKING:
     from normswap.report.envelope import Envelope, Report
@@ -45,7 +45,7 @@ def tell(
             file.write(data[: max(SUMMARY - file.tell(), 0)])
 
 
-def _annotation(result: Result) -> str:
+def _annotation(result: ReportItem) -> str:
     what = f"{result.code} {result.title}".strip() if result.title else result.code
     properties = {"file": from_checkout(result.model), "title": f"normswap: {what}"}
     listed = ",".join(f"{key}={_property(value)}" for key, value in properties.items() if value)

@@ -17,7 +17,6 @@ def tell(
     report: Report, stream: TextIO, *, verbose: int = 0, envelope: Envelope | None = None
 ) -> None:
     """Write a report, with its envelope, as one JSON object; all of it, however verbose."""
-    del verbose
     json.dump(whole(report, envelope), stream, indent=2, ensure_ascii=False, allow_nan=False)
     stream.write("\n")
 

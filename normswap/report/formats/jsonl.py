@@ -26,7 +26,6 @@ def tell(
     envelope: Envelope | None = None,
 ) -> None:
     """Write a line a model; all of its report, however verbose."""
-    del verbose
     if report.SCHEMA == "normswap/fleet/1":
         lines = [model["report"] for model in report.to_dict()["models"]]
     else:

@@ -16,7 +16,7 @@ from normswap.report.results import by_model, results_of
 
 if TYPE_CHECKING:
     from normswap.report.envelope import Envelope, Report
-    from normswap.report.results import Result
+    from normswap.report.results import ReportItem
 
 KINDS = {"note": Skipped, "warning": Failure, "error": Failure, "failure": Error}
 
@@ -28,7 +28,6 @@ def tell(
     report: Report, stream: TextIO, *, verbose: int = 0, envelope: Envelope | None = None
 ) -> None:
     """Write a report as JUnit XML; all of it, however verbose."""
-    del verbose
     kind = kind_of(report)
     command = kind if envelope is None else envelope.command or kind
     xml = JUnitXml("normswap")
@@ -41,7 +40,7 @@ def tell(
     stream.write(xml.tostring().decode("utf-8") + "\n")
 
 
-def _case(result: Result, classname: str) -> TestCase:
+def _case(result: ReportItem, classname: str) -> TestCase:
     case = TestCase(_plain(result.name), classname=classname)
     kind = KINDS.get(result.level)
     if kind is not None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import quote
 
 from normswap import __version__
-from normswap.report.results import Result, from_checkout, results_of
+from normswap.report.results import ReportItem, from_checkout, results_of
 
 if TYPE_CHECKING:
     from normswap.report.envelope import Envelope, Report
@@ -27,7 +27,6 @@ def tell(
     report: Report, stream: TextIO, *, verbose: int = 0, envelope: Envelope | None = None
 ) -> None:
     """Write a report as one SARIF log; all of it, however verbose."""
-    del verbose
     results = [result for result in results_of(report, envelope) if result.level != "pass"]
     failures = [result for result in results if result.level == "failure"]
     told = [result for result in results if result.level != "failure"]
@@ -62,7 +61,7 @@ def tell(
     stream.write("\n")
 
 
-def _rule(code: str, results: list[Result]) -> dict[str, Any]:
+def _rule(code: str, results: list[ReportItem]) -> dict[str, Any]:
     first = next(result for result in results if result.code == code)
     rule: dict[str, Any] = {"id": code}
     if first.title:
@@ -72,7 +71,7 @@ def _rule(code: str, results: list[Result]) -> dict[str, Any]:
     return rule
 
 
-def _result(result: Result, rule: int) -> dict[str, Any]:
+def _result(result: ReportItem, rule: int) -> dict[str, Any]:
     # The same finding in the next version of the model is the same alert: by its place, not by
     # numbers that training changes.
     key = "\0".join((result.code, result.model, result.place or result.name))
@@ -88,11 +87,11 @@ def _result(result: Result, rule: int) -> dict[str, Any]:
     }
 
 
-def _message(result: Result) -> str:
+def _message(result: ReportItem) -> str:
     return f"{result.place}: {result.message}" if result.place else result.message
 
 
-def _where(result: Result) -> dict[str, Any]:
+def _where(result: ReportItem) -> dict[str, Any]:
     """Return the file, and in it the node; code scanning wants a line, and a model has none."""
     where: dict[str, Any] = {}
     if result.model:

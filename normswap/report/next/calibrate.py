@@ -10,7 +10,6 @@ FAR = 20.0
 
 def tip(report: Any, model: str) -> str | None:
     """Say so of a network that has moved far, or on noise only, which says nothing."""
-    del model
     check = report.check
     if check is None or not check.drift.outputs or report.uncalibrated is not None:
         return None

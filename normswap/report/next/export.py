@@ -13,7 +13,6 @@ def tip(report: Any, model: str) -> str | None:
 
     A fold whose model looks folded already has what it wants.
     """
-    del model
     outlook = report.outlook
     if not outlook.may_have_had or (outlook.traces and kind_of(report) == "fold"):
         return None

@@ -10,7 +10,6 @@ from normswap.graph.reasons import Reason
 
 def tip(report: Any, model: str) -> str | None:
     """Say so of the model that was written; a dry run has written none."""
-    del model
     count = sum(entry.reason is Reason.FOLDABLE for entry in report.plan.untouched)
     if not count or report.output is None or report.output.startswith("<"):
         return None

@@ -30,9 +30,5 @@ def tip(report: Any, model: str) -> str | None:
     return (
         f"{count} kept because weights are also graph inputs, so a caller could override "
         f"them ({names}); if no caller does, `normswap fold {model} --assume-constant` "
-        f"folds {_them(count)}"
+        f"folds {'it' if count == 1 else 'them'}"
     )
-
-
-def _them(count: int) -> str:
-    return "it" if count == 1 else "them"

@@ -12,7 +12,6 @@ SLOW = 20.0
 
 def tip(report: Any, model: str) -> str | None:
     """Say what the parts took, some of them at the same time; and what does without the largest."""
-    del model
     check = report if kind_of(report) == "check" else report.check
     if check is None or check.seconds < SLOW:
         return None

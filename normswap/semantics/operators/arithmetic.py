@@ -43,12 +43,9 @@ def _divided(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _power(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return a to the power of b, in the type of a whatever the type of b."""
     if a.dtype.kind in "iu" and (b.dtype.kind == "f" or (b < 0).any()):
-        return _truncated(np.power(a.astype(np.float64), b.astype(np.float64)), a.dtype)
+        wide = np.power(a.astype(np.float64), b.astype(np.float64))
+        return np.nan_to_num(np.trunc(wide)).astype(a.dtype)
     return np.asarray(np.power(a, b.astype(a.dtype)))
-
-
-def _truncated(x: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    return np.nan_to_num(np.trunc(x)).astype(dtype)
 
 
 def _with_attributes(function: Callable[..., Any]) -> Callable[..., np.ndarray]:

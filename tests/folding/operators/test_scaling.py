@@ -54,7 +54,8 @@ def test_a_concat_of_a_thousand(asked, up):
 
 
 def test_a_thousand_folds_into_one_weight_are_one_formula():
-    from normswap.graph.expressions import Leaf, Scaled, Summed
+    from normswap.graph.expressions import Leaf
+    from normswap.graph.formulas import Scaled, Summed
 
     b = Builder()
     y = b.input("N", C, 4, 4)

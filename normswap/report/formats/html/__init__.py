@@ -33,7 +33,6 @@ def tell(
     Places are drawn where the envelope has the wiring of the models, as it does where a command
     has read them from files.
     """
-    del verbose
     import jinja2
     from markupsafe import Markup
 

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from normswap.report.formats.html.neighbourhood import Place, kinds_of, left_out, roles
+from normswap.report.formats.html.neighbourhood import PicturedPlace, kinds_of, left_out, roles
 from normswap.report.formats.html.page import (
     UNKNOWN,
     Figure,
@@ -217,7 +217,7 @@ def _pictures(regions: Sequence[Region], wirings: Sequence[Wiring | None]) -> Pi
     for region in regions:
         old, new = roles(_titles(region.before, before), _titles(region.after, after))
         label = region.tensor, ", ".join(region.before), ", ".join(region.after)
-        places.append(Place(old, (label,), new))
+        places.append(PicturedPlace(old, (label,), new))
     kinds = kinds_of(places, before, after)
     return Pictures(tuple(kinds), columns, left_out(places, kinds))
 

@@ -61,7 +61,7 @@ class Scene:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PicturedPlace:
     """Where something was done.
 
     Attributes
@@ -90,13 +90,13 @@ class Kind:
 
 
 def kinds_of(
-    places: Iterable[Place], before: Wiring, after: Wiring | None, *, planned: bool = False
+    places: Iterable[PicturedPlace], before: Wiring, after: Wiring | None, *, planned: bool = False
 ) -> list[Kind]:
     """Return how places look, the most frequent look first, at most so many as are drawn.
 
     Parameters
     ----------
-    places : iterable of Place
+    places : iterable of PicturedPlace
         Those that have an operator in common are one.
     before, after : Wiring
         None where there is no such model.
@@ -124,7 +124,7 @@ def kinds_of(
     return sorted(found.values(), key=lambda kind: -kind.count)[:MOST]
 
 
-def _joined(places: list[Place]) -> Iterator[Place]:
+def _joined(places: list[PicturedPlace]) -> Iterator[PicturedPlace]:
     """Yield places, those that have operators in common as one, unless that is too large."""
     root = list(range(len(places)))
 
@@ -138,7 +138,7 @@ def _joined(places: list[Place]) -> Iterator[Place]:
         for name in place.names:
             one, other = sorted((first(owner.setdefault(name, number)), first(number)))
             root[other] = one
-    groups: dict[int, list[Place]] = {}
+    groups: dict[int, list[PicturedPlace]] = {}
     for number, place in enumerate(places):
         groups.setdefault(first(number), []).append(place)
     for group in groups.values():
@@ -149,7 +149,7 @@ def _joined(places: list[Place]) -> Iterator[Place]:
             for name, role in (item for place in group for item in place.names.items()):
                 names[name] = min(role, names.get(name, role), key=GRAVEST.index)
             after = {name: role for place in group for name, role in place.after.items()}
-            whole = Place(names, tuple(label for p in group for label in p.labels), after)
+            whole = PicturedPlace(names, tuple(label for p in group for label in p.labels), after)
         if len(whole.names) <= LARGEST and whole.labels:
             yield whole
         else:
@@ -190,7 +190,7 @@ def _with_vanished(core: dict[int, Role], old: _Names, new: _Names) -> dict[int,
 
 
 def _counterpart(
-    place: Place, core: Mapping[int, Role], old: _Names, new: _Names
+    place: PicturedPlace, core: Mapping[int, Role], old: _Names, new: _Names
 ) -> dict[int, Role]:
     """Return the operators of the rewritten model that stand where others were.
 
@@ -303,7 +303,7 @@ def roles(
     return old, new
 
 
-def left_out(places: Iterable[Place], kinds: Iterable[Kind]) -> int:
+def left_out(places: Iterable[PicturedPlace], kinds: Iterable[Kind]) -> int:
     """Return how many things that are told of places are in no picture."""
     told = sum(len(place.labels) for place in places)
     return told - sum(len(kind.labels) for kind in kinds)

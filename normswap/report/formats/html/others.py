@@ -34,7 +34,6 @@ LEVELS: dict[str, Tone] = {
 
 def inspect(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     """Return the page of an inspection."""
-    del wirings
     opsets = ", ".join(f"{domain} {version}" for domain, version in report.opsets.items())
     ports = [
         *(("input", port) for port in report.graph_inputs),
@@ -83,7 +82,6 @@ def inspect(report: Any, wirings: Sequence[Wiring | None]) -> Page:
 
 def lint(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     """Return the page of a lint."""
-    del wirings
     rules = {rule.code: rule for rule in report.rules}
     found = list(report.findings)
     failed = table(
@@ -122,7 +120,6 @@ def lint(report: Any, wirings: Sequence[Wiring | None]) -> Page:
 
 def diff(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     """Return the page of a diff."""
-    del wirings
     ports = table(
         "The model as a whole",
         ("what", "before", "after"),
@@ -161,7 +158,6 @@ def diff(report: Any, wirings: Sequence[Wiring | None]) -> Page:
 
 def fleet(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     """Return the page of many models."""
-    del wirings
     wrong = sum(bool(each.exit_code) for each in report.models)
     tones: dict[int, Tone] = {0: "good", 1: "doubtful"}
     rows = table(
@@ -191,7 +187,6 @@ def fleet(report: Any, wirings: Sequence[Wiring | None]) -> Page:
 
 def error(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     """Return the page of a command that ended without its report."""
-    del wirings
     tip = (report.error.tip,) if report.error.tip else ()
     sections = tuple(section("What to do", [Items(tip)]))
     return Page("error", "", Word("error", "bad"), report.error.message, (), sections)
@@ -199,7 +194,6 @@ def error(report: Any, wirings: Sequence[Wiring | None]) -> Page:
 
 def results(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     """Return the page of any other report: each thing that was looked at, and what came of it."""
-    del wirings
     found = results_of(report)
     counts = Counter(result.level for result in found)
     failed, warned = counts["error"] + counts["failure"], counts["warning"]

@@ -11,7 +11,7 @@ from rich.filesize import decimal
 from normswap.findings import place_of
 from normswap.report.formats.html import check as checks
 from normswap.report.formats.html.check import number
-from normswap.report.formats.html.neighbourhood import Place, kinds_of, left_out
+from normswap.report.formats.html.neighbourhood import PicturedPlace, kinds_of, left_out
 from normswap.report.formats.html.page import (
     Figure,
     Items,
@@ -43,14 +43,16 @@ def fold(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     """Return the page of a fold."""
     plan = report.plan
     places = [
-        Place(
+        PicturedPlace(
             {(e.site.graph, e.site.node): "gone", **along(e.site, e.route)},
             ((site(e.site).text, _into(e.absorbers)),),
         )
         for e in plan.folded
     ]
     places += [
-        Place({(m.graph, m.node): "takes", **{(m.graph, name): "gone" for name in m.branches}})
+        PicturedPlace(
+            {(m.graph, m.node): "takes", **{(m.graph, name): "gone" for name in m.branches}}
+        )
         for m in plan.merged
     ]
     planned = all(not entry.added_nodes for entry in plan.folded)
@@ -93,7 +95,10 @@ def along(of: Any, route: Iterable[Step]) -> dict[tuple[str, str], Role]:
 def unfold(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     """Return the page of an unfold."""
     plan = report.plan
-    places = [Place({(p.graph, p.node): "passes"}, ((place_of(p), p.output),)) for p in plan.places]
+    places = [
+        PicturedPlace({(p.graph, p.node): "passes"}, ((place_of(p), p.output),))
+        for p in plan.places
+    ]
     done: list[Block] = [
         pictures(places, ("after", "output"), wirings),
         table(
@@ -129,7 +134,6 @@ def unfold(report: Any, wirings: Sequence[Wiring | None]) -> Page:
 
 def recalibrate(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     """Return the page of a recalibration."""
-    del wirings  # no operator is another
     layers = report.layers
     points = tuple(site(layer.site).text for layer in layers)
     columns = ["normalization", "channels", "switched to inference mode"]
@@ -219,7 +223,7 @@ def _verdict(report: Any) -> tuple[Word, str]:
 
 
 def pictures(
-    places: Sequence[Place],
+    places: Sequence[PicturedPlace],
     columns: tuple[str, ...],
     wirings: Sequence[Wiring | None],
     *,

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from normswap.report.formats.html.check import number
-from normswap.report.formats.html.neighbourhood import Place
+from normswap.report.formats.html.neighbourhood import PicturedPlace
 from normswap.report.formats.html.page import (
     Figure,
     Items,
@@ -66,12 +66,12 @@ def page(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     )
 
 
-def _place(swap: Any) -> Place:
+def _place(swap: Any) -> PicturedPlace:
     gone = (swap.site, *swap.absorbed)
     names: dict[tuple[str, str], Role] = {(each.graph, each.node): "gone" for each in gone}
     went = swap.statistics
     way = along(swap.site, went.route) if went is not None else {}
-    return Place({**way, **names}, ((site(swap.site).text, swap.form),))
+    return PicturedPlace({**way, **names}, ((site(swap.site).text, swap.form),))
 
 
 def _layers(report: Any) -> Any:

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from normswap.errors import ExitCode
 from normswap.findings import place_of
-from normswap.report.formats.text.listing import LISTS, Listing, Page
+from normswap.report.formats.text.listing import HangingConsole, Listing
 from normswap.report.standing import proof_line, rests_on, standing
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ WIDEST = 100_000
 @contextlib.contextmanager
 def printing(stream: TextIO) -> Iterator[Console]:
     """Give a console whose lines go to a stream in the end, which is no terminal of its own."""
-    console = Page(file=stream, highlight=False, emoji=False)
+    console = HangingConsole(file=stream, highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = WIDEST
     with console.capture() as capture:
@@ -52,11 +52,8 @@ def new_table(*columns: str) -> Listing:
 def kept_table(untouched: Sequence[Untouched], *, verbose: int) -> Table:
     """Return a table of the normalizations that stay as they are; from `verbose` 1 on of all."""
     table = new_table("kept", "because")
-    shown = untouched if verbose > 0 else untouched[:SHOWN]
-    for entry in shown:
-        table.add_row(escape(place_of(entry.site)), escape(entry.detail))
-    if len(shown) < len(untouched):
-        table.add_row(f"and {len(untouched) - len(shown)} more", LISTS)
+    rows = [(escape(place_of(entry.site)), escape(entry.detail)) for entry in untouched]
+    table.add_rows(rows, None if verbose > 0 else SHOWN)
     return table
 
 

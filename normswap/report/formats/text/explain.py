@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 def tell(report: Explanation, stream: TextIO, *, verbose: int = 0) -> None:
     """Print entries of a plan, all of every one."""
-    del verbose
     with printing(stream) as console:
         for number, lines in enumerate([*map(_folded, report.folded), *map(_kept, report.kept)]):
             if number:

@@ -15,7 +15,7 @@ from normswap.report.inspected import COLUMNS, fate, macs, normalizations
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from normswap.inspection.layers import NormLayer
+    from normswap.inspection.layers import InspectedLayer
     from normswap.workflows.inspect import InspectReport
 
 SHOWN = 20
@@ -76,14 +76,13 @@ def _operators(counts: dict[str, int], *, verbose: int) -> str:
     return f"{listed}, and {rest} other types (-v lists all)" if rest else listed
 
 
-def _layers(layers: tuple[NormLayer, ...], *, verbose: int) -> Table:
+def _layers(layers: tuple[InspectedLayer, ...], *, verbose: int) -> Table:
     table = new_table(*COLUMNS)
-    shown = layers if verbose else layers[:SHOWN]
-    for layer in shown:
+    rows = []
+    for layer in layers:
         *cells, fold = fate(layer)
         colour = {"foldable": "green", "kept": "yellow"}.get(layer.fold)
         told = f"[{colour}]{escape(fold)}[/]" if colour else escape(fold)
-        table.add_row(*map(escape, cells), told)
-    if len(shown) < len(layers):
-        table.add_row(f"and {len(layers) - len(shown)} more", LISTS)
+        rows.append((*map(escape, cells), told))
+    table.add_rows(rows, None if verbose else SHOWN)
     return table

@@ -12,7 +12,7 @@ from rich.text import Text
 from normswap.report.wrapping import LEAST, spans
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from rich.console import ConsoleOptions, RenderResult
 
@@ -46,6 +46,22 @@ class Listing(Table):
         self.lead = lead
         for column in columns:
             self.add_column(column, overflow="fold")
+
+    def add_rows(self, rows: Sequence[Sequence[str]], most: int | None, *, at: int = 1) -> None:
+        """Add rows; where there are more than so many, say how many are left out.
+
+        Parameters
+        ----------
+        rows : sequence of cells
+        most : int or None
+            None adds them all.
+        at : int
+            The column that says how to see them.
+        """
+        for row in rows[:most]:
+            self.add_row(*row)
+        if most is not None and len(rows) > most:
+            self.add_row(f"and {len(rows) - most} more", *[""] * (at - 1), LISTS)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield what is shown at a width."""
@@ -136,7 +152,7 @@ def hanging(text: Text, width: int, indent: int) -> Iterator[Text]:
         yield Text.assemble(" " * (indent + 2 * (number > 0)), text[begin:end])
 
 
-class Page(Console):
+class HangingConsole(Console):
     """A console whose sentences stay under their first word where they go on in the next line."""
 
     def print(self, *objects: Any, **how: Any) -> None:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 def tell(report: Survey, stream: TextIO, *, verbose: int = 0) -> None:
     """Print a survey, a line a provider."""
-    del verbose
     built_for = f", built for CUDA {report.cuda}" if report.cuda else ""
     with printing(stream) as console:
         console.print(escape(f"{report.runs} {report.version}{built_for}"))

@@ -16,7 +16,6 @@ from normswap.report.formats.text.console import (
     printing,
     sizes,
 )
-from normswap.report.formats.text.listing import LISTS
 
 if TYPE_CHECKING:
     from normswap.workflows.recalibrate import RecalibrateReport
@@ -35,19 +34,15 @@ def tell(report: RecalibrateReport, stream: TextIO, *, verbose: int = 0) -> None
         line += f", {turned}"
     if report.untouched:
         line += f", [yellow]{len(report.untouched)} kept[/]"
-    shown = report.layers if verbose > 0 else report.layers[:SHOWN]
     measures = ("change of means", "variances multiplied by") if report.samples else ()
     table = new_table("recalibrated" if measures else "switched", "channels", *measures)
-    for layer in shown:
+    rows = []
+    for layer in report.layers:
         moved = _known(layer.mean_shift, " std"), _known(layer.variance_ratio)
         nodes = (place_of(site) for site in (layer.site, *layer.shared))
-        table.add_row(
-            escape(" = ".join(nodes)),
-            str(layer.site.channels or "?"),
-            *(moved if measures else ()),
-        )
-    if len(shown) < len(report.layers):
-        table.add_row(f"and {len(report.layers) - len(shown)} more", LISTS)
+        cells = (escape(" = ".join(nodes)), str(layer.site.channels or "?"))
+        rows.append((*cells, *moved) if measures else cells)
+    table.add_rows(rows, None if verbose > 0 else SHOWN)
     with printing(stream) as console:
         console.print(f"[bold]{escape(report.source)}[/]  {line}")
         if report.layers:

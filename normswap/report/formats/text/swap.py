@@ -19,7 +19,6 @@ from normswap.report.formats.text.console import (
     printing,
     sizes,
 )
-from normswap.report.formats.text.listing import LISTS
 from normswap.report.standing import gated
 
 if TYPE_CHECKING:
@@ -218,12 +217,8 @@ def _absorbed(plan: SwapPlan, *, verbose: int) -> Table:
     """List what went into the affine of another layer."""
     table = new_table("absorbed", "node", "into scale and bias of")
     rows = [(site, swap.site) for swap in plan.swaps for site in swap.absorbed]
-    shown = rows if verbose else rows[:SHOWN]
-    for site, by in shown:
-        names = (place_of(each) for each in (site, by))
-        table.add_row(site.op, *map(escape, names))
-    if len(shown) < len(rows):
-        table.add_row(f"and {len(rows) - len(shown)} more", LISTS)
+    cells = [(site.op, escape(place_of(site)), escape(place_of(by))) for site, by in rows]
+    table.add_rows(cells, None if verbose else SHOWN)
     return table
 
 

@@ -15,9 +15,9 @@ from normswap.report.formats.text.console import (
     printing,
     sizes,
 )
-from normswap.report.formats.text.listing import LISTS
 
 if TYPE_CHECKING:
+    from normswap.unfolding.plan import LeftOut, UnfoldPlace
     from normswap.workflows.unfold import UnfoldReport
 
 
@@ -32,31 +32,25 @@ def tell(report: UnfoldReport, stream: TextIO, *, verbose: int = 0) -> None:
     if plan.left_out:
         count = len(plan.left_out)
         line += f", [yellow]{count} layer{'s' * (count > 1)} left without[/]"
+    most = None if verbose > 0 else SHOWN
     with printing(stream) as console:
         console.print(f"[bold]{escape(report.source)}[/]  {line}")
         if plan.places:
             console.print()
             table = new_table("after", "channels", "output", "dead channels")
-            shown = plan.places if verbose > 0 else plan.places[:SHOWN]
-            for entry in shown:
-                table.add_row(
-                    escape(f"{entry.op} {place_of(entry)}"),
-                    str(entry.channels),
-                    escape(entry.output),
-                    str(entry.dead or ""),
-                )
-            if len(shown) < len(plan.places):
-                table.add_row(f"and {len(plan.places) - len(shown)} more", "", LISTS)
+            rows = [
+                (_layer(p), str(p.channels), escape(p.output), str(p.dead or ""))
+                for p in plan.places
+            ]
+            table.add_rows(rows, most, at=2)
             console.print(table)
         if plan.left_out:
             console.print()
             table = new_table("without", "reason", "because")
-            left = plan.left_out if verbose > 0 else plan.left_out[:SHOWN]
-            for gone in left:
-                where = escape(f"{gone.op} {place_of(gone)}")
-                table.add_row(where, f"[yellow]{gone.reason.value}[/]", escape(gone.detail))
-            if len(left) < len(plan.left_out):
-                table.add_row(f"and {len(plan.left_out) - len(left)} more", "", LISTS)
+            left = [
+                (_layer(p), f"[yellow]{p.reason.value}[/]", escape(p.detail)) for p in plan.left_out
+            ]
+            table.add_rows(left, most, at=2)
             console.print(table)
         print_notes(report.notes, console)
         console.print()
@@ -69,3 +63,7 @@ def tell(report: UnfoldReport, stream: TextIO, *, verbose: int = 0) -> None:
             console.print("[dim]not checked (--no-check)[/]")
         idle = "" if plan.places else "nothing to unfold"
         console.print(sizes(report.output, report.size_before, report.size_after, idle=idle))
+
+
+def _layer(place: UnfoldPlace | LeftOut) -> str:
+    return escape(f"{place.op} {place_of(place)}")

@@ -5,7 +5,7 @@ import pytest
 from support.build import Builder
 
 from normswap.report.formats.html.drawing import draw
-from normswap.report.formats.html.neighbourhood import BESIDE, LARGEST, Place, kinds_of
+from normswap.report.formats.html.neighbourhood import BESIDE, LARGEST, PicturedPlace, kinds_of
 from normswap.report.wiring import wiring_of
 
 C = 4
@@ -16,7 +16,7 @@ def wiring(b):
 
 
 def places(*names):
-    return [Place({("", name): "gone"}, ((name,),)) for name in names]
+    return [PicturedPlace({("", name): "gone"}, ((name,),)) for name in names]
 
 
 def shown(scene):
@@ -95,7 +95,7 @@ def test_a_body_has_its_own_names():
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
     found = wiring_of(model.SerializeToString())
     assert {node.graph for node in found.nodes} == {"", "if.then_branch", "if.else_branch"}
-    inside = Place({("if.then_branch", "bn"): "gone"}, (("bn",),))
+    inside = PicturedPlace({("if.then_branch", "bn"): "gone"}, (("bn",),))
     (kind,) = kinds_of([inside], found, None)
     assert shown(kind.before)[0][:2] == ["input around", "BatchNormalization gone"]
 
@@ -110,7 +110,9 @@ def test_places_with_an_operator_in_common_are_one_unless_that_is_too_large():
     found = wiring(b)
 
     def place(start, end):
-        return Place({("", name): "passes" for name in names[start:end]}, ((f"{start}:{end}",),))
+        return PicturedPlace(
+            {("", name): "passes" for name in names[start:end]}, ((f"{start}:{end}",),)
+        )
 
     (kind,) = kinds_of([place(0, 2), place(1, 3)], found, None)
     assert (kind.count, kind.labels) == (1, [("0:2",), ("1:3",)])
@@ -125,7 +127,7 @@ def test_a_drawing_holds_its_boxes_apart():
     y = b.bn(a, C, name="bn")
     b.output(b.node("Add", b.node("Relu", y), a, name="add"))
     core = {("", "bn"): "gone", ("", "add"): "passes"}
-    (kind,) = kinds_of([Place(core, (("bn",),))], wiring(b), None)
+    (kind,) = kinds_of([PicturedPlace(core, (("bn",),))], wiring(b), None)
     drawing = draw(kind.before)
     spans = [(d.x - d.width / 2, d.x + d.width / 2, d.y) for d in drawing.boxes]
     for at, (left, right, y) in enumerate(spans):
