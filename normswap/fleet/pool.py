@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from normswap.errors import ExitCode, RunError
 from normswap.fleet.work import Job, Outcome
-from normswap.runtime.child import Child
+from normswap.runtime.child import Child, threads_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 _GRACE = 0.2
 """Seconds that workers have to put things in order; the program itself has little more."""
-
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 _own = threading.local()
 
@@ -42,8 +40,8 @@ class Worker(Child):
     TIP = "The other models are processed in a new process."
 
     def __init__(self, beside: int = 1) -> None:
-        share = str(max(1, (os.cpu_count() or 1) // beside))
-        threads = {} if beside == 1 else {n: share for n in _THREADS if n not in os.environ}
+        share = max(1, (os.cpu_count() or 1) // beside)
+        threads = {} if beside == 1 else threads_of(share)
         super().__init__("a model", timeout=threading.TIMEOUT_MAX, environment=threads)
 
     def do(self, job: Job, task: str) -> Outcome:

@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 _PACKAGE_HOME = Path(__file__).resolve().parents[2]
 _OFTEN_MEMORY = {-9: "SIGKILL, which usually means that the system ran out of memory"}
 _GRACE = 5.0  # seconds that a process has to end by itself
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def threads_of(count: int) -> dict[str, str]:
+    """Return the variables that give NumPy so many threads, but for those that a person set."""
+    return {name: str(count) for name in _THREADS if name not in os.environ}
 
 
 class Child:

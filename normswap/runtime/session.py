@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from normswap.runtime.child import Child
+from normswap.runtime.child import Child, threads_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ class Session(Child):
         Whether random operators draw the same numbers in every run, and in every model that
         has them, which is what two models are compared with.
     threads : int
-        0 for as many as there are cores.
+        0 for as many as there are cores. Else NumPy has no more in this process either.
     remembered : int
         How many parts of the model stay loaded, of those that runs asked for.
     timeout : float
@@ -67,7 +67,8 @@ class Session(Child):
         timeout: float = 600.0,
     ) -> None:
         options = dict(provider_options or {})
-        super().__init__(label, timeout=timeout, provider_options=options)
+        environment = threads_of(threads) if threads else {}
+        super().__init__(label, timeout=timeout, provider_options=options, environment=environment)
         request = {
             "model": str(Path(model).resolve()),
             "taps": taps or {},

@@ -17,7 +17,7 @@ from normswap.errors import DataError, UsageError
 from normswap.groupnorm.calibrate import CalibrationOptions
 from normswap.groupnorm.options import FittedAffine
 from normswap.groupnorm.planner import plan_swap
-from normswap.groupnorm.refit import course, tangent, walk
+from normswap.groupnorm.refit import course, crew, walk
 from normswap.groupnorm.refit import judge as judging
 from normswap.groupnorm.refit.holdout import hold_out
 from normswap.groupnorm.refit.joint import solutions
@@ -241,6 +241,7 @@ def test_a_layer_of_every_kind_is_fitted(tmp_path):
 @pytest.mark.parametrize("few", [0, judging.FEW])
 def test_what_may_be_chance_is_not_taken(tmp_path, monkeypatch, few):
     monkeypatch.setattr(walk, "TIMES", 0)
+    monkeypatch.setattr(walk, "LAMS", (1e-1,))
     monkeypatch.setattr(judging, "FEW", few)
     path, plan, fit, out = opened(network(), tmp_path / "model.onnx")
     fitted = refit(path, plan, fit, out, RefitOptions(), silent).fit
@@ -252,7 +253,7 @@ def test_what_may_be_chance_is_not_taken(tmp_path, monkeypatch, few):
 @pytest.mark.usefixtures("layer_by_layer")
 def test_a_layer_gets_the_least_squares_on_what_comes_to_it(tmp_path, monkeypatch):
     monkeypatch.setattr(walk, "LAMS", (1e-9,))
-    monkeypatch.setattr(walk, "SHARES", ())
+    monkeypatch.setattr(walk, "SHARES", (1.0,))
     path, plan, fit, out = opened(network(), tmp_path / "model.onnx")
     refitted = refit(path, plan, fit, out, RefitOptions(affines=False), silent)
     assert [step.layer for step in refitted.fit.steps][-1] == "last"
@@ -289,7 +290,8 @@ def test_neither_batches_nor_room_change_what_comes_out(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("layer_by_layer")
 def test_a_fit_that_helps_nobody_is_not_taken(tmp_path, monkeypatch):
     """Fitted to samples of another kind, a layer is off on those that are held out."""
-    monkeypatch.setattr(walk, "SHARES", ())
+    monkeypatch.setattr(walk, "LAMS", (1e-3,))
+    monkeypatch.setattr(walk, "SHARES", (1.0,))
     path, plan, _, out = opened(network(), tmp_path / "model.onnx")
     strange = {"x": np.full((8, 3, 6, 6), 3, np.float32) + 0.01 * images(8)}
     fit, _ = hold_out(open_data(strange, read_signature(path)))
@@ -341,29 +343,50 @@ def test_a_tangent_and_its_adjoint_agree(tmp_path, monkeypatch):
     pair = open_pair(path, plan, tmp_path, weights=True, affines=True)
     values = {p.name: p.values for problem in pair.problems for p in problem.parameters}
     rng = np.random.default_rng(0)
+    along = np.concatenate([rng.normal(size=v.size) for _, v in sorted(values.items())])
     pulled = []
     with Session(pair.student.path, label="the student", taps=pair.student.taps) as session:
         session.hold(values)
-        runs = course.Course(session, pair.student, fit).runs
-        for room in (tangent.ROOM, 0):
-            monkeypatch.setattr(tangent, "ROOM", room)
-            found = tangent.Tangent(pair.route, values, runs, [("y", 0.5)])
-            along = np.concatenate([rng.normal(size=v.size) for _, v in sorted(values.items())])
-            seen = found.push(along)
-            pulled.append(found.pull(seen))
-            assert along @ pulled[-1] == pytest.approx(seen @ seen, rel=0.02)
-            rng = np.random.default_rng(0)
-    np.testing.assert_array_equal(*pulled)
+        made = [session.run(feeds, ["y"])["y"] for feeds in fit]
+    for room in (crew.ROOM, 0):
+        for cores in (1, 3):
+            monkeypatch.setattr(crew, "ROOM", room)
+            monkeypatch.setattr(crew, "threads_here", lambda cores=cores: cores)
+            with crew.at_work(pair, len(made), 60.0) as found:
+                found.begin(values, [("y", 0.5)])
+                found.take((feeds, [y]) for feeds, y in zip(fit, made, strict=True))
+                assert np.abs(found.pull(0.0)).max() < 1e-3  # nothing is missing
+                energy = found.push(along)
+                pulled.append(found.pull(-1.0))
+            assert along @ pulled[-1] == pytest.approx(energy, rel=0.02)
+    np.testing.assert_array_equal(pulled[0], pulled[2])
+    np.testing.assert_array_equal(pulled[1], pulled[3])
+    np.testing.assert_allclose(pulled[0], pulled[1], rtol=1e-3, atol=1e-3)
+
+
+def products(matrix, residual):
+    """A push and a pull by a matrix."""
+    left, seen = residual.copy(), np.zeros_like(residual)
+
+    def push(along):
+        seen[:] = matrix @ along
+        return seen @ seen
+
+    def pull(step):
+        left[:] -= step * seen
+        return matrix.T @ left
+
+    return push, pull
 
 
 def test_conjugate_gradients_come_to_the_least_squares():
     rng = np.random.default_rng(0)
     matrix, residual = rng.normal(size=(40, 6)), rng.normal(size=40)
-    found = dict(solutions(matrix.dot, matrix.T.dot, residual, (2, 6)))
+    found = dict(solutions(*products(matrix, residual), (2, 6)))
     best, *_ = np.linalg.lstsq(matrix, residual, rcond=None)
     np.testing.assert_allclose(found[6], best, atol=1e-10)
     assert np.linalg.norm(found[2]) < np.linalg.norm(best)  # it holds on to where it was
-    assert not list(solutions(matrix.dot, matrix.T.dot, np.zeros(40), (2, 6)))
+    assert not list(solutions(*products(matrix, np.zeros(40)), (2, 6)))
 
 
 def siamese():
@@ -565,8 +588,9 @@ def test_layers_in_functions_and_bodies(tmp_path, weights):
 
 
 @pytest.mark.usefixtures("layer_by_layer")
-def test_layers_in_functions(tmp_path):
+def test_layers_in_functions(tmp_path, monkeypatch):
     """A weight that a function has in itself, and one that it is handed: different in each call."""
+    monkeypatch.setattr(walk, "LAMS", (2.0,))  # so firm a hold that every layer gains
     b = Builder(17, seed=3)
     body = Body(b, "Twice", ["a", "w"])
     kept = body.const(b.rng.normal(size=(8, 8, 1, 1)))

@@ -138,6 +138,9 @@ def test_batches_give_the_ridge_regression_of_the_whole(groups, size, results, b
         equations.add(columns[..., part], residual[..., part], gain=gain)
     assert equations.energy == pytest.approx(np.square(residual).sum())
     delta, shift = equations.solve(lam)
+    fit = columns.swapaxes(1, 2) @ delta + (0 if shift is None else gain * shift[:, None])
+    left = np.square(residual - fit.swapaxes(1, 2)).sum()
+    assert equations.left(delta, shift) == pytest.approx(left)
     for group in range(groups):
         design = columns[group].T
         if bias:

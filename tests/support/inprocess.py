@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import io
 import sys
+import threading
 from pathlib import Path
 from unittest import mock
 
@@ -41,12 +42,13 @@ def check_here(original, rewritten, **options):
 @contextlib.contextmanager
 def sessions_here():
     """Let sessions load and run their models in this process."""
+    one_at_a_time = threading.Lock()
 
     def started(session, label, **_options):
         session.label, session.held = label, {}
 
     def opened(session, *arguments, **options):
-        with mock.patch.object(Child, "__init__", started):
+        with one_at_a_time, mock.patch.object(Child, "__init__", started):
             open_session(session, *arguments, **options)
 
     def call(session, task, request):

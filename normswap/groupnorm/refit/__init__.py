@@ -22,8 +22,11 @@ In the order in which it happens, a module each:
 ``products``, ``equations``
     A layer as a matrix product (im2col); its normal equations, and their solution.
 ``adjoints``, ``tangent``
-    What the outputs do when all that is fitted moves, and the way back: operator by operator, and
-    through the network.
+    The way back from what is judged to all that is fitted: operator by operator, and through the
+    network.
+``share``, ``crew``
+    What the outputs do when all that is fitted moves, and the way back, over all batches: in one
+    process, and in one for each core.
 ``targets``
     What all is fitted to at once.
 ``joint``

@@ -74,6 +74,13 @@ class NormalEquations:
         """Whether nothing that came was infinite, NaN or too large to be squared."""
         return bool(np.isfinite(self._gram).all() and np.isfinite(self._moment).all())
 
+    def left(self, delta: Float64, shift: Float64 | None) -> float:
+        """Return the energy of the residuals that a solution of these or others leaves."""
+        whole = delta if shift is None else np.concatenate([delta, shift[:, None]], axis=1)
+        slope = self._gram @ whole
+        slope -= 2 * self._moment
+        return self.energy + float(np.vdot(whole, slope))
+
     def solve(self, lam: float) -> tuple[Float64, Float64 | None]:
         """Return what is to be added to the matrix ``(G, K, C)``, and to the bias ``(G, C)``.
 

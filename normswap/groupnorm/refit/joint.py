@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
 
 def solutions(
-    push: Callable[[Vector], Vector],
-    pull: Callable[[Vector], Vector],
-    residual: Vector,
+    push: Callable[[Vector], float],
+    pull: Callable[[float], Vector],
     rounds: Sequence[int],
 ) -> Iterator[tuple[int, Vector]]:
     """Yield what is found after some rounds of conjugate gradients.
 
     Parameters
     ----------
-    push, pull : callable
-        Products with J and its transpose.
-    residual : (M,) ndarray
-        What is wanted, less what there is.
+    push : callable
+        Takes a change p of the parameters, to the energy of J p.
+    pull : callable
+        Takes t off what is missing, t times the J p of the last push, and returns the product of
+        the transpose of J with what is left.
     rounds : sequence of int
         Rising: after how many.
 
@@ -46,21 +46,18 @@ def solutions(
     ------
     int, (N,) ndarray
     """
-    left = residual
-    slope = pull(left)
+    slope = pull(0.0)
     along, found = slope, np.zeros_like(slope)
     energy = float(slope @ slope)
     for number in range(1, rounds[-1] + 1):
-        seen = push(along)
-        length = float(seen @ seen)
+        length = push(along)
         if not (0 < length < np.inf and 0 < energy < np.inf):  # met, or of no use
             return
         step = energy / length
         found = found + step * along
-        left = left - step * seen
         if number in rounds:
             yield number, found
         if number < rounds[-1]:
-            slope = pull(left)
+            slope = pull(step)
             before, energy = energy, float(slope @ slope)
             along = slope + energy / before * along

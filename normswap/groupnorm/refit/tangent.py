@@ -1,8 +1,6 @@
-"""The student's linearization: what its outputs do when all that is fitted moves at once.
+"""The way back from what a network is judged by to all that is fitted, on one batch.
 
-A *push* takes a change of the parameters to that of the outputs: the network is run with a small
-part of it. A *pull* takes a change of outputs back to the parameters: the network is run once, and
-from what its nodes read and made their adjoints are chained backwards.
+The network is run once, and from what its nodes read and made their adjoints are chained backwards.
 """
 
 from __future__ import annotations
@@ -18,11 +16,12 @@ from normswap.dtypes import is_float
 from normswap.graph.build import build_network
 from normswap.graph.evaluate import constant_source, is_constant
 from normswap.groupnorm.levels import bodies_of
+from normswap.groupnorm.refit.adjoints.base import innermost
 from normswap.groupnorm.refit.adjoints.rules import Step, rule_of
 from normswap.model import load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -35,13 +34,6 @@ if TYPE_CHECKING:
 
 WIDE = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE})
 """Types fine enough to see outputs move a little."""
-
-ROOM = 3 << 29
-"""Bytes of linearizations that are kept; of batches for which there is no room, they are remade."""
-
-PART = 3e-4
-"""Of the size of the parameters: how far they are moved to see the outputs move. With thirty layers
-a hundredth is no small move: what is seen is then as little as a sixth of what a pull says."""
 
 
 @dataclass(slots=True)
@@ -181,6 +173,7 @@ class Linearized:
 
     def __init__(self, route: Route, values: Tensors) -> None:
         self._names = route.names
+        values = {n: innermost(v) if n in route.taps else v for n, v in values.items()}
         self._pulls: list[tuple[Node, Pull]] = []
         for node, active in route.nodes:
             step = Step(
@@ -234,90 +227,3 @@ def _known(value: Value | None, route: Route, values: Tensors) -> Array | None:
     if value is None:
         return None
     return route.constants[value.name] if value.name in route.constants else values[value.name]
-
-
-class Tangent:
-    """The linearization of a network over all batches, with its parameters as one vector.
-
-    Parameters
-    ----------
-    route : Route
-    parameters : dict of str to ndarray
-        Where it is linearized; those of the route, in their own types.
-    runs : callable
-        Yields of every batch a function of other parameters that returns tensors, by names.
-    outputs : sequence of (str, float)
-        The tensors that are judged, and what each is multiplied by.
-    """
-
-    def __init__(
-        self,
-        route: Route,
-        parameters: Mapping[str, Array],
-        runs: Callable[[Sequence[str]], Iterable[Callable[[Tensors], Tensors]]],
-        outputs: Sequence[tuple[str, float]],
-    ) -> None:
-        self._route = route
-        self._parameters = {name: parameters[name] for name in sorted(route.names)}
-        self._runs = runs
-        self._outputs = outputs
-        self._kept: dict[int, Linearized] = {}
-        self._room = ROOM
-        self._size = math.sqrt(
-            sum(float(np.square(v, dtype=np.float64).sum()) for v in self._parameters.values())
-        )
-        self.base = self._outcome({})
-
-    def split(self, vector: Array) -> dict[str, Array]:
-        """Return a vector as a change of each parameter."""
-        sizes = [value.size for value in self._parameters.values()]
-        parts = np.split(vector, np.cumsum(sizes)[:-1])
-        shaped = zip(self._parameters.items(), parts, strict=True)
-        return {name: part.reshape(value.shape) for (name, value), part in shaped}
-
-    def push(self, vector: Array) -> Array:
-        """Return what the outputs do."""
-        size = float(np.linalg.norm(vector))
-        part = PART * (self._size or 1.0) / size if size else 1.0
-        moved = {
-            name: (self._parameters[name] + part * change).astype(self._parameters[name].dtype)
-            for name, change in self.split(vector).items()
-        }
-        return (self._outcome(moved) - self.base) / part
-
-    def pull(self, residual: Array) -> Array:
-        """Return what comes back to the parameters."""
-        total = {name: np.zeros(value.shape) for name, value in self._parameters.items()}
-        start = 0
-        names = [*self._route.taps]
-        for index, run in enumerate(self._runs([*names, *(n for n, _ in self._outputs)])):
-            batch = self._kept.get(index)
-            if batch is None:
-                batch = self._linearized(index, run)
-            ends: dict[str, Array] = {}
-            for name, by in self._outputs:
-                shape, dtype = self._like[index][name]
-                count = math.prod(shape)
-                part = (residual[start : start + count].reshape(shape) * by).astype(dtype)
-                ends[name] = ends[name] + part if name in ends else part
-                start += count
-            for name, part in batch.pull(ends).items():
-                total[name] += part
-        return np.concatenate([value.reshape(-1) for value in total.values()])
-
-    def _linearized(self, index: int, run: Callable[[Tensors], Tensors]) -> Linearized:
-        batch = Linearized(self._route, {**run({}), **self._parameters})
-        if batch.nbytes <= self._room:
-            self._room -= batch.nbytes
-            self._kept[index] = batch
-        return batch
-
-    def _outcome(self, moved: Tensors) -> Array:
-        """Return what is judged, as one vector."""
-        found = []
-        self._like: list[dict[str, tuple[tuple[int, ...], Any]]] = []
-        for run in self._runs([name for name, _ in self._outputs]):
-            values = run(moved)
-            self._like.append({n: (values[n].shape, values[n].dtype) for n, _ in self._outputs})
-            found += [values[n].astype(np.float64).reshape(-1) * by for n, by in self._outputs]
-        return np.concatenate(found)

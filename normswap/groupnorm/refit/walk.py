@@ -8,12 +8,14 @@ Before that, where it takes no more time than a person waits, all weights, scale
 fitted at once to what the network is there for: its outputs (:mod:`~.joint`), several times over,
 since each time it is linearized where it has come to.
 
-A fit is taken whole, by half or by a quarter, with more or less of a hold on the present weight:
-whichever brings the outputs of the held-out samples nearest, and only if they come nearer at all.
+How much of a hold there is on the present weight is chosen by what a layer gives for the held-out
+samples. A fit is taken whole, by half or by a quarter, whichever brings the outputs of these
+nearest, and only if they come nearer at all.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,7 @@ from normswap.errors import DataError
 from normswap.files.scratch import scratch_folder
 from normswap.groupnorm.options import FittedAffine
 from normswap.groupnorm.refit.course import Course
+from normswap.groupnorm.refit.crew import at_work
 from normswap.groupnorm.refit.equations import NormalEquations
 from normswap.groupnorm.refit.joint import solutions
 from normswap.groupnorm.refit.judge import judge
@@ -30,28 +33,30 @@ from normswap.groupnorm.refit.mixing import Mixed
 from normswap.groupnorm.refit.networks import open_pair
 from normswap.groupnorm.refit.occurrences import occurrences
 from normswap.groupnorm.refit.outcome import Fit, FitStep, Refitted, Unfitted
-from normswap.groupnorm.refit.tangent import Tangent
 from normswap.groupnorm.refit.targets import find_targets, theirs
 from normswap.groupnorm.refit.unrolling import MOST as MOST_TURNS
 from normswap.runtime.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
     from normswap.groupnorm.plan import SwapPlan
     from normswap.groupnorm.refit.course import Tensors
+    from normswap.groupnorm.refit.crew import Crew
     from normswap.groupnorm.refit.holdout import Part
     from normswap.groupnorm.refit.judge import Verdict
     from normswap.groupnorm.refit.networks import Pair, Problem
     from normswap.groupnorm.refit.tangent import Route
     from normswap.progress import Progress
 
-LAMS = (1e-3, 1e-2, 1e-1)
-SHARES = (0.5, 0.25)
-"""Of the way to a fit, what is tried where all of it was."""
+LAMS = (1e-1, 1e-2, 1e-3)
+"""Holds on the present weight, which are loosened for as long as that helps."""
+
+SHARES = (1.0, 0.5, 0.25)
+"""What is tried of the way to a fit: of a layer half of it, and then all of it or less."""
 
 LEAST = 2e-3
 """By what share the error of the held-out samples has to fall; less is chance."""
@@ -137,7 +142,7 @@ def refit(
                 pair.student.path, label="the swapped model", taps=pair.student.taps, **common
             ) as student,
         ):
-            walk = _Walk(pair, teacher, student, fit, held_out, progress)
+            walk = _Walk(pair, teacher, student, fit, held_out, how.timeout, progress)
             walk.fit_outputs()
             walk.sweep()
             return walk.refitted()
@@ -208,6 +213,7 @@ class _Walk:
         student: Session,
         fit: Part,
         held_out: Part,
+        timeout: float,
         progress: Progress,
     ) -> None:
         self._pair = pair
@@ -215,6 +221,7 @@ class _Walk:
         self._student = student
         self._fit = fit
         self._held_out = held_out
+        self._timeout = timeout
         self._progress = progress
         self._steps: list[FitStep] = []
         self._why: dict[str, str] = dict(pair.kept)
@@ -247,32 +254,25 @@ class _Walk:
         times = self._fit.samples * (1 + cheap) / self._held_out.samples
         targets = find_targets(self._pair, held_out.values(theirs(self._pair), {}), times)
         idle = 0
-        for number in range(1, TIMES + 1):
-            self._progress(f"fitting {len(moved)} layers to the outputs, {number}")
-            # Others every time: what a fit owes to some of them by chance, the next takes back.
-            samples = Mixed(self._fit, number) if cheap else self._fit
-            course = Course(self._student, self._pair.student, samples)
-            wanted = self._wanted_of(samples, [(t.theirs, t.factor(number)) for t in targets])
-            values = {p.name: p.values for problem in moved for p in problem.parameters}
-            aims = [(target.ours, target.factor(number)) for target in targets]
-            tangent = Tangent(route, values, course.runs, aims)
-            found = solutions(tangent.push, tangent.pull, wanted - tangent.base, ROUNDS)
-            idle = 0 if self._take_joint(moved, found, tangent) else idle + 1
-            if idle == IDLE:
-                return
-
-    def _wanted_of(
-        self, samples: Iterable[Mapping[str, Any]], aims: Sequence[tuple[str, float]]
-    ) -> npt.NDArray[np.float64]:
-        """Return tensors of the teacher as one vector, each multiplied by a factor."""
-        course = Course(self._teacher, self._pair.teacher, samples)
-        return np.concatenate(
-            [
-                values[name].astype(np.float64).reshape(-1) * by
-                for values in course.values([name for name, _ in aims], {})
-                for name, by in aims
-            ]
-        )
+        batches = (1 + (cheap and self._fit.fixed)) * sum(1 for _ in self._fit)
+        with at_work(self._pair, batches, self._timeout) as crew:
+            for number in range(1, TIMES + 1):
+                self._progress(f"fitting {len(moved)} layers to the outputs, {number}")
+                # Others every time: what a fit owes to some of them by chance, the next takes back.
+                samples = Mixed(self._fit, number) if cheap else self._fit
+                teacher = Course(self._teacher, self._pair.teacher, samples)
+                wanted = teacher.values([target.theirs for target in targets], {})
+                crew.begin(
+                    {p.name: p.values for q in self._pair.problems for p in q.parameters},
+                    [(target.ours, target.factor(number)) for target in targets],
+                )
+                crew.take(
+                    (feeds, [values[target.theirs] for target in targets])
+                    for feeds, values in zip(samples, wanted, strict=True)
+                )
+                idle = 0 if self._take_joint(moved, crew) else idle + 1
+                if idle == IDLE:
+                    return
 
     def _takes(self, route: Route) -> int:
         """Return how many multiplications a pass over the data takes."""
@@ -281,17 +281,15 @@ class _Walk:
         values = self._student.run(feeds, [*route.taps])
         return times * route.multiplications({**feeds, **values, **parameters, **route.constants})
 
-    def _take_joint(
-        self, moved: list[Problem], found: Iterable[tuple[int, Any]], tangent: Tangent
-    ) -> bool:
+    def _take_joint(self, moved: list[Problem], crew: Crew) -> bool:
         """Try what all parameters could be moved by, and take the best if it is better."""
         course = Course(self._student, self._pair.student, self._held_out)
         best, rounds = _Best(self._now), 0
         parameters = [p for problem in moved for p in problem.parameters]
-        for number, vector in found:
-            changes = tangent.split(vector)
+        for number, vector in solutions(crew.push, crew.pull, ROUNDS):
+            changes = crew.split(vector)
             known = [p for p in parameters if p.name in changes]
-            for share in (1.0, *SHARES):
+            for share in SHARES:
                 values = {p.name: p.moved(share * changes[p.name]) for p in known}
                 candidate = _Best(self._judged(course, values), values, 0.0, share)
                 if candidate.gain(self._now) > best.gain(self._now):
@@ -324,6 +322,7 @@ class _Walk:
         student = Course(self._student, sides[0], self._fit)
         teacher = Course(self._teacher, sides[1], self._fit)
         judged = Course(self._student, sides[0], self._held_out)
+        wanted_there = Course(self._teacher, sides[1], self._held_out)
         for level, numbers in enumerate(self._pair.levels, start=1):
             here = (self._pair.problems[n] for n in numbers)
             problems = [problem for problem in here if id(problem) in wanted]
@@ -332,11 +331,10 @@ class _Walk:
             where = f"level {level} of {len(self._pair.levels)}"
             self._progress(f"fitting {problems[0].layer}, {where}")
             equations = self._accumulate(level, problems, student, teacher)
-            for _ in judged.advance(level):
-                pass
-            for problem, sums in zip(problems, equations, strict=True):
-                if sums is not None:
-                    self._solve(problem, sums, judged)
+            others = self._accumulate(level, problems, judged, wanted_there)
+            for problem, sums, tested in zip(problems, equations, others, strict=True):
+                if sums is not None and tested is not None:
+                    self._solve(problem, sums, tested, judged)
 
     def refitted(self) -> Refitted:
         """Return what was fitted."""
@@ -374,7 +372,7 @@ class _Walk:
     def _accumulate(
         self, level: int, problems: list[Problem], student: Course, teacher: Course
     ) -> list[NormalEquations | None]:
-        """Go through the samples to fit to, and return the sums of every problem of a level."""
+        """Go through samples, and return the sums of every problem of a level."""
         found: dict[int, NormalEquations] = {}
         lost: set[int] = set()
         uses = [use for problem in problems for use in problem.uses]
@@ -435,7 +433,9 @@ class _Walk:
                     return False
         return True
 
-    def _solve(self, problem: Problem, sums: NormalEquations, judged: Course) -> None:
+    def _solve(
+        self, problem: Problem, sums: NormalEquations, tested: NormalEquations, judged: Course
+    ) -> None:
         """Try fits of a layer, and take the best if it is better than what there is."""
         if not sums.is_finite:
             self._why[problem.layer] = _NOT_FINITE
@@ -444,7 +444,7 @@ class _Walk:
             self._why[problem.layer] = "its output is already that of the original"
             return
         best = _Best(self._now)
-        for candidate in self._candidates(problem, sums, judged):
+        for candidate in self._candidates(problem, sums, tested, judged):
             if candidate.gain(self._now) > best.gain(self._now):
                 best = candidate
         kind = "affine" if problem.affine else "weight"
@@ -471,17 +471,23 @@ class _Walk:
         return True
 
     def _candidates(
-        self, problem: Problem, sums: NormalEquations, judged: Course
+        self, problem: Problem, sums: NormalEquations, tested: NormalEquations, judged: Course
     ) -> Iterator[_Best]:
-        """Yield fits: with all holds, and less of the way to the best of these."""
-        tried = []
-        for lam in LAMS:
-            change = _changes(problem, *sums.solve(lam))
-            whole = self._candidate(problem, change, lam, 1.0, judged)
-            tried.append((whole.verdict.error, lam, change))
-            yield whole
-        _, lam, change = min(tried, key=lambda entry: entry[:2])
-        for share in SHARES:
+        """Yield some or all of the way to a fit."""
+        least = math.inf
+        for hold in LAMS:
+            solution = sums.solve(hold)
+            left = tested.left(*solution)
+            if not left < least:
+                break
+            least, lam, change = left, hold, _changes(problem, *solution)
+        if least == math.inf:
+            return
+        first = len(SHARES) // 2
+        half = self._candidate(problem, change, lam, SHARES[first], judged)
+        yield half
+        helps = half.gain(self._now) > 0
+        for share in SHARES[:first] if helps else SHARES[first + 1 :]:
             yield self._candidate(problem, change, lam, share, judged)
 
     def _candidate(

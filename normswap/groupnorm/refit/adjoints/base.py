@@ -106,6 +106,25 @@ def rule_of(node: Node, active: frozenset[int]) -> Rule | None:
     return None if found[1] is not None and active - found[1] else found[0]
 
 
+def innermost(values: Array) -> Array:
+    """Return values as they are, with the samples next to each other in memory.
+
+    So the rows of a convolution's columns are long, and in one piece for all samples. What is made
+    of arrays in this order, element by element, is in this order too.
+    """
+    return upright(np.ascontiguousarray(lying(values)))
+
+
+def lying(values: Array) -> Array:
+    """Return a view in which the samples are the last axis, where there is more than rows."""
+    return values if values.ndim < 3 else np.moveaxis(values, 0, -1)
+
+
+def upright(values: Array) -> Array:
+    """Return the view that is lying."""
+    return values if values.ndim < 3 else np.moveaxis(values, -1, 0)
+
+
 def summed_to(values: Array, shape: Sequence[int]) -> Array:
     """Return values, summed over the axes along which a shape was broadcast to theirs."""
     extra = values.ndim - len(shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from normswap.groupnorm.refit.products import Convolution, TransposedConvolution
 from normswap.semantics.operators.windows import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from normswap.groupnorm.refit.adjoints.base import Array, Pull, Step
 
@@ -25,7 +25,7 @@ HELD = 1 << 21
 @rule("MatMul")
 def matmul(step: Step) -> Pull:
     """Return the pull of a matrix product, of which either operand may be a vector."""
-    a, b = step.given(0), step.given(1)
+    a, b = (np.ascontiguousarray(step.given(slot)) for slot in (0, 1))
     left = a[np.newaxis] if a.ndim == 1 else a
     right = b[:, np.newaxis] if b.ndim == 1 else b
     lead = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
@@ -34,7 +34,7 @@ def matmul(step: Step) -> Pull:
     def pull(g: Sequence[Array | None]) -> dict[int, Array]:
         if g[0] is None:
             return {}
-        found, y = {}, g[0].reshape(shape)
+        found, y = {}, np.ascontiguousarray(g[0]).reshape(shape)
         if 0 in step.active:
             found[0] = summed_to(y @ right.swapaxes(-1, -2), left.shape).reshape(a.shape)
         if 1 in step.active:
@@ -72,8 +72,8 @@ def gemm(step: Step) -> Pull:
 def conv(step: Step) -> Pull:
     """Return the pull of a convolution: every tap hands back to what it has read.
 
-    Samples are innermost in what is added up, so that a few long rows are added and not many short
-    ones.
+    Samples are innermost in what is added up (`innermost`), so that a few long rows are added and
+    not many short ones.
     """
     x, w = step.given(0), step.given(1)
     group = int(step.attributes.get("group", 1))
@@ -86,15 +86,33 @@ def conv(step: Step) -> Pull:
     columns = product.columns(x) if few and 1 in step.active else None
     taps = _taps(w.reshape(group, len(w) // group, w.shape[1], -1).swapaxes(1, 2))
 
-    def back(y: Array) -> Array:
-        total = np.zeros((x.shape[1], *padded, len(x)), y.dtype)
-        rows = _innermost(y, group)
+    def back(rows: Array) -> Array:
+        total = np.zeros((x.shape[1], *padded, len(x)), rows.dtype)
         for number, (_, slices) in enumerate(window.taps()):
             part = _mixed(taps[number], rows)
             total[slices[1:]] += part.reshape(x.shape[1], *window.output, len(x))
         return np.moveaxis(total[(slice(None), *inner)], -1, 0)
 
-    return _layer(step, product, back, columns)
+    def pull(g: Sequence[Array | None]) -> dict[int, Array]:
+        y = g[0]
+        if y is None:
+            return {}
+        found: dict[int, Array] = {}
+        rows = _rows(y).reshape(group, len(w) // group, -1)
+        if 0 in step.active:
+            found[0] = back(rows)
+        if 1 in step.active:
+            if columns is None:
+                chunks = product.chunks(x, y, y.dtype.type)
+                moment = sum(c @ r.swapaxes(1, 2) for c, r in chunks)
+            else:
+                moment = columns @ rows.swapaxes(1, 2)
+            found[1] = product.weight(moment)
+        if 2 in step.active:
+            found[2] = rows.sum(axis=2).reshape(-1)
+        return found
+
+    return pull
 
 
 @rule("ConvTranspose")
@@ -103,26 +121,39 @@ def conv_transpose(step: Step) -> Pull:
     x, w = step.given(0), step.given(1)
     group = int(step.attributes.get("group", 1))
     how = {name: step.attributes[name] for name in _TRANSPOSED if name in step.attributes}
-    product = TransposedConvolution(w.shape, group, how)
-    full, crop = product.canvas(x.shape[2:])
-    result: Any = (..., *crop)
+    full, crop = TransposedConvolution(w.shape, group, how).canvas(x.shape[2:])
     rank = x.ndim - 2
     strides = tuple(how.get("strides") or (1,) * rank)
     dilations = tuple(how.get("dilations") or (1,) * rank)
     window = Window(w.shape[2:], strides, dilations, (0,) * rank, (0,) * rank, x.shape[2:])
     sizes = tuple(max(size, part.stop) for size, part in zip(full, crop, strict=True))
     taps = _taps(w.reshape(group, w.shape[0] // group, w.shape[1], -1))
+    read = _rows(x).reshape(group, w.shape[0] // group, -1).swapaxes(1, 2)
 
-    def back(y: Array) -> Array:
-        canvas = np.zeros((*y.shape[:2], *sizes), y.dtype)
-        canvas[result] = y
-        total = np.zeros((len(x), group, w.shape[0] // group, x[0, 0].size), y.dtype)
+    def pull(g: Sequence[Array | None]) -> dict[int, Array]:
+        y = g[0]
+        if y is None:
+            return {}
+        canvas = np.zeros((y.shape[1], *sizes, len(y)), y.dtype)
+        canvas[(slice(None), *crop)] = np.moveaxis(y, 0, -1)
+        total = np.zeros((group, w.shape[0] // group, x[0, 0].size * len(x)), y.dtype)
+        weight = np.zeros_like(taps)
         for number, (_, slices) in enumerate(window.taps()):
-            rows = canvas[slices].reshape(len(y), group, w.shape[1], -1)
-            total += _mixed(taps[number], rows)
-        return total.reshape(x.shape)
+            rows = canvas[slices[1:]].reshape(group, w.shape[1], -1)
+            if 0 in step.active:
+                total += _mixed(taps[number], rows)
+            if 1 in step.active:
+                weight[number] = (rows @ read).swapaxes(1, 2)
+        found: dict[int, Array] = {}
+        if 0 in step.active:
+            found[0] = np.moveaxis(total.reshape(x.shape[1], *x.shape[2:], len(x)), -1, 0)
+        if 1 in step.active:
+            found[1] = np.moveaxis(weight, 0, -1).reshape(w.shape)
+        if 2 in step.active:
+            found[2] = y.sum(axis=(0, *range(2, y.ndim)))
+        return found
 
-    return _layer(step, product, back)
+    return pull
 
 
 def _taps(weight: Array) -> Array:
@@ -135,36 +166,6 @@ def _mixed(matrix: Array, rows: Array) -> Array:
     return matrix * rows if matrix.shape[2] == 1 else matrix @ rows
 
 
-def _innermost(y: Array, group: int) -> Array:
-    """Return ``(N, group * M, *spatial)`` as ``(group, M, spatial * N)``."""
-    return np.ascontiguousarray(np.moveaxis(y, 0, -1)).reshape(group, y.shape[1] // group, -1)
-
-
-def _layer(
-    step: Step,
-    product: Convolution | TransposedConvolution,
-    back: Callable[[Array], Array],
-    columns: Array | None = None,
-) -> Pull:
-    """Return the pull of a layer with a weight and a bias, perhaps with its columns."""
-    active, x = step.active, step.given(0)
-
-    def pull(g: Sequence[Array | None]) -> dict[int, Array]:
-        y = g[0]
-        if y is None:
-            return {}
-        found: dict[int, Array] = {}
-        if 0 in active:
-            found[0] = back(y)
-        if 1 in active:
-            if columns is None:
-                chunks = product.chunks(x, y, y.dtype.type)
-                moment = sum(c @ r.swapaxes(1, 2) for c, r in chunks)
-            else:
-                moment = columns @ _innermost(y, product.group).swapaxes(1, 2)
-            found[1] = product.weight(moment)
-        if 2 in active:
-            found[2] = y.sum(axis=(0, *range(2, y.ndim)))
-        return found
-
-    return pull
+def _rows(y: Array) -> Array:
+    """Return ``(N, M, *spatial)`` as ``(M, *spatial, N)``, in one piece."""
+    return np.ascontiguousarray(np.moveaxis(y, 0, -1))

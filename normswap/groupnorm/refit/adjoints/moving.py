@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # fmt: off
 _OPERATORS = (
-    "Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "GatherND",
+    "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "GatherND",
     "Identity", "Pad", "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose",
     "Trilu", "Unsqueeze",
 )
@@ -43,6 +43,22 @@ def moving(step: Step) -> Pull:
         count += value.size
     made = step.evaluate(numbers, len(step.outputs), **padding)
     return _back(step, made, starts, count)
+
+
+@rule("Concat")
+def concat(step: Step) -> Pull:
+    """Return the pull of a concatenation: to each its part."""
+    axis = step.attributes["axis"]
+    sizes = [step.given(slot).shape[axis] for slot in range(len(step.inputs))]
+    bounds = np.cumsum(sizes)[:-1]
+
+    def pull(g: Sequence[Array | None]) -> dict[int, Array]:
+        if g[0] is None:
+            return {}
+        parts = np.split(g[0], bounds, axis)
+        return {slot: parts[slot] for slot in step.active}
+
+    return pull
 
 
 @rule("Cast")

@@ -49,14 +49,16 @@ def normalization(step: Step) -> Pull:
         if y is None:
             return {}
         found = {}
-        for slot, part in ((1, y * n.reshape(whole)), (2, y)):
-            if slot in shapes:
-                total = summed_to(part, laid.shape)
-                found[slot] = total.reshape(*shapes[slot], -1).sum(axis=-1)
+        for slot in shapes.keys() - {0}:
+            total = summed_to(y * n.reshape(whole) if slot == 1 else y, laid.shape)
+            found[slot] = total.reshape(*shapes[slot], -1).sum(axis=-1)
         if 0 in shapes:
             h = (y * laid).reshape(shape)
-            h = h - h.mean(axis=axes, keepdims=True) - n * (h * n).mean(axis=axes, keepdims=True)
-            found[0] = (h * inverse).reshape(whole)
+            along = (h * n).mean(axis=axes, keepdims=True)
+            h -= h.mean(axis=axes, keepdims=True)
+            h -= n * along
+            h *= inverse
+            found[0] = h.reshape(whole)
         return found
 
     return pull
