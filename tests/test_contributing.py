@@ -167,8 +167,8 @@ COUNT_MARKDOWN = """def _count(report: Any) -> Iterator[str]:
 
 """
 
-COUNT_RESULTS = """def _count(report: Any) -> Iterator[Result]:
-    yield Result(f"{report.nodes} nodes", "pass")
+COUNT_RESULTS = """def _count(report: Any) -> Iterator[ReportItem]:
+    yield ReportItem(f"{report.nodes} nodes", "pass")
 
 
 """
