@@ -149,7 +149,7 @@ TorchScript exporter of torch 2.13 writes it (script), as the newer one does (dy
 does by default, when it folds Conv and BN by itself (optimized). Each cell: BNs, how many are left,
 and the largest deviation from the original relative to the largest output (onnxruntime, all
 optimizations off). Why some stay:
-[docs/operators.md](../docs/operators.md#what-stays-in-real-architectures).
+[docs/operators.md](../docs/operators.md#what-is-kept-in-real-architectures).
 """
 
 

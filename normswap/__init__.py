@@ -2,17 +2,17 @@
 
 ::
 
-    fold                            BatchNormalization goes into the operators around it
-    plan                            what fold would do
-    bn_to_gn, bn_to_ln, bn_to_in    group, layer or instance normalization in its place
-    recalibrate                     new statistics for it
-    unfold                          puts it back where an exporter folded it
-    check                           whether two models are the same function
-    check_module                    whether a file is the torch module it was exported from
-    verify                          whether a certificate of that holds
-    inspect                         what a model is
-    lint                            what in models should not be as it is
-    diff                            what changed between two models
+    fold                            folds BatchNormalization into the operators around it
+    plan                            says what fold would do
+    bn_to_gn, bn_to_ln, bn_to_in    replace it with group, layer or instance normalization
+    recalibrate                     re-estimates its statistics on data
+    unfold                          restores it where an exporter folded it
+    check                           decides whether two models are the same function
+    check_module                    decides whether a file is the torch module it was exported from
+    verify                          verifies a certificate
+    inspect                         describes a model
+    lint                            finds problems in models
+    diff                            lists what changed between two models
 
 Each takes a model as a path, bytes, a stream or an object of onnx, onnx-graphsurgeon, onnx-ir or
 torch; see their help, and docs/api.md. A rewrite is checked before it is saved or returned.

@@ -45,7 +45,7 @@ class NormswapError(Exception):
     message : str
         One sentence for a person: what is wrong, in which model and node.
     tip : str, optional
-        One sentence on what to do about it.
+        One sentence on what to do about it; a traceback ends with it, from Python 3.11 on.
     """
 
     exit_code: ClassVar[ExitCode]
@@ -54,9 +54,19 @@ class NormswapError(Exception):
         super().__init__(message)
         self.tip = tip
 
+    @property
+    def tip(self) -> str | None:
+        """What to do about it."""
+        return self._tip
+
+    @tip.setter
+    def tip(self, tip: str | None) -> None:
+        self._tip = tip
+        self.__notes__ = [] if tip is None else [f"tip: {tip}"]
+
 
 class UnprovenError(NormswapError):
-    """A rewrite was made, and its check does not vouch for it. Nothing was saved.
+    """A rewrite was made, but its check did not confirm it. Nothing was saved.
 
     Parameters
     ----------

@@ -1,16 +1,16 @@
-"""Assertions about ONNX models, for the tests of whoever exports or rewrites them.
+"""Assertions about ONNX models, for the tests of projects that export or rewrite them.
 
 ::
 
     assert_equivalent               two models are the same function
-    assert_no_batch_norm            there is no BatchNormalization left
-    assert_no_foldable_batch_norm   there is none that a fold removes
-    assert_group_norm               group normalization is what it normalizes by
+    assert_no_batch_norm            no BatchNormalization is left
+    assert_no_foldable_batch_norm   none is left that a fold would remove
+    assert_group_norm               a model uses group normalization only
     assert_same_as_module           a file is the torch module that it was exported from
 
-Each takes a model as :func:`normswap.fold` does and returns the report that it rests on. One that
-does not hold is an AssertionError that says which layer or output, how much, and what to do; its
-``report`` has the rest. What can't be read or run is the NormswapError that it is elsewhere.
+Each takes a model as :func:`normswap.fold` does and returns the report that it rests on. If it
+fails, the AssertionError says which layer or output, how much, and what to do; its ``report`` has
+the rest. A model that can't be read or run raises the same NormswapError as elsewhere.
 ``pytest --normswap-report FILE`` writes the reports of a session to a file; see docs/testing.md.
 """
 
@@ -76,9 +76,9 @@ def assert_equivalent(
     ----------
     original, rewritten : path, bytes, binary stream, ModelProto, or Graph, Model or ONNXProgram
     options : {"quick", "full", "proof"} or CheckOptions
-        As of :func:`normswap.check`.
+        As for :func:`normswap.check`.
     require : {"", "proved"}
-        ``"proved"`` fails too where they are equivalent, but not all of that is proved.
+        With ``"proved"``, also fail if they are equivalent but not all of that is proved.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def assert_equivalent(
     Raises
     ------
     AssertionError
-        They are different, or it can't be told.
+        They are different, or it can't be decided.
     NormswapError
         A model is unreadable, or can't be run.
 
@@ -110,13 +110,13 @@ def assert_equivalent(
 
 
 def assert_no_batch_norm(model: Source, *, but: Collection[str] = ()) -> InspectReport:
-    """Fail if a model has a BatchNormalization, in subgraphs and functions too.
+    """Fail if a model has a BatchNormalization, including in subgraphs and functions.
 
     Parameters
     ----------
     model : path, bytes, binary stream, ModelProto, or Graph, Model or ONNXProgram
     but : collection of str
-        Patterns of nodes that may stay, as of the shell: ``"/head/*"``.
+        Shell-style patterns for nodes that may stay: ``"/head/*"``.
 
     Returns
     -------
@@ -125,7 +125,7 @@ def assert_no_batch_norm(model: Source, *, but: Collection[str] = ()) -> Inspect
     Raises
     ------
     AssertionError
-        It lists them, and what a fold would do with each.
+        The message lists them, and what a fold would do with each.
     """
     report = _inspected(model)
     found = _unless(but, (each for each in report.layers if _is_batch_norm(each)))
@@ -147,7 +147,7 @@ def assert_no_foldable_batch_norm(model: Source, *, but: Collection[str] = ()) -
     ----------
     model : path, bytes, binary stream, ModelProto, or Graph, Model or ONNXProgram
     but : collection of str
-        Patterns of nodes that may stay, as of the shell: ``"/head/*"``.
+        Shell-style patterns for nodes that may stay: ``"/head/*"``.
 
     Returns
     -------
@@ -156,7 +156,7 @@ def assert_no_foldable_batch_norm(model: Source, *, but: Collection[str] = ()) -
     Raises
     ------
     AssertionError
-        It lists them, and what would take each in.
+        The message lists them, and the operator that would absorb each.
     """
     report = _inspected(model)
     found = _unless(but, (layer for layer in report.layers if layer.fold == "foldable"))
@@ -173,18 +173,18 @@ def assert_no_foldable_batch_norm(model: Source, *, but: Collection[str] = ()) -
 def assert_group_norm(
     model: Source, groups: int | None = None, *, layers: int | None = None
 ) -> InspectReport:
-    """Fail unless a model normalizes by groups, and by no batch.
+    """Fail unless a model uses group normalization, and no batch normalization.
 
-    What counts is a GroupNormalization (also onnxruntime's GroupNorm), and an InstanceNormalization
-    of channels that were reshaped to groups, as opsets before 18 write it.
+    A GroupNormalization counts (also onnxruntime's GroupNorm), and so does an InstanceNormalization
+    of channels that were reshaped to groups, as it is written in opsets before 18.
 
     Parameters
     ----------
     model : path, bytes, binary stream, ModelProto, or Graph, Model or ONNXProgram
     groups : int, optional
-        How many each of them has; any number where it is left out.
+        How many groups each of them has; any number by default.
     layers : int, optional
-        How many of them there are; one or more where it is left out.
+        How many of them there are; one or more by default.
 
     Returns
     -------
@@ -193,7 +193,7 @@ def assert_group_norm(
     Raises
     ------
     AssertionError
-        It lists what is another normalization, or has another number of groups.
+        The message lists the normalizations of another kind or with another number of groups.
     """
     report = _inspected(model)
     found = [layer for layer in report.layers if layer.groups is not None]
@@ -236,12 +236,12 @@ def assert_same_as_module(
     Parameters
     ----------
     module : torch.nn.Module or torch.export.ExportedProgram
-        In eval mode, if that makes a difference.
+        In eval mode, if it has one.
     model : path, bytes, binary stream, ModelProto, or Graph, Model or ONNXProgram
     args, kwargs : optional
-        Arguments that the module takes, as ``torch.onnx.export`` is given them.
+        Arguments of the module, as for ``torch.onnx.export``.
     options : {"quick", "full"} or CheckOptions
-        As of :func:`normswap.check_module`.
+        As for :func:`normswap.check_module`.
 
     Returns
     -------
@@ -250,8 +250,8 @@ def assert_same_as_module(
     Raises
     ------
     AssertionError
-        It is not, or it can't be told. The mode, the weight or the first layer that differs is
-        named, where it shows.
+        It is not, or it can't be decided. The message names the mode, the weight or the first layer
+        that differs, if it can be found.
     NormswapError
         The file is unreadable or can't be run, or torch is not installed.
     """

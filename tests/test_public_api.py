@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import traceback
 from dataclasses import replace
 from pathlib import Path
 
@@ -412,13 +413,15 @@ def verdicts(monkeypatch):
     """Have every check end as a test says."""
     import dataclasses
 
-    checked = normswap.workflows.fold.checked
+    from normswap.workflows.ending import Ending
+
+    checked = Ending.checked
 
     def end(verdict, *reasons):
         def judged(*arguments):
             return dataclasses.replace(checked(*arguments), verdict=verdict, reasons=reasons)
 
-        monkeypatch.setattr(normswap.workflows.fold, "checked", judged)
+        monkeypatch.setattr(Ending, "checked", judged)
 
     return end
 
@@ -521,6 +524,9 @@ def test_what_was_meant_is_guessed(path):
     with pytest.raises(normswap.UsageError) as caught:
         normswap.fold(path, check="quik")
     assert caught.value.tip == "Did you mean 'quick'?"
+    if sys.version_info >= (3, 11):  # which ends a traceback with notes
+        (*_, last) = traceback.format_exception_only(caught.value)
+        assert last == "tip: Did you mean 'quick'?\n"
 
 
 # --- the swaps -------------------------------------------------------------------------

@@ -133,7 +133,7 @@ def table(results: list[Result]) -> str:
     """Return the sums of every tool as a Markdown table."""
     totals = collections.Counter(r.expected for r in results if r.tool == results[0].tool)
     lines = [
-        f"| | exact folds of {totals['fold']} | look-alikes left right of {totals['keep']} |"
+        f"| | exact folds of {totals['fold']} | look-alikes rightly kept of {totals['keep']} |"
         + "".join(f" {verdict} |" for verdict in BAD),
         "|---|---|---|---|---|---|",
     ]

@@ -24,7 +24,7 @@ HOME = "repository"
 LINK = re.compile(r"(?<=\]\()(?!https?:|#)([^)#\s]+)(#[^)\s]*)?(?=\))")
 README = {
     "#exit-codes": "reference/exit-codes.md",
-    "#why-a-batchnormalization-stays": "reference/reasons.md",
+    "#why-a-batchnormalization-is-kept": "reference/reasons.md",
 }
 """Sections of the README by the pages that say the same."""
 

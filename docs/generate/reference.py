@@ -114,7 +114,7 @@ def python_page() -> Iterator[str]:
 
 def reasons_page() -> Iterator[str]:
     """Yield the page of why a normalization stays, and why unfold puts none back."""
-    yield from ("# Why a normalization stays", "")
+    yield from ("# Why a normalization is kept", "")
     yield (
         "Each normalization that a fold or a swap leaves has one of these, which JSON, JUnit and "
         "SARIF have too, and a sentence on what it is here. "

@@ -1,4 +1,4 @@
-"""What a check may be told; every field has a default that needs no thought."""
+"""The options of a check; every field has a sensible default."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 class Depth(str, enum.Enum):
-    """How much a check does.
+    """How thorough a check is.
 
     QUICK is what a rewrite runs by default: two inputs, a short noise floor and one pass of the
     float64 arbiter. FULL adds distributions, a sweep over the batch size, more legal executions
     for the noise floor (numbers of threads, samples in another order) and more samples of the
     weight-rounding floor. PROOF runs nothing: the models are equivalent if that is proved, region
-    by region, in the memory of the largest of these.
+    by region, with no more memory than the largest region takes.
     """
 
     QUICK = "quick"
@@ -35,7 +35,7 @@ class Depth(str, enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """``|rewritten - original| <= atol + rtol * |original|``, set by a person."""
+    """A tolerance chosen by the user: ``|rewritten - original| <= atol + rtol * |original|``."""
 
     rtol: float = 0.0
     atol: float = 0.0
@@ -48,19 +48,19 @@ class CheckOptions:
     Attributes
     ----------
     provider : str
-        Execution provider: ``cpu``, ``cuda``, ``tensorrt``, another short name of onnxruntime's,
-        its full name, or ``auto`` for the best that runs here.
+        Execution provider: ``cpu``, ``cuda``, ``tensorrt``, another of onnxruntime's by its short
+        or full name, or ``auto`` for the best that runs here.
     provider_options : Mapping[str, Any]
-        Options handed to it, ``device_id`` and ``gpu_mem_limit`` (bytes) among them. The CPU gets
+        Options passed to it, such as ``device_id`` and ``gpu_mem_limit`` (bytes). The CPU gets
         none.
     against_provider : str or None
-        The provider of the second model, where it is to be another one; with the same options.
+        The provider of the second model, if it is a different one; it gets the same options.
     seed : int
         Makes the inputs, and the Random operators of both models, reproducible.
     depth : Depth
-        How much is done.
+        How thorough the check is.
     input_shapes : Mapping[str, tuple of int]
-        Whole shapes by input name; the name ``""`` stands for the only input of a model.
+        Complete shapes by input name; the name ``""`` stands for the only input of a model.
     symbolic_dims : Mapping[str, int]
         Sizes by symbolic dimension name.
     iterations : int or None

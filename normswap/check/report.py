@@ -216,26 +216,26 @@ class CheckReport(AsDict):
     ----------
     verdict : Verdict
     reasons : tuple of str
-        Why, when it is not EQUIVALENT: one sentence each, the gravest first.
+        Why it is not EQUIVALENT: one sentence each, the most serious first.
     notes : tuple of str
-        What else a person should know.
+        Anything else worth knowing.
     original, rewritten : str
         Paths.
     structure : tuple of str
-        Differences that need no run (`structural_differences`).
+        Differences that show without running the models (`structural_differences`).
     cases : tuple of CaseReport
     outputs : tuple of OutputReport
         One for every output (every element of a sequence) on every set of inputs.
     runs : tuple of RunReport
     power : Power or None
     departures : tuple of DepartureReport
-        Where the runtime departs from float64, which is then not believed.
+        Where the runtime departs from float64, which is then not relied on.
     proof : Proof or None
         What was proved, region by region.
     source : SourceReport or None
-        Where the original is no file, but the torch module that the other one was exported from.
+        If the original is not a file, but the torch module that the other one was exported from.
     required : {"", "proved"}
-        What equivalence had to be, for the command to end well.
+        ``"proved"`` if equivalence has to be proved for exit code 0.
     depth, provider, against_provider : str
     seed : int
     seconds : float
@@ -243,7 +243,7 @@ class CheckReport(AsDict):
     failing, inputs : tuple of Case
         The inputs on which the models differ, and all of them, as arrays; not part of the JSON.
     golden : tuple of dict
-        What the original gave with the runtime's optimizations off, for each of `inputs`.
+        Outputs of the original without the runtime's optimizations, for each of `inputs`.
     """
 
     verdict: Verdict

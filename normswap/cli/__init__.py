@@ -6,7 +6,6 @@ Commands are imported when they are called, so that ``normswap --help`` does not
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
 import importlib
 import os
@@ -37,15 +36,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "bn-to-gn": (
         "normswap.cli.bn_to_gn:bn_to_gn_command",
-        "Replace BatchNormalization by GroupNormalization.",
+        "Replace BatchNormalization with GroupNormalization.",
     ),
     "bn-to-ln": (
         "normswap.cli.bn_to_gn:bn_to_ln_command",
-        "Replace BatchNormalization by LayerNormalization over channels and space: one group.",
+        "Replace BatchNormalization with LayerNormalization over channels and space: one group.",
     ),
     "bn-to-in": (
         "normswap.cli.bn_to_gn:bn_to_in_command",
-        "Replace BatchNormalization by InstanceNormalization: one group per channel.",
+        "Replace BatchNormalization with InstanceNormalization: one group per channel.",
     ),
     "recalibrate": (
         "normswap.cli.recalibrate:recalibrate_command",
@@ -53,7 +52,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "unfold": (
         "normswap.cli.unfold:unfold_command",
-        "Put back the BatchNormalization that an exporter folded, as an identity.",
+        "Restore the BatchNormalization that an exporter folded, as an identity.",
     ),
     "check": (
         "normswap.cli.check:check_command",
@@ -73,7 +72,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "verify": (
         "normswap.cli.verify:verify_command",
-        "Verify a certificate again, from the two models alone.",
+        "Verify a certificate, from the two models alone.",
     ),
     "providers": (
         "normswap.cli.providers:providers_command",
@@ -143,14 +142,20 @@ class LazyGroup(click.Group):
 
 @click.group(
     cls=LazyGroup,
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 success, 1 findings (such as models that are not equivalent), 2 wrong "
     "usage, 3 model or data unreadable, invalid or unsupported, 4 runtime or provider "
     "unavailable, crashed or timed out, 5 inconclusive, 128 + N stopped by signal N.",
 )
 @click.version_option(__version__, prog_name="normswap")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Rewrite the normalization layers of ONNX models, and prove that the rewrite is right."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        context.exit(ExitCode.USAGE)
 
 
 def run(
@@ -198,7 +203,7 @@ def _interrupted(telling: Telling, written: Written, exit_code: int) -> int:
     """Say that an end was asked for, and what was written; return the exit code."""
     message = f"Interrupted; {written}."
     with contextlib.suppress(OSError):  # the terminal may be what has gone
-        _tell(telling, "Interrupted", message, exit_code, lambda: _echo(message))
+        _tell(telling, "Interrupted", message, None, exit_code, lambda: _echo(message))
     return exit_code
 
 
@@ -212,7 +217,8 @@ def _after(note: Note, killed: int, asked: int | None) -> int:
     how = signal.Signals(killed).name
     if killed == signal.SIGKILL:
         how += ", which usually means that the system ran out of memory"
-    return _tell(telling, "RunError", f"normswap was killed by {how}; {written}.", ExitCode.RUN)
+    message = f"normswap was killed by {how}; {written}."
+    return _tell(telling, "RunError", message, None, ExitCode.RUN)
 
 
 def _is_interrupt(error: Exception) -> bool:
@@ -225,10 +231,9 @@ def _told(error: Exception, telling: Telling) -> int:
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if isinstance(error, click.ClickException):
-        message, show = error.format_message(), functools.partial(error.show, sys.stderr)
-        return _tell(telling, "UsageError", message, ExitCode.USAGE, show)
+        return _tell(telling, "UsageError", *_in_words(error), ExitCode.USAGE)
     if isinstance(error, NormswapError):
-        return _tell(telling, type(error).__name__, str(error), error.exit_code, tip=error.tip)
+        return _tell(telling, type(error).__name__, str(error), error.tip, error.exit_code)
     if isinstance(error, BrokenPipeError):
         # Whoever read our output has gone; that is their business, and no error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -241,7 +246,7 @@ def _told(error: Exception, telling: Telling) -> int:
             "Smaller inputs (--input-shape) need less memory; so does a rewrite without a "
             "check (--no-check)."
         )
-        return _tell(telling, "MemoryError", message, ExitCode.RUN, tip=tip)
+        return _tell(telling, "MemoryError", message, tip, ExitCode.RUN)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         message = f"{where}{error.strerror or error}."
@@ -249,27 +254,42 @@ def _told(error: Exception, telling: Telling) -> int:
             "The operating system reported this error: check the file permissions and the "
             "free disk space."
         )
-        return _tell(telling, "OSError", message, ExitCode.MODEL, tip=tip)
+        return _tell(telling, "OSError", message, tip, ExitCode.MODEL)
     if isinstance(error, click.Abort) and error.__cause__ is not None:
         error = cast("EOFError", error.__cause__)
     return _tell(
         telling,
         "InternalError",
         f"Internal error: {type(error).__name__}: {error}",
+        "This is a bug in normswap; please report it. Set NORMSWAP_TRACEBACK=1 to see the "
+        "traceback.",
         ExitCode.RUN,
-        tip="This is a bug in normswap; please report it. Set NORMSWAP_TRACEBACK=1 to see "
-        "the traceback.",
     )
+
+
+def _in_words(error: click.ClickException) -> tuple[str, str | None]:
+    """Return what is wrong with the arguments, and a tip."""
+    message = error.format_message()
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is None:
+        return message, None
+    if isinstance(error, click.MissingParameter):
+        from normswap.cli.examples import for_example
+
+        arguments = [p for p in context.command.params if isinstance(p, click.Argument)]
+        *names, last = [p.human_readable_name for p in arguments]
+        needed = f"{context.command_path} needs {', '.join(names)} and {last}"
+        return f"{message.rstrip('.')}: {needed}.", for_example(context)
+    return message, f"`{context.command_path} --help` shows how to use it."
 
 
 def _tell(
     telling: Telling,
     kind: str,
     message: str,
+    tip: str | None,
     exit_code: int,
     show: Callable[[], None] | None = None,
-    *,
-    tip: str | None = None,
 ) -> int:
     """Tell an error to a person, or to a program that asked for JSON; return its exit code."""
     telling.fail(kind, message, tip, exit_code, show or (lambda: _show(message, tip)))

@@ -216,7 +216,7 @@ data_options = together(
     click.option(
         "--unfold",
         is_flag=True,
-        help="First put back the BatchNormalizations that an exporter folded, with the "
+        help="First restore the BatchNormalizations that an exporter folded, with the "
         "statistics of DATA; see `normswap unfold`.",
     ),
 )
@@ -251,6 +251,18 @@ Examples:
   cat model.onnx | normswap bn-to-gn --groups 32 > out.onnx
 """
 
+EXAMPLES_LN = """\b
+Examples:
+  normswap bn-to-ln model.onnx                       writes model.ln.onnx
+  normswap bn-to-ln --calibrate images.npz --refit model.onnx
+"""
+
+EXAMPLES_IN = """\b
+Examples:
+  normswap bn-to-in model.onnx                       writes model.in.onnx
+  normswap bn-to-in --calibrate images.npz --refit model.onnx
+"""
+
 
 @click.command("bn-to-gn", cls=CheckedCommand, epilog=EXAMPLES)
 @models_argument(makes="gn")
@@ -267,7 +279,7 @@ def bn_to_gn_command(
     search_groups: bool,
     **rest: Any,
 ) -> ExitCode:
-    """Replace BatchNormalization by GroupNormalization.
+    """Replace BatchNormalization with GroupNormalization.
 
     The result is a different network, which no longer depends on batch statistics. The mean and
     variance of each layer are moved into the operators before it, which keeps most of the accuracy.
@@ -280,7 +292,7 @@ def bn_to_gn_command(
     return _run("gn", groups, group_size, on_indivisible, search_groups=search_groups, **rest)
 
 
-@click.command("bn-to-ln", cls=CheckedCommand)
+@click.command("bn-to-ln", cls=CheckedCommand, epilog=EXAMPLES_LN)
 @models_argument(makes="ln")
 @swap_options
 @output_options
@@ -288,14 +300,14 @@ def bn_to_gn_command(
 @certificate_option
 @report_options
 def bn_to_ln_command(**rest: Any) -> ExitCode:
-    """Replace BatchNormalization by layer normalization over channels and space.
+    """Replace BatchNormalization with layer normalization over channels and space.
 
     The same as bn-to-gn --groups 1.
     """
     return _run("ln", 1, None, "error", search_groups=False, **rest)
 
 
-@click.command("bn-to-in", cls=CheckedCommand)
+@click.command("bn-to-in", cls=CheckedCommand, epilog=EXAMPLES_IN)
 @models_argument(makes="in")
 @swap_options
 @output_options
@@ -303,7 +315,7 @@ def bn_to_ln_command(**rest: Any) -> ExitCode:
 @certificate_option
 @report_options
 def bn_to_in_command(**rest: Any) -> ExitCode:
-    """Replace BatchNormalization by instance normalization.
+    """Replace BatchNormalization with instance normalization.
 
     The same as bn-to-gn --groups channels.
     """

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from normswap.cli.examples import for_example
 from normswap.cli.many import pairs_arguments
 from normswap.cli.options import (
     DEPTHS,
@@ -35,13 +36,23 @@ FilePath = click.Path(dir_okay=False, path_type=Path)
 AnyPath = click.Path(path_type=Path)
 MODELS = ("original", "rewritten")
 
+EXAMPLES = """\
+Exit codes: 0 equivalent, 1 different, 2 wrong usage, 3 model or data unreadable, invalid or
+unsupported, 4 runtime or provider unavailable, crashed or timed out, 5 inconclusive.
+
+\b
+Examples:
+  normswap check model.onnx model.folded.onnx
+  normswap check model.onnx model.folded.onnx --load-inputs images.npz
+  normswap check model.onnx --module nets:make
+  git show HEAD:model.onnx | normswap check - model.onnx
+"""
+
 
 @click.command(
     "check",
     cls=CheckedCommand,
-    epilog="Exit codes: 0 equivalent, 1 different, 2 wrong usage, 3 model or data unreadable, "
-    "invalid or unsupported, 4 runtime or provider unavailable, crashed or timed out, 5 "
-    "inconclusive.",
+    epilog=EXAMPLES,
 )
 @pairs_arguments(*MODELS)
 @click.option(
@@ -202,7 +213,9 @@ def _report(given: dict[str, Any], say: Callable[[str], None]) -> CheckReport:
         return load_report(given["rejudge"]).rejudged(_tolerances(given))
     original, rewritten = given["original"], given["rewritten"]
     if original is None:
-        raise UsageError("No model to check.", tip="For example: normswap check a.onnx b.onnx")
+        raise UsageError(
+            "No model was given to check.", tip=for_example(click.get_current_context())
+        )
     from normswap.workflows.check import check, check_outputs
 
     options = _options(given)

@@ -46,6 +46,8 @@ def completion_command(context: click.Context, shell: str | None, install: bool)
     script = _script(found, root.command, root.info_name or "normswap")
     if not install:
         click.echo(script)
+        if sys.stdout.isatty():
+            click.echo(f"tip: `normswap completion {found} --install` installs it", err=True)
         return
     for line in _installed(found, script):
         click.echo(line)

@@ -332,7 +332,7 @@ def _unseen(codes: Counter[int]) -> None:
 def _summary(codes: Counter[int], unchanged: int) -> str:
     total = codes.total()
     same = f", {unchanged} unchanged" if unchanged else ""
-    return f"{total} model{'s' * (total != 1)}{same}; {_wrong(codes) or 'all fine'}"
+    return f"{total} model{'s' * (total != 1)}{same}; {_wrong(codes) or 'no failures'}"
 
 
 def _wrong(codes: Counter[int]) -> str:

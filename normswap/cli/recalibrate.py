@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from normswap.cli.completing import files
 from normswap.cli.options import (
     batch_option,
     include_options,
+    model_argument,
     output_options,
     report_options,
     samples_option,
@@ -33,7 +33,7 @@ Examples:
 
 
 @click.command("recalibrate", epilog=EXAMPLES)
-@click.argument("model", shell_complete=files)
+@model_argument
 @click.argument("data", required=False, type=click.Path())
 @click.option(
     "--momentum",
@@ -61,7 +61,7 @@ Examples:
 @output_options
 @report_options
 def recalibrate_command(
-    model: str,
+    model: str | None,
     data: str | None,
     momentum: float | None,
     freeze: bool,

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 import click
 
+from normswap.cli.examples import for_example
 from normswap.cli.telling import telling
 from normswap.cli.written import will_write, will_write_to
 from normswap.errors import UsageError
@@ -33,7 +34,7 @@ def source_of_command(model: str | None) -> Path | BinaryIO:
         empty = "" if stream.isatty() else ", and standard input is empty"
         raise UsageError(
             f"No model was given{empty}: name a file, or pipe one in.",
-            tip=f"For example: {click.get_current_context().command_path} model.onnx",
+            tip=for_example(click.get_current_context()),
         )
     return telling().reads(stream)
 

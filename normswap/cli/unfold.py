@@ -76,7 +76,7 @@ def unfold_command(
     verbose: int,
     **values: Any,
 ) -> ExitCode:
-    """Put back BatchNormalizations after linear layers of MODEL, whose exporter folded them.
+    """Restore BatchNormalizations after linear layers of MODEL, whose exporter folded them.
 
     Each gets the statistics that the output of its layer has on DATA, and is the identity. So the
     result is the same function as MODEL, which is checked before it is saved, and it can be swapped

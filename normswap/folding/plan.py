@@ -48,7 +48,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """A normalization that goes, along a complete route."""
+    """A normalization that is folded, along a complete route."""
 
     site: Site
     route: tuple[Step, ...]
@@ -78,7 +78,7 @@ class Kept:
     Attributes
     ----------
     reason : Reason
-        What blocks it; of several blocked routes the first, which is the way up.
+        What blocks it; if several routes are blocked, what blocks the first, which is the way up.
     tensor : str
         The tensor (or node) that the reason is about.
     detail : str
@@ -86,7 +86,7 @@ class Kept:
     attempts : tuple of Attempt
         Every route that was tried.
     form : {"keep", "affine", "normalize"}
-        As what it stays, see :mod:`normswap.folding.passes.leftovers`.
+        How it is written, see :mod:`normswap.folding.passes.leftovers`.
     """
 
     site: Site
@@ -147,18 +147,19 @@ class Plan(AsDict):
     Attributes
     ----------
     fingerprint : str
-        Of the model that was planned for, see :meth:`normswap.model.Model.fingerprint`.
+        Of the model that the plan is for, see :meth:`normswap.model.Model.fingerprint`.
     folded : tuple of Folded
     kept : tuple of Kept
     merged : tuple of Merged
     edits : tuple of Edit
         In the order in which they are made.
     added_bytes : int
-        How much more constants take; negative where they take less.
+        How much more space the constants take; negative if they take less.
     copied : tuple of Copied
-        Why it is more, the largest first.
+        Why they take more, the largest first.
     assume_constant : bool
-        Whether defaults of graph inputs were taken for constants: the inputs go with them.
+        Whether defaults of graph inputs were treated as constants; the inputs are removed with
+        them.
     """
 
     fingerprint: str = field(repr=False)

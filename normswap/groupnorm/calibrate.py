@@ -11,31 +11,31 @@ it in place, so that later layers make up for what earlier ones could not; or, i
 from the activations of the original network.
 
 A layer that is used twice (several nodes read the same scale, B, mean and variance) gets one
-affine, fitted to all its uses as far as they have been gone through.
+affine. One number of groups has a layer that is used twice, or in a function, however many calls
+hand in a scale and bias of their own: that which is best for all of them, as far as they have been
+gone through.
 """
 
 from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import onnx_graphsurgeon as gs
 
-from normswap.dtypes import NUMPY_DTYPES
+from normswap.dtypes import NUMPY_DTYPES, round_to
 from normswap.errors import DataError
 from normswap.files.scratch import scratch_folder
 from normswap.finite import flaw_of
-from normswap.graph.names import Names
-from normswap.groupnorm.apply import apply_swaps
-from normswap.groupnorm.layer import Layer, Runtime, elements_of_group
+from normswap.groupnorm.layer import elements_of_group
 from normswap.groupnorm.options import FittedAffine
-from normswap.groupnorm.planner import by_itself, with_layers
 from normswap.groupnorm.policy import divisors
 from normswap.groupnorm.reference import normalize
+from normswap.groupnorm.refit.course import Course
+from normswap.groupnorm.refit.networks import open_pair
+from normswap.groupnorm.refit.occurrences import occurrences
 from normswap.groupnorm.words import SHARE
-from normswap.model import load, stage
 from normswap.runtime.session import Session
 
 if TYPE_CHECKING:
@@ -44,7 +44,11 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from normswap.groupnorm.layer import Layer
     from normswap.groupnorm.plan import SwapPlan
+    from normswap.groupnorm.refit.course import Tensors
+    from normswap.groupnorm.refit.networks import Pair, Place, Problem, Side
+    from normswap.groupnorm.refit.products import Scaling
     from normswap.progress import Progress
 
     Batches = Iterable[Mapping[str, Any]]
@@ -151,8 +155,8 @@ def calibrate(
     batches: Batches,
     how: CalibrationOptions,
     progress: Progress,
-) -> dict[tuple[str, str], FittedAffine]:
-    """Fit the affine of every layer in the main graph.
+) -> dict[Place, FittedAffine]:
+    """Fit the affine of every layer.
 
     Parameters
     ----------
@@ -161,14 +165,16 @@ def calibrate(
     plan : SwapPlan
         Of the swap.
     batches : iterable of feeds
-        Gone through once for each layer, or once in all with `CalibrationOptions.one_pass`.
+        Gone through once for each level of layers, or once in all with
+        `CalibrationOptions.one_pass`.
     how : CalibrationOptions
     progress : callable
 
     Returns
     -------
     dict of (str, str) to FittedAffine
-        For `SwapOptions.affines`.
+        For `SwapOptions.affines`. Without the layers whose tensors nobody sees; of those that a
+        function is handed the affine of only the number of groups, if one is searched.
 
     Raises
     ------
@@ -177,196 +183,201 @@ def calibrate(
     RunError
         The runtime can't run a model.
     """
-    plan = by_itself(plan)
-    layers = plan.visible_layers
-    taps = {name: layer.data_type for layer in layers for name in (layer.x, layer.y)}
-    with Session(
-        original, label="the original model", taps=taps, alike=True, timeout=how.timeout
-    ) as before:
-        if how.one_pass:
-            found = _one_pass(before, plan, batches, how, progress)
-        else:
-            found = _in_order(original, before, plan, batches, how, progress)
-    return {("", name): affine for name, affine in found.items()}
+    with scratch_folder() as folder:
+        pair = open_pair(original, plan, folder, weights=False, affines=True, given=how.one_pass)
+        fits = _Fits(pair, plan, how)
+        with _session(pair.teacher, "the original model", how) as before:
+            if how.one_pass:
+                _one_pass(pair, before, batches, fits, progress)
+            else:
+                _in_order(original, pair, before, batches, how, fits, progress)
+        return fits.found()
 
 
-def _candidates(layer: Layer, how: CalibrationOptions) -> list[int]:
-    if not how.search_groups:
-        return [layer.num_groups]
-    known = layer.shape, layer.channels
-    return [groups for groups in divisors(layer.channels) if elements_of_group(*known, groups) != 1]
+def _session(side: Side, label: str, how: CalibrationOptions) -> Session:
+    return Session(side.path, label=label, taps=side.taps, alike=True, timeout=how.timeout)
 
 
-def _fitted(moments: Mapping[int, PairMoments], layer: Layer) -> FittedAffine:
-    """Return the fit of the number of groups that leaves the least; of equals, that asked for.
+class _Joined:
+    """Affines with one number of groups.
 
-    Raises
-    ------
-    DataError
-        If that is not finite, or not in the type in which the layer computes.
+    Parameters
+    ----------
+    numbers : list of int
+        Of their problems.
+    layers : list of Layer
+    how : CalibrationOptions
+
+    Attributes
+    ----------
+    groups : int
+        That number, by now.
+    moments : dict of int to dict of int to PairMoments
+        By number of groups, and number of the problem.
     """
-    groups = min(moments, key=lambda g: (moments[g].loss, g != layer.num_groups, g))
-    scale, bias = moments[groups].fit()
-    for what, values in (("scale", scale), ("bias", bias)):
-        name = f"the fitted {what} of {layer.name}"
-        flaw = flaw_of(name, values, NUMPY_DTYPES[layer.compute_type])
-        if flaw is not None:
-            raise DataError(
-                f"On this data {flaw}.",
-                tip="The network overflows on this data. Scale the data as in training, or leave "
-                "out samples with extreme values.",
-            )
-    return FittedAffine(scale, bias, groups)
+
+    def __init__(self, numbers: list[int], layers: list[Layer], how: CalibrationOptions) -> None:
+        first = layers[0]
+        self._asked = self.groups = first.num_groups
+        known = [(layer.shape, layer.channels) for layer in layers]
+        self.moments = {
+            groups: {number: PairMoments(first.channels) for number in numbers}
+            for groups in (divisors(first.channels) if how.search_groups else [self.groups])
+            if groups == self.groups or all(elements_of_group(*k, groups) != 1 for k in known)
+        }
+
+    def choose(self) -> None:
+        """Let the number of groups be that which leaves the least; of equals, that asked for."""
+
+        def left(groups: int) -> tuple[float, bool, int]:
+            loss = sum(moments.loss for moments in self.moments[groups].values())
+            return loss, groups != self._asked, groups
+
+        self.groups = min(self.moments, key=left)
 
 
 class _Fits:
     """The moments of every layer, those of one that is used several times together."""
 
-    def __init__(self, plan: SwapPlan, how: CalibrationOptions) -> None:
-        self._uses: dict[tuple[str, ...], list[Layer]] = {}
-        self._keys: dict[str, tuple[str, ...]] = {}
-        for swap in plan.swaps:
-            if not swap.site.graph:
-                self._uses.setdefault(swap.parameters, []).append(swap.layer)
-                self._keys[swap.layer.y] = swap.parameters
-        self._moments = {
-            key: {g: PairMoments(uses[0].channels) for g in _candidates(uses[0], how)}
-            for key, uses in self._uses.items()
+    def __init__(self, pair: Pair, plan: SwapPlan, how: CalibrationOptions) -> None:
+        self._problems, self._plan, self._how = pair.problems, plan, how
+        swaps = {swap.place: swap for swap in plan.swaps}
+        sets: list[tuple[set[tuple[str, ...]], list[int]]] = []
+        for number, problem in enumerate(pair.problems):
+            keys, numbers = {swaps[place].parameters for place in problem.affine}, [number]
+            for other in [each for each in sets if each[0] & keys]:
+                sets.remove(other)
+                keys, numbers = keys | other[0], other[1] + numbers
+            sets.append((keys, numbers))
+        self._joined: dict[int, _Joined] = {}  # by number of the problem
+        for _, numbers in sets:
+            places = [place for number in numbers for place in pair.problems[number].affine]
+            joined = _Joined(numbers, [swaps[place].alone for place in places], how)
+            self._joined |= dict.fromkeys(numbers, joined)
+
+    def add(self, number: int, here: Tensors, there: Tensors) -> None:
+        """Take in a batch: what comes to a layer, and what is wanted of it."""
+        for use in self._problems[number].uses:
+            epsilon = cast("Scaling", use.product).epsilon
+            asked = here[use.given or use.x], there[use.wanted]
+            for x, z in occurrences(asked, by_turns=use.by_turns):
+                for groups, moments in self._joined[number].moments.items():
+                    n = normalize(x, num_groups=groups, epsilon=epsilon)
+                    moments[number].add(n, z)
+
+    def fit(self, numbers: Iterable[int]) -> bool:
+        """Fit some layers to what came, and return whether numbers of groups are others now.
+
+        Raises
+        ------
+        DataError
+            What is fitted is not finite, or not in the type in which the layer computes.
+        """
+        joined = {id(self._joined[number]): self._joined[number] for number in numbers}
+        before = {key: each.groups for key, each in joined.items()}
+        for each in joined.values():
+            each.choose()
+            for number, moments in each.moments[each.groups].items():
+                if moments.count:
+                    self._take(self._problems[number], *moments.fit())
+        return any(each.groups != before[key] for key, each in joined.items())
+
+    @staticmethod
+    def _take(problem: Problem, *fitted: npt.NDArray[np.float64]) -> None:
+        for what, parameter, values in zip(
+            ("scale", "bias"), problem.parameters, fitted, strict=True
+        ):
+            name = f"the fitted {what} of {problem.layer}"
+            flaw = flaw_of(name, values, NUMPY_DTYPES[parameter.data_type])
+            if flaw is not None:
+                raise DataError(
+                    f"On this data {flaw}.",
+                    tip="The network overflows on this data. Scale the data as in training, or "
+                    "leave out samples with extreme values.",
+                )
+            parameter.values = round_to(values, parameter.data_type)
+
+    def regrouped(self) -> SwapPlan:
+        """Return the plan with the numbers of groups that were found."""
+        groups = {
+            place: self._joined[number].groups
+            for number, problem in enumerate(self._problems)
+            for place in problem.affine
         }
+        swaps = (
+            replace(s, alone=replace(s.alone, num_groups=groups.get(s.place, s.num_groups)))
+            for s in self._plan.swaps
+        )
+        return replace(self._plan, swaps=tuple(swaps))
 
-    def add(self, layer: Layer, x: npt.NDArray[Any], z: npt.NDArray[Any]) -> None:
-        """Take in a batch of a use."""
-        for groups, moments in self._moments[self._keys[layer.y]].items():
-            moments.add(normalize(x, num_groups=groups, epsilon=layer.epsilon), z)
-
-    def fitted(self, layer: Layer) -> dict[str, FittedAffine]:
-        """Return the affine of a layer, by the name of the output of every use."""
-        key = self._keys[layer.y]
-        affine = _fitted(self._moments[key], layer)
-        return {use.y: affine for use in self._uses[key]}
+    def found(self) -> dict[Place, FittedAffine]:
+        """Return what was fitted."""
+        found: dict[Place, FittedAffine] = {}
+        for number, problem in enumerate(self._problems):
+            joined = self._joined[number]
+            moments = joined.moments[joined.groups][number]
+            own = all(parameter.constant is None for parameter in problem.parameters)
+            if own and moments.count:
+                affine = FittedAffine(*moments.fit(), joined.groups)
+            elif self._how.search_groups:
+                affine = FittedAffine(num_groups=joined.groups)
+            else:
+                continue
+            found |= dict.fromkeys(problem.affine, affine)
+        return found
 
 
 def _one_pass(
-    before: Session,
-    plan: SwapPlan,
-    batches: Batches,
-    how: CalibrationOptions,
-    progress: Progress,
-) -> dict[str, FittedAffine]:
-    layers, fits = plan.visible_layers, _Fits(plan, how)
-    for number, feeds in enumerate(batches, start=1):
-        progress(f"calibrating, batch {number}")
-        for start in range(0, len(layers), CHUNK):
-            chunk = layers[start : start + CHUNK]
-            names = sorted({name for layer in chunk for name in (layer.x, layer.y)})
+    pair: Pair, before: Session, batches: Batches, fits: _Fits, progress: Progress
+) -> None:
+    numbers = range(len(pair.problems))
+    for batch, feeds in enumerate(batches, start=1):
+        progress(f"calibrating, batch {batch}")
+        for start in range(0, len(numbers), CHUNK):
+            chunk = numbers[start : start + CHUNK]
+            uses = [use for number in chunk for use in pair.problems[number].uses]
+            names = sorted({name for use in uses for name in (use.given, use.wanted)})
             tensors = before.run(feeds, names)
-            for layer in chunk:
-                fits.add(layer, tensors[layer.x], tensors[layer.y])
-    return {name: affine for layer in layers for name, affine in fits.fitted(layer).items()}
+            for number in chunk:
+                fits.add(number, tensors, tensors)
+    fits.fit(numbers)
 
 
 def _in_order(
     original: Path,
+    pair: Pair,
     before: Session,
-    plan: SwapPlan,
     batches: Batches,
     how: CalibrationOptions,
+    fits: _Fits,
     progress: Progress,
-) -> dict[str, FittedAffine]:
-    fitted: dict[str, FittedAffine] = {}
-    layers, fits = plan.visible_layers, _Fits(plan, how)
-    network = _Parametrized(original, plan, how.timeout)
-    try:
-        for number, layer in enumerate(layers, start=1):
-            progress(f"calibrating layer {number} of {len(layers)}")
-            for feeds in batches:
-                z = before.run(feeds, [layer.y])[layer.y]
-                x = network.activation(layer.x, feeds, fitted)
-                fits.add(layer, x, z)
-            new = fits.fitted(layer)
-            fitted.update(new)
-            if any(network.groups[name] != affine.num_groups for name, affine in new.items()):
-                network.regroup(fitted)
-    finally:
-        network.close()
-    return fitted
+) -> None:
+    teacher = Course(before, pair.teacher, batches)
+    with contextlib.ExitStack() as life:
+
+        def opened(pair: Pair) -> tuple[Session, Course]:
+            after = life.enter_context(_session(pair.student, "the swapped model", how))
+            return after, Course(after, pair.student, batches)
+
+        after, student = opened(pair)
+        for level, numbers in enumerate(pair.levels, start=1):
+            problems = [pair.problems[number] for number in numbers]
+            progress(f"calibrating {problems[0].layer}, level {level} of {len(pair.levels)}")
+            _hold(after, pair)
+            uses = [use for problem in problems for use in problem.uses]
+            ours = student.advance(level, [use.x for use in uses])
+            theirs = teacher.advance(level, [use.wanted for use in uses])
+            for here, there in zip(ours, theirs, strict=True):
+                for number in numbers:
+                    fits.add(number, here, there)
+            if fits.fit(numbers):  # written anew, with these numbers of groups
+                life.close()
+                folder = life.enter_context(scratch_folder())
+                again = open_pair(original, fits.regrouped(), folder, weights=False, affines=True)
+                after, student = opened(again)
 
 
-class _Parametrized:
-    """The swapped network with every scale and bias as an input, so that one session does."""
-
-    def __init__(self, original: Path, plan: SwapPlan, timeout: float) -> None:
-        self._original = original
-        self._plan = plan
-        self._timeout = timeout
-        self._life = contextlib.ExitStack()
-        self._folder = self._life.enter_context(scratch_folder())
-        self._session: Session | None = None
-        self._inputs: dict[str, tuple[str, str, np.dtype[Any]]] = {}
-        self._neutral: dict[str, np.ndarray] = {}
-        self.groups: dict[str, int] = {}  # of every layer, by the name of its output
-        self.regroup({})
-
-    def regroup(self, fitted: Mapping[str, FittedAffine]) -> None:
-        """Build the network anew, with the numbers of groups that were found."""
-        if self._session is not None:
-            self._session.close()
-        model = load(self._original)
-        names = Names(model)
-        layers = []
-        for swap in self._plan.swaps:
-            layer = swap.layer
-            if not swap.site.graph:
-                found = fitted.get(layer.y)
-                groups = (found and found.num_groups) or layer.num_groups
-                self.groups[layer.y] = groups
-                layer = self._opened(replace(layer, num_groups=groups), model.graph, names)
-            layers.append(layer)
-        apply_swaps(with_layers(self._plan, layers), model)
-        with stage(model, self._folder / "network.onnx", overwrite=True) as staged:
-            staged.commit()
-        taps = {layer.x: layer.data_type for layer in layers if layer.y in self._inputs}
-        self._session = Session(
-            self._folder / "network.onnx",
-            label="the swapped model",
-            taps=taps,
-            alike=True,
-            timeout=self._timeout,
-        )
-
-    def _opened(self, layer: Layer, graph: gs.Graph, names: Names) -> Layer:
-        """Make a layer's scale and bias inputs of the graph."""
-        dtype = NUMPY_DTYPES[layer.compute_type]
-        tensors = [
-            gs.Variable(names.fresh(f"{layer.name}/{what}"), dtype, (layer.channels,))
-            for what in ("scale_input", "bias_input")
-        ]
-        graph.inputs.extend(tensors)
-        self._inputs[layer.y] = (tensors[0].name, tensors[1].name, dtype)
-        self._neutral[tensors[0].name] = np.ones(layer.channels, dtype)
-        self._neutral[tensors[1].name] = np.zeros(layer.channels, dtype)
-        return replace(
-            layer,
-            scale=Runtime(tensors[0].name, layer.compute_type),
-            bias=Runtime(tensors[1].name, layer.compute_type),
-        )
-
-    def activation(
-        self, name: str, feeds: Mapping[str, Any], fitted: Mapping[str, FittedAffine]
-    ) -> np.ndarray:
-        """Return what comes to a layer, the layers before it being fitted."""
-        parameters = dict(self._neutral)
-        for key, affine in fitted.items():
-            scale, bias, dtype = self._inputs[key]
-            parameters[scale] = affine.scale.astype(dtype)
-            parameters[bias] = affine.bias.astype(dtype)
-        if self._session is None:
-            raise AssertionError("the network is closed")
-        return self._session.run({**feeds, **parameters}, [name])[name]
-
-    def close(self) -> None:
-        """Remove the network."""
-        if self._session is not None:
-            self._session.close()
-            self._session = None
-        self._life.close()
+def _hold(session: Session, pair: Pair) -> None:
+    """Let a network have the affines that were fitted so far."""
+    parameters = [p for problem in pair.problems for p in problem.parameters]
+    session.hold({parameter.name: parameter.values for parameter in parameters})

@@ -126,8 +126,10 @@ def intents_of(original: SwapPlan, plan: SwapPlan, places: Mapping[int, int]) ->
         fitted = options.affines.get(swap.place)
         scale: Affine = "kept" if options.keep_scale else "dropped"
         bias: Affine = "kept" if options.keep_bias else "dropped"
-        if fitted is not None:
-            scale, bias = tuple(fitted.scale.tolist()), tuple(fitted.bias.tolist())
+        if fitted is not None and fitted.scale is not None:
+            scale = tuple(fitted.scale.tolist())
+        if fitted is not None and fitted.bias is not None:
+            bias = tuple(fitted.bias.tolist())
         found[places[key]] = Intent(
             node=places[key],
             output=layer.y,

@@ -37,19 +37,20 @@ class FittedAffine:
 
     Attributes
     ----------
-    scale, bias : (C,) ndarray of float64
+    scale, bias : (C,) ndarray of float64, or None
+        None where the layer's own stays, or the fitted one is in the model.
     num_groups : int or None
         A number of groups in place of the policy's.
     """
 
-    scale: npt.NDArray[np.float64]
-    bias: npt.NDArray[np.float64]
+    scale: npt.NDArray[np.float64] | None = None
+    bias: npt.NDArray[np.float64] | None = None
     num_groups: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SwapOptions:
-    """What is swapped, and for what.
+    """What is swapped, and how.
 
     Attributes
     ----------
@@ -59,26 +60,27 @@ class SwapOptions:
     provider : str
         Execution provider that the model is for.
     threads : int or None
-        Threads that it will have on a CPU; None takes as many as this machine has.
+        Threads that it will have on a CPU; None means as many as this machine has.
     epsilon : float or None
         None keeps each layer's own.
     keep_scale, keep_bias : bool
-        Whether a layer's scale and B stay as the affine.
+        Whether a layer's scale and B become the affine of the new one.
     include, exclude : tuple of str
-        Patterns (``*`` and ``?``) on names of nodes and of their input and output tensors. Without
-        `include` all nodes are; `exclude` wins.
+        Patterns (``*`` and ``?``) for the names of nodes and of their input and output tensors.
+        Without `include`, all nodes are included; `exclude` wins.
     only_kept : bool
-        Swap only what folding can't remove.
+        Swap only what a fold can't remove.
     absorb : bool
-        Whether constants beside a layer go into its affine; see
+        Whether constants beside a layer are absorbed into its affine; see
         :mod:`normswap.groupnorm.neighbours`.
     affines : Mapping[(str, str), FittedAffine]
         By the path of the layer's graph and the name of its output.
     normalize : bool
-        Whether a layer's statistics go to what is before it, so that its group normalization is
-        one of the normalized tensor; see :mod:`normswap.groupnorm.normalize`.
+        Whether a layer's statistics are moved into the operators before it, so that its group
+        normalization gets the normalized tensor; see :mod:`normswap.groupnorm.normalize`.
     regroup : bool
-        Whether channels are permuted so that those share a group that hold still together; see
+        Whether channels are permuted so that each group keeps its statistics as constant as
+        possible; see
         :mod:`normswap.groupnorm.regroup`.
     """
 

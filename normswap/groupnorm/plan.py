@@ -185,15 +185,15 @@ class SwapPlan(AsDict):
     Attributes
     ----------
     fingerprint : str
-        Of the model that was planned for, see :meth:`normswap.model.Model.fingerprint`.
+        Of the model that the plan is for, see :meth:`normswap.model.Model.fingerprint`.
     options : SwapOptions
-        By which it was made.
+        That it was made with.
     swaps : tuple of Swap
         In the order of the graph.
     untouched : tuple of Untouched
     unselected : dict of int to Untouched
-        All that are not to be swapped, by the number of the node; those too that are in the affine
-        of another.
+        All that are not swapped, by the number of the node, including those absorbed into the
+        affine of another.
     """
 
     fingerprint: str = field(repr=False)

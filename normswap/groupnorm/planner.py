@@ -31,6 +31,7 @@ from normswap.groupnorm.fusion import fusible_activation
 from normswap.groupnorm.layer import Layer, Parameter, Runtime, effective
 from normswap.groupnorm.neighbours import Absorbed, absorb
 from normswap.groupnorm.normalize import FORGOTTEN, place_of
+from normswap.groupnorm.options import FittedAffine
 from normswap.groupnorm.plan import Swap, SwapPlan, Untouched
 from normswap.groupnorm.policy import divisors
 from normswap.groupnorm.selection import Selection, where
@@ -204,8 +205,8 @@ def _joined(node: Node, alone: Layer, taken: Container[int], options: SwapOption
         neighbours=tuple(use.node.key for use in neighbours),
         fusible=fusible_activation(last),
         parameters=(
-            *map(_name, node.inputs[1:3]),
-            *(behind_identities(node.operand(slot)).name for slot in (3, 4)),
+            *map(_path, node.inputs[1:3]),
+            *(_path(behind_identities(node.operand(slot))) for slot in (3, 4)),
         ),
     )
 
@@ -400,16 +401,17 @@ def _refuse_all(model: Model, found: Sequence[tuple[Node, Block | None]]) -> Non
 
 
 def _layer(node: Node, channels: int, groups: int, options: SwapOptions) -> Layer:
-    affine = options.affines.get(place_of(node))
+    affine = options.affines.get(place_of(node), FittedAffine())
     scale: Parameter = None
     bias: Parameter = None
-    if affine is not None:
-        scale, bias = effective(affine.scale, 1.0), effective(affine.bias, 0.0)
-    else:
-        if options.keep_scale:
-            scale = _parameter(node.inputs[1], 1.0)
-        if options.keep_bias:
-            bias = _parameter(node.inputs[2], 0.0)
+    if affine.scale is not None:
+        scale = effective(affine.scale, 1.0)
+    elif options.keep_scale:
+        scale = _parameter(node.inputs[1], 1.0)
+    if affine.bias is not None:
+        bias = effective(affine.bias, 0.0)
+    elif options.keep_bias:
+        bias = _parameter(node.inputs[2], 0.0)
     shape = _shape(node)
     layer = Layer(
         name=where(node),
@@ -440,6 +442,12 @@ def _for_provider(layer: Layer, provider: str) -> Layer:
 
 def _name(value: Value | None) -> str:
     return "" if value is None else value.name
+
+
+def _path(value: Value | None) -> str:
+    """Return the name of a tensor, and where it is, if that is not the main graph."""
+    name = _name(value)
+    return f"{value.graph.path}/{name}" if value is not None and value.graph.path else name
 
 
 def _parameter(value: Value | None, neutral: float) -> Parameter:

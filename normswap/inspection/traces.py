@@ -15,7 +15,7 @@ CARRIERS = frozenset({"Conv", "ConvTranspose", "FusedConv", "Gemm"})
 
 NAMES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("torch's TorchScript exporter", re.compile(r"onnx::Conv_\d+")),
-    ("torch's exporter, by onnxscript", re.compile(r".*\.weight_bias")),
+    ("torch's exporter (onnxscript)", re.compile(r".*\.weight_bias")),
     ("onnxruntime", re.compile(r"Conv(Bn|Mul|Add)Fusion_.*")),
     ("normswap", re.compile(rf".*{FOLDED}(_\d+)?")),
 )
@@ -46,8 +46,8 @@ def traces(network: Network) -> tuple[str, ...]:
             for node in carriers
         )
         if count:
-            what = f"{count} of {len(carriers)} operators with a weight"
-            found.append(f"{what} have constants named as after a fold by {who}")
+            what = f"the constants of {count} of {len(carriers)} operators with a weight"
+            found.append(f"{what} are named as {who} names folded ones")
     convs = [node for node in carriers if node.op != "Gemm"]
     biased = [node for node in convs if node.input(2) is not None]
     bare = not any(is_batchnorm(node) for node in nodes)

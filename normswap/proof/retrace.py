@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from normswap.dtypes import is_float
+from normswap.progress import silent
 from normswap.proof.budget import Budget
 from normswap.proof.candidates import MORE, Candidates
 from normswap.proof.facts import Facts
@@ -38,6 +39,7 @@ from normswap.proof.scaled import read_as, scaled
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from normswap.progress import Progress
     from normswap.proof.numbering import Side
 
 
@@ -134,7 +136,7 @@ class Traced:
     reason: str = ""
 
 
-def retrace(a: Side, b: Side, cuts: Mapping[int, Cut]) -> Traced:
+def retrace(a: Side, b: Side, cuts: Mapping[int, Cut], *, progress: Progress = silent) -> Traced:
     """Make a proof again.
 
     Parameters
@@ -143,8 +145,10 @@ def retrace(a: Side, b: Side, cuts: Mapping[int, Cut]) -> Traced:
         The original and the rewritten model, without classes.
     cuts : Mapping of int to Cut
         The cut points that are claimed, by the rewritten model's tensors.
+    progress : callable
+        Is told which node is proved.
     """
-    return _Trace(a, b).told(cuts)
+    return _Trace(a, b).told(cuts, progress)
 
 
 class _NoCutError(Exception):
@@ -162,7 +166,7 @@ class _Trace:
         self._tensors = tensor_names(a.flat), tensor_names(b.flat)
         self._nodes = node_names(a.flat), node_names(b.flat)
 
-    def told(self, cuts: Mapping[int, Cut]) -> Traced:
+    def told(self, cuts: Mapping[int, Cut], progress: Progress) -> Traced:
         b = self._b
         self._table.start(b)
         self._common.update(kind for kind in b.classes if kind in self._homes)
@@ -170,6 +174,7 @@ class _Trace:
         refused: dict[Cut, str] = {}
         values = identical = 0
         for node in b.flat.nodes:
+            progress(f"proving, node {node.index + 1} of {len(b.flat.nodes)}")
             for number, kind in zip(node.outputs, self._table.number(b, node.index), strict=True):
                 if number == NONE:
                     continue

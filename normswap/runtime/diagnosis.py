@@ -294,11 +294,12 @@ def _no_device(provider: str, wanted: Any) -> Obstacle | None:
 def _reinstall() -> str:
     """Return commands that repair what is installed, or install it."""
     packages = installed()
-    told = _replace_all(packages, next(reversed(packages), "onnxruntime"))
-    return told.replace("Keep only one:", "Reinstall it:")
+    return _replace_all(packages, next(reversed(packages), "onnxruntime"), lead="Reinstall it")
 
 
-def _replace_all(packages: Mapping[str, str], wanted: str | None = None) -> str:
+def _replace_all(
+    packages: Mapping[str, str], wanted: str | None = None, lead: str | None = None
+) -> str:
     """Return commands that leave exactly one package of onnxruntime."""
     others = [name for name in packages if name != "onnxruntime"]
     wanted = wanted or others[0]
@@ -307,4 +308,5 @@ def _replace_all(packages: Mapping[str, str], wanted: str | None = None) -> str:
         install = f"pip install {wanted}"
     if not packages:
         return install
-    return f"Keep only one: pip uninstall -y {' '.join(packages)} && {install}"
+    lead = lead or ("Keep only one" if len(packages) > 1 else "Replace it")
+    return f"{lead}: pip uninstall -y {' '.join(packages)} && {install}"

@@ -94,83 +94,83 @@ def bn_to_gn(
     copy: bool = True,
     progress: Progress = silent,
 ) -> SwapResult:
-    """Replace the BatchNormalizations of a model by group normalizations, check it, and save it.
+    """Replace the BatchNormalizations of a model with group normalizations, check it, and save it.
 
-    The result is another network, which no longer depends on the statistics of a batch. Mean and
-    variance of each layer go to what is before it, and the group normalization is one of what they
-    have normalized, so that most of the accuracy stays. It is proved to be exactly that network,
-    region by region; its drift from the original is reported, and is no error. Inputs, outputs,
-    their names, shapes and dtypes stay.
+    The result is a different network, which no longer depends on the statistics of a batch. The
+    mean and variance of each layer are moved into the operators before it, so that the group
+    normalization gets a normalized tensor and most of the accuracy is kept. The result is proved,
+    region by region, to be exactly that network; its drift from the original is reported, and is
+    not an error. Inputs, outputs, their names, shapes and dtypes stay as they are.
 
     Parameters
     ----------
     model : path, bytes, binary stream, ModelProto, or Graph, Model or ONNXProgram
         See :func:`normswap.fold`.
     output : path or binary stream, optional
-        Where the new model goes. It is complete there or untouched, whatever happens. Without it
-        nothing is written, and the model is the result's.
+        Where to write the new model. Whatever happens, the file is either complete or untouched.
+        Without an output nothing is written; the model is in the result.
     groups : int or "channels"
         Number of groups; 1 is layer normalization, ``"channels"`` is instance normalization.
     group_size : int, optional
-        Channels in a group, in place of `groups`.
+        Channels per group, instead of `groups`.
     on_indivisible : {"error", "gcd", "nearest", "keep"}
-        What happens to layers whose channels are not a multiple of that: the model is refused; the
-        greatest common divisor or the nearest divisor is taken; they keep their
+        What to do if the channels of a layer can't be divided in this way: refuse the model, use
+        the greatest common divisor, use the nearest divisor of the channels, or keep the
         BatchNormalization.
     search_groups : bool
-        Give each layer the number of groups that fits the data best.
+        Choose the number of groups of each layer that fits the data best.
     regroup : bool
-        Permute the channels of the network so that those share a group whose statistics hold still
-        together, by the data of `calibrate` or else by the weights. It costs nothing at run time:
-        constants alone change, and the network with BatchNormalizations is proved to be the same
-        function.
+        Permute the channels of the network so that those in one group keep its statistics as
+        constant as possible, measured on the data of `calibrate`, or else estimated from the
+        weights. It costs nothing at run time: only constants change, and the permuted network is
+        proved to be the same function before the swap.
     calibrate : path, dict or iterable of dict, optional
-        Fit every layer's scale and bias to data, so that the network follows the original, as far
-        as samples that are held out come nearer to it; the check and the drift are on these, unless
-        there is `evaluate`. A path is that of an ``.npz`` with an array for each input, of an
-        ``.npy`` or ``.pb`` with the only one, or of a folder of these or of ``test_data_set_*``. In
-        memory it is a dict of arrays by input name, or an iterable of one for each batch, in the
-        shape and dtype that the model takes. Samples lie along the first axis; other arrays, such
-        as labels, are ignored.
+        Fit the scale and bias of every layer to data, so that the outputs stay close to the
+        original's. A fit is kept only if it also helps on held-out samples; the check and the drift
+        are on these, unless there is `evaluate`. A path names an ``.npz`` with an array for each
+        input, an ``.npy`` or ``.pb`` for a model with one input, or a folder of these or of
+        ``test_data_set_*``. In memory, it is a dict of arrays by input name, or an iterable of such
+        dicts, one for each batch, in the shape and dtype that the model takes. Samples lie along
+        the first axis; other arrays, such as labels, are ignored.
     refit : bool
-        Fit the weights of linear layers too, by least squares: needs no labels, and wins back most
-        of what the swap costs.
+        Also fit the weights of the linear layers, by least squares. This needs no labels, and
+        recovers most of what the swap costs.
     holdout : float or str
-        The share of the samples that is not fitted to, and by which every step is judged; or the
-        name of an array of the data that says what each sample belongs to (a picture, a patient),
-        of which then a quarter is held out.
+        Share of the samples to hold out, on which every step of the fit is judged; or the name of
+        an array in the data that says which group (such as an image or a patient) each sample
+        belongs to, so that no group is split. A quarter is held out then.
     one_pass : bool
-        Calibrate all layers in one pass: faster, and less exact.
+        Calibrate all layers in one pass, which is faster but less accurate.
     evaluate : path, dict or iterable of dict, optional
-        Data that the check and the drift use, and to which nothing is fitted.
+        Data for the check and the drift, to which nothing is fitted.
     labels : str, path or ndarray, optional
-        The number of the class of each sample of that data, or of each pixel: the name of an array
-        that it has, a file of one array, or the array. ``report.accuracy`` then says how often the
-        original and the swapped network tell it.
+        The class number of each sample of that data, or of each pixel: the name of an array in it,
+        a file with one array, or the array. ``report.accuracy`` then says how often the original
+        and the swapped network are right.
     samples : int, optional
-        Use only the first so many samples of the data.
+        Use only the first `samples` samples of the data.
     unfold : bool
-        Put BatchNormalizations back first where an exporter folded them, with the statistics of the
+        First restore the BatchNormalizations that an exporter folded, with the statistics of the
         data, see :func:`normswap.unfold`. That is checked too.
     check : {"quick", "full", "off"}, CheckOptions or None
-        How the result is checked. None or ``"off"``: not at all. A model to which there is nothing
-        to do is not run.
+        How the result is checked. None or ``"off"`` skips the check. A model to which there is
+        nothing to do is not run.
     form : str
         ``"auto"``, ``"fastest"``, or a form of docs/bn-to-gn.md: ``"native"``, ``"layernorm"``,
         ``"instancenorm"``, ``"centred"``, ``"primitive"``, ``"contrib"``.
     provider : str
-        Execution provider that the model is for, and that the check runs on if it isn't told.
+        Execution provider that the model is for, and that the check uses unless it names one.
     threads : int, optional
-        Threads that the model will run on; as many as this machine has, if left out.
+        Threads that the model will run on; by default, as many as this machine has.
     epsilon : float, optional
-        In place of each layer's own.
+        Epsilon of all new layers, instead of each layer's own.
     normalize : bool
-        Let each layer's mean and variance go to what is before it, as a fold does, or become a Mul
-        and an Add there, so that its group normalization is one of the normalized tensor: what
-        comes out is then near the original without any data. Without, it is of the tensor as it
-        is, for those who train from scratch.
+        Move each layer's mean and variance into the operators before it, as a fold does, or write
+        them as a Mul and an Add there, so that its group normalization gets the normalized tensor.
+        The result is then close to the original without any data. If False, the tensor is
+        normalized as it is, for training from scratch.
     keep_scale, keep_bias : bool
-        Whether a layer's scale and B stay as the affine.
+        Whether a layer's scale and B become the affine of the new one.
     include, exclude : sequence of str
         Patterns (``*`` and ``?``) on names of nodes and of their input and output tensors.
     only_kept : bool
@@ -179,13 +179,13 @@ def bn_to_gn(
         Whether an existing file may be replaced.
     certificate : path, optional
         Where to write what was proved, for :func:`normswap.verify`; an existing file is replaced.
-        There is none of a model that is not written for want of anything to do.
+        None is written if there is nothing to swap.
     state_dict : path, optional
-        Where to write the weights for a torch module whose BatchNorms are GroupNorms: an ``.npz``
-        or ``.safetensors``, by the names that torch's exporter gave the initializers. No layer then
-        takes in what is beside it.
+        Where to write the weights for the torch module in which each BatchNorm is replaced by a
+        GroupNorm, under the names that torch's exporter gave them: an ``.npz`` or ``.safetensors``.
+        With it, constants beside a layer are not absorbed into its affine.
     copy : bool
-        Whether a model to which there is nothing to do is written to the output too, as it is.
+        Whether a model to which there is nothing to do is still copied to the output, unchanged.
     progress : callable
         Is told what is being done, in a few words.
 
@@ -201,10 +201,10 @@ def bn_to_gn(
         If the check finds that it is not the group normalization network. Nothing is saved;
         ``error.report`` has the figures.
     InconclusiveError
-        If the check can conclude nothing. Nothing is saved; see ``error.report`` too.
+        If the check reaches no conclusion. Nothing is saved; ``error.report`` says why.
     UsageError
-        If an option has a value that it can't have, doesn't fit the model, or the output exists. It
-        is a ValueError.
+        If an option has an invalid value or doesn't fit the model, or the output exists. It is a
+        ValueError.
     ModelError, DataError
         If the model or the data is unreadable, invalid or unsupported, or a constant of the model,
         the data or what is fitted to it is not finite.
@@ -217,9 +217,11 @@ def bn_to_gn(
     >>> result = normswap.bn_to_gn("models/digits_resnet.onnx", groups=4, form="primitive")
     >>> len(result.report.plan.swaps), result.report.check.verdict.value
     (8, 'equivalent')
-    >>> normswap.bn_to_gn("models/digits_resnet.onnx", form="grouped")
-    Traceback (most recent call last):
-    normswap.errors.UsageError: form='grouped' is not one of 'auto', 'fastest', 'centred', ...
+    >>> try:
+    ...     normswap.bn_to_gn("models/digits_resnet.onnx", form="grouped")
+    ... except normswap.UsageError as error:
+    ...     print(error)
+    form='grouped' is not one of 'auto', 'fastest', 'centred', ...
     """
     how = check_options(check, provider=provider)
     fitting = {
@@ -270,7 +272,7 @@ def bn_to_gn(
 
 @narrowed(bn_to_gn, *OF_GROUPS)
 def bn_to_ln(model: Source, output: Output = None, **options: Unpack[Options]) -> SwapResult:
-    """Replace BatchNormalization by layer normalization over channels and space: one group.
+    """Replace BatchNormalization with layer normalization over channels and space: one group.
 
     Examples
     --------
@@ -284,7 +286,7 @@ def bn_to_ln(model: Source, output: Output = None, **options: Unpack[Options]) -
 
 @narrowed(bn_to_gn, *OF_GROUPS)
 def bn_to_in(model: Source, output: Output = None, **options: Unpack[Options]) -> SwapResult:
-    """Replace BatchNormalization by instance normalization: a group for every channel.
+    """Replace BatchNormalization with instance normalization: one group per channel.
 
     Examples
     --------

@@ -71,6 +71,7 @@ def calibrated(
 
     if how.one_pass or how.search_groups:
         affines = calibrate(path, plan, fit, how, progress)
+    kept = sum(swap.place not in affines for swap in plan.swaps)
     is_all = how.one_pass and not how.refit
     other = _has_other_groups(plan, affines)
     if affines and (is_all or not other):
@@ -85,7 +86,6 @@ def calibrated(
     found = refitted.fit
     if how.search_groups:  # what numbers of groups are worth shows once all is fitted
         asked = refit(path, plan, fit, held_out, steps, progress) if other else refitted
-        kept = sum(bool(swap.site.graph) for swap in plan.swaps)
         searched = Searched(asked.snr, refitted.snr if other else None, kept)
         if other and not refitted.snr > asked.snr:
             refitted, affines = asked, {}

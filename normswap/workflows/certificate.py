@@ -25,6 +25,7 @@ from normswap.inputs.dims import RequestedSizes
 from normswap.inputs.signature import drawing_alike, read_signature
 from normswap.model.hashes import external_files, sha256_of
 from normswap.plain import AsDict, plain
+from normswap.progress import silent
 from normswap.proof.files import sides_of
 from normswap.proof.identity import tensor_names
 from normswap.proof.judge import FLOORS, ONCE, UNITS
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from normswap.check.report import CheckReport
     from normswap.inputs.signature import Signature
+    from normswap.progress import Progress
     from normswap.proof.numbering import Side
 
 
@@ -324,6 +326,8 @@ def state(
     claimed: Callable[[Side, Side], Mapping[int, Cut]],
     made: Made,
     swapping: tuple[Intent, ...] | None = None,
+    *,
+    progress: Progress = silent,
 ) -> tuple[Certificate, Traced]:
     """Work out from two models what can be claimed of them with some cut points.
 
@@ -336,6 +340,8 @@ def state(
     made : Made
     swapping : tuple of Intent, optional
         What of the original is read as what.
+    progress : callable
+        Is told what is being done, in a few words.
 
     Returns
     -------
@@ -358,7 +364,7 @@ def state(
             first, second = drawing_alike(replace(read_signature(path), home=home), second)
             a, b, tried = sides_of(first, second, requested)
             with np.errstate(all="ignore"):  # infinity and NaN are values like any others here
-                traced = retrace(a, b, claimed(a, b))
+                traced = retrace(a, b, claimed(a, b), progress=progress)
         except ModelError as error:
             if swapping is None:
                 raise
@@ -425,6 +431,12 @@ def cuts_of(regions: tuple[Judged, ...], a: Side, b: Side) -> Iterator[Cut | str
         yield Cut(tensor, original, tuple(frontier), region.is_scaled)
 
 
+WRITTEN_BY = (
+    "fold, unfold, bn-to-gn and check write one with --certificate; `normswap verify` takes it "
+    "before the two models."
+)
+
+
 def load_certificate(path: Path) -> tuple[Certificate, dict[str, Any]]:
     """Read a certificate; return it, and all that its file has.
 
@@ -438,14 +450,15 @@ def load_certificate(path: Path) -> tuple[Certificate, dict[str, Any]]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        tip = None if path.exists() else no_such_file(path)
-        raise DataError(f"{path} is not a certificate: {error}.", tip=tip) from error
+        why = (error.strerror or error) if isinstance(error, OSError) else "it is not JSON"
+        tip = WRITTEN_BY if path.exists() else no_such_file(path)
+        raise DataError(f"{path} is not a certificate: {why}.", tip=tip) from error
     schema = data.get("schema") if isinstance(data, dict) else None
     if schema != Certificate.SCHEMA:
         raise DataError(
             f"{path} is not a certificate with the schema {Certificate.SCHEMA!r}"
             + (f"; its schema is {schema!r}." if isinstance(schema, str) else "."),
-            tip="fold, unfold, bn-to-gn and check write one with --certificate.",
+            tip=WRITTEN_BY,
         )
     try:
         return msgspec.convert(data, Certificate), data

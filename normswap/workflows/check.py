@@ -70,43 +70,46 @@ def check(
     certificate: str | os.PathLike[str] | None = None,
     progress: Progress = silent,
 ) -> CheckReport:
-    """Say whether two models are the same function.
+    """Decide whether two models are the same function.
 
-    No tolerance has to be chosen: it comes from the models themselves, from what rounding does to
-    them in onnxruntime and in float64. Both run on the same inputs, which are drawn to fit their
-    inputs' shapes, dtypes and meanings, each in a child process of its own.
+    There is no tolerance to choose: it is derived from the models themselves, from the effect of
+    rounding on them in onnxruntime and in float64. Both run on the same inputs, which are drawn to
+    suit the shapes, dtypes and meanings of their inputs, each in its own child process.
 
     Parameters
     ----------
     original, rewritten : path, bytes, binary stream, ModelProto, or Graph, Model or ONNXProgram
-        The models; a Graph of onnx-graphsurgeon, a Model of onnx-ir, an ONNXProgram of torch. Where
-        it is a path, external data is found beside it. They may be the same file, with
-        `CheckOptions.against_provider` for example.
+        The models; a Graph of onnx-graphsurgeon, a Model of onnx-ir, an ONNXProgram of torch.
+        External data is found beside a path. They may be the same file, for example with
+        `CheckOptions.against_provider`.
     options : {"quick", "full", "proof"} or CheckOptions
-        How thoroughly, or by proof alone, which runs nothing; or also on which inputs, with which
-        tolerance, on what.
+        How thoroughly to compare, or by proof alone, which runs nothing; a CheckOptions also says
+        on which inputs, with which tolerance, and on which provider.
     certificate : path, optional
-        Where to write what was proved, for :func:`normswap.verify`, if they are equivalent, and
-        neither is the other in a narrower type; an existing file is replaced.
+        Where to write what was proved, for :func:`normswap.verify`. It is written if the models are
+        equivalent and neither is a conversion of the other to a narrower type; an existing file is
+        replaced.
     progress : callable
         Is told what is being done, in a few words.
 
     Returns
     -------
     CheckReport
-        ``verdict`` is EQUIVALENT, DIFFERENT or INCONCLUSIVE, ``reasons`` why it is not the first,
-        ``outputs`` has the figures, and ``failing`` the inputs on which the models differ.
+        ``verdict`` is EQUIVALENT, DIFFERENT or INCONCLUSIVE; if it is not the first, ``reasons``
+        says why. ``outputs`` has the figures, and ``failing`` the inputs on which the models
+        differ.
 
     Raises
     ------
     ModelError
         A model is unreadable or invalid.
     DataError
-        The user's data is.
+        The user's data is unreadable or invalid.
     RunError, RunTimeoutError
-        The runtime could not load or run a model, died of it, or took too long.
+        The runtime could not load or run a model, crashed, or took too long.
     UsageError
-        The options fit no input, output or dimension of the models. It is a ValueError.
+        An option names an input, output or dimension that the models don't have. It is a
+        ValueError.
 
     Examples
     --------

@@ -66,41 +66,41 @@ def check_module(
     title: str = "",
     progress: Progress = silent,
 ) -> CheckReport:
-    """Say whether a file is the torch module that it was exported from.
+    """Decide whether a file is the torch module that it was exported from.
 
     The module, in float64 and in inference mode, is the truth. The file is evaluated in float64 and
-    run in onnxruntime, as it is deployed, on the arguments given and on random ones, also of other
-    sizes where it leaves axes open; what rounding its weights does is what it may be off by. There
-    is no tolerance to choose. Of a file that is another function it is said which mode, weight,
-    layer or size is the reason, as far as that shows.
+    run in onnxruntime, as deployed, on the given arguments and on random ones, with other sizes too
+    where its axes are dynamic. It may deviate by no more than rounding its weights explains; there
+    is no tolerance to choose. If the file is a different function, the report names the mode,
+    weight, layer or size that is the cause, if it can be found.
 
     Parameters
     ----------
     module : torch.nn.Module or torch.export.ExportedProgram
-        Is copied, and not changed.
+        It is copied, not changed.
     model : path, bytes, binary stream, ModelProto, or Graph, Model or ONNXProgram
         The file.
     args : tensor, tuple or dict, optional
-        Arguments that the module takes, as ``torch.onnx.export`` is given them; a dict is its
-        keyword arguments. Without any, it is fed what the inputs of the file say.
+        Arguments of the module, as for ``torch.onnx.export``; a dict holds keyword arguments.
+        Without any, they are made to suit the inputs of the file.
     kwargs : dict, optional
         Keyword arguments.
     options : {"quick", "full"} or CheckOptions
-        As of :func:`normswap.check`. There is no proof of a module.
+        As for :func:`normswap.check`. A module can't be proved.
     title : str
-        What to call the module; its class where it is left out.
+        What to call the module; its class by default.
     progress : callable
         Is told what is being done, in a few words.
 
     Returns
     -------
     CheckReport
-        With ``source``, which has what the module says to the file.
+        Its ``source`` has the comparison of the module with the file.
 
     Raises
     ------
     UsageError
-        It is no module, or does not take its own arguments.
+        It is not a module, or does not accept the arguments.
     ModelError
         The file is unreadable or invalid.
     RunError

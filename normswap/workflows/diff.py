@@ -53,7 +53,7 @@ class Renamed:
 
 @dataclass(frozen=True, slots=True)
 class DiffReport(AsDict):
-    """What changed.
+    """What changed between two models.
 
     Attributes
     ----------
@@ -62,18 +62,18 @@ class DiffReport(AsDict):
     head : tuple of AttributeChange
         IR version, opsets, exporter and metadata.
     interface : tuple of AttributeChange
-        Inputs and outputs: types and shapes; empty on one side where there is none.
+        Inputs and outputs: types and shapes; empty on the side that lacks one.
     gone, new : tuple of str
-        Nodes without a partner: operator, and name or output's name.
+        Nodes without a counterpart: operator, and name or name of the output.
     changed : tuple of NodeChange
     constants : tuple of ConstantChange
     renamed : tuple of Renamed
     nodes : int
-        How many nodes are as they were: what they are, and what they read.
+        How many nodes are unchanged, including what they read.
     same_function : bool
-        Whether the outputs are the same function of the inputs, by the numbers of the proof's
-        table: identical operators on identical constants. What is equal in other ways is for
-        :func:`normswap.check`.
+        Whether the outputs are the same function of the inputs because they come from identical
+        operators on identical constants. Models can be equal in other ways, which is for
+        :func:`normswap.check` to decide.
     """
 
     before: str
@@ -104,10 +104,10 @@ class DiffReport(AsDict):
 
 
 def diff(before: Source, after: Source, *, progress: Progress = silent) -> DiffReport:
-    """Say what changed between two models, node by node.
+    """List what changed between two models, node by node.
 
-    Nothing is run. Subgraphs and functions are laid open, and Identity is no node. What is the same
-    function of the inputs is the same node, whatever it is called.
+    Nothing is run. Subgraphs and functions are expanded, and Identity nodes are ignored. Nodes that
+    compute the same function of the inputs are the same, whatever their names.
 
     Parameters
     ----------

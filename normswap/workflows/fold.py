@@ -40,10 +40,10 @@ class FoldReport(RewriteReport):
         See :class:`~normswap.workflows.result.RewriteReport`.
     plan : Plan
     check : CheckReport or None
-        None where no check was asked for.
+        None if no check was requested.
     residuals : tuple of Residual
-        Of the constants that were written, as they were read back; empty without a check, and with
-        one by proof alone, which reads and compares each of them itself.
+        How far the written constants deviate from the formula, as read back; empty without a check,
+        and with a check by proof alone, which compares each of them itself.
     outlook : Outlook
         What is left to do, for tips; not part of the JSON.
     """
@@ -79,26 +79,26 @@ def plan(
     fail_on: Sequence[FailOn] = (),
     progress: Progress = silent,
 ) -> FoldReport:
-    """Say what :func:`fold` would do to a model, and do nothing.
+    """Say what :func:`fold` would do to a model, without doing it.
 
     Parameters
     ----------
     model, assume_constant, merge_branches, leftover, max_growth, progress
         See :func:`fold`.
     fail_on : sequence of {"foldable", "kept", "training"}
-        What there must be none of: normalizations that a fold removes; those that it keeps;
-        BatchNormalizations and Dropouts in training mode. ``report.failing`` has what there is.
+        What the model must not have: normalizations that a fold removes; ones that it keeps;
+        BatchNormalizations and Dropouts in training mode. ``report.failing`` lists those found.
 
     Returns
     -------
     FoldReport
-        With nothing written and nothing checked. Its ``plan`` has every normalization once: in
-        ``folded`` with its route, or in ``kept`` with its reason.
+        Nothing is written or checked. Its ``plan`` has every normalization once: in ``folded``
+        with its route, or in ``kept`` with its reason.
 
     Raises
     ------
     UsageError
-        If an option has a value that it can't have.
+        If an option has an invalid value.
     ModelError
         If the model is unreadable, invalid or unsupported.
 
@@ -147,41 +147,41 @@ def fold(
 ) -> FoldResult:
     """Fold the BatchNormalizations of a model, check the result, and save it.
 
-    Each inference-mode BatchNormalization goes into the linear operators around it wherever that
-    is exact; the others are kept, with a reason. Inputs, outputs, their names, shapes and dtypes,
-    and all that the fold doesn't touch stay as they are.
+    Each inference-mode BatchNormalization is folded into the linear operators around it wherever
+    that is exact; the others are kept, each with a reason. Inputs, outputs, their names, shapes and
+    dtypes, and everything else that the fold doesn't touch stay as they are.
 
     Parameters
     ----------
     model : path, bytes, binary stream, ModelProto, or Graph, Model or ONNXProgram
         The model; a Graph of onnx-graphsurgeon, a Model of onnx-ir, an ONNXProgram of torch. It is
-        not changed. A path may be a str, and may be the output too, with `overwrite`.
+        not changed. A path can be a str; with `overwrite`, it can also be the output.
     output : path or binary stream, optional
-        Where the folded model goes. It is complete there or untouched, whatever happens. Without
-        it nothing is written, and the model is the result's.
+        Where to write the folded model. Whatever happens, the file is either complete or untouched.
+        Without an output nothing is written; the model is in the result.
     check : {"quick", "full", "proof", "off"}, CheckOptions or None
-        How the result is compared with the original, in onnxruntime and in float64; ``"proof"``
-        runs neither, and needs the memory of a layer or two. None or ``"off"``: not at all. A model
-        to which there is nothing to do is not run.
+        How the result is compared with the original, in onnxruntime and in float64. ``"proof"``
+        runs neither model and needs memory for only a layer or two. None or ``"off"`` skips the
+        check. A model to which there is nothing to do is not run.
     assume_constant : bool
-        Fold initializers that are graph inputs too, which a caller could override. Those that
-        nobody reads then go, the inputs too.
+        Fold initializers that are also graph inputs, which a caller could override. Those that
+        nothing reads afterwards are removed, with their inputs.
     merge_branches : bool
-        Merge parallel Convs everywhere, not only where a BatchNormalization goes with that.
+        Merge parallel Convs everywhere, not only where that removes a BatchNormalization.
     leftover : {"keep", "affine", "normalize"}
-        What becomes of what can't be folded: it stays as it is, as one Mul and one Add, or as a
-        BatchNormalization with mean 0, var 1 and epsilon 0.
+        How a BatchNormalization that can't be folded is written: unchanged, as one Mul and one Add,
+        or as a BatchNormalization with mean 0, var 1 and epsilon 0.
     max_growth : float, optional
-        How many times as large the model may become, external data included, such as 1.2: a fold
-        that would make it larger is kept. A weight that several layers share is stored once for
-        each that takes a BatchNormalization in; ``report.plan.copied`` names them.
+        The largest factor by which the model may grow, including external data, such as 1.2. A
+        BatchNormalization is kept if folding it would exceed that. A weight that several layers
+        share is stored once for each that absorbs one; ``report.plan.copied`` names them.
     overwrite : bool
         Whether an existing file may be replaced.
     certificate : path, optional
         Where to write what was proved, for :func:`normswap.verify`; an existing file is replaced.
-        There is none of a model that is not written for want of anything to do.
+        None is written if there is nothing to fold.
     copy : bool
-        Whether a model to which there is nothing to do is written to the output too, as it is.
+        Whether a model to which there is nothing to do is still copied to the output, unchanged.
     progress : callable
         Is told what is being done, in a few words.
 
@@ -197,9 +197,9 @@ def fold(
         If the check finds a difference. Nothing is saved; ``error.report`` has the figures, and
         ``error.report.check.failing`` the inputs.
     InconclusiveError
-        If the check can conclude nothing. Nothing is saved; see ``error.report`` too.
+        If the check reaches no conclusion. Nothing is saved; ``error.report`` says why.
     UsageError
-        If an option has a value that it can't have, or the output exists. It is a ValueError.
+        If an option has an invalid value, or the output exists. It is a ValueError.
     ModelError
         If the model is unreadable, invalid or unsupported, or the output can't be written.
     RunError, RunTimeoutError
@@ -213,9 +213,11 @@ def fold(
     'equivalent'
     >>> [node.op_type for node in result.model.graph.node].count("BatchNormalization")
     0
-    >>> normswap.fold("models/unet.onnx", check="quik")
-    Traceback (most recent call last):
-    normswap.errors.UsageError: check='quik' is not one of 'quick', 'full', 'proof', 'off'.
+    >>> try:
+    ...     normswap.fold("models/unet.onnx", check="quik")
+    ... except normswap.UsageError as error:
+    ...     print(error, error.tip)
+    check='quik' is not one of 'quick', 'full', 'proof', 'off'. Did you mean 'quick'?
     """
     how = None
     if check is not None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class InspectReport(AsDict):
-    """What a model is.
+    """A description of a model.
 
     Attributes
     ----------
@@ -35,23 +35,23 @@ class InspectReport(AsDict):
     opsets : dict of str to int
         Version of every operator set, by domain; ``ai.onnx`` is ONNX's own.
     exporter : str
-        Name and version of what wrote the model; empty where it does not say so.
+        Name and version of what wrote the model; empty if the model does not say.
     graph_inputs, graph_outputs : tuple of Port
-        Inputs that need not be fed are left out.
+        Without optional inputs, which have a default.
     parameters : int
-        Numbers in its constants; shapes and indices are none.
+        Number of values in its constants, except shapes and indices.
     work : Work
         Multiply-adds.
     operators : dict of str to int
-        How many there are of each, in subgraphs and functions too, the most frequent first; those
-        of other domains with these.
+        How many there are of each, including subgraphs and functions, the most frequent first;
+        names from other domains include the domain.
     functions : int
     layers : tuple of InspectedLayer
         The normalizations: BatchNormalization, GroupNormalization, LayerNormalization,
-        InstanceNormalization, RMSNormalization, LRN and their like, and what is written as
-        arithmetic and counts as a BatchNormalization.
+        InstanceNormalization, RMSNormalization, LRN and similar ones, and arithmetic that counts as
+        a BatchNormalization.
     traces : tuple of str
-        What shows that it was folded already.
+        Signs that it was folded already.
     outlook : Outlook
         What is left to do, for tips; not part of the JSON.
     """
@@ -91,10 +91,10 @@ class InspectReport(AsDict):
 
 
 def inspect(model: Source, *, progress: Progress = silent) -> InspectReport:
-    """Say what a model is: its origin, size and operators, and every normalization in it.
+    """Describe a model: its origin, size and operators, and every normalization in it.
 
-    Nothing is run. Of every BatchNormalization it is said whether a fold can remove it, or why not,
-    and how its scale and statistics look.
+    Nothing is run. For every BatchNormalization, the report says whether a fold can remove it, or
+    why not, and whether its scale and statistics look healthy.
 
     Parameters
     ----------

@@ -56,14 +56,14 @@ class Linted(AsDict):
 
 @dataclass(frozen=True, slots=True)
 class LintReport(AsDict):
-    """What was found.
+    """The problems that were found in models.
 
     Attributes
     ----------
     models : tuple of Linted
-        In the order in which they were named.
+        In the order in which they were given.
     rules : tuple of RuleInfo
-        Those that were asked for in any of them.
+        Those that were applied to any of them.
     """
 
     models: tuple[Linted, ...]
@@ -118,35 +118,35 @@ def lint(
     fix: bool = False,
     progress: Progress = silent,
 ) -> LintReport:
-    """Say what in models should not be as it is.
+    """Find problems in models.
 
-    Each finding is of a rule with a stable code; docs/lint.md has them all.
+    Each finding belongs to a rule with a stable code; docs/lint.md lists them all.
 
     Parameters
     ----------
     *models : path, bytes, binary stream, ModelProto, or Graph, Model or ONNXProgram
-        See :func:`normswap.fold`. Of several, one that can't be read does not stop the rest.
+        See :func:`normswap.fold`. If one of several can't be read, the rest are still checked.
     select, ignore : sequence of str
         Codes, names or beginnings of codes: ``NS101``, ``foldable-batchnorm``, ``NS2``. `select`
-        takes the place of what the configuration selects, `ignore` comes on top.
+        replaces what the configuration selects, `ignore` adds to what it ignores.
     config : path or LintOptions, optional
         The configuration; by default the nearest ``normswap.toml``, or ``pyproject.toml`` with
         ``[tool.normswap]``, in the folder of a model or above it.
     fix : bool
-        Mend in place what a fold, checked and proved as :func:`normswap.fold` does, removes.
+        Fold in place what can be folded, checked and proved as by :func:`normswap.fold`.
     progress : callable
         Is told what is being done, in a few words.
 
     Returns
     -------
     LintReport
-        ``exit_code`` is 1 if there is a finding that is more than a note.
+        ``exit_code`` is 1 if there is a finding above the level of a note.
 
     Raises
     ------
     UsageError
-        If there is no such rule, the configuration says what can't be, or a model that is in no
-        file is to be fixed.
+        If a rule does not exist, the configuration is invalid, or a model that is not in a file is
+        to be fixed.
     ModelError
         If the only model is unreadable, invalid or unsupported.
 

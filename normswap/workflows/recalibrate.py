@@ -52,7 +52,7 @@ STAYS = "a Dropout that is, or may be, in training mode; it is not changed"
 
 @dataclass(frozen=True, slots=True)
 class RecalibrateReport(RewriteReport):
-    """What was done.
+    """What a recalibration did.
 
     Attributes
     ----------
@@ -60,11 +60,11 @@ class RecalibrateReport(RewriteReport):
         See :class:`~normswap.workflows.result.RewriteReport`.
     layers : tuple of Recalibrated
     samples : int
-        How many samples the statistics are of; 0 where there was no data.
+        How many samples the statistics come from; 0 without data.
     untouched : tuple of Untouched
-        The normalizations that keep what they had, each with its reason.
+        The normalizations that keep their statistics, each with its reason.
     notes : tuple of str
-        What of the data was not used.
+        Which parts of the data were not used.
     """
 
     layers: tuple[Recalibrated, ...]
@@ -95,40 +95,41 @@ def recalibrate(
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> RecalibrateResult:
-    """Give the BatchNormalizations of a model the means and variances of data.
+    """Re-estimate the mean and variance of every BatchNormalization of a model on data.
 
-    They are those of what comes to each while the ones before it have their new ones: of all data
-    as one batch, whatever the size of batches and the order of samples. Nodes that share their
-    statistics go on sharing them. This makes another function of the model, so there is nothing to
-    check.
+    The new statistics are those of all data as one batch, whatever the batch size and the order of
+    the samples; each layer sees its input as computed with the new statistics of the layers before
+    it. Nodes that share their statistics continue to share them. The result is a different
+    function, so there is nothing to check it against.
 
     Parameters
     ----------
     model : path, bytes, binary stream, ModelProto, or Graph, Model or ONNXProgram
         See :func:`normswap.fold`.
     data : path, dict or iterable of dict, optional
-        What the statistics are of. A path is that of an ``.npz`` with an array for each input, of
-        an ``.npy`` or ``.pb`` with the only one, or of a folder of these or of
-        ``test_data_set_*``. In memory it is a dict of arrays by input name, or an iterable of one
-        for each batch, in the shape and dtype that the model takes. Samples lie along the first
-        axis; other arrays, such as labels, are ignored. Without it, with `freeze`, the nodes keep
-        the statistics that the file has, bit for bit, which is read back and proved.
+        The data to estimate them on. A path names an ``.npz`` with an array for each input, an
+        ``.npy`` or ``.pb`` for a model with one input, or a folder of these or of
+        ``test_data_set_*``. In memory, it is a dict of arrays by input name, or an iterable of such
+        dicts, one for each batch, in the shape and dtype that the model takes. Samples lie along
+        the first axis; other arrays, such as labels, are ignored. Without data, `freeze` keeps the
+        statistics in the file bit for bit, which is verified by reading the result back.
     output : path or binary stream, optional
-        Where the new model goes. It is complete there or untouched, whatever happens. Without it
-        nothing is written, and the model is the result's.
+        Where to write the new model. Whatever happens, the file is either complete or untouched.
+        Without an output nothing is written; the model is in the result.
     momentum : float, optional
-        In [0, 1): ``momentum * running + (1 - momentum) * batch``, batch after batch, from the
-        statistics that the model has. Without it, the statistics of all data as one batch.
+        In [0, 1). Update a running estimate, ``momentum * running + (1 - momentum) * batch``, batch
+        after batch, starting from the statistics in the model. By default, the statistics are those
+        of all data as one batch.
     freeze : bool
-        Turn normalizations in training mode into inference ones.
+        Switch normalizations in training mode to inference mode.
     samples : int, optional
-        Use only the first so many.
+        Use only the first `samples` samples.
     batch : int
-        Samples in a batch, for data from files and a model that leaves it open.
+        Samples per batch, for data from files and a model with a dynamic batch size.
     include, exclude : sequence of str
         Patterns (``*`` and ``?``) on names of nodes and of their input and output tensors.
     assume_constant : bool
-        Take initializers that are listed as graph inputs for constants.
+        Treat initializers that are listed as graph inputs as constants.
     timeout : float
         Seconds that one run of the model may take.
     overwrite : bool
@@ -145,7 +146,7 @@ def recalibrate(
     Raises
     ------
     UsageError
-        If an option has a value that it can't have, or the output exists. It is a ValueError.
+        If an option has an invalid value, or the output exists. It is a ValueError.
     ModelError, DataError
         If the model or data can't be read, or no normalization can be recalibrated.
     RunError, RunTimeoutError

@@ -31,29 +31,30 @@ class SwapReport(RewriteReport):
         See :class:`~normswap.workflows.result.RewriteReport`.
     plan : SwapPlan
     check : SwapCheck or None
-        None where no check was asked for.
+        None if no check was requested.
     uncalibrated : DriftReport or None
-        The drift without the calibration, where there was one; that with it is in the check.
+        The drift without the calibration, if there was one; that with it is in the check.
     calibrated : int
         Number of layers that were refitted.
     accuracy : Accuracy or None
-        By labels, where there were some.
+        Measured with the labels, if there were any.
     notes : tuple of str
-        What of the data was not used.
+        Which parts of the data were not used.
     normalization : Sameness or None
-        None where no check was asked for, or there was nothing to normalize.
+        Whether the network that normalizes first is the same function as the original. None if no
+        check was requested, or there was nothing to normalize.
     fit : Fit or None
-        What was fitted to data layer by layer, and what that brought on samples that were held out.
+        What was fitted to data, and what each step gained on held-out samples.
     regrouping : Regrouping or None
-        What was done for the groups, where that was asked for.
+        How the channels were permuted, if that was requested.
     permutation : Sameness or None
-        Whether the network with its channels in another order is the same function.
+        Whether the network with permuted channels is the same function.
     unfolded : int
-        BatchNormalizations that were put back first, see :func:`normswap.unfold`.
+        BatchNormalizations that were restored first, see :func:`normswap.unfold`.
     evaluated : bool
         Whether the drift and the accuracy are on data that was given for them.
     state_dict : StateDict or None
-        What was written for torch, where that was asked for.
+        What was written for torch, if that was requested.
     outlook : Outlook
         What is left to do, for tips; not part of the JSON.
     """
@@ -76,6 +77,11 @@ class SwapReport(RewriteReport):
     outlook: Outlook = field(default=NOTHING, repr=False)
 
     SCHEMA: ClassVar[str] = "normswap/swap/1"
+
+    @property
+    def stage(self) -> str:
+        """What the swapped network is called after a fit."""
+        return "refitted" if self.fit is not None and self.fit.weights else "calibrated"
 
     @property
     def exit_code(self) -> ExitCode:

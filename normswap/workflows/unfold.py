@@ -40,11 +40,11 @@ class UnfoldReport(RewriteReport):
         See :class:`~normswap.workflows.result.RewriteReport`.
     plan : UnfoldPlan
     samples : int
-        How many samples the statistics are of; 0 where there was no data.
+        How many samples the statistics come from; 0 without data.
     check : CheckReport or None
-        None where no check was asked for.
+        None if no check was requested.
     notes : tuple of str
-        What of the data was not used.
+        Which parts of the data were not used.
     """
 
     plan: UnfoldPlan
@@ -61,7 +61,7 @@ class UnfoldReport(RewriteReport):
 
 
 class UnfoldResult(Result[UnfoldReport]):
-    """A model with BatchNormalizations that are identities, and the report on them."""
+    """A model with restored BatchNormalizations, which are identities, and the report on them."""
 
 
 def plan_report(
@@ -94,30 +94,30 @@ def unfold(
     copy: bool = True,
     progress: Progress = silent,
 ) -> UnfoldResult:
-    """Put BatchNormalizations back behind the linear layers of a model whose exporter folded them.
+    """Restore BatchNormalizations after the linear layers of a model whose exporter folded them.
 
-    Each has the mean and variance that its layer's output has on data, and a scale and B with which
-    it is the identity: the result is the same function, which is checked, and has what a swap, a
-    recalibration or a training needs. :func:`normswap.fold` takes them away again.
+    Each has the mean and variance that its layer's output has on data, and a scale and B that make
+    it the identity. So the result is the same function, which is checked, and it can be swapped,
+    recalibrated or trained. :func:`normswap.fold` removes them again.
 
     Parameters
     ----------
     model : path, bytes, binary stream, ModelProto, or Graph, Model or ONNXProgram
-        See :func:`normswap.fold`. BatchNormalizations that it has stay as they are.
+        See :func:`normswap.fold`. Existing BatchNormalizations stay as they are.
     output : path or binary stream, optional
-        Where the new model goes. It is complete there or untouched, whatever happens. Without it
-        nothing is written, and the model is the result's.
+        Where to write the new model. Whatever happens, the file is either complete or untouched.
+        Without an output nothing is written; the model is in the result.
     calibrate : path, dict or iterable of dict
-        What the statistics are of, as in :func:`normswap.recalibrate`.
+        The data to estimate the statistics on, as in :func:`normswap.recalibrate`.
     samples : int, optional
-        Use only the first so many.
+        Use only the first `samples` samples.
     batch : int
-        Samples in a batch, for data from files and a model that leaves it open. The statistics are
-        those of all data as one batch, whatever it is.
+        Samples per batch, for data from files and a model with a dynamic batch size. The statistics
+        are those of all data as one batch, whatever its value.
     include, exclude : sequence of str
-        Patterns (``*`` and ``?``) on names of nodes and tensors. A layer that fits `exclude` gets
-        none, another that fits `include` gets one, and all others go by the rule of
-        docs/unfold.md.
+        Patterns (``*`` and ``?``) for the names of nodes and tensors. A layer that matches
+        `exclude` gets none, any other that matches `include` gets one, and for the rest the rule in
+        docs/unfold.md decides.
     check : {"quick", "full", "proof", "off"}, CheckOptions or None
         How the result is compared with the original, see :func:`normswap.fold`.
     certificate : path, optional
@@ -125,23 +125,23 @@ def unfold(
     overwrite : bool
         Whether an existing file may be replaced.
     copy : bool
-        Whether a model to which there is nothing to do is written to the output too, as it is.
+        Whether a model to which there is nothing to do is still copied to the output, unchanged.
     progress : callable
         Is told what is being done, in a few words.
 
     Returns
     -------
     UnfoldResult
-        ``report`` says behind which layers there is one now, and why behind others there is none;
-        ``model`` is the new ModelProto, and ``save(path)`` writes it.
+        ``report`` says which layers have one now, and why the others have none; ``model`` is the
+        new ModelProto, and ``save(path)`` writes it.
 
     Raises
     ------
     NotEquivalentError, InconclusiveError
-        If the check finds a difference, or can conclude nothing. Nothing is saved;
+        If the check finds a difference, or reaches no conclusion. Nothing is saved;
         ``error.report`` has the figures.
     UsageError
-        If there is no data, an option has a value that it can't have, or the output exists. It is a
+        If there is no data, an option has an invalid value, or the output exists. It is a
         ValueError.
     ModelError, DataError
         If the model or the data is unreadable, invalid or unsupported, or statistics are not

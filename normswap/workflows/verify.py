@@ -67,7 +67,7 @@ class FalseClaim:
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport(AsDict):
-    """What verifying a certificate came to.
+    """The result of verifying a certificate.
 
     Attributes
     ----------
@@ -76,16 +76,16 @@ class VerifyReport(AsDict):
     verdict : str
         What is claimed: ``proved`` or ``tested``.
     findings : tuple of FalseClaim
-        The claims that do not hold; none where all do.
+        The claims that do not hold; empty if all do.
     notes : tuple of str
-        What else a person should know.
+        Anything else worth knowing.
     values, identical, regions, largest : int
-        What was made again: tensors of the rewritten model, those that are identical, regions that
+        As counted again: tensors of the rewritten model, those that are identical, regions that
         are equal, and the nodes of the largest.
     floors : float
         The largest deviation of a region.
     tested : tuple of str
-        Outputs that are tested only, and were tested again.
+        Outputs that are only tested, and were tested again.
     seconds : float
     """
 
@@ -124,30 +124,30 @@ def verify(
     *,
     progress: Progress = silent,
 ) -> VerifyReport:
-    """Make the claims of a certificate again, from the two models alone.
+    """Verify every claim of a certificate again, from the two models alone.
 
-    The files are hashed, every tensor is numbered, every region judged and every output concluded
-    anew; the certificate only says where to look. What it has as only tested is tested again, and
-    the plan of a fold is made again. Nothing in it is believed, but for who made it.
+    The files are hashed, the tensors numbered, and every region and output judged again; the
+    certificate only says where to look. Outputs that it claims as tested are tested again, and the
+    plan of a fold is made again. Nothing in it is trusted, except for who made it.
 
     Parameters
     ----------
     certificate : path
-        What a rewrite or ``check`` has written with ``--certificate``.
+        A file that a rewrite or a check wrote, with ``certificate=`` or ``--certificate``.
     original, rewritten : path, bytes, binary stream, ModelProto, or Graph, Model or ONNXProgram
-        The models. To have the hashes that are claimed they must be those files.
+        The models. They must be the very files whose hashes are claimed.
     progress : callable
         Is told what is being done, in a few words.
 
     Returns
     -------
     VerifyReport
-        ``holds`` says whether every claim does, ``findings`` which do not, and why.
+        ``holds`` says whether every claim holds, ``findings`` which ones do not, and why.
 
     Raises
     ------
     DataError
-        The certificate can't be read, or is of another form.
+        The certificate can't be read, or has another format.
     ModelError
         A model is unreadable or invalid.
     RunError, RunTimeoutError
@@ -171,8 +171,8 @@ def verify(
     with ExitStack() as stack:
         first = stack.enter_context(file_of(original))
         second = stack.enter_context(file_of(rewritten))
-        progress("judging region by region")
-        findings, found = _judged(claims, data, first, second)
+        progress("reading both models")
+        findings, found = _judged(claims, data, first, second, progress)
         if claims.tested is not None:
             findings += _tested(claims, claims.tested, first, second, progress)
         if claims.folding is not None:
@@ -196,7 +196,11 @@ def verify(
 
 
 def _judged(
-    claims: Certificate, data: dict[str, Any], original: Path, rewritten: Path
+    claims: Certificate,
+    data: dict[str, Any],
+    original: Path,
+    rewritten: Path,
+    progress: Progress,
 ) -> tuple[list[FalseClaim], Certificate]:
     """Return what does not hold of what is claimed to be proved, and what is."""
     findings = []
@@ -209,7 +213,13 @@ def _judged(
         return {cut.tensor: cut for cut in looked if not isinstance(cut, str)}
 
     found, traced = state(
-        original, rewritten, claims.requested, claimed, claims.made, claims.swapping
+        original,
+        rewritten,
+        claims.requested,
+        claimed,
+        claims.made,
+        claims.swapping,
+        progress=progress,
     )
     own = found.to_dict()
     for name in ("original", "rewritten"):

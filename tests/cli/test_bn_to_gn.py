@@ -290,13 +290,6 @@ def test_a_wrong_swap_is_told_and_not_written(model, monkeypatch):
     assert files(model.parent) == ["model.onnx"]
 
 
-@pytest.mark.parametrize("name", ["fold", "bn-to-gn", "bn-to-ln", "bn-to-in"])
-def test_without_a_model_the_tip_is_about_the_command_itself(name):
-    result = invoke(name)
-    assert result.code == 2
-    assert f"For example: normswap {name} model.onnx" in result.err
-
-
 def test_the_fastest_form_is_measured(model):
     result = invoke("bn-to-gn", "--groups", 4, "--form", "fastest", "--json", model)
     assert result.code == 0, result.err

@@ -84,3 +84,8 @@ def test_models_complete_as_files(home):
         assert offered.type == "file", command
     offered = ShellComplete(cli, {}, "normswap", "").get_completions(["fold", "--output"], "m")
     assert [each.value for each in offered] == ["markdown"]
+
+
+def test_a_terminal_is_told_how_to_install_it():
+    assert "--install` installs it" in invoke("completion", "zsh", terminal=True).err
+    assert invoke("completion", "zsh").err == ""

@@ -335,7 +335,15 @@ def test_every_command_has_help():
 def test_wrong_usage(arguments):
     result = invoke(*arguments)
     assert result.code == 2
-    assert "Usage" in result.err or "Error" in result.err
+    assert result.err.startswith("error: ")
+    known = arguments[:1] if arguments[0] != "nonsense" else []
+    assert f"tip: `{' '.join(['normswap', *known, '--help'])}` shows" in result.err
+
+
+def test_no_command_is_help():
+    result = invoke()
+    assert (result.code, result.out) == (2, b"")
+    assert result.err.startswith("Usage: normswap [OPTIONS] COMMAND")
 
 
 def test_an_internal_error_is_reported_as_one(model, monkeypatch):
@@ -354,12 +362,12 @@ def test_an_internal_error_is_reported_as_one(model, monkeypatch):
 
 
 def test_an_interrupt_leaves_nothing(model, monkeypatch):
-    import normswap.workflows.fold
+    from normswap.workflows.ending import Ending
 
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(normswap.workflows.fold, "checked", interrupted)
+    monkeypatch.setattr(Ending, "checked", interrupted)
     result = invoke("fold", model)
     assert result.code == 130
     assert files(model.parent) == ["model.onnx"]

@@ -208,3 +208,11 @@ def test_broken_off_in_the_middle_and_run_again(tmp_path, monkeypatch):
         onnx.checker.check_model(onnx.load(tmp_path / "out" / name))
     last = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.onnx")}
     assert times.items() <= last.items()
+
+
+def test_findings_that_are_let_pass_are_not_called_fine(tmp_path):
+    shutil.copy("models/mlp.onnx", tmp_path)
+    result = invoke("lint", tmp_path, "--exit-zero")
+    assert result.code == 0
+    assert "4 NS101" in result.text
+    assert result.err.strip() == "1 model; no failures"

@@ -48,12 +48,33 @@ def command_of(name, model):
 
 
 @pytest.mark.parametrize("stdin", [None, b""], ids=["terminal", "empty"])
-@pytest.mark.parametrize("name", ["fold", "bn-to-gn", "unfold", "inspect", "lint"])
-def test_no_model(name, stdin):
+@pytest.mark.parametrize(
+    ("name", "missing", "example"),
+    [
+        ("fold", "No model", "fold model.onnx"),
+        ("bn-to-gn", "No model", "bn-to-gn --groups 32 model.onnx"),
+        ("bn-to-ln", "No model", "bn-to-ln model.onnx"),
+        ("bn-to-in", "No model", "bn-to-in model.onnx"),
+        ("recalibrate", "No model", "recalibrate model.onnx images.npz"),
+        ("unfold", "No model", "unfold model.onnx --calibrate images.npz"),
+        ("check", "No model", "check model.onnx model.folded.onnx"),
+        ("inspect", "No model", "inspect model.onnx"),
+        ("lint", "No model", "lint model.onnx"),
+        ("diff", "diff needs BEFORE and AFTER", "diff old.onnx new.onnx"),
+        (
+            "verify",
+            "verify needs CERTIFICATE, ORIGINAL and REWRITTEN",
+            "verify proof.json model.onnx model.folded.onnx",
+        ),
+    ],
+)
+def test_no_model(name, missing, example, stdin):
     done = invoke(name, stdin=stdin)
     assert done.code == 2
-    assert "No model" in done.err
-    assert f"For example: normswap {name} model.onnx" in done.err
+    told, tip = done.err.splitlines()
+    assert told.startswith("error: ")
+    assert missing in told
+    assert tip == f"tip: For example: normswap {example}"
 
 
 @pytest.mark.parametrize("name", ["check", "diff", "inspect", "lint"])

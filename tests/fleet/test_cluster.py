@@ -86,7 +86,7 @@ def test_a_worker_is_killed_in_the_middle(local, tmp_path, monkeypatch):
     finally:
         is_over.set()
         watcher.join()
-    assert (result.code, result.err.strip().splitlines()[-1]) == (0, "8 models; all fine")
+    assert (result.code, result.err.strip().splitlines()[-1]) == (0, "8 models; no failures")
     assert [line.split()[0] for line in sorted(result.text.splitlines())] == [
         f"m/{name}" for name in MODELS
     ]

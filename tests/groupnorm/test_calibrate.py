@@ -7,7 +7,9 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import helper
 from support.build import Builder
+from support.functions import Body
 from support.swapping import run_ort, swap_model, swap_options, tensor_of
 
 from normswap.check.options import CheckOptions
@@ -279,3 +281,69 @@ def test_a_layer_that_is_used_twice_gets_one_affine(tmp_path, how):
         slope, intercept = np.polyfit(n[:, channel].ravel(), z[:, channel].ravel(), 1)
         assert found["", "one0"].scale[channel] == pytest.approx(slope, rel=1e-3, abs=1e-4)
         assert found["", "one0"].bias[channel] == pytest.approx(intercept, rel=1e-3, abs=1e-4)
+
+
+# --- layers in functions and bodies -----------------------------------------------------
+
+
+def inside(kind):
+    """Two calls of a function with a normalization, or two turns of a body with one."""
+    b = Builder(17, seed=3)
+    one, two = (b.input("N", 8, 4, 4, name=name) for name in ("one", "two"))
+    scales = [b.rng.uniform(1, 2, 8).astype(np.float32)] * 2
+    if kind == "handed":
+        scales[1] = scales[1] + 1
+    bias, mean, var = (np.full(8, value, np.float32) for value in (0.5, 0, 1))
+    if kind == "scan":
+        stats = [b.const(values) for values in (scales[0], bias, mean, var)]
+        node = helper.make_node("BatchNormalization", ["row", *stats], ["z"], epsilon=1e-5)
+        image = [helper.make_tensor_value_info(name, 1, ("N", 8, 4, 4)) for name in ("row", "z")]
+        body = helper.make_graph([node], "body", image[:1], image[1:])
+        rows = [b.node("Unsqueeze", x, b.const(np.int64([0]))) for x in (one, two)]
+        rows = b.node("Concat", *rows, axis=0)
+        b.output(b.node("Scan", rows, body=body, num_scan_inputs=1, out="y"), None)
+        return b.model(), scales
+    body = Body(b, "Norm", ["a", *(["scale", "B"] if kind == "handed" else [])])
+    affine = body.inputs[1:] or [body.const(scales[0]), body.const(bias)]
+    stats = [body.const(values) for values in (mean, var)]
+    body.returns(body.node("BatchNormalization", "a", *affine, *stats, epsilon=1e-5))
+    calls = []
+    for x, scale in zip((one, two), scales, strict=True):
+        given = [b.const(scale), b.const(bias)] if kind == "handed" else []
+        calls.append(b.node("Norm", x, *given, domain="local"))
+    b.output(b.node("Concat", *calls, axis=0, out="y"), None)
+    return b.model(), scales
+
+
+@pytest.mark.parametrize("kind", ["own", "handed", "scan"])
+@pytest.mark.parametrize("one_pass", [False, True])
+def test_the_search_reaches_functions_and_bodies(tmp_path, kind, one_pass):
+    """One number of groups, which is best for all calls and turns together."""
+    model, scales = inside(kind)
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path)
+    rng = np.random.default_rng(9)
+    contrast = np.geomspace(0.3, 3, 8)[:, None, None]
+    data = {
+        name: (rng.normal(size=(12, 8, 4, 4)) * contrast * rng.uniform(0.5, 2, (12, 1, 1, 1)) + m)
+        for name, m in (("one", 0), ("two", 1))
+    }
+    data = {name: values.astype(np.float32) for name, values in data.items()}
+    plan = plan_swap(load(path), swap_options(2))
+    how = CalibrationOptions(one_pass=one_pass, search_groups=True)
+    (found,) = calibrate(path, plan, [data], how, silent).values()
+    wide = [values.astype(np.float64) for values in data.values()]
+    losses = {}
+    for groups in (1, 2, 4, 8):
+        each = [PairMoments(8) for _ in wide] if kind == "handed" else [PairMoments(8)] * 2
+        for x, scale, moments in zip(wide, scales, each, strict=True):
+            n = normalize(x, num_groups=groups, epsilon=1e-5)
+            moments.add(n, scale[:, None, None] * x / np.sqrt(1 + 1e-5) + 0.5)
+        losses[groups] = sum(moments.loss for moments in dict.fromkeys(each))
+        if groups == found.num_groups:
+            best = each[0].fit()
+    assert found.num_groups == min(losses, key=losses.get)
+    if kind == "handed":  # which are in the calls
+        assert found.scale is found.bias is None
+    else:
+        np.testing.assert_allclose(found.scale, best[0], rtol=1e-3, atol=1e-3)

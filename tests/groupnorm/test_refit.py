@@ -454,10 +454,13 @@ def test_an_affine_in_a_body_has_a_turn_behind_the_weights(tmp_path):
     inner.count = 100
     made = layer(inner, x, "inside")
     branch = graph_of(inner, "branch", [], [(made, 1, None)])
-    x = b.node("If", b.const(np.bool_(True)), then_branch=branch, else_branch=branch, name="choice")
+    x = b.node("If", data_says(b, -9.0), then_branch=branch, else_branch=branch, name="choice")
     b.output(b.node("Flatten", b.node("GlobalAveragePool", x), out="y"), ("N", 8))
     path, plan, fit, out = opened(b.model(), tmp_path / "model.onnx")
-    (step,) = refit(path, plan, fit, out, RefitOptions(), silent).fit.steps
+    found = refit(path, plan, fit, out, RefitOptions(), silent).fit
+    (step,) = found.steps
+    told = {entry.layer: entry.why for entry in found.unfitted}
+    assert told["choice.else_branch/inside"] == "it does not run on this data"
     assert (step.layer, step.kind) == ("choice.then_branch/inside", "affine")
     assert step.after > step.before + 3
 
@@ -492,6 +495,12 @@ def graph_of(inner, name, inputs, outputs):
     return helper.make_graph(inner.nodes, name, *infos, inner.initializers)
 
 
+def data_says(b, limit=0.3):
+    """Whether the first value of a batch is above a limit."""
+    first = b.node("Slice", "x", b.const(np.zeros(4, np.int64)), b.const(np.ones(4, np.int64)))
+    return b.node("Greater", b.node("Squeeze", first), b.const(limit))
+
+
 def in_branch(b, x):
     """Layers in both branches of an If, between which the first value of a batch chooses."""
     branches = {}
@@ -499,9 +508,7 @@ def in_branch(b, x):
         inner = inner_layers(b, x, f"of_{name}")
         branches[f"{name}_branch"] = graph_of(inner, name, [], [(f"of_{name}", 1, None)])
         b.count += 1
-    first = b.node("Slice", "x", b.const(np.zeros(4, np.int64)), b.const(np.ones(4, np.int64)))
-    first = b.node("Greater", b.node("Squeeze", first), b.const(0.3))
-    return b.node("If", first, name="choice", **branches)
+    return b.node("If", data_says(b), name="choice", **branches)
 
 
 def in_loop(b, x):
@@ -538,8 +545,11 @@ def in_scan(b, x, *, chosen=False):
     if chosen:
         branch = graph_of(inner, "branch", [], [("next", 1, None)])
         inner = Builder(17)
-        true = inner.const(np.bool_(True))
-        inner.node("If", true, then_branch=branch, else_branch=branch, name="choice", out="next")
+        inner.count = 1000
+        sign = inner.node(
+            "Greater", inner.node("ReduceMax", "row", keepdims=0), inner.const(np.float32(-9))
+        )
+        inner.node("If", sign, then_branch=branch, else_branch=branch, name="choice", out="next")
     body = graph_of(inner, "body", [("row", 1, image)], [("next", 1, image)])
     rows = b.node("Unsqueeze", x, b.const(np.int64([0])))
     rows = b.node("Concat", rows, rows, axis=0)
@@ -604,6 +614,169 @@ def test_layers_in_functions(tmp_path, monkeypatch):
     assert refitted.fit.after["y"].snr > refitted.fit.before["y"].snr + 3
 
 
+def handed(*, is_shared=False, names=("one", "two")):
+    """Calls of a function that hands the constants of its layers on to others.
+
+    The bias of the normalization is the same in all calls, the other constants are where
+    `is_shared`. Another function is handed a matrix, which it transposes.
+    """
+    b = Builder(17, seed=3)
+    block = Body(b, "Block", ["a", "w", "scale", "B", "mean", "var"])
+    y = block.node("Conv", "a", "w")
+    y = block.node("BatchNormalization", y, "scale", "B", "mean", "var")
+    block.returns(block.node("Relu", y))
+    around = Body(b, "Around", ["a", "w", "scale", "B", "mean", "var"])
+    around.returns(around.node("Block", *around.inputs, domain="local"))
+    linear = Body(b, "Linear", ["a", "w"])
+    linear.returns(linear.node("MatMul", "a", linear.node("Transpose", "w")))
+    x = b.node("Conv", b.input("N", 3, 6, 6), b.normal(8, 3, 3, 3), name="first")
+    zero, one = b.const(np.zeros(8, np.float32)), b.const(np.ones(8, np.float32))
+    for name in names:
+        if name == names[0] or not is_shared:
+            weight, scale = b.normal(8, 8, 1, 1, name=f"w {name}"), b.normal(8, name=f"s {name}")
+        x = b.node("Around", x, weight, scale, zero, zero, one, domain="local", name=name)
+    x = b.node("Flatten", b.node("GlobalAveragePool", x))
+    b.output(b.node("Linear", x, b.normal(4, 8, name="last"), domain="local", out="y"), ("N", 4))
+    return b
+
+
+def refitted_file(b, tmp_path, **how):
+    """Swap a network as it stands; return the report, and its constants before and after."""
+    path, target = tmp_path / "model.onnx", tmp_path / "gn.onnx"
+    onnx.save(b.model(), path)
+    data, calibration = {"x": images(64)}, CalibrationOptions(**how)
+    options = swap_options(2, normalize=False)
+    report = swap(path, target, options, data=data, calibration=calibration).report
+    _, out = hold_out(open_data(data, read_signature(path)))
+    wanted, got = (
+        np.concatenate([run_ort(onnx.load(file), **feeds)[0] for feeds in out])
+        for file in (path, target)
+    )
+    snr = 10 * np.log10(np.square(wanted).sum() / np.square(got - wanted).sum())
+    assert snr == pytest.approx(report.fit.after["y"].snr, abs=0.01)
+    before, after = (
+        {t.name: numpy_helper.to_array(t) for t in onnx.load(file).graph.initializer}
+        for file in (path, target)
+    )
+    return report, before, after
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+@pytest.mark.parametrize("weights", [True, False])
+def test_what_a_function_is_handed_is_fitted(tmp_path, monkeypatch, weights, is_shared):
+    """One fit for one constant, however many calls hand it in; each its own where they differ."""
+    monkeypatch.setattr(walk, "TIMES", 1)
+    b = handed(is_shared=is_shared)
+    report, before, after = refitted_file(b, tmp_path, refit=weights)
+    first = report.fit.steps[0]
+    assert first.after > first.before + 1
+    calls = 1 if is_shared else 2
+    if weights:
+        assert first.layer == f"{2 * calls + 2} layers together"
+        moved = {"last", "w one", "s one", *(["w two", "s two"] if calls == 2 else [])}
+    else:
+        told = "local:Block/batchnormalization_2 with s one"
+        assert first.layer == (told if is_shared else "2 layers together")
+        moved = {"s one", *(["s two"] if calls == 2 else [])}
+    changed = {n for n in before.keys() & after.keys() if not np.array_equal(before[n], after[n])}
+    assert changed - {b.nodes[0].input[1]} == moved
+    assert sum("_refitted" in name for name in after) == calls  # B, and the mean is what it was
+
+
+def test_what_a_function_is_handed_for_other_nodes_too_stays(tmp_path):
+    """Of what only some nodes of a function read, a call can't hand it another."""
+    b = Builder(17, seed=3)
+    body = Body(b, "Block", ["a", "w", "half", "scale", "B"])
+    y = body.node("Conv", body.node("Mul", "a", body.node("ReduceMax", "w")), "w")
+    y = body.node("Conv", y, body.node("Add", "half", "half"))
+    y = body.node("BatchNormalization", y, "scale", "B", *map(body.const, np.eye(2, 8)))
+    body.returns(body.node("Add", y, body.node("ReduceMax", "B")))
+    given = [b.normal(8, 8, 1, 1, name="w"), b.normal(8, 8, 1, 1, name="half")]
+    given += [b.normal(8, name="scale"), b.normal(8, name="B")]
+    b.output(b.node("Block", b.input("N", 8, 3, 3), *given, domain="local", out="y"), None)
+    onnx.save(b.model(), tmp_path / "model.onnx")
+    plan = plan_swap(load(tmp_path / "model.onnx"), swap_options(2))
+    pair = open_pair(tmp_path / "model.onnx", plan, tmp_path, weights=True, affines=True)
+    assert not pair.problems
+    norm, first, second = pair.kept.values()
+    assert first == "its function reads w in other places too"
+    assert second.endswith("is computed from what another call or turn has otherwise")
+    assert norm == "its function reads B in other places too"
+
+
+def each_way(kind, opset):
+    """A layer in a body of which it is known how it runs: twice, or once in a branch.
+
+    Its first weight is captured, its second is another in each turn of a Scan. What is scanned
+    goes backwards, by other axes than the first.
+    """
+    b = Builder(opset, seed=3)
+    x = b.node("Conv", b.input("N", 3, 6, 6), b.normal(8, 3, 3, 3), name="first")
+    inner = Builder(opset, seed=5)
+    inner.count = 100
+    inner.node("Conv", "state", b.normal(8, 8, 3, 3, name="w"), pads=[1] * 4, name="in", out="c")
+    y = layer(inner, "c", "inside")
+    image = ("N", 8, 4, 4)
+    if kind == "Scan":
+        y = inner.node("Conv", y, "own", name="varies")
+    inner.node("Add", "state" if kind != "If" else x, y, out="next")
+    if kind == "If":
+        for node in inner.nodes:
+            node.input[:] = [x if name == "state" else name for name in node.input]
+        branch = graph_of(inner, "branch", [], [("next", 1, None)])
+        other = helper.make_graph(
+            [helper.make_node("Identity", [x], ["same"])],
+            "other",
+            [],
+            [helper.make_tensor_value_info("same", 1, None)],
+        )
+        x = b.node("If", b.const(np.bool_(False)), then_branch=other, else_branch=branch)
+    elif kind == "Loop":
+        inner.node("Identity", "more", out="still")
+        states = [("turn", 7, ()), ("more", 9, ()), ("state", 1, image)]
+        body = graph_of(
+            inner, "body", states, [("still", 9, ()), ("next", 1, image), ("c", 1, image)]
+        )
+        x, rows = b.node("Loop", b.const(np.int64(2)), "", x, body=body, outputs=2)
+        x = b.node("Sub", x, b.node("Gather", rows, b.const(np.int64(1)), axis=0))
+    else:
+        given = [("state", 1, image), ("own", 1, (8, 8, 1, 1))]
+        body = graph_of(inner, "body", given, [("next", 1, image), ("c", 1, image)])
+        own = b.normal(8, 8, 2, 1, 1)
+        directions = {"scan_input_directions": [1], "scan_output_directions": [1]}
+        axes = {"scan_input_axes": [2], "scan_output_axes": [1]}
+        x, rows = b.node(
+            "Scan", x, own, body=body, num_scan_inputs=1, outputs=2, **directions, **axes
+        )
+        x = b.node("Sub", x, b.node("Gather", rows, b.const(np.int64(1)), axis=1))
+    x = b.node("Flatten", b.node("GlobalAveragePool", x))
+    b.output(b.node("Gemm", x, b.normal(8, 4), b.normal(4), name="last", out="y"), ("N", 4))
+    return b.model()
+
+
+@pytest.mark.parametrize("opset", [11, 17])
+@pytest.mark.parametrize("kind", ["If", "Loop", "Scan"])
+def test_all_at_once_goes_into_bodies_of_which_one_knows_how_they_run(tmp_path, kind, opset):
+    model = each_way(kind, opset)
+    onnx.save(model, tmp_path / "model.onnx")
+    plan = plan_swap(load(tmp_path / "model.onnx"), swap_options(2))
+    pair = open_pair(tmp_path / "model.onnx", plan, tmp_path, weights=True, affines=True)
+    teacher = onnx.load(pair.teacher.path)
+    assert kind not in {node.op_type for node in teacher.graph.node}
+    x = images(5)
+    np.testing.assert_allclose(
+        run_ort(teacher, x=x)[0], run_ort(model, x=x)[0], rtol=1e-4, atol=1e-4
+    )
+    problems = {problem.layer.rpartition("/")[2]: problem for problem in pair.problems}
+    assert problems.keys() == {"first", "in", "inside", "last"}
+    assert not pair.route.unknown
+    times = 1 if kind == "If" else 2
+    assert [len(problems[name].uses) for name in ("in", "inside")] == [times] * 2
+    assert not any(problem.is_hidden for problem in pair.problems)
+    assert problems["in"].weight.constant.name == "w"
+    assert [why[-20:] for why in pair.kept.values()] == ["r turn has otherwise"] * (kind == "Scan")
+
+
 def test_layers_that_can_not_be_fitted_say_why(tmp_path, monkeypatch):
     b = Builder(17, seed=3)
     x = layer(b, b.conv(b.input("N", 3, 6, 6), 3, 8, name="first"))
@@ -618,6 +791,7 @@ def test_layers_that_can_not_be_fitted_say_why(tmp_path, monkeypatch):
     x = b.node("Flatten", b.node("ConcatFromSequence", x, axis=1))
     b.output(b.node("Gemm", x, b.normal(128, 4), b.normal(4), name="large", out="y"), ("N", 4))
     monkeypatch.setattr("normswap.groupnorm.refit.layers.LARGEST", 100)
+    monkeypatch.setattr("normswap.groupnorm.refit.unrolling.MOST", 1)
     path, plan, fit, out = opened(b.model(), tmp_path / "model.onnx")
     refitted = refit(path, plan, fit, out, RefitOptions(affines=False), silent)
     assert not refitted.fit.steps

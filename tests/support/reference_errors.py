@@ -55,13 +55,13 @@ def f32(*values: Any) -> np.ndarray:
 
 DEPARTURES = [
     Departure(
-        "NonZero takes a scalar for a vector of one element; it has no axis, and so no row.",
+        "NonZero treats a scalar as a vector of one element; a scalar has no axis, and so no row.",
         Case("NonZero", [np.array(5)], since=13),
         np.zeros((0, 1), np.int64),
     ),
     Departure(
-        "Slice takes an end of INT64_MAX for the beginning where it steps backwards; like any end "
-        "beyond the last element it leaves nothing.",
+        "Slice with a negative step takes an end of INT64_MAX for the beginning; like any end "
+        "beyond the last element, it should leave nothing.",
         Case(
             "Slice",
             [f32(1, 2, 3), np.array([2]), np.array([2**63 - 1]), np.array([0]), np.array([-1])],
@@ -90,7 +90,7 @@ DEPARTURES = [
         np.array([[1, 1.5, 2], [1, 1.5, 2]]),
     ),
     Departure(
-        "Resize with a keep_aspect_ratio_policy overlooks axes that are counted from the end.",
+        "Resize with a keep_aspect_ratio_policy ignores negative axes.",
         Case(
             "Resize",
             [f32(1, 2).reshape(1, 2), None, None, np.array([4])],
@@ -100,8 +100,8 @@ DEPARTURES = [
         np.array([[1, 1, 2, 2]]),
     ),
     Departure(
-        "Attention with is_causal and past keys lets a single query see every key, those after it "
-        "too.",
+        "Attention with is_causal and past keys lets a single query see every key, including later "
+        "ones.",
         Case(
             "Attention",
             [
@@ -119,8 +119,8 @@ DEPARTURES = [
         np.array([2]).reshape(1, 1, 1, 1),
     ),
     Departure(
-        "AveragePool pads by less than nothing where its stride is larger than its kernel and "
-        "auto_pad is SAME_UPPER or SAME_LOWER; MaxPool and Conv do not.",
+        "AveragePool uses negative padding if its stride is larger than its kernel and auto_pad is "
+        "SAME_UPPER or SAME_LOWER; MaxPool and Conv do not.",
         Case(
             "AveragePool",
             [f32(*range(6)).reshape(1, 1, 6)],
@@ -133,31 +133,31 @@ DEPARTURES = [
 
 
 INTRODUCTION = """\
-`normswap` evaluates models in float64 to judge a rewrite, and constants to fold them. The obvious \
-evaluator is the one in onnx, `onnx.reference`; it is not what an operator means. Every operator \
-that is evaluated is therefore implemented in `normswap.semantics`, and compared with onnxruntime \
-(optimizer off) or, where that has no kernel, with NumPy in float64 or a node of another opset \
-that means the same: at every opset at which it changed, on drawn attributes, ranks and types \
-(`tests/semantics/`; `python -m benchmarks.reference_errors` draws as many as you like). What is \
-not validated is not evaluated: the check then says which operator it is, and compares the \
-runtime's results with each other."""
+This page lists where `onnx.reference`, the evaluator that comes with onnx, differs from the \
+specification, which is why normswap does not use it. `normswap` evaluates models in float64 to \
+judge a rewrite, and constants to fold them. Every operator that it evaluates is implemented in \
+`normswap.semantics`, and compared with onnxruntime (optimizer off) or, where that has no kernel, \
+with NumPy in float64 or an equivalent node of another opset: at every opset at which the \
+operator changed, on random attributes, ranks and types (`tests/semantics/`; `python -m \
+benchmarks.reference_errors` draws as many as you like). What is not validated is not evaluated: \
+the check then names the operator, and compares the runtime's results with each other."""
 
 FIGURES = """\
-This is what those draws found in onnx {version}: {operators} operators, and {entries} counting \
-each opset at which one changed. An operator that raises on a legal model counts as wrong. Numbers \
-are rounded to four digits; the file is written from the tests' own table \
+In onnx {version}, those draws found {operators} operators that are wrong, or {entries} if each \
+opset at which one changed is counted. An operator that raises on a valid model counts as wrong. \
+Numbers are rounded to four digits; the page is generated from the tests' own table \
 (`python -m benchmarks.reference_errors --write`)."""
 
 DEPARTS = """\
-Not every difference is the reference's. In these cases onnxruntime's CPU build makes something \
-else of a node than the specification says, and the evaluation follows the specification. Where it \
-says nothing, or the runtime is the only one to say anything (the clip of an LSTM stands in front \
-of its gates, not of its cell state; the mode max of RoiAlign; the sizes of Resize, computed in \
-float32), it follows the runtime."""
+Not every difference is an error of the reference. In these cases onnxruntime's CPU build deviates \
+from the specification, and normswap follows the specification. Where the specification says \
+nothing, or only the runtime defines the result (the clip of an LSTM applies before its gates and \
+not to its cell state; the mode max of RoiAlign; the sizes of Resize, computed in float32), it \
+follows the runtime."""
 
 REFUSED = """\
-Refused, since sources contradict each other: MaxUnpool with an output_shape; the mask of a \
-Dropout at opset 11 and below; casts to float8 other than e4m3fn, or without saturation; the \
+Not evaluated, because the sources contradict each other: MaxUnpool with an output_shape; the mask \
+of a Dropout at opset 11 and below; casts to float8 other than e4m3fn, or without saturation; the \
 scores of an Attention as an output; AffineGrid with align_corners and a size of 1."""
 
 

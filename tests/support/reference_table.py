@@ -5,23 +5,23 @@ from support.reference_errors import Wrong
 WRONG = {
     "Add": Wrong(
         (1,),
-        "`broadcast` and `axis` of opset 6 and below do not line the second operand up, or fail.",
+        "`broadcast` and `axis` of opset 6 and below align the second operand wrongly, or fail.",
         (1, 2),
     ),
     "AveragePool": Wrong(
         (1, 10, 22),
-        "Until opset 6 padding does not count; `auto_pad` with `ceil_mode` fails.",
+        "Up to opset 6, padding should not be counted; `auto_pad` with `ceil_mode` fails.",
         (1, 4),
     ),
     "BatchNormalization": Wrong(
         (1, 6, 7, 9),
-        "Training by five outputs (opsets 7 to 13) is not known, nor opset 1; a tuple "
-        "comes out at opset 6.",
+        "Training mode by five outputs (opsets 7 to 13) and opset 1 are not supported; opset "
+        "6 returns a tuple.",
         (9, 2),
     ),
     "Cast": Wrong(
         (1,),
-        "A type that is named in text, as until opset 5, fails.",
+        "A type given as text, as up to opset 5, fails.",
         (1, 5),
     ),
     "Clip": Wrong(
@@ -36,7 +36,7 @@ WRONG = {
     ),
     "ConvTranspose": Wrong(
         (1, 11, 22),
-        "Groups, `output_shape` and `output_padding` fail or give other values.",
+        "Groups, `output_shape` and `output_padding` fail or give wrong values.",
         (11, 4),
     ),
     "DequantizeLinear": Wrong(
@@ -51,18 +51,18 @@ WRONG = {
     ),
     "Equal": Wrong(
         (1,),
-        "`broadcast` and `axis` of opset 6 and below do not line the second operand up, or fail.",
+        "`broadcast` and `axis` of opset 6 and below align the second operand wrongly, or fail.",
         (1, 2),
     ),
     "GRU": Wrong(
         (1, 3, 7, 14, 22),
-        "`sequence_lens`, `activations` with their alpha and beta, `clip`, and every "
-        "direction but the forward one are passed over.",
+        "`sequence_lens`, `activations` with their alpha and beta, `clip`, and all directions "
+        "but forward are ignored.",
         (7, 1),
     ),
     "GatherElements": Wrong(
         (11, 13),
-        "Negative axes, and indices of other sizes than the data, fail.",
+        "Negative axes, and indices whose sizes differ from the data's, fail.",
         (13, 6),
     ),
     "Gemm": Wrong(
@@ -77,57 +77,56 @@ WRONG = {
     ),
     "GlobalMaxPool": Wrong(
         (1, 22),
-        "Channels are reduced too where there is one spatial axis.",
+        "With one spatial axis, the channels are reduced too.",
         (22, 3),
     ),
     "GridSample": Wrong(
         (16, 20),
-        "The modes of opset 16, bilinear and bicubic, fail; cubic with padding by the "
-        "border departs.",
+        "The modes of opset 16, bilinear and bicubic, fail; cubic with border padding is wrong.",
         (20, 5),
     ),
     "Hardmax": Wrong(
         (1, 11),
-        "Until opset 12 all axes from `axis` on are one; only `axis` is seen. The "
-        "default is that of opset 13.",
+        "Up to opset 12, all axes from `axis` on count as one; only `axis` itself is used. "
+        "The default is that of opset 13.",
         (1, 3),
     ),
     "LRN": Wrong(
         (1, 13),
-        "The window is not as wide as it should be, and fails where there are few channels.",
+        "The window is too narrow, and it fails with few channels.",
         (1, 0),
     ),
     "LSTM": Wrong(
         (1, 7, 14, 22),
-        "`sequence_lens`, `activations` with their alpha and beta, `clip`, "
-        "`input_forget`, and every direction but the forward one are passed over.",
+        "`sequence_lens`, `activations` with their alpha and beta, `clip`, `input_forget`, "
+        "and all directions but forward are ignored.",
         (22, 6),
     ),
     "LogSoftmax": Wrong(
         (1, 11),
-        "Until opset 12 all axes from `axis` on are one; only `axis` is seen. The "
-        "default is that of opset 13.",
+        "Up to opset 12, all axes from `axis` on count as one; only `axis` itself is used. "
+        "The default is that of opset 13.",
         (11, 2),
     ),
     "Loop": Wrong(
         (1, 11, 13, 16, 19, 21, 23, 24, 25),
-        "What the body makes is put one behind another along its first axis, not "
-        "along a new one; and a condition that is left out counts as false.",
+        "The outputs of the iterations are concatenated along their first axis instead of a "
+        "new one; and a missing condition counts as false.",
         (25, 0),
     ),
     "LpNormalization": Wrong(
         (1, 22),
-        "`p=1` sums values, not their magnitudes.",
+        "`p=1` sums values instead of magnitudes.",
         (1, 5),
     ),
     "LpPool": Wrong(
         (22,),
-        "What `ceil_mode` adds at the end gives other values.",
+        "The elements that `ceil_mode` adds at the end are wrong.",
         (22, 1),
     ),
     "MaxPool": Wrong(
         (1, 8, 10, 11, 12, 22),
-        "Places (the second output) count anew in every channel, or not row by row.",
+        "The indices (the second output) restart in every channel, or are not in row-major order.",
         (12, 0),
     ),
     "MaxRoiPool": Wrong(
@@ -142,27 +141,27 @@ WRONG = {
     ),
     "Mul": Wrong(
         (6,),
-        "`broadcast` and `axis` of opset 6 and below do not line the second operand up, or fail.",
+        "`broadcast` and `axis` of opset 6 and below align the second operand wrongly, or fail.",
         (6, 1),
     ),
     "NonMaxSuppression": Wrong(
         (10, 11),
-        "Optional inputs that are left out fail.",
+        "Missing optional inputs fail.",
         (10, 2),
     ),
     "Or": Wrong(
         (1,),
-        "`broadcast` and `axis` of opset 6 and below do not line the second operand up, or fail.",
+        "`broadcast` and `axis` of opset 6 and below align the second operand wrongly, or fail.",
         (1, 0),
     ),
     "PRelu": Wrong(
         (1, 6),
-        "A slope for every channel, as until opset 6, lines up with the last axis.",
+        "One slope per channel, as up to opset 6, is aligned with the last axis.",
         (6, 4),
     ),
     "Pad": Wrong(
         (1, 2, 13, 18, 21, 23, 24, 25),
-        "Negative widths fail.",
+        "Negative pads fail.",
         (1, 3),
     ),
     "Pow": Wrong(
@@ -172,8 +171,8 @@ WRONG = {
     ),
     "RNN": Wrong(
         (1, 7, 14, 22),
-        "`sequence_lens`, `activations` with their alpha and beta, `clip`, and every "
-        "direction but the forward one are passed over.",
+        "`sequence_lens`, `activations` with their alpha and beta, `clip`, and all directions "
+        "but forward are ignored.",
         (14, 2),
     ),
     "ReduceLogSumExp": Wrong(
@@ -193,18 +192,18 @@ WRONG = {
     ),
     "Resize": Wrong(
         (11, 13, 18, 19),
-        "`align_corners` and `tf_crop_and_resize` take the resized length before it "
-        "is rounded down; antialiasing departs, and `axes` of some ranks fail.",
+        "`align_corners` and `tf_crop_and_resize` use the resized length before it is rounded "
+        "down; antialiasing is wrong, and `axes` fails for some ranks.",
         (13, 1),
     ),
     "RoiAlign": Wrong(
         (10,),
-        "At opset 10 the default is that of opset 16, half a pixel off.",
+        "At opset 10, the default is that of opset 16, which is half a pixel off.",
         (10, 6),
     ),
     "Scan": Wrong(
         (9, 11, 16, 19, 21, 23, 24, 25),
-        "Axes but the first, and directions but forward, fail.",
+        "Axes other than the first, and directions other than forward, fail.",
         (23, 4),
     ),
     "Scatter": Wrong(
@@ -214,13 +213,12 @@ WRONG = {
     ),
     "SequenceInsert": Wrong(
         (11,),
-        "The position behind the last is taken for the first, and the sequence that "
-        "is read is changed.",
+        "The position after the last is taken for the first, and the input sequence is modified.",
         (11, 2),
     ),
     "Shape": Wrong(
         (15, 25),
-        "`start` beyond `end`, or out of range, gives other axes.",
+        "A `start` beyond `end`, or out of range, gives the wrong axes.",
         (25, 0),
     ),
     "SimplifiedLayerNormalization": Wrong(
@@ -230,14 +228,14 @@ WRONG = {
     ),
     "Slice": Wrong(
         (11, 13),
-        "Where it steps backwards, a start before the first element is the first "
-        "element, not nothing.",
+        "With a negative step, a start before the first element means the first element "
+        "instead of nothing.",
         (11, 1),
     ),
     "Softmax": Wrong(
         (1, 11),
-        "Until opset 12 all axes from `axis` on are one; only `axis` is seen. The "
-        "default is that of opset 13.",
+        "Up to opset 12, all axes from `axis` on count as one; only `axis` itself is used. "
+        "The default is that of opset 13.",
         (11, 0),
     ),
     "Softsign": Wrong(
@@ -252,12 +250,13 @@ WRONG = {
     ),
     "Squeeze": Wrong(
         (11,),
-        "Axes are taken out one after another, so that all but falling ones fail or take others.",
+        "Axes are removed one after another, so unless they are descending, it fails or "
+        "removes others.",
         (11, 4),
     ),
     "Sub": Wrong(
         (1, 6),
-        "`broadcast` and `axis` of opset 6 and below do not line the second operand up, or fail.",
+        "`broadcast` and `axis` of opset 6 and below align the second operand wrongly, or fail.",
         (6, 1),
     ),
     "Unique": Wrong(
@@ -267,13 +266,13 @@ WRONG = {
     ),
     "Unsqueeze": Wrong(
         (1, 11),
-        "As an attribute (until opset 12), axes that are unsorted, negative or mixed "
-        "are applied one after another.",
+        "As an attribute (up to opset 12), unsorted, negative or mixed axes are applied one "
+        "after another.",
         (1, 6),
     ),
     "Upsample": Wrong(
         (7, 9),
-        "Scales that are not whole fail, as does opset 7.",
+        "Fractional scales fail, and so does opset 7.",
         (7, 2),
     ),
 }

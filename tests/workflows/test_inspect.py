@@ -125,7 +125,7 @@ def test_a_model_that_was_folded_looks_it():
     assert (before.foldable, before.looks_folded) == (1, False)
     after = normswap.inspect(normswap.fold(b.model(), check=None).model)
     assert (after.foldable, after.looks_folded) == (0, True)
-    assert "as after a fold by normswap" in after.traces[0]
+    assert "as normswap names folded ones" in after.traces[0]
     torch = Builder(17)
     weight = torch.normal(C, 3, 3, 3, name="onnx::Conv_12")
     torch.output(torch.node("Conv", torch.input(1, 3, 6, 6), weight))

@@ -86,6 +86,14 @@ def forged(data):
 # --- what holds ------------------------------------------------------------------------
 
 
+def test_it_tells_how_far_it_is(home):
+    told = []
+    normswap.verify(home / "c.json", home / "a.onnx", home / "b.onnx", progress=told.append)
+    count = len(onnx.load(home / "b.onnx").graph.node)
+    proving = [f"proving, node {at} of {count}" for at in range(1, count + 1)]
+    assert told == ["reading both models", *proving, "planning"]
+
+
 def test_a_fold_is_certified(home, verified, written):
     report = verified()
     assert (report.holds, report.exit_code, report.verdict) == (True, ExitCode.OK, "proved")
@@ -417,8 +425,9 @@ def test_what_is_no_certificate_is_refused(home, tmp_path, text):
 def test_what_is_not_there_is_refused(home, tmp_path):
     with pytest.raises(DataError, match="is not a certificate"):
         normswap.verify(tmp_path / "absent.json", home / "a.onnx", home / "b.onnx")
-    with pytest.raises(DataError, match="is not a certificate"):
+    with pytest.raises(DataError, match="is not a certificate: it is not JSON") as caught:
         normswap.verify(home / "a.onnx", home / "a.onnx", home / "b.onnx")
+    assert "before the two models" in str(caught.value.tip)
     with pytest.raises(ModelError):
         normswap.verify(home / "c.json", home / "a.onnx", tmp_path / "absent.onnx")
 

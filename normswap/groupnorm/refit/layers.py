@@ -1,4 +1,9 @@
-"""Which layers of a network are linear in a constant weight, and which of them share one."""
+"""Which layers of a network are linear in a constant weight, and which of them share one.
+
+A constant is read under several names, and after functions were inlined and bodies written out by
+more nodes than before: by those of every call and turn. It is one constant nevertheless where it is
+made in the function or body; where a function is handed it, it is what each call hands to it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from normswap.dtypes import is_float
 from normswap.graph.evaluate import constant_source
+from normswap.graph.network import Use
 from normswap.graph.reasons import Blocked, Reason, unless_blocked
 from normswap.groupnorm.refit.products import (
     Convolution,
@@ -19,7 +25,7 @@ from normswap.groupnorm.selection import where
 from normswap.groupnorm.statistics import behind_identities
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping
+    from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
 
     from normswap.graph.network import Node, Value
     from normswap.groupnorm.refit.products import Product
@@ -51,25 +57,18 @@ class Linear:
     last : Node
         The node of whose result the bias is a part: an Add behind a MatMul, or the node itself.
     product : Product
-    weight, bias : (Node, int), and None
+    along : int
+        The input that is not the weight.
+    weight, bias : Use, and None
         Where they are read.
     """
 
     node: Node
     last: Node
     product: Product
-    weight: tuple[Node, int]
-    bias: tuple[Node, int] | None
-
-    @property
-    def x(self) -> Value:
-        """What comes to it."""
-        return self.node.operand(1 - self.weight[1])
-
-    @property
-    def y(self) -> Value:
-        """What it makes of it."""
-        return self.last.out
+    along: int
+    weight: Use
+    bias: Use | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,38 +122,160 @@ class Found:
     kept: dict[str, str] = field(default_factory=dict)
 
 
-def find_layers(nodes: Iterable[Node], tags: Mapping[int, int], called: Mapping[int, int]) -> Found:
+@dataclass(frozen=True, slots=True)
+class Origins:
+    """Where the nodes of a network were before functions were inlined and bodies written out.
+
+    Attributes
+    ----------
+    tags : Mapping of int to int
+        The number of each node before that, by its number now.
+    copied : container of int
+        The nodes of which there may be several now, by their number before.
+    stored : container of str
+        The initializers of the main graph before.
+    handed : Mapping of int to Place
+        Of the nodes through which a constant comes into a function: where the call is handed it.
+    open : container of int
+        The nodes that are not the same in each call and turn, by their number before.
+    names : Mapping of int to str
+        What to call nodes, by their number before.
+    """
+
+    tags: Mapping[int, int]
+    copied: Container[int]
+    stored: Container[str]
+    handed: Mapping[int, Place]
+    open: Container[int]
+    names: Mapping[int, str]
+
+    def place(self, use: Use) -> Place:
+        """Return where a constant was read before."""
+        return self.handed.get(use.node.key) or (self.tags.get(use.node.key, -1), use.slot)
+
+    def identity(self, use: Use) -> Hashable:
+        """Return what is the same for all that read the same constant."""
+        value = behind_identities(use.node.operand(use.slot))
+        readers = map(self.place, value.readers.values())
+        places = [place for place in readers if place[0] in self.copied]
+        maker = value.producer
+        is_copied = (
+            value.name not in self.stored
+            if maker is None
+            else self.tags.get(maker.key) in self.copied and not self._is_handed(value)
+        )
+        return min(places) if places and is_copied else id(value)
+
+    def constant(self, uses: Sequence[Use]) -> Constant:
+        """Return the constant that is read in some places.
+
+        Raises
+        ------
+        UnfitError
+            It can't be another one there only.
+        Blocked
+            It is none.
+        """
+        first = uses[0]
+        source = constant_source(first.node.operand(first.slot))
+        value = behind_identities(first.node.operand(first.slot))
+        ours = {(use.node.key, use.slot) for use in uses}
+        found: set[Place] = set()
+        is_shared = False
+        for place, readers in self._ways(value):
+            is_shared = is_shared or not readers <= ours
+            if readers & ours:
+                if not readers <= ours:
+                    raise UnfitError(f"its function reads {value.name} in other places too")
+                found.add(place)
+        is_stored = value.producer is None and value.name in self.stored
+        if is_stored and not is_shared and not value.is_output:
+            return Constant(source, value.name, ())
+        if not found or (value.producer is not None and self._is_handed(value)):
+            raise UnfitError(
+                f"{value.name} is computed from what another call or turn has otherwise"
+            )
+        return Constant(source, "", tuple(sorted(found)))
+
+    def name(self, node: Node) -> str:
+        """Return what to call a node: in a function what it is called there."""
+        return self.names.get(self.tags.get(node.key, -1)) or where(node)
+
+    def title(self, node: Node, use: Use) -> str:
+        """Return what to call a layer: where its function is handed a constant, by that too."""
+        name = self.name(node)
+        value = use.node.operand(use.slot)
+        source = behind_identities(value)
+        while value is not source and value.producer is not None:
+            if value.producer.key in self.handed:
+                return f"{name} with {source.name}"
+            value = value.producer.operand(0)
+        return name
+
+    def _ways(self, value: Value) -> Iterator[tuple[Place, set[tuple[int, int]]]]:
+        """Yield where a constant was read, under whichever name, and the uses that are there now.
+
+        What a call hands to its function is read in one place, whatever that does with it.
+        """
+        for use in value.readers.values():
+            node = use.node
+            own = {(node.key, use.slot)}
+            if node.key in self.handed:
+                inside = [readers for _, readers in self._ways(node.out)]
+                yield self.place(use), set().union(*inside, own if node.out.is_output else ())
+            elif self._is_alias(node) and not node.out.is_output:
+                yield from self._ways(node.out)
+            else:
+                yield self.place(use), own
+
+    def _is_alias(self, node: Node) -> bool:
+        return (
+            node.op == "Identity" and not node.domain and self.tags.get(node.key) not in self.open
+        )
+
+    def _is_handed(self, value: Value) -> bool:
+        """Whether a constant is, or is computed from, what a call hands to a function."""
+        pending, seen = [value], {id(value)}
+        while pending:
+            maker = pending.pop().producer
+            if maker is not None:
+                if maker.key in self.handed or self.tags.get(maker.key) in self.open:
+                    return True
+                new = {id(v): v for v in maker.inputs if v is not None and id(v) not in seen}
+                seen |= new.keys()
+                pending += new.values()
+        return False
+
+
+def find_layers(nodes: Iterable[Node], origins: Origins) -> Found:
     """Find the linear layers.
 
     Parameters
     ----------
     nodes : iterable of Node
         Of all graphs, after functions were inlined.
-    tags : Mapping of int to int
-        The number of each node before that, by its number now.
-    called : Mapping of int to int
-        In which function a node was, of those that were in one.
+    origins : Origins
     """
     found = Found()
     groups: dict[Hashable, list[Linear]] = {}
     for node in nodes:
-        if node.op not in LINEAR or node.domain or node.key not in tags:
+        if node.op not in LINEAR or node.domain or node.key not in origins.tags:
             continue
         try:
             layer = _linear(node)
         except UnfitError as error:
-            found.kept[where(node)] = str(error)
+            found.kept[origins.name(node)] = str(error)
         except Blocked as blocked:
             # A product of two tensors is no layer.
             if blocked.block.reason is not Reason.NOT_CONSTANT:
-                found.kept[where(node)] = blocked.block.detail
+                found.kept[origins.name(node)] = blocked.block.detail
         else:
-            groups.setdefault(_identity(layer.weight, tags, called), []).append(layer)
+            groups.setdefault(origins.identity(layer.weight), []).append(layer)
     for layers in groups.values():
         try:
-            found.problems.append(_shared(layers, tags, called))
+            found.problems.append(_shared(layers, origins))
         except UnfitError as error:  # noqa: PERF203 - each layer has its own
-            found.kept[where(layers[0].node)] = str(error)
+            found.kept[origins.title(layers[0].node, layers[0].weight)] = str(error)
     return found
 
 
@@ -173,21 +294,39 @@ def _linear(node: Node) -> Linear:
     slot = 1
     if node.op == "MatMul" and unless_blocked(constant_source, node.operand(1)) is None:
         slot = 0
-    source = constant_source(node.operand(slot))
+    weight = _weight(node, slot)
+    source = constant_source(weight.node.operand(weight.slot))
     if not is_float(source.data_type):
         raise UnfitError("its weight is not of a float type")
-    last, bias = node, (node, 2) if node.op != "MatMul" and node.input(2) is not None else None
-    product = _product(node, slot, tuple(source.shape))
+    last, bias = node, None
+    product = _product(node, slot, tuple(source.shape), is_turned=weight.node is not node)
     if node.op == "MatMul" and slot == 1:
-        last, bias = _added(node, source.shape[-1])
+        last, bias = _added(node, _results(product, tuple(source.shape)))
+    elif node.op != "MatMul" and node.input(2) is not None:
+        bias = Use(node, 2)
     size = math.prod(source.shape) // max(_results(product, tuple(source.shape)), 1)
     if size > LARGEST:
         detail = f"each of its outputs has {size:,} weights, and a fit takes {LARGEST:,} at most"
         raise UnfitError(detail)
-    return Linear(node, last, product, (node, slot), bias)
+    return Linear(node, last, product, 1 - slot, weight, bias)
 
 
-def _product(node: Node, slot: int, shape: tuple[int, ...]) -> Product:
+def _weight(node: Node, slot: int) -> Use:
+    """Return where a weight is read: by a Transpose, if that is of a matrix, and for the node only.
+
+    Who is handed a matrix, as the function of a torch.nn.Linear is, has it transposed on the way.
+    """
+    value = node.operand(slot)
+    maker = value.producer
+    if node.op not in {"MatMul", "Gemm"} or maker is None or not value.is_private:
+        return Use(node, slot)
+    is_transpose = maker.op == "Transpose" and not maker.domain and not maker.refers_to_attributes
+    if not is_transpose or len(constant_source(value).shape) != 2:
+        return Use(node, slot)
+    return Use(maker, 0) if list(maker.attr("perm", (1, 0))) == [1, 0] else Use(node, slot)
+
+
+def _product(node: Node, slot: int, shape: tuple[int, ...], *, is_turned: bool) -> Product:
     given = node.attrs
     if node.op == "Conv":
         how = {name: given[name] for name in _WINDOW if name in given}
@@ -198,9 +337,9 @@ def _product(node: Node, slot: int, shape: tuple[int, ...]) -> Product:
     if len(shape) != 2:
         raise UnfitError("its weight is not a matrix")
     if node.op == "MatMul":
-        return MatrixProduct(turned=slot == 0, first=slot == 0)
+        return MatrixProduct(turned=(slot == 0) != is_turned, first=slot == 0)
     return MatrixProduct(
-        turned=bool(given.get("transB", 0)),
+        turned=bool(given.get("transB", 0)) != is_turned,
         upright=bool(given.get("transA", 0)),
         factor=given.get("alpha", 1.0),
         gain=given.get("beta", 1.0),
@@ -216,7 +355,7 @@ def _results(product: Product, shape: tuple[int, ...]) -> int:
     return shape[0] if isinstance(product, MatrixProduct) and product.turned else shape[1]
 
 
-def _added(node: Node, results: int) -> tuple[Node, tuple[Node, int] | None]:
+def _added(node: Node, results: int) -> tuple[Node, Use | None]:
     """Return the Add of a bias behind a MatMul, and where that is read; else the node itself."""
     value = node.out
     use = next(iter(value.readers.values())) if value.is_private else None
@@ -225,29 +364,10 @@ def _added(node: Node, results: int) -> tuple[Node, tuple[Node, int] | None]:
     other = unless_blocked(constant_source, use.node.operand(1 - use.slot))
     if other is None or tuple(other.shape)[-1:] != (results,) or math.prod(other.shape) != results:
         return node, None
-    return use.node, (use.node, 1 - use.slot)
+    return use.node, Use(use.node, 1 - use.slot)
 
 
-def _identity(
-    place: tuple[Node, int], tags: Mapping[int, int], called: Mapping[int, int]
-) -> Hashable:
-    """Return what is the same for all that read the same constant."""
-    node, slot = place
-    value = behind_identities(node.operand(slot))
-    if _is_own(value, node, tags, called):
-        return tags[node.key], slot  # one constant of a function, however often that is called
-    return id(value)
-
-
-def _is_own(value: Value, node: Node, tags: Mapping[int, int], called: Mapping[int, int]) -> bool:
-    """Whether a constant is made in the very function that a node was in."""
-    if value.producer is None or value.producer.key not in tags:
-        return False
-    makers = called.get(tags[value.producer.key])
-    return makers is not None and makers == called.get(tags[node.key])
-
-
-def _shared(layers: list[Linear], tags: Mapping[int, int], called: Mapping[int, int]) -> Shared:
+def _shared(layers: list[Linear], origins: Origins) -> Shared:
     """Return layers with one weight as a problem.
 
     Raises
@@ -263,12 +383,12 @@ def _shared(layers: list[Linear], tags: Mapping[int, int], called: Mapping[int, 
     if len(ways) > 1:
         detail = "layers of different kinds share its weight"
         raise UnfitError(detail)
-    weight = _constant([layer.weight for layer in layers], tags, called)
+    weight = origins.constant([layer.weight for layer in layers])
     biases = [layer.bias for layer in layers if layer.bias is not None]
     bias = None
     if len(biases) == len(layers):
-        same = {_identity(place, tags, called) for place in biases}
-        source = unless_blocked(constant_source, biases[0][0].operand(biases[0][1]))
+        same = set(map(origins.identity, biases))
+        source = unless_blocked(constant_source, biases[0].node.operand(biases[0].slot))
         results = _results(first.product, tuple(weight.source.shape))
         is_vector = (
             source is not None
@@ -278,7 +398,7 @@ def _shared(layers: list[Linear], tags: Mapping[int, int], called: Mapping[int, 
         )
         if len(same) == 1 and is_vector and first.product.gain:
             with contextlib.suppress(UnfitError):  # then it stays as it is
-                bias = _constant(biases, tags, called)
+                bias = origins.constant(biases)
     return Shared(layers, weight, bias)
 
 
@@ -286,45 +406,3 @@ def _way(product: Product) -> tuple[bool, ...]:
     if isinstance(product, MatrixProduct):
         return product.turned, product.first
     return ()
-
-
-def _constant(
-    places: list[tuple[Node, int]], tags: Mapping[int, int], called: Mapping[int, int]
-) -> Constant:
-    """Return the constant that is read in some places.
-
-    Raises
-    ------
-    UnfitError
-        Where it is read in a function that is handed it, and others read it too or a node makes it.
-    """
-    node, slot = places[0]
-    value = behind_identities(node.operand(slot))
-    source = constant_source(node.operand(slot))
-    readers = {(reader.key, at) for reader, at in _readers(value)}
-    ours = {(reader.key, at) for reader, at in places}
-    is_stored = value.producer is None and not value.is_output and not value.graph.parent
-    if is_stored and readers == ours:
-        return Constant(source, value.name, ())
-    numbers = {(tags[reader.key], at) for reader, at in places}
-    is_handed = any(number in called for number, _ in numbers)
-    if is_handed and not _is_own(value, node, tags, called):
-        raise UnfitError(
-            f"other nodes read its constant {value.name} too"
-            if readers != ours
-            else f"callers of its function pass {value.name} to it"
-        )
-    return Constant(source, "", tuple(sorted(numbers)))
-
-
-def _readers(value: Value) -> Iterable[tuple[Node, int]]:
-    """Yield where a constant is read, under whichever name."""
-    pending = [value]
-    while pending:
-        for use in pending.pop().readers.values():
-            node = use.node
-            is_alias = node.op == "Identity" and not node.domain
-            if is_alias and not node.out.is_output and not node.out.captured:
-                pending.append(node.out)
-            else:
-                yield node, use.slot

@@ -1,8 +1,9 @@
 """The two networks of a refit: the teacher as it is, the student with what is fitted as inputs.
 
 Functions are inlined in both, so that a layer in a function is one of the main graph for each of
-its calls. Of layers in bodies there are records (:mod:`~.occurrences`). What is an input of the
-student can be another value in every run of one session, and is read in bodies too.
+its calls; and so are bodies of which it is known how they run (:mod:`~.unrolling`). Of layers in
+others there are records (:mod:`~.occurrences`). What is an input of the student can be another
+value in every run of one session, and is read in bodies too.
 """
 
 from __future__ import annotations
@@ -17,17 +18,23 @@ import onnx_graphsurgeon as gs
 
 from normswap.dtypes import NUMPY_DTYPES, round_to
 from normswap.graph.build import all_graphs, build_network, gs_nodes
+from normswap.graph.evaluate import constant_source
 from normswap.graph.names import Names
+from normswap.graph.network import Use as Read
+from normswap.graph.reasons import unless_blocked
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.layer import Runtime
-from normswap.groupnorm.levels import Order
+from normswap.groupnorm.levels import Order, bodies_of
 from normswap.groupnorm.planner import by_itself, with_layers
-from normswap.groupnorm.refit.layers import LINEAR, find_layers
+from normswap.groupnorm.refit.layers import LINEAR, Origins, UnfitError, find_layers
 from normswap.groupnorm.refit.occurrences import Recorder
 from normswap.groupnorm.refit.products import Scaling
 from normswap.groupnorm.refit.tangent import WIDE, find_route
+from normswap.groupnorm.refit.unrolling import VARYING, turns_of, write_out
 from normswap.groupnorm.selection import where
+from normswap.groupnorm.statistics import calls_of
 from normswap.model import ArrayTensor, load, make_constant, stage
+from normswap.model.imported import ImportedGraph
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
@@ -37,7 +44,7 @@ if TYPE_CHECKING:
 
     from normswap.graph.network import Network, Node, Value
     from normswap.groupnorm.layer import Layer
-    from normswap.groupnorm.plan import SwapPlan
+    from normswap.groupnorm.plan import Swap, SwapPlan
     from normswap.groupnorm.refit.layers import Constant, Shared
     from normswap.groupnorm.refit.products import Product
     from normswap.groupnorm.refit.tangent import Route
@@ -64,7 +71,7 @@ class Parameter:
     values : ndarray
         What it is by now, in its own type.
     constant : Constant or None
-        Where it is written; None for an affine's.
+        Where it is written; None for an affine's that is the layer's own.
     """
 
     name: str
@@ -92,6 +99,8 @@ class Use:
         The teacher's, which y is to be.
     by_turns : bool
         Whether these are records of what is in a body.
+    given : str
+        The teacher's x, where that was asked for.
     """
 
     product: Product
@@ -99,6 +108,7 @@ class Use:
     y: str
     wanted: str
     by_turns: bool = False
+    given: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +191,13 @@ class Pair:
 
 
 def open_pair(
-    original: Path, plan: SwapPlan, folder: Path, *, weights: bool, affines: bool
+    original: Path,
+    plan: SwapPlan,
+    folder: Path,
+    *,
+    weights: bool,
+    affines: bool,
+    given: bool = False,
 ) -> Pair:
     """Write both networks.
 
@@ -194,11 +210,13 @@ def open_pair(
         Where they are written.
     weights, affines : bool
         What is fitted: the weights of linear layers; the scale and bias of group normalizations.
+    given : bool
+        Whether what comes to these in the teacher is asked for too.
     """
-    opening = _Opening(original, plan, folder)
+    opening = _Opening(original, plan, folder, given=given)
     if affines:
         opening.open_affines()
-    opening.swap()
+    opening.swap(affines=affines)
     if weights:
         opening.open_weights()
     return opening.pair()
@@ -231,6 +249,27 @@ class _Opened:
         return self.recorder.shown(tensor, surgeon, data_type)
 
 
+@dataclass(frozen=True, slots=True)
+class _Scaled:
+    """A layer that is swapped, each time that it is there once functions are inlined.
+
+    `node` is the teacher's; the others are numbers of the student's marks.
+    """
+
+    swap: Swap
+    node: Node
+    x: int
+    y: int
+    scale: int
+    bias: int
+
+    @property
+    def handed(self) -> list[int]:
+        """The inputs of the node that are no constants where it was."""
+        own = _affine(self.swap.layer).values()
+        return [slot for slot, value in enumerate(own, start=1) if isinstance(value, Runtime)]
+
+
 @dataclass(slots=True)
 class _Fitted:
     """A problem on the way: its readers are the student's nodes that read what is fitted."""
@@ -241,44 +280,78 @@ class _Fitted:
 
 
 class _Opening:
-    def __init__(self, original: Path, plan: SwapPlan, folder: Path) -> None:
+    def __init__(self, original: Path, plan: SwapPlan, folder: Path, *, given: bool) -> None:
         self._folder = folder
+        self._given = given
         self._plan = by_itself(plan)
         model = load(original)
         network = build_network(model)
-        self._called = {
-            node.key: number
-            for number, body in enumerate(network.bodies)
+        inside = bodies_of(network)
+        runs = {node.key: turns_of(node, inside.get(node.key, ())) for node in network.nodes()}
+        self._turns = {key: turns for key, turns in runs.items() if turns is not None}
+        several = [*network.bodies, *(body for key in self._turns for body in inside[key])]
+        names = {
+            node.key: where(node)
+            for body in several
             for graph in body.family()
             for node in graph.nodes
         }
+        self._copied = names.keys()
+        open_ = {node.key for node in network.nodes() if node.refers_to_attributes}
         self._swapped = {swap.key for swap in plan.swaps}
         self._tag(model)
+        self._mark_calls(model, network)
         self._teacher = self._inlined(model, "teacher")
+        self._origins = Origins(
+            self._teacher.tags,
+            self._copied,
+            frozenset(model.graph.stored) if isinstance(model.graph, ImportedGraph) else (),
+            {
+                mark: (call, int(slot))
+                for (call, slot), marks in self._teacher.marks.items()
+                for mark in marks
+            },
+            {VARYING, *open_},
+            names,
+        )
         self._path = folder / "teacher.onnx"
         self._model = load(original)  # the student
         self._tag(self._model)
         self._names = Names(self._model)
-        self._affines: dict[Hashable, list[int]] = {}  # numbers of swaps that have the same
         self._opened = self._plan  # of the model with marks
         self._found: list[_Fitted] = []
         self._kept: dict[str, str] = {}
 
     def _tag(self, model: Model) -> None:
         for key, node in enumerate(gs_nodes(model)):
-            ours = node.op in LINEAR or node.op == "Add" or key in self._swapped
-            if ours or (key in self._called and not node.domain):
+            ours = node.op in LINEAR or node.op in ("Add", "Transpose") or key in self._swapped
+            if ours or key in self._turns or (key in self._copied and not node.domain):
                 node.attrs[_TAG] = key
 
+    def _mark_calls(self, model: Model, network: Network) -> None:
+        """Mark where constants come into functions, which is not to be seen once these are gone."""
+        nodes, names = list(gs_nodes(model)), Names(model)
+        homes = {id(node): graph for graph in all_graphs(model) for node in graph.nodes}
+        for call in (node for calls in calls_of(model, network).values() for node in calls):
+            node = nodes[call.key]
+            for slot, value in enumerate(call.inputs):
+                if value is not None and unless_blocked(constant_source, value) is not None:
+                    mark = self._mark(names, call.key, str(slot), node.inputs[slot])
+                    node.inputs[slot] = mark.outputs[0]
+                    graph = homes[id(node)]
+                    graph.nodes.insert(graph.nodes.index(node), mark)
+
     def _inlined(self, model: Model, name: str) -> _Opened:
-        """Write a network without functions and read it again."""
+        """Write a network without functions and bodies, as far as can be; read it again."""
         path = self._folder / f"{name}.onnx"
-        if model.graph.functions:
+        if model.graph.functions or self._turns:
             tagged = self._folder / f"{name}.tagged.onnx"
             with stage(model, tagged) as staged:
                 staged.commit()
             proto = onnx.load(tagged, load_external_data=False)
-            onnx.save(onnx.inliner.inline_local_functions(proto), path)
+            proto = onnx.inliner.inline_local_functions(proto)
+            write_out(proto, self._turns, _TAG)
+            onnx.save(proto, path)
             model = load(path)
         network = build_network(model)
         surgeon = dict(enumerate(gs_nodes(model)))
@@ -304,32 +377,31 @@ class _Opening:
         layers = []
         for number, swap in enumerate(self._plan.swaps):
             layer, node = swap.layer, nodes[swap.key]
-            if isinstance(layer.scale, Runtime) or isinstance(layer.bias, Runtime):
-                self._kept[layer.name] = "its scale or bias is not constant"
-                layers.append(layer)
-                continue
             given, made = node.inputs[0], node.outputs[0]
             node.outputs[0] = gs.Variable(self._names.fresh(f"{layer.name}/y"))
-            marks = {"x": self._mark(number, "x", given)}
-            for what, values in zip(("scale", "bias"), _affine(layer), strict=True):
-                source = ArrayTensor(round_to(values, layer.compute_type))
-                constant = make_constant(self._names.fresh(f"{layer.name}/{what}"), source)
-                marks[what] = self._mark(number, what, constant)
+            marks = {"x": self._mark(self._names, number, "x", given)}
+            kinds = {}
+            for slot, (what, own) in enumerate(_affine(layer).items(), start=1):
+                if isinstance(own, Runtime):
+                    kinds[what], tensor = own.data_type, node.inputs[slot]
+                else:
+                    kinds[what] = layer.compute_type
+                    source = ArrayTensor(round_to(own, layer.compute_type))
+                    tensor = make_constant(self._names.fresh(f"{layer.name}/{what}"), source)
+                marks[what] = self._mark(self._names, number, what, tensor)
             for slot, mark in enumerate(marks.values()):
                 node.inputs[slot] = mark.outputs[0]
-            last = self._mark(number, "y", node.outputs[0], made)
+            last = self._mark(self._names, number, "y", node.outputs[0], made)
             around[id(node)] = [*marks.values(), node, last]
             x, scale, bias = (mark.outputs[0].name for mark in marks.values())
             layer = replace(
                 layer,
                 x=x,
                 y=node.outputs[0].name,
-                scale=Runtime(scale, layer.compute_type),
-                bias=Runtime(bias, layer.compute_type),
+                scale=Runtime(scale, kinds["scale"]),
+                bias=Runtime(bias, kinds["bias"]),
             )
             layers.append(layer)
-            own = swap.key if swap.number is None else swap.number
-            self._affines.setdefault(own if swap.site.graph else swap.parameters, []).append(number)
         for graph in all_graphs(self._model):
             graph.nodes = [new for node in graph.nodes for new in around.get(id(node), [node])]
         keys = {id(node): key for key, node in enumerate(gs_nodes(self._model))}
@@ -337,11 +409,12 @@ class _Opening:
         swaps = (replace(swap, key=keys[id(nodes[swap.key])]) for swap in plan.swaps)
         self._opened = replace(plan, swaps=tuple(swaps))
 
+    @staticmethod
     def _mark(
-        self, number: int, what: str, source: gs.Tensor, target: gs.Tensor | None = None
+        names: Names, number: int, what: str, source: gs.Tensor, target: gs.Tensor | None = None
     ) -> gs.Node:
         """Return a node that a tensor passes through, and that is known again."""
-        name = self._names.fresh(f"{what}_of_{number}")
+        name = names.fresh(f"{what}_of_{number}")
         outputs = [gs.Variable(name) if target is None else target]
         return gs.Node("Identity", name, {_MARK: f"{number} {what}"}, [source], outputs)
 
@@ -351,54 +424,82 @@ class _Opening:
         model.graph.inputs.append(tensor)
         return tensor
 
-    def swap(self) -> None:
-        """Let the student be the swapped network, with its affines as inputs."""
+    def swap(self, *, affines: bool) -> None:
+        """Let the student be the swapped network, perhaps with its affines as inputs."""
         apply_swaps(self._opened, self._model)
         self._student = self._inlined(self._model, "student")
         self._names = self._student.names
         theirs = self._teacher.by_tag()
-        for numbers in self._affines.values():
-            self._open_affine(numbers, [theirs.get(self._plan.swaps[n].key, []) for n in numbers])
+        alike: dict[Hashable, list[_Scaled]] = {}  # with one scale and bias
+        for number, swap in enumerate(self._plan.swaps if affines else ()):
+            nodes = theirs.get(swap.key, [])
+            if not nodes:
+                self._kept[swap.layer.name] = (
+                    "nothing calls the function, or takes the branch, that it is in"
+                )
+                continue
+            marks = (self._student.marks[number, what] for what in ("x", "y", "scale", "bias"))
+            for node, *keys in zip(nodes, *marks, strict=True):
+                use = _Scaled(swap, node, *keys)
+                handed = tuple(self._origins.identity(Read(node, slot)) for slot in use.handed)
+                alike.setdefault(handed if len(handed) == 2 else swap.parameters, []).append(use)
+        for uses in alike.values():
+            try:
+                self._open_affine(uses)
+            except UnfitError as error:  # noqa: PERF203 - each has its own
+                self._kept[self._title(uses[0])] = str(error)
 
-    def _open_affine(self, numbers: list[int], teachers: list[list[Node]]) -> None:
-        """Make a scale and a bias inputs of the student, wherever they are read."""
-        student = self._student
-        swaps = [self._plan.swaps[number] for number in numbers]
-        layer = swaps[0].layer
-        made_of = [node for nodes in teachers for node in nodes]
-        hidden = self._hidden(made_of)
-        if hidden or not made_of:
-            self._kept[layer.name] = hidden or "nothing calls the function that it is in"
-            return
-        xs, ys, scales, biases = (
-            [key for number in numbers for key in student.marks.get((number, what), ())]
-            for what in ("x", "y", "scale", "bias")
-        )
+    def _title(self, use: _Scaled) -> str:
+        """Return what to call a layer."""
+        name, handed = use.swap.layer.name, use.handed
+        return self._origins.title(use.node, Read(use.node, handed[0])) if handed else name
+
+    def _open_affine(self, uses: list[_Scaled]) -> None:
+        """Make a scale and a bias inputs of the student, wherever they are read.
+
+        Raises
+        ------
+        UnfitError
+            They can't be others, or nobody sees what comes of that.
+        """
+        student, first, layer = self._student, uses[0], uses[0].swap.layer
+        hidden = self._hidden(use.node for use in uses)
+        if hidden:
+            raise UnfitError(hidden)
         parameters = []
-        for what, keys, values in zip(
-            ("scale", "bias"), (scales, biases), _affine(layer), strict=True
-        ):
-            data_type = layer.compute_type
+        for slot, (what, own) in enumerate(_affine(layer).items(), start=1):
+            constant = None
+            if isinstance(own, Runtime):
+                reads = [Read(use.node, slot) for use in uses]
+                if len(set(map(self._origins.identity, reads))) > 1:
+                    raise UnfitError(f"calls of its function share the other, but not the {what}")
+                if unless_blocked(constant_source, reads[0].node.operand(slot)) is None:
+                    raise UnfitError("its scale or bias is not constant")
+                constant = self._origins.constant(reads)
+                values, data_type = constant.source.load(), constant.source.data_type
+            else:
+                data_type = layer.compute_type
+                values = round_to(own, data_type)
             tensor = self._input(student.model, f"{layer.name}/{what}", data_type, values.shape)
-            for key in keys:
-                student.surgeon[key].inputs[0] = tensor
-            parameters.append(Parameter(tensor.name, data_type, round_to(values, data_type)))
+            for use in uses:
+                student.surgeon[use.scale if slot == 1 else use.bias].inputs[0] = tensor
+            parameters.append(Parameter(tensor.name, data_type, values, constant))
         nodes = {node.key: node for node in student.network.nodes()}
-        product = Scaling(layer.num_groups, layer.epsilon)
-        data_type = layer.data_type
-        uses = [
+        read = [
             Use(
-                product,
-                student.shown(nodes[x], None, data_type),
-                student.shown(nodes[y], None, data_type),
-                self._teacher.shown(node, None, data_type),
-                by_turns=bool(node.graph.parent),
+                Scaling(use.swap.layer.num_groups, use.swap.layer.epsilon),
+                student.shown(nodes[use.x], None, layer.data_type),
+                student.shown(nodes[use.y], None, layer.data_type),
+                self._teacher.shown(use.node, None, layer.data_type),
+                by_turns=bool(use.node.graph.parent),
+                given=self._teacher.shown(use.node, 0, layer.data_type) if self._given else "",
             )
-            for x, y, node in zip(xs, ys, made_of, strict=True)
+            for use in uses
         ]
-        places = tuple(swap.place for swap in swaps)
-        problem = Problem(layer.name, tuple(uses), parameters[0], parameters[1], places)
-        self._found.append(_Fitted(problem, [*xs, *scales, *biases], made_of))
+        places = tuple(dict.fromkeys(use.swap.place for use in uses))
+        problem = Problem(self._title(first), tuple(read), parameters[0], parameters[1], places)
+        readers = [key for use in uses for key in (use.x, use.scale, use.bias)]
+        self._found.append(_Fitted(problem, readers, [use.node for use in uses]))
 
     def _hidden(self, nodes: Iterable[Node]) -> str:
         """Say why tensors at nodes of the teacher can't be seen; empty where all can."""
@@ -408,7 +509,7 @@ class _Opening:
     def open_weights(self) -> None:
         """Make the weights of linear layers inputs of the student."""
         teacher, student = self._teacher, self._student
-        found = find_layers(teacher.network.nodes(), teacher.tags, self._called)
+        found = find_layers(teacher.network.nodes(), self._origins)
         self._kept |= found.kept
         theirs, ours = teacher.by_tag(), student.by_tag()
         twins = {
@@ -421,7 +522,7 @@ class _Opening:
 
     def _open_weight(self, shared: Shared, twins: dict[int, Node]) -> None:
         layers = shared.layers
-        title = where(layers[0].node)
+        title = self._origins.title(layers[0].node, layers[0].weight)
         nodes = [n.key for layer in layers for n in (layer.node, layer.last)]
         if any(key not in twins for key in nodes):
             self._kept[title] = "it is part of a layer that is swapped"
@@ -449,7 +550,7 @@ class _Opening:
         uses = tuple(
             Use(
                 layer.product,
-                self._student.shown(twins[layer.node.key], 1 - layer.weight[1], data_type),
+                self._student.shown(twins[layer.node.key], layer.along, data_type),
                 self._student.shown(twins[layer.last.key], None, data_type),
                 self._teacher.shown(layer.last, None, data_type),
                 by_turns=bool(layer.node.graph.parent),
@@ -487,8 +588,10 @@ class _Opening:
         theirs = self._side(self._teacher.network, "teacher", same, [v.name for v in outputs])
         known = {**_types(self._teacher.network), **self._teacher.recorder.types}
         for problem in problems:
-            for use in problem.uses:
-                theirs.taps[use.wanted] = known.get(use.wanted) or problem.weight.data_type
+            for name in filter(
+                None, (end for use in problem.uses for end in (use.wanted, use.given))
+            ):
+                theirs.taps[name] = known.get(name) or problem.weight.data_type
         if same.levels != order.levels:  # then every pass of the teacher is a whole one
             theirs = replace(theirs, frontiers=None)
         names = tuple(value.name for value in outputs)
@@ -514,14 +617,13 @@ class _Opening:
         )
 
 
-def _affine(layer: Layer) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _affine(layer: Layer) -> dict[str, npt.NDArray[np.float64] | Runtime]:
     """Return the scale and bias that a layer has."""
-    given = ((layer.scale, 1.0), (layer.bias, 0.0))
-    scale, bias = (
-        values if isinstance(values, np.ndarray) else np.full(layer.channels, neutral)
-        for values, neutral in given
-    )
-    return scale, bias
+    given = {"scale": (layer.scale, 1.0), "bias": (layer.bias, 0.0)}
+    return {
+        what: np.full(layer.channels, neutral) if values is None else values
+        for what, (values, neutral) in given.items()
+    }
 
 
 def _types(network: Network) -> dict[str, int | None]:

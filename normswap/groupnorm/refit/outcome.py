@@ -78,7 +78,7 @@ class Searched(AsDict):
         and with those that were found. The better ones are taken. `found` is None where they are
         the same.
     kept : int
-        How many layers are in bodies and functions, for which nothing was searched.
+        How many layers have tensors that can't be read, for which nothing was searched.
     """
 
     asked: float

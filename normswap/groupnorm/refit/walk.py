@@ -34,6 +34,7 @@ from normswap.groupnorm.refit.networks import open_pair
 from normswap.groupnorm.refit.occurrences import occurrences
 from normswap.groupnorm.refit.outcome import Fit, FitStep, Refitted, Unfitted
 from normswap.groupnorm.refit.targets import find_targets, theirs
+from normswap.groupnorm.refit.unrolling import MOST as MOST_TURNS
 from normswap.runtime.session import Session
 
 if TYPE_CHECKING:
@@ -175,9 +176,13 @@ def _times(problem: Problem, here: Tensors, there: Tensors | None = None) -> Ite
 def _hindrance(problem: Problem, route: Route) -> str:
     """Return why an affine was not fitted to the outputs, if it was not."""
     name = problem.weight.name
+    if name in route.unknown and problem.is_hidden:
+        return (
+            f"a joint fit of all layers goes into a body only where its branch, or its number of "
+            f"turns up to {MOST_TURNS}, is constant, and {route.unknown[name]} has none that is"
+        )
     if name in route.unknown:
-        how = "which it is in" if problem.is_hidden else "which comes after it"
-        return f"no derivative is known of {route.unknown[name]}, {how}"
+        return f"no derivative is known of {route.unknown[name]}, which comes after it"
     if name not in route.names:
         return "small changes of it are lost in the rounding of its type"
     return "a joint fit of all layers takes too long, or did not reduce the error"
@@ -354,7 +359,10 @@ class _Walk:
         affines: dict[tuple[str, str], FittedAffine] = {}
         for problem in moved:
             if problem.affine and problem.bias is not None:
-                scale, bias = (p.values.astype(np.float64) for p in problem.parameters)
+                scale, bias = (
+                    p.values.astype(np.float64) if p.constant is None else None
+                    for p in problem.parameters
+                )
                 affines |= dict.fromkeys(problem.affine, FittedAffine(scale, bias))
         return Refitted(fit, constants, affines, self._now.snr)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_graphsurgeon as gs
 
-from normswap.graph.build import gs_nodes
+from normswap.graph.build import gs_nodes, with_nested
 from normswap.graph.names import Names
 from normswap.graph.unread import drop_unread
 from normswap.model import ArrayTensor, make_constant
@@ -36,6 +36,7 @@ def write_constants(model: Model, constants: Iterable[tuple[Constant, npt.NDArra
         source = ArrayTensor(values)
         if constant.name:
             stored[constant.name] = make_constant(constant.name, source)
+            model.graph.replaced.append(stored[constant.name])
         elif constant.places:
             key, slot = constant.places[0]
             fresh = names.fresh(f"{nodes[key].inputs[slot].name}_refitted")
@@ -43,7 +44,7 @@ def write_constants(model: Model, constants: Iterable[tuple[Constant, npt.NDArra
             for key, slot in constant.places:
                 released.append(nodes[key].inputs[slot])
                 nodes[key].inputs[slot] = tensor
-    for node in nodes:
+    for node in (node for graph in with_nested(model.graph) for node in graph.nodes):
         for slot, tensor in enumerate(node.inputs):
             if isinstance(tensor, gs.Constant) and tensor.name in stored:
                 node.inputs[slot] = stored[tensor.name]

@@ -52,7 +52,9 @@ STANDINGS = {
 def page(report: CheckReport, wirings: Sequence[Wiring | None]) -> Page:
     """Return the page of a check."""
     before, after = Path(report.original).name, Path(report.rewritten).name
-    regions = (*report.proof.apart, *report.proof.regions) if report.proof is not None else ()
+    apart, regions = (
+        (report.proof.apart, report.proof.regions) if report.proof is not None else ((), ())
+    )
     return Page(
         "check",
         f"{before} and {after}",
@@ -60,7 +62,8 @@ def page(report: CheckReport, wirings: Sequence[Wiring | None]) -> Page:
         rests(report),
         (*figures(report), ("seconds", f"{report.seconds:.1f}")),
         (
-            *section("Where the operators differ", [_pictures(regions, wirings)]),
+            *section("Where the function differs", [_pictures(apart, wirings)]),
+            *section("Where only the operators differ", [_pictures(regions, wirings)]),
             *sections(report),
         ),
     )

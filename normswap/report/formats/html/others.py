@@ -178,7 +178,7 @@ def fleet(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     return Page(
         report.of,
         f"{len(report.models)} models",
-        Word(f"{wrong} with findings or errors", "bad") if wrong else Word("all fine", "good"),
+        Word(f"{wrong} with findings or errors", "bad") if wrong else Word("no failures", "good"),
         "",
         (("models", str(len(report.models))), ("with findings or errors", str(wrong))),
         tuple(section("What was done", [rows])),

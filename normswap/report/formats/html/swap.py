@@ -52,6 +52,8 @@ def page(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     lead = "A swapped network is a different function from the original, so drift is not an error."
     if drift and report.check is not None and not report.check.drift.own:
         lead += " It was measured on random inputs, and does not tell the accuracy."
+    if report.uncalibrated is not None:
+        lead += " A fit brings the outputs closer; layers in between may move further away."
     return rewrite(
         report,
         "swap",
@@ -114,7 +116,7 @@ def _drift(report: Any) -> list[Block]:
         if before is not None:
             series = [
                 Series("swapped", _snr(before.layers, names)),
-                Series("calibrated", _snr(after.layers, names)),
+                Series(report.stage, _snr(after.layers, names)),
             ]
         known = [value for value in series[-1].values if value is not None]
         told = (
@@ -134,7 +136,7 @@ def _drift(report: Any) -> list[Block]:
             rows.append((Name(name), what, number(drift.cosine, ".4f"), *was, snr, agreed))
     columns = ["tensor", "what", "cosine", "SNR", "same top class"]
     if before is not None:
-        columns[3:4] = ["SNR, swapped", "SNR, calibrated"]
+        columns[3:4] = ["SNR, swapped", f"SNR, {report.stage}"]
     if not any(row[-1] for row in rows):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
     blocks.append(table("Drift of each output and layer", columns, rows))

@@ -257,12 +257,11 @@ def _drift(report: SwapReport, console: Console) -> None:
         "drift from the original network (expected, since a swap makes a different "
         f"function){measured}:"
     )
-    done = "refitted" if report.fit is not None and report.fit.weights else "calibrated"
     scores = any(drift.top1 is not None for drift in check.drift.outputs.values())
     table = new_table("", "", "cosine", "SNR", *["same top class"] * scores)
     before = report.uncalibrated.outputs if report.uncalibrated else {}
     for name, drift in check.drift.outputs.items():
-        stages = [("swapped", before[name]), (done, drift)] if name in before else []
+        stages = [("swapped", before[name]), (report.stage, drift)] if name in before else []
         for number, (stage, figures) in enumerate(stages or [("", drift)]):
             agreed = (
                 ""
@@ -362,7 +361,7 @@ def _fit(fit: Fit, console: Console, *, verbose: int) -> None:
 
 def _searched(found: Searched) -> str:
     """Say what other numbers of groups are worth."""
-    kept = f"; {found.kept} in bodies and functions keep theirs" if found.kept else ""
+    kept = f"; {found.kept} whose tensors can't be read keep theirs" if found.kept else ""
     if found.found is None:
         return f"no other numbers of groups fit layers better{kept}"
     taken = "taken" if found.found > found.asked else "not taken"

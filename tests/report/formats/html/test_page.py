@@ -7,6 +7,7 @@ import re
 import sys
 from html.parser import HTMLParser
 
+import numpy as np
 import onnx
 import pytest
 from support.build import Builder
@@ -177,6 +178,23 @@ def test_what_next_has_its_command_as_code(home):
     invoke("fold", model, "--dry-run", "--report", home / "next.html")
     text = (home / "next.html").read_text("utf-8")
     assert f"<code>normswap recalibrate --freeze {model}</code>" in text
+
+
+def test_the_region_that_differs_is_drawn_first(home, tmp_path):
+    assert invoke("fold", home / "model.onnx", "--no-check", "-o", tmp_path / "b.onnx").code == 0
+    model = onnx.load(tmp_path / "b.onnx")
+    conv = next(node for node in model.graph.node if node.name == "conv1")
+    stored = next(each for each in model.graph.initializer if each.name == conv.input[1])
+    values = onnx.numpy_helper.to_array(stored) * np.float32(1.01)
+    stored.CopyFrom(onnx.numpy_helper.from_array(values, stored.name))
+    onnx.save(model, tmp_path / "b.onnx")
+    told = ("--check", "proof", "--report", tmp_path / "c.html")
+    assert invoke("check", home / "model.onnx", tmp_path / "b.onnx", *told).code == 1
+    text = Document((tmp_path / "c.html").read_text("utf-8")).text
+    headings = "Where the function differs|Where only the operators differ|What was tested"
+    _, differs, same, _ = re.split(headings, text[text.index("seconds") :])
+    assert (differs.count("Conv conv1"), same.count("Conv conv1")) == (2, 0)
+    assert same.count("Conv conv0") == same.count("Conv conv2") == 2
 
 
 def test_many_models_are_a_table():
