@@ -42,7 +42,7 @@ def run(home, *arguments):
         (["a.onnx", "a.onnx", "--timeout", "0.01"], ExitCode.RUN, "longer than"),
         (["constant.onnx", "constant.onnx"], ExitCode.OK, "equivalent, proved"),
         (["constant.onnx", "constant.onnx", "--no-arbiter"], ExitCode.INCONCLUSIVE, "inconclusive"),
-        ([], ExitCode.USAGE, "No model to check"),
+        ([], ExitCode.USAGE, "No model was given to check"),
         (["a.onnx"], ExitCode.USAGE, "nothing to compare"),
         (["a.onnx", "a.onnx", "--check", "deep"], ExitCode.USAGE, "deep"),
         (["a.onnx", "a.onnx", "--check", "off"], ExitCode.USAGE, "'off'"),

@@ -212,7 +212,7 @@ def test_every_format_tells_the_layer():
     [
         (("--module", "a:b", "m.onnx", "n.onnx"), "--module takes the place of the second model"),
         (("--module", "a:b", "m.onnx", "--require", "proved"), "so --module can't be used"),
-        (("--module", "a:b"), "No model to check"),
+        (("--module", "a:b"), "No model was given to check"),
     ],
 )
 def test_what_makes_no_sense_beside_a_module_is_refused(arguments, said):
