@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 def in_topological_order(nodes: list[Any]) -> list[Any]:
@@ -41,6 +41,13 @@ def in_topological_order(nodes: list[Any]) -> list[Any]:
         node = next(node for node, count in zip(nodes, missing, strict=True) if count)
         raise ValueError(f"the nodes form a cycle around {node.op_type} {node.name!r}")
     return [nodes[i] for i in order]
+
+
+def set_nodes(holder: Any, nodes: Iterable[Any]) -> None:
+    """Give a graph or function other nodes, its own among them."""
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del holder.node[:]
+    holder.node.extend(copies)
 
 
 def _read_by_node(node: Any) -> Iterator[str]:

@@ -413,13 +413,15 @@ def verdicts(monkeypatch):
     """Have every check end as a test says."""
     import dataclasses
 
-    checked = normswap.workflows.fold.checked
+    from normswap.workflows.ending import Ending
+
+    checked = Ending.checked
 
     def end(verdict, *reasons):
         def judged(*arguments):
             return dataclasses.replace(checked(*arguments), verdict=verdict, reasons=reasons)
 
-        monkeypatch.setattr(normswap.workflows.fold, "checked", judged)
+        monkeypatch.setattr(Ending, "checked", judged)
 
     return end
 

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 
 from normswap.folding.answers import UNREAD, Answer, Answers, Down, Goal, Into, Up, Way
 from normswap.folding.edits import Edit, Insert, Replace
-from normswap.folding.loadable import misfit
 from normswap.folding.operators import Operator, find
 from normswap.folding.plan import Step
-from normswap.folding.soundness import unsound
+from normswap.folding.soundness import misfit, unsound
 from normswap.graph.evaluate import constant_of
 from normswap.graph.flaws import require_sound
 from normswap.graph.formulas import Scaled

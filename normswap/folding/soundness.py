@@ -1,4 +1,4 @@
-"""Whether the constants that a route makes can be stored as their formulas say.
+"""Whether the constants that a route makes can be stored as their formulas say, and be loaded.
 
 They can't where a constant that goes into one is not finite, where a value is beyond the range of
 its type, or so small that the type has too few digits for it (:mod:`normswap.graph.precision`).
@@ -13,12 +13,17 @@ from normswap.folding.edits import Edit, Insert, Replace
 from normswap.graph.flaws import FACTORS
 from normswap.graph.precision import lost_digits, smallest_normal
 from normswap.graph.reasons import Block, Reason
+from normswap.semantics.families import ARITHMETIC
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from normswap.graph.expressions import Expression
     from normswap.graph.network import Node
+
+
+BROADCASTING = ARITHMETIC | {"Max", "Mean", "Min", "Sum", "Where"}
+"""Operators whose operands ONNX compares size by size."""
 
 
 def unsound(edits: Iterable[Edit], nodes: Mapping[int, Node]) -> Block | None:
@@ -41,6 +46,30 @@ def unsound(edits: Iterable[Edit], nodes: Mapping[int, Node]) -> Block | None:
         block = _unsound(edit.constant, edit.hint, factor=factor)
         if block is not None:
             return block
+    return None
+
+
+def misfit(edits: Iterable[Edit], nodes: Mapping[int, Node]) -> Block | None:
+    """Say which new constant has a size where ONNX may infer another one, or None.
+
+    Where ONNX infers another size than runtimes make (:mod:`normswap.graph.sizes`), a Mul whose
+    constant has as many elements as there are in truth is an error for ONNX, and a runtime does not
+    load it. A scalar fits whatever is inferred, and no other constant may come into its place.
+    """
+    for edit in edits:
+        if isinstance(edit, Insert):
+            value = nodes[edit.node].outputs[edit.output]
+        elif isinstance(edit, Replace):
+            node = nodes[edit.node]
+            value = node.out if node.op in BROADCASTING and not node.domain else None
+        else:
+            continue
+        if value is not None and value.is_doubtful_along(edit.constant.shape):
+            detail = (
+                f"ONNX may infer another shape for {value.name} than the new {edit.hint} needs, "
+                "and runtimes then refuse the model"
+            )
+            return Block(Reason.SHAPE_UNKNOWN, value.name, detail)
     return None
 
 

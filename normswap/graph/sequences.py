@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 
 from normswap.graph.evaluate import integers_of
+from normswap.order import set_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,9 +54,7 @@ def split_sequences(
             continue
         nodes.append(node)
     if lengths:
-        copied = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-        del graph.node[:]
-        graph.node.extend(copied)
+        set_nodes(graph, nodes)
 
 
 def parts_of(split: Node, length: object) -> list[range] | None:

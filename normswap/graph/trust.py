@@ -24,6 +24,7 @@ from normswap.bodies import bodies
 from normswap.graph.inference import UNKNOWN
 from normswap.graph.sizes import DOUBTFUL, WHOLE, TensorType, doubtful_axes
 from normswap.model.external import is_external
+from normswap.order import set_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -282,9 +283,7 @@ class _Walk:
                     self.has_noted = True
                     scope.tell(note)
         if len(made) > len(graph.node):
-            nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in made]
-            del graph.node[:]
-            graph.node.extend(nodes)
+            set_nodes(graph, made)
 
     def function(self, function: onnx.FunctionProto) -> None:
         """Go through the body of a function, of which no size is known."""
@@ -294,9 +293,7 @@ class _Walk:
             made += self.node(node, node, scope)
             made.append(node)
         if len(made) > len(function.node):
-            nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in made]
-            del function.node[:]
-            function.node.extend(nodes)
+            set_nodes(function, made)
 
     def node(
         self, node: onnx.NodeProto, twin: onnx.NodeProto, scope: _Scope

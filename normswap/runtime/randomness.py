@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from normswap.order import in_topological_order
+from normswap.order import in_topological_order, set_nodes
 from normswap.semantics.families import RANDOM
 
 if TYPE_CHECKING:
@@ -192,7 +192,5 @@ def pin(model: onnx.ModelProto, numbers: Sequence[float | None]) -> onnx.ModelPr
     with contextlib.suppress(ValueError):  # a circle, which no runtime takes
         ordered = in_topological_order(nodes)
         if ordered is not nodes:
-            copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in ordered]
-            del model.graph.node[:]
-            model.graph.node.extend(copies)
+            set_nodes(model.graph, ordered)
     return model

@@ -362,12 +362,12 @@ def test_an_internal_error_is_reported_as_one(model, monkeypatch):
 
 
 def test_an_interrupt_leaves_nothing(model, monkeypatch):
-    import normswap.workflows.fold
+    from normswap.workflows.ending import Ending
 
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(normswap.workflows.fold, "checked", interrupted)
+    monkeypatch.setattr(Ending, "checked", interrupted)
     result = invoke("fold", model)
     assert result.code == 130
     assert files(model.parent) == ["model.onnx"]

@@ -12,6 +12,7 @@ import pytest
 from support.broken_saves import model, save
 from support.cli import invoke
 
+import normswap.workflows.ending
 import normswap.workflows.fold
 import normswap.workflows.result
 from normswap.cli.stopping import stoppable
@@ -44,7 +45,7 @@ def send(name):
 
 @pytest.mark.parametrize("name", ENDED)
 def test_a_signal_before_the_save(path, monkeypatch, name):
-    monkeypatch.setattr(normswap.workflows.fold, "checked", lambda *_: send(name))
+    monkeypatch.setattr(normswap.workflows.ending.Ending, "checked", lambda *_: send(name))
     result = invoke("fold", path)
     assert result.code == ENDED[name]
     assert "Interrupted; nothing was written." in result.err

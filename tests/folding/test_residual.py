@@ -13,7 +13,7 @@ from support.build import Builder
 from support.cli import invoke
 
 import normswap
-import normswap.workflows.fold
+import normswap.workflows.ending
 from normswap.check.options import CheckOptions
 from normswap.errors import ExitCode
 from normswap.folding.apply import apply_plan
@@ -119,12 +119,12 @@ def wrong(monkeypatch):
     staged_output = normswap.model.staging.staged_output
 
     @contextlib.contextmanager
-    def spoiled(edited, output, *, overwrite):
-        with staged_output(edited, output, overwrite=overwrite) as staged:
+    def spoiled(folded, output, **options):
+        with staged_output(folded, output, **options) as staged:
             spoil(staged.path, onnx.load(staged.path).graph.initializer[0].name, nudge)
             yield staged
 
-    monkeypatch.setattr(normswap.workflows.fold, "staged_output", spoiled)
+    monkeypatch.setattr(normswap.workflows.ending, "staged_output", spoiled)
 
 
 @pytest.mark.usefixtures("wrong")

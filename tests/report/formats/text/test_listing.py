@@ -6,8 +6,8 @@ import re
 import pytest
 from support.cli import invoke
 
-from normswap.report.formats.text import console as module
 from normswap.report.formats.text.console import new_table, printing
+from normswap.report.formats.text.listing import LISTS
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -63,7 +63,7 @@ def test_a_sentence_is_wrapped_in_its_column(shown):
 
 @pytest.mark.parametrize("width", [60, 80])
 def test_a_name_is_never_broken_for_its_neighbours(shown, width):
-    title, name, *rest = shown(width, table(ROW, (NAME, "axis", module.LISTS)))
+    title, name, *rest = shown(width, table(ROW, (NAME, "axis", LISTS)))
     assert title == "  kept"
     assert name == f"  {NAME}"
     assert rest[0] == "    reason several-readers"
