@@ -48,7 +48,7 @@ def solutions(
     """
     slope = pull(0.0)
     along, found = slope, np.zeros_like(slope)
-    energy = float(slope @ slope)
+    energy = _energy(slope)
     for number in range(1, rounds[-1] + 1):
         length = push(along)
         if not (0 < length < np.inf and 0 < energy < np.inf):  # met, or of no use
@@ -59,5 +59,10 @@ def solutions(
             yield number, found
         if number < rounds[-1]:
             slope = pull(step)
-            before, energy = energy, float(slope @ slope)
+            before, energy = energy, _energy(slope)
             along = slope + energy / before * along
+
+
+def _energy(vector: Vector) -> float:
+    """Return the sum of squares; a dot product would wake BLAS' threads, which then wait busily."""
+    return float(np.square(vector).sum())

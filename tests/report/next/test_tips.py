@@ -193,7 +193,8 @@ def folded(home):
 def test_folded(folded):
     (tip,) = told("fold", folded, "--dry-run")
     assert tip.startswith(
-        "the model looks folded already, so nothing is left to do: 8 of 9 operators"
+        "the model looks folded already, so nothing is left to do: the constants of 8 of 9 "
+        "operators"
     )
     first, second = told("bn-to-gn", folded, "--dry-run")
     assert "keeps it with optimize=False" in second

@@ -265,7 +265,8 @@ def _into(steps: Iterable[Step]) -> str:
 
 def _way(route: Iterable[Step]) -> str:
     arrows = {"up": "↑", "down": "↓", "beside": "→"}
-    return " ".join(f"{arrows[step.direction]} {step.op}" for step in route) or "nothing to do"
+    steps = [f"{arrows[step.direction]}\N{NO-BREAK SPACE}{step.op}" for step in route]
+    return " ".join(steps) or "nothing to do"
 
 
 def _all(layers: Iterable[Any], name: str) -> tuple[float | None, ...]:
