@@ -683,6 +683,32 @@ def test_what_a_function_is_handed_is_fitted(tmp_path, monkeypatch, weights, is_
     assert sum("_refitted" in name for name in after) == calls  # B, and the mean is what it was
 
 
+def test_calls_that_a_swap_inlines_keep_their_own_affines(tmp_path, monkeypatch):
+    """What torch's modules are as functions: statistics go from one into another."""
+    monkeypatch.setattr(walk, "TIMES", 1)
+    b = Builder(17, seed=3)
+    for name, op, given in (
+        ("C", "Conv", ["w"]),
+        ("N", "BatchNormalization", ["s", "B", "m", "v"]),
+    ):
+        body = Body(b, name, ["a", *given])
+        body.returns(body.node(op, *body.inputs))
+    x = b.input("N", 3, 6, 6)
+    for channels, name in ((3, "one"), (8, "two")):
+        x = b.node("C", x, b.normal(8, channels, 1, 1), domain="local")
+        given = [b.normal(8, name=f"s {name}"), *map(b.const, b.statistics(8, positive=True)[1:])]
+        x = b.node("Relu", b.node("N", x, *given, domain="local"))
+    b.output(b.node("Flatten", b.node("GlobalAveragePool", x), out="y"), ("N", 8))
+    path, target = tmp_path / "model.onnx", tmp_path / "gn.onnx"
+    onnx.save(b.model(), path)
+    data = {"x": images(64)}
+    fit = swap(
+        path, target, swap_options(2), data=data, calibration=CalibrationOptions()
+    ).report.fit
+    assert fit.steps[0].layer == "2 layers together"
+    assert fit.after["y"].snr > fit.before["y"].snr + 1
+
+
 def test_what_a_function_is_handed_for_other_nodes_too_stays(tmp_path):
     """Of what only some nodes of a function read, a call can't hand it another."""
     b = Builder(17, seed=3)

@@ -37,7 +37,7 @@ from normswap.model import ArrayTensor, load, make_constant, stage
 from normswap.model.imported import ImportedGraph
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Sequence
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -253,7 +253,9 @@ class _Opened:
 class _Scaled:
     """A layer that is swapped, each time that it is there once functions are inlined.
 
-    `node` is the teacher's; the others are numbers of the student's marks.
+    `node` is the teacher's; the others are numbers of the student's marks. `is_split` says that it
+    was one layer in a function, whose calls have an affine of their own each since they were
+    inlined or specialised.
     """
 
     swap: Swap
@@ -262,10 +264,13 @@ class _Scaled:
     y: int
     scale: int
     bias: int
+    is_split: bool
 
     @property
     def handed(self) -> list[int]:
-        """The inputs of the node that are no constants where it was."""
+        """The inputs of the node that are no constants where it was, or others at each call."""
+        if self.is_split:
+            return [1, 2]
         own = _affine(self.swap.layer).values()
         return [slot for slot, value in enumerate(own, start=1) if isinstance(value, Runtime)]
 
@@ -431,6 +436,7 @@ class _Opening:
         self._names = self._student.names
         theirs = self._teacher.by_tag()
         alike: dict[Hashable, list[_Scaled]] = {}  # with one scale and bias
+        split = self._split(theirs)
         for number, swap in enumerate(self._plan.swaps if affines else ()):
             nodes = theirs.get(swap.key, [])
             if not nodes:
@@ -439,8 +445,8 @@ class _Opening:
                 )
                 continue
             marks = (self._student.marks[number, what] for what in ("x", "y", "scale", "bias"))
-            for node, *keys in zip(nodes, *marks, strict=True):
-                use = _Scaled(swap, node, *keys)
+            for node, x, y, scale, bias in zip(nodes, *marks, strict=True):
+                use = _Scaled(swap, node, x, y, scale, bias, is_split=swap.parameters in split)
                 handed = tuple(self._origins.identity(Read(node, slot)) for slot in use.handed)
                 alike.setdefault(handed if len(handed) == 2 else swap.parameters, []).append(use)
         for uses in alike.values():
@@ -448,6 +454,18 @@ class _Opening:
                 self._open_affine(uses)
             except UnfitError as error:  # noqa: PERF203 - each has its own
                 self._kept[self._title(uses[0])] = str(error)
+
+    def _split(self, theirs: Mapping[int, list[Node]]) -> set[tuple[str, ...]]:
+        """Return the parameters of layers that have several constants for one scale and bias."""
+        options = self._plan.options
+        seen: dict[tuple[str, ...], set[tuple[Hashable, ...]]] = {}
+        for swap in self._plan.swaps if options.keep_scale and options.keep_bias else ():
+            fitted = options.affines.get(swap.place)
+            if fitted is None or fitted.scale is fitted.bias is None:
+                for node in theirs.get(swap.key, ()):
+                    pair = tuple(self._origins.identity(Read(node, slot)) for slot in (1, 2))
+                    seen.setdefault(swap.parameters, set()).add(pair)
+        return {parameters for parameters, pairs in seen.items() if len(pairs) > 1}
 
     def _title(self, use: _Scaled) -> str:
         """Return what to call a layer."""
@@ -469,7 +487,7 @@ class _Opening:
         parameters = []
         for slot, (what, own) in enumerate(_affine(layer).items(), start=1):
             constant = None
-            if isinstance(own, Runtime):
+            if slot in first.handed:
                 reads = [Read(use.node, slot) for use in uses]
                 if len(set(map(self._origins.identity, reads))) > 1:
                     raise UnfitError(f"calls of its function share the other, but not the {what}")
@@ -477,6 +495,10 @@ class _Opening:
                     raise UnfitError("its scale or bias is not constant")
                 constant = self._origins.constant(reads)
                 values, data_type = constant.source.load(), constant.source.data_type
+                if not isinstance(own, Runtime) and data_type != layer.compute_type:
+                    raise UnfitError(f"calls differ in its {what}, which is of half precision")
+            elif isinstance(own, Runtime):
+                raise AssertionError(f"{layer.name} has no constant {what}")
             else:
                 data_type = layer.compute_type
                 values = round_to(own, data_type)
