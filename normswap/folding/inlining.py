@@ -142,7 +142,8 @@ def put_in_place(body: gs.Function, call: gs.Node, names: Names) -> None:
             for slot, tensor in enumerate(list(tensors)):
                 if id(tensor) in new:
                     tensors[slot] = new[id(tensor)]
-        for tensor in graph.tensors().values():
+        used = (tensor for node in graph.nodes for tensor in (*node.inputs, *node.outputs))
+        for tensor in (*used, *graph.inputs, *graph.outputs):  # of which some share a name by now
             known = id(tensor) in renamed or any(tensor is other for other in new.values())
             if not known and tensor.name:
                 renamed.add(id(tensor))

@@ -231,3 +231,18 @@ def test_what_is_inlined_can_be_taken_back():
     assert made == {"Conv", "BatchNormalization", "Relu"}
     draft.rollback(0)
     assert picture(network) == before
+
+
+def test_a_tensor_of_a_function_may_be_called_like_an_argument(capfd):
+    b = Builder(17)
+    modules(b)
+    f = Body(b, "Rectified", ["x", "w", "b"])
+    inner = f.node("Relu", "x")
+    f.node("Conv", inner, "w", "b", pads=[1] * 4)
+    f.nodes[0].output[0] = f.nodes[1].input[0] = "taken"
+    f.returns(f.nodes[1].output[0])
+    x = b.node("Neg", b.input("N", 3, 5, 5), out="taken")
+    x = b.node("Rectified", x, b.normal(4, 3, 3, 3), b.normal(4), domain="local")
+    b.output(b.node("Identity", bn(b, x, 4), out="y"), None)
+    folds(b)
+    assert capfd.readouterr() == ("", "")
