@@ -24,6 +24,9 @@ SPATIAL_SIZES = (64, 224, 32, 299, 128, 256, 512, 16, 8)
 EMPTY = 0
 _VOLUME = 16  # a side of a five-dimensional input, whose cost grows with the third power
 
+LONGEST = 200
+"""Characters of an expression of sizes; a longer name is a symbol, however deep Python recurses."""
+
 _OPERATORS: Mapping[type, Callable[[int, int], int]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -234,15 +237,17 @@ def _size(key: int | str, sizes: Mapping[str, int]) -> int:
         return _SEQUENCE
     try:
         return max(_evaluate(tree, sizes), 0)
-    except (ZeroDivisionError, RecursionError):
+    except ZeroDivisionError:
         return _SEQUENCE
 
 
 def _parsed(text: str) -> ast.BinOp | None:
     """Return the syntax tree of an expression such as ``past + sequence``, or None of a symbol."""
+    if len(text) > LONGEST:
+        return None
     try:
         tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except (SyntaxError, ValueError, MemoryError):  # the last of many parentheses
         return None
     return tree if isinstance(tree, ast.BinOp) else None
 

@@ -172,6 +172,7 @@ def test_sizes_that_can_not_be_had_stay_too(tmp_path):
         ("past+16", 32),
         ("past-99", 0),
         ("past/0", 16),
+        ("+".join(["past"] * 40), 640),
         ("+".join(["past"] * 3000), 16),
         ("(" * 3000 + "past" + ")" * 3000, 16),
         ("past//", 16),
