@@ -33,7 +33,7 @@ TIPS = {
     ),
     "recalibrate": ("overridable",),
     "unfold": ("slow_check",),
-    "check": ("slow_check",),
+    "check": ("swapped", "slow_check"),
     "inspect": ("training", "foldable"),
 }
 """The files by the kinds of reports that they are about."""
@@ -74,5 +74,5 @@ def tips(report: Report, envelope: Envelope | None = None) -> tuple[str, ...]:
 def _model(report: Report, envelope: Envelope | None) -> str:
     """Return what a shell calls the model that a report is about."""
     read = envelope.inputs[0].path if envelope is not None and envelope.inputs else None
-    name = read or str(getattr(report, "source", PIPED))
+    name = read or str(getattr(report, "original", "") or getattr(report, "source", PIPED))
     return PIPED if name.startswith("<") else shlex.quote(name)

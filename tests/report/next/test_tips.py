@@ -286,6 +286,25 @@ def test_foldable(home):
     assert told("inspect", "mlp.folded.onnx") == []
 
 
+@pytest.mark.parametrize("form", ["instancenorm", "primitive"])
+@pytest.mark.parametrize("depth", ["quick", "proof"])
+def test_a_swap_is_checked_by_its_own_command(home, form, depth):
+    onnx.save(one_layer := conv_bn(2).model(), "m.onnx")
+    normswap.bn_to_gn("m.onnx", "gn.onnx", groups=2, form=form, check=None)
+    report = normswap.check("m.onnx", "gn.onnx", depth)
+    (tip,) = tips(report)
+    assert tip.startswith("a BatchNormalization became another normalization in all 2 places")
+    follow(tip, GROUPS="2")
+    assert invoke("verify", "swap.json", "m.onnx", "m.gn.onnx").code == 0
+    # A fault beside the swap is what matters, and a fault alone is no swap.
+    swapped = onnx.load("gn.onnx")
+    for model, name in ((swapped, "both.onnx"), (one_layer, "fault.onnx")):
+        sigmoid = [node for node in model.graph.node if node.op_type == "Sigmoid"][-1]
+        sigmoid.op_type = "Tanh"
+        onnx.save(model, name)
+        assert tips(normswap.check("m.onnx", name, depth)) == ()
+
+
 def test_slow_check(monkeypatch, swapped):
     a = conv_bn().model()
     b = normswap.fold(a, check=None).model
