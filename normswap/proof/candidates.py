@@ -86,6 +86,13 @@ class Candidates:
                 if len(told) >= _MOST:
                     return
 
+    def _kind(self, number: int) -> int:
+        """Return the class of a tensor, or of the one that it is but for a scale and a shift."""
+        if number in self._b.readings:
+            sources = reversed(self._b.stands_for)
+            number = next(n for n in sources if self._b.stands_for[n] == number)
+        return self._b.classes[number]
+
     def _fits(self, a: int, b: int) -> bool:
         if self._a.flat.makers[a] is None:
             return False
@@ -106,7 +113,7 @@ class Candidates:
     def _behind(self, maker: FlatNode) -> Iterator[int]:
         """Yield what the original makes of what the maker reads."""
         for read in maker.inputs:
-            home = NONE if read == NONE else self._homes.get(self._b.classes[read], NONE)
+            home = NONE if read == NONE else self._homes.get(self._kind(read), NONE)
             if home == NONE or home in self._a.flat.tensors:
                 continue
             pending = [home]

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _RESOLUTION = 1e-12  # of float64, in parts of what a region makes
 _TINIEST = 1e-300
+_STILL = 1e-12  # squares, in parts of the largest one of a channel
 _CANCELLED = 4e-16  # and of what it reads, which may cancel
 
 _FEW = "has few output values, so agreement on random inputs proves nothing"
@@ -259,6 +260,16 @@ def _varying(cone: Cone, drawn: Sequence[int]) -> frozenset[str]:
     return frozenset(names)
 
 
+def _mean_of_moving(square: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """Return the mean along axes of what moves at all, which behind a Relu may be little."""
+    if not axes:
+        return square
+    moving = square > _STILL * square.max(axis=axes, keepdims=True)
+    count = np.maximum(np.count_nonzero(moving, axis=axes, keepdims=True), 1)
+    mean: np.ndarray = square.sum(axis=axes, keepdims=True) / count
+    return mean
+
+
 def _apart(
     a: np.ndarray, b: np.ndarray, moved: Sequence[np.ndarray], largest: float, *, alone: bool
 ) -> Driven:
@@ -290,7 +301,7 @@ def _apart(
         groups = [tuple(axis for axis in range(a.ndim) if axis != 1)]
     worst = Driven(0.0)
     for axes in groups:
-        floor = unit * np.sqrt(square.mean(axis=axes, keepdims=True) if axes else square)
+        floor = unit * np.sqrt(_mean_of_moving(square, axes))
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(excess > 0, excess / floor, 0.0)
         place = np.unravel_index(int(np.argmax(ratio)), ratio.shape)

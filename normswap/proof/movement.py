@@ -94,18 +94,23 @@ class Movement:
             ]
         else:
             moved = [evaluate(pair.a, pair.of_a, of_a, sample=n, numbers=numbers) for n in chosen]
-        # What constants alone make, another tool may have made in their own types, and stored.
-        made_of_constants = folds(pair.a, pair.of_a), folds(pair.b, pair.of_b)
-        if made_of_constants == (True, False):
-            moved.append(evaluate(pair.a, pair.of_a, of_a, own=True))
-        if made_of_constants == (False, True):
-            moved.append(a + evaluate(pair.b, pair.of_b, of_b, own=True) - b)
-        # Numbers among attributes are rounded constants too, where they were made anew.
+        # Numbers among attributes are rounded constants too, where they were made anew. They move
+        # with the weights: alone they may move next to nothing, and would only dilute the measure.
+        steps = []
         if self._single or numbers & numbers_of(pair.of_b.nodes):
             most = self._roundoff * float(np.abs(b).max(initial=0.0, where=np.isfinite(b)))
             for sample in range(1, 2 * SAMPLES + 1):
                 other = evaluate(
                     pair.b, pair.of_b, of_b, sample=sample, moving=self._single, numbers=numbers
                 )
-                moved.append(a + np.clip(other - b, -most, most))
+                steps.append(np.clip(other - b, -most, most))
+        if steps:
+            whole, count = moved or [a], max(len(moved), len(steps))
+            moved = [whole[n % len(whole)] + steps[n % len(steps)] for n in range(count)]
+        # What constants alone make, another tool may have made in their own types, and stored.
+        made_of_constants = folds(pair.a, pair.of_a), folds(pair.b, pair.of_b)
+        if made_of_constants == (True, False):
+            moved.append(evaluate(pair.a, pair.of_a, of_a, own=True))
+        if made_of_constants == (False, True):
+            moved.append(a + evaluate(pair.b, pair.of_b, of_b, own=True) - b)
         return moved

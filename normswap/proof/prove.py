@@ -49,7 +49,7 @@ from normswap.proof.result import (
     Standing,
     Witness,
 )
-from normswap.proof.scaled import read_as, scaled
+from normswap.proof.scaled import ignores, read_as, scaled
 from normswap.proof.simulate import Alike, simulate, taken
 from normswap.proof.witness import Apart, shown
 
@@ -280,9 +280,12 @@ class _Walk:
             found = self._judge(other, cone, drives=drives)
             if found.is_near:
                 self._near.add(number)
-            if found.equal and found.means is Means.DRIVEN and self._hides(cone):
+            if found.equal and (
+                (found.means is Means.DRIVEN and self._hides(cone))
+                or ignores(self._pair(other, cone), self._near)
+            ):
                 found = replace(found, equal=False, reason=HIDES)
-            if named and found.apart and not found.is_near and not found.is_partial:
+            if found.is_near or (named and found.apart and not found.is_partial):
                 read = self._scaled(other, cone)
                 if read is not None:
                     return read
@@ -299,7 +302,7 @@ class _Walk:
         """Return what a tensor may be read as, if it is the original's, scaled and shifted."""
         if not self._scaling:
             return None
-        found = scaled(self._pair(of_a, of_b), self._budget.spend)
+        found = scaled(self._pair(of_a, of_b), self._budget.spend, self._near)
         if found is None:
             return None
         scaling, judged = found
@@ -315,7 +318,8 @@ class _Walk:
 
     def _hides(self, cone: Cone) -> bool:
         """Whether a region has a tensor in it that was off by little."""
-        return any(n in self._near and n != cone.target for n in cone.made)
+        made = (n for node in cone.own for n in node.outputs)
+        return any(n in self._near and n != cone.target for n in made)
 
     def _judge(self, of_a: Cone, of_b: Cone, *, drives: bool = True) -> RegionJudgement:
         key = (of_b.target, of_a.target, frozenset(of_b.frontier.items()), drives)

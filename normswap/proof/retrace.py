@@ -34,7 +34,7 @@ from normswap.proof.regions import (
     widened,
 )
 from normswap.proof.result import HIDES, Cut, Means, Standing
-from normswap.proof.scaled import read_as, scaled
+from normswap.proof.scaled import ignores, read_as, scaled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -161,6 +161,7 @@ class _Trace:
         self._table = ClassTable()
         self._homes = self._table.walk(a)
         self._common: set[int] = set()  # classes that both models have
+        self._near: set[int] = set()  # what is read as one that it is but for little
         self._candidates = Candidates(a, b, self._homes)
         self._facts = Facts(a), Facts(b)
         self._tensors = tensor_names(a.flat), tensor_names(b.flat)
@@ -225,6 +226,8 @@ class _Trace:
             raise _NoCutError(found.reason or "it differs")
         if found.means is Means.DRIVEN and self._hides(of_b):
             raise _NoCutError(HIDES)
+        if not cut.is_scaled and ignores(self._pair(of_a, of_b), self._near):
+            raise _NoCutError(HIDES)
         stored = rounding_of(self._b, of_b) or rounding_of(self._a, of_a)
         return Judged(
             self._tensors[1][cut.tensor],
@@ -240,7 +243,9 @@ class _Trace:
 
     def _scaled(self, of_a: Cone, of_b: Cone) -> RegionJudgement:
         """Read a tensor as the original's, scaled and shifted, if that is what it is."""
-        found = scaled(self._pair(of_a, of_b), Budget().spend)
+        if judge(self._pair(of_a, of_b)).is_near:
+            self._near.add(of_b.target)
+        found = scaled(self._pair(of_a, of_b), Budget().spend, self._near)
         if found is None:
             raise _NoCutError("it is not the same but for a scale and a shift of each channel")
         scaling, judged = found
@@ -283,7 +288,7 @@ class _Trace:
 
     def _hides(self, cone: Cone) -> bool:
         """Whether a tensor within a region is off by little from one of the original."""
-        for number in cone.made:
+        for number in (n for node in cone.own for n in node.outputs if n != NONE):
             if number == cone.target or not is_float(self._b.flat.types[number]):
                 continue
             for candidate, named in self._candidates.of(number):

@@ -16,7 +16,7 @@ made of `v`, by a Mul and an Add that the rewritten model does not have.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,13 +26,14 @@ from normswap.proof.comparing import aligned, compare, matched
 from normswap.proof.drive import drive, first_made
 from normswap.proof.evaluate import UnjudgedError
 from normswap.proof.flat import FlatNode
-from normswap.proof.judge import FLOORS, UNITS, RegionJudgement, rounded, same_shapes
+from normswap.proof.judge import FLOORS, UNITS, RegionJudgement, judge, rounded, same_shapes
 from normswap.proof.maps import NoMapError
 from normswap.proof.reading import map_of
+from normswap.proof.regions import cone_of
 from normswap.proof.result import Means
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from normswap.proof.comparing import Off
     from normswap.proof.drive import Driven
@@ -90,16 +91,18 @@ class ChannelAffine:
 
 
 def scaled(
-    pair: RegionPair, spend: Callable[[float], None]
+    pair: RegionPair, spend: Callable[[float], None], near: Collection[int]
 ) -> tuple[ChannelAffine, RegionJudgement] | None:
     """Return what makes the original's region that of the rewritten model; None if nothing does.
 
     Parameters
     ----------
     pair : RegionPair
-        A region that is another function, without a number in it that is off by little.
+        A region that is another function.
     spend : callable
         Told of the work, as :meth:`normswap.proof.budget.Budget.spend`.
+    near : collection of int
+        Tensors of the rewritten model that are off by little, see :func:`ignores`.
     """
     if pair.b.narrow or not same_shapes(pair):
         return None
@@ -107,10 +110,42 @@ def scaled(
         return _of_maps(pair)
     except NoMapError:
         pass
+    if pair.of_a.constants and _read_of(pair, near):
+        return None  # rounding these may do as much as what is read does
     try:
         return _of_values(pair, spend)
     except UnjudgedError:
         return None
+
+
+def ignores(pair: RegionPair, near: Collection[int]) -> bool:
+    """Say whether a region is the same function even where what it reads scaled is not scaled.
+
+    What is off by little may be a scale near 1, which is taken out again, or a fault. A region that
+    takes it out is another function without it; one that is not would hide a fault.
+
+    Parameters
+    ----------
+    pair : RegionPair
+        A region that is the same function.
+    near : collection of int
+        Tensors of the rewritten model that are off by little.
+    """
+    classes = pair.b.classes
+    for source, number in _read_of(pair, near).items():
+        own, classes[number] = classes[number], classes[source]
+        bare = cone_of(pair.b, pair.of_b.target, set(pair.of_b.frontier.values()))
+        found = judge(replace(pair, of_b=bare))
+        classes[number] = own
+        if found.equal:
+            return True
+    return False
+
+
+def _read_of(pair: RegionPair, near: Collection[int]) -> dict[int, int]:
+    """Return which of some tensors a region reads as one of the original, by what stands for it."""
+    stands_for = pair.b.stands_for
+    return {n: stands_for[n] for n in pair.of_b.frontier if stands_for.get(n) in near}
 
 
 def _equal(means: Means, floors: float, worst: Off | Driven) -> RegionJudgement:

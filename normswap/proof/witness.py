@@ -137,6 +137,11 @@ def _on(
     }
     if not apart:
         return None
+    if len(parts) > 1:
+        # One region may take out what another does, though not in channels that it was left out in.
+        whole = run(instead={number: part.whole for number, part in parts.items()}).outputs
+    else:
+        whole = other
     moved = [
         run(instead={n: functools.partial(part.moved, sample) for n, part in parts.items()})
         for sample in range(2 * SAMPLES)
@@ -144,7 +149,11 @@ def _on(
     found = [
         Witness(name, float(off.max()), float(np.abs(one).max()), is_plain=True)
         for name, (one, off) in apart.items()
-        if np.sqrt(np.square(off).mean()) > _FLOORS * _floor(name, one, moved)
+        if all(
+            np.sqrt(np.square(each).mean()) > _FLOORS * _floor(name, one, moved)
+            for each in (off, _off(one, whole.get(name)))
+            if each is not None
+        )
     ]
     return max(found, key=lambda one: one.share, default=None)
 
@@ -236,6 +245,15 @@ class _Part:
         self._moves = [np.where(apart, move, 0.0) for move in self._moves]
         mixed: np.ndarray = np.where(apart, other, one)
         return mixed
+
+    def whole(self, known: Mapping[int, Any]) -> np.ndarray | None:
+        """Return what it makes, in all channels."""
+        try:
+            of_b = {number: known[source] for number, source in self._sources.items()}
+            other = evaluate(self._pair.b, self._pair.of_b, of_b)
+        except (KeyError, UnjudgedError):
+            return None
+        return other if isinstance(other, np.ndarray) else None
 
     def _of_number(
         self, of_b: Mapping[int, Any], other: np.ndarray

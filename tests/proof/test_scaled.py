@@ -8,7 +8,8 @@ import pytest
 from onnx import numpy_helper
 from support.build import Builder
 from support.folding import fold_model
-from support.proving import proof_of
+from support.functions import Body
+from support.proving import is_made_again, proof_of
 
 from normswap.inputs.signature import drawing_alike, read_signature
 from normswap.proof.files import sides_of
@@ -136,3 +137,97 @@ def test_a_channel_that_is_scaled_by_zero_is_constant(tmp_path):
     proof = proof_of(a.model(), b.model(), tmp_path)
     assert proof.is_whole
     assert any(region.is_scaled for region in proof.regions)
+
+
+def near_one(epsilon=1e-5, *, edit=None):
+    """Return calls of a function, whose Conv takes in a scale that the layer behind it undoes.
+
+    That is what becomes of statistics that nobody has trained: a mean of 0, a variance of 1. The
+    weight is computed in the graph that calls; no name tells which tensors belong together.
+    """
+    nets = Builder(17), Builder(17)
+    root = np.float32(np.sqrt(1 + epsilon))
+    for net in nets:
+        own = ("conv", "bn") if net is nets[0] else ("standard", "same")
+        body = Body(net, f"Block{own[0]}", ["a", "w", "s", "b", "m", "v"])
+        body.nodes = [
+            onnx.helper.make_node("Conv", ["a", "w"], [own[0]]),
+            onnx.helper.make_node(
+                "BatchNormalization", [own[0], "s", "b", "m", "v"], [own[1]], epsilon=epsilon
+            ),
+            onnx.helper.make_node("Relu", [own[1]], ["relu"]),
+            onnx.helper.make_node("Add", ["relu", "a"], ["add"]),
+        ]
+        body.returns("add")
+        x = net.input("N", CHANNELS, 5, 5)
+        for call in range(2):
+            w = net.rng.normal(size=(CHANNELS, CHANNELS, 1, 1)).astype(np.float32)
+            s, shift = net.rng.uniform(0.5, 2, (2, CHANNELS))
+            m, v = np.zeros(CHANNELS), np.ones(CHANNELS)
+            if net is nets[0]:
+                w = net.node("Mul", net.const(w), net.const(np.float32(0.7)))
+            else:
+                w = np.float32(w * np.float32(0.7)) / root
+                if edit is not None and call == 0:
+                    edit(w)
+                w, v = net.const(w), v - epsilon
+            parts = [net.const(part) for part in (s, shift - 2, m, v)]
+            x = net.node(f"Block{own[0]}", x, w, *parts, domain="local", name=f"call{call}")
+        net.output(net.node("GlobalAveragePool", x, out="y"))
+    return tuple(net.model() for net in nets)
+
+
+@pytest.mark.parametrize("epsilon", [1e-5, 1e-6])
+def test_a_scale_near_one_that_is_taken_back_is_no_fault(tmp_path, epsilon):
+    a, b = near_one(epsilon)
+    proof = proof_of(a, b, tmp_path)
+    assert proof.is_whole
+    assert proof.largest <= 2
+    assert is_made_again(a, b, proof, tmp_path)
+
+
+def one(w):
+    w[2, 1] *= np.float32(1.001)
+
+
+def channel(w):
+    w[2] *= np.float32(1 + 1e-4)
+
+
+def all_of_them(w):
+    w *= np.float32(1 + 2e-5)
+
+
+@pytest.mark.parametrize("edit", [one, channel, all_of_them])
+def test_a_scale_near_one_that_is_not_taken_back_is_a_fault(tmp_path, edit):
+    proof = proof_of(*near_one(edit=edit), tmp_path)
+    assert not proof.is_whole
+    assert proof.witness is not None
+    assert proof.witness.is_plain
+
+
+def test_regions_that_take_out_what_the_other_does_show_nothing(tmp_path, monkeypatch):
+    """Where neither can be read as scaled, and either is apart in some channels only."""
+    monkeypatch.setattr("normswap.proof.prove.scaled", lambda *_: None)
+    proof = proof_of(*near_one(), tmp_path)
+    assert not proof.is_whole
+    assert proof.witness is None
+
+
+@pytest.mark.parametrize("factor", [1, 1 + 1e-5])
+def test_a_small_fault_is_not_lost_in_the_rounding_of_what_is_behind(tmp_path, factor):
+    a, b = Builder(17), Builder(17)
+    for net in (a, b):
+        x = net.input("N", 4, 6, 6)
+        w, then = net.rng.normal(size=(2, 4, 4, 1, 1))
+        shift = net.rng.normal(size=4).astype(np.float32)
+        if net is b:
+            shift *= np.float32(factor)
+        x = net.node("Conv", x, net.const(w), net.const(shift), out="c")
+        sign = 1 if net is a else -1
+        last = net.const(sign * then), net.const(np.full(4, sign * 1e7))
+        x = net.node("Conv", x, *last, out="z" if net is a else "y")
+        net.output(net.node("Neg", x, out="y") if net is a else x)
+    proof = proof_of(a.model(), b.model(), tmp_path)
+    assert proof.is_whole is (factor == 1)
+    assert [region.tensor for region in proof.apart] == ([] if factor == 1 else ["c"])
