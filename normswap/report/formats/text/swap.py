@@ -60,6 +60,9 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
     if plan.swaps:
         console.print()
         console.print(_layers(report) if verbose else _forms(plan))
+    if report.separation is not None:
+        console.print()
+        _print_same("the network with a function for each width", report.separation, console)
     if report.regrouping is not None:
         console.print()
         console.print(_groups(report.regrouping, verbose=verbose))
