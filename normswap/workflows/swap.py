@@ -14,10 +14,12 @@ from normswap.check.options import CheckOptions
 from normswap.check.verdict import Verdict
 from normswap.errors import UsageError, require_choice
 from normswap.files.beside import placed
+from normswap.files.scratch import scratch_folder
 from normswap.graph.build import build_network
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.carried import require_finite
 from normswap.groupnorm.forms import FORMS
+from normswap.groupnorm.inlined import inlined
 from normswap.groupnorm.intent import batchnorm_places, intents_of
 from normswap.groupnorm.planner import plan_swap, require_elements, with_timings
 from normswap.groupnorm.race import measure
@@ -154,7 +156,9 @@ def swap(
     data = list(data) if isinstance(data, Iterator) else data  # which is gone through again
     back = _put_back(source, data, samples, calibration, check, progress) if unfold else None
     with ExitStack() as stack:
-        read, model, plan = _planned(stack, back or source, options, progress)
+        read, model, plan = _planned(
+            stack, back or source, options, progress, inline=mapped is not None
+        )
         report = _planned_report(read, plan)
         if back is not None:
             count = len(back.report.plan.places)
@@ -167,6 +171,12 @@ def swap(
                 "A certificate can't be made for a swap that fits weights: it certifies the "
                 "weights of the original.",
                 tip="Leave out either the certificate or --refit.",
+            )
+        if ending.certificate is not None and mapped is not None and model is not read:
+            raise UsageError(
+                "A certificate can't be made for a swap that inlines functions, as weights for "
+                "torch need it.",
+                tip="Leave out either the certificate or --map (state_dict=).",
             )
         if model is not read and check is not None:
             report = _separated(report, read, model, check, progress)
@@ -399,7 +409,7 @@ def _put_back(
 def _separated(
     report: SwapReport, read: Model, apart: Model, check: CheckOptions, progress: Progress
 ) -> SwapReport:
-    """Return the report with what is known of a model whose functions have one width each."""
+    """Return the report with what is known of a model with other functions than it had."""
     with read.original() as original, apart.original() as changed:
         same = same_as(original, changed, check, progress, what="separated")
     report = replace(report, separation=same)
@@ -408,17 +418,28 @@ def _separated(
 
 
 def _planned(
-    stack: ExitStack, source: Source | UnfoldResult, options: SwapOptions, progress: Progress
+    stack: ExitStack,
+    source: Source | UnfoldResult,
+    options: SwapOptions,
+    progress: Progress,
+    *,
+    inline: bool = False,
 ) -> tuple[Model, Model, SwapPlan]:
     """Plan a swap; refuse one that would carry a constant on that is not finite.
+
+    Parameters
+    ----------
+    inline : bool
+        Whether functions with normalizations are inlined, so that their nodes read parameters under
+        the names of these.
 
     Returns
     -------
     Model
         As it was read.
     Model
-        That is swapped: the same, or one whose functions have one width each, which lies in a
-        temporary file as long as the stack is open.
+        That is swapped: the same, or one whose functions have one width each or are inlined, which
+        lies in a temporary file as long as the stack is open.
     SwapPlan
         For that.
     """
@@ -432,7 +453,11 @@ def _planned(
     model = read
     if has_normalizing_functions(read):
         path = stack.enter_context(read.original())
-        model = stack.enter_context(one_width_each(path, read.name)) or read
+        if inline:
+            again = load(path, name=read.name)
+            model = inlined(again, stack.enter_context(scratch_folder()))
+        else:
+            model = stack.enter_context(one_width_each(path, read.name)) or read
     plan = plan_swap(model, replace(options, provider=resolve(options.provider)))
     require_elements(plan)
     if plan.swaps:

@@ -79,12 +79,10 @@ def functions(model):
 
 
 def test_each_width_has_a_function(network):
-    with_widths = normswap.bn_to_gn(network, group_size=2, normalize=False)
+    with_widths = normswap.bn_to_gn(network, group_size=2, normalize=False, check=None)
     report = with_widths.report
     groups = [(swap.site.graph, swap.alone.channels, swap.num_groups) for swap in report.plan.swaps]
     assert groups == [("local:Norm", 4, 2), ("local:Norm_8", 8, 4)]
-    assert report.separation.proved
-    assert report.check.is_proved
     assert functions(with_widths.model) == {
         "": ["Norm", "Block", "Block_4"],
         "Norm": [],
@@ -109,7 +107,9 @@ def test_it_is_the_swap_of_the_network_without_functions(network, normalize):
 
 def test_a_certificate_is_of_the_model_that_was_read(network, tmp_path):
     target, certificate = tmp_path / "gn.onnx", tmp_path / "c.json"
-    normswap.bn_to_gn(network, target, group_size=2, certificate=certificate)
+    report = normswap.bn_to_gn(network, target, group_size=2, certificate=certificate).report
+    assert report.separation.proved
+    assert report.check.is_proved
     assert normswap.verify(certificate, network, target).holds
     intents = json.loads(certificate.read_text())["swapping"]
     assert [(intent["channels"], intent["num_groups"]) for intent in intents] == [(4, 2), (8, 4)]
@@ -168,3 +168,28 @@ def test_a_function_of_one_width_stays(model):
 def test_functions_are_told_apart(model, names):
     result = normswap.bn_to_gn(model, groups=2, check=None)
     assert [function.name for function in result.model.functions] == names
+
+
+def test_weights_for_torch_have_the_names_of_the_module(tmp_path):
+    b = Builder(17, seed=3)
+    norm(b)
+    x, wanted = b.input("N", 3, 4, 4), {}
+    for number, (c_in, c_out) in enumerate([(3, 4), (4, 8), (8, 8)]):
+        values = b.statistics(c_out, positive=True)
+        parts = ("weight", "bias", "running_mean", "running_var")
+        given = [b.const(v, f"l.{number}.{p}") for p, v in zip(parts, values, strict=True)]
+        wanted[f"l.{number}.weight"] = values[0].astype(np.float32)
+        x = b.node("Conv", x, b.normal(c_out, c_in, 1, 1, name=f"c.{number}.weight"))
+        x = b.node("Norm", x, *given, domain="local", name=f"/l.{number}/Norm")
+    b.output(b.node("Relu", x, out="y"), ("N", 8, 4, 4))
+    path, weights = tmp_path / "m.onnx", tmp_path / "w.npz"
+    onnx.save(b.model(), path)
+    result = normswap.bn_to_gn(path, groups=2, state_dict=weights, check=None)
+    assert result.report.state_dict.groups == {"l.0": 2, "l.1": 2, "l.2": 2}
+    assert not result.report.state_dict.unmapped
+    with np.load(weights) as found:
+        for name, scale in wanted.items():
+            np.testing.assert_array_equal(found[name], scale)
+    other = {"state_dict": tmp_path / "v.npz", "certificate": tmp_path / "c.json"}
+    with pytest.raises(UsageError, match="inlines functions"):
+        normswap.bn_to_gn(path, tmp_path / "gn.onnx", groups=2, **other)

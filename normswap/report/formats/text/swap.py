@@ -62,7 +62,9 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
         console.print(_layers(report) if verbose else _forms(plan))
     if report.separation is not None:
         console.print()
-        _print_same("the network with a function for each width", report.separation, console)
+        mapped = report.state_dict is not None
+        which = "without functions" if mapped else "with a function for each width"
+        _print_same(f"the network {which}", report.separation, console)
     if report.regrouping is not None:
         console.print()
         console.print(_groups(report.regrouping, verbose=verbose))
