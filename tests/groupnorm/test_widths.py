@@ -123,6 +123,8 @@ def test_widths_are_selected_by_the_names_of_their_functions(network):
 
     assert swapped(exclude=["*:Norm_8/*"]) == [4]
     assert swapped(include=["local:Norm_8/*"]) == [8]
+    with pytest.raises(UsageError, match=r"all its calls together, as 'local:Norm/.*:Norm_8/"):
+        swapped(include=["*/narrow/*"])
     with pytest.raises(UsageError, match="24 groups"):
         normswap.bn_to_gn(network, groups=24)
 
