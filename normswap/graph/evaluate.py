@@ -20,6 +20,7 @@ from normswap.graph.expressions import Expression, Leaf
 from normswap.graph.opset6 import broadcasts_by_attribute
 from normswap.graph.partial import evaluate, sizes_of
 from normswap.graph.reasons import Blocked, Reason, unless_blocked
+from normswap.graph.sizes import TensorType
 from normswap.model import source_of
 from normswap.model.tensors import ArrayTensor, TensorSource
 from normswap.semantics.families import ARITHMETIC, MOVES
@@ -122,6 +123,15 @@ def constant_source(value: Value) -> TensorSource:
             Reason.OVERRIDABLE, value.name, f"{value.name} is a graph input with a default value"
         )
     return value.source
+
+
+def known_type(value: Value) -> TensorType:
+    """Return element type and shape of a tensor, where they can be known."""
+    if value.data_type is None or value.shape is None:
+        source = unless_blocked(constant_source, value)
+        if source is not None:
+            return TensorType(source.data_type, tuple(source.shape))
+    return TensorType(value.data_type, value.shape)
 
 
 def _computed(value: Value) -> TensorSource:

@@ -30,6 +30,7 @@ from normswap.dtypes import NUMPY_DTYPES, is_float, round_to
 from normswap.errors import ModelError
 from normswap.files.scratch import scratch_folder
 from normswap.graph.build import gs_nodes
+from normswap.groupnorm.widths import one_width_each
 from normswap.model.outlined import outlined
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ class Intent:
     ----------
     node : int
         Its place among the BatchNormalizations of the model: those of the graph in order, then of
-        its bodies, body by body, and of the functions.
+        its bodies, body by body, and of the functions, of which there is one for each width that
+        they are called for (:mod:`normswap.groupnorm.widths`).
     output : str
         The tensor that it makes.
     type : str
@@ -150,7 +152,7 @@ def written_out(
     original: Path,
     intents: Iterable[Intent],
     weights: Mapping[str, np.ndarray] | None = None,
-) -> Iterator[Path]:
+) -> Iterator[tuple[Path, Path]]:
     """Give the network that a swap should come to, in a temporary file.
 
     Parameters
@@ -159,18 +161,28 @@ def written_out(
     intents, weights
         See :func:`write_out`.
 
+    Yields
+    ------
+    (Path, Path)
+        The file, and the folder in which its external data is.
+
     Raises
     ------
     ModelError
         If the model has no such node, or no such initializer.
     """
-    model = outlined(original.resolve())  # whose weights are read where they are
-    write_out(model, intents, weights)
-    with scratch_folder("intended") as folder:
-        path = folder / "intended.onnx"
+    with contextlib.ExitStack() as stack:
+        source = original.resolve()
+        model = outlined(source)  # whose weights are read where they are
+        apart = stack.enter_context(one_width_each(source)) if model.functions else None
+        if apart is not None and apart.path is not None:
+            source = apart.path.resolve()
+            model = outlined(source)
+        write_out(model, intents, weights)
+        path = stack.enter_context(scratch_folder("intended")) / "intended.onnx"
         path.write_bytes(model.SerializeToString())
         del model
-        yield path
+        yield path, source.parent
 
 
 def write_out(

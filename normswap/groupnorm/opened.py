@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
-import onnx.inliner
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
@@ -22,6 +20,7 @@ from normswap.graph.batchnorm import is_batchnorm, is_per_activation
 from normswap.graph.build import all_graphs, build_network, gs_nodes
 from normswap.graph.mode import mode_of
 from normswap.graph.names import Names
+from normswap.groupnorm.inlined import inlined
 from normswap.groupnorm.levels import Order
 from normswap.groupnorm.turns import Turns
 from normswap.model import ArrayTensor, load, make_constant, stage
@@ -102,7 +101,7 @@ def open_statistics(
         if key in keys:
             gs_node.attrs[_TAG] = key
     if model.graph.functions:
-        model = _inlined(model, folder)
+        model = inlined(model, folder)
     network = build_network(model, assume_constant=True)
     surgery = _Surgery(model, network)
     uses = _uses(network, surgery.surgeon, layers)
@@ -124,17 +123,6 @@ def open_statistics(
         staged.commit()
     names = [(mean.name, var.name) for mean, var in inputs]
     return Opened(path, taps, names, order.levels, order.recurring, order.frontiers())
-
-
-def _inlined(model: Model, folder: Path) -> Model:
-    """Return a model with the calls of its functions replaced by their bodies."""
-    path = folder / "tagged.onnx"
-    with stage(model, path) as staged:
-        staged.commit()
-    proto = onnx.load(path, load_external_data=False)
-    path = folder / "inlined.onnx"
-    onnx.save(onnx.inliner.inline_local_functions(proto), path)
-    return load(path)
 
 
 def _uses(

@@ -21,7 +21,7 @@ from normswap.graph.batchnorm import (
     require_samples,
 )
 from normswap.graph.build import build_network
-from normswap.graph.evaluate import constant_source
+from normswap.graph.evaluate import constant_source, known_type
 from normswap.graph.normalization import Normalization, site_of
 from normswap.graph.reasons import Blocked, Reason, blocked_by, unless_blocked
 from normswap.graph.shapes import function_key, infer_call_types
@@ -287,8 +287,8 @@ def _require_wanted(
 
 def _channels(node: Node) -> int | None:
     """Return the number of channels, from whichever tensor tells it."""
-    for value in node.inputs[1:5]:
-        shape = _known(value)[1]
+    for value in filter(None, node.inputs[1:5]):
+        shape = known_type(value).shape
         if shape is not None and len(shape) == 1 and isinstance(shape[0], int):
             return shape[0]
     shape = _shape(node)
@@ -305,22 +305,11 @@ def _shape(node: Node) -> tuple[Dim, ...] | None:
 
 def _data_type(node: Node) -> int | None:
     """Return the element type of x; a function's body may tell it only by its constants."""
-    for value in (node.inputs[0], node.out, node.input(1), node.input(2)):
-        data_type = _known(value)[0]
+    for value in filter(None, (node.inputs[0], node.out, node.input(1), node.input(2))):
+        data_type = known_type(value).data_type
         if data_type is not None:
             return data_type
     return None
-
-
-def _known(value: Value | None) -> tuple[int | None, tuple[Dim, ...] | None]:
-    """Return element type and shape of a tensor, where they can be known."""
-    if value is None:
-        return None, None
-    if value.data_type is None or value.shape is None:
-        source = unless_blocked(constant_source, value)
-        if source is not None:
-            return source.data_type, tuple(source.shape)
-    return value.data_type, value.shape
 
 
 def _learn_from_calls(model: Model, network: Network) -> None:
@@ -331,15 +320,17 @@ def _learn_from_calls(model: Model, network: Network) -> None:
     functions = {graph.path: graph for graph in network.graphs if ":" in graph.path}
     inferred: dict[int, list[TensorType]] = {}  # from which, by number of the function
     for _ in functions:  # a function may be called by another
-        calls: dict[int, list[tuple[int | None, tuple[Dim, ...] | None]]] = {}
+        calls: dict[int, list[TensorType]] = {}
         inputs: dict[int, Value] = {}
         for node in network.nodes():
             body = functions.get(f"{node.domain}:{node.op}")
             for slot, value in enumerate(body.inputs if body else ()):
+                given = node.input(slot)
+                known = TensorType(None, None) if given is None else known_type(given)
                 inputs[id(value)] = value
-                calls.setdefault(id(value), []).append(_known(node.input(slot)))
-        for key, known in calls.items():
-            types, shapes = zip(*known, strict=True)
+                calls.setdefault(id(value), []).append(known)
+        for key, kinds in calls.items():
+            types, shapes = zip(*kinds, strict=True)
             value = inputs[key]
             value.data_type = types[0] if len(set(types)) == 1 else None
             value.shape = shapes[0] if len(set(shapes)) == 1 else None

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from normswap.graph.network import Node
 
 
+LISTED = 8
+"""How many layers in functions a tip names."""
+
+
 def where(node: Node) -> str:
     """Return what to call a node among those of all graphs."""
     return f"{node.graph.path}/{node.title}" if node.graph.path else node.title
@@ -46,6 +50,7 @@ class Selection:
                 raise UsageError(
                     f"No BatchNormalization of {model} matches the pattern {pattern!r}.",
                     tip=did_you_mean(pattern, map(where, nodes))
+                    or _tip_on_functions(nodes)
                     or "Patterns are matched against names of nodes and of their input and output "
                     "tensors; normswap bn-to-gn --dry-run lists them.",
                 )
@@ -63,6 +68,23 @@ class Selection:
         excluded = next((pattern for pattern in self.exclude if _fits(node, pattern)), None)
         if excluded is not None:
             raise Blocked(Reason.EXCLUDED, node.title, f"excluded by {excluded!r}")
+
+
+def _tip_on_functions(nodes: Iterable[Node]) -> str:
+    """Say what layers in functions are called, which reports name by their calls once inlined."""
+    inside = [where(node) for node in nodes if _is_in_function(node)]
+    if not inside:
+        return ""
+    more = f" and {len(inside) - LISTED} more" if len(inside) > LISTED else ""
+    names = ", ".join(map(repr, inside[:LISTED]))
+    return f"Layers in a function are selected for all its calls together, as {names}{more}."
+
+
+def _is_in_function(node: Node) -> bool:
+    home = node.graph
+    while home.parent is not None:
+        home = home.parent
+    return bool(home.path)
 
 
 def fits(names: Iterable[str], patterns: Iterable[str]) -> bool:

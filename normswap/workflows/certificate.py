@@ -399,8 +399,8 @@ def meant(
     if swapping is None:
         yield original, None
         return
-    with written_out(original, swapping) as path:
-        yield path, original.resolve().parent
+    with written_out(original, swapping) as found:
+        yield found
 
 
 def _nothing(model: Signature, reason: str) -> Traced:

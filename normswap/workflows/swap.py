@@ -14,15 +14,18 @@ from normswap.check.options import CheckOptions
 from normswap.check.verdict import Verdict
 from normswap.errors import UsageError, require_choice
 from normswap.files.beside import placed
+from normswap.files.scratch import scratch_folder
 from normswap.graph.build import build_network
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.carried import require_finite
 from normswap.groupnorm.forms import FORMS
+from normswap.groupnorm.inlined import inlined
 from normswap.groupnorm.intent import batchnorm_places, intents_of
 from normswap.groupnorm.planner import plan_swap, require_elements, with_timings
 from normswap.groupnorm.race import measure
 from normswap.groupnorm.state_dict import parameters_of, state_dict_of
 from normswap.groupnorm.state_file import encoded, require_kind
+from normswap.groupnorm.widths import has_normalizing_functions, one_width_each
 from normswap.groupnorm.words import AUTO, FASTEST
 from normswap.inputs.data import open_data
 from normswap.inputs.signature import read_signature
@@ -95,16 +98,15 @@ def plan_report(
     RunError
         If forms are timed, and the runtime is unavailable, crashed or timed out.
     """
-    model, plan = _planned(source, options, progress)
-    failing = gate(fail_on, model, kept=plan.untouched)  # of the model as it was given
-    with (
-        regrouped(model, plan, progress) as ordered,
-        normalized(ordered.model, ordered.plan, progress) as network,
-    ):
+    with ExitStack() as stack:
+        read, model, plan = _planned(stack, source, options, progress)
+        failing = gate(fail_on, read, kept=plan.untouched)  # of the model as it was given
+        ordered = stack.enter_context(regrouped(model, plan, progress))
+        network = stack.enter_context(normalized(ordered.model, ordered.plan, progress))
         plan = network.plan
         if options.form == FASTEST:
             plan = _raced(network.path, plan, how, None, progress)
-    return replace(_planned_report(model, plan), failing=failing, regrouping=ordered.found)
+    return replace(_planned_report(read, plan), failing=failing, regrouping=ordered.found)
 
 
 def swap(
@@ -153,22 +155,32 @@ def swap(
         options = replace(options, absorb=False)
     data = list(data) if isinstance(data, Iterator) else data  # which is gone through again
     back = _put_back(source, data, samples, calibration, check, progress) if unfold else None
-    model, plan = _planned(back or source, options, progress)
-    report = _planned_report(model, plan)
-    if back is not None:
-        count = len(back.report.plan.places)
-        report = replace(report, unfolded=count, size_before=back.report.size_before)
-    if not plan.swaps and ending.is_at_once:
-        return SwapResult(*ending.as_it_is(report, model))
-    fit = calibration if data is not None else None
-    if ending.certificate is not None and fit is not None and fit.refit:
-        raise UsageError(
-            "A certificate can't be made for a swap that fits weights: it certifies the "
-            "weights of the original.",
-            tip="Leave out either the certificate or --refit.",
-        )
-    parameters = None if mapped is None else parameters_of(model)
     with ExitStack() as stack:
+        read, model, plan = _planned(
+            stack, back or source, options, progress, inline=mapped is not None
+        )
+        report = _planned_report(read, plan)
+        if back is not None:
+            count = len(back.report.plan.places)
+            report = replace(report, unfolded=count, size_before=back.report.size_before)
+        if not plan.swaps and ending.is_at_once:
+            return SwapResult(*ending.as_it_is(report, read))
+        fit = calibration if data is not None else None
+        if ending.certificate is not None and fit is not None and fit.refit:
+            raise UsageError(
+                "A certificate can't be made for a swap that fits weights: it certifies the "
+                "weights of the original.",
+                tip="Leave out either the certificate or --refit.",
+            )
+        if ending.certificate is not None and mapped is not None and model is not read:
+            raise UsageError(
+                "A certificate can't be made for a swap that inlines functions, as weights for "
+                "torch need it.",
+                tip="Leave out either the certificate or --map (state_dict=).",
+            )
+        if model is not read and check is not None:
+            report = _separated(report, read, model, check, progress)
+        parameters = None if mapped is None else parameters_of(model)
         ready = _prepared(
             stack,
             model,
@@ -188,7 +200,9 @@ def swap(
             arrays, told = state_dict_of(parameters, ready.model, plan, str(mapped))
             weights = encoded(arrays, mapped)
             ready = replace(ready, report=replace(ready.report, state_dict=told))
-        report = _written(ready, ending, model, how or check, placed(weights, mapped))
+        report = _written(
+            ready, ending, read, how or check, placed(weights, mapped), apart=model is not read
+        )
     return SwapResult(report, ending.target)
 
 
@@ -198,8 +212,13 @@ def _written(
     read: Model,
     how: CheckOptions | None,
     beside: AbstractContextManager[None],
+    *,
+    apart: bool,
 ) -> SwapReport:
-    """Apply a swap, check it and let it take its place; return the report on it."""
+    """Apply a swap, check it and let it take its place; return the report on it.
+
+    A certificate is of the model that was read, also where its functions were told apart.
+    """
     report, plan = ready.report, ready.report.plan
     apply = partial(apply_swaps, plan, ready.model)
     with ending.staged(ready.model, apply, edited=bool(plan.swaps)) as (staged, child):
@@ -212,9 +231,9 @@ def _written(
         return ending.committed(
             report,
             report.check,
-            ready.model,
+            read,
             staged,
-            original=ready.original,
+            original=None if apart else ready.original,
             swapping=ready.intents,
             beside=beside,
         )
@@ -320,7 +339,7 @@ def _checked(
             ready.intents,
             check,
             network=ready.network.path,
-            names=("" if read.path else read.name, ending.name),
+            names=(str(read.path or read.name), ending.name),
             batches=ready.data.shown,
             fed=ending.certificate is None,
             child=child,
@@ -387,23 +406,66 @@ def _put_back(
     return put_back(source, calibrate=part, check=check, progress=progress)
 
 
+def _separated(
+    report: SwapReport, read: Model, apart: Model, check: CheckOptions, progress: Progress
+) -> SwapReport:
+    """Return the report with what is known of a model with other functions than it had."""
+    with read.original() as original, apart.original() as changed:
+        same = same_as(original, changed, check, progress, what="separated")
+    report = replace(report, separation=same)
+    require_sound(report, same.reasons)
+    return report
+
+
 def _planned(
-    source: Source | UnfoldResult, options: SwapOptions, progress: Progress
-) -> tuple[Model, SwapPlan]:
-    """Plan a swap; refuse one that would carry a constant on that is not finite."""
+    stack: ExitStack,
+    source: Source | UnfoldResult,
+    options: SwapOptions,
+    progress: Progress,
+    *,
+    inline: bool = False,
+) -> tuple[Model, Model, SwapPlan]:
+    """Plan a swap; refuse one that would carry a constant on that is not finite.
+
+    Parameters
+    ----------
+    inline : bool
+        Whether functions with normalizations are inlined, so that their nodes read parameters under
+        the names of these.
+
+    Returns
+    -------
+    Model
+        As it was read.
+    Model
+        That is swapped: the same, or one whose functions have one width each or are inlined, which
+        lies in a temporary file as long as the stack is open.
+    SwapPlan
+        For that.
+    """
     require_choice("form", options.form, [AUTO, FASTEST, *FORMS])
     progress("reading the model")
     if isinstance(source, UnfoldResult):
-        model = load(source.model, name=source.report.source)
+        read = load(source.model, name=source.report.source)
     else:
-        model = load(source)
+        read = load(source)
     progress("planning")
+    model = read
+    if has_normalizing_functions(read):
+        path = stack.enter_context(read.original())
+        if inline:
+            again = load(path, name=read.name)
+            model = inlined(again, stack.enter_context(scratch_folder()))
+        else:
+            model = stack.enter_context(one_width_each(path, read.name)) or read
     plan = plan_swap(model, replace(options, provider=resolve(options.provider)))
     require_elements(plan)
     if plan.swaps:
         targets = {swap.key for swap in plan.swaps}
         require_finite(model.name, build_network(model), targets, "swapped")
-    return model, plan
+    elif model is not read:  # which is given back
+        model, plan = read, replace(plan, fingerprint=read.fingerprint())
+    return read, model, plan
 
 
 def _planned_report(model: Model, plan: SwapPlan) -> SwapReport:

@@ -49,6 +49,10 @@ class SwapReport(RewriteReport):
         How the channels were permuted, if that was requested.
     permutation : Sameness or None
         Whether the network with permuted channels is the same function.
+    separation : Sameness or None
+        Whether the network is the same function in which functions whose calls normalize tensors of
+        several widths are one for each width, or, for torch, functions are inlined. None if no
+        check was requested, or there are no such functions.
     unfolded : int
         BatchNormalizations that were restored first, see :func:`normswap.unfold`.
     evaluated : bool
@@ -71,6 +75,7 @@ class SwapReport(RewriteReport):
     fit: Fit | None = None
     regrouping: Regrouping | None = None
     permutation: Sameness | None = None
+    separation: Sameness | None = None
     unfolded: int = 0
     evaluated: bool = False
     state_dict: StateDict | None = None
@@ -88,7 +93,7 @@ class SwapReport(RewriteReport):
         """How a command that did this ends."""
         if self.failing:
             return ExitCode.FINDINGS
-        for same in (self.permutation, self.normalization):
+        for same in (self.separation, self.permutation, self.normalization):
             if same is not None and same.verdict.exit_code is not ExitCode.OK:
                 return same.verdict.exit_code
         return ExitCode.OK if self.check is None else self.check.exit_code
