@@ -137,25 +137,38 @@ def verdict(ours, theirs, units):
 
 
 def test_what_helps_one_unit_and_hurts_another_is_no_gain():
-    theirs = np.random.default_rng(0).normal(size=(6, 5))
-    noise = np.ones((6, 5))
+    theirs = np.random.default_rng(0).normal(size=(6, 5, 1))
+    noise = np.ones((6, 5, 1))
     units = [0, 0, 1, 1, 1, 2]
     before = verdict(theirs + noise, theirs, units)
-    assert before.units == pytest.approx(
-        np.bincount(units, np.square(noise).sum(axis=1)) / np.square(theirs).sum()
-    )
+    energy = np.bincount(units, np.square(noise).sum(axis=(1, 2)))
+    assert before.units == pytest.approx(energy / np.square(theirs).sum())
     assert before.units.sum() == pytest.approx(before.error)
     all_nearer = verdict(theirs + 0.9 * noise, theirs, units)
     gains = 0.19 * before.units
     chance = np.sqrt(3) * gains.std(ddof=1)
-    assert all_nearer.gain(before) == pytest.approx(gains.sum() - chance)
-    much = np.array([0.2, 0.2, 1.1, 1.1, 1.1, 1.1])[:, None]
+    expected = (gains.sum() - chance) / before.error
+    assert all_nearer.gain(before) == pytest.approx(expected)
+    much = np.array([0.2, 0.2, 1.1, 1.1, 1.1, 1.1])[:, None, None]
     first_nearer = verdict(theirs + much * noise, theirs, units)
     assert first_nearer.error < before.error
     assert first_nearer.gain(before) < 0
     lost = verdict(np.where(theirs > 0, np.inf, theirs), theirs, units)
     assert lost.gain(before) == -np.inf
     assert before.gain(lost) == np.inf
+
+
+def test_what_is_nearer_and_of_no_class_is_no_gain():
+    theirs = 4 * np.eye(6, 5) + np.linspace(0, 1, 5)
+    units = [0, 1, 2, 3, 4, 5]
+    loud, mean = 2.2 * theirs, np.broadcast_to(theirs.mean(axis=0), theirs.shape)
+    before, after = verdict(loud, theirs, units), verdict(mean, theirs, units)
+    right = np.exp(theirs) / np.exp(theirs).sum(axis=1, keepdims=True)
+    ours = np.exp(loud) / np.exp(loud).sum(axis=1, keepdims=True)
+    assert before.classes == pytest.approx((right * np.log(right / ours)).sum(axis=1))
+    assert after.error < 0.8 * before.error
+    assert after.gain(before) < 0
+    assert before.outputs["y"].agreed == 6 > after.outputs["y"].agreed
 
 
 def test_batches_of_a_size_that_is_fixed_stay_whole(tmp_path):
@@ -666,6 +679,7 @@ def refitted_file(b, tmp_path, **how):
 def test_what_a_function_is_handed_is_fitted(tmp_path, monkeypatch, weights, is_shared):
     """One fit for one constant, however many calls hand it in; each its own where they differ."""
     monkeypatch.setattr(walk, "TIMES", 1)
+    monkeypatch.setattr(judging, "FEW", 0)
     b = handed(is_shared=is_shared)
     report, before, after = refitted_file(b, tmp_path, refit=weights)
     first = report.fit.steps[0]

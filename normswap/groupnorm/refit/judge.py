@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from normswap.groupnorm.drift import Drift
 
 FEW = LEAST_SAMPLES
-"""Units that are fewer differ by chance."""
+"""Units that are fewer differ by chance, and are no proof that classes stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,16 @@ class Verdict:
     outputs : dict of str to Comparison
     units : (U,) ndarray
         The error by what the samples belong to, of which it is the sum.
+    classes : (U,) ndarray
+        What the probabilities of classes lack, by the same: the divergence of Kullback and Leibler,
+        summed over samples and outputs ``(N, C)``. Scores that come nearer to their mean have a
+        smaller error, and may be of other classes.
     """
 
     error: float
     outputs: dict[str, Comparison]
     units: npt.NDArray[np.float64]
+    classes: npt.NDArray[np.float64]
 
     @property
     def snr(self) -> float:
@@ -57,11 +62,10 @@ class Verdict:
         return min(shares, default=None)
 
     def gain(self, before: Verdict) -> float:
-        """Return by how much the error has fallen, less what may be chance.
+        """Return by what share the error has fallen, less what may be chance.
 
-        Of few units that is the standard error of the fall over the units: a fit that brings one
-        picture much nearer, and others further away, has gained nothing. Of one alone, nothing is
-        known of chance; of many, it is small beside what is lost by waiting for the sure.
+        Of few units more is asked for: what the probabilities of classes lack has to fall too, and
+        it is the lesser of both.
 
         Parameters
         ----------
@@ -72,11 +76,10 @@ class Verdict:
             return -math.inf
         if not math.isfinite(before.error):
             return math.inf
-        gains = before.units - self.units
-        count = len(gains)
-        is_few = 1 < count < FEW
-        chance = math.sqrt(count) * float(gains.std(ddof=1)) if is_few else 0.0
-        return float(gains.sum()) - chance
+        share = _fall(before.units, self.units)
+        if len(self.units) < FEW and before.classes.any():
+            return min(share, _fall(before.classes, self.classes))
+        return share
 
     def drifts(self) -> dict[str, Drift]:
         """Return the figures by output."""
@@ -103,6 +106,7 @@ def judge(
     found = {name: Comparison() for name, _, _ in outputs}
     count = 1 + max(int(own.max()) for own in units)
     away = {name: np.zeros(count) for name in found}
+    classes = np.zeros(count)
     lost = False
     for here, there, own in zip(ours, theirs, units, strict=True):
         for name, our_name, their_name in outputs:
@@ -114,21 +118,48 @@ def judge(
             lost |= bool((~np.isfinite(wide[0]) & np.isfinite(wide[1])).any())
             found[name].add(*wide)
             with np.errstate(invalid="ignore", over="ignore"):
-                away[name] += _by_unit(wide[0] - wide[1], own, count)
+                away[name] += _by_unit(np.square(wide[0] - wide[1]), own, count)
+                if one.ndim == 2 and one.shape[1] > 1:
+                    classes += _by_unit(_divergence(*wide), own, count)
     error = math.inf if lost else sum(_share(each) for each in found.values())
     shares = [away[name] / (each.theirs or 1.0) for name, each in found.items()]
-    return Verdict(error, found, np.sum(shares, axis=0))
+    return Verdict(error, found, np.sum(shares, axis=0), classes)
+
+
+def _fall(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> float:
+    """Return by what share the sum over the units has fallen, less what may be chance.
+
+    Of few units that is the standard error of the fall: a fit that brings one picture much nearer,
+    and others further away, has gained nothing. Of one alone, nothing is known of chance; of many,
+    it is small beside what is lost by waiting for the sure.
+    """
+    gains = before - after
+    count = len(gains)
+    chance = math.sqrt(count) * float(gains.std(ddof=1)) if 1 < count < FEW else 0.0
+    return (float(gains.sum()) - chance) / (float(before.sum()) or 1.0)
+
+
+def _divergence(
+    ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return what our probabilities of classes lack of theirs, by sample, both given as scores."""
+    logs = []
+    for scores in (ours, theirs):
+        shifted = scores - scores.max(axis=1, keepdims=True)
+        logs.append(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+    lacking: npt.NDArray[np.float64] = (np.exp(logs[1]) * (logs[1] - logs[0])).sum(axis=1)
+    return lacking
 
 
 def _by_unit(
-    apart: npt.NDArray[np.float64], own: npt.NDArray[np.int_], count: int
+    values: npt.NDArray[np.float64], own: npt.NDArray[np.int_], count: int
 ) -> npt.NDArray[np.float64]:
-    """Return the energy of differences by unit; of what is not by sample, each has its part."""
-    energy = np.square(apart, where=np.isfinite(apart), out=np.zeros_like(apart))
-    if apart.ndim and len(apart) == len(own):
-        shares = energy.reshape(len(own), -1).sum(axis=1)
+    """Return sums by unit of what is finite; of what is not by sample, each has its part."""
+    known = np.where(np.isfinite(values), values, 0.0)
+    if known.ndim and len(known) == len(own):
+        shares = known.reshape(len(own), -1).sum(axis=1)
     else:
-        shares = np.full(len(own), energy.sum() / len(own))
+        shares = np.full(len(own), known.sum() / len(own))
     return np.bincount(own, shares, minlength=count).astype(np.float64, copy=False)
 
 
