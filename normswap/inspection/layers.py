@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -98,6 +98,8 @@ def norm_layers(network: Network, plan: Plan) -> Iterator[InspectedLayer]:
     """
     every: tuple[Folded | Kept, ...] = (*plan.folded, *plan.kept)
     entries = {(entry.site.graph, entry.site.output): entry for entry in every}
+    own = {(n.graph.path, n.out.name) for n in network.nodes() if is_batchnorm(n)}
+    called = [entry for entry in every if (entry.site.graph, entry.site.output) not in own]
     for graph in network.graphs:
         written = {n.key: n for n in normalizations(graph) if not n.is_batchnorm}
         for node in graph.nodes:
@@ -106,11 +108,23 @@ def norm_layers(network: Network, plan: Plan) -> Iterator[InspectedLayer]:
             if made is None:
                 continue
             if node.op in EPSILON and node.domain in {"", "com.microsoft"}:
-                yield _layer(node, node.op, node.input(0), graph, entry)
+                calls = [e for e in called if ":" in graph.path and _is_call_of(node, e)]
+                for call in calls:  # a fold puts a function in the place of a call
+                    called.remove(call)
+                    layer = _layer(node, node.op, node.input(0), graph, call)
+                    at = call.site
+                    yield replace(layer, node=at.node, output=at.output, graph=at.graph)
+                if entry is not None or not calls:
+                    yield _layer(node, node.op, node.input(0), graph, entry)
             elif node.key in written and entry is not None:
                 whole = written[node.key]
                 source = whole.source.node.inputs[whole.source.slot]
                 yield _layer(node, whole.site().op, source, graph, entry)
+
+
+def _is_call_of(node: Node, entry: Folded | Kept) -> bool:
+    """Whether what a fold has planned is for a node of a function, in the place of a call."""
+    return bool(node.name) and entry.site.node.endswith(f"/{node.name}")
 
 
 def _layer(

@@ -6,6 +6,7 @@ import pytest
 from onnx import helper
 from support.build import Builder
 from support.cli import invoke
+from support.functions import Body
 
 import normswap
 from normswap.graph.reasons import Reason
@@ -147,3 +148,29 @@ def test_the_command_tells_all_of_it(tmp_path, form):
     for told in ("someone 1.2", "ai.onnx 17", "1 foldable", "1.73 kMACs", "foldable into Conv c"):
         assert told in result.text
     assert invoke("inspect", tmp_path / "m.onnx", "-q").out == b""
+
+
+def test_a_function_is_told_call_by_call(tmp_path):
+    """A fold puts it in the place of each call that it folds, and keeps it for the others."""
+    b = Builder(17, seed=4)
+    body = Body(b, "Norm", ["a", "scale", "B", "mean", "var"])
+    body.returns(body.node("BatchNormalization", "a", "scale", "B", "mean", "var", name="bn"))
+    x = b.input("N", 3, 6, 6)
+    for name, c_in, c_out, op in (
+        ("one", 3, 4, "Conv"),
+        ("two", 4, 8, "Conv"),
+        ("three", 8, 8, ""),
+    ):
+        x = b.node("Conv", x, b.normal(c_out, c_in, 1, 1), name=f"conv_{name}") if op else x
+        parameters = [b.const(values) for values in b.statistics(c_out, positive=True)]
+        x = b.node("Sigmoid", b.node("Norm", x, *parameters, domain="local", name=name))
+    b.output(b.node("Softmax", x, axis=1), None)
+    onnx.save(b.model(), tmp_path / "model.onnx")
+    layers = normswap.inspect(tmp_path / "model.onnx").layers
+    assert [(each.node, each.graph, each.channels, each.fold) for each in layers] == [
+        ("one/bn", "", 4, "foldable"),
+        ("two/bn", "", 8, "foldable"),
+        ("bn", "local:Norm", None, "kept"),
+    ]
+    plan = normswap.plan(tmp_path / "model.onnx").plan
+    assert {each.node for each in layers} == {e.site.node for e in (*plan.folded, *plan.kept)}
