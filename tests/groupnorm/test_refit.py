@@ -123,10 +123,12 @@ def test_samples_know_their_unit_and_are_one_each_without(tmp_path):
     data = {"x": numbered(24), "film": np.arange(24) // 4}
     _, out = held(tmp_path, data, units="film")
     films = [number // 4 for number in numbers(out)]
-    units = np.concatenate(out.units())
+    units = np.concatenate(out.units)
     assert sorted(set(zip(units, films, strict=True))) == [(0, films[0]), (1, films[-1])]
     _, out = held(tmp_path, {"x": numbered(24)})
-    assert np.concatenate(out.units()).tolist() == list(range(out.samples))
+    assert np.concatenate(out.units).tolist() == list(range(out.samples))
+    _, out = held(tmp_path, {"x": numbered(40)}, fixed=True)
+    assert [own.tolist() for own in out.units] == [[0] * 5, [1] * 5]  # a batch that stays whole
 
 
 def verdict(ours, theirs, units):

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from normswap.inputs.data import Dataset
-    from normswap.inputs.random import Case
     from normswap.runtime.arrays import Feeds
 
 
@@ -34,10 +33,13 @@ class Part:
         How many there are.
     fixed : bool
         Whether a model takes batches of one size only, which then stay whole.
+    units : tuple of (N,) ndarray of int
+        Of every batch with samples of this side: the number of the unit that each belongs to.
     """
 
     samples: int
     fixed: bool
+    units: tuple[npt.NDArray[np.int_], ...]
     _data: Dataset
     _held: frozenset[int]
     _wanted: bool
@@ -49,10 +51,14 @@ class Part:
 
     def cases(self) -> Iterator[tuple[Feeds, tuple[str, ...]]]:
         """Go through the batches, each with the names of the inputs that have samples."""
-        for case, places in self._places():
-            if len(places) == case.samples:
+        number = 0
+        for case in self._data.cases():
+            count = case.samples
+            places = [k for k in range(count) if (number + k in self._held) is self._wanted]
+            number += count
+            if len(places) == count:
                 yield case.feeds, case.sampled
-            else:
+            elif places:
                 yield (
                     {
                         name: value[places] if name in case.sampled else value
@@ -60,25 +66,6 @@ class Part:
                     },
                     case.sampled,
                 )
-
-    def units(self) -> list[npt.NDArray[np.int_]]:
-        """Return the number of the unit that each sample belongs to, batch by batch."""
-        numbers: dict[object, int] = {}
-        found = []
-        for batch, (case, places) in enumerate(self._places()):
-            own = [case.units[k] if case.units else (batch, k) for k in places]
-            found.append(np.array([numbers.setdefault(unit, len(numbers)) for unit in own]))
-        return found
-
-    def _places(self) -> Iterator[tuple[Case, list[int]]]:
-        """Yield the batches that have samples of this side, and which of them are."""
-        number = 0
-        for case in self._data.cases():
-            count = case.samples
-            places = [k for k in range(count) if (number + k in self._held) is self._wanted]
-            number += count
-            if places:
-                yield case, places
 
     def smallest(self) -> tuple[Feeds, int]:
         """Return the first sample, or batch if these stay whole, and how many of it there are."""
@@ -120,6 +107,7 @@ def hold_out(data: Dataset, *, share: float = SHARE, fixed: bool = False) -> tup
     if not 0 < share < 1:
         raise UsageError(f"The share to hold out is {share:g}, and must be above 0 and below 1.")
     units: list[object] = []
+    sizes = []
     for batch, case in enumerate(data.cases()):
         if fixed and len(set(case.units)) > 1:
             raise DataError(
@@ -129,6 +117,7 @@ def hold_out(data: Dataset, *, share: float = SHARE, fixed: bool = False) -> tup
             )
         own = range(len(units), len(units) + case.samples)
         units += case.units or ([batch] * case.samples if fixed else own)
+        sizes.append(case.samples)
     names = list(dict.fromkeys(units))
     if len(names) < 2:
         what = "one batch, of the size that the model takes" if fixed else "one unit"
@@ -141,7 +130,22 @@ def hold_out(data: Dataset, *, share: float = SHARE, fixed: bool = False) -> tup
     chosen = np.random.default_rng(0).permutation(len(names))[:count]
     away = {names[index] for index in chosen}
     held = frozenset(number for number, unit in enumerate(units) if unit in away)
+    fit, out = (_numbered(units, sizes, held, wanted=wanted) for wanted in (False, True))
     return (
-        Part(len(units) - len(held), fixed, data, held, False),
-        Part(len(held), fixed, data, held, True),
+        Part(len(units) - len(held), fixed, fit, data, held, False),
+        Part(len(held), fixed, out, data, held, True),
     )
+
+
+def _numbered(
+    units: list[object], sizes: list[int], held: frozenset[int], *, wanted: bool
+) -> tuple[npt.NDArray[np.int_], ...]:
+    """Return the numbers of the units on one side, batch by batch."""
+    numbers: dict[object, int] = {}
+    found, start = [], 0
+    for size in sizes:
+        own = [units[k] for k in range(start, start + size) if (k in held) is wanted]
+        start += size
+        if own:
+            found.append(np.array([numbers.setdefault(unit, len(numbers)) for unit in own]))
+    return tuple(found)

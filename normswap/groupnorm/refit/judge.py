@@ -35,8 +35,8 @@ class Verdict:
         The error by what the samples belong to, of which it is the sum.
     classes : (U,) ndarray
         What the probabilities of classes lack, by the same: the divergence of Kullback and Leibler,
-        summed over samples and outputs ``(N, C)``. Scores that come nearer to their mean have a
-        smaller error, and may be of other classes.
+        summed over samples and outputs ``(N, C)``; zeros where there are many units. Scores that
+        come nearer to their mean have a smaller error, and may be of other classes.
     """
 
     error: float
@@ -77,7 +77,7 @@ class Verdict:
         if not math.isfinite(before.error):
             return math.inf
         share = _fall(before.units, self.units)
-        if len(self.units) < FEW and before.classes.any():
+        if before.classes.any():
             return min(share, _fall(before.classes, self.classes))
         return share
 
@@ -119,7 +119,7 @@ def judge(
             found[name].add(*wide)
             with np.errstate(invalid="ignore", over="ignore"):
                 away[name] += _by_unit(np.square(wide[0] - wide[1]), own, count)
-                if one.ndim == 2 and one.shape[1] > 1:
+                if count < FEW and one.ndim == 2 and one.shape[1] > 1:
                     classes += _by_unit(_divergence(*wide), own, count)
     error = math.inf if lost else sum(_share(each) for each in found.values())
     shares = [away[name] / (each.theirs or 1.0) for name, each in found.items()]

@@ -234,7 +234,7 @@ class _Walk:
             {name: values[name] for name in ends}
             for values in Course(teacher, pair.teacher, held_out).values(ends, {})
         ]
-        self._units = held_out.units()
+        self._units = held_out.units
         self._start = self._now = self._judged(Course(student, pair.student, held_out), {})
         self._has_weights = any(not problem.affine for problem in pair.problems)
         self._fitted: set[str] = set()  # names of layers
