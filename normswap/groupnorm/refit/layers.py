@@ -23,6 +23,7 @@ from normswap.groupnorm.refit.products import (
 )
 from normswap.groupnorm.selection import where
 from normswap.groupnorm.statistics import behind_identities
+from normswap.semantics.families import LINEAR
 
 if TYPE_CHECKING:
     from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from normswap.graph.network import Node, Value
     from normswap.groupnorm.refit.products import Product
     from normswap.model import TensorSource
-
-LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 LARGEST = 6144
 """Columns of normal equations: 300 MB of float64."""

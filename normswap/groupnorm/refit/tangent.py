@@ -19,6 +19,7 @@ from normswap.groupnorm.levels import bodies_of
 from normswap.groupnorm.refit.adjoints.base import innermost
 from normswap.groupnorm.refit.adjoints.rules import Step, rule_of
 from normswap.model import load
+from normswap.semantics.families import LINEAR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -151,7 +152,7 @@ def _show(route: Route, value: Value | None) -> None:
 
 
 def _multiplications(node: Node, values: Tensors) -> int:
-    if node.op not in {"Conv", "ConvTranspose", "Gemm", "MatMul"}:
+    if node.op not in LINEAR:
         return 0
     x, weight = (values[node.operand(slot).name] for slot in (0, 1))
     if node.op == "ConvTranspose":  # each element by its part of the weight
