@@ -26,7 +26,7 @@ from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.layer import Runtime
 from normswap.groupnorm.levels import Order, bodies_of
 from normswap.groupnorm.planner import by_itself, with_layers
-from normswap.groupnorm.refit.layers import LINEAR, Origins, UnfitError, find_layers
+from normswap.groupnorm.refit.layers import Origins, UnfitError, find_layers
 from normswap.groupnorm.refit.occurrences import Recorder
 from normswap.groupnorm.refit.products import Scaling
 from normswap.groupnorm.refit.tangent import WIDE, find_route
@@ -35,6 +35,7 @@ from normswap.groupnorm.selection import where
 from normswap.groupnorm.statistics import calls_of
 from normswap.model import ArrayTensor, load, make_constant, stage
 from normswap.model.imported import ImportedGraph
+from normswap.semantics.families import LINEAR
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping, Sequence
