@@ -90,7 +90,7 @@ class Loud(Rule):
                 yield self.finding("it shouts", node.name)
 
 
-RULE = Loud()
+RULES = (Loud(),)
 '''
 
 FORMAT = """
@@ -98,9 +98,10 @@ def tell(report, stream, *, verbose, envelope):
     stream.write(f"{len(report.plan.folded)} FOLDED!\\n")
 """
 
-TIP = """
-def tip(report, model):
+TIP = """def same(report, model):
     return f"`normswap diff {model} {model}` has nothing to tell" if report.plan.folded else None
+
+
 """
 
 WORKFLOW = '''
@@ -190,9 +191,9 @@ EXAMPLES = {
     "Add a rule to lint": {"normswap/lint/rules/loud.py": RULE},
     "Add a report format": {"normswap/report/formats/shout.py": FORMAT},
     "Add a tip": {
-        "normswap/report/next/same.py": TIP,
-        "normswap/report/next/__init__.py": [
-            ('"training", "overridable", "growth"', '"same", '),
+        "normswap/report/next.py": [
+            ("TIPS = {", TIP),
+            ("training, overridable, growth, folded", "same, "),
         ],
     },
     "Add a command": {
