@@ -47,7 +47,6 @@ def run_on_models(
     ----------
     words : sequence of str
         What names them.
-    asked : Asked
     given : dict
         The values of all other parameters.
     makes : str

@@ -50,7 +50,6 @@ class Destination:
 
     Attributes
     ----------
-    output : Path or binary stream
     overwrite : bool
         Whether an existing file may be replaced.
     copy : bool

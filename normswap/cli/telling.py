@@ -165,10 +165,8 @@ class Telling:
 
         Parameters
         ----------
-        report : FoldReport, ...
         quiet : bool
             Leave it out if all is fine; but a program gets its JSON, and a file what it is for.
-        verbose : int
         command : str, optional
             What was run, if not the command that was typed.
         exit_code : int, optional

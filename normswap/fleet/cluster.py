@@ -54,17 +54,12 @@ def run(
 
     Parameters
     ----------
-    jobs : iterable of Job
     task : str
         As of `normswap.fleet.pool.run`.
     address : str
         Of the scheduler.
     failed : callable
         Returns the outcome of a job that could not be done.
-
-    Yields
-    ------
-    Outcome
 
     Raises
     ------

@@ -89,7 +89,6 @@ def fetch(url: str, folder: Path) -> dict[str, str]:
 
     Parameters
     ----------
-    url : str
     folder : Path
         Where to.
 

@@ -24,7 +24,6 @@ def tell(
 
     Parameters
     ----------
-    report : FoldReport, SwapReport, RecalibrateReport, CheckReport, Explanation or Survey
     format : str
         One of :func:`normswap.report.formats.names`.
     stream : text stream

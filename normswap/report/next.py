@@ -41,7 +41,6 @@ def tips(report: Report, envelope: Envelope | None = None) -> tuple[str, ...]:
 
     Parameters
     ----------
-    report : FoldReport, SwapReport, ...
     envelope : Envelope, optional
         Knows the path of the model as it was given; without it, it is what the report calls it.
 

@@ -164,11 +164,8 @@ def check_files(
 
     Parameters
     ----------
-    original, rewritten : Path
-    options : CheckOptions
     names : (str, str)
         What to call the models; the paths where it is empty.
-    progress : callable
     child : Child, optional
         A process that was started for this (`normswap.check.starting.start`).
     home : Path, optional
@@ -347,10 +344,8 @@ def check_outputs(
 
     Parameters
     ----------
-    model : path, or whatever else a model is given as
     options : CheckOptions
         `data` and `load_outputs` are needed, unless the data comes with its outputs.
-    progress : callable
 
     Raises
     ------

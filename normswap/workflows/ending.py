@@ -45,7 +45,6 @@ class Ending:
         Whether an existing file may be replaced.
     copy : bool
         Whether a model to which there is nothing to do goes there too.
-    progress : callable
     """
 
     target: Place
@@ -146,12 +145,10 @@ class Ending:
 
         Parameters
         ----------
-        report : FoldReport, SwapReport or UnfoldReport
         check : CheckReport or None
             The one in it.
         model : Model
             What was loaded.
-        staged : Staged or Piped
         original : Path, optional
             What the result was compared with, if that is not what was loaded.
         folding, swapping : optional

@@ -173,9 +173,6 @@ def as_it_is(
 
     Parameters
     ----------
-    report : FoldReport, SwapReport or UnfoldReport
-    model : Model
-    target : path or binary stream
     overwrite : bool
         Whether an existing file may be replaced.
     copy : bool
@@ -219,7 +216,6 @@ def require_sound(report: RewriteReport, findings: Sequence[str]) -> None:
 
     Parameters
     ----------
-    report : FoldReport or SwapReport
     findings : sequence of str
         What the check found, the gravest first.
 

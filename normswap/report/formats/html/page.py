@@ -79,7 +79,6 @@ class Plot:
 
     Attributes
     ----------
-    caption : str
     unit : str
         What the values are.
     points : tuple of str
@@ -142,12 +141,10 @@ class Page:
     ----------
     command, subject : str
         What was run, on what.
-    verdict : Word
     said : str
         What the verdict rests on, in a sentence.
     figures : tuple of (str, str)
         What each is of, and how much.
-    sections : tuple of Section
     """
 
     command: str

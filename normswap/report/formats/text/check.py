@@ -38,8 +38,6 @@ def tell(report: CheckReport, stream: TextIO, *, verbose: int = 0) -> None:
 
     Parameters
     ----------
-    report : CheckReport
-    stream : text stream
     verbose : int
         From 1 on every output on every set of inputs is listed, where it would be one row an
         output; -1 is the verdict line only.

@@ -62,8 +62,6 @@ def print_check(check: CheckReport, console: Console, *, finding: str, verbose: 
 
     Parameters
     ----------
-    check : CheckReport
-    console : Console
     finding : str
         The verdict, as it is called for this rewrite.
     verbose : int
@@ -128,7 +126,6 @@ def sizes(output: str | None, before: int, after: int | None, *, idle: str = "")
 
     Parameters
     ----------
-    output : str or None
     before, after : int
         Bytes.
     idle : str

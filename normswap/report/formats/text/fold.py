@@ -36,8 +36,6 @@ def tell(report: FoldReport, stream: TextIO, *, verbose: int = 0) -> None:
 
     Parameters
     ----------
-    report : FoldReport
-    stream : text stream
     verbose : int
         From 1 on every node and its route is listed, not only a summary.
     """

@@ -42,8 +42,6 @@ def tell(report: SwapReport, stream: TextIO, *, verbose: int = 0) -> None:
 
     Parameters
     ----------
-    report : SwapReport
-    stream : text stream
     verbose : int
         From 1 on every layer is listed.
     """
