@@ -162,8 +162,8 @@ def tell(report, stream, *, verbose=0):
     stream.write(f"{report.source}: {report.nodes} nodes\\n")
 """
 
-COUNT_MARKDOWN = """def _count(report: Any) -> Iterator[str]:
-    yield f"## {_text(report.source)}: {report.nodes}"
+COUNT_PAGE = """def count(report: Any, wirings: Sequence[Wiring | None]) -> Page:
+    return Page("count", report.source, Word(f"{report.nodes} nodes"), "")
 
 
 """
@@ -212,9 +212,9 @@ EXAMPLES = {
             ('    "check": (\n', '    "count": ("normswap.cli.count:count_command", "Count."),\n')
         ],
         "normswap/report/formats/text/count.py": COUNT_TEXT,
-        "normswap/report/formats/markdown.py": [
-            ("_KINDS: dict", COUNT_MARKDOWN),
-            ('    "error": _error', '    "count": _count,\n'),
+        "normswap/report/pages/others.py": [("def error(", COUNT_PAGE)],
+        "normswap/report/pages/__init__.py": [
+            ('    "error": others.error', '    "count": others.count,\n')
         ],
         "normswap/report/results.py": [
             ("_KINDS: dict", COUNT_RESULTS),
@@ -356,7 +356,8 @@ def test_a_new_command(follow, model, tmp_path):
     run = follow("Add a command")
     assert re.search(r"^ *count +Count\.$", run("-m", "normswap", "--help"), re.MULTILINE)
     assert run("-m", "normswap", "count", model) == "model.onnx: 3 nodes\n"
-    assert run("-m", "normswap", "count", model, "--format", "markdown") == "## model.onnx: 3\n"
+    marked = run("-m", "normswap", "count", model, "--format", "markdown")
+    assert marked == "## model.onnx: 3 nodes\n"
     assert 'name="3 nodes"' in run("-m", "normswap", "count", model, "--output", "junit")
     run("-m", "normswap.report.schema")
     schema = json.loads((tmp_path / "normswap/report/schemas/count.json").read_text("utf-8"))

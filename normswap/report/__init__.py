@@ -43,6 +43,8 @@ def tell(
     >>> import sys
     >>> from normswap.report.envelope import Error, Failure
     >>> tell(Failure(Error("ModelError", "m.onnx is empty."), 3), "markdown", sys.stdout)
-    **error:** m.onnx is empty.
+    ## error
+    <BLANKLINE>
+    m.onnx is empty.
     """
     find(format).tell(report, stream, verbose=verbose, envelope=envelope)

@@ -18,6 +18,13 @@ COLUMNS = ("normalization", "operator", "channels", "epsilon", "mode", "reads", 
 UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
+def origin(report: InspectReport) -> str:
+    """Say of which versions a model is, and what wrote it."""
+    opsets = ", ".join(f"{domain} {version}" for domain, version in report.opsets.items())
+    by = f", by {report.exporter}" if report.exporter else ""
+    return f"{opsets}, IR {report.ir_version}{by}"
+
+
 def macs(work: Work) -> str:
     """Say how many multiply-adds a sample takes, and of how many operators that is not known."""
     if work.macs is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from rich.markup import escape
@@ -11,7 +10,7 @@ from rich.text import Text
 
 from normswap.report.formats.text.console import WIDEST, print_open, print_regions, printing
 from normswap.report.formats.text.listing import UNKNOWN, Listing
-from normswap.report.standing import proof_line, rests_on, standing
+from normswap.report.standing import names_of, proof_line, rests_on, standing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,7 +80,7 @@ def _proof(report: CheckReport, console: Console, *, verbose: bool) -> None:
 
 
 def _sentence(report: CheckReport) -> str:
-    names = f"{Path(report.original).name} and {Path(report.rewritten).name}"
+    names = " and ".join(names_of(report.original, report.rewritten))
     if report.structure:
         return f"{names} have different inputs or outputs"
     same = report.verdict.value == "equivalent"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, TextIO
 
-from rich.filesize import decimal
 from rich.markup import escape
 
 from normswap.errors import ExitCode
@@ -119,21 +118,3 @@ def print_notes(notes: Sequence[str], console: Console) -> None:
     """Print what a person should know, a line each."""
     for note in notes:
         console.print(f"  [dim]note: {escape(note)}[/]")
-
-
-def sizes(output: str | None, before: int, after: int | None, *, idle: str = "") -> str:
-    """Say what was written, and how large it is.
-
-    Parameters
-    ----------
-    before, after : int
-        Bytes.
-    idle : str
-        Why there was nothing to do, where that is so.
-    """
-    if not output:
-        what = f"{idle}, so nothing was written" if idle else "nothing was written"
-        return f"{what}; the model has {decimal(before)}"
-    if idle:
-        return f"{escape(output)}  {idle}, so it is a copy of the model, {decimal(after or 0)}"
-    return f"{escape(output)}  {decimal(before)} → {decimal(after or 0)}"

@@ -9,9 +9,9 @@ from rich.filesize import decimal
 from rich.markup import escape
 
 from normswap.findings import place_of
-from normswap.report.formats.text.console import new_table, print_check, printing, sizes
+from normswap.report.formats.text.console import new_table, print_check, printing
 from normswap.report.formats.text.listing import LISTS
-from normswap.report.standing import gated
+from normswap.report.standing import gated, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,8 +58,7 @@ def tell(report: FoldReport, stream: TextIO, *, verbose: int = 0) -> None:
         _check(report, console, verbose=verbose)
         if report.failing:
             console.print(f"[red]{gated(report)}[/]")
-        idle = "" if plan.edits else "nothing to fold"
-        console.print(sizes(report.output, report.size_before, report.size_after, idle=idle))
+        console.print(escape(written(report)))
 
 
 def _headline(plan: Plan) -> str:

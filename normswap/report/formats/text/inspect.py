@@ -10,7 +10,7 @@ from rich.markup import escape
 from normswap.findings import place_of
 from normswap.report.formats.text.console import new_table, printing
 from normswap.report.formats.text.listing import LISTS
-from normswap.report.inspected import COLUMNS, fate, macs, normalizations
+from normswap.report.inspected import COLUMNS, fate, macs, normalizations, origin
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,9 +32,7 @@ def tell(report: InspectReport, stream: TextIO, *, verbose: int = 0) -> None:
     """Print what a model is; from `verbose` 1 on every operator and normalization is listed."""
     verbose = max(verbose, 0)
     with printing(stream) as console:
-        opsets = ", ".join(f"{domain} {version}" for domain, version in report.opsets.items())
-        by = f", by {escape(report.exporter)}" if report.exporter else ""
-        console.print(f"[bold]{escape(report.source)}[/]  {opsets}, IR {report.ir_version}{by}")
+        console.print(f"[bold]{escape(report.source)}[/]  {escape(origin(report))}")
         table = new_table("", "")
         table.show_header = False
         table.add_row(

@@ -14,8 +14,8 @@ from normswap.report.formats.text.console import (
     new_table,
     print_notes,
     printing,
-    sizes,
 )
+from normswap.report.standing import written
 
 if TYPE_CHECKING:
     from normswap.workflows.recalibrate import RecalibrateReport
@@ -56,7 +56,7 @@ def tell(report: RecalibrateReport, stream: TextIO, *, verbose: int = 0) -> None
                 console.print(f"  replaced: {escape(mended)}")
         print_notes(report.notes, console)
         console.print()
-        console.print(sizes(report.output, report.size_before, report.size_after))
+        console.print(escape(written(report)))
 
 
 def _known(figure: float, unit: str = "") -> str:

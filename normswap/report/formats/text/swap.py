@@ -17,9 +17,8 @@ from normswap.report.formats.text.console import (
     print_check,
     print_notes,
     printing,
-    sizes,
 )
-from normswap.report.standing import gated
+from normswap.report.standing import gated, written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,8 +98,7 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
         _weights(report.state_dict, console, verbose=verbose)
     if report.failing:
         console.print(f"[red]{gated(report)}[/]")
-    idle = "" if plan.swaps else "nothing to swap"
-    console.print(sizes(report.output, report.size_before, report.size_after, idle=idle))
+    console.print(escape(written(report)))
 
 
 def _print_same(what: str, same: Sameness | None, console: Console) -> None:

@@ -13,8 +13,8 @@ from normswap.report.formats.text.console import (
     print_check,
     print_notes,
     printing,
-    sizes,
 )
+from normswap.report.standing import written
 
 if TYPE_CHECKING:
     from normswap.unfolding.plan import LeftOut, UnfoldPlace
@@ -61,8 +61,7 @@ def tell(report: UnfoldReport, stream: TextIO, *, verbose: int = 0) -> None:
                 console.print(f"  {escape(sentence)}")
         elif report.output and plan.places:
             console.print("[dim]not checked (--no-check)[/]")
-        idle = "" if plan.places else "nothing to unfold"
-        console.print(sizes(report.output, report.size_before, report.size_after, idle=idle))
+        console.print(escape(written(report)))
 
 
 def _layer(place: UnfoldPlace | LeftOut) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from normswap.report.formats.html.neighbourhood import Kind
+    from normswap.report.pages.neighbourhood import Kind
 
 Tone = Literal["good", "bad", "doubtful", "plain"]
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from rich.filesize import decimal
 
-from normswap.plain import kind_of
+from normswap.findings import place_of
 from normswap.report import differing
-from normswap.report.formats.html.page import Figure, Items, Name, Page, Word, section, table
-from normswap.report.inspected import COLUMNS, fate, macs, normalizations
+from normswap.report.inspected import COLUMNS, fate, macs, normalizations, origin
 from normswap.report.linted import summary
-from normswap.report.results import results_of
+from normswap.report.pages.page import Figure, Items, Name, Page, Word, section, table
+from normswap.report.standing import verified
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from normswap.report.formats.html.page import Tone
+    from normswap.report.pages.page import Tone
     from normswap.report.wiring import Wiring
 
 MOST = 3
@@ -34,7 +33,6 @@ LEVELS: dict[str, Tone] = {
 
 def inspect(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     """Return the page of an inspection."""
-    opsets = ", ".join(f"{domain} {version}" for domain, version in report.opsets.items())
     ports = [
         *(("input", port) for port in report.graph_inputs),
         *(("output", port) for port in report.graph_outputs),
@@ -49,7 +47,7 @@ def inspect(report: Any, wirings: Sequence[Wiring | None]) -> Page:
             ("size", decimal(report.size)),
             ("parameters", f"{report.parameters:,}"),
             ("work", macs(report.work)),
-            ("opset", opsets),
+            ("origin", origin(report)),
         ),
         tuple(
             section(
@@ -192,26 +190,64 @@ def error(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     return Page("error", "", Word("error", "bad"), report.error.message, (), sections)
 
 
-def results(report: Any, wirings: Sequence[Wiring | None]) -> Page:
-    """Return the page of any other report: each thing that was looked at, and what came of it."""
-    found = results_of(report)
-    counts = Counter(result.level for result in found)
-    failed, warned = counts["error"] + counts["failure"], counts["warning"]
-    tone: Tone = "bad" if failed else "doubtful" if warned else "good"
+def explain(report: Any, wirings: Sequence[Wiring | None]) -> Page:
+    """Return the page of why normalizations were folded or kept, route by route."""
+    sections = []
+    for entry in report.folded:
+        sections += section(
+            f"{place_of(entry.site)} is folded",
+            [Items(_steps(entry.route) or ("the node changes nothing",))],
+        )
+    for entry in report.kept:
+        tried = [
+            Items((f"tried {attempt.direction}, {attempt.detail}", *_steps(attempt.trail)))
+            for attempt in entry.attempts
+        ]
+        title = f"{place_of(entry.site)} is kept ({entry.reason.value})"
+        sections += section(title, tried or [Items((entry.detail or entry.reason.explanation,))])
+    told = f"{len(report.folded)} folded, {len(report.kept)} kept"
+    return Page("explain", report.name, Word(told), "", (), tuple(sections))
+
+
+def _steps(steps: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(
+        f"{step.direction}: {step.op} `{step.node}` {step.action}s scale and shift at "
+        f"`{step.tensor}`" + (f": `{step.note}`" if step.note else "")
+        for step in steps
+    )
+
+
+def verify(report: Any, wirings: Sequence[Wiring | None]) -> Page:
+    """Return the page of a certificate that was verified."""
+    wrong = table(
+        "Each claim that does not hold",
+        ("claim", "why it does not hold"),
+        ((Name(finding.claim), finding.reason) for finding in report.findings),
+    )
+    verdict = Word("holds", "good") if report.holds else Word("does not hold", "bad")
+    sections = tuple(section("What was verified", [wrong, Items(report.notes)]))
+    return Page("verify", report.certificate, verdict, verified(report), (), sections)
+
+
+def rules(report: Any, wirings: Sequence[Wiring | None]) -> Page:
+    """Return the page of the rules of lint."""
     rows = table(
-        "Each result",
-        ("what", "", "model", "message", "what to do"),
+        "Each rule",
+        ("code", "rule", "level", "what it finds", "why it matters", "what to do"),
+        ((r.code, r.name, r.level, r.what, r.why, r.how) for r in report.rules),
+    )
+    return Page("rules", "", Word("Rules"), "", (), tuple(section("Rules of lint", [rows])))
+
+
+def providers(report: Any, wirings: Sequence[Wiring | None]) -> Page:
+    """Return the page of the execution providers."""
+    rows = table(
+        "Each execution provider",
+        ("provider", "usable", "device or problem"),
         (
-            (
-                Name(result.name),
-                Word(result.level, LEVELS[result.level]),
-                Name(result.model),
-                result.message or result.title,
-                result.help,
-            )
-            for result in found
+            (Name(p.name), Word("yes", "good") if p.usable else Word("no"), p.device or p.why or "")
+            for p in report.providers
         ),
     )
-    listed = ", ".join(f"{count} {level}" for level, count in counts.items())
-    sections = tuple(section("What was found", [rows]))
-    return Page(kind_of(report), "", Word(listed or "nothing found", tone), "", (), sections)
+    found = tuple(section("Execution providers", [rows]))
+    return Page("providers", "", Word(f"{report.runs} {report.version}"), "", (), found)
