@@ -157,9 +157,10 @@ def count_command(model, quiet, verbose):
     return report.exit_code
 '''
 
-COUNT_TEXT = """
-def tell(report, stream, *, verbose=0):
-    stream.write(f"{report.source}: {report.nodes} nodes\\n")
+COUNT_TEXT = """def count(report, console, verbose):
+    console.print(f"{report.source}: {report.nodes} nodes")
+
+
 """
 
 COUNT_PAGE = """def count(report: Any, wirings: Sequence[Wiring | None]) -> Page:
@@ -211,7 +212,7 @@ EXAMPLES = {
         "normswap/cli/__init__.py": [
             ('    "check": (\n', '    "count": ("normswap.cli.count:count_command", "Count."),\n')
         ],
-        "normswap/report/formats/text/count.py": COUNT_TEXT,
+        "normswap/report/formats/text/others.py": [("def error(", COUNT_TEXT)],
         "normswap/report/pages/others.py": [("def error(", COUNT_PAGE)],
         "normswap/report/pages/__init__.py": [
             ('    "error": others.error', '    "count": others.count,\n')

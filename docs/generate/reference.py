@@ -152,7 +152,7 @@ def tips_page() -> Iterator[str]:
     kinds: dict[str, list[str]] = {}
     for kind, found in TIPS.items():
         for tip in found:
-            kinds.setdefault(tip.__doc__ or "", []).append(f"`{kind}`")
+            kinds.setdefault((tip.__doc__ or "").partition("\n")[0], []).append(f"`{kind}`")
     yield from _table(
         ("what it does", "in reports of"),
         ((_words(told), ", ".join(of)) for told, of in kinds.items()),

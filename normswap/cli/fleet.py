@@ -26,7 +26,7 @@ from normswap.fleet.work import FleetReport, Job, worst
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
-    from normswap.cli.asked import Asked
+    from normswap.cli.many import Asked
     from normswap.fleet.work import Outcome
 
 _OWN = frozenset({"listed", "jobs", "resume", "scheduler"})
@@ -310,7 +310,7 @@ def _engine(jobs: list[Job], asked: Asked, written: Written) -> Iterator[Outcome
 def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[Counter[int]], None]]:
     """Show on a terminal how many models are done; nothing elsewhere, where each has its line."""
     if quiet or not sys.stderr.isatty():
-        yield _unseen
+        yield lambda _codes: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -322,10 +322,6 @@ def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[Counter[int]], N
     with Progress(*columns, console=Console(stderr=True), **how) as bar:  # type: ignore[arg-type]
         task = bar.add_task("", total=total)
         yield lambda codes: bar.update(task, completed=codes.total(), description=_wrong(codes))
-
-
-def _unseen(codes: Counter[int]) -> None:
-    del codes
 
 
 def _summary(codes: Counter[int], unchanged: int) -> str:

@@ -196,9 +196,9 @@ def check_files(
         if structure:
             return conclude(Observations(), structure=structure)
         if options.proves_only or lacking:
-            proof = _prove(first, second, options, progress, alone=True)
-            verdict, reasons = concluded(proof)
-            report = conclude(Observations(), proof=proof)
+            made = _prove(first, second, options, progress, alone=True)
+            verdict, reasons = concluded(made)
+            report = conclude(Observations(), proof=made)
             notes = (*report.notes, *([lacking] if lacking else []))
             return replace(report, verdict=verdict, reasons=reasons, notes=notes)
         runner = Runner(stack.enter_context(scratch_folder("check")), options, progress)

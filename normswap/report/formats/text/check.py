@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from normswap.report.formats.text.console import WIDEST, print_open, print_regions, printing
+from normswap.report.formats.text.console import WIDEST, print_open, print_regions
 from normswap.report.formats.text.listing import UNKNOWN, Listing
 from normswap.report.standing import names_of, proof_line, rests_on, standing
 
@@ -32,22 +32,18 @@ MIB = 1 << 20
 _GRAVEST_FIRST = ("different", "inconclusive", "equivalent")
 
 
-def tell(report: CheckReport, stream: TextIO, *, verbose: int = 0) -> None:
-    """Print what a check found.
+def check(report: CheckReport, console: Console, verbose: int) -> None:
+    """Print what a check found; -1 is the verdict line only.
 
-    Parameters
-    ----------
-    verbose : int
-        From 1 on every output on every set of inputs is listed, where it would be one row an
-        output; -1 is the verdict line only.
+    From `verbose` 1 on every output on every set of inputs is listed, where it would be one row an
+    output.
     """
-    with printing(stream) as console:
-        if verbose >= 0:
-            _findings(report, console, verbose=verbose > 0)
-        verdict = report.verdict.value
-        console.print(
-            Text.assemble((verdict, STYLES[verdict]), f"{standing(report)}: {_sentence(report)}")
-        )
+    if verbose >= 0:
+        _findings(report, console, verbose=verbose > 0)
+    verdict = report.verdict.value
+    console.print(
+        Text.assemble((verdict, STYLES[verdict]), f"{standing(report)}: {_sentence(report)}")
+    )
 
 
 def _findings(report: CheckReport, console: Console, *, verbose: bool) -> None:
