@@ -16,7 +16,7 @@ from click.core import ParameterSource
 from normswap.cli.one import TASK, done, failed
 from normswap.cli.source_and_target import STDIO, beside
 from normswap.cli.telling import BY_MODEL, JSON, JSONL, telling
-from normswap.cli.values import SavedFile
+from normswap.cli.values import Asked, SavedFile
 from normswap.cli.written import Written
 from normswap.errors import ExitCode, UsageError
 from normswap.fleet import places, remote
@@ -26,7 +26,6 @@ from normswap.fleet.work import FleetReport, Job, worst
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
-    from normswap.cli.many import Asked
     from normswap.fleet.work import Outcome
 
 _OWN = frozenset({"listed", "jobs", "resume", "scheduler"})

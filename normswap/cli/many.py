@@ -5,30 +5,17 @@ from __future__ import annotations
 import functools
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from normswap.cli.completing import files
 from normswap.cli.options import Decorator, together
 from normswap.cli.source_and_target import STDIO
+from normswap.cli.values import Asked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-class Asked(NamedTuple):
-    """What the options of many models ask for; of one model none of them is given."""
-
-    listed: str | None
-    jobs: int | None
-    resume: Path | None
-    scheduler: str | None
-
-    @property
-    def is_any(self) -> bool:
-        """Whether one is given."""
-        return any(each is not None for each in self)
 
 
 many_options = together(
