@@ -6,8 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from normswap.plain import kind_of
-from normswap.report.inspected import normalizations
 from normswap.report.standing import gated, standing
+from normswap.report.words import normalizations
 
 if TYPE_CHECKING:
     from collections.abc import Callable

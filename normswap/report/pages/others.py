@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any
 from rich.filesize import decimal
 
 from normswap.findings import place_of
-from normswap.report import differing
-from normswap.report.inspected import COLUMNS, fate, macs, normalizations, origin
-from normswap.report.linted import summary
+from normswap.report import words
 from normswap.report.pages.page import Figure, Items, Name, Page, Word, section, table
 from normswap.report.standing import verified
+from normswap.report.words import COLUMNS, fate, macs, normalizations, origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from normswap.report.pages.page import Tone
+    from normswap.report.pages.page import Section, Tone
     from normswap.report.wiring import Wiring
 
 MOST = 3
@@ -49,7 +48,7 @@ def inspect(report: Any, wirings: Sequence[Wiring | None]) -> Page:
             ("work", macs(report.work)),
             ("origin", origin(report)),
         ),
-        tuple(
+        (
             section(
                 "Normalizations",
                 [
@@ -110,9 +109,9 @@ def lint(report: Any, wirings: Sequence[Wiring | None]) -> Page:
         ", ".join(model.source for model in report.models[:MOST])
         + (f" and {len(report.models) - MOST} more" if len(report.models) > MOST else ""),
         Word(f"{len(found)} finding{'s' * (len(found) != 1)}" if found else "no findings", tone),
-        summary(report),
+        words.lint_summary(report),
         (("models", str(len(report.models))), ("rules", str(len(report.rules)))),
-        tuple(section("What was found", [failed, rows])),
+        section("What was found", [failed, rows]),
     )
 
 
@@ -137,7 +136,7 @@ def diff(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     changed = table(
         "Nodes and constants that changed",
         ("what", "how"),
-        ((Name(name), how) for name, how in differing.details(report)),
+        ((Name(name), how) for name, how in words.details(report)),
     )
     renamed = table(
         "Names that changed",
@@ -148,9 +147,9 @@ def diff(report: Any, wirings: Sequence[Wiring | None]) -> Page:
         "diff",
         f"{report.before} → {report.after}",
         Word("the models differ") if report.differs else Word("no difference", "good"),
-        differing.summary(report),
+        words.diff_summary(report),
         (("gone", str(len(report.gone))), ("new", str(len(report.new)))),
-        tuple(section("What changed", [ports, nodes, changed, renamed])),
+        section("What changed", [ports, nodes, changed, renamed]),
     )
 
 
@@ -179,20 +178,20 @@ def fleet(report: Any, wirings: Sequence[Wiring | None]) -> Page:
         Word(f"{wrong} with findings or errors", "bad") if wrong else Word("no failures", "good"),
         "",
         (("models", str(len(report.models))), ("with findings or errors", str(wrong))),
-        tuple(section("What was done", [rows])),
+        section("What was done", [rows]),
     )
 
 
 def error(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     """Return the page of a command that ended without its report."""
     tip = (report.error.tip,) if report.error.tip else ()
-    sections = tuple(section("What to do", [Items(tip)]))
+    sections = section("What to do", [Items(tip)])
     return Page("error", "", Word("error", "bad"), report.error.message, (), sections)
 
 
 def explain(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     """Return the page of why normalizations were folded or kept, route by route."""
-    sections = []
+    sections: list[Section] = []
     for entry in report.folded:
         sections += section(
             f"{place_of(entry.site)} is folded",
@@ -225,7 +224,7 @@ def verify(report: Any, wirings: Sequence[Wiring | None]) -> Page:
         ((Name(finding.claim), finding.reason) for finding in report.findings),
     )
     verdict = Word("holds", "good") if report.holds else Word("does not hold", "bad")
-    sections = tuple(section("What was verified", [wrong, Items(report.notes)]))
+    sections = section("What was verified", [wrong, Items(report.notes)])
     return Page("verify", report.certificate, verdict, verified(report), (), sections)
 
 
@@ -236,7 +235,7 @@ def rules(report: Any, wirings: Sequence[Wiring | None]) -> Page:
         ("code", "rule", "level", "what it finds", "why it matters", "what to do"),
         ((r.code, r.name, r.level, r.what, r.why, r.how) for r in report.rules),
     )
-    return Page("rules", "", Word("Rules"), "", (), tuple(section("Rules of lint", [rows])))
+    return Page("rules", "", Word("Rules"), "", (), section("Rules of lint", [rows]))
 
 
 def providers(report: Any, wirings: Sequence[Wiring | None]) -> Page:
@@ -249,5 +248,5 @@ def providers(report: Any, wirings: Sequence[Wiring | None]) -> Page:
             for p in report.providers
         ),
     )
-    found = tuple(section("Execution providers", [rows]))
+    found = section("Execution providers", [rows])
     return Page("providers", "", Word(f"{report.runs} {report.version}"), "", (), found)

@@ -155,10 +155,10 @@ class Page:
     sections: tuple[Section, ...] = field(default=())
 
 
-def section(title: str, blocks: Iterable[Block], lead: str = "") -> list[Section]:
+def section(title: str, blocks: Iterable[Block], lead: str = "") -> tuple[Section, ...]:
     """Return a section of the blocks that have something in them; none where no block has."""
     full = tuple(block for block in blocks if not is_empty(block))
-    return [Section(title, full, lead)] if full else []
+    return (Section(title, full, lead),) if full else ()
 
 
 def is_empty(block: Block) -> bool:

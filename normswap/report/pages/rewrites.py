@@ -281,7 +281,7 @@ def _range(values: Iterable[float | None]) -> str:
     return f"From {min(known):.3g} to {max(known):.3g}." if known else "Unknown."
 
 
-def _constants(report: Any) -> list[Section]:
+def _constants(report: Any) -> tuple[Section, ...]:
     """Return how far written constants are off their formulas."""
     found = report.residuals
     ulps = tuple(r.ulps if math.isfinite(r.ulps) else None for r in found)

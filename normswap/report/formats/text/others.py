@@ -8,11 +8,11 @@ from rich.filesize import decimal
 from rich.markup import escape
 
 from normswap.findings import place_of
-from normswap.report import differing, linted
+from normswap.report import words
 from normswap.report.formats.text.console import ARROW, print_notes
 from normswap.report.formats.text.listing import LISTS, Listing
-from normswap.report.inspected import COLUMNS, fate, macs, normalizations, origin
 from normswap.report.standing import verified
+from normswap.report.words import COLUMNS, fate, macs, normalizations, origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -167,7 +167,7 @@ def lint(report: LintReport, console: Console, verbose: int) -> None:
                     rest = len(found) - len(shown)
                     table.add_row(code, found[0].name, f"and {rest} more", LISTS)
             console.print(table)
-    console.print(escape(linted.summary(report)))
+    console.print(escape(words.lint_summary(report)))
 
 
 def rules(report: RulesReport, console: Console, verbose: int) -> None:
@@ -194,8 +194,8 @@ def diff(report: DiffReport, console: Console, verbose: int) -> None:
         f"{change.name}: {change.before or 'none'} → {change.after or 'none'}"
         for change in (*report.head, *report.interface)
     )
-    nodes = map(": ".join, map(differing.changed, report.changed))
-    constants = map(": ".join, map(differing.constant, report.constants))
+    nodes = map(": ".join, map(words.changed, report.changed))
+    constants = map(": ".join, map(words.constant, report.constants))
     names = (f"{each.kind} {each.before} → {each.after}" for each in report.renamed)
     for lines, sign, colour, shown in (
         (every, "~", "yellow", MANY),
@@ -208,7 +208,7 @@ def diff(report: DiffReport, console: Console, verbose: int) -> None:
         lead = f"  [{colour}]{sign}[/] "
         told = [f"{lead}{escape(line)}" for line in lines]
         _print_some(told, console, verbose, shown=shown, more=lead + "and {} more; {}")
-    console.print(escape(differing.summary(report)))
+    console.print(escape(words.diff_summary(report)))
 
 
 def _print_some(lines: list[str], console: Console, verbose: int, *, shown: int, more: str) -> None:
