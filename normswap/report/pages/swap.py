@@ -82,10 +82,10 @@ def _place(swap: Any) -> PicturedPlace:
 def _layers(report: Any) -> Any:
     rows = []
     for swap in report.plan.swaps:
-        went = swap.statistics
-        where = (
-            "" if went is None else ", ".join(step.node for step in went.absorbers) or went.detail
-        )
+        went, where = swap.statistics, ""
+        if went is not None:
+            where = ", ".join(step.node for step in went.absorbers) or went.detail
+            where += f"; {went.added_nodes} new operators" if went.added_nodes else ""
         rows.append(
             (
                 site(swap.site),
