@@ -338,7 +338,9 @@ def _run(
 ) -> ExitCode:
     source = source_of_command(model)
     if dry_run:
-        _refuse_what_is_written(values)
+        refuse_certificate(values, "--dry-run", "swaps")
+        if values["mapped"] is not None:
+            raise UsageError("--map can't be used with --dry-run, which makes no weights.")
     require_dry_run(fail_on, dry_run=dry_run)
     _require_data(values)
     if values["unfold"] and dry_run:
@@ -366,13 +368,6 @@ def _run(
     save_failing_inputs(values, report.check)
     telling().tell(report, quiet=quiet, verbose=verbose)
     return report.exit_code
-
-
-def _refuse_what_is_written(values: dict[str, Any]) -> None:
-    """Refuse a certificate and weights of a swap that is only shown."""
-    refuse_certificate(values, "--dry-run", "swaps")
-    if values["mapped"] is not None:
-        raise UsageError("--map can't be used with --dry-run, which makes no weights.")
 
 
 def _require_data(values: dict[str, Any]) -> None:

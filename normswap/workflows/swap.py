@@ -80,8 +80,6 @@ def plan_report(
 
     Parameters
     ----------
-    source : path, bytes or binary stream
-    options : SwapOptions
     how : CheckOptions, optional
         How forms are timed, where the fastest is asked for.
     fail_on : sequence of {"foldable", "kept", "training"}
@@ -255,7 +253,6 @@ class _Prepared:
         The model of which the result is a reading.
     intents : tuple of Intent
         As what it is read.
-    data : SwapData
     """
 
     report: SwapReport
