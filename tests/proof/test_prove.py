@@ -480,6 +480,19 @@ def test_a_limit_that_is_off_by_little_is_not_proved_away(tmp_path, op):
     assert not proof_of(*models, tmp_path).is_whole
 
 
+def test_a_dropout_whose_mask_is_read_makes_nothing_but_the_mask(tmp_path):
+    b = Builder(17)
+    x = b.bn(b.input("N", 3, 4, 4), 3)
+    x = b.node("Sub", x, b.normal(3, 1, 1), out="sub")
+    for output in b.node("Dropout", x, out="dropped", outputs=2):
+        b.output(output, elem_type=TensorProto.FLOAT if output == "dropped" else TensorProto.BOOL)
+    model = b.model()
+    folded, _ = fold_model(model, leftover="affine")
+    proof = proof_of(model, folded, tmp_path)
+    assert proof.is_whole
+    assert {(region.original, region.means) for region in proof.regions} == {("sub", Means.MAPS)}
+
+
 def test_an_equality_of_values_that_occur_is_proved_by_what_is_known_of_them(tmp_path):
     b, m = Builder(17), Builder(17)
     x = b.node("Sigmoid", b.input("N", 3, 6, 6))
