@@ -26,9 +26,13 @@ from normswap.runtime.arrays import dtype_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-_BEYOND = 1e30  # a limit of this size is none
+_BEYOND = 3.38e38  # a limit of this size, the largest of its type, is none
+_LARGE = 4  # times an integer that is large, and its type has no such number
 _ENDLESS = 2**31 - 1  # as the end of a Slice: that of the axis, however long
 _OF_SHAPES = frozenset({"Shape", "Size"})
+UNTOLD = ""
+"""A side that is worth an input that reaches it, and no word if there is none."""
+
 _BY_LENGTH = frozenset({"Slice", "Trilu"})
 
 
@@ -224,7 +228,8 @@ def _kink(*names: str) -> Callable[[_Sides], _Sides]:
 def has_kinks(graph: Any) -> bool:
     """Whether a graph has an operator with sides to it, its subgraphs included."""
     return any(
-        node.op_type in _SIDES or any(has_kinks(a.g) for a in node.attribute if a.type == a.GRAPH)
+        _SIDES.get(node.op_type, _of_integers) is not _of_integers
+        or any(has_kinks(a.g) for a in node.attribute if a.type == a.GRAPH)
         for node in graph.node
     )
 
@@ -320,6 +325,18 @@ def _answers(site: _Site) -> Iterator[_Side]:
     answer = np.asarray(site.outputs[0], bool)
     yield f"{site.label} was never true", answer
     yield f"{site.label} was never false", ~answer
+
+
+@_kink("Add", "Sub", "Mul", "Div", "Mod", "Neg", "Abs")
+def _of_integers(site: _Site) -> Iterator[_Side]:
+    """Yield what integers do that numbers don't: they are cut off towards 0, and wrap around."""
+    values = site.inputs[0]
+    if values.dtype.kind not in "iu":
+        return
+    if site.node.op_type in {"Div", "Mod"} and values.dtype.kind == "i":
+        yield f"no input gave {site.label} a negative number to divide", values < 0
+    info = np.iinfo(values.dtype)
+    yield UNTOLD, (values > info.max // _LARGE) | (values < info.min // _LARGE)
 
 
 @_kink("Slice")
