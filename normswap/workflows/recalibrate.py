@@ -35,7 +35,7 @@ from normswap.model import load
 from normswap.model.staging import staged_output
 from normswap.plain import called
 from normswap.progress import Progress, silent
-from normswap.workflows.result import Result, RewriteReport, committed, place
+from normswap.workflows.result import Result, RewriteReport, as_it_is, committed, place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,6 +93,7 @@ def recalibrate(
     assume_constant: bool = False,
     timeout: float = 600.0,
     overwrite: bool = False,
+    copy: bool = True,
     progress: Progress = silent,
 ) -> RecalibrateResult:
     """Re-estimate the mean and variance of every BatchNormalization of a model on data.
@@ -134,6 +135,9 @@ def recalibrate(
         Seconds that one run of the model may take.
     overwrite : bool
         Whether an existing file may be replaced.
+    copy : bool
+        Whether a model in which there is nothing to freeze is still copied to the output,
+        unchanged.
     progress : callable
         Is told what is being done, in a few words.
 
@@ -174,6 +178,9 @@ def recalibrate(
     layers: list[SharedStatistics] = []
     if data is None:
         layers, report = _frozen(loaded, options, report)
+        if not layers:
+            back = as_it_is(report, loaded, target, overwrite=overwrite, copy=copy)
+            return RecalibrateResult(*back)
     else:
         report = _recalibrated(loaded, data, options, report, batch, samples, progress)
     progress("writing")

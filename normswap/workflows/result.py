@@ -173,7 +173,7 @@ def as_it_is(
 
     Parameters
     ----------
-    report : FoldReport, SwapReport or UnfoldReport
+    report : FoldReport, SwapReport, UnfoldReport or RecalibrateReport
     model : Model
     target : path or binary stream
     overwrite : bool
@@ -183,7 +183,7 @@ def as_it_is(
 
     Returns
     -------
-    (FoldReport or SwapReport, path or binary stream)
+    (report, path or binary stream)
         The report with what was written, and where the model is now.
     """
     if not copy and model.path is not None:

@@ -164,7 +164,7 @@ def _recalibrate(report: Any) -> Iterator[str]:
     yield from _kept(report.untouched)
     mended = (text for layer in report.layers for text in layer.mended)
     yield from _items(map(_text, (*mended, *report.notes)))
-    yield from _written(report)
+    yield from _written(report, idle="" if report.layers else "Nothing to freeze")
 
 
 def _unfold(report: Any) -> Iterator[str]:

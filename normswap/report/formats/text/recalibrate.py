@@ -56,7 +56,8 @@ def tell(report: RecalibrateReport, stream: TextIO, *, verbose: int = 0) -> None
                 console.print(f"  replaced: {escape(mended)}")
         print_notes(report.notes, console)
         console.print()
-        console.print(sizes(report.output, report.size_before, report.size_after))
+        idle = "" if report.layers else "nothing to freeze"
+        console.print(sizes(report.output, report.size_before, report.size_after, idle=idle))
 
 
 def _known(figure: float, unit: str = "") -> str:
