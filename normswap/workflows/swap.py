@@ -297,6 +297,8 @@ def _prepared(
     given = open_swap_data(network.path, data, evaluate, labels, samples, fit)
     fitted = network
     if fit is not None and given.parts is not None:
+        runs = how or check or CheckOptions(network.plan.options.provider)
+        given.require_told(network.path, runs)
         if check is not None and given.shown is not None:
             before = plain_drift(network.path, network.plan, given.shown, check)
             report = replace(report, uncalibrated=before)

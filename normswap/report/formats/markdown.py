@@ -117,6 +117,7 @@ def _swap(report: Any) -> Iterator[str]:
     if report.accuracy is not None:
         found = report.accuracy
         told = f"original {found.original:.1%}, swapped {found.swapped:.1%}"
+        told += f" ({found.left_out} other labels name no class)" if found.left_out else ""
         yield from ("", f"Accuracy of {_code(found.output)} on {found.labels} labels: {told}")
     if report.state_dict is not None:
         made = report.state_dict

@@ -94,8 +94,11 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
         held = " of the held-out samples" if report.fit and not report.evaluated else ""
         console.print(
             f"accuracy of output {escape(found.output)}, on {found.labels} labels{held}: original "
-            f"{found.original:.1%}, swapped {found.swapped:.1%}\n"
+            f"{found.original:.1%}, swapped {found.swapped:.1%}"
         )
+        if found.left_out:
+            console.print(f"  {found.left_out} other labels name no class of it")
+        console.print()
     print_notes(report.notes, console)
     if report.state_dict is not None and report.written:
         _weights(report.state_dict, console, verbose=verbose)
