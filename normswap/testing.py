@@ -306,13 +306,9 @@ def _is_batch_norm(layer: InspectedLayer) -> bool:
 
 def _unless(but: Collection[str], layers: Iterable[InspectedLayer]) -> list[InspectedLayer]:
     """Return the layers that no pattern fits."""
-    from fnmatch import fnmatchcase
+    from normswap.groupnorm.selection import fits
 
-    return [
-        layer
-        for layer in layers
-        if not any(fnmatchcase(layer.node, p) or fnmatchcase(layer.output, p) for p in but)
-    ]
+    return [layer for layer in layers if not fits((layer.node, layer.output), but)]
 
 
 def _layer(layer: InspectedLayer) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,10 +56,13 @@ def written(report: RewriteReport) -> str:
     """Say what was written and how large it is, or why there was nothing to do."""
     from rich.filesize import decimal
 
-    done = {"fold": "edits", "swap": "swaps", "unfold": "places"}.get(kind_of(report))
-    idle = ""
-    if done is not None and not getattr(report.plan, done):  # type: ignore[attr-defined]
-        idle = f"nothing to {kind_of(report)}, so "
+    what, done = {
+        "fold": ("fold", "plan.edits"),
+        "swap": ("swap", "plan.swaps"),
+        "unfold": ("unfold", "plan.places"),
+        "recalibrate": ("freeze", "layers"),
+    }[kind_of(report)]
+    idle = "" if attrgetter(done)(report) else f"nothing to {what}, so "
     size = decimal(report.size_after or report.size_before)
     if report.output is None:
         return f"{idle}nothing was written; the model has {size}"

@@ -268,6 +268,7 @@ def certify(
     names: tuple[str, str],
     folding: Folding | None = None,
     swapping: tuple[Intent, ...] | None = None,
+    progress: Progress = silent,
 ) -> Certificate:
     """Return the certificate of a check that found two models equivalent.
 
@@ -278,6 +279,7 @@ def certify(
     names : (str, str)
         What to call the models.
     """
+    progress("certifying")
     proof = report.proof
     cuts = [region.cut for region in proof.regions if region.cut] if proof is not None else []
     requested = RequestedSizes(options.input_shapes, options.symbolic_dims)
@@ -287,7 +289,10 @@ def certify(
         del a, b
         return {cut.tensor: cut for cut in cuts}
 
-    found, _ = state(original, rewritten, requested, claimed, made, swapping)
+    def certifying(said: str) -> None:
+        progress(f"certifying: {said}")
+
+    found, _ = state(original, rewritten, requested, claimed, made, swapping, progress=certifying)
     reasons = {} if proof is None else {output.name: output.reason for output in proof.outputs}
     general = "" if proof is None else proof.reason
     tested = None

@@ -145,9 +145,9 @@ def check(
         if certified is not None and report.verdict is Verdict.EQUIVALENT and not converted:
             from normswap.workflows.certificate import certify
 
-            progress("certifying")
             called = (Path(names[0]).name, Path(names[1]).name)
-            with placed(str(certify(first, second, report, how, names=called)), certified):
+            made = certify(first, second, report, how, names=called, progress=progress)
+            with placed(str(made), certified):
                 pass
     return report
 

@@ -93,7 +93,7 @@ class Ending:
 
         Returns
         -------
-        (FoldReport, SwapReport or UnfoldReport, path or binary stream)
+        (report, path or binary stream)
             The report with what was written, and where the model is now.
         """
         if not self.copy and model.path is not None:
@@ -173,7 +173,6 @@ class Ending:
         if self.certificate is not None and check is not None and self.check is not None:
             from normswap.workflows.certificate import certify
 
-            self.progress("certifying")
             names = (model.name, Path(output_name(self.target)).name)
             with nullcontext(original) if original else model.original() as path:
                 made = certify(
@@ -184,6 +183,7 @@ class Ending:
                     names=names,
                     folding=folding,
                     swapping=swapping,
+                    progress=self.progress,
                 )
         with placed(None if made is None else str(made), self.certificate), beside or nullcontext():
             return committed(report, staged, self.target)

@@ -25,7 +25,11 @@ from normswap.groupnorm.planner import plan_swap, require_elements, with_timings
 from normswap.groupnorm.race import measure
 from normswap.groupnorm.state_dict import parameters_of, state_dict_of
 from normswap.groupnorm.state_file import encoded, require_kind
-from normswap.groupnorm.widths import has_normalizing_functions, one_width_each
+from normswap.groupnorm.widths import (
+    are_handed_parameters,
+    has_normalizing_functions,
+    one_width_each,
+)
 from normswap.groupnorm.words import AUTO, FASTEST
 from normswap.inputs.data import open_data
 from normswap.inputs.signature import read_signature
@@ -294,6 +298,8 @@ def _prepared(
     given = open_swap_data(network.path, data, evaluate, labels, samples, fit)
     fitted = network
     if fit is not None and given.parts is not None:
+        runs = how or check or CheckOptions(network.plan.options.provider)
+        given.require_told(network.path, runs)
         if check is not None and given.shown is not None:
             before = plain_drift(network.path, network.plan, given.shown, check)
             report = replace(report, uncalibrated=before)
@@ -428,7 +434,8 @@ def _planned(
     ----------
     inline : bool
         Whether functions with normalizations are inlined, so that their nodes read parameters under
-        the names of these.
+        the names of these. They are too where calls hand them parameters, and channels are to be
+        permuted: otherwise all calls would have one order.
 
     Returns
     -------
@@ -450,7 +457,7 @@ def _planned(
     model = read
     if has_normalizing_functions(read):
         path = stack.enter_context(read.original())
-        if inline:
+        if inline or (options.regroup and are_handed_parameters(read)):
             again = load(path, name=read.name)
             model = inlined(again, stack.enter_context(scratch_folder()))
         else:

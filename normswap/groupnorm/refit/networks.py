@@ -20,7 +20,7 @@ from normswap.dtypes import NUMPY_DTYPES, round_to
 from normswap.graph.build import all_graphs, build_network, gs_nodes
 from normswap.graph.evaluate import constant_source
 from normswap.graph.names import Names
-from normswap.graph.network import Use as Read
+from normswap.graph.network import Use
 from normswap.graph.reasons import unless_blocked
 from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.layer import Runtime
@@ -45,13 +45,13 @@ if TYPE_CHECKING:
 
     from normswap.graph.network import Network, Node, Value
     from normswap.groupnorm.layer import Layer
+    from normswap.groupnorm.normalize import Place
     from normswap.groupnorm.plan import Swap, SwapPlan
     from normswap.groupnorm.refit.layers import Constant, Shared
     from normswap.groupnorm.refit.products import Product
     from normswap.groupnorm.refit.tangent import Route
     from normswap.model import Model
 
-    Place = tuple[str, str]
 
 _TAG = "normswap_layer"  # an attribute by which a node is known after its function was inlined
 _MARK = (
@@ -62,7 +62,7 @@ _SHOWN = frozenset(NUMPY_DTYPES)
 
 
 @dataclass(slots=True)
-class Parameter:
+class FittedParameter:
     """A constant that is fitted, as an input of the student.
 
     Attributes
@@ -88,7 +88,7 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class LayerPair:
     """A layer in both networks.
 
     Attributes
@@ -120,20 +120,20 @@ class Problem:
     ----------
     layer : str
         What to call it.
-    uses : tuple of Use
-    weight, bias : Parameter, and None
-    affine : tuple of (str, str)
-        The graphs and outputs of the layers whose affine this is; empty for a weight.
+    uses : tuple of LayerPair
+    weight, bias : FittedParameter, and None
+    affine : tuple of Place
+        The layers whose affine this is; empty for a weight.
     """
 
     layer: str
-    uses: tuple[Use, ...]
-    weight: Parameter
-    bias: Parameter | None
+    uses: tuple[LayerPair, ...]
+    weight: FittedParameter
+    bias: FittedParameter | None
     affine: tuple[Place, ...] = ()
 
     @property
-    def parameters(self) -> tuple[Parameter, ...]:
+    def parameters(self) -> tuple[FittedParameter, ...]:
         """What is fitted."""
         return (self.weight,) if self.bias is None else (self.weight, self.bias)
 
@@ -144,7 +144,7 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class TappedNetwork:
     """One of the two networks.
 
     Attributes
@@ -170,7 +170,7 @@ class Pair:
 
     Attributes
     ----------
-    teacher, student : Side
+    teacher, student : TappedNetwork
     outputs : tuple of str
         The outputs of which `ends` is what a fit is judged by.
     problems : list of Problem
@@ -182,8 +182,8 @@ class Pair:
         From all that is fitted to the ends of the student.
     """
 
-    teacher: Side
-    student: Side
+    teacher: TappedNetwork
+    student: TappedNetwork
     outputs: tuple[str, ...]
     problems: list[Problem]
     levels: list[list[int]]
@@ -448,7 +448,7 @@ class _Opening:
             marks = (self._student.marks[number, what] for what in ("x", "y", "scale", "bias"))
             for node, x, y, scale, bias in zip(nodes, *marks, strict=True):
                 use = _Scaled(swap, node, x, y, scale, bias, is_split=swap.parameters in split)
-                handed = tuple(self._origins.identity(Read(node, slot)) for slot in use.handed)
+                handed = tuple(self._origins.identity(Use(node, slot)) for slot in use.handed)
                 alike.setdefault(handed if len(handed) == 2 else swap.parameters, []).append(use)
         for uses in alike.values():
             try:
@@ -464,14 +464,14 @@ class _Opening:
             fitted = options.affines.get(swap.place)
             if fitted is None or fitted.scale is fitted.bias is None:
                 for node in theirs.get(swap.key, ()):
-                    pair = tuple(self._origins.identity(Read(node, slot)) for slot in (1, 2))
+                    pair = tuple(self._origins.identity(Use(node, slot)) for slot in (1, 2))
                     seen.setdefault(swap.parameters, set()).add(pair)
         return {parameters for parameters, pairs in seen.items() if len(pairs) > 1}
 
     def _title(self, use: _Scaled) -> str:
         """Return what to call a layer."""
         name, handed = use.swap.layer.name, use.handed
-        return self._origins.title(use.node, Read(use.node, handed[0])) if handed else name
+        return self._origins.title(use.node, Use(use.node, handed[0])) if handed else name
 
     def _open_affine(self, uses: list[_Scaled]) -> None:
         """Make a scale and a bias inputs of the student, wherever they are read.
@@ -489,7 +489,7 @@ class _Opening:
         for slot, (what, own) in enumerate(_affine(layer).items(), start=1):
             constant = None
             if slot in first.handed:
-                reads = [Read(use.node, slot) for use in uses]
+                reads = [Use(use.node, slot) for use in uses]
                 if len(set(map(self._origins.identity, reads))) > 1:
                     raise UnfitError(f"calls of its function share the other, but not the {what}")
                 if unless_blocked(constant_source, reads[0].node.operand(slot)) is None:
@@ -506,10 +506,10 @@ class _Opening:
             tensor = self._input(student.model, f"{layer.name}/{what}", data_type, values.shape)
             for use in uses:
                 student.surgeon[use.scale if slot == 1 else use.bias].inputs[0] = tensor
-            parameters.append(Parameter(tensor.name, data_type, values, constant))
+            parameters.append(FittedParameter(tensor.name, data_type, values, constant))
         nodes = {node.key: node for node in student.network.nodes()}
         read = [
-            Use(
+            LayerPair(
                 Scaling(use.swap.layer.num_groups, use.swap.layer.epsilon),
                 student.shown(nodes[use.x], None, layer.data_type),
                 student.shown(nodes[use.y], None, layer.data_type),
@@ -554,7 +554,7 @@ class _Opening:
         if hidden:
             self._kept[title] = hidden
             return
-        parameters: list[Parameter] = []
+        parameters: list[FittedParameter] = []
         readers: list[int] = []
         for what, constant, places in (
             ("weight", shared.weight, [layer.weight for layer in layers]),
@@ -564,14 +564,16 @@ class _Opening:
                 continue
             model, source = self._student.model, constant.source
             tensor = self._input(model, f"{title}/{what}", source.data_type, source.shape)
-            parameters.append(Parameter(tensor.name, source.data_type, source.load(), constant))
+            parameters.append(
+                FittedParameter(tensor.name, source.data_type, source.load(), constant)
+            )
             for node, slot in filter(None, places):
                 reader = twins[node.key].key
                 self._student.surgeon[reader].inputs[slot] = tensor
                 readers.append(reader)
         data_type = shared.weight.source.data_type
         uses = tuple(
-            Use(
+            LayerPair(
                 layer.product,
                 self._student.shown(twins[layer.node.key], layer.along, data_type),
                 self._student.shown(twins[layer.last.key], None, data_type),
@@ -623,7 +625,9 @@ class _Opening:
         ours.taps.update(route.taps | ours.taps)
         return Pair(theirs, ours, names, problems, order.levels, self._kept, route)
 
-    def _side(self, network: Network, name: str, order: Order, outputs: Iterable[str]) -> Side:
+    def _side(
+        self, network: Network, name: str, order: Order, outputs: Iterable[str]
+    ) -> TappedNetwork:
         main = network.graphs[0]
         by_name = {value.name: value for value in main.outputs}
         ends = [_logits(by_name[output]) for output in outputs]
@@ -635,7 +639,7 @@ class _Opening:
         taps = {value.name: value.data_type or 0 for value in ends}
         for frontier in frontiers or ():
             taps |= frontier
-        return Side(
+        return TappedNetwork(
             self._folder / f"{name}.onnx", taps, frontiers, tuple(value.name for value in ends)
         )
 

@@ -49,7 +49,10 @@ def page(report: Any, wirings: Sequence[Wiring | None]) -> Page:
         found = report.accuracy
         held_out = report.fit is not None and not report.evaluated
         what = "accuracy on held-out samples" if held_out else "accuracy"
-        counts.append((what, f"{found.original:.1%} → {found.swapped:.1%}"))
+        told = f"{found.original:.1%} → {found.swapped:.1%}"
+        if found.left_out:
+            told += f", {found.left_out} other labels name no class"
+        counts.append((what, told))
     drift = _drift(report)
     lead = "A swapped network is a different function from the original, so drift is not an error."
     if drift and report.check is not None and not report.check.drift.own:

@@ -46,8 +46,8 @@ def swap(report: SwapReport, console: Console, verbose: int) -> None:
         console.print(_layers(report) if verbose else _forms(plan))
     if report.separation is not None:
         console.print()
-        mapped = report.state_dict is not None
-        which = "without functions" if mapped else "with a function for each width"
+        are_inlined = report.state_dict is not None or report.regrouping is not None
+        which = "without functions" if are_inlined else "with a function for each width"
         _print_same(f"the network {which}", report.separation, console)
     if report.regrouping is not None:
         console.print()
@@ -78,8 +78,11 @@ def swap(report: SwapReport, console: Console, verbose: int) -> None:
         held = " of the held-out samples" if report.fit and not report.evaluated else ""
         console.print(
             f"accuracy of output {escape(found.output)}, on {found.labels} labels{held}: original "
-            f"{found.original:.1%}, swapped {found.swapped:.1%}\n"
+            f"{found.original:.1%}, swapped {found.swapped:.1%}"
         )
+        if found.left_out:
+            console.print(f"  {found.left_out} other labels name no class of it")
+        console.print()
     print_notes(report.notes, console)
     if report.state_dict is not None and report.written:
         _weights(report.state_dict, console, verbose=verbose)
