@@ -263,6 +263,41 @@ def _evaluate(tree: ast.expr, sizes: Mapping[str, int]) -> int:
     return _SEQUENCE
 
 
+def larger(
+    signature: Signature,
+    requested: RequestedSizes,
+    shapes: Mapping[str, tuple[int, ...]],
+    more: int,
+) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of inputs with every size larger that is open, but for that of the batch.
+
+    Parameters
+    ----------
+    signature : Signature
+    requested : RequestedSizes
+    shapes : Mapping of str to tuple of int
+        That were solved.
+    more : int
+    """
+    requested = _named(signature, requested)
+    found = dict(shapes)
+    for port in _tensors(signature, requested):
+        if port.name in requested.shapes or port.name not in shapes or not port.shape:
+            continue
+        rank = len(port.shape)
+        demanded = {axis % rank for axis in signature.semantics[port.name].demands.sizes}
+        is_open = [
+            axis > 0
+            and axis not in demanded
+            and not isinstance(dim, int)
+            and dim not in requested.symbols
+            for axis, dim in enumerate(port.shape)
+        ]
+        sizes = zip(shapes[port.name], is_open, strict=True)
+        found[port.name] = tuple(size + more if free else size for size, free in sizes)
+    return found
+
+
 def spatial_sizes(signature: Signature, requested: RequestedSizes) -> Iterator[int]:
     """Yield the spatial sizes worth trying: one, where model and request leave no choice."""
     shapes = [solve(signature, requested, batch=1, spatial=size) for size in (SPATIAL_SIZES[0], 7)]

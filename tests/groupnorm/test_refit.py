@@ -227,6 +227,18 @@ def test_others_between_two_samples(tmp_path, fixed):
     assert not np.array_equal(np.concatenate(again), np.concatenate(others))
 
 
+@pytest.mark.parametrize("fixed", [False, True])
+def test_others_in_place_of_samples(tmp_path, fixed):
+    fit, _ = held(tmp_path, {"x": numbered(20)}, share=0.3, fixed=fixed)
+    real, mixed = (
+        [feeds["x"][:, 0, 0, 0] for feeds in data] for data in (fit, Mixed(fit, added=False))
+    )
+    assert [len(batch) for batch in mixed] == [len(batch) for batch in real]
+    for own, other in zip(real, mixed, strict=True):
+        assert not np.isin(other, own).any()
+        assert (np.abs(other - own) <= 0.5 * np.ptp(own)).all()
+
+
 # --- what is fitted ---------------------------------------------------------------------
 
 

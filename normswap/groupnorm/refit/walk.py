@@ -259,7 +259,7 @@ class _Walk:
             for number in range(1, TIMES + 1):
                 self._progress(f"fitting {len(moved)} layers to the outputs, {number}")
                 # Others every time: what a fit owes to some of them by chance, the next takes back.
-                samples = Mixed(self._fit, number) if cheap else self._fit
+                samples = Mixed(self._fit, number, added=cheap)
                 teacher = Course(self._teacher, self._pair.teacher, samples)
                 wanted = teacher.values([target.theirs for target in targets], {})
                 crew.begin(
@@ -284,18 +284,22 @@ class _Walk:
     def _take_joint(self, moved: list[Problem], crew: Crew) -> bool:
         """Try what all parameters could be moved by, and take the best if it is better."""
         course = Course(self._student, self._pair.student, self._held_out)
-        best, rounds = _Best(self._now), 0
+        best, rounds, last = _Best(self._now), 0, -math.inf
         parameters = [p for problem in moved for p in problem.parameters]
         for number, vector in solutions(crew.push, crew.pull, ROUNDS):
             changes = crew.split(vector)
             known = [p for p in parameters if p.name in changes]
+            tried = []
             for share in SHARES:
                 values = {p.name: p.moved(share * changes[p.name]) for p in known}
-                candidate = _Best(self._judged(course, values), values, 0.0, share)
-                if candidate.gain(self._now) > best.gain(self._now):
-                    best, rounds = candidate, number
-            if 0 < rounds < number:
+                tried.append(_Best(self._judged(course, values), values, 0.0, share))
+            found = max(tried, key=lambda candidate: candidate.gain(self._now))
+            gain = found.gain(self._now)
+            if gain <= last:
                 break
+            last = gain
+            if gain > 0:
+                best, rounds = found, number
         what = f"{len(moved)} layers together" if len(moved) > 1 else moved[0].layer
         kind = "weights" if self._has_weights else "affines"
         return self._take(moved, best, what, kind, rounds=rounds)
