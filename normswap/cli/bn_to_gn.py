@@ -237,6 +237,10 @@ swap_options = together(
     ),
     click.option("--dry-run", is_flag=True, help="Show what would be swapped; write nothing."),
     fail_on_option,
+    output_options,
+    check_options(*TESTED),
+    certificate_option,
+    report_options,
 )
 """The options of all three commands."""
 
@@ -268,10 +272,6 @@ Examples:
 @models_argument(makes="gn")
 @group_options
 @swap_options
-@output_options
-@check_options(*TESTED)
-@certificate_option
-@report_options
 def bn_to_gn_command(
     groups: int | Literal["channels"] | None,
     group_size: int | None,
@@ -295,10 +295,6 @@ def bn_to_gn_command(
 @click.command("bn-to-ln", cls=CheckedCommand, epilog=EXAMPLES_LN)
 @models_argument(makes="ln")
 @swap_options
-@output_options
-@check_options(*TESTED)
-@certificate_option
-@report_options
 def bn_to_ln_command(**rest: Any) -> ExitCode:
     """Replace BatchNormalization with layer normalization over channels and space.
 
@@ -310,10 +306,6 @@ def bn_to_ln_command(**rest: Any) -> ExitCode:
 @click.command("bn-to-in", cls=CheckedCommand, epilog=EXAMPLES_IN)
 @models_argument(makes="in")
 @swap_options
-@output_options
-@check_options(*TESTED)
-@certificate_option
-@report_options
 def bn_to_in_command(**rest: Any) -> ExitCode:
     """Replace BatchNormalization with instance normalization.
 

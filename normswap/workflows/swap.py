@@ -181,7 +181,10 @@ def swap(
                 tip="Leave out either the certificate or --map (state_dict=).",
             )
         if model is not read and check is not None:
-            report = _separated(report, read, model, check, progress)
+            with read.original() as original, model.original() as changed:
+                same = same_as(original, changed, check, progress, what="separated")
+            report = replace(report, separation=same)
+            require_sound(report, same.reasons)
         parameters = None if mapped is None else parameters_of(model)
         ready = _prepared(
             stack,
@@ -407,17 +410,6 @@ def _put_back(
         if isinstance(source, io.BytesIO):
             source.seek(0)
     return put_back(source, calibrate=part, check=check, progress=progress)
-
-
-def _separated(
-    report: SwapReport, read: Model, apart: Model, check: CheckOptions, progress: Progress
-) -> SwapReport:
-    """Return the report with what is known of a model with other functions than it had."""
-    with read.original() as original, apart.original() as changed:
-        same = same_as(original, changed, check, progress, what="separated")
-    report = replace(report, separation=same)
-    require_sound(report, same.reasons)
-    return report
 
 
 def _planned(
