@@ -90,7 +90,7 @@ class Loud(Rule):
                 yield self.finding("it shouts", node.name)
 
 
-RULES = (Loud(),)
+RULE = Loud()
 '''
 
 FORMAT = """

@@ -1,4 +1,4 @@
-"""The rules, a file for each group of codes: subclasses of Rule, and ``RULES``, one of each.
+"""The rules, one file each: a subclass of :class:`~normswap.lint.rule.Rule`, and ``RULE`` of it.
 
 Nothing else has to know of one: ``--select``, ``--list-rules`` and every output ask :func:`rules`.
 """
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 @functools.cache
 def rules() -> dict[str, Rule]:
     """Return all rules by their codes, in the order of these."""
-    modules = (
-        importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)
-    )
-    found: list[Rule] = [rule for module in modules for rule in module.RULES]
+    modules = (module.name for module in pkgutil.iter_modules(__path__))
+    found: list[Rule] = [importlib.import_module(f"{__name__}.{name}").RULE for name in modules]
     return {rule.code: rule for rule in sorted(found, key=lambda rule: rule.code)}

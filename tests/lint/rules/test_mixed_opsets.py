@@ -5,21 +5,6 @@ from support.linting import found
 
 
 @pytest.mark.parametrize(
-    ("opset", "options", "told"),
-    [
-        (11, {}, "opset 11 is older than the limit, 13"),
-        (13, {}, None),
-        (13, {"min_opset": 18}, "opset 13 is older than the limit, 18"),
-        (11, {"min_opset": 7}, None),
-    ],
-)
-def test_an_opset_that_is_old(opset, options, told):
-    b = Builder(opset)
-    b.output(b.node("Relu", b.input(1, 3), out="y"))
-    assert found(b.model(), "NS401", **options) == ({"": told} if told else {})
-
-
-@pytest.mark.parametrize(
     ("own", "told"), [(17, []), (13, ["f is of opset 13, but the model is of opset 17"])]
 )
 def test_a_function_of_another_opset(own, told):
@@ -40,13 +25,3 @@ def test_a_domain_that_is_imported_twice():
     model = b.model()
     model.opset_import.append(helper.make_opsetid("ai.onnx", 13))
     assert found(model, "NS402") == {"": "ai.onnx is imported as 13 and 17"}
-
-
-def test_an_input_without_a_rank():
-    b = Builder(17)
-    b.output(b.node("Relu", b.input(1, 3), out="y"))
-    assert found(b.model(), "NS403") == {}
-    model = b.model()
-    model.graph.input[0].type.tensor_type.ClearField("shape")
-    model.graph.output[0].type.tensor_type.ClearField("shape")
-    assert found(model, "NS403") == {"": "input x has no rank"}
