@@ -284,22 +284,18 @@ class _Walk:
     def _take_joint(self, moved: list[Problem], crew: Crew) -> bool:
         """Try what all parameters could be moved by, and take the best if it is better."""
         course = Course(self._student, self._pair.student, self._held_out)
-        best, rounds, last = _Best(self._now), 0, -math.inf
+        best, rounds = _Best(self._now), 0
         parameters = [p for problem in moved for p in problem.parameters]
         for number, vector in solutions(crew.push, crew.pull, ROUNDS):
             changes = crew.split(vector)
             known = [p for p in parameters if p.name in changes]
-            tried = []
             for share in SHARES:
                 values = {p.name: p.moved(share * changes[p.name]) for p in known}
-                tried.append(_Best(self._judged(course, values), values, 0.0, share))
-            found = max(tried, key=lambda candidate: candidate.gain(self._now))
-            gain = found.gain(self._now)
-            if gain <= last:
+                candidate = _Best(self._judged(course, values), values, 0.0, share)
+                if candidate.gain(self._now) > best.gain(self._now):
+                    best, rounds = candidate, number
+            if 0 < rounds < number:
                 break
-            last = gain
-            if gain > 0:
-                best, rounds = found, number
         what = f"{len(moved)} layers together" if len(moved) > 1 else moved[0].layer
         kind = "weights" if self._has_weights else "affines"
         return self._take(moved, best, what, kind, rounds=rounds)
