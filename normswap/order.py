@@ -41,7 +41,9 @@ def in_topological_order(nodes: list[Any]) -> list[Any]:
                 heapq.heappush(ready, reader)
     if len(order) < len(nodes):
         node = next(node for node, count in zip(nodes, missing, strict=True) if count)
-        raise ValueError(f"the nodes form a cycle around {node.op_type} {node.name!r}")
+        raise ValueError(
+            f"the nodes form a cycle around {node.op_type} {node.name or node.output[0]}"
+        )
     return [nodes[i] for i in order]
 
 

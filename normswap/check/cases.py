@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from normswap.check.cost import multiply_adds
 from normswap.inputs.agreement import fits
 from normswap.inputs.data import load_cases
-from normswap.inputs.dims import RequestedSizes, batch_is_free, larger, solve
+from normswap.inputs.dims import UNEVEN, RequestedSizes, batch_is_free, larger, solve
 from normswap.inputs.random import Case, Distribution, Draw, make_case
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 _QUICK = ((Distribution.NORMAL, 1), (Distribution.UNIFORM, 2))
 _MORE = (Distribution.NORMAL, 8)  # where it is little work: channels dead on few samples live here
 _SWEEP = (1, 2, 7)
-_UNEVEN = (3, 6, 12, 24, 48)  # that a size may be larger by: a multiple of 1, 2, 4, ...
 LITTLE_WORK = 500_000_000  # multiply-adds of all samples together; a tenth of a second or two
 
 
@@ -87,7 +86,7 @@ def of_other_sizes(
     requested = RequestedSizes(options.input_shapes, options.symbolic_dims)
     shapes = case.shapes()
     draw = Draw(Distribution.NORMAL, integers=integers)
-    for more in _UNEVEN:
+    for more in UNEVEN:
         other = larger(signature, requested, shapes, more)
         if other != shapes and fits(signature.structure, other):
             yield make_case(signature, other, draw, seed=options.seed, ranges=options.value_ranges)

@@ -22,6 +22,9 @@ _SEQUENCE = 16
 # most classifiers were made for, small ones, and Inception's.
 SPATIAL_SIZES = (64, 224, 32, 299, 128, 256, 512, 16, 8)
 EMPTY = 0
+UNEVEN = (3, 6, 12, 24, 48, 96)
+"""What makes a size one that little divides, tried in this order: 3 times 1, 2, 4, ..."""
+
 _VOLUME = 16  # a side of a five-dimensional input, whose cost grows with the third power
 
 LONGEST = 200

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from normswap.errors import ModelError, UsageError
-from normswap.inputs.dims import RequestedSizes, solve
+from normswap.inputs.dims import UNEVEN, RequestedSizes, solve
 from normswap.inputs.random import Distribution, make_case
 from normswap.model.outlined import outlined
 from normswap.progress import Progress, silent
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from normswap.runtime.arrays import Feeds
 
 _BATCH = (2, 5)
-_MORE = (3, 6, 12, 24, 48, 96)  # that a size may be larger by: a multiple of 1, 2, 4, ...
 _SIDE = 64  # of an image that a network is simulated on
 _ANY = RequestedSizes({}, {})
 
@@ -148,7 +147,7 @@ def _uneven(
     def other(size: int, axis: int, more: int) -> int:
         return 1 if axis == 0 and size == _BATCH[0] else size + more
 
-    for more in _MORE:
+    for more in UNEVEN:
         shapes = {
             name: tuple(
                 size if size == second[name][axis] else other(size, axis, more)
