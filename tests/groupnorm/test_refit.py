@@ -23,7 +23,7 @@ from normswap.groupnorm.refit.holdout import hold_out
 from normswap.groupnorm.refit.joint import solutions
 from normswap.groupnorm.refit.judge import judge
 from normswap.groupnorm.refit.mixing import Mixed
-from normswap.groupnorm.refit.networks import open_pair
+from normswap.groupnorm.refit.opening import open_pair
 from normswap.groupnorm.refit.walk import RefitOptions, refit
 from normswap.groupnorm.refit.writing import write_constants
 from normswap.inputs.data import open_data

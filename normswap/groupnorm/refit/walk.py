@@ -30,8 +30,8 @@ from normswap.groupnorm.refit.equations import NormalEquations
 from normswap.groupnorm.refit.joint import solutions
 from normswap.groupnorm.refit.judge import judge
 from normswap.groupnorm.refit.mixing import Mixed
-from normswap.groupnorm.refit.networks import open_pair
 from normswap.groupnorm.refit.occurrences import occurrences
+from normswap.groupnorm.refit.opening import open_pair
 from normswap.groupnorm.refit.outcome import Fit, FitStep, Refitted, Unfitted
 from normswap.groupnorm.refit.targets import find_targets, theirs
 from normswap.groupnorm.refit.unrolling import MOST as MOST_TURNS
