@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items):
 def one_fit():
     """A fit to the outputs is made once, not twelve times: on digits that takes half a minute."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("normswap.groupnorm.refit.walk.TIMES", 1)
+        patch.setattr("normswap.groupnorm.refit.outputs.TIMES", 1)
         yield
 
 

@@ -13,9 +13,9 @@ from normswap.groupnorm.apply import apply_swaps
 from normswap.groupnorm.calibrate import CalibrationOptions, calibrate
 from normswap.groupnorm.drift import DriftReport, Outputs, measure_drift
 from normswap.groupnorm.planner import plan_swap
+from normswap.groupnorm.refit.fitting import RefitOptions, refit
 from normswap.groupnorm.refit.holdout import Part, hold_out
 from normswap.groupnorm.refit.outcome import Searched
-from normswap.groupnorm.refit.walk import RefitOptions, refit
 from normswap.groupnorm.refit.writing import write_constants
 from normswap.groupnorm.side_by_side import side_by_side
 from normswap.inputs.dims import RequestedSizes, batch_is_free

@@ -17,14 +17,14 @@ from normswap.errors import DataError, UsageError
 from normswap.groupnorm.calibrate import CalibrationOptions
 from normswap.groupnorm.options import FittedAffine
 from normswap.groupnorm.planner import plan_swap
-from normswap.groupnorm.refit import course, crew, walk
+from normswap.groupnorm.refit import course, crew, outputs, sweep
 from normswap.groupnorm.refit import judge as judging
+from normswap.groupnorm.refit.fitting import RefitOptions, refit
 from normswap.groupnorm.refit.holdout import hold_out
 from normswap.groupnorm.refit.joint import solutions
 from normswap.groupnorm.refit.judge import judge
 from normswap.groupnorm.refit.mixing import Mixed
 from normswap.groupnorm.refit.opening import open_pair
-from normswap.groupnorm.refit.walk import RefitOptions, refit
 from normswap.groupnorm.refit.writing import write_constants
 from normswap.inputs.data import open_data
 from normswap.inputs.signature import read_signature
@@ -244,7 +244,7 @@ def test_others_in_place_of_samples(tmp_path, fixed):
 
 @pytest.fixture
 def layer_by_layer(monkeypatch):
-    monkeypatch.setattr(walk, "TIMES", 0)
+    monkeypatch.setattr(outputs, "TIMES", 0)
     monkeypatch.setattr(judging, "FEW", 0)  # what few samples are not sure of is fitted too
 
 
@@ -267,8 +267,8 @@ def test_a_layer_of_every_kind_is_fitted(tmp_path):
 
 @pytest.mark.parametrize("few", [0, judging.FEW])
 def test_what_may_be_chance_is_not_taken(tmp_path, monkeypatch, few):
-    monkeypatch.setattr(walk, "TIMES", 0)
-    monkeypatch.setattr(walk, "LAMS", (1e-1,))
+    monkeypatch.setattr(outputs, "TIMES", 0)
+    monkeypatch.setattr(sweep, "LAMS", (1e-1,))
     monkeypatch.setattr(judging, "FEW", few)
     path, plan, fit, out = opened(network(), tmp_path / "model.onnx")
     fitted = refit(path, plan, fit, out, RefitOptions(), silent).fit
@@ -279,8 +279,8 @@ def test_what_may_be_chance_is_not_taken(tmp_path, monkeypatch, few):
 
 @pytest.mark.usefixtures("layer_by_layer")
 def test_a_layer_gets_the_least_squares_on_what_comes_to_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(walk, "LAMS", (1e-9,))
-    monkeypatch.setattr(walk, "SHARES", (1.0,))
+    monkeypatch.setattr(sweep, "LAMS", (1e-9,))
+    monkeypatch.setattr(sweep, "SHARES", (1.0,))
     path, plan, fit, out = opened(network(), tmp_path / "model.onnx")
     refitted = refit(path, plan, fit, out, RefitOptions(affines=False), silent)
     assert [step.layer for step in refitted.fit.steps][-1] == "last"
@@ -317,8 +317,8 @@ def test_neither_batches_nor_room_change_what_comes_out(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("layer_by_layer")
 def test_a_fit_that_helps_nobody_is_not_taken(tmp_path, monkeypatch):
     """Fitted to samples of another kind, a layer is off on those that are held out."""
-    monkeypatch.setattr(walk, "LAMS", (1e-3,))
-    monkeypatch.setattr(walk, "SHARES", (1.0,))
+    monkeypatch.setattr(sweep, "LAMS", (1e-3,))
+    monkeypatch.setattr(sweep, "SHARES", (1.0,))
     path, plan, _, out = opened(network(), tmp_path / "model.onnx")
     strange = {"x": np.full((8, 3, 6, 6), 3, np.float32) + 0.01 * images(8)}
     fit, _ = hold_out(open_data(strange, read_signature(path)))
@@ -329,19 +329,19 @@ def test_a_fit_that_helps_nobody_is_not_taken(tmp_path, monkeypatch):
 
 
 def test_all_is_fitted_to_the_outputs_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(walk, "TIMES", 1)
+    monkeypatch.setattr(outputs, "TIMES", 1)
     path, plan, fit, out = opened(network(), tmp_path / "model.onnx")
     refitted = refit(path, plan, fit, out, RefitOptions(), silent)
     first = refitted.fit.steps[0]
     assert (first.kind, first.layer) == ("weights", "8 layers together")
-    assert first.rounds in walk.ROUNDS
+    assert first.rounds in outputs.ROUNDS
     assert first.after > first.before + 3
     assert len(refitted.affines) == 3  # of every normalization
     assert not refitted.fit.unfitted
 
 
 def test_what_takes_too_long_is_fitted_layer_by_layer(tmp_path, monkeypatch):
-    monkeypatch.setattr(walk, "MOST", 0)
+    monkeypatch.setattr(outputs, "MOST", 0)
     path, plan, fit, out = opened(network(), tmp_path / "model.onnx")
     refitted = refit(path, plan, fit, out, RefitOptions(), silent)
     assert {step.kind for step in refitted.fit.steps} == {"weight"}
@@ -617,7 +617,7 @@ def test_layers_in_functions_and_bodies(tmp_path, weights):
 @pytest.mark.usefixtures("layer_by_layer")
 def test_layers_in_functions(tmp_path, monkeypatch):
     """A weight that a function has in itself, and one that it is handed: different in each call."""
-    monkeypatch.setattr(walk, "LAMS", (2.0,))  # so firm a hold that every layer gains
+    monkeypatch.setattr(sweep, "LAMS", (2.0,))  # so firm a hold that every layer gains
     b = Builder(17, seed=3)
     body = Body(b, "Twice", ["a", "w"])
     kept = body.const(b.rng.normal(size=(8, 8, 1, 1)))
@@ -692,7 +692,7 @@ def refitted_file(b, tmp_path, **how):
 @pytest.mark.parametrize("weights", [True, False])
 def test_what_a_function_is_handed_is_fitted(tmp_path, monkeypatch, weights, is_shared):
     """One fit for one constant, however many calls hand it in; each its own where they differ."""
-    monkeypatch.setattr(walk, "TIMES", 1)
+    monkeypatch.setattr(outputs, "TIMES", 1)
     monkeypatch.setattr(judging, "FEW", 0)
     b = handed(is_shared=is_shared)
     report, before, after = refitted_file(b, tmp_path, refit=weights)
@@ -713,7 +713,7 @@ def test_what_a_function_is_handed_is_fitted(tmp_path, monkeypatch, weights, is_
 
 def test_calls_that_a_swap_inlines_keep_their_own_affines(tmp_path, monkeypatch):
     """What torch's modules are as functions: statistics go from one into another."""
-    monkeypatch.setattr(walk, "TIMES", 1)
+    monkeypatch.setattr(outputs, "TIMES", 1)
     b = Builder(17, seed=3)
     for name, op, given in (
         ("C", "Conv", ["w"]),
@@ -907,7 +907,7 @@ def test_numbers_of_groups_are_chosen_after_the_fit(tmp_path, monkeypatch, group
 
 @pytest.mark.parametrize("how", [CalibrationOptions(refit=True), CalibrationOptions()])
 def test_what_is_written_is_what_was_judged(tmp_path, how, monkeypatch):
-    monkeypatch.setattr(walk, "TIMES", 1)
+    monkeypatch.setattr(outputs, "TIMES", 1)
     path, target = tmp_path / "model.onnx", tmp_path / "model.gn.onnx"
     onnx.save(network(), path)
     data = {"x": images()}

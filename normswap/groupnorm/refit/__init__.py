@@ -27,14 +27,12 @@ In the order in which it happens, a module each:
 ``share``, ``crew``
     What the outputs do when all that is fitted moves, and the way back, over all batches: in one
     process, and in one for each core.
-``targets``
-    What all is fitted to at once.
-``joint``
-    Least squares with that, by conjugate gradients.
-``judge``
-    How near the outputs are on what is held out.
-``walk``
-    Solve, try, keep or not; then the next layer.
+``targets``, ``joint``
+    What all is fitted to at once; least squares with that, by conjugate gradients.
+``judge``, ``trial``
+    How near the outputs are on what is held out; a candidate is tried, and taken or not.
+``outputs``, ``sweep``, ``fitting``
+    All layers at once, to the outputs; layer by layer; one after the other.
 ``outcome``, ``writing``
     What is told of it; the model with what was fitted.
 """

@@ -206,7 +206,7 @@ def test_what_is_held_out_has_no_say(tmp_path, monkeypatch):
         return measured(original, layers, batches, progress)
 
     monkeypatch.setattr("normswap.groupnorm.regroup.regroup.measured", spy)
-    monkeypatch.setattr("normswap.groupnorm.refit.walk.TIMES", 0)
+    monkeypatch.setattr("normswap.groupnorm.refit.outputs.TIMES", 0)
     report = normswap.bn_to_gn(
         path, groups=4, regroup=True, calibrate=iter(DATA), check=None
     ).report
