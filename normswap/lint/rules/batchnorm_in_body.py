@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 
 class BatchnormInBody(Rule):
-    """A BatchNormalization is in a subgraph or a function."""
-
     code = "NS105"
     name = "batchnorm-in-body"
     level = "note"
@@ -31,7 +29,6 @@ class BatchnormInBody(Rule):
     )
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
-        """Yield them."""
         for layer in subject.layers:
             if layer.op == "BatchNormalization" and layer.graph:
                 yield self.finding(f"it is in {layer.graph}", layer.node, layer.graph)

@@ -6,8 +6,6 @@ from normswap.lint.rule import HealthRule
 
 
 class DeadChannels(HealthRule):
-    """The scale of a BatchNormalization is zero or nearly zero in some channels."""
-
     code = "NS202"
     name = "dead-channels"
     level = "note"

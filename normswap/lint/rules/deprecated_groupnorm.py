@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 
 class DeprecatedGroupnorm(Rule):
-    """A GroupNormalization is of opset 18 to 20."""
-
     code = "NS301"
     name = "deprecated-groupnorm"
     what = "A GroupNormalization is of opset 18 to 20."
@@ -27,7 +25,6 @@ class DeprecatedGroupnorm(Rule):
     how = "Convert the model to opset 21, or export it again."
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
-        """Yield them."""
         for node in subject.network.nodes():
             if node.op == "GroupNormalization" and not node.domain and node.opset < 21:
                 yield self.finding(f"it is of opset {node.opset}", node.title, node.graph.path)

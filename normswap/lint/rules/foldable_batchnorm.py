@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 
 class FoldableBatchnorm(Rule):
-    """A normalization can be folded exactly into its neighbours."""
-
     code = "NS101"
     name = "foldable-batchnorm"
     what = "A normalization can be folded exactly into its neighbours."
@@ -28,7 +26,6 @@ class FoldableBatchnorm(Rule):
     fix = "fold"
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
-        """Yield them."""
         for entry in subject.plan.folded:
             into = listed(f"{step.op} {step.node}" for step in entry.absorbers)
             told = f"{entry.site.op} can be folded exactly" + (f" into {into}" if into else "")

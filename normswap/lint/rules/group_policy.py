@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 
 class GroupPolicyRule(Rule):
-    """A group normalization has other groups than the project's configuration asks for."""
-
     code = "NS303"
     name = "group-policy"
     what = "A group normalization has other groups than the project's configuration asks for."
@@ -30,7 +28,6 @@ class GroupPolicyRule(Rule):
     )
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
-        """Yield them."""
         policy = options.policy
         for layer in subject.layers if policy is not None else ():
             if layer.groups is None or layer.channels is None or policy is None:

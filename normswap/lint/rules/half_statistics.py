@@ -6,8 +6,6 @@ from normswap.lint.rule import HealthRule
 
 
 class HalfStatistics(HealthRule):
-    """The variance of a BatchNormalization is a float16 that is zero or subnormal."""
-
     code = "NS205"
     name = "half-statistics"
     what = "The variance of a BatchNormalization is a float16 that is zero or subnormal."

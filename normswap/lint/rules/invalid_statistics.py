@@ -6,8 +6,6 @@ from normswap.lint.rule import HealthRule
 
 
 class InvalidStatistics(HealthRule):
-    """A parameter of a BatchNormalization is NaN or infinite, or its variance is negative."""
-
     code = "NS201"
     name = "invalid-statistics"
     level = "error"

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 
 class MissingShapes(Rule):
-    """An input has no rank, or a shape that decides whether a layer can be folded is unknown."""
-
     code = "NS403"
     name = "missing-shapes"
     what = "An input has no rank, or a shape that decides whether a layer can be folded is unknown."
@@ -26,7 +24,6 @@ class MissingShapes(Rule):
     how = "Export the model with shapes (axes may stay symbolic), or run onnx.shape_inference."
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
-        """Yield them."""
         for port in ports_of(subject.model.proto.graph)[0]:
             if port.shape is None and port.kind == "tensor":
                 yield self.finding(f"input {port.name} has no rank")

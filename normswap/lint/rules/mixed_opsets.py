@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 
 class MixedOpsets(Rule):
-    """A function has another opset than the model, or a domain is imported twice."""
-
     code = "NS402"
     name = "mixed-opsets"
     what = "A function has another opset than the model, or a domain is imported twice."
@@ -28,7 +26,6 @@ class MixedOpsets(Rule):
     how = "Convert the model as a whole, or export it again."
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
-        """Yield them."""
         proto = subject.model.proto
         for function, body in zip(proto.functions, subject.model.graph.functions, strict=True):
             own = default_opset(function.opset_import)

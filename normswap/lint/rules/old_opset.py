@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 
 class OldOpset(Rule):
-    """The model's opset is older than the project allows (13 unless it says otherwise)."""
-
     code = "NS401"
     name = "old-opset"
     what = "The model's opset is older than the project allows (13 unless it says otherwise)."
@@ -27,7 +25,6 @@ class OldOpset(Rule):
     )
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
-        """Yield them."""
         opset = subject.model.opset
         if 0 < opset < options.min_opset:
             yield self.finding(f"opset {opset} is older than the limit, {options.min_opset}")

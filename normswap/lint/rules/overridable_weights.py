@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 
 class OverridableWeights(Rule):
-    """Weights are also listed as graph inputs, as IR version 3 required."""
-
     code = "NS104"
     name = "overridable-weights"
     what = "Weights are also listed as graph inputs, as IR version 3 required."
@@ -31,7 +29,6 @@ class OverridableWeights(Rule):
     )
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
-        """Yield them."""
         names = sorted(subject.model.overridable) if subject.model.ir_version >= 4 else []
         if names:
             count = f"{len(names)} weight{'s are' if names[1:] else ' is'} "

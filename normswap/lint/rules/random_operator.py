@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 
 class RandomOperator(Rule):
-    """An operator draws random numbers, such as a Dropout in training mode."""
-
     code = "NS103"
     name = "random-operator"
     what = "An operator draws random numbers, such as a Dropout in training mode."
@@ -31,7 +29,6 @@ class RandomOperator(Rule):
     )
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
-        """Yield them."""
         for node in subject.training:
             if node.op == "Dropout":
                 yield self.finding(

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 
 class SlowGroupnorm(Rule):
-    """A GroupNormalization is one node, for which onnxruntime has no kernel on CPU."""
-
     code = "NS302"
     name = "slow-groupnorm"
     level = "note"
@@ -31,7 +29,6 @@ class SlowGroupnorm(Rule):
     )
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
-        """Yield them."""
         for node in subject.network.nodes():
             if node.op == "GroupNormalization" and not node.domain and node.opset >= 21:
                 yield self.finding("onnxruntime expands it", node.title, node.graph.path)

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 
 class TrainingMode(Rule):
-    """A BatchNormalization is in training mode."""
-
     code = "NS102"
     name = "training-mode"
     level = "error"
@@ -32,7 +30,6 @@ class TrainingMode(Rule):
     )
 
     def find(self, subject: Subject, options: LintOptions) -> Iterator[Finding]:
-        """Yield them."""
         for node in subject.training:
             if node.op == "BatchNormalization":
                 mode = mode_of(node)

@@ -6,8 +6,6 @@ from normswap.lint.rule import HealthRule
 
 
 class UntrainedStatistics(HealthRule):
-    """All means of a BatchNormalization are 0 and all its variances are 1."""
-
     code = "NS204"
     name = "untrained-statistics"
     what = "All means of a BatchNormalization are 0 and all its variances are 1."

@@ -6,8 +6,6 @@ from normswap.lint.rule import HealthRule
 
 
 class VanishingVariance(HealthRule):
-    """The variance of a BatchNormalization is not larger than epsilon in some channels."""
-
     code = "NS203"
     name = "vanishing-variance"
     level = "note"
