@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
+from normswap.bodies import bodies
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -54,14 +56,9 @@ def set_nodes(holder: Any, nodes: Iterable[Any]) -> None:
 
 def _read_by_node(node: Any) -> Iterator[str]:
     """Yield the names a node reads, those that its subgraphs capture included."""
-    for name in node.input:
-        if name:
-            yield name
-    for item in node.attribute:
-        if item.HasField("g"):
-            yield from _captured(item.g)
-        for graph in item.graphs:
-            yield from _captured(graph)
+    yield from filter(None, node.input)
+    for body in bodies(node):
+        yield from _captured(body)
 
 
 class Mentions:

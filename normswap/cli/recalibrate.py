@@ -106,6 +106,7 @@ def recalibrate_command(
             assume_constant=assume_constant,
             timeout=timeout,
             overwrite=target.overwrite,
+            copy=target.copy,
             progress=say,
         ).report
     telling().tell(report, quiet=quiet, verbose=verbose)

@@ -30,12 +30,16 @@ class Accuracy:
     original, swapped : float
     labels : int
         How many labels those are shares of: one for each sample, or for each pixel of it.
+    left_out : int
+        How many other labels there are: they name no class of the output, as those of pixels that
+        belong to none do (often -1 or 255).
     """
 
     output: str
     original: float
     swapped: float
     labels: int
+    left_out: int = 0
 
 
 def measure_accuracy(
@@ -62,21 +66,55 @@ def measure_accuracy(
     Raises
     ------
     DataError
-        There is no such output.
+        See :func:`telling_output`.
     """
     counts = [0, 0]
-    name, at = "", 0
+    name, at, total = "", 0, 0
     for number, feeds in enumerate(batches, start=1):
         progress(f"measuring the accuracy, batch {number}")
+        name = name or telling_output(original, feeds, labels, outputs)
         truth = labels[at : at + samples_of(feeds)]
         at += len(truth)
-        runs = [session.run(feeds, [name] if name else outputs) for session in (original, swapped)]
-        name = name or _chosen(runs[0], truth)
+        runs = [session.run(feeds, [name]) for session in (original, swapped)]
+        known = _known(truth, runs[0][name])
+        total += int(known.sum())
         for which, run in enumerate(runs):
-            counts[which] += int(np.count_nonzero(_classes(run[name], truth) == truth))
-    total = int(labels[:at].size)
-    first, second = (count / max(total, 1) for count in counts)
-    return Accuracy(name, first, second, total)
+            counts[which] += int(np.count_nonzero((_classes(run[name], truth) == truth) & known))
+    first, second = (right / max(total, 1) for right in counts)
+    return Accuracy(name, first, second, total, labels[:at].size - total)
+
+
+def telling_output(
+    network: Session,
+    feeds: Mapping[str, Any],
+    labels: npt.NDArray[Any],
+    outputs: Sequence[str],
+) -> str:
+    """Return the output that labels are held against.
+
+    Parameters
+    ----------
+    network : Session
+    feeds : mapping
+        The first batch.
+    labels, outputs
+        See :func:`measure_accuracy`.
+
+    Raises
+    ------
+    DataError
+        There is no such output, or no label names a class of it.
+    """
+    found = network.run(feeds, outputs)
+    truth = labels[: samples_of(feeds)]
+    name = _chosen(found, truth)
+    if not _known(labels, found[name]).any():
+        raise DataError(
+            f"The labels are numbers from {labels.min()} to {labels.max()}, and none of them is "
+            f"that of a class: output {name!r} has {found[name].shape[1]}.",
+            tip="Number the classes from 0 on, as the model's outputs do.",
+        )
+    return name
 
 
 def _chosen(outputs: Mapping[str, Any], truth: npt.NDArray[Any]) -> str:
@@ -90,6 +128,14 @@ def _chosen(outputs: Mapping[str, Any], truth: npt.NDArray[Any]) -> str:
         tip="Labels are class numbers: one per sample for an output of shape (N, classes), one per "
         "pixel for an output of shape (N, classes, ...).",
     )
+
+
+def _known(labels: npt.NDArray[Any], value: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Return which labels name a class: any do, if an output has no scores but the classes."""
+    if value.dtype.kind not in "fV":
+        return np.full(labels.shape, True)
+    known: npt.NDArray[np.bool_] = (labels >= 0) & (labels < value.shape[1])
+    return known
 
 
 def _classes(value: Any, truth: npt.NDArray[Any]) -> npt.NDArray[Any] | None:

@@ -33,8 +33,8 @@ from normswap.groupnorm.options import FittedAffine
 from normswap.groupnorm.policy import divisors
 from normswap.groupnorm.reference import normalize
 from normswap.groupnorm.refit.course import Course
-from normswap.groupnorm.refit.networks import open_pair
 from normswap.groupnorm.refit.occurrences import occurrences
+from normswap.groupnorm.refit.opening import open_pair
 from normswap.groupnorm.words import SHARE
 from normswap.runtime.session import Session
 
@@ -45,9 +45,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from normswap.groupnorm.layer import Layer
+    from normswap.groupnorm.normalize import Place
     from normswap.groupnorm.plan import SwapPlan
     from normswap.groupnorm.refit.course import Tensors
-    from normswap.groupnorm.refit.networks import Pair, Place, Problem, Side
+    from normswap.groupnorm.refit.networks import Pair, Problem, TappedNetwork
     from normswap.groupnorm.refit.products import Scaling
     from normswap.progress import Progress
 
@@ -194,7 +195,7 @@ def calibrate(
         return fits.found()
 
 
-def _session(side: Side, label: str, how: CalibrationOptions) -> Session:
+def _session(side: TappedNetwork, label: str, how: CalibrationOptions) -> Session:
     return Session(side.path, label=label, taps=side.taps, alike=True, timeout=how.timeout)
 
 

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 LISTED = 8  # how many layers an error message names
 
+LARGEST_EPSILON = float(np.finfo(np.float32).max)  # an attribute is a float32
+
 
 def plan_swap(
     model: Model, options: SwapOptions, *, after: tuple[SwapPlan, Normalized] | None = None
@@ -79,8 +81,10 @@ def plan_swap(
     ModelError
         If a selected layer can't be swapped at all.
     """
-    if options.epsilon is not None and not options.epsilon >= 0:
-        raise UsageError(f"The epsilon is {options.epsilon:g}, and must not be negative.")
+    if options.epsilon is not None and not 0 <= options.epsilon <= LARGEST_EPSILON:
+        raise UsageError(
+            f"The epsilon is {options.epsilon:g}; it must not be negative, and must fit a float32."
+        )
     network = network_of(model)
     nodes = [node for graph in network.graphs for node in graph.topological() if is_batchnorm(node)]
     if after is None:

@@ -88,9 +88,10 @@ def _is_in_function(node: Node) -> bool:
 
 
 def fits(names: Iterable[str], patterns: Iterable[str]) -> bool:
-    """Whether a name fits a pattern."""
+    """Whether a name fits a pattern, in which only ``*`` and ``?`` mean more than themselves."""
     every = list(names)
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns for name in every)
+    literal = [pattern.replace("[", "[[]") for pattern in patterns]  # exporters write x[0]
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in literal for name in every)
 
 
 def names_of(node: Node) -> list[str]:

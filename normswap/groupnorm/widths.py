@@ -70,6 +70,15 @@ def has_normalizing_functions(model: Model) -> bool:
     return any(node.op == "BatchNormalization" for graph in bodies for node in graph.nodes)
 
 
+def are_handed_parameters(model: Model) -> bool:
+    """Whether there is a function whose calls hand it parameters of a BatchNormalization."""
+    network = build_network(model)
+    given = {id(value) for body in network.bodies for value in body.inputs}
+    nodes = (node for body in network.bodies for graph in body.family() for node in graph.nodes)
+    parameters = (value for node in nodes if is_batchnorm(node) for value in node.inputs[1:5])
+    return any(value is not None and id(behind_identities(value)) in given for value in parameters)
+
+
 def tell_widths_apart(model: Model) -> bool:
     """Give functions that normalize tensors of several widths a copy for each.
 

@@ -129,10 +129,11 @@ class Dataset:
                 f"There are {len(labels)} labels for the {read} samples of {self.name}."
             )
         whole = np.concatenate(parts)
-        if whole.dtype.kind not in "biu" and not (
-            whole.dtype.kind == "f" and (whole == np.floor(whole)).all()
-        ):
-            example = whole.reshape(-1)[0]
+        is_class = np.full(whole.shape, whole.dtype.kind in "biu")
+        if whole.dtype.kind == "f":
+            is_class = np.isfinite(whole) & (whole == np.floor(whole))
+        if not is_class.all():
+            example = whole[~is_class][0]
             raise DataError(
                 f"The labels are of {whole.dtype}, such as {example}, and no class numbers.",
                 tip="Number the classes from 0 on, as the model's outputs do.",

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import onnx
 
-from normswap.errors import DataError
+from normswap.errors import DataError, UsageError
 from normswap.inputs.archives import numbered, read_values
 from normswap.inputs.arrayfiles import read_npy, read_proto, require_arrays
 from normswap.spelling import no_such_file
@@ -47,6 +47,8 @@ def located(signature: Signature, source: Data) -> Iterable[Path | Mapping[str, 
         return [source]
     if not isinstance(source, str | os.PathLike):
         return list(source) if iter(source) is source else source
+    if not os.fspath(source):
+        raise UsageError("The path of the data is empty.")
     path = Path(source)
     if not path.exists():
         raise DataError(f"There is no data at {path}.", tip=no_such_file(path))

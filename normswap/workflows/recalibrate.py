@@ -35,7 +35,8 @@ from normswap.model import load
 from normswap.model.staging import staged_output
 from normswap.plain import called
 from normswap.progress import Progress, silent
-from normswap.workflows.result import Result, RewriteReport, committed, place
+from normswap.workflows.ending import Ending
+from normswap.workflows.result import Result, RewriteReport, committed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,6 +94,7 @@ def recalibrate(
     assume_constant: bool = False,
     timeout: float = 600.0,
     overwrite: bool = False,
+    copy: bool = True,
     progress: Progress = silent,
 ) -> RecalibrateResult:
     """Re-estimate the mean and variance of every BatchNormalization of a model on data.
@@ -134,6 +136,9 @@ def recalibrate(
         Seconds that one run of the model may take.
     overwrite : bool
         Whether an existing file may be replaced.
+    copy : bool
+        Whether a model in which there is nothing to freeze is still copied to the output,
+        unchanged.
     progress : callable
         Is told what is being done, in a few words.
 
@@ -167,21 +172,23 @@ def recalibrate(
     )
     if data is None:
         _require_no_data(freeze=freeze, momentum=momentum, samples=samples)
-    target = place(output)
+    ending = Ending.of(model, output, None, None, overwrite=overwrite, copy=copy, progress=progress)
     progress("reading the model")
     loaded = load(model)
     report = RecalibrateReport(loaded.name, None, (), 0, size_before=loaded.size)
     layers: list[SharedStatistics] = []
     if data is None:
         layers, report = _frozen(loaded, options, report)
+        if not layers:
+            return RecalibrateResult(*ending.as_it_is(report, loaded))
     else:
         report = _recalibrated(loaded, data, options, report, batch, samples, progress)
     progress("writing")
-    with staged_output(loaded, target, overwrite=overwrite) as staged:
+    with staged_output(loaded, ending.target, overwrite=overwrite) as staged:
         if layers:
             require_frozen(staged.path, layers)
-        report = committed(report, staged, target)
-    return RecalibrateResult(report, target)
+        report = committed(report, staged, ending.target)
+    return RecalibrateResult(report, ending.target)
 
 
 def _require_no_data(*, freeze: bool, momentum: float | None, samples: int | None) -> None:

@@ -25,7 +25,11 @@ from normswap.groupnorm.planner import plan_swap, require_elements, with_timings
 from normswap.groupnorm.race import measure
 from normswap.groupnorm.state_dict import parameters_of, state_dict_of
 from normswap.groupnorm.state_file import encoded, require_kind
-from normswap.groupnorm.widths import has_normalizing_functions, one_width_each
+from normswap.groupnorm.widths import (
+    are_handed_parameters,
+    has_normalizing_functions,
+    one_width_each,
+)
 from normswap.groupnorm.words import AUTO, FASTEST
 from normswap.inputs.data import open_data
 from normswap.inputs.signature import read_signature
@@ -80,8 +84,6 @@ def plan_report(
 
     Parameters
     ----------
-    source : path, bytes or binary stream
-    options : SwapOptions
     how : CheckOptions, optional
         How forms are timed, where the fastest is asked for.
     fail_on : sequence of {"foldable", "kept", "training"}
@@ -179,7 +181,10 @@ def swap(
                 tip="Leave out either the certificate or --map (state_dict=).",
             )
         if model is not read and check is not None:
-            report = _separated(report, read, model, check, progress)
+            with read.original() as original, model.original() as changed:
+                same = same_as(original, changed, check, progress, what="separated")
+            report = replace(report, separation=same)
+            require_sound(report, same.reasons)
         parameters = None if mapped is None else parameters_of(model)
         ready = _prepared(
             stack,
@@ -255,7 +260,6 @@ class _Prepared:
         The model of which the result is a reading.
     intents : tuple of Intent
         As what it is read.
-    data : SwapData
     """
 
     report: SwapReport
@@ -297,6 +301,8 @@ def _prepared(
     given = open_swap_data(network.path, data, evaluate, labels, samples, fit)
     fitted = network
     if fit is not None and given.parts is not None:
+        runs = how or check or CheckOptions(network.plan.options.provider)
+        given.require_told(network.path, runs)
         if check is not None and given.shown is not None:
             before = plain_drift(network.path, network.plan, given.shown, check)
             report = replace(report, uncalibrated=before)
@@ -406,17 +412,6 @@ def _put_back(
     return put_back(source, calibrate=part, check=check, progress=progress)
 
 
-def _separated(
-    report: SwapReport, read: Model, apart: Model, check: CheckOptions, progress: Progress
-) -> SwapReport:
-    """Return the report with what is known of a model with other functions than it had."""
-    with read.original() as original, apart.original() as changed:
-        same = same_as(original, changed, check, progress, what="separated")
-    report = replace(report, separation=same)
-    require_sound(report, same.reasons)
-    return report
-
-
 def _planned(
     stack: ExitStack,
     source: Source | UnfoldResult,
@@ -431,7 +426,8 @@ def _planned(
     ----------
     inline : bool
         Whether functions with normalizations are inlined, so that their nodes read parameters under
-        the names of these.
+        the names of these. They are too where calls hand them parameters, and channels are to be
+        permuted: otherwise all calls would have one order.
 
     Returns
     -------
@@ -453,7 +449,7 @@ def _planned(
     model = read
     if has_normalizing_functions(read):
         path = stack.enter_context(read.original())
-        if inline:
+        if inline or (options.regroup and are_handed_parameters(read)):
             again = load(path, name=read.name)
             model = inlined(again, stack.enter_context(scratch_folder()))
         else:

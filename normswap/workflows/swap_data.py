@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from normswap.groupnorm.accuracy import Accuracy, measure_accuracy
-from normswap.groupnorm.side_by_side import side_by_side
+from normswap.errors import DataError
+from normswap.groupnorm.accuracy import Accuracy, measure_accuracy, telling_output
+from normswap.groupnorm.side_by_side import session_of, side_by_side
 from normswap.inputs.arrayfiles import read_array
 from normswap.inputs.data import open_data
 from normswap.inputs.signature import read_signature
+from normswap.spelling import no_such_file
 from normswap.workflows.calibration import divide
 
 if TYPE_CHECKING:
@@ -54,15 +56,33 @@ class SwapData:
         """What was not used, of the batches that were read."""
         return tuple(dict.fromkeys(note for data in self._opened for note in data.notes))
 
+    def require_told(self, original: Path, how: CheckOptions) -> None:
+        """Refuse labels that no output tells, before time is spent on what they shall judge.
+
+        Raises
+        ------
+        DataError
+        """
+        feeds = None if self.labels is None or self.shown is None else next(iter(self.shown), None)
+        if self.labels is None or feeds is None:
+            return
+        with session_of(original, "original", how) as network:
+            telling_output(network, feeds, self.labels, _tensors(original))
+
     def accuracy(
         self, original: Path, swapped: Path, how: CheckOptions, progress: Progress
     ) -> Accuracy | None:
         """Measure how often the original and the swapped network are right, if there are labels."""
         if self.labels is None or self.shown is None:
             return None
-        outputs = [port.name for port in read_signature(original).outputs if port.kind == "tensor"]
+        outputs = _tensors(original)
         with side_by_side(original, swapped, how) as (before, after):
             return measure_accuracy(before, after, self.shown, self.labels, outputs, progress)
+
+
+def _tensors(model: Path) -> list[str]:
+    """Return the outputs of a model that are tensors."""
+    return [port.name for port in read_signature(model).outputs if port.kind == "tensor"]
 
 
 def open_swap_data(
@@ -104,4 +124,6 @@ def _labels(labels: str | os.PathLike[str] | npt.NDArray[Any], data: Dataset) ->
     if not isinstance(labels, str | os.PathLike):
         return data.labels(np.asarray(labels))
     path = Path(labels)
+    if path.suffix in {".npy", ".npz", ".pb"} and not path.is_file():
+        raise DataError(f"There is no file {path} with labels.", tip=no_such_file(path))
     return data.labels(read_array(path) if path.is_file() else str(labels))

@@ -51,8 +51,8 @@ class SwapReport(RewriteReport):
         Whether the network with permuted channels is the same function.
     separation : Sameness or None
         Whether the network is the same function in which functions whose calls normalize tensors of
-        several widths are one for each width, or, for torch, functions are inlined. None if no
-        check was requested, or there are no such functions.
+        several widths are one for each width; or in which functions are inlined, for torch or to
+        permute channels. None if no check was requested, or there are no such functions.
     unfolded : int
         BatchNormalizations that were restored first, see :func:`normswap.unfold`.
     evaluated : bool

@@ -17,6 +17,7 @@ from support.cli import invoke
 
 import normswap
 from normswap.cli import COMMANDS
+from normswap.errors import DataError
 from normswap.groupnorm.forms.layernorm import is_precise_on_cpu
 from normswap.report import tell
 
@@ -65,7 +66,7 @@ def test_regroup(model):
     assert re.search(r"2 +\d+% less by the weights", invoke(*arguments).text)
     assert "first" in invoke(*arguments, "-v").text
     table = invoke(*arguments, "--format", "markdown").text
-    assert "| regrouped | channels moved | compared by | but |" in table
+    assert "| normalization | channels moved | compared by | change of group statistics |" in table
     assert invoke("bn-to-ln", "--regroup", model).code == 2
 
 
@@ -444,7 +445,7 @@ def test_labels(model, data, tmp_path):
     arrays = dict(np.load(data))
     session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
     told = session.run(None, arrays)[0].argmax(axis=1)
-    told[:6] += 1
+    told[:6] = (told[:6] + 1) % 4
     np.savez(tmp_path / "labelled.npz", truth=told, **arrays)
     np.save(tmp_path / "truth.npy", told)
     how = ("bn-to-gn", "--groups", 4, model, "--evaluate", tmp_path / "labelled.npz", "--force")
@@ -460,8 +461,32 @@ def test_labels(model, data, tmp_path):
     result = invoke(*how, "--labels", "nowhere")
     assert result.code == 3
     assert "no array 'nowhere' to take the labels from; it has truth, x." in result.err
+    result = invoke(*how, "--labels", tmp_path / "trut.npy")
+    assert result.code == 3
+    assert "There is no file" in result.err
+    assert "truth.npy" in result.err
     result = invoke("bn-to-gn", "--groups", 4, model, "--labels", "truth")
     assert (result.code, "--evaluate DATA" in result.err) == (2, True)
+
+
+def test_labels_are_looked_at_before_a_fit(model, data):
+    told = []
+    options = {"groups": 4, "calibrate": data, "refit": True, "progress": told.append}
+    for labels, message in ((np.eye(24), "No output"), (np.full(24, 4), "output 'y' has 4")):
+        with pytest.raises(DataError, match=message):
+            normswap.bn_to_gn(model, labels=labels, **options)
+    assert not [line for line in told if "fitting" in line]
+
+
+def test_labels_that_name_no_class_are_told(model, data):
+    labels = np.arange(24) % 5
+    with_others = normswap.bn_to_gn(model, groups=4, evaluate=data, labels=labels, check=None)
+    report = with_others.report
+    assert (report.accuracy.labels, report.accuracy.left_out) == (20, 4)
+    for form, words in (("text", "\n  4 other labels name no class"), ("markdown", "(4 other")):
+        stream = io.StringIO()
+        tell(report, form, stream)
+        assert words in stream.getvalue()
 
 
 def test_without_data_no_accuracy_is_claimed(model):

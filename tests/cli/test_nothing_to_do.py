@@ -19,6 +19,7 @@ COMMANDS = {
     "bn-to-ln": ("bn-to-ln",),
     "bn-to-in": ("bn-to-in",),
     "unfold": ("unfold", "--calibrate", "data.npz"),
+    "freeze": ("recalibrate", "--freeze"),
 }
 
 
@@ -67,13 +68,16 @@ def idle(command, tmp_path):
     return path
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("how", [(), ("--check", "full"), ("--no-check",), ("-v",)])
+CHECKS = (("--check", "full"), ("--no-check",))
+WAYS = [(c, how) for c in COMMANDS for how in ((), ("-v",), *(CHECKS if c != "freeze" else ()))]
+
+
+@pytest.mark.parametrize(("command", "how"), WAYS)
 def test_nothing_is_written_unasked(command, how, tmp_path):
     path = idle(command, tmp_path)
     result = invoke(*COMMANDS[command], *how, path)
     assert result.code == 0, result.err
-    what = command if command in ("fold", "unfold") else "swap"
+    what = "swap" if command.startswith("bn") else command
     assert f"nothing to {what}, so nothing was written" in result.text
     assert "equivalent" not in result.text
     assert "not checked" not in result.text

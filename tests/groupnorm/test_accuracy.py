@@ -53,6 +53,19 @@ def test_pixels():
     assert found.original == pytest.approx(74 / 75)
 
 
+def test_labels_that_name_no_class():
+    x = RNG.normal(size=(3, 4, 5, 5)).astype(np.float32)
+    labels = x.argmax(axis=1)
+    labels[0, 0, :2], labels[2, 4, 4] = 255, -1
+    network, wrong = Network(map=lambda x: x), Network(map=lambda x: -x)
+    found = accuracy(labels, batches_of(x, 2), network, wrong)
+    assert (found.original, found.swapped, found.labels, found.left_out) == (1.0, 0.0, 72, 3)
+    with pytest.raises(DataError, match=r"from 4 to 7, and none .*: output 'map' has 4"):
+        accuracy(x.argmax(axis=1) + 4, batches_of(x, 2), network, network)
+    classes = Network(classes=lambda x: x[:, 0, 0, 0].astype(int) * 0 - 1)
+    assert accuracy(np.full(3, -1), batches_of(x, 2), classes, classes).original == 1.0
+
+
 def test_no_output_that_tells_them():
     x = np.zeros((2, 4), np.float32)
     network = Network(y=lambda x: x[:, :1], z=lambda x: x[None])
@@ -93,7 +106,8 @@ def test_labels_that_do_not_fit(signature):
         ("none", "has no array 'none'"),
         (np.zeros(3), "There are only 3 labels, and more samples"),
         (np.zeros(9), "There are 9 labels for the 8 samples"),
-        (np.full(8, 0.5), r"are of float64, such as 0\.5, and no class numbers"),
+        (np.array([*range(7), 0.5]), r"are of float64, such as 0\.5, and no class numbers"),
+        (np.array([*range(7), np.inf]), r"such as inf, and no class numbers"),
         (np.array([*"abcdefgh"]), "such as a, and no class numbers"),
     ):
         with pytest.raises(DataError, match=message):

@@ -21,6 +21,7 @@ from normswap.groupnorm.options import FittedAffine, Timings
 from normswap.groupnorm.planner import by_itself, plan_swap, with_timings
 from normswap.groupnorm.policy import GroupPolicy, OnIndivisible
 from normswap.groupnorm.reference import group_normalization
+from normswap.groupnorm.selection import fits
 from normswap.model import load, write_to
 
 
@@ -82,6 +83,22 @@ def test_selection(fields, names):
     assert swapped_names(plan) == names
     assert plan.total == 2
     assert all(entry.reason and entry.detail for entry in plan.untouched)
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "fit"),
+    [
+        ("x[0]", "x[0]", True),
+        ("x[0]", "*[?]", True),
+        ("a/x[0]/y", "*x[0]*", True),
+        ("[bold]x[/]", "[bold]x[/]", True),
+        ("x0", "x[0]", False),
+        ("x[0]", "x[1]", False),
+    ],
+)
+def test_brackets_in_a_pattern_are_brackets(name, pattern, fit):
+    """As exporters write them into names; only ``*`` and ``?`` are more than themselves."""
+    assert fits([name], [pattern]) is fit
 
 
 def test_a_pattern_that_fits_nothing_is_a_mistake():
@@ -207,9 +224,10 @@ def test_by_itself_takes_nothing_along():
     assert np.array_equal(2 * alone.layer.scale, swap.layer.scale)
 
 
-def test_a_negative_epsilon_is_refused():
-    with pytest.raises(UsageError, match="must not be negative"):
-        plan_of(two_layers(), epsilon=-1.0)
+@pytest.mark.parametrize("epsilon", [-1.0, np.nan, np.inf, 1e39])
+def test_an_epsilon_that_is_none_is_refused(epsilon):
+    with pytest.raises(UsageError, match="must not be negative, and must fit a float32"):
+        plan_of(two_layers(), epsilon=epsilon)
 
 
 def test_an_absent_epsilon_is_that_of_the_operator():

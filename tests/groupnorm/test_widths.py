@@ -15,7 +15,7 @@ from support.swapping import distance, run_ort
 
 import normswap
 from normswap.errors import UsageError
-from normswap.groupnorm.widths import tell_widths_apart
+from normswap.groupnorm.widths import are_handed_parameters, tell_widths_apart
 from normswap.model import load
 
 STATISTICS = ["scale", "B", "mean", "var"]
@@ -103,6 +103,52 @@ def test_it_is_the_swap_of_the_network_without_functions(network, normalize):
         run_ort(normswap.bn_to_gn(model, **options).model, x=x)[0] for model in (network, plain)
     )
     assert distance(swapped, wanted) < 1e-5 < distance(wanted, run_ort(plain, x=x)[0])
+
+
+def test_channels_of_each_call_have_an_order_of_their_own(network):
+    """A function has one order for all its calls, so it is inlined where they hand parameters."""
+    plain = onnx.inliner.inline_local_functions(onnx.load(network))
+    options = {"groups": 2, "regroup": True, "check": None}
+    found, wanted = (normswap.bn_to_gn(model, **options) for model in (network, plain))
+    layers, others = (result.report.regrouping.layers for result in (found, wanted))
+    moved = [(layer.moved, layer.after) for layer in layers]
+    assert moved == [(layer.moved, layer.after) for layer in others]
+    assert sum(count > 0 for count, _ in moved) == 2
+    x = np.random.default_rng(4).normal(0.3, 2, size=(3, 3, 6, 5)).astype(np.float32)
+    assert distance(*(run_ort(result.model, x=x)[0] for result in (found, wanted))) < 1e-5
+
+
+def test_a_function_with_parameters_of_its_own_is_handed_none():
+    b = Builder(17)
+    body = Body(b, "Own", ["a"])
+    body.returns(body.bn("a", 4))
+    b.output(b.node("Own", b.input("N", 4, 3, 3), domain="local"), ("N", 4, 3, 3))
+    assert not are_handed_parameters(load(b.model().SerializeToString()))
+    assert are_handed_parameters(load(called([4]).SerializeToString()))
+
+
+def test_what_calls_hand_a_function_is_fitted_for_each(tmp_path):
+    b = Builder(17, seed=5)
+    norm(b)
+    x, before = b.input("N", 3, 6, 6), 3
+    for channels in (4, 8, 8):
+        x = b.node("Conv", x, b.normal(channels, before, 3, 3), b.normal(channels))
+        x = b.node("Relu", b.node("Norm", x, *parameters(b, channels), domain="local"))
+        x, before = b.node("Pad", x, b.const(np.array([0, 0, 1, 1, 0, 0, 1, 1]))), channels
+    b.output(b.node("GlobalAveragePool", x, out="y"), ("N", 8, 1, 1))
+    model = b.model()
+    x = b.rng.normal(size=(32, 3, 6, 6)).astype(np.float32)
+    wanted = run_ort(model, x=x)[0]
+
+    def snr(result):
+        error = wanted - run_ort(result.model, x=x)[0]
+        return 10 * np.log10(np.square(wanted).mean() / np.square(error).mean())
+
+    options = {"groups": 2, "normalize": False, "check": None}
+    fitted = normswap.bn_to_gn(model, calibrate={"x": x}, refit=True, **options)
+    assert [f.name for f in fitted.model.functions] == ["Norm", "Norm_8"]
+    assert fitted.report.fit.unfitted == ()
+    assert snr(fitted) > snr(normswap.bn_to_gn(model, **options)) + 4
 
 
 def test_a_certificate_is_of_the_model_that_was_read(network, tmp_path):

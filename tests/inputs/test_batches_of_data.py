@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from normswap.errors import DataError
+from normswap.errors import DataError, UsageError
 from normswap.inputs.data import open_data
 from normswap.inputs.signature import read_signature
 
@@ -120,6 +120,8 @@ def test_data_that_does_not_fit(tmp_path, signature, arrays, message):
 def test_no_data(tmp_path, signature):
     with pytest.raises(DataError, match="There is no data at"):
         open_data(tmp_path / "nothing", signature())
+    with pytest.raises(UsageError, match="path of the data is empty"):  # no folder is meant by it
+        open_data("", signature())
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"contains no \.npz"):
         open_data(tmp_path / "empty", signature())

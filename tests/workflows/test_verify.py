@@ -94,6 +94,15 @@ def test_it_tells_how_far_it_is(home):
     assert told == ["reading both models", *proving, "planning"]
 
 
+def test_writing_one_tells_how_far_it_is(home, tmp_path):
+    told = []
+    files = home / "a.onnx", home / "b.onnx"
+    normswap.check(*files, certificate=tmp_path / "c.json", progress=told.append)
+    count = len(onnx.load(files[1]).graph.node)
+    certifying = [f"certifying: proving, node {at} of {count}" for at in range(1, count + 1)]
+    assert told[told.index("certifying") :] == ["certifying", *certifying]
+
+
 def test_a_fold_is_certified(home, verified, written):
     report = verified()
     assert (report.holds, report.exit_code, report.verdict) == (True, ExitCode.OK, "proved")

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from normswap.groupnorm.refit.networks import Side
+    from normswap.groupnorm.refit.networks import TappedNetwork
     from normswap.runtime.session import Session
 
     Tensors = dict[str, npt.NDArray[Any]]
@@ -26,13 +26,15 @@ class Course:
     Parameters
     ----------
     session : Session
-    side : Side
+    side : TappedNetwork
         Of the same network.
     data : iterable of feeds
         Gone through once for each level, as far as there is no room for what is kept.
     """
 
-    def __init__(self, session: Session, side: Side, data: Iterable[Mapping[str, Any]]) -> None:
+    def __init__(
+        self, session: Session, side: TappedNetwork, data: Iterable[Mapping[str, Any]]
+    ) -> None:
         self._session = session
         self._side = side
         self._data = data

@@ -38,7 +38,7 @@ LARGEST = 6144
 _WINDOW = ("auto_pad", "dilations", "pads", "strides")
 _TRANSPOSED = (*_WINDOW, "output_padding", "output_shape")
 
-Place = tuple[int, int]
+NodeInput = tuple[int, int]
 """An input of a node, by the number of the node."""
 
 
@@ -81,13 +81,13 @@ class Constant:
     name : str
         Of the initializer whose values become others; empty where there is none that nobody else
         reads. Then every place gets another constant.
-    places : tuple of Place
+    places : tuple of NodeInput
         Where it is read, in the model as it is written.
     """
 
     source: TensorSource
     name: str
-    places: tuple[Place, ...]
+    places: tuple[NodeInput, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class Origins:
         The nodes of which there may be several now, by their number before.
     stored : container of str
         The initializers of the main graph before.
-    handed : Mapping of int to Place
+    handed : Mapping of int to NodeInput
         Of the nodes through which a constant comes into a function: where the call is handed it.
     open : container of int
         The nodes that are not the same in each call and turn, by their number before.
@@ -144,11 +144,11 @@ class Origins:
     tags: Mapping[int, int]
     copied: Container[int]
     stored: Container[str]
-    handed: Mapping[int, Place]
+    handed: Mapping[int, NodeInput]
     open: Container[int]
     names: Mapping[int, str]
 
-    def place(self, use: Use) -> Place:
+    def place(self, use: Use) -> NodeInput:
         """Return where a constant was read before."""
         return self.handed.get(use.node.key) or (self.tags.get(use.node.key, -1), use.slot)
 
@@ -179,7 +179,7 @@ class Origins:
         source = constant_source(first.node.operand(first.slot))
         value = behind_identities(first.node.operand(first.slot))
         ours = {(use.node.key, use.slot) for use in uses}
-        found: set[Place] = set()
+        found: set[NodeInput] = set()
         is_shared = False
         for place, readers in self._ways(value):
             is_shared = is_shared or not readers <= ours
@@ -211,7 +211,7 @@ class Origins:
             value = value.producer.operand(0)
         return name
 
-    def _ways(self, value: Value) -> Iterator[tuple[Place, set[tuple[int, int]]]]:
+    def _ways(self, value: Value) -> Iterator[tuple[NodeInput, set[tuple[int, int]]]]:
         """Yield where a constant was read, under whichever name, and the uses that are there now.
 
         What a call hands to its function is read in one place, whatever that does with it.
