@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from normswap.proof.coverage import Unseen
 
 # In the order in which they are tried: those that reach most come first. A sum over an image
-# passes a threshold with values of one sign only; integers are equal where there are few of them.
+# passes a threshold with values of one sign only; numbers are equal where there are few of them.
 # Zeros throughout are not among them: they are ties, which rounding breaks either way.
 DRIVES = (
     Draw(Distribution.NORMAL, 8.0, flipped=True),
@@ -35,6 +35,7 @@ DRIVES = (
     Draw(Distribution.NORMAL, 1000.0, flipped=True),
     Draw(Distribution.UNIFORM, 1000.0, flipped=True),
     Draw(Distribution.UNIFORM, -1000.0),
+    Draw(Distribution.NORMAL, 2.0, step=0.5),
     Draw(Distribution.NORMAL, integers=(0, 1), flipped=True),
     Draw(Distribution.NORMAL, integers=(-(2**62), 2**62)),
 )

@@ -99,6 +99,8 @@ class Draw:
         Booleans are the opposite of what they would be.
     integers : (int, int) or None
         The only range that integers of no known meaning are drawn from.
+    step : float
+        What all floats are multiples of, so that some are equal; 0 for none.
     """
 
     distribution: Distribution
@@ -106,6 +108,7 @@ class Draw:
     offset: float = 0.0
     flipped: bool = False
     integers: tuple[int, int] | None = None
+    step: float = 0.0
 
     def __str__(self) -> str:
         text = self.distribution.value
@@ -113,6 +116,8 @@ class Draw:
             text += f" x {self.scale:g}"
         if self.offset:
             text += f" {'+' if self.offset > 0 else '-'} {abs(self.offset):g}"
+        if self.step:
+            text += f" in steps of {self.step:g}"
         if self.flipped:
             text += ", flipped"
         if self.integers is not None:
@@ -239,6 +244,8 @@ def tensor(
         return np.asarray((rng.random(shape) < 0.5) != draw.flipped)
     if is_floating(kind):
         values = draw.scale * _floats(draw.distribution, shape, rng, _reach(kind)) + draw.offset
+        if draw.step:
+            values = np.round(values / draw.step) * draw.step
         if low is not None and high is not None:
             values = low + (high - low) * rng.random(shape)
         most = float(ml_dtypes.finfo(kind).max)

@@ -22,6 +22,7 @@ import numpy as np
 import onnx
 
 from normswap.runtime.arrays import dtype_of
+from normswap.semantics.families import MOVES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -97,6 +98,9 @@ class Coverage:
         shapes (`varying`).
     by_length : frozenset of str
         The latter, where inputs may be of other sizes.
+    as_given : frozenset of str
+        Those whose elements are elements of inputs, but for their sign: of these two may be equal,
+        where rounding would tell others apart.
     path : list of str
         The nodes whose subgraph or function is being evaluated, outermost first.
     gained : bool
@@ -106,6 +110,7 @@ class Coverage:
     by_value: frozenset[str]
     by_shape: frozenset[str]
     by_length: frozenset[str] = frozenset()
+    as_given: frozenset[str] = frozenset()
     path: list[str] = field(default_factory=list)
     gained: bool = False
     _kinks: dict[tuple[str, ...], _Kink] = field(default_factory=dict)
@@ -116,7 +121,8 @@ class Coverage:
         by_shape = varying(model, shapes=True)
         sizes = (dim for port in model.graph.input for dim in port.type.tensor_type.shape.dim)
         is_open = any(dim.dim_value <= 0 for dim in sizes)
-        return cls(varying(model), by_shape, by_shape if is_open else frozenset())
+        by_length = by_shape if is_open else frozenset()
+        return cls(varying(model), by_shape, by_length, _as_given(model))
 
     def see(self, node: Any, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
         """Take note of one evaluation of a node.
@@ -137,8 +143,9 @@ class Coverage:
         if kink.done:
             return
         label = label_of(node, self.path)
+        given = self.by_value.intersection(node.input) <= self.as_given
         try:
-            found = list(sides(_Site(node, label, inputs, outputs)))
+            found = list(sides(_Site(node, label, inputs, outputs, as_given=given)))
         except (AttributeError, IndexError, TypeError, ValueError):
             return  # of a kind of value that has no sides: a sequence, a string, a limit of many
         for what, mask in found:
@@ -190,6 +197,7 @@ class _Site:
     label: str
     inputs: Sequence[Any]
     outputs: Sequence[Any]
+    as_given: bool = False
 
     def attribute(self, name: str, default: Any) -> Any:
         for attribute in self.node.attribute:
@@ -243,6 +251,8 @@ def _around(site: _Site, at: float) -> Iterator[_Side]:
 @_kink("Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Abs", "Sign")
 def _at_zero(site: _Site) -> Iterator[_Side]:
     yield from _around(site, 0.0)
+    if site.as_given and site.node.op_type == "Sign":
+        yield f"no input gave {site.label} a 0", site.inputs[0] == 0
 
 
 @_kink("ThresholdedRelu")
@@ -325,6 +335,27 @@ def _answers(site: _Site) -> Iterator[_Side]:
     answer = np.asarray(site.outputs[0], bool)
     yield f"{site.label} was never true", answer
     yield f"{site.label} was never false", ~answer
+    if site.as_given and site.node.op_type != "Equal":
+        same = np.asarray(site.inputs[0]) == np.asarray(site.inputs[1])
+        yield f"no input gave {site.label} two equal numbers", same
+
+
+@_kink("Ceil", "Floor", "Round")
+def _between(site: _Site) -> Iterator[_Side]:
+    if site.as_given:
+        at = 0.5 if site.node.op_type == "Round" else 0.0
+        found = site.inputs[0] - np.floor(site.inputs[0]) == at
+        yield f"no input gave {site.label} a number that ends in {'.5' if at else '.0'}", found
+
+
+@_kink("ArgMax", "ArgMin")
+def _first_or_last(site: _Site) -> Iterator[_Side]:
+    if site.as_given:
+        values = site.inputs[0] if site.node.op_type == "ArgMax" else -site.inputs[0]
+        axis = site.attribute("axis", 0)
+        most = values == values.max(axis=axis, keepdims=True)
+        several = np.count_nonzero(most, axis=axis) > 1
+        yield f"no input gave {site.label} two that are equally far", several.any()
 
 
 @_kink("Add", "Sub", "Mul", "Div", "Mod", "Neg", "Abs")
@@ -389,6 +420,24 @@ def varying(model: Any, *, shapes: bool = False) -> frozenset[str]:
     functions = {(f.domain, f.name): f for f in model.functions}
     _spread(model.graph.node, reached, functions, stop=frozenset() if shapes else _OF_SHAPES)
     return frozenset(reached)
+
+
+_KEEPING = MOVES | {
+    "Abs", "Cast", "Clip", "GlobalMaxPool", "Identity", "Max", "MaxPool", "Min", "Neg", "Pad",
+    "ReduceMax", "ReduceMin", "Relu", "Where",
+}  # fmt: skip
+
+
+def _as_given(model: Any) -> frozenset[str]:
+    """Return the values of the main graph that are made of elements of inputs and constants."""
+    found = {value.name for value in model.graph.input}
+    found.update(tensor.name for tensor in model.graph.initializer)
+    for node in model.graph.node:
+        if node.op_type == "Constant" or (
+            node.op_type in _KEEPING and found.issuperset(filter(None, node.input))
+        ):
+            found.update(node.output)
+    return frozenset(found - {""})
 
 
 def _spread(

@@ -68,7 +68,7 @@ def variant(change):
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        (lambda g: g.output.append(value("x2", None)), "new"),
+        (lambda g: g.output.append(value("x", None)), "new"),
         (lambda g: g.output.pop(), "is missing"),
         (lambda g: setattr(g.output[0].type.tensor_type, "elem_type", 10), "float16"),
         (lambda g: setattr(g.input[0].type.tensor_type.shape.dim[0], "dim_value", 3), "fixed at 3"),

@@ -152,6 +152,34 @@ HIDDEN["a quotient that is rounded towards 0"] = (
         "y = Cast <to = 6> (f)"
     ),
 )
+MANY = {"inputs": "float[8,32] x", "outputs": "float[8,32] y"}
+HIDDEN["two equal numbers"] = tuple(
+    parsed(
+        f"t = Constant <value = float {{1}}> () m = Neg (x) c = {op} (x, t) y = Where (c, m, x)",
+        **MANY,
+    )
+    for op in ("Greater", "GreaterOrEqual")
+)
+HIDDEN["a zero"] = (
+    parsed("y = Sign (x)", **MANY),
+    parsed(
+        "z = Constant <value = float {0}> () o = Constant <value = float {1}> () "
+        "c = Greater (x, z) m = Neg (o) y = Where (c, o, m)",
+        **MANY,
+    ),
+)
+HIDDEN["the last of two maxima"] = tuple(
+    parsed(
+        f"y = ArgMax <axis = 1, {last}keepdims = 0> (x)",
+        inputs="float[8,32] x",
+        outputs="int64[8] y",
+    )
+    for last in ("", "select_last_index = 1, ")
+)
+HIDDEN["a whole number"] = (
+    parsed("y = Floor (x)", **MANY),
+    parsed("o = Constant <value = float {1}> () a = Ceil (x) y = Sub (a, o)", **MANY),
+)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -248,6 +276,15 @@ def test_sides_are_counted_by_channel():
         "no input gave Relu y a value above 0 in 1 of 3 channels",
     ]
     assert covered(made, [[1, 2, -3], [-1, 2, -3]], [[0, -1, 1]] * 2) == []
+
+
+def test_equal_numbers_are_a_side_where_nothing_rounds_them():
+    for body, expected in (("a = Relu (x)", True), ("a = Mul (x, x)", False)):
+        made = parsed(f"{body} y = Greater (a, x)", outputs="bool[2,3] y")
+        coverage = Coverage.of(made)
+        coverage.see(made.graph.node[-1], [np.ones(3), np.zeros(3)], [np.ones(3, bool)])
+        told = [item.what for item in coverage.unseen()]
+        assert ("no input gave Greater y two equal numbers" in told) is expected
 
 
 def test_a_tie_is_no_side():
