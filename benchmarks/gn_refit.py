@@ -5,7 +5,7 @@
     python -m benchmarks.gn_refit --time resnet50.onnx --samples 64
 
 writes ``benchmarks/RESULTS-GN-REFIT.md``: the accuracy of trained networks, swapped to several
-numbers of groups: without data, with ``--calibrate``, ``--refit`` and ``--regroup``. Every figure
+numbers of groups: without data, with ``--regroup``, ``--calibrate`` and ``--refit``. Every figure
 is of samples that the fit has not seen, the mean over several divisions of the data.
 
 ``--networks DIR`` takes further ones: NAME.onnx, and NAME.npz with ``images`` and ``labels``, and
@@ -40,6 +40,7 @@ EACH = "one channel each"
 GROUPS = ("1", "2", "4", "8", "16", "32", EACH)
 WAYS = {
     "no data": (None, False),
+    "no data, regrouped": (None, True),
     "calibrate": (CalibrationOptions(), False),
     "refit": (CalibrationOptions(refit=True), False),
     "regroup": (CalibrationOptions(refit=True), True),
@@ -48,6 +49,7 @@ WAYS = {
 
 TITLES = {
     "no data": "without data",
+    "no data, regrouped": "without data, `--regroup`",
     "calibrate": "`--calibrate`",
     "refit": "`--refit`",
     "regroup": "`--refit --regroup`",

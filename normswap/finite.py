@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import ml_dtypes
 import numpy as np
+
+from normswap.dtypes import is_floating
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -83,7 +84,7 @@ def flaw_of(name: str, array: npt.NDArray[Any], stored: np.dtype[Any] | None = N
     Flaw or None
         None where every element is finite, and stays so.
     """
-    if _is_float(array.dtype):
+    if is_floating(array.dtype):
         finite = np.isfinite(array)
         if not finite.all():
             return _first(name, array, ~finite)
@@ -91,7 +92,7 @@ def flaw_of(name: str, array: npt.NDArray[Any], stored: np.dtype[Any] | None = N
         return None
     with np.errstate(over="ignore", under="ignore"):
         kept = array.astype(stored)
-    lost = ~np.isfinite(kept) if _is_float(stored) else kept.astype(array.dtype) != array
+    lost = ~np.isfinite(kept) if is_floating(stored) else kept.astype(array.dtype) != array
     return _first(name, array, lost, stored.name) if lost.any() else None
 
 
@@ -100,13 +101,3 @@ def _first(name: str, array: npt.NDArray[Any], bad: npt.NDArray[np.bool_], limit
     return Flaw(
         name, tuple(map(int, index)), float(array[index]), int(np.count_nonzero(bad)), limit
     )
-
-
-def _is_float(dtype: np.dtype[Any]) -> bool:
-    if dtype.kind != "V":  # the numpy types of ml_dtypes, floats and integers, are all of that kind
-        return dtype.kind == "f"
-    try:
-        ml_dtypes.finfo(dtype)
-    except ValueError:
-        return False
-    return True

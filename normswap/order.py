@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
+from normswap.bodies import bodies
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -39,7 +41,9 @@ def in_topological_order(nodes: list[Any]) -> list[Any]:
                 heapq.heappush(ready, reader)
     if len(order) < len(nodes):
         node = next(node for node, count in zip(nodes, missing, strict=True) if count)
-        raise ValueError(f"the nodes form a cycle around {node.op_type} {node.name!r}")
+        raise ValueError(
+            f"the nodes form a cycle around {node.op_type} {node.name or node.output[0]}"
+        )
     return [nodes[i] for i in order]
 
 
@@ -52,14 +56,9 @@ def set_nodes(holder: Any, nodes: Iterable[Any]) -> None:
 
 def _read_by_node(node: Any) -> Iterator[str]:
     """Yield the names a node reads, those that its subgraphs capture included."""
-    for name in node.input:
-        if name:
-            yield name
-    for item in node.attribute:
-        if item.HasField("g"):
-            yield from _captured(item.g)
-        for graph in item.graphs:
-            yield from _captured(graph)
+    yield from filter(None, node.input)
+    for body in bodies(node):
+        yield from _captured(body)
 
 
 class Mentions:

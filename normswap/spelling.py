@@ -17,7 +17,6 @@ def did_you_mean(word: str, known: Iterable[str], *, most: int = 1) -> str | Non
 
     Parameters
     ----------
-    word : str
     known : iterable of str
         What it could have been.
     most : int

@@ -328,7 +328,9 @@ def _not_the_same(report: CheckReport, advice: str) -> str:
     """Return what a message says of models that are not the same; empty where they are."""
     if not report.exit_code:
         return ""
-    first, second = _name(report.original), _name(report.rewritten)
+    from normswap.report.standing import names_of
+
+    first, second = names_of(report.original, report.rewritten)
     if report.shortfall:
         return _listing(f"{second} is equivalent to {first}, but {report.shortfall}", (), "")
     is_different = report.verdict.value == "different"

@@ -14,16 +14,8 @@ ROOT = Path(normswap.__file__).parent
 FLOORS = [
     ["spelling"],
     ["errors", "version"],
-    [
-        "bodies",
-        "dtypes",
-        "files",
-        "findings",
-        "finite",
-        "order",
-        "plain",
-        "progress",
-    ],
+    ["bodies", "dtypes", "files", "findings", "plain", "progress"],
+    ["finite", "order"],
     ["semantics"],
     ["model"],
     ["graph"],

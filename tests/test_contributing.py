@@ -98,9 +98,10 @@ def tell(report, stream, *, verbose, envelope):
     stream.write(f"{len(report.plan.folded)} FOLDED!\\n")
 """
 
-TIP = """
-def tip(report, model):
+TIP = """def same(report, model):
     return f"`normswap diff {model} {model}` has nothing to tell" if report.plan.folded else None
+
+
 """
 
 WORKFLOW = '''
@@ -156,13 +157,14 @@ def count_command(model, quiet, verbose):
     return report.exit_code
 '''
 
-COUNT_TEXT = """
-def tell(report, stream, *, verbose=0):
-    stream.write(f"{report.source}: {report.nodes} nodes\\n")
+COUNT_TEXT = """def count(report, console, verbose):
+    console.print(f"{report.source}: {report.nodes} nodes")
+
+
 """
 
-COUNT_MARKDOWN = """def _count(report: Any) -> Iterator[str]:
-    yield f"## {_text(report.source)}: {report.nodes}"
+COUNT_PAGE = """def count(report: Any, wirings: Sequence[Wiring | None]) -> Page:
+    return Page("count", report.source, Word(f"{report.nodes} nodes"), "")
 
 
 """
@@ -190,9 +192,9 @@ EXAMPLES = {
     "Add a rule to lint": {"normswap/lint/rules/loud.py": RULE},
     "Add a report format": {"normswap/report/formats/shout.py": FORMAT},
     "Add a tip": {
-        "normswap/report/next/same.py": TIP,
-        "normswap/report/next/__init__.py": [
-            ('"training", "overridable", "growth"', '"same", '),
+        "normswap/report/next.py": [
+            ("TIPS = {", TIP),
+            ("training, overridable, growth, folded", "same, "),
         ],
     },
     "Add a command": {
@@ -210,10 +212,10 @@ EXAMPLES = {
         "normswap/cli/__init__.py": [
             ('    "check": (\n', '    "count": ("normswap.cli.count:count_command", "Count."),\n')
         ],
-        "normswap/report/formats/text/count.py": COUNT_TEXT,
-        "normswap/report/formats/markdown.py": [
-            ("_KINDS: dict", COUNT_MARKDOWN),
-            ('    "error": _error', '    "count": _count,\n'),
+        "normswap/report/formats/text/others.py": [("def error(", COUNT_TEXT)],
+        "normswap/report/pages/others.py": [("def error(", COUNT_PAGE)],
+        "normswap/report/pages/__init__.py": [
+            ('    "error": others.error', '    "count": others.count,\n')
         ],
         "normswap/report/results.py": [
             ("_KINDS: dict", COUNT_RESULTS),
@@ -355,7 +357,8 @@ def test_a_new_command(follow, model, tmp_path):
     run = follow("Add a command")
     assert re.search(r"^ *count +Count\.$", run("-m", "normswap", "--help"), re.MULTILINE)
     assert run("-m", "normswap", "count", model) == "model.onnx: 3 nodes\n"
-    assert run("-m", "normswap", "count", model, "--format", "markdown") == "## model.onnx: 3\n"
+    marked = run("-m", "normswap", "count", model, "--format", "markdown")
+    assert marked == "## model.onnx: 3 nodes\n"
     assert 'name="3 nodes"' in run("-m", "normswap", "count", model, "--output", "junit")
     run("-m", "normswap.report.schema")
     schema = json.loads((tmp_path / "normswap/report/schemas/count.json").read_text("utf-8"))

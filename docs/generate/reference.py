@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -151,15 +150,12 @@ def tips_page() -> Iterator[str]:
         "tested by being followed."
     )
     kinds: dict[str, list[str]] = {}
-    for kind, names in TIPS.items():
-        for name in names:
-            kinds.setdefault(name, []).append(f"`{kind}`")
+    for kind, found in TIPS.items():
+        for tip in found:
+            kinds.setdefault((tip.__doc__ or "").partition("\n")[0], []).append(f"`{kind}`")
     yield from _table(
-        ("when", "in reports of"),
-        (
-            (_words(import_module(f"normswap.report.next.{name}").__doc__ or ""), ", ".join(of))
-            for name, of in kinds.items()
-        ),
+        ("what it does", "in reports of"),
+        ((_words(told), ", ".join(of)) for told, of in kinds.items()),
     )
 
 

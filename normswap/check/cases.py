@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from normswap.check.cost import multiply_adds
+from normswap.inputs.agreement import fits
 from normswap.inputs.data import load_cases
-from normswap.inputs.dims import RequestedSizes, batch_is_free, solve
+from normswap.inputs.dims import UNEVEN, RequestedSizes, batch_is_free, larger, solve
 from normswap.inputs.random import Case, Distribution, Draw, make_case
 
 if TYPE_CHECKING:
@@ -58,6 +59,37 @@ def make_cases(
         if not signature.inputs:
             break
     return list(cases.values())
+
+
+def of_other_sizes(
+    signature: Signature,
+    options: CheckOptions,
+    case: Case,
+    integers: tuple[int, int] | None = None,
+) -> Iterator[Case]:
+    """Yield inputs of sizes that little divides, of which one is enough that a model takes.
+
+    A network that halves what it reads asks for sizes that can be halved. Nothing where no size is
+    open but that of the batch, or where a person's own data is all there is.
+
+    Parameters
+    ----------
+    signature : Signature
+    options : CheckOptions
+    case : Case
+        Inputs that the model takes.
+    integers : (int, int), optional
+        As of :func:`make_cases`.
+    """
+    if options.data is not None:
+        return
+    requested = RequestedSizes(options.input_shapes, options.symbolic_dims)
+    shapes = case.shapes()
+    draw = Draw(Distribution.NORMAL, integers=integers)
+    for more in UNEVEN:
+        other = larger(signature, requested, shapes, more)
+        if other != shapes and fits(signature.structure, other):
+            yield make_case(signature, other, draw, seed=options.seed, ranges=options.value_ranges)
 
 
 def _is_little(signature: Signature, requested: RequestedSizes, spatial: int) -> bool:

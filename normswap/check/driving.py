@@ -11,7 +11,8 @@ from normswap.check.cost import multiply_adds, smaller
 from normswap.check.evidence import is_bare
 from normswap.inputs.dims import RequestedSizes, solve, spatial_sizes
 from normswap.inputs.random import Case, Distribution, Draw, make_case
-from normswap.proof.coverage import has_kinks
+from normswap.proof.coverage import has_kinks, varying
+from normswap.semantics.families import BODIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,6 +36,7 @@ DRIVES = (
     Draw(Distribution.UNIFORM, 1000.0, flipped=True),
     Draw(Distribution.UNIFORM, -1000.0),
     Draw(Distribution.NORMAL, integers=(0, 1), flipped=True),
+    Draw(Distribution.NORMAL, integers=(-(2**62), 2**62)),
 )
 
 # Where a function like Acosh, Log, Acos or Atanh is defined, and where its opposite is.
@@ -51,6 +53,12 @@ DOMAINS = (
 # index, a size or a number of something may be 1, or 0.
 INTEGERS = ((0, 1), (1, 1), (0, 0))
 
+# What may take all the memory there is if an integer that it reads is large.
+_GROWING = BODIES | {
+    "BlackmanWindow", "ConstantOfShape", "Expand", "HammingWindow", "HannWindow",
+    "MelWeightMatrix", "OneHot", "Pad", "Range", "Resize", "Tile", "Upsample",
+}  # fmt: skip
+
 _SIZES = 3  # sizes of inputs that integers are tried to be
 
 # Multiply-adds that driving may take in all, and those of one input at which channels count too.
@@ -58,6 +66,7 @@ _BUDGET = 250_000_000
 _LITTLE = 5_000_000
 _UNKNOWN = 3  # inputs that are tried where it isn't known how much work one is
 
+_MOST = 1 << 20  # of an integer, beyond which it is drawn only where nothing has its size
 _NAMED = 8  # sides that were not seen, in a note
 
 
@@ -114,8 +123,22 @@ def plan(signature: Signature, options: CheckOptions, case: Case) -> Drive:
     shapes = next(iter(smaller(signature, shapes, _BUDGET // len(DRIVES))), shapes)
     work = multiply_adds(signature.structure, shapes)
     most = _UNKNOWN if work is None else max(_BUDGET // max(work, 1), 1)
-    cases = drawn(signature, options, shapes, DRIVES[:most])
+    draws = [draw for draw in DRIVES[:most] if not _is_large(draw) or _is_bounded(signature)]
+    cases = drawn(signature, options, shapes, draws)
     return Drive(tuple(cases), work is not None and work <= _LITTLE)
+
+
+def _is_large(draw: Draw) -> bool:
+    return draw.integers is not None and draw.integers[1] > _MOST
+
+
+def _is_bounded(signature: Signature) -> bool:
+    """Whether no size of a model hangs on the values of its inputs."""
+    model = onnx.load_from_string(signature.structure)
+    reached = varying(model)
+    return not any(
+        node.op_type in _GROWING and not reached.isdisjoint(node.input) for node in model.graph.node
+    )
 
 
 def drawn(
@@ -170,7 +193,7 @@ def note(unseen: Sequence[Unseen]) -> list[str]:
     unseen : sequence of Unseen
         Of both models; what both have in common is said once.
     """
-    told = list(dict.fromkeys(str(item) for item in unseen if item.whole))
+    told = list(dict.fromkeys(str(item) for item in unseen if item.whole and item.what))
     if not told:
         return []
     more = len(told) - _NAMED

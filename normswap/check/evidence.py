@@ -401,7 +401,7 @@ def _function(truth: Truth) -> Function:
             resolution=truth.resolution,
         )
     deviation = _error(a, b)
-    samples = [p for p in truth.perturbed if p.shape == a.shape]
+    samples = [p for p in truth.perturbed if p.shape == a.shape and a.size]
     moved = [_difference(a, p) for p in samples]
     floor = Distance(
         float(np.sqrt(np.mean([np.mean(m**2) for m in moved]))) if moved else 0.0,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from normswap.check.arbitration import arbitrate, arbitrate_rewritten
-from normswap.check.cases import make_cases
+from normswap.check.cases import make_cases, of_other_sizes
 from normswap.check.driving import DOMAINS, DRIVES, attempts, bare_outputs, drawn
 from normswap.check.executions import (
     determinism_notes,
@@ -76,6 +77,9 @@ def observe_original(
         seen.runs.append(seen.original.report)
         seen.add_notes(provider_notes(seen.original.report))
         _widen(runner, model, options, seen)
+        for case in itertools.islice(of_other_sizes(model, options, seen.cases[0], integers), 2):
+            if _add(runner, model, options, seen, [case]):
+                break
         if repeats(options, options.provider):
             seen.notes += determinism_notes(seen.original)
         if options.full:
@@ -142,17 +146,29 @@ def _lower_level(
     """
 
     def run(level: str) -> Results | None:
-        try:
-            return runner.execute(model, role, [Execution(level)], feeds, provider=provider)
-        except (RunTimeoutError, ProviderError):
-            raise
-        except RunError:
-            return None
+        return _if_taken(runner, model, role, [Execution(level)], feeds, provider)
 
     plain = run(LEVELS[0])
     if plain is None:
         return None
     return plain, next((level for level in ("extended", "basic") if run(level)), LEVELS[0])
+
+
+def _if_taken(
+    runner: Runner,
+    model: Signature,
+    role: str,
+    ways: Sequence[Execution],
+    feeds: Sequence[dict[str, Any]],
+    provider: str,
+) -> Results | None:
+    """Run a model; None where it does not take the inputs."""
+    try:
+        return runner.execute(model, role, ways, feeds, provider=provider)
+    except (RunTimeoutError, ProviderError):
+        raise
+    except RunError:
+        return None
 
 
 def _refused(model: Signature, level: str, refusal: RunError) -> str:
@@ -187,15 +203,29 @@ def _widen(runner: Runner, model: Signature, options: CheckOptions, seen: Observ
         if len(still) < len(bare):
             chosen.append(index)
             found, bare = candidate, still
-    if not chosen:
-        return
-    picked = [feeds[index] for index in chosen]
-    more = runner.execute(model, "original", executions(options, options.provider), picked)
-    values = tuple(a + b for a, b in zip(seen.original.values, more.values, strict=True))
-    seen.original = replace(seen.original, values=values)
+    if chosen:
+        _add(runner, model, options, seen, [others[index] for index in chosen])
+
+
+def _add(
+    runner: Runner,
+    model: Signature,
+    options: CheckOptions,
+    seen: Observations,
+    cases: Sequence[Case],
+) -> bool:
+    """Run the original on more inputs; return whether it takes them."""
+    before, feeds = seen.original, [case.feeds for case in cases]
+    ways = executions(options, options.provider)
+    more = _if_taken(runner, model, "original", ways, feeds, options.provider)
+    if before is None or more is None:
+        return False
+    values = tuple(a + b for a, b in zip(before.values, more.values, strict=True))
+    seen.original = replace(before, values=values)
     seen.runs.append(more.report)
-    seen.cases += [others[index] for index in chosen]
-    seen.feeds = (*seen.feeds, *picked)
+    seen.cases += cases
+    seen.feeds = (*seen.feeds, *feeds)
+    return True
 
 
 def observe_rewritten(
@@ -242,16 +272,46 @@ def _run_rewritten(
     except (RunTimeoutError, ProviderError):
         raise
     except RunError as error:
-        if before.arbitration is None:
-            raise
         known = provider or options.provider
-        found = _lower_level(runner, model, "rewritten", seen.feeds, known)
-        if found is None:
-            raise
-        seen.rewritten, level = found
-        seen.notes.append(_refused(model, level, error))
+        found = None
+        if before.arbitration is not None:
+            found = _lower_level(runner, model, "rewritten", seen.feeds, known)
+        if found is not None:
+            seen.rewritten, level = found
+            seen.notes.append(_refused(model, level, error))
+        else:
+            seen.rewritten = _one_by_one(runner, model, ways, seen, known, error)
     seen.runs.append(seen.rewritten.report)
     seen.add_notes(provider_notes(seen.rewritten.report))
+
+
+def _one_by_one(
+    runner: Runner,
+    model: Signature,
+    ways: Sequence[Execution],
+    seen: Observations,
+    provider: str,
+    refusal: RunError,
+) -> Results:
+    """Run a rewritten model on each of the inputs, some of which it does not take.
+
+    Raises
+    ------
+    RunError
+        The refusal, where it takes none.
+    """
+    found = [_if_taken(runner, model, "rewritten", ways, [feeds], provider) for feeds in seen.feeds]
+    one = next((results for results in found if results is not None), None)
+    if one is None:
+        raise refusal
+    name = next(case.name for case, run in zip(seen.cases, found, strict=False) if run is None)
+    seen.notes.append(f"{model.name} does not take all inputs that the original takes ({name})")
+    seen.notes.append(str(refusal))
+    rows = (
+        tuple({} if run is None else run.values[way][0] for run in found)
+        for way in range(len(ways))
+    )
+    return replace(one, values=tuple(rows))
 
 
 def _reorder(runner: Runner, model: Signature, seen: Observations) -> None:

@@ -237,6 +237,10 @@ swap_options = together(
     ),
     click.option("--dry-run", is_flag=True, help="Show what would be swapped; write nothing."),
     fail_on_option,
+    output_options,
+    check_options(*TESTED),
+    certificate_option,
+    report_options,
 )
 """The options of all three commands."""
 
@@ -268,10 +272,6 @@ Examples:
 @models_argument(makes="gn")
 @group_options
 @swap_options
-@output_options
-@check_options(*TESTED)
-@certificate_option
-@report_options
 def bn_to_gn_command(
     groups: int | Literal["channels"] | None,
     group_size: int | None,
@@ -295,10 +295,6 @@ def bn_to_gn_command(
 @click.command("bn-to-ln", cls=CheckedCommand, epilog=EXAMPLES_LN)
 @models_argument(makes="ln")
 @swap_options
-@output_options
-@check_options(*TESTED)
-@certificate_option
-@report_options
 def bn_to_ln_command(**rest: Any) -> ExitCode:
     """Replace BatchNormalization with layer normalization over channels and space.
 
@@ -310,10 +306,6 @@ def bn_to_ln_command(**rest: Any) -> ExitCode:
 @click.command("bn-to-in", cls=CheckedCommand, epilog=EXAMPLES_IN)
 @models_argument(makes="in")
 @swap_options
-@output_options
-@check_options(*TESTED)
-@certificate_option
-@report_options
 def bn_to_in_command(**rest: Any) -> ExitCode:
     """Replace BatchNormalization with instance normalization.
 
@@ -338,7 +330,9 @@ def _run(
 ) -> ExitCode:
     source = source_of_command(model)
     if dry_run:
-        _refuse_what_is_written(values)
+        refuse_certificate(values, "--dry-run", "swaps")
+        if values["mapped"] is not None:
+            raise UsageError("--map can't be used with --dry-run, which makes no weights.")
     require_dry_run(fail_on, dry_run=dry_run)
     _require_data(values)
     if values["unfold"] and dry_run:
@@ -366,13 +360,6 @@ def _run(
     save_failing_inputs(values, report.check)
     telling().tell(report, quiet=quiet, verbose=verbose)
     return report.exit_code
-
-
-def _refuse_what_is_written(values: dict[str, Any]) -> None:
-    """Refuse a certificate and weights of a swap that is only shown."""
-    refuse_certificate(values, "--dry-run", "swaps")
-    if values["mapped"] is not None:
-        raise UsageError("--map can't be used with --dry-run, which makes no weights.")
 
 
 def _require_data(values: dict[str, Any]) -> None:

@@ -302,18 +302,13 @@ def _options(given: dict[str, Any]) -> CheckOptions:
     )
 
 
-def _pair(text: str, separator: str) -> tuple[str, str]:
-    name, found, value = text.rpartition(separator)
-    if not found:
-        raise UsageError(f"{text!r} is not of the form NAME{separator}VALUE.")
-    return name, value
-
-
 def _symbolic_dims(texts: Sequence[str]) -> dict[str, int]:
     dims = {}
     for text in texts:
         for part in text.split(","):
-            name, size = _pair(part.strip(), "=")
+            name, found, size = part.strip().rpartition("=")
+            if not found:
+                raise UsageError(f"{part.strip()!r} is not of the form NAME=VALUE.")
             if not size.strip().isdecimal():
                 raise UsageError(f"{size!r} is not a valid size for {name!r}.")
             dims[name] = int(size)

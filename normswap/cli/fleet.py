@@ -16,7 +16,7 @@ from click.core import ParameterSource
 from normswap.cli.one import TASK, done, failed
 from normswap.cli.source_and_target import STDIO, beside
 from normswap.cli.telling import BY_MODEL, JSON, JSONL, telling
-from normswap.cli.values import SavedFile
+from normswap.cli.values import Asked, SavedFile
 from normswap.cli.written import Written
 from normswap.errors import ExitCode, UsageError
 from normswap.fleet import places, remote
@@ -26,7 +26,6 @@ from normswap.fleet.work import FleetReport, Job, worst
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
-    from normswap.cli.asked import Asked
     from normswap.fleet.work import Outcome
 
 _OWN = frozenset({"listed", "jobs", "resume", "scheduler"})
@@ -47,7 +46,6 @@ def run_on_models(
     ----------
     words : sequence of str
         What names them.
-    asked : Asked
     given : dict
         The values of all other parameters.
     makes : str
@@ -311,7 +309,7 @@ def _engine(jobs: list[Job], asked: Asked, written: Written) -> Iterator[Outcome
 def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[Counter[int]], None]]:
     """Show on a terminal how many models are done; nothing elsewhere, where each has its line."""
     if quiet or not sys.stderr.isatty():
-        yield _unseen
+        yield lambda _codes: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -323,10 +321,6 @@ def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[Counter[int]], N
     with Progress(*columns, console=Console(stderr=True), **how) as bar:  # type: ignore[arg-type]
         task = bar.add_task("", total=total)
         yield lambda codes: bar.update(task, completed=codes.total(), description=_wrong(codes))
-
-
-def _unseen(codes: Counter[int]) -> None:
-    del codes
 
 
 def _summary(codes: Counter[int], unchanged: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -14,9 +13,6 @@ from normswap.cli.source_and_target import STDIO, source_of_command
 from normswap.cli.telling import telling
 from normswap.cli.written import will_write
 from normswap.errors import ExitCode, UsageError
-
-if TYPE_CHECKING:
-    from normswap.workflows.lint import LintReport
 
 EXAMPLES = """\b
 Examples:
@@ -103,11 +99,8 @@ def lint_command(
         report = lint(
             *sources, select=select or None, ignore=ignore, config=config, fix=fix, progress=say
         )
-    code = _exit_code(report, exit_zero=exit_zero)
+    code = report.exit_code
+    if exit_zero and code is ExitCode.FINDINGS:
+        code = ExitCode.OK
     telling().tell(report, quiet=quiet, verbose=verbose, exit_code=code)
     return code
-
-
-def _exit_code(report: LintReport, *, exit_zero: bool) -> ExitCode:
-    code = report.exit_code
-    return ExitCode.OK if exit_zero and code is ExitCode.FINDINGS else code

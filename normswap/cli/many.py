@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from normswap.cli.asked import Asked
 from normswap.cli.completing import files
 from normswap.cli.options import Decorator, together
 from normswap.cli.source_and_target import STDIO
+from normswap.cli.values import Asked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,8 +65,8 @@ def models_argument(*, makes: str = "", several: bool = False) -> Decorator:
 
     def add(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
-        def command(models: tuple[str, ...], /, **given: Any) -> Any:
-            asked = _asked(given)
+        def command(**given: Any) -> Any:
+            models, asked = given.pop("models"), _asked(given)
             if not asked.is_any and (several or len(models) < 2) and not _stands_for_many(models):
                 return function(models=models, **given) if several else function(
                     model=models[0] if models else None, **given
@@ -76,7 +76,7 @@ def models_argument(*, makes: str = "", several: bool = False) -> Decorator:
             return run_on_models(models, asked, given, makes=makes)
 
         argument = click.argument("models", nargs=-1, metavar="[MODEL]...", shell_complete=files)
-        return together(argument, many_options)(_positional(command))
+        return together(argument, many_options)(command)
 
     return add
 
@@ -103,16 +103,8 @@ def pairs_arguments(*names: str) -> Decorator:
     return add
 
 
-def _positional(command: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(command)
-    def called(**given: Any) -> Any:
-        return command(given.pop("models"), **given)
-
-    return called
-
-
 def _asked(given: dict[str, Any]) -> Asked:
-    return Asked(*(given.pop(name) for name in ("listed", "jobs", "resume", "scheduler")))
+    return Asked(*(given.pop(name) for name in Asked._fields))
 
 
 def _stands_for_many(words: tuple[str, ...]) -> bool:

@@ -191,20 +191,12 @@ def _outcome(
         result["model"] = result["model"] or job.names[-1]
     told = {
         "line": headline(report),
+        "output": getattr(report, "output", None),
         "report": whole(report, envelope),
-        "results": results,
         "text": text.getvalue(),
     }
-    told = _renamed(told, rename)
-    output = getattr(report, "output", None)
     return Outcome(
-        model=job.name,
-        exit_code=code,
-        line=told["line"],
-        output=None if output is None else rename(str(output)),
-        report=told["report"],
-        results=tuple(told["results"]),
-        text=told["text"],
+        job.name, code, **_renamed(told, rename), results=tuple(_renamed(results, rename))
     )
 
 

@@ -179,7 +179,6 @@ samples_option = click.option(
     metavar="N",
     help="Use only the first N samples of DATA.",
 )
-"""The option that takes a part of the data."""
 
 
 batch_option = click.option(
@@ -190,7 +189,6 @@ batch_option = click.option(
     metavar="N",
     help="Number of samples per batch, if MODEL leaves it open.",
 )
-"""The option that says how much of the data is run at once."""
 
 
 timeout_option = click.option(
@@ -201,7 +199,6 @@ timeout_option = click.option(
     metavar="SECONDS",
     help="Time limit for one run of a model.",
 )
-"""The option that says how long a run may take."""
 
 
 comparison_options = together(
@@ -260,7 +257,6 @@ fail_on_option = click.option(
     "kept, or if a BatchNormalization or Dropout is in training mode. Can be given "
     "several times.",
 )
-"""The option that makes a dry run a gate."""
 
 
 def require_dry_run(fail_on: tuple[str, ...], *, dry_run: bool) -> None:
@@ -284,7 +280,6 @@ certificate_option = click.option(
     metavar="FILE.json",
     help="Write what was proved to this file, for `normswap verify`.",
 )
-"""The option that keeps what was proved."""
 
 
 def refuse_certificate(values: dict[str, Any], instead: str, does: str) -> None:

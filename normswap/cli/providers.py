@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from normswap.cli.telling import format_options, telling
 from normswap.errors import ExitCode
-
-if TYPE_CHECKING:
-    from normswap.runtime.survey import Survey
 
 
 @click.command("providers")
@@ -29,15 +24,11 @@ def providers_command(device_id: int | None, require: str | None) -> ExitCode:
 
     Each is tried on a small model, without a fallback to another provider.
     """
+    from normswap.runtime.providers import full_name
     from normswap.runtime.survey import survey
 
     found = survey({} if device_id is None else {"device_id": str(device_id)})
-    code = ExitCode.OK if require is None or _is_usable(found, require) else ExitCode.RUN
+    usable = {status.name for status in found.providers if status.usable}
+    code = ExitCode.OK if require is None or full_name(require) in usable else ExitCode.RUN
     telling().tell(found, exit_code=code)
     return code
-
-
-def _is_usable(found: Survey, name: str) -> bool:
-    from normswap.runtime.providers import full_name
-
-    return any(status.usable and status.name == full_name(name) for status in found.providers)

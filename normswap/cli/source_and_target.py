@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import click
 
@@ -30,7 +30,8 @@ def source_of_command(model: str | None) -> Path | BinaryIO:
     if model is not None and model != STDIO:
         return telling().reads(Path(model))
     stream = sys.stdin.buffer
-    if model is None and (stream.isatty() or not _has_more(stream)):
+    # Whether there is something to read is seen without taking it, where a stream lets one peek.
+    if model is None and (stream.isatty() or (hasattr(stream, "peek") and not stream.peek(1))):
         empty = "" if stream.isatty() else ", and standard input is empty"
         raise UsageError(
             f"No model was given{empty}: name a file, or pipe one in.",
@@ -39,18 +40,12 @@ def source_of_command(model: str | None) -> Path | BinaryIO:
     return telling().reads(stream)
 
 
-def _has_more(stream: Any) -> bool:
-    """Whether there is something to read, without taking it."""
-    return not hasattr(stream, "peek") or bool(stream.peek(1))
-
-
 @dataclass(frozen=True, slots=True)
 class Destination:
     """Where a command writes.
 
     Attributes
     ----------
-    output : Path or binary stream
     overwrite : bool
         Whether an existing file may be replaced.
     copy : bool

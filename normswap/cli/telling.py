@@ -165,10 +165,8 @@ class Telling:
 
         Parameters
         ----------
-        report : FoldReport, ...
         quiet : bool
             Leave it out if all is fine; but a program gets its JSON, and a file what it is for.
-        verbose : int
         command : str, optional
             What was run, if not the command that was typed.
         exit_code : int, optional
@@ -324,9 +322,11 @@ def format_options(function: Callable[..., Any]) -> Callable[..., Any]:
     from normswap.report.formats import names
 
     def choose(context: click.Context, parameter: click.Parameter, value: object) -> None:
-        del context, parameter
+        del context
         if value:
-            telling().add(JSON if value is True else str(value))
+            telling().add(
+                {"report": f"{DRAWN}={value}", "json": JSON}.get(parameter.name or "", str(value))
+            )
 
     def place(context: click.Context, parameter: click.Parameter, value: Sequence[str]) -> None:
         del parameter
@@ -341,17 +341,12 @@ def format_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 )
             telling().model_file = each
 
-    def draw(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
-        del context, parameter
-        if value is not None:
-            telling().add(f"{DRAWN}={value}")
-
     function = click.option(
         "--report",
         metavar="FILE.html",
         shell_complete=files,
         expose_value=False,
-        callback=draw,
+        callback=choose,
         help=f"Write an HTML page with pictures and plots. Same as --output {DRAWN}=FILE.html.",
     )(function)
     function = click.option(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -63,3 +63,17 @@ class SavedFile(click.ParamType):  # type: ignore[type-arg, unused-ignore] # gen
             self.fail(f"folder {str(path.parent)!r} doesn't exist", param, ctx)
         will_write(path)
         return path
+
+
+class Asked(NamedTuple):
+    """What the options of many models ask for; of one model none of them is given."""
+
+    listed: str | None
+    jobs: int | None
+    resume: Path | None
+    scheduler: str | None
+
+    @property
+    def is_any(self) -> bool:
+        """Whether one is given."""
+        return any(each is not None for each in self)

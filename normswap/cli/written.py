@@ -155,6 +155,6 @@ def _of_command() -> Written:
 def _state(path: str) -> State:
     try:
         status = os.lstat(path)
-    except OSError:
+    except (OSError, ValueError):  # the latter of a name with a NUL in it
         return None
     return status.st_ino, status.st_mtime_ns, status.st_size

@@ -41,7 +41,6 @@ class NodeChange:
     ----------
     before, after : str
         What it is called: its operator, and its name or that of its output.
-    attributes : tuple of AttributeChange
     inputs : tuple of str
         What it reads now, a sentence each; constants of other values are told by themselves.
     """

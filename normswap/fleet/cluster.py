@@ -54,17 +54,12 @@ def run(
 
     Parameters
     ----------
-    jobs : iterable of Job
     task : str
         As of `normswap.fleet.pool.run`.
     address : str
         Of the scheduler.
     failed : callable
         Returns the outcome of a job that could not be done.
-
-    Yields
-    ------
-    Outcome
 
     Raises
     ------
@@ -143,8 +138,8 @@ class _Tasks:
         fitting = [address for address, limit in limits.items() if not limit or limit >= memory]
         if limits and not fitting:
             raise RunError(
-                f"The model needs about {memory / 1000000000.0:.1f} GB of memory, but no "
-                f"worker has more than {max(limits.values()) / 1000000000.0:.1f} GB.",
+                f"The model needs about {memory / 1e9:.1f} GB of memory, but no "
+                f"worker has more than {max(limits.values()) / 1e9:.1f} GB.",
                 tip="Start a worker with more memory: --memory-limit, or --resources MEMORY=BYTES.",
             )
         if declared:
@@ -157,12 +152,9 @@ def _outcome(
 ) -> Outcome:
     if status == "error":
         error = found[1]
-        why = (
-            "it crashed every worker that tried it"
-            if type(error).__name__ == "KilledWorker"
-            else ""
-        )
-        said = why or f"{type(error).__name__}: {' '.join(str(error).split())}"
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if type(error).__name__ == "KilledWorker":
+            said = "it crashed every worker that tried it"
         return failed(job, RunError(f"{job.name} could not be processed: {said}."))
     if "died" in found:
         return failed(job, RunError(found["died"], tip=found["tip"]))

@@ -49,7 +49,6 @@ def find(words: Iterable[str], *, listed: bool = False) -> list[FoundModel]:
 
     Parameters
     ----------
-    words : iterable of str
     listed : bool
         Whether they are the lines of a list: then a relative path is kept as it is.
 

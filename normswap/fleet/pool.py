@@ -49,7 +49,6 @@ class Worker(Child):
 
         Parameters
         ----------
-        job : Job
         task : str
             ``module:function`` of a task (`normswap.runtime.worker`) that takes a ``job`` and
             answers with its ``outcome``.
@@ -85,18 +84,12 @@ def run(
 
     Parameters
     ----------
-    jobs : iterable of Job
     task : str
         See `Worker.do`.
-    workers : int
     failed : callable
         Returns the outcome of a job whose process died.
     began : callable
         Is told a job, before a worker is.
-
-    Yields
-    ------
-    Outcome
     """
     pool = _Pool(jobs, task, workers, failed, began)
     try:

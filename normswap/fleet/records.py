@@ -30,7 +30,6 @@ class RunRecord:
 
     Parameters
     ----------
-    job : Job
     call : Mapping of str to object
         All that its outcome hangs on but for files, as JSON has it.
     """

@@ -89,7 +89,6 @@ def fetch(url: str, folder: Path) -> dict[str, str]:
 
     Parameters
     ----------
-    url : str
     folder : Path
         Where to.
 
@@ -190,11 +189,8 @@ def _data_names(files: Any, path: str, *, fresh: bool = True) -> set[str]:
         listed = files.ls(parent, detail=False)
     except FileNotFoundError:
         return set()
-    return {name for name in map(_last, listed) if pattern.fullmatch(name)}
-
-
-def _last(path: str) -> str:
-    return path.rstrip("/").rpartition("/")[2]
+    names = (str(each).rstrip("/").rpartition("/")[2] for each in listed)
+    return {name for name in names if pattern.fullmatch(name)}
 
 
 def _beside(url: str, location: str) -> str:

@@ -29,7 +29,6 @@ class Job(AsDict):
 
     Attributes
     ----------
-    command : str
     arguments : tuple of str
         Its options, as one would type them for this model alone.
     models : tuple of str

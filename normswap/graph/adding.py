@@ -26,12 +26,10 @@ def added(
 
     Parameters
     ----------
-    graph : gs.Graph
     names : Names
         Of its model.
     hint : str
         What to call it: a word and its operator, with a slash between them.
-    inputs : list of gs.Tensor
     dtype : numpy.dtype, optional
         Of the output, where somebody asks for it.
     is_vector : bool

@@ -116,7 +116,6 @@ def require_samples(node: Node, channels: int | None) -> None:
     ----------
     node : Node
         A ``BatchNormalization`` of the default domain.
-    channels : int or None
 
     Raises
     ------

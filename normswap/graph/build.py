@@ -62,14 +62,9 @@ def build_network(model: Model, *, assume_constant: bool = False) -> Network:
 
     Parameters
     ----------
-    model : Model
     assume_constant : bool
         Take initializers that are listed as graph inputs for constants. Up to IR version 3 all
         initializers are listed, and they are constants in any case.
-
-    Returns
-    -------
-    Network
     """
     names = frozenset() if assume_constant or model.ir_version < 4 else model.overridable
     overridable = {name: model.graph.stored[name] for name in names}
@@ -98,7 +93,6 @@ class Builder:
 
     Parameters
     ----------
-    network : Network
     types : dict
         See :func:`normswap.graph.shapes.infer_types`.
     overridable : dict of str to TensorSource

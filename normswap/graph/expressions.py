@@ -166,12 +166,7 @@ class Filled(Expression):
 
 @dataclass(frozen=True, eq=False)
 class Stored(Expression):
-    """A formula's values as they will be read from the file: rounded.
-
-    Parameters
-    ----------
-    formula : Expression
-    """
+    """A formula's values as they will be read from the file: rounded."""
 
     formula: Expression
 
@@ -202,10 +197,8 @@ class Diagonal(Expression):
     Parameters
     ----------
     factors : (M,) ndarray
-    group : int
     rank : int
         Rank of the weight.
-    data_type : int
     """
 
     factors: Wide
@@ -234,13 +227,7 @@ class Diagonal(Expression):
 
 @dataclass(frozen=True, eq=False)
 class Reshaped(Expression):
-    """The same values under another shape.
-
-    Parameters
-    ----------
-    base : Expression
-    new_shape : tuple of int
-    """
+    """The same values under another shape."""
 
     base: Expression
     new_shape: tuple[int, ...]

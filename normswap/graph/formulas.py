@@ -39,7 +39,6 @@ class Scaled(Expression):
 
     Parameters
     ----------
-    base : Expression
     scale, shift : ndarray of float64 or long double
         Broadcastable with each other and with ``base``; their common shape is the result's.
 
@@ -136,7 +135,6 @@ class Summed(Expression):
     ----------
     base : Expression or None
         The bias there was.
-    weight : Expression
     factor : ndarray
         Broadcastable with ``weight`` (with ``view``, where that is given).
     axes : tuple of int
@@ -253,12 +251,10 @@ class Overlaid(Expression):
 
     Parameters
     ----------
-    base : Expression
     other : Expression
         Of the same float type and rank; fits into ``base``.
     corner : tuple of int
         Index in ``base`` of the first element of ``other``.
-    gain : float
     """
 
     base: Expression

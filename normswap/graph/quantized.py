@@ -35,7 +35,6 @@ class Dequantized(Expression):
         Of shape (), (1), (size of ``axis``), or blocked.
     zero_point : TensorSource or None
         Of the scale's shape.
-    axis : int
     block : int
         Elements along ``axis`` that share a scale; 0 where scales are per tensor or per channel.
     """
@@ -91,8 +90,6 @@ class Transposed(Expression):
     ----------
     node : Node
         The Transpose.
-    base : Dequantized
-    perm : tuple of int
     """
 
     node: Node

@@ -113,7 +113,6 @@ class Block:
 
     Parameters
     ----------
-    reason : Reason
     tensor : str
         The tensor (or the node, by the tensor it makes) that it is about.
     detail : str

@@ -62,7 +62,6 @@ def parts_of(split: Node, length: object) -> list[range] | None:
 
     Parameters
     ----------
-    split : Node
     length : int or other
         How long the axis is, if that is known.
     """

@@ -42,7 +42,6 @@ def infer_types(model: Model, facts: Mapping[str, Mapping[str, TensorType]] | No
 
     Parameters
     ----------
-    model : Model
     facts : mapping, optional
         Types that are known for certain and that ONNX could not infer, of the main graph and its
         bodies; others follow from them.
@@ -168,7 +167,6 @@ def infer_call_types(
 
     Parameters
     ----------
-    model : Model
     number : int
         Place of the function in the model.
     arguments : sequence of TensorType

@@ -64,7 +64,6 @@ def doubtful_axes(
     ----------
     node : onnx.NodeProto
         Of the default domain, its operator one of :data:`DOUBTFUL`.
-    opset : int
     shapes : sequence of sequence of int, str or None, or of None
         Of the inputs, as far as they are known.
     constant : callable

@@ -42,10 +42,6 @@ class Doubtless:
     ----------
     model : onnx.ModelProto
         Is changed: notes are taken out of it.
-
-    Attributes
-    ----------
-    model : onnx.ModelProto
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -220,7 +216,6 @@ class _Scope:
 
     Attributes
     ----------
-    constants : _Constants
     doubtful : set of str
         Tensors that hang on a size in doubt.
     """

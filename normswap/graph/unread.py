@@ -19,7 +19,6 @@ def drop_unread(released: list[gs.Tensor], model: Model) -> None:
     ----------
     released : list of gs.Tensor
         What an edit stopped reading; it is used up.
-    model : Model
     """
     outputs = {id(tensor) for graph in all_graphs(model) for tensor in graph.outputs}
     dropped: set[int] = set()  # ids of nodes

@@ -37,7 +37,6 @@ def work_of(
 
     Parameters
     ----------
-    op : str
     left, right, out : sequence of int
         Shapes of what is multiplied, and of what comes out.
     transposed : bool

@@ -33,8 +33,8 @@ from normswap.groupnorm.options import FittedAffine
 from normswap.groupnorm.policy import divisors
 from normswap.groupnorm.reference import normalize
 from normswap.groupnorm.refit.course import Course
-from normswap.groupnorm.refit.networks import open_pair
 from normswap.groupnorm.refit.occurrences import occurrences
+from normswap.groupnorm.refit.opening import open_pair
 from normswap.groupnorm.words import SHARE
 from normswap.runtime.session import Session
 

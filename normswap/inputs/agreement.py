@@ -96,6 +96,19 @@ def agreeing(structure: bytes, conclude: Conclude, sizes: Sizes, free: Sequence[
     return sizes
 
 
+def fits(structure: bytes, shapes: Mapping[str, Shape]) -> bool:
+    """Whether the tensors of a graph fit each other on inputs of some shapes, as far as is known.
+
+    Parameters
+    ----------
+    structure : bytes
+        As of :func:`agreeing`.
+    shapes : Mapping of str to tuple of int
+        Of the inputs.
+    """
+    return _first_conflict(structure, tuple(shapes.items())) is None
+
+
 def _closing(gap: Callable[[int], int | None], size: int) -> int | None:
     """Return the size at which a gap closes, None where there is none.
 

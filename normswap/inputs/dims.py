@@ -22,6 +22,9 @@ _SEQUENCE = 16
 # most classifiers were made for, small ones, and Inception's.
 SPATIAL_SIZES = (64, 224, 32, 299, 128, 256, 512, 16, 8)
 EMPTY = 0
+UNEVEN = (3, 6, 12, 24, 48, 96)
+"""What makes a size one that little divides, tried in this order: 3 times 1, 2, 4, ..."""
+
 _VOLUME = 16  # a side of a five-dimensional input, whose cost grows with the third power
 
 LONGEST = 200
@@ -261,6 +264,41 @@ def _evaluate(tree: ast.expr, sizes: Mapping[str, int]) -> int:
         right = _evaluate(tree.right, sizes)
         return _OPERATORS[type(tree.op)](_evaluate(tree.left, sizes), right)
     return _SEQUENCE
+
+
+def larger(
+    signature: Signature,
+    requested: RequestedSizes,
+    shapes: Mapping[str, tuple[int, ...]],
+    more: int,
+) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of inputs with every size larger that is open, but for that of the batch.
+
+    Parameters
+    ----------
+    signature : Signature
+    requested : RequestedSizes
+    shapes : Mapping of str to tuple of int
+        That were solved.
+    more : int
+    """
+    requested = _named(signature, requested)
+    found = dict(shapes)
+    for port in _tensors(signature, requested):
+        if port.name in requested.shapes or port.name not in shapes or not port.shape:
+            continue
+        rank = len(port.shape)
+        demanded = {axis % rank for axis in signature.semantics[port.name].demands.sizes}
+        is_open = [
+            axis > 0
+            and axis not in demanded
+            and not isinstance(dim, int)
+            and dim not in requested.symbols
+            for axis, dim in enumerate(port.shape)
+        ]
+        sizes = zip(shapes[port.name], is_open, strict=True)
+        found[port.name] = tuple(size + more if free else size for size, free in sizes)
+    return found
 
 
 def spatial_sizes(signature: Signature, requested: RequestedSizes) -> Iterator[int]:

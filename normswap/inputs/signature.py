@@ -19,6 +19,7 @@ from normswap.inputs.semantics import Semantics, input_semantics
 from normswap.model.bounds import require_bounded
 from normswap.model.lookalikes import not_a_model
 from normswap.model.outlined import outlined
+from normswap.model.scopes import require_made
 from normswap.runtime.arrays import dtype_of
 from normswap.runtime.randomness import RandomNode, draws, paired_seeds, seeds
 from normswap.semantics.families import RANDOM_LIKE
@@ -149,6 +150,7 @@ def read_signature(path: Path) -> Signature:
     if not model.HasField("graph") or not model.opset_import:
         raise not_a_model(_head(path), str(path), "it has no graph or no opset import")
     require_bounded(model, path.name)
+    require_made(model, path.name)
     graph = model.graph
     random = draws(model)
     inputs, outputs = ports_of(graph)

@@ -49,7 +49,6 @@ class Health(AsDict):
 
     Attributes
     ----------
-    channels : int
     dead : tuple of int
         Channels whose scale is zero, or so near that nothing of the data is left: they are their B.
     vanishing : tuple of int
@@ -63,7 +62,6 @@ class Health(AsDict):
         Parameters with a NaN or infinity, each in a clause that names the first.
     untrained : bool
         Whether all means are 0 and all variances 1: what a layer begins with.
-    smallest_var, largest_var : float
     """
 
     channels: int

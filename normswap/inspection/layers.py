@@ -92,7 +92,6 @@ def norm_layers(network: Network, plan: Plan) -> Iterator[InspectedLayer]:
 
     Parameters
     ----------
-    network : Network
     plan : Plan
         Of a fold of the same model. Of what is written as arithmetic it says what counts.
     """

@@ -77,7 +77,6 @@ def work_of_model(model: Model, network: Network, inputs: tuple[Port, ...]) -> W
 
     Parameters
     ----------
-    model : Model
     network : Network
         Of the model: it knows sizes that ONNX's inference does not.
     inputs : tuple of Port

@@ -28,10 +28,6 @@ MANY = 4
 def traces(network: Network) -> tuple[str, ...]:
     """Return what shows that BatchNormalizations were folded, a sentence each.
 
-    Parameters
-    ----------
-    network : Network
-
     Returns
     -------
     tuple of str

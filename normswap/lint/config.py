@@ -55,7 +55,6 @@ class Config:
     ----------
     path : Path or None
         The file; None where there is none.
-    options : LintOptions
     overrides : tuple of (tuple of str, mapping)
         Patterns of files, and the keys for these.
     """

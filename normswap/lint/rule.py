@@ -69,7 +69,6 @@ class Rule(ABC):
 
         Parameters
         ----------
-        subject : Subject
         options : LintOptions
             What a project has said of its models.
         """

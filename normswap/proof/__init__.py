@@ -6,9 +6,11 @@
     A model as one list of nodes; its constants, shapes and integers; bounds of its tensors.
 ``numbering``, ``candidates``, ``regions``, ``prove``
     The proof by cut points: one table of classes for both models, and the walk that fills it.
-``judge``, ``maps``, ``reading``, ``moments``, ``drive``, ``movement``, ``layout``, ``evaluate``
+``judge``, ``maps``, ``reading``, ``moments``, ``drive``, ``movement``, ``layout``, ``evaluate``,
+``by_size``
     Whether the two forms of a region are one function: as maps, of what is normalized too
-    (``moments``), or driven with values, beside how far rounding moves them (``movement``).
+    (``moments``), or driven with values, beside how far rounding moves them (``movement``);
+    and whether they decide alike by sizes that are open.
 ``turns``, ``simulate``, ``witness``
     Whole models once in float64, bodies turn by turn: what may be equal, and what shows that models
     differ.

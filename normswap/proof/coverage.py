@@ -26,8 +26,14 @@ from normswap.runtime.arrays import dtype_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-_BEYOND = 1e30  # a limit of this size is none
+_BEYOND = 3.38e38  # a limit of this size, the largest of its type, is none
+_LARGE = 4  # times an integer that is large, and its type has no such number
+_ENDLESS = 2**31 - 1  # as the end of a Slice: that of the axis, however long
 _OF_SHAPES = frozenset({"Shape", "Size"})
+UNTOLD = ""
+"""A side that is worth an input that reaches it, and no word if there is none."""
+
+_BY_LENGTH = frozenset({"Slice", "Trilu"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,8 @@ class Coverage:
     by_value, by_shape : frozenset of str
         The values that depend on the values of inputs, and those that depend on them or on their
         shapes (`varying`).
+    by_length : frozenset of str
+        The latter, where inputs may be of other sizes.
     path : list of str
         The nodes whose subgraph or function is being evaluated, outermost first.
     gained : bool
@@ -97,6 +105,7 @@ class Coverage:
 
     by_value: frozenset[str]
     by_shape: frozenset[str]
+    by_length: frozenset[str] = frozenset()
     path: list[str] = field(default_factory=list)
     gained: bool = False
     _kinks: dict[tuple[str, ...], _Kink] = field(default_factory=dict)
@@ -104,7 +113,10 @@ class Coverage:
     @classmethod
     def of(cls, model: Any) -> Coverage:
         """Return the coverage of a model of which nothing was evaluated yet."""
-        return cls(varying(model), varying(model, shapes=True))
+        by_shape = varying(model, shapes=True)
+        sizes = (dim for port in model.graph.input for dim in port.type.tensor_type.shape.dim)
+        is_open = any(dim.dim_value <= 0 for dim in sizes)
+        return cls(varying(model), by_shape, by_shape if is_open else frozenset())
 
     def see(self, node: Any, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
         """Take note of one evaluation of a node.
@@ -118,7 +130,7 @@ class Coverage:
         sides = _SIDES.get(node.op_type)
         if sides is None or node.domain not in {"", "ai.onnx"}:
             return
-        reached = self.by_shape if node.op_type in {"If", "Loop"} else self.by_value
+        reached = self._reached(node.op_type)
         if reached.isdisjoint(node.input):
             return
         kink = self._kinks.setdefault((*self.path, node.op_type, node.output[0]), _Kink())
@@ -131,6 +143,11 @@ class Coverage:
             return  # of a kind of value that has no sides: a sequence, a string, a limit of many
         for what, mask in found:
             self.gained |= kink.add(what, _by_channel(np.asarray(mask)))
+
+    def _reached(self, op: str) -> frozenset[str]:
+        if op in _BY_LENGTH:
+            return self.by_length
+        return self.by_shape if op in {"If", "Loop"} else self.by_value
 
     def unseen(self) -> list[Unseen]:
         """Return the sides that no value was on, those that nothing was on at all first."""
@@ -186,6 +203,13 @@ class _Site:
             return float(np.asarray(self.inputs[slot]).reshape(()))
         return float(self.attribute(attribute, default))
 
+    def integers(self, slot: int, attribute: str) -> list[int]:
+        """Return integers, which are the same; nothing where there are none."""
+        if slot < len(self.inputs):
+            given = self.inputs[slot]
+            return [] if given is None else [int(each) for each in np.ravel(given)]
+        return list(self.attribute(attribute, ()))
+
 
 _Side = tuple[str, Any]
 _Sides = Callable[[_Site], Iterator[_Side]]
@@ -204,7 +228,8 @@ def _kink(*names: str) -> Callable[[_Sides], _Sides]:
 def has_kinks(graph: Any) -> bool:
     """Whether a graph has an operator with sides to it, its subgraphs included."""
     return any(
-        node.op_type in _SIDES or any(has_kinks(a.g) for a in node.attribute if a.type == a.GRAPH)
+        _SIDES.get(node.op_type, _of_integers) is not _of_integers
+        or any(has_kinks(a.g) for a in node.attribute if a.type == a.GRAPH)
         for node in graph.node
     )
 
@@ -300,6 +325,37 @@ def _answers(site: _Site) -> Iterator[_Side]:
     answer = np.asarray(site.outputs[0], bool)
     yield f"{site.label} was never true", answer
     yield f"{site.label} was never false", ~answer
+
+
+@_kink("Add", "Sub", "Mul", "Div", "Mod", "Neg", "Abs")
+def _of_integers(site: _Site) -> Iterator[_Side]:
+    """Yield what integers do that numbers don't: they are cut off towards 0, and wrap around."""
+    values = site.inputs[0]
+    if values.dtype.kind not in "iu":
+        return
+    if site.node.op_type in {"Div", "Mod"} and values.dtype.kind == "i":
+        yield f"no input gave {site.label} a negative number to divide", values < 0
+    info = np.iinfo(values.dtype)
+    yield UNTOLD, (values > info.max // _LARGE) | (values < info.min // _LARGE)
+
+
+@_kink("Slice")
+def _ends(site: _Site) -> Iterator[_Side]:
+    """Yield the places at which something begins or ends, unless it is at an end of the axis."""
+    rank = site.inputs[0].ndim
+    axes = site.integers(3, "axes") or range(rank)
+    for slot, attribute in ((1, "starts"), (2, "ends")):
+        for axis, at in zip(axes, site.integers(slot, attribute), strict=False):
+            if 0 < abs(at) < _ENDLESS:
+                reached = site.inputs[0].shape[axis] >= abs(at)
+                yield f"no input was as long as {site.label} asks for, with {abs(at)}", reached
+
+
+@_kink("Trilu")
+def _diagonal(site: _Site) -> Iterator[_Side]:
+    at = abs(site.integers(1, "")[0]) if len(site.inputs) > 1 else 0
+    reached = at < max(site.inputs[0].shape[-2:])
+    yield f"no input was as long as {site.label} asks for, with {at}", reached
 
 
 @_kink("If")

@@ -224,7 +224,7 @@ class _Driving:
         """Return what of the region nothing reached."""
         for coverage in self._coverages:
             for item in coverage.unseen():
-                if item.whole:
+                if item.whole and item.what:
                     return str(item)
         return ""
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from normswap.errors import ModelError, UsageError
-from normswap.inputs.dims import RequestedSizes, solve
+from normswap.inputs.dims import UNEVEN, RequestedSizes, solve
 from normswap.inputs.random import Distribution, make_case
 from normswap.model.outlined import outlined
 from normswap.progress import Progress, silent
@@ -23,7 +23,7 @@ from normswap.proof.numbering import Side
 from normswap.proof.prove import prove
 from normswap.proof.reordered import Reordered, put_in_order, require_whole
 from normswap.proof.result import Proof
-from normswap.proof.sizes import Inferred, sizes_of
+from normswap.proof.sizes import Inferred, Sizes, sizes_of
 from normswap.proof.witness import witness
 from normswap.runtime.randomness import pin
 
@@ -56,8 +56,8 @@ def prove_files(
     original, rewritten : Signature
         Drawing alike (`normswap.inputs.signature.drawing_alike`).
     requested : RequestedSizes
-        Sizes that a person asked for; open ones are all the same to a proof, but for two that are
-        tried.
+        Sizes that a person asked for; open ones are all the same to a proof, but for a few that
+        are tried.
     budget : Budget, optional
         When it is over, what is left stays open.
     alone : bool
@@ -125,8 +125,40 @@ def sides_of(
     """
     shapes = _shapes(original, requested)
     known: Inferred = {}
-    a, b = _side(original, shapes, known), _side(rewritten, shapes, known, orders)
+    a = _side(original, shapes, known)
+    if len(shapes) > 1:
+        found = _uneven(a, shapes, known)
+        if found is not None:
+            shapes.append(found[0])
+            a.sizes = (*a.sizes, found[1])
+    b = _side(rewritten, shapes, known, orders)
     return a, b, shapes
+
+
+def _uneven(
+    side: Side, tried: Sequence[dict[str, Shape]], known: Inferred
+) -> tuple[dict[str, Shape], Sizes] | None:
+    """Return sizes that little divides, and a batch of one, if a model takes such.
+
+    A network that halves what it reads asks for sizes that can be halved.
+    """
+    first, second = tried
+
+    def other(size: int, axis: int, more: int) -> int:
+        return 1 if axis == 0 and size == _BATCH[0] else size + more
+
+    for more in UNEVEN:
+        shapes = {
+            name: tuple(
+                size if size == second[name][axis] else other(size, axis, more)
+                for axis, size in enumerate(shape)
+            )
+            for name, shape in first.items()
+        }
+        found = sizes_of(side.flat, side.constants, shapes, known)
+        if found.shapes.keys() >= side.sizes[0].shapes.keys():
+            return shapes, found
+    return None
 
 
 def side_of(model: Signature, shapes: dict[str, Shape]) -> Side:
@@ -177,7 +209,7 @@ def _side(
 
 
 def _shapes(model: Signature, requested: RequestedSizes) -> list[dict[str, Shape]]:
-    """Return shapes of a model's inputs: two of each where any size is open.
+    """Return shapes of a model's inputs: two of each where any size is open (`_uneven` is third).
 
     One that is asked for is as open as others are. An input of which not even the rank is known has
     none.

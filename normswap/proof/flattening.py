@@ -170,12 +170,11 @@ class _Walk:
         opset = scope.opsets.get(domain, 1)
         made = FlatNode(op, domain, opset, values, inputs, [], node, scope.path)
         passes = not domain and node.op_type == "Dropout" and self._is_inference(made)
-        if passes and not any(node.output[1:]):
-            scope.names[node.output[0]] = inputs[0]
-            return
-        self._add(made, node.output, scope)
+        outputs = list(node.output)
         if passes:
-            scope.names[node.output[0]] = inputs[0]
+            scope.names[outputs[0]], outputs[0] = inputs[0], ""
+        if any(outputs):
+            self._add(made, outputs, scope)
 
     def _fused(self, node: onnx.NodeProto, inputs: list[int], scope: _Scope) -> None:
         """Take apart what onnxruntime's optimizer made one: an operator, a sum, an activation."""

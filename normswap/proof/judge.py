@@ -10,15 +10,15 @@ import ml_dtypes
 import numpy as np
 
 from normswap.dtypes import NUMPY_DTYPES, is_float
+from normswap.proof.by_size import decided_otherwise
 from normswap.proof.comparing import Number, Rounding, aligned, compare
 from normswap.proof.drive import drive
 from normswap.proof.evaluate import UnjudgedError, constant_of, narrowing, stored_types
 from normswap.proof.flat import NONE
 from normswap.proof.maps import NoMapError
 from normswap.proof.reading import map_of
-from normswap.proof.result import BY_SIZE, NARROWER, Means
+from normswap.proof.result import NARROWER, Means
 from normswap.proof.types import takes
-from normswap.semantics.families import MOVES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -240,29 +240,14 @@ def _refused(pair: RegionPair) -> str:
         for node in cone.nodes:
             if not takes(node, side.flat.types):
                 return f"{node.title} does not accept the element types of its inputs"
-            if _chooses_by_size(node, side):
-                return f"{node.title} {BY_SIZE}"
+    reason = decided_otherwise(pair)
+    if reason:
+        return reason
     before, after = rounding_of(pair.a, pair.of_a), rounding_of(pair.b, pair.of_b)
     coarser = before is not None and after is not None and after.unit > before.unit
     if coarser and not pair.b.narrow:
         return "its constants have a narrower type in the rewritten model"
     return ""
-
-
-# What sizes may become on their way, without anything being decided by them.
-_ARITHMETIC = MOVES | {
-    "Add", "Cast", "ConstantOfShape", "Div", "Mul", "Neg", "Range", "ReduceProd", "Shape", "Size",
-    "Sub",
-}  # fmt: skip
-
-
-def _chooses_by_size(node: FlatNode, side: Side) -> bool:
-    """Whether a node decides something by a size that is open."""
-    if len(side.sizes) == 1 or (node.is_standard and node.op in _ARITHMETIC):
-        return False
-    made = [n for n in node.outputs if n != NONE]
-    by_sizes = all(n in sizes.values for n in made for sizes in side.sizes)
-    return by_sizes and not all(n in side.sizes[0].constant for n in made)
 
 
 def rounding_of(side: Side, cone: Cone, axes: int = 0) -> Rounding | None:

@@ -39,7 +39,7 @@ _PLAIN = 64.0  # weight-rounding floors of a whole model that no rewrite is off 
 _RESOLUTION = 1e-9  # parts of the largest value, of two whole models in float64
 _FLOORS = 8.0  # and of single regions, root mean square against root mean square
 _FINEST = 1e-12  # parts of the largest value, of one model with other regions in it
-_SCALES = (-1.0, 8.0, -8.0, 64.0, -64.0, 1000.0, -1000.0)
+_SCALES = (0.0, -1.0, 8.0, -8.0, 64.0, -64.0, 1000.0, -1000.0)
 
 
 def witness(a: Side, b: Side, feeds: Iterable[Mapping[str, Any]], budget: Budget) -> Witness | None:
@@ -103,7 +103,7 @@ def shown(
     feeds, budget
         As of :func:`witness`.
     vary : bool
-        Whether values may be larger, and conditions and indices others, than those of the feeds.
+        Whether values may be larger or 0, and conditions and indices others, than in the feeds.
     """
     a = regions[0].pair.a
     values, _ = taken(a, feeds, budget)
@@ -177,7 +177,7 @@ def _floor(name: str, one: np.ndarray, samples: Sequence[Simulated]) -> float:
 
 
 def _varied(values: Mapping[str, Any], places: Iterable[int]) -> Iterator[Mapping[str, Any]]:
-    """Yield inputs that reach more: other conditions, larger values, certain indices."""
+    """Yield inputs that reach more: other conditions, larger values or none, certain indices."""
 
     def changed(given: Mapping[str, Any], kind: str, change: Callable[[Any], Any]) -> Any:
         return {

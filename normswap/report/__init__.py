@@ -24,7 +24,6 @@ def tell(
 
     Parameters
     ----------
-    report : FoldReport, SwapReport, RecalibrateReport, CheckReport, Explanation or Survey
     format : str
         One of :func:`normswap.report.formats.names`.
     stream : text stream
@@ -44,6 +43,8 @@ def tell(
     >>> import sys
     >>> from normswap.report.envelope import Error, Failure
     >>> tell(Failure(Error("ModelError", "m.onnx is empty."), 3), "markdown", sys.stdout)
-    **error:** m.onnx is empty.
+    ## error
+    <BLANKLINE>
+    m.onnx is empty.
     """
     find(format).tell(report, stream, verbose=verbose, envelope=envelope)

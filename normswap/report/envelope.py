@@ -55,7 +55,6 @@ class Error:
     ----------
     type : str
         Its class in :mod:`normswap.errors`; ``Interrupted``, ``OSError`` or ``InternalError``.
-    message : str
     tip : str or None
         What to do about it.
     """

@@ -21,8 +21,6 @@ class Explanation(AsDict):
     ----------
     name : str
         What was asked for.
-    folded : tuple of Folded
-    kept : tuple of Kept
     """
 
     name: str

@@ -6,13 +6,17 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from normswap.plain import kind_of
-from normswap.report.inspected import normalizations
 from normswap.report.standing import gated, standing
+from normswap.report.words import normalizations
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from normswap.report.envelope import Report
+
+
+SHOWN = 3
+"""Reasons to keep a normalization that are named."""
 
 
 def headline(report: Report) -> str:
@@ -22,7 +26,13 @@ def headline(report: Report) -> str:
 
 
 def _fold(report: Any) -> str:
-    return _rewrite(report, f"{len(report.plan.folded)} folded, {len(report.plan.kept)} kept")
+    kept = report.plan.kept
+    why = Counter(entry.reason.value for entry in kept).most_common()
+    listed = ", ".join(f"{count} {reason}" for reason, count in why[:SHOWN]) + ", ..." * (
+        len(why) > SHOWN
+    )
+    done = f"{len(report.plan.folded)} folded, {len(kept)} kept"
+    return _rewrite(report, done + (f" ({listed})" if kept else ""))
 
 
 def _swap(report: Any) -> str:
@@ -44,8 +54,8 @@ def _check(report: Any) -> str:
 
 
 def _lint(report: Any) -> str:
-    counts = Counter(finding.code for finding in report.findings)
-    listed = ", ".join(f"{count} {code}" for code, count in counts.items())
+    counts = Counter(f"{finding.code} {finding.name}" for finding in report.findings)
+    listed = ", ".join(f"{count} {rule}" for rule, count in counts.items())
     fixed = sum(model.fixed for model in report.models)
     return (listed or "no findings") + (f"; {fixed} fixed" if fixed else "")
 

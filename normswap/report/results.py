@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from normswap.errors import ExitCode
 from normswap.findings import place_of
 from normswap.plain import kind_of
-from normswap.report import differing
 from normswap.report.standing import standing, verified
+from normswap.report.words import details, diff_summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -272,12 +272,12 @@ def _diff(report: Any) -> Iterator[ReportItem]:
     told = [
         *(("gone", "a node was removed", node, "it was removed") for node in report.gone),
         *(("new", "a node was added", node, "it was added") for node in report.new),
-        *(("changed", "a node or constant changed", *each) for each in differing.details(report)),
+        *(("changed", "a node or constant changed", *each) for each in details(report)),
     ]
     for code, title, name, message in told:
         yield ReportItem(name, "error", message, code, title, place=name, model=model)
     if not report.differs:
-        yield ReportItem(differing.summary(report), "pass", model=model)
+        yield ReportItem(diff_summary(report), "pass", model=model)
 
 
 def _providers(report: Any) -> Iterator[ReportItem]:

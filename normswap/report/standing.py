@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from normswap.plain import kind_of
 
 if TYPE_CHECKING:
     from normswap.check.report import CheckReport
@@ -43,6 +46,31 @@ def rests_on(report: CheckReport) -> str:
     return rests
 
 
+def names_of(one: str, other: str) -> tuple[str, str]:
+    """Return what to call two models: by their files, with folders where these have one name."""
+    names = Path(one).name, Path(other).name
+    return (one, other) if names[0] == names[1] and one != other else names
+
+
+def written(report: RewriteReport) -> str:
+    """Say what was written and how large it is, or why there was nothing to do."""
+    from rich.filesize import decimal
+
+    what, done = {
+        "fold": ("fold", "plan.edits"),
+        "swap": ("swap", "plan.swaps"),
+        "unfold": ("unfold", "plan.places"),
+        "recalibrate": ("freeze", "layers"),
+    }[kind_of(report)]
+    idle = "" if attrgetter(done)(report) else f"nothing to {what}, so "
+    size = decimal(report.size_after or report.size_before)
+    if report.output is None:
+        return f"{idle}nothing was written; the model has {size}"
+    if idle:
+        return f"{report.output}  {idle}it is a copy of the model, {size}"
+    return f"{report.output}  {decimal(report.size_before)} → {size}"
+
+
 def gated(report: RewriteReport) -> str:
     """Say what a dry run was told to fail on, and how much there is; empty where nothing is."""
     counts = Counter(finding.code for finding in report.failing)
@@ -59,7 +87,7 @@ def proof_line(proof: Proof) -> str:
 
 def verified(report: VerifyReport) -> str:
     """Say what was made again of a certificate, in a line."""
-    names = " and ".join(Path(name).name for name in (report.original, report.rewritten))
+    names = " and ".join(names_of(report.original, report.rewritten))
     said = f"{Path(report.certificate).name} of {names}"
     if not report.holds:
         count = len(report.findings)

@@ -56,8 +56,7 @@ class Wiring:
     ----------
     nodes : tuple of Wired
         In the order of the file, all graphs one after another.
-    makers : dict of Tensor to int
-    readers : dict of Tensor to list of int
+    makers, readers : dict of Tensor to int and to list of int
         Numbers of nodes.
     outputs : frozenset of Tensor
         Of the model and of its functions.

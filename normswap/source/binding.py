@@ -45,7 +45,6 @@ class Binding:
     ports : tuple of (str or None)
         For each argument the input that it is; None where the file has none, and the argument is
         always that of the example.
-    arguments : tuple of Argument
     """
 
     ports: tuple[str | None, ...]

@@ -78,7 +78,6 @@ def of_weights(weights: Sequence[Weight], *, same: bool) -> Iterator[SourceFindi
 
     Parameters
     ----------
-    weights : sequence of Weight
     same : bool
         Whether the outputs are: then only what no exporter does counts.
     """
@@ -120,8 +119,6 @@ def of_order(
 
     Parameters
     ----------
-    signature : Signature
-    seen : Observations
     made : callable
         Returns what the module gives for some inputs.
     """

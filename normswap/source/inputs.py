@@ -38,10 +38,6 @@ def source_cases(
         Data that it names is all there is.
     example : feeds, optional
         What the module was given.
-
-    Returns
-    -------
-    (list of Case, list of Case)
     """
     if options.data is not None:
         return load_cases(signature, options.data), []

@@ -78,13 +78,7 @@ class FirstDifference:
 
 @dataclass(frozen=True, slots=True)
 class ComparedLayers:
-    """How many layers of a module are among the values of a file, and the first that is not.
-
-    Attributes
-    ----------
-    layers, right : int
-    first : FirstDifference or None
-    """
+    """How many layers of a module are among the values of a file, and the first that is not."""
 
     layers: int
     right: int
@@ -102,7 +96,6 @@ def compare_layers(
         In the order in which they were done, on the same inputs.
     side : Side
         The file.
-    feeds : mapping of str to numpy.ndarray
     patience : float
         Seconds for the file; what it has not made by then is not found.
     """

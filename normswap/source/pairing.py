@@ -47,11 +47,8 @@ class ModuleAndFile:
 
     Parameters
     ----------
-    module : Module
     signature : Signature
         Of the file.
-    binding : Binding
-    options : CheckOptions
     """
 
     def __init__(

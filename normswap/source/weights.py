@@ -32,7 +32,6 @@ class Weight:
         In the module and in the file.
     shape : tuple of int
         In the module.
-    differing, elements : int
     index : tuple of int
         Of the element that is furthest off, in the file.
     own, found : float

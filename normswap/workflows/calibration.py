@@ -59,8 +59,6 @@ def calibrated(
         As it is before.
     samples : (Part, Part)
         Those to fit to, and those held out.
-    how : CalibrationOptions
-    progress : callable
     """
     fit, held_out = samples
     model, path, plan = network.model, network.path, network.plan

@@ -68,7 +68,6 @@ class Files:
 
     Attributes
     ----------
-    model : str
     data : dict of str to str
         Of the files of its external data, by their locations in the model.
     """
@@ -83,8 +82,7 @@ class CertifiedSizes:
 
     Attributes
     ----------
-    input_shapes : dict of str to list of int
-    symbolic_dims : dict of str to int
+    input_shapes, symbolic_dims : dict
         Those that were asked for, which are the first that are tried.
     tried : tuple of dict of str to list of int
         The shapes of all inputs. Where there are two, what is open is proved for all sizes, as far
@@ -102,7 +100,6 @@ class TestedOutput:
 
     Attributes
     ----------
-    name : str
     reason : str
         Why it is not proved; no claim.
     """
@@ -117,10 +114,8 @@ class Tested:
 
     Attributes
     ----------
-    seed : int
-    depth : {"quick", "full"}
+    seed, depth
         Options of the check that found it equivalent.
-    outputs : tuple of TestedOutput
     """
 
     seed: int
@@ -134,9 +129,7 @@ class Folding:
 
     Attributes
     ----------
-    assume_constant, merge_branches : bool
-    leftover : {"keep", "affine", "normalize"}
-    max_growth : float or None
+    assume_constant, merge_branches, leftover, max_growth
         Its options.
     plan : dict
         The plan that these lead to, as the report of a fold has it.
@@ -155,12 +148,8 @@ class Certificate(AsDict):
 
     Attributes
     ----------
-    made : Made
-    original, rewritten : Files
-    sizes : CertifiedSizes
     verdict : {"proved", "tested"}
         Whether all outputs are proved to be the same function of the inputs.
-    outputs : tuple of Concluded
     values, identical : int
         Tensors that the rewritten model's nodes make, and those that the same operators make of
         the same tensors in the original.
@@ -285,16 +274,10 @@ def certify(
 
     Parameters
     ----------
-    original, rewritten : Path
-    report : CheckReport
     options : CheckOptions
         Of the check.
     names : (str, str)
         What to call the models.
-    folding : Folding, optional
-    swapping : tuple of Intent, optional
-    progress : callable
-        Is told what is being done, in a few words.
     """
     progress("certifying")
     proof = report.proof
@@ -340,11 +323,8 @@ def state(
 
     Parameters
     ----------
-    original, rewritten : Path
-    requested : RequestedSizes
     claimed : callable
         Returns the cut points, by the rewritten model's tensors.
-    made : Made
     swapping : tuple of Intent, optional
         What of the original is read as what.
     progress : callable

@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -60,6 +61,9 @@ if TYPE_CHECKING:
 
 _BUDGETS = {False: (60.0, 2e11), True: (600.0, 1.2e12)}
 """Seconds and work after which a proof is left as it is, at depth QUICK and at FULL."""
+
+NOTHING = "there are no outputs to compare"
+"""Why a check without any has no result."""
 
 
 def check(
@@ -164,11 +168,8 @@ def check_files(
 
     Parameters
     ----------
-    original, rewritten : Path
-    options : CheckOptions
     names : (str, str)
         What to call the models; the paths where it is empty.
-    progress : callable
     child : Child, optional
         A process that was started for this (`normswap.check.starting.start`).
     home : Path, optional
@@ -187,22 +188,25 @@ def check_files(
         first = replace(first, called=names[0], home=home)
         second = replace(second, called=names[1])
         _refuse_unknown_outputs(first, options)
+        conclude = partial(_report, first, second, options, began)
         structure = tuple(structural_differences(first, second))
+        lacking = "" if structure or options.proves_only else shortage(first, second, options)
+        if child is not None and (structure or lacking or options.proves_only):
+            child.kill()  # nothing will run
         if structure:
-            if child is not None:
-                child.kill()  # nothing will run
-            return _report(first, second, options, began, Observations(), structure=structure)
-        lacking = "" if options.proves_only else shortage(first, second, options)
+            return conclude(Observations(), structure=structure)
         if options.proves_only or lacking:
-            if child is not None:
-                child.kill()
-            return _by_proof(first, second, options, began, progress, lacking)
+            made = _prove(first, second, options, progress, alone=True)
+            verdict, reasons = concluded(made)
+            report = conclude(Observations(), proof=made)
+            notes = (*report.notes, *([lacking] if lacking else []))
+            return replace(report, verdict=verdict, reasons=reasons, notes=notes)
         runner = Runner(stack.enter_context(scratch_folder("check")), options, progress)
         proof = None
         if child is not None:
             proof, seen, outputs = _proved(runner, child, first, second, options, data)
             if seen is not None and outputs is not None:
-                return _report(first, second, options, began, seen, outputs=outputs, proof=proof)
+                return conclude(seen, outputs=outputs, proof=proof)
         elif options.proof and options.arbiter:
             proof = _prove(first, second, options, progress)
         if data:
@@ -226,17 +230,7 @@ def check_files(
         power = estimate(outputs) if options.power else None
         if options.self_test:
             power = self_test(runner, second, seen, options) or power
-    return _report(
-        first,
-        second,
-        options,
-        began,
-        seen,
-        outputs=outputs,
-        power=power,
-        departures=departed,
-        proof=proof,
-    )
+    return conclude(seen, outputs=outputs, power=power, departures=departed, proof=proof)
 
 
 def _prove(
@@ -248,36 +242,18 @@ def _prove(
     alone: bool = False,
 ) -> Proof:
     progress("proving")
-    requested = RequestedSizes(options.input_shapes, options.symbolic_dims)
+    budget = Budget(*_BUDGETS[options.full])
     if alone:
         budget = Budget(options.timeout, clock=time.perf_counter)
-    else:
-        budget = Budget(*_BUDGETS[options.full])
     return prove_files(
         first,
         second,
-        requested=requested,
+        requested=RequestedSizes(options.input_shapes, options.symbolic_dims),
         budget=budget,
         alone=alone,
         ranges=options.value_ranges,
         progress=progress,
     )
-
-
-def _by_proof(
-    first: Signature,
-    second: Signature,
-    options: CheckOptions,
-    began: float,
-    progress: Progress,
-    lacking: str,
-) -> CheckReport:
-    """Conclude without running anything."""
-    proof = _prove(first, second, options, progress, alone=True)
-    verdict, reasons = concluded(proof)
-    report = _report(first, second, options, began, Observations(), proof=proof)
-    notes = (*report.notes, *([lacking] if lacking else []))
-    return replace(report, verdict=verdict, reasons=reasons, notes=notes)
 
 
 def _proved(
@@ -347,10 +323,8 @@ def check_outputs(
 
     Parameters
     ----------
-    model : path, or whatever else a model is given as
     options : CheckOptions
         `data` and `load_outputs` are needed, unless the data comes with its outputs.
-    progress : callable
 
     Raises
     ------
@@ -450,7 +424,7 @@ def _report(
     golden = seen.original.values[0] if seen.original is not None else ()
     return CheckReport(
         verdict=Verdict.DIFFERENT if structure else verdict,
-        reasons=reasons or _nothing(outputs),
+        reasons=reasons or (() if outputs else (NOTHING,)),
         notes=tuple(seen.notes),
         original=first.title,
         rewritten=second.title,
@@ -470,7 +444,3 @@ def _report(
         inputs=tuple(seen.cases[: len(golden)] if golden else seen.cases),
         golden=golden,
     )
-
-
-def _nothing(outputs: Sequence[OutputReport]) -> tuple[str, ...]:
-    return () if outputs else ("there are no outputs to compare",)

@@ -35,7 +35,7 @@ from normswap.source.inputs import source_cases
 from normswap.source.layers import compare_layers
 from normswap.source.pairing import CALLED, ModuleAndFile
 from normswap.source.weights import compare_weights
-from normswap.workflows.check import file_of
+from normswap.workflows.check import NOTHING, file_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -324,8 +324,7 @@ class _Check:
         same = sum(weight.kind == "same" for weight in self._weights)
         return CheckReport(
             verdict=verdict,
-            reasons=(*messages, *reasons_of(outputs))
-            or (() if outputs else ("there are no outputs to compare",)),
+            reasons=(*messages, *reasons_of(outputs)) or (() if outputs else (NOTHING,)),
             notes=tuple(seen.notes),
             original=self._source.title,
             rewritten=self._signature.title,

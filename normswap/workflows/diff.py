@@ -43,7 +43,6 @@ class Renamed:
     ----------
     kind : str
         ``node``, ``tensor``, ``input`` or ``output``.
-    before, after : str
     """
 
     kind: str

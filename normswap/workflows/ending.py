@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from normswap.files.beside import placed
 from normswap.model.staging import output_name, staged_output
-from normswap.workflows.result import advising, as_it_is, committed, place
+from normswap.workflows.result import InMemory, advising, committed, place
 
 if TYPE_CHECKING:
     import os
@@ -45,7 +45,6 @@ class Ending:
         Whether an existing file may be replaced.
     copy : bool
         Whether a model to which there is nothing to do goes there too.
-    progress : callable
     """
 
     target: Place
@@ -90,8 +89,21 @@ class Ending:
         return self.certificate is None or not self.copy
 
     def as_it_is(self, report: Report, model: Model) -> tuple[Report, Place]:
-        """Give back a model to which there is nothing to do."""
-        return as_it_is(report, model, self.target, overwrite=self.overwrite, copy=self.copy)
+        """Give back a model to which there is nothing to do, byte for byte if it is a single file.
+
+        Returns
+        -------
+        (report, path or binary stream)
+            The report with what was written, and where the model is now.
+        """
+        if not self.copy and model.path is not None:
+            return report, model.path
+        target = self.target if self.copy else InMemory()
+        with staged_output(model, target, overwrite=self.overwrite, edited=False) as staged:
+            if self.copy:
+                return committed(report, staged, target), target
+            staged.commit()
+        return report, target
 
     @contextmanager
     def staged(
@@ -146,12 +158,10 @@ class Ending:
 
         Parameters
         ----------
-        report : FoldReport, SwapReport or UnfoldReport
         check : CheckReport or None
             The one in it.
         model : Model
             What was loaded.
-        staged : Staged or Piped
         original : Path, optional
             What the result was compared with, if that is not what was loaded.
         folding, swapping : optional

@@ -130,6 +130,8 @@ def inspect(model: Source, *, progress: Progress = silent) -> InspectReport:
     progress("planning")
     layers = subject.layers
     progress("counting")
+    nodes = subject.network.nodes()
+    counts = Counter(f"{node.domain}.{node.op}" if node.domain else node.op for node in nodes)
     return InspectReport(
         source=loaded.name,
         size=loaded.size,
@@ -142,16 +144,9 @@ def inspect(model: Source, *, progress: Progress = silent) -> InspectReport:
         graph_outputs=ports[1],
         parameters=count,
         work=work_of_model(loaded, subject.network, ports[0]),
-        operators=_operators(subject),
+        operators=dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))),
         functions=len(loaded.proto.functions),
         layers=layers,
         traces=traces(subject.network),
         outlook=Outlook(freezable(loaded)) if subject.training else NOTHING,
     )
-
-
-def _operators(subject: Subject) -> dict[str, int]:
-    counts = Counter(
-        f"{node.domain}.{node.op}" if node.domain else node.op for node in subject.network.nodes()
-    )
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -92,12 +92,7 @@ class LintReport(AsDict):
 
 @dataclass(frozen=True, slots=True)
 class RulesReport(AsDict):
-    """Rules in words.
-
-    Attributes
-    ----------
-    rules : tuple of RuleInfo
-    """
+    """Rules in words."""
 
     rules: tuple[RuleInfo, ...]
 

@@ -26,7 +26,6 @@ def narrowed(
 
     Parameters
     ----------
-    general : callable
     *settled : str
         Parameters that the function settles, and does not take.
     """

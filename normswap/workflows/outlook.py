@@ -53,7 +53,6 @@ def after_fold(model: Model, plan: Plan, *, max_growth: float | None, **options:
     ----------
     model : Model
         As it was planned for; not edited yet.
-    plan : Plan
     max_growth, options
         Of :func:`~normswap.folding.planner.make_plan`, by which it was made.
     """

@@ -35,7 +35,8 @@ from normswap.model import load
 from normswap.model.staging import staged_output
 from normswap.plain import called
 from normswap.progress import Progress, silent
-from normswap.workflows.result import Result, RewriteReport, as_it_is, committed, place
+from normswap.workflows.ending import Ending
+from normswap.workflows.result import Result, RewriteReport, committed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -171,7 +172,7 @@ def recalibrate(
     )
     if data is None:
         _require_no_data(freeze=freeze, momentum=momentum, samples=samples)
-    target = place(output)
+    ending = Ending.of(model, output, None, None, overwrite=overwrite, copy=copy, progress=progress)
     progress("reading the model")
     loaded = load(model)
     report = RecalibrateReport(loaded.name, None, (), 0, size_before=loaded.size)
@@ -179,16 +180,15 @@ def recalibrate(
     if data is None:
         layers, report = _frozen(loaded, options, report)
         if not layers:
-            back = as_it_is(report, loaded, target, overwrite=overwrite, copy=copy)
-            return RecalibrateResult(*back)
+            return RecalibrateResult(*ending.as_it_is(report, loaded))
     else:
         report = _recalibrated(loaded, data, options, report, batch, samples, progress)
     progress("writing")
-    with staged_output(loaded, target, overwrite=overwrite) as staged:
+    with staged_output(loaded, ending.target, overwrite=overwrite) as staged:
         if layers:
             require_frozen(staged.path, layers)
-        report = committed(report, staged, target)
-    return RecalibrateResult(report, target)
+        report = committed(report, staged, ending.target)
+    return RecalibrateResult(report, ending.target)
 
 
 def _require_no_data(*, freeze: bool, momentum: float | None, samples: int | None) -> None:

@@ -69,7 +69,6 @@ def regrouped(
         Not edited since it was read; it is not to be used any more.
     plan : SwapPlan
         Of its swap.
-    progress : callable
     data : path, feeds or iterable of feeds, optional
         By which channels are compared; without, it is done by weights.
     samples : int, optional

@@ -21,14 +21,13 @@ from normswap.errors import (
     UsageError,
 )
 from normswap.model import load, stage
-from normswap.model.staging import Place, output_name, staged_output
+from normswap.model.staging import Place, output_name
 from normswap.plain import AsDict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from normswap.findings import Finding
-    from normswap.model import Model
     from normswap.model.staging import Piped, Staged
 
 
@@ -166,36 +165,6 @@ def committed(report: Report, staged: Staged | Piped, target: Place) -> Report:
     return replace(report, output=written, size_after=staged.size)
 
 
-def as_it_is(
-    report: Report, model: Model, target: Place, *, overwrite: bool, copy: bool
-) -> tuple[Report, Place]:
-    """Give back a model to which there is nothing to do, byte for byte if it is a single file.
-
-    Parameters
-    ----------
-    report : FoldReport, SwapReport, UnfoldReport or RecalibrateReport
-    model : Model
-    target : path or binary stream
-    overwrite : bool
-        Whether an existing file may be replaced.
-    copy : bool
-        Whether it is written to the target at all.
-
-    Returns
-    -------
-    (report, path or binary stream)
-        The report with what was written, and where the model is now.
-    """
-    if not copy and model.path is not None:
-        return report, model.path
-    target = target if copy else InMemory()
-    with staged_output(model, target, overwrite=overwrite, edited=False) as staged:
-        if copy:
-            return committed(report, staged, target), target
-        staged.commit()
-    return report, target
-
-
 @contextlib.contextmanager
 def advising() -> Iterator[None]:
     """Say of a runtime that fails in a check, or refuses a model, how to do without."""
@@ -219,7 +188,6 @@ def require_sound(report: RewriteReport, findings: Sequence[str]) -> None:
 
     Parameters
     ----------
-    report : FoldReport or SwapReport
     findings : sequence of str
         What the check found, the gravest first.
 

@@ -27,7 +27,6 @@ class Sameness(AsDict):
 
     Attributes
     ----------
-    verdict : Verdict
     proved : bool
         Whether it is for all inputs; else it was tested.
     reasons : tuple of str
@@ -52,10 +51,8 @@ def same_as(
 
     Parameters
     ----------
-    original, changed : Path
     check : CheckOptions
         How it is tested where it can't be proved.
-    progress : callable
     what : str
         What was done to it, in a word.
     orders : sequence of Reordered

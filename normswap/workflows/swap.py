@@ -84,8 +84,6 @@ def plan_report(
 
     Parameters
     ----------
-    source : path, bytes or binary stream
-    options : SwapOptions
     how : CheckOptions, optional
         How forms are timed, where the fastest is asked for.
     fail_on : sequence of {"foldable", "kept", "training"}
@@ -186,7 +184,10 @@ def swap(
                 tip=f"Leave out the certificate{other}.",
             )
         if model is not read and check is not None:
-            report = _separated(report, read, model, check, progress)
+            with read.original() as original, model.original() as changed:
+                same = same_as(original, changed, check, progress, what="separated")
+            report = replace(report, separation=same)
+            require_sound(report, same.reasons)
         parameters = None if mapped is None else parameters_of(model)
         ready = _prepared(
             stack,
@@ -262,7 +263,6 @@ class _Prepared:
         The model of which the result is a reading.
     intents : tuple of Intent
         As what it is read.
-    data : SwapData
     """
 
     report: SwapReport
@@ -413,17 +413,6 @@ def _put_back(
         if isinstance(source, io.BytesIO):
             source.seek(0)
     return put_back(source, calibrate=part, check=check, progress=progress)
-
-
-def _separated(
-    report: SwapReport, read: Model, apart: Model, check: CheckOptions, progress: Progress
-) -> SwapReport:
-    """Return the report with what is known of a model with other functions than it had."""
-    with read.original() as original, apart.original() as changed:
-        same = same_as(original, changed, check, progress, what="separated")
-    report = replace(report, separation=same)
-    require_sound(report, same.reasons)
-    return report
 
 
 def _planned(

@@ -74,12 +74,10 @@ def check_swap(
 
     Parameters
     ----------
-    original, written : Path
     plan : SwapPlan
         By which the one was made from the other.
     intents : tuple of Intent
         What the plan reads as what.
-    options : CheckOptions
     network : Path, optional
         What the original became before it was swapped, where that is another network.
     names : (str, str)
@@ -90,7 +88,6 @@ def check_swap(
         Whether data may be what the comparison runs on.
     child : Child, optional
         A process that was started for this (`normswap.check.starting.start`).
-    progress : callable
 
     Raises
     ------

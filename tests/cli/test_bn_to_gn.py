@@ -66,7 +66,7 @@ def test_regroup(model):
     assert re.search(r"2 +\d+% less by the weights", invoke(*arguments).text)
     assert "first" in invoke(*arguments, "-v").text
     table = invoke(*arguments, "--format", "markdown").text
-    assert "| regrouped | channels moved | compared by | but |" in table
+    assert "| normalization | channels moved | compared by | change of group statistics |" in table
     assert invoke("bn-to-ln", "--regroup", model).code == 2
 
 

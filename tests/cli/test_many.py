@@ -95,7 +95,7 @@ def test_results_of_all_models_are_in_one_report(home, here):
     assert found == {f"m/{name}" for name in NAMES}
     assert (home / "r.md").read_text().count("2 NS101") == len(NAMES)
     assert (home / "r.xml").read_text().count("<testsuite ") == len(NAMES)
-    assert result.text.count("foldable-batchnorm") == 2 * len(NAMES)
+    assert result.text.count("foldable-batchnorm") == 3 * len(NAMES)
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_a_device_on_standard_input(device, arguments, tmp_path):
     assert b"is a device" in result.stderr
 
 
-@pytest.mark.parametrize("output", [LONG, "missing/new.onnx", "/dev/null", "."])
+@pytest.mark.parametrize("output", [LONG, "missing/new.onnx", "/dev/null", ".", "a\0b"])
 def test_no_outputs(output, model):
     result = invoke("fold", model, "--no-check", "--force", "-o", output)
     assert result.code in (2, 3), result.err
@@ -95,6 +95,7 @@ def test_no_outputs(output, model):
 
 @pytest.mark.parametrize("place", ["model", "output"])
 def test_a_nul(place, model):
+    assert invoke("fold", "a\0b").code == 3
     with pytest.raises((ModelError, UsageError)):
         normswap.fold("a\0b") if place == "model" else normswap.fold(model, "a\0b", check=None)
 

@@ -23,7 +23,7 @@ from normswap.groupnorm.refit.holdout import hold_out
 from normswap.groupnorm.refit.joint import solutions
 from normswap.groupnorm.refit.judge import judge
 from normswap.groupnorm.refit.mixing import Mixed
-from normswap.groupnorm.refit.networks import open_pair
+from normswap.groupnorm.refit.opening import open_pair
 from normswap.groupnorm.refit.walk import RefitOptions, refit
 from normswap.groupnorm.refit.writing import write_constants
 from normswap.inputs.data import open_data
@@ -225,6 +225,18 @@ def test_others_between_two_samples(tmp_path, fixed):
     again, others = ([feeds["x"] for feeds in Mixed(fit, draw)] for draw in (0, 1))
     np.testing.assert_array_equal(np.concatenate(values), np.concatenate(again)[:, 0, 0, 0])
     assert not np.array_equal(np.concatenate(again), np.concatenate(others))
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_others_in_place_of_samples(tmp_path, fixed):
+    fit, _ = held(tmp_path, {"x": numbered(20)}, share=0.3, fixed=fixed)
+    real, mixed = (
+        [feeds["x"][:, 0, 0, 0] for feeds in data] for data in (fit, Mixed(fit, added=False))
+    )
+    assert [len(batch) for batch in mixed] == [len(batch) for batch in real]
+    for own, other in zip(real, mixed, strict=True):
+        assert not np.isin(other, own).any()
+        assert (np.abs(other - own) <= 0.5 * np.ptp(own)).all()
 
 
 # --- what is fitted ---------------------------------------------------------------------

@@ -51,6 +51,11 @@ LOOP = """
 """
 
 
+def integers(body):
+    constant = "k = Constant <value = int32 {1000003}> ()"
+    return parsed(f"{constant} {body}", inputs="int32[2,3] x", outputs="int32[2,3] y")
+
+
 def clip(low, high):
     return parsed(
         f"lo = Constant <value = float {{{low}}}> () hi = Constant <value = float {{{high}}}> () "
@@ -135,6 +140,18 @@ HIDDEN = {
         for other in ("Relu", "Abs")
     ),
 }
+
+HIDDEN["a product that wraps around"] = (
+    integers("p = Mul (x, k) y = Div (p, k)"),
+    integers("y = Identity (x)"),
+)
+HIDDEN["a quotient that is rounded towards 0"] = (
+    integers("y = Div (x, k)"),
+    integers(
+        "a = Cast <to = 11> (x) b = Cast <to = 11> (k) q = Div (a, b) f = Floor (q) "
+        "y = Cast <to = 6> (f)"
+    ),
+)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -297,4 +314,27 @@ def test_the_work_of_driving_is_bounded(tmp_path):
 
 def test_what_has_kinks():
     assert has_kinks(parsed(LOOP % 1).graph)
-    assert not has_kinks(parsed("y = Exp (x)").graph)
+    assert not has_kinks(parsed("e = Exp (x) y = Add (e, e)").graph)
+
+
+@pytest.mark.parametrize("limit", [1e37, 3.4028235e38])
+def test_a_limit_is_none_where_the_type_ends(limit):
+    made = clip(-limit, limit)
+    coverage = Coverage.of(made)
+    x = np.zeros((2, 3))
+    coverage.see(made.graph.node[-1], [x, np.array(-limit), np.array(limit)], [x])
+    assert len(coverage.unseen()) == (2 if limit < 1e38 else 0)
+
+
+def test_integers_are_large_only_where_nothing_has_their_size(tmp_path):
+    def drawn(body):
+        made = parsed(body, inputs="int64[1] n", outputs="int64[m] y")
+        signature = read_signature(save(tmp_path / "n.onnx", made))
+        case = make_case(signature, {"n": (1,)}, DRIVES[0], seed=0, ranges={})
+        return [
+            np.abs(case.feeds["n"]).max() for case in plan(signature, CheckOptions(), case).cases
+        ]
+
+    assert max(drawn("y = Add (n, n)")) > 2**40
+    grown = "s = Add (n, n) o = Constant <value = int64[1] {1}> () y = Expand (o, s)"
+    assert max(drawn(grown)) < 2**20

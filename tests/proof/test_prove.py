@@ -292,6 +292,88 @@ def test_a_fault_at_one_batch_size_is_not_proved_away(tmp_path):
     assert not proof_of(model, by_size(8), tmp_path).is_whole
 
 
+def sliced(start, end, *, axis=2, step=1, then=None):
+    b = Builder(17)
+    bounds = [b.const(np.array([value])) for value in (start, end, axis, step)]
+    x = b.node("Slice", b.input("N", 3, "H", "W"), *bounds)
+    if then is not None:
+        x = b.node("Slice", x, *(b.const(np.array([value])) for value in then))
+    b.output(b.node("Neg", x, out="y"))
+    return b.model()
+
+
+def positions(row=None):
+    """Return a model that adds as many rows of a table as a sequence is long."""
+    b = Builder(17)
+    values = b.rng.normal(size=(512, 4))
+    if row is not None:
+        values[row] += 1
+    x = b.input("N", "T", 4)
+    length = b.node("Shape", x, start=1, end=2)
+    zero = b.const(np.array([0]))
+    b.output(b.node("Add", x, b.node("Slice", b.const(values), zero, length, zero), out="y"))
+    return b.model()
+
+
+def squeezed(*axes):
+    b = Builder(17)
+    x = b.node("Squeeze", b.input("N", 3, 1), *(b.const(np.array([axis])) for axis in axes))
+    b.output(b.node("Neg", x, out="y"), ["A", 3])
+    return b.model()
+
+
+def sheared(diagonal):
+    b = Builder(17)
+    x = b.node("Trilu", b.input("N", 3, "H", "W"), b.const(np.array(diagonal)))
+    b.output(b.node("Neg", x, out="y"))
+    return b.model()
+
+
+def halved(more):
+    """Return a model of the first half of an image, rounded down or up."""
+    b = Builder(17)
+    x = b.input("N", 3, "H", "W")
+    size = b.node("Add", b.node("Shape", x, start=2, end=3), b.const(np.array([more])))
+    size = b.node("Div", size, b.const(np.array([2])))
+    zero, axis = b.const(np.array([0])), b.const(np.array([2]))
+    b.output(b.node("Neg", b.node("Slice", x, zero, size, axis), out="y"))
+    return b.model()
+
+
+END = 2**62
+OTHERWISE = {
+    "end": (sliced(0, 100), sliced(0, 1000)),
+    "start": (sliced(-100, END), sliced(-1000, END)),
+    "end of a batch": (sliced(0, 6, axis=0), sliced(0, 10, axis=0)),
+    "every other": (sliced(END, -END, step=-2), sliced(1, END, step=2, then=(END, -END, 2, -1))),
+    "rows of a table": (positions(), positions(500)),
+    "diagonal": (sheared(100), sheared(1000)),
+    "batch of one": (squeezed(), squeezed(2)),
+    "half": (halved(0), halved(1)),
+}
+
+
+@pytest.mark.parametrize("what", OTHERWISE)
+def test_what_differs_at_other_sizes_is_not_proved_away(tmp_path, what):
+    proof = proof_of(*OTHERWISE[what], tmp_path)
+    assert not proof.is_whole
+
+
+@pytest.mark.parametrize("end", [100, END])
+def test_what_decides_alike_at_any_size_is_proved(tmp_path, end):
+    """The end of a Slice is beyond what is tried, and the same before and behind a layer."""
+    nets = Builder(17), Builder(17)
+    for net in nets:
+        x = net.input("N", 3, "H", "W")
+        bounds = [net.const(np.array([value])) for value in (0, end, 2)]
+        statistics = net.statistics(3)
+        x = net.node("Slice", x, *bounds) if net is nets[0] else x
+        x = net.bn(x, 3, stats=statistics, epsilon=1e-5)
+        x = net.node("Slice", x, *bounds) if net is nets[1] else x
+        net.output(net.node("Identity", x, out="y"))
+    assert proof_of(nets[0].model(), nets[1].model(), tmp_path).is_whole
+
+
 def table(row):
     b = Builder(17)
     values = b.rng.normal(size=(500, 4))
@@ -478,6 +560,19 @@ def test_a_limit_that_is_off_by_little_is_not_proved_away(tmp_path, op):
         models.append(b.model())
     assert proof_of(models[0], models[0], tmp_path).is_whole
     assert not proof_of(*models, tmp_path).is_whole
+
+
+def test_a_dropout_whose_mask_is_read_makes_nothing_but_the_mask(tmp_path):
+    b = Builder(17)
+    x = b.bn(b.input("N", 3, 4, 4), 3)
+    x = b.node("Sub", x, b.normal(3, 1, 1), out="sub")
+    for output in b.node("Dropout", x, out="dropped", outputs=2):
+        b.output(output, elem_type=TensorProto.FLOAT if output == "dropped" else TensorProto.BOOL)
+    model = b.model()
+    folded, _ = fold_model(model, leftover="affine")
+    proof = proof_of(model, folded, tmp_path)
+    assert proof.is_whole
+    assert {(region.original, region.means) for region in proof.regions} == {("sub", Means.MAPS)}
 
 
 def test_an_equality_of_values_that_occur_is_proved_by_what_is_known_of_them(tmp_path):

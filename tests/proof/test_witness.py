@@ -78,6 +78,19 @@ def test_one_tap_that_sees_nothing_is_no_verdict(tmp_path):
     assert report.proof.witness is None
 
 
+def test_a_bias_that_large_weights_hide_shows_on_an_input_of_zeros(tmp_path):
+    b = Builder(17)
+    w, bias = b.normal(C, 4, 3, 3, scale=1e4), b.const(np.zeros(C), "bias")
+    b.output(b.node("Conv", b.input(2, 4, 5, 5), w, bias, out="out"))
+
+    def edit(bias):
+        bias[1] = 1e-2
+
+    model = b.model()
+    report = checked(tmp_path, model, edited(model, "bias", edit), "quick")
+    assert report.verdict is Verdict.DIFFERENT
+
+
 def same_by_scale():
     """Return a network that takes any scale of what ``w`` makes out again, and an edit of w."""
     b = Builder(17, seed=4)

@@ -1,6 +1,7 @@
 """Every report in every format, and the commands that choose it."""
 
 import io
+from importlib import import_module
 
 import onnx
 import pytest
@@ -8,9 +9,12 @@ from support.cli import invoke
 
 from normswap.cli import COMMANDS
 from normswap.folding.plan import Plan
-from normswap.report import formats, tell
+from normswap.report import formats, results, tell
 from normswap.report.envelope import Error, Failure
 from normswap.report.formats import find, names
+from normswap.report.formats.text import MODULES
+from normswap.report.pages import PAGES
+from normswap.report.schema import FOLDER
 from normswap.workflows.fold import FoldReport
 
 EMPTY = FoldReport("m.onnx", None, Plan("", (), ()), size_before=1234)
@@ -45,6 +49,23 @@ def test_an_unknown_format_says_which_there_are():
         "github, html, json, jsonl, junit, markdown, sarif, text",
     ):
         tell(EMPTY, "yaml", io.StringIO())
+
+
+def test_every_report_is_told_in_every_way():
+    kinds = {path.stem for path in FOLDER.glob("*.json")} - {"certificate"}
+    assert PAGES.keys() == results._KINDS.keys() == kinds
+    for kind in kinds:
+        module = import_module(f"normswap.report.formats.text.{MODULES.get(kind, 'others')}")
+        assert callable(getattr(module, kind))
+
+
+def test_an_error_is_told_where_the_report_would_be(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = [f"--output={form}=r.{form}" for form in ("text", "markdown")]
+    done = invoke("fold", "none.onnx", *files)
+    assert done.code == 3
+    assert (tmp_path / "r.text").read_text() == "error: none.onnx doesn't exist.\n"
+    assert (tmp_path / "r.markdown").read_text() == "## error\n\nnone.onnx doesn't exist.\n"
 
 
 def test_sizes_are_in_the_unit_that_suits():

@@ -176,6 +176,52 @@ def test_float16_is_judged_by_its_own_rounding(models):
     assert check(models["half"], models["half_folded"], SMALL).verdict is Verdict.EQUIVALENT
 
 
+def halved(*, whole):
+    """Return a model of the first half of the rows, which some sizes do not have."""
+    size = [
+        helper.make_node("Shape", ["x"], ["shape"], start=2, end=3),
+        helper.make_node("Div" if whole else "Identity", ["shape", "two"][: 1 + whole], ["half"]),
+        helper.make_node("Mul" if whole else "Identity", ["half", "two"][: 1 + whole], ["end"]),
+        helper.make_node("Slice", ["x", "zero", "end", "two"], ["y"]),
+    ]
+    weights = [tensor("zero", np.array([0])), tensor("two", np.array([2]))]
+    return model(size, [value("x", ["N", 2, "H", "W"])], [value("y", None)], weights)
+
+
+def flat(size):
+    weights = [tensor("shape", np.array([0, 2, size]))]
+    return one_node("Reshape", ["N", 2, "H", "W"], weights=weights)
+
+
+@pytest.mark.parametrize(
+    ("pair", "words"),
+    [
+        ((halved(whole=False), halved(whole=True)), "its shape is [1, 2, 66, 67]"),
+        ((flat(-1), flat(4096)), "the rewritten model did not return it"),
+    ],
+    ids=["a size that can't be halved", "a size that is fixed within"],
+)
+def test_sizes_that_little_divides_are_tried_too(tmp_path, pair, words):
+    """64 by 64 is what is tried first, and the two are the same there."""
+    report = run(tmp_path, *pair)
+    assert report.verdict is Verdict.DIFFERENT
+    assert words in report.reasons[0]
+    if pair[1].graph.node[0].op_type == "Reshape":
+        assert any("does not take all inputs that the original takes" in n for n in report.notes)
+
+
+def sliced(end):
+    weights = [tensor(n, np.array([i])) for n, i in (("start", 0), ("end", end), ("axis", 2))]
+    return one_node("Slice", ["N", 2, "H", "W"], weights=weights)
+
+
+def test_an_end_that_no_input_was_long_enough_for_is_named(tmp_path):
+    plain = one_node("Identity", ["N", 2, "H", "W"])
+    report = run(tmp_path, sliced(100), plain)
+    assert "not tested: no input was as long as Slice y asks for, with 100" in report.notes
+    assert not any("Slice" in note for note in run(tmp_path, sliced(2**62), plain).notes)
+
+
 def test_golden_outputs(models, tmp_path):
     report = check(models["a"], models["a"], TESTED)
     report.save_inputs(tmp_path / "in.npz")

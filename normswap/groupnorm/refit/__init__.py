@@ -10,11 +10,11 @@ In the order in which it happens, a module each:
 ``holdout``
     Which samples are fitted to, and by which others every step is judged.
 ``mixing``
-    As many samples more to fit to, each between two of those.
+    Samples between two of those, to fit to as well.
 ``layers``
     Which layers there are, and which of them share a weight.
-``networks``
-    The original, and the swapped network with all that is fitted as inputs.
+``networks``, ``opening``
+    The original, and the swapped network with all that is fitted as inputs; how they are written.
 ``occurrences``
     Each time that a layer runs: once, or in a body by turns.
 ``course``

@@ -1,4 +1,4 @@
-"""Twice as many samples to fit to as there are: the others are between two of them.
+"""More samples to fit to than there are: the others are between two of them.
 
 The original tells of any input what should come of it, so that a sample need not be a real one. In
 between two pictures (Zhang et al., "mixup: Beyond Empirical Risk Minimization", 2018) it is near
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from normswap.runtime.arrays import Feeds
 
 LEAST, MOST = 0.2, 0.5
-"""How much of another sample is taken in."""
+"""How much of another sample is taken in: at least, where the sample itself is there too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mixed:
-    """Samples, batch by batch, and in each batch as many others between those of it.
+    """Samples between two of a batch: as many beside these, or in their place.
 
     Of inputs that are no floats nothing is in between, and there are no others. They are the same
     each time that one goes through.
@@ -34,10 +34,13 @@ class Mixed:
     part : Part
     draw : int
         Which others; with another number they are other ones.
+    added : bool
+        Whether they are beside the samples of the batch, which takes twice the time.
     """
 
     part: Part
     draw: int = 0
+    added: bool = True
 
     def __iter__(self) -> Iterator[Feeds]:
         """Go through the batches."""
@@ -48,9 +51,11 @@ class Mixed:
                 yield feeds
                 continue
             others = (np.arange(count) + rng.integers(1, count)) % count
-            much = rng.uniform(LEAST, MOST, count)
+            much = rng.uniform(LEAST if self.added else 0.0, MOST, count)
             mixed = {name: _between(feeds[name], others, much) for name in sampled}
-            if self.part.fixed:
+            if not self.added:
+                yield feeds | mixed
+            elif self.part.fixed:
                 yield feeds
                 yield feeds | mixed
             else:

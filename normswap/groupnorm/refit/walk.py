@@ -30,8 +30,8 @@ from normswap.groupnorm.refit.equations import NormalEquations
 from normswap.groupnorm.refit.joint import solutions
 from normswap.groupnorm.refit.judge import judge
 from normswap.groupnorm.refit.mixing import Mixed
-from normswap.groupnorm.refit.networks import open_pair
 from normswap.groupnorm.refit.occurrences import occurrences
+from normswap.groupnorm.refit.opening import open_pair
 from normswap.groupnorm.refit.outcome import Fit, FitStep, Refitted, Unfitted
 from normswap.groupnorm.refit.targets import find_targets, theirs
 from normswap.groupnorm.refit.unrolling import MOST as MOST_TURNS
@@ -259,7 +259,7 @@ class _Walk:
             for number in range(1, TIMES + 1):
                 self._progress(f"fitting {len(moved)} layers to the outputs, {number}")
                 # Others every time: what a fit owes to some of them by chance, the next takes back.
-                samples = Mixed(self._fit, number) if cheap else self._fit
+                samples = Mixed(self._fit, number, added=cheap)
                 teacher = Course(self._teacher, self._pair.teacher, samples)
                 wanted = teacher.values([target.theirs for target in targets], {})
                 crew.begin(

@@ -46,7 +46,8 @@ def tell(
 
 
 def _annotation(result: ReportItem) -> str:
-    what = f"{result.code} {result.title}".strip() if result.title else result.code
+    told = result.title.startswith(result.code)
+    what = result.title if told else f"{result.code} {result.title}".strip()
     properties = {"file": from_checkout(result.model), "title": f"normswap: {what}"}
     listed = ",".join(f"{key}={_property(value)}" for key, value in properties.items() if value)
     where = f"{result.place}: " if result.place else ""

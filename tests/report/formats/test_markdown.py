@@ -38,20 +38,23 @@ def tables(text):
 
 def test_fold(model):
     text = invoke("fold", model, "--format", "markdown").text
-    assert text.startswith("## model.onnx: 1 folded, 1 kept\n")
-    folded, kept, check = tables(text)
+    assert text.startswith("## model.onnx: equivalent, proved\n")
+    assert "\n\nfolded 1, kept 1, size " in text
+    folded, kept, check, proved, _, constants = tables(text)
     assert folded[1][0] == "`second_*`"
-    assert kept[1][:2] == ["`first\\|kept`", "graph-input"]
+    assert kept[1][:3] == ["`first\\|kept`", "4", "graph-input"]
     assert {row[-1] for row in check[1:]} == {"equivalent"}
-    assert "**equivalent, proved**: `model.onnx` and `model.folded.onnx`" in text
+    assert proved[1:] == [["`batchnormalization_14`", "proved, region by region"]]
+    assert {row[-1] for row in constants[1:]} == {"rounding"}
+    assert re.search(r"\n- \S*model\.folded\.onnx  [\d.]+ kB → [\d.]+ kB\n", text)
 
 
 def test_explain(model):
     text = invoke("fold", model, "--explain", "second_*", "--format", "markdown").text
-    assert text.startswith("## second\\_\\*\n")
-    assert "`second_*` is folded:\n\n- up: Conv" in text
+    assert text.startswith("## second\\_\\*: 1 folded, 0 kept\n")
+    assert "### second\\_\\* is folded\n\n- up: Conv" in text
     text = invoke("fold", model, "--explain", "first|kept", "--format", "markdown").text
-    assert "is kept (graph-input):\n\ntried up, " in text
+    assert "is kept (graph-input)\n\n- tried up, " in text
 
 
 def test_verify(model, tmp_path):
@@ -59,9 +62,10 @@ def test_verify(model, tmp_path):
     invoke("fold", model, "--certificate", proof)
     folded = tmp_path / "model.folded.onnx"
     text = invoke("verify", proof, model, folded, "--format", "markdown").text
-    assert text.startswith("**holds**: a\\_proof.json of model.onnx and model.folded.onnx, proved")
+    assert re.match(r"## \S*a\\_proof.json: holds\n", text)
+    assert "\n\na\\_proof.json of model.onnx and model.folded.onnx, proved" in text
     text = invoke("verify", proof, model, model, "--format", "markdown").text
-    assert text.startswith("**does not hold**: ")
+    assert re.match(r"## \S*a\\_proof.json: does not hold\n", text)
     (table,) = tables(text)
     assert table[0] == ["claim", "why it does not hold"]
     assert table[1][0] == "`rewritten.model`"
@@ -69,29 +73,32 @@ def test_verify(model, tmp_path):
 
 def test_swap(model):
     text = invoke("bn-to-gn", "--groups", 2, model, "--format", "markdown").text
-    assert text.startswith("## model.onnx: 2 swapped, 0 kept\n")
-    batch = "same sample alone and in a batch, output"
-    assert [table[0][0] for table in tables(text)] == ["swapped", "output", batch, "drift of"]
-    went = [row[-1] for row in tables(text)[0][1:]]
-    assert went == ["x is a graph input; 2 new operators", "`Conv_conv_9`"]
-    assert "No accuracy was measured." in text
-    assert "**group normalization, proved**" in text
+    assert text.startswith("## model.onnx: group normalization, proved\n")
+    assert "\n\nswapped 2, kept 0, size " in text
+    swapped, drift, alone, check, *_ = tables(text)
+    went = [row[-1] for row in swapped[1:]]
+    assert went == ["x is a graph input; 2 new operators", "Conv\\_conv\\_9"]
+    assert drift[0][:2] == ["tensor", "what"]
+    assert "\nThe same sample alone and in a batch:\n" in text
+    assert alone[0] == ["output", "difference", "largest value"]
+    assert {row[-1] for row in check[1:]} == {"equivalent"}
+    assert "It was measured on random inputs, and does not tell the accuracy." in text
 
 
 def test_recalibrate(model, tmp_path):
     np.save(tmp_path / "data.npy", np.random.default_rng(0).normal(size=(8, C, 4, 4)))
     text = invoke("recalibrate", model, tmp_path / "data.npy", "--format", "markdown").text
-    assert text.startswith("## model.onnx: 2 recalibrated\n\nOn 8 samples.\n")
+    assert text.startswith("## model.onnx: recalibrated on 8 samples\n\nlayers 2, samples 8, ")
     (layers,) = tables(text)
     assert len(layers) == 3
 
 
 def test_check(model):
     text = invoke("check", model, model, "--format", "markdown").text
-    assert text.startswith("**equivalent, proved**: `model.onnx` and `model.onnx`\n")
-    assert len(tables(text)) == 1
+    assert text.startswith("## model.onnx and model.onnx: equivalent, proved\n")
+    assert [len(table) for table in tables(text)] == [2, 2]
     text = invoke("check", model, model, "--format", "markdown", "-q").text
-    assert text == "**equivalent, proved**: `model.onnx` and `model.onnx`\n"
+    assert text == "## model.onnx and model.onnx: equivalent, proved\n"
 
 
 def test_providers():
@@ -103,4 +110,4 @@ def test_providers():
 def test_an_error():
     stream = io.StringIO()
     tell(Failure(Error("ModelError", "a_b is empty."), 3), "markdown", stream)
-    assert stream.getvalue() == "**error:** a\\_b is empty.\n"
+    assert stream.getvalue() == "## error\n\na\\_b is empty.\n"

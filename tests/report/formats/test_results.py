@@ -128,7 +128,9 @@ def test_a_fold_is_a_case_a_normalization(told):
     (where,) = gate["locations"]
     assert where["physicalLocation"]["artifactLocation"]["uri"] == "a.onnx"
     assert where["logicalLocations"][0]["fullyQualifiedName"] == "folds"
-    assert texts["github"].startswith("::error file=a.onnx,title=normswap%3A foldable ")
+    assert texts["github"].startswith(
+        "::error file=a.onnx,title=normswap%3A foldable-normalization::"
+    )
     assert "folds: it can be folded into Conv c" in texts["github"]
 
 

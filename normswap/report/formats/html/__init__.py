@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from normswap.plain import kind_of
 from normswap.report.envelope import around
+from normswap.report.next import tips
+from normswap.report.pages import page_of
+from normswap.report.pages.page import Items, section
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from markupsafe import Markup
 
     from normswap.report.envelope import Envelope, Report
-    from normswap.report.formats.html.page import Page
-    from normswap.report.wiring import Wiring
 
 NEEDS = {"jinja2": "jinja2", "pygal": "pygal", "grandalf": "grandalf"}
 """Packages of the extra ``report``, by what is imported of them."""
@@ -54,7 +53,9 @@ def tell(
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment.filters["breakable"] = _breakable
     environment.filters["coded"] = _coded
-    page = _page(report, around_it)
+    page = page_of(report, around_it.wirings)
+    following = section("Next steps", [Items(tips(report, envelope))])
+    page = replace(page, sections=(*page.sections, *following))
     text = environment.get_template("page.html").render(
         page=page,
         name=around_it.command or page.command,
@@ -87,28 +88,6 @@ def _coded(sentence: str) -> Markup:
     for number, part in enumerate(rest):
         found += part if number % 2 else Markup("<code>{}</code>").format(part)
     return found
-
-
-def _page(report: Any, envelope: Envelope) -> Page:
-    from normswap.report.formats.html import check, others, rewrites, swap
-    from normswap.report.formats.html.page import Items, section
-    from normswap.report.next import tips
-
-    kinds: dict[str, Callable[[Any, Sequence[Wiring | None]], Page]] = {
-        "fold": rewrites.fold,
-        "swap": swap.page,
-        "unfold": rewrites.unfold,
-        "recalibrate": rewrites.recalibrate,
-        "check": check.page,
-        "inspect": others.inspect,
-        "lint": others.lint,
-        "diff": others.diff,
-        "fleet": others.fleet,
-        "error": others.error,
-    }
-    page = kinds.get(kind_of(report), others.results)(report, envelope.wirings)
-    following = section("Next steps", [Items(tips(report, envelope))])
-    return replace(page, sections=(*page.sections, *following))
 
 
 def _again(report: Any) -> tuple[tuple[str, str], ...]:

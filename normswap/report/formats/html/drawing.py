@@ -12,7 +12,7 @@ from grandalf.graphs import Edge, Graph, Vertex
 from grandalf.layouts import SugiyamaLayout, VertexViewer
 
 if TYPE_CHECKING:
-    from normswap.report.formats.html.neighbourhood import Box, Scene
+    from normswap.report.pages.neighbourhood import Box, Scene
 
 HEIGHT, LETTER, PADDING, LEAST = 30, 7.6, 26, 84
 """Of a box, of a letter in it and beside its text, and how wide it is at least, in pixels."""

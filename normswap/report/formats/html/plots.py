@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 import pygal
 
 if TYPE_CHECKING:
-    from normswap.report.formats.html.page import Plot
+    from normswap.report.pages.page import Plot
 
 # pygal puts itself among what is asked at every import, for plugins that nobody has here, and in
 # a way that Python warns of.

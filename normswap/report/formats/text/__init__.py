@@ -14,14 +14,23 @@ from normswap.report.next import tips
 if TYPE_CHECKING:
     from normswap.report.envelope import Envelope, Report
 
+MODULES = {
+    "check": "check",
+    "swap": "swap",
+    "fold": "rewrites",
+    "unfold": "rewrites",
+    "recalibrate": "rewrites",
+}
+"""By the kinds of reports, the modules whose function of this name prints them; else ``others``."""
+
 
 def tell(
     report: Report, stream: TextIO, *, verbose: int = 0, envelope: Envelope | None = None
 ) -> None:
-    """Print a report, for which there is a module of each kind, and what would be next."""
-    importlib.import_module(f"{__name__}.{kind_of(report)}").tell(report, stream, verbose=verbose)
-    found = tips(report, envelope) if verbose >= 0 else ()
-    if found:
-        with printing(stream) as console:
-            for sentence in found:
-                console.print(f"[cyan]tip:[/] {escape(sentence)}")
+    """Print a report, and what would be next; from `verbose` 1 on all of it, one by one."""
+    kind = kind_of(report)
+    module = importlib.import_module(f"{__name__}.{MODULES.get(kind, 'others')}")
+    with printing(stream) as console:
+        getattr(module, kind)(report, console, verbose)
+        for sentence in tips(report, envelope) if verbose >= 0 else ():
+            console.print(f"[cyan]tip:[/] {escape(sentence)}")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from normswap.report.formats.text.console import WIDEST, print_open, print_regions, printing
+from normswap.report.formats.text.console import WIDEST, print_open, print_regions
 from normswap.report.formats.text.listing import UNKNOWN, Listing
-from normswap.report.standing import proof_line, rests_on, standing
+from normswap.report.standing import names_of, proof_line, rests_on, standing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,24 +32,18 @@ MIB = 1 << 20
 _GRAVEST_FIRST = ("different", "inconclusive", "equivalent")
 
 
-def tell(report: CheckReport, stream: TextIO, *, verbose: int = 0) -> None:
-    """Print what a check found.
+def check(report: CheckReport, console: Console, verbose: int) -> None:
+    """Print what a check found; -1 is the verdict line only.
 
-    Parameters
-    ----------
-    report : CheckReport
-    stream : text stream
-    verbose : int
-        From 1 on every output on every set of inputs is listed, where it would be one row an
-        output; -1 is the verdict line only.
+    From `verbose` 1 on every output on every set of inputs is listed, where it would be one row an
+    output.
     """
-    with printing(stream) as console:
-        if verbose >= 0:
-            _findings(report, console, verbose=verbose > 0)
-        verdict = report.verdict.value
-        console.print(
-            Text.assemble((verdict, STYLES[verdict]), f"{standing(report)}: {_sentence(report)}")
-        )
+    if verbose >= 0:
+        _findings(report, console, verbose=verbose > 0)
+    verdict = report.verdict.value
+    console.print(
+        Text.assemble((verdict, STYLES[verdict]), f"{standing(report)}: {_sentence(report)}")
+    )
 
 
 def _findings(report: CheckReport, console: Console, *, verbose: bool) -> None:
@@ -83,7 +76,7 @@ def _proof(report: CheckReport, console: Console, *, verbose: bool) -> None:
 
 
 def _sentence(report: CheckReport) -> str:
-    names = f"{Path(report.original).name} and {Path(report.rewritten).name}"
+    names = " and ".join(names_of(report.original, report.rewritten))
     if report.structure:
         return f"{names} have different inputs or outputs"
     same = report.verdict.value == "equivalent"

@@ -5,27 +5,30 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, TextIO
 
-from rich.filesize import decimal
 from rich.markup import escape
 
 from normswap.errors import ExitCode
 from normswap.findings import place_of
 from normswap.report.formats.text.listing import HangingConsole, Listing
-from normswap.report.standing import proof_line, rests_on, standing
+from normswap.report.standing import gated, proof_line, rests_on, standing, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rich.console import Console
-    from rich.table import Table
 
     from normswap.check.metrics import Metrics
     from normswap.check.report import CheckReport
     from normswap.groupnorm.plan import Untouched
     from normswap.proof.result import Proof
+    from normswap.workflows.result import RewriteReport
 
 SHOWN = 8
 """Layers that are listed one by one without being asked."""
+
+ARROW = {"up": "↑", "down": "↓", "beside": "→"}
+
+UNCHECKED = "[dim]not checked (--no-check)[/]"
 
 WIDEST = 100_000
 """Columns into a pipe or file, where nothing needs to be wrapped."""
@@ -44,31 +47,16 @@ def printing(stream: TextIO) -> Iterator[Console]:
     )  # rich pads the cells of the last column
 
 
-def new_table(*columns: str) -> Listing:
-    """Return a table without lines, which is told row by row where it is too wide."""
-    return Listing(*columns)
-
-
-def kept_table(untouched: Sequence[Untouched], *, verbose: int) -> Table:
+def kept_table(untouched: Sequence[Untouched], verbose: int) -> Listing:
     """Return a table of the normalizations that stay as they are; from `verbose` 1 on of all."""
-    table = new_table("kept", "because")
+    table = Listing("kept", "because")
     rows = [(escape(place_of(entry.site)), escape(entry.detail)) for entry in untouched]
     table.add_rows(rows, None if verbose > 0 else SHOWN)
     return table
 
 
-def print_check(check: CheckReport, console: Console, *, finding: str, verbose: int) -> None:
-    """Print what the check of a rewrite came to.
-
-    Parameters
-    ----------
-    check : CheckReport
-    console : Console
-    finding : str
-        The verdict, as it is called for this rewrite.
-    verbose : int
-        From 1 on every region is listed.
-    """
+def print_check(check: CheckReport, console: Console, finding: str, verbose: int) -> None:
+    """Print what the check of a rewrite came to; `finding` is what the verdict is called for it."""
     colour = {ExitCode.OK: "green", ExitCode.FINDINGS: "red"}.get(check.exit_code, "yellow")
     line = f"[{colour}]{finding}{standing(check)}[/]"
     worst = check.worst
@@ -87,6 +75,8 @@ def print_check(check: CheckReport, console: Console, *, finding: str, verbose: 
             print_open(check.proof, console)
     if verbose > 0 and check.proof is not None:
         print_regions(check.proof, console)
+    for sentence in (*check.reasons, *check.notes):
+        console.print(f"  {escape(sentence)}")
 
 
 def apart(metrics: Metrics, *, is_rounding: bool) -> str:
@@ -123,20 +113,8 @@ def print_notes(notes: Sequence[str], console: Console) -> None:
         console.print(f"  [dim]note: {escape(note)}[/]")
 
 
-def sizes(output: str | None, before: int, after: int | None, *, idle: str = "") -> str:
-    """Say what was written, and how large it is.
-
-    Parameters
-    ----------
-    output : str or None
-    before, after : int
-        Bytes.
-    idle : str
-        Why there was nothing to do, where that is so.
-    """
-    if not output:
-        what = f"{idle}, so nothing was written" if idle else "nothing was written"
-        return f"{what}; the model has {decimal(before)}"
-    if idle:
-        return f"{escape(output)}  {idle}, so it is a copy of the model, {decimal(after or 0)}"
-    return f"{escape(output)}  {decimal(before)} → {decimal(after or 0)}"
+def print_written(report: RewriteReport, console: Console) -> None:
+    """Print what a gate has found, and what was written."""
+    if report.failing:
+        console.print(f"[red]{gated(report)}[/]")
+    console.print(escape(written(report)))

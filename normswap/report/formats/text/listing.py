@@ -52,7 +52,6 @@ class Listing(Table):
 
         Parameters
         ----------
-        rows : sequence of cells
         most : int or None
             None adds them all.
         at : int

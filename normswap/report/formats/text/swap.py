@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
@@ -12,47 +12,31 @@ from normswap.findings import place_of
 from normswap.groupnorm.drift import LEAST_SAMPLES
 from normswap.report.formats.text.console import (
     SHOWN,
+    UNCHECKED,
     kept_table,
-    new_table,
     print_check,
     print_notes,
-    printing,
-    sizes,
+    print_written,
 )
-from normswap.report.standing import gated
+from normswap.report.formats.text.listing import Listing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import Console
-    from rich.table import Table
 
     from normswap.groupnorm.plan import Statistics, SwapPlan
     from normswap.groupnorm.refit.outcome import Fit, Searched
     from normswap.groupnorm.regroup.regroup import Regrouped, Regrouping
     from normswap.groupnorm.state_dict import StateDict
-    from normswap.proof.result import Region
     from normswap.workflows.sameness import Sameness
     from normswap.workflows.swap_check import SwapCheck
     from normswap.workflows.swap_report import SwapReport
 
 
-def tell(report: SwapReport, stream: TextIO, *, verbose: int = 0) -> None:
-    """Print what a swap did, or would do.
-
-    Parameters
-    ----------
-    report : SwapReport
-    stream : text stream
-    verbose : int
-        From 1 on every layer is listed.
-    """
+def swap(report: SwapReport, console: Console, verbose: int) -> None:
+    """Print what bn-to-gn and its special cases did; from `verbose` 1 on every layer is listed."""
     verbose = max(verbose, 0)
-    with printing(stream) as console:
-        _swap(report, console, verbose=verbose)
-
-
-def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
     plan = report.plan
     console.print(f"[bold]{escape(report.source)}[/]  {_headline(plan)}")
     if report.unfolded:
@@ -77,7 +61,7 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
         console.print(_absorbed(plan, verbose=verbose))
     if plan.untouched:
         console.print()
-        console.print(kept_table(plan.untouched, verbose=verbose))
+        console.print(kept_table(plan.untouched, verbose))
     console.print()
     if report.check is not None:
         _check(report.check, console, verbose=verbose)
@@ -87,7 +71,7 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
             _fit(report.fit, console, verbose=verbose)
             console.print()
     elif report.output and plan.swaps:
-        console.print("[dim]not checked (--no-check)[/]")
+        console.print(UNCHECKED)
     if report.accuracy is not None:
         found = report.accuracy
         held = " of the held-out samples" if report.fit and not report.evaluated else ""
@@ -101,10 +85,7 @@ def _swap(report: SwapReport, console: Console, *, verbose: int) -> None:
     print_notes(report.notes, console)
     if report.state_dict is not None and report.written:
         _weights(report.state_dict, console, verbose=verbose)
-    if report.failing:
-        console.print(f"[red]{gated(report)}[/]")
-    idle = "" if plan.swaps else "nothing to swap"
-    console.print(sizes(report.output, report.size_before, report.size_after, idle=idle))
+    print_written(report, console)
 
 
 def _print_same(what: str, same: Sameness | None, console: Console) -> None:
@@ -123,25 +104,25 @@ def _headline(plan: SwapPlan) -> str:
     return line + (f", [yellow]{kept} kept[/]" if kept else "")
 
 
-def _forms(plan: SwapPlan) -> Table:
-    table = new_table("swapped", "groups", "form", "because")
+def _forms(plan: SwapPlan) -> Listing:
+    table = Listing("swapped", "groups", "form", "because")
     kinds = Counter((swap.num_groups, swap.form, swap.why) for swap in plan.swaps)
     for (groups, form, why), count in kinds.most_common():
         table.add_row(str(count), str(groups), form, escape(why))
     return table
 
 
-def _groups(found: Regrouping, *, verbose: int) -> Table:
+def _groups(found: Regrouping, *, verbose: int) -> Listing:
     """List what was done for the groups: which layers have others, and what they vary by."""
     what = {"data": "on the data", "weights": "by the weights", "": ""}
     if verbose:
-        table = new_table("regrouped", "channels moved", "variation of groups", "but")
+        table = Listing("regrouped", "channels moved", "variation of groups", "but")
         for layer in found.layers:
             less = f"{1 - layer.after / layer.before:.0%} less " if layer.before > 0 else ""
             cells = (place_of(layer.site), str(layer.moved))
             table.add_row(*map(escape, (*cells, less + what[layer.by], layer.detail)))
         return table
-    table = new_table("regrouped", "variation of groups", "because")
+    table = Listing("regrouped", "variation of groups", "because")
     kinds: dict[tuple[str, str, bool], list[Regrouped]] = {}
     for layer in found.layers:
         why = layer.detail if layer.reason is None else layer.reason.value
@@ -153,17 +134,17 @@ def _groups(found: Regrouping, *, verbose: int) -> Table:
     return table
 
 
-def _statistics(plan: SwapPlan, *, verbose: int) -> Table:
+def _statistics(plan: SwapPlan, *, verbose: int) -> Listing:
     """List where the statistics went of what was normalized first."""
     layers = [(swap.site, swap.statistics) for swap in plan.swaps if swap.statistics is not None]
     if verbose:
-        table = new_table("normalized first", "mean and variance", "")
+        table = Listing("normalized first", "mean and variance", "")
         for site, went in layers:
             nodes = ", ".join(dict.fromkeys(step.node for step in went.absorbers))
             cells = (place_of(site), _where(went), nodes or went.detail)
             table.add_row(*map(escape, cells))
         return table
-    table = new_table("normalized first", "mean and variance", "because")
+    table = Listing("normalized first", "mean and variance", "because")
     kinds = Counter(
         (_where(went), went.reason.value if went.reason else went.detail) for _, went in layers
     )
@@ -183,15 +164,16 @@ def _where(statistics: Statistics) -> str:
     return f"{added}, and the {ops} before" if ops else added
 
 
-def _layers(report: SwapReport) -> Table:
+def _layers(report: SwapReport) -> Listing:
     plan, check = report.plan, report.check
-    regions = {region.tensor: region for region in _regions(report)}
+    proof = None if check is None else check.proof
+    regions = {} if proof is None else {region.tensor: region for region in proof.regions}
     before = report.uncalibrated.layers if report.uncalibrated else {}
     after = check.drift.layers if check else {}
     columns = ["swapped", "channels", "groups", "form", "because"]
     if check is not None:
         columns[-1:] = ["proved by", "SNR vs. original"]
-    table = new_table(*columns)
+    table = Listing(*columns)
     for swap in plan.swaps:
         output = swap.layer.y
         where = place_of(swap.site)
@@ -215,14 +197,9 @@ def _layers(report: SwapReport) -> Table:
     return table
 
 
-def _regions(report: SwapReport) -> tuple[Region, ...]:
-    proof = None if report.check is None else report.check.proof
-    return () if proof is None else proof.regions
-
-
-def _absorbed(plan: SwapPlan, *, verbose: int) -> Table:
+def _absorbed(plan: SwapPlan, *, verbose: int) -> Listing:
     """List what went into the affine of another layer."""
-    table = new_table("absorbed", "node", "into scale and bias of")
+    table = Listing("absorbed", "node", "into scale and bias of")
     rows = [(site, swap.site) for swap in plan.swaps for site in swap.absorbed]
     cells = [(site.op, escape(place_of(site)), escape(place_of(by))) for site, by in rows]
     table.add_rows(cells, None if verbose else SHOWN)
@@ -231,18 +208,14 @@ def _absorbed(plan: SwapPlan, *, verbose: int) -> Table:
 
 def _check(check: SwapCheck, console: Console, *, verbose: int) -> None:
     """Print the verdict, and what a batch does to a sample."""
-    print_check(check, console, finding=check.finding, verbose=verbose)
-    for sentence in (*check.reasons, *check.notes):
-        console.print(f"  {escape(sentence)}")
+    print_check(check, console, check.finding, verbose)
     for output in check.invariance:
+        error = output.max_error
+        told = f"differs by at most {error:.1e}" if error else "the same to the last bit"
         console.print(
-            f"  output {escape(output.output)}, same sample alone and in a batch: "
-            f"{_alone(output.max_error)} (largest value {output.largest:.3g})"
+            f"  output {escape(output.output)}, same sample alone and in a batch: {told} "
+            f"(largest value {output.largest:.3g})"
         )
-
-
-def _alone(error: float) -> str:
-    return f"differs by at most {error:.1e}" if error else "the same to the last bit"
 
 
 def _known(figure: float, form: str, unit: str = "") -> str:
@@ -259,13 +232,14 @@ def _drift(report: SwapReport, console: Console) -> None:
     console.print()
     measured = "" if check.drift.own else ", on random inputs"
     if check.drift.own and report.uncalibrated is not None:
-        measured = f", on {_unseen(report)}"
+        unseen = "the held-out samples, by which the fits were chosen"
+        measured = f", on {'the --evaluate data' if report.evaluated else unseen}"
     console.print(
         "drift from the original network (expected, since a swap makes a different "
         f"function){measured}:"
     )
     scores = any(drift.top1 is not None for drift in check.drift.outputs.values())
-    table = new_table("", "", "cosine", "SNR", *["same top class"] * scores)
+    table = Listing("", "", "cosine", "SNR", *["same top class"] * scores)
     before = report.uncalibrated.outputs if report.uncalibrated else {}
     for name, drift in check.drift.outputs.items():
         stages = [("swapped", before[name]), (report.stage, drift)] if name in before else []
@@ -333,13 +307,6 @@ def _weights(found: StateDict, console: Console, *, verbose: int) -> None:
     console.print()
 
 
-def _unseen(report: SwapReport) -> str:
-    """Say what a network that was fitted to data is measured on."""
-    if report.evaluated:
-        return "the --evaluate data"
-    return "the held-out samples, by which the fits were chosen"
-
-
 def _fit(fit: Fit, console: Console, *, verbose: int) -> None:
     """Say which layers were fitted, and what each step brought on held-out samples."""
     console.print(
@@ -347,11 +314,11 @@ def _fit(fit: Fit, console: Console, *, verbose: int) -> None:
         f"{fit.held_out} held-out samples:"
     )
     if fit.steps:
-        table = new_table("fitted", "layer", "SNR", "same top class")
+        table = Listing("fitted", "layer", "SNR", "same top class")
         shown = fit.steps if verbose or len(fit.steps) <= SHOWN else fit.steps[-SHOWN:]
         if len(shown) < len(fit.steps):
             more = len(fit.steps) - len(shown)
-            table.add_row("", f"{more} earlier steps", "", "")
+            table.add_row("", f"{more} earlier step{'s' * (more != 1)}", "", "")
         for step in shown:
             agreed = "" if step.agreement is None else f"{step.agreement:.1%}"
             told = f"{step.before:.1f} → {step.after:.1f} dB"

@@ -6,8 +6,8 @@ import re
 import pytest
 from support.cli import invoke
 
-from normswap.report.formats.text.console import new_table, printing
-from normswap.report.formats.text.listing import LISTS
+from normswap.report.formats.text.console import printing
+from normswap.report.formats.text.listing import LISTS, Listing
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -37,7 +37,7 @@ def shown(monkeypatch):
 
 
 def table(*rows):
-    made = new_table("kept", "reason", "because")
+    made = Listing("kept", "reason", "because")
     for row in rows:
         made.add_row(*row)
     return made

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from normswap.report.formats.html.neighbourhood import PicturedPlace, kinds_of, left_out, roles
-from normswap.report.formats.html.page import (
+from normswap.report.pages.neighbourhood import PicturedPlace, kinds_of, left_out, roles
+from normswap.report.pages.page import (
     UNKNOWN,
     Figure,
     Items,
@@ -21,14 +20,14 @@ from normswap.report.formats.html.page import (
     section,
     table,
 )
-from normswap.report.standing import proof_line, standing
+from normswap.report.standing import names_of, proof_line, standing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from normswap.check.report import CheckReport, OutputReport
     from normswap.proof.result import Region
-    from normswap.report.formats.html.page import Block, Cell, Tone
+    from normswap.report.pages.page import Block, Cell, Tone
     from normswap.report.wiring import Wiring
 
 TONES: dict[str, Tone] = {
@@ -51,13 +50,12 @@ STANDINGS = {
 
 def page(report: CheckReport, wirings: Sequence[Wiring | None]) -> Page:
     """Return the page of a check."""
-    before, after = Path(report.original).name, Path(report.rewritten).name
     apart, regions = (
         (report.proof.apart, report.proof.regions) if report.proof is not None else ((), ())
     )
     return Page(
         "check",
-        f"{before} and {after}",
+        " and ".join(names_of(report.original, report.rewritten)),
         verdict(report),
         rests(report),
         (*figures(report), ("seconds", f"{report.seconds:.1f}")),

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from rich.filesize import decimal
 
 from normswap.findings import place_of
-from normswap.report.formats.html import check as checks
-from normswap.report.formats.html.check import number
-from normswap.report.formats.html.neighbourhood import PicturedPlace, kinds_of, left_out
-from normswap.report.formats.html.page import (
+from normswap.report.pages import check as checks
+from normswap.report.pages.check import number
+from normswap.report.pages.neighbourhood import PicturedPlace, kinds_of, left_out
+from normswap.report.pages.page import (
     Figure,
     Items,
     Name,
@@ -26,14 +26,14 @@ from normswap.report.formats.html.page import (
     section,
     table,
 )
-from normswap.report.standing import gated
+from normswap.report.standing import gated, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from normswap.folding.plan import Step
-    from normswap.report.formats.html.neighbourhood import Role
-    from normswap.report.formats.html.page import Block
+    from normswap.report.pages.neighbourhood import Role
+    from normswap.report.pages.page import Block
     from normswap.report.wiring import Wiring
 
 ROLES: dict[str, Role] = {"absorb": "takes", "carry": "passes"}
@@ -206,7 +206,9 @@ def rewrite(
         figures += checks.figures(check)
     verdict, said = _verdict(report)
     sections += after
-    sections += section("Notes", [Items(tuple(getattr(report, "notes", ())))])
+    told = written(report)
+    notes = *getattr(report, "notes", ()), *([told] if told != said else ())
+    sections += section("Notes", [Items(notes)])
     return Page(command, report.source, verdict, said, figures, tuple(sections))
 
 
@@ -218,7 +220,7 @@ def _verdict(report: Any) -> tuple[Word, str]:
         word = getattr(check, "finding", "")
         return checks.verdict(check, word), checks.rests(check)
     if not report.written:
-        return Word("nothing was written"), "Nothing was written, so there was nothing to check."
+        return Word("nothing was written"), written(report)
     return Word("not checked", "doubtful"), "The result was not compared with the original model."
 
 
@@ -279,7 +281,7 @@ def _range(values: Iterable[float | None]) -> str:
     return f"From {min(known):.3g} to {max(known):.3g}." if known else "Unknown."
 
 
-def _constants(report: Any) -> list[Section]:
+def _constants(report: Any) -> tuple[Section, ...]:
     """Return how far written constants are off their formulas."""
     found = report.residuals
     ulps = tuple(r.ulps if math.isfinite(r.ulps) else None for r in found)

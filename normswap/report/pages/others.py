@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from rich.filesize import decimal
 
-from normswap.plain import kind_of
-from normswap.report import differing
-from normswap.report.formats.html.page import Figure, Items, Name, Page, Word, section, table
-from normswap.report.inspected import COLUMNS, fate, macs, normalizations
-from normswap.report.linted import summary
-from normswap.report.results import results_of
+from normswap.findings import place_of
+from normswap.report import words
+from normswap.report.pages.page import Figure, Items, Name, Page, Word, section, table
+from normswap.report.standing import verified
+from normswap.report.words import COLUMNS, fate, macs, normalizations, origin
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from normswap.report.formats.html.page import Tone
+    from normswap.report.pages.page import Section, Tone
     from normswap.report.wiring import Wiring
 
 MOST = 3
@@ -34,7 +32,6 @@ LEVELS: dict[str, Tone] = {
 
 def inspect(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     """Return the page of an inspection."""
-    opsets = ", ".join(f"{domain} {version}" for domain, version in report.opsets.items())
     ports = [
         *(("input", port) for port in report.graph_inputs),
         *(("output", port) for port in report.graph_outputs),
@@ -49,9 +46,9 @@ def inspect(report: Any, wirings: Sequence[Wiring | None]) -> Page:
             ("size", decimal(report.size)),
             ("parameters", f"{report.parameters:,}"),
             ("work", macs(report.work)),
-            ("opset", opsets),
+            ("origin", origin(report)),
         ),
-        tuple(
+        (
             section(
                 "Normalizations",
                 [
@@ -112,9 +109,9 @@ def lint(report: Any, wirings: Sequence[Wiring | None]) -> Page:
         ", ".join(model.source for model in report.models[:MOST])
         + (f" and {len(report.models) - MOST} more" if len(report.models) > MOST else ""),
         Word(f"{len(found)} finding{'s' * (len(found) != 1)}" if found else "no findings", tone),
-        summary(report),
+        words.lint_summary(report),
         (("models", str(len(report.models))), ("rules", str(len(report.rules)))),
-        tuple(section("What was found", [failed, rows])),
+        section("What was found", [failed, rows]),
     )
 
 
@@ -139,7 +136,7 @@ def diff(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     changed = table(
         "Nodes and constants that changed",
         ("what", "how"),
-        ((Name(name), how) for name, how in differing.details(report)),
+        ((Name(name), how) for name, how in words.details(report)),
     )
     renamed = table(
         "Names that changed",
@@ -150,9 +147,9 @@ def diff(report: Any, wirings: Sequence[Wiring | None]) -> Page:
         "diff",
         f"{report.before} → {report.after}",
         Word("the models differ") if report.differs else Word("no difference", "good"),
-        differing.summary(report),
+        words.diff_summary(report),
         (("gone", str(len(report.gone))), ("new", str(len(report.new)))),
-        tuple(section("What changed", [ports, nodes, changed, renamed])),
+        section("What changed", [ports, nodes, changed, renamed]),
     )
 
 
@@ -181,37 +178,75 @@ def fleet(report: Any, wirings: Sequence[Wiring | None]) -> Page:
         Word(f"{wrong} with findings or errors", "bad") if wrong else Word("no failures", "good"),
         "",
         (("models", str(len(report.models))), ("with findings or errors", str(wrong))),
-        tuple(section("What was done", [rows])),
+        section("What was done", [rows]),
     )
 
 
 def error(report: Any, wirings: Sequence[Wiring | None]) -> Page:
     """Return the page of a command that ended without its report."""
     tip = (report.error.tip,) if report.error.tip else ()
-    sections = tuple(section("What to do", [Items(tip)]))
+    sections = section("What to do", [Items(tip)])
     return Page("error", "", Word("error", "bad"), report.error.message, (), sections)
 
 
-def results(report: Any, wirings: Sequence[Wiring | None]) -> Page:
-    """Return the page of any other report: each thing that was looked at, and what came of it."""
-    found = results_of(report)
-    counts = Counter(result.level for result in found)
-    failed, warned = counts["error"] + counts["failure"], counts["warning"]
-    tone: Tone = "bad" if failed else "doubtful" if warned else "good"
+def explain(report: Any, wirings: Sequence[Wiring | None]) -> Page:
+    """Return the page of why normalizations were folded or kept, route by route."""
+    sections: list[Section] = []
+    for entry in report.folded:
+        sections += section(
+            f"{place_of(entry.site)} is folded",
+            [Items(_steps(entry.route) or ("the node changes nothing",))],
+        )
+    for entry in report.kept:
+        tried = [
+            Items((f"tried {attempt.direction}, {attempt.detail}", *_steps(attempt.trail)))
+            for attempt in entry.attempts
+        ]
+        title = f"{place_of(entry.site)} is kept ({entry.reason.value})"
+        sections += section(title, tried or [Items((entry.detail or entry.reason.explanation,))])
+    told = f"{len(report.folded)} folded, {len(report.kept)} kept"
+    return Page("explain", report.name, Word(told), "", (), tuple(sections))
+
+
+def _steps(steps: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(
+        f"{step.direction}: {step.op} `{step.node}` {step.action}s scale and shift at "
+        f"`{step.tensor}`" + (f": `{step.note}`" if step.note else "")
+        for step in steps
+    )
+
+
+def verify(report: Any, wirings: Sequence[Wiring | None]) -> Page:
+    """Return the page of a certificate that was verified."""
+    wrong = table(
+        "Each claim that does not hold",
+        ("claim", "why it does not hold"),
+        ((Name(finding.claim), finding.reason) for finding in report.findings),
+    )
+    verdict = Word("holds", "good") if report.holds else Word("does not hold", "bad")
+    sections = section("What was verified", [wrong, Items(report.notes)])
+    return Page("verify", report.certificate, verdict, verified(report), (), sections)
+
+
+def rules(report: Any, wirings: Sequence[Wiring | None]) -> Page:
+    """Return the page of the rules of lint."""
     rows = table(
-        "Each result",
-        ("what", "", "model", "message", "what to do"),
+        "Each rule",
+        ("code", "rule", "level", "what it finds", "why it matters", "what to do"),
+        ((r.code, r.name, r.level, r.what, r.why, r.how) for r in report.rules),
+    )
+    return Page("rules", "", Word("Rules"), "", (), section("Rules of lint", [rows]))
+
+
+def providers(report: Any, wirings: Sequence[Wiring | None]) -> Page:
+    """Return the page of the execution providers."""
+    rows = table(
+        "Each execution provider",
+        ("provider", "usable", "device or problem"),
         (
-            (
-                Name(result.name),
-                Word(result.level, LEVELS[result.level]),
-                Name(result.model),
-                result.message or result.title,
-                result.help,
-            )
-            for result in found
+            (Name(p.name), Word("yes", "good") if p.usable else Word("no"), p.device or p.why or "")
+            for p in report.providers
         ),
     )
-    listed = ", ".join(f"{count} {level}" for level, count in counts.items())
-    sections = tuple(section("What was found", [rows]))
-    return Page(kind_of(report), "", Word(listed or "nothing found", tone), "", (), sections)
+    found = section("Execution providers", [rows])
+    return Page("providers", "", Word(f"{report.runs} {report.version}"), "", (), found)

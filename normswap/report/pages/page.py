@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from normswap.report.formats.html.neighbourhood import Kind
+    from normswap.report.pages.neighbourhood import Kind
 
 Tone = Literal["good", "bad", "doubtful", "plain"]
 
@@ -79,7 +79,6 @@ class Plot:
 
     Attributes
     ----------
-    caption : str
     unit : str
         What the values are.
     points : tuple of str
@@ -142,12 +141,10 @@ class Page:
     ----------
     command, subject : str
         What was run, on what.
-    verdict : Word
     said : str
         What the verdict rests on, in a sentence.
     figures : tuple of (str, str)
         What each is of, and how much.
-    sections : tuple of Section
     """
 
     command: str
@@ -158,10 +155,10 @@ class Page:
     sections: tuple[Section, ...] = field(default=())
 
 
-def section(title: str, blocks: Iterable[Block], lead: str = "") -> list[Section]:
+def section(title: str, blocks: Iterable[Block], lead: str = "") -> tuple[Section, ...]:
     """Return a section of the blocks that have something in them; none where no block has."""
     full = tuple(block for block in blocks if not is_empty(block))
-    return [Section(title, full, lead)] if full else []
+    return (Section(title, full, lead),) if full else ()
 
 
 def is_empty(block: Block) -> bool:

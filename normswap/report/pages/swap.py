@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from normswap.report.formats.html.check import number
-from normswap.report.formats.html.neighbourhood import PicturedPlace
-from normswap.report.formats.html.page import (
+from normswap.report.pages.check import number
+from normswap.report.pages.neighbourhood import PicturedPlace
+from normswap.report.pages.page import (
     Figure,
     Items,
     Name,
@@ -17,7 +17,7 @@ from normswap.report.formats.html.page import (
     section,
     table,
 )
-from normswap.report.formats.html.rewrites import (
+from normswap.report.pages.rewrites import (
     along,
     channels,
     heading,
@@ -30,8 +30,8 @@ from normswap.report.formats.html.rewrites import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from normswap.report.formats.html.neighbourhood import Role
-    from normswap.report.formats.html.page import Block, Cell
+    from normswap.report.pages.neighbourhood import Role
+    from normswap.report.pages.page import Block, Cell
     from normswap.report.wiring import Wiring
 
 
@@ -43,11 +43,16 @@ def page(report: Any, wirings: Sequence[Wiring | None]) -> Page:
         _layers(report),
     ]
     counts = [("swapped", str(len(plan.swaps))), ("kept", str(len(plan.untouched)))]
+    if report.unfolded:
+        counts.append(("put back first, as identities", str(report.unfolded)))
     if report.accuracy is not None:
         found = report.accuracy
         held_out = report.fit is not None and not report.evaluated
         what = "accuracy on held-out samples" if held_out else "accuracy"
-        counts.append((what, f"{found.original:.1%} → {found.swapped:.1%}"))
+        told = f"{found.original:.1%} → {found.swapped:.1%}"
+        if found.left_out:
+            told += f", {found.left_out} other labels name no class"
+        counts.append((what, told))
     drift = _drift(report)
     lead = "A swapped network is a different function from the original, so drift is not an error."
     if drift and report.check is not None and not report.check.drift.own:
@@ -63,6 +68,7 @@ def page(report: Any, wirings: Sequence[Wiring | None]) -> Page:
             *section("How the groups were chosen", _regrouping(report)),
             *section("Drift from the original", drift, lead),
             *section("Calibration", _fit(report)),
+            *section("Weights for torch", _weights(report)),
             *section("What was kept, and why", [kept(plan.untouched)]),
         ],
     )
@@ -79,10 +85,10 @@ def _place(swap: Any) -> PicturedPlace:
 def _layers(report: Any) -> Any:
     rows = []
     for swap in report.plan.swaps:
-        went = swap.statistics
-        where = (
-            "" if went is None else ", ".join(step.node for step in went.absorbers) or went.detail
-        )
+        went, where = swap.statistics, ""
+        if went is not None:
+            where = ", ".join(step.node for step in went.absorbers) or went.detail
+            where += f"; {went.added_nodes} new operators" if went.added_nodes else ""
         rows.append(
             (
                 site(swap.site),
@@ -145,7 +151,15 @@ def _drift(report: Any) -> list[Block]:
         for name, found in after.agreement.items()
     ]
     others += [(Name(name), f"left out: {why}") for name, why in after.left_out.items()]
-    return [*blocks, table("Outputs of other types", ("output", ""), others)]
+    alone = table(
+        "The same sample alone and in a batch",
+        ("output", "difference", "largest value"),
+        (
+            (Name(o.output), number(o.max_error, ".1e"), number(o.largest, ".3g"))
+            for o in report.check.invariance
+        ),
+    )
+    return [*blocks, table("Outputs of other types", ("output", ""), others), alone]
 
 
 def _snr(found: Any, names: Sequence[str]) -> tuple[float | None, ...]:
@@ -212,3 +226,12 @@ def _regrouping(report: Any) -> list[Block]:
             ),
         )
     ]
+
+
+def _weights(report: Any) -> list[Block]:
+    made = report.state_dict
+    if made is None:
+        return []
+    missing = ((Name(entry.name), entry.why) for entry in made.unmapped)
+    told = f"{made.tensors} tensors in `{made.file}`"
+    return [Items((told,)), table("Parameters that are missing", ("name", "because"), missing)]

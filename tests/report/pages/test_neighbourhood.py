@@ -5,7 +5,7 @@ import pytest
 from support.build import Builder
 
 from normswap.report.formats.html.drawing import draw
-from normswap.report.formats.html.neighbourhood import BESIDE, LARGEST, PicturedPlace, kinds_of
+from normswap.report.pages.neighbourhood import BESIDE, LARGEST, PicturedPlace, kinds_of
 from normswap.report.wiring import wiring_of
 
 C = 4
