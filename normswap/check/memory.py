@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
 
 from normswap.model.tensors import dtype_of, nbytes_of
+from normswap.runtime.memory import free_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from normswap.check.options import CheckOptions
     from normswap.inputs.signature import Signature
 
 _COPIES = 2  # of the weights: as the file has them, and as kernels want them
 _GIB = 1 << 30
-_MEMORY = Path("/proc/meminfo")
-_GROUP = Path("/sys/fs/cgroup")
 
 
 def shortage(original: Signature, rewritten: Signature, options: CheckOptions) -> str:
@@ -28,7 +23,8 @@ def shortage(original: Signature, rewritten: Signature, options: CheckOptions) -
     They run one after the other. Where the system doesn't tell how much memory is free, all fit.
     """
     needed = _COPIES * max(weights(model) for model in (original, rewritten))
-    room = min((*_free(), *([options.memory_limit] if options.memory_limit else [])), default=None)
+    limits = (free_memory(), options.memory_limit or None)
+    room = min((limit for limit in limits if limit is not None), default=None)
     if room is None or needed <= room:
         return ""
     return (
@@ -48,15 +44,3 @@ def weights(model: Signature) -> int:
         if dtype is not None and dtype.kind != "O":
             total += nbytes_of(dtype, [dim.dim_value for dim in kind.shape.dim])
     return total
-
-
-def _free() -> Iterator[int]:
-    """Yield how much memory the system has left, and how much this process's group of Linux."""
-    with contextlib.suppress(OSError):
-        for line in _MEMORY.read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                yield int(line.split()[1]) * 1024
-    with contextlib.suppress(OSError, ValueError):  # "max" is no limit
-        most = int((_GROUP / "memory.max").read_text(encoding="ascii"))
-        used = int((_GROUP / "memory.current").read_text(encoding="ascii"))
-        yield max(most - used, 0)

@@ -118,8 +118,8 @@ def test_what_fits(tmp_path, monkeypatch):
     assert weights(model) == 300 * 400 * 4
     meminfo, group = tmp_path / "meminfo", tmp_path / "group"
     group.mkdir()
-    monkeypatch.setattr(memory, "_MEMORY", meminfo)
-    monkeypatch.setattr(memory, "_GROUP", group)
+    monkeypatch.setattr("normswap.runtime.memory._MEMORY", meminfo)
+    monkeypatch.setattr("normswap.runtime.memory._GROUP", group)
     monkeypatch.setattr(memory, "weights", lambda _: 3 << 30)
     assert shortage(model, model, CheckOptions()) == ""  # nobody tells
     meminfo.write_text("MemTotal: 9 kB\nMemAvailable: 8388608 kB\n")

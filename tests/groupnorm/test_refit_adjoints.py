@@ -26,7 +26,7 @@ X = (2, 4, 5, 6)
 WINDOW = {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 0, 0, 1]}
 CASES = {
     "Relu": ([draw(*X)], {}),
-    "HardSigmoid": ([draw(*X)], {"alpha": 0.2}),
+    "HardSigmoid": ([draw(*X)], {"alpha": 0.7, "beta": 0.4}),
     "Clip": ([draw(*X), np.array(-0.7), np.array(0.9)], {}),
     "Sigmoid": ([draw(*X)], {}),
     "Sqrt": ([np.abs(draw(*X))], {}),
@@ -74,6 +74,7 @@ MORE = [
     ("Split", [draw(2, 7)], {"axis": 1}),
     ("MatMul", [draw(4), draw(2, 4, 3)], {}),
     ("MatMul", [draw(2, 3, 4), draw(4)], {}),
+    ("HardSwish", [4 * draw(*X)], {}),
 ]
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from normswap.groupnorm.choose import threads_here
 from normswap.groupnorm.refit.share import split
+from normswap.runtime.memory import free_memory
 from normswap.runtime.session import Session
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     Vector = npt.NDArray[np.float64]
 
 ROOM = 3 << 29
-"""Bytes of linearizations that are kept, by all together."""
+"""Bytes of linearizations that are kept, by all together: at least, and a third of what is free.
+To make one again takes several times as long as to use it."""
 
 LARGEST = 8
 """Processes, at the most: each has the student, and a runtime of its own."""
@@ -89,7 +91,7 @@ class Crew:
             path=os.fspath(pair.student.path),
             parameters=self._names,
             ends=list(pair.student.ends),
-            room=ROOM // len(sessions),
+            room=max(ROOM, (free_memory() or 0) // 3) // len(sessions),
         )
 
     def begin(self, parameters: Tensors, aims: Sequence[tuple[str, float]]) -> None:

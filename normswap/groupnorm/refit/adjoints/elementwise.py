@@ -29,11 +29,45 @@ _OPERATORS = (
 # fmt: on
 
 
-_KNOWN: dict[str, Callable[[Step, int], Array | float]] = {
+def _clip(step: Step, slot: int) -> Array | None:
+    if slot:
+        return None
+    inside: Array = step.made == step.given(0)
+    return inside
+
+
+def _div(step: Step, slot: int) -> Array:
+    slope: Array = (-step.made if slot else 1) / step.given(1)
+    return slope
+
+
+def _hard_sigmoid(step: Step, _: int) -> Array:
+    inside: Array = (step.made > 0) & (step.made < 1)
+    slope: Array = inside * step.made.dtype.type(step.attributes.get("alpha", 0.2))
+    return slope
+
+
+def _hard_swish(step: Step, _: int) -> Array:
+    x = step.given(0)
+    slope: Array = np.where(x > 3, 1, np.where(x < -3, 0, x / 3 + 0.5)).astype(x.dtype)
+    return slope
+
+
+def _sigmoid(step: Step, _: int) -> Array:
+    slope: Array = step.made * (1 - step.made)
+    return slope
+
+
+_KNOWN: dict[str, Callable[[Step, int], Array | float | None]] = {
     "Add": lambda _, __: 1.0,
+    "Clip": _clip,
+    "Div": _div,
+    "HardSigmoid": _hard_sigmoid,
+    "HardSwish": _hard_swish,
     "Mul": lambda step, slot: step.given(1 - slot),
     "Neg": lambda _, __: -1.0,
     "Relu": lambda step, _: step.given(0) > 0,
+    "Sigmoid": _sigmoid,
     "Sub": lambda _, slot: -1.0 if slot else 1.0,
     "Sum": lambda _, __: 1.0,
 }
@@ -44,11 +78,7 @@ _KNOWN: dict[str, Callable[[Step, int], Array | float]] = {
 @rule(*_OPERATORS)
 def elementwise(step: Step) -> Pull:
     """Return the pull of a function of single elements."""
-    known = None if step.domain else _KNOWN.get(step.op)
-    slopes = {
-        slot: (step.given(slot).shape, known(step, slot) if known else _slope(step, slot))
-        for slot in step.active
-    }
+    slopes = {slot: (step.given(slot).shape, _slope(step, slot)) for slot in step.active}
 
     def pull(g: Sequence[Array | None]) -> dict[int, Array]:
         if g[0] is None:
@@ -59,7 +89,13 @@ def elementwise(step: Step) -> Pull:
     return pull
 
 
-def _slope(step: Step, slot: int) -> Array:
+def _slope(step: Step, slot: int) -> Array | float:
+    known = None if step.domain else _KNOWN.get(step.op)
+    found = None if known is None else known(step, slot)
+    return _central(step, slot) if found is None else found
+
+
+def _central(step: Step, slot: int) -> Array:
     wide = [_wide(value) for value in step.inputs]
     x = step.given(slot).astype(np.float64)
     move = _STEP * (1 + np.abs(x))
