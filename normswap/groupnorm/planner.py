@@ -35,7 +35,7 @@ from normswap.groupnorm.options import FittedAffine
 from normswap.groupnorm.plan import Swap, SwapPlan, Untouched
 from normswap.groupnorm.policy import divisors
 from normswap.groupnorm.selection import Selection, where
-from normswap.groupnorm.statistics import behind_identities
+from normswap.groupnorm.statistics import behind_identities, called_bodies
 from normswap.groupnorm.words import AUTO
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def plan_swap(
     network = network_of(model)
     nodes = [node for graph in network.graphs for node in graph.topological() if is_batchnorm(node)]
     if after is None:
-        selected, untouched = _select(nodes, options, model)
+        selected, untouched = _select(nodes, options, model, network)
     else:
         selected, untouched = _as_before(nodes, *after)
     channels = {node.key: _channels(node) for node in selected}
@@ -223,7 +223,7 @@ def _in_form(swap: Swap, options: SwapOptions) -> Swap:
 
 
 def _select(
-    nodes: Sequence[Node], options: SwapOptions, model: Model
+    nodes: Sequence[Node], options: SwapOptions, model: Model, network: Network
 ) -> tuple[list[Node], dict[int, Untouched]]:
     """Divide the normalizations by the options into those to swap and, by key, the others."""
     selection = Selection(options.include, options.exclude)
@@ -231,11 +231,13 @@ def _select(
     foldable: set[tuple[str, str]] = set()
     if options.only_kept:
         foldable = {(entry.site.graph, entry.site.output) for entry in make_plan(model).folded}
+    called = [network.graphs[0], *called_bodies(model, network)]
+    run = {id(graph) for root in called for graph in root.family()}
     selected: list[Node] = []
     untouched: dict[int, Untouched] = {}
     for node in nodes:
         site = site_of(node)
-        block = blocked_by(_require_wanted, node, site, selection, foldable)
+        block = blocked_by(_require_wanted, node, site, selection, foldable, run)
         if block is None:
             selected.append(node)
         else:
@@ -280,9 +282,16 @@ def _with_statistics(plan: SwapPlan, before: SwapPlan, normalized: Normalized) -
 
 
 def _require_wanted(
-    node: Node, site: Site, selection: Selection, foldable: set[tuple[str, str]]
+    node: Node, site: Site, selection: Selection, foldable: set[tuple[str, str]], run: set[int]
 ) -> None:
-    """Let pass a node that the options select, and that normalizes samples."""
+    """Let pass a node that the options select, and that normalizes samples.
+
+    `foldable` are the graphs and outputs of those that are not wanted; `run` has the ids of the
+    graphs that are run.
+    """
+    if id(node.graph) not in run:
+        detail = "nothing calls the function that it is in"
+        raise Blocked(Reason.NO_READER, node.title, detail)
     selection.require(node)
     require_samples(node, _channels(node))
     if (site.graph, site.output) in foldable:

@@ -113,6 +113,25 @@ def calls_of(model: Model, network: Network) -> Calls:
     return calls
 
 
+def called_bodies(model: Model, network: Network) -> list[Graph]:
+    """Return the bodies of the functions that the main graph calls, itself or through others."""
+    calls = calls_of(model, network)
+    reached, found = {id(network.graphs[0])}, -1
+    while found < len(reached):
+        found = len(reached)
+        for body in network.bodies:
+            if any(id(_root(node.graph)) in reached for node in calls.get(id(body), ())):
+                reached.add(id(body))
+    return [body for body in network.bodies if id(body) in reached]
+
+
+def _root(graph: Graph) -> Graph:
+    """Return the main graph, or the body of a function, that a graph is in."""
+    while graph.parent is not None:
+        graph = graph.parent
+    return graph
+
+
 def places_of(mean: Use, var: Use, calls: Calls) -> list[tuple[Use, Use]]:
     """Return where a node's statistics are read, outside of functions that are handed them."""
     found: list[tuple[Use, Use]] = []

@@ -17,7 +17,7 @@ from normswap.graph.batchnorm import is_batchnorm
 from normswap.graph.build import build_network, gs_nodes, with_nested
 from normswap.graph.evaluate import known_type
 from normswap.graph.names import Names
-from normswap.groupnorm.statistics import behind_identities
+from normswap.groupnorm.statistics import behind_identities, called_bodies
 from normswap.model import load, stage
 
 if TYPE_CHECKING:
@@ -70,13 +70,30 @@ def has_normalizing_functions(model: Model) -> bool:
     return any(node.op == "BatchNormalization" for graph in bodies for node in graph.nodes)
 
 
-def are_handed_parameters(model: Model) -> bool:
-    """Whether there is a function whose calls hand it parameters of a BatchNormalization."""
+def must_be_inlined(model: Model, *, for_orders: bool) -> bool:
+    """Whether a layer is several in one function, which copies for each width don't tell apart.
+
+    Parameters
+    ----------
+    model : Model
+    for_orders : bool
+        Whether the channels of each layer will have an order of their own. A function has one for
+        all its calls, also where each of them hands it parameters.
+
+    Returns
+    -------
+    bool
+        That is so if calls set attributes of a BatchNormalization, too.
+    """
     network = build_network(model)
-    given = {id(value) for body in network.bodies for value in body.inputs}
-    nodes = (node for body in network.bodies for graph in body.family() for node in graph.nodes)
-    parameters = (value for node in nodes if is_batchnorm(node) for value in node.inputs[1:5])
-    return any(value is not None and id(behind_identities(value)) in given for value in parameters)
+    called = called_bodies(model, network)
+    given = {id(value) for body in called for value in body.inputs}
+    nodes = [node for body in called for graph in body.family() for node in graph.nodes]
+    layers = [node for node in nodes if is_batchnorm(node)]
+    if any(node.refers_to_attributes for node in layers):
+        return True
+    parameters = (value for node in layers for value in node.inputs[1:5] if value is not None)
+    return for_orders and any(id(behind_identities(value)) in given for value in parameters)
 
 
 def tell_widths_apart(model: Model) -> bool:

@@ -26,8 +26,8 @@ from normswap.groupnorm.race import measure
 from normswap.groupnorm.state_dict import parameters_of, state_dict_of
 from normswap.groupnorm.state_file import encoded, require_kind
 from normswap.groupnorm.widths import (
-    are_handed_parameters,
     has_normalizing_functions,
+    must_be_inlined,
     one_width_each,
 )
 from normswap.groupnorm.words import AUTO, FASTEST
@@ -101,14 +101,15 @@ def plan_report(
         If forms are timed, and the runtime is unavailable, crashed or timed out.
     """
     with ExitStack() as stack:
-        read, model, plan = _planned(stack, source, options, progress)
+        read, model, plan, is_inlined = _planned(stack, source, options, progress)
         failing = gate(fail_on, read, kept=plan.untouched)  # of the model as it was given
         ordered = stack.enter_context(regrouped(model, plan, progress))
         network = stack.enter_context(normalized(ordered.model, ordered.plan, progress))
         plan = network.plan
         if options.form == FASTEST:
             plan = _raced(network.path, plan, how, None, progress)
-    return replace(_planned_report(read, plan), failing=failing, regrouping=ordered.found)
+    report = replace(_planned_report(read, plan), failing=failing, regrouping=ordered.found)
+    return replace(report, inlined=is_inlined)
 
 
 def swap(
@@ -158,10 +159,10 @@ def swap(
     data = list(data) if isinstance(data, Iterator) else data  # which is gone through again
     back = _put_back(source, data, samples, calibration, check, progress) if unfold else None
     with ExitStack() as stack:
-        read, model, plan = _planned(
+        read, model, plan, is_inlined = _planned(
             stack, back or source, options, progress, inline=mapped is not None
         )
-        report = _planned_report(read, plan)
+        report = replace(_planned_report(read, plan), inlined=is_inlined)
         if back is not None:
             count = len(back.report.plan.places)
             report = replace(report, unfolded=count, size_before=back.report.size_before)
@@ -174,11 +175,13 @@ def swap(
                 "weights of the original.",
                 tip="Leave out either the certificate or --refit.",
             )
-        if ending.certificate is not None and mapped is not None and model is not read:
+        if ending.certificate is not None and is_inlined:
+            why, other = "calls of a function set attributes of its normalization", ""
+            if mapped is not None:
+                why, other = "weights for torch need it", " or --map (state_dict=)"
             raise UsageError(
-                "A certificate can't be made for a swap that inlines functions, as weights for "
-                "torch need it.",
-                tip="Leave out either the certificate or --map (state_dict=).",
+                f"A certificate can't be made for a swap that inlines functions, and here {why}.",
+                tip=f"Leave out the certificate{other}.",
             )
         if model is not read and check is not None:
             with read.original() as original, model.original() as changed:
@@ -419,15 +422,14 @@ def _planned(
     progress: Progress,
     *,
     inline: bool = False,
-) -> tuple[Model, Model, SwapPlan]:
+) -> tuple[Model, Model, SwapPlan, bool]:
     """Plan a swap; refuse one that would carry a constant on that is not finite.
 
     Parameters
     ----------
     inline : bool
         Whether functions with normalizations are inlined, so that their nodes read parameters under
-        the names of these. They are too where calls hand them parameters, and channels are to be
-        permuted: otherwise all calls would have one order.
+        the names of these. Where they must be, they are in any case.
 
     Returns
     -------
@@ -438,6 +440,8 @@ def _planned(
         lies in a temporary file as long as the stack is open.
     SwapPlan
         For that.
+    bool
+        Whether functions were inlined.
     """
     require_choice("form", options.form, [AUTO, FASTEST, *FORMS])
     progress("reading the model")
@@ -447,9 +451,11 @@ def _planned(
         read = load(source)
     progress("planning")
     model = read
+    is_inlined = False
     if has_normalizing_functions(read):
         path = stack.enter_context(read.original())
-        if inline or (options.regroup and are_handed_parameters(read)):
+        is_inlined = inline or must_be_inlined(read, for_orders=options.regroup)
+        if is_inlined:
             again = load(path, name=read.name)
             model = inlined(again, stack.enter_context(scratch_folder()))
         else:
@@ -461,7 +467,8 @@ def _planned(
         require_finite(model.name, build_network(model), targets, "swapped")
     elif model is not read:  # which is given back
         model, plan = read, replace(plan, fingerprint=read.fingerprint())
-    return read, model, plan
+        is_inlined = False
+    return read, model, plan, is_inlined
 
 
 def _planned_report(model: Model, plan: SwapPlan) -> SwapReport:

@@ -51,8 +51,11 @@ class SwapReport(RewriteReport):
         Whether the network with permuted channels is the same function.
     separation : Sameness or None
         Whether the network is the same function in which functions whose calls normalize tensors of
-        several widths are one for each width; or in which functions are inlined, for torch or to
-        permute channels. None if no check was requested, or there are no such functions.
+        several widths are one for each width; or in which functions are inlined. None if no check
+        was requested, or there are no such functions.
+    inlined : bool
+        Whether functions that normalize were inlined: for torch, because calls set attributes of
+        their normalizations, or so that the channels of each call can have an order of their own.
     unfolded : int
         BatchNormalizations that were restored first, see :func:`normswap.unfold`.
     evaluated : bool
@@ -76,6 +79,7 @@ class SwapReport(RewriteReport):
     regrouping: Regrouping | None = None
     permutation: Sameness | None = None
     separation: Sameness | None = None
+    inlined: bool = False
     unfolded: int = 0
     evaluated: bool = False
     state_dict: StateDict | None = None

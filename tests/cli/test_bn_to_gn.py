@@ -483,7 +483,11 @@ def test_labels_that_name_no_class_are_told(model, data):
     with_others = normswap.bn_to_gn(model, groups=4, evaluate=data, labels=labels, check=None)
     report = with_others.report
     assert (report.accuracy.labels, report.accuracy.left_out) == (20, 4)
-    for form, words in (("text", "\n  4 other labels name no class"), ("markdown", "(4 other")):
+    told = {
+        "text": "\n  4 other labels name no class",
+        "markdown": ", 4 other labels name no class",
+    }
+    for form, words in told.items():
         stream = io.StringIO()
         tell(report, form, stream)
         assert words in stream.getvalue()

@@ -15,7 +15,7 @@ from support.swapping import distance, run_ort
 
 import normswap
 from normswap.errors import UsageError
-from normswap.groupnorm.widths import are_handed_parameters, tell_widths_apart
+from normswap.groupnorm.widths import must_be_inlined, tell_widths_apart
 from normswap.model import load
 
 STATISTICS = ["scale", "B", "mean", "var"]
@@ -118,13 +118,50 @@ def test_channels_of_each_call_have_an_order_of_their_own(network):
     assert distance(*(run_ort(result.model, x=x)[0] for result in (found, wanted))) < 1e-5
 
 
-def test_a_function_with_parameters_of_its_own_is_handed_none():
+def test_a_function_with_parameters_of_its_own_stays():
     b = Builder(17)
     body = Body(b, "Own", ["a"])
     body.returns(body.bn("a", 4))
     b.output(b.node("Own", b.input("N", 4, 3, 3), domain="local"), ("N", 4, 3, 3))
-    assert not are_handed_parameters(load(b.model().SerializeToString()))
-    assert are_handed_parameters(load(called([4]).SerializeToString()))
+    own, handed = (load(m.SerializeToString()) for m in (b.model(), called([4])))
+    assert not must_be_inlined(own, for_orders=True)
+    assert must_be_inlined(handed, for_orders=True)
+    assert not must_be_inlined(handed, for_orders=False)
+
+
+def test_attributes_that_calls_set(tmp_path):
+    """Each call has its own epsilon, so the function is inlined, and there is no certificate."""
+    b = Builder(17, seed=5)
+    body = Body(b, "Norm", ["a", *STATISTICS], attributes=["eps"])
+    refers = {"epsilon": ("eps", onnx.AttributeProto.FLOAT)}
+    body.returns(body.node("BatchNormalization", "a", *STATISTICS, refers=refers))
+    x = b.input("N", 4, 3, 3)
+    for eps in (1e-3, 0.5):
+        x = b.node("Relu", b.node("Norm", x, *parameters(b, 4), domain="local", eps=eps))
+    b.output(x, ("N", 4, 3, 3))
+    model = b.model()
+    onnx.save(model, tmp_path / "m.onnx")
+    report = normswap.bn_to_gn(tmp_path / "m.onnx", groups=2).report
+    assert [swap.epsilon for swap in report.plan.swaps] == pytest.approx([1e-3, 0.5])
+    assert report.inlined
+    assert report.separation.proved
+    assert report.check.is_proved
+    certificate = {"certificate": tmp_path / "c.json"}
+    with pytest.raises(UsageError, match="calls of a function set attributes"):
+        normswap.bn_to_gn(tmp_path / "m.onnx", tmp_path / "gn.onnx", groups=2, **certificate)
+
+
+def test_a_function_that_nothing_calls_stays():
+    """Also one of which it is not known how many channels it would have."""
+    b = Builder(17, seed=5)
+    norm(b)
+    block(b)
+    b.output(b.bn(b.input("N", 4, 3, 3), 4, positive=True), ("N", 4, 3, 3))
+    result = normswap.bn_to_gn(b.model(), groups=2)
+    (kept,) = result.report.plan.untouched
+    assert (kept.site.graph, kept.reason.value) == ("local:Norm", "no-reader")
+    assert len(result.report.plan.swaps) == 1
+    assert [function.name for function in result.model.functions] == ["Norm", "Block"]
 
 
 def test_what_calls_hand_a_function_is_fitted_for_each(tmp_path):

@@ -46,8 +46,7 @@ def swap(report: SwapReport, console: Console, verbose: int) -> None:
         console.print(_layers(report) if verbose else _forms(plan))
     if report.separation is not None:
         console.print()
-        are_inlined = report.state_dict is not None or report.regrouping is not None
-        which = "without functions" if are_inlined else "with a function for each width"
+        which = "without functions" if report.inlined else "with a function for each width"
         _print_same(f"the network {which}", report.separation, console)
     if report.regrouping is not None:
         console.print()
