@@ -14,6 +14,7 @@ from normswap.graph.shapes import function_key, infer_types, subgraph_key
 from normswap.graph.sizes import TensorType, axes_in_doubt
 from normswap.model import Model, TensorSource, source_of
 from normswap.model.imported import ImportedNode
+from normswap.model.scopes import require_made
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +66,13 @@ def build_network(model: Model, *, assume_constant: bool = False) -> Network:
     assume_constant : bool
         Take initializers that are listed as graph inputs for constants. Up to IR version 3 all
         initializers are listed, and they are constants in any case.
+
+    Raises
+    ------
+    ModelError
+        A tensor is made by nothing, by two nodes, or by itself.
     """
+    require_made(model.proto, model.name)
     names = frozenset() if assume_constant or model.ir_version < 4 else model.overridable
     overridable = {name: model.graph.stored[name] for name in names}
     builder = Builder(Network(), infer_types(model), overridable)

@@ -21,7 +21,6 @@ from normswap.model.bounds import require_bounded, too_deep
 from normswap.model.external import ExternalData, is_external, location_of
 from normswap.model.importer import Importer, default_opset
 from normswap.model.lookalikes import not_a_model
-from normswap.model.scopes import require_made
 from normswap.model.sources import is_device, name_of, read_bytes
 from normswap.model.storage import Extent, FileStorage, FileView, MemoryStorage, Storage
 from normswap.spelling import no_such_file
@@ -193,7 +192,6 @@ def _parse(view: Any, storage: Storage, path: Path | None, name: str) -> Model:
         raise not_a_model(view[:512], name, "it has no graph")
     _check_versions(proto, name)
     require_bounded(proto, name)
-    require_made(proto, name)
     external = ExternalData(path, name)
     extents = {external.extent(tensor) for tensor in _external_tensors(proto)}
     payloads = [(span.field, Extent(storage, span.offset, span.nbytes)) for span in spans]

@@ -5,6 +5,7 @@ import pytest
 from onnx import parser
 
 from normswap.errors import ModelError
+from normswap.graph.build import build_network
 from normswap.inputs.signature import read_signature
 from normswap.model import load
 from normswap.model.scopes import require_made
@@ -45,7 +46,7 @@ def test_what_is_not_made_once_is_named(tmp_path, name):
     model = parsed(body, function=FUNCTION if "d.f" in body else "")
     path = tmp_path / "m.onnx"
     onnx.save(model, path)
-    for read in (load, read_signature):
+    for read in (lambda path: build_network(load(path)), read_signature):
         with pytest.raises(ModelError, match=r"m\.onnx is not a valid model: .*") as caught:
             read(path)
         assert words in str(caught.value)
