@@ -116,7 +116,7 @@ def test_a_gate_runs_dry_model_by_model(job):
         command="fold", fail_on="training", models="models/[ab].onnx", output="json=out.json"
     )
     assert code == 1
-    assert "::error file=models/b.onnx,title=normswap%3A training training-mode" in text
+    assert "::error file=models/b.onnx,title=normswap%3A training-mode::" in text
     assert "file=models/a.onnx" not in text
     assert summary.count("##") >= 2
     names = {path.name for path in job.home.iterdir()}
