@@ -131,7 +131,7 @@ def test_samples_know_their_unit_and_are_one_each_without(tmp_path):
     assert [own.tolist() for own in out.units] == [[0] * 5, [1] * 5]  # a batch that stays whole
 
 
-def verdict(ours, theirs, units):
+def nearness(ours, theirs, units):
     """Judge one output, in batches of two samples."""
     parts = [slice(at, at + 2) for at in range(0, len(ours), 2)]
     batches = [[{"y": values[part]} for part in parts] for values in (ours, theirs)]
@@ -142,20 +142,20 @@ def test_what_helps_one_unit_and_hurts_another_is_no_gain():
     theirs = np.random.default_rng(0).normal(size=(6, 5, 1))
     noise = np.ones((6, 5, 1))
     units = [0, 0, 1, 1, 1, 2]
-    before = verdict(theirs + noise, theirs, units)
+    before = nearness(theirs + noise, theirs, units)
     energy = np.bincount(units, np.square(noise).sum(axis=(1, 2)))
     assert before.units == pytest.approx(energy / np.square(theirs).sum())
     assert before.units.sum() == pytest.approx(before.error)
-    all_nearer = verdict(theirs + 0.9 * noise, theirs, units)
+    all_nearer = nearness(theirs + 0.9 * noise, theirs, units)
     gains = 0.19 * before.units
     chance = np.sqrt(3) * gains.std(ddof=1)
     expected = (gains.sum() - chance) / before.error
     assert all_nearer.gain(before) == pytest.approx(expected)
     much = np.array([0.2, 0.2, 1.1, 1.1, 1.1, 1.1])[:, None, None]
-    first_nearer = verdict(theirs + much * noise, theirs, units)
+    first_nearer = nearness(theirs + much * noise, theirs, units)
     assert first_nearer.error < before.error
     assert first_nearer.gain(before) < 0
-    lost = verdict(np.where(theirs > 0, np.inf, theirs), theirs, units)
+    lost = nearness(np.where(theirs > 0, np.inf, theirs), theirs, units)
     assert lost.gain(before) == -np.inf
     assert before.gain(lost) == np.inf
 
@@ -164,7 +164,7 @@ def test_what_is_nearer_and_of_no_class_is_no_gain():
     theirs = 4 * np.eye(6, 5) + np.linspace(0, 1, 5)
     units = [0, 1, 2, 3, 4, 5]
     loud, mean = 2.2 * theirs, np.broadcast_to(theirs.mean(axis=0), theirs.shape)
-    before, after = verdict(loud, theirs, units), verdict(mean, theirs, units)
+    before, after = nearness(loud, theirs, units), nearness(mean, theirs, units)
     right = np.exp(theirs) / np.exp(theirs).sum(axis=1, keepdims=True)
     ours = np.exp(loud) / np.exp(loud).sum(axis=1, keepdims=True)
     assert before.classes == pytest.approx((right * np.log(right / ours)).sum(axis=1))

@@ -22,8 +22,8 @@ FEW = LEAST_SAMPLES
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a set of parameters is worth.
+class Nearness:
+    """How near the student is with a set of parameters.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class Verdict:
         shares = [c.agreed / c.samples for c in enough]
         return min(shares, default=None)
 
-    def gain(self, before: Verdict) -> float:
+    def gain(self, before: Nearness) -> float:
         """Return by what share the error has fallen, less what may be chance.
 
         Of few units more is asked for: what the probabilities of classes lack has to fall too, and
@@ -69,7 +69,7 @@ class Verdict:
 
         Parameters
         ----------
-        before : Verdict
+        before : Nearness
             On the same samples.
         """
         if not math.isfinite(self.error):
@@ -91,7 +91,7 @@ def judge(
     theirs: Iterable[Mapping[str, npt.NDArray[Any]]],
     outputs: Sequence[tuple[str, str, str]],
     units: Sequence[npt.NDArray[np.int_]],
-) -> Verdict:
+) -> Nearness:
     """Compare what two networks make of the same samples.
 
     Parameters
@@ -123,7 +123,7 @@ def judge(
                     classes += _by_unit(_divergence(*wide), own, count)
     error = math.inf if lost else sum(_share(each) for each in found.values())
     shares = [away[name] / (each.theirs or 1.0) for name, each in found.items()]
-    return Verdict(error, found, np.sum(shares, axis=0), classes)
+    return Nearness(error, found, np.sum(shares, axis=0), classes)
 
 
 def _fall(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> float:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from normswap.groupnorm.refit.holdout import Part
-    from normswap.groupnorm.refit.judge import Verdict
+    from normswap.groupnorm.refit.judge import Nearness
     from normswap.groupnorm.refit.networks import FittedParameter, Pair, Problem
     from normswap.progress import Progress
     from normswap.runtime.session import Session
@@ -36,7 +36,7 @@ class Candidate:
 
     Attributes
     ----------
-    verdict : Verdict
+    nearness : Nearness
         On the held-out samples.
     values : dict of str to ndarray
         By name of the parameter.
@@ -44,7 +44,7 @@ class Candidate:
         See :class:`~.outcome.FitStep`.
     """
 
-    verdict: Verdict
+    nearness: Nearness
     values: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     lam: float = 0.0
     share: float = 0.0
@@ -65,7 +65,7 @@ class Trial:
 
     Attributes
     ----------
-    now : Verdict
+    now : Nearness
         What the student is worth.
     why : dict of str to str
         Of layers that were not fitted: the reason. One that was fitted may still be in it.
@@ -148,20 +148,20 @@ class Trial:
 
     def gain(self, candidate: Candidate) -> float:
         """Return by how much it is better than what there is, less what may be chance."""
-        return candidate.verdict.gain(self.now)
+        return candidate.nearness.gain(self.now)
 
     def take(
         self, problems: list[Problem], best: Candidate, what: str, kind: str, *, rounds: int = 0
     ) -> bool:
         """Let parameters be those of a candidate, if it is better by more than chance."""
-        if self.gain(best) <= 0 or not best.verdict.error < (1 - LEAST) * self.now.error:
+        if self.gain(best) <= 0 or not best.nearness.error < (1 - LEAST) * self.now.error:
             return False
         for problem in problems:
             for parameter in problem.parameters:
                 parameter.values = best.values.get(parameter.name, parameter.values)
             self._hold(problem)
             self._fitted.add(problem.layer)
-        now = best.verdict
+        now = best.nearness
         step = FitStep(
             what, kind, best.lam, best.share, self.now.snr, now.snr, now.agreement, rounds
         )
@@ -202,7 +202,7 @@ class Trial:
     def _hold(self, problem: Problem) -> None:
         self._student.hold({p.name: p.values for p in problem.parameters})
 
-    def _judged(self, course: Course, parameters: Mapping[str, npt.NDArray[Any]]) -> Verdict:
+    def _judged(self, course: Course, parameters: Mapping[str, npt.NDArray[Any]]) -> Nearness:
         names = [ours for _, ours, _ in self._ends]
         return judge(
             course.values(names, parameters), self._wanted, self._ends, self.held_out.units
