@@ -66,7 +66,7 @@ class Trial:
     Attributes
     ----------
     now : Nearness
-        What the student is worth.
+        How near the student is.
     why : dict of str to str
         Of layers that were not fitted: the reason. One that was fitted may still be in it.
     """
