@@ -14,7 +14,6 @@ from normswap.graph.shapes import function_key, infer_types, subgraph_key
 from normswap.graph.sizes import TensorType, axes_in_doubt
 from normswap.model import Model, TensorSource, source_of
 from normswap.model.imported import ImportedNode
-from normswap.model.scopes import require_made
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +71,7 @@ def build_network(model: Model, *, assume_constant: bool = False) -> Network:
     ModelError
         A tensor is made by nothing, by two nodes, or by itself.
     """
-    require_made(model.proto, model.name)
+    model.require_made()
     names = frozenset() if assume_constant or model.ir_version < 4 else model.overridable
     overridable = {name: model.graph.stored[name] for name in names}
     builder = Builder(Network(), infer_types(model), overridable)

@@ -21,6 +21,7 @@ from normswap.model.bounds import require_bounded, too_deep
 from normswap.model.external import ExternalData, is_external, location_of
 from normswap.model.importer import Importer, default_opset
 from normswap.model.lookalikes import not_a_model
+from normswap.model.scopes import require_made
 from normswap.model.sources import is_device, name_of, read_bytes
 from normswap.model.storage import Extent, FileStorage, FileView, MemoryStorage, Storage
 from normswap.spelling import no_such_file
@@ -65,6 +66,8 @@ class Model:
     constant_inputs : set of str
         Those of :attr:`overridable` that go with their initializers where an edit has left them
         without a reader: whoever edits may take them for constants.
+    found_made : list of bool
+        Holds True once :meth:`require_made` has found nothing.
     """
 
     graph: gs.Graph
@@ -80,6 +83,7 @@ class Model:
     storage: Storage = field(repr=False)
     external: ExternalData = field(repr=False)
     constant_inputs: set[str] = field(default_factory=set, repr=False)
+    found_made: list[bool] = field(default_factory=list, repr=False)
 
     @property
     def ir_version(self) -> int:
@@ -90,6 +94,18 @@ class Model:
     def has_external_data(self) -> bool:
         """Whether tensors are kept in files beside the model."""
         return bool(self.external.files)
+
+    def require_made(self) -> None:
+        """Refuse a model that was read with tensors that are not made once; looked at only once.
+
+        Raises
+        ------
+        ModelError
+            See :func:`~normswap.model.scopes.require_made`.
+        """
+        if not self.found_made:
+            require_made(self.proto, self.name)
+            self.found_made.append(True)
 
     def fingerprint(self) -> str:
         """Return a digest of the model's structure as it was read (not of its large weights)."""
