@@ -137,8 +137,13 @@ def _is_bounded(signature: Signature) -> bool:
     """Whether no size of a model hangs on the values of its inputs."""
     model = onnx.load_from_string(signature.structure)
     reached = varying(model)
+    growing = _GROWING | {
+        function.name
+        for function in model.functions
+        if any(node.op_type in _GROWING or node.domain for node in function.node)
+    }
     return not any(
-        node.op_type in _GROWING and not reached.isdisjoint(node.input) for node in model.graph.node
+        node.op_type in growing and not reached.isdisjoint(node.input) for node in model.graph.node
     )
 
 
