@@ -37,12 +37,14 @@ class Worker(Child):
         How many of them share the processors.
     """
 
-    TIP = "The other models are processed in a new process."
-
     def __init__(self, beside: int = 1) -> None:
         share = max(1, (os.cpu_count() or 1) // beside)
         threads = {} if beside == 1 else threads_of(share)
         super().__init__("a model", timeout=threading.TIMEOUT_MAX, environment=threads)
+
+    def tip(self, code: int) -> str:  # noqa: ARG002
+        """Return what follows, whatever has ended the process."""
+        return "The other models are processed in a new process."
 
     def do(self, job: Job, task: str) -> Outcome:
         """Do a job.

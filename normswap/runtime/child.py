@@ -62,9 +62,6 @@ class Child:
         Whether it lives, as far as is known.
     """
 
-    TIP = "onnxruntime crashed, not normswap; another version of onnxruntime may work."
-    """What is said where a signal ends the process."""
-
     def __init__(
         self,
         label: str,
@@ -166,6 +163,12 @@ class Child:
             tip="Raise the limit with --timeout, or use smaller inputs (--input-shape).",
         )
 
+    def tip(self, code: int) -> str:
+        """Return what to do where a signal has ended the process, with this exit code."""
+        if code in _OFTEN_MEMORY:
+            return "Use smaller inputs (--input-shape), or smaller batches of data."
+        return "onnxruntime crashed, not normswap; another version of onnxruntime may work."
+
     def _death(self, code: int) -> Exception:
         if code < 0:
             how = _OFTEN_MEMORY.get(code)
@@ -176,7 +179,7 @@ class Child:
                     how = f"signal {-code}"
             return RunError(
                 f"{self.label} crashed its process ({how}) while {self._stage}.",
-                tip=self.TIP,
+                tip=self.tip(code),
             )
         self._stderr.seek(0)
         said = self._stderr.read().decode(errors="replace").strip()

@@ -228,6 +228,14 @@ def test_others_between_two_samples(tmp_path, fixed):
 
 
 @pytest.mark.parametrize("fixed", [False, True])
+def test_batches_of_a_few_samples(tmp_path, fixed):
+    fit, _ = held(tmp_path, {"x": numbered(20)}, share=0.3, fixed=fixed)
+    whole, parts = ([feeds["x"] for feeds in Mixed(fit, most=most)] for most in (None, 3))
+    assert max(map(len, parts)) == (5 if fixed else 3)
+    np.testing.assert_array_equal(np.concatenate(parts), np.concatenate(whole))
+
+
+@pytest.mark.parametrize("fixed", [False, True])
 def test_others_in_place_of_samples(tmp_path, fixed):
     fit, _ = held(tmp_path, {"x": numbered(20)}, share=0.3, fixed=fixed)
     real, mixed = (
@@ -340,13 +348,36 @@ def test_all_is_fitted_to_the_outputs_at_once(tmp_path, monkeypatch):
     assert not refitted.fit.unfitted
 
 
-def test_what_takes_too_long_is_fitted_layer_by_layer(tmp_path, monkeypatch):
-    monkeypatch.setattr(outputs, "MOST", 0)
+def test_what_little_memory_is_left_changes_no_fit(tmp_path, monkeypatch):
+    monkeypatch.setattr(outputs, "TIMES", 1)
+    monkeypatch.setattr(outputs, "ROUNDS", (3,))
+    monkeypatch.setattr("normswap.groupnorm.refit.fitting.sweep", lambda _: None)
+    opening = opened(network(), tmp_path / "model.onnx")
+    found, sizes = [], []
+
+    def at_work(pair, batches, timeout):
+        sizes.append(batches)
+        return crew.at_work(pair, batches, timeout)
+
+    monkeypatch.setattr(outputs, "at_work", at_work)
+    for room in (1 << 30, 1 << 20):  # all samples of a batch at once, or a few of them
+        monkeypatch.setattr(crew, "free_memory", lambda room=room: room)
+        refitted = refit(*opening, RefitOptions(), silent)
+        found.append([value for _, value in refitted.constants])
+    assert sizes[0] < sizes[1]
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("module", "name"), [(outputs, "MOST"), (crew, "ROOM")])
+def test_what_takes_too_much_is_fitted_layer_by_layer(tmp_path, monkeypatch, module, name):
+    monkeypatch.setattr(module, name, 0)
+    monkeypatch.setattr(crew, "free_memory", lambda: None)
     path, plan, fit, out = opened(network(), tmp_path / "model.onnx")
     refitted = refit(path, plan, fit, out, RefitOptions(), silent)
     assert {step.kind for step in refitted.fit.steps} == {"weight"}
     told = {entry.layer: entry.why for entry in refitted.fit.unfitted}
-    assert "takes too long" in told["bn0"]
+    assert "takes too much time or memory" in told["bn0"]
 
 
 def test_what_an_operator_without_an_adjoint_hides_is_fitted_layer_by_layer(tmp_path):

@@ -46,14 +46,19 @@ def test_a_response_comes_back_with_its_time(child):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no signals")
 @pytest.mark.parametrize(
-    ("name", "word"),
-    [("SIGSEGV", "SIGSEGV"), ("SIGKILL", "ran out of memory"), ("SIGABRT", "ABRT")],
+    ("name", "word", "tip"),
+    [
+        ("SIGSEGV", "SIGSEGV", "another version"),
+        ("SIGKILL", "ran out of memory", "smaller batches"),
+        ("SIGABRT", "ABRT", "another version"),
+    ],
 )
-def test_a_killed_child_is_told_with_its_stage(child, name, word):
+def test_a_killed_child_is_told_with_its_stage(child, name, word, tip):
     with pytest.raises(RunError, match=word) as info:
         child(f"os.kill(os.getpid(), signal.{name})")
     assert "the original model (a.onnx)" in str(info.value)
     assert "while doing its work" in str(info.value)
+    assert tip in info.value.tip
 
 
 def test_a_hanging_child_is_ended(child):

@@ -30,11 +30,17 @@ if TYPE_CHECKING:
     Vector = npt.NDArray[np.float64]
 
 ROOM = 3 << 29
-"""Bytes of linearizations that are kept, by all together: at least, and a third of what is free.
-To make one again takes several times as long as to use it."""
+"""Bytes of linearizations that are kept, by all together, where nobody knows how much is free; else
+a third of it. To make one again takes several times as long as to use it."""
 
 LARGEST = 8
 """Processes, at the most: each has the student, and a runtime of its own."""
+
+
+def room_each(count: int | None = None) -> int:
+    """Return the bytes of linearizations that each of some processes, or of all, may keep."""
+    free = free_memory()
+    return (ROOM if free is None else free // 3) // (count or min(threads_here(), LARGEST))
 
 
 @contextlib.contextmanager
@@ -91,7 +97,7 @@ class Crew:
             path=os.fspath(pair.student.path),
             parameters=self._names,
             ends=list(pair.student.ends),
-            room=max(ROOM, (free_memory() or 0) // 3) // len(sessions),
+            room=room_each(len(sessions)),
         )
 
     def begin(self, parameters: Tensors, aims: Sequence[tuple[str, float]]) -> None:

@@ -36,30 +36,45 @@ class Mixed:
         Which others; with another number they are other ones.
     added : bool
         Whether they are beside the samples of the batch, which takes twice the time.
+    most : int, optional
+        Samples of a batch, which is divided if it has more of them, and need not stay whole.
     """
 
     part: Part
     draw: int = 0
     added: bool = True
+    most: int | None = None
 
     def __iter__(self) -> Iterator[Feeds]:
         """Go through the batches."""
+        for feeds, sampled in self._cases():
+            count = len(feeds[sampled[0]]) if sampled else 0
+            if self.most is None or self.part.fixed or count <= self.most:
+                yield feeds
+                continue
+            for at in range(0, count, self.most):
+                some = slice(at, at + self.most)
+                yield feeds | {name: feeds[name][some] for name in sampled}
+
+    def _cases(self) -> Iterator[tuple[Feeds, tuple[str, ...]]]:
+        """Go through the batches, each with the names of the inputs that have samples."""
         rng = np.random.default_rng(self.draw)
         for feeds, sampled in self.part.cases():
             count = len(feeds[sampled[0]]) if sampled else 0
             if count < 2 or any(feeds[name].dtype.kind != "f" for name in sampled):
-                yield feeds
+                yield feeds, sampled
                 continue
             others = (np.arange(count) + rng.integers(1, count)) % count
             much = rng.uniform(LEAST if self.added else 0.0, MOST, count)
             mixed = {name: _between(feeds[name], others, much) for name in sampled}
             if not self.added:
-                yield feeds | mixed
+                yield feeds | mixed, sampled
             elif self.part.fixed:
-                yield feeds
-                yield feeds | mixed
+                yield feeds, sampled
+                yield feeds | mixed, sampled
             else:
-                yield feeds | {n: np.concatenate([feeds[n], new]) for n, new in mixed.items()}
+                both = {n: np.concatenate([feeds[n], new]) for n, new in mixed.items()}
+                yield feeds | both, sampled
 
 
 def _between(values: np.ndarray, others: np.ndarray, much: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from normswap.groupnorm.refit.crew import at_work
+from normswap.groupnorm.refit.crew import at_work, room_each
 from normswap.groupnorm.refit.joint import solutions
 from normswap.groupnorm.refit.mixing import Mixed
 from normswap.groupnorm.refit.targets import find_targets, theirs
@@ -33,27 +33,34 @@ than what was tried before."""
 MOST = 4 * 10**9
 """Multiplications of a pass over the data for which that is done: some minutes each time."""
 
+HELD = 3
+"""How often the tensors of a batch are there at once while it is linearized, about: the runtime's,
+copies in another order, and what is made of them."""
+
 
 def fit_outputs(trial: Trial) -> None:
     """Fit all parameters at once to the outputs, as often as that brings them nearer."""
     pair, route = trial.pair, trial.pair.route
-    takes = _takes(trial, route) if route.names else 0
+    takes, size = _costs(trial, route) if route.names else (0, 0)
     for problem in pair.problems:
         if problem.affine and trial.has_weights:  # weights have another turn
             trial.why[problem.layer] = _hindrance(problem, route)
     if not route.names or takes > MOST:
         return
     cheap = 2 * takes <= MOST
+    most = room_each() // (HELD * size or 1)  # samples that are linearized together
+    if not most:
+        return
     moved = [p for p in pair.problems if {q.name for q in p.parameters} & route.names]
     times = trial.fit.samples * (1 + cheap) / trial.held_out.samples
     targets = find_targets(pair, trial.teacher(trial.held_out).values(theirs(pair), {}), times)
     idle = 0
-    batches = (1 + (cheap and trial.fit.fixed)) * sum(1 for _ in trial.fit)
+    batches = sum(1 for _ in Mixed(trial.fit, added=cheap, most=most))
     with at_work(pair, batches, trial.timeout) as crew:
         for number in range(1, TIMES + 1):
             trial.progress(f"fitting {len(moved)} layers to the outputs, {number}")
             # Others every time: what a fit owes to some of them by chance, the next takes back.
-            samples = Mixed(trial.fit, number, added=cheap)
+            samples = Mixed(trial.fit, number, added=cheap, most=most)
             wanted = trial.teacher(samples).values([target.theirs for target in targets], {})
             crew.begin(
                 {p.name: p.values for q in pair.problems for p in q.parameters},
@@ -68,12 +75,13 @@ def fit_outputs(trial: Trial) -> None:
                 return
 
 
-def _takes(trial: Trial, route: Route) -> int:
-    """Return how many multiplications a pass over the data takes."""
+def _costs(trial: Trial, route: Route) -> tuple[int, int]:
+    """Return how many multiplications a pass over the data takes, and the bytes of one sample."""
     feeds, times = trial.fit.smallest()
     parameters = {p.name: p.values for q in trial.pair.problems for p in q.parameters}
     values = trial.run(feeds, [*route.taps])
-    return times * route.multiplications({**feeds, **values, **parameters, **route.constants})
+    takes = times * route.multiplications({**feeds, **values, **parameters, **route.constants})
+    return takes, route.nbytes(values)
 
 
 def _is_taken(trial: Trial, moved: list[Problem], crew: Crew) -> bool:
@@ -107,4 +115,4 @@ def _hindrance(problem: Problem, route: Route) -> str:
         return f"no derivative is known of {route.unknown[name]}, which comes after it"
     if name not in route.names:
         return "small changes of it are lost in the rounding of its type"
-    return "a joint fit of all layers takes too long, or did not reduce the error"
+    return "a joint fit of all layers takes too much time or memory, or did not reduce the error"

@@ -196,8 +196,7 @@ class Share:
 
     def _linearized(self, batch: _Batch) -> Linearized:
         names = [*self._route.taps, *(name for name, _ in self._aims)]
-        values = {**self._run(batch.feeds, names), **self._parameters}
-        found = Linearized(self._route, values)
+        found = Linearized(self._route, {**self._run(batch.feeds, names), **self._parameters})
         if found.nbytes <= self._left:
             self._left -= found.nbytes
             batch.linearized = found

@@ -60,6 +60,10 @@ class Route:
     taps: dict[str, int]
     constants: dict[str, Array] = field(default_factory=dict)
 
+    def nbytes(self, values: Tensors) -> int:
+        """Return how many the tensors on it have, of a batch with these."""
+        return sum(values[name].nbytes for name in self.taps)
+
     def multiplications(self, values: Tensors) -> int:
         """Return how many the linear layers take, on a batch with these tensors."""
         return sum(_multiplications(node, values) for node, _ in self.nodes)
@@ -168,13 +172,15 @@ class Linearized:
     Parameters
     ----------
     route : Route
-    values : Mapping of str to ndarray
-        The tensors of the batch, and the parameters.
+    values : dict of str to ndarray
+        The tensors of the batch, and the parameters. Each is replaced by a copy in the order that
+        it is used in, so that not all are there twice.
     """
 
-    def __init__(self, route: Route, values: Tensors) -> None:
+    def __init__(self, route: Route, values: dict[str, Array]) -> None:
         self._names = route.names
-        values = {n: innermost(v) if n in route.taps else v for n, v in values.items()}
+        for name in route.taps:
+            values[name] = innermost(values[name])
         self._pulls: list[tuple[Node, Pull]] = []
         for node, active in route.nodes:
             step = Step(
@@ -196,7 +202,9 @@ class Linearized:
         """Return what comes back to the parameters."""
         known = dict(ends)
         for node, pull in reversed(self._pulls):
-            made = [None if value is None else known.get(value.name) for value in node.outputs]
+            made = [
+                None if value is None else known.pop(value.name, None) for value in node.outputs
+            ]
             if all(value is None for value in made):
                 continue
             for slot, part in pull(made).items():
