@@ -227,7 +227,7 @@ def swapped(report: Any, model: str) -> str | None:
     count = sum(map(_is_swap, apart))
     if not count or count < len(apart):
         return None
-    places = "the place" if count == 1 else f"all {count} places"
+    places = {1: "the place", 2: "both places"}.get(count, f"all {count} places")
     return (
         f"a BatchNormalization became another normalization in {places} where the models differ: "
         "a swap is a different function on purpose, and the command that makes it checks it; "

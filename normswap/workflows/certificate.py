@@ -436,10 +436,11 @@ def load_certificate(path: Path) -> tuple[Certificate, dict[str, Any]]:
 
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        why = (error.strerror or error) if isinstance(error, OSError) else "it is not JSON"
+    except OSError as error:
         tip = WRITTEN_BY if path.exists() else no_such_file(path)
-        raise DataError(f"{path} is not a certificate: {why}.", tip=tip) from error
+        raise DataError(f"{path} can't be read: {error.strerror or error}.", tip=tip) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not a certificate: it is not JSON.", tip=WRITTEN_BY) from error
     schema = data.get("schema") if isinstance(data, dict) else None
     if schema != Certificate.SCHEMA:
         raise DataError(

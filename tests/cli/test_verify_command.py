@@ -45,7 +45,7 @@ def run(home, *names, **how):
         (["c.json", "-", "-"], ExitCode.USAGE, "Only one of the two models"),
         (["text.json", "a.onnx", "b.onnx"], ExitCode.MODEL, "is not a certificate"),
         (["a.onnx", "a.onnx", "b.onnx"], ExitCode.MODEL, "is not a certificate"),
-        (["absent.json", "a.onnx", "b.onnx"], ExitCode.MODEL, "is not a certificate"),
+        (["absent.json", "a.onnx", "b.onnx"], ExitCode.MODEL, "No such file"),
         (["c.json", "a.onnx", "absent.onnx"], ExitCode.MODEL, "absent.onnx"),
     ],
 )

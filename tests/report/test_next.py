@@ -296,7 +296,7 @@ def test_a_swap_is_checked_by_its_own_command(home, form, depth):
     normswap.bn_to_gn("m.onnx", "gn.onnx", groups=2, form=form, check=None)
     report = normswap.check("m.onnx", "gn.onnx", depth)
     (tip,) = tips(report)
-    assert tip.startswith("a BatchNormalization became another normalization in all 2 places")
+    assert tip.startswith("a BatchNormalization became another normalization in both places")
     follow(tip, GROUPS="2")
     assert invoke("verify", "swap.json", "m.onnx", "m.gn.onnx").code == 0
     # A fault beside the swap is what matters, and a fault alone is no swap.
