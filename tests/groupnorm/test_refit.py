@@ -285,23 +285,6 @@ def test_what_may_be_chance_is_not_taken(tmp_path, monkeypatch, few):
     assert is_taken is (few == 0)
 
 
-@pytest.mark.parametrize(
-    ("gains", "taken"),
-    [
-        ((1.0, 0.9), True),
-        ((1.0, 0.5), False),  # two that differ so much tell nothing
-        ((1.0,) * 9 + (-1.0,), True),
-        ((1.0,) * 6 + (-1.0,) * 4, False),
-        ((1.0,) * 26 + (-1.0,) * 24, True),  # of so many, a fall is a fall
-    ],
-)
-def test_what_few_units_gain_by_chance_is_nothing(gains, taken):
-    before, zeros = np.full(len(gains), 10.0), np.zeros(len(gains))
-    after = before - gains
-    one, other = (judging.Nearness(e.sum(), {}, e, zeros) for e in (before, after))
-    assert (other.gain(one) > 0) is taken
-
-
 @pytest.mark.usefixtures("layer_by_layer")
 def test_a_layer_gets_the_least_squares_on_what_comes_to_it(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "LAMS", (1e-9,))
