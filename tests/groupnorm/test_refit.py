@@ -360,6 +360,7 @@ def test_what_little_memory_is_left_changes_no_fit(tmp_path, monkeypatch):
         return crew.at_work(pair, batches, timeout)
 
     monkeypatch.setattr(outputs, "at_work", at_work)
+    monkeypatch.setattr(crew, "threads_here", lambda: 2)
     for room in (1 << 30, 1 << 20):  # all samples of a batch at once, or a few of them
         monkeypatch.setattr(crew, "free_memory", lambda room=room: room)
         refitted = refit(*opening, RefitOptions(), silent)
