@@ -431,7 +431,7 @@ def test_what_is_no_certificate_is_refused(home, tmp_path, text):
 
 
 def test_what_is_not_there_is_refused(home, tmp_path):
-    with pytest.raises(DataError, match="absent.json can't be read: No such file"):
+    with pytest.raises(DataError, match=r"absent\.json can't be read: No such file"):
         normswap.verify(tmp_path / "absent.json", home / "a.onnx", home / "b.onnx")
     with pytest.raises(DataError, match="is not a certificate: it is not JSON") as caught:
         normswap.verify(home / "a.onnx", home / "a.onnx", home / "b.onnx")
