@@ -235,6 +235,15 @@ def test_batches_of_a_few_samples(tmp_path, fixed):
     np.testing.assert_array_equal(np.concatenate(parts), np.concatenate(whole))
 
 
+def test_a_share_of_the_samples(tmp_path):
+    fit, _ = held(tmp_path, {"x": numbered(40)}, share=0.3)
+    some = [Mixed(fit, draw, added=False, share=0.4) for draw in (1, 1, 2)]
+    one, same, other = (np.concatenate([feeds["x"] for feeds in part]) for part in some)
+    np.testing.assert_array_equal(one, same)
+    assert len(one) == pytest.approx(0.4 * fit.samples, abs=sum(1 for _ in fit))
+    assert not np.array_equal(one[:8], other[:8])
+
+
 @pytest.mark.parametrize("fixed", [False, True])
 def test_others_in_place_of_samples(tmp_path, fixed):
     fit, _ = held(tmp_path, {"x": numbered(20)}, share=0.3, fixed=fixed)
@@ -368,6 +377,23 @@ def test_what_little_memory_is_left_changes_no_fit(tmp_path, monkeypatch):
     assert sizes[0] < sizes[1]
     for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("fewest", "kind"), [(8, "weights"), (64, "weight")])
+def test_of_much_data_a_part_is_fitted_to_at_once(tmp_path, monkeypatch, fewest, kind):
+    def most(trial, route):
+        takes, size = costs(trial, route)
+        monkeypatch.setattr(outputs, "MOST", takes // 3)
+        return takes, size
+
+    costs = outputs._costs
+    monkeypatch.setattr(outputs, "_costs", most)
+    monkeypatch.setattr(outputs, "TIMES", 1)
+    monkeypatch.setattr(outputs, "FEWEST", fewest)
+    path, plan, fit, out = opened(network(), tmp_path / "model.onnx")
+    steps = refit(path, plan, fit, out, RefitOptions(), silent).fit.steps
+    assert steps[0].kind == kind
+    assert steps[0].after > steps[0].before
 
 
 @pytest.mark.parametrize(("module", "name"), [(outputs, "MOST"), (crew, "ROOM")])

@@ -38,12 +38,16 @@ class Mixed:
         Whether they are beside the samples of the batch, which takes twice the time.
     most : int, optional
         Samples of a batch, which is divided if it has more of them, and need not stay whole.
+    share : float
+        Of the samples, which are others with another number too. Batches that have to stay whole
+        have all of theirs.
     """
 
     part: Part
     draw: int = 0
     added: bool = True
     most: int | None = None
+    share: float = 1.0
 
     def __iter__(self) -> Iterator[Feeds]:
         """Go through the batches."""
@@ -59,7 +63,7 @@ class Mixed:
     def _cases(self) -> Iterator[tuple[Feeds, tuple[str, ...]]]:
         """Go through the batches, each with the names of the inputs that have samples."""
         rng = np.random.default_rng(self.draw)
-        for feeds, sampled in self.part.cases():
+        for feeds, sampled in self._chosen(rng):
             count = len(feeds[sampled[0]]) if sampled else 0
             if count < 2 or any(feeds[name].dtype.kind != "f" for name in sampled):
                 yield feeds, sampled
@@ -75,6 +79,17 @@ class Mixed:
             else:
                 both = {n: np.concatenate([feeds[n], new]) for n, new in mixed.items()}
                 yield feeds | both, sampled
+
+    def _chosen(self, rng: np.random.Generator) -> Iterator[tuple[Feeds, tuple[str, ...]]]:
+        """Go through the batches with a share of their samples."""
+        for feeds, sampled in self.part.cases():
+            if self.share == 1 or self.part.fixed or not sampled:
+                yield feeds, sampled
+                continue
+            count = len(feeds[sampled[0]])
+            chosen = np.sort(rng.permutation(count)[: int(self.share * count + rng.random())])
+            if len(chosen):
+                yield feeds | {name: feeds[name][chosen] for name in sampled}, sampled
 
 
 def _between(values: np.ndarray, others: np.ndarray, much: np.ndarray) -> np.ndarray:

@@ -31,7 +31,11 @@ ROUNDS = (3, 6, 9, 13, 18)
 than what was tried before."""
 
 MOST = 4 * 10**9
-"""Multiplications of a pass over the data for which that is done: some minutes each time."""
+"""Multiplications of a pass for which that is done: some minutes each time. Of data that takes
+more, a pass has a part, and the next one another part."""
+
+FEWEST = 64
+"""Samples that a part may have: a fit to fewer is of these alone."""
 
 HELD = 3
 """How often the tensors of a batch are there at once while it is linearized, about: the runtime's,
@@ -45,22 +49,23 @@ def fit_outputs(trial: Trial) -> None:
     for problem in pair.problems:
         if problem.affine and trial.has_weights:  # weights have another turn
             trial.why[problem.layer] = _hindrance(problem, route)
-    if not route.names or takes > MOST:
+    share = min(1.0, MOST / takes) if takes else 1.0
+    if not route.names or (share < 1 and (trial.fit.fixed or share * trial.fit.samples < FEWEST)):
         return
     cheap = 2 * takes <= MOST
     most = room_each() // (HELD * size or 1)  # samples that are linearized together
     if not most:
         return
     moved = [p for p in pair.problems if {q.name for q in p.parameters} & route.names]
-    times = trial.fit.samples * (1 + cheap) / trial.held_out.samples
+    times = share * trial.fit.samples * (1 + cheap) / trial.held_out.samples
     targets = find_targets(pair, trial.teacher(trial.held_out).values(theirs(pair), {}), times)
     idle = 0
-    batches = sum(1 for _ in Mixed(trial.fit, added=cheap, most=most))
+    batches = sum(1 for _ in Mixed(trial.fit, added=cheap, most=most, share=share))
     with at_work(pair, batches, trial.timeout) as crew:
         for number in range(1, TIMES + 1):
             trial.progress(f"fitting {len(moved)} layers to the outputs, {number}")
             # Others every time: what a fit owes to some of them by chance, the next takes back.
-            samples = Mixed(trial.fit, number, added=cheap, most=most)
+            samples = Mixed(trial.fit, number, added=cheap, most=most, share=share)
             wanted = trial.teacher(samples).values([target.theirs for target in targets], {})
             crew.begin(
                 {p.name: p.values for q in pair.problems for p in q.parameters},
