@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,26 +38,31 @@ LARGEST = 8
 """Processes, at the most: each has the student, and a runtime of its own."""
 
 
-def room_each(count: int | None = None) -> int:
-    """Return the bytes of linearizations that each of some processes, or of all, may keep."""
+def most_processes() -> int:
+    """Return how many there are where there are batches for all."""
+    return min(threads_here(), LARGEST)
+
+
+def room_each(count: int) -> int:
+    """Return the bytes of linearizations that each of some processes may keep."""
     free = free_memory()
-    return (ROOM if free is None else free // 3) // (count or min(threads_here(), LARGEST))
+    return (ROOM if free is None else free // 3) // count
 
 
 @contextlib.contextmanager
-def at_work(pair: Pair, batches: int, timeout: float) -> Iterator[Crew]:
+def at_work(pair: Pair, batches: Iterable[object], timeout: float) -> Iterator[Crew]:
     """Start a crew, which ends with the context.
 
     Parameters
     ----------
     pair : Pair
-    batches : int
-        How many there are to be divided.
+    batches : iterable
+        What is to be divided. Gone through as far as there can be processes for it.
     timeout : float
         Seconds for one run.
     """
     cores = threads_here()
-    count = max(1, min(cores, batches, LARGEST))
+    count = max(1, sum(1 for _ in islice(batches, most_processes())))
     with contextlib.ExitStack() as life, ThreadPoolExecutor(count) as threads:
 
         def start(_: int) -> Session:

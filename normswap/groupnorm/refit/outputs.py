@@ -5,9 +5,10 @@ That is done where it takes no more time than a person waits.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from normswap.groupnorm.refit.crew import at_work, room_each
+from normswap.groupnorm.refit.crew import at_work, most_processes, room_each
 from normswap.groupnorm.refit.joint import solutions
 from normswap.groupnorm.refit.mixing import Mixed
 from normswap.groupnorm.refit.targets import find_targets, theirs
@@ -53,19 +54,20 @@ def fit_outputs(trial: Trial) -> None:
     if not route.names or (share < 1 and (trial.fit.fixed or share * trial.fit.samples < FEWEST)):
         return
     cheap = 2 * takes <= MOST
-    most = room_each() // (HELD * size or 1)  # samples that are linearized together
+    # Samples that are linearized together.
+    most = room_each(most_processes()) // (HELD * size or 1)
     if not most:
         return
     moved = [p for p in pair.problems if {q.name for q in p.parameters} & route.names]
     times = share * trial.fit.samples * (1 + cheap) / trial.held_out.samples
     targets = find_targets(pair, trial.teacher(trial.held_out).values(theirs(pair), {}), times)
     idle = 0
-    batches = sum(1 for _ in Mixed(trial.fit, added=cheap, most=most, share=share))
+    batches = Mixed(trial.fit, added=cheap, most=most, share=share)
     with at_work(pair, batches, trial.timeout) as crew:
         for number in range(1, TIMES + 1):
             trial.progress(f"fitting {len(moved)} layers to the outputs, {number}")
             # Others every time: what a fit owes to some of them by chance, the next takes back.
-            samples = Mixed(trial.fit, number, added=cheap, most=most, share=share)
+            samples = replace(batches, draw=number)
             wanted = trial.teacher(samples).values([target.theirs for target in targets], {})
             crew.begin(
                 {p.name: p.values for q in pair.problems for p in q.parameters},
